@@ -1,0 +1,28 @@
+"""Who is asking: roles and the identity that a checked access token stands for."""
+
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+
+
+class Role(StrEnum):
+    """What a user may do; each role may do all that the ones before it may."""
+
+    MEMBER = "member"
+    EDITOR = "editor"
+    ADMIN = "admin"
+
+    def includes(self, other: "Role") -> bool:
+        """Whether this role may do what `other` may."""
+        ranks = list(Role)
+        return ranks.index(self) >= ranks.index(other)
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """A user with a living session, as the session manager knows them."""
+
+    user_id: UUID
+    session_id: UUID
+    email: str
+    role: Role

@@ -1,0 +1,134 @@
+"""What can go wrong, by stable code: one catalogue, from which the API's answers, its documents and its tests are made.
+
+A domain error is a `Problem`: a refusal that answers an ask and crashes nobody. HTTP statuses are mapped from `Kind`
+in one place, `callboard.http.errors`.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from callboard.runtime import Refusal
+
+
+class Kind(StrEnum):
+    """What sort of answer a problem is; each stands for one HTTP status."""
+
+    INVALID = "invalid"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    CONFLICT = "conflict"
+    STALE = "stale"
+    TOO_LARGE = "too_large"
+    UNSUPPORTED = "unsupported"
+    PRECONDITION_MISSING = "precondition_missing"
+    LIMITED = "limited"
+    UNAVAILABLE = "unavailable"
+    BUG = "bug"
+
+
+class Code(msgspec.Struct, frozen=True):
+    """A stable error code, `{MODULE}_{TYPE}_{NNN}`, with what it means to a client."""
+
+    name: str
+    kind: Kind
+    meaning: str
+
+
+CODES: dict[str, Code] = {}
+
+
+def code(name: str, kind: Kind, meaning: str) -> Code:
+    """Enter a code into the catalogue. Raises ValueError for a name that is taken."""
+    if name in CODES:
+        raise ValueError(f"error code {name} is declared twice")
+    CODES[name] = entry = Code(name, kind, meaning)
+    return entry
+
+
+class Detail(msgspec.Struct, frozen=True):
+    """One invalid field, by its path (`title`, `tags[2].name`), and what is wrong with it."""
+
+    field: str
+    message: str
+
+
+class Problem(Refusal):
+    """A refusal with a stable code. `message` is for people and may be shown to anyone who sees the answer.
+
+    `details` name every invalid field; `retry_after_s` stands with LIMITED and UNAVAILABLE; `allowed` lists what
+    would have been allowed (methods, transitions).
+    """
+
+    def __init__(
+        self,
+        code: Code,
+        message: str | None = None,
+        *,
+        details: tuple[Detail, ...] = (),
+        retry_after_s: float | None = None,
+        allowed: tuple[str, ...] = (),
+    ) -> None:
+        self.code = code
+        self.message = message or code.meaning
+        self.details = details
+        self.retry_after_s = retry_after_s
+        self.allowed = allowed
+        super().__init__(f"{code.name}: {self.message}")
+
+
+AUTH_INVALID_CREDENTIALS = code(
+    "AUTH_INVALID_CREDENTIALS_001", Kind.UNAUTHENTICATED, "The e-mail address or the password is wrong."
+)
+AUTH_TOKEN_MISSING = code("AUTH_TOKEN_MISSING_002", Kind.UNAUTHENTICATED, "This call needs a Bearer access token.")
+AUTH_TOKEN_INVALID = code("AUTH_TOKEN_INVALID_003", Kind.UNAUTHENTICATED, "The access token is not valid.")
+AUTH_TOKEN_EXPIRED = code("AUTH_TOKEN_EXPIRED_004", Kind.UNAUTHENTICATED, "The access token has expired.")
+AUTH_SESSION_ENDED = code("AUTH_SESSION_ENDED_005", Kind.UNAUTHENTICATED, "The session has ended; log in again.")
+AUTH_UNVERIFIED = code("AUTH_UNVERIFIED_006", Kind.FORBIDDEN, "Verify the e-mail address first: the link is in your mail.")
+AUTH_INACTIVE = code("AUTH_INACTIVE_007", Kind.FORBIDDEN, "This account has been deactivated.")
+AUTH_FORBIDDEN = code("AUTH_FORBIDDEN_008", Kind.FORBIDDEN, "Your role does not allow this.")
+AUTH_MAIL_TOKEN_INVALID = code(
+    "AUTH_MAIL_TOKEN_INVALID_009", Kind.INVALID, "The link is not valid: unknown, used already, or expired."
+)
+AUTH_BUSY = code("AUTH_BUSY_010", Kind.UNAVAILABLE, "Too many logins are being checked; try again shortly.")
+
+USERS_EMAIL_TAKEN = code("USERS_EMAIL_TAKEN_001", Kind.CONFLICT, "An account with this e-mail address exists.")
+USERS_NOT_FOUND = code("USERS_NOT_FOUND_002", Kind.NOT_FOUND, "There is no such user, or you may not see them.")
+USERS_LAST_ADMIN = code("USERS_LAST_ADMIN_003", Kind.CONFLICT, "The last active admin cannot be demoted or deactivated.")
+
+CONTENT_NOT_FOUND = code("CONTENT_NOT_FOUND_001", Kind.NOT_FOUND, "There is no such content, or you may not see it.")
+CONTENT_ILLEGAL_TRANSITION = code(
+    "CONTENT_ILLEGAL_TRANSITION_002", Kind.CONFLICT, "The content's state does not allow this action."
+)
+CONTENT_STALE = code(
+    "CONTENT_STALE_003", Kind.STALE, "The content has changed since you read it; read it again and repeat your edit."
+)
+CONTENT_IF_MATCH_MISSING = code(
+    "CONTENT_IF_MATCH_MISSING_004", Kind.PRECONDITION_MISSING, "Send If-Match with the ETag of the version you edit."
+)
+CONTENT_OWN_REVIEW = code("CONTENT_OWN_REVIEW_005", Kind.FORBIDDEN, "Authors do not approve their own content.")
+CONTENT_PUBLISHED = code(
+    "CONTENT_PUBLISHED_006", Kind.CONFLICT, "Published content must be archived and restored before it is changed."
+)
+CONTENT_FORBIDDEN = code("CONTENT_FORBIDDEN_007", Kind.FORBIDDEN, "Your role does not allow this action on this content.")
+CONTENT_CATEGORY_UNKNOWN = code("CONTENT_CATEGORY_UNKNOWN_008", Kind.INVALID, "There is no such category.")
+
+REQUEST_INVALID = code("REQUEST_INVALID_001", Kind.INVALID, "A field is missing, unknown, or of a wrong type or form.")
+REQUEST_MALFORMED = code("REQUEST_MALFORMED_002", Kind.INVALID, "The body is not JSON.")
+REQUEST_TOO_LARGE = code("REQUEST_TOO_LARGE_003", Kind.TOO_LARGE, "The body is larger than this server takes.")
+REQUEST_UNSUPPORTED = code("REQUEST_UNSUPPORTED_004", Kind.UNSUPPORTED, "Send the body as application/json.")
+REQUEST_LIMITED = code("REQUEST_LIMITED_005", Kind.LIMITED, "Too many requests; wait as long as Retry-After says.")
+REQUEST_CURSOR_INVALID = code("REQUEST_CURSOR_INVALID_006", Kind.INVALID, "The cursor is not one this server gave.")
+
+ROUTE_NOT_FOUND = code("ROUTE_NOT_FOUND_001", Kind.NOT_FOUND, "There is no such route.")
+ROUTE_METHOD = code("ROUTE_METHOD_002", Kind.METHOD_NOT_ALLOWED, "The route does not take this method.")
+
+SERVER_UNAVAILABLE = code("SERVER_UNAVAILABLE_001", Kind.UNAVAILABLE, "A server this call needs is away; try again.")
+SERVER_OVERLOADED = code("SERVER_OVERLOADED_002", Kind.UNAVAILABLE, "The server is at its limit; try again.")
+SERVER_TIMEOUT = code(
+    "SERVER_TIMEOUT_003", Kind.UNAVAILABLE, "No answer in time. It may have happened: repeat with the same Idempotency-Key."
+)
+SERVER_DRAINING = code("SERVER_DRAINING_004", Kind.UNAVAILABLE, "The server is stopping; try again, another will answer.")
+SERVER_BUG = code("SERVER_BUG_005", Kind.BUG, "Something is broken on our side; report the trace id.")
