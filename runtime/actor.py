@@ -1,0 +1,62 @@
+"""The actor: state, a protocol of messages, one handler for each, and hooks for its life."""
+
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
+
+from callboard.runtime.handlers import Handler, collect, protocol_of
+from callboard.runtime.message import Message
+
+if TYPE_CHECKING:
+    from callboard.runtime.cell import Cell
+    from callboard.runtime.timer import Timer
+
+M = TypeVar("M", bound=Message | None)
+
+
+class Actor(Generic[M]):
+    """Subclass with the messages it takes: `class Counter(Actor[Add | Get])`; `Actor[None]` takes none.
+
+    A message of that union without a handler is a TypeError when the class is defined. Handlers run one at a time, in
+    the order the messages came. An exception in one crashes the actor: its supervisor decides, and a restart makes a
+    new instance behind the same reference. A `Refusal` is only an answer.
+    """
+
+    protocol: ClassVar[frozenset[type[Message]]] = frozenset()
+    handlers: ClassVar[dict[type[Message], Handler]] = {}
+
+    ref: "Cell[M]"
+
+    def __init_subclass__(cls) -> None:
+        """Collect the handlers, and hold them against the declared protocol."""
+        super().__init_subclass__()
+        cls.handlers = collect(cls, cls.handlers)
+        for base in getattr(cls, "__orig_bases__", ()):
+            if isinstance(origin := get_origin(base), type) and issubclass(origin, Actor):
+                (declared,) = get_args(base)
+                if not isinstance(declared, TypeVar):
+                    cls.protocol = cls.protocol | protocol_of(declared)
+        missing = sorted(message.__name__ for message in cls.protocol - cls.handlers.keys())
+        if missing:
+            raise TypeError(f"{cls.__name__} declares {', '.join(missing)} and has no handler for it")
+        surplus = sorted(message.__name__ for message in cls.handlers.keys() - cls.protocol)
+        if surplus:
+            raise TypeError(f"{cls.__name__} handles {', '.join(surplus)} and does not declare it: Actor[...]")
+
+    async def on_start(self) -> None:
+        """Runs before the first message of each incarnation. If it raises, the start has failed."""
+
+    async def run(self) -> None:
+        """Life-long work beside the handlers, if the actor has any.
+
+        To raise is to crash, to return is a normal exit, and it is cancelled when the actor stops.
+        """
+
+    async def on_stop(self) -> None:
+        """Runs at the end of each incarnation, after a crash too; shielded, and bounded by the child's `shutdown_s`."""
+
+    def after(self, delay_s: float, message: Any) -> "Timer":
+        """Tell this actor `message` in `delay_s` seconds, unless it is stopped or restarted before."""
+        return self.ref.schedule(message, delay_s)
+
+    def every(self, interval_s: float, message: Any) -> "Timer":
+        """Tell this actor `message` each `interval_s` seconds, skipping ticks that find its mailbox full."""
+        return self.ref.schedule(message, interval_s, interval_s)

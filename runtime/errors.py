@@ -1,0 +1,96 @@
+"""What can go wrong between actors. Each message says what to do about it."""
+
+from typing import Any
+
+
+class RuntimeFault(Exception):  # noqa: N818 - the root names the library's faults; each child says its own kind
+    """Root of every error that the runtime itself raises."""
+
+
+class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not an error of the actor
+    """Raise it in a handler to answer "no": it goes to the asker, and the actor lives on. Anything else is a crash."""
+
+
+class AskTimeoutError(RuntimeFault, TimeoutError):
+    """No reply before the deadline. What was asked may have happened: ask again only what may be repeated."""
+
+    def __init__(self, actor: str, message: object) -> None:
+        self.actor = actor
+        self.message = message
+        super().__init__(f"{actor} gave no reply to {type(message).__name__} before the deadline")
+
+
+class AskCycleError(RuntimeFault):
+    """An ask would wait for an actor that already waits for the asker. Tell instead, or reply later."""
+
+    def __init__(self, chain: tuple[str, ...]) -> None:
+        self.chain = chain
+        super().__init__(f"ask cycle, each waiting for the next: {' -> '.join(chain)}")
+
+
+class MailboxFullError(RuntimeFault):
+    """The mailbox is at its capacity; `message` is handed back. Slow down, or enlarge the pool or the mailbox."""
+
+    def __init__(self, actor: str, message: object, capacity: int) -> None:
+        self.actor = actor
+        self.message = message
+        super().__init__(f"the mailbox of {actor} is full ({capacity} messages); {type(message).__name__} is returned")
+
+
+class ActorStoppedError(RuntimeFault):
+    """The actor takes no messages any more; `message` is handed back."""
+
+    def __init__(self, actor: str, message: object) -> None:
+        self.actor = actor
+        self.message = message
+        super().__init__(f"{actor} has stopped; {type(message).__name__} is returned")
+
+
+class ActorCrashedError(RuntimeFault):
+    """The actor crashed while it handled the message, for a reason that lies outside of the handler."""
+
+    def __init__(self, actor: str, message: object) -> None:
+        self.actor = actor
+        self.message = message
+        super().__init__(f"{actor} crashed while it handled {type(message).__name__}")
+
+
+class UnhandledMessageError(RuntimeFault, TypeError):
+    """The actor has no handler for this type of message."""
+
+    def __init__(self, actor: str, message: object, handled: list[str]) -> None:
+        self.actor = actor
+        self.message = message
+        super().__init__(
+            f"{actor} does not handle {type(message).__name__}; it handles {', '.join(handled) or 'nothing'}"
+        )
+
+
+class DuplicateNameError(RuntimeFault, ValueError):
+    """A supervisor has a child of this name already. Choose another, or stop the old one first."""
+
+    def __init__(self, supervisor: str, name: str) -> None:
+        super().__init__(f"{supervisor} has a child named {name!r} already")
+
+
+class EscalationError(RuntimeFault):
+    """A supervisor gave up: a child crashed more often than its restart intensity allows. `__cause__` says how."""
+
+    def __init__(self, supervisor: str, child: str, restarts: int, window_s: float) -> None:
+        self.supervisor = supervisor
+        self.child = child
+        super().__init__(
+            f"{supervisor} gave up on {child}: more than {restarts} restarts in {window_s:g} s; see the cause"
+        )
+
+
+def described(error: BaseException | None) -> str:
+    """An error and its chain of causes on one line: `A: why <- B: why`."""
+    parts: list[str] = []
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        text: Any = str(error).strip().split("\n", 1)[0]
+        parts.append(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+        error = error.__cause__ or error.__context__
+    return " <- ".join(parts)

@@ -1,0 +1,55 @@
+"""Lifecycle events: what the runtime tells anyone who subscribes; logs, metrics and the console are built on them."""
+
+import msgspec
+
+
+class Lifecycle(msgspec.Struct, frozen=True):
+    """Root of the events; `actor` is the full name, `callboard/identity/sessions/0`."""
+
+    actor: str
+
+
+class Started(Lifecycle, frozen=True):
+    """An actor's first incarnation has started."""
+
+
+class Restarted(Lifecycle, frozen=True):
+    """A new incarnation has started; `restarts` counts them since the tree was made."""
+
+    restarts: int
+
+
+class Stopped(Lifecycle, frozen=True):
+    """An actor has ended and will not be restarted by its supervisor."""
+
+
+class Crashed(Lifecycle, frozen=True):
+    """A handler, `run` or a hook raised. `message` is the type of what was being handled, if anything was."""
+
+    message: str | None
+    error: BaseException
+
+
+class Escalated(Lifecycle, frozen=True):
+    """A supervisor has used up its restart intensity and given up."""
+
+    error: BaseException
+
+
+class DeadLettered(Lifecycle, frozen=True):
+    """An accepted message was left over when its actor stopped."""
+
+    message: object
+
+
+class Overflowed(Lifecycle, frozen=True):
+    """A full mailbox has rejected or dropped a message."""
+
+    message: object
+
+
+class Refused(Lifecycle, frozen=True):
+    """A message that was told, not asked, was refused: nobody waits for the answer."""
+
+    message: object
+    error: BaseException

@@ -1,0 +1,206 @@
+"""Supervisors: they start children in order, restart those that crash, and give up when that happens too often.
+
+The meaning of strategies, restart types and intensity is OTP's (`supervisor` in stdlib).
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from callboard.runtime import events
+from callboard.runtime.errors import DuplicateNameError, EscalationError
+from callboard.runtime.tree import ChildSpec, Node, State, TreeNode
+
+if TYPE_CHECKING:
+    from callboard.runtime.system import System
+
+
+class Strategy(StrEnum):
+    """Whom the crash of one child restarts."""
+
+    ONE_FOR_ONE = "one_for_one"  # that child
+    ONE_FOR_ALL = "one_for_all"  # all children
+    REST_FOR_ONE = "rest_for_one"  # that child, and those that were started after it
+
+
+class Intensity(msgspec.Struct, frozen=True):
+    """How many restarts in a window are borne. One more, and the supervisor stops its children and crashes itself."""
+
+    restarts: int = 3
+    window_s: float = 5.0
+
+
+class Supervisor(Node):
+    """A node that keeps its children running. Crashes are noticed by being called, never by polling."""
+
+    __slots__ = ("_recoveries", "_restarted", "_turn", "children", "intensity", "strategy")
+
+    def __init__(
+        self,
+        name: str,
+        children: Sequence[Node],
+        *,
+        strategy: Strategy = Strategy.ONE_FOR_ONE,
+        intensity: Intensity = Intensity(),  # noqa: B008 - immutable
+        spec: ChildSpec | None = None,
+    ) -> None:
+        super().__init__(name, spec or ChildSpec(start=lambda: None))
+        self.strategy = strategy
+        self.intensity = intensity
+        self.children: list[Node] = []
+        self._restarted: deque[float] = deque()  # when, within the window
+        self._recoveries: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()  # groups recover one after the other
+        for child in children:
+            self._add(child)
+
+    def _add(self, child: Node) -> None:
+        if any(child.name == other.name for other in self.children):
+            raise DuplicateNameError(self.path, child.name)
+        self.children.append(child)
+
+    async def start(self, parent: "Supervisor | System") -> None:
+        """Start all children in order; if one fails, stop those already started, in reverse, and raise its error."""
+        self.parent = parent
+        self.attach(parent)
+        self.state = State.STARTING
+        self._restarted.clear()
+        for child in self.children:
+            if child.state is State.STOPPED:  # it was temporary, or had ended normally
+                continue
+            try:
+                await child.start(self)
+            except BaseException:
+                await self.halt()
+                raise
+        self.state = State.RUNNING
+
+    async def start_child(self, child: Node) -> None:
+        """Add a child to the running supervisor. Raises what its start hook raises, and then has not added it."""
+        self._add(child)
+        try:
+            await child.start(self)
+        except BaseException:
+            self.children.remove(child)
+            await child.stop()
+            raise
+
+    async def stop_child(self, child: Node) -> None:
+        """Stop a child and forget it, so that its name is free again."""
+        await child.stop()
+        self.children.remove(child)
+
+    async def halt(self) -> None:
+        """See Node.halt: children end in reverse order, and keep their mailboxes."""
+        self.state = State.CRASHED
+        await self._abandon()
+        for child in reversed(self.children):
+            await child.halt()
+
+    async def stop(self) -> None:
+        """Stop all children for good, in reverse order."""
+        self.state = State.STOPPING
+        await self._abandon()
+        for child in reversed(self.children):
+            await child.stop()
+        self.state = State.STOPPED
+
+    async def _abandon(self) -> None:
+        """Give up the recoveries under way, but for the one that calls this."""
+        others = {task for task in self._recoveries if task is not asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        if others:
+            await asyncio.wait(others)
+
+    # Recovery --------------------------------------------------------------------------------------------------------
+
+    def notice(self, child: Node, error: BaseException | None) -> None:
+        """A child has crashed with `error`, or ended normally with None."""
+        if self.state in (State.STARTING, State.RUNNING) and self.system is not None:
+            context = self.system.context.copy()
+            task = self.system.loop.create_task(self._recover(child, error), name=f"{self.path}!", context=context)
+            self._recoveries.add(task)
+            task.add_done_callback(self._recoveries.discard)
+
+    async def _recover(self, child: Node, error: BaseException | None) -> None:
+        if not child.spec.restart.after(error):
+            await child.stop()
+        elif self.strategy is Strategy.ONE_FOR_ONE:
+            await self._restart([child], child, error)
+        else:
+            async with self._turn:
+                if child.state is State.CRASHED:  # else it was restarted with its group meanwhile
+                    await self._restart(self._group(child), child, error)
+
+    def _group(self, child: Node) -> list[Node]:
+        first = self.children.index(child) if self.strategy is Strategy.REST_FOR_ONE else 0
+        return [node for node in self.children[first:] if node.state is not State.STOPPED]
+
+    async def _restart(self, group: list[Node], child: Node, error: BaseException | None) -> None:
+        """Restart a group, as often as it takes and the intensity bears; `child` is the one that failed last."""
+        while True:
+            for node in reversed(group):
+                await node.halt()
+            if not self._bears():
+                await self._escalate(child, error)
+                return
+            await asyncio.sleep(self._delay_s(child))
+            for node in group:
+                child = node
+                node.restarts += 1
+                try:
+                    await node.start(self)
+                except Exception as failure:  # noqa: BLE001 - a failed restart is a crash: counted, and tried again
+                    error = failure
+                    self._emit(events.Crashed(node.path, "on_start", failure))
+                    break
+            else:
+                return
+
+    def _bears(self) -> bool:
+        """Count a restart; False when that is one too many."""
+        assert self.system is not None  # noqa: S101 - only a started supervisor recovers
+        now = self.system.loop.time()
+        while self._restarted and self._restarted[0] <= now - self.intensity.window_s:
+            self._restarted.popleft()
+        self._restarted.append(now)
+        return len(self._restarted) <= self.intensity.restarts
+
+    def _delay_s(self, child: Node) -> float:
+        assert self.system is not None  # noqa: S101 - see _bears
+        backoff = child.spec.backoff
+        healthy = self.system.loop.time() - child.started_at >= backoff.healthy_s
+        child.streak = 1 if healthy else child.streak + 1
+        return backoff.delay_s(child.streak, self.system.rng)
+
+    async def _escalate(self, child: Node, error: BaseException | None) -> None:
+        reason = EscalationError(self.path, child.name, self.intensity.restarts, self.intensity.window_s)
+        reason.__cause__ = error
+        await self.halt()
+        self._emit(events.Escalated(self.path, reason))
+        if self.parent is not None:
+            self.parent.notice(self, reason)
+
+    def _emit(self, event: events.Lifecycle) -> None:
+        if self.system is not None:
+            self.system.emit(event)
+
+    def dump(self) -> TreeNode:
+        """This supervisor and all below it."""
+        return TreeNode(
+            name=self.name,
+            kind="supervisor",
+            state=self.state.value,
+            restarts=self.restarts,
+            children=[child.dump() for child in self.children],
+        )
+
+
+def supervisor(name: str, *children: Any, **options: Any) -> Supervisor:
+    """A supervisor of `children`, which start in this order; options are those of Supervisor."""
+    return Supervisor(name, children, **options)

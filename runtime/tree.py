@@ -1,0 +1,126 @@
+"""What a place in the supervision tree is: the child spec that says how to run it, the node, and its picture."""
+
+import random
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from callboard.runtime.mailbox import Counts, Mailbox
+
+if TYPE_CHECKING:
+    from callboard.runtime.supervisor import Supervisor
+    from callboard.runtime.system import System
+
+
+class Restart(StrEnum):
+    """Which exits of a child are followed by a restart (OTP's restart types)."""
+
+    PERMANENT = "permanent"  # every exit
+    TRANSIENT = "transient"  # a crash, not a normal exit
+    TEMPORARY = "temporary"  # none
+
+    def after(self, error: BaseException | None) -> bool:
+        """Whether an exit with `error`, or a normal one with None, is followed by a restart."""
+        return self is Restart.PERMANENT or (self is Restart.TRANSIENT and error is not None)
+
+
+class Backoff(msgspec.Struct, frozen=True):
+    """Seconds to wait before the nth restart in a row: initial_s * factor ** (n - 1), at most max_s.
+
+    `jitter` takes off a random share, up to itself. A child that has been up for `healthy_s` starts again at n = 1.
+    The default restarts at once, as OTP does.
+    """
+
+    initial_s: float = 0.0
+    factor: float = 2.0
+    max_s: float = 30.0
+    jitter: float = 0.0
+    healthy_s: float = 10.0
+
+    def delay_s(self, n: int, rng: random.Random) -> float:
+        """The wait before the nth restart in a row, n from 1."""
+        delay = self.initial_s * self.factor ** min(n - 1, 64)
+        return min(self.max_s, delay) * (1 - self.jitter * rng.random())
+
+
+class ChildSpec(msgspec.Struct, frozen=True):
+    """How a supervisor runs a child: `start` makes each incarnation; `shutdown_s` bounds each step of a stop."""
+
+    start: Callable[[], Any]
+    mailbox: Mailbox = Mailbox()
+    restart: Restart = Restart.PERMANENT
+    backoff: Backoff = Backoff()
+    shutdown_s: float = 5.0
+
+
+class State(StrEnum):
+    """Where a node is in its life. Up to CRASHED an actor takes messages; in RUNNING and DRAINING it handles them."""
+
+    NEW = "new"
+    STARTING = "starting"
+    RUNNING = "running"
+    CRASHED = "crashed"  # waits for its supervisor
+    DRAINING = "draining"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+class TreeNode(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A node of the tree as an operator sees it; depth and capacity in messages, `current` the type being handled."""
+
+    name: str
+    kind: str
+    state: str
+    restarts: int = 0
+    depth: int | None = None
+    capacity: int | None = None
+    current: str | None = None
+    counts: Counts | None = None
+    children: list["TreeNode"] = []
+
+
+class Node:
+    """A place in the tree: an actor, a pool or a supervisor. Its supervisor calls start, halt and stop."""
+
+    __slots__ = ("name", "parent", "path", "restarts", "spec", "started_at", "state", "streak", "system")
+
+    def __init__(self, name: str, spec: ChildSpec) -> None:
+        if not name or "/" in name:
+            raise ValueError(f"a child's name is a word without a slash, not {name!r}")
+        self.name = name
+        self.path = name  # the full name, once it has been started
+        self.spec = spec
+        self.state = State.NEW
+        self.parent: Supervisor | System | None = None
+        self.system: System | None = None
+        self.restarts = 0
+        self.streak = 0  # restarts in a row, for the backoff
+        self.started_at = 0.0  # the event loop's time
+
+    def attach(self, parent: "Supervisor | System") -> "System":
+        """Take the place below `parent`, from which the full name follows."""
+        system = parent.system
+        if system is None:
+            raise RuntimeError(f"start {parent.path} before its child {self.name}")
+        self.path = f"{parent.path}/{self.name}" if parent.path else self.name
+        self.system = system
+        self.started_at = system.loop.time()
+        return system
+
+    async def start(self, parent: "Supervisor | System") -> None:
+        """Start, or start again after `halt`. Raises what the start hook raised; then nothing is left running."""
+        raise NotImplementedError
+
+    async def halt(self) -> None:
+        """End what runs, keep what waits: the first half of a restart."""
+        raise NotImplementedError
+
+    async def stop(self) -> None:
+        """End for good, within the time of the child spec."""
+        raise NotImplementedError
+
+    def dump(self) -> TreeNode:
+        """This node, and all below it, as of now."""
+        raise NotImplementedError
