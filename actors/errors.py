@@ -86,7 +86,9 @@ AUTH_TOKEN_MISSING = code("AUTH_TOKEN_MISSING_002", Kind.UNAUTHENTICATED, "This 
 AUTH_TOKEN_INVALID = code("AUTH_TOKEN_INVALID_003", Kind.UNAUTHENTICATED, "The access token is not valid.")
 AUTH_TOKEN_EXPIRED = code("AUTH_TOKEN_EXPIRED_004", Kind.UNAUTHENTICATED, "The access token has expired.")
 AUTH_SESSION_ENDED = code("AUTH_SESSION_ENDED_005", Kind.UNAUTHENTICATED, "The session has ended; log in again.")
-AUTH_UNVERIFIED = code("AUTH_UNVERIFIED_006", Kind.FORBIDDEN, "Verify the e-mail address first: the link is in your mail.")
+AUTH_UNVERIFIED = code(
+    "AUTH_UNVERIFIED_006", Kind.FORBIDDEN, "Verify the e-mail address first: the link is in your mail."
+)
 AUTH_INACTIVE = code("AUTH_INACTIVE_007", Kind.FORBIDDEN, "This account has been deactivated.")
 AUTH_FORBIDDEN = code("AUTH_FORBIDDEN_008", Kind.FORBIDDEN, "Your role does not allow this.")
 AUTH_MAIL_TOKEN_INVALID = code(
@@ -96,7 +98,9 @@ AUTH_BUSY = code("AUTH_BUSY_010", Kind.UNAVAILABLE, "Too many logins are being c
 
 USERS_EMAIL_TAKEN = code("USERS_EMAIL_TAKEN_001", Kind.CONFLICT, "An account with this e-mail address exists.")
 USERS_NOT_FOUND = code("USERS_NOT_FOUND_002", Kind.NOT_FOUND, "There is no such user, or you may not see them.")
-USERS_LAST_ADMIN = code("USERS_LAST_ADMIN_003", Kind.CONFLICT, "The last active admin cannot be demoted or deactivated.")
+USERS_LAST_ADMIN = code(
+    "USERS_LAST_ADMIN_003", Kind.CONFLICT, "The last active admin cannot be demoted or deactivated."
+)
 
 CONTENT_NOT_FOUND = code("CONTENT_NOT_FOUND_001", Kind.NOT_FOUND, "There is no such content, or you may not see it.")
 CONTENT_ILLEGAL_TRANSITION = code(
@@ -112,7 +116,9 @@ CONTENT_OWN_REVIEW = code("CONTENT_OWN_REVIEW_005", Kind.FORBIDDEN, "Authors do 
 CONTENT_PUBLISHED = code(
     "CONTENT_PUBLISHED_006", Kind.CONFLICT, "Published content must be archived and restored before it is changed."
 )
-CONTENT_FORBIDDEN = code("CONTENT_FORBIDDEN_007", Kind.FORBIDDEN, "Your role does not allow this action on this content.")
+CONTENT_FORBIDDEN = code(
+    "CONTENT_FORBIDDEN_007", Kind.FORBIDDEN, "Your role does not allow this action on this content."
+)
 CONTENT_CATEGORY_UNKNOWN = code("CONTENT_CATEGORY_UNKNOWN_008", Kind.INVALID, "There is no such category.")
 
 REQUEST_INVALID = code("REQUEST_INVALID_001", Kind.INVALID, "A field is missing, unknown, or of a wrong type or form.")
@@ -128,7 +134,11 @@ ROUTE_METHOD = code("ROUTE_METHOD_002", Kind.METHOD_NOT_ALLOWED, "The route does
 SERVER_UNAVAILABLE = code("SERVER_UNAVAILABLE_001", Kind.UNAVAILABLE, "A server this call needs is away; try again.")
 SERVER_OVERLOADED = code("SERVER_OVERLOADED_002", Kind.UNAVAILABLE, "The server is at its limit; try again.")
 SERVER_TIMEOUT = code(
-    "SERVER_TIMEOUT_003", Kind.UNAVAILABLE, "No answer in time. It may have happened: repeat with the same Idempotency-Key."
+    "SERVER_TIMEOUT_003",
+    Kind.UNAVAILABLE,
+    "No answer in time. It may have happened: repeat with the same Idempotency-Key.",
 )
-SERVER_DRAINING = code("SERVER_DRAINING_004", Kind.UNAVAILABLE, "The server is stopping; try again, another will answer.")
+SERVER_DRAINING = code(
+    "SERVER_DRAINING_004", Kind.UNAVAILABLE, "The server is stopping; try again, another will answer."
+)
 SERVER_BUG = code("SERVER_BUG_005", Kind.BUG, "Something is broken on our side; report the trace id.")
