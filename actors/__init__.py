@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""The domain: one module an actor, with its messages, its rules and its SQL."""

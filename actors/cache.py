@@ -71,9 +71,10 @@ class CacheGuard(Actor[None]):
         """Probe whenever Redis is away."""
         while True:
             await self.cache.away.wait()
-            while not await self.cache.probe():
+            if await self.cache.probe():
+                log.info("Redis is here")
+            else:
                 await asyncio.sleep(PROBE_INTERVAL_S)
-            log.info("Redis is here")
 
     async def on_stop(self) -> None:
         """Close the client."""

@@ -29,7 +29,7 @@ AWAY = (
 )
 
 
-class Connection(asyncpg.Connection):  # type: ignore[type-arg]
+class Connection(asyncpg.Connection):
     """A pooled connection without session state of ours, so that giving it back needs no round trip to reset it."""
 
     def get_reset_query(self) -> str:

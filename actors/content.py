@@ -1,0 +1,227 @@
+"""Content: the editorial workflow. A change is one guarded statement, its history and its event, in one transaction."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import aiosql
+import asyncpg
+import msgspec
+import nh3
+
+from callboard.actors.access import Identity
+from callboard.actors.database import Database
+from callboard.actors.editorial import Action, Status, judge, judge_edit, may_see
+from callboard.actors.errors import (
+    CONTENT_CATEGORY_UNKNOWN,
+    CONTENT_ILLEGAL_TRANSITION,
+    CONTENT_NOT_FOUND,
+    CONTENT_STALE,
+    Detail,
+    Problem,
+)
+from callboard.runtime import Actor, Request, on
+from callboard.streams import events
+from callboard.streams.outbox import emit
+
+QUERIES: Any = aiosql.from_path(Path(__file__).with_name("content.sql"), "asyncpg")
+
+EVENT_OF: dict[Action, type[events.ContentEvent]] = {
+    Action.SUBMIT_FOR_REVIEW: events.ContentSubmitted,
+    Action.APPROVE: events.ContentApproved,
+    Action.REJECT: events.ContentRejected,
+    Action.PUBLISH: events.ContentPublished,
+    Action.ARCHIVE: events.ContentArchived,
+    Action.RESTORE: events.ContentRestored,
+}
+
+
+class Content(msgspec.Struct, frozen=True):
+    """An article. `body` is as it was sent, `body_html` is safe to show; `version` counts its changes."""
+
+    content_id: UUID
+    author_id: UUID
+    category_id: UUID | None
+    title: str
+    body: str
+    body_html: str
+    status: Status
+    version: int
+    published_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """What an author writes."""
+
+    title: str
+    body: str
+    category_id: UUID | None = None
+
+
+class CreateContent(Request[Content], frozen=True):
+    """Begin a draft. Raises Problem(CONTENT_CATEGORY_UNKNOWN)."""
+
+    content_id: UUID
+    draft: Draft
+    author: Identity
+
+
+class EditContent(Request[Content], frozen=True):
+    """Replace title, body and category of the version that the editor has read.
+
+    Raises Problem(CONTENT_NOT_FOUND, CONTENT_FORBIDDEN, CONTENT_PUBLISHED, CONTENT_STALE, CONTENT_CATEGORY_UNKNOWN).
+    """
+
+    content_id: UUID
+    draft: Draft
+    version: int
+    who: Identity
+
+
+class DeleteContent(Request[None], frozen=True):
+    """Delete what is not published, with its history. Raises Problem like EditContent."""
+
+    content_id: UUID
+    who: Identity
+
+
+class MoveContent(Request[Content], frozen=True):
+    """Make an editorial transition.
+
+    Raises Problem(CONTENT_NOT_FOUND, CONTENT_FORBIDDEN, CONTENT_OWN_REVIEW, CONTENT_ILLEGAL_TRANSITION).
+    """
+
+    content_id: UUID
+    action: Action
+    note: str | None
+    who: Identity
+
+
+class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | MoveContent]):
+    """All changes of articles. A pool of these is keyed by content id; between processes the guarded SQL decides."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    @on(CreateContent)
+    async def create(self, message: CreateContent) -> Content:
+        """Draft and event."""
+        async with self.database.transaction() as connection:
+            row = await _with_category(
+                QUERIES.add_content(
+                    connection,
+                    content_id=message.content_id,
+                    author_id=message.author.user_id,
+                    **_fields(message.draft),
+                )
+            )
+            return await _tell(connection, events.ContentCreated, row, message.author)
+
+    @on(EditContent)
+    async def edit(self, message: EditContent) -> Content:
+        """An edit that takes approved or pending content back to draft is part of its history."""
+        async with self.database.transaction() as connection:
+            before = await _visible(connection, message.content_id, message.who)
+            status = judge_edit(message.who, before.author_id, before.status)
+            row = await _with_category(
+                QUERIES.edit_content(
+                    connection,
+                    content_id=message.content_id,
+                    version=message.version,
+                    status=status,
+                    from_status=before.status,
+                    **_fields(message.draft),
+                )
+            )
+            if row is None:
+                raise Problem(CONTENT_STALE)
+            if status is not before.status:
+                await _record(connection, before, "edit", status, message.who)
+            return await _tell(connection, events.ContentEdited, row, message.who)
+
+    @on(DeleteContent)
+    async def delete(self, message: DeleteContent) -> None:
+        """Archived content may go, published may not."""
+        async with self.database.transaction() as connection:
+            before = await _visible(connection, message.content_id, message.who)
+            if before.status is not Status.ARCHIVED:
+                judge_edit(message.who, before.author_id, before.status)
+            row = await QUERIES.delete_content(connection, content_id=message.content_id, version=before.version)
+            if row is None:
+                raise Problem(CONTENT_STALE)
+            await _tell(connection, events.ContentDeleted, row, message.who)
+
+    @on(MoveContent)
+    async def move(self, message: MoveContent) -> Content:
+        """Of two at once one wins; the other gets the conflict, as if it had come later."""
+        async with self.database.transaction() as connection:
+            before = await _visible(connection, message.content_id, message.who)
+            target = judge(message.who, before.author_id, before.status, message.action)
+            row = await QUERIES.move_content(
+                connection,
+                content_id=message.content_id,
+                from_status=before.status,
+                to_status=target,
+                version=before.version,
+            )
+            if row is None:
+                raise Problem(CONTENT_ILLEGAL_TRANSITION, "The content has just been changed by someone else.")
+            await _record(connection, before, message.action, target, message.who, note=message.note)
+            return await _tell(connection, EVENT_OF[message.action], row, message.who, message.note)
+
+
+def _fields(draft: Draft) -> dict[str, Any]:
+    return {
+        "title": draft.title,
+        "body": draft.body,
+        "body_html": nh3.clean(draft.body),
+        "category_id": draft.category_id,
+    }
+
+
+async def _with_category(statement: Any) -> Any:
+    try:
+        return await statement
+    except asyncpg.ForeignKeyViolationError as error:
+        if error.constraint_name != "content_category_id_fkey":
+            raise
+        raise Problem(CONTENT_CATEGORY_UNKNOWN, details=(Detail("category_id", "is unknown"),)) from error
+
+
+async def _visible(connection: Any, content_id: UUID, who: Identity) -> Content:
+    row = await QUERIES.content_by_id(connection, content_id=content_id)
+    if row is None or not may_see(who, row["author_id"], Status(row["status"])):
+        raise Problem(CONTENT_NOT_FOUND)
+    return as_content(row)
+
+
+def as_content(row: Any) -> Content:
+    """A row of the content table as a Struct."""
+    return msgspec.convert(dict(row), Content)
+
+
+async def _record(
+    connection: Any, before: Content, action: str, target: Status, who: Identity, *, note: str | None = None
+) -> None:
+    await QUERIES.add_transition(
+        connection,
+        content_id=before.content_id,
+        actor_id=who.user_id,
+        action=action,
+        from_status=before.status,
+        to_status=target,
+        note=note,
+    )
+
+
+async def _tell(
+    connection: Any, kind: type[events.ContentEvent], row: Any, who: Identity, note: str | None = None
+) -> Content:
+    """Write the event of a change, and give the content as it is after it."""
+    content = as_content(row)
+    event = kind(content.content_id, content.author_id, content.title, who.user_id, content.version, note)
+    await emit(connection, event, event_id=uuid4())
+    return content

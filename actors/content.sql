@@ -1,0 +1,69 @@
+-- name: add_content^
+insert into content (content_id, author_id, category_id, title, body, body_html)
+values (:content_id, :author_id, :category_id, :title, :body, :body_html)
+returning *;
+
+-- name: content_by_id^
+select * from content where content_id = :content_id;
+
+-- name: edit_content^
+-- Guarded by the version that the editor has read: of two edits of one version exactly one gets the row.
+update content
+set title = :title, body = :body, body_html = :body_html, category_id = :category_id,
+    status = :status, version = version + 1
+where content_id = :content_id and version = :version and status = :from_status
+returning *;
+
+-- name: move_content^
+-- Guarded by the state it was judged in: of two transitions at once exactly one gets the row.
+update content
+set status = :to_status, version = version + 1,
+    published_at = case when :to_status = 'published' then now() else published_at end
+where content_id = :content_id and status = :from_status and version = :version
+returning *;
+
+-- name: delete_content^
+delete from content where content_id = :content_id and version = :version returning *;
+
+-- name: add_transition!
+insert into content_transitions (content_id, actor_id, action, from_status, to_status, note)
+values (:content_id, :actor_id, :action, :from_status, :to_status, :note);
+
+-- name: transitions_of
+select t.transition_id, t.action, t.from_status, t.to_status, t.note, t.created_at, t.actor_id, u.full_name as actor_name
+from content_transitions t join users u on u.user_id = t.actor_id
+where t.content_id = :content_id and t.transition_id > :after
+order by t.transition_id
+limit :limit;
+
+-- name: list_content
+-- Newest first; whoever asks sees what is published, what is their own, and as an editor all.
+select content_id, author_id, category_id, title, status, version, published_at, created_at, updated_at
+from content
+where (status = 'published' or author_id = :viewer_id or :sees_all)
+  and (:status::text is null or status = :status)
+  and (:author_id::uuid is null or author_id = :author_id)
+  and (:category_id::uuid is null or category_id = :category_id)
+  and (:before::timestamptz is null or (created_at, content_id) < (:before, :before_id::uuid))
+order by created_at desc, content_id desc
+limit :limit;
+
+-- name: search_content
+-- Best first. The snippet is made of the text as stored and sanitised by the caller.
+with found as (
+    select content_id, author_id, category_id, title, body, published_at,
+           ts_rank(search, websearch_to_tsquery('english', :q))::float8 as rank
+    from content
+    where status = 'published' and search @@ websearch_to_tsquery('english', :q)
+      and (:category_id::uuid is null or category_id = :category_id)
+), page as (
+    select * from found
+    where :rank::float8 is null or (rank, content_id) < (:rank, :before_id::uuid)
+    order by rank desc, content_id desc
+    limit :limit
+)
+select content_id, author_id, category_id, title, published_at, rank,
+       ts_headline('english', body, websearch_to_tsquery('english', :q),
+                   'StartSel=<mark>, StopSel=</mark>, MaxFragments=2, MaxWords=25, MinWords=8') as snippet
+from page
+order by rank desc, content_id desc;

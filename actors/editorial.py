@@ -1,0 +1,103 @@
+"""The editorial rules: five states, six transitions, and who may make them. Pure functions, no clock and no SQL."""
+
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+
+from callboard.actors.access import Identity, Role
+from callboard.actors.errors import (
+    CONTENT_FORBIDDEN,
+    CONTENT_ILLEGAL_TRANSITION,
+    CONTENT_OWN_REVIEW,
+    CONTENT_PUBLISHED,
+    Problem,
+)
+
+
+class Status(StrEnum):
+    """Where an article stands."""
+
+    DRAFT = "draft"
+    PENDING = "pending"
+    APPROVED = "approved"
+    PUBLISHED = "published"
+    ARCHIVED = "archived"
+
+
+class Action(StrEnum):
+    """What moves it on."""
+
+    SUBMIT_FOR_REVIEW = "submit_for_review"
+    APPROVE = "approve"
+    REJECT = "reject"
+    PUBLISH = "publish"
+    ARCHIVE = "archive"
+    RESTORE = "restore"
+
+
+class Move(msgspec.Struct, frozen=True):
+    """One transition: from, to, and whether the author may make it or only an editor."""
+
+    source: Status
+    target: Status
+    by_author: bool
+
+
+MOVES: dict[Action, Move] = {
+    Action.SUBMIT_FOR_REVIEW: Move(Status.DRAFT, Status.PENDING, by_author=True),
+    Action.APPROVE: Move(Status.PENDING, Status.APPROVED, by_author=False),
+    Action.REJECT: Move(Status.PENDING, Status.DRAFT, by_author=False),
+    Action.PUBLISH: Move(Status.APPROVED, Status.PUBLISHED, by_author=False),
+    Action.ARCHIVE: Move(Status.PUBLISHED, Status.ARCHIVED, by_author=True),
+    Action.RESTORE: Move(Status.ARCHIVED, Status.DRAFT, by_author=True),
+}
+
+
+def is_editor(who: Identity | None) -> bool:
+    """Whether they review, publish and see everything."""
+    return who is not None and who.role.includes(Role.EDITOR)
+
+
+def may_see(who: Identity | None, author_id: UUID, status: Status) -> bool:
+    """Anyone sees what is published; the rest is for its author and for editors."""
+    return status is Status.PUBLISHED or is_editor(who) or (who is not None and who.user_id == author_id)
+
+
+def may_make(who: Identity, author_id: UUID, action: Action) -> bool:
+    """Whether their role allows the action on content of this author, in whatever state it is."""
+    if action is Action.APPROVE and who.user_id == author_id:
+        return False
+    return is_editor(who) or (MOVES[action].by_author and who.user_id == author_id)
+
+
+def allowed(who: Identity, author_id: UUID, status: Status) -> list[Action]:
+    """What they may do with it now."""
+    return [action for action, move in MOVES.items() if move.source is status and may_make(who, author_id, action)]
+
+
+def judge(who: Identity, author_id: UUID, status: Status, action: Action) -> Status:
+    """The state that the action leads to.
+
+    Raises Problem: CONTENT_OWN_REVIEW or CONTENT_FORBIDDEN by role, CONTENT_ILLEGAL_TRANSITION by state, with what
+    would be allowed.
+    """
+    if not may_make(who, author_id, action):
+        own = action is Action.APPROVE and who.user_id == author_id and is_editor(who)
+        raise Problem(CONTENT_OWN_REVIEW if own else CONTENT_FORBIDDEN)
+    move = MOVES[action]
+    if move.source is not status:
+        possible = tuple(allowed(who, author_id, status))
+        now = ", ".join(possible) or "nothing"
+        message = f"{action} needs {move.source} content, and this is {status}; allowed now: {now}."
+        raise Problem(CONTENT_ILLEGAL_TRANSITION, message, allowed=possible)
+    return move.target
+
+
+def judge_edit(who: Identity, author_id: UUID, status: Status) -> Status:
+    """The state after an edit: reviewed text that changes must be reviewed again. Raises Problem likewise."""
+    if not (is_editor(who) or who.user_id == author_id):
+        raise Problem(CONTENT_FORBIDDEN)
+    if status in (Status.PUBLISHED, Status.ARCHIVED):
+        raise Problem(CONTENT_PUBLISHED)
+    return Status.DRAFT

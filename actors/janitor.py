@@ -1,0 +1,36 @@
+"""The janitor: throws away what nobody will ask for again. What has expired is refused at once, by its own query."""
+
+from pathlib import Path
+from typing import Any
+
+import aiosql
+
+from callboard.actors.database import Database
+from callboard.runtime import Actor, Message, on
+
+QUERIES: Any = aiosql.from_path(Path(__file__).with_name("janitor.sql"), "asyncpg")
+
+INTERVAL_S = 3600.0
+
+
+class CleanUp(Message, frozen=True):
+    """Do it now."""
+
+
+class Janitor(Actor[CleanUp]):
+    """Cleans up each hour; two at once do no harm."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def on_start(self) -> None:
+        """Begin the rounds."""
+        self.every(INTERVAL_S, CleanUp())
+
+    @on(CleanUp)
+    async def clean_up(self, _message: CleanUp) -> None:
+        """Expired sessions, spent secrets, mails long sent."""
+        async with self.database.acquire() as connection:
+            await QUERIES.end_sessions(connection)
+            await QUERIES.forget_tokens(connection)
+            await QUERIES.forget_mails(connection)

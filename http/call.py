@@ -1,0 +1,177 @@
+"""What a handler is given and what it gives back: `Call`, `Reply`, `Listing`, `Raw`, and the Structs a request is read into.
+
+The annotation of a handler is the declaration of its route: `async def create(call: Call[CreateContent, None,
+Services]) -> Reply[ContentView]` says how the body is read, that there is no query, and what the answer looks like.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Generic, TypeVar
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from callboard.actors.access import Identity
+from callboard.actors.errors import AUTH_TOKEN_MISSING, REQUEST_INVALID, Code, Detail, Problem
+
+MAX_PAGE = 100
+MAX_AGENT = 400
+
+B_co = TypeVar("B_co", covariant=True)
+Q_co = TypeVar("Q_co", covariant=True)
+S_co = TypeVar("S_co", covariant=True)
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Root of every JSON body: a field that it does not declare is refused."""
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Root of every query string: a parameter that it does not declare is refused. A list field may be repeated."""
+
+
+class Page(Query, frozen=True, kw_only=True):
+    """The query of a list. A `limit` over 100 counts as 100; `cursor` is the `next_cursor` of the page before."""
+
+    limit: Annotated[int, Meta(ge=1, description="How many at most; more than 100 counts as 100.")] = 20
+    cursor: Annotated[str, Meta(description="The next_cursor of the page before.")] | None = None
+
+    def __post_init__(self) -> None:
+        if self.limit > MAX_PAGE:
+            msgspec.structs.force_setattr(self, "limit", MAX_PAGE)
+
+
+class Call(Generic[B_co, Q_co, S_co]):
+    """One request, read and authorised: `Call[body, query, services]`, with None for a body or query there is none of.
+
+    A body of type `bytes` is handed over as it came, whatever its content type (webhooks sign their bytes).
+    """
+
+    __slots__ = ("body", "caller", "headers", "ip", "path", "query", "services", "trace_id")
+
+    def __init__(
+        self,
+        *,
+        body: B_co,
+        query: Q_co,
+        path: Mapping[str, Any],
+        services: S_co,
+        caller: Identity | None,
+        headers: Mapping[str, str],
+        ip: str,
+        trace_id: str,
+    ) -> None:
+        self.body = body
+        self.query = query
+        self.path = path
+        self.services = services
+        self.caller = caller
+        self.headers = headers
+        self.ip = ip
+        self.trace_id = trace_id
+
+    @property
+    def identity(self) -> Identity:
+        """Who asks. Raises Problem(AUTH_TOKEN_MISSING) when nobody is known; `caller` gives None instead."""
+        if self.caller is None:
+            raise Problem(AUTH_TOKEN_MISSING)
+        return self.caller
+
+    def uuid(self, name: str) -> UUID:
+        """A path parameter whose name ends in `_id`."""
+        value = self.path[name]
+        if not isinstance(value, UUID):
+            raise TypeError(f"path parameter {name} is text: ask for it with text()")
+        return value
+
+    def text(self, name: str) -> str:
+        """Any other path parameter, percent-decoded."""
+        value = self.path[name]
+        if not isinstance(value, str):
+            raise TypeError(f"path parameter {name} is an id: ask for it with uuid()")
+        return value
+
+    def header(self, name: str) -> str | None:
+        """A request header as clean text: what is not UTF-8 or is NUL becomes `?`, so that it can be stored."""
+        value = self.headers.get(name)
+        return None if value is None else value.encode("utf-8", "replace").decode().replace("\0", "?")
+
+    @property
+    def user_agent(self) -> str:
+        """What the client calls itself, at most 400 characters, or an empty string."""
+        return (self.header("User-Agent") or "")[:MAX_AGENT]
+
+    def if_match(self, missing: Code) -> str:
+        """The ETag of If-Match without its quotes, or `*`. Raises Problem(`missing`) when the header is not there,
+        Problem(REQUEST_INVALID) for anything but one strong ETag.
+        """
+        value = self.header("If-Match")
+        if value is None:
+            raise Problem(missing)
+        value = value.strip()
+        inner = value[1:-1]
+        if value == "*":
+            return value
+        if len(value) < 2 or value[0] != '"' or value[-1] != '"' or '"' in inner or not inner.isascii():  # noqa: PLR2004 - the two quotes
+            detail = Detail("If-Match", 'Send one strong ETag in quotes, such as "3".')
+            raise Problem(REQUEST_INVALID, details=(detail,))
+        return inner
+
+
+class Reply(Generic[T_co]):
+    """A success: `data` in the envelope, `message` for people. `status` overrides the route's.
+
+    `etag` is given bare and sent in quotes. A route of status 204 replies `Reply(None)`.
+    """
+
+    __slots__ = ("data", "etag", "headers", "location", "message", "status")
+
+    def __init__(
+        self,
+        data: T_co,
+        *,
+        message: str | None = None,
+        status: int | None = None,
+        etag: str | None = None,
+        location: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.data = data
+        self.message = message
+        self.status = status
+        self.etag = etag
+        self.location = location
+        self.headers = headers
+
+
+class Listing(Generic[T_co]):
+    """One page of a list: its items, the limit that was applied, and the cursor of the next page or None at the end."""
+
+    __slots__ = ("items", "limit", "next_cursor")
+
+    def __init__(self, items: Sequence[T_co], *, limit: int, next_cursor: str | None) -> None:
+        self.items = items
+        self.limit = limit
+        self.next_cursor = next_cursor
+
+
+class Raw:
+    """An answer outside of the envelope: a page, a file, metrics. `policy` replaces the Content-Security-Policy."""
+
+    __slots__ = ("body", "content_type", "headers", "policy", "status")
+
+    def __init__(
+        self,
+        body: bytes,
+        content_type: str,
+        *,
+        status: int | None = None,
+        policy: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.body = body
+        self.content_type = content_type
+        self.status = status
+        self.policy = policy
+        self.headers = headers

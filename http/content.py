@@ -1,0 +1,239 @@
+"""Content over HTTP: writing, the editorial workflow, reading and searching."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, TypeVar
+from uuid import UUID, uuid4
+
+from msgspec import Meta
+
+from callboard.actors.content import Content, CreateContent, DeleteContent, Draft, EditContent, MoveContent
+from callboard.actors.editorial import Action, Status
+from callboard.actors.errors import (
+    CONTENT_CATEGORY_UNKNOWN,
+    CONTENT_FORBIDDEN,
+    CONTENT_IF_MATCH_MISSING,
+    CONTENT_ILLEGAL_TRANSITION,
+    CONTENT_NOT_FOUND,
+    CONTENT_OWN_REVIEW,
+    CONTENT_PUBLISHED,
+    CONTENT_STALE,
+    REQUEST_CURSOR_INVALID,
+    Problem,
+)
+from callboard.actors.library import (
+    Entry,
+    Hit,
+    ListContent,
+    ListTransitions,
+    ReadContent,
+    SearchContent,
+    Transition,
+)
+from callboard.http.call import Body, Call, Listing, Page, Reply
+from callboard.http.cursors import decode_cursor, encode_cursor
+from callboard.http.routing import Access, Route
+from callboard.http.services import Services
+
+T = TypeVar("T")
+
+
+class Article(Body, frozen=True, kw_only=True):
+    """What an author writes. Markup in the body is kept as sent, and made safe in `body_html`."""
+
+    title: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S")]
+    body: Annotated[str, Meta(max_length=200_000)]
+    category_id: UUID | None = None
+
+    def draft(self) -> Draft:
+        """The same for the domain."""
+        return Draft(self.title.strip(), self.body, self.category_id)
+
+
+class Move(Body, frozen=True, kw_only=True):
+    """An editorial action, with a note to the author or the next editor."""
+
+    action: Action
+    note: Annotated[str, Meta(max_length=2000)] | None = None
+
+
+class Filter(Page, frozen=True, kw_only=True):
+    """Which articles to list."""
+
+    status: Status | None = None
+    author: UUID | None = None
+    category: UUID | None = None
+
+
+class Search(Page, frozen=True, kw_only=True):
+    """What to look for: words, "phrases", -exclusions, or."""
+
+    q: Annotated[str, Meta(min_length=1, max_length=200)]
+    category: UUID | None = None
+
+
+def _whole(content: Content, status: int | None = None, location: str | None = None) -> Reply[Content]:
+    return Reply(content, status=status, etag=str(content.version), location=location)
+
+
+def _page(items: Sequence[T], limit: int, cursor: str | None) -> Listing[T]:
+    """One row more than asked for was read, to know whether there is a next page."""
+    return Listing(items[:limit], limit=limit, next_cursor=cursor if len(items) > limit else None)
+
+
+async def create(call: Call[Article, None, Services]) -> Reply[Content]:
+    """Begin a draft."""
+    content = await call.services.content.ask(CreateContent(uuid4(), call.body.draft(), call.identity))
+    return _whole(content, location=f"/api/v1/content/{content.content_id}")
+
+
+async def read(call: Call[None, None, Services]) -> Reply[Content]:
+    """Read an article."""
+    return _whole(await call.services.library.ask(ReadContent(call.uuid("content_id"), call.caller)))
+
+
+async def edit(call: Call[Article, None, Services]) -> Reply[Content]:
+    """Replace an article's text, if it is still the version that If-Match names."""
+    tag = call.if_match(CONTENT_IF_MATCH_MISSING)
+    if not (tag.isascii() and tag.isdecimal() and len(tag) <= 9):  # noqa: PLR2004 - what fits PostgreSQL's integer
+        raise Problem(CONTENT_STALE)
+    message = EditContent(call.uuid("content_id"), call.body.draft(), int(tag), call.identity)
+    return _whole(await call.services.content.ask(message))
+
+
+async def delete(call: Call[None, None, Services]) -> Reply[None]:
+    """Delete an article that is not published."""
+    await call.services.content.ask(DeleteContent(call.uuid("content_id"), call.identity))
+    return Reply(None)
+
+
+async def move(call: Call[Move, None, Services]) -> Reply[Content]:
+    """Make an editorial transition."""
+    message = MoveContent(call.uuid("content_id"), call.body.action, call.body.note, call.identity)
+    return _whole(await call.services.content.ask(message))
+
+
+async def entries(call: Call[None, Filter, Services]) -> Listing[Entry]:
+    """List articles, newest first."""
+    query = call.query
+    before, before_id = decode_cursor(query.cursor, (datetime, UUID)) if query.cursor else (None, None)
+    found = await call.services.library.ask(
+        ListContent(
+            call.caller,
+            query.limit + 1,
+            status=query.status,
+            author_id=query.author,
+            category_id=query.category,
+            before=before,
+            before_id=before_id,
+        )
+    )
+    last = found[: query.limit][-1:]
+    return _page(found, query.limit, encode_cursor(last[0].created_at, last[0].content_id) if last else None)
+
+
+async def search(call: Call[None, Search, Services]) -> Listing[Hit]:
+    """Search published articles, best first."""
+    query = call.query
+    rank, before_id = decode_cursor(query.cursor, (float, UUID)) if query.cursor else (None, None)
+    found = await call.services.library.ask(
+        SearchContent(query.q, query.limit + 1, category_id=query.category, rank=rank, before_id=before_id)
+    )
+    last = found[: query.limit][-1:]
+    return _page(found, query.limit, encode_cursor(last[0].rank, last[0].content_id) if last else None)
+
+
+async def transitions(call: Call[None, Page, Services]) -> Listing[Transition]:
+    """An article's history, oldest first."""
+    query = call.query
+    (after,) = decode_cursor(query.cursor, (int,)) if query.cursor else (0,)
+    found = await call.services.library.ask(
+        ListTransitions(call.uuid("content_id"), call.identity, query.limit + 1, after)
+    )
+    last = found[: query.limit][-1:]
+    return _page(found, query.limit, encode_cursor(last[0].transition_id) if last else None)
+
+
+ROUTES: tuple[Route[Services], ...] = (
+    Route(
+        "POST",
+        "/content",
+        create,
+        summary="Begin a draft",
+        tag="content",
+        access=Access.USER,
+        status=201,
+        errors=(CONTENT_CATEGORY_UNKNOWN,),
+    ),
+    Route(
+        "GET",
+        "/content",
+        entries,
+        summary="List content",
+        tag="content",
+        access=Access.OPTIONAL,
+        errors=(REQUEST_CURSOR_INVALID,),
+    ),
+    Route(
+        "GET",
+        "/content/search",
+        search,
+        summary="Search published content",
+        tag="content",
+        access=Access.PUBLIC,
+        errors=(REQUEST_CURSOR_INVALID,),
+    ),
+    Route(
+        "GET",
+        "/content/{content_id}",
+        read,
+        summary="Read content",
+        tag="content",
+        access=Access.OPTIONAL,
+        errors=(CONTENT_NOT_FOUND,),
+    ),
+    Route(
+        "PUT",
+        "/content/{content_id}",
+        edit,
+        summary="Edit content",
+        tag="content",
+        access=Access.USER,
+        errors=(
+            CONTENT_NOT_FOUND,
+            CONTENT_FORBIDDEN,
+            CONTENT_PUBLISHED,
+            CONTENT_STALE,
+            CONTENT_IF_MATCH_MISSING,
+            CONTENT_CATEGORY_UNKNOWN,
+        ),
+    ),
+    Route(
+        "DELETE",
+        "/content/{content_id}",
+        delete,
+        summary="Delete content that is not published",
+        tag="content",
+        access=Access.USER,
+        status=204,
+        errors=(CONTENT_NOT_FOUND, CONTENT_FORBIDDEN, CONTENT_PUBLISHED, CONTENT_STALE),
+    ),
+    Route(
+        "POST",
+        "/content/{content_id}/transitions",
+        move,
+        summary="Make an editorial transition",
+        tag="content",
+        access=Access.USER,
+        errors=(CONTENT_NOT_FOUND, CONTENT_FORBIDDEN, CONTENT_OWN_REVIEW, CONTENT_ILLEGAL_TRANSITION),
+    ),
+    Route(
+        "GET",
+        "/content/{content_id}/transitions",
+        transitions,
+        summary="Read the editorial history",
+        tag="content",
+        access=Access.USER,
+        errors=(CONTENT_NOT_FOUND, CONTENT_FORBIDDEN, REQUEST_CURSOR_INVALID),
+    ),
+)

@@ -1,0 +1,176 @@
+"""The route table: what a route declares, and how a method and a path find theirs.
+
+What a route reads and answers is taken from its handler's annotation, so the two cannot disagree.
+"""
+
+import inspect
+import re
+import typing
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+from urllib.parse import unquote
+from uuid import UUID
+
+from callboard.actors.errors import ROUTE_NOT_FOUND, Code, Kind
+from callboard.http.call import Call, Listing, Raw, Reply
+
+PARAMETER = re.compile(r"\{([a-z_]+)\}")
+
+S_contra = TypeVar("S_contra", contravariant=True)
+V = TypeVar("V")
+
+Answer = Reply[Any] | Listing[Any] | Raw
+
+
+class Access(StrEnum):
+    """Who may call a route. It is checked in one place, before the body is read."""
+
+    PUBLIC = "public"  # anyone; a token is not even looked at, so an expired one does no harm
+    OPTIONAL = "optional"  # anyone; a token that is sent must be good, and `call.caller` says whose it is
+    USER = "user"
+    SELF_OR_ADMIN = "self_or_admin"  # the path's user_id is the caller, or the caller is an admin; else 404
+    EDITOR = "editor"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True)
+class Route(Generic[S_contra]):
+    """One call of the API: `Route("POST", "/content", create, summary=..., tag=..., access=Access.USER, status=201)`.
+
+    `path` stands below the server's base unless `absolute`. A parameter whose name ends in `_id` is a UUID, any other
+    is text. `limit` names the rate policy that counts this route by IP, beside the policy "default"; `exempt` takes it
+    out of both. `errors` are the codes it gives beyond those that follow from its access, body, query and path.
+    """
+
+    method: str
+    path: str
+    handler: Callable[[Call[Any, Any, S_contra]], Awaitable[Answer]]
+    summary: str
+    tag: str
+    access: Access
+    status: int = 200
+    limit: str | None = None
+    errors: tuple[Code, ...] = ()
+    absolute: bool = False
+    exempt: bool = False
+
+    @property
+    def parameters(self) -> dict[str, type]:
+        """The names of the path's parameters and what they are read as."""
+        return {name: UUID if name.endswith("_id") else str for name in PARAMETER.findall(self.path)}
+
+    @property
+    def not_found(self) -> Code:
+        """The 404 that the route gives for an unknown id, and so for one that cannot be an id, or is another's."""
+        return next((code for code in self.errors if code.kind is Kind.NOT_FOUND), ROUTE_NOT_FOUND)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a handler's annotation says: its body and query types (NoneType for none) and what it answers."""
+
+    body: type
+    query: type
+    answer: Any
+    listed: bool
+    raw: bool
+
+
+def shape_of(route: Route[Any]) -> Shape:
+    """Read a handler's annotation. Raises TypeError when it is not `(Call[B, Q, S]) -> Reply[T] | Listing[T] | Raw`."""
+    name = getattr(route.handler, "__qualname__", repr(route.handler))
+    hints = typing.get_type_hints(route.handler)
+    reply = hints.pop("return", None)
+    parameters = list(hints.values())
+    call = parameters[0] if len(parameters) == 1 else None
+    kind = typing.get_origin(reply) or reply
+    if typing.get_origin(call) is not Call or kind not in (Reply, Listing, Raw):
+        raise TypeError(f"{name} must be annotated (call: Call[Body, Query, Services]) -> Reply[T], Listing[T] or Raw")
+    if not inspect.iscoroutinefunction(route.handler):
+        raise TypeError(f"{name} must be an async function")
+    body, query, _ = typing.get_args(call)
+    answer = (typing.get_args(reply) or (type(None),))[0]
+    return Shape(body, query, answer, listed=kind is Listing, raw=kind is Raw)
+
+
+class Methods(Generic[V]):
+    """What stands at one path: a value for each method, and the Allow header they make."""
+
+    __slots__ = ("allow", "by_method", "names", "template")
+
+    def __init__(self, template: str) -> None:
+        self.template = template
+        self.by_method: dict[str, V] = {}
+        self.names: dict[str, tuple[str, ...]] = {}
+        self.allow = ""
+
+    def add(self, method: str, names: tuple[str, ...], value: V) -> None:
+        if method in self.by_method:
+            raise ValueError(f"{method} {self.template} is routed twice")
+        self.by_method[method] = value
+        self.names[method] = names
+        if method == "GET":
+            self.by_method["HEAD"] = value
+            self.names["HEAD"] = names
+        self.allow = ", ".join(sorted({*self.by_method, "OPTIONS"}))
+
+
+class Router(Generic[V]):
+    """Finds what stands at a path: one look into a dict for a fixed path, a walk by segments for one with parameters.
+
+    A fixed segment goes before a parameter: `/users/me` before `/users/{user_id}`.
+    """
+
+    def __init__(self) -> None:
+        self._fixed: dict[str, Methods[V]] = {}
+        self._tree: dict[str, Any] = {}
+        self._by_form: dict[str, Methods[V]] = {}
+
+    def add(self, method: str, path: str, value: V) -> None:
+        """Enter a value. Raises ValueError for a method and path that are taken."""
+        names = tuple(PARAMETER.findall(path))
+        form = PARAMETER.sub("{}", path)
+        methods = self._by_form.get(form)
+        if methods is None:
+            methods = self._by_form[form] = Methods(path)
+            if names:
+                node = self._tree
+                for segment in form[1:].split("/"):
+                    node = node.setdefault(segment, {})
+                node[""] = methods
+            else:
+                self._fixed[path] = methods
+        methods.add(method, names, value)
+
+    def find(self, path: str) -> tuple[Methods[V], Sequence[str]] | None:
+        """The methods at a raw path (as it came, percent-encoded) and its parameters, decoded, in order."""
+        methods = self._fixed.get(path)
+        if methods is not None:
+            return methods, ()
+        segments = path[1:].split("/")
+        if "%" in path:
+            try:
+                # Split first: an encoded slash belongs to its segment.
+                segments = [unquote(segment, errors="strict") for segment in segments]
+            except UnicodeDecodeError:
+                return None
+        if "" in segments:
+            return None
+        return self._walk(self._tree, segments, 0, ())
+
+    def _walk(
+        self, node: dict[str, Any], segments: list[str], index: int, values: tuple[str, ...]
+    ) -> tuple[Methods[V], Sequence[str]] | None:
+        if index == len(segments):
+            methods = node.get("")
+            return None if methods is None else (methods, values)
+        segment = segments[index]
+        below = node.get(segment) if segment != "{}" else None
+        if below is not None and (found := self._walk(below, segments, index + 1, values)) is not None:
+            return found
+        below = node.get("{}")
+        if below is None:
+            return None
+        return self._walk(below, segments, index + 1, (*values, segment))

@@ -1,0 +1,89 @@
+"""The embedded Kafka-protocol broker: Tansu, in memory only.
+
+It loses its messages whenever it ends, which costs nobody anything: the reconciler publishes again what consumers have
+not recorded. So it is ended without ceremony, and replaced when it has grown too large, for it keeps every message.
+"""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import anyio
+
+from callboard.ops.embedded.binaries import find_broker
+from callboard.ops.embedded.place import Place
+from callboard.ops.embedded.process import Process
+
+NAME = "broker"
+READY_TIMEOUT_S = 10.0
+# SIGTERM takes it 5 s while clients are connected, and saves nothing.
+STOP_GRACE_S = 0.5
+MEMORY_LIMIT_BYTES = 512 << 20
+MEMORY_CHECK_INTERVAL_S = 15.0
+
+
+class Broker:
+    """Tansu on `port`. Building it raises EmbeddedError in one line when there is no wheel of it for this machine."""
+
+    name = NAME
+
+    def __init__(self, place: Place, port: int, *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> None:
+        self.url = f"127.0.0.1:{port}"
+        self._port = port
+        self._memory_limit_bytes = memory_limit_bytes
+        self._server = Process(
+            NAME,
+            [
+                find_broker(),
+                "broker",
+                f"--listener-url=tcp://{self.url}",
+                f"--advertised-listener-url=tcp://{self.url}",
+                "--storage-engine=memory://tansu/",
+                "--cluster-id=callboard",
+                "--silent",
+            ],
+            log=place.log(NAME),
+            pid_file=place.pid_file(NAME),
+            port=port,
+            environment={"RUST_LOG": "error"},
+        )
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id while it runs."""
+        return self._server.pid
+
+    async def start(self) -> None:
+        """Start it and wait until it takes connections."""
+        await self._server.ready(self._probe, READY_TIMEOUT_S)
+
+    async def exited(self) -> str:
+        """Wait until it has ended or must be replaced, and say why. A status of 0 says nothing: it gives that after
+        a panic, too.
+        """
+        while True:
+            with anyio.move_on_after(MEMORY_CHECK_INTERVAL_S):
+                await self._server.exited()
+                return self._server.ending()
+            if (held := self._memory_bytes()) > self._memory_limit_bytes:
+                return f"holds {held >> 20} MB and must be replaced"
+
+    async def stop(self) -> None:
+        """End it, by force after 0.5 s."""
+        await self._server.stop(signal.SIGTERM, STOP_GRACE_S)
+
+    async def _probe(self) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        writer.close()
+
+    def _memory_bytes(self) -> int:
+        """What it holds in memory; 0 where the system does not say."""
+        if sys.platform != "linux" or self.pid is None:
+            return 0
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
+        except OSError:
+            return 0
+        resident = next((line for line in status.splitlines() if line.startswith("VmRSS:")), "VmRSS: 0 kB")
+        return int(resident.split()[1]) << 10

@@ -1,0 +1,134 @@
+"""Which processes still live, who they are, and how to end those that a killed `callboard up` left behind.
+
+A process id alone says nothing: ids are used again. Here a process is known by its id and its birth together.
+All functions block (bounded); the running loop calls those that wait from a thread.
+"""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+POLL_S = 0.02
+LEFTOVER_WAIT_S = 5.0
+
+
+class Known(msgspec.Struct, frozen=True):
+    """A process by id and birth, as a pid file keeps it."""
+
+    pid: int
+    born: str
+
+
+def birth(pid: int) -> str | None:
+    """When the process was born, in words that no later process of the same id repeats; None when it is dead."""
+    if sys.platform == "linux":
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        except OSError:
+            return None
+        # A zombie is dead: only its parent has not looked yet, and in a container nobody may ever look.
+        return None if fields[0] in "ZX" else f"{boot}/{fields[19]}"
+    words = subprocess.run(  # noqa: S603 - a fixed command and a number
+        ["/bin/ps", "-o", "lstart=,stat=", "-p", str(pid)], capture_output=True, text=True, check=False
+    ).stdout.split()
+    return None if not words or words[-1].startswith("Z") else " ".join(words[:-1])
+
+
+def is_alive(known: Known) -> bool:
+    """Whether this very process still lives."""
+    return birth(known.pid) == known.born
+
+
+def known(pid: int) -> Known | None:
+    """The living process of this id; None when there is none."""
+    born = birth(pid)
+    return None if born is None else Known(pid, born)
+
+
+def read_pid_file(path: Path) -> Known | None:
+    """The living process that the file names; None when it is dead, or the file is missing or half written."""
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Known)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    return found if is_alive(found) else None
+
+
+def write_pid_file(path: Path, pid: int) -> None:
+    """Keep a process of ours for the next start. One that is dead already is not kept."""
+    if found := known(pid):
+        path.write_bytes(msgspec.json.encode(found))
+
+
+def end(found: Known, how: signal.Signals, within_s: float) -> bool:
+    """Signal the process, wait, then SIGKILL and wait once more as long. Returns whether it is gone."""
+    for each in (how, signal.SIGKILL):
+        if not is_alive(found):
+            return True
+        try:
+            os.kill(found.pid, each)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        if _wait(found, within_s):
+            return True
+    return False
+
+
+def _wait(found: Known, within_s: float) -> bool:
+    """Wait until the process is gone: by the kernel's word where it gives one, else by looking often."""
+    deadline = time.monotonic() + within_s
+    if sys.platform == "linux":
+        try:
+            handle = os.pidfd_open(found.pid)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            pass  # a kernel before 5.3, or a sandbox without the call: look often instead
+        else:
+            try:
+                waiter = select.poll()
+                waiter.register(handle, select.POLLIN)
+                # The id may have gone to another process before the handle was opened: that is gone, too.
+                return not is_alive(found) or bool(waiter.poll(within_s * 1000))
+            finally:
+                os.close(handle)
+    while is_alive(found):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def end_all_in(folder: Path, program: str) -> None:
+    """End every process of this name that works in the folder or below: a killed postmaster's children outlive it
+    for a moment, and keep the next one from starting (Linux; elsewhere the next start fails until they are gone).
+    """
+    for each in _living_in(folder, program):
+        end(each, signal.SIGKILL, LEFTOVER_WAIT_S)
+
+
+def _living_in(folder: Path, program: str) -> list[Known]:
+    if sys.platform != "linux":
+        return []
+    target = f"{folder.resolve()}/"
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            inside = f"{(entry / 'cwd').readlink()}/".startswith(target)
+            named = (entry / "comm").read_text(encoding="utf-8", errors="replace").strip() == program
+        except OSError:
+            continue  # gone meanwhile, or another user's: not ours to end
+        if inside and named and (process := known(int(entry.name))):
+            found.append(process)
+    return found

@@ -1,0 +1,207 @@
+"""The embedded PostgreSQL: a cluster of its own, on 127.0.0.1 alone, behind a random password.
+
+Acknowledged writes survive whatever happens to the server or to us: fsync and synchronous_commit stay on.
+"""
+
+import shutil
+import signal
+from pathlib import Path
+
+import anyio
+import asyncpg
+
+from callboard.ops.embedded.account import Account, account_of, server_account
+from callboard.ops.embedded.binaries import PostgresPrograms, find_postgres
+from callboard.ops.embedded.errors import EmbeddedError
+from callboard.ops.embedded.orphans import end_all_in
+from callboard.ops.embedded.place import Place
+from callboard.ops.embedded.process import NotReady, Process
+
+NAME = "postgres"
+ROLE = DATABASE = "callboard"
+INIT_TIMEOUT_S = 60.0
+# After a crash it replays at most max_wal_size before it answers.
+READY_TIMEOUT_S = 60.0
+CONNECT_TIMEOUT_S = 2.0
+STOP_GRACE_S = 3.0
+BUILTIN_LOCALE_SINCE = 17
+IO_METHOD_SINCE = 18
+
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "max_connections": "60",
+    "superuser_reserved_connections": "3",
+    "shared_buffers": "32MB",
+    "wal_level": "minimal",  # nobody replicates from here
+    "max_wal_senders": "0",
+    "min_wal_size": "32MB",
+    "max_wal_size": "256MB",
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "jit": "off",  # it costs more than it gives for queries of this size
+    "max_parallel_workers_per_gather": "0",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_min_messages": "warning",
+    "log_checkpoints": "off",
+    "log_line_prefix": "%m [%p] ",
+}
+
+
+class Postgres:
+    """PostgreSQL on `port`, with its cluster in the place. Building it checks all that can be checked beforehand, and
+    raises EmbeddedError in one line.
+    """
+
+    name = NAME
+
+    def __init__(self, place: Place, port: int) -> None:
+        self._folder = place.folder(NAME, server_account())
+        self._cluster = self._folder.resolve() / "cluster"
+        self._account = account_of(self._folder)
+        self._programs = find_postgres(self._account)
+        self._port = port
+        self._password = place.secret(NAME)
+        self.url = f"postgresql://{ROLE}:{self._password}@127.0.0.1:{port}/{DATABASE}"
+        self._check_version()
+        settings = SETTINGS | {"port": str(port)}
+        if self._programs.major >= IO_METHOD_SINCE:
+            settings["io_method"] = "sync"  # three processes fewer
+        self._initdb = Process(
+            "initdb",
+            _initdb_command(self._programs, self._half, self._password_file),
+            log=place.log("initdb"),
+            pid_file=place.pid_file("initdb"),
+            account=self._account,
+        )
+        self._server = Process(
+            NAME,
+            [
+                self._programs.postgres,
+                "-D",
+                self._cluster,
+                *(part for each in settings.items() for part in ("-c", "=".join(each))),
+            ],
+            log=place.log(NAME),
+            pid_file=place.pid_file(NAME),
+            port=port,
+            account=self._account,
+            # At once, without a checkpoint: the next start replays the log, and may come at once too.
+            death_signal=signal.SIGQUIT,
+        )
+
+    @property
+    def pid(self) -> int | None:
+        """The postmaster's process id while it runs."""
+        return self._server.pid
+
+    async def start(self) -> None:
+        """Make the cluster if there is none, start the server on it, and wait until the database answers."""
+        await self._initdb.end_leftover()
+        await self._server.end_leftover()
+        await anyio.to_thread.run_sync(self._clear_remains)
+        if not self._cluster.exists():
+            await self._make_cluster()
+        await self._server.ready(self._probe, READY_TIMEOUT_S)
+
+    async def exited(self) -> str:
+        """Wait for its exit, and say how it was."""
+        await self._server.exited()
+        return self._server.ending()
+
+    async def stop(self) -> None:
+        """Shut down fast: transactions are rolled back, a checkpoint is written. By force after 3 s."""
+        await self._server.stop(signal.SIGINT, STOP_GRACE_S)
+
+    @property
+    def _half(self) -> Path:
+        return self._cluster.with_name("cluster.half")
+
+    @property
+    def _password_file(self) -> Path:
+        return self._cluster.with_name("password")
+
+    def _check_version(self) -> None:
+        version = self._cluster / "PG_VERSION"
+        if not version.exists():
+            return
+        major = version.read_text(encoding="ascii").strip()
+        if major != str(self._programs.major):
+            raise EmbeddedError(
+                f"{self._folder} was made by PostgreSQL {major}, and {self._programs.postgres} is "
+                f"{self._programs.major}: install PostgreSQL {major}, or start afresh with --reset"
+            )
+
+    async def _make_cluster(self) -> None:
+        """Make it under another name, so that a cluster is there whole or not at all."""
+        await anyio.to_thread.run_sync(_prepare, self._half, self._password_file, self._password, self._account)
+        try:
+            await self._initdb.run_to_end(INIT_TIMEOUT_S)
+        finally:
+            self._password_file.unlink(missing_ok=True)
+        self._half.rename(self._cluster)
+
+    def _clear_remains(self) -> None:
+        """End the children of a postmaster that was killed, and remove its pid file: we hold the lock on the data
+        folder, so no other server can be at work here, whatever process may have that id by now.
+        """
+        end_all_in(self._folder, NAME)
+        (self._cluster / "postmaster.pid").unlink(missing_ok=True)
+
+    async def _probe(self) -> None:
+        """One connection to the database, which is made at the first."""
+        try:
+            await self._connect_to(DATABASE)
+        except asyncpg.InvalidCatalogNameError:
+            await self._connect_to("postgres", f'create database "{DATABASE}"')
+        except (asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError) as error:
+            raise NotReady from error
+        except asyncpg.InvalidPasswordError as error:
+            raise EmbeddedError(f"PostgreSQL in {self._folder} does not know the password in secrets/{NAME}") from error
+
+    async def _connect_to(self, database: str, statement: str = "select") -> None:
+        connection = await asyncpg.connect(
+            host="127.0.0.1",
+            port=self._port,
+            user=ROLE,
+            password=self._password,
+            database=database,
+            ssl=False,
+            timeout=CONNECT_TIMEOUT_S,
+        )
+        try:
+            await connection.execute(statement)
+        finally:
+            connection.terminate()
+
+
+def _initdb_command(programs: PostgresPrograms, cluster: Path, password_file: Path) -> list[str | Path]:
+    if programs.major >= BUILTIN_LOCALE_SINCE:  # the same on every platform
+        locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    else:
+        locale = ["--locale=C.UTF-8"]
+    return [
+        programs.initdb,
+        f"--pgdata={cluster}",
+        f"--username={ROLE}",
+        f"--pwfile={password_file}",
+        "--auth=scram-sha-256",
+        "--encoding=UTF8",
+        *locale,
+        "--no-instructions",
+        "--no-sync",  # 0.3 s; a power cut in the first seconds costs an empty cluster, which is no loss
+    ]
+
+
+def _prepare(cluster: Path, password_file: Path, password: str, account: Account | None) -> None:
+    """An empty folder and the password's file for initdb, in place of what an interrupted one left."""
+    if cluster.exists():
+        shutil.rmtree(cluster)
+    cluster.mkdir(mode=0o700)
+    password_file.unlink(missing_ok=True)
+    password_file.touch(mode=0o600)
+    password_file.write_text(password, encoding="ascii")
+    if account is not None:
+        shutil.chown(cluster, account.uid, account.gid)
+        shutil.chown(password_file, account.uid, account.gid)

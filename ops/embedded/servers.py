@@ -1,0 +1,90 @@
+"""All embedded servers: built together with their addresses known, each run by an actor.
+
+servers = embed(place)              # raises EmbeddedError before anything is started
+servers.environment()               # DATABASE_URL and so on, as production has them
+EmbeddedServer(servers.postgres)    # an actor: its supervisor restarts the server when it dies
+"""
+
+import os
+from typing import Protocol
+
+import msgspec
+
+from callboard.ops.embedded.broker import Broker
+from callboard.ops.embedded.catcher import Catcher
+from callboard.ops.embedded.errors import EmbeddedError
+from callboard.ops.embedded.place import Place, free_ports
+from callboard.ops.embedded.postgres import Postgres
+from callboard.ops.embedded.valkey import Valkey
+from callboard.runtime import Actor
+
+
+class Server(Protocol):
+    """What each embedded server can do. A stopped or dead one can be started again, on the same port and data."""
+
+    name: str
+    url: str
+
+    async def start(self) -> None:
+        """Returns when it answers. Raises EmbeddedError, and then it does not run; so too when cancelled."""
+
+    async def exited(self) -> str:
+        """Wait until it no longer runs, or should not, and say why."""
+        ...
+
+    async def stop(self) -> None:
+        """Returns when it no longer runs; also when it never did."""
+
+
+class EmbeddedServer(Actor[None]):
+    """Runs one server: it lives as long as the server does, and crashes when that ends by itself."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    async def on_start(self) -> None:
+        """Start the server, on the port it always has."""
+        await self._server.start()
+
+    async def run(self) -> None:
+        """Wait for an exit that nobody asked for."""
+        why = await self._server.exited()
+        raise EmbeddedError(f"{self._server.name} {why}")
+
+    async def on_stop(self) -> None:
+        """Stop the server, if it still runs."""
+        await self._server.stop()
+
+
+class Servers(msgspec.Struct, frozen=True):
+    """The four embedded servers, none of them started yet."""
+
+    postgres: Postgres
+    valkey: Valkey
+    broker: Broker
+    catcher: Catcher
+
+    def all(self) -> tuple[Server, ...]:
+        """Each of them; they may start at once, for none needs another."""
+        return self.postgres, self.valkey, self.broker, self.catcher
+
+    def environment(self) -> dict[str, str]:
+        """Where they listen, by the names under which `callboard serve` takes servers from the environment."""
+        host, _, port = self.catcher.url.rpartition(":")
+        return {
+            "DATABASE_URL": self.postgres.url,
+            "REDIS_URL": self.valkey.url,
+            "KAFKA_BROKERS": self.broker.url,
+            "SMTP_HOST": host,
+            "SMTP_PORT": port,
+        }
+
+
+def embed(place: Place) -> Servers:
+    """Choose free ports and build the four servers. Raises EmbeddedError, in one line, when one cannot run here."""
+    database, cache, events, mail = free_ports(4)
+    try:
+        return Servers(Postgres(place, database), Valkey(place, cache), Broker(place, events), Catcher(place, mail))
+    except OSError as error:
+        where = os.fspath(error.filename) if error.filename else place.data
+        raise EmbeddedError(f"cannot prepare the embedded servers: {error.strerror} ({where})") from error

@@ -1,0 +1,121 @@
+"""The Kafka cluster as a thing that comes and goes: is it there, is it still the same one, does it have our topics.
+
+Kafka's clients hide a broker's absence behind endless retries, and none of them notices one that came back empty. So
+the relay and the Faust app hold one connection of their own, whose end tells them at once.
+"""
+
+import asyncio
+import logging
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.conn import AIOKafkaConnection, create_conn
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.protocol.metadata import MetadataRequest
+
+from callboard.streams.topics import TOPICS, full_name
+
+_LOG = logging.getLogger(__name__)
+_PROBE_S = 0.25  # between two looks for a broker that is away: a refused connection costs about 0.1 ms
+_BEAT_S = 1.0
+_ANSWER_S = 3.0  # a broker that takes longer to name its topics is as good as away
+_AWAY = (KafkaError, OSError, TimeoutError)
+
+
+class BrokerLostError(Exception):
+    """No broker answers, or the one that does is not the one we knew."""
+
+
+class Broker:
+    """A cluster by its addresses, `host:port,host:port`, and the topics of one installation on it.
+
+    Topics that are missing are made with `partitions` and `replication`; those that exist are left as they are.
+    """
+
+    def __init__(self, addresses: str, prefix: str, *, partitions: int = 4, replication: int = 1) -> None:
+        self.addresses = [address.strip() for address in addresses.split(",")]
+        self.prefix = prefix
+        self.topics = [
+            full_name(prefix, name) for topic in TOPICS.values() for name in (topic.name, topic.dead_letters)
+        ]
+        self._partitions = partitions
+        self._replication = replication
+
+    async def wait(self, who: str) -> None:
+        """Return when a broker answers and has every topic. That `who` waits is logged once, and so is its end."""
+        waited = False
+        while True:
+            try:
+                await self._ensure_topics()
+            except (*_AWAY, BrokerLostError) as error:
+                if not waited:
+                    _LOG.warning("%s waits for the broker: %s", who, error)
+                waited = True
+                await asyncio.sleep(_PROBE_S)
+            else:
+                if waited:
+                    _LOG.info("%s has the broker back", who)
+                return
+
+    async def watch(self) -> None:
+        """Run until the cluster is lost, or has lost a topic; then raise BrokerLostError.
+
+        One broker of several may go: the watch moves on to the next.
+        """
+        gone: str | None = None
+        while True:
+            connection, gone = await self._connect(without=gone)
+            try:
+                await self._hold(connection)
+            finally:
+                connection.close()
+
+    async def _connect(self, *, without: str | None = None) -> tuple[AIOKafkaConnection, str]:
+        for address in self.addresses:
+            if address == without:
+                continue
+            host, _, port = address.rpartition(":")
+            connecting = create_conn(host, int(port), request_timeout_ms=int(_ANSWER_S * 1000))
+            try:
+                return await asyncio.wait_for(connecting, _ANSWER_S), address
+            except _AWAY:
+                continue
+        raise BrokerLostError(f"no broker answers at {', '.join(self.addresses)}")
+
+    async def _hold(self, connection: AIOKafkaConnection) -> None:
+        """Return when the connection ends or does not answer; raise BrokerLostError when a topic has gone."""
+        closed = asyncio.Event()
+        # create_conn takes this callback too, but then calls it for a connection that never was.
+        connection._on_close_cb = lambda *_: closed.set()  # noqa: SLF001 - guarded by tests/streams/test_driver.py
+        while connection.connected() and not closed.is_set():
+            try:
+                answer = await connection.send(MetadataRequest(self.topics, allow_auto_topic_creation=False))
+            except _AWAY:
+                return
+            for code, name, *_ in answer.topics:
+                if code:
+                    raise BrokerLostError(f"the broker has no topic {name}: {for_code(code).__name__}")
+            beat = asyncio.ensure_future(closed.wait())
+            try:
+                await asyncio.wait({beat}, timeout=_BEAT_S)
+            finally:
+                beat.cancel()
+
+    async def _ensure_topics(self) -> None:
+        """Make the topics that are missing. Raises one of `_AWAY`, or BrokerLostError, when that cannot be done now."""
+        connection, _ = await self._connect()  # the admin client takes seconds to find out what this tells at once
+        connection.close()
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.addresses, request_timeout_ms=int(_ANSWER_S * 1000))
+        try:
+            await asyncio.wait_for(admin.start(), _ANSWER_S)
+            missing = set(self.topics).difference(await asyncio.wait_for(admin.list_topics(), _ANSWER_S))
+            if not missing:
+                return
+            made = await asyncio.wait_for(
+                admin.create_topics([NewTopic(name, self._partitions, self._replication) for name in sorted(missing)]),
+                _ANSWER_S,
+            )
+            for _, code, *_ in made.topic_errors:
+                if code not in (0, TopicAlreadyExistsError.errno):  # another process may have been faster
+                    raise for_code(code)
+        finally:
+            await admin.close()

@@ -1,0 +1,148 @@
+"""Dead letters: what becomes of records that no consumer can act on.
+
+They are kept whole, with the reason, and told of on their topic's `.dlq`; the partition goes on at once.
+"""
+
+import base64
+import hashlib
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import aiosql
+import msgspec
+from msgspec import Struct
+
+from callboard.streams.codec import VALUE_LIMIT, Record
+from callboard.streams.topics import TOPICS
+
+QUERIES: Any = aiosql.from_path(Path(__file__).with_name("dead_letters.sql"), "asyncpg")
+EVERY_CONSUMER = "*"  # nobody can read it, so it is one letter however many consumers its topic has
+_DETAIL_LIMIT = 500
+
+
+class Letter(Struct, frozen=True):
+    """A record on its way to the dead letters. `source` and `event_id` stand with it when it was an event."""
+
+    record: Record
+    consumer: str
+    reason: str
+    detail: str
+    source: str | None = None
+    event_id: str | None = None
+
+
+class DeadLetter(Struct, frozen=True):
+    """A dead letter as it is kept. `headers` are pairs of name and base64; the topic is without its prefix."""
+
+    dead_letter_id: UUID
+    consumer: str
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, str | None]]
+    reason: str
+    detail: str
+    created_at: datetime
+
+
+class _Notice(Struct):
+    """What the `.dlq` topic carries. A value too large for an event is not in it: read it in the table."""
+
+    fingerprint: str
+    consumer: str
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    detail: str
+    key: bytes | None
+    value: bytes | None
+
+
+async def bury(connection: Any, letters: Sequence[Letter], *, new_id: Callable[[], UUID]) -> int:
+    """Keep letters, in the caller's transaction; the number of those that were not kept before.
+
+    The same record read twice is one letter. A broker that came back empty counts its offsets anew, so a record is
+    known by its time and value too.
+    """
+    if not letters:
+        return 0
+    prints = [_fingerprint(letter) for letter in letters]
+    rows = await QUERIES.bury(
+        connection,
+        fingerprints=prints,
+        consumers=[letter.consumer for letter in letters],
+        topics=[letter.record.topic for letter in letters],
+        partitions=[letter.record.partition for letter in letters],
+        offsets=[letter.record.offset for letter in letters],
+        keys=[letter.record.key for letter in letters],
+        bodies=[letter.record.value for letter in letters],
+        headers=[_headers(letter.record) for letter in letters],
+        reasons=[letter.reason for letter in letters],
+        details=[_shown(letter.detail) for letter in letters],
+        sources=[letter.source for letter in letters],
+        event_ids=[letter.event_id for letter in letters],
+        notice_ids=[new_id() for _ in letters],
+        notice_topics=[TOPICS[letter.record.topic].dead_letters for letter in letters],
+        notices=[_notice(letter, known) for letter, known in zip(letters, prints, strict=True)],
+    )
+    return len(rows)
+
+
+async def list_dead_letters(
+    connection: Any, *, limit: int = 50, after: tuple[datetime, UUID] | None = None
+) -> list[DeadLetter]:
+    """Letters that wait for a decision, newest first; `after` is the time and id of the last one already seen."""
+    after_at, after_id = after or (None, None)
+    rows = await QUERIES.page(connection, after_at=after_at, after_id=after_id, limit=limit)
+    return [
+        DeadLetter(**{**dict(row), "headers": msgspec.json.decode(row["headers"], type=list[tuple[str, str | None]])})
+        for row in rows
+    ]
+
+
+async def count(connection: Any) -> int:
+    """How many letters wait for a decision."""
+    waiting: int = await QUERIES.waiting(connection)
+    return waiting
+
+
+def _fingerprint(letter: Letter) -> bytes:
+    record = letter.record
+    place = (letter.consumer, record.topic, record.partition, record.offset, record.timestamp.isoformat(), record.value)
+    return hashlib.sha256(msgspec.json.encode(place)).digest()
+
+
+def _shown(detail: str) -> str:
+    return detail.replace("\x00", " ")[:_DETAIL_LIMIT]
+
+
+def _headers(record: Record) -> str:
+    """JSON for jsonb, which cannot hold NUL in a name; values are base64, for they may be any bytes."""
+    pairs = [
+        (name.replace("\x00", "\\0"), None if value is None else base64.b64encode(value).decode())
+        for name, value in record.headers
+    ]
+    return msgspec.json.encode(pairs).decode()
+
+
+def _notice(letter: Letter, fingerprint: bytes) -> bytes:
+    record = letter.record
+    return msgspec.json.encode(
+        _Notice(
+            fingerprint=fingerprint.hex(),
+            consumer=letter.consumer,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            reason=letter.reason,
+            detail=_shown(letter.detail),
+            key=record.key if len(record.key or b"") <= VALUE_LIMIT else None,
+            value=record.value if len(record.value or b"") <= VALUE_LIMIT else None,
+        )
+    )

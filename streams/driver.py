@@ -1,0 +1,201 @@
+"""Faust, made fit to run inside another program's event loop, on brokers that die, without losing a record.
+
+Each class here changes one thing of Faust's or mode's, and says why. They reach into private names, so the three
+packages are pinned exactly, and tests/streams/test_driver.py holds every name that is touched against them.
+"""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import faust
+from faust.transport.drivers import aiokafka as stock
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+from mode.utils.queues import ThrowableQueue
+
+FETCH_WAIT_MS = 20  # Faust hard-codes 1500; a broker that does not wake a fetch when something comes then costs 750 ms
+_COMMIT_S = 5.0
+_STOP_S = 3.0
+_LOST_S = 0.2  # what anything that needs the broker may take once we know that it has gone
+
+
+class Bundle:
+    """What one poll brought of one partition: to Faust a single message, which saves its cost for each record."""
+
+    __slots__ = ("generation", "records", "tp")
+
+    def __init__(self, tp: TP, records: Sequence[Any]) -> None:
+        self.tp = tp
+        self.records = records
+        self.generation = 0
+
+
+class _Queue(ThrowableQueue):  # type: ignore[misc]
+    """A stream's queue that asks for no more long before it is full.
+
+    The one task that feeds all streams blocks on a full queue, so that one stuck consumer would stop the others. At
+    an eighth of its size the queue takes its partitions out of the fetch; the rest is room for what was on the way.
+    """
+
+    pressure_high_ratio = 8
+
+
+class _ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Faust's consumer, bounded where it waits for the broker for ever."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001 - the constructor's argument is out of reach
+        return consumer
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Bounded: aiokafka retries a commit for ever while the broker or the topic is away. False: not committed."""
+        try:
+            return bool(await asyncio.wait_for(super()._commit(offsets), self.app.bounded(_COMMIT_S)))
+        except TimeoutError:
+            return False
+
+    async def on_thread_stop(self) -> None:
+        """A cancellation out of here would end the thread before it says that it ended, and stop() would hang."""
+        try:
+            await asyncio.wait_for(super().on_thread_stop(), self.app.bounded(_STOP_S))
+        except (TimeoutError, OSError, asyncio.CancelledError, stock.ConsumerStoppedError) as error:
+            self.log.info("the consumer's thread was cut short: %r", error)
+
+
+class _Consumer(stock.Consumer):  # type: ignore[misc]
+    """Hands out bundles, and commits only what every stream of a topic has settled.
+
+    Faust's own acknowledgements are ignored: it acknowledges what it skips during a rebalance, and passes gaps that
+    it never saw; both commit past records that nobody has handled.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._settled: dict[TP, dict[str, int]] = {}
+        super().__init__(*args, **kwargs)
+
+    def _new_consumer_thread(self) -> _ConsumerThread:
+        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109 - overrides
+        records = await super()._getmany(active_partitions, timeout)
+        return {tp: [Bundle(tp, batch)] for tp, batch in (records or {}).items() if batch}
+
+    def _to_message(self, tp: TP, record: Bundle) -> ConsumerMessage:
+        last = record.records[-1]
+        record.generation = self.app.consumer_generation_id
+        return ConsumerMessage(
+            last.topic, last.partition, last.offset, last.timestamp / 1000, last.timestamp_type, None, None, record,
+            None, 0, 0, tp, generation_id=record.generation,
+        )  # fmt: skip
+
+    def settle(self, stream: str, bundle: Bundle) -> None:
+        """Every record of the bundle has its fate with this stream. Late news of an earlier generation is ignored."""
+        if bundle.generation == self.app.consumer_generation_id:
+            self._settled.setdefault(bundle.tp, {})[stream] = bundle.records[-1].offset
+
+    def ack(self, message: Any) -> bool:
+        """Keep Faust's set of open messages small, and nothing more: see the class."""
+        self._unacked_messages.discard(message)
+        message.acked = True
+        return False
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return (tp for tp in list(self._settled) if topics is None or tp in topics or tp.topic in topics)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        settled = self._settled.get(tp, {})
+        streams = self.app.streams_of(tp.topic)
+        if not streams or any(stream not in settled for stream in streams):
+            return None
+        return min(settled[stream] for stream in streams) + 1
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust's watch for stuck streams counts messages, and takes bundles for a standstill."""
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """A gap between two bundles is nothing: the log was compacted, or the broker numbers in steps."""
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Forget what was settled: whoever has the partition next begins at what was committed."""
+        await super().on_partitions_revoked(revoked)
+        for tp in revoked:
+            self._settled.pop(tp, None)
+
+
+class _Producer(stock.Producer):  # type: ignore[misc]
+    """Faust starts a producer whether one is used or not; its flush and its stop never return without a broker."""
+
+    async def flush(self) -> None:
+        try:
+            await asyncio.wait_for(super().flush(), self.app.bounded(_STOP_S))
+        except TimeoutError:
+            self.log.info("the producer was not flushed: no broker")
+
+    async def on_stop(self) -> None:
+        producer = self._producer
+        try:
+            await asyncio.wait_for(super().on_stop(), self.app.bounded(_STOP_S))
+        except TimeoutError:
+            if producer is not None:
+                await cut(producer)
+
+
+class _Transport(stock.Transport):  # type: ignore[misc]
+    """Faust's transport over aiokafka, with our consumer and producer."""
+
+    Consumer = _Consumer
+    Producer = _Producer
+
+
+class App(faust.App):  # type: ignore[misc]
+    """A Faust app on our transport. It starts once: make a new one for each life.
+
+    Set `broker_lost` before `stop()` when the broker has gone, and nothing waits for it.
+    """
+
+    broker_lost = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._streams: dict[str, set[str]] = {}
+        super().__init__(*args, **kwargs)
+
+    def bounded(self, limit_s: float) -> float:
+        """How long something that needs the broker may take."""
+        return _LOST_S if self.broker_lost else limit_s
+
+    def register(self, stream: str, topics: Iterable[str]) -> None:
+        """Say that `stream` reads `topics`: their offsets wait for it."""
+        for topic in topics:
+            self._streams.setdefault(topic, set()).add(stream)
+
+    def streams_of(self, topic: str) -> set[str]:
+        """The streams that must have settled a record of `topic` before it is committed."""
+        return self._streams.get(topic, set())
+
+    def settle(self, stream: str, bundle: Bundle) -> None:
+        """Every record of `bundle` has its fate with `stream`, which got it in its turn."""
+        self.consumer.settle(stream, bundle)
+
+    async def crashed_with(self) -> None:
+        """Wait until the app crashes, which it half survives, and raise why."""
+        await self._crashed.wait()
+        raise self.crash_reason or RuntimeError("the Faust app crashed and did not say why")
+
+    def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> ThrowableQueue:  # noqa: N802 - overrides
+        """See `_Queue`."""
+        return _Queue(maxsize=maxsize, flow_control=self.flow_control, clear_on_resume=clear_on_resume)
+
+    def _new_transport(self) -> _Transport:
+        return _Transport(self.conf.broker_consumer, self)
+
+    def _new_producer_transport(self) -> _Transport:
+        return _Transport(self.conf.broker_producer, self)
+
+
+async def cut(producer: Any) -> None:
+    """Close an aiokafka producer without waiting for what it could not send: its own stop() would, for ever."""
+    producer._closed = True  # noqa: SLF001 - as stop() does first
+    await producer._sender.close()  # noqa: SLF001
+    await producer.client.close()

@@ -1,0 +1,194 @@
+"""The events: one frozen Struct each, told in process and sent as the same JSON on Kafka, and one registry of them.
+
+An event says what happened, in the past tense, and carries only what its consumers need of a person. Consumers ignore
+fields they do not know, so a field with a default may be added at any time; every other change is a new event type.
+"""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta, Struct
+
+from callboard.runtime import Message, Request
+from callboard.streams.topics import ACTIVITY, CONTENT, MAIL, PRIORITY, USERS, Topic
+
+# PostgreSQL's text and jsonb cannot hold NUL, so no event can: better refused here than by every consumer.
+Text = Annotated[str, Meta(pattern=r"^[^\x00]*\Z")]
+Line = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length=998)]
+Name = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", min_length=1, max_length=100)]
+SubjectId = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length=200)]
+Address = Annotated[str, Meta(pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+\Z", max_length=254)]
+Moment = Annotated[datetime, Meta(tz=True)]
+
+# Wide enough for any metric, and an hour's sum of them still fits PostgreSQL's double precision.
+_VALUE_LIMIT = 1e100
+_FIRST_YEAR, _LAST_YEAR = 1970, 9998
+
+
+class UserRegistered(Message, frozen=True):
+    """An account was made; its address is not verified yet."""
+
+    user_id: UUID
+    email: str
+
+
+class UserVerified(Message, frozen=True):
+    """The owner of an account proved to read its address."""
+
+    user_id: UUID
+
+
+class UserUpdated(Message, frozen=True):
+    """An account changed; `changed` names the fields, not their values."""
+
+    user_id: UUID
+    changed: tuple[str, ...] = ()
+
+
+class ContentEvent(Message, frozen=True):
+    """What every event about an article tells: who did it, and to which version it led."""
+
+    content_id: UUID
+    author_id: UUID
+    title: str
+    actor_id: UUID
+    version: int
+    note: str | None = None
+
+
+class ContentCreated(ContentEvent, frozen=True):
+    """A draft was begun."""
+
+
+class ContentEdited(ContentEvent, frozen=True):
+    """Title, body or category changed."""
+
+
+class ContentSubmitted(ContentEvent, frozen=True):
+    """The author asked for a review."""
+
+
+class ContentApproved(ContentEvent, frozen=True):
+    """An editor found it fit to publish."""
+
+
+class ContentRejected(ContentEvent, frozen=True):
+    """An editor sent it back; the note says why."""
+
+
+class ContentPublished(ContentEvent, frozen=True):
+    """Anyone can read it now."""
+
+
+class ContentArchived(ContentEvent, frozen=True):
+    """It was taken from the readers."""
+
+
+class ContentRestored(ContentEvent, frozen=True):
+    """It came back from the archive as a draft."""
+
+
+class ContentDeleted(ContentEvent, frozen=True):
+    """It is gone, with its history."""
+
+
+class LetterRequested(Message, frozen=True):
+    """One of our own letters to one of our users; the mail sender looks the address up when it sends."""
+
+    letter: Name
+    user_id: UUID
+    data: dict[Text, Text] = msgspec.field(default_factory=dict)
+
+
+class MailRequested(Message, frozen=True):
+    """A ready mail, from any producer."""
+
+    to: Address
+    subject: Line
+    text: Text
+    html: Text | None = None
+
+
+class ActivityRecorded(Message, frozen=True):
+    """Somebody did something countable: `metric` (page_views) of `subject_id` (a content id) grew by `value`."""
+
+    metric: Name
+    value: Annotated[float, Meta(ge=-_VALUE_LIMIT, le=_VALUE_LIMIT)]
+    subject_id: SubjectId
+    occurred_at: Moment
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a time that could not be turned into UTC without leaving the calendar."""
+        if not _FIRST_YEAR <= self.occurred_at.year <= _LAST_YEAR:
+            raise ValueError(f"occurred_at is not between the years {_FIRST_YEAR} and {_LAST_YEAR}")
+
+
+class EventType(Struct, frozen=True):
+    """What the registry knows of an event type. It may travel on any of `topics`; the first is the usual one."""
+
+    name: str
+    struct: type[Message]
+    topics: tuple[Topic, ...]
+    key: str
+    meaning: str
+
+    def key_of(self, event: Message) -> str:
+        """The Kafka key of one event: events of one key stay in order."""
+        return str(getattr(event, self.key))
+
+
+def _declare(name: str, struct: type[Message], key: str, *topics: Topic) -> EventType:
+    return EventType(name, struct, topics, key, (struct.__doc__ or "").strip())
+
+
+EVENTS: dict[str, EventType] = {
+    declared.name: declared
+    for declared in (
+        _declare("user.registered", UserRegistered, "user_id", USERS),
+        _declare("user.verified", UserVerified, "user_id", USERS),
+        _declare("user.updated", UserUpdated, "user_id", USERS),
+        _declare("content.created", ContentCreated, "content_id", CONTENT),
+        _declare("content.edited", ContentEdited, "content_id", CONTENT),
+        _declare("content.submitted", ContentSubmitted, "content_id", CONTENT),
+        _declare("content.approved", ContentApproved, "content_id", CONTENT),
+        _declare("content.rejected", ContentRejected, "content_id", CONTENT),
+        _declare("content.published", ContentPublished, "content_id", CONTENT),
+        _declare("content.archived", ContentArchived, "content_id", CONTENT),
+        _declare("content.restored", ContentRestored, "content_id", CONTENT),
+        _declare("content.deleted", ContentDeleted, "content_id", CONTENT),
+        _declare("letter.requested", LetterRequested, "user_id", MAIL, PRIORITY),
+        _declare("mail.requested", MailRequested, "to", MAIL, PRIORITY),
+        _declare("activity.recorded", ActivityRecorded, "subject_id", ACTIVITY),
+    )
+}
+
+_TYPE_BY_STRUCT: dict[type, EventType] = {declared.struct: declared for declared in EVENTS.values()}
+
+
+def type_of(event: Message | type[Message]) -> EventType:
+    """The registry's entry for an event or its class. Raises KeyError for a Struct that is no event."""
+    return _TYPE_BY_STRUCT[event if isinstance(event, type) else type(event)]
+
+
+class Envelope(Struct, frozen=True):
+    """One event with what CloudEvents says about it. (source, event_id) names it for ever, however often it comes."""
+
+    event_id: str
+    source: str
+    type: str
+    topic: str
+    occurred_at: datetime
+    traceparent: str | None
+    event: Message
+
+
+class Consume(Request[None], frozen=True):
+    """What a consuming actor is asked: do the effect of these, in their order, in one transaction with `fresh`.
+
+    A Refusal or a crash refuses the whole batch; the stream then asks again one by one, so that only the poison goes
+    to the dead letters. A Problem of kind UNAVAILABLE is asked again until it passes.
+    """
+
+    envelopes: tuple[Envelope, ...]

@@ -1,0 +1,72 @@
+"""The two halves of exactly-once effects over an at-least-once stream: the outbox, and the memory of consumers.
+
+`emit` writes an event in the transaction of the change it tells of; the relay publishes it afterwards. `fresh` writes,
+in the transaction of the effect, that a consumer has had an event, and tells which ones are new to it.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import aiosql
+
+from callboard.runtime import Message, current_context
+from callboard.streams.codec import encode_value
+from callboard.streams.events import Envelope, type_of
+from callboard.streams.topics import Topic
+
+QUERIES: Any = aiosql.from_path(Path(__file__).with_name("outbox.sql"), "asyncpg")
+
+
+async def emit(
+    connection: Any,
+    event: Message,
+    *,
+    event_id: UUID,
+    topic: Topic | None = None,
+    occurred_at: datetime | None = None,
+) -> None:
+    """Add an event to the outbox, in the caller's transaction: it exists if and only if that commits.
+
+    `topic` chooses among the topics of the event's type (None: the first); `occurred_at` None is the transaction's
+    time. Events of one key are published in the order of their rows. Raises ValueError for a topic that the type does
+    not travel on and for an event that is too large, KeyError for a Struct that is no event.
+    """
+    declared = type_of(event)
+    chosen = topic or declared.topics[0]
+    if chosen not in declared.topics:
+        raise ValueError(f"{declared.name} does not travel on {chosen.name}")
+    context = current_context()
+    await QUERIES.append(
+        connection,
+        event_id=event_id,
+        topic=chosen.name,
+        key=declared.key_of(event),
+        type=declared.name,
+        value=encode_value(event),
+        traceparent=context.traceparent if context else None,
+        occurred_at=occurred_at,
+    )
+
+
+async def fresh(connection: Any, consumer: str, envelopes: Sequence[Envelope]) -> list[Envelope]:
+    """The envelopes that `consumer` has not had before, in their order, each once; from now on it has had them.
+
+    One statement in the caller's transaction: if that rolls back, they are new again.
+    """
+    rows = await QUERIES.remember(
+        connection,
+        consumer=consumer,
+        sources=[envelope.source for envelope in envelopes],
+        event_ids=[envelope.event_id for envelope in envelopes],
+    )
+    unmet = {(row["source"], row["event_id"]) for row in rows}
+    met: list[Envelope] = []
+    for envelope in envelopes:
+        name = (envelope.source, envelope.event_id)
+        if name in unmet:
+            unmet.discard(name)
+            met.append(envelope)
+    return met

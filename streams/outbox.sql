@@ -1,0 +1,16 @@
+-- The outbox and the memory of consumers. Every query here runs in the caller's transaction.
+
+-- name: append(event_id, topic, key, type, value, traceparent, occurred_at)!
+-- An event, beside the change it tells of. The trigger on the table wakes the relay at commit.
+insert into outbox (event_id, topic, key, type, value, traceparent, occurred_at)
+values (:event_id, :topic, :key, :type, :value, :traceparent, coalesce(:occurred_at::timestamptz, now()));
+
+-- name: remember(consumer, sources, event_ids)
+-- Which of these events the consumer meets for the first time. Inserted in one fixed order, so that two transactions
+-- with the same events wait for each other instead of deadlocking.
+insert into consumed_events (consumer, source, event_id)
+select :consumer::text, source, event_id
+from unnest(:sources::text[], :event_ids::text[]) as met (source, event_id)
+order by source, event_id
+on conflict do nothing
+returning source, event_id;

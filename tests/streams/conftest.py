@@ -1,0 +1,205 @@
+"""A stage for the tests of streams: real PostgreSQL, a real broker, the relay, the Faust app, and one consumer."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from callboard.actors.database import Database
+from callboard.ops.embedded.broker import Broker as Server
+from callboard.ops.embedded.place import Place, free_ports, open_place
+from callboard.ops.embedded.postgres import Postgres
+from callboard.runtime import Actor, Intensity, Message, Refusal, System, on, supervisor, worker
+from callboard.streams.app import Streams
+from callboard.streams.broker import Broker
+from callboard.streams.codec import encode
+from callboard.streams.consumers import Consumer, expected
+from callboard.streams.events import ActivityRecorded, Consume
+from callboard.streams.outbox import emit, fresh
+from callboard.streams.relay import Relay
+from callboard.streams.topics import ACTIVITY, Topic, full_name
+
+SCHEMA = Path(__file__).parents[2] / "schema.sql"
+EFFECTS = "create table effects (nr bigint generated always as identity, subject_id text, value float8)"
+LIMIT_S = 8.0
+PARTITIONS = 4
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterable[Place]:
+    with open_place(tmp_path_factory.mktemp("streams") / "data") as place:
+        yield place
+        place.reset()
+
+
+@pytest.fixture(scope="session")
+async def postgres(place: Place) -> AsyncIterator[Postgres]:
+    (port,) = free_ports(1)
+    server = Postgres(place, port)
+    await server.start()
+    connection = await asyncpg.connect(server.url)
+    await connection.execute(SCHEMA.read_text(encoding="utf-8"))
+    await connection.execute(EFFECTS)
+    await connection.close()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def database(postgres: Postgres) -> AsyncIterator[Database]:
+    database = Database(postgres.url)
+    await database.connect()
+    async with database.acquire() as connection:
+        await connection.execute("truncate outbox, consumed_events, dead_letters, effects")
+    yield database
+    database.disconnect()
+
+
+@pytest.fixture
+async def server(place: Place) -> AsyncIterator[Server]:
+    (port,) = free_ports(1)
+    server = Server(place, port)
+    await server.start()
+    yield server
+    await kill(server)
+
+
+async def kill(server: Server) -> None:
+    await server._server.stop(signal.SIGKILL, 5)
+
+
+class Books:
+    """What the recorder did, kept across its restarts, and the test's hold on it."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()  # an ask has arrived
+        self.open = asyncio.Event()  # asks may go on
+        self.open.set()
+        self.batches: list[int] = []
+
+
+class Recorder(Actor[Consume]):
+    """The consumer: an effect is a row. The subject "refused" is refused, "crash" crashes the actor."""
+
+    def __init__(self, database: Database, books: Books) -> None:
+        self.database = database
+        self.books = books
+
+    @on(Consume)
+    async def consume(self, message: Consume) -> None:
+        self.books.batches.append(len(message.envelopes))
+        self.books.asked.set()
+        await self.books.open.wait()
+        async with self.database.transaction() as connection:
+            events = [envelope.event for envelope in await fresh(connection, "recorder", message.envelopes)]
+            assert all(isinstance(event, ActivityRecorded) for event in events)
+            await connection.execute(
+                "insert into effects (subject_id, value) select * from unnest($1::text[], $2::float8[])",
+                [event.subject_id for event in events],  # type: ignore[attr-defined]
+                [event.value for event in events],  # type: ignore[attr-defined]
+            )
+            subjects = {event.subject_id for event in events}  # type: ignore[attr-defined]
+            if "refused" in subjects:
+                raise Refusal("not this one")
+            if "crash" in subjects:
+                raise ZeroDivisionError
+
+
+class Stage:
+    """All the parts of one test, and what tests do with them."""
+
+    def __init__(self, database: Database, server: Server, data: Path) -> None:
+        self.database = database
+        self.server = server
+        self.data = data
+        self.broker = Broker(server.url, f"t{uuid4().hex[:8]}", partitions=PARTITIONS)
+        self.books = Books()
+        self.reading = asyncio.Event()
+        self.seen: list[Any] = []  # what happened in the tree
+        self.recorder = worker("recorder", Recorder, database, self.books)
+        self.consumers = (Consumer("recorder", (ACTIVITY,), (ActivityRecorded,), self.recorder),)
+
+    @asynccontextmanager
+    async def playing(
+        self, *parts: str, reconcile_after_s: float = 30.0, at_start: bool = False
+    ) -> AsyncIterator[None]:
+        """Run the recorder with some of "relay" and "streams"; go in when records are read."""
+        children: list[Any] = [self.recorder]
+        if "relay" in parts:
+            given = (self.database, self.broker, expected(self.consumers), reconcile_after_s, at_start)
+            children.append(worker("relay", Relay, *given))
+        if "streams" in parts:
+            given = (self.broker, self.consumers, self.database, self.data, self.reading, 2.0)
+            children.append(worker("streams", Streams, *given))
+        async with System(supervisor("stage", *children, intensity=Intensity(20, 5.0))) as system:
+            system.subscribe(self.seen.append)
+            if "streams" in parts:
+                await asyncio.wait_for(self.reading.wait(), LIMIT_S)
+            yield
+
+    async def restage(self) -> None:
+        """A new recorder, for a stopped one stays stopped."""
+        self.recorder = worker("recorder", Recorder, self.database, self.books)
+        self.consumers = (Consumer("recorder", (ACTIVITY,), (ActivityRecorded,), self.recorder),)
+
+    @asynccontextmanager
+    async def producer(self) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
+        """A producer of our own: `send(value, headers, key=, topic=)`."""
+        await self.broker.wait("the test")
+        producer = AIOKafkaProducer(bootstrap_servers=self.broker.addresses)
+        await producer.start()
+
+        async def send(value: bytes, headers: Any, key: str = "s", topic: Topic = ACTIVITY) -> Any:
+            return await producer.send(
+                full_name(self.broker.prefix, topic), value, key=key.encode(), headers=list(headers)
+            )
+
+        try:
+            yield send
+        finally:
+            await producer.stop()
+
+    async def emit(self, *events: Message) -> None:
+        """Each event in one transaction with the others."""
+        async with self.database.transaction() as connection:
+            for event in events:
+                await emit(connection, event, event_id=uuid4())
+
+    @staticmethod
+    def view(subject_id: str = "s", value: float = 1.0, metric: str = "page_views") -> ActivityRecorded:
+        return ActivityRecorded(metric=metric, value=value, subject_id=subject_id, occurred_at=datetime.now(UTC))
+
+    @staticmethod
+    def encoded(event: Message, event_id: str | None = None) -> tuple[bytes, list[tuple[str, bytes]]]:
+        return encode(event, event_id=event_id or str(uuid4()), occurred_at=datetime.now(UTC), source="/tests")
+
+    async def count(self, query: str) -> int:
+        async with self.database.acquire() as connection:
+            return int(await connection.fetchval(query))
+
+    async def until(self, wanted: int, query: str) -> None:
+        """Wait until the query counts `wanted`; fail when it does not in time."""
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                while await self.count(query) != wanted:  # noqa: ASYNC110 - the truth is in another process
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            pytest.fail(f"{query}: {await self.count(query)}, not {wanted}; {self.seen}")
+
+
+@pytest.fixture
+def stage(database: Database, server: Server, tmp_path: Path) -> Stage:
+    return Stage(database, server, tmp_path)
