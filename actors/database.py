@@ -5,7 +5,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -125,14 +125,16 @@ class Database:
 class DatabaseGuard(Actor[None]):
     """Connects the database, notices its loss by signal, and tries until it is back; its absence crashes nobody."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, prepare: Callable[[str], Awaitable[None]]) -> None:
         self.database = database
+        self.prepare = prepare
 
     async def run(self) -> None:
-        """Connect whenever the database is away."""
+        """Connect whenever the database is away; `prepare(url)` sees first that it has our schema."""
         while True:
             await self.database.away.wait()
             try:
+                await self.prepare(self.database.url)
                 await self.database.connect()
             except (asyncpg.InterfaceError, *AWAY) as error:
                 log.debug("PostgreSQL is still away: %s", error)

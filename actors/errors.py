@@ -27,6 +27,7 @@ class Kind(StrEnum):
     LIMITED = "limited"
     UNAVAILABLE = "unavailable"
     BUG = "bug"
+    SLOW = "slow"
 
 
 class Code(msgspec.Struct, frozen=True):
@@ -127,6 +128,10 @@ REQUEST_TOO_LARGE = code("REQUEST_TOO_LARGE_003", Kind.TOO_LARGE, "The body is l
 REQUEST_UNSUPPORTED = code("REQUEST_UNSUPPORTED_004", Kind.UNSUPPORTED, "Send the body as application/json.")
 REQUEST_LIMITED = code("REQUEST_LIMITED_005", Kind.LIMITED, "Too many requests; wait as long as Retry-After says.")
 REQUEST_CURSOR_INVALID = code("REQUEST_CURSOR_INVALID_006", Kind.INVALID, "The cursor is not one this server gave.")
+REQUEST_SLOW = code("REQUEST_SLOW_007", Kind.SLOW, "The body did not arrive in time.")
+REQUEST_NOT_HTTP = code(
+    "REQUEST_NOT_HTTP_008", Kind.INVALID, "The request is not well-formed HTTP, or its headers are too large."
+)
 
 ROUTE_NOT_FOUND = code("ROUTE_NOT_FOUND_001", Kind.NOT_FOUND, "There is no such route.")
 ROUTE_METHOD = code("ROUTE_METHOD_002", Kind.METHOD_NOT_ALLOWED, "The route does not take this method.")
@@ -142,3 +147,6 @@ SERVER_DRAINING = code(
     "SERVER_DRAINING_004", Kind.UNAVAILABLE, "The server is stopping; try again, another will answer."
 )
 SERVER_BUG = code("SERVER_BUG_005", Kind.BUG, "Something is broken on our side; report the trace id.")
+SERVER_NOT_READY = code(
+    "SERVER_NOT_READY_006", Kind.UNAVAILABLE, "Something this server needs is away; see the details."
+)

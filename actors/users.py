@@ -58,16 +58,20 @@ class RegisterUser(Request[User], frozen=True):
         return "RegisterUser(...)"
 
 
-class AddAdmin(Request[User], frozen=True):
-    """Make a verified admin, or make the account of this address one. Raises Problem(REQUEST_INVALID)."""
+class AddUser(Request[User], frozen=True):
+    """Make a verified account with a role, or give the account of this address that role. For operators.
+
+    Raises Problem(REQUEST_INVALID).
+    """
 
     email: str
     password: str
     full_name: str
+    role: Role
 
     def __repr__(self) -> str:
         """Without the password."""
-        return "AddAdmin(...)"
+        return "AddUser(...)"
 
 
 class VerifyEmail(Request[User], frozen=True):
@@ -103,7 +107,7 @@ class ChangeUser(Request[User], frozen=True):
     is_active: bool | None = None
 
 
-class Users(Actor[RegisterUser | AddAdmin | VerifyEmail | ResendVerification | GetUser | ChangeUser]):
+class Users(Actor[RegisterUser | AddUser | VerifyEmail | ResendVerification | GetUser | ChangeUser]):
     """Accounts. What must be unique or single-use is so by SQL; the workers of the pool share nothing."""
 
     def __init__(self, database: Database, passwords: Ref[HashPassword], signer: Signer) -> None:
@@ -117,12 +121,14 @@ class Users(Actor[RegisterUser | AddAdmin | VerifyEmail | ResendVerification | G
         email = checked_address(message.email, message.password, message.full_name, message.terms_accepted)
         password_hash = await self.passwords.ask(HashPassword(message.password))
         async with self.database.transaction() as connection:
-            user = await self._add(connection, email, password_hash, message.full_name, Role.MEMBER, is_verified=False)
+            user = await self._add(
+                connection, email, password_hash, message.full_name, role=Role.MEMBER, is_verified=False
+            )
             await self._send_verification(connection, user)
         return user
 
     async def _add(
-        self, connection: Any, email: str, password_hash: str, full_name: str, role: Role, *, is_verified: bool
+        self, connection: Any, email: str, password_hash: str, full_name: str, *, role: Role, is_verified: bool
     ) -> User:
         try:
             row = await QUERIES.add_user(
@@ -154,19 +160,19 @@ class Users(Actor[RegisterUser | AddAdmin | VerifyEmail | ResendVerification | G
         letter = LetterRequested("verify_email", user.user_id, {"token_id": str(token_id)})
         await emit(connection, letter, event_id=uuid4(), topic=PRIORITY)
 
-    @on(AddAdmin)
-    async def add_admin(self, message: AddAdmin) -> User:
-        """An existing account keeps its password: who can read its mail must not lose it to an operator's typo."""
-        email = checked_address(message.email, message.password, message.full_name, True)
+    @on(AddUser)
+    async def add(self, message: AddUser) -> User:
+        """An account that exists keeps its password: an operator's typo must not lock its owner out."""
+        email = checked_address(message.email, message.password, message.full_name, terms_accepted=True)
         password_hash = await self.passwords.ask(HashPassword(message.password))
         async with self.database.transaction() as connection:
             row = await QUERIES.user_by_email(connection, email=email)
             if row is None:
                 return await self._add(
-                    connection, email, password_hash, message.full_name, Role.ADMIN, is_verified=True
+                    connection, email, password_hash, message.full_name, role=message.role, is_verified=True
                 )
             await QUERIES.mark_verified(connection, user_id=row["user_id"])
-            return await self._change(connection, ChangeUser(row["user_id"], Role.ADMIN, is_active=True))
+            return await self._change(connection, ChangeUser(row["user_id"], message.role, is_active=True))
 
     @on(VerifyEmail)
     async def verify(self, message: VerifyEmail) -> User:

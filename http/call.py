@@ -1,4 +1,4 @@
-"""What a handler is given and what it gives back: `Call`, `Reply`, `Listing`, `Raw`, and the Structs a request is read into.
+"""What a handler is given and what it gives back: `Call`, `Reply`, `Listing`, `Raw`, and the roots of what is read.
 
 The annotation of a handler is the declaration of its route: `async def create(call: Call[CreateContent, None,
 Services]) -> Reply[ContentView]` says how the body is read, that there is no query, and what the answer looks like.

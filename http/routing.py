@@ -107,6 +107,7 @@ class Methods(Generic[V]):
         self.allow = ""
 
     def add(self, method: str, names: tuple[str, ...], value: V) -> None:
+        """Enter the value of a method; GET's stands for HEAD too. Raises ValueError when it is taken."""
         if method in self.by_method:
             raise ValueError(f"{method} {self.template} is routed twice")
         self.by_method[method] = value
@@ -135,12 +136,11 @@ class Router(Generic[V]):
         methods = self._by_form.get(form)
         if methods is None:
             methods = self._by_form[form] = Methods(path)
-            if names:
-                node = self._tree
-                for segment in form[1:].split("/"):
-                    node = node.setdefault(segment, {})
-                node[""] = methods
-            else:
+            node = self._tree
+            for segment in form[1:].split("/"):
+                node = node.setdefault(segment, {})
+            node[""] = methods
+            if not names:
                 self._fixed[path] = methods
         methods.add(method, names, value)
 

@@ -67,11 +67,11 @@ class Streams(Actor[None]):
                 await self._live()
             except BrokerLostError as lost:
                 _LOG.warning("the Faust app stops: %s", lost)
-                await self._end(lost=True)
+                await self._end()
 
     async def on_stop(self) -> None:
         """Stop the app, within 2 s, broker or not."""
-        await self._end(lost=False)
+        await self._end()
 
     async def _live(self) -> None:
         """One app's life; it always ends with an error."""
@@ -96,12 +96,11 @@ class Streams(Actor[None]):
             for end in (watch, failed, crash):
                 end.cancel()
 
-    async def _end(self, *, lost: bool) -> None:
+    async def _end(self) -> None:
         """Stop the app, bounded. A call that was cancelled is taken up by the next."""
         if self._app is None:
             return
         self._reading.clear()
-        self._app.broker_lost = self._app.broker_lost or lost
         if self._ending is None:
             self._ending = asyncio.ensure_future(self._app.stop())
         await asyncio.wait({self._ending}, timeout=_STOP_S)

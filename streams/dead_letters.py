@@ -73,7 +73,7 @@ async def bury(connection: Any, letters: Sequence[Letter], *, new_id: Callable[[
     if not letters:
         return 0
     prints = [_fingerprint(letter) for letter in letters]
-    rows = await QUERIES.bury(
+    buried: int = await QUERIES.bury(
         connection,
         fingerprints=prints,
         consumers=[letter.consumer for letter in letters],
@@ -91,7 +91,7 @@ async def bury(connection: Any, letters: Sequence[Letter], *, new_id: Callable[[
         notice_topics=[TOPICS[letter.record.topic].dead_letters for letter in letters],
         notices=[_notice(letter, known) for letter, known in zip(letters, prints, strict=True)],
     )
-    return len(rows)
+    return buried
 
 
 async def list_dead_letters(
@@ -99,10 +99,10 @@ async def list_dead_letters(
 ) -> list[DeadLetter]:
     """Letters that wait for a decision, newest first; `after` is the time and id of the last one already seen."""
     after_at, after_id = after or (None, None)
-    rows = await QUERIES.page(connection, after_at=after_at, after_id=after_id, limit=limit)
+    rows = QUERIES.page(connection, after_at=after_at, after_id=after_id, limit=limit)
     return [
         DeadLetter(**{**dict(row), "headers": msgspec.json.decode(row["headers"], type=list[tuple[str, str | None]])})
-        for row in rows
+        async for row in rows
     ]
 
 

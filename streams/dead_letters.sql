@@ -1,6 +1,6 @@
 -- Dead letters: records that no consumer could act on, kept whole until somebody decides.
 
--- name: bury(fingerprints, consumers, topics, partitions, offsets, keys, bodies, headers, reasons, details, sources, event_ids, notice_ids, notice_topics, notices)
+-- name: bury(fingerprints, consumers, topics, partitions, offsets, keys, bodies, headers, reasons, details, sources, event_ids, notice_ids, notice_topics, notices)$
 -- Keep these letters, tell of the new ones on their topics' .dlq, and record the events among them as consumed, so that
 -- the reconciler leaves them alone. A letter that is known already changes nothing.
 with letter as (
@@ -34,7 +34,7 @@ consumed as (
     order by source, event_id
     on conflict do nothing
 )
-select fingerprint from buried;
+select count(*) from buried;
 
 -- name: page(after_at, after_id, limit)
 -- Letters that wait for a decision, newest first, after the given one.

@@ -15,9 +15,8 @@ from faust.types.tuples import ConsumerMessage
 from mode.utils.queues import ThrowableQueue
 
 FETCH_WAIT_MS = 20  # Faust hard-codes 1500; a broker that does not wake a fetch when something comes then costs 750 ms
-_COMMIT_S = 5.0
-_STOP_S = 3.0
-_LOST_S = 0.2  # what anything that needs the broker may take once we know that it has gone
+_BROKER_S = 1.0  # what may wait for the broker, and may be given up
+_STOP_S = 0.3  # the same once the app stops: a broker that is there takes some milliseconds
 
 
 class Bundle:
@@ -52,14 +51,14 @@ class _ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """Bounded: aiokafka retries a commit for ever while the broker or the topic is away. False: not committed."""
         try:
-            return bool(await asyncio.wait_for(super()._commit(offsets), self.app.bounded(_COMMIT_S)))
+            return bool(await asyncio.wait_for(super()._commit(offsets), self.app.patience_s))
         except TimeoutError:
             return False
 
     async def on_thread_stop(self) -> None:
         """A cancellation out of here would end the thread before it says that it ended, and stop() would hang."""
         try:
-            await asyncio.wait_for(super().on_thread_stop(), self.app.bounded(_STOP_S))
+            await asyncio.wait_for(super().on_thread_stop(), self.app.patience_s)
         except (TimeoutError, OSError, asyncio.CancelledError, stock.ConsumerStoppedError) as error:
             self.log.info("the consumer's thread was cut short: %r", error)
 
@@ -129,14 +128,14 @@ class _Producer(stock.Producer):  # type: ignore[misc]
 
     async def flush(self) -> None:
         try:
-            await asyncio.wait_for(super().flush(), self.app.bounded(_STOP_S))
+            await asyncio.wait_for(super().flush(), self.app.patience_s)
         except TimeoutError:
             self.log.info("the producer was not flushed: no broker")
 
     async def on_stop(self) -> None:
         producer = self._producer
         try:
-            await asyncio.wait_for(super().on_stop(), self.app.bounded(_STOP_S))
+            await asyncio.wait_for(super().on_stop(), self.app.patience_s)
         except TimeoutError:
             if producer is not None:
                 await cut(producer)
@@ -150,20 +149,16 @@ class _Transport(stock.Transport):  # type: ignore[misc]
 
 
 class App(faust.App):  # type: ignore[misc]
-    """A Faust app on our transport. It starts once: make a new one for each life.
-
-    Set `broker_lost` before `stop()` when the broker has gone, and nothing waits for it.
-    """
-
-    broker_lost = False
+    """A Faust app on our transport. It starts once: make a new one for each life."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._streams: dict[str, set[str]] = {}
         super().__init__(*args, **kwargs)
 
-    def bounded(self, limit_s: float) -> float:
-        """How long something that needs the broker may take."""
-        return _LOST_S if self.broker_lost else limit_s
+    @property
+    def patience_s(self) -> float:
+        """How long to wait for the broker."""
+        return _STOP_S if self.should_stop else _BROKER_S
 
     def register(self, stream: str, topics: Iterable[str]) -> None:
         """Say that `stream` reads `topics`: their offsets wait for it."""

@@ -56,13 +56,13 @@ async def fresh(connection: Any, consumer: str, envelopes: Sequence[Envelope]) -
 
     One statement in the caller's transaction: if that rolls back, they are new again.
     """
-    rows = await QUERIES.remember(
+    rows = QUERIES.remember(
         connection,
         consumer=consumer,
         sources=[envelope.source for envelope in envelopes],
         event_ids=[envelope.event_id for envelope in envelopes],
     )
-    unmet = {(row["source"], row["event_id"]) for row in rows}
+    unmet = {(row["source"], row["event_id"]) async for row in rows}
     met: list[Envelope] = []
     for envelope in envelopes:
         name = (envelope.source, envelope.event_id)

@@ -127,7 +127,7 @@ class Relay(Actor[None]):
 
     async def _publish_batch(self, connection: Any, producer: Any, watch: "asyncio.Task[None]") -> bool:
         """Publish up to `_BATCH` pending rows and mark what was acknowledged; whether there were any."""
-        rows = await QUERIES.pending(connection, limit=_BATCH)
+        rows = [row async for row in QUERIES.pending(connection, limit=_BATCH)]
         acknowledged: list[int] = []
         try:
             await _unless(watch, self._send(producer, rows, acknowledged))

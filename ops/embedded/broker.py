@@ -11,6 +11,7 @@ from pathlib import Path
 
 import anyio
 
+from callboard.ops.embedded.account import reachable, server_account
 from callboard.ops.embedded.binaries import find_broker
 from callboard.ops.embedded.place import Place
 from callboard.ops.embedded.process import Process
@@ -32,10 +33,12 @@ class Broker:
         self.url = f"127.0.0.1:{port}"
         self._port = port
         self._memory_limit_bytes = memory_limit_bytes
+        program = find_broker()
+        account = server_account()
         self._server = Process(
             NAME,
             [
-                find_broker(),
+                program,
                 "broker",
                 f"--listener-url=tcp://{self.url}",
                 f"--advertised-listener-url=tcp://{self.url}",
@@ -46,6 +49,8 @@ class Broker:
             log=place.log(NAME),
             pid_file=place.pid_file(NAME),
             port=port,
+            # It knows no passwords, so it should have as few rights as can be.
+            account=account if account and reachable(program, account) else None,
             environment={"RUST_LOG": "error"},
         )
 

@@ -88,6 +88,11 @@ class Process:
             if not gone:
                 raise EmbeddedError(f"{self.name} of an earlier callboard up still runs (process {leftover.pid})")
 
+    @property
+    def forced(self) -> bool:
+        """Whether its last life was ended by SIGKILL, so that children of its own may live on for a moment."""
+        return self._popen is not None and self._popen.returncode == -signal.SIGKILL
+
     async def start(self) -> None:
         """Spawn it, once a leftover of an earlier life is gone. Raises EmbeddedError when it cannot be spawned, or its
         port is another program's.

@@ -1,6 +1,7 @@
 """A stage for the tests of streams: real PostgreSQL, a real broker, the relay, the Faust app, and one consumer."""
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -74,11 +75,17 @@ async def server(place: Place) -> AsyncIterator[Server]:
     server = Server(place, port)
     await server.start()
     yield server
-    await kill(server)
+    await killed(server)
 
 
-async def kill(server: Server) -> None:
+async def killed(server: Server) -> None:
+    """SIGKILL, at once."""
     await server._server.stop(signal.SIGKILL, 5)
+
+
+@pytest.fixture
+def kill() -> Callable[[Server], Awaitable[None]]:
+    return killed
 
 
 class Books:
@@ -150,10 +157,27 @@ class Stage:
                 await asyncio.wait_for(self.reading.wait(), LIMIT_S)
             yield
 
-    async def restage(self) -> None:
+    def understudy(self) -> "Stage":
+        """The same installation in another process, as it were."""
+        other = Stage(self.database, self.server, self.data)
+        other.broker = self.broker
+        return other
+
+    def recast(self) -> None:
         """A new recorder, for a stopped one stays stopped."""
         self.recorder = worker("recorder", Recorder, self.database, self.books)
         self.consumers = (Consumer("recorder", (ACTIVITY,), (ActivityRecorded,), self.recorder),)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the broker."""
+        assert self.server.pid is not None
+        os.kill(self.server.pid, number)
+
+    async def lost(self) -> None:
+        """Wait until the app has noticed that the broker is lost."""
+        async with asyncio.timeout(LIMIT_S):
+            while self.reading.is_set():  # noqa: ASYNC110 - an event tells when it is set, not when it is cleared
+                await asyncio.sleep(0.01)
 
     @asynccontextmanager
     async def producer(self) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
@@ -185,6 +209,10 @@ class Stage:
     @staticmethod
     def encoded(event: Message, event_id: str | None = None) -> tuple[bytes, list[tuple[str, bytes]]]:
         return encode(event, event_id=event_id or str(uuid4()), occurred_at=datetime.now(UTC), source="/tests")
+
+    async def execute(self, statement: str) -> None:
+        async with self.database.acquire() as connection:
+            await connection.execute(statement)
 
     async def count(self, query: str) -> int:
         async with self.database.acquire() as connection:

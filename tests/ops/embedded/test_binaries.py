@@ -1,5 +1,6 @@
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,6 +104,8 @@ def test_a_wheel_behind_a_closed_folder_is_copied_once_for_all(
     found = find_postgres(stranger)
     assert found.postgres.is_relative_to(public_folder / "callboard/bin")
     assert reachable(found.initdb, stranger)
+    # It finds its libraries beside it there, too.
+    assert subprocess.run([found.initdb, "--version"], check=False).returncode == 0  # noqa: S603 - the copied program
     monkeypatch.setattr(shutil, "copytree", None)
     assert find_postgres(stranger) == found
 

@@ -6,7 +6,7 @@ import anyio
 import asyncpg
 import pytest
 
-from callboard.ops.embedded import binaries, postgres
+from callboard.ops.embedded import binaries, orphans, postgres
 from callboard.ops.embedded.errors import EmbeddedError
 from callboard.ops.embedded.place import Place, free_ports, open_place
 from callboard.ops.embedded.postgres import Postgres
@@ -62,7 +62,20 @@ async def test_it_keeps_its_rows_and_its_port_when_it_is_killed(place: Place) ->
         await server.stop()
 
 
-async def test_nobody_gets_in_without_the_password(place: Place) -> None:
+async def test_a_stopped_process_is_ended_by_force_with_its_children(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "STOP_GRACE_S", 0.2)
+    server = Postgres(place, free_ports(1)[0])
+    await server.start()
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGSTOP)
+    await server.stop()
+    assert server.pid is None
+    assert not orphans._living_in(place.folder("postgres"), "postgres")
+
+
+async def test_nobody_gets_in_without_the_password_and_a_lost_one_is_told_at_once(place: Place) -> None:
     server = Postgres(place, free_ports(1)[0])
     await server.start()
     try:
@@ -71,6 +84,11 @@ async def test_nobody_gets_in_without_the_password(place: Place) -> None:
     finally:
         await server.stop()
     assert not list(place.folder("postgres").glob("password*"))
+    (place.folder("secrets") / "postgres").unlink()
+    server = Postgres(place, free_ports(1)[0])
+    with pytest.raises(EmbeddedError, match="does not know the password"):
+        await server.start()
+    assert server.pid is None
 
 
 async def test_an_interrupted_initdb_and_a_dead_servers_pid_file_do_not_stop_a_start(place: Place) -> None:
@@ -93,17 +111,6 @@ async def test_a_cluster_of_another_major_version_is_one_line(place: Place) -> N
     (cluster / "PG_VERSION").write_text("12\n")
     with pytest.raises(EmbeddedError, match=r"was made by PostgreSQL 12, and .* is \d+: install PostgreSQL 12, or"):
         Postgres(place, 1)
-
-
-async def test_a_lost_password_is_told_at_once(place: Place) -> None:
-    first = Postgres(place, free_ports(1)[0])
-    await first.start()
-    await first.stop()
-    (place.folder("secrets") / "postgres").unlink()
-    second = Postgres(place, free_ports(1)[0])
-    with pytest.raises(EmbeddedError, match="does not know the password"):
-        await second.start()
-    assert second.pid is None
 
 
 @pytest.mark.usefixtures("as_root")
@@ -134,4 +141,3 @@ async def test_this_machines_own_postgres_serves_when_the_wheel_is_missing(
         assert await ask(server.url, "select lower('ÄRGER')") == "ärger"
     finally:
         await server.stop()
-    assert postgres.NAME == "postgres"

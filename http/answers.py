@@ -1,0 +1,107 @@
+"""From what a handler replies to bytes on the wire: envelopes, headers, errors. Encoded once, headers made before."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+from aiohttp import web
+from msgspec import UNSET, UnsetType
+from multidict import CIMultiDict
+
+from callboard.actors.errors import Problem
+from callboard.http import headers as wire
+from callboard.http.call import Listing, Raw
+from callboard.http.errors import PROBLEM_JSON, headers_of, rendered, status_of
+from callboard.http.exchange import Exchange, Hooks, Settings
+from callboard.http.routing import Answer
+
+NO_CONTENT = 204
+JSON = "application/json"
+
+
+class PageInfo(msgspec.Struct, frozen=True):
+    """The limit that was applied, and the cursor of the next page: null at the end."""
+
+    limit: int
+    next_cursor: str | None
+
+
+class SuccessEnvelope(msgspec.Struct, frozen=True):
+    """Every success."""
+
+    status: Literal["success"]
+    data: Any
+    message: str | UnsetType = UNSET
+    page: PageInfo | UnsetType = UNSET
+
+
+ENCODER = msgspec.json.Encoder()
+
+
+class Answers:
+    """Makes the responses of one server."""
+
+    def __init__(self, settings: Settings, hooks: Hooks) -> None:
+        self._origins = settings.origins
+        self._now = hooks.now
+        self._json = CIMultiDict({**wire.SECURITY, "Content-Type": JSON})
+        self._bare = CIMultiDict(wire.SECURITY)
+
+    def success(self, exchange: Exchange, reply: Answer, status: int) -> web.Response:
+        """The response to a handler's reply; `status` is the route's."""
+        if isinstance(reply, Listing):
+            page = PageInfo(reply.limit, reply.next_cursor)
+            return self._encoded(exchange, SuccessEnvelope("success", reply.items, UNSET, page), status, None)
+        if isinstance(reply, Raw):
+            own = {"Content-Type": reply.content_type, **(reply.headers or {})}
+            if reply.policy is not None:
+                own["Content-Security-Policy"] = reply.policy
+            return self._response(exchange, self._bare, own, reply.body, reply.status or status)
+        status = reply.status or status
+        own = dict(reply.headers or {})
+        if reply.etag is not None:
+            own["ETag"] = f'"{reply.etag}"'
+        if reply.location is not None:
+            own["Location"] = reply.location
+        if status == NO_CONTENT:
+            return self._response(exchange, self._bare, own, None, status)
+        message = UNSET if reply.message is None else reply.message
+        return self._encoded(exchange, SuccessEnvelope("success", reply.data, message), status, own)
+
+    def failure(self, exchange: Exchange, problem: Problem) -> web.Response:
+        """The response to a problem, in the form the client asks for."""
+        as_problem = PROBLEM_JSON in exchange.request.headers.get("Accept", "").lower()
+        body = rendered(problem, now=self._now(), trace_id=exchange.trace_id, as_problem=as_problem)
+        own = headers_of(problem)
+        if as_problem:
+            own["Content-Type"] = PROBLEM_JSON
+        return self._response(exchange, self._json, own, body, status_of(problem.code))
+
+    def options(self, exchange: Exchange, allow: str) -> web.Response:
+        """The response to OPTIONS, a preflight or not."""
+        own = wire.preflight(exchange.request.headers, allow, self._origins)
+        return self._response(exchange, self._bare, own, None, NO_CONTENT)
+
+    def _encoded(
+        self, exchange: Exchange, envelope: SuccessEnvelope, status: int, own: Mapping[str, str] | None
+    ) -> web.Response:
+        return self._response(exchange, self._json, own, ENCODER.encode(envelope), status)
+
+    def _response(
+        self,
+        exchange: Exchange,
+        ready: CIMultiDict[str],
+        own: Mapping[str, str] | None,
+        body: bytes | None,
+        status: int,
+    ) -> web.Response:
+        response = web.Response(body=body, status=status, headers=ready)
+        headers = response.headers
+        headers["X-Request-ID"] = exchange.request_id
+        if exchange.verdicts:
+            headers.update(wire.limits(exchange.verdicts))
+        if self._origins:
+            headers.update(wire.cors(exchange.request.headers, self._origins))
+        if own:
+            headers.update(own)
+        return response

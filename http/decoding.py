@@ -1,0 +1,164 @@
+"""Reading bodies and query strings into Structs, and, when that fails, finding every field that is wrong.
+
+msgspec stops at the first fault. Only after a failure are the fields tried one by one, so a good request pays nothing.
+Text that PostgreSQL cannot store is refused here: NUL by the search below, lone surrogates by msgspec itself.
+"""
+
+import re
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import inspect
+
+from callboard.actors.errors import REQUEST_INVALID, REQUEST_MALFORMED, Detail, Problem
+
+MAX_DETAILS = 50
+NO_NUL = "Must not contain the character NUL."
+PLACE = re.compile(r"^(?P<said>.*?)(?: - at `(?:key in )?\$(?P<path>.*)`)?$", re.DOTALL)
+
+T = TypeVar("T")
+
+
+class BodyReader:
+    """Reads JSON into one type; made once for each route."""
+
+    def __init__(self, kind: type) -> None:
+        self.kind = kind
+        decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kind)
+        self._decode = decoder.decode
+
+    def read(self, raw: bytes) -> Any:
+        """The body. Raises Problem(REQUEST_MALFORMED) for what is not JSON, else REQUEST_INVALID with every fault."""
+        try:
+            value = self._decode(raw)
+        except msgspec.ValidationError as error:
+            raise self._invalid(raw, error) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise Problem(REQUEST_MALFORMED) from None
+        if b"\\u0000" in raw and (faults := tuple(nuls(msgspec.json.decode(raw), ""))):
+            raise Problem(REQUEST_INVALID, details=faults[:MAX_DETAILS])
+        return value
+
+    def _invalid(self, raw: bytes, error: msgspec.ValidationError) -> Problem:
+        try:
+            value = msgspec.json.decode(raw)
+        except msgspec.ValidationError:  # a number that no float can hold
+            return invalid([detail_of(error, "")])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            # The type was wrong before the syntax was: the syntax goes first.
+            return Problem(REQUEST_MALFORMED)
+        return invalid([*faults_of(value, self.kind, "", strict=True), *nuls(value, "")] or [detail_of(error, "")])
+
+
+class QueryReader:
+    """Reads a query string into one Struct, turning text into numbers, times and so on; None takes no parameters."""
+
+    def __init__(self, kind: type) -> None:
+        self.kind = kind
+        fields = () if kind is type(None) else msgspec.structs.fields(kind)
+        self._lists = {field.encode_name for field in fields if is_list(field.type)}
+        self._default: Any = None
+        if kind is not type(None) and not any(field.required for field in fields):
+            self._default = kind()
+
+    def read(self, pairs: Sequence[tuple[str, str]]) -> Any:
+        """The query, from its decoded pairs. Raises Problem(REQUEST_INVALID) with every fault."""
+        if not pairs and (self._default is not None or self.kind is type(None)):
+            return self._default
+        value: dict[str, Any] = {}
+        faults: list[Detail] = []
+        for name, text in pairs:
+            if "\0" in text or "\0" in name:
+                faults.append(Detail(name.replace("\0", "?"), NO_NUL))
+            elif name in self._lists:
+                value.setdefault(name, []).append(text)
+            elif name in value:
+                faults.append(Detail(name, "Must be given once."))
+            else:
+                value[name] = text
+        if self.kind is type(None):
+            raise invalid([Detail(name, "There is no such parameter.") for name in value] + faults)
+        if not faults:
+            try:
+                return msgspec.convert(value, self.kind, strict=False)
+            except msgspec.ValidationError as error:
+                faults = faults_of(value, self.kind, "", strict=False) or [detail_of(error, "")]
+        raise invalid(faults)
+
+
+def invalid(details: Sequence[Detail]) -> Problem:
+    """The problem that names these faults."""
+    return Problem(REQUEST_INVALID, details=tuple(details[:MAX_DETAILS]))
+
+
+def is_list(kind: Any) -> bool:
+    """Whether a field of this type takes a repeated parameter, also when None is its default."""
+    if isinstance(info := inspect.type_info(kind), inspect.UnionType):
+        return any(isinstance(each, inspect.ListType | inspect.VarTupleType | inspect.SetType) for each in info.types)
+    return isinstance(info, inspect.ListType | inspect.VarTupleType | inspect.SetType)
+
+
+def detail_of(error: msgspec.ValidationError, path: str) -> Detail:
+    """The message of msgspec, its place taken out of it and added to `path`."""
+    match = PLACE.match(str(error))
+    said, inner = (match["said"], match["path"] or "") if match else (str(error), "")
+    return Detail((path + inner).lstrip("."), said)
+
+
+def faults_of(value: Any, kind: Any, path: str, *, strict: bool) -> list[Detail]:
+    """Every fault of `value` as a `kind`: below a Struct field by field, below a list element by element."""
+    try:
+        msgspec.convert(value, kind, strict=strict, str_keys=True)
+    except msgspec.ValidationError as error:
+        found = list(inner_faults(value, kind, path, strict=strict)) or [detail_of(error, path)]
+        return found[:MAX_DETAILS]
+    return []
+
+
+def inner_faults(value: Any, kind: Any, path: str, *, strict: bool) -> Iterator[Detail]:
+    """The faults of what is inside of `value`; none when it is the value itself that is wrong."""
+    kind = plain(kind, value)
+    if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+        for name, field in fields.items():
+            place = f"{path}.{name}".lstrip(".")
+            if name in value:
+                yield from faults_of(value[name], field.type, place, strict=strict)
+            elif field.required:
+                yield Detail(place, "Is missing.")
+        if kind.__struct_config__.forbid_unknown_fields:
+            yield from (
+                Detail(f"{path}.{name}".lstrip("."), "There is no such field.") for name in value if name not in fields
+            )
+    elif isinstance(value, list) and typing.get_origin(kind) in (list, tuple, set, frozenset):
+        element = typing.get_args(kind)[0]
+        for index, each in enumerate(value):
+            yield from faults_of(each, element, f"{path}[{index}]", strict=strict)
+
+
+def plain(kind: Any, value: Any) -> Any:
+    """`kind` without its Annotated, and of a union with None the other part, where that leaves one to look into."""
+    while typing.get_origin(kind) is typing.Annotated:
+        kind = typing.get_args(kind)[0]
+    parts = [part for part in typing.get_args(kind) if part is not type(None)]
+    if len(parts) == 1 and type(None) in typing.get_args(kind) and value is not None:
+        return plain(parts[0], value)
+    return kind
+
+
+def nuls(value: Any, path: str) -> Iterator[Detail]:
+    """Each text with a NUL in it, by its path."""
+    if isinstance(value, str):
+        if "\0" in value:
+            yield Detail(path, NO_NUL)
+    elif isinstance(value, Mapping):
+        for name, each in value.items():
+            if "\0" in name:
+                yield Detail(path, NO_NUL)
+            else:
+                yield from nuls(each, f"{path}.{name}".lstrip("."))
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from nuls(each, f"{path}[{index}]")

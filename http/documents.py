@@ -1,0 +1,93 @@
+"""/openapi.json and /docs: Swagger UI out of the swagger-ui-py wheel, served by us, so that it works without internet."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+
+from callboard.http.call import Call, Raw
+from callboard.http.openapi import openapi
+from callboard.http.routing import Access, Route
+
+# React sets styles on elements, hence 'unsafe-inline' for styles; for scripts there is no such need.
+DOCS_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+CACHED = {"Cache-Control": "public, max-age=86400"}
+
+ASSETS = {
+    "swagger-ui.css": "text/css; charset=utf-8",
+    "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
+    "favicon-32x32.png": "image/png",
+}
+
+PAGE = b"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>Callboard API</title>
+<link rel="stylesheet" href="/docs/swagger-ui.css">
+<link rel="icon" type="image/png" href="/docs/favicon-32x32.png">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="/docs/swagger-ui-bundle.js"></script>
+<script src="/docs/start.js"></script>
+</body>
+</html>
+"""
+
+START = b"""SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  validatorUrl: null,
+  persistAuthorization: false,
+});
+"""
+
+
+def swagger_folder() -> Path:
+    """Where the wheel keeps Swagger UI's files. Raises FileNotFoundError without the wheel."""
+    spec = find_spec("swagger_ui")
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError("the package swagger-ui-py, which has the files of /docs, is not installed")
+    return Path(spec.submodule_search_locations[0]) / "static"
+
+
+def document_routes(routes: Sequence[Route[Any]], base: str) -> tuple[Route[object], ...]:
+    """/openapi.json for this table, and /docs that shows it."""
+    document = openapi(routes, base)
+    folder = swagger_folder()
+
+    async def openapi_json(call: Call[None, None, object]) -> Raw:  # noqa: ARG001 - a handler's face
+        return Raw(document, "application/json", headers={"Cache-Control": "public, max-age=60"})
+
+    async def docs(call: Call[None, None, object]) -> Raw:  # noqa: ARG001 - a handler's face
+        return Raw(PAGE, "text/html; charset=utf-8", policy=DOCS_POLICY)
+
+    async def start(call: Call[None, None, object]) -> Raw:  # noqa: ARG001 - a handler's face
+        return Raw(START, "text/javascript; charset=utf-8", headers=CACHED)
+
+    def asset(name: str, content_type: str) -> Route[object]:
+        async def read(call: Call[None, None, object]) -> Raw:  # noqa: ARG001 - a handler's face
+            # Up to 1.5 MB, seldom asked for: read when asked, off the loop, rather than held.
+            body = await anyio.to_thread.run_sync((folder / name).read_bytes)
+            return Raw(body, content_type, headers=CACHED)
+
+        return page(f"/docs/{name}", read)
+
+    return (
+        page("/openapi.json", openapi_json),
+        page("/docs", docs),
+        page("/docs/start.js", start),
+        *(asset(name, content_type) for name, content_type in ASSETS.items()),
+    )
+
+
+def page(path: str, handler: Any) -> Route[object]:
+    """A page for anyone, outside of the base and of the limits."""
+    return Route("GET", path, handler, f"Serve {path}", "documents", Access.PUBLIC, absolute=True, exempt=True)

@@ -1,0 +1,64 @@
+"""One request on its way, and what the server was told to be: `Exchange`, `Settings`, `Hooks`."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from random import Random
+
+from aiohttp import web
+
+from callboard.actors.access import Identity
+from callboard.actors.limits import Verdict
+from callboard.http import headers as wire
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a front door behaves. `base` stands before every path that is not absolute; `proxies` is how many reverse
+    proxies of our own stand before it; `token`, when set, is what every route that is not exempt asks for as Bearer.
+    """
+
+    base: str = "/api/v1"
+    origins: frozenset[str] = frozenset()
+    max_body_bytes: int = 1 << 20
+    timeout_s: float = 10.0
+    proxies: int = 0
+    token: str | None = None
+
+
+def utc_now() -> datetime:
+    """The wall clock."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a front door asks others for.
+
+    `authenticate` turns a token into who it stands for, or raises a Problem. `check_limit` counts a request of a key
+    against a policy; it must bound itself in time, and when it raises the request goes on. `observe` is called for
+    each answer with the path's template, the method, the status and the seconds it took.
+    """
+
+    authenticate: Callable[[str], Awaitable[Identity]] | None = None
+    check_limit: Callable[[str, str], Awaitable[Verdict]] | None = None
+    observe: Callable[[str, str, int, float], None] | None = None
+    now: Callable[[], datetime] = utc_now
+    rng: Random = field(default_factory=Random)  # names traces: no secret hangs on it
+
+
+class Exchange:
+    """What is known of a request while it is answered; the parts fill in as they get to know them."""
+
+    __slots__ = ("caller", "ip", "reading", "request", "request_id", "template", "trace_id", "traceparent", "verdicts")
+
+    def __init__(self, request: web.BaseRequest, settings: Settings, rng: Random) -> None:
+        headers = request.headers
+        self.request = request
+        self.traceparent, self.trace_id = wire.traced(headers, rng)
+        self.request_id = wire.request_id(headers, self.trace_id)
+        self.ip = wire.client_ip(request.remote, headers, settings.proxies)
+        self.template = "unmatched"
+        self.caller: Identity | None = None
+        self.verdicts: dict[str, Verdict] = {}
+        self.reading = False

@@ -1,0 +1,107 @@
+"""Who may pass: rate limits, tokens and roles, for every route in this one place."""
+
+import hmac
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from callboard.actors.access import Identity, Role
+from callboard.actors.errors import (
+    AUTH_FORBIDDEN,
+    AUTH_TOKEN_INVALID,
+    AUTH_TOKEN_MISSING,
+    REQUEST_LIMITED,
+    Problem,
+)
+from callboard.http import headers as wire
+from callboard.http.exchange import Exchange, Hooks, Settings
+from callboard.http.routing import Access, Route
+
+DEFAULT = "default"  # the policy that counts every request
+
+NEEDED: dict[Access, Role] = {
+    Access.USER: Role.MEMBER,
+    Access.SELF_OR_ADMIN: Role.MEMBER,
+    Access.EDITOR: Role.EDITOR,
+    Access.ADMIN: Role.ADMIN,
+}
+
+log = logging.getLogger(__name__)
+
+
+class Guard:
+    """The guard of one route: `admit` before the path is read, `authorise` after."""
+
+    def __init__(self, route: Route[Any], settings: Settings, hooks: Hooks) -> None:
+        self._route = route
+        self._hooks = hooks
+        self._token = None if settings.token is None or route.exempt else settings.token.encode()
+        self._needed = NEEDED.get(route.access)
+        self._counted = hooks.check_limit is not None and not route.exempt
+        self._idle = self._token is None and not self._counted and route.access is Access.PUBLIC
+        if route.access is not Access.PUBLIC and hooks.authenticate is None:
+            raise ValueError(f"{route.method} {route.path} needs a caller, and the server has no authenticate")
+        if route.access is Access.SELF_OR_ADMIN and "user_id" not in route.parameters:
+            raise ValueError(f"{route.method} {route.path} is for oneself, and its path names no user_id")
+
+    async def admit(self, exchange: Exchange) -> None:
+        """Count the request and learn whose it is. Raises Problem: REQUEST_LIMITED, AUTH_..."""
+        if self._idle:
+            return
+        if self._counted and self._route.limit is not None:
+            await self._count(self._route.limit, f"ip:{exchange.ip}", exchange)
+        if self._token is not None:
+            self._check_operator(exchange)
+        try:
+            exchange.caller = caller = await self._identify(exchange)
+        except Problem:
+            # Guessing tokens is counted too.
+            if self._counted:
+                await self._count(DEFAULT, f"ip:{exchange.ip}", exchange)
+            raise
+        if self._counted:
+            key = f"ip:{exchange.ip}" if caller is None else f"user:{caller.user_id}"
+            await self._count(DEFAULT, key, exchange)
+
+    def authorise(self, exchange: Exchange, path: Mapping[str, Any]) -> None:
+        """Hold the caller against the route's access. Raises Problem: AUTH_FORBIDDEN, or the route's 404."""
+        caller = exchange.caller
+        if self._needed is None or caller is None:
+            return
+        if self._route.access is Access.SELF_OR_ADMIN:
+            if path["user_id"] != caller.user_id and caller.role is not Role.ADMIN:
+                raise Problem(self._route.not_found)
+        elif not caller.role.includes(self._needed):
+            raise Problem(AUTH_FORBIDDEN)
+
+    async def _identify(self, exchange: Exchange) -> Identity | None:
+        if self._route.access is Access.PUBLIC or self._hooks.authenticate is None:
+            return None
+        token = wire.bearer(exchange.request.headers)
+        if token is None:
+            if self._needed is None:
+                return None
+            raise Problem(AUTH_TOKEN_MISSING)
+        if not token:
+            raise Problem(AUTH_TOKEN_INVALID)
+        return await self._hooks.authenticate(token)
+
+    def _check_operator(self, exchange: Exchange) -> None:
+        token = wire.bearer(exchange.request.headers)
+        if token is None:
+            raise Problem(AUTH_TOKEN_MISSING)
+        if self._token is None or not hmac.compare_digest(token.encode(), self._token):
+            raise Problem(AUTH_TOKEN_INVALID)
+
+    async def _count(self, policy: str, key: str, exchange: Exchange) -> None:
+        if self._hooks.check_limit is None:
+            return
+        try:
+            verdict = await self._hooks.check_limit(policy, key)
+        except Exception:
+            # Whatever the limiter suffers from, the request goes on without it.
+            log.warning("the rate limiter failed for policy %s", policy, exc_info=True)
+            return
+        exchange.verdicts[policy] = verdict
+        if not verdict.allowed:
+            raise Problem(REQUEST_LIMITED, retry_after_s=verdict.retry_after_s)

@@ -1,0 +1,120 @@
+"""What goes on around an answer: request ids, W3C trace context, security headers, CORS, the address of the client.
+
+CORS is written out here, since the library for it needs aiohttp's own router.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from math import ceil
+from random import Random
+
+from callboard.actors.errors import REQUEST_INVALID, Detail, Problem
+from callboard.actors.limits import Verdict
+
+JSON_POLICY = "default-src 'none'; frame-ancestors 'none'"
+
+SECURITY = {
+    "Server": "callboard",  # or aiohttp puts its version there
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": JSON_POLICY,
+    "Cache-Control": "no-store",
+}
+
+CORS_REQUEST = (
+    "Authorization, Content-Type, Idempotency-Key, If-Match, Last-Event-ID, "
+    "X-Request-ID, X-Request-Timeout, traceparent"
+)
+CORS_EXPOSED = "ETag, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID"
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
+NO_TRACE, NO_SPAN = "0" * 32, "0" * 16
+
+
+def traced(headers: Mapping[str, str], rng: Random) -> tuple[str, str]:
+    """The traceparent that this request's own span has, and its trace id; a good traceparent is continued."""
+    span = f"{rng.getrandbits(64) or 1:016x}"
+    sent = headers.get("traceparent")
+    if sent is not None and (match := TRACEPARENT.fullmatch(sent)):
+        version, trace_id, parent, flags, more = match.groups()
+        fits = version != "ff" and (more is None or version != "00")
+        if fits and trace_id != NO_TRACE and parent != NO_SPAN:
+            return f"00-{trace_id}-{span}-{flags}", trace_id
+    trace_id = f"{rng.getrandbits(128) or 1:032x}"
+    return f"00-{trace_id}-{span}-01", trace_id
+
+
+def request_id(headers: Mapping[str, str], trace_id: str) -> str:
+    """The client's own X-Request-ID when it is harmless, else the trace id."""
+    sent = headers.get("X-Request-ID")
+    return sent if sent is not None and REQUEST_ID.fullmatch(sent) else trace_id
+
+
+def timeout_s(headers: Mapping[str, str], most_s: float) -> float:
+    """How long the request may take: X-Request-Timeout, in seconds, lowers it. Raises Problem(REQUEST_INVALID)."""
+    sent = headers.get("X-Request-Timeout")
+    if sent is None:
+        return most_s
+    if not SECONDS.fullmatch(sent):
+        detail = Detail("X-Request-Timeout", "Must be a number of seconds, such as 2.5.")
+        raise Problem(REQUEST_INVALID, details=(detail,))
+    return min(most_s, float(sent))
+
+
+def bearer(headers: Mapping[str, str]) -> str | None:
+    """The token of `Authorization: Bearer`, empty for another scheme, None without the header."""
+    sent = headers.get("Authorization")
+    if sent is None:
+        return None
+    scheme, _, token = sent.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and sent.isascii() else ""
+
+
+def client_ip(peer: str | None, headers: Mapping[str, str], proxies: int) -> str:
+    """The client's address: the peer's, or, behind so many proxies of our own, the entry the outermost has written."""
+    if proxies:
+        hops = [hop.strip() for hop in headers.get("X-Forwarded-For", "").split(",")]
+        if len(hops) >= proxies and hops[-proxies]:
+            return hops[-proxies]
+    return peer or "unknown"
+
+
+def limits(verdicts: Mapping[str, Verdict]) -> dict[str, str]:
+    """RateLimit and RateLimit-Policy, as draft-ietf-httpapi-ratelimit-headers-10 has them."""
+    if not verdicts:
+        return {}
+    return {
+        "RateLimit": ", ".join(
+            f'"{name}";r={verdict.remaining};t={ceil(verdict.reset_s)}' for name, verdict in verdicts.items()
+        ),
+        "RateLimit-Policy": ", ".join(
+            f'"{name}";q={verdict.limit};w={ceil(verdict.window_s)}' for name, verdict in verdicts.items()
+        ),
+    }
+
+
+def cors(headers: Mapping[str, str], origins: Collection[str]) -> dict[str, str]:
+    """What a browser of an allowed origin needs to see; `*` allows all. Tokens are Bearer, so no credentials."""
+    if not origins:
+        return {}
+    origin = headers.get("Origin")
+    if origin is None or (origin not in origins and "*" not in origins) or not origin.isprintable():
+        return {"Vary": "Origin"}
+    return {
+        "Vary": "Origin",
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Expose-Headers": CORS_EXPOSED,
+    }
+
+
+def preflight(headers: Mapping[str, str], allow: str, origins: Collection[str]) -> dict[str, str]:
+    """The headers of an answer to OPTIONS."""
+    answer = {"Allow": allow, **cors(headers, origins)}
+    if "Access-Control-Allow-Origin" in answer and "Access-Control-Request-Method" in headers:
+        answer["Access-Control-Allow-Methods"] = allow
+        answer["Access-Control-Allow-Headers"] = CORS_REQUEST
+        answer["Access-Control-Max-Age"] = "600"
+    return answer

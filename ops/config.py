@@ -1,0 +1,211 @@
+"""Settings: each declared once, with its name in the environment, its form, its default and what it is for.
+
+A secret may also come from a file: JWT_SECRET_KEY_FILE=/run/secrets/jwt. Every fault is found and named before
+anything is started.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from callboard.actors.tokens import MIN_SECRET_BYTES
+
+ROLES = frozenset({"front", "streams", "workers"})
+# The pools of the tree and how many workers each has, unless POOLS says otherwise.
+POOLS = {"passwords": 2, "logins": 8, "sessions": 8, "users": 4, "limits": 4, "content": 8, "library": 8, "mail": 5}
+MAX_POOL = 1000
+HIDDEN = "***"
+_MAX_PORT = 65535
+
+
+class ConfigError(Exception):
+    """The settings that are missing or bad; `faults` has one line for each, which begins with its name."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(faults))
+
+
+def _level(text: str) -> str:
+    if text not in ("debug", "info", "warning", "error"):
+        raise ValueError("must be debug, info, warning or error")
+    return text
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 < value <= _MAX_PORT:
+        raise ValueError("must be a port, 1 to 65535")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError("must be 1 or more")
+    return value
+
+
+def _flag(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text.lower() == "true"
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _roles(text: str) -> frozenset[str]:
+    roles = frozenset(_words(text))
+    if not roles or roles - ROLES:
+        raise ValueError(f"must be some of {', '.join(sorted(ROLES))}")
+    return roles
+
+
+def _pools(text: str) -> tuple[tuple[str, int], ...]:
+    sizes: dict[str, int] = {}
+    for word in _words(text):
+        name, _, size = word.partition("=")
+        if name not in POOLS or not size.isdecimal() or not 0 < int(size) <= MAX_POOL:
+            raise ValueError(f"must be like mail=5,library=8, for pools {', '.join(POOLS)}, and {word!r} is not")
+        sizes[name] = int(size)
+    return tuple(sizes.items())
+
+
+def _url(*schemes: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if urlsplit(text).scheme not in schemes:
+            raise ValueError(f"must be an address that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        return text
+
+    return parse
+
+
+def _brokers(text: str) -> str:
+    for broker in text.split(","):
+        if not re.fullmatch(r"[^\s:,]+:\d{1,5}", broker.strip()):
+            raise ValueError("must be host:port, or several with commas between")
+    return text
+
+
+def _secret(text: str) -> str:
+    if len(text.encode()) < MIN_SECRET_BYTES:
+        raise ValueError(f"must have {MIN_SECRET_BYTES} bytes or more: openssl rand -base64 48 makes one")
+    return text
+
+
+def setting(
+    meaning: str,
+    parse: Callable[[str], Any] = str,
+    default: Any = MISSING,
+    *,
+    secret: bool = False,
+    private: bool = False,
+) -> Any:
+    """Declare a setting. Without a default it must be given; neither a `secret` nor a `private` URL's login is shown."""
+    metadata = {"meaning": meaning, "parse": parse, "secret": secret, "private": private}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Config:
+    """All settings. A field's name in upper case is its name in the environment."""
+
+    database_url: str = setting("PostgreSQL 15 or later", _url("postgresql", "postgres"), private=True)
+    redis_url: str = setting("Redis 7 or Valkey", _url("redis", "rediss"), private=True)
+    kafka_brokers: str = setting("Kafka's addresses, host:port, with commas between", _brokers)
+    smtp_host: str = setting("the server that takes our mail")
+    jwt_secret_key: str = setting("signs access tokens; 32 bytes or more", _secret, secret=True)
+
+    http_host: str = setting("where the API listens", default="127.0.0.1")
+    http_port: int = setting("where the API listens", _port, 8000)
+    ops_host: str = setting("where the operator plane listens", default="127.0.0.1")
+    ops_port: int = setting("where the operator plane listens", _port, 9000)
+    ops_token: str = setting("the operators' Bearer token; needed beyond loopback", default="", secret=True)
+    public_url: str = setting(
+        "the address that links in mails begin with", _url("http", "https"), "http://127.0.0.1:8000"
+    )
+    cors_origins: tuple[str, ...] = setting("origins whose pages may call the API", _words, ())
+
+    smtp_port: int = setting("its port", _port, 25)
+    smtp_username: str = setting("its user, if it wants one", default="")
+    smtp_password: str = setting("that user's password", default="", secret=True)
+    smtp_starttls: bool = setting("whether to speak TLS to it", _flag, default=False)
+    mail_from: str = setting("the sender of our mails", default="Callboard <no-reply@callboard.localhost>")
+
+    topic_prefix: str = setting("what the names of our topics begin with", default="callboard")
+    jwt_issuer: str = setting("the tokens' issuer", default="callboard")
+    access_token_ttl_s: int = setting("the life of an access token, seconds", _positive, 900)
+    rate_limit_per_minute: int = setting("requests a minute, by user or address", _positive, 300)
+    rate_limit_register: int = setting("registrations a minute, by address", _positive, 5)
+    rate_limit_login: int = setting("logins a minute, by address", _positive, 10)
+    max_body_bytes: int = setting("the largest body the API takes", _positive, 1 << 20)
+
+    roles: frozenset[str] = setting("which parts of the tree run here", _roles, ROLES)
+    pools: tuple[tuple[str, int], ...] = setting("pools of another size than the default: mail=5,library=8", _pools, ())
+    database_pool_size: int = setting("connections to PostgreSQL", _positive, 12)
+    shutdown_grace_s: int = setting("how long requests may go on after SIGTERM, seconds", _positive, 3)
+    log_level: str = setting("what is logged: debug, info, warning or error", _level, "info")
+
+    def pool(self, name: str) -> int:
+        """How many workers a pool has."""
+        return dict(self.pools).get(name, POOLS[name])
+
+    def shown(self) -> dict[str, object]:
+        """The settings by their names in the environment, without their secrets."""
+        return {each.name.upper(): _shown(each.metadata, getattr(self, each.name)) for each in fields(self)}
+
+
+def _shown(metadata: Mapping[str, Any], value: Any) -> object:
+    if metadata["secret"]:
+        return HIDDEN if value else ""
+    if metadata["private"]:
+        parts = urlsplit(value)
+        host = parts.netloc.rpartition("@")[2]
+        return urlunsplit(parts._replace(netloc=f"{HIDDEN}@{host}" if "@" in parts.netloc else host, query=""))
+    if metadata["parse"] is _pools:
+        return POOLS | dict(value)
+    return sorted(value) if isinstance(value, frozenset) else value
+
+
+def load(environ: Mapping[str, str]) -> Config:
+    """Read all settings. Raises ConfigError that names every fault."""
+    values: dict[str, Any] = {}
+    faults: list[str] = []
+    for each in fields(Config):
+        name = each.name.upper()
+        try:
+            text = _text(environ, name, secret=each.metadata["secret"])
+            if text:
+                values[each.name] = each.metadata["parse"](text)
+            elif each.default is MISSING:
+                faults.append(f"{name} is missing ({each.metadata['meaning']})")
+        except ValueError as error:
+            why = str(error) if str(error).startswith("must") else "must be a whole number"
+            faults.append(f"{name} {why} ({each.metadata['meaning']})")
+        except OSError as error:
+            faults.append(f"{name}_FILE cannot be read: {error.strerror}")
+    if not faults:
+        config = Config(**values)
+        faults += _conflicts(config)
+    if faults:
+        raise ConfigError(faults)
+    return config
+
+
+def _text(environ: Mapping[str, str], name: str, *, secret: bool) -> str:
+    path = environ.get(f"{name}_FILE") if secret else None
+    return Path(path).read_text().strip() if path else environ.get(name, "")
+
+
+def _conflicts(config: Config) -> list[str]:
+    faults: list[str] = []
+    if config.ops_host not in ("127.0.0.1", "::1", "localhost") and not config.ops_token:
+        faults.append("OPS_TOKEN is missing: the operator plane does not listen beyond loopback without it")
+    if (config.http_host, config.http_port) == (config.ops_host, config.ops_port):
+        faults.append("OPS_PORT must differ from HTTP_PORT")
+    return faults

@@ -1,0 +1,68 @@
+"""Metrics for Prometheus: requests by route, and the tree's actors by name. No label holds anything of a user's."""
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from callboard.runtime import System, TreeNode
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_FATES = ("handled", "failed", "expired", "dropped", "dead_lettered", "returned")
+
+
+class Metrics:
+    """One process's metrics."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._requests = Histogram(
+            "callboard_http_request_seconds",
+            "Requests by method, route and status.",
+            ("method", "route", "status"),
+            registry=self.registry,
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+        )
+
+    def observe(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count a response."""
+        self._requests.labels(method, route, str(status)).observe(seconds)
+
+    def watch(self, system: System) -> None:
+        """Add the actors of a tree."""
+        self.registry.register(TreeCollector(system))
+
+    def page(self) -> bytes:
+        """All of it, in the text format."""
+        return generate_latest(self.registry)
+
+
+class TreeCollector(Collector):
+    """Reads the tree when Prometheus asks, so that counting costs nothing in between."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+
+    def collect(self) -> Iterable[Metric]:
+        """See prometheus_client."""
+        messages = CounterMetricFamily("callboard_actor_messages", "Messages by fate.", labels=("actor", "fate"))
+        depth = GaugeMetricFamily("callboard_actor_mailbox_depth", "Messages that wait.", labels=("actor",))
+        restarts = CounterMetricFamily("callboard_actor_restarts", "Restarts.", labels=("actor",))
+        for path, node in _actors(self._system.dump(), ""):
+            if node.counts is None:
+                continue
+            depth.add_metric((path,), node.depth or 0)
+            restarts.add_metric((path,), node.restarts)
+            for fate in _FATES:
+                messages.add_metric((path, fate), getattr(node.counts, fate))
+        return messages, depth, restarts
+
+
+def _actors(node: TreeNode, above: str) -> Iterator[tuple[str, TreeNode]]:
+    path = f"{above}/{node.name}" if above else node.name
+    yield path, node
+    for child in node.children:
+        yield from _actors(child, path)

@@ -1,0 +1,204 @@
+import asyncio
+
+import pytest
+
+from callboard.runtime import (
+    Actor,
+    ActorCrashedError,
+    ActorStoppedError,
+    AskCycleError,
+    AskTimeoutError,
+    Context,
+    Mailbox,
+    Ref,
+    Refusal,
+    Refused,
+    System,
+    current_context,
+    on,
+    supervisor,
+    use_context,
+    worker,
+)
+from callboard.runtime.testkit import Watch
+from recorder import Fail, Forward, Middle, Note, Notes, Recorder, Refuse, Wait, Where
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def test_the_reply_is_what_the_handler_returns() -> None:
+    recorder = worker("r", Recorder)
+    async with System(supervisor("root", recorder)):
+        assert await recorder.ask(Wait(3, "reply")) == "reply"
+
+
+async def test_a_timeout_raises_on_time_and_cancels_the_handler() -> None:
+    log: list[str] = []
+    recorder = worker("r", Recorder, log, "r")
+    async with System(supervisor("root", recorder)):
+        with pytest.raises(AskTimeoutError, match="root/r gave no reply to Wait"):
+            await recorder.ask(Wait(60, "long"), timeout_s=2)
+        assert now() == pytest.approx(2)
+        assert await recorder.ask(Notes()) == []
+        assert log[-1] == "r is cancelled in long"
+        assert recorder.tally().expired == 1
+        assert recorder.restarts == 0
+
+
+async def test_a_message_that_expired_while_it_waited_is_never_started() -> None:
+    log: list[str] = []
+    recorder = worker("r", Recorder, log, "r")
+    async with System(supervisor("root", recorder)):
+        first = asyncio.create_task(recorder.ask(Wait(10, "first"), timeout_s=60))
+        await asyncio.sleep(0.1)
+        with pytest.raises(AskTimeoutError):
+            await recorder.ask(Wait(1, "second"), timeout_s=2)
+        await first
+        assert await recorder.ask(Notes()) == ["first"]
+        assert "r begins second" not in log
+        assert recorder.tally().expired == 1
+
+
+async def test_the_deadline_holds_while_waiting_for_room_in_the_mailbox() -> None:
+    recorder = worker("r", Recorder, mailbox=Mailbox(1))
+    async with System(supervisor("root", recorder)):
+        first = asyncio.create_task(recorder.ask(Wait(10), timeout_s=60))
+        await asyncio.sleep(0.1)
+        await recorder.tell(Note("fills the mailbox"))
+        with pytest.raises(AskTimeoutError):
+            await recorder.ask(Notes(), timeout_s=2)
+        assert now() == pytest.approx(2.1)
+        await first
+        assert await recorder.ask(Notes()) == ["done", "fills the mailbox"]
+
+
+async def test_nested_asks_inherit_the_smaller_remaining_deadline() -> None:
+    recorder = worker("r", Recorder)
+    middle = worker("m", Middle, lambda: recorder, 30.0)
+    async with System(supervisor("root", recorder, middle)):
+        with pytest.raises(AskTimeoutError):
+            await middle.ask(Forward(60), timeout_s=3)
+        assert now() == pytest.approx(3)
+        assert await recorder.ask(Notes()) == []
+
+
+async def test_the_callers_cancellation_reaches_a_running_handler_through_nested_asks() -> None:
+    log: list[str] = []
+    recorder = worker("r", Recorder, log, "r")
+    middle = worker("m", Middle, lambda: recorder, 30.0)
+    async with System(supervisor("root", recorder, middle)):
+        asking = asyncio.create_task(middle.ask(Forward(60), timeout_s=90))
+        await asyncio.sleep(1)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert await recorder.ask(Notes()) == []
+        assert log[-1] == "r is cancelled in done"
+        assert now() == pytest.approx(1)
+        assert (recorder.tally().returned, middle.tally().returned) == (1, 1)
+
+
+async def test_the_callers_cancellation_withdraws_a_queued_message() -> None:
+    recorder = worker("r", Recorder)
+    async with System(supervisor("root", recorder)):
+        first = asyncio.create_task(recorder.ask(Wait(5, "first"), timeout_s=60))
+        await asyncio.sleep(1)
+        second = asyncio.create_task(recorder.ask(Wait(5, "second"), timeout_s=60))
+        await asyncio.sleep(1)
+        second.cancel()
+        await first
+        assert await recorder.ask(Notes()) == ["first"]
+        assert recorder.tally().returned == 1
+
+
+async def test_a_reply_that_comes_late_is_counted_and_delivered_to_nobody() -> None:
+    class Stubborn(Actor[Wait]):
+        @on(Wait)
+        async def wait(self, message: Wait) -> str:
+            try:
+                await asyncio.sleep(message.seconds)
+            except asyncio.CancelledError:
+                await asyncio.sleep(1)
+            return message.text
+
+    stubborn = worker("s", Stubborn)
+    async with System(supervisor("root", stubborn)):
+        with pytest.raises(AskTimeoutError):
+            await stubborn.ask(Wait(9, "late"), timeout_s=1)
+        assert await stubborn.ask(Wait(1, "next"), timeout_s=5) == "next"
+        assert (stubborn.tally().late, stubborn.tally().handled) == (1, 2)
+
+
+async def test_an_ask_cycle_raises_at_once_and_names_the_chain() -> None:
+    refs: dict[str, Ref[Forward]] = {}
+    a = refs["a"] = worker("a", Middle, lambda: refs["b"])
+    b = refs["b"] = worker("b", Middle, lambda: refs["a"])
+    async with System(supervisor("root", a, b)):
+        with pytest.raises(AskCycleError) as caught:
+            await a.ask(Forward(1), timeout_s=60)
+        assert caught.value.chain == ("root/a", "root/b", "root/a")
+        assert now() == 0
+
+
+async def test_trace_and_deadline_reach_the_handler_of_a_tell_and_an_ask() -> None:
+    recorder = worker("r", Recorder)
+    async with System(supervisor("root", recorder)):
+        with use_context(Context("00-trace", deadline=4.0)):
+            seen = await recorder.ask(Where(), timeout_s=60)
+        assert seen is not None
+        assert (seen.traceparent, seen.deadline) == ("00-trace", 4.0)
+        assert await recorder.ask(Where()) != seen
+        assert current_context() is None
+
+
+async def test_handlers_inherit_nothing_from_whoever_wakes_the_actor() -> None:
+    recorder = worker("r", Recorder)
+    async with System(supervisor("root", recorder)):
+        first = asyncio.create_task(recorder.ask(Wait(1)))
+        with use_context(Context("00-other")):
+            await asyncio.sleep(0)
+            second = asyncio.create_task(recorder.ask(Wait(1)))
+        third = asyncio.create_task(recorder.ask(Where()))
+        await asyncio.gather(first, second)
+        seen = await third
+        assert seen is not None
+        assert seen.traceparent is None
+
+
+async def test_a_refusal_is_an_answer_and_crashes_nobody() -> None:
+    recorder = worker("r", Recorder)
+    async with System(supervisor("root", recorder)) as system:
+        watch = Watch(system)
+        await recorder.tell(Note("kept"))
+        with pytest.raises(Refusal, match="no"):
+            await recorder.ask(Refuse())
+        await recorder.tell(Refuse("nobody hears it"))
+        assert await recorder.ask(Notes()) == ["kept"]
+        assert [event.message for event in watch.of(Refused)] == [Refuse("nobody hears it")]
+        assert recorder.tally().failed == 1
+
+
+async def test_the_handlers_own_error_reaches_the_asker() -> None:
+    recorder = worker("r", Recorder)
+    async with System(supervisor("root", recorder)):
+        with pytest.raises(ValueError, match="broken"):
+            await recorder.ask(Fail("broken"))
+
+
+async def test_an_ask_that_waits_when_its_actor_stops_is_returned() -> None:
+    recorder = worker("r", Recorder, shutdown_s=2)
+    async with System(supervisor("root", recorder)) as system:
+        running = asyncio.create_task(recorder.ask(Wait(60), timeout_s=90))
+        await asyncio.sleep(0.1)
+        queued = asyncio.create_task(recorder.ask(Notes(), timeout_s=90))
+        await asyncio.sleep(0.1)
+        await system.stop()
+        assert now() == pytest.approx(2.2)
+        with pytest.raises(ActorCrashedError):
+            await running
+        with pytest.raises(ActorStoppedError) as caught:
+            await queued
+        assert caught.value.message == Notes()
+        assert (recorder.tally().returned, recorder.tally().failed) == (1, 1)

@@ -1,0 +1,322 @@
+import asyncio
+import random
+
+import pytest
+
+from callboard.runtime import (
+    Actor,
+    Backoff,
+    Crashed,
+    DeadLettered,
+    DuplicateNameError,
+    Escalated,
+    EscalationError,
+    Intensity,
+    Message,
+    Restart,
+    Restarted,
+    Strategy,
+    System,
+    described,
+    on,
+    supervisor,
+    worker,
+)
+from callboard.runtime.testkit import Watch
+from recorder import Fail, Note, Notes, Recorder, Wait
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def fail(recorder: object) -> None:
+    with pytest.raises(ValueError, match="told to"):
+        await recorder.ask(Fail())  # type: ignore[attr-defined]
+
+
+async def test_children_start_in_order_and_stop_in_reverse() -> None:
+    log: list[str] = []
+    children = [worker(name, Recorder, log, name) for name in "abc"]
+    async with System(supervisor("root", *children)):
+        pass
+    assert log == ["a starts", "b starts", "c starts", "c stops", "b stops", "a stops"]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "restarted"),
+    [
+        (Strategy.ONE_FOR_ONE, ["b stops", "b starts"]),
+        (Strategy.REST_FOR_ONE, ["c stops", "b stops", "b starts", "c starts"]),
+        (Strategy.ONE_FOR_ALL, ["c stops", "b stops", "a stops", "a starts", "b starts", "c starts"]),
+    ],
+)
+async def test_each_strategy_restarts_exactly_its_set(strategy: Strategy, restarted: list[str]) -> None:
+    log: list[str] = []
+    children = [worker(name, Recorder, log, name) for name in "abc"]
+    async with System(supervisor("root", *children, strategy=strategy)) as system:
+        watch = Watch(system)
+        log.clear()
+        await fail(children[1])
+        await watch.wait_for(Restarted, len(restarted) // 2)
+        assert log == restarted
+
+
+@pytest.mark.parametrize("crash", [True, False])
+@pytest.mark.parametrize("restart", list(Restart))
+async def test_a_child_is_restarted_as_its_restart_type_says(restart: Restart, crash: bool) -> None:
+    ends = asyncio.Event()
+    lives: list[str] = []
+
+    class Mayfly(Actor[None]):
+        async def run(self) -> None:
+            lives.append("lives")
+            await ends.wait()
+            ends.clear()
+            if crash:
+                raise ValueError
+
+    async with System(supervisor("root", worker("m", Mayfly, restart=restart))) as system:
+        ends.set()
+        await asyncio.sleep(1)
+        again = restart is Restart.PERMANENT or (restart is Restart.TRANSIENT and crash)
+        assert len(lives) == (2 if again else 1)
+        assert system.dump().children[0].state == ("running" if again else "stopped")
+
+
+async def test_restarts_within_the_intensity_pass_and_one_more_escalates_with_the_causes() -> None:
+    recorder = worker("r", Recorder)
+    inner = supervisor("inner", recorder, intensity=Intensity(2, 5))
+    async with System(supervisor("root", inner, intensity=Intensity(1, 5))) as system:
+        watch = Watch(system)
+        for n in (1, 2):
+            await fail(recorder)
+            await watch.wait_for(Restarted, n)
+        await fail(recorder)
+        (escalated,) = await watch.wait_for(Escalated)
+        assert escalated.actor == "root/inner"
+        assert "gave up on r: more than 2 restarts in 5 s" in str(escalated.error)
+        assert described(escalated.error).endswith("<- ValueError: told to")
+        await watch.wait_for(Restarted, 3)
+        assert await recorder.ask(Notes()) == []
+
+
+async def test_crashes_spread_over_more_than_the_window_are_borne_for_ever() -> None:
+    recorder = worker("r", Recorder)
+    async with System(supervisor("root", recorder, intensity=Intensity(1, 5))) as system:
+        for _ in range(10):
+            await fail(recorder)
+            await asyncio.sleep(5.1)
+        assert recorder.restarts == 10
+        assert system.dump().state == "running"
+
+
+async def test_a_root_that_gives_up_ends_the_system_with_the_reason() -> None:
+    recorder = worker("r", Recorder)
+    async with System(supervisor("root", recorder, intensity=Intensity(0))) as system:
+        await fail(recorder)
+        reason = await system.failed()
+        assert isinstance(reason, EscalationError)
+        assert isinstance(reason.__cause__, ValueError)
+
+
+async def test_a_sibling_that_fails_during_a_restart_counts_as_another_restart() -> None:
+    weak = [True]
+
+    class Second(Recorder):
+        async def on_start(self) -> None:
+            if weak and self.ref.restarts:
+                weak.clear()
+                raise OSError("not yet")
+
+    first, second = worker("a", Recorder), worker("b", Second)
+    tree = supervisor("root", first, second, strategy=Strategy.ONE_FOR_ALL, intensity=Intensity(2, 5))
+    async with System(tree) as system:
+        watch = Watch(system)
+        await fail(first)
+        await watch.wait_for(Restarted, 3)
+        assert await second.ask(Notes()) == []
+        assert [type(event.error) for event in watch.of(Crashed)] == [ValueError, OSError]
+
+
+async def test_backoff_follows_its_formula_and_a_healthy_period_resets_it() -> None:
+    backoff = Backoff(initial_s=1, factor=2, max_s=5, healthy_s=60)
+    recorder = worker("r", Recorder, backoff=backoff)
+    waits: list[float] = []
+    async with System(supervisor("root", recorder, intensity=Intensity(100, 1))) as system:
+        watch = Watch(system)
+        for n in range(6):
+            if n == 5:
+                await asyncio.sleep(60)
+            began = now()
+            await fail(recorder)
+            await watch.wait_for(Restarted, n + 1)
+            waits.append(now() - began)
+    assert waits == pytest.approx([1, 2, 4, 5, 5, 1])
+
+
+def test_jitter_takes_off_a_random_share() -> None:
+    backoff = Backoff(initial_s=1, jitter=0.5)
+    delays = [backoff.delay_s(3, random.Random(seed)) for seed in range(200)]  # noqa: S311 - no secret
+    assert 2 <= min(delays) < 2.2
+    assert 3.8 < max(delays) <= 4
+
+
+async def test_a_start_hook_that_raises_fails_the_start_and_leaves_nothing() -> None:
+    log: list[str] = []
+
+    class Broken(Recorder):
+        async def on_start(self) -> None:
+            raise OSError("no such port")
+
+    before = asyncio.all_tasks()
+    with pytest.raises(OSError, match="no such port"):
+        async with System(supervisor("root", worker("a", Recorder, log, "a"), worker("b", Broken))):
+            pass
+    assert log == ["a starts", "a stops"]
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_dynamic_child_that_does_not_start_leaves_no_name() -> None:
+    class Broken(Recorder):
+        async def on_start(self) -> None:
+            raise OSError("no such port")
+
+    root = supervisor("root", worker("a", Recorder))
+    async with System(root):
+        with pytest.raises(OSError, match="no such port"):
+            await root.start_child(worker("b", Broken))
+        recorder = worker("b", Recorder)
+        await root.start_child(recorder)
+        assert await recorder.ask(Notes()) == []
+        with pytest.raises(DuplicateNameError, match="root has a child named 'b' already"):
+            await root.start_child(worker("b", Recorder))
+        await root.stop_child(recorder)
+        await root.start_child(worker("b", Recorder))
+
+
+async def test_a_reference_taken_before_a_restart_reaches_the_new_incarnation() -> None:
+    recorder = worker("r", Recorder)
+    async with System(supervisor("root", recorder)):
+        await recorder.tell(Note("old"))
+        await fail(recorder)
+        await recorder.tell(Note("new"))
+        assert await recorder.ask(Notes()) == ["new"]
+
+
+async def test_messages_queued_at_a_crash_survive_the_restart_in_order() -> None:
+    recorder = worker("r", Recorder, backoff=Backoff(initial_s=3))
+    async with System(supervisor("root", recorder)):
+        await recorder.tell(Note("before"))
+        await recorder.tell(Fail())
+        for n in range(5):
+            await recorder.tell(Note(str(n)))
+        await asyncio.sleep(1)
+        await recorder.tell(Note("while it is down"))
+        assert await recorder.ask(Notes()) == ["0", "1", "2", "3", "4", "while it is down"]
+        counts = recorder.tally()
+        assert (counts.failed, counts.accepted) == (1, counts.handled + 1)
+
+
+async def test_an_exception_at_any_await_point_is_noticed_at_once() -> None:
+    class Late(Actor[None]):
+        async def run(self) -> None:
+            await asyncio.sleep(7)
+            raise ValueError("in run")
+
+    async with System(supervisor("root", worker("l", Late))) as system:
+        watch = Watch(system)
+        (crashed,) = await watch.wait_for(Crashed)
+        assert now() == pytest.approx(7)
+        assert str(crashed.error) == "in run"
+
+
+async def test_a_crash_of_run_ends_the_handler_that_runs() -> None:
+    log: list[str] = []
+
+    class Half(Recorder):
+        async def run(self) -> None:
+            await asyncio.sleep(1)
+            if not self.ref.restarts:
+                raise ValueError("in run")
+            await asyncio.sleep(999)
+
+    recorder = worker("h", Half, log, "h")
+    async with System(supervisor("root", recorder)):
+        with pytest.raises(Exception, match="crashed while it handled Wait"):
+            await recorder.ask(Wait(60), timeout_s=90)
+        assert await recorder.ask(Notes()) == []
+        assert log == ["h starts", "h begins done", "h is cancelled in done", "h stops", "h starts"]
+
+
+async def test_a_stop_lets_the_current_handler_finish_and_dead_letters_the_rest() -> None:
+    recorder = worker("r", Recorder)
+    async with System(supervisor("root", recorder)) as system:
+        watch = Watch(system)
+        running = asyncio.create_task(recorder.ask(Wait(2)))
+        await asyncio.sleep(0.1)
+        await recorder.tell(Note("left over"))
+    assert await running == "done"
+    assert [event.message for event in watch.of(DeadLettered)] == [Note("left over")]
+    assert recorder.tally().dead_lettered == 1
+
+
+async def test_a_drain_handles_what_was_accepted_and_refuses_what_comes_later() -> None:
+    recorder = worker("r", Recorder)
+    async with System(supervisor("root", recorder)):
+        asks = [asyncio.create_task(recorder.ask(Wait(1, str(n)), timeout_s=60)) for n in range(3)]
+        await asyncio.sleep(0.1)
+        assert await recorder.drain(10) == 0
+        assert await asyncio.gather(*asks) == ["0", "1", "2"]
+
+
+async def test_a_drain_stops_by_force_at_its_deadline_and_reports_what_was_left() -> None:
+    recorder = worker("r", Recorder)
+    async with System(supervisor("root", recorder)):
+        asks = [asyncio.create_task(recorder.ask(Wait(4, str(n)), timeout_s=60)) for n in range(5)]
+        await asyncio.sleep(0.1)
+        assert await recorder.drain(6) == 3
+        assert now() == pytest.approx(6.1)
+        ends = await asyncio.gather(*asks, return_exceptions=True)
+        assert ends[0] == "0"
+        assert all(isinstance(end, Exception) for end in ends[1:])
+
+
+async def test_an_on_stop_that_hangs_is_cut_off() -> None:
+    class Clinging(Recorder):
+        async def on_stop(self) -> None:
+            await asyncio.sleep(999)
+
+    async with System(supervisor("root", worker("c", Clinging, shutdown_s=3))) as system:
+        watch = Watch(system)
+    assert now() == pytest.approx(3)
+    assert "on_stop took too long" in str(watch.of(Crashed)[0].error)
+
+
+async def test_a_restarted_actor_never_gets_a_stale_tick() -> None:
+    ticks: list[tuple[int, float]] = []
+
+    class Tick(Message, frozen=True):
+        of: int
+
+    class Ticking(Actor[Tick | Fail]):
+        async def on_start(self) -> None:
+            self.every(1, Tick(self.ref.restarts))
+            self.after(2.5, Tick(self.ref.restarts))
+
+        @on(Tick)
+        def tick(self, message: Tick) -> None:
+            ticks.append((message.of, now()))
+
+        @on(Fail)
+        def fail(self, message: Fail) -> None:
+            raise ValueError(message.why)
+
+    ticking = worker("t", Ticking)
+    async with System(supervisor("root", ticking)):
+        await asyncio.sleep(1.5)
+        await fail(ticking)
+        await asyncio.sleep(3)
+    await asyncio.sleep(9)
+    assert [of for of, _ in ticks] == [0, 1, 1, 1, 1]
+    assert [at for _, at in ticks] == pytest.approx([1, 2.5, 3.5, 4, 4.5])

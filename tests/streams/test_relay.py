@@ -1,0 +1,135 @@
+"""What the relay promises: every committed event reaches its consumers, in order for each key, whatever dies."""
+
+import asyncio
+from typing import Any
+
+from callboard.runtime import Crashed
+
+EFFECTS = "select count(*) from effects"
+PENDING = "select count(*) from outbox where published_at is null"
+PUBLISHED = "select count(*) from outbox where published_at is not null"
+OUT_OF_ORDER = """
+select count(*) from (
+    select value < lag(value) over (partition by subject_id order by nr) as back from effects
+) as steps where back
+"""
+
+
+def crashes(stage: Any) -> list[Any]:
+    return [each for each in stage.seen if isinstance(each, Crashed)]
+
+
+async def test_events_of_one_key_keep_their_order(stage: Any) -> None:
+    async with stage.playing("relay", "streams"):
+        for start in range(0, 200, 20):
+            await stage.emit(*(stage.view(f"s{n % 5}", float(n)) for n in range(start, start + 20)))
+        await stage.until(200, EFFECTS)
+    assert await stage.count(OUT_OF_ORDER) == 0
+
+
+async def test_events_written_while_the_relay_is_down_are_published_when_it_is_up(stage: Any) -> None:
+    await stage.emit(*(stage.view(value=float(n)) for n in range(20)))
+    async with stage.playing("relay", "streams"):
+        await stage.until(20, EFFECTS)
+        await stage.until(0, PENDING)
+    assert await stage.count(OUT_OF_ORDER) == 0
+
+
+async def test_events_wait_for_a_broker_that_is_away_and_nobody_crashes(stage: Any, kill: Any) -> None:
+    async with stage.playing("relay", "streams"):
+        await stage.emit(stage.view())
+        await stage.until(1, EFFECTS)
+        await kill(stage.server)
+        await stage.lost()
+        await stage.emit(*(stage.view(f"s{n % 5}", float(n)) for n in range(100)))
+        await stage.server.start()
+        returned_at = asyncio.get_running_loop().time()
+        await stage.until(101, EFFECTS)
+        assert asyncio.get_running_loop().time() - returned_at < 10
+    assert await stage.count(OUT_OF_ORDER) == 0
+    assert not crashes(stage)
+
+
+async def test_what_a_broker_took_with_it_comes_again(stage: Any, kill: Any) -> None:
+    stage.books.open.clear()
+    async with stage.playing("relay", "streams"):
+        await stage.emit(*(stage.view(f"s{n % 5}", float(n)) for n in range(100)))
+        await stage.until(100, PUBLISHED)
+        await kill(stage.server)
+        await stage.lost()
+        assert await stage.count(EFFECTS) == 0
+        stage.books.open.set()
+        await stage.server.start()
+        returned_at = asyncio.get_running_loop().time()
+        await stage.until(100, EFFECTS)
+        assert asyncio.get_running_loop().time() - returned_at < 10
+    assert await stage.count(OUT_OF_ORDER) == 0
+    assert not crashes(stage)
+
+
+async def test_a_relay_that_begins_with_an_empty_broker_sends_again_what_was_not_recorded(stage: Any) -> None:
+    await stage.emit(*(stage.view(f"s{n}") for n in range(10)))
+    await stage.execute("update outbox set published_at = now()")
+    await stage.execute(
+        "insert into consumed_events (consumer, source, event_id) "
+        "select 'recorder', 'callboard', event_id from outbox order by outbox_id limit 4"
+    )
+    async with stage.playing("relay", "streams", at_start=True):
+        await stage.until(6, EFFECTS)
+    assert await stage.count("select count(*) from outbox where attempts = 1") == 6
+
+
+async def test_what_is_not_recorded_in_time_is_sent_again_and_what_is_fresh_waits(stage: Any) -> None:
+    await stage.emit(*(stage.view(f"s{n}") for n in range(4)))
+    await stage.execute(
+        "update outbox set published_at = now() - interval '1 second' * case when outbox_id % 2 = 0 then 40 else 20 end"
+    )
+    async with stage.playing("relay", "streams"):
+        await stage.until(2, EFFECTS)
+        await stage.until(0, PENDING)
+    assert await stage.count("select count(*) from outbox where attempts = 1") == 2
+    assert await stage.count("select count(*) from outbox where attempts = 0 and outbox_id % 2 = 0") == 0
+
+
+async def test_one_relay_leads_and_another_takes_over(stage: Any) -> None:
+    async with stage.playing("relay"):
+        await stage.emit(stage.view())
+        await stage.until(0, PENDING)
+        other = stage.understudy()
+        async with other.playing("relay"):
+            leaders = "select count(*) from pg_locks where locktype = 'advisory' and granted"
+            assert await stage.count(leaders) == 1
+            ended = await stage.count(
+                "select count(pg_terminate_backend(pid)) from pg_locks where locktype = 'advisory' and granted"
+            )
+            assert ended == 1
+            await stage.until(1, leaders)
+            await stage.emit(stage.view())
+            await stage.until(0, PENDING)
+        assert not crashes(other)
+    assert not crashes(stage)
+
+
+async def test_old_rows_are_dropped_and_unrecorded_ones_are_kept(stage: Any) -> None:
+    await stage.emit(*(stage.view(f"s{n}") for n in range(3)))
+    await stage.execute(
+        "update outbox set published_at = now() - interval '2 days', occurred_at = now() - interval '8 days'"
+    )
+    await stage.execute(
+        "insert into consumed_events (consumer, source, event_id, consumed_at) "
+        "select 'recorder', 'callboard', event_id, now() - interval '2 days' from outbox order by outbox_id limit 2"
+    )
+    await stage.execute(
+        "insert into consumed_events (consumer, source, event_id, consumed_at) "
+        "values ('recorder', '/elsewhere', 'old', now() - interval '9 days')"
+    )
+    async with stage.playing("relay"):
+        await stage.until(1, "select count(*) from outbox")
+        await stage.until(2, "select count(*) from consumed_events")
+
+
+async def test_a_dead_letter_is_told_of_on_its_topic(stage: Any) -> None:
+    async with stage.playing("relay", "streams"), stage.producer() as send:
+        await send(b"not JSON", [])
+        await stage.until(1, "select count(*) from outbox where topic = 'activity.v1.dlq' and published_at is not null")
+    assert not crashes(stage)
