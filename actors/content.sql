@@ -1,12 +1,12 @@
--- name: add_content^
+-- name: add_content(content_id, author_id, category_id, title, body, body_html)^
 insert into content (content_id, author_id, category_id, title, body, body_html)
 values (:content_id, :author_id, :category_id, :title, :body, :body_html)
 returning *;
 
--- name: content_by_id^
+-- name: content_by_id(content_id)^
 select * from content where content_id = :content_id;
 
--- name: edit_content^
+-- name: edit_content(title, body, body_html, category_id, status, content_id, version, from_status)^
 -- Guarded by the version that the editor has read: of two edits of one version exactly one gets the row.
 update content
 set title = :title, body = :body, body_html = :body_html, category_id = :category_id,
@@ -14,7 +14,7 @@ set title = :title, body = :body, body_html = :body_html, category_id = :categor
 where content_id = :content_id and version = :version and status = :from_status
 returning *;
 
--- name: move_content^
+-- name: move_content(to_status, content_id, from_status, version)^
 -- Guarded by the state it was judged in: of two transitions at once exactly one gets the row.
 update content
 set status = :to_status, version = version + 1,
@@ -22,21 +22,21 @@ set status = :to_status, version = version + 1,
 where content_id = :content_id and status = :from_status and version = :version
 returning *;
 
--- name: delete_content^
+-- name: delete_content(content_id, version)^
 delete from content where content_id = :content_id and version = :version returning *;
 
--- name: add_transition!
+-- name: add_transition(content_id, actor_id, action, from_status, to_status, note)!
 insert into content_transitions (content_id, actor_id, action, from_status, to_status, note)
 values (:content_id, :actor_id, :action, :from_status, :to_status, :note);
 
--- name: transitions_of
+-- name: transitions_of(content_id, after, limit)
 select t.transition_id, t.action, t.from_status, t.to_status, t.note, t.created_at, t.actor_id, u.full_name as actor_name
 from content_transitions t join users u on u.user_id = t.actor_id
 where t.content_id = :content_id and t.transition_id > :after
 order by t.transition_id
 limit :limit;
 
--- name: list_content
+-- name: list_content(viewer_id, sees_all, status, author_id, category_id, before, before_id, limit)
 -- Newest first; whoever asks sees what is published, what is their own, and as an editor all.
 select content_id, author_id, category_id, title, status, version, published_at, created_at, updated_at
 from content
@@ -48,7 +48,7 @@ where (status = 'published' or author_id = :viewer_id or :sees_all)
 order by created_at desc, content_id desc
 limit :limit;
 
--- name: search_content
+-- name: search_content(q, category_id, rank, before_id, limit)
 -- Best first. The snippet is made of the text as stored and sanitised by the caller.
 with found as (
     select content_id, author_id, category_id, title, body, published_at,

@@ -1,15 +1,15 @@
--- name: address_of^
+-- name: address_of(user_id)^
 select email, full_name from users where user_id = :user_id and deleted_at is null;
 
--- name: add_mail!
+-- name: add_mail(mail_id, recipient, letter, data, expires_at)!
 insert into mails (mail_id, recipient, letter, data, expires_at)
 values (:mail_id, :recipient, :letter, :data, :expires_at)
 on conflict (mail_id) do nothing;
 
--- name: due_mails
+-- name: due_mails(limit)
 select mail_id from mails where status in ('queued', 'sending') and due_at <= now() order by due_at limit :limit;
 
--- name: claim_mail^
+-- name: claim_mail(lease_s, mail_id)^
 -- Of any number of workers exactly one gets the row; the claim lapses when it is not marked in time.
 update mails
 set status = case when expires_at <= now() then 'expired' else 'sending' end,
@@ -18,19 +18,19 @@ where mail_id = :mail_id and status in ('queued', 'sending') and due_at <= now()
 returning mail_id, recipient, letter, data, status, attempts,
           extract(epoch from now() - created_at)::float8 as age_s;
 
--- name: letter_owner^
+-- name: letter_owner(token_id, purpose)^
 -- Whom a mail token belongs to, whatever the request for the letter says.
 select u.user_id, u.email, u.full_name
 from mail_tokens t join users u using (user_id)
 where t.token_id = :token_id and t.purpose = :purpose and u.deleted_at is null;
 
--- name: mark_sent!
+-- name: mark_sent(mail_id)!
 update mails set status = 'sent', sent_at = now(), data = '{}', error = null where mail_id = :mail_id;
 
--- name: mark_due!
+-- name: mark_due(delay_s, attempts, error, mail_id)!
 update mails
 set status = 'queued', due_at = now() + make_interval(secs => :delay_s), attempts = :attempts, error = :error
 where mail_id = :mail_id and status = 'sending';
 
--- name: mark_dead!
+-- name: mark_dead(error, mail_id)!
 update mails set status = 'dead', error = :error where mail_id = :mail_id;

@@ -1,4 +1,4 @@
--- name: add_up!
+-- name: add_up(metrics, subject_ids, hours, sums, counts)!
 -- One row for each metric, subject and hour, however many events the batch had; sorted, so that two batches at once
 -- lock their rows in one order.
 insert into aggregated_stats (metric, subject_id, hour, sum, count)
@@ -6,7 +6,7 @@ select * from unnest(:metrics::text[], :subject_ids::text[], :hours::timestamptz
 on conflict (metric, subject_id, hour) do update
 set sum = aggregated_stats.sum + excluded.sum, count = aggregated_stats.count + excluded.count;
 
--- name: stats
+-- name: stats(since, until, metric, subject_id, limit)
 select metric, hour, sum(sum) as sum, sum(sum) / sum(count) as avg, sum(count)::bigint as count
 from aggregated_stats
 where hour >= :since and hour < :until

@@ -142,7 +142,7 @@ class Users(Actor[RegisterUser | AddUser | VerifyEmail | ResendVerification | Ge
             )
         except asyncpg.UniqueViolationError as error:
             raise Problem(USERS_EMAIL_TAKEN, details=(Detail("email", "is taken"),)) from error
-        user = msgspec.convert(dict(row), User)
+        user = _user(row)
         await QUERIES.add_profile(connection, user_id=user.user_id)
         await emit(connection, UserRegistered(user.user_id, user.email), event_id=uuid4())
         return user
@@ -171,8 +171,11 @@ class Users(Actor[RegisterUser | AddUser | VerifyEmail | ResendVerification | Ge
                 return await self._add(
                     connection, email, password_hash, message.full_name, role=message.role, is_verified=True
                 )
-            await QUERIES.mark_verified(connection, user_id=row["user_id"])
-            return await self._change(connection, ChangeUser(row["user_id"], message.role, is_active=True))
+            user = _user(row)
+            if user.role is message.role and user.is_verified and user.is_active:
+                return user
+            await QUERIES.mark_verified(connection, user_id=user.user_id)
+            return await self._change(connection, ChangeUser(user.user_id, message.role, is_active=True))
 
     @on(VerifyEmail)
     async def verify(self, message: VerifyEmail) -> User:
@@ -185,7 +188,7 @@ class Users(Actor[RegisterUser | AddUser | VerifyEmail | ResendVerification | Ge
             if not row:
                 raise Problem(AUTH_MAIL_TOKEN_INVALID, details=(Detail("token", "is not valid"),))
             await emit(connection, UserVerified(row["user_id"]), event_id=uuid4())
-            return msgspec.convert(dict(row), User)
+            return _user(row)
 
     @on(ResendVerification)
     async def resend(self, message: ResendVerification) -> None:
@@ -193,8 +196,7 @@ class Users(Actor[RegisterUser | AddUser | VerifyEmail | ResendVerification | Ge
         async with self.database.transaction() as connection:
             row = await QUERIES.user_by_email(connection, email=message.email)
             if row is not None and row["is_active"] and not row["is_verified"]:
-                del (fields := dict(row))["password_hash"]
-                await self._send_verification(connection, msgspec.convert(fields, User))
+                await self._send_verification(connection, _user(row))
 
     @on(GetUser)
     async def get(self, message: GetUser) -> User:
@@ -203,7 +205,7 @@ class Users(Actor[RegisterUser | AddUser | VerifyEmail | ResendVerification | Ge
             row = await QUERIES.user_by_id(connection, user_id=message.user_id)
         if row is None:
             raise Problem(USERS_NOT_FOUND)
-        return msgspec.convert(dict(row), User)
+        return _user(row)
 
     @on(ChangeUser)
     async def change(self, message: ChangeUser) -> User:
@@ -223,7 +225,11 @@ class Users(Actor[RegisterUser | AddUser | VerifyEmail | ResendVerification | Ge
             raise Problem(USERS_NOT_FOUND)
         changed = tuple(name for name in ("role", "is_active") if getattr(message, name) is not None)
         await emit(connection, UserUpdated(message.user_id, changed), event_id=uuid4())
-        return msgspec.convert(dict(row), User)
+        return _user(row)
+
+
+def _user(row: Any) -> User:
+    return msgspec.convert({name: row[name] for name in User.__struct_fields__}, User)
 
 
 def checked_address(email: str, password: str, full_name: str, terms_accepted: bool) -> str:

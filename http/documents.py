@@ -1,4 +1,4 @@
-"""/openapi.json and /docs: Swagger UI out of the swagger-ui-py wheel, served by us, so that it works without internet."""
+"""/openapi.json and /docs: Swagger UI out of the swagger-ui-py wheel, served by us: it works without internet."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec

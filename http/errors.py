@@ -65,8 +65,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class ErrorEnvelope(msgspec.Struct, frozen=True):
     """Every error, unless the client asks for RFC 9457."""
 
+    status: Literal["error"]
     error: Failure
-    status: Literal["error"] = "error"
 
 
 class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -136,4 +136,4 @@ def rendered(problem: Problem, *, now: datetime, trace_id: str, as_problem: bool
         timestamp=now,
         trace_id=trace_id,
     )
-    return msgspec.json.encode(ErrorEnvelope(failure))
+    return msgspec.json.encode(ErrorEnvelope("error", failure))

@@ -186,4 +186,4 @@ def example_of(code: Code) -> Any:
         timestamp=datetime(2026, 1, 1, tzinfo=UTC),
         trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
     )
-    return msgspec.to_builtins(ErrorEnvelope(failure))
+    return msgspec.to_builtins(ErrorEnvelope("error", failure))

@@ -17,7 +17,7 @@ from callboard.http.standard import CATALOGUE, Checks, liveness_routes
 from callboard.runtime import Actor
 
 KEEPALIVE_S = 60.0  # also how long a client may take over its request line and headers
-LINGERING_S = 5.0  # how long the rest of a refused body is read away, so that the client sees the answer
+LINGERING_S = 2.0  # how long the rest of a refused body is read away, so that the client sees the answer
 LAST_WRITES_S = 1.0
 MAX_LINE = 8_190
 MAX_HEADERS = 100
@@ -59,11 +59,12 @@ class Listener(web.Server):
     """aiohttp's server, whose connections are ours."""
 
     def __init__(self, front: Front[Any]) -> None:
-        super().__init__(front.handle)
+        super().__init__(front.handle, request_factory=self._request)
         self.front = front
 
-    def _make_request(self, *parts: Any) -> web.BaseRequest:
-        return web.BaseRequest(*parts, self._loop, client_max_size=self.front.settings.max_body_bytes)
+    def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        most = self.front.settings.max_body_bytes
+        return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=most)
 
     def __call__(self) -> RequestHandler:
         """Make the protocol of a new connection."""

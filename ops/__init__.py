@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""Operation: settings, composition, the command line, embedded servers, logs, metrics and the operator plane."""

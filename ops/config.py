@@ -106,7 +106,7 @@ def setting(
     secret: bool = False,
     private: bool = False,
 ) -> Any:
-    """Declare a setting. Without a default it must be given; neither a `secret` nor a `private` URL's login is shown."""
+    """Declare a setting. One without a default must be given; a `secret` is not shown, nor a `private` URL's login."""
     metadata = {"meaning": meaning, "parse": parse, "secret": secret, "private": private}
     return field(default=default, metadata=metadata)
 

@@ -48,7 +48,8 @@ def configure(level: str, path: Path | None = None) -> None:
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("callboard").setLevel(level.upper())
-    for noisy in ("aiokafka", "faust", "mode"):  # each reports a broker that is away again and again; we say it once
+    # Each reports a broker that is away again and again; we say it once. Faust logs in the name of our subclasses too.
+    for noisy in ("aiokafka", "faust", "mode", "callboard.streams.driver"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
 
 

@@ -1,4 +1,4 @@
-"""The operator plane's routes: the tree, the settings, the dead letters, the metrics, and what the mail catcher caught."""
+"""The operator plane's routes: the tree, the settings, the dead letters, the metrics, and the caught mails."""
 
 import base64
 from collections.abc import Callable
@@ -117,6 +117,4 @@ ROUTES: tuple[Route[Plane], ...] = (
     ),
     Route("GET", "/metrics", metrics, summary="Metrics", tag="operators", access=Access.PUBLIC, absolute=True),
 )
-MAILBOX: Route[Plane] = Route(
-    "GET", "/mailbox", mailbox, summary="Caught mails", tag="operators", access=Access.PUBLIC
-)
+MAILBOX: Route[Plane] = Route("GET", "/mailbox", mailbox, summary="Caught mails", tag="operators", access=Access.PUBLIC)

@@ -1,9 +1,10 @@
-"""The composition: every part is made here and put in its place. The function `tree` is the whole system on one screen."""
+"""The composition: every part is made here and put in its place. `Parts.tree` is the whole system on one screen."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +12,229 @@ from callboard.actors.access import Identity
 from callboard.actors.cache import Cache, CacheGuard
 from callboard.actors.content import ContentWorkflow
 from callboard.actors.database import Database, DatabaseGuard
-from callboard.actors.errors import Problem, SERVER_UNAVAILABLE
+from callboard.actors.errors import SERVER_UNAVAILABLE, Problem
 from callboard.actors.janitor import Janitor
 from callboard.actors.library import Library
 from callboard.actors.limits import CheckLimit, Limits, Policy, Verdict
 from callboard.actors.mail import MailSender, Postbox, SmtpSettings
 from callboard.actors.notifier import Notifier
 from callboard.actors.passwords import Passwords
-from callboard.actors.sessions import Authenticate, LogIn, Logins, OpenSession, Sessions
+from callboard.actors.sessions import Authenticate, Logins, Sessions
 from callboard.actors.stats import Aggregator
 from callboard.actors.tokens import Signer
 from callboard.actors.users import Users
+from callboard.http.exchange import Hooks, Settings
+from callboard.http.routes import ROUTES
 from callboard.http.server import HttpServer
 from callboard.http.services import Services
-from callboard.ops import schema
+from callboard.ops import logs, plane, schema
 from callboard.ops.config import Config
 from callboard.ops.embedded.servers import EmbeddedServer, Servers
 from callboard.ops.metrics import Metrics
-from callboard.runtime import Backoff, Intensity, Mailbox, Node, Overflow, Strategy, Supervisor, pool, supervisor, worker
+from callboard.runtime import (
+    Backoff,
+    Intensity,
+    Mailbox,
+    Node,
+    Overflow,
+    Pool,
+    Strategy,
+    Supervisor,
+    System,
+    Watcher,
+    pool,
+    supervisor,
+    worker,
+)
+from callboard.streams import events
 from callboard.streams.app import Streams
 from callboard.streams.broker import Broker
+from callboard.streams.consumers import Consumer, expected
 from callboard.streams.relay import Relay
+from callboard.streams.topics import ACTIVITY, CONTENT, MAIL, PRIORITY
+
+# A server that dies again and again is brought back again and again, at a pace; only a storm is given up on.
+STUBBORN = Intensity(restarts=30, window_s=60)
+PACED = Backoff(initial_s=0.1, max_s=5.0, jitter=0.2)
+
+
+def now() -> datetime:
+    """The wall clock."""
+    return datetime.now(UTC)
+
+
+class Parts:
+    """The actors of one process, and what they share. Nothing has been started."""
+
+    def __init__(self, config: Config, data: Path, servers: Servers | None = None) -> None:
+        self.config = config
+        self.servers = servers
+        self.data = data
+        self.reading = asyncio.Event()  # set while the streams are read
+        self.watchers: list[Watcher] = [logs.watch]
+        self._system: System | None = None
+        self.database = database = Database(config.database_url, size=config.database_pool_size)
+        self.cache = Cache(config.redis_url)
+        self.metrics = Metrics()
+        self.signer = signer = Signer(
+            config.jwt_secret_key, issuer=config.jwt_issuer, access_ttl_s=config.access_token_ttl_s
+        )
+        smtp = SmtpSettings(
+            host=config.smtp_host,
+            port=config.smtp_port,
+            sender=config.mail_from,
+            username=config.smtp_username or None,
+            password=config.smtp_password or None,
+            starttls=config.smtp_starttls,
+        )
+        # A full mailbox of a hasher or a login is a refusal, 503, and not a queue that nobody waits for any more.
+        refusing = Mailbox(capacity=32, overflow=Overflow.REJECT)
+        self.passwords = self._pool("passwords", Passwords, mailbox=refusing)
+        self.sessions = self._pool("sessions", Sessions, database, signer, now, key=lambda message: message.user_id)
+        self.logins = self._pool("logins", Logins, database, self.passwords, self.sessions, mailbox=refusing)
+        self.users = self._pool("users", Users, database, self.passwords, signer)
+        policies = {
+            "default": Policy(config.rate_limit_per_minute, 60),
+            "register": Policy(config.rate_limit_register, 60),
+            "login": Policy(config.rate_limit_login, 60),
+            "mail": Policy(config.rate_limit_register, 60),
+        }
+        self.limits = self._pool(
+            "limits", Limits, self.cache, policies, time.monotonic, key=lambda message: message.key
+        )
+        self.content = self._pool("content", ContentWorkflow, database, key=lambda message: message.content_id)
+        self.library = self._pool("library", Library, database)
+        self.senders = self._pool("mail", MailSender, database, signer, smtp, config.public_url)
+        self.postbox = worker("postbox", Postbox, database, self.senders)
+        self.notifier = worker("notifier", Notifier, database)
+        self.stats = worker("aggregator", Aggregator, database)
+        self.consumers = (
+            Consumer("mail", (MAIL, PRIORITY), (events.LetterRequested, events.MailRequested), self.postbox),
+            Consumer("notifier", (CONTENT,), (events.ContentPublished, events.ContentRejected), self.notifier),
+            Consumer("aggregator", (ACTIVITY,), (events.ActivityRecorded,), self.stats),
+        )
+        self.broker = Broker(config.kafka_brokers, config.topic_prefix)
+
+    def _pool(self, name: str, kind: Callable[..., Any], *args: Any, **options: Any) -> "Pool[Any]":
+        return pool(name, kind, *args, size=self.config.pool(name), **options)
+
+    # What the front door asks --------------------------------------------------------------------------------------
+
+    async def authenticate(self, token: str) -> Identity:
+        """Who a token speaks for. Raises Problem(AUTH_...)."""
+        claims = self.signer.read(token)
+        return await self.sessions.ask(Authenticate(claims.user_id, claims.session_id))
+
+    async def check_limit(self, policy: str, key: str) -> Verdict:
+        """Count a request."""
+        return await self.limits.ask(CheckLimit(policy, key), timeout_s=1.0)
+
+    def checks(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """What /ready looks at. Redis and Kafka are not among what a request needs, but operators want to know."""
+        return {"postgres": self.database.check, "redis": self.cache.check, "streams": self._check_streams}
+
+    async def _check_streams(self) -> None:
+        if "streams" in self.config.roles and not self.reading.is_set():
+            raise Problem(SERVER_UNAVAILABLE, "the streams are not being read")
+
+    # The tree --------------------------------------------------------------------------------------------------------
+
+    def tree(self) -> Supervisor:
+        """The whole system, started from the top down and stopped from the bottom up."""
+        roles = self.config.roles
+        return supervisor(
+            "callboard",
+            *self._embedded(),
+            supervisor(
+                "guard",
+                worker("database", DatabaseGuard, self.database, schema.install),
+                worker("cache", CacheGuard, self.cache),
+            ),
+            supervisor("identity", self.passwords, self.sessions, self.logins, self.users, self.limits),
+            supervisor("editorial", self.content, self.library),
+            supervisor("insight", self.stats),
+            # What acts starts before what reads, and what reads starts again when that had to.
+            supervisor(
+                "delivery",
+                supervisor("consumers", self.notifier, *([self.senders, self.postbox] if "workers" in roles else [])),
+                *(self._streams() if "streams" in roles else []),
+                strategy=Strategy.REST_FOR_ONE,
+                intensity=STUBBORN,
+            ),
+            *([worker("janitor", Janitor, self.database)] if "workers" in roles else []),
+            *([self._front_door()] if "front" in roles else []),
+            self._operators(),
+            intensity=STUBBORN,
+        )
+
+    def _embedded(self) -> list[Node]:
+        if self.servers is None:
+            return []
+        children = [worker(each.name, EmbeddedServer, each, backoff=PACED) for each in self.servers.all()]
+        return [supervisor("servers", *children, intensity=STUBBORN)]
+
+    def _streams(self) -> list[Node]:
+        # An embedded broker begins empty: what its forerunner had and nobody has recorded is published again at once.
+        empty = self.servers is not None
+        relay = partial(Relay, self.database, self.broker, expected(self.consumers), reconcile_at_start=empty)
+        streams = partial(
+            Streams,
+            self.broker,
+            self.consumers,
+            self.database,
+            self.data,
+            self.reading,
+            session_timeout_s=2.0 if empty else 6.0,
+        )
+        return [worker("streams", streams, backoff=PACED), worker("relay", relay, backoff=PACED)]
+
+    def _front_door(self) -> Node:
+        config = self.config
+        server = partial(
+            HttpServer,
+            ROUTES,
+            Services(self.users, self.logins, self.content, self.library, self.stats, now),
+            host=config.http_host,
+            port=config.http_port,
+            checks=self.checks(),
+            settings=Settings(origins=frozenset(config.cors_origins), max_body_bytes=config.max_body_bytes),
+            hooks=Hooks(self.authenticate, self.check_limit, self.metrics.observe, now),
+            grace_s=config.shutdown_grace_s,
+        )
+        return worker("front", server, backoff=PACED, shutdown_s=config.shutdown_grace_s + 2.0)
+
+    def _operators(self) -> Node:
+        config, catcher = self.config, self.servers and self.servers.catcher
+        server = partial(
+            HttpServer,
+            (*plane.ROUTES, *([plane.MAILBOX] if catcher else [])),
+            plane.Plane(self.running, config, self.database, self.metrics, catcher.mails if catcher else None),
+            host=config.ops_host,
+            port=config.ops_port,
+            checks=self.checks(),
+            settings=Settings(base="/ops/v1", token=config.ops_token or None),
+            hooks=Hooks(),
+            documents=False,
+            grace_s=0.5,
+        )
+        return worker("operators", server, backoff=PACED)
+
+    async def works(self) -> None:
+        """Wait until the database is there and the streams are read."""
+        await self.database.back.wait()
+        if "streams" in self.config.roles:
+            await self.reading.wait()
+
+    def system(self) -> System:
+        """The tree on the running event loop, with its metrics and logs; not started."""
+        self._system = system = System(self.tree())
+        self.metrics.watch(system)
+        for watcher in self.watchers:
+            system.subscribe(watcher)
+        return system
+
+    def running(self) -> System:
+        """The system that was made last. Raises RuntimeError before there is one."""
+        if self._system is None:
+            raise RuntimeError("there is no system yet")
+        return self._system

@@ -33,7 +33,7 @@ from callboard.runtime.message import Message, Request
 from callboard.runtime.pool import Pool, pool, worker
 from callboard.runtime.ref import Ref
 from callboard.runtime.supervisor import Intensity, Strategy, Supervisor, supervisor
-from callboard.runtime.system import System
+from callboard.runtime.system import System, Watcher
 from callboard.runtime.timer import Timer
 from callboard.runtime.tree import Backoff, ChildSpec, Node, Restart, State, TreeNode
 
@@ -78,6 +78,7 @@ __all__ = [
     "Timer",
     "TreeNode",
     "UnhandledMessageError",
+    "Watcher",
     "current_context",
     "described",
     "on",

@@ -1,6 +1,7 @@
 """Pools: several workers of one kind behind one reference, each message routed to one of them."""
 
 from collections.abc import Awaitable, Callable, Hashable
+from functools import partial
 from typing import Any, TypeVar
 
 from callboard.runtime.actor import Actor
@@ -61,7 +62,7 @@ def worker(
     *args: Any,
     **spec: Any,
 ) -> Cell[M]:
-    """An actor of class `kind`, made with `args` at each start; `spec` holds fields of ChildSpec.
+    """An actor of class `kind`, or a partial of one, made with `args` at each start; `spec` holds fields of ChildSpec.
 
     The result is its reference, good before the start too, and its place in a supervisor.
     """
@@ -83,6 +84,7 @@ def pool(
 
 
 def _handlers(kind: Any) -> dict[type[Message], Handler]:
+    kind = kind.func if isinstance(kind, partial) else kind
     if not (isinstance(kind, type) and issubclass(kind, Actor)):
         raise TypeError(f"a worker is made of an Actor class and its arguments, not of {kind!r}")
     return kind.handlers

@@ -1,8 +1,8 @@
 """For testing actors: an event loop whose clock jumps, so that hours pass in milliseconds, and a probe that listens.
 
-    @pytest.fixture
-    def anyio_backend():
-        return "asyncio", {"loop_factory": VirtualTimeLoop}
+@pytest.fixture
+def anyio_backend():
+    return "asyncio", {"loop_factory": VirtualTimeLoop}
 """
 
 import asyncio

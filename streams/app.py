@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _START_S = 30.0
 _STOP_S = 1.5  # the actor's own stop is to take 2 s at most
-_BUNDLE = 1000  # records to a poll, and so to a batch
+_BUNDLE = 2000  # records to a poll, and so to a batch: a transaction of some 100 ms
 _QUEUE = 128  # bundles; an eighth of it is meant to be used, see driver.py
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 253_370_764_800_000  # the year 9999: a producer may write any timestamp
@@ -36,8 +36,7 @@ class Streams(Actor[None]):
 
     Offsets are committed each half second, never past a record without its fate; what was read and not committed
     comes again. `reading` is set while records are read. `data` is a folder for Faust, which keeps nothing of worth
-    there. Kafka's own default refuses a `session_timeout_s` under 6; a shorter one lets the partitions of a killed
-    process move on sooner.
+    there.
     """
 
     def __init__(
@@ -47,13 +46,11 @@ class Streams(Actor[None]):
         database: "Database",
         data: Path,
         reading: asyncio.Event | None = None,
-        session_timeout_s: float = 6.0,
     ) -> None:
         self._broker = broker
         self._consumers = consumers
         self._database = database
         self._data = data
-        self._session_timeout_s = session_timeout_s
         self._reading = reading or asyncio.Event()
         self._app: App | None = None
         self._starting: asyncio.Task[None] | None = None
@@ -67,6 +64,8 @@ class Streams(Actor[None]):
                 await self._live()
             except BrokerLostError as lost:
                 _LOG.warning("the Faust app stops: %s", lost)
+                if self._app is not None:
+                    self._app.broker_lost = True
                 await self._end()
 
     async def on_stop(self) -> None:
@@ -125,8 +124,8 @@ class Streams(Actor[None]):
             key_serializer="raw",
             value_serializer="raw",
             consumer_auto_offset_reset="earliest",
-            broker_session_timeout=self._session_timeout_s,
-            broker_rebalance_timeout=max(5.0, self._session_timeout_s),
+            broker_session_timeout=self._broker.session_timeout_s,
+            broker_rebalance_timeout=max(5.0, self._broker.session_timeout_s),
             broker_heartbeat_interval=0.5,
             broker_commit_interval=0.5,
             broker_max_poll_records=_BUNDLE,

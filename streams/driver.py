@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import faust
+from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as stock
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
@@ -50,17 +51,41 @@ class _ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """Bounded: aiokafka retries a commit for ever while the broker or the topic is away. False: not committed."""
+        if self.app.broker_lost:
+            return False
         try:
             return bool(await asyncio.wait_for(super()._commit(offsets), self.app.patience_s))
         except TimeoutError:
             return False
 
     async def on_thread_stop(self) -> None:
-        """A cancellation out of here would end the thread before it says that it ended, and stop() would hang."""
-        try:
-            await asyncio.wait_for(super().on_thread_stop(), self.app.patience_s)
-        except (TimeoutError, OSError, asyncio.CancelledError, stock.ConsumerStoppedError) as error:
-            self.log.info("the consumer's thread was cut short: %r", error)
+        """Stop, or be cut off. An error out of here would end the thread before it says so, and stop() would hang."""
+        consumer = self._consumer
+        if consumer is None or self.app.broker_lost:
+            # A consumer that lives on for a moment may join the group of a broker that is just back, and its ghost
+            # then holds its partitions until the session times out.
+            await super(stock.AIOKafkaConsumerThread, self).on_thread_stop()
+        else:
+            if consumer._coordinator.generation == 0:  # noqa: SLF001 - see next line
+                consumer._coordinator.generation = 1  # noqa: SLF001 - aiokafka says goodbye from 1 on, Tansu counts from 0
+            try:
+                await asyncio.wait_for(super().on_thread_stop(), self.app.patience_s)
+            except (TimeoutError, OSError, asyncio.CancelledError, stock.ConsumerStoppedError) as error:
+                self.log.info("the consumer is cut off from its broker: %r", error)
+        if consumer is not None:
+            await self._cut(consumer)
+
+    @staticmethod
+    async def _cut(consumer: Any) -> None:
+        """End what the consumer left running in this thread's loop, which is closed next, and its connections."""
+        consumer._closed = True  # noqa: SLF001 - as its stop() does first
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        if rest:
+            await asyncio.wait(rest, timeout=_STOP_S)
+        await consumer._client.close()  # noqa: SLF001 - its stop() closes it last, if it gets there
+        await asyncio.sleep(0)  # a transport closes in the next turn of the loop
 
 
 class _Consumer(stock.Consumer):  # type: ignore[misc]
@@ -148,12 +173,25 @@ class _Transport(stock.Transport):  # type: ignore[misc]
     Producer = _Producer
 
 
+class _NoTables(TableManager):  # type: ignore[misc]
+    """Faust waits a second at its start for tables to be declared. We have none: PostgreSQL keeps the truth."""
+
+    async def on_start(self) -> None:
+        await self._update_channels()
+        await self.recovery.start()
+
+
 class App(faust.App):  # type: ignore[misc]
-    """A Faust app on our transport. It starts once: make a new one for each life."""
+    """A Faust app on our transport. It starts once: make a new one for each life.
+
+    Set `broker_lost` before `stop()` when the broker has gone: then nothing is asked of it any more.
+    """
+
+    broker_lost = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._streams: dict[str, set[str]] = {}
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, TableManager=_NoTables, **kwargs)
 
     @property
     def patience_s(self) -> float:

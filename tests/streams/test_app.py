@@ -1,17 +1,22 @@
 """What the Faust app promises: every record has its fate, once, and nothing is committed before."""
 
 import asyncio
+import re
 import signal
+import sys
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from callboard.runtime import Crashed
+from callboard.streams.broker import Broker
 from callboard.streams.topics import ACTIVITY, full_name
 
 EFFECTS = "select count(*) from effects"
 LETTERS = "select count(*) from dead_letters"
+README = Path(__file__).parents[2] / "streams" / "README.md"
 RECOVERY_S = 3.2
 STOP_S = 2.0
 
@@ -134,3 +139,13 @@ async def test_it_stops_in_two_seconds_when_the_broker_is_frozen(stage: Any) -> 
         began_at = now()
     assert now() - began_at < STOP_S
     stage.signal(signal.SIGCONT)
+
+
+async def test_the_producer_of_the_readme_works(stage: Any) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    stage.broker = Broker(stage.server.url, "callboard")
+    async with stage.playing("streams"):
+        command = (sys.executable, "-c", example, stage.server.url, "an-article")
+        process = await asyncio.create_subprocess_exec(*command)
+        assert await process.wait() == 0
+        await stage.until(1, "select count(*) from effects where subject_id = 'an-article'")

@@ -1,0 +1,117 @@
+"""The command line: `callboard up | serve | demo | users create-admin`."""
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from rich.console import Console
+
+from callboard.http.server import CannotListenError
+from callboard.ops.config import ConfigError
+from callboard.ops.embedded.errors import EmbeddedError
+
+OK, FAILED, USAGE = 0, 1, 2
+
+
+class CommandError(Exception):
+    """A command cannot do its work; one line says why."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    top = argparse.ArgumentParser(prog="callboard", description="A backend of supervised actors.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="command")
+    data = argparse.ArgumentParser(add_help=False)
+    data.add_argument("--data-dir", help="the data folder (CALLBOARD_DATA_DIR; default: in the user's data folder)")
+
+    up = commands.add_parser("up", parents=[data], help="run everything on embedded servers")
+    up.add_argument("--reset", action="store_true", help="empty the data folder first")
+    up.add_argument("--demo", action="store_true", help="play the main job once when it is up")
+    commands.add_parser("serve", help="run against the servers that the environment names")
+    commands.add_parser("demo", parents=[data], help="play the main job against a running `callboard up`")
+
+    users = commands.add_parser("users", help="accounts").add_subparsers(dest="users", required=True, metavar="action")
+    admin = users.add_parser("create-admin", parents=[data], help="make an admin, or make an account one")
+    admin.add_argument("--email", required=True)
+    admin.add_argument("--password", required=True, help="8 characters or more, an upper case letter, a digit")
+    admin.add_argument("--full-name", required=True)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command, and exit with its status: 0, 1 when it failed, 2 when it could not begin."""
+    options = parser().parse_args(arguments)
+    try:
+        status = _run(_command(options))
+    except ConfigError as error:
+        for fault in error.faults:
+            print(f"callboard: {fault}", file=sys.stderr)
+        status = USAGE
+    except (EmbeddedError, CannotListenError, CommandError) as error:
+        print(f"callboard: {error}", file=sys.stderr)
+        status = USAGE
+    except KeyboardInterrupt:
+        status = 130
+    sys.exit(status)
+
+
+def _run(command: Coroutine[Any, Any, int]) -> int:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(command)
+
+
+def _command(options: argparse.Namespace) -> Coroutine[Any, Any, int]:
+    # Each command imports what it needs: Faust alone takes a second that `--help` should not.
+    if options.command == "serve":
+        return _serve()
+    from callboard.ops.up import data_folder, up  # noqa: PLC0415 - see above
+
+    data = data_folder(options.data_dir)
+    if options.command == "up":
+        return up(data, reset=options.reset, play=options.demo)
+    if options.command == "demo":
+        return _demo(data)
+    return _create_admin(data, options)
+
+
+async def _serve() -> int:
+    from callboard.ops import logs  # noqa: PLC0415 - see _command
+    from callboard.ops.config import load  # noqa: PLC0415 - see _command
+    from callboard.ops.life import live  # noqa: PLC0415 - see _command
+    from callboard.ops.tree import Parts  # noqa: PLC0415 - see _command
+
+    config = load(os.environ)
+    logs.configure(config.log_level)
+
+    async def announce() -> None:
+        print(f"callboard serves on {config.http_host}:{config.http_port}", file=sys.stderr)
+
+    with tempfile.TemporaryDirectory(prefix="callboard-") as folder:
+        return await live(Parts(config, Path(folder)), announce)
+
+
+async def _demo(data: Path | None) -> int:
+    from callboard.ops import demo  # noqa: PLC0415 - see _command
+    from callboard.ops.embedded.place import read_running  # noqa: PLC0415 - see _command
+
+    facts = read_running(data)
+    if facts is None:
+        raise CommandError("nothing runs on that data folder: start it with `make run` or `callboard up`")
+    try:
+        await demo.play(demo.Target.of(facts), Console())
+    except demo.DemoError as error:
+        print(f"callboard: {error}", file=sys.stderr)
+        return FAILED
+    return OK
+
+
+async def _create_admin(data: Path | None, options: argparse.Namespace) -> int:
+    from callboard.ops.admin import create_admin  # noqa: PLC0415 - see _command
+
+    return await create_admin(data, options.email, options.password, options.full_name)

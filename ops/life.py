@@ -1,0 +1,57 @@
+"""The life of a process: start the tree, stay up until a signal or the tree's own end, stop within a bound."""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+
+from callboard.ops.tree import Parts
+from callboard.runtime import described
+
+STOP_S = 4.5  # SIGTERM to exit in 5 s at most
+
+log = logging.getLogger(__name__)
+
+
+async def live(parts: Parts, announce: Callable[[], Awaitable[None]]) -> int:
+    """Run the tree; `announce` is called once it works, and may take its time. The exit status: 0, or 1 for a crash.
+
+    Raises what the first start hook to fail raised; then nothing is left running.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    system = parts.system()
+
+    async def work() -> BaseException:
+        await system.start()
+        await parts.works()
+        await announce()
+        return await system.failed()
+
+    working = asyncio.ensure_future(work())
+    stopping = asyncio.ensure_future(stop.wait())
+    failing = asyncio.ensure_future(system.failed())
+    try:
+        await asyncio.wait((working, stopping, failing), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (working, stopping, failing):
+            task.cancel()
+        await asyncio.wait((working,))
+        if not await _ended(system.stop()):
+            log.error("the tree has not stopped in %g s", STOP_S)
+    if failing.done() and not failing.cancelled():
+        print(f"callboard: {described(failing.result())}", file=sys.stderr)
+        return 1
+    if not working.cancelled():
+        working.result()
+    return 0
+
+
+async def _ended(stop: Awaitable[None]) -> bool:
+    """Whether it came to its end in time. Not wait_for: that would wait for a cancellation that is not heard."""
+    stopping = asyncio.ensure_future(stop)
+    done, _ = await asyncio.wait((stopping,), timeout=STOP_S)
+    return bool(done)

@@ -1,0 +1,116 @@
+"""`callboard up`: the whole system on embedded servers, with progress while it starts and a guide when it has."""
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+
+from callboard.actors.access import Role
+from callboard.actors.users import AddUser
+from callboard.ops import demo, logs
+from callboard.ops.config import Config, load
+from callboard.ops.embedded.errors import EmbeddedError
+from callboard.ops.embedded.place import Place, free_ports, open_place, port_taken
+from callboard.ops.embedded.servers import embed
+from callboard.ops.life import live
+from callboard.ops.tree import Parts
+from callboard.runtime import Lifecycle, Started
+
+ACCOUNTS = (("admin", Role.ADMIN), ("editor", Role.EDITOR), ("author", Role.MEMBER))
+
+
+class Up:
+    """One `callboard up` on an open data folder."""
+
+    def __init__(self, place: Place, console: Console, *, play: bool) -> None:
+        self.place = place
+        self.console = console
+        self.play = play
+        self.began = time.monotonic()
+
+    async def run(self, environ: Mapping[str, str]) -> int:
+        """Start, tell, stay. Raises EmbeddedError, ConfigError, CannotListenError."""
+        servers = embed(self.place)
+        config = self._config({**environ, **servers.environment()})
+        logs.configure(config.log_level, self.place.log("callboard"))
+        parts = Parts(config, self.place.folder("faust"), servers)
+        self.console.print(f"Callboard on embedded servers, data in {self.place.data}", highlight=False)
+        parts.watchers.append(self._progress)
+        return await live(parts, lambda: self._announce(parts))
+
+    def _config(self, environ: dict[str, str]) -> Config:
+        """The settings: given ports must be free, others are chosen; the signing key is the data folder's own."""
+        environ.setdefault("JWT_SECRET_KEY", self.place.secret("jwt") * 2)
+        for name, host, usual in (("HTTP_PORT", "HTTP_HOST", 8000), ("OPS_PORT", "OPS_HOST", 9000)):
+            address = environ.get(host) or "127.0.0.1"
+            if not environ.get(name):
+                taken = port_taken(address, usual)
+                environ[name] = str(free_ports(1)[0] if taken else usual)
+        config = load({"PUBLIC_URL": f"http://127.0.0.1:{environ['HTTP_PORT']}", **environ})
+        for name, host, port in (
+            ("HTTP_PORT", config.http_host, config.http_port),
+            ("OPS_PORT", config.ops_host, config.ops_port),
+        ):
+            if port_taken(host, port):
+                raise EmbeddedError(f"{name} {port} is taken: set another, or none for a free one")
+        return config
+
+    def _progress(self, event: Lifecycle) -> None:
+        if isinstance(event, Started) and event.actor.startswith("callboard/servers/"):
+            self._done(event.actor.rpartition("/")[2])
+
+    def _done(self, what: str) -> None:
+        self.console.print(f"  {what:<12} ready after {time.monotonic() - self.began:5.2f} s", highlight=False)
+
+    async def _announce(self, parts: Parts) -> None:
+        self._done("everything")
+        password = "Wings7-" + self.place.secret("demo")[:10]
+        await asyncio.gather(
+            *(
+                parts.users.ask(AddUser(f"{name}@example.org", password, f"Demo {name.title()}", role))
+                for name, role in ACCOUNTS
+            )
+        )
+        config = parts.config
+        facts = {
+            "HTTP_URL": f"http://{config.http_host}:{config.http_port}",
+            "OPS_URL": f"http://{config.ops_host}:{config.ops_port}",
+            "OPS_TOKEN": config.ops_token,
+            "EDITOR_EMAIL": "editor@example.org",
+            "EDITOR_PASSWORD": password,
+            **(parts.servers.environment() if parts.servers else {}),
+        }
+        self.place.write_running(facts)
+        self._guide(facts, password)
+        if self.play:
+            await demo.play(demo.Target.of(facts), self.console)
+        self.console.print("\nUp. Ctrl-C stops it; its data stays.", highlight=False)
+
+    def _guide(self, facts: Mapping[str, str], password: str) -> None:
+        api, operators = facts["HTTP_URL"], facts["OPS_URL"]
+        guide = f"""
+  API        {api}/docs
+  operators  {operators}/ops/v1/tree  /ops/v1/mailbox  /ops/v1/config  /ops/v1/dead-letters  /metrics
+  Kafka      {facts["KAFKA_BROKERS"]}
+  accounts   admin@example.org  editor@example.org  author@example.org   password {password}
+
+  try        make demo          (the main job, against this)
+             curl {api}/api/v1/content
+             curl {operators}/ops/v1/mailbox
+"""
+        self.console.print(guide, highlight=False, markup=False, soft_wrap=True)
+
+
+def data_folder(given: str | None) -> Path | None:
+    """The data folder: as given, as CALLBOARD_DATA_DIR says, or None for the default one."""
+    text = given or os.environ.get("CALLBOARD_DATA_DIR")
+    return Path(text) if text else None
+
+
+async def up(data: Path | None, *, reset: bool, play: bool) -> int:
+    """Run on a data folder until stopped; the exit status."""
+    with open_place(data, reset=reset) as place:
+        return await Up(place, Console(), play=play).run(os.environ)

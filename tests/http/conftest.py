@@ -1,0 +1,241 @@
+"""A front door of its own for each test, over real sockets: a small route table, made-up users, no domain."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from random import Random
+from typing import Annotated, Any
+from uuid import UUID
+
+import aiohttp
+import anyio
+import msgspec
+import pytest
+from msgspec import Meta
+
+from callboard.actors.access import Identity, Role
+from callboard.actors.errors import (
+    AUTH_TOKEN_EXPIRED,
+    AUTH_TOKEN_INVALID,
+    CONTENT_IF_MATCH_MISSING,
+    CONTENT_NOT_FOUND,
+    USERS_NOT_FOUND,
+    Problem,
+)
+from callboard.actors.limits import Verdict
+from callboard.http.call import Body, Call, Listing, Page, Query, Reply
+from callboard.http.cursors import decode_cursor, encode_cursor
+from callboard.http.exchange import Hooks, Settings
+from callboard.http.routing import Access, Route
+from callboard.http.server import HttpServer
+from callboard.runtime import ActorStoppedError, AskTimeoutError, Context, MailboxFullError, current_context
+
+USERS = {
+    role: Identity(UUID(int=index), UUID(int=100 + index), f"{role}@example.org", role)
+    for index, role in enumerate(Role, start=1)
+}
+FAULTS = {
+    "timeout": AskTimeoutError("library", object()),
+    "full": MailboxFullError("library", object(), 10),
+    "stopped": ActorStoppedError("library", object()),
+    "bug": ZeroDivisionError("secret detail"),
+    "problem": Problem(CONTENT_NOT_FOUND),
+}
+
+
+class Author(Body, frozen=True, kw_only=True):
+    name: Annotated[str, Meta(min_length=1)]
+
+
+class Post(Body, frozen=True, kw_only=True):
+    title: Annotated[str, Meta(min_length=1, max_length=20)]
+    stars: int = 0
+    tags: tuple[str, ...] = ()
+    author: Author | None = None
+    extra: Any = None
+
+
+class Posted(msgspec.Struct, frozen=True):
+    title: str
+    by: str
+
+
+class Filter(Page, frozen=True, kw_only=True):
+    mark: tuple[str, ...] = ()
+
+
+class Needed(Query, frozen=True, kw_only=True):
+    q: str
+
+
+@dataclass
+class Services:
+    """What the handlers of these tests share with the tests."""
+
+    entered: anyio.Event = field(default_factory=anyio.Event)
+    leave: anyio.Event = field(default_factory=anyio.Event)
+    contexts: list[Context | None] = field(default_factory=list)
+
+
+async def create(call: Call[Post, None, Services]) -> Reply[Posted]:
+    return Reply(Posted(call.body.title, call.caller.email if call.caller else "nobody"), message="Made.")
+
+
+async def entries(call: Call[None, Filter, Services]) -> Listing[int]:
+    (after,) = decode_cursor(call.query.cursor, (int,)) if call.query.cursor else (0,)
+    items = list(range(after, 250))[: call.query.limit]
+    more = bool(items) and items[-1] < 249
+    return Listing(items, limit=call.query.limit, next_cursor=encode_cursor(items[-1] + 1) if more else None)
+
+
+async def search(call: Call[None, Needed, Services]) -> Reply[str]:
+    return Reply(call.query.q)
+
+
+async def read(call: Call[None, None, Services]) -> Reply[UUID]:
+    content_id = call.uuid("content_id")
+    if content_id.int:
+        raise Problem(CONTENT_NOT_FOUND)
+    return Reply(content_id, etag="7")
+
+
+async def edit(call: Call[None, None, Services]) -> Reply[str]:
+    return Reply(call.if_match(CONTENT_IF_MATCH_MISSING))
+
+
+async def whoami(call: Call[None, None, Services]) -> Reply[str]:
+    return Reply(call.caller.email if call.caller else "nobody")
+
+
+async def fail(call: Call[None, None, Services]) -> Reply[None]:
+    raise FAULTS[call.text("kind")]
+
+
+async def wait(call: Call[None, None, Services]) -> Reply[str]:
+    call.services.contexts.append(current_context())
+    call.services.entered.set()
+    await call.services.leave.wait()
+    return Reply("done")
+
+
+async def remove(call: Call[None, None, Services]) -> Reply[None]:  # noqa: ARG001 - a handler's face
+    return Reply(None)
+
+
+async def signed(call: Call[bytes, None, Services]) -> Reply[int]:
+    return Reply(len(call.body))
+
+
+ACCESSES: tuple[Route[Services], ...] = tuple(
+    Route("GET", f"/access/{access}/{{user_id}}", whoami, "Who", "access", access, errors=(USERS_NOT_FOUND,))
+    for access in Access
+)
+ROUTES: tuple[Route[Services], ...] = (
+    Route("POST", "/posts", create, "Make", "posts", Access.OPTIONAL, status=201, limit="posts"),
+    Route("GET", "/posts", entries, "List", "posts", Access.PUBLIC),
+    Route("GET", "/posts/search", search, "Search", "posts", Access.PUBLIC),
+    Route("GET", "/posts/{content_id}", read, "Read", "posts", Access.PUBLIC, errors=(CONTENT_NOT_FOUND,)),
+    Route("PUT", "/posts/{content_id}", edit, "Edit", "posts", Access.PUBLIC, errors=(CONTENT_IF_MATCH_MISSING,)),
+    Route("DELETE", "/posts/{content_id}", remove, "Remove", "posts", Access.PUBLIC, status=204),
+    Route("GET", "/fail/{kind}", fail, "Fail", "faults", Access.PUBLIC),
+    Route("GET", "/wait", wait, "Wait", "faults", Access.PUBLIC),
+    Route("POST", "/signed", signed, "Take bytes", "posts", Access.PUBLIC),
+    *ACCESSES,
+)
+
+
+async def authenticate(token: str) -> Identity:
+    """`member`, `editor` and `admin` are good tokens here, `old` has expired."""
+    if token == "old":
+        raise Problem(AUTH_TOKEN_EXPIRED)
+    if token not in {role.value for role in Role}:
+        raise Problem(AUTH_TOKEN_INVALID)
+    return USERS[Role(token)]
+
+
+@dataclass
+class Limiter:
+    """Lets through what is not in `spent`; raises `fault` if there is one."""
+
+    spent: set[str] = field(default_factory=set)
+    seen: list[tuple[str, str]] = field(default_factory=list)
+    fault: Exception | None = None
+
+    async def check(self, policy: str, key: str) -> Verdict:
+        self.seen.append((policy, key))
+        if self.fault is not None:
+            raise self.fault
+        if policy in self.spent:
+            return Verdict(allowed=False, limit=10, window_s=60, remaining=0, reset_s=60, retry_after_s=4.2)
+        return Verdict(allowed=True, limit=100, window_s=60, remaining=50, reset_s=29.5, retry_after_s=0)
+
+
+@dataclass
+class Door:
+    """A running front door, its client and what it saw."""
+
+    server: HttpServer[Services]
+    client: aiohttp.ClientSession
+    port: int
+    services: Services
+    limiter: Limiter
+    observed: list[tuple[str, str, int]]
+
+    async def call(self, method: str, path: str, **options: Any) -> tuple[int, Any, aiohttp.ClientResponse]:
+        """Status, decoded body (None when empty) and response."""
+        async with self.client.request(method, path, **options) as response:
+            body = await response.read()
+            return response.status, msgspec.json.decode(body) if body else None, response
+
+    async def raw(self, sent: bytes) -> bytes:
+        """What comes back for these bytes, until the server closes."""
+        async with await anyio.connect_tcp("127.0.0.1", self.port) as stream:
+            await stream.send(sent)
+            received = b""
+            try:
+                while True:
+                    received += await stream.receive()
+            except (anyio.EndOfStream, anyio.BrokenResourceError):
+                return received
+
+
+@asynccontextmanager
+async def opened(settings: Settings | None = None, **options: Any) -> AsyncIterator[Door]:
+    """A front door on a free port."""
+    services, limiter, ports = Services(), Limiter(), []
+    observed: list[tuple[str, str, int]] = []
+    hooks = Hooks(
+        authenticate=authenticate,
+        check_limit=limiter.check,
+        observe=lambda path, method, status, _: observed.append((path, method, status)),
+        rng=Random(7),  # noqa: S311 - traces that repeat
+    )
+    server = HttpServer(
+        options.pop("routes", ROUTES),
+        services,
+        host="127.0.0.1",
+        port=options.pop("port", 0),
+        checks=options.pop("checks", {}),
+        settings=settings or Settings(max_body_bytes=10_000),
+        hooks=hooks,
+        on_bound=lambda _, port: ports.append(port),
+        **options,
+    )
+    await server.on_start()
+    try:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{ports[0]}") as client:
+            yield Door(server, client, ports[0], services, limiter, observed)
+    finally:
+        await server.on_stop()
+
+
+@pytest.fixture
+def open_door() -> Callable[..., AbstractAsyncContextManager[Door]]:
+    """Opens a front door with settings of the test's own."""
+    return opened
+
+
+@pytest.fixture
+async def door() -> AsyncIterator[Door]:
+    async with opened() as door:
+        yield door

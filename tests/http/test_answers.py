@@ -1,0 +1,157 @@
+"""Envelopes, headers, trace context, paging, methods, CORS."""
+
+from typing import Any
+
+import pytest
+
+from callboard.http.exchange import Settings
+
+ZERO = "00000000-0000-0000-0000-000000000000"
+
+
+async def test_a_success_has_data_and_message(door: Any) -> None:
+    status, body, response = await door.call("POST", "/api/v1/posts", json={"title": "a"})
+    assert status == 201
+    assert body == {"status": "success", "data": {"title": "a", "by": "nobody"}, "message": "Made."}
+    assert response.headers["Content-Type"] == "application/json"
+
+
+async def test_pages_follow_their_cursors_to_the_end(door: Any) -> None:
+    seen: list[int] = []
+    cursor = ""
+    while True:
+        _, body, _ = await door.call("GET", f"/api/v1/posts?limit=1000{cursor}")
+        seen += body["data"]
+        assert body["page"]["limit"] == 100
+        if body["page"]["next_cursor"] is None:
+            break
+        cursor = f"&cursor={body['page']['next_cursor']}"
+    assert seen == list(range(250))
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "code"),
+    [
+        ("timeout", 503, "SERVER_TIMEOUT_003"),
+        ("full", 503, "SERVER_OVERLOADED_002"),
+        ("stopped", 503, "SERVER_UNAVAILABLE_001"),
+        ("problem", 404, "CONTENT_NOT_FOUND_001"),
+        ("bug", 500, "SERVER_BUG_005"),
+    ],
+)
+async def test_what_a_handler_raises_has_its_answer(door: Any, kind: str, status: int, code: str) -> None:
+    answered, body, response = await door.call("GET", f"/api/v1/fail/{kind}")
+    assert (answered, body["error"]["code"]) == (status, code)
+    assert "secret" not in str(body)
+    assert ("Retry-After" in response.headers) == (status == 503)
+
+
+async def test_rfc_9457_comes_when_asked_for(door: Any) -> None:
+    headers = {"Accept": "application/problem+json"}
+    _, body, response = await door.call("POST", "/api/v1/posts", json={"title": ""}, headers=headers)
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert (body["status"], body["code"], body["errors"][0]["field"]) == (400, "REQUEST_INVALID_001", "title")
+    assert body["type"].endswith("#REQUEST_INVALID_001")
+
+
+async def test_a_harmless_request_id_is_kept_and_another_is_not(door: Any) -> None:
+    _, _, kept = await door.call("GET", "/health", headers={"X-Request-ID": "my-id_1.2"})
+    assert kept.headers["X-Request-ID"] == "my-id_1.2"
+    _, _, made = await door.call("GET", "/health", headers={"X-Request-ID": "a b"})
+    assert len(made.headers["X-Request-ID"]) == 32
+
+
+async def test_the_trace_and_the_deadline_reach_the_handler(door: Any) -> None:
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    door.services.leave.set()
+    parent = {"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
+    await door.call("GET", "/api/v1/wait", headers=parent)
+    (context,) = door.services.contexts
+    assert context.traceparent.split("-")[1] == trace_id
+    assert context.traceparent.split("-")[2] != "00f067aa0ba902b7"
+    assert context.deadline is not None
+    _, body, _ = await door.call("GET", "/api/v1/fail/bug", headers=parent)
+    assert body["error"]["trace_id"] == trace_id
+
+
+async def test_a_bad_traceparent_is_replaced(door: Any) -> None:
+    _, body, _ = await door.call(
+        "GET", "/api/v1/fail/bug", headers={"traceparent": f"00-{'0' * 32}-00f067aa0ba902b7-01"}
+    )
+    assert body["error"]["trace_id"] != "0" * 32
+
+
+async def test_a_lowered_timeout_ends_the_request(door: Any) -> None:
+    status, body, _ = await door.call("GET", "/api/v1/wait", headers={"X-Request-Timeout": "0.05"})
+    assert (status, body["error"]["code"]) == (503, "SERVER_TIMEOUT_003")
+
+
+async def test_a_body_that_does_not_come_is_cut(open_door: Any) -> None:
+    async with open_door(Settings(timeout_s=0.1)) as door:
+        head = b"POST /api/v1/posts HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+        received = await door.raw(head)
+        assert received.startswith(b"HTTP/1.1 408 ")
+        assert b"REQUEST_SLOW_007" in received
+
+
+async def test_expect_100_continue_is_answered(door: Any) -> None:
+    status, _, _ = await door.call("POST", "/api/v1/posts", json={"title": "a"}, expect100=True)
+    assert status == 201
+
+
+async def test_security_headers_are_on_everything(door: Any) -> None:
+    for path in ("/health", "/nothing", "/docs", "/api/v1/fail/bug"):
+        async with door.client.get(path) as response:
+            assert response.headers["X-Content-Type-Options"] == "nosniff"
+            assert response.headers["X-Frame-Options"] == "DENY"
+            assert response.headers["Referrer-Policy"] == "no-referrer"
+            assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
+            assert response.headers["Server"] == "callboard"
+            assert response.headers["Cache-Control"] == "no-store"
+
+
+async def test_head_works_where_get_does(door: Any) -> None:
+    status, body, response = await door.call("HEAD", f"/api/v1/posts/{ZERO}")
+    assert (status, body, response.headers["ETag"]) == (200, None, '"7"')
+
+
+async def test_a_405_and_options_say_what_is_allowed(door: Any) -> None:
+    _, _, refused = await door.call("PATCH", "/api/v1/posts")
+    status, _, options = await door.call("OPTIONS", "/api/v1/posts")
+    assert refused.headers["Allow"] == options.headers["Allow"] == "GET, HEAD, OPTIONS, POST"
+    assert status == 204
+
+
+async def test_a_204_has_no_body(door: Any) -> None:
+    assert (await door.call("DELETE", f"/api/v1/posts/{ZERO}"))[:2] == (204, None)
+
+
+async def test_if_match_is_read_or_missed(door: Any) -> None:
+    path = f"/api/v1/posts/{ZERO}"
+    assert (await door.call("PUT", path))[0] == 428
+    assert (await door.call("PUT", path, headers={"If-Match": '"3"'}))[1]["data"] == "3"
+    for bad in ("3", 'W/"3"', '"1", "2"', '"'):
+        assert (await door.call("PUT", path, headers={"If-Match": bad}))[0] == 400
+
+
+async def test_raw_bodies_come_as_they_are(door: Any) -> None:
+    assert (await door.call("POST", "/api/v1/signed", data=b"\0\xff", headers={"Content-Type": "x/y"}))[1]["data"] == 2
+
+
+async def test_cors_allows_the_configured_origins_only(open_door: Any) -> None:
+    async with open_door(Settings(origins=frozenset({"https://app.example"}))) as door:
+        _, _, good = await door.call("GET", "/health", headers={"Origin": "https://app.example"})
+        assert good.headers["Access-Control-Allow-Origin"] == "https://app.example"
+        _, _, bad = await door.call("GET", "/health", headers={"Origin": "https://evil.example"})
+        assert "Access-Control-Allow-Origin" not in bad.headers
+        asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "POST"}
+        status, _, preflight = await door.call("OPTIONS", "/api/v1/posts", headers=asked)
+        assert status == 204
+        assert "Authorization" in preflight.headers["Access-Control-Allow-Headers"]
+        assert "POST" in preflight.headers["Access-Control-Allow-Methods"]
+
+
+async def test_each_answer_is_observed_by_its_template(door: Any) -> None:
+    await door.call("GET", f"/api/v1/posts/{ZERO}")
+    await door.call("GET", "/nothing")
+    assert door.observed == [("/api/v1/posts/{content_id}", "GET", 200), ("unmatched", "GET", 404)]
