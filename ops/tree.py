@@ -177,15 +177,7 @@ class Parts:
         # An embedded broker begins empty: what its forerunner had and nobody has recorded is published again at once.
         empty = self.servers is not None
         relay = partial(Relay, self.database, self.broker, expected(self.consumers), reconcile_at_start=empty)
-        streams = partial(
-            Streams,
-            self.broker,
-            self.consumers,
-            self.database,
-            self.data,
-            self.reading,
-            session_timeout_s=2.0 if empty else 6.0,
-        )
+        streams = partial(Streams, self.broker, self.consumers, self.database, self.data, self.reading)
         return [worker("streams", streams, backoff=PACED), worker("relay", relay, backoff=PACED)]
 
     def _front_door(self) -> Node:

@@ -36,7 +36,8 @@ class Streams(Actor[None]):
 
     Offsets are committed each half second, never past a record without its fate; what was read and not committed
     comes again. `reading` is set while records are read. `data` is a folder for Faust, which keeps nothing of worth
-    there.
+    there. After `session_timeout_s` the partitions of a process that was killed move on; Kafka by default refuses less
+    than 6.
     """
 
     def __init__(
@@ -46,11 +47,14 @@ class Streams(Actor[None]):
         database: "Database",
         data: Path,
         reading: asyncio.Event | None = None,
+        *,
+        session_timeout_s: float = 6.0,
     ) -> None:
         self._broker = broker
         self._consumers = consumers
         self._database = database
         self._data = data
+        self._session_timeout_s = session_timeout_s
         self._reading = reading or asyncio.Event()
         self._app: App | None = None
         self._starting: asyncio.Task[None] | None = None
@@ -124,8 +128,8 @@ class Streams(Actor[None]):
             key_serializer="raw",
             value_serializer="raw",
             consumer_auto_offset_reset="earliest",
-            broker_session_timeout=self._broker.session_timeout_s,
-            broker_rebalance_timeout=max(5.0, self._broker.session_timeout_s),
+            broker_session_timeout=self._session_timeout_s,
+            broker_rebalance_timeout=max(5.0, self._session_timeout_s),
             broker_heartbeat_interval=0.5,
             broker_commit_interval=0.5,
             broker_max_poll_records=_BUNDLE,

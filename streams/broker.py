@@ -28,16 +28,12 @@ class BrokerLostError(Exception):
 class Broker:
     """A cluster by its addresses, `host:port,host:port`, and the topics of one installation on it.
 
-    Topics that are missing are made with `partitions` and `replication`; those that exist are left as they are. After
-    `session_timeout_s` the partitions of a process that was killed move on; Kafka by default refuses less than 6.
+    Topics that are missing are made with `partitions` and `replication`; those that exist are left as they are.
     """
 
-    def __init__(
-        self, addresses: str, prefix: str, *, partitions: int = 4, replication: int = 1, session_timeout_s: float = 6.0
-    ) -> None:
+    def __init__(self, addresses: str, prefix: str, *, partitions: int = 4, replication: int = 1) -> None:
         self.addresses = [address.strip() for address in addresses.split(",")]
         self.prefix = prefix
-        self.session_timeout_s = session_timeout_s
         self.topics = [
             full_name(prefix, name) for topic in TOPICS.values() for name in (topic.name, topic.dead_letters)
         ]

@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -132,7 +133,7 @@ class Stage:
         self.database = database
         self.server = server
         self.data = data
-        self.broker = Broker(server.url, f"t{uuid4().hex[:8]}", partitions=PARTITIONS, session_timeout_s=2.0)
+        self.broker = Broker(server.url, f"t{uuid4().hex[:8]}", partitions=PARTITIONS)
         self.books = Books()
         self.reading = asyncio.Event()
         self.seen: list[Any] = []  # what happened in the tree
@@ -149,8 +150,8 @@ class Stage:
             given = (self.database, self.broker, expected(self.consumers), reconcile_after_s, at_start)
             children.append(worker("relay", Relay, *given))
         if "streams" in parts:
-            given = (self.broker, self.consumers, self.database, self.data, self.reading)
-            children.append(worker("streams", Streams, *given))
+            streams = (self.broker, self.consumers, self.database, self.data, self.reading)
+            children.append(worker("streams", partial(Streams, session_timeout_s=2.0), *streams))
         async with System(supervisor("stage", *children, intensity=Intensity(20, 5.0))) as system:
             system.subscribe(self.seen.append)
             if "streams" in parts:

@@ -3,7 +3,11 @@
 import asyncio
 from typing import Any
 
+import pytest
+from aiokafka.errors import KafkaTimeoutError
+
 from callboard.runtime import Crashed
+from callboard.streams.relay import Relay
 
 EFFECTS = "select count(*) from effects"
 PENDING = "select count(*) from outbox where published_at is null"
@@ -25,6 +29,35 @@ async def test_events_of_one_key_keep_their_order(stage: Any) -> None:
             await stage.emit(*(stage.view(f"s{n % 5}", float(n)) for n in range(start, start + 20)))
         await stage.until(200, EFFECTS)
     assert await stage.count(OUT_OF_ORDER) == 0
+
+
+class Choosy:
+    """A producer that takes no record with the key "bad"."""
+
+    def __init__(self) -> None:
+        self.handed: list[tuple[bytes, bytes]] = []
+
+    async def send(self, _: str, value: bytes, key: bytes, **__: Any) -> asyncio.Future[None]:
+        self.handed.append((key, value))
+        outcome = asyncio.get_running_loop().create_future()
+        if key == b"bad":
+            outcome.set_exception(KafkaTimeoutError())
+        else:
+            outcome.set_result(None)
+        return outcome
+
+
+async def test_behind_an_event_that_is_not_taken_those_of_its_key_wait_and_others_go_on(stage: Any) -> None:
+    await stage.emit(*(stage.view(key, float(n)) for n, key in enumerate(["bad", "good", "bad", "good"])))
+    relay, producer = Relay(stage.database, stage.broker, ()), Choosy()
+    watch = asyncio.create_task(asyncio.sleep(60))
+    async with stage.database.acquire() as connection:
+        with pytest.raises(KafkaTimeoutError):
+            await relay._publish_batch(connection, producer, watch)
+    watch.cancel()
+    assert [key for key, _ in producer.handed] == [b"bad", b"good", b"good"]
+    assert await stage.count("select count(*) from outbox where published_at is not null and key = 'good'") == 2
+    assert await stage.count(PENDING) == 2
 
 
 async def test_events_written_while_the_relay_is_down_are_published_when_it_is_up(stage: Any) -> None:
