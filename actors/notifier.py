@@ -3,7 +3,7 @@
 from uuid import NAMESPACE_URL, uuid5
 
 from callboard.actors.database import Database
-from callboard.runtime import Actor, on
+from callboard.runtime import Actor, Context, on, use_context
 from callboard.streams.events import Consume, ContentEvent, ContentPublished, ContentRejected, LetterRequested
 from callboard.streams.outbox import emit, fresh
 
@@ -32,4 +32,5 @@ class Notifier(Actor[Consume]):
                 data = {"title": event.title, "content_id": str(event.content_id), "note": event.note or ""}
                 letter = LetterRequested(LETTER_FOR[type(event)], event.author_id, data)
                 event_id = uuid5(NAMESPACE_URL, f"{envelope.source}/{envelope.event_id}/{CONSUMER}")
-                await emit(connection, letter, event_id=event_id)
+                with use_context(Context(envelope.traceparent)):  # a batch is of many traces, a letter is of its event's
+                    await emit(connection, letter, event_id=event_id)

@@ -75,6 +75,7 @@ class Relay(Actor[None]):
         """Lead when it is our turn, over one connection after the other."""
         away = False
         while True:
+            await self._database.back.wait()  # which also says that the schema is there
             try:
                 connection = await asyncpg.connect(self._database.url, timeout=2.0, command_timeout=10.0)
                 try:
@@ -118,8 +119,8 @@ class Relay(Actor[None]):
             await _unless(watch, producer.start())
             while True:
                 self._woken.clear()
+                await self._upkeep(connection)  # first: what comes again goes before what is new
                 if not await self._publish_batch(connection, producer, watch):
-                    await self._upkeep(connection)
                     await self._rest(watch)
         finally:
             watch.cancel()
@@ -168,7 +169,7 @@ class Relay(Actor[None]):
         )
 
     async def _upkeep(self, connection: Any) -> None:
-        """What is done now and then, when nothing is pending."""
+        """What is done now and then."""
         if self._suspicious:
             await self._reconcile(connection, at_once=True)
             self._suspicious = False
@@ -191,7 +192,6 @@ class Relay(Actor[None]):
         self._recorded_until = found["settled_until"]
         if found["again"]:
             _LOG.warning("%d events were published and not recorded: they are sent again", found["again"])
-            self._woken.set()
 
     def _is_due(self, what: str, every_s: float) -> bool:
         now = asyncio.get_running_loop().time()

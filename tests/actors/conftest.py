@@ -1,0 +1,77 @@
+"""One PostgreSQL and one Valkey for all tests of the actors; each test finds every table empty."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from domain import EMPTY, Domain
+from hypothesis import HealthCheck, settings
+
+from callboard.actors.database import Database
+from callboard.ops import schema
+from callboard.ops.embedded.place import Place, free_ports, open_place
+from callboard.ops.embedded.postgres import Postgres
+from callboard.ops.embedded.valkey import Valkey
+
+# The fixtures' database is shared by the examples of one test on purpose: each makes rows of its own.
+settings.register_profile(
+    "actors", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with open_place(tmp_path_factory.mktemp("actors") / "data") as place:
+        yield place
+        place.reset()
+
+
+@pytest.fixture(scope="session")
+async def postgres(place: Place) -> AsyncIterator[Postgres]:
+    server = Postgres(place, free_ports(1)[0])
+    await server.start()
+    connection = await asyncpg.connect(server.url)
+    await connection.execute("alter database callboard set synchronous_commit = off")  # nothing here is to last
+    await connection.close()
+    await schema.install(server.url)
+    yield server
+    await server.stop()
+
+
+@pytest.fixture(scope="session")
+async def valkey(place: Place) -> AsyncIterator[Valkey]:
+    server = Valkey(place, free_ports(1)[0])
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def database(postgres: Postgres) -> AsyncIterator[Database]:
+    database = Database(postgres.url, size=20)
+    await database.connect()
+    async with database.acquire() as connection:
+        await connection.execute(EMPTY)
+    yield database
+    database.disconnect()
+
+
+@pytest.fixture
+async def domain(database: Database) -> AsyncIterator[Domain]:
+    domain = Domain(database)
+    async with domain.playing():
+        yield domain
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Iterator[Place]:
+    """A data folder for a server of the test's own."""
+    with open_place(tmp_path / "data") as place:
+        yield place
+        place.reset()

@@ -1,0 +1,17 @@
+"""One running `callboard up` for every test that does not harm it."""
+
+from collections.abc import Iterator
+
+import pytest
+from running import Up, data_folder
+
+
+@pytest.fixture(scope="session")
+def up() -> Iterator[Up]:
+    """Shared: leave it as well as you found it, and make accounts and articles of your own."""
+    with data_folder() as data:
+        running = Up(data)
+        try:
+            yield running.ready()
+        finally:
+            running.end()

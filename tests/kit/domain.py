@@ -1,0 +1,172 @@
+"""The domain's actors on a real database, the people who ask them, and what tests look at afterwards."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+import msgspec
+import pytest
+from argon2 import PasswordHasher
+
+from callboard.actors.access import Identity, Role
+from callboard.actors.content import Content, ContentWorkflow, CreateContent, Draft, MoveContent
+from callboard.actors.database import Database
+from callboard.actors.editorial import Action
+from callboard.actors.errors import Code, Problem
+from callboard.actors.library import Library
+from callboard.actors.notifier import Notifier
+from callboard.actors.passwords import Passwords
+from callboard.actors.sessions import Logins, Sessions
+from callboard.actors.stats import Aggregator
+from callboard.actors.tokens import Signer
+from callboard.actors.users import RegisterUser, Users
+from callboard.runtime import Crashed, Lifecycle, Message, System, pool, supervisor
+from callboard.streams.events import Consume, Envelope, type_of
+
+T = TypeVar("T")
+
+SECRET = "the tests' own secret of more than 32 bytes"
+ISSUER = "callboard"
+PASSWORD = "Lantern-Walk-42"
+# A true hash of PASSWORD that costs next to nothing: what is tested is seldom the hashing.
+CHEAP_HASH = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
+
+EMPTY = """
+delete from content; delete from categories; delete from users; delete from outbox; delete from consumed_events;
+delete from aggregated_stats; delete from mails; delete from dead_letters;
+"""
+
+
+class Domain:
+    """Every actor of the domain, in pools without a key: what must hold between processes must hold between workers."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.signer = signer = Signer(SECRET, issuer=ISSUER, access_ttl_s=900)
+        self.now = datetime.now(UTC)  # what the session manager takes for the time
+        self.passwords = pool("passwords", Passwords, size=2)
+        self.sessions = pool("sessions", Sessions, database, signer, lambda: self.now, size=4)
+        self.logins = pool("logins", Logins, database, self.passwords, self.sessions, size=4)
+        self.users = pool("users", Users, database, self.passwords, signer, size=16)
+        self.content = pool("content", ContentWorkflow, database, size=8)
+        self.library = pool("library", Library, database, size=2)
+        self.aggregator = pool("aggregator", Aggregator, database, size=4)
+        self.notifier = pool("notifier", Notifier, database, size=2)
+        self.crashes: list[Lifecycle] = []
+
+    @asynccontextmanager
+    async def playing(self) -> AsyncIterator[None]:
+        """Run the actors. None may have crashed at the end, but those that the test has taken out of `crashes`."""
+        identity = supervisor("identity", self.passwords, self.sessions, self.logins, self.users)
+        others = (self.content, self.library, self.aggregator, self.notifier)
+        async with System(supervisor("domain", identity, *others)) as system:
+            system.subscribe(lambda event: self.crashes.append(event) if isinstance(event, Crashed) else None)
+            yield
+        assert not self.crashes
+
+    # The database ----------------------------------------------------------------------------------------------------
+
+    async def rows(self, query: str, *arguments: Any) -> list[dict[str, Any]]:
+        async with self.database.acquire() as connection:
+            return [dict(row) for row in await connection.fetch(query, *arguments)]
+
+    async def value(self, query: str, *arguments: Any) -> Any:
+        async with self.database.acquire() as connection:
+            return await connection.fetchval(query, *arguments)
+
+    async def execute(self, statement: str) -> None:
+        async with self.database.acquire() as connection:
+            await connection.execute(statement)
+
+    async def events(self, *types: str) -> list[tuple[str, str, dict[str, Any]]]:
+        """What stands in the outbox, as (topic, type, value), in order; only of these types if any are given."""
+        rows = await self.rows("select topic, type, value from outbox order by outbox_id")
+        read = [(row["topic"], row["type"], msgspec.json.decode(row["value"])) for row in rows]
+        return [event for event in read if not types or event[1] in types]
+
+    # People and articles ---------------------------------------------------------------------------------------------
+
+    async def person(
+        self,
+        role: Role = Role.MEMBER,
+        *,
+        email: str | None = None,
+        is_verified: bool = True,
+        is_active: bool = True,
+        password_hash: str = CHEAP_HASH,
+    ) -> Identity:
+        """Somebody with an account, without the ceremony of registering."""
+        user_id = uuid4()
+        email = email or f"{role}-{user_id.hex[:8]}@example.org"
+        await self.rows(
+            "insert into users (user_id, email, password_hash, full_name, role, is_verified, is_active) "
+            "values ($1, $2, $3, 'Some One', $4, $5, $6)",
+            user_id,
+            email,
+            password_hash,
+            role.value,
+            is_verified,
+            is_active,
+        )
+        return Identity(user_id, uuid4(), email, role)
+
+    async def registered(self, email: str = "ada@example.org") -> UUID:
+        """Somebody who has registered and not verified."""
+        return (await self.users.ask(RegisterUser(email, PASSWORD, "Ada Lovelace", terms_accepted=True))).user_id
+
+    async def mail_token(self, user_id: UUID) -> str:
+        """The newest secret that was mailed to a user, as the mail sender derives it."""
+        query = "select token_id from mail_tokens where user_id = $1 order by created_at desc limit 1"
+        return self.signer.mail_token(UUID(str(await self.value(query, user_id))))
+
+    async def draft(self, author: Identity, title: str = "A title", body: str = "A body", **more: Any) -> Content:
+        return await self.content.ask(CreateContent(uuid4(), Draft(title, body, **more), author))
+
+    async def move(self, content_id: UUID, action: Action, who: Identity, note: str | None = None) -> Content:
+        return await self.content.ask(MoveContent(content_id, action, note, who))
+
+    async def published(self, author: Identity, editor: Identity, title: str = "A title", body: str = "") -> Content:
+        content = await self.draft(author, title, body)
+        await self.move(content.content_id, Action.SUBMIT_FOR_REVIEW, author)
+        await self.move(content.content_id, Action.APPROVE, editor)
+        return await self.move(content.content_id, Action.PUBLISH, editor)
+
+
+def envelope(event: Message, event_id: str | None = None, **more: Any) -> Envelope:
+    """An event as a consumer gets it."""
+    declared = type_of(event)
+    facts = {"topic": declared.topics[0].name, "source": "/tests", "occurred_at": datetime.now(UTC)} | more
+    return Envelope(
+        event_id=event_id or str(uuid4()), type=declared.name, traceparent=None, event=event, **facts
+    )
+
+
+def consume(*envelopes: Envelope) -> Consume:
+    """The envelopes as one batch."""
+    return Consume(envelopes)
+
+
+@contextmanager
+def refused(code: Code) -> Iterator[pytest.ExceptionInfo[Problem]]:
+    """The block is refused, with this code."""
+    with pytest.raises(Problem) as caught:
+        yield caught
+    assert caught.value.code is code, caught.value
+
+
+async def at_once(*asks: Awaitable[T]) -> tuple[list[T], list[Code]]:
+    """Run them all at once: the replies of those that won, and why the others were refused."""
+    results = await asyncio.gather(*asks, return_exceptions=True)
+    won: list[T] = []
+    lost: list[Code] = []
+    for result in results:
+        if isinstance(result, Problem):
+            lost.append(result.code)
+        elif isinstance(result, BaseException):
+            raise result
+        else:
+            won.append(result)
+    return won, lost

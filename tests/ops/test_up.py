@@ -1,0 +1,204 @@
+"""`callboard up` from outside: how it starts, refuses, stops, survives the death of its servers, and keeps data."""
+
+import random
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from running import PASSWORD, Answer, Up, data_folder, gone, request, until, working_in
+
+from callboard.ops.embedded.place import free_ports, open_place
+
+
+@pytest.fixture
+def data() -> Iterator[Path]:
+    with data_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def fragile() -> Iterator[Up]:
+    """An `up` whose servers are killed."""
+    with data_folder() as folder:
+        running = Up(folder)
+        try:
+            yield running.ready()
+        finally:
+            running.end()
+
+
+@contextmanager
+def listening(port: int) -> Iterator[None]:
+    """A port that is taken: by us, or by whoever has it already."""
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind(("127.0.0.1", port))
+            taken.listen()
+        except OSError:
+            assert port == 8000  # the usual one may have another owner
+        yield
+
+
+def stopped(running: Up, how: signal.Signals) -> int:
+    """Stop it; the status. It takes 5 s at most, and no process of it is left."""
+    family = running.family()
+    running.signal(how)
+    status = running.wait(5)
+    assert gone(family) == []
+    assert working_in(running.data) == []
+    return status
+
+
+def test_a_second_up_on_the_same_folder_says_so_and_leaves_the_first_alone(up: Up) -> None:
+    facts = up.facts
+    second = Up(up.data)
+    assert second.wait(10) == 2
+    assert second.errors == f"callboard: {up.data} is in use by another callboard up (process {up.pid})\n"
+    assert up.facts == facts
+    assert up.call("GET", "/content").status == 200
+
+
+@pytest.mark.parametrize("name", ["HTTP_PORT", "OPS_PORT"])
+def test_a_taken_port_is_one_clear_line_and_nothing_is_left(data: Path, name: str) -> None:
+    (port,) = free_ports(1)
+    with listening(port):
+        running = Up(data, environment={name: str(port)})
+        assert running.wait(10) == 2
+    assert running.errors == f"callboard: {name} {port} is taken: set another, or none for a free one\n"
+    assert not (data / "running.json").exists()
+    assert working_in(data) == []
+
+
+def test_a_folder_that_is_not_callboards_is_refused_and_left_as_it_is(data: Path) -> None:
+    data.mkdir()
+    (data / "thesis.txt").write_text("years of work")
+    running = Up(data, "--reset")
+    assert running.wait(10) == 2
+    assert running.errors.count("\n") == 1
+    assert "not a Callboard data folder" in running.errors
+    assert [each.name for each in data.iterdir()] == ["thesis.txt"]
+
+
+def test_data_lives_through_a_stop_under_a_closed_folder_and_ends_with_a_reset(data: Path) -> None:
+    data.parent.chmod(0o700)
+    with listening(8000):
+        first = Up(data, environment={"HTTP_PORT": ""}).ready()
+        assert ":8000/" not in first.api
+        account = first.join()
+        assert stopped(first, signal.SIGINT) == 0
+    assert not (data / "running.json").exists()
+
+    began = time.monotonic()
+    second = Up(data).ready()
+    warm_s = time.monotonic() - began
+    assert second.log_in(account["email"])
+    assert [mail["subject"] for mail in second.mails_to(account["email"])] == ["Confirm your e-mail address"]
+    assert stopped(second, signal.SIGTERM) == 0
+    print(f"warm start {warm_s:.1f} s")
+
+    third = Up(data, "--reset").ready()
+    login = third.call("POST", "/auth/login", body={"email": account["email"], "password": PASSWORD})
+    assert (login.status, login.code) == (401, "AUTH_INVALID_CREDENTIALS_001")
+    assert third.mails_to(account["email"]) == []
+    assert stopped(third, signal.SIGTERM) == 0
+    with open_place(data, reset=True):  # takes away what stands in a public folder, for the closed one's sake
+        pass
+
+
+def test_it_prints_where_it_is_and_what_to_try(up: Up) -> None:
+    facts = up.facts
+    for word in (facts["HTTP_URL"] + "/docs", facts["OPS_URL"] + "/ops/v1/tree", facts["KAFKA_BROKERS"], "make demo"):
+        assert word in up.output
+    for server in ("postgres", "valkey", "broker", "mail", "everything"):
+        assert f"  {server:<12} ready after " in up.output
+    assert facts["EDITOR_PASSWORD"] in up.output
+    assert up.errors == ""
+    assert up.people()
+
+
+def test_a_first_start_writes_no_errors_into_its_log(up: Up) -> None:
+    first = [line for line in up.log() if line["logger"] == "callboard.ops.schema"]
+    assert len(first) == 1
+    crashes = [line["message"] for line in up.log() if line["level"] == "error"]
+    assert crashes == []
+
+
+@pytest.mark.parametrize("server", ["postgres", "valkey", "broker"])
+def test_a_killed_server_comes_back_and_everything_works_again(fragile: Up, server: str) -> None:
+    pid = fragile.server_pids()[server]
+    account = fragile.join()
+    signal_sent = time.monotonic()
+    until_pid_ends(fragile, pid)
+    statuses = set()
+
+    def works() -> bool:
+        assert fragile.process.poll() is None
+        answers = [
+            fragile.call("GET", "/content", timeout_s=4),
+            fragile.call("GET", "/users/me", token=account["token"], timeout_s=4),
+            fragile.call("POST", "/auth/resend-verification", body={"email": account["email"]}, timeout_s=4),
+        ]
+        statuses.update(answer.status for answer in answers)
+        assert statuses <= {200, 202, 503}
+        return all(answer.status in (200, 202) for answer in answers)
+
+    until("an answer to everything", works, 8)
+    until("its new process", lambda: fragile.server_pids().get(server, pid) != pid, 8)
+    fragile.mail_token(fragile.register()["email"], within_s=15)
+    # An actor or two crash on the way: their servers, and nobody gives up.
+    assert all(node["state"] == "running" for node in fragile.nodes().values())
+    assert fragile.nodes()[f"servers/{server}"]["restarts"] >= 1
+    print(f"{server}: everything works {time.monotonic() - signal_sent:.1f} s after its SIGKILL")
+
+
+def until_pid_ends(running: Up, pid: int) -> None:
+    (process,) = [each for each in running.family() if each.pid == pid]
+    process.kill()
+    assert gone([process]) == []
+
+
+def test_ready_names_the_server_that_is_away(fragile: Up) -> None:
+    # Stopped and not killed: a killed one would be back too soon to be seen.
+    (process,) = [each for each in fragile.family() if each.pid == fragile.server_pids()["valkey"]]
+    process.suspend()
+    try:
+        answer = until("the check that fails", lambda: (seen := ready(fragile)).status == 503 and seen, 8)
+        assert [detail["field"] for detail in answer.body["error"]["details"]] == ["redis"]
+        assert fragile.call("GET", "/content", timeout_s=4).status == 200
+    finally:
+        process.resume()
+    until("readiness", lambda: ready(fragile).status == 200)
+
+
+def ready(running: Up) -> Answer:
+    return request("GET", f"{running.operators}/ready")
+
+
+def test_a_signal_at_any_moment_of_the_start_stops_it(data: Path) -> None:
+    seed = random.SystemRandom().randrange(1 << 32)
+    rng = random.Random(seed)  # noqa: S311 - moments, no secrets
+    print(f"seed {seed}")
+    moments_s = [0.0, rng.uniform(0.0, 0.6), *(rng.uniform(0.6, 2.8) for _ in range(4))]
+    for number, moment_s in enumerate(moments_s):
+        running = Up(data)
+        how = signal.SIGTERM if number % 2 else signal.SIGINT
+        ends_at = running.began + moment_s
+        while time.monotonic() < ends_at:  # a moment of the start is what is wanted, not a state of it
+            running.family()
+        started = "ready after" in running.output
+        status = stopped(running, how)
+        # Before it can listen for signals, it ends as any program does.
+        assert status in ({0} if started else {0, 130, -signal.SIGINT, -signal.SIGTERM}), (
+            seed,
+            moment_s,
+            running.errors,
+        )
+    assert not (data / "running.json").exists()
+    last = Up(data).ready()
+    assert last.call("GET", "/content").status == 200
+    assert stopped(last, signal.SIGTERM) == 0
