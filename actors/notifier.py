@@ -32,5 +32,5 @@ class Notifier(Actor[Consume]):
                 data = {"title": event.title, "content_id": str(event.content_id), "note": event.note or ""}
                 letter = LetterRequested(LETTER_FOR[type(event)], event.author_id, data)
                 event_id = uuid5(NAMESPACE_URL, f"{envelope.source}/{envelope.event_id}/{CONSUMER}")
-                with use_context(Context(envelope.traceparent)):  # a batch is of many traces, a letter is of its event's
+                with use_context(Context(envelope.traceparent)):  # a batch has many traces, a letter one
                     await emit(connection, letter, event_id=event_id)

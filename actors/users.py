@@ -31,6 +31,7 @@ from callboard.streams.topics import PRIORITY
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("users.sql"), "asyncpg")
 
 VERIFY_TTL_S = 24 * 3600
+MAX_NAME_LENGTH = 200  # as schema.sql has it
 
 
 class User(msgspec.Struct, frozen=True):
@@ -241,6 +242,8 @@ def checked_address(email: str, password: str, full_name: str, terms_accepted: b
         faults.append(Detail("email", str(error)))
     if not full_name.strip():
         faults.append(Detail("full_name", "must not be empty"))
+    elif len(full_name.strip()) > MAX_NAME_LENGTH:
+        faults.append(Detail("full_name", f"must have {MAX_NAME_LENGTH} characters at most"))
     if not terms_accepted:
         faults.append(Detail("terms_accepted", "must be true"))
     faults += [Detail("password", fault) for fault in password_faults(password, (email.split("@")[0], full_name))]
