@@ -5,18 +5,22 @@ from callboard.runtime.cell import Cell
 from callboard.runtime.context import Context, current_context, use_context
 from callboard.runtime.errors import (
     ActorCrashedError,
+    ActorKilledError,
     ActorStoppedError,
     AskCycleError,
     AskTimeoutError,
     DuplicateNameError,
     EscalationError,
     MailboxFullError,
+    OutsideLoopError,
     Refusal,
     RuntimeFault,
     UnhandledMessageError,
+    WrongStateError,
     described,
 )
 from callboard.runtime.events import (
+    Blocked,
     Crashed,
     DeadLettered,
     Escalated,
@@ -26,24 +30,27 @@ from callboard.runtime.events import (
     Restarted,
     Started,
     Stopped,
+    Terminated,
 )
 from callboard.runtime.handlers import on
 from callboard.runtime.mailbox import Counts, Mailbox, Overflow
 from callboard.runtime.message import Message, Request
-from callboard.runtime.pool import Pool, pool, worker
+from callboard.runtime.pool import Pool, Route, pool, worker
 from callboard.runtime.ref import Ref
 from callboard.runtime.supervisor import Intensity, Strategy, Supervisor, supervisor
 from callboard.runtime.system import System, Watcher
 from callboard.runtime.timer import Timer
-from callboard.runtime.tree import Backoff, ChildSpec, Node, Restart, State, TreeNode
+from callboard.runtime.tree import Backoff, ChildSpec, Node, Restart, Retry, State, TreeNode
 
 __all__ = [
     "Actor",
     "ActorCrashedError",
+    "ActorKilledError",
     "ActorStoppedError",
     "AskCycleError",
     "AskTimeoutError",
     "Backoff",
+    "Blocked",
     "Cell",
     "ChildSpec",
     "Context",
@@ -59,6 +66,7 @@ __all__ = [
     "MailboxFullError",
     "Message",
     "Node",
+    "OutsideLoopError",
     "Overflow",
     "Overflowed",
     "Pool",
@@ -68,6 +76,8 @@ __all__ = [
     "Request",
     "Restart",
     "Restarted",
+    "Retry",
+    "Route",
     "RuntimeFault",
     "Started",
     "State",
@@ -75,10 +85,12 @@ __all__ = [
     "Strategy",
     "Supervisor",
     "System",
+    "Terminated",
     "Timer",
     "TreeNode",
     "UnhandledMessageError",
     "Watcher",
+    "WrongStateError",
     "current_context",
     "described",
     "on",

@@ -2,11 +2,12 @@
 
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
-from callboard.runtime.handlers import Handler, collect, protocol_of
+from callboard.runtime.handlers import NONE, Handlers, Tables, collect, protocol_of
 from callboard.runtime.message import Message
 
 if TYPE_CHECKING:
     from callboard.runtime.cell import Cell
+    from callboard.runtime.ref import Ref
     from callboard.runtime.timer import Timer
 
 M = TypeVar("M", bound=Message | None)
@@ -17,27 +18,31 @@ class Actor(Generic[M]):
 
     A message of that union without a handler is a TypeError when the class is defined. Handlers run one at a time, in
     the order the messages came. An exception in one crashes the actor: its supervisor decides, and a restart makes a
-    new instance behind the same reference. A `Refusal` is only an answer.
+    new instance behind the same reference. A `Refusal` is only an answer. With `__slots__` an actor is half the size.
     """
 
+    __slots__ = ("ref",)
+
     protocol: ClassVar[frozenset[type[Message]]] = frozenset()
-    handlers: ClassVar[dict[type[Message], Handler]] = {}
+    handlers: ClassVar[Handlers] = NONE
+    _tables: ClassVar[Tables] = {}
 
     ref: "Cell[M]"
 
     def __init_subclass__(cls) -> None:
         """Collect the handlers, and hold them against the declared protocol."""
         super().__init_subclass__()
-        cls.handlers = collect(cls, cls.handlers)
+        cls._tables = collect(cls, cls._tables)
+        cls.handlers = Handlers(cls._tables)
         for base in getattr(cls, "__orig_bases__", ()):
             if isinstance(origin := get_origin(base), type) and issubclass(origin, Actor):
                 (declared,) = get_args(base)
                 if not isinstance(declared, TypeVar):
                     cls.protocol = cls.protocol | protocol_of(declared)
-        missing = sorted(message.__name__ for message in cls.protocol - cls.handlers.keys())
+        missing = sorted(message.__name__ for message in cls.protocol - cls.handlers.all)
         if missing:
             raise TypeError(f"{cls.__name__} declares {', '.join(missing)} and has no handler for it")
-        surplus = sorted(message.__name__ for message in cls.handlers.keys() - cls.protocol)
+        surplus = sorted(message.__name__ for message in cls.handlers.all - cls.protocol)
         if surplus:
             raise TypeError(f"{cls.__name__} handles {', '.join(surplus)} and does not declare it: Actor[...]")
 
@@ -60,3 +65,28 @@ class Actor(Generic[M]):
     def every(self, interval_s: float, message: Any) -> "Timer":
         """Tell this actor `message` each `interval_s` seconds, skipping ticks that find its mailbox full."""
         return self.ref.schedule(message, interval_s, interval_s)
+
+    def watch(self, ref: "Ref[Any]") -> None:
+        """Be told `Terminated`, exactly once, when that actor has ended for good, even if it has already.
+
+        Restarts are no end. `Terminated` must be in this actor's protocol.
+        """
+        self.ref.watch(ref)
+
+    def stop(self) -> None:
+        """End this incarnation normally, after the current message; what follows is up to the restart type."""
+        self.ref.exit()
+
+    def become(self, state: str | None) -> None:
+        """Handle messages as in `state` from the next one on: by the handlers of `@on(..., state=state)` and those
+        without a state. None is the state before any. A restart begins there. Raises ValueError for an unknown one.
+        """
+        self.ref.become(state)
+
+    def stash(self, message: Any) -> None:
+        """Put the message being handled aside; it has no fate yet. Return right after: its reply comes later."""
+        self.ref.stash(message)
+
+    def unstash(self) -> None:
+        """Put all that was stashed before whatever waits, in the order it came."""
+        self.ref.unstash()

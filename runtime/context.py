@@ -3,27 +3,51 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import msgspec
 
 
 class Context(msgspec.Struct, frozen=True):
-    """`traceparent` is W3C Trace Context's header; `deadline` is in the event loop's time, seconds.
-
-    `chain` names the actors whose handlers wait for this message's reply, outermost first.
-    """
+    """`traceparent` is W3C Trace Context's header; `deadline` is in the event loop's time, seconds."""
 
     traceparent: str | None = None
     deadline: float | None = None
-    chain: tuple[str, ...] = ()
 
 
-CURRENT: ContextVar[Context | None] = ContextVar("callboard_context", default=None)
+class Envelope(msgspec.Struct, eq=False):
+    """A message with what travels beside it; only one that has a context or wants a reply is wrapped.
+
+    While it is handled it stands in CURRENT, so that what its handler sends finds trace and deadline there, and an ask
+    finds, from `outer` to `outer`, everyone who waits for its reply.
+    """
+
+    message: Any
+    traceparent: str | None
+    deadline: float | None
+    reply: Any = None  # the asker's future; None for a tell
+    outer: "Envelope | None" = None  # whose handler waits for this reply
+    cell: Any = None  # who accepted it
+    asks: Any = None  # the deadlines among which it stands, to be taken out when it is answered
+
+    @property
+    def due(self) -> float:
+        """The deadline of an ask, which always has one."""
+        return self.deadline or 0.0
+
+    def fail(self, error: BaseException) -> None:
+        """Give the asker, if there is one and it still waits, an error for an answer."""
+        if self.reply is not None and not self.reply.done():
+            self.reply.set_exception(error)
+
+
+CURRENT: ContextVar[Context | Envelope | None] = ContextVar("callboard_context", default=None)
 
 
 def current_context() -> Context | None:
     """The context of the message or request that is being handled, or None outside of any."""
-    return CURRENT.get()
+    current = CURRENT.get()
+    return Context(current.traceparent, current.deadline) if isinstance(current, Envelope) else current
 
 
 @contextmanager

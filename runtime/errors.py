@@ -1,7 +1,5 @@
 """What can go wrong between actors. Each message says what to do about it."""
 
-from typing import Any
-
 
 class RuntimeFault(Exception):  # noqa: N818 - the root names the library's faults; each child says its own kind
     """Root of every error that the runtime itself raises."""
@@ -55,6 +53,27 @@ class ActorCrashedError(RuntimeFault):
         super().__init__(f"{actor} crashed while it handled {type(message).__name__}")
 
 
+class ActorKilledError(RuntimeFault):
+    """The actor was killed; what it was doing has failed."""
+
+    def __init__(self, actor: str) -> None:
+        super().__init__(f"{actor} was killed")
+
+
+class WrongStateError(Refusal):
+    """The actor handles this type of message, but not in its present state. Ask again later, or stash there."""
+
+    def __init__(self, message: object) -> None:
+        super().__init__(f"{type(message).__name__} is not handled in the present state")
+
+
+class OutsideLoopError(RuntimeFault):
+    """There is no running event loop to wait for a reply on. Ask from async code, or tell."""
+
+    def __init__(self) -> None:
+        super().__init__("an ask waits on the running event loop, and none runs: ask from async code, or tell_nowait")
+
+
 class UnhandledMessageError(RuntimeFault, TypeError):
     """The actor has no handler for this type of message."""
 
@@ -90,7 +109,7 @@ def described(error: BaseException | None) -> str:
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        text: Any = str(error).strip().split("\n", 1)[0]
+        text = str(error).strip().split("\n", 1)[0]
         parts.append(f"{type(error).__name__}: {text}" if text else type(error).__name__)
         error = error.__cause__ or error.__context__
     return " <- ".join(parts)

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from callboard.runtime.message import Message
+
 
 class Lifecycle(msgspec.Struct, frozen=True):
     """Root of the events; `actor` is the full name, `callboard/identity/sessions/0`."""
@@ -37,9 +39,15 @@ class Escalated(Lifecycle, frozen=True):
 
 
 class DeadLettered(Lifecycle, frozen=True):
-    """An accepted message was left over when its actor stopped."""
+    """An accepted message was left over when its actor stopped, or crashed it more often than it may be retried."""
 
     message: object
+    error: BaseException | None = None
+
+    @property
+    def data(self) -> bytes:
+        """The message as JSON, as it would stand on Kafka."""
+        return msgspec.json.encode(self.message)
 
 
 class Overflowed(Lifecycle, frozen=True):
@@ -53,3 +61,17 @@ class Refused(Lifecycle, frozen=True):
 
     message: object
     error: BaseException
+
+
+class Blocked(Lifecycle, frozen=True):
+    """A handler has held up the event loop; `message` is the type it was handling."""
+
+    message: str
+    milliseconds: int
+
+
+class Terminated(Message, frozen=True):
+    """What a watcher is told when an actor it watches has ended for good, and why (None: it was stopped)."""
+
+    actor: str
+    reason: str | None

@@ -1,12 +1,17 @@
-"""Handlers: which method of an actor takes which message. All mistakes show when the class is defined."""
+"""Handlers: which method takes which message, in which state. All mistakes show when the class is defined."""
 
-from collections.abc import Callable
-from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from collections.abc import Awaitable, Callable
+from types import CoroutineType, NoneType, UnionType
+from typing import Any, Protocol, TypeVar, Union, get_args, get_origin, overload
 
+from callboard.runtime.context import CURRENT, Envelope
+from callboard.runtime.errors import AskTimeoutError, Refusal, WrongStateError
 from callboard.runtime.message import Message, Request
 
+T = TypeVar("T")
 M = TypeVar("M", bound=Message)
+T_contra = TypeVar("T_contra", contravariant=True)
+M_co = TypeVar("M_co", bound=Message, covariant=True)
 
 Handler = Callable[[Any, Any], Any]
 
@@ -14,25 +19,102 @@ Handler = Callable[[Any, Any], Any]
 class Marker:
     """What `on` leaves on a method until its class is complete."""
 
-    __slots__ = ("message", "method")
+    __slots__ = ("message", "method", "state")
 
-    def __init__(self, message: type[Message], method: Handler) -> None:
+    def __init__(self, message: type[Message], method: Handler, state: str | None) -> None:
         self.message = message
         self.method = method
+        self.state = state
 
 
-def on(message: type[M]) -> Callable[[Callable[[Any, M], Any]], Any]:
-    """Make a method, plain or async, the handler of one type of message.
+class Answers(Protocol[T_contra]):
+    """A decorator for handlers of a request: they return its reply."""
 
-    The handler's return value is the reply of an ask. Raises TypeError for what is not a Message class.
+    def __call__(self, method: Callable[[Any, Any], T_contra | Awaitable[T_contra]], /) -> Any:
+        """Mark the method."""
+
+
+class Takes(Protocol[M_co]):
+    """A decorator for handlers of a plain message."""
+
+    def __call__(self, method: Callable[[Any, M_co], Awaitable[None] | None], /) -> Any:
+        """Mark the method."""
+
+
+@overload
+def on(message: type[Request[T]], *, state: str | None = None) -> Answers[T]: ...
+@overload
+def on(message: type[M], *, state: str | None = None) -> Takes[M]: ...
+def on(message: type[Message], *, state: str | None = None) -> Any:
+    """Make a method, plain or async, the handler of one type of message; with `state`, only in that state.
+
+    What it returns is the reply of an ask. Raises TypeError for what is not a Message class.
     """
     if not (isinstance(message, type) and issubclass(message, Message)):
         raise TypeError(f"@on takes a Message class, not {message!r}")
 
-    def mark(method: Callable[[Any, M], Any]) -> Any:
-        return Marker(message, method)
+    def mark(method: Handler) -> Any:
+        return Marker(message, method, state)
 
     return mark
+
+
+def _wrong_state(_actor: Any, message: Any) -> None:
+    raise WrongStateError(message)
+
+
+class Handlers:
+    """The handlers of an actor class: `first`, those without a state, and for each state these and its own.
+
+    Every table has each message of the protocol, and the envelope that may be around it.
+    """
+
+    __slots__ = ("all", "by_state", "first")
+
+    def __init__(self, tables: dict[str | None, dict[type[Message], Handler]]) -> None:
+        plain = tables.get(None, {})
+        self.all = frozenset(message for own in tables.values() for message in own)
+        elsewhere: dict[type, Handler] = {**dict.fromkeys(self.all, _wrong_state), Envelope: open_envelope}
+        self.first: dict[type, Handler] = {**elsewhere, **plain}
+        self.by_state = {state: {**self.first, **own} for state, own in tables.items() if state is not None}
+
+
+def open_envelope(actor: Any, envelope: Envelope) -> Any:
+    """The handler of envelopes in every table: hand the message on, under its context; reply unless it takes longer.
+
+    It is counted as handled by whoever calls, and any other fate is counted here against that.
+    """
+    cell = envelope.cell
+    reply = envelope.reply
+    if reply is not None and reply.done():
+        cell.uncount()
+        cell.settle_early(envelope)
+        return None
+    if envelope.deadline is not None and cell.system.time() >= envelope.deadline:
+        cell.uncount()
+        cell.record.counts.expired += 1
+        envelope.fail(AskTimeoutError(cell.path, envelope.message))
+        return None
+    CURRENT.set(envelope)
+    try:
+        result = cell.table[envelope.message.__class__](actor, envelope.message)
+    except Refusal as refusal:
+        if reply is None:
+            raise
+        envelope.fail(refusal)
+        return None
+    finally:
+        CURRENT.set(None)
+    if reply is None or result.__class__ is CoroutineType:
+        return result
+    if cell._rare is None or not cell.stashed(envelope):  # noqa: SLF001 - a call saved in each ask
+        if reply.done():
+            cell.record.counts.late += 1
+        else:
+            reply.set_result(result)
+            if envelope.asks is not None:
+                envelope.asks.pop(envelope, None)
+    return None
 
 
 def protocol_of(declared: object) -> frozenset[type[Message]]:
@@ -41,7 +123,7 @@ def protocol_of(declared: object) -> frozenset[type[Message]]:
     found: set[type[Message]] = set()
     for member in members:
         cls = get_origin(member) or member
-        if cls in (None, NoneType, Request):
+        if cls in (None, NoneType):
             continue
         if not (isinstance(cls, type) and issubclass(cls, Message)):
             raise TypeError(f"an actor's protocol is a union of Message classes, and {member!r} is none")
@@ -49,21 +131,24 @@ def protocol_of(declared: object) -> frozenset[type[Message]]:
     return frozenset(found)
 
 
-def collect(cls: type, inherited: dict[type[Message], Handler]) -> dict[type[Message], Handler]:
-    """Turn a class's marked methods into its handler table, and leave the plain methods in their place.
+NONE = Handlers({})
+Tables = dict[str | None, dict[type[Message], Handler]]
 
-    Raises TypeError for two handlers of one message in one class.
+
+def collect(cls: type, inherited: Tables) -> Tables:
+    """The handlers of a class by state and message; its marked methods become plain ones again.
+
+    Raises TypeError for two handlers of one message in one state of one class.
     """
-    table = dict(inherited)
-    own: dict[type[Message], str] = {}
+    tables = {state: dict(table) for state, table in inherited.items()}
+    own: dict[tuple[str | None, type[Message]], str] = {}
     for name, value in list(vars(cls).items()):
         if not isinstance(value, Marker):
             continue
-        if value.message in own:
-            raise TypeError(
-                f"{cls.__name__} handles {value.message.__name__} twice: in {own[value.message]} and in {name}"
-            )
-        own[value.message] = name
-        table[value.message] = value.method
+        key = (value.state, value.message)
+        if key in own:
+            raise TypeError(f"{cls.__name__} handles {value.message.__name__} twice: in {own[key]} and in {name}")
+        own[key] = name
+        tables.setdefault(value.state, {})[value.message] = value.method
         setattr(cls, name, value.method)
-    return table
+    return tables

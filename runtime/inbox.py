@@ -2,15 +2,25 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable
-from typing import Any, NoReturn
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn, TypeVar
 
 from callboard.runtime import events
+from callboard.runtime.context import CURRENT, Envelope
+from callboard.runtime.deadlines import Deadlines
 from callboard.runtime.errors import ActorStoppedError, AskCycleError, MailboxFullError, UnhandledMessageError
-from callboard.runtime.handlers import Handler
-from callboard.runtime.mailbox import ACCEPTED, Counts, Envelope, Overflow
-from callboard.runtime.message import Message
-from callboard.runtime.tree import ChildSpec, Node, State
+from callboard.runtime.handlers import Handlers
+from callboard.runtime.mailbox import ACCEPTED, Counts, Overflow
+from callboard.runtime.message import Message, Request
+from callboard.runtime.ref import ASK_TIMEOUT_S, Ref
+from callboard.runtime.tree import ChildSpec, Node, Record, State
+
+M = TypeVar("M", bound=Message | None)
+T = TypeVar("T")
+
+current = CURRENT.get  # bound once: each look-up counts in a tell
+
+SHUT = -1  # the limit of a mailbox that needs more than an append: not used yet, or closed
 
 
 def message_of(item: Any) -> Any:
@@ -18,50 +28,158 @@ def message_of(item: Any) -> Any:
     return item.message if type(item) is Envelope else item
 
 
-class Inbox(Node):
+class Rare(Record):
+    """What most actors most of the time do not need; made when it is."""
+
+    __slots__ = (
+        "after_item",
+        "counts",
+        "crashes",
+        "held",
+        "life",
+        "quiet",
+        "stash",
+        "timers",
+        "waiters",
+        "watchers",
+        "withdrawn",
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts = Counts()  # but `handled`, which every actor counts in a slot of its own
+        self.waiters: deque[tuple[Any, asyncio.Future[None] | None]] = deque()  # senders that wait for room
+        self.timers: set[Any] = set()
+        self.life: asyncio.Task[None] | None = None  # Actor.run
+        self.quiet: asyncio.Future[None] | None = None  # somebody waits for the burst to end
+        self.withdrawn: Any = None  # the asked message whose handler is being cancelled
+        self.stash: list[Any] = []
+        self.crashes: tuple[Any, int] = (None, 0)  # the item whose handler crashed, and how often
+        self.watchers: list[Any] = []
+        self.held = 0  # how many messages in hand elsewhere must be done before this actor begins another
+        self.after_item: list[Callable[[], None]] = []  # who waits for the message in hand here
+
+
+class Inbox(Node, Ref[M]):
     """A node with a mailbox. It takes messages from before its first start until its stop, restarts included."""
 
-    __slots__ = ("_queue", "_waiters", "counts", "current", "handlers", "idle", "task")
+    __slots__ = (
+        "_handled",
+        "_idle",
+        "_limit",
+        "_queue",
+        "_rare",
+        "_remaining",
+        "_size",
+        "_times",
+        "handlers",
+        "item",
+        "table",
+        "task",
+    )
 
-    def __init__(self, name: str, spec: ChildSpec, handlers: dict[type[Message], Handler]) -> None:
+    def __init__(self, name: str, spec: ChildSpec, handlers: Handlers) -> None:
         super().__init__(name, spec)
-        self.counts = Counts()
         self.handlers = handlers
-        self.idle = True  # no burst is scheduled or running
-        self.current: Any = None  # the item being handled
-        self.task: asyncio.Task[None] | None = None  # the burst, when it has asynchronous handlers
-        self._queue: deque[Any] = deque()
-        self._waiters: deque[tuple[Any, asyncio.Future[None]]] = deque()
+        self.table: dict[type, Callable[[Any, Any], Any]] = handlers.first  # by type, in the actor's present state
+        self.item: Any = None  # what is being handled, outside of a burst of plain messages
+        self.task: asyncio.Task[None] | None = None  # the burst, from its first asynchronous handler on
+        self._queue: Any = ()  # a deque from the first message on: an empty one is most of an idle actor's memory
+        self._limit = SHUT
+        self._idle = False  # it runs, and no burst is scheduled or running
+        self._handled = 0
+        self._remaining: Any = None  # of a burst of plain messages: its iterator ...
+        self._size = 0  # ... over so many messages
+        self._rare: Rare | None = None
+        self._times: Deadlines | None = None
 
-    def put(self, message: Any, item: Any, *, may_wait: bool = True) -> Awaitable[None]:
-        """See Ref.put."""
-        if type(message) not in self.handlers:
-            raise UnhandledMessageError(self.path, message, sorted(kind.__name__ for kind in self.handlers))
-        if self.state in (State.DRAINING, State.STOPPING, State.STOPPED):
-            raise ActorStoppedError(self.path, message)
-        if type(item) is Envelope and item.reply is not None:
-            if self.path in (chain := item.context.chain):
-                raise AskCycleError((*chain[chain.index(self.path) :], self.path))
-            item.cell = self
-        if len(self._queue) >= self.spec.mailbox.capacity:
-            return self._overflow(message, item, may_wait)
-        self._accept(item)
-        if self.idle and self.state is State.RUNNING:
+    @property
+    def record(self) -> Rare:
+        """See Node.record."""
+        if self._rare is None:
+            self._rare = Rare()
+        return self._rare
+
+    def tell(self, message: M) -> Awaitable[None]:
+        """See Ref.tell. What is not a plain message to an open mailbox goes the longer way."""
+        queue = self._queue
+        if len(queue) > self._limit or current() is not None or message.__class__ not in self.table:
+            return super().tell(message)
+        queue.append(message)
+        if self._idle:
             self.wake()
         return ACCEPTED
 
+    def ask(self, message: Request[T], timeout_s: float = ASK_TIMEOUT_S) -> "asyncio.Future[T]":
+        """See Ref.ask; the longer way likewise."""
+        times = self._times
+        if (
+            times is None
+            or len(self._queue) > self._limit
+            or current() is not None
+            or message.__class__ not in self.table
+        ):
+            return super().ask(message, timeout_s)
+        reply: asyncio.Future[T] = times.create_future()
+        due = times.queues.get(timeout_s)
+        if due is None or due.timer is None:
+            self._queue.append(envelope := Envelope(message, None, times.time() + timeout_s, reply, None, self))
+            times.add(envelope, timeout_s)
+        else:
+            asks = due.asks
+            envelope = Envelope(message, None, times.time() + timeout_s, reply, None, self, asks)
+            asks[envelope] = None
+            self._queue.append(envelope)
+        if self._idle:
+            self.wake()
+        return reply
+
+    def put(self, message: Any, item: Any, *, may_wait: bool = True) -> Awaitable[None]:
+        """See Ref.put."""
+        if message.__class__ not in self.table:
+            raise UnhandledMessageError(self.path, message, sorted(kind.__name__ for kind in self.handlers.all))
+        if item.__class__ is Envelope:
+            if item.outer is not None:
+                self._refuse_cycle(item)
+            item.cell = self
+        if len(self._queue) > self._limit:
+            return self._put_rarely(message, item, may_wait)
+        self._queue.append(item)
+        if self._idle:
+            self.wake()
+        return ACCEPTED
+
+    def _put_rarely(self, message: Any, item: Any, may_wait: bool) -> Awaitable[None]:
+        """Take the first message, or do what is to be done at the end of room or life."""
+        if self.state in (State.DRAINING, State.STOPPING, State.STOPPED):
+            raise ActorStoppedError(self.path, message)
+        if self._limit == SHUT:
+            self._queue = self._queue or deque()
+            self._limit = self.spec.mailbox.capacity - 1
+        if len(self._queue) > self._limit:
+            return self._overflow(message, item, may_wait)
+        self._queue.append(item)
+        if self._idle:
+            self.wake()
+        return ACCEPTED
+
+    def _refuse_cycle(self, envelope: Envelope) -> None:
+        chain = [self.path]
+        waits: Envelope | None = envelope.outer
+        while waits is not None:
+            chain.insert(0, waits.cell.path)
+            if waits.cell is self:
+                raise AskCycleError(tuple(chain))
+            waits = waits.outer
+
     def wake(self) -> None:
-        """Schedule a burst."""
+        """Schedule a burst, if the actor handles messages."""
         raise NotImplementedError
 
     def emit(self, event: events.Lifecycle) -> None:
         """Tell whoever watches the system."""
         if self.system is not None:
             self.system.emit(event)
-
-    def _accept(self, item: Any) -> None:
-        self._queue.append(item)
-        self.counts.accepted += 1
 
     def _reject(self, message: Any) -> NoReturn:
         self.emit(events.Overflowed(self.path, message))
@@ -72,39 +190,52 @@ class Inbox(Node):
         asked = type(item) is Envelope and item.reply is not None
         # An actor that waited for room in its own mailbox would wait for ever: it is refused instead.
         if policy is Overflow.WAIT and may_wait and asyncio.current_task() is not self.task:
-            room = asyncio.get_running_loop().create_future()
-            self._waiters.append((item, room))
+            # An ask waits on its reply, which its deadline settles; a tell has only the room to wait for.
+            room = item.reply if asked else asyncio.get_running_loop().create_future()
+            self.record.waiters.append((item, None if asked else room))
             return room
         if policy is Overflow.DROP_NEWEST and not asked:
-            self.counts.accepted += 1
-            self.counts.dropped += 1
+            self.record.counts.dropped += 1
             self.emit(events.Overflowed(self.path, message))
         elif policy is Overflow.DROP_OLDEST:
             oldest = self._queue.popleft()
-            self.counts.dropped += 1
+            self._queue.append(item)
+            self.record.counts.dropped += 1
             lost = message_of(oldest)
             self.emit(events.Overflowed(self.path, lost))
             if type(oldest) is Envelope:
                 oldest.fail(MailboxFullError(self.path, lost, self.spec.mailbox.capacity))
-            self._accept(item)
         else:
             self._reject(message)
         return ACCEPTED
 
     def admit(self) -> None:
         """Give room that has come free to the senders that wait for it, first come, first served."""
-        while self._waiters and len(self._queue) < self.spec.mailbox.capacity:
-            item, room = self._waiters.popleft()
-            if not room.done():  # its sender may have been cancelled
-                self._accept(item)
+        waiters = self.record.waiters
+        while waiters and len(self._queue) <= self._limit:
+            item, room = waiters.popleft()
+            if room is None:
+                if not item.reply.done():
+                    self._queue.append(item)
+            elif not room.done():  # its sender may have been cancelled
+                self._queue.append(item)
                 room.set_result(None)
 
     def leave(self) -> None:
         """Give all that still waits its fate: asks are returned to their askers, tells are dead letters."""
-        for item, room in self._waiters:
-            if not room.done():
-                room.set_exception(ActorStoppedError(self.path, message_of(item)))
-        self._waiters.clear()
+        self._limit = SHUT
+        rare = self._rare
+        if rare is not None:
+            for item, room in rare.waiters:
+                error = ActorStoppedError(self.path, message_of(item))
+                if room is None:
+                    item.fail(error)
+                elif not room.done():
+                    room.set_exception(error)
+            rare.waiters.clear()
+            if rare.stash:
+                self._queue = deque((*rare.stash, *self._queue))
+                rare.stash.clear()
         while self._queue:
             item = self._queue.popleft()
             message = message_of(item)
@@ -112,17 +243,36 @@ class Inbox(Node):
                 self.settle_early(item)
                 item.fail(ActorStoppedError(self.path, message))
             else:
-                self.counts.dead_lettered += 1
-                self.emit(events.DeadLettered(self.path, message))
+                self.bury(message, None)
+
+    def bury(self, message: Any, reason: BaseException | None) -> None:
+        """Make a told message a dead letter."""
+        self.record.counts.dead_lettered += 1
+        if self.system is not None and self.system.watched:
+            self.emit(events.DeadLettered(self.path, message, reason))
 
     def settle_early(self, envelope: Envelope) -> None:
         """Count an ask that ends without its handler's answer: its deadline has passed, or it goes back."""
-        if envelope.expired:
-            self.counts.expired += 1
+        reply = envelope.reply
+        if reply.done() and not reply.cancelled():
+            self.record.counts.expired += 1
         else:
-            self.counts.returned += 1
+            self.record.counts.returned += 1
 
     def tally(self) -> Counts:
         """The fates of all messages up to this instant."""
-        self.counts.pending = len(self._queue) + (self.current is not None)
-        return self.counts
+        counts = Counts() if self._rare is None else self._rare.counts
+        begun = 0 if self._remaining is None else self._size - self._remaining.__length_hint__()
+        handled = self._handled + max(0, begun - 1)
+        stashed = 0 if self._rare is None else len(self._rare.stash)
+        pending = len(self._queue) + (begun > 0 or self.item is not None) + stashed
+        return Counts(
+            handled=handled,
+            failed=counts.failed,
+            expired=counts.expired,
+            dropped=counts.dropped,
+            dead_lettered=counts.dead_lettered,
+            returned=counts.returned,
+            pending=pending,
+            late=counts.late,
+        )

@@ -1,12 +1,10 @@
-"""Bounded mailboxes: how many messages may wait for an actor, and what happens to one too many."""
+"""Bounded mailboxes: how many messages may wait for an actor, what happens to one too many, and what became of all."""
 
-from collections.abc import Generator
+from collections.abc import Awaitable
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
 import msgspec
-
-from callboard.runtime.context import Context
 
 
 class Overflow(StrEnum):
@@ -31,50 +29,36 @@ class Mailbox(msgspec.Struct, frozen=True):
 
 
 class Counts(msgspec.Struct):
-    """Every accepted message has exactly one fate.
+    """What became of an actor's messages. Every accepted one has exactly one fate, or is pending.
 
-    accepted = handled + failed + expired + dropped + dead_lettered + returned + pending, at every instant.
-    `late` counts replies that came after the asker's deadline; such a message is counted as handled too.
+    `late` counts replies that came after the asker had gone; such a message is handled too.
     """
 
-    accepted: int = 0
     handled: int = 0  # the handler returned, or refused an ask
     failed: int = 0  # the handler crashed, was killed, or refused what was only told
     expired: int = 0  # its deadline passed before the handler ended
     dropped: int = 0  # by drop_newest or drop_oldest
-    dead_lettered: int = 0  # told, and left over at the stop
+    dead_lettered: int = 0  # told, and left over at the stop, or its retries were used up
     returned: int = 0  # asked, and handed back to the asker: left over at the stop, or withdrawn by cancellation
     pending: int = 0  # waiting, or being handled
     late: int = 0
 
-
-class Envelope:
-    """A message with what travels beside it: only messages that have a context or want a reply are wrapped."""
-
-    __slots__ = ("cell", "context", "expired", "message", "reply")
-
-    def __init__(self, message: Any, context: Context, reply: Any = None) -> None:
-        self.message = message
-        self.context = context
-        self.reply = reply  # the asker's future, None for a tell
-        self.cell: Any = None  # the cell that accepted it
-        self.expired = False  # the asker's deadline has passed
-
-    def fail(self, error: BaseException) -> None:
-        """Give the asker, if there is one and it still waits, an error for an answer."""
-        if self.reply is not None and not self.reply.done():
-            self.reply.set_exception(error)
+    @property
+    def accepted(self) -> int:
+        """How many messages were accepted: the sum of all fates. Tests hold it against the senders' own count."""
+        settled = self.handled + self.failed + self.expired + self.dropped + self.dead_lettered + self.returned
+        return settled + self.pending
 
 
-class Accepted:
-    """What an accepted tell gives to await: it never suspends, and allocates nothing."""
+class Accepted(tuple[Any, ...]):
+    """What an accepted tell gives to await: it never suspends.
+
+    An empty tuple whose `__await__` is the tuple's own iterator, in C: measured, a third of a tell was spent in an
+    `__await__` written in Python.
+    """
 
     __slots__ = ()
-
-    def __await__(self) -> Generator[None, None, None]:
-        """Finish at once."""
-        return
-        yield
+    __await__ = tuple.__iter__
 
 
-ACCEPTED = Accepted()
+ACCEPTED = cast("Awaitable[None]", Accepted())

@@ -13,7 +13,7 @@ import msgspec
 
 from callboard.runtime import events
 from callboard.runtime.errors import DuplicateNameError, EscalationError
-from callboard.runtime.tree import ChildSpec, Node, State, TreeNode
+from callboard.runtime.tree import DEFAULT, ChildSpec, Node, Record, State, TreeNode
 
 if TYPE_CHECKING:
     from callboard.runtime.system import System
@@ -37,7 +37,7 @@ class Intensity(msgspec.Struct, frozen=True):
 class Supervisor(Node):
     """A node that keeps its children running. Crashes are noticed by being called, never by polling."""
 
-    __slots__ = ("_recoveries", "_restarted", "_turn", "children", "intensity", "strategy")
+    __slots__ = ("_children", "_record", "_recoveries", "_restarted", "_turn", "intensity", "strategy")
 
     def __init__(
         self,
@@ -46,27 +46,37 @@ class Supervisor(Node):
         *,
         strategy: Strategy = Strategy.ONE_FOR_ONE,
         intensity: Intensity = Intensity(),  # noqa: B008 - immutable
-        spec: ChildSpec | None = None,
+        spec: ChildSpec = DEFAULT,
     ) -> None:
-        super().__init__(name, spec or ChildSpec(start=lambda: None))
+        super().__init__(name, spec)
         self.strategy = strategy
         self.intensity = intensity
-        self.children: list[Node] = []
+        self._children: dict[str, Node] = {}
+        self._record = Record()
         self._restarted: deque[float] = deque()  # when, within the window
         self._recoveries: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()  # groups recover one after the other
         for child in children:
             self._add(child)
 
+    @property
+    def children(self) -> list[Node]:
+        """The children, in the order in which they start."""
+        return list(self._children.values())
+
+    @property
+    def record(self) -> Record:
+        """See Node.record."""
+        return self._record
+
     def _add(self, child: Node) -> None:
-        if any(child.name == other.name for other in self.children):
+        if self._children.setdefault(child.name, child) is not child:
             raise DuplicateNameError(self.path, child.name)
-        self.children.append(child)
 
     async def start(self, parent: "Supervisor | System") -> None:
         """Start all children in order; if one fails, stop those already started, in reverse, and raise its error."""
         self.parent = parent
-        self.attach(parent)
+        self.system = parent.system
         self.state = State.STARTING
         self._restarted.clear()
         for child in self.children:
@@ -78,6 +88,8 @@ class Supervisor(Node):
                 await self.halt()
                 raise
         self.state = State.RUNNING
+        if self.system is not None:
+            self._record.started_at = self.system.time()
 
     async def start_child(self, child: Node) -> None:
         """Add a child to the running supervisor. Raises what its start hook raises, and then has not added it."""
@@ -85,14 +97,14 @@ class Supervisor(Node):
         try:
             await child.start(self)
         except BaseException:
-            self.children.remove(child)
+            del self._children[child.name]
             await child.stop()
             raise
 
     async def stop_child(self, child: Node) -> None:
         """Stop a child and forget it, so that its name is free again."""
         await child.stop()
-        self.children.remove(child)
+        self._children.pop(child.name, None)
 
     async def halt(self) -> None:
         """See Node.halt: children end in reverse order, and keep their mailboxes."""
@@ -129,13 +141,17 @@ class Supervisor(Node):
 
     async def _recover(self, child: Node, error: BaseException | None) -> None:
         if not child.spec.restart.after(error):
-            await child.stop()
+            await self._let_go(child, error)
         elif self.strategy is Strategy.ONE_FOR_ONE:
             await self._restart([child], child, error)
         else:
             async with self._turn:
                 if child.state is State.CRASHED:  # else it was restarted with its group meanwhile
                     await self._restart(self._group(child), child, error)
+
+    async def _let_go(self, child: Node, error: BaseException | None) -> None:
+        """An exit that is not followed by a restart."""
+        await child.stop_after(error)
 
     def _group(self, child: Node) -> list[Node]:
         first = self.children.index(child) if self.strategy is Strategy.REST_FOR_ONE else 0
@@ -152,7 +168,7 @@ class Supervisor(Node):
             await asyncio.sleep(self._delay_s(child))
             for node in group:
                 child = node
-                node.restarts += 1
+                node.record.restarts += 1
                 try:
                     await node.start(self)
                 except Exception as failure:  # noqa: BLE001 - a failed restart is a crash: counted, and tried again
@@ -165,7 +181,7 @@ class Supervisor(Node):
     def _bears(self) -> bool:
         """Count a restart; False when that is one too many."""
         assert self.system is not None  # noqa: S101 - only a started supervisor recovers
-        now = self.system.loop.time()
+        now = self.system.time()
         while self._restarted and self._restarted[0] <= now - self.intensity.window_s:
             self._restarted.popleft()
         self._restarted.append(now)
@@ -174,9 +190,10 @@ class Supervisor(Node):
     def _delay_s(self, child: Node) -> float:
         assert self.system is not None  # noqa: S101 - see _bears
         backoff = child.spec.backoff
-        healthy = self.system.loop.time() - child.started_at >= backoff.healthy_s
-        child.streak = 1 if healthy else child.streak + 1
-        return backoff.delay_s(child.streak, self.system.rng)
+        record = child.record
+        healthy = self.system.time() - record.started_at >= backoff.healthy_s
+        record.streak = 1 if healthy else record.streak + 1
+        return backoff.delay_s(record.streak, self.system.rng)
 
     async def _escalate(self, child: Node, error: BaseException | None) -> None:
         reason = EscalationError(self.path, child.name, self.intensity.restarts, self.intensity.window_s)
@@ -196,7 +213,7 @@ class Supervisor(Node):
             name=self.name,
             kind="supervisor",
             state=self.state.value,
-            restarts=self.restarts,
+            restarts=self._record.restarts,
             children=[child.dump() for child in self.children],
         )
 

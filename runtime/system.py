@@ -1,18 +1,25 @@
-"""The system: one supervision tree on one event loop, its lifecycle events, and its end."""
+"""The system: one supervision tree on one event loop, the order in which actors have their turn, and its events."""
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from callboard.runtime import events
 from callboard.runtime.context import CURRENT
+from callboard.runtime.deadlines import deadlines
 from callboard.runtime.supervisor import Supervisor
 from callboard.runtime.tree import Node, TreeNode
 
+if TYPE_CHECKING:
+    from callboard.runtime.cell import Cell
+
 Watcher = Callable[[events.Lifecycle], None]
+
+TURN = 64  # actors that have a burst before the event loop looks at sockets and timers again
 
 
 class System:
@@ -27,12 +34,17 @@ class System:
         self.root = root
         self.system = self  # the top of the tree: a node finds its system by asking its parent
         self.rng = rng or random.Random()  # noqa: S311 - jitter, no secret
-        self.loop = asyncio.get_running_loop()
+        self.deadlines = deadlines()
+        self.loop = self.deadlines.loop
+        self.time = self.loop.time
         # Handlers run in a context of their own: they inherit nothing from whoever happened to wake them.
         self.context = copy_context()
         self.context.run(CURRENT.set, None)
+        self.watched = False
         self._watchers: list[Watcher] = []
         self._failure: asyncio.Future[BaseException] = self.loop.create_future()
+        self.ready: deque[Cell[Any]] = deque()
+        self.turning = False
 
     async def start(self) -> None:
         """Start the tree. Raises what the first start hook to fail raised, after stopping what was started."""
@@ -53,6 +65,27 @@ class System:
         """Stop."""
         await self.stop()
 
+    # Turns -----------------------------------------------------------------------------------------------------------
+
+    def turn_soon(self) -> None:
+        """Work off `ready`, in the order they came, in the next turn of the event loop."""
+        self.turning = True
+        self.loop.call_soon(self._turn, context=self.context)
+
+    def _turn(self) -> None:
+        ready, left = self.ready, TURN
+        try:
+            while ready and left:
+                left -= 1
+                ready.popleft().burst()
+        finally:  # only what is not an Exception, a KeyboardInterrupt, comes through a burst
+            if ready:
+                self.turn_soon()
+            else:
+                self.turning = False
+
+    # The end of the tree ---------------------------------------------------------------------------------------------
+
     async def failed(self) -> BaseException:
         """Wait until the root supervisor gives up; the reason, with its causes. Then there is only `stop`."""
         return await asyncio.shield(self._failure)
@@ -62,10 +95,18 @@ class System:
         if not self._failure.done():
             self._failure.set_result(reason or RuntimeError(f"{child.path} has ended"))
 
+    # Watching --------------------------------------------------------------------------------------------------------
+
     def subscribe(self, watcher: Watcher) -> Callable[[], None]:
         """Call `watcher`, which must not block or raise, with each lifecycle event; the result ends that."""
         self._watchers.append(watcher)
-        return lambda: self._watchers.remove(watcher)
+        self.watched = True
+
+        def end() -> None:
+            self._watchers.remove(watcher)
+            self.watched = bool(self._watchers)
+
+        return end
 
     def emit(self, event: events.Lifecycle) -> None:
         """Tell the watchers."""

@@ -2,49 +2,48 @@
 
 from typing import TYPE_CHECKING, Any
 
+from callboard.runtime.context import CURRENT, Envelope
 from callboard.runtime.errors import ActorStoppedError, MailboxFullError
 
 if TYPE_CHECKING:
-    from callboard.runtime.inbox import Inbox
-    from callboard.runtime.system import System
+    from callboard.runtime.life import Life
 
 
 class Timer:
-    """A pending `after` or `every`."""
+    """A pending `after` or `every`. A tick of `after` carries on the trace and the deadline under which it was made;
+    one of `every` only the trace, for it outlives what it was made for.
+    """
 
-    __slots__ = ("_cell", "_handle", "_interval_s", "_message", "_system", "_timers")
+    __slots__ = ("_cell", "_deadline", "_handle", "_interval_s", "_message", "_traceparent")
 
-    def __init__(
-        self,
-        cell: "Inbox",
-        timers: "set[Timer]",
-        message: Any,
-        *,
-        system: "System",
-        delay_s: float,
-        interval_s: float | None,
-    ) -> None:
+    def __init__(self, cell: "Life[Any]", message: Any, delay_s: float, interval_s: float | None) -> None:
+        current = CURRENT.get()
         self._cell = cell
-        self._timers = timers
-        self._system = system
         self._message = message
         self._interval_s = interval_s
+        self._traceparent = current.traceparent if current is not None else None
+        self._deadline = current.deadline if current is not None and interval_s is None else None
         self._arm(delay_s)
 
     def _arm(self, delay_s: float) -> None:
-        self._handle = self._system.loop.call_later(delay_s, self._tick, context=self._system.context)
+        system = self._cell.system
+        if system is None:
+            raise RuntimeError(f"{self._cell.path} has not been started: make timers in on_start or later")
+        self._handle = system.loop.call_later(delay_s, self._tick, context=system.context)
 
     def _tick(self) -> None:
         if self._interval_s is None:
-            self._timers.discard(self)
+            self._cell.record.timers.discard(self)
         else:
             self._arm(self._interval_s)
+        bare = self._traceparent is None and self._deadline is None
+        item = self._message if bare else Envelope(self._message, self._traceparent, self._deadline)
         try:
-            self._cell.put(self._message, self._message, may_wait=False)
+            self._cell.put(self._message, item, may_wait=False)
         except (MailboxFullError, ActorStoppedError):
             return  # a tick that finds no room is missed, and was reported as an overflow
 
     def cancel(self) -> None:
         """Tick no more. Harmless when it has ticked or was cancelled before."""
         self._handle.cancel()
-        self._timers.discard(self)
+        self._cell.record.timers.discard(self)

@@ -1,9 +1,8 @@
 """What a place in the supervision tree is: the child spec that says how to run it, the node, and its picture."""
 
 import random
-from collections.abc import Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -45,14 +44,26 @@ class Backoff(msgspec.Struct, frozen=True):
         return min(self.max_s, delay) * (1 - self.jitter * rng.random())
 
 
-class ChildSpec(msgspec.Struct, frozen=True):
-    """How a supervisor runs a child: `start` makes each incarnation; `shutdown_s` bounds each step of a stop."""
+class Retry(msgspec.Struct, frozen=True):
+    """How often a message whose handler crashed is handled again, after the restart; then it is a dead letter.
 
-    start: Callable[[], Any]
+    The default is never, and then the message has failed: whether it may be repeated only its author knows.
+    """
+
+    times: int = 0
+
+
+class ChildSpec(msgspec.Struct, frozen=True):
+    """How a supervisor runs a child. `shutdown_s` bounds each step of a stop; many children may share one spec."""
+
     mailbox: Mailbox = Mailbox()
     restart: Restart = Restart.PERMANENT
     backoff: Backoff = Backoff()
+    retry: Retry = Retry()
     shutdown_s: float = 5.0
+
+
+DEFAULT = ChildSpec()
 
 
 class State(StrEnum):
@@ -68,7 +79,12 @@ class State(StrEnum):
 
 
 class TreeNode(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A node of the tree as an operator sees it; depth and capacity in messages, `current` the type being handled."""
+    """A node of the tree as an operator sees it.
+
+    Depth and capacity in messages; `current` is the type being handled, `current_s` for how long; `oldest_s` is how
+    long the message that waits longest has waited, as far as is known: at least so long, from when the mailbox was
+    last seen to make progress.
+    """
 
     name: str
     kind: str
@@ -77,6 +93,7 @@ class TreeNode(msgspec.Struct, frozen=True, omit_defaults=True):
     depth: int | None = None
     capacity: int | None = None
     current: str | None = None
+    oldest_s: float | None = None
     counts: Counts | None = None
     children: list["TreeNode"] = []
 
@@ -84,30 +101,22 @@ class TreeNode(msgspec.Struct, frozen=True, omit_defaults=True):
 class Node:
     """A place in the tree: an actor, a pool or a supervisor. Its supervisor calls start, halt and stop."""
 
-    __slots__ = ("name", "parent", "path", "restarts", "spec", "started_at", "state", "streak", "system")
+    __slots__ = ("__weakref__", "name", "parent", "spec", "state", "system")
 
     def __init__(self, name: str, spec: ChildSpec) -> None:
         if not name or "/" in name:
             raise ValueError(f"a child's name is a word without a slash, not {name!r}")
         self.name = name
-        self.path = name  # the full name, once it has been started
         self.spec = spec
         self.state = State.NEW
         self.parent: Supervisor | System | None = None
         self.system: System | None = None
-        self.restarts = 0
-        self.streak = 0  # restarts in a row, for the backoff
-        self.started_at = 0.0  # the event loop's time
 
-    def attach(self, parent: "Supervisor | System") -> "System":
-        """Take the place below `parent`, from which the full name follows."""
-        system = parent.system
-        if system is None:
-            raise RuntimeError(f"start {parent.path} before its child {self.name}")
-        self.path = f"{parent.path}/{self.name}" if parent.path else self.name
-        self.system = system
-        self.started_at = system.loop.time()
-        return system
+    @property
+    def path(self) -> str:
+        """The full name, `callboard/identity/sessions`; before the start only its end."""
+        above = self.parent.path if self.parent is not None else ""
+        return f"{above}/{self.name}" if above else self.name
 
     async def start(self, parent: "Supervisor | System") -> None:
         """Start, or start again after `halt`. Raises what the start hook raised; then nothing is left running."""
@@ -121,6 +130,26 @@ class Node:
         """End for good, within the time of the child spec."""
         raise NotImplementedError
 
+    async def stop_after(self, reason: BaseException | None) -> None:  # noqa: ARG002 - who has watchers tells them
+        """End for good after an exit that is not followed by a restart; `reason` None is a normal one."""
+        await self.stop()
+
     def dump(self) -> TreeNode:
         """This node, and all below it, as of now."""
         raise NotImplementedError
+
+    @property
+    def record(self) -> "Record":
+        """How often it has been restarted, for the backoff."""
+        raise NotImplementedError
+
+
+class Record:
+    """A node's restarts: in all, in a row, and when it was last started, in the event loop's time."""
+
+    __slots__ = ("restarts", "started_at", "streak")
+
+    def __init__(self) -> None:
+        self.restarts = 0
+        self.streak = 0
+        self.started_at = 0.0

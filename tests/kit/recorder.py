@@ -95,6 +95,6 @@ class Middle(Actor[Forward]):
     @on(Forward)
     async def forward(self, message: Forward) -> str:
         target = self.next()
-        if Wait in target.handlers:  # type: ignore[attr-defined]
+        if Wait in target.handlers.all:  # type: ignore[attr-defined]
             return await target.ask(Wait(message.seconds), self.timeout_s)
         return await target.ask(message, self.timeout_s)

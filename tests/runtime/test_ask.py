@@ -44,14 +44,14 @@ async def test_a_timeout_raises_on_time_and_cancels_the_handler() -> None:
         assert await recorder.ask(Notes()) == []
         assert log[-1] == "r is cancelled in long"
         assert recorder.tally().expired == 1
-        assert recorder.restarts == 0
+        assert recorder.record.restarts == 0
 
 
 async def test_a_message_that_expired_while_it_waited_is_never_started() -> None:
     log: list[str] = []
     recorder = worker("r", Recorder, log, "r")
     async with System(supervisor("root", recorder)):
-        first = asyncio.create_task(recorder.ask(Wait(10, "first"), timeout_s=60))
+        first = asyncio.ensure_future(recorder.ask(Wait(10, "first"), timeout_s=60))
         await asyncio.sleep(0.1)
         with pytest.raises(AskTimeoutError):
             await recorder.ask(Wait(1, "second"), timeout_s=2)
@@ -64,7 +64,7 @@ async def test_a_message_that_expired_while_it_waited_is_never_started() -> None
 async def test_the_deadline_holds_while_waiting_for_room_in_the_mailbox() -> None:
     recorder = worker("r", Recorder, mailbox=Mailbox(1))
     async with System(supervisor("root", recorder)):
-        first = asyncio.create_task(recorder.ask(Wait(10), timeout_s=60))
+        first = asyncio.ensure_future(recorder.ask(Wait(10), timeout_s=60))
         await asyncio.sleep(0.1)
         await recorder.tell(Note("fills the mailbox"))
         with pytest.raises(AskTimeoutError):
@@ -89,7 +89,7 @@ async def test_the_callers_cancellation_reaches_a_running_handler_through_nested
     recorder = worker("r", Recorder, log, "r")
     middle = worker("m", Middle, lambda: recorder, 30.0)
     async with System(supervisor("root", recorder, middle)):
-        asking = asyncio.create_task(middle.ask(Forward(60), timeout_s=90))
+        asking = asyncio.ensure_future(middle.ask(Forward(60), timeout_s=90))
         await asyncio.sleep(1)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -103,9 +103,9 @@ async def test_the_callers_cancellation_reaches_a_running_handler_through_nested
 async def test_the_callers_cancellation_withdraws_a_queued_message() -> None:
     recorder = worker("r", Recorder)
     async with System(supervisor("root", recorder)):
-        first = asyncio.create_task(recorder.ask(Wait(5, "first"), timeout_s=60))
+        first = asyncio.ensure_future(recorder.ask(Wait(5, "first"), timeout_s=60))
         await asyncio.sleep(1)
-        second = asyncio.create_task(recorder.ask(Wait(5, "second"), timeout_s=60))
+        second = asyncio.ensure_future(recorder.ask(Wait(5, "second"), timeout_s=60))
         await asyncio.sleep(1)
         second.cancel()
         await first
@@ -156,11 +156,11 @@ async def test_trace_and_deadline_reach_the_handler_of_a_tell_and_an_ask() -> No
 async def test_handlers_inherit_nothing_from_whoever_wakes_the_actor() -> None:
     recorder = worker("r", Recorder)
     async with System(supervisor("root", recorder)):
-        first = asyncio.create_task(recorder.ask(Wait(1)))
+        first = asyncio.ensure_future(recorder.ask(Wait(1)))
         with use_context(Context("00-other")):
             await asyncio.sleep(0)
-            second = asyncio.create_task(recorder.ask(Wait(1)))
-        third = asyncio.create_task(recorder.ask(Where()))
+            second = asyncio.ensure_future(recorder.ask(Wait(1)))
+        third = asyncio.ensure_future(recorder.ask(Where()))
         await asyncio.gather(first, second)
         seen = await third
         assert seen is not None
@@ -190,9 +190,9 @@ async def test_the_handlers_own_error_reaches_the_asker() -> None:
 async def test_an_ask_that_waits_when_its_actor_stops_is_returned() -> None:
     recorder = worker("r", Recorder, shutdown_s=2)
     async with System(supervisor("root", recorder)) as system:
-        running = asyncio.create_task(recorder.ask(Wait(60), timeout_s=90))
+        running = asyncio.ensure_future(recorder.ask(Wait(60), timeout_s=90))
         await asyncio.sleep(0.1)
-        queued = asyncio.create_task(recorder.ask(Notes(), timeout_s=90))
+        queued = asyncio.ensure_future(recorder.ask(Notes(), timeout_s=90))
         await asyncio.sleep(0.1)
         await system.stop()
         assert now() == pytest.approx(2.2)

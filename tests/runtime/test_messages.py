@@ -84,7 +84,7 @@ async def test_an_actor_never_runs_two_handlers_at_once() -> None:
 async def test_a_full_mailbox_makes_the_sender_wait() -> None:
     recorder = worker("r", Recorder, mailbox=Mailbox(2))
     async with System(supervisor("root", recorder)):
-        waiting = asyncio.create_task(recorder.ask(Wait(10, "slow"), timeout_s=60))
+        waiting = asyncio.ensure_future(recorder.ask(Wait(10, "slow"), timeout_s=60))
         await asyncio.sleep(0.1)
         for n in range(5):
             await recorder.tell(Note(str(n)))
@@ -149,7 +149,7 @@ async def test_an_actor_that_would_wait_for_room_in_its_own_mailbox_is_refused()
 async def test_a_hundred_thousand_tells_to_a_stuck_actor_stay_within_its_capacity() -> None:
     recorder = worker("r", Recorder, mailbox=Mailbox(1000, Overflow.DROP_NEWEST))
     async with System(supervisor("root", recorder)):
-        stuck = asyncio.create_task(recorder.ask(Wait(60), timeout_s=120))
+        stuck = asyncio.ensure_future(recorder.ask(Wait(60), timeout_s=120))
         await asyncio.sleep(1)
         for n in range(1000):
             recorder.tell_nowait(Note(str(n)))
@@ -204,7 +204,7 @@ async def test_every_accepted_message_has_one_fate_at_every_instant() -> None:
 
     async with System(supervisor("root", recorder)) as system:
         system.subscribe(lambda _event: check())
-        asks = [asyncio.create_task(recorder.ask(Wait(n % 3), timeout_s=1 + n % 2)) for n in range(5)]
+        asks = [asyncio.ensure_future(recorder.ask(Wait(n % 3), timeout_s=1 + n % 2)) for n in range(5)]
         for n in range(50):
             recorder.tell_nowait(Note(str(n)))
             check()

@@ -81,7 +81,7 @@ def test_a_pool_without_workers_and_a_worker_that_is_no_actor_are_refused() -> N
 async def test_the_tree_shows_state_depth_and_the_message_in_hand_while_mailboxes_are_full() -> None:
     recorder = worker("r", Recorder, mailbox=Mailbox(2, Overflow.REJECT))
     async with System(supervisor("root", supervisor("inner", recorder), pool("p", Recorder, size=2))) as system:
-        waiting = asyncio.create_task(recorder.ask(Wait(2)))
+        waiting = asyncio.ensure_future(recorder.ask(Wait(2)))
         await asyncio.sleep(0.1)
         recorder.tell_nowait(Note("a"))
         recorder.tell_nowait(Note("b"))

@@ -107,7 +107,7 @@ async def test_crashes_spread_over_more_than_the_window_are_borne_for_ever() -> 
         for _ in range(10):
             await fail(recorder)
             await asyncio.sleep(5.1)
-        assert recorder.restarts == 10
+        assert recorder.record.restarts == 10
         assert system.dump().state == "running"
 
 
@@ -125,7 +125,7 @@ async def test_a_sibling_that_fails_during_a_restart_counts_as_another_restart()
 
     class Second(Recorder):
         async def on_start(self) -> None:
-            if weak and self.ref.restarts:
+            if weak and self.ref.record.restarts:
                 weak.clear()
                 raise OSError("not yet")
 
@@ -237,7 +237,7 @@ async def test_a_crash_of_run_ends_the_handler_that_runs() -> None:
     class Half(Recorder):
         async def run(self) -> None:
             await asyncio.sleep(1)
-            if not self.ref.restarts:
+            if not self.ref.record.restarts:
                 raise ValueError("in run")
             await asyncio.sleep(999)
 
@@ -253,7 +253,7 @@ async def test_a_stop_lets_the_current_handler_finish_and_dead_letters_the_rest(
     recorder = worker("r", Recorder)
     async with System(supervisor("root", recorder)) as system:
         watch = Watch(system)
-        running = asyncio.create_task(recorder.ask(Wait(2)))
+        running = asyncio.ensure_future(recorder.ask(Wait(2)))
         await asyncio.sleep(0.1)
         await recorder.tell(Note("left over"))
     assert await running == "done"
@@ -264,7 +264,7 @@ async def test_a_stop_lets_the_current_handler_finish_and_dead_letters_the_rest(
 async def test_a_drain_handles_what_was_accepted_and_refuses_what_comes_later() -> None:
     recorder = worker("r", Recorder)
     async with System(supervisor("root", recorder)):
-        asks = [asyncio.create_task(recorder.ask(Wait(1, str(n)), timeout_s=60)) for n in range(3)]
+        asks = [asyncio.ensure_future(recorder.ask(Wait(1, str(n)), timeout_s=60)) for n in range(3)]
         await asyncio.sleep(0.1)
         assert await recorder.drain(10) == 0
         assert await asyncio.gather(*asks) == ["0", "1", "2"]
@@ -273,7 +273,7 @@ async def test_a_drain_handles_what_was_accepted_and_refuses_what_comes_later() 
 async def test_a_drain_stops_by_force_at_its_deadline_and_reports_what_was_left() -> None:
     recorder = worker("r", Recorder)
     async with System(supervisor("root", recorder)):
-        asks = [asyncio.create_task(recorder.ask(Wait(4, str(n)), timeout_s=60)) for n in range(5)]
+        asks = [asyncio.ensure_future(recorder.ask(Wait(4, str(n)), timeout_s=60)) for n in range(5)]
         await asyncio.sleep(0.1)
         assert await recorder.drain(6) == 3
         assert now() == pytest.approx(6.1)
@@ -301,8 +301,8 @@ async def test_a_restarted_actor_never_gets_a_stale_tick() -> None:
 
     class Ticking(Actor[Tick | Fail]):
         async def on_start(self) -> None:
-            self.every(1, Tick(self.ref.restarts))
-            self.after(2.5, Tick(self.ref.restarts))
+            self.every(1, Tick(self.ref.record.restarts))
+            self.after(2.5, Tick(self.ref.record.restarts))
 
         @on(Tick)
         def tick(self, message: Tick) -> None:
