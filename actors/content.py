@@ -18,6 +18,7 @@ from callboard.actors.errors import (
     CONTENT_ILLEGAL_TRANSITION,
     CONTENT_NOT_FOUND,
     CONTENT_STALE,
+    REQUEST_INVALID,
     Detail,
     Problem,
 )
@@ -62,7 +63,7 @@ class Draft(msgspec.Struct, frozen=True):
 
 
 class CreateContent(Request[Content], frozen=True):
-    """Begin a draft. Raises Problem(CONTENT_CATEGORY_UNKNOWN)."""
+    """Begin a draft. Raises Problem(CONTENT_CATEGORY_UNKNOWN, REQUEST_INVALID)."""
 
     content_id: UUID
     draft: Draft
@@ -72,7 +73,8 @@ class CreateContent(Request[Content], frozen=True):
 class EditContent(Request[Content], frozen=True):
     """Replace title, body and category of the version that the editor has read.
 
-    Raises Problem(CONTENT_NOT_FOUND, CONTENT_FORBIDDEN, CONTENT_PUBLISHED, CONTENT_STALE, CONTENT_CATEGORY_UNKNOWN).
+    Raises Problem(CONTENT_NOT_FOUND, CONTENT_FORBIDDEN, CONTENT_PUBLISHED, CONTENT_STALE, CONTENT_CATEGORY_UNKNOWN,
+    REQUEST_INVALID).
     """
 
     content_id: UUID
@@ -110,7 +112,7 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | MoveCo
     async def create(self, message: CreateContent) -> Content:
         """Draft and event."""
         async with self.database.transaction() as connection:
-            row = await _with_category(
+            row = await _written(
                 QUERIES.add_content(
                     connection,
                     content_id=message.content_id,
@@ -126,7 +128,7 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | MoveCo
         async with self.database.transaction() as connection:
             before = await _visible(connection, message.content_id, message.who)
             status = judge_edit(message.who, before.author_id, before.status)
-            row = await _with_category(
+            row = await _written(
                 QUERIES.edit_content(
                     connection,
                     content_id=message.content_id,
@@ -182,13 +184,16 @@ def _fields(draft: Draft) -> dict[str, Any]:
     }
 
 
-async def _with_category(statement: Any) -> Any:
+async def _written(statement: Any) -> Any:
+    """The row of an insert or update of an author's text. Raises Problem for what the database refuses of it."""
     try:
         return await statement
     except asyncpg.ForeignKeyViolationError as error:
         if error.constraint_name != "content_category_id_fkey":
             raise
         raise Problem(CONTENT_CATEGORY_UNKNOWN, details=(Detail("category_id", "is unknown"),)) from error
+    except asyncpg.ProgramLimitExceededError as error:  # a tsvector holds 1 MB, which takes some malice to fill
+        raise Problem(REQUEST_INVALID, details=(Detail("body", "has too many different words"),)) from error
 
 
 async def _visible(connection: Any, content_id: UUID, who: Identity) -> Content:

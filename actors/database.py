@@ -6,7 +6,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
@@ -26,6 +26,7 @@ AWAY = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,  # shutdown, crash, cannot connect now
     asyncpg.TooManyConnectionsError,
+    asyncpg.InternalClientError,  # the server's last word came while nobody asked, and the connection is not yet closed
 )
 
 
@@ -42,6 +43,20 @@ def unavailable() -> Problem:
     return Problem(SERVER_UNAVAILABLE, "The database is away; try again.", retry_after_s=1)
 
 
+def _gone(connection: Any) -> bool:
+    """Whether a pooled connection is closed. One that closed by itself is the pool's again, and raises at any call."""
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        return True
+
+
+def _drop(connection: Any) -> None:
+    """Close a connection at once, if it is not gone already."""
+    with suppress(asyncpg.InterfaceError):
+        connection.terminate()
+
+
 class Database:
     """A bounded pool. While the server is away every call raises Problem(SERVER_UNAVAILABLE), without waiting."""
 
@@ -56,37 +71,61 @@ class Database:
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Any]:
         """A connection for single statements. Raises Problem(SERVER_UNAVAILABLE)."""
-        if self._pool is None or self.away.is_set():
+        pool = self._pool  # ours to the end, though the guard connects another meanwhile
+        if pool is None or self.away.is_set():
             raise unavailable()
         connection = None
         try:
-            connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
+            connection = await pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
             yield connection
         except RuntimeFault:  # an ask inside the block that timed out says nothing about the database
             raise
         except TimeoutError as error:
             if connection is None:  # all connections are taken: the server may be well
                 raise unavailable() from error
-            connection.terminate()
-            self.lose(error)
+            _drop(connection)
+            self.lose(error, pool)
             raise unavailable() from error
         except (asyncpg.InterfaceError, *AWAY) as error:
-            if isinstance(error, asyncpg.InterfaceError) and connection is not None and not connection.is_closed():
+            if isinstance(error, asyncpg.InterfaceError) and connection is not None and not _gone(connection):
                 raise
-            self.lose(error)
+            self.lose(error, pool)
             raise unavailable() from error
         finally:
             if connection is not None:
-                await self._pool.release(connection, timeout=ACQUIRE_TIMEOUT_S)
+                try:
+                    await pool.release(connection, timeout=ACQUIRE_TIMEOUT_S)
+                except (asyncpg.InterfaceError, *AWAY) as error:  # it is terminated; the block's own outcome stands
+                    self.lose(error, pool)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Any]:
         """A connection in a transaction, committed when the block ends and rolled back when it raises."""
-        async with self.acquire() as connection, connection.transaction():
-            yield connection
+        async with self.acquire() as connection:
+            cancelled = None
+            try:
+                async with connection.transaction():
+                    try:
+                        yield connection
+                    except asyncio.CancelledError as error:
+                        cancelled = error
+                        raise
+                    except RuntimeFault:
+                        raise
+                    except TimeoutError:
+                        _drop(connection)  # a server that gave no answer gives none to a rollback either
+                        raise
+            except (asyncpg.InterfaceError, *AWAY) as error:
+                if cancelled is None:
+                    raise
+                _drop(connection)  # it could not be rolled back; the server does that when it finds us gone
+                self.lose(error)
+                raise cancelled from None
 
-    def lose(self, error: BaseException) -> None:
-        """Note that the server is away."""
+    def lose(self, error: BaseException, pool: "asyncpg.Pool[Any] | None" = None) -> None:
+        """Note that the server is away; what befalls a connection of an earlier `pool` says nothing of this one."""
+        if pool is not None and pool is not self._pool:
+            return
         if not self.away.is_set():
             log.warning("PostgreSQL is away: %s", type(error).__name__)
         self.back.clear()

@@ -60,11 +60,13 @@ def as_html(text: str) -> str:
 def message(letter: Letter, *, sender: str, recipient: str, mail_id: UUID) -> EmailMessage:
     """The mail as it goes out. Its Message-ID follows from its id, so that a copy can be known for one.
 
-    Raises ValueError for an address that cannot stand in a header.
+    Raises ValueError for a recipient that is not exactly one address, and one that cannot stand in a header.
     """
     mail = EmailMessage(policy=SMTP)
     mail["From"] = sender
     mail["To"] = recipient
+    if [each.addr_spec for each in mail["To"].addresses] != [recipient]:  # "a,b@example.org" would go to two
+        raise ValueError(f"{recipient!r} is not one address")
     mail["Subject"] = letter.subject
     mail["Message-ID"] = f"<{mail_id}@{sender.rpartition('@')[2].rstrip('>')}>"
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office replies to us

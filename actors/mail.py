@@ -28,7 +28,7 @@ SWEEP_INTERVAL_S = 1.0
 LEASE_S = 30.0  # how long a claim holds; longer than SMTP_TIMEOUT_S for each step of a delivery
 SMTP_TIMEOUT_S = 5.0
 MAX_ATTEMPTS = 3
-READY = "ready"  # the name of a letter that a producer has written itself
+READY = ""  # the name of a letter that a producer has written itself; no event can ask for one of our own by it
 
 
 class SmtpSettings(msgspec.Struct, frozen=True):
@@ -57,15 +57,16 @@ class Sweep(Request[int], frozen=True):
 
 
 class Postbox(Actor[Consume | Sweep]):
-    """Puts requested mails into the queue, once each, and wakes the senders."""
+    """Puts requested mails into the queue, once each, and wakes the senders; with none here, other processes' send."""
 
-    def __init__(self, database: Database, senders: Ref[SendMail]) -> None:
+    def __init__(self, database: Database, senders: Ref[SendMail] | None) -> None:
         self.database = database
         self.senders = senders
 
     async def on_start(self) -> None:
         """Look after what an earlier process has left, and what must be tried again."""
-        self.every(SWEEP_INTERVAL_S, Sweep())
+        if self.senders is not None:
+            self.every(SWEEP_INTERVAL_S, Sweep())
 
     @on(Consume)
     async def consume(self, message: Consume) -> None:
@@ -110,6 +111,8 @@ class Postbox(Actor[Consume | Sweep]):
         return len(due)
 
     def _hand_out(self, mail_ids: list[UUID]) -> None:
+        if self.senders is None:
+            return
         for mail_id in mail_ids:
             try:
                 self.senders.tell_nowait(SendMail(mail_id))
@@ -190,21 +193,28 @@ class Fate(msgspec.Struct, frozen=True):
     delay_s: float | None
 
 
+PERMANENT = 500
+# What a server answers before it has heard of any mail is about the two servers, however final it sounds.
+ABOUT_US = (aiosmtplib.SMTPConnectResponseError, aiosmtplib.SMTPHeloError, aiosmtplib.SMTPAuthenticationError)
+
+
 def fate(error: Exception, attempts: int, age_s: float) -> Fate:
     """RFC 5321, 4.2.1: 4yz may pass, 5yz will not. A server that is away is no attempt: the mail waits for it.
 
     The nth refused attempt is followed by a wait of 2 ** n seconds, and the third is the last; a server that is away
     is asked again after half the mail's age, from 1 to 60 s.
     """
-    if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
-        codes = [refusal.code for refusal in error.recipients]
-        permanent = all(code >= aiosmtplib.SMTPStatus.mailbox_unavailable for code in codes)
-    elif isinstance(error, aiosmtplib.SMTPResponseException) and error.code != aiosmtplib.SMTPStatus.domain_unavailable:
-        permanent = error.code >= aiosmtplib.SMTPStatus.syntax_error
-    elif isinstance(error, ValueError):
-        permanent = True
+    if isinstance(error, ValueError):
+        code = PERMANENT
+    elif isinstance(error, aiosmtplib.SMTPRecipientsRefused):
+        code = min(refusal.code for refusal in error.recipients)
+    elif isinstance(error, aiosmtplib.SMTPResponseException) and not isinstance(error, ABOUT_US):
+        code = error.code
     else:
+        code = aiosmtplib.SMTPStatus.domain_unavailable
+    if code == aiosmtplib.SMTPStatus.domain_unavailable:
         return Fate(attempts, min(60.0, max(1.0, age_s / 2)))
+    permanent = code >= PERMANENT
     attempts += 1
     return Fate(attempts, None if permanent or attempts >= MAX_ATTEMPTS else 2.0**attempts)
 

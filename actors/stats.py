@@ -89,4 +89,6 @@ class Aggregator(Actor[Consume | GetStats]):
                 subject_id=message.subject_id,
                 limit=message.limit,
             )
-            return [msgspec.convert(dict(row), Stat) async for row in rows]
+            # The average is taken here: of a quotient too small for a float PostgreSQL makes an error, Python 0.
+            found = [(row["metric"], row["hour"], row["sum"], row["count"]) async for row in rows]
+        return [Stat(metric, hour, total, total / count, count) for metric, hour, total, count in found]

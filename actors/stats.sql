@@ -7,7 +7,7 @@ on conflict (metric, subject_id, hour) do update
 set sum = aggregated_stats.sum + excluded.sum, count = aggregated_stats.count + excluded.count;
 
 -- name: stats(since, until, metric, subject_id, limit)
-select metric, hour, sum(sum) as sum, sum(sum) / sum(count) as avg, sum(count)::bigint as count
+select metric, hour, sum(sum) as sum, sum(count)::bigint as count
 from aggregated_stats
 where hour >= :since and hour < :until
   and (:metric::text is null or metric = :metric)

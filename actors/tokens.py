@@ -55,16 +55,17 @@ class Signer:
     def read(self, token: str) -> Claims:
         """Check an access token. Raises Problem(AUTH_TOKEN_EXPIRED or AUTH_TOKEN_INVALID)."""
         try:
-            claims: dict[str, Any] = jwt.decode(
+            whole: dict[str, Any] = jwt.decode_complete(
                 token,
                 self._key,
                 algorithms=[ALGORITHM],
                 issuer=self._issuer,
                 options={"require": ["sub", "iat", "exp", "iss", "jti", "sid", "type"]},
             )
-            if claims["type"] != "access":
+            header, claims = whole["header"], whole["payload"]
+            if header.get("kid") != self._kid or claims["type"] != "access":
                 raise Problem(AUTH_TOKEN_INVALID)
-            return Claims(UUID(claims["sub"]), UUID(claims["sid"]))
+            return Claims(UUID(str(claims["sub"])), UUID(str(claims["sid"])))
         except jwt.ExpiredSignatureError as error:
             raise Problem(AUTH_TOKEN_EXPIRED) from error
         except (jwt.InvalidTokenError, ValueError) as error:

@@ -1,7 +1,7 @@
 """Settings: each declared once, with its name in the environment, its form, its default and what it is for.
 
-A secret may also come from a file: JWT_SECRET_KEY_FILE=/run/secrets/jwt. Every fault is found and named before
-anything is started.
+A secret, and an address with a login in it, may also come from a file: JWT_SECRET_KEY_FILE=/run/secrets/jwt. Every
+fault is found and named before anything is started.
 """
 
 import re
@@ -179,7 +179,7 @@ def load(environ: Mapping[str, str]) -> Config:
     for each in fields(Config):
         name = each.name.upper()
         try:
-            text = _text(environ, name, secret=each.metadata["secret"])
+            text = _text(environ, name, secret=each.metadata["secret"] or each.metadata["private"])
             if text:
                 values[each.name] = each.metadata["parse"](text)
             elif each.default is MISSING:

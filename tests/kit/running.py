@@ -232,8 +232,12 @@ class Up(Site):
         )
 
     def server_pids(self) -> dict[str, int]:
-        """The embedded servers' processes, as its pid files say."""
-        return {path.stem: json.loads(path.read_bytes())["pid"] for path in (self.data / "run").glob("*.pid")}
+        """The embedded servers' processes, as its pid files say; one that is just being written is left out."""
+        pids = {}
+        for path in (self.data / "run").glob("*.pid"):
+            with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+                pids[path.stem] = int(json.loads(path.read_bytes())["pid"])
+        return pids
 
     def family(self) -> list[psutil.Process]:
         """Every process below it."""

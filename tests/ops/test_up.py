@@ -3,13 +3,14 @@
 import random
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from running import PASSWORD, Answer, Up, data_folder, gone, request, until, working_in
+from running import Answer, Up, data_folder, gone, request, until, working_in
 
 from callboard.ops.embedded.place import free_ports, open_place
 
@@ -22,13 +23,19 @@ def data() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def fragile() -> Iterator[Up]:
-    """An `up` whose servers are killed."""
+    """An `up` whose servers are killed, and which the last test stops. Its folder stands in one that is closed to all
+    but its owner, and the usual port is taken.
+    """
     with data_folder() as folder:
-        running = Up(folder)
-        try:
-            yield running.ready()
-        finally:
-            running.end()
+        folder.parent.chmod(0o700)
+        with listening(8000):
+            running = Up(folder, environment={"HTTP_PORT": ""})
+            try:
+                yield running.ready()
+            finally:
+                running.end()
+        with open_place(folder, reset=True):  # takes away what stands in a public folder, for the closed one's sake
+            pass
 
 
 @contextmanager
@@ -63,13 +70,12 @@ def test_a_second_up_on_the_same_folder_says_so_and_leaves_the_first_alone(up: U
     assert up.call("GET", "/content").status == 200
 
 
-@pytest.mark.parametrize("name", ["HTTP_PORT", "OPS_PORT"])
-def test_a_taken_port_is_one_clear_line_and_nothing_is_left(data: Path, name: str) -> None:
+def test_a_taken_port_is_one_clear_line_and_nothing_is_left(data: Path) -> None:
     (port,) = free_ports(1)
     with listening(port):
-        running = Up(data, environment={name: str(port)})
+        running = Up(data, environment={"HTTP_PORT": str(port)})
         assert running.wait(10) == 2
-    assert running.errors == f"callboard: {name} {port} is taken: set another, or none for a free one\n"
+    assert running.errors == f"callboard: HTTP_PORT {port} is taken: set another, or none for a free one\n"
     assert not (data / "running.json").exists()
     assert working_in(data) == []
 
@@ -82,32 +88,6 @@ def test_a_folder_that_is_not_callboards_is_refused_and_left_as_it_is(data: Path
     assert running.errors.count("\n") == 1
     assert "not a Callboard data folder" in running.errors
     assert [each.name for each in data.iterdir()] == ["thesis.txt"]
-
-
-def test_data_lives_through_a_stop_under_a_closed_folder_and_ends_with_a_reset(data: Path) -> None:
-    data.parent.chmod(0o700)
-    with listening(8000):
-        first = Up(data, environment={"HTTP_PORT": ""}).ready()
-        assert ":8000/" not in first.api
-        account = first.join()
-        assert stopped(first, signal.SIGINT) == 0
-    assert not (data / "running.json").exists()
-
-    began = time.monotonic()
-    second = Up(data).ready()
-    warm_s = time.monotonic() - began
-    assert second.log_in(account["email"])
-    assert [mail["subject"] for mail in second.mails_to(account["email"])] == ["Confirm your e-mail address"]
-    assert stopped(second, signal.SIGTERM) == 0
-    print(f"warm start {warm_s:.1f} s")
-
-    third = Up(data, "--reset").ready()
-    login = third.call("POST", "/auth/login", body={"email": account["email"], "password": PASSWORD})
-    assert (login.status, login.code) == (401, "AUTH_INVALID_CREDENTIALS_001")
-    assert third.mails_to(account["email"]) == []
-    assert stopped(third, signal.SIGTERM) == 0
-    with open_place(data, reset=True):  # takes away what stands in a public folder, for the closed one's sake
-        pass
 
 
 def test_it_prints_where_it_is_and_what_to_try(up: Up) -> None:
@@ -153,7 +133,8 @@ def test_a_killed_server_comes_back_and_everything_works_again(fragile: Up, serv
     # An actor or two crash on the way: their servers, and nobody gives up.
     assert all(node["state"] == "running" for node in fragile.nodes().values())
     assert fragile.nodes()[f"servers/{server}"]["restarts"] >= 1
-    print(f"{server}: everything works {time.monotonic() - signal_sent:.1f} s after its SIGKILL")
+    took_s = time.monotonic() - signal_sent
+    print(f"{server}: everything works {took_s:.1f} s after its SIGKILL")  # noqa: T201 - the measurement
 
 
 def until_pid_ends(running: Up, pid: int) -> None:
@@ -163,6 +144,7 @@ def until_pid_ends(running: Up, pid: int) -> None:
 
 
 def test_ready_names_the_server_that_is_away(fragile: Up) -> None:
+    until("readiness", lambda: ready(fragile).status == 200, 15)
     # Stopped and not killed: a killed one would be back too soon to be seen.
     (process,) = [each for each in fragile.family() if each.pid == fragile.server_pids()["valkey"]]
     process.suspend()
@@ -179,26 +161,45 @@ def ready(running: Up) -> Answer:
     return request("GET", f"{running.operators}/ready")
 
 
-def test_a_signal_at_any_moment_of_the_start_stops_it(data: Path) -> None:
+def test_a_closed_folder_and_a_taken_usual_port_are_no_obstacle(fragile: Up) -> None:
+    assert fragile.data.parent.stat().st_mode & 0o777 == 0o700
+    assert ":8000/" not in fragile.api
+    assert fragile.look("/ops/v1/config")["PUBLIC_URL"] == fragile.facts["HTTP_URL"]
+
+
+def test_it_stops_at_any_moment_of_its_life_and_data_lives_until_a_reset(fragile: Up) -> None:
+    account, data = fragile.join(), fragile.data
+    assert stopped(fragile, signal.SIGINT) == 0
+    assert not (data / "running.json").exists()
+
     seed = random.SystemRandom().randrange(1 << 32)
     rng = random.Random(seed)  # noqa: S311 - moments, no secrets
-    print(f"seed {seed}")
-    moments_s = [0.0, rng.uniform(0.0, 0.6), *(rng.uniform(0.6, 2.8) for _ in range(4))]
-    for number, moment_s in enumerate(moments_s):
+    print(f"seed {seed}")  # noqa: T201 - to play it again
+    for number, moment_s in enumerate((0.0, rng.uniform(0.1, 1.3), rng.uniform(1.3, 3.0))):
         running = Up(data)
-        how = signal.SIGTERM if number % 2 else signal.SIGINT
-        ends_at = running.began + moment_s
-        while time.monotonic() < ends_at:  # a moment of the start is what is wanted, not a state of it
-            running.family()
-        started = "ready after" in running.output
-        status = stopped(running, how)
-        # Before it can listen for signals, it ends as any program does.
-        assert status in ({0} if started else {0, 130, -signal.SIGINT, -signal.SIGTERM}), (
-            seed,
-            moment_s,
-            running.errors,
-        )
-    assert not (data / "running.json").exists()
-    last = Up(data).ready()
-    assert last.call("GET", "/content").status == 200
-    assert stopped(last, signal.SIGTERM) == 0
+        stop_at(running, moment_s, signal.SIGTERM if number % 2 else signal.SIGINT)
+
+    again = Up(data).ready()
+    assert again.log_in(account["email"])
+    assert [mail["subject"] for mail in again.mails_to(account["email"])] == ["Confirm your e-mail address"]
+    assert stopped(again, signal.SIGTERM) == 0
+
+    secrets = {path.name: path.read_text() for path in (data / "secrets").iterdir()}
+    empty = Up(data, "--reset")
+    until("PostgreSQL", lambda: "  postgres     ready" in empty.output)
+    assert stopped(empty, signal.SIGTERM) == 0
+    assert list((data / "mail").glob("*.eml")) == []
+    assert all(path.read_text() != secrets[path.name] for path in (data / "secrets").iterdir())
+    assert [line["message"] for line in empty.log() if line["level"] == "error"] == []
+
+
+def stop_at(running: Up, moment_s: float, how: signal.Signals) -> None:
+    """Stop it in the middle of its start."""
+    with suppress(subprocess.TimeoutExpired):  # a moment is what is wanted, and no state
+        running.process.wait(max(0.0, running.began + moment_s - time.monotonic()))
+    started = "ready after" in running.output
+    status = stopped(running, how)
+    # Before it can listen for signals, it ends as any program does.
+    expected = {0} if started else {0, 130, -signal.SIGINT, -signal.SIGTERM}
+    assert status in expected, (moment_s, running.output, running.errors)
+    assert not (running.data / "running.json").exists()

@@ -1,0 +1,114 @@
+"""The command line: its help, its refusals in one line, and the accounts it makes."""
+
+import contextlib
+from pathlib import Path
+
+import asyncpg
+import pytest
+from running import PASSWORD, Command, Up
+
+from callboard.ops import admin
+from callboard.ops.cli import main
+
+
+def exit_status(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    status = ended.value.code
+    assert isinstance(status, int)
+    return status
+
+
+def create_admin(up: Up, email: str, password: str) -> Command:
+    arguments = ("users", "create-admin", "--email", email, "--password", password, "--full-name", "Grace Fly")
+    command = Command(*arguments, environment={"CALLBOARD_DATA_DIR": str(up.data)})
+    command.wait(20)
+    return command
+
+
+def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_status("--help") == 0
+    said = capsys.readouterr().out
+    for command in ("up", "serve", "demo", "users"):
+        assert f"\n    {command} " in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("dance",),
+        ("up", "--nonsense"),
+        ("users",),
+        ("users", "dance"),
+        ("users", "create-admin", "--email", "a@b.c"),
+    ],
+)
+def test_an_unknown_or_incomplete_command_is_usage_and_status_2(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_status(*arguments) == 2
+    assert capsys.readouterr().err.startswith("usage: callboard")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("demo",),
+        ("users", "create-admin", "--email", "a@example.org", "--password", PASSWORD, "--full-name", "Ada"),
+    ],
+)
+def test_without_a_running_system_it_says_so_in_one_line(
+    arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    assert exit_status(*arguments, "--data-dir", str(tmp_path)) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("callboard: no")
+    assert said.count("\n") == 1
+    assert "callboard up" in said
+
+
+@pytest.mark.parametrize(
+    ("email", "password", "fault"),
+    [
+        ("ada@example.org", "Short1", "8 characters"),
+        ("ada@example.org", "no-upper-case-7", "upper case"),
+        ("ada@example.org", "No-Digit-Here", "digit"),
+        ("not an address", PASSWORD, "email"),
+    ],
+)
+def test_a_weak_password_or_a_bad_address_is_named_and_makes_no_one_an_admin(
+    up: Up, email: str, password: str, fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    account = ("--email", email, "--password", password, "--full-name", "Grace Fly")
+    assert exit_status("users", "create-admin", *account, "--data-dir", str(up.data)) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("callboard: ")
+    assert fault in said.err
+    assert password not in said.err + said.out
+    assert "is an admin" not in said.out
+
+
+def test_a_database_that_is_away_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(admin, "CONNECT_S", 0.3)
+    monkeypatch.setenv("DATABASE_URL", "postgresql://a:b@127.0.0.1:1/c")
+    account = ("--email", "a@example.org", "--password", PASSWORD, "--full-name", "Ada")
+    assert exit_status("users", "create-admin", *account) in (1, 2)
+    assert capsys.readouterr().err == "callboard: The database is away; try again.\n"
+
+
+async def test_an_account_that_exists_becomes_an_admin_and_keeps_its_password(up: Up) -> None:
+    account = up.register()
+    command = create_admin(up, account["email"], "Another-Word-8")
+    assert command.process.returncode == 0, command.errors
+    assert up.log_in(account["email"], PASSWORD)
+    connection = await asyncpg.connect(up.facts["DATABASE_URL"])
+    try:
+        row = await connection.fetchrow("select role, is_verified from users where email = $1", account["email"])
+    finally:
+        with contextlib.suppress(OSError):
+            await connection.close()
+    assert tuple(row) == ("admin", True)

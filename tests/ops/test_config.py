@@ -1,0 +1,127 @@
+"""Settings: what is missing or bad is named before anything starts, and what is secret is never shown."""
+
+from pathlib import Path
+
+import pytest
+
+from callboard.ops.config import HIDDEN, POOLS, ROLES, Config, ConfigError, load
+
+NEEDED = {
+    "DATABASE_URL": "postgresql://callboard:pg-secret@db:5432/callboard?sslpassword=also-secret",
+    "REDIS_URL": "redis://:redis-secret@cache:6379/0",
+    "KAFKA_BROKERS": "one:9092,two:9092",
+    "SMTP_HOST": "mail",
+    "JWT_SECRET_KEY": "jwt-secret-" * 4,
+}
+
+
+def faults(**settings: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(NEEDED | settings)
+    return caught.value.faults
+
+
+def test_every_missing_setting_is_named() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load({})
+    assert [fault.split()[0] for fault in caught.value.faults] == list(NEEDED)
+    assert all("is missing" in fault for fault in caught.value.faults)
+
+
+def test_what_is_given_is_read_and_the_rest_has_its_default() -> None:
+    config = load(NEEDED | {"HTTP_PORT": "8080", "ROLES": "front, workers", "SMTP_STARTTLS": "True"})
+    assert (config.http_port, config.roles, config.smtp_starttls) == (8080, {"front", "workers"}, True)
+    assert (config.ops_port, config.cors_origins, config.mail_from[:9]) == (9000, (), "Callboard")
+    assert load(NEEDED).roles == ROLES
+
+
+def test_an_empty_setting_is_as_good_as_none() -> None:
+    assert load(NEEDED | {"HTTP_PORT": "", "OPS_TOKEN": ""}) == load(NEEDED)
+    assert faults(DATABASE_URL="") == ["DATABASE_URL is missing (PostgreSQL 15 or later)"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "mysql://db/callboard"),
+        ("REDIS_URL", "cache:6379"),
+        ("KAFKA_BROKERS", "one"),
+        ("KAFKA_BROKERS", "one:9092,,two:9092"),
+        ("KAFKA_BROKERS", "one: 9092"),
+        ("JWT_SECRET_KEY", "x" * 31),
+        ("HTTP_PORT", "eighty"),
+        ("HTTP_PORT", "0"),
+        ("OPS_PORT", "65536"),
+        ("SMTP_PORT", "-1"),
+        ("SMTP_STARTTLS", "yes"),
+        ("ACCESS_TOKEN_TTL_S", "0"),
+        ("ACCESS_TOKEN_TTL_S", "1.5"),
+        ("ROLES", "front,kitchen"),
+        ("ROLES", ","),
+        ("POOLS", "mail"),
+        ("POOLS", "mail=0"),
+        ("POOLS", "kitchen=3"),
+        ("POOLS", "mail=1001"),
+        ("PUBLIC_URL", "callboard.example"),
+        ("LOG_LEVEL", "loud"),
+    ],
+)
+def test_a_bad_value_is_named_with_what_it_must_be_and_no_secret_in_the_words(name: str, value: str) -> None:
+    (fault,) = faults(**{name: value})
+    assert fault.startswith(f"{name} must ")
+    assert name != "JWT_SECRET_KEY" or value not in fault
+
+
+def test_all_faults_are_named_at_once() -> None:
+    named = [fault.split()[0] for fault in faults(HTTP_PORT="x", SMTP_HOST="", ROLES="x", POOLS="x")]
+    assert named == ["SMTP_HOST", "HTTP_PORT", "ROLES", "POOLS"]
+
+
+def test_secrets_and_addresses_with_a_login_may_come_from_files(tmp_path: Path) -> None:
+    for name in ("JWT_SECRET_KEY", "OPS_TOKEN", "DATABASE_URL"):
+        (tmp_path / name).write_text(f"{NEEDED.get(name, 'a token')}\n")
+    files = {f"{name}_FILE": str(tmp_path / name) for name in ("JWT_SECRET_KEY", "OPS_TOKEN", "DATABASE_URL")}
+    rest = {name: value for name, value in NEEDED.items() if f"{name}_FILE" not in files}
+    config = load(rest | files)
+    assert config.jwt_secret_key == NEEDED["JWT_SECRET_KEY"]
+    assert config.database_url == NEEDED["DATABASE_URL"]
+    assert config.ops_token == "a token"
+
+
+def test_a_secrets_file_that_cannot_be_read_is_named() -> None:
+    assert faults(OPS_TOKEN_FILE="/nowhere/token") == ["OPS_TOKEN_FILE cannot be read: No such file or directory"]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "ops.example"])  # noqa: S104 - what is refused
+def test_the_operator_plane_does_not_listen_beyond_loopback_without_a_token(host: str) -> None:
+    assert [fault.split()[0] for fault in faults(OPS_HOST=host)] == ["OPS_TOKEN"]
+    assert load(NEEDED | {"OPS_HOST": host, "OPS_TOKEN": "t"}).ops_host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_on_loopback_it_needs_none(host: str) -> None:
+    assert load(NEEDED | {"OPS_HOST": host}).ops_token == ""
+
+
+def test_the_two_listeners_do_not_share_a_port() -> None:
+    assert [fault.split()[0] for fault in faults(HTTP_PORT="9000")] == ["OPS_PORT"]
+
+
+def test_what_is_shown_has_every_setting_by_its_name_and_no_secret() -> None:
+    config = load(NEEDED | {"OPS_TOKEN": "ops-secret", "SMTP_PASSWORD": "smtp-secret", "POOLS": "mail=9"})
+    shown = config.shown()
+    assert "secret" not in str(shown.values())
+    assert list(shown) == [name.upper() for name in Config.__dataclass_fields__]
+    assert shown["JWT_SECRET_KEY"] == shown["OPS_TOKEN"] == shown["SMTP_PASSWORD"] == HIDDEN
+    assert shown["DATABASE_URL"] == "postgresql://***@db:5432/callboard"
+    assert shown["KAFKA_BROKERS"] == "one:9092,two:9092"
+    assert shown["POOLS"] == POOLS | {"mail": 9}
+
+
+def test_no_secret_stands_in_the_repr() -> None:
+    assert "secret" not in repr(load(NEEDED))
+
+
+def test_pools_have_the_size_that_is_set_or_the_usual_one() -> None:
+    config = load(NEEDED | {"POOLS": "mail=9, library=2"})
+    assert (config.pool("mail"), config.pool("library"), config.pool("users")) == (9, 2, POOLS["users"])

@@ -1,0 +1,194 @@
+"""`callboard serve`: the same tree on servers that the environment names, in one process or in several."""
+
+import asyncio
+import contextlib
+import secrets
+import signal
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from running import Command, Site, Up, until
+
+from callboard.ops.cli import main
+from callboard.ops.config import load
+from callboard.ops.tree import Parts
+from callboard.runtime import Node, Supervisor
+
+NEEDED = ("DATABASE_URL", "REDIS_URL", "KAFKA_BROKERS", "SMTP_HOST", "JWT_SECRET_KEY")
+VIEWS = 200
+ELSEWHERE = {
+    "DATABASE_URL": "postgresql://db/callboard",
+    "REDIS_URL": "redis://cache",
+    "KAFKA_BROKERS": "broker:9092",
+    "SMTP_HOST": "mail",
+    "JWT_SECRET_KEY": "x" * 32,
+}
+
+
+def test_with_nothing_set_it_lists_every_missing_setting_and_ends() -> None:
+    command = Command("serve")
+    assert command.wait(10) == 2
+    lines = command.errors.splitlines()
+    assert [line.split()[:2] for line in lines] == [["callboard:", name] for name in NEEDED]
+    assert command.output == ""
+
+
+def test_bad_values_and_missing_ones_are_named_together(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in (*NEEDED, "OPS_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    bad = {"DATABASE_URL": "mysql://db", "HTTP_PORT": "eighty", "JWT_SECRET_KEY": "short", "ROLES": "kitchen"}
+    for name, value in bad.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        main(["serve"])
+    assert ended.value.code == 2
+    named = [line.split()[1] for line in capsys.readouterr().err.splitlines()]
+    assert named == ["DATABASE_URL", "REDIS_URL", "KAFKA_BROKERS", "SMTP_HOST", "JWT_SECRET_KEY", "HTTP_PORT", "ROLES"]
+
+
+def test_operators_beyond_loopback_need_a_token_before_anything_listens(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("OPS_TOKEN", raising=False)
+    for name, value in ELSEWHERE.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("OPS_HOST", "0.0.0.0")  # noqa: S104 - what is refused
+    with pytest.raises(SystemExit) as ended:
+        main(["serve"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("callboard: OPS_TOKEN is missing")
+
+
+@pytest.fixture(scope="module")
+def servers(up: Up, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The running `up`'s servers, with a database, topics and a Redis database of our own."""
+    name = f"serve_{secrets.token_hex(4)}"
+
+    async def make_database() -> None:
+        connection = await asyncpg.connect(up.facts["DATABASE_URL"])
+        try:
+            await connection.execute(f"create database {name}")
+        finally:
+            await connection.close()
+
+    asyncio.run(make_database())
+    key = tmp_path_factory.mktemp("secrets") / "jwt"
+    key.write_text(secrets.token_urlsafe(48))
+    return {
+        "DATABASE_URL": up.facts["DATABASE_URL"].rpartition("/")[0] + f"/{name}",
+        "REDIS_URL": up.facts["REDIS_URL"].rpartition("/")[0] + "/7",
+        "KAFKA_BROKERS": up.facts["KAFKA_BROKERS"],
+        "SMTP_HOST": up.facts["SMTP_HOST"],
+        "SMTP_PORT": up.facts["SMTP_PORT"],
+        "TOPIC_PREFIX": name,
+        "JWT_SECRET_KEY_FILE": str(key),
+    }
+
+
+@contextlib.contextmanager
+def serving(up: Up, servers: dict[str, str], *roles: str) -> Iterator[list[Site]]:
+    token = {"OPS_TOKEN": "a-token-for-operators"}
+    sites = [Site("serve", environment={**servers, **token, "ROLES": each}) for each in roles]
+    try:
+        for site in sites:
+            site.mails_to = up.mails_to  # type: ignore[method-assign]  # the mails are caught by the other system
+            until("its word that it serves", lambda each=site: "callboard serves on" in each.errors, 20)
+        yield sites
+    finally:
+        for site in sites:
+            site.end()
+
+
+def test_two_processes_share_the_work_and_each_event_has_its_effect_once(up: Up, servers: dict[str, str]) -> None:
+    # One reads the streams and sends no mail: what it reads of mail, the other sends.
+    with serving(up, servers, "front,streams", "") as sites:
+        one, other = sites
+        assert [site.process.poll() for site in sites] == [None, None]
+
+        accounts = [site.register() for site in sites * 5]
+        for account in accounts:
+            one.mail_token(account["email"])
+        login = one.join()
+        for site in sites:
+            assert site.call("GET", "/users/me", token=login["token"]).data["email"] == login["email"]
+            assert site.look("/ops/v1/config")["JWT_SECRET_KEY"] == "***"
+
+        subject = secrets.token_hex(8)
+        asyncio.run(report(servers, subject))
+        editor = make_editor(servers, one)
+        stats = f"/stats?metric=page_view&subject_id={subject}"
+
+        def counted() -> bool:
+            return sum(row["count"] for row in other.call("GET", stats, token=editor).data) >= VIEWS - 1
+
+        until("the statistics", counted, 15)
+        until("the dead letter", lambda: one.look("/ops/v1/dead-letters"), 10)
+        for site in sites:
+            assert [row["count"] for row in site.call("GET", stats, token=editor).data] == [VIEWS - 1]
+            assert [letter["reason"] for letter in site.look("/ops/v1/dead-letters")] == ["malformed"]
+
+        # One leaves; the other takes its partitions and its relay over.
+        one.signal(signal.SIGTERM)
+        assert one.wait(5) == 0
+        late = other.register()
+        other.mail_token(late["email"], within_s=20)
+        got = Counter(mail["to"] for account in [*accounts, late] for mail in up.mails_to(account["email"]))
+        assert set(got.values()) == {1}
+        other.signal(signal.SIGTERM)
+        assert other.wait(5) == 0
+        assert all("error" not in line for site in sites for line in site.errors.splitlines())
+
+
+async def report(servers: dict[str, str], subject: str) -> None:
+    topic = f"{servers['TOPIC_PREFIX']}.activity.v1"
+    command = ("-m", "callboard.ops.producer", servers["KAFKA_BROKERS"], topic, subject, str(VIEWS))
+    producer = await asyncio.create_subprocess_exec(sys.executable, *command)
+    assert await asyncio.wait_for(producer.wait(), 20) == 0
+
+
+def make_editor(servers: dict[str, str], site: Site) -> str:
+    """An admin by the command line, on DATABASE_URL; admins may do what editors may."""
+    email = f"{secrets.token_hex(4)}@example.org"
+    arguments = ("users", "create-admin", "--email", email, "--password", "Quiet-Wings-7", "--full-name", "Grace")
+    command = Command(*arguments, environment={"DATABASE_URL": servers["DATABASE_URL"]})
+    assert command.wait(20) == 0, command.errors
+    return site.log_in(email)
+
+
+ALWAYS = {"guard", "identity", "editorial", "insight", "delivery", "operators"}
+
+
+@pytest.mark.parametrize(
+    ("roles", "parts", "delivery"),
+    [
+        ("front", ALWAYS | {"front"}, {"consumers", "notifier", "postbox"}),
+        ("streams", ALWAYS, {"consumers", "notifier", "postbox", "streams", "relay"}),
+        ("workers", ALWAYS | {"janitor"}, {"consumers", "notifier", "mail", "postbox"}),
+        (
+            "front,streams,workers",
+            ALWAYS | {"front", "janitor"},
+            {"consumers", "notifier", "mail", "postbox", "streams", "relay"},
+        ),
+    ],
+)
+async def test_roles_choose_the_parts_of_the_tree(
+    roles: str, parts: set[str], delivery: set[str], tmp_path: Path
+) -> None:
+    tree = Parts(load({**ELSEWHERE, "ROLES": roles}), tmp_path).tree()
+    assert {child.name for child in tree.children} == parts
+    (found,) = [child for child in tree.children if child.name == "delivery"]
+    assert below(found) == delivery
+
+
+def below(node: Node) -> set[str]:
+    names: set[str] = set()
+    if isinstance(node, Supervisor):
+        for child in node.children:
+            names |= {child.name} | below(child) if not child.name.isdigit() else set()
+    return names
