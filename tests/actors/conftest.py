@@ -52,14 +52,20 @@ async def valkey(place: Place) -> AsyncIterator[Valkey]:
     await server.stop()
 
 
-@pytest.fixture
-async def database(postgres: Postgres) -> AsyncIterator[Database]:
+@pytest.fixture(scope="session")
+async def connected(postgres: Postgres) -> AsyncIterator[Database]:
+    """One pool for all tests: connecting is most of what a short one would cost."""
     database = Database(postgres.url, size=20)
     await database.connect()
-    async with database.acquire() as connection:
-        await connection.execute(EMPTY)
     yield database
     database.disconnect()
+
+
+@pytest.fixture
+async def database(connected: Database) -> Database:
+    async with connected.acquire() as connection:
+        await connection.execute(EMPTY)
+    return connected
 
 
 @pytest.fixture
