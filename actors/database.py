@@ -86,6 +86,8 @@ class Database:
             _drop(connection)
             self.lose(error, pool)
             raise unavailable() from error
+        except asyncpg.TooManyConnectionsError as error:  # others have them: what we hold goes on working
+            raise unavailable() from error
         except (asyncpg.InterfaceError, *AWAY) as error:
             if isinstance(error, asyncpg.InterfaceError) and connection is not None and not _gone(connection):
                 raise

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 from callboard.runtime import events
 from callboard.runtime.context import CURRENT, Envelope
 from callboard.runtime.errors import ActorCrashedError, Refusal
-from callboard.runtime.inbox import message_of
+from callboard.runtime.inbox import SHUT, message_of
 from callboard.runtime.life import Life
 from callboard.runtime.message import Message
-from callboard.runtime.tree import State, TreeNode
+from callboard.runtime.tree import ChildSpec, State, TreeNode
 
 M = TypeVar("M", bound=Message | None)
 
@@ -255,23 +255,99 @@ class Cell(Life[M]):
         return len(self._queue) + (self.item is not None)
 
     def take_all(self) -> list[Any]:
-        """Give up all that waits."""
+        """Give up all that waits in the mailbox."""
         items = list(self._queue)
         if items:
             self._queue.clear()
         self.cut_burst()
         return items
 
-    def take_over(self, item: Any) -> None:
-        """Take what another worker has accepted, beyond the capacity if need be."""
+    def take_stash(self) -> list[Any]:
+        """Give up what is stashed, but for the message in hand, if that is stashed."""
+        if self._rare is None or not self._rare.stash:
+            return []
+        items = [item for item in self._rare.stash if item is not self.item]
+        self._rare.stash = [item for item in self._rare.stash if item is self.item]
+        return items
+
+    def take_waiters(self) -> list[tuple[Any, "asyncio.Future[None] | None"]]:
+        """Give up the senders that wait for room."""
+        if self._rare is None:
+            return []
+        waiters = list(self._rare.waiters)
+        self._rare.waiters.clear()
+        return waiters
+
+    def take_back(self, item: Any) -> bool:
+        """Give up a message that was in hand, if it is to be handled again, after a crash or from the stash."""
+        if self._queue and self._queue[0] is item:
+            self._queue.popleft()
+            return True
+        if self.stashed(item):
+            self.record.stash = [each for each in self.record.stash if each is not item]
+            return True
+        return False
+
+    def take_over(self, item: Any, other: "Cell[Any]", *, first: bool = False) -> None:
+        """Take what `other` has accepted, beyond the capacity if need be, behind or before what waits here."""
         if not isinstance(self._queue, deque):
             self._queue = deque()
             self._limit = self.spec.mailbox.capacity - 1
-        self._queue.append(item)
+        if first:
+            self._queue.appendleft(item)
+        else:
+            self._queue.append(item)
         if item.__class__ is Envelope:
             item.cell = self
+        if other._rare is not None and other._rare.crashes[0] is item and self.record.crashes[0] is None:  # noqa: SLF001
+            self.record.crashes, other._rare.crashes = other._rare.crashes, (None, 0)  # noqa: SLF001
         if self._idle:
             self.wake()
+
+    def take_waiter(self, waiter: tuple[Any, "asyncio.Future[None] | None"]) -> None:
+        """Let a sender that waited for room elsewhere wait for it here."""
+        item, _ = waiter
+        if item.__class__ is Envelope:
+            item.cell = self
+        if self._limit == SHUT:
+            self._queue = self._queue or deque()
+            self._limit = self.spec.mailbox.capacity - 1
+        self.record.waiters.append(waiter)
+        self.let_in()
+
+    def let_in(self) -> None:
+        """Admit who waits for room, where there is some, outside of a burst too."""
+        if self._rare is None or not self._rare.waiters:
+            return
+        self.admit()
+        if self._idle and self._queue:
+            self.wake()
+
+    def adopt(self, spec: ChildSpec) -> None:
+        """Go on by another spec. A mailbox that is made smaller keeps what it has, and takes nothing more till then."""
+        self.spec = spec
+        if self._limit != SHUT:
+            self._limit = spec.mailbox.capacity - 1
+        self.let_in()
+
+    def at_rest(self) -> bool:
+        """Whether it has nothing to do: no message waits, is in hand or put aside, and nobody waits for room."""
+        return self._idle and (self._rare is None or not (self._rare.stash or self._rare.waiters))
+
+    def pause(self) -> None:
+        """Handle no further message in this incarnation; what comes waits for the next one."""
+        if self.state is State.RUNNING:
+            self._falls()
+
+    async def put_away(self, reason: BaseException | None) -> None:
+        """End a paused incarnation: after the message in hand, unless there is a `reason`, a crash, to cut it short."""
+        await self._end(self.spec.shutdown_s if reason is None else 0.0)
+        if self._rare is not None and self._rare.stash:
+            self.unstash()
+
+    def has_mail(self) -> bool:
+        """Whether a message waits, or a sender for room."""
+        return bool(self._queue) or (self._rare is not None and bool(self._rare.waiters))
 
     def wait_for(self, other: "Cell[Any]") -> None:
         """Begin no message until the one that `other` has in hand is done: it is of a key that is ours now."""

@@ -44,6 +44,13 @@ class ActorStoppedError(RuntimeFault):
         super().__init__(f"{actor} has stopped; {type(message).__name__} is returned")
 
 
+class PoolStoppedError(RuntimeFault):
+    """The pool has stopped, and cannot be resized any more."""
+
+    def __init__(self, pool: str) -> None:
+        super().__init__(f"{pool} has stopped and cannot be resized: start its system again")
+
+
 class ActorCrashedError(RuntimeFault):
     """The actor crashed while it handled the message, for a reason that lies outside of the handler."""
 

@@ -78,8 +78,10 @@ class Life(Inbox[M]):
         if kind.on_start is not Actor.on_start:
             try:
                 await actor.on_start()
+                if self.state is not State.STARTING:  # it was halted or stopped meanwhile
+                    raise ActorKilledError(self.path)
             except BaseException:
-                self.state = State.CRASHED
+                self.state = State.CRASHED if self.state is State.STARTING else self.state
                 await self._clean(actor)
                 raise
         self._actor = actor
@@ -108,6 +110,8 @@ class Life(Inbox[M]):
         """See Node.halt. A handler that still runs is cancelled."""
         if self.state is State.RUNNING:
             self._falls()
+        elif self.state is State.STARTING:
+            self.state = State.CRASHED  # its start, which is under way elsewhere, fails
         await self._end(grace_s=0.0)
         if self._rare is not None and self._rare.stash:
             self.unstash()

@@ -1,19 +1,28 @@
 """Pools: several workers of one kind behind one reference, each message routed to one of them."""
 
+import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Hashable
 from enum import StrEnum
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
 
 from callboard.runtime.actor import Actor
 from callboard.runtime.cell import Cell
-from callboard.runtime.errors import ActorStoppedError
+from callboard.runtime.errors import ActorStoppedError, PoolStoppedError
+from callboard.runtime.events import Terminated
 from callboard.runtime.handlers import Handlers
 from callboard.runtime.inbox import message_of
+from callboard.runtime.mailbox import Counts
 from callboard.runtime.message import Message
 from callboard.runtime.ref import Ref
 from callboard.runtime.supervisor import Intensity, Supervisor
 from callboard.runtime.tree import DEFAULT, ChildSpec, Node, State, TreeNode
+
+if TYPE_CHECKING:
+    from callboard.runtime.system import System
 
 M = TypeVar("M", bound=Message | None)
 
@@ -29,9 +38,13 @@ class Route(StrEnum):
 
 
 class Pool(Supervisor, Ref[M]):
-    """A supervisor, one_for_one, of equal workers; told and asked like one actor."""
+    """A supervisor, one_for_one, of equal workers; told and asked like one actor.
 
-    __slots__ = ("_handlers", "_key", "_make", "_next", "_route", "_workers")
+    `spec` is the workers', and the pool's own as a child. By key, a message goes to worker hash(key) % size: the same
+    one within a process, but, as Python salts the hashes of text, not in another process.
+    """
+
+    __slots__ = ("_gone", "_handlers", "_key", "_leaving", "_make", "_next", "_resizing", "_route", "_workers")
 
     def __init__(
         self,
@@ -55,11 +68,25 @@ class Pool(Supervisor, Ref[M]):
         self._route = route
         self._key = key
         self._next = -1
+        self._leaving: list[Cell[M]] = []  # workers that get no more messages and have one in hand
+        self._resizing = asyncio.Lock()
+        self._gone = Counts()  # the fates of the messages of workers that have gone
 
     @property
     def size(self) -> int:
-        """How many workers there are."""
+        """How many workers there are; one that has given its slot back and finishes its message is none of them."""
         return len(self._workers)
+
+    @property
+    def route(self) -> Route:
+        """How a worker is chosen."""
+        return self._route
+
+    @route.setter
+    def route(self, route: Route) -> None:
+        if (route is Route.KEY) is not (self._key is not None):
+            raise ValueError(f"pool {self.name} is routed by key if, and only if, it was made with one")
+        self._route = route
 
     def put(self, message: Any, item: Any, *, may_wait: bool = True) -> Awaitable[None]:
         """Put the message into the mailbox of the worker whose turn it is, or whose key it is."""
@@ -74,36 +101,158 @@ class Pool(Supervisor, Ref[M]):
             return workers[turn]
         if self._key is not None:
             return workers[hash(self._key(message)) % len(workers)]
-        return min(workers, key=Cell.busyness)
+        return min(workers, key=_burden)
+
+    # Resizing --------------------------------------------------------------------------------------------------------
 
     async def resize(self, size: int) -> None:
         """Have `size` workers. Nothing is lost: what waits is spread anew over the workers there are then.
 
         With a key, a message waits until an earlier one of its key, which was in hand at the old worker, is done.
-        Workers that are too many finish what they have in hand.
+        Workers that are too many finish the message they have in hand, however long it takes; this waits for them
+        `shutdown_s` at most. Resizes come one after the other, and a pool that is not running is resized too.
+
+        Raises ValueError for less than 1, what a new worker's start hook raises (then nothing has changed), and
+        PoolStoppedError.
         """
         _check(self.name, size)
-        workers = self._workers
-        added: list[Cell[M]] = [Cell(str(n), self._make, self.spec, self._handlers) for n in range(len(workers), size)]
-        for worker in added:
-            await self.start_child(worker)
-        surplus = workers[size:]
-        self._workers = [*workers[:size], *added]
-        self._spread(workers)
-        for worker in surplus:
-            await self.stop_child(worker)
+        async with self._resizing:
+            added = await self._grown(size - sum(worker.state is not State.STOPPED for worker in self._workers))
+            if self.state in (State.STOPPING, State.STOPPED):
+                raise PoolStoppedError(self.path)
+            before = self._workers
+            alive = [worker for worker in (*before, *added) if worker.state is not State.STOPPED]
+            self._workers = alive[:size]
+            leaving = [worker for worker in (*before, *added) if worker not in self._workers]
+            retiring = self._retire(before, leaving)
+        if retiring:
+            await asyncio.wait(retiring, timeout=self.spec.shutdown_s)
+
+    async def _grown(self, count: int) -> list[Cell[M]]:
+        """That many new workers, started if the pool is; all or none."""
+        if self.state in (State.STOPPING, State.STOPPED):
+            raise PoolStoppedError(self.path)
+        added: list[Cell[M]] = []
+        try:
+            for _ in range(count):
+                taken = self._children
+                name = next(str(n) for n in itertools.count() if str(n) not in taken)
+                child = Cell[M](name, self._make, self.spec, self._handlers)
+                if self.state is State.RUNNING:
+                    await self.start_child(child)
+                else:
+                    self._add(child)  # it will be started with the pool
+                added.append(child)
+        except BaseException:
+            for child in added:
+                await self._forget(child)
+            raise
+        return added
+
+    def _retire(
+        self, before: list[Cell[M]], leaving: list[Cell[M]], reason: BaseException | None = None
+    ) -> list[asyncio.Task[None]]:
+        """Give everything to whom it belongs now, without a pause, and let those that leave go their way."""
+        self._leaving += leaving
+        self._spread([*before, *(worker for worker in self._leaving if worker not in before)])
+        if self.system is None:  # not started, so there is nothing in hand
+            for child in leaving:
+                self._leaving.remove(child)
+                del self._children[child.name]
+            return []
+        loop, context = self.system.loop, self.system.context
+        tasks = [
+            loop.create_task(self._farewell(child, reason), name=f"{self.path}!", context=context.copy())
+            for child in leaving
+        ]
+        for task in tasks:
+            self._recoveries.add(task)
+            task.add_done_callback(self._recoveries.discard)
+        return tasks
+
+    async def _farewell(self, child: Cell[M], reason: BaseException | None) -> None:
+        """Stop a worker that leaves when its message in hand is done, or at once, if the reason is a crash."""
+        if child.task is not None and reason is None:
+            done = asyncio.get_running_loop().create_future()
+            child.record.after_item.append(lambda: None if done.done() else done.set_result(None))
+            await done
+        await self._forget(child, reason)
+
+    async def _forget(self, child: Cell[M], reason: BaseException | None = None) -> None:
+        """Stop a worker for good, and keep only its counts."""
+        if reason is None:
+            await child.stop()
+        else:
+            await child.stop_after(reason)
+        if self._children.pop(child.name, None) is child:
+            self._gone = total(self._gone, child.tally())
+        if child in self._leaving:
+            self._leaving.remove(child)
 
     def _spread(self, before: list[Cell[M]]) -> None:
         """Give what waits at the old workers to those it belongs to now, each queue in its order, without a pause."""
-        waiting = [(worker, worker.take_all()) for worker in before]
-        for worker, items in waiting:
-            in_hand = worker.item
-            if self._key is not None and in_hand is not None:
-                heir = self._choose(message_of(in_hand))
-                if heir is not worker:
-                    heir.wait_for(worker)
+        stays = set(map(id, self._workers))
+        waiting = []
+        for worker in before:
+            stash = worker.take_stash() if self._key is not None or id(worker) not in stays else []
+            waiting.append((worker, stash, worker.take_all(), worker.take_waiters()))
+            in_hand = worker.item if worker.task is not None else None
+            if in_hand is None:
+                continue
+            owner = self._owner(in_hand, worker)
+            if owner is not worker:
+                worker.record.after_item.append(partial(self._settle, worker, in_hand))
+                if self._key is not None:
+                    owner.wait_for(worker)
+        for worker, stash, items, _ in waiting:
+            for item in stash:
+                owner = self._owner(item, worker)
+                if owner is worker:
+                    worker.record.stash.append(item)
+                else:
+                    owner.take_over(item, worker)
             for item in items:
-                self._choose(message_of(item)).take_over(item)
+                self._owner(item, worker).take_over(item, worker)
+        for worker, _, _, waiters in waiting:
+            for waiter in waiters:
+                self._owner(waiter[0], worker).take_waiter(waiter)
+
+    def _owner(self, item: Any, worker: Cell[M]) -> Cell[M]:
+        """Whose an item of a worker's mailbox is now. What it was told itself and has no key remains its own."""
+        message = message_of(item)
+        if isinstance(message, Terminated):
+            return worker
+        try:
+            return self._choose(message)
+        except Exception:  # noqa: BLE001 - the key function is the user's, and nothing may be lost by what it raises
+            return worker
+
+    def _settle(self, worker: Cell[M], item: Any) -> None:
+        """What was in hand while it changed its owner is done; if it is to be handled again, then by the new one."""
+        owner = self._owner(item, worker)
+        if owner is not worker and worker.take_back(item):
+            owner.take_over(item, worker, first=True)
+
+    # Life ------------------------------------------------------------------------------------------------------------
+
+    async def start(self, parent: "Supervisor | System") -> None:
+        """See Node.start. A resize under way comes to its end first."""
+        async with self._resizing:
+            for child in list(self._leaving):
+                await self._forget(child)
+            await super().start(parent)
+
+    async def stop(self) -> None:
+        """See Node.stop."""
+        await super().stop()
+        self._workers = []
+
+    async def _recover(self, child: Node, error: BaseException | None) -> None:
+        """A worker that leaves anyway is not restarted."""
+        if child in self._leaving:
+            await child.halt()
+        else:
+            await super()._recover(child, error)
 
     async def _let_go(self, child: Node, error: BaseException | None) -> None:
         """A worker that ended for good gives its slot back: what waited for it goes to the others."""
@@ -111,18 +260,38 @@ class Pool(Supervisor, Ref[M]):
             await super()._let_go(child, error)
             return
         before, self._workers = self._workers, [each for each in self._workers if each is not child]
-        self._spread(before)
-        await self.stop_child(child)
+        self._retire(before, [child], error)
 
-    async def stop(self) -> None:
-        """See Node.stop."""
-        await super().stop()
-        self._workers = [] if self.state is State.STOPPED else self._workers
+    def adopt(self, spec: ChildSpec, intensity: Intensity) -> None:
+        """Go on by another spec and intensity, at once, for the pool and its workers; nothing is restarted or lost."""
+        self.spec = spec
+        self.intensity = intensity
+        for child in self.children:
+            if isinstance(child, Cell):
+                child.adopt(spec)
+
+    # Watching --------------------------------------------------------------------------------------------------------
+
+    def tally(self) -> Counts:
+        """The fates of all messages up to this instant, those of workers that have gone included."""
+        return total(self._gone, *(child.tally() for child in self.children if isinstance(child, Cell)))
 
     def dump(self) -> TreeNode:
-        """The pool and its workers."""
+        """The pool and its workers; its own counts are those of workers that have gone."""
         node = super().dump()
-        return TreeNode(name=node.name, kind="pool", state=node.state, restarts=node.restarts, children=node.children)
+        counts = self._gone if self._gone.accepted else None
+        return msgspec.structs.replace(node, kind="pool", counts=counts)
+
+
+def total(*counts: Counts) -> Counts:
+    """The sum of several."""
+    names = Counts.__struct_fields__
+    return Counts(**{name: sum(getattr(each, name) for each in counts) for name in names})
+
+
+def _burden(worker: Cell[Any]) -> tuple[bool, int]:
+    """How busy a worker is; one that does not run, because it waits for its restart, is busier than any that does."""
+    return worker.state is not State.RUNNING, worker.busyness()
 
 
 def _check(name: str, size: int) -> None:
