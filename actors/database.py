@@ -138,7 +138,7 @@ class Database:
         self.disconnect()
         pool = asyncpg.create_pool(
             self.url,
-            min_size=2,
+            min_size=0,  # asyncpg would keep a floor by itself, and race with the guard for a server that is away
             max_size=self.size,
             timeout=ACQUIRE_TIMEOUT_S,
             command_timeout=COMMAND_TIMEOUT_S,
@@ -146,6 +146,11 @@ class Database:
             server_settings={"application_name": "callboard", "timezone": "UTC"},
         )
         self._pool = await pool
+        try:
+            await self._pool.fetchval("select 1")
+        except BaseException:
+            self.disconnect()
+            raise
         self.away.clear()
         self.back.set()
 

@@ -5,6 +5,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 import pytest
+from article import MOVES, STEP, Model
 from domain import Domain, at_once, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -352,56 +353,6 @@ async def test_a_deletion_and_a_transition_at_once_leave_one_story(domain: Domai
 
 
 # Against a model -----------------------------------------------------------------------------------------------------
-
-EVENTS = {
-    "submit_for_review": "content.submitted",
-    "approve": "content.approved",
-    "reject": "content.rejected",
-    "publish": "content.published",
-    "archive": "content.archived",
-    "restore": "content.restored",
-}
-MOVES = {
-    "submit_for_review": ("draft", "pending", {"author", "editor", "both"}),
-    "approve": ("pending", "approved", {"editor"}),
-    "reject": ("pending", "draft", {"editor", "both"}),
-    "publish": ("approved", "published", {"editor", "both"}),
-    "archive": ("published", "archived", {"author", "editor", "both"}),
-    "restore": ("archived", "draft", {"author", "editor", "both"}),
-}
-STEP = st.tuples(
-    st.sampled_from([*MOVES, "edit", "edit stale"]), st.sampled_from(["author", "editor", "stranger", "both"])
-)
-
-
-class Model:
-    """An article as the contract has it; `author_is_editor` makes its author one who could review."""
-
-    def __init__(self, *, author_is_editor: bool) -> None:
-        self.status, self.version = "draft", 1
-        self.events: list[tuple[str, int]] = [("content.created", 1)]
-        self.history: list[tuple[str, str, str]] = []
-        self.author = "both" if author_is_editor else "author"
-
-    def take(self, step: str, who: str) -> bool:
-        """Whether the step is taken."""
-        who = self.author if who in ("author", "both") else who
-        if step == "edit stale" or (who == "stranger" and step == "edit"):
-            return False
-        if step == "edit":
-            if self.status in ("published", "archived"):
-                return False
-            return self._go("draft", "content.edited", "edit" if self.status != "draft" else None)
-        source, target, allowed = MOVES[step]
-        return who in allowed and self.status == source and self._go(target, EVENTS[step], step)
-
-    def _go(self, target: str, event: str, step: str | None) -> bool:
-        if step is not None:
-            self.history.append((step, self.status, target))
-        self.status = target
-        self.version += 1
-        self.events.append((event, self.version))
-        return True
 
 
 @settings(settings.get_profile("actors"), max_examples=60)

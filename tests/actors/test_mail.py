@@ -2,20 +2,19 @@
 
 import asyncio
 import email
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-import aiosmtplib
 import pytest
-from aiosmtplib import SMTPRecipientRefused, SMTPRecipientsRefused
 from domain import Domain, consume, envelope
+from smtp_script import Script
 
 from callboard.actors import mail as module
 from callboard.actors.letters import UnknownLetterError, as_html, compose, one_line
-from callboard.actors.mail import Fate, MailSender, Postbox, SendMail, SmtpSettings, Sweep, fate
+from callboard.actors.mail import MailSender, Postbox, SendMail, SmtpSettings, Sweep
 from callboard.ops.embedded.catcher import Catcher
 from callboard.ops.embedded.place import Place, free_ports
 from callboard.runtime import System, pool, supervisor, worker
@@ -72,43 +71,6 @@ async def catcher(data: Place) -> AsyncIterator[Catcher]:
 @pytest.fixture
 def post(domain: Domain, catcher: Catcher) -> Post:
     return Post(domain, catcher._port)
-
-
-class Script:
-    """What a misbehaving server answers, by the command's first word; None is no answer at all."""
-
-    def __init__(self, **answers: str | None) -> None:
-        self.answers = {
-            "EHLO": "250 here",
-            "MAIL": "250 ok",
-            "RCPT": "250 ok",
-            "DATA": "354 go",
-            "QUIT": "221 bye",
-            "RSET": "250 ok",
-        }
-        self.answers |= {"greeting": "220 here", "body": "250 kept"} | answers  # type: ignore[dict-item]
-        self.commands: list[str] = []
-        self.bodies: list[bytes] = []
-
-    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await self._say(writer, "greeting")
-            while line := await reader.readline():
-                word = line.decode().split()[0].upper()
-                self.commands.append(line.decode().strip())
-                await self._say(writer, word)
-                if word == "DATA" and self.answers["DATA"] == "354 go":
-                    self.bodies.append(await reader.readuntil(b"\r\n.\r\n"))
-                    await self._say(writer, "body")
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    async def _say(self, writer: asyncio.StreamWriter, word: str) -> None:
-        if answer := self.answers.get(word):
-            writer.write(answer.encode() + b"\r\n")
-            await writer.drain()
 
 
 @asynccontextmanager
@@ -421,35 +383,3 @@ async def test_a_server_that_is_not_there_keeps_the_mail_queued(domain: Domain) 
 
 def test_the_settings_show_no_password() -> None:
     assert "hidden" not in repr(SmtpSettings("h", 25, SENDER, "user", "hidden"))
-
-
-def refusal(*codes: int) -> Exception:
-    return SMTPRecipientsRefused([SMTPRecipientRefused(code, "no", "a@example.org") for code in codes])
-
-
-FATES: list[tuple[Callable[[], Exception], int, float, Fate]] = [
-    (lambda: refusal(450), 0, 0, Fate(1, 2.0)),
-    (lambda: refusal(450), 1, 0, Fate(2, 4.0)),
-    (lambda: refusal(450), 2, 0, Fate(3, None)),
-    (lambda: refusal(550), 0, 0, Fate(1, None)),
-    (lambda: refusal(501), 0, 0, Fate(1, None)),
-    (lambda: refusal(421), 2, 10, Fate(2, 5.0)),
-    (lambda: aiosmtplib.SMTPDataError(451, "x"), 0, 0, Fate(1, 2.0)),
-    (lambda: aiosmtplib.SMTPDataError(554, "x"), 0, 0, Fate(1, None)),
-    (lambda: aiosmtplib.SMTPDataError(500, "x"), 1, 0, Fate(2, None)),
-    (lambda: aiosmtplib.SMTPSenderRefused(421, "x", "s"), 2, 0, Fate(2, 1.0)),
-    (lambda: aiosmtplib.SMTPAuthenticationError(535, "x"), 0, 0, Fate(0, 1.0)),
-    (lambda: aiosmtplib.SMTPConnectResponseError(554, "x"), 0, 0, Fate(0, 1.0)),
-    (lambda: aiosmtplib.SMTPHeloError(550, "x"), 0, 0, Fate(0, 1.0)),
-    (lambda: aiosmtplib.SMTPServerDisconnected("x"), 2, 0, Fate(2, 1.0)),
-    (lambda: aiosmtplib.SMTPReadTimeoutError("x"), 0, 30, Fate(0, 15.0)),
-    (ConnectionRefusedError, 0, 3600, Fate(0, 60.0)),
-    (lambda: ValueError("header"), 0, 0, Fate(1, None)),
-]
-
-
-@pytest.mark.parametrize(("error", "attempts", "age_s", "expected"), FATES)
-def test_the_fate_of_a_refused_mail(
-    error: Callable[[], Exception], attempts: int, age_s: float, expected: Fate
-) -> None:
-    assert fate(error(), attempts, age_s) == expected
