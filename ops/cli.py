@@ -1,4 +1,4 @@
-"""The command line: `callboard up | serve | demo | users create-admin`."""
+"""The command line: `callboard up | serve | demo | config check | users create-admin`."""
 
 import argparse
 import asyncio
@@ -36,6 +36,12 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("serve", help="run against the servers that the environment names")
     commands.add_parser("demo", parents=[data], help="play the main job against a running `callboard up`")
 
+    config = commands.add_parser("config", help="settings").add_subparsers(
+        dest="config", required=True, metavar="action"
+    )
+    check = config.add_parser("check", help="name every fault of a file for CALLBOARD_CONFIG, and change nothing")
+    check.add_argument("file")
+
     users = commands.add_parser("users", help="accounts").add_subparsers(dest="users", required=True, metavar="action")
     admin = users.add_parser("create-admin", parents=[data], help="make an admin, or make an account one")
     admin.add_argument("--email", required=True)
@@ -70,6 +76,8 @@ def _command(options: argparse.Namespace) -> Coroutine[Any, Any, int]:
     # Each command imports what it needs: Faust alone takes a second that `--help` should not.
     if options.command == "serve":
         return _serve()
+    if options.command == "config":
+        return _check(options.file)
     from callboard.ops.up import data_folder, up  # noqa: PLC0415 - see above
 
     data = data_folder(options.data_dir)
@@ -94,6 +102,15 @@ async def _serve() -> int:
 
     with tempfile.TemporaryDirectory(prefix="callboard-") as folder:
         return await live(Parts(config, Path(folder)), announce)
+
+
+async def _check(file: str) -> int:
+    from callboard.ops.pools import check  # noqa: PLC0415 - see _command
+    from callboard.ops.tree import unconnected  # noqa: PLC0415 - see _command
+
+    check(unconnected().pools, file)
+    print(f"{file} is good")
+    return OK
 
 
 async def _demo(data: Path | None) -> int:

@@ -14,9 +14,6 @@ from urllib.parse import urlsplit, urlunsplit
 from callboard.actors.tokens import MIN_SECRET_BYTES
 
 ROLES = frozenset({"front", "streams", "workers"})
-# The pools of the tree and how many workers each has, unless POOLS says otherwise.
-POOLS = {"passwords": 2, "logins": 8, "sessions": 8, "users": 4, "limits": 4, "content": 8, "library": 8, "mail": 5}
-MAX_POOL = 1000
 HIDDEN = "***"
 _MAX_PORT = 65535
 
@@ -64,16 +61,6 @@ def _roles(text: str) -> frozenset[str]:
     if not roles or roles - ROLES:
         raise ValueError(f"must be some of {', '.join(sorted(ROLES))}")
     return roles
-
-
-def _pools(text: str) -> tuple[tuple[str, int], ...]:
-    sizes: dict[str, int] = {}
-    for word in _words(text):
-        name, _, size = word.partition("=")
-        if name not in POOLS or not size.isdecimal() or not 0 < int(size) <= MAX_POOL:
-            raise ValueError(f"must be like mail=5,library=8, for pools {', '.join(POOLS)}, and {word!r} is not")
-        sizes[name] = int(size)
-    return tuple(sizes.items())
 
 
 def _url(*schemes: str) -> Callable[[str], str]:
@@ -146,14 +133,10 @@ class Config:
     max_body_bytes: int = setting("the largest body the API takes", _positive, 1 << 20)
 
     roles: frozenset[str] = setting("which parts of the tree run here", _roles, ROLES)
-    pools: tuple[tuple[str, int], ...] = setting("pools of another size than the default: mail=5,library=8", _pools, ())
+    callboard_config: str = setting("a TOML file with the settings of pools; SIGHUP reads it again", default="")
     database_pool_size: int = setting("connections to PostgreSQL", _positive, 12)
     shutdown_grace_s: int = setting("how long requests may go on after SIGTERM, seconds", _positive, 3)
     log_level: str = setting("what is logged: debug, info, warning or error", _level, "info")
-
-    def pool(self, name: str) -> int:
-        """How many workers a pool has."""
-        return dict(self.pools).get(name, POOLS[name])
 
     def shown(self) -> dict[str, object]:
         """The settings by their names in the environment, without their secrets."""
@@ -167,8 +150,6 @@ def _shown(metadata: Mapping[str, Any], value: Any) -> object:
         parts = urlsplit(value)
         host = parts.netloc.rpartition("@")[2]
         return urlunsplit(parts._replace(netloc=f"{HIDDEN}@{host}" if "@" in parts.netloc else host, query=""))
-    if metadata["parse"] is _pools:
-        return POOLS | dict(value)
     return sorted(value) if isinstance(value, frozenset) else value
 
 

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 
+from callboard.ops import pools
 from callboard.ops.tree import Parts
 from callboard.runtime import described
 
@@ -17,10 +18,15 @@ log = logging.getLogger(__name__)
 async def live(parts: Parts, announce: Callable[[], Awaitable[None]]) -> int:
     """Run the tree; `announce` is called once it works, and may take its time. The exit status: 0, or 1 for a crash.
 
-    Raises what the first start hook to fail raised; then nothing is left running.
+    Raises ConfigError when CALLBOARD_CONFIG names a bad file, and what the first start hook to fail raised; then
+    nothing is left running.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    file = parts.config.callboard_config
+    if file:
+        await pools.configure(parts.pools, file)
+        _on_hang_up(loop, lambda: pools.reload(parts.pools, file))
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     system = parts.system()
@@ -48,6 +54,23 @@ async def live(parts: Parts, announce: Callable[[], Awaitable[None]]) -> int:
     if not working.cancelled():
         working.result()
     return 0
+
+
+def _on_hang_up(loop: asyncio.AbstractEventLoop, reload: Callable[[], Awaitable[None]]) -> None:
+    """Reload on SIGHUP, one reload after the other. Without a file, the end of its terminal ends the process."""
+    turn = asyncio.Lock()
+    reloads: set[asyncio.Task[None]] = set()
+
+    async def once() -> None:
+        async with turn:
+            await reload()
+
+    def begin() -> None:
+        task = loop.create_task(once(), name="reload")
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, begin)
 
 
 async def _ended(stop: Awaitable[None]) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from callboard.runtime import (
+    Blocked,
     Crashed,
     DeadLettered,
     Escalated,
@@ -61,6 +62,11 @@ def watch(event: Lifecycle) -> None:
             log.error("%s crashed%s: %s", event.actor, what, described(event.error), exc_info=event.error)
         case Escalated():
             log.error("%s gave up: %s", event.actor, described(event.error))
+        case Blocked():
+            took = event.milliseconds
+            log.warning(
+                "%s held up the event loop for %d ms on %s, at %s", event.actor, took, event.message, event.where
+            )
         case Restarted():
             log.warning("%s restarted, %d times so far", event.actor, event.restarts)
         case DeadLettered() | Overflowed():

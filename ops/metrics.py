@@ -58,7 +58,17 @@ class TreeCollector(Collector):
             restarts.add_metric((path,), node.restarts)
             for fate in _FATES:
                 messages.add_metric((path, fate), getattr(node.counts, fate))
-        return messages, depth, restarts
+        return messages, depth, restarts, *self._lag()
+
+    def _lag(self) -> Iterator[Metric]:
+        stalls = self._system.stalls
+        if stalls is not None:
+            now, most = (
+                "How late the event loop is: just now.",
+                "How late the event loop was: the most in half a minute.",
+            )
+            yield GaugeMetricFamily("callboard_loop_lag_seconds", now, value=stalls.lag_s)
+            yield GaugeMetricFamily("callboard_loop_lag_max_seconds", most, value=stalls.max_lag_s)
 
 
 def _actors(node: TreeNode, above: str) -> Iterator[tuple[str, TreeNode]]:

@@ -3,21 +3,24 @@
 import base64
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
+from msgspec import Meta
 
 from callboard.actors.database import Database
-from callboard.actors.errors import REQUEST_CURSOR_INVALID
-from callboard.http.call import Call, Listing, Page, Raw, Reply
+from callboard.actors.errors import POOLS_NOT_FOUND, REQUEST_CURSOR_INVALID, Problem
+from callboard.http.call import Body, Call, Listing, Page, Raw, Reply
 from callboard.http.cursors import decode_cursor, encode_cursor
 from callboard.http.routing import Access, Route
 from callboard.ops.config import Config
 from callboard.ops.embedded.catcher import Mail
 from callboard.ops.metrics import CONTENT_TYPE, Metrics
-from callboard.runtime import System, TreeNode
+from callboard.runtime import Entities, Pool, System, TreeNode, find_pools
 from callboard.streams.dead_letters import DeadLetter, list_dead_letters
+
+MAX_SIZE = 1000  # workers: more than that is a slip of the pen
 
 
 class Plane(msgspec.Struct, frozen=True):
@@ -55,6 +58,52 @@ async def tree(call: Call[None, None, Plane]) -> Reply[TreeNode]:
 async def config(call: Call[None, None, Plane]) -> Reply[dict[str, Any]]:
     """The settings in force, by their names in the environment, without secrets."""
     return Reply(call.services.config.shown())
+
+
+class PoolView(msgspec.Struct, frozen=True):
+    """A pool: its workers, the capacity of each one's mailbox, and how many messages wait at all of them."""
+
+    name: str
+    size: int
+    mailbox: int
+    overflow: str
+    route: str
+    depth: int
+    restarts: int
+
+
+class Resize(Body, frozen=True):
+    """How many workers a pool is to have."""
+
+    size: Annotated[int, Meta(ge=1, le=MAX_SIZE, description="Workers.")]
+
+
+async def list_pools(call: Call[None, None, Plane]) -> Reply[list[PoolView]]:
+    """The pools of this process, as they are now."""
+    return Reply([_pool(name, each) for name, each in find_pools(call.services.system()).items()])
+
+
+async def resize_pool(call: Call[Resize, None, Plane]) -> Reply[PoolView]:
+    """Give a pool another size, until the next start or reload. No message is lost, and each key keeps its order."""
+    name = call.text("name")
+    found = find_pools(call.services.system()).get(name)
+    if not isinstance(found, Pool):
+        raise Problem(POOLS_NOT_FOUND)
+    await found.resize(call.body.size)
+    return Reply(_pool(name, found))
+
+
+def _pool(name: str, found: Pool[Any] | Entities[Any]) -> PoolView:
+    workers = found.dump().children
+    return PoolView(
+        name=name,
+        size=found.size,
+        mailbox=found.spec.mailbox.capacity,
+        overflow=found.spec.mailbox.overflow,
+        route=found.route if isinstance(found, Pool) else "entities",
+        depth=sum(each.depth or 0 for each in workers),
+        restarts=sum(each.restarts for each in workers),
+    )
 
 
 async def mailbox(call: Call[None, None, Plane]) -> Reply[list[Mail]]:
@@ -105,6 +154,16 @@ def _text(value: bytes | None) -> str | None:
 
 ROUTES: tuple[Route[Plane], ...] = (
     Route("GET", "/tree", tree, summary="The supervision tree", tag="operators", access=Access.PUBLIC),
+    Route("GET", "/pools", list_pools, summary="The pools", tag="operators", access=Access.PUBLIC),
+    Route(
+        "PATCH",
+        "/pools/{name}",
+        resize_pool,
+        summary="Resize a pool",
+        tag="operators",
+        access=Access.PUBLIC,
+        errors=(POOLS_NOT_FOUND,),
+    ),
     Route("GET", "/config", config, summary="The settings in force", tag="operators", access=Access.PUBLIC),
     Route(
         "GET",

@@ -21,14 +21,14 @@ from callboard.actors.notifier import Notifier
 from callboard.actors.passwords import Passwords
 from callboard.actors.sessions import Authenticate, Logins, Sessions
 from callboard.actors.stats import Aggregator
-from callboard.actors.tokens import Signer
+from callboard.actors.tokens import MIN_SECRET_BYTES, Signer
 from callboard.actors.users import Users
 from callboard.http.exchange import Hooks, Settings
 from callboard.http.routes import ROUTES
 from callboard.http.server import HttpServer
 from callboard.http.services import Services
 from callboard.ops import logs, plane, schema
-from callboard.ops.config import Config
+from callboard.ops.config import Config, load
 from callboard.ops.embedded.servers import EmbeddedServer, Servers
 from callboard.ops.metrics import Metrics
 from callboard.runtime import (
@@ -55,7 +55,10 @@ from callboard.streams.topics import ACTIVITY, CONTENT, MAIL, PRIORITY
 
 # A server that dies again and again is brought back again and again, at a pace; only a storm is given up on.
 STUBBORN = Intensity(restarts=30, window_s=60)
+# How many workers each pool has, unless the file that CALLBOARD_CONFIG names says otherwise.
+SIZES = {"passwords": 2, "logins": 8, "sessions": 8, "users": 4, "limits": 4, "content": 8, "library": 8, "mail": 5}
 PACED = Backoff(initial_s=0.1, max_s=5.0, jitter=0.2)
+STALL_S = 0.1  # a handler that holds up the loop for so long is named in the log
 
 
 def now() -> datetime:
@@ -72,6 +75,7 @@ class Parts:
         self.data = data
         self.reading = asyncio.Event()  # set while the streams are read
         self.watchers: list[Watcher] = [logs.watch]
+        self.pools: dict[str, Pool[Any]] = {}  # by name, those too that do not run in this role
         self._system: System | None = None
         self.database = database = Database(config.database_url, size=config.database_pool_size)
         self.cache = Cache(config.redis_url)
@@ -116,7 +120,8 @@ class Parts:
         self.broker = Broker(config.kafka_brokers, config.topic_prefix)
 
     def _pool(self, name: str, kind: Callable[..., Any], *args: Any, **options: Any) -> "Pool[Any]":
-        return pool(name, kind, *args, size=self.config.pool(name), **options)
+        made = self.pools[name] = pool(name, kind, *args, size=SIZES[name], **options)
+        return made
 
     # What the front door asks --------------------------------------------------------------------------------------
 
@@ -223,7 +228,7 @@ class Parts:
 
     def system(self) -> System:
         """The tree on the running event loop, with its metrics and logs; not started."""
-        self._system = system = System(self.tree())
+        self._system = system = System(self.tree(), stall_after_s=STALL_S)
         self.metrics.watch(system)
         for watcher in self.watchers:
             system.subscribe(watcher)
@@ -234,3 +239,15 @@ class Parts:
         if self._system is None:
             raise RuntimeError("there is no system yet")
         return self._system
+
+
+def unconnected() -> Parts:
+    """The parts of a process that has no servers: to look at, not to start."""
+    nowhere = {
+        "DATABASE_URL": "postgresql://nowhere",
+        "REDIS_URL": "redis://nowhere",
+        "KAFKA_BROKERS": "nowhere:9092",
+        "SMTP_HOST": "nowhere",
+        "JWT_SECRET_KEY": "-" * MIN_SECRET_BYTES,
+    }
+    return Parts(load(nowhere), Path())

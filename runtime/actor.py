@@ -32,6 +32,10 @@ class Actor(Generic[M]):
     def __init_subclass__(cls) -> None:
         """Collect the handlers, and hold them against the declared protocol."""
         super().__init_subclass__()
+        if Actor in cls.__bases__ and "__orig_bases__" not in vars(cls):
+            raise TypeError(
+                f"{cls.__name__} declares no protocol: write Actor[One | Two], or Actor[None] if it takes none"
+            )
         cls._tables = collect(cls, cls._tables)
         cls.handlers = Handlers(cls._tables)
         for base in getattr(cls, "__orig_bases__", ()):
@@ -63,7 +67,10 @@ class Actor(Generic[M]):
         return self.ref.schedule(message, delay_s)
 
     def every(self, interval_s: float, message: Any) -> "Timer":
-        """Tell this actor `message` each `interval_s` seconds, skipping ticks that find its mailbox full."""
+        """Tell this actor `message` each `interval_s` seconds, skipping ticks that find its mailbox full.
+
+        Raises ValueError for an interval of no time, and both raise UnhandledMessageError.
+        """
         return self.ref.schedule(message, interval_s, interval_s)
 
     def watch(self, ref: "Ref[Any]") -> None:
@@ -73,9 +80,16 @@ class Actor(Generic[M]):
         """
         self.ref.watch(ref)
 
-    def stop(self) -> None:
-        """End this incarnation normally, after the current message; what follows is up to the restart type."""
-        self.ref.exit()
+    def unwatch(self, ref: "Ref[Any]") -> None:
+        """Be told no more. A notice that waits in the mailbox already is not taken back."""
+        self.ref.unwatch(ref)
+
+    def stop(self, reason: str | None = None) -> None:
+        """End this incarnation after the current message; what follows is up to the restart type.
+
+        Without a reason it is a normal exit. With one it is a Shutdown, which differs in what watchers are told.
+        """
+        self.ref.exit(reason)
 
     def become(self, state: str | None) -> None:
         """Handle messages as in `state` from the next one on: by the handlers of `@on(..., state=state)` and those

@@ -6,25 +6,24 @@ task.
 """
 
 import asyncio
-from collections import deque
 from types import CoroutineType
 from typing import Any, TypeVar
 
 from callboard.runtime import events
 from callboard.runtime.context import CURRENT, Envelope
 from callboard.runtime.errors import ActorCrashedError, Refusal
-from callboard.runtime.inbox import SHUT, message_of
-from callboard.runtime.life import Life
+from callboard.runtime.handover import HANDLING, Handover
+from callboard.runtime.inbox import message_of
 from callboard.runtime.message import Message
-from callboard.runtime.tree import ChildSpec, State, TreeNode
+from callboard.runtime.tree import State, TreeNode
 
 M = TypeVar("M", bound=Message | None)
 
 BURST = 256  # messages handled before other actors have their turn: enough to amortise the turn, about 0.1 ms
-HANDLING = (State.RUNNING, State.DRAINING)
+CRASHES = (Exception, asyncio.CancelledError)  # a handler that was not cancelled itself can come upon the latter
 
 
-class Cell(Life[M]):
+class Cell(Handover[M]):
     """An actor in its place in the tree. Everyone but its supervisor sees only the Ref."""
 
     __slots__ = ()
@@ -49,11 +48,11 @@ class Cell(Life[M]):
         if size == 1:
             self._handle_one(queue.popleft())
         else:
-            self._handle_many(min(size, BURST))
+            self._handle_many(min(size, self.system.burst))  # type: ignore[union-attr]
         if self.task is not None:
             return
         if queue or self._rare is not None or self.state is not State.RUNNING:
-            self._rest()
+            self.rest()
         else:
             self._idle = True
 
@@ -69,7 +68,7 @@ class Cell(Life[M]):
                 result = table[item.__class__](actor, item)
                 if result is not None and result.__class__ is CoroutineType:
                     break
-        except Exception as error:  # noqa: BLE001 - the actor loop is the one place where a crash becomes a fate
+        except CRASHES as error:  # the actor loop is the one place where a crash becomes a fate
             self._leave_burst(item)
             self._failed(item, error)
             return
@@ -85,7 +84,7 @@ class Cell(Life[M]):
         self.item = item
         try:
             result = self.table[item.__class__](self._actor, item)
-        except Exception as error:  # noqa: BLE001 - see _handle_many
+        except CRASHES as error:
             self._failed(item, error)
             return
         if result is not None and result.__class__ is CoroutineType:
@@ -106,12 +105,18 @@ class Cell(Life[M]):
             self._size -= self._remaining.__length_hint__()
             self._remaining.__setstate__(BURST)
 
-    def _rest(self) -> None:
+    def rest(self) -> None:
         """After a burst: go on in another turn of the loop, or fall idle."""
         self.item = None
         rare = self._rare
-        if rare is not None and rare.waiters:
-            self.admit()
+        if rare is not None and rare.after_item:
+            waiting, rare.after_item = rare.after_item, []
+            for done in waiting:
+                done()
+        if rare is not None:
+            rare.aside = None
+            if rare.waiters:
+                self.admit()
         if self.state not in HANDLING or (rare is not None and rare.held):
             self._idle = False
         elif self._queue:
@@ -126,6 +131,8 @@ class Cell(Life[M]):
         system = self.system
         assert system is not None  # noqa: S101 - a cell is awake only between start and stop
         self.since = system.time()
+        if self._rare is not None and self._rare.waiters:
+            self.admit()
         self.task = system.loop.create_task(
             self._go_on(item, coroutine), name=f"actor {self.name}", context=system.context.copy()
         )
@@ -133,31 +140,33 @@ class Cell(Life[M]):
     async def _go_on(self, item: Any, result: Any) -> None:
         """The rest of a burst from its first asynchronous handler: one task for all of them, not one for each."""
         try:
-            for _ in range(BURST):
+            for _ in range(self.system.burst):  # type: ignore[union-attr]
                 if result.__class__ is CoroutineType:
                     await self._finish(item, result)
-                if self._rare is not None and self._rare.waiters:
-                    self.admit()
                 if not self._queue or self.state not in HANDLING or (self._rare is not None and self._rare.held):
                     return
                 self.item = item = self._queue.popleft()
+                if self._rare is not None and self._rare.waiters:
+                    self.admit()
                 result = self._begin(item)
             if result.__class__ is CoroutineType:
                 await self._finish(item, result)
         finally:
             self.task = None
-            self._rest()
+            self.rest()
 
     def _begin(self, item: Any) -> Any:
         """Call the handler of one message, outside of a burst. A coroutine is given back to be awaited."""
         try:
             result = self.table[item.__class__](self._actor, item)
-        except Exception as error:  # noqa: BLE001 - see _handle_many
+        except CRASHES as error:
             self._failed(item, error)
             return None
         if result.__class__ is not CoroutineType:
             self._handled += 1
             self.item = None
+            if self._rare is not None:
+                self._rare.aside = None
         return result
 
     async def _finish(self, item: Any, coroutine: Any) -> None:
@@ -169,13 +178,18 @@ class Cell(Life[M]):
                 item.reply.add_done_callback(self._asker_gone)
         try:
             result = await coroutine
-        except asyncio.CancelledError:
-            if self._rare is None or self._rare.withdrawn is not item:  # not the asker has gone: we are being killed
+        except asyncio.CancelledError as error:
+            if self._rare is not None and self._rare.withdrawn is item:  # its asker has gone
+                self.unstashed(item)
+                self.settle_early(item)
+            elif self.task is not None and self.task.cancelling():  # we are being killed
+                self.unstashed(item)
                 self.record.counts.failed += 1
                 if asked:
                     item.fail(ActorCrashedError(self.path, item.message))
                 raise
-            self.settle_early(item)
+            else:
+                self._failed(item, error)
         except Exception as error:  # noqa: BLE001 - see _handle_many
             self._failed(item, error)
         else:
@@ -199,6 +213,7 @@ class Cell(Life[M]):
         waiting, rare.after_item = rare.after_item, []
         for done in waiting:
             done()
+        rare.aside = None
 
     def _succeeded(self, item: Any, result: Any, asked: bool) -> None:
         self._handled += 1
@@ -217,15 +232,16 @@ class Cell(Life[M]):
             self.record.withdrawn = item
             self.task.cancel()
 
-    def _failed(self, item: Any, error: Exception) -> None:
+    def _failed(self, item: Any, error: BaseException) -> None:
         """A handler raised: an answer if it is a Refusal, else a crash, after which the message may be tried again."""
         self.item = None
         message = message_of(item)
         asked = item.__class__ is Envelope and item.reply is not None
         rare = self.record
-        if self.stashed(item):
-            rare.stash.remove(item)
-            self._handled += 1
+        self.unstashed(item)
+        if isinstance(error, asyncio.CancelledError):
+            error, cause = ActorCrashedError(self.path, message), error
+            error.__cause__ = cause
         if isinstance(error, Refusal):
             if asked:
                 self._handled += 1
@@ -236,6 +252,8 @@ class Cell(Life[M]):
             return
         crashes = rare.crashes[1] + 1 if rare.crashes[0] is item else 1
         if crashes <= self.spec.retry.times and not (asked and item.reply.done()):
+            if item.__class__ is not Envelope:  # the same message may be told again, and is another then
+                item = Envelope(message, None, None, cell=self)
             rare.crashes = (item, crashes)
             self._queue.appendleft(item)
         else:
@@ -248,126 +266,12 @@ class Cell(Life[M]):
                 item.fail(error)
         self.crash(error, type(message).__name__)
 
-    # For pools -------------------------------------------------------------------------------------------------------
-
-    def busyness(self) -> int:
-        """How many messages it has, the one in hand included."""
-        return len(self._queue) + (self.item is not None)
-
-    def take_all(self) -> list[Any]:
-        """Give up all that waits in the mailbox."""
-        items = list(self._queue)
-        if items:
-            self._queue.clear()
-        self.cut_burst()
-        return items
-
-    def take_stash(self) -> list[Any]:
-        """Give up what is stashed, but for the message in hand, if that is stashed."""
-        if self._rare is None or not self._rare.stash:
-            return []
-        items = [item for item in self._rare.stash if item is not self.item]
-        self._rare.stash = [item for item in self._rare.stash if item is self.item]
-        return items
-
-    def take_waiters(self) -> list[tuple[Any, "asyncio.Future[None] | None"]]:
-        """Give up the senders that wait for room."""
-        if self._rare is None:
-            return []
-        waiters = list(self._rare.waiters)
-        self._rare.waiters.clear()
-        return waiters
-
-    def take_back(self, item: Any) -> bool:
-        """Give up a message that was in hand, if it is to be handled again, after a crash or from the stash."""
-        if self._queue and self._queue[0] is item:
-            self._queue.popleft()
-            return True
-        if self.stashed(item):
-            self.record.stash = [each for each in self.record.stash if each is not item]
-            return True
-        return False
-
-    def take_over(self, item: Any, other: "Cell[Any]", *, first: bool = False) -> None:
-        """Take what `other` has accepted, beyond the capacity if need be, behind or before what waits here."""
-        if not isinstance(self._queue, deque):
-            self._queue = deque()
-            self._limit = self.spec.mailbox.capacity - 1
-        if first:
-            self._queue.appendleft(item)
-        else:
-            self._queue.append(item)
-        if item.__class__ is Envelope:
-            item.cell = self
-        if other._rare is not None and other._rare.crashes[0] is item and self.record.crashes[0] is None:  # noqa: SLF001
-            self.record.crashes, other._rare.crashes = other._rare.crashes, (None, 0)  # noqa: SLF001
-        if self._idle:
-            self.wake()
-
-    def take_waiter(self, waiter: tuple[Any, "asyncio.Future[None] | None"]) -> None:
-        """Let a sender that waited for room elsewhere wait for it here."""
-        item, _ = waiter
-        if item.__class__ is Envelope:
-            item.cell = self
-        if self._limit == SHUT:
-            self._queue = self._queue or deque()
-            self._limit = self.spec.mailbox.capacity - 1
-        self.record.waiters.append(waiter)
-        self.let_in()
-
-    def let_in(self) -> None:
-        """Admit who waits for room, where there is some, outside of a burst too."""
-        if self._rare is None or not self._rare.waiters:
-            return
-        self.admit()
-        if self._idle and self._queue:
-            self.wake()
-
-    def adopt(self, spec: ChildSpec) -> None:
-        """Go on by another spec. A mailbox that is made smaller keeps what it has, and takes nothing more till then."""
-        self.spec = spec
-        if self._limit != SHUT:
-            self._limit = spec.mailbox.capacity - 1
-        self.let_in()
-
-    def at_rest(self) -> bool:
-        """Whether it has nothing to do: no message waits, is in hand or put aside, and nobody waits for room."""
-        return self._idle and (self._rare is None or not (self._rare.stash or self._rare.waiters))
-
-    def pause(self) -> None:
-        """Handle no further message in this incarnation; what comes waits for the next one."""
-        if self.state is State.RUNNING:
-            self._falls()
-
-    async def put_away(self, reason: BaseException | None) -> None:
-        """End a paused incarnation: after the message in hand, unless there is a `reason`, a crash, to cut it short."""
-        await self._end(self.spec.shutdown_s if reason is None else 0.0)
-        if self._rare is not None and self._rare.stash:
-            self.unstash()
-
-    def has_mail(self) -> bool:
-        """Whether a message waits, or a sender for room."""
-        return bool(self._queue) or (self._rare is not None and bool(self._rare.waiters))
-
-    def wait_for(self, other: "Cell[Any]") -> None:
-        """Begin no message until the one that `other` has in hand is done: it is of a key that is ours now."""
-        rare = self.record
-        rare.held += 1
-        self._idle = False
-        self.cut_burst()
-
-        def done() -> None:
-            rare.held -= 1
-            if not rare.held and self.state in HANDLING and self.task is None:
-                self._rest()
-
-        other.record.after_item.append(done)
-
     # Watching --------------------------------------------------------------------------------------------------------
 
     def dump(self) -> TreeNode:
         """This actor as the tree shows it."""
-        now = None if self.system is None else self.system.time()
+        counts, system = self.tally(), self.system
+        waits = system is not None and self._queue and (self.task is not None or self.state is not State.RUNNING)
         return TreeNode(
             name=self.name,
             kind="actor",
@@ -376,6 +280,7 @@ class Cell(Life[M]):
             depth=len(self._queue),
             capacity=self.spec.mailbox.capacity,
             current=None if self.item is None else type(message_of(self.item)).__name__,
-            oldest_s=None if now is None or not self._queue else round(now - self.since, 3),
-            counts=self.tally(),
+            oldest_s=round(system.time() - self.since, 3) if system is not None and waits else None,
+            handled_per_s=None if system is None else system.rates.per_s(self, counts.handled, system.time()),
+            counts=counts,
         )

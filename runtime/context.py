@@ -28,7 +28,7 @@ class Envelope(msgspec.Struct, eq=False):
     reply: Any = None  # the asker's future; None for a tell
     outer: "Envelope | None" = None  # whose handler waits for this reply
     cell: Any = None  # who accepted it
-    asks: Any = None  # the deadlines among which it stands, to be taken out when it is answered
+    asks: Any = None  # the deadlines among which it stands, to be taken out when it is answered; of a tick, its timer
 
     @property
     def due(self) -> float:

@@ -32,7 +32,10 @@ class MailboxFullError(RuntimeFault):
     def __init__(self, actor: str, message: object, capacity: int) -> None:
         self.actor = actor
         self.message = message
-        super().__init__(f"the mailbox of {actor} is full ({capacity} messages); {type(message).__name__} is returned")
+        super().__init__(
+            f"the mailbox of {actor} is full ({capacity} messages); {type(message).__name__} is returned: "
+            "slow down, or enlarge the mailbox or the pool"
+        )
 
 
 class ActorStoppedError(RuntimeFault):
@@ -41,7 +44,9 @@ class ActorStoppedError(RuntimeFault):
     def __init__(self, actor: str, message: object) -> None:
         self.actor = actor
         self.message = message
-        super().__init__(f"{actor} has stopped; {type(message).__name__} is returned")
+        super().__init__(
+            f"{actor} has stopped; {type(message).__name__} is returned: send it elsewhere, or start the actor again"
+        )
 
 
 class PoolStoppedError(RuntimeFault):
@@ -49,6 +54,13 @@ class PoolStoppedError(RuntimeFault):
 
     def __init__(self, pool: str) -> None:
         super().__init__(f"{pool} has stopped and cannot be resized: start its system again")
+
+
+class SupervisorStoppedError(RuntimeFault):
+    """The supervisor does not run, or not yet again, and starts no children. Add them to the one that runs."""
+
+    def __init__(self, supervisor: str, state: str) -> None:
+        super().__init__(f"{supervisor} is {state} and starts no children: start them when it runs")
 
 
 class ActorCrashedError(RuntimeFault):
@@ -88,7 +100,8 @@ class UnhandledMessageError(RuntimeFault, TypeError):
         self.actor = actor
         self.message = message
         super().__init__(
-            f"{actor} does not handle {type(message).__name__}; it handles {', '.join(handled) or 'nothing'}"
+            f"{actor} does not handle {type(message).__name__}; it handles {', '.join(handled) or 'nothing'}: "
+            "send it elsewhere, or declare it in Actor[...] and give it a handler"
         )
 
 
@@ -96,7 +109,75 @@ class DuplicateNameError(RuntimeFault, ValueError):
     """A supervisor has a child of this name already. Choose another, or stop the old one first."""
 
     def __init__(self, supervisor: str, name: str) -> None:
-        super().__init__(f"{supervisor} has a child named {name!r} already")
+        super().__init__(
+            f"{supervisor} has a child named {name!r} already: choose another name, or stop that one first"
+        )
+
+
+class ChildSpecError(RuntimeFault, TypeError):
+    """What was given as a child, or as a field of its spec, is none. Raised where it is given, before any start."""
+
+
+class AlreadyStartedError(RuntimeFault):
+    """A system or a child was started a second time. One tree has it, once; make another for another place."""
+
+    def __init__(self, node: str, state: str) -> None:
+        super().__init__(f"{node} is {state}: only what has been stopped is started again, and only in one place")
+
+
+class NotAChildError(RuntimeFault, LookupError):
+    """The supervisor has no such child."""
+
+    def __init__(self, supervisor: str, child: str) -> None:
+        super().__init__(f"{supervisor} has no child {child!r}: add it with start_child")
+
+
+class StashFullError(RuntimeFault):
+    """An actor has put as many messages aside as its mailbox holds. Unstash earlier, or enlarge the mailbox."""
+
+    def __init__(self, actor: str, message: object, capacity: int) -> None:
+        self.actor = actor
+        self.message = message
+        super().__init__(
+            f"{actor} has {capacity} messages stashed, as many as its mailbox holds, and cannot stash "
+            f"{type(message).__name__}: unstash earlier, or enlarge the mailbox"
+        )
+
+
+class WrongLoopError(RuntimeFault):
+    """An ask came from another event loop, in another thread, than the one the actor lives on."""
+
+    def __init__(self, actor: str) -> None:
+        super().__init__(
+            f"{actor} lives on another event loop: ask there, by asyncio.run_coroutine_threadsafe, or tell, by "
+            "loop.call_soon_threadsafe(ref.tell_nowait, message)"
+        )
+
+
+class Shutdown(RuntimeFault):
+    """The reason of an actor that ended itself by `self.stop(reason)`: OTP's `shutdown`. A transient child that ends so
+    is not restarted.
+    """
+
+
+class SettingsError(RuntimeFault, ValueError):
+    """Settings of pools are bad; `faults` names each by its path: `pools.mail.size: must be 1 or more`."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(faults))
+
+
+class EntitiesFullError(RuntimeFault):
+    """As many entities as may be are awake, and none is idle; `message`, for one more, is handed back."""
+
+    def __init__(self, actor: str, message: object, limit: int) -> None:
+        self.actor = actor
+        self.message = message
+        super().__init__(
+            f"{actor} has {limit} entities awake and none is idle; {type(message).__name__} is returned: "
+            "raise the limit, or try again later"
+        )
 
 
 class EscalationError(RuntimeFault):

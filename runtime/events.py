@@ -64,10 +64,13 @@ class Refused(Lifecycle, frozen=True):
 
 
 class Blocked(Lifecycle, frozen=True):
-    """A handler has held up the event loop; `message` is the type it was handling."""
+    """A handler has held up the event loop. `message` is the type it was handling, or what else the actor was at: run,
+    a hook, a method; `where` is the line it was in when it was last seen, `file:number`.
+    """
 
     message: str
     milliseconds: int
+    where: str = ""
 
 
 class Terminated(Message, frozen=True):

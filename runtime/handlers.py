@@ -10,7 +10,8 @@ from callboard.runtime.message import Message, Request
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
-T_contra = TypeVar("T_contra", contravariant=True)
+Q = TypeVar("Q", bound=Request[Any])
+Q_co = TypeVar("Q_co", bound=Request[Any], covariant=True)
 M_co = TypeVar("M_co", bound=Message, covariant=True)
 
 Handler = Callable[[Any, Any], Any]
@@ -27,10 +28,10 @@ class Marker:
         self.state = state
 
 
-class Answers(Protocol[T_contra]):
+class Answers(Protocol[Q_co]):
     """A decorator for handlers of a request: they return its reply."""
 
-    def __call__(self, method: Callable[[Any, Any], T_contra | Awaitable[T_contra]], /) -> Any:
+    def __call__(self: "Answers[Request[T]]", method: Callable[[Any, Q_co], T | Awaitable[T]], /) -> Any:
         """Mark the method."""
 
 
@@ -42,7 +43,7 @@ class Takes(Protocol[M_co]):
 
 
 @overload
-def on(message: type[Request[T]], *, state: str | None = None) -> Answers[T]: ...
+def on(message: type[Q], *, state: str | None = None) -> Answers[Q]: ...
 @overload
 def on(message: type[M], *, state: str | None = None) -> Takes[M]: ...
 def on(message: type[Message], *, state: str | None = None) -> Any:
@@ -79,6 +80,9 @@ class Handlers:
         self.by_state = {state: {**self.first, **own} for state, own in tables.items() if state is not None}
 
 
+enter = CURRENT.set
+
+
 def open_envelope(actor: Any, envelope: Envelope) -> Any:
     """The handler of envelopes in every table: hand the message on, under its context; reply unless it takes longer.
 
@@ -86,35 +90,43 @@ def open_envelope(actor: Any, envelope: Envelope) -> Any:
     """
     cell = envelope.cell
     reply = envelope.reply
-    if reply is not None and reply.done():
-        cell.uncount()
-        cell.settle_early(envelope)
-        return None
-    if envelope.deadline is not None and cell.system.time() >= envelope.deadline:
-        cell.uncount()
-        cell.record.counts.expired += 1
-        envelope.fail(AskTimeoutError(cell.path, envelope.message))
-        return None
-    CURRENT.set(envelope)
+    if (reply is not None and reply.done()) or (
+        envelope.deadline is not None and cell.system.time() >= envelope.deadline
+    ):
+        return _too_late(cell, envelope)
+    message = envelope.message
+    enter(envelope)
     try:
-        result = cell.table[envelope.message.__class__](actor, envelope.message)
+        result = cell.table[message.__class__](actor, message)
     except Refusal as refusal:
         if reply is None:
             raise
+        cell.unstashed(envelope)
         envelope.fail(refusal)
         return None
     finally:
-        CURRENT.set(None)
+        enter(None)
     if reply is None or result.__class__ is CoroutineType:
         return result
-    if cell._rare is None or not cell.stashed(envelope):  # noqa: SLF001 - a call saved in each ask
-        if reply.done():
-            cell.record.counts.late += 1
-        else:
-            reply.set_result(result)
-            if envelope.asks is not None:
-                envelope.asks.pop(envelope, None)
+    if cell._rare is not None and cell.stashed(envelope):  # noqa: SLF001 - a call saved in each ask
+        return None
+    if reply.done():
+        cell.record.counts.late += 1
+        return None
+    reply.set_result(result)
+    if envelope.asks is not None:
+        del envelope.asks[envelope]
     return None
+
+
+def _too_late(cell: Any, envelope: Envelope) -> None:
+    """A message that nobody waits for any more is not begun."""
+    cell.uncount()
+    if envelope.reply is not None and envelope.reply.done():
+        cell.settle_early(envelope)
+    else:
+        cell.record.counts.expired += 1
+        envelope.fail(AskTimeoutError(cell.path, envelope.message))
 
 
 def protocol_of(declared: object) -> frozenset[type[Message]]:

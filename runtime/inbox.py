@@ -19,6 +19,7 @@ M = TypeVar("M", bound=Message | None)
 T = TypeVar("T")
 
 current = CURRENT.get  # bound once: each look-up counts in a tell
+running_loop = asyncio._get_running_loop  # noqa: SLF001 - the get_running_loop that does not raise
 
 SHUT = -1  # the limit of a mailbox that needs more than an append: not used yet, or closed
 
@@ -28,20 +29,30 @@ def message_of(item: Any) -> Any:
     return item.message if type(item) is Envelope else item
 
 
+def timer_of(item: Any) -> Any:
+    """The timer whose tick a mailbox's item is; None for any other."""
+    return item.asks if type(item) is Envelope and item.reply is None else None
+
+
 class Rare(Record):
     """What most actors most of the time do not need; made when it is."""
 
     __slots__ = (
         "after_item",
+        "aside",
         "counts",
         "crashes",
+        "draining",
         "held",
         "life",
         "quiet",
+        "reason",
         "stash",
+        "ticked",
         "timers",
         "waiters",
         "watchers",
+        "watching",
         "withdrawn",
     )
 
@@ -50,12 +61,17 @@ class Rare(Record):
         self.counts = Counts()  # but `handled`, which every actor counts in a slot of its own
         self.waiters: deque[tuple[Any, asyncio.Future[None] | None]] = deque()  # senders that wait for room
         self.timers: set[Any] = set()
+        self.ticked = False  # a timer's tick may be in the mailbox
         self.life: asyncio.Task[None] | None = None  # Actor.run
         self.quiet: asyncio.Future[None] | None = None  # somebody waits for the burst to end
         self.withdrawn: Any = None  # the asked message whose handler is being cancelled
         self.stash: list[Any] = []
+        self.aside: Any = None  # the message in hand, if it has just been stashed
+        self.draining = False  # over restarts too
         self.crashes: tuple[Any, int] = (None, 0)  # the item whose handler crashed, and how often
-        self.watchers: list[Any] = []
+        self.watchers: dict[Any, None] = {}  # who is to be told of the end, in the order they asked
+        self.watching: dict[Any, None] = {}  # whose end it is to be told of
+        self.reason: BaseException | None = None  # of the end, when that has come
         self.held = 0  # how many messages in hand elsewhere must be done before this actor begins another
         self.after_item: list[Callable[[], None]] = []  # who waits for the message in hand here
 
@@ -115,6 +131,7 @@ class Inbox(Node, Ref[M]):
         times = self._times
         if (
             times is None
+            or running_loop() is not times.loop
             or len(self._queue) > self._limit
             or current() is not None
             or message.__class__ not in self.table
@@ -151,11 +168,10 @@ class Inbox(Node, Ref[M]):
 
     def _put_rarely(self, message: Any, item: Any, may_wait: bool) -> Awaitable[None]:
         """Take the first message, or do what is to be done at the end of room or life."""
-        if self.state in (State.DRAINING, State.STOPPING, State.STOPPED):
+        if self.closed():
             raise ActorStoppedError(self.path, message)
         if self._limit == SHUT:
-            self._queue = self._queue or deque()
-            self._limit = self.spec.mailbox.capacity - 1
+            self.admit()
         if len(self._queue) > self._limit:
             return self._overflow(message, item, may_wait)
         self._queue.append(item)
@@ -189,10 +205,12 @@ class Inbox(Node, Ref[M]):
         policy = self.spec.mailbox.overflow
         asked = type(item) is Envelope and item.reply is not None
         # An actor that waited for room in its own mailbox would wait for ever: it is refused instead.
-        if policy is Overflow.WAIT and may_wait and asyncio.current_task() is not self.task:
+        may_wait = may_wait and running_loop() is not None and asyncio.current_task() is not self.task
+        if policy is Overflow.WAIT and may_wait:
             # An ask waits on its reply, which its deadline settles; a tell has only the room to wait for.
             room = item.reply if asked else asyncio.get_running_loop().create_future()
             self.record.waiters.append((item, None if asked else room))
+            self._limit = SHUT  # until they have been let in: nothing overtakes them
             return room
         if policy is Overflow.DROP_NEWEST and not asked:
             self.record.counts.dropped += 1
@@ -210,9 +228,14 @@ class Inbox(Node, Ref[M]):
         return ACCEPTED
 
     def admit(self) -> None:
-        """Give room that has come free to the senders that wait for it, first come, first served."""
-        waiters = self.record.waiters
-        while waiters and len(self._queue) <= self._limit:
+        """Open the mailbox, to the senders that wait for room first, first come, first served."""
+        if self.closed():
+            return
+        if not isinstance(self._queue, deque):
+            self._queue = deque()
+        waiters = () if self._rare is None else self._rare.waiters
+        capacity = self.spec.mailbox.capacity
+        while waiters and len(self._queue) < capacity:
             item, room = waiters.popleft()
             if room is None:
                 if not item.reply.done():
@@ -220,6 +243,13 @@ class Inbox(Node, Ref[M]):
             elif not room.done():  # its sender may have been cancelled
                 self._queue.append(item)
                 room.set_result(None)
+        self._limit = SHUT if waiters else capacity - 1
+
+    def closed(self) -> bool:
+        """Whether it takes no messages any more."""
+        if self.state in (State.DRAINING, State.STOPPING, State.STOPPED):
+            return True
+        return self._rare is not None and self._rare.draining
 
     def leave(self) -> None:
         """Give all that still waits its fate: asks are returned to their askers, tells are dead letters."""
@@ -259,13 +289,30 @@ class Inbox(Node, Ref[M]):
         else:
             self.record.counts.returned += 1
 
+    def expire_ticks(self, timer: Any) -> None:
+        """Take the ticks of one timer, or of all, out of the mailbox and the stash. Not within a burst."""
+        stale = 0
+        for waiting in (self._queue, self.record.stash):
+            ticks = [item for item in waiting if (of := timer_of(item)) is not None and timer in (None, of)]
+            for tick in ticks:
+                waiting.remove(tick)
+            stale += len(ticks)
+        self.record.counts.expired += stale
+
+    def busy(self) -> bool:
+        """Whether a message is in hand."""
+        return self.item is not None or self._remaining is not None
+
     def tally(self) -> Counts:
         """The fates of all messages up to this instant."""
         counts = Counts() if self._rare is None else self._rare.counts
         begun = 0 if self._remaining is None else self._size - self._remaining.__length_hint__()
         handled = self._handled + max(0, begun - 1)
         stashed = 0 if self._rare is None else len(self._rare.stash)
-        pending = len(self._queue) + (begun > 0 or self.item is not None) + stashed
+        in_hand = begun > 0 or self.item is not None
+        if in_hand and self._rare is not None and self._rare.aside is not None:  # which was counted back for that
+            in_hand, handled = False, handled + 1
+        pending = len(self._queue) + in_hand + stashed
         return Counts(
             handled=handled,
             failed=counts.failed,

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from callboard.runtime import events
 from callboard.runtime.actor import Actor
 from callboard.runtime.context import CURRENT, Envelope
-from callboard.runtime.errors import ActorKilledError, ActorStoppedError, MailboxFullError
+from callboard.runtime.errors import (
+    ActorKilledError,
+    Shutdown,
+    StashFullError,
+    UnhandledMessageError,
+)
 from callboard.runtime.handlers import Handlers
 from callboard.runtime.inbox import SHUT, Inbox
 from callboard.runtime.message import Message
@@ -43,13 +48,31 @@ class Life(Inbox[M]):
 
     def kill(self) -> None:
         """End the incarnation at once, whatever it is doing; the supervisor decides what follows."""
-        self.crash(ActorKilledError(self.path))
+        on_start, _ = self._moving()
+        if self.state is State.STARTING and on_start is not None:
+            on_start.cancel()
+        else:
+            self.crash(ActorKilledError(self.path))
 
-    def exit(self) -> None:
-        """End the incarnation normally, after the message in hand."""
-        if self.state is State.RUNNING:
-            self._falls()
-            self.parent.notice(self, None)  # type: ignore[union-attr]
+    def exit(self, reason: str | None = None) -> None:
+        """End the incarnation after the message in hand: normally, or, with a reason, as a Shutdown."""
+        if self.state is not State.RUNNING:
+            return
+        rare, actor = self.record, self._actor
+        rare.held += 1  # no other message is begun
+        self._idle = False
+        self.cut_burst()
+
+        def leave() -> None:
+            rare.held -= 1
+            if self.state is State.RUNNING and self._actor is actor:  # else it has crashed since
+                self._falls()
+                self.parent.notice(self, None if reason is None else Shutdown(reason))  # type: ignore[union-attr]
+
+        if self.busy():
+            rare.after_item.append(leave)
+        else:
+            leave()
 
     def _falls(self) -> None:
         self.state = State.CRASHED
@@ -70,22 +93,21 @@ class Life(Inbox[M]):
         if system is None:
             raise RuntimeError(f"start {parent.path} before its child {self.name}")
         self._times = system.deadlines
+        if self._queue and self.state is State.NEW:
+            self.since = system.time()
         self.state = State.STARTING
-        actor = self.make()
-        kind = type(actor)
-        actor.ref = self  # type: ignore[assignment]
         self.table = self.handlers.first
-        if kind.on_start is not Actor.on_start:
-            try:
-                await actor.on_start()
-                if self.state is not State.STARTING:  # it was halted or stopped meanwhile
-                    raise ActorKilledError(self.path)
-            except BaseException:
-                self.state = State.CRASHED if self.state is State.STARTING else self.state
-                await self._clean(actor)
-                raise
+        try:
+            actor = self.make()
+            kind = type(actor)
+            actor.ref = self  # type: ignore[assignment]
+            if kind.on_start is not Actor.on_start:
+                await self._prepare(actor, system)
+        except BaseException:
+            self.state = State.CRASHED if self.state is State.STARTING else self.state
+            raise
         self._actor = actor
-        self.state = State.RUNNING
+        self.state = State.DRAINING if self._rare is not None and self._rare.draining else State.RUNNING
         self._idle = True
         if kind.run is not Actor.run:
             context = system.context.copy()
@@ -98,6 +120,31 @@ class Life(Inbox[M]):
         if self._queue:
             self.wake()
 
+    async def _prepare(self, actor: Actor[Any], system: "System") -> None:
+        """Run on_start, in a task that kill, halt and stop can cut short, and on_stop if that has failed."""
+        on_start = asyncio.ensure_future(actor.on_start())
+        over = system.loop.create_future()
+        system.moving[self] = (on_start, over)
+        try:
+            try:
+                await asyncio.wait((on_start,))
+            finally:
+                await _cancelled(on_start)
+            if on_start.cancelled() or self.state is not State.STARTING:
+                raise ActorKilledError(self.path)  # noqa: TRY301 - it ends as if on_start had raised
+            on_start.result()
+        except BaseException:
+            await self._clean(actor)
+            raise
+        finally:
+            del system.moving[self]
+            over.set_result(None)
+
+    def _moving(self) -> "tuple[asyncio.Task[None] | None, asyncio.Future[None] | None]":
+        """The on_start that runs, if one does, and what is done when the start or end under way is over."""
+        nothing = (None, None)
+        return nothing if self.system is None else self.system.moving.get(self, nothing)
+
     async def _live(self, actor: Actor[Any]) -> None:
         try:
             await actor.run()
@@ -108,7 +155,7 @@ class Life(Inbox[M]):
 
     async def halt(self) -> None:
         """See Node.halt. A handler that still runs is cancelled."""
-        if self.state is State.RUNNING:
+        if self.state in (State.RUNNING, State.DRAINING):
             self._falls()
         elif self.state is State.STARTING:
             self.state = State.CRASHED  # its start, which is under way elsewhere, fails
@@ -128,12 +175,19 @@ class Life(Inbox[M]):
         await self._stop(0.0, reason)
 
     async def drain(self, grace_s: float) -> int:
-        """Take no more messages, handle the accepted ones, stop; the number left when `grace_s` had passed."""
-        if self.state is State.RUNNING:
-            self.state = State.DRAINING
+        """Take no more messages, handle the accepted ones, stop; the number left when `grace_s` had passed.
+
+        One that waits for its restart handles them after that; one that crashes goes on after its restart.
+        """
+        if self.state not in (State.NEW, State.STOPPING, State.STOPPED):
+            loop = asyncio.get_running_loop()
+            ends = loop.time() + grace_s
+            self.record.draining = True
             self._limit = SHUT
-            await self._fall_quiet(grace_s)
-        left = len(self._queue)
+            self.state = State.DRAINING if self.state is State.RUNNING else self.state
+            while self._has_work() and (left_s := ends - loop.time()) > 0:
+                await self._fall_quiet(left_s)
+        left = len(self._queue) + (0 if self._rare is None else len(self._rare.stash))
         await self._stop(self.spec.shutdown_s if not left else 0.0, None)
         return left
 
@@ -144,21 +198,39 @@ class Life(Inbox[M]):
         self._limit = SHUT
         self.cut_burst()
         await self._end(grace_s)
+        if self.state is not State.STOPPING:  # somebody else has stopped it meanwhile
+            return
         self.state = State.STOPPED
+        if self._rare is not None:
+            self._rare.draining = False
         self.leave()
         if self.system is not None and self.system.watched:
             self.emit(events.Stopped(self.path))
-        if self._rare is not None:
-            watchers, self._rare.watchers = self._rare.watchers, []
-            for watcher in watchers:
-                watcher.tell_of_end(self, reason)
+        if reason is not None or self._rare is not None:
+            self._tell_watchers(reason)
 
     async def _end(self, grace_s: float) -> None:
-        """End the incarnation: its timers, its current handler, `run`, then `on_stop`."""
+        """End the incarnation: its timers, its current handler, `run`, then `on_stop`. One end at a time."""
+        on_start, over = self._moving()
+        while over is not None:
+            if on_start is not None:
+                on_start.cancel()
+            await asyncio.wait((over,))
+            on_start, over = self._moving()
+        if self.system is None or self._actor is None:
+            await self._end_now(grace_s)
+            return
+        over = self.system.loop.create_future()
+        self.system.moving[self] = (None, over)
+        try:
+            await self._end_now(grace_s)
+        finally:
+            del self.system.moving[self]
+            over.set_result(None)
+
+    async def _end_now(self, grace_s: float) -> None:
         rare = self._rare
-        if rare is not None:
-            while rare.timers:
-                rare.timers.pop().cancel()
+        self._cancel_timers()
         if self.task is not None and not await self._fall_quiet(grace_s):
             await _cancelled(self.task)
         self._idle = False
@@ -168,17 +240,30 @@ class Life(Inbox[M]):
         actor, self._actor = self._actor, None
         if actor is not None:
             await self._clean(actor)
+        self._cancel_timers()  # those too that the last handler or on_stop has made
+
+    def _cancel_timers(self) -> None:
+        """Cancel the incarnation's timers, and take their ticks out of the mailbox: they have expired with it."""
+        rare = self._rare
+        if rare is None:
+            return
+        while rare.timers:
+            rare.timers.pop().cancel()
+        if rare.ticked:
+            rare.ticked = False
+            self.expire_ticks(None)
+
+    def _has_work(self) -> bool:
+        """Whether it has accepted what it may still handle."""
+        return self.state not in (State.STOPPING, State.STOPPED) and (bool(self._queue) or self.busy())
 
     async def _fall_quiet(self, timeout_s: float) -> bool:
-        """Wait until no burst runs or is due; False when one still does in `timeout_s`."""
-        if self.task is None and (not self._queue or self.state is not State.DRAINING):
-            return True
-        quiet = self.record.quiet = asyncio.get_running_loop().create_future()
-        try:
-            await asyncio.wait((quiet,), timeout=timeout_s)
-            return quiet.done()
-        finally:
-            self.record.quiet = None
+        """Wait, for `timeout_s` at most, until a burst has ended; whether none runs then."""
+        rare = self.record
+        if rare.quiet is None or rare.quiet.done():
+            rare.quiet = asyncio.get_running_loop().create_future()
+        await asyncio.wait((rare.quiet,), timeout=timeout_s)
+        return self.task is None
 
     async def _clean(self, actor: Actor[Any]) -> None:
         """Run on_stop to its end, or for `shutdown_s`, whoever cancels us meanwhile; its errors are reported."""
@@ -202,6 +287,10 @@ class Life(Inbox[M]):
 
     def schedule(self, message: Any, delay_s: float, interval_s: float | None = None) -> Timer:
         """Make a timer of the current incarnation. See Actor.after and Actor.every."""
+        if message.__class__ not in self.table:
+            raise UnhandledMessageError(self.path, message, sorted(kind.__name__ for kind in self.handlers.all))
+        if interval_s is not None and interval_s <= 0:
+            raise ValueError(f"{self.path} can tick every so many seconds, not every {interval_s:g} s")
         timer = Timer(self, message, delay_s, interval_s)
         self.record.timers.add(timer)
         return timer
@@ -218,12 +307,24 @@ class Life(Inbox[M]):
         """See Actor.stash."""
         current = CURRENT.get()
         item = current if type(current) is Envelope and current.message is message else message
+        if len(self.record.stash) >= self.spec.mailbox.capacity:
+            raise StashFullError(self.path, message, self.spec.mailbox.capacity)
         self.record.stash.append(item)
+        self.record.aside = item
+        self.cut_burst()
         self.uncount()
 
     def stashed(self, item: Any) -> bool:
         """Whether the message in hand has just been stashed, and so has no fate yet."""
-        return self._rare is not None and any(each is item for each in self._rare.stash)
+        return self._rare is not None and self._rare.aside is item
+
+    def unstashed(self, item: Any) -> None:
+        """Take the message in hand out of the stash, if it is there: its handler has not ended well."""
+        if self.stashed(item):
+            rare = self.record
+            rare.aside = None
+            rare.stash = [each for each in rare.stash if each is not item]
+            self._handled += 1
 
     def unstash(self) -> None:
         """See Actor.unstash."""
@@ -231,6 +332,8 @@ class Life(Inbox[M]):
         self._queue = self._queue if isinstance(self._queue, deque) else deque()
         while stash:
             self._queue.appendleft(stash.pop())
+        if self._idle and self._queue:
+            self.wake()
 
     def uncount(self) -> None:
         """The message in hand, which will be counted as handled when the burst goes on, has or gets another fate."""
@@ -245,20 +348,39 @@ class Life(Inbox[M]):
         if not isinstance(ref, Life):
             raise TypeError(f"{self.path} cannot watch {ref.path}: only actors are watched")
         if ref.state is State.STOPPED:
-            self.tell_of_end(ref, None)
-        elif self not in ref.record.watchers:
-            ref.record.watchers.append(self)
+            self.tell_of_end(ref, ref.record.reason)
+        else:
+            ref.record.watchers[self] = None
+            self.record.watching[ref] = None
+
+    def unwatch(self, ref: "Ref[Any]") -> None:
+        """See Actor.unwatch."""
+        if isinstance(ref, Life):
+            ref.record.watchers.pop(self, None)
+            self.record.watching.pop(ref, None)
+
+    def _tell_watchers(self, reason: BaseException | None) -> None:
+        """Tell everyone who watches of the end, keep its reason for who watches later, and watch nobody any more."""
+        rare = self.record
+        rare.reason = reason
+        watchers, rare.watchers = rare.watchers, {}
+        watching, rare.watching = rare.watching, {}
+        for other in watching:
+            other.record.watchers.pop(self, None)
+        for watcher in watchers:
+            watcher.record.watching.pop(self, None)
+            watcher.tell_of_end(self, reason)
 
     def tell_of_end(self, other: "Life[Any]", reason: BaseException | None) -> None:
         """Put a Terminated into this mailbox, beyond its capacity if need be: it must not be lost."""
-        notice = events.Terminated(other.path, None if reason is None else f"{type(reason).__name__}: {reason}")
-        limit, self._limit = self._limit, max(self._limit, len(self._queue))
-        try:
-            self.put(notice, notice, may_wait=False)
-        except (ActorStoppedError, MailboxFullError):
-            return  # a watcher that has ended itself watches no more
-        finally:
-            self._limit = limit
+        if self.state in (State.DRAINING, State.STOPPING, State.STOPPED):
+            return  # a watcher that ends itself watches no more
+        if self._limit == SHUT:
+            self.admit()
+        why = None if reason is None else f"{type(reason).__name__}: {reason}"
+        self._queue.append(events.Terminated(other.path, why))
+        if self._idle:
+            self.wake()
 
 
 async def _cancelled(task: "asyncio.Task[None] | None") -> None:

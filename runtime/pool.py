@@ -11,15 +11,15 @@ import msgspec
 
 from callboard.runtime.actor import Actor
 from callboard.runtime.cell import Cell
-from callboard.runtime.errors import ActorStoppedError, PoolStoppedError
+from callboard.runtime.errors import ActorKilledError, ActorStoppedError, PoolStoppedError
 from callboard.runtime.events import Terminated
 from callboard.runtime.handlers import Handlers
-from callboard.runtime.inbox import message_of
+from callboard.runtime.inbox import message_of, timer_of
 from callboard.runtime.mailbox import Counts
 from callboard.runtime.message import Message
 from callboard.runtime.ref import Ref
 from callboard.runtime.supervisor import Intensity, Supervisor
-from callboard.runtime.tree import DEFAULT, ChildSpec, Node, State, TreeNode
+from callboard.runtime.tree import ChildSpec, Node, State, TreeNode, spec_of
 
 if TYPE_CHECKING:
     from callboard.runtime.system import System
@@ -90,7 +90,7 @@ class Pool(Supervisor, Ref[M]):
 
     def put(self, message: Any, item: Any, *, may_wait: bool = True) -> Awaitable[None]:
         """Put the message into the mailbox of the worker whose turn it is, or whose key it is."""
-        if not self._workers:
+        if self.state is State.STOPPED:
             raise ActorStoppedError(self.path, message)
         return self._choose(message).put(message, item, may_wait=may_wait)
 
@@ -118,8 +118,6 @@ class Pool(Supervisor, Ref[M]):
         _check(self.name, size)
         async with self._resizing:
             added = await self._grown(size - sum(worker.state is not State.STOPPED for worker in self._workers))
-            if self.state in (State.STOPPING, State.STOPPED):
-                raise PoolStoppedError(self.path)
             before = self._workers
             alive = [worker for worker in (*before, *added) if worker.state is not State.STOPPED]
             self._workers = alive[:size]
@@ -130,24 +128,25 @@ class Pool(Supervisor, Ref[M]):
 
     async def _grown(self, count: int) -> list[Cell[M]]:
         """That many new workers, started if the pool is; all or none."""
-        if self.state in (State.STOPPING, State.STOPPED):
-            raise PoolStoppedError(self.path)
         added: list[Cell[M]] = []
         try:
-            for _ in range(count):
-                taken = self._children
-                name = next(str(n) for n in itertools.count() if str(n) not in taken)
-                child = Cell[M](name, self._make, self.spec, self._handlers)
+            while self.state not in (State.STOPPING, State.STOPPED):
+                if len(added) >= count:
+                    return added
+                name = next(each for each in map(str, itertools.count()) if each not in self._children)
+                child: Cell[M] = Cell(name, self._make, self.spec, self._handlers)
                 if self.state is State.RUNNING:
                     await self.start_child(child)
                 else:
                     self._add(child)  # it will be started with the pool
                 added.append(child)
-        except BaseException:
+        except BaseException as error:
             for child in added:
                 await self._forget(child)
+            if self.state in (State.STOPPING, State.STOPPED) and isinstance(error, ActorKilledError):
+                raise PoolStoppedError(self.path) from None
             raise
-        return added
+        raise PoolStoppedError(self.path)
 
     def _retire(
         self, before: list[Cell[M]], leaving: list[Cell[M]], reason: BaseException | None = None
@@ -166,8 +165,7 @@ class Pool(Supervisor, Ref[M]):
             for child in leaving
         ]
         for task in tasks:
-            self._recoveries.add(task)
-            task.add_done_callback(self._recoveries.discard)
+            self._recovers(task)
         return tasks
 
     async def _farewell(self, child: Cell[M], reason: BaseException | None) -> None:
@@ -191,19 +189,13 @@ class Pool(Supervisor, Ref[M]):
 
     def _spread(self, before: list[Cell[M]]) -> None:
         """Give what waits at the old workers to those it belongs to now, each queue in its order, without a pause."""
-        stays = set(map(id, self._workers))
         waiting = []
         for worker in before:
-            stash = worker.take_stash() if self._key is not None or id(worker) not in stays else []
+            apart = self._key is not None or worker not in self._workers
+            stash = worker.take_stash() if apart else []
             waiting.append((worker, stash, worker.take_all(), worker.take_waiters()))
-            in_hand = worker.item if worker.task is not None else None
-            if in_hand is None:
-                continue
-            owner = self._owner(in_hand, worker)
-            if owner is not worker:
-                worker.record.after_item.append(partial(self._settle, worker, in_hand))
-                if self._key is not None:
-                    owner.wait_for(worker)
+            if apart and worker.task is not None and worker.item is not None:
+                self._follow(worker, worker.item)
         for worker, stash, items, _ in waiting:
             for item in stash:
                 owner = self._owner(item, worker)
@@ -217,21 +209,31 @@ class Pool(Supervisor, Ref[M]):
             for waiter in waiters:
                 self._owner(waiter[0], worker).take_waiter(waiter)
 
+    def _follow(self, worker: Cell[M], item: Any) -> None:
+        """See to it that what is in hand is done before its new owner, if it has one, begins anything."""
+        owner = self._owner(item, worker)
+        if owner is not worker:
+            worker.record.after_item.append(partial(self._settle, worker, item))
+            if self._key is not None:
+                owner.wait_for(worker)
+
     def _owner(self, item: Any, worker: Cell[M]) -> Cell[M]:
-        """Whose an item of a worker's mailbox is now. What it was told itself and has no key remains its own."""
+        """Whose an item of a worker's mailbox is now. Ticks, and what it was told itself without a key, are its own."""
         message = message_of(item)
-        if isinstance(message, Terminated):
+        if timer_of(item) is not None or isinstance(message, Terminated):
             return worker
         try:
-            return self._choose(message)
+            owner = self._choose(message)
+            return worker if owner.closed() else owner  # in a pool that stops, it has its fate where it is
         except Exception:  # noqa: BLE001 - the key function is the user's, and nothing may be lost by what it raises
             return worker
 
     def _settle(self, worker: Cell[M], item: Any) -> None:
         """What was in hand while it changed its owner is done; if it is to be handled again, then by the new one."""
         owner = self._owner(item, worker)
-        if owner is not worker and worker.take_back(item):
-            owner.take_over(item, worker, first=True)
+        again = None if owner is worker else worker.take_back(item)
+        if again is not None:
+            owner.take_over(again, worker, first=True)
 
     # Life ------------------------------------------------------------------------------------------------------------
 
@@ -241,11 +243,6 @@ class Pool(Supervisor, Ref[M]):
             for child in list(self._leaving):
                 await self._forget(child)
             await super().start(parent)
-
-    async def stop(self) -> None:
-        """See Node.stop."""
-        await super().stop()
-        self._workers = []
 
     async def _recover(self, child: Node, error: BaseException | None) -> None:
         """A worker that leaves anyway is not restarted."""
@@ -257,7 +254,7 @@ class Pool(Supervisor, Ref[M]):
     async def _let_go(self, child: Node, error: BaseException | None) -> None:
         """A worker that ended for good gives its slot back: what waited for it goes to the others."""
         if not isinstance(child, Cell) or len(self._workers) == 1 or child not in self._workers:
-            await super()._let_go(child, error)
+            await child.stop_after(error)
             return
         before, self._workers = self._workers, [each for each in self._workers if each is not child]
         self._retire(before, [child], error)
@@ -304,8 +301,8 @@ def worker(name: str, kind: Callable[..., Actor[M]], *args: Any, **spec: Any) ->
 
     The result is its reference, good before the start too, and its place in a supervisor.
     """
-    make, handlers = _made(kind, args)
-    return Cell(name, make, ChildSpec(**spec) if spec else DEFAULT, handlers)
+    make, handlers = made(kind, args)
+    return Cell(name, make, spec_of(name, spec), handlers)
 
 
 def pool(
@@ -319,12 +316,13 @@ def pool(
     **spec: Any,
 ) -> Pool[M]:
     """A pool of `size` actors of class `kind`; `key` maps a message to what must stay in order."""
-    make, handlers = _made(kind, args)
+    make, handlers = made(kind, args)
     way = route or (Route.ROUND_ROBIN if key is None else Route.KEY)
-    return Pool(name, make, handlers, size=size, route=way, key=key, intensity=intensity, spec=ChildSpec(**spec))
+    return Pool(name, make, handlers, size=size, route=way, key=key, intensity=intensity, spec=spec_of(name, spec))
 
 
-def _made(kind: Any, args: tuple[Any, ...]) -> tuple[Make, Handlers]:
+def made(kind: Any, args: tuple[Any, ...]) -> tuple[Make, Handlers]:
+    """What makes an actor, and its handlers. Raises TypeError for what is no Actor class or partial of one."""
     cls = kind.func if isinstance(kind, partial) else kind
     if not (isinstance(cls, type) and issubclass(cls, Actor)):
         raise TypeError(f"a worker is made of an Actor class and its arguments, not of {kind!r}")

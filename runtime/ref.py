@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from callboard.runtime.context import CURRENT, Envelope
 from callboard.runtime.deadlines import deadlines
+from callboard.runtime.errors import WrongLoopError
 from callboard.runtime.message import Message, Request
 
 if TYPE_CHECKING:
@@ -18,7 +19,11 @@ ASK_TIMEOUT_S = 5.0  # as OTP's gen_server:call
 
 
 class Ref(Generic[M_contra]):
-    """An address. It stays the same across restarts, and may be handed out before its actor is started."""
+    """An address. It stays the same across restarts, and may be handed out before its actor is started.
+
+    It is used in the thread of the actor's event loop. From another one, tell by
+    `loop.call_soon_threadsafe(ref.tell_nowait, message)`: only an ask notices that it is in a wrong one.
+    """
 
     __slots__ = ()
 
@@ -45,12 +50,14 @@ class Ref(Generic[M_contra]):
         left, if that is less. It is a future, sent at once, not a coroutine.
 
         Raises what the handler raised; AskTimeoutError at the deadline, which also cancels the handler; AskCycleError,
-        at once, when the actor itself waits for this reply; OutsideLoopError without a running event loop; and
-        whatever `tell` raises. If the caller is cancelled, a queued message is withdrawn and a running handler
-        cancelled.
+        at once, when the actor itself waits for this reply; OutsideLoopError without a running event loop,
+        WrongLoopError on another one than the actor's; and whatever `tell` raises. If the caller is cancelled, a
+        queued message is withdrawn and a running handler cancelled.
         """
         outer = CURRENT.get()
         times = deadlines()
+        if self.system is not None and self.system.deadlines is not times:
+            raise WrongLoopError(self.path)
         reply: asyncio.Future[T] = times.create_future()
         deadline = times.time() + timeout_s
         length: float | None = timeout_s

@@ -12,11 +12,21 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from callboard.runtime import events
-from callboard.runtime.errors import DuplicateNameError, EscalationError
-from callboard.runtime.tree import DEFAULT, ChildSpec, Node, Record, State, TreeNode
+from callboard.runtime.errors import (
+    ActorKilledError,
+    AlreadyStartedError,
+    ChildSpecError,
+    DuplicateNameError,
+    EscalationError,
+    NotAChildError,
+    SupervisorStoppedError,
+)
+from callboard.runtime.tree import DEFAULT, ChildSpec, Node, Record, Restart, State, TreeNode
 
 if TYPE_CHECKING:
     from callboard.runtime.system import System
+
+ENDED = (State.STOPPING, State.STOPPED)
 
 
 class Strategy(StrEnum):
@@ -33,11 +43,18 @@ class Intensity(msgspec.Struct, frozen=True):
     restarts: int = 3
     window_s: float = 5.0
 
+    def __post_init__(self) -> None:
+        """Refuse what could not be counted."""
+        if self.restarts < 0 or self.window_s <= 0:
+            raise ValueError(
+                f"an intensity is 0 or more restarts in some time, not {self.restarts} in {self.window_s} s"
+            )
+
 
 class Supervisor(Node):
     """A node that keeps its children running. Crashes are noticed by being called, never by polling."""
 
-    __slots__ = ("_children", "_record", "_recoveries", "_restarted", "_turn", "intensity", "strategy")
+    __slots__ = ("_children", "_early", "_record", "_recoveries", "_restarted", "_turn", "intensity", "strategy")
 
     def __init__(
         self,
@@ -49,13 +66,14 @@ class Supervisor(Node):
         spec: ChildSpec = DEFAULT,
     ) -> None:
         super().__init__(name, spec)
-        self.strategy = strategy
+        self.strategy = Strategy(strategy)
         self.intensity = intensity
         self._children: dict[str, Node] = {}
         self._record = Record()
         self._restarted: deque[float] = deque()  # when, within the window
-        self._recoveries: set[asyncio.Task[None]] = set()
+        self._recoveries: dict[asyncio.Task[None], None] = {}  # in order: a set has another in each replay
         self._turn = asyncio.Lock()  # groups recover one after the other
+        self._early: list[tuple[Node, BaseException | None]] = []  # who ended while others were still being started
         for child in children:
             self._add(child)
 
@@ -70,45 +88,99 @@ class Supervisor(Node):
         return self._record
 
     def _add(self, child: Node) -> None:
+        if not isinstance(child, Node):
+            made = "worker(...), pool(...) or supervisor(...)"
+            raise ChildSpecError(f"a child of {self.path} is made by {made}, and {child!r} is not")
+        if child.state not in (State.NEW, State.STOPPED):
+            raise AlreadyStartedError(child.path, child.state)
         if self._children.setdefault(child.name, child) is not child:
             raise DuplicateNameError(self.path, child.name)
 
     async def start(self, parent: "Supervisor | System") -> None:
         """Start all children in order; if one fails, stop those already started, in reverse, and raise its error."""
+        again = self.state is State.STOPPED
         self.parent = parent
         self.system = parent.system
         self.state = State.STARTING
         self._restarted.clear()
         for child in self.children:
-            if child.state is State.STOPPED:  # it was temporary, or had ended normally
+            if child.state is State.STOPPED and not again:  # it had ended for good
                 continue
             try:
+                if child.state is State.RUNNING:  # it stands in another place too
+                    raise AlreadyStartedError(child.path, child.state)  # noqa: TRY301 - as if its hook had raised
                 await child.start(self)
+                if self.state is not State.STARTING:
+                    raise ActorKilledError(self.path)  # noqa: TRY301 - halted or stopped meanwhile: as if one had failed
             except BaseException:
                 await self.halt()
                 raise
         self.state = State.RUNNING
         if self.system is not None:
             self._record.started_at = self.system.time()
+        early, self._early = self._early, []
+        for child, error in early:
+            self.notice(child, error)
 
     async def start_child(self, child: Node) -> None:
-        """Add a child to the running supervisor. Raises what its start hook raises, and then has not added it."""
+        """Add a child to the running supervisor. Raises what its start hook raises, and then has not added it.
+
+        Raises SupervisorStoppedError, DuplicateNameError, and ActorKilledError if it is stopped while it starts.
+        """
+        self._own_start()
         self._add(child)
         try:
             await child.start(self)
         except BaseException:
-            del self._children[child.name]
             await child.stop()
+            self._forget_name(child)
             raise
 
     async def stop_child(self, child: Node) -> None:
-        """Stop a child and forget it, so that its name is free again."""
+        """Stop a child and forget it, so that its name is free again. Raises NotAChildError."""
+        self._own(child)
         await child.stop()
-        self._children.pop(child.name, None)
+        self._forget_name(child)
+
+    async def terminate_child(self, child: Node) -> None:
+        """Stop a child and keep its place, unless it is temporary. Raises NotAChildError."""
+        self._own(child)
+        await child.stop()
+        if child.spec.restart is Restart.TEMPORARY:
+            self._forget_name(child)
+
+    async def restart_child(self, child: Node) -> None:
+        """Start a child again that has ended or was terminated. Its references are good again; no restart is counted.
+
+        Raises NotAChildError, AlreadyStartedError, and what its start hook raises: then it stays stopped.
+        """
+        self._own(child)
+        if child.state is not State.STOPPED:
+            raise AlreadyStartedError(child.path, child.state)
+        self._own_start()
+        try:
+            await child.start(self)
+        except BaseException:
+            await child.stop()
+            raise
+
+    def _own_start(self) -> None:
+        if self.state not in (State.NEW, State.STARTING, State.RUNNING):
+            raise SupervisorStoppedError(self.path, self.state)
+
+    def _own(self, child: Node) -> None:
+        if self._children.get(child.name) is not child:
+            raise NotAChildError(self.path, child.name)
+
+    def _forget_name(self, child: Node) -> None:
+        if self._children.get(child.name) is child:
+            del self._children[child.name]
 
     async def halt(self) -> None:
         """See Node.halt: children end in reverse order, and keep their mailboxes."""
-        self.state = State.CRASHED
+        if self.state is State.STOPPED:
+            return
+        self.state = State.STOPPING if self.state is State.STOPPING else State.CRASHED
         await self._abandon()
         for child in reversed(self.children):
             await child.halt()
@@ -123,7 +195,8 @@ class Supervisor(Node):
 
     async def _abandon(self) -> None:
         """Give up the recoveries under way, but for the one that calls this."""
-        others = {task for task in self._recoveries if task is not asyncio.current_task()}
+        self._early.clear()
+        others = [task for task in self._recoveries if task is not asyncio.current_task()]
         for task in others:
             task.cancel()
         if others:
@@ -132,12 +205,18 @@ class Supervisor(Node):
     # Recovery --------------------------------------------------------------------------------------------------------
 
     def notice(self, child: Node, error: BaseException | None) -> None:
-        """A child has crashed with `error`, or ended normally with None."""
-        if self.state in (State.STARTING, State.RUNNING) and self.system is not None:
+        """A child has crashed with `error`, or ended normally with None. Seen to when all children have started."""
+        if self.state is State.STARTING:
+            self._early.append((child, error))
+        elif self.state is State.RUNNING and self.system is not None:
             context = self.system.context.copy()
             task = self.system.loop.create_task(self._recover(child, error), name=f"{self.path}!", context=context)
-            self._recoveries.add(task)
-            task.add_done_callback(self._recoveries.discard)
+            self._recovers(task)
+
+    def _recovers(self, task: "asyncio.Task[None]") -> None:
+        """Remember a recovery until it is done, to give it up at a stop."""
+        self._recoveries[task] = None
+        task.add_done_callback(lambda _: self._recoveries.pop(task, None))
 
     async def _recover(self, child: Node, error: BaseException | None) -> None:
         if not child.spec.restart.after(error):
@@ -150,30 +229,41 @@ class Supervisor(Node):
                     await self._restart(self._group(child), child, error)
 
     async def _let_go(self, child: Node, error: BaseException | None) -> None:
-        """An exit that is not followed by a restart."""
+        """An exit that is not followed by a restart. A temporary child leaves nothing, not even its name."""
         await child.stop_after(error)
+        if child.spec.restart is Restart.TEMPORARY:
+            self._forget_name(child)
 
     def _group(self, child: Node) -> list[Node]:
         first = self.children.index(child) if self.strategy is Strategy.REST_FOR_ONE else 0
-        return [node for node in self.children[first:] if node.state is not State.STOPPED]
+        left_out = (State.NEW, State.STARTING, *ENDED)  # somebody else is starting it, or has stopped it
+        return [node for node in self.children[first:] if node.state not in left_out]
 
     async def _restart(self, group: list[Node], child: Node, error: BaseException | None) -> None:
-        """Restart a group, as often as it takes and the intensity bears; `child` is the one that failed last."""
+        """Restart a group, as often as it takes and the intensity bears; `child` is the one that failed last.
+
+        Temporary ones among it are only stopped. Of the rest of one, those before one that failed to start stay up.
+        """
         while True:
             for node in reversed(group):
-                await node.halt()
+                await (self._let_go(node, None) if node.spec.restart is Restart.TEMPORARY else node.halt())
             if not self._bears():
                 await self._escalate(child, error)
                 return
             await asyncio.sleep(self._delay_s(child))
             for node in group:
+                if node.state in ENDED:  # as a temporary one, or by somebody else, while we waited
+                    continue
                 child = node
                 node.record.restarts += 1
                 try:
                     await node.start(self)
                 except Exception as failure:  # noqa: BLE001 - a failed restart is a crash: counted, and tried again
+                    if node.state in ENDED:  # it was stopped while it started
+                        continue
                     error = failure
                     self._emit(events.Crashed(node.path, "on_start", failure))
+                    group = group[group.index(node) :] if self.strategy is Strategy.REST_FOR_ONE else group
                     break
             else:
                 return
@@ -182,7 +272,7 @@ class Supervisor(Node):
         """Count a restart; False when that is one too many."""
         assert self.system is not None  # noqa: S101 - only a started supervisor recovers
         now = self.system.time()
-        while self._restarted and self._restarted[0] <= now - self.intensity.window_s:
+        while self._restarted and self._restarted[0] < now - self.intensity.window_s:
             self._restarted.popleft()
         self._restarted.append(now)
         return len(self._restarted) <= self.intensity.restarts

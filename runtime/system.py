@@ -5,14 +5,19 @@ import random
 from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from callboard.runtime import events
+from callboard.runtime.cell import BURST
 from callboard.runtime.context import CURRENT
 from callboard.runtime.deadlines import deadlines
+from callboard.runtime.errors import AlreadyStartedError
+from callboard.runtime.rates import Rates
+from callboard.runtime.stalls import StallWatch
 from callboard.runtime.supervisor import Supervisor
-from callboard.runtime.tree import Node, TreeNode
+from callboard.runtime.tree import Node, State, TreeNode
 
 if TYPE_CHECKING:
     from callboard.runtime.cell import Cell
@@ -25,12 +30,15 @@ TURN = 64  # actors that have a burst before the event loop looks at sockets and
 class System:
     """Runs a tree: `async with System(root): ...` starts it, and stops it in reverse order on the way out.
 
-    `rng` seeds the jitter of backoffs. Make it inside the event loop that is to run it.
+    `rng` seeds the jitter of backoffs. With `stall_after_s`, a StallWatch reports what blocks the loop for so long.
+    Make it inside the event loop that is to run it.
     """
 
     path = ""
 
-    def __init__(self, root: Supervisor, *, rng: random.Random | None = None) -> None:
+    def __init__(
+        self, root: Supervisor, *, rng: random.Random | None = None, stall_after_s: float | None = None
+    ) -> None:
         self.root = root
         self.system = self  # the top of the tree: a node finds its system by asking its parent
         self.rng = rng or random.Random()  # noqa: S311 - jitter, no secret
@@ -41,18 +49,35 @@ class System:
         self.context = copy_context()
         self.context.run(CURRENT.set, None)
         self.watched = False
-        self._watchers: list[Watcher] = []
+        self._watchers: tuple[Watcher, ...] = ()
+        self.rates = Rates()
+        self.stalls = None if stall_after_s is None else StallWatch(self, stall_after_s)
         self._failure: asyncio.Future[BaseException] = self.loop.create_future()
         self.ready: deque[Cell[Any]] = deque()
         self.turning = False
+        self.burst = BURST  # messages that one actor handles before others have their turn
+        self.moving: dict[Node, tuple[asyncio.Task[None] | None, asyncio.Future[None]]] = {}  # see Life._moving
+        # A loop with a method `take_turn` decides on the turns and the size of bursts itself: see testkit.SeededLoop.
+        take_turn: Callable[[System], None] | None = getattr(self.loop, "take_turn", None)
+        self._take_turn = self._turn if take_turn is None else partial(take_turn, self)
 
     async def start(self) -> None:
         """Start the tree. Raises what the first start hook to fail raised, after stopping what was started."""
-        await self.root.start(self)
+        if self.root.parent is not None and self.root.state is not State.STOPPED:
+            raise AlreadyStartedError(self.root.path, self.root.state)
+        if self.stalls is not None:
+            self.stalls.start()
+        try:
+            await self.root.start(self)
+        except BaseException:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         """Stop the tree, last started first."""
         await self.root.stop()
+        if self.stalls is not None:
+            self.stalls.stop()
 
     async def __aenter__(self) -> Self:
         """Start."""
@@ -70,7 +95,7 @@ class System:
     def turn_soon(self) -> None:
         """Work off `ready`, in the order they came, in the next turn of the event loop."""
         self.turning = True
-        self.loop.call_soon(self._turn, context=self.context)
+        self.loop.call_soon(self._take_turn, context=self.context)
 
     def _turn(self) -> None:
         ready, left = self.ready, TURN
@@ -98,20 +123,34 @@ class System:
     # Watching --------------------------------------------------------------------------------------------------------
 
     def subscribe(self, watcher: Watcher) -> Callable[[], None]:
-        """Call `watcher`, which must not block or raise, with each lifecycle event; the result ends that."""
-        self._watchers.append(watcher)
+        """Call `watcher`, which must not block, with each lifecycle event; the result ends that.
+
+        What it raises goes to the event loop's exception handler, which logs it; actors and other watchers go on.
+        """
+        self._watchers = (*self._watchers, watcher)
         self.watched = True
 
+        ended = False
+
         def end() -> None:
-            self._watchers.remove(watcher)
-            self.watched = bool(self._watchers)
+            nonlocal ended
+            if not ended:  # one of several subscriptions of one watcher, perhaps
+                ended = True
+                left = list(self._watchers)
+                left.remove(watcher)
+                self._watchers = tuple(left)
+                self.watched = bool(left)
 
         return end
 
     def emit(self, event: events.Lifecycle) -> None:
         """Tell the watchers."""
         for watcher in self._watchers:
-            watcher(event)
+            try:
+                watcher(event)
+            except Exception as error:  # noqa: BLE001 - a watcher's mistake must not keep an actor from its restart
+                said = f"a watcher of lifecycle events failed on {type(event).__name__} of {event.actor}"
+                self.loop.call_exception_handler({"message": said, "exception": error})
 
     def dump(self) -> TreeNode:
         """The whole tree as of now; works while every mailbox is full."""

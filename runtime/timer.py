@@ -36,14 +36,18 @@ class Timer:
             self._cell.record.timers.discard(self)
         else:
             self._arm(self._interval_s)
-        bare = self._traceparent is None and self._deadline is None
-        item = self._message if bare else Envelope(self._message, self._traceparent, self._deadline)
+        # Always in an envelope: by it the tick is found again, when its timer is cancelled before it is handled.
+        tick = Envelope(self._message, self._traceparent, self._deadline, asks=self)
         try:
-            self._cell.put(self._message, item, may_wait=False)
+            self._cell.record.ticked = True
+            self._cell.put(self._message, tick, may_wait=False)
         except (MailboxFullError, ActorStoppedError):
             return  # a tick that finds no room is missed, and was reported as an overflow
 
     def cancel(self) -> None:
-        """Tick no more. Harmless when it has ticked or was cancelled before."""
+        """Tick no more, not even with a tick that waits in the mailbox. Harmless when that was handled before."""
         self._handle.cancel()
         self._cell.record.timers.discard(self)
+        if self._cell.record.ticked:
+            self._cell.cut_burst()
+            self._cell.expire_ticks(self)

@@ -2,10 +2,11 @@
 
 import random
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from callboard.runtime.errors import ChildSpecError, Shutdown
 from callboard.runtime.mailbox import Counts, Mailbox
 
 if TYPE_CHECKING:
@@ -17,12 +18,14 @@ class Restart(StrEnum):
     """Which exits of a child are followed by a restart (OTP's restart types)."""
 
     PERMANENT = "permanent"  # every exit
-    TRANSIENT = "transient"  # a crash, not a normal exit
+    TRANSIENT = "transient"  # a crash, not a normal exit nor a shutdown
     TEMPORARY = "temporary"  # none
 
     def after(self, error: BaseException | None) -> bool:
         """Whether an exit with `error`, or a normal one with None, is followed by a restart."""
-        return self is Restart.PERMANENT or (self is Restart.TRANSIENT and error is not None)
+        if self is Restart.TRANSIENT:
+            return error is not None and not isinstance(error, Shutdown)
+        return self is Restart.PERMANENT
 
 
 class Backoff(msgspec.Struct, frozen=True):
@@ -38,6 +41,13 @@ class Backoff(msgspec.Struct, frozen=True):
     jitter: float = 0.0
     healthy_s: float = 10.0
 
+    def __post_init__(self) -> None:
+        """Refuse waits that shrink, or less than none."""
+        if self.initial_s < 0 or self.factor < 1 or self.max_s < 0 or not 0 <= self.jitter <= 1:
+            raise ValueError(
+                f"a backoff waits 0 s or more, by a factor of 1 or more, with a jitter of 0 to 1, not {self}"
+            )
+
     def delay_s(self, n: int, rng: random.Random) -> float:
         """The wait before the nth restart in a row, n from 1."""
         delay = self.initial_s * self.factor ** min(n - 1, 64)
@@ -52,6 +62,11 @@ class Retry(msgspec.Struct, frozen=True):
 
     times: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse less than never."""
+        if self.times < 0:
+            raise ValueError(f"a message is tried again 0 times or more, not {self.times}")
+
 
 class ChildSpec(msgspec.Struct, frozen=True):
     """How a supervisor runs a child. `shutdown_s` bounds each step of a stop; many children may share one spec."""
@@ -64,6 +79,23 @@ class ChildSpec(msgspec.Struct, frozen=True):
 
 
 DEFAULT = ChildSpec()
+
+
+def spec_of(name: str, fields: dict[str, Any]) -> ChildSpec:
+    """The child spec with these fields, given by name. Raises ChildSpecError, which says what there is."""
+    if not fields:
+        return DEFAULT
+    known = {field.name: field.type for field in msgspec.structs.fields(ChildSpec)}
+    unknown = ", ".join(sorted(fields.keys() - known.keys()))
+    if unknown:
+        raise ChildSpecError(f"the child spec of {name} has no {unknown}; it has {', '.join(known)}")
+    try:
+        return msgspec.convert(fields, ChildSpec)
+    except msgspec.ValidationError as error:
+        wanted = ", ".join(f"{field}: {getattr(known[field], '__name__', known[field])}" for field in fields)
+        raise ChildSpecError(
+            f"the child spec of {name} is not of the right types: {error}; it wants {wanted}"
+        ) from None
 
 
 class State(StrEnum):
@@ -81,9 +113,9 @@ class State(StrEnum):
 class TreeNode(msgspec.Struct, frozen=True, omit_defaults=True):
     """A node of the tree as an operator sees it.
 
-    Depth and capacity in messages; `current` is the type being handled, `current_s` for how long; `oldest_s` is how
-    long the message that waits longest has waited, as far as is known: at least so long, from when the mailbox was
-    last seen to make progress.
+    Depth and capacity in messages; `current` is the type being handled; `handled_per_s` is the rate since somebody last
+    looked, a second ago or more. `oldest_s` is for how long what waits has been waiting for a handler that takes its
+    time, a restart or a start: the age of the oldest message as far as it can be known without a stamp on each.
     """
 
     name: str
@@ -94,6 +126,7 @@ class TreeNode(msgspec.Struct, frozen=True, omit_defaults=True):
     capacity: int | None = None
     current: str | None = None
     oldest_s: float | None = None
+    handled_per_s: float | None = None
     counts: Counts | None = None
     children: list["TreeNode"] = []
 

@@ -35,7 +35,7 @@ PR_SET_PDEATHSIG = 1
 # Tests register and log in faster than people do.
 UNLIMITED = {f"RATE_LIMIT_{name}": "1000000" for name in ("PER_MINUTE", "REGISTER", "LOGIN")}
 # What steers Callboard is the test's business, and not that of who runs it.
-STEERING = re.compile(r"HTTP_|OPS_|CALLBOARD_|DATABASE_|REDIS_|KAFKA_|SMTP_|JWT_|RATE_|ROLES$|POOLS$|LOG_LEVEL$|TOPIC_")
+STEERING = re.compile(r"HTTP_|OPS_|CALLBOARD_|DATABASE_|REDIS_|KAFKA_|SMTP_|JWT_|RATE_|ROLES$|LOG_LEVEL$|TOPIC_")
 
 _prctl = ctypes.CDLL(None, use_errno=True).prctl if sys.platform == "linux" else None
 _living: set["Command"] = set()

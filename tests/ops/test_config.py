@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from callboard.ops.config import HIDDEN, POOLS, ROLES, Config, ConfigError, load
+from callboard.ops.config import HIDDEN, ROLES, Config, ConfigError, load
 
 NEEDED = {
     "DATABASE_URL": "postgresql://callboard:pg-secret@db:5432/callboard?sslpassword=also-secret",
@@ -58,10 +58,6 @@ def test_an_empty_setting_is_as_good_as_none() -> None:
         ("ACCESS_TOKEN_TTL_S", "1.5"),
         ("ROLES", "front,kitchen"),
         ("ROLES", ","),
-        ("POOLS", "mail"),
-        ("POOLS", "mail=0"),
-        ("POOLS", "kitchen=3"),
-        ("POOLS", "mail=1001"),
         ("PUBLIC_URL", "callboard.example"),
         ("LOG_LEVEL", "loud"),
     ],
@@ -73,8 +69,8 @@ def test_a_bad_value_is_named_with_what_it_must_be_and_no_secret_in_the_words(na
 
 
 def test_all_faults_are_named_at_once() -> None:
-    named = [fault.split()[0] for fault in faults(HTTP_PORT="x", SMTP_HOST="", ROLES="x", POOLS="x")]
-    assert named == ["SMTP_HOST", "HTTP_PORT", "ROLES", "POOLS"]
+    named = [fault.split()[0] for fault in faults(HTTP_PORT="x", SMTP_HOST="", ROLES="x")]
+    assert named == ["SMTP_HOST", "HTTP_PORT", "ROLES"]
 
 
 def test_secrets_and_addresses_with_a_login_may_come_from_files(tmp_path: Path) -> None:
@@ -108,20 +104,14 @@ def test_the_two_listeners_do_not_share_a_port() -> None:
 
 
 def test_what_is_shown_has_every_setting_by_its_name_and_no_secret() -> None:
-    config = load(NEEDED | {"OPS_TOKEN": "ops-secret", "SMTP_PASSWORD": "smtp-secret", "POOLS": "mail=9"})
+    config = load(NEEDED | {"OPS_TOKEN": "ops-secret", "SMTP_PASSWORD": "smtp-secret"})
     shown = config.shown()
     assert "secret" not in str(shown.values())
     assert list(shown) == [name.upper() for name in Config.__dataclass_fields__]
     assert shown["JWT_SECRET_KEY"] == shown["OPS_TOKEN"] == shown["SMTP_PASSWORD"] == HIDDEN
     assert shown["DATABASE_URL"] == "postgresql://***@db:5432/callboard"
     assert shown["KAFKA_BROKERS"] == "one:9092,two:9092"
-    assert shown["POOLS"] == POOLS | {"mail": 9}
 
 
 def test_no_secret_stands_in_the_repr() -> None:
     assert "secret" not in repr(load(NEEDED))
-
-
-def test_pools_have_the_size_that_is_set_or_the_usual_one() -> None:
-    config = load(NEEDED | {"POOLS": "mail=9, library=2"})
-    assert (config.pool("mail"), config.pool("library"), config.pool("users")) == (9, 2, POOLS["users"])

@@ -14,6 +14,7 @@ from running import PASSWORD, Up
 
 from callboard.ops import logs
 from callboard.runtime import (
+    Blocked,
     Context,
     Crashed,
     DeadLettered,
@@ -88,6 +89,11 @@ def test_an_exception_is_a_field_of_its_line(written: io.StringIO) -> None:
         (DeadLettered("callboard/mail/0", Deliver(SECRET)), "warning", "deadlettered of Deliver"),
         (Overflowed("callboard/mail/0", Deliver(SECRET)), "warning", "overflowed of Deliver"),
         (Refused("callboard/mail/0", Deliver(SECRET), ValueError("no")), "warning", "refused Deliver"),
+        (
+            Blocked("callboard/mail/0", "Deliver", 150, "mail.py:7"),
+            "warning",
+            "callboard/mail/0 held up the event loop for 150 ms on Deliver, at mail.py:7",
+        ),
         (Started("callboard/mail/0"), "debug", "callboard/mail/0 started"),
     ],
     ids=lambda value: type(value).__name__,

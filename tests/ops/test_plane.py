@@ -50,7 +50,7 @@ def test_every_actor_tells_its_depth_and_the_fate_of_its_messages(up: Up) -> Non
         assert counts.keys() >= FATES, path
         assert min(counts.values()) >= 0, path
     assert sum(nodes_counts(up)) > 0
-    sizes = up.look("/ops/v1/config")["POOLS"]
+    sizes = {each["name"]: each["size"] for each in up.look("/ops/v1/pools")}
     nodes = up.nodes()
     pools = {path.rpartition("/")[2]: node for path, node in nodes.items() if node["kind"] == "pool"}
     assert {name: len(node["children"]) for name, node in pools.items()} == sizes

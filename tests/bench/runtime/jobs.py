@@ -12,7 +12,7 @@ import asyncio
 import gc
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -39,11 +39,11 @@ JOBS = (
     Job("tell", "tell", 400_000),
     Job("ask", "ask", 60_000),
     Job("in_flight", "1,000 asks in flight", 120_000),
-    Job("fan_out", "fan-out to 1,000 actors", 200_000),
-    Job("ring", "ring of 1,000 actors", 100_000),
+    Job("fan_out", "fan-out", 200_000),
+    Job("ring", "ring", 100_000),
     Job("spawn", "spawn", 60_000),
 )
-BYTES = Job("bytes", "bytes of an idle actor", 0, "bytes")  # comes with spawn
+BYTES = Job("bytes", "bytes an actor", 0, "bytes")  # comes with spawn
 FIGURES = (*JOBS, BYTES)
 
 
@@ -94,6 +94,12 @@ class Stopwatch:
         self.grown += resident()
 
 
+async def until(done: Callable[[], bool]) -> None:
+    """Let the event loop turn until that is so; a signal from the actor would be a part of what is measured."""
+    while not done():  # noqa: ASYNC110 - see above
+        await asyncio.sleep(0)
+
+
 @asynccontextmanager
 async def working(*consumers: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Run the consumers, each in a task that waits for its first message when the block begins."""
@@ -110,9 +116,7 @@ async def working(*consumers: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 class Peer(Protocol):
     """One way to have actors. A job runs in the event loop if it is asynchronous, and checks what its actors got."""
 
-    def tell(self, size: int, watch: Stopwatch) -> Awaitable[None] | None:
-        """See above, as the others."""
-
+    def tell(self, size: int, watch: Stopwatch) -> Awaitable[None] | None: ...
     def ask(self, size: int, watch: Stopwatch) -> Awaitable[None] | None: ...
     def in_flight(self, size: int, watch: Stopwatch) -> Awaitable[None] | None: ...
     def fan_out(self, size: int, watch: Stopwatch) -> Awaitable[None] | None: ...

@@ -5,8 +5,7 @@ from typing import Any
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-
-from jobs import ASKERS, CAPACITY, MEMBERS, Add, Get, Hop, Stopwatch
+from jobs import ASKERS, CAPACITY, MEMBERS, Add, Get, Hop, Stopwatch, until
 
 
 class Reader:
@@ -56,8 +55,7 @@ class AnyioStream:
             with watch:
                 for _ in range(size):
                     await reader.sender.send(Add(1))
-                while reader.total < size:
-                    await asyncio.sleep(0)
+                await until(lambda: reader.total == size)
             group.cancel_scope.cancel()
 
     async def ask(self, size: int, watch: Stopwatch) -> None:
@@ -98,8 +96,7 @@ class AnyioStream:
                 for _ in range(size // MEMBERS):
                     for reader in readers:
                         await reader.sender.send(Add(1))
-                while any(reader.total < size // MEMBERS for reader in readers):
-                    await asyncio.sleep(0)
+                await until(lambda: all(reader.total == size // MEMBERS for reader in readers))
             group.cancel_scope.cancel()
 
     async def ring(self, size: int, watch: Stopwatch) -> None:

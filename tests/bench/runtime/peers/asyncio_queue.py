@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from jobs import ASKERS, CAPACITY, MEMBERS, SWEEPS, Add, Get, Hop, Stopwatch, working
+from jobs import ASKERS, CAPACITY, MEMBERS, SWEEPS, Add, Get, Hop, Stopwatch, until, working
 
 
 class Reader:
@@ -50,8 +50,7 @@ class AsyncioQueue:
             with watch:
                 for _ in range(size):
                     await put(Add(1))
-                while reader.total < size:
-                    await asyncio.sleep(0)
+                await until(lambda: reader.total == size)
 
     async def ask(self, size: int, watch: Stopwatch) -> None:
         reader = Reader()
@@ -82,8 +81,7 @@ class AsyncioQueue:
                         await reader.queue.put(Add(1))
                     if not sweep % SWEEPS:
                         await asyncio.sleep(0)
-                while any(reader.total < size // MEMBERS for reader in readers):
-                    await asyncio.sleep(0)
+                await until(lambda: all(reader.total == size // MEMBERS for reader in readers))
 
     async def ring(self, size: int, watch: Stopwatch) -> None:
         readers = [Reader() for _ in range(MEMBERS)]

@@ -1,7 +1,7 @@
 """callboard.runtime as everyone uses it: supervised, bounded, counted, every ask with its deadline.
 
-Plain is the usual way; Traced has a trace context to carry, so that every message is enveloped; Asynchronous has handlers
-that are coroutines.
+Plain is the usual way; Traced has a trace context to carry, so that every message is enveloped; Asynchronous has
+handlers that are coroutines.
 """
 
 import asyncio
@@ -9,12 +9,24 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
-from callboard.runtime import Actor, Cell, Context, Mailbox, Message, Request, System, on, supervisor, use_context, worker
+from jobs import ASKERS, CAPACITY, MEMBERS, SWEEPS, Stopwatch, until
 
-from jobs import ASKERS, CAPACITY, MEMBERS, SWEEPS, Stopwatch
+from callboard.runtime import (
+    Actor,
+    Cell,
+    Context,
+    Mailbox,
+    Message,
+    Request,
+    System,
+    on,
+    supervisor,
+    use_context,
+    worker,
+)
 
 TRACE = Context("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
-MAILBOX = Mailbox(capacity=CAPACITY)
+assert Mailbox().capacity == CAPACITY  # what an actor has by default is what the peers are given
 
 
 class Add(Message, frozen=True, gc=False):
@@ -40,8 +52,9 @@ class Counter(Actor[Add | Get | Hop]):
 
     __slots__ = ("finished", "next", "total")
 
-    def __init__(self, made: list["Counter"]) -> None:
-        made.append(self)
+    def __init__(self, made: list["Counter"] | None = None) -> None:
+        if made is not None:
+            made.append(self)
         self.total = 0
         self.next: Cell[Any]
         self.finished: asyncio.Future[None]
@@ -95,7 +108,7 @@ class Plain:
     async def counters(self, count: int) -> AsyncIterator[tuple[list[Cell[Any]], list[Counter]]]:
         """A running tree of so many; nothing that they have accepted may be without its fate at the end."""
         made: list[Counter] = []
-        refs: list[Cell[Any]] = [worker(str(n), self.kind, made, mailbox=MAILBOX) for n in range(count)]
+        refs: list[Cell[Any]] = [worker(str(n), self.kind, made) for n in range(count)]
         async with System(supervisor("root", *refs)):
             yield refs, made
             counts = [ref.tally() for ref in refs]
@@ -106,8 +119,7 @@ class Plain:
             with watch, self.context():
                 for _ in range(size):
                     await ref.tell(Add(1))
-                while actor.total < size:
-                    await asyncio.sleep(0)
+                await until(lambda: actor.total == size)
 
     async def ask(self, size: int, watch: Stopwatch) -> None:
         async with self.counters(1) as ((ref,), (actor,)):
@@ -135,8 +147,7 @@ class Plain:
                         await ref.tell(Add(1))
                     if not sweep % SWEEPS:
                         await asyncio.sleep(0)
-                while any(actor.total < size // MEMBERS for actor in actors):
-                    await asyncio.sleep(0)
+                await until(lambda: all(actor.total == size // MEMBERS for actor in actors))
 
     async def ring(self, size: int, watch: Stopwatch) -> None:
         async with self.counters(MEMBERS) as (refs, actors):
@@ -149,13 +160,12 @@ class Plain:
             await asyncio.sleep(0)  # the last one's handler has returned, and is counted
 
     async def spawn(self, size: int, watch: Stopwatch) -> None:
-        made: list[Counter] = []
         root = supervisor("root")
         async with System(root):
             with watch:
                 for n in range(size):
-                    await root.start_child(worker(str(n), self.kind, made, mailbox=MAILBOX))
-            assert len(made) == size
+                    await root.start_child(worker(str(n), self.kind))
+            assert len(root.children) == size
 
 
 class Traced(Plain):

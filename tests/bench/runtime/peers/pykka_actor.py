@@ -4,7 +4,6 @@ import threading
 from typing import Any
 
 import pykka
-
 from jobs import ASKERS, MEMBERS, Add, Get, Hop, Stopwatch
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from typing import Any
 
-from jobs import ASKERS, CAPACITY, MEMBERS, SWEEPS, Add, Get, Hop, Stopwatch, working
+from jobs import ASKERS, CAPACITY, MEMBERS, SWEEPS, Add, Get, Hop, Stopwatch, until, working
 
 
 class Box:
@@ -68,8 +68,7 @@ class Raw:
                     box.put(Add(1))
                     if not n % CAPACITY:
                         await asyncio.sleep(0)
-                while box.total < size:
-                    await asyncio.sleep(0)
+                await until(lambda: box.total == size)
 
     async def ask(self, size: int, watch: Stopwatch) -> None:
         box = Box()
@@ -104,8 +103,7 @@ class Raw:
                         box.put(Add(1))
                     if not sweep % SWEEPS:
                         await asyncio.sleep(0)
-                while any(box.total < size // MEMBERS for box in boxes):
-                    await asyncio.sleep(0)
+                await until(lambda: all(box.total == size // MEMBERS for box in boxes))
 
     async def ring(self, size: int, watch: Stopwatch) -> None:
         boxes = [Box() for _ in range(MEMBERS)]

@@ -1,0 +1,69 @@
+"""Senders that wait until there is a place for the entity of their key."""
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any
+
+from callboard.runtime.context import Envelope
+from callboard.runtime.errors import ActorStoppedError
+
+Sender = tuple[Any, Any, "asyncio.Future[Any]"]  # message, item, and what it waits on: an ask, on its reply
+
+
+class Senders:
+    """Who waits, by key: who has waited longest first, and those of one key in their order."""
+
+    __slots__ = ("_by_key",)
+
+    def __init__(self) -> None:
+        self._by_key: OrderedDict[Hashable, deque[Sender]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def add(self, key: Hashable, message: Any, item: Any) -> Awaitable[None]:
+        """Let a sender wait; await the result."""
+        asked = type(item) is Envelope and item.reply is not None
+        room: asyncio.Future[Any] = item.reply if asked else asyncio.get_running_loop().create_future()
+        self._by_key.setdefault(key, deque()).append((message, item, room))
+        return room
+
+    def pop(self) -> tuple[Hashable, list[Sender]]:
+        """The first key and those of its senders that still wait."""
+        key, senders = self._by_key.popitem(last=False)
+        return key, [sender for sender in senders if not sender[2].done()]
+
+    def refuse(self, path: str) -> None:
+        """Tell all that there will be no place."""
+        while self._by_key:
+            for message, _, room in self.pop()[1]:
+                room.set_exception(ActorStoppedError(path, message))
+
+
+def let_go_on(sender: Sender, put: Callable[[Any, Any], Awaitable[None]]) -> None:
+    """Put a sender's message into a mailbox, and let it go on when that has accepted it."""
+    message, item, room = sender
+    try:
+        accepted = put(message, item)
+    except Exception as error:  # noqa: BLE001 - it is handed to the sender, who would have got it from tell
+        room.set_exception(error)
+        return
+    if type(item) is Envelope and item.reply is room:
+        return
+    if not isinstance(accepted, asyncio.Future):
+        room.set_result(None)
+        return
+    accepted.add_done_callback(lambda inner: _settle(room, inner))
+    room.add_done_callback(lambda _: accepted.cancel())
+
+
+def _settle(room: "asyncio.Future[Any]", inner: "asyncio.Future[Any]") -> None:
+    if room.done():
+        return
+    if inner.cancelled():
+        room.cancel()
+    elif (error := inner.exception()) is not None:
+        room.set_exception(error)
+    else:
+        room.set_result(None)

@@ -1,0 +1,129 @@
+"""The settings of pools: checked, applied at the start and on SIGHUP, and the size from the operator plane."""
+
+import logging
+import signal
+from pathlib import Path
+
+import pytest
+from running import Command, Up, data_folder, request, until
+
+from callboard.ops import pools
+from callboard.ops.cli import main
+from callboard.ops.config import ConfigError
+from callboard.ops.tree import SIZES, unconnected
+
+BAD = """
+[pools.mail]
+size = 0
+colour = "red"
+[pools.sessions]
+route = "least_busy"
+[pools.kitchen]
+size = 3
+"""
+NAMED = ["pools.mail.size: must be 1", "pools.mail.colour: is un", "pools.sessions.route: must be", "pools.kitchen: is"]
+
+
+def pool_of(up: Up, name: str) -> dict[str, object]:
+    (found,) = [each for each in up.look("/ops/v1/pools") if each["name"] == name]
+    return dict(found)
+
+
+def test_a_file_is_checked_without_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "pools.toml"
+    for text, status in (("[pools.mail]\nsize = 3", 0), (BAD, 2), ("[pools", 2)):
+        file.write_text(text)
+        with pytest.raises(SystemExit) as ended:
+            main(["config", "check", str(file)])
+        assert ended.value.code == status
+    output = capsys.readouterr()
+    assert output.out == f"{file} is good\n"
+    *bad, syntax = output.err.splitlines()
+    assert [line[: len(f"callboard: {file}: ") + len(name)] for line, name in zip(bad, NAMED, strict=True)] == [
+        f"callboard: {file}: {name}" for name in NAMED
+    ]
+    assert syntax.startswith(f"callboard: {file}: TOML: ")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff")
+    for name, why in (("none", "No such file or directory"), ("binary", "it is not UTF-8"), (".", "Is a directory")):
+        with pytest.raises(ConfigError, match=f"cannot be read: {why}"):
+            pools.read(str(tmp_path / name))
+
+
+async def test_a_reload_of_a_bad_file_logs_every_fault_and_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts, file = unconnected(), tmp_path / "pools.toml"
+    file.write_text(BAD + "[pools.library]\nsize = 1")
+    await pools.reload(parts.pools, str(file))
+    assert [record.levelname for record in caplog.records] == ["ERROR"] * 4
+    assert all(name in record.message for name, record in zip(NAMED, caplog.records, strict=True))
+    assert {name: each.size for name, each in parts.pools.items()} == SIZES
+    caplog.clear()
+    caplog.set_level(logging.INFO)
+    file.write_text("[pools.library]\nsize = 1")
+    await pools.reload(parts.pools, str(file))
+    assert [record.message for record in caplog.records] == ["pools.library.size was 8, is 1", f"{file} is in force"]
+    assert parts.pools["library"].size == 1
+
+
+def test_a_bad_file_ends_a_start_with_status_2(up: Up, tmp_path: Path) -> None:
+    file = tmp_path / "pools.toml"
+    file.write_text(BAD)
+    names = ("DATABASE_URL", "REDIS_URL", "KAFKA_BROKERS", "SMTP_HOST")
+    settings = {name: up.facts[name] for name in names}
+    command = Command("serve", environment={**settings, "JWT_SECRET_KEY": "x" * 32, "CALLBOARD_CONFIG": str(file)})
+    assert command.wait(20) == 2
+    assert [line.split(": ")[2] for line in command.errors.splitlines()] == [name.split(":")[0] for name in NAMED]
+
+
+def test_the_file_is_read_at_the_start_and_again_on_sighup(tmp_path: Path) -> None:
+    file = tmp_path / "pools.toml"
+    file.write_text("[pools.library]\nsize = 3\n[pools.limits]\nmailbox = 77\noverflow = 'reject'")
+    with data_folder() as data:
+        up = Up(data, environment={"CALLBOARD_CONFIG": str(file)})
+        try:
+            up.ready()
+            assert pool_of(up, "library")["size"] == 3
+            limits = pool_of(up, "limits")
+            assert (limits["mailbox"], limits["overflow"], limits["route"]) == (77, "reject", "key")
+            file.write_text(BAD)
+            up.signal(signal.SIGHUP)
+            log = data / "logs" / "callboard.log"
+            until("the last fault", lambda: "pools.kitchen: is unknown" in log.read_text())
+            assert pool_of(up, "library")["size"] == 3
+            file.write_text("[pools.library]\nsize = 5")
+            up.signal(signal.SIGHUP)
+            until("another size", lambda: pool_of(up, "library")["size"] == 5)
+            assert pool_of(up, "limits")["mailbox"] == 77
+        finally:
+            up.end()
+
+
+def test_the_pools_are_listed_with_what_waits_for_them(up: Up) -> None:
+    found = {each["name"]: each for each in up.look("/ops/v1/pools")}
+    assert found.keys() == SIZES.keys()
+    keys = {"name", "size", "mailbox", "overflow", "route", "depth", "restarts"}
+    assert all(each.keys() == keys for each in found.values())
+    assert {each["route"] for each in found.values()} == {"key", "round_robin"}
+
+
+def test_a_pool_is_resized_while_it_works(up: Up) -> None:
+    for size in (3, 11, 8):
+        answer = request("PATCH", f"{up.operators}/ops/v1/pools/library", body={"size": size})
+        assert (answer.status, answer.data["size"]) == (200, size)
+        assert pool_of(up, "library")["size"] == size
+        assert len(up.nodes()["editorial/library"]["children"]) == size
+
+
+@pytest.mark.parametrize("body", [{}, {"size": 0}, {"size": 1001}, {"size": "3"}, {"size": 3, "colour": 1}])
+def test_a_size_that_is_none_is_refused(up: Up, body: dict[str, object]) -> None:
+    answer = request("PATCH", f"{up.operators}/ops/v1/pools/library", body=body)
+    assert (answer.status, answer.code) == (400, "REQUEST_INVALID_001")
+
+
+def test_a_pool_that_is_none_is_not_found(up: Up) -> None:
+    answer = request("PATCH", f"{up.operators}/ops/v1/pools/kitchen", body={"size": 3})
+    assert (answer.status, answer.code) == (404, "POOLS_NOT_FOUND_001")

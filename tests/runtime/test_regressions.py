@@ -1,0 +1,542 @@
+"""Faults the runtime once had, each by what went wrong; most were found by tests/properties."""
+
+import asyncio
+
+import pytest
+
+from callboard.runtime import (
+    Actor,
+    ActorCrashedError,
+    ActorKilledError,
+    ActorStoppedError,
+    Backoff,
+    Counts,
+    Crashed,
+    Intensity,
+    Mailbox,
+    Message,
+    Request,
+    Restart,
+    Restarted,
+    Retry,
+    Started,
+    State,
+    Stopped,
+    Strategy,
+    SupervisorStoppedError,
+    System,
+    Terminated,
+    on,
+    pool,
+    supervisor,
+    worker,
+)
+from callboard.runtime.testkit import Watch
+from recorder import Fail, Note, Notes, Recorder, Wait
+
+SLOW = Backoff(initial_s=10)
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+class Slow(Recorder):
+    """Takes two seconds to start and one to stop."""
+
+    async def on_start(self) -> None:
+        await asyncio.sleep(2)
+        await super().on_start()
+
+    async def on_stop(self) -> None:
+        await asyncio.sleep(1)
+        await super().on_stop()
+
+
+class Keyed(Message, frozen=True):
+    key: int
+    n: int
+    seconds: float = 0.0
+
+
+class Line(Actor[Keyed]):
+    """Writes down what it handles, at its beginning and its end."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+
+    @on(Keyed)
+    async def take(self, message: Keyed) -> None:
+        self.log.append(f"{message.n} begins")
+        await asyncio.sleep(message.seconds)
+        self.log.append(f"{message.n} ends")
+
+
+def in_order(*numbers: int) -> list[str]:
+    return [f"{n} {word}" for n in numbers for word in ("begins", "ends")]
+
+
+# Mailboxes -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_message_overtook_those_that_waited_for_room() -> None:
+    recorder = worker("r", Recorder, mailbox=Mailbox(1))
+    async with System(supervisor("root", recorder)):
+        asks = [recorder.ask(Wait(1, "0"), 60)]
+        await asyncio.sleep(0.1)
+        asks += [recorder.ask(Wait(1, str(n)), 60) for n in (1, 2, 3)]
+        await asyncio.sleep(1)
+        asks.append(recorder.ask(Wait(1, "4"), 60))
+        await asyncio.gather(*asks)
+        assert await recorder.ask(Notes()) == ["0", "1", "2", "3", "4"]
+
+
+async def test_a_notice_to_an_actor_that_had_no_message_yet_raised() -> None:
+    class Widow(Actor[Terminated]):
+        @on(Terminated)
+        def mourn(self, _message: Terminated) -> None: ...
+
+        async def on_start(self) -> None:
+            self.watch(recorder)
+
+    recorder, widow = worker("r", Recorder), worker("w", Widow)
+    root = supervisor("root", recorder, widow)
+    async with System(root):
+        await root.stop_child(recorder)
+        await asyncio.sleep(1)
+        assert widow.tally() == Counts(handled=1)
+    assert widow.state is State.STOPPED
+
+
+async def test_a_notice_to_an_actor_that_had_stopped_stayed_pending_for_ever() -> None:
+    class Widow(Actor[Terminated]):
+        @on(Terminated)
+        def mourn(self, _message: Terminated) -> None: ...
+
+        async def on_start(self) -> None:
+            self.watch(recorder)
+
+    recorder, widow = worker("r", Recorder), worker("w", Widow)
+    async with System(supervisor("root", recorder, widow)):
+        pass
+    assert widow.tally() == Counts()
+
+
+# Handlers and fates --------------------------------------------------------------------------------------------------
+
+
+class Torn(Actor[Wait | Fail | Note]):
+    """Awaits, or itself raises, a cancellation that is not its own."""
+
+    @on(Wait)
+    async def wait(self, _message: Wait) -> str:
+        inner = asyncio.ensure_future(asyncio.sleep(9))
+        inner.cancel()
+        return str(await inner)
+
+    @on(Fail)
+    def fail(self, _message: Fail) -> None:
+        raise asyncio.CancelledError
+
+    @on(Note)
+    def note(self, _message: Note) -> None: ...
+
+
+@pytest.mark.parametrize("request_", [Wait(1), Fail()])
+async def test_a_cancellation_from_within_a_handler_left_its_actor_stuck(request_: Request[object]) -> None:
+    torn = worker("t", Torn)
+    async with System(supervisor("root", torn)) as system:
+        watch = Watch(system)
+        await torn.tell(Note("before"))
+        with pytest.raises(ActorCrashedError):
+            await torn.ask(request_)
+        await torn.tell(Note("after"))
+        await watch.wait_for(Restarted)
+        await asyncio.sleep(1)
+        assert torn.tally() == Counts(handled=2, failed=1)
+
+
+class Shelf(Actor[Wait | Note]):
+    """Puts a wait aside until a note comes, and lingers while it does."""
+
+    @on(Wait)
+    async def wait(self, message: Wait) -> str:
+        self.stash(message)
+        await asyncio.sleep(message.seconds)
+        return "stashed"
+
+    @on(Note)
+    def note(self, _message: Note) -> None:
+        self.unstash()
+
+
+async def test_a_message_in_hand_that_was_stashed_was_counted_twice() -> None:
+    shelf = worker("s", Shelf)
+    async with System(supervisor("root", shelf)):
+        shelf.tell_nowait(Wait(1))
+        await asyncio.sleep(0.5)
+        assert shelf.tally() == Counts(pending=1)
+        await asyncio.sleep(1)
+        assert shelf.tally() == Counts(pending=1)
+
+
+async def test_a_message_stashed_before_its_asker_went_had_two_fates() -> None:
+    shelf = worker("s", Shelf)
+    async with System(supervisor("root", shelf)):
+        asking = shelf.ask(Wait(5))
+        await asyncio.sleep(1)
+        asking.cancel()
+        await asyncio.sleep(0.1)
+        assert shelf.tally() == Counts(returned=1)
+        await shelf.tell(Note("unstash"))
+        await asyncio.sleep(0.1)
+        assert shelf.tally() == Counts(handled=1, returned=1)
+
+
+async def test_a_message_stashed_before_its_actor_was_killed_had_two_fates() -> None:
+    shelf = worker("s", Shelf)
+    async with System(supervisor("root", shelf)):
+        asking = shelf.ask(Wait(5), 60)
+        await asyncio.sleep(1)
+        shelf.kill()
+        with pytest.raises(ActorCrashedError):
+            await asking
+        await asyncio.sleep(1)
+        assert shelf.tally() == Counts(failed=1)
+
+
+async def test_messages_unstashed_outside_of_a_handler_waited_for_the_next_message() -> None:
+    class Timid(Recorder):
+        async def run(self) -> None:
+            await asyncio.sleep(1)
+            self.unstash()
+            await asyncio.sleep(999)
+
+        @on(Note)
+        def note(self, message: Note) -> None:
+            if now() < 1:
+                self.stash(message)
+            else:
+                self.notes.append(message.text)
+
+    timid = worker("t", Timid)
+    async with System(supervisor("root", timid)):
+        await timid.tell(Note("a"))
+        await asyncio.sleep(2)
+        assert timid.tally() == Counts(handled=1)
+
+
+# Starts, stops and restarts ------------------------------------------------------------------------------------------
+
+
+async def test_a_child_stopped_while_it_waited_for_its_restart_rose_again() -> None:
+    log: list[str] = []
+    recorder = worker("r", Recorder, log, "r", backoff=SLOW)
+    root = supervisor("root", recorder)
+    async with System(root):
+        await recorder.tell(Fail())
+        await asyncio.sleep(1)
+        await root.stop_child(recorder)
+        await asyncio.sleep(20)
+        assert recorder.state is State.STOPPED
+        assert log == ["r starts", "r stops"]
+
+
+async def test_a_child_stopped_while_it_started_was_left_running() -> None:
+    log: list[str] = []
+    slow = worker("s", Slow, log, "s")
+    root = supervisor("root", worker("r", Recorder))
+    async with System(root):
+        starting = asyncio.ensure_future(root.start_child(slow))
+        await asyncio.sleep(1)
+        await root.stop_child(slow)
+        with pytest.raises(ActorKilledError):
+            await starting
+        assert slow.state is State.STOPPED
+        assert root.children[1:] == []
+    assert log == ["s stops"]
+
+
+@pytest.mark.parametrize("after_s", [0.0, 1.0, 2.5, 3.5])
+async def test_a_tree_stopped_while_it_started_was_left_running(after_s: float) -> None:
+    log: list[str] = []
+    children = [worker(name, Slow, log, name) for name in "ab"]
+    system = System(supervisor("root", supervisor("inner", *children), worker("r", Recorder)))
+    before = asyncio.all_tasks()
+    starting = asyncio.ensure_future(system.start())
+    await asyncio.sleep(after_s)
+    await system.stop()
+    with pytest.raises(ActorKilledError):
+        await starting
+    assert asyncio.all_tasks() == before
+    assert [child.state for child in children] == [State.STOPPED, State.STOPPED]
+    assert log.count("a starts") <= log.count("a stops")
+
+
+async def test_two_stops_at_once_ended_an_actor_twice() -> None:
+    slow = worker("s", Slow)
+    system = System(supervisor("root", slow))
+    await system.start()
+    watch = Watch(system)
+    stops = [asyncio.ensure_future(system.stop()) for _ in range(2)]
+    done, _ = await asyncio.wait(stops, return_when=asyncio.FIRST_COMPLETED)
+    assert now() == pytest.approx(3), "the first of them did not wait for on_stop"
+    await asyncio.gather(*stops)
+    assert len(watch.of(Stopped)) == 1
+
+
+async def test_a_child_started_under_a_stopped_supervisor_was_left_running() -> None:
+    root, recorder = supervisor("root", worker("a", Recorder)), worker("r", Recorder)
+    async with System(root):
+        pass
+    with pytest.raises(SupervisorStoppedError, match="root is stopped and starts no children"):
+        await root.start_child(recorder)
+    assert recorder.state is State.NEW
+
+
+async def test_a_group_restart_started_a_child_twice_that_was_just_starting() -> None:
+    log: list[str] = []
+    first, slow = worker("a", Recorder), worker("s", Slow, log, "s")
+    root = supervisor("root", first, strategy=Strategy.ONE_FOR_ALL)
+    async with System(root):
+        starting = asyncio.ensure_future(root.start_child(slow))
+        await asyncio.sleep(1)
+        await first.tell(Fail())
+        await starting
+        await asyncio.sleep(9)
+        assert log == ["s starts"]
+
+
+async def test_a_kill_during_on_start_was_ignored() -> None:
+    log: list[str] = []
+    slow = worker("s", Slow, log, "s")
+    root = supervisor("root", worker("r", Recorder))
+    async with System(root) as system:
+        watch = Watch(system)
+        starting = asyncio.ensure_future(root.start_child(slow))
+        await starting
+        await slow.tell(Fail())
+        await asyncio.sleep(2)
+        slow.kill()
+        await watch.wait_for(Restarted)
+        assert now() == pytest.approx(7), "killed at 4, on_stop until 5, and 2 to start again"
+        assert log == ["s starts", "s stops", "s stops", "s starts"]
+        assert "was killed" in str(watch.of(Crashed)[1].error)
+
+
+async def test_a_normal_exit_cancelled_the_handler_it_came_from() -> None:
+    class Last(Actor[Wait]):
+        @on(Wait)
+        async def wait(self, message: Wait) -> str:
+            self.stop()
+            await asyncio.sleep(message.seconds)
+            return message.text
+
+    for restart in Restart:
+        last = worker("l", Last, restart=restart)
+        async with System(supervisor("root", last)):
+            assert await last.ask(Wait(1)) == "done"
+
+
+async def test_a_crash_during_a_drain_left_the_rest_unhandled_and_opened_the_mailbox() -> None:
+    recorder = worker("r", Recorder, backoff=Backoff(initial_s=1))
+    async with System(supervisor("root", recorder)):
+        asks = [recorder.ask(Wait(1, "a"), 60), recorder.ask(Fail(), 60), recorder.ask(Wait(1, "b"), 60)]
+        await asyncio.sleep(0.1)
+        draining = asyncio.ensure_future(recorder.drain(10))
+        await asyncio.sleep(2)
+        with pytest.raises(ActorStoppedError):
+            recorder.tell_nowait(Note("too late"))
+        assert await draining == 0
+        assert now() == pytest.approx(3)
+        ends = await asyncio.gather(*asks, return_exceptions=True)
+        assert (ends[0], ends[2]) == ("a", "b")
+        assert recorder.state is State.STOPPED
+
+
+async def test_a_drain_of_an_actor_that_waited_for_its_restart_threw_its_messages_away() -> None:
+    recorder = worker("r", Recorder, backoff=Backoff(initial_s=1))
+    async with System(supervisor("root", recorder)):
+        asks = [recorder.ask(Fail(), 60), recorder.ask(Wait(1, "b"), 60)]
+        await asyncio.sleep(0.1)
+        assert await recorder.drain(10) == 0
+        ends = await asyncio.gather(*asks, return_exceptions=True)
+        assert ends[1] == "b"
+
+
+async def test_a_stop_during_a_drain_left_the_drain_waiting_to_its_deadline() -> None:
+    recorder = worker("r", Recorder, shutdown_s=2)
+    async with System(supervisor("root", recorder)) as system:
+        asks = [recorder.ask(Wait(9, str(n)), 60) for n in range(3)]
+        await asyncio.sleep(1)
+        draining = asyncio.ensure_future(recorder.drain(100))
+        await asyncio.sleep(1)
+        await system.stop()
+        await draining
+        assert now() == pytest.approx(4)
+        await asyncio.gather(*asks, return_exceptions=True)
+
+
+async def test_a_drain_did_not_report_what_was_stashed() -> None:
+    shelf = worker("s", Shelf)
+    async with System(supervisor("root", shelf)):
+        await shelf.tell(Wait(0))
+        await asyncio.sleep(1)
+        assert await shelf.drain(1) == 1
+    assert shelf.tally() == Counts(dead_lettered=1)
+
+
+async def test_a_supervisor_that_failed_to_start_restarted_a_child_afterwards() -> None:
+    class Late(Recorder):
+        async def on_start(self) -> None:
+            await asyncio.sleep(1)
+            raise OSError("no such port")
+
+    first = worker("a", Recorder, backoff=SLOW)
+    system = System(supervisor("root", first, worker("b", Late)))
+    starting = asyncio.ensure_future(system.start())
+    await asyncio.sleep(0.5)
+    await first.tell(Fail())
+    with pytest.raises(OSError, match="no such port"):
+        await starting
+    await asyncio.sleep(30)
+    assert first.state is not State.RUNNING
+
+
+async def test_two_crashes_at_once_beyond_the_intensity_left_the_supervisor_half_dead() -> None:
+    children = [worker(name, Slow) for name in "ab"]
+    inner = supervisor("inner", *children, intensity=Intensity(0))
+    async with System(supervisor("root", inner)) as system:
+        watch = Watch(system)
+        for child in children:
+            await child.tell(Fail())
+        await watch.wait_for(Started, 2)
+        await asyncio.sleep(1)
+        assert inner.state is State.RUNNING
+
+
+# Pools ---------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_resize_after_a_worker_ended_used_its_neighbours_name() -> None:
+    crowd = pool("p", Recorder, size=3, restart=Restart.TEMPORARY)
+    async with System(supervisor("root", crowd)):
+        await crowd.tell(Fail())
+        await asyncio.sleep(1)
+        assert crowd.size == 2
+        await crowd.resize(4)
+        assert crowd.size == 4
+        assert len({node.name for node in crowd.dump().children}) == 4
+
+
+async def test_a_resize_kept_the_last_worker_although_it_had_ended() -> None:
+    crowd = pool("p", Recorder, size=1, restart=Restart.TEMPORARY)
+    async with System(supervisor("root", crowd)):
+        await crowd.tell(Fail())
+        await asyncio.sleep(1)
+        await crowd.resize(2)
+        assert [await crowd.ask(Notes()) for _ in range(2)] == [[], []]
+
+
+async def test_a_resize_whose_new_worker_did_not_start_left_others_running_beside_the_pool() -> None:
+    starts: list[int] = []
+
+    class Third(Recorder):
+        async def on_start(self) -> None:
+            starts.append(1)
+            if len(starts) == 3:
+                raise OSError("no such port")
+
+    crowd = pool("p", Third, size=1)
+    async with System(supervisor("root", crowd)):
+        with pytest.raises(OSError, match="no such port"):
+            await crowd.resize(4)
+        assert (crowd.size, len(crowd.children)) == (1, 1)
+
+
+async def test_two_resizes_at_once_fell_over_each_other() -> None:
+    crowd = pool("p", Slow, size=1)
+    async with System(supervisor("root", crowd)):
+        await asyncio.gather(crowd.resize(4), crowd.resize(2), crowd.resize(3))
+        assert (crowd.size, len(crowd.children)) == (3, 3)
+
+
+async def test_a_sender_that_waited_for_room_was_turned_away_by_a_resize() -> None:
+    log: list[str] = []
+    lines = pool("p", Line, log, size=2, key=lambda message: message.key, mailbox=Mailbox(1))
+    async with System(supervisor("root", lines)):
+        await lines.tell(Keyed(1, 1, 5))
+        await asyncio.sleep(0.1)
+        await lines.tell(Keyed(1, 2))
+        waiting = asyncio.ensure_future(lines.tell(Keyed(1, 3)))
+        await asyncio.sleep(0.1)
+        await lines.resize(1)
+        await waiting
+        await asyncio.sleep(1)
+        assert log == in_order(1, 2, 3)
+
+
+async def test_the_order_of_a_key_was_lost_when_a_worker_ended_during_a_resize() -> None:
+    log: list[str] = []
+    lines = pool("p", Line, log, size=3, key=lambda message: message.key, restart=Restart.TEMPORARY)
+    async with System(supervisor("root", lines)):
+        await lines.tell(Keyed(2, 1, 4))
+        await lines.tell(Keyed(2, 2))
+        await asyncio.sleep(0.1)
+        shrinking = asyncio.ensure_future(lines.resize(2))
+        await asyncio.sleep(0.1)
+        lines.children[0].kill()  # type: ignore[attr-defined]
+        await asyncio.sleep(0.1)
+        await lines.tell(Keyed(2, 3))
+        await shrinking
+        await asyncio.sleep(1)
+        assert log == in_order(1, 2, 3)
+
+
+async def test_a_stash_was_thrown_away_by_a_resize() -> None:
+    shelves = pool("p", Shelf, size=2)
+    async with System(supervisor("root", shelves)):
+        asks = [shelves.ask(Wait(0), 20) for _ in range(2)]
+        await asyncio.sleep(1)
+        await shelves.resize(1)
+        await asyncio.sleep(1)
+        assert sum(child.tally().returned for child in shelves.children) == 0  # type: ignore[attr-defined]
+        assert not any(each.done() for each in asks)
+    for each in asks:
+        assert isinstance(each.exception(), ActorStoppedError)
+
+
+async def test_a_message_to_be_tried_again_was_left_behind_by_a_resize() -> None:
+    tries: list[int] = []
+
+    class Second(Actor[Keyed]):
+        @on(Keyed)
+        async def take(self, message: Keyed) -> None:
+            tries.append(message.n)
+            await asyncio.sleep(message.seconds)
+            if tries.count(message.n) < 2:
+                raise ValueError
+
+    for key in (None, lambda message: message.key):
+        tries.clear()
+        crowd = pool("p", Second, size=2, retry=Retry(2), key=key)
+        async with System(supervisor("root", crowd)):
+            await crowd.tell(Keyed(1, 0))
+            await crowd.tell(Keyed(1, 1, 2))
+            await crowd.tell(Keyed(1, 2))
+            await asyncio.sleep(1)
+            await crowd.resize(1)
+            await asyncio.sleep(9)
+            assert tries.count(1) == 2
+            assert key is None or tries == [0, 0, 1, 1, 2, 2]
+
+
+async def test_a_tree_that_fails_to_start_has_started_nothing_twice() -> None:
+    recorder = worker("r", Recorder)
+    async with System(supervisor("root", recorder)) as system:
+        watch = Watch(system)
+        recorder.kill()
+        recorder.kill()
+        await watch.wait_for(Restarted)
+        await asyncio.sleep(1)
+        assert (len(watch.of(Restarted)), len(watch.of(Started))) == (1, 0)
