@@ -6,6 +6,7 @@ then costs as much as the asks themselves, in garbage collection.)
 """
 
 import asyncio
+from threading import get_ident
 from weakref import WeakKeyDictionary
 
 from callboard.runtime.context import Envelope
@@ -42,10 +43,11 @@ class Queue:
 class Deadlines:
     """All deadlines on one event loop; `queues` by the asks' length in seconds."""
 
-    __slots__ = ("__weakref__", "create_future", "loop", "queues", "time")
+    __slots__ = ("__weakref__", "create_future", "loop", "queues", "thread", "time")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self.thread = get_ident()
         self.time = loop.time
         self.create_future = loop.create_future
         self.queues: dict[float, Queue] = {}

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from threading import get_ident
 from typing import Any, NoReturn, TypeVar
 
 from callboard.runtime import events
@@ -19,7 +20,6 @@ M = TypeVar("M", bound=Message | None)
 T = TypeVar("T")
 
 current = CURRENT.get  # bound once: each look-up counts in a tell
-running_loop = asyncio._get_running_loop  # noqa: SLF001 - the get_running_loop that does not raise
 
 SHUT = -1  # the limit of a mailbox that needs more than an append: not used yet, or closed
 
@@ -117,34 +117,52 @@ class Inbox(Node, Ref[M]):
         return self._rare
 
     def tell(self, message: M) -> Awaitable[None]:
-        """See Ref.tell. What is not a plain message to an open mailbox goes the longer way."""
+        """See Ref.tell. What is not for a mailbox that is open and has room goes the longer way."""
         queue = self._queue
-        if len(queue) > self._limit or current() is not None or message.__class__ not in self.table:
+        if len(queue) > self._limit or message.__class__ not in self.table:
             return super().tell(message)
-        queue.append(message)
+        outer = current()
+        told = message if outer is None else Envelope(message, outer.traceparent, outer.deadline, None, None, self)
+        queue.append(told)
         if self._idle:
             self.wake()
         return ACCEPTED
 
+    def tell_nowait(self, message: M) -> None:
+        """See Ref.tell_nowait; the longer way likewise."""
+        queue = self._queue
+        if len(queue) > self._limit or message.__class__ not in self.table:
+            super().tell_nowait(message)
+            return
+        outer = current()
+        told = message if outer is None else Envelope(message, outer.traceparent, outer.deadline, None, None, self)
+        queue.append(told)
+        if self._idle:
+            self.wake()
+
     def ask(self, message: Request[T], timeout_s: float = ASK_TIMEOUT_S) -> "asyncio.Future[T]":
-        """See Ref.ask; the longer way likewise."""
+        """See Ref.ask; so does what is asked from within a handler, or with less time than it asks for."""
         times = self._times
         if (
             times is None
-            or running_loop() is not times.loop
+            or get_ident() != times.thread  # not the running loop: asking for that is a system call in Python 3.11
             or len(self._queue) > self._limit
-            or current() is not None
             or message.__class__ not in self.table
         ):
             return super().ask(message, timeout_s)
+        deadline, trace = times.time() + timeout_s, None
+        if (outer := current()) is not None:
+            if outer.__class__ is Envelope or (outer.deadline is not None and outer.deadline < deadline):
+                return super().ask(message, timeout_s)
+            trace = outer.traceparent
         reply: asyncio.Future[T] = times.create_future()
         due = times.queues.get(timeout_s)
         if due is None or due.timer is None:
-            self._queue.append(envelope := Envelope(message, None, times.time() + timeout_s, reply, None, self))
+            self._queue.append(envelope := Envelope(message, trace, deadline, reply, None, self))
             times.add(envelope, timeout_s)
         else:
             asks = due.asks
-            envelope = Envelope(message, None, times.time() + timeout_s, reply, None, self, asks)
+            envelope = Envelope(message, trace, deadline, reply, None, self, asks)
             asks[envelope] = None
             self._queue.append(envelope)
         if self._idle:
@@ -205,7 +223,7 @@ class Inbox(Node, Ref[M]):
         policy = self.spec.mailbox.overflow
         asked = type(item) is Envelope and item.reply is not None
         # An actor that waited for room in its own mailbox would wait for ever: it is refused instead.
-        may_wait = may_wait and running_loop() is not None and asyncio.current_task() is not self.task
+        may_wait = may_wait and _inside_loop() and asyncio.current_task() is not self.task
         if policy is Overflow.WAIT and may_wait:
             # An ask waits on its reply, which its deadline settles; a tell has only the room to wait for.
             room = item.reply if asked else asyncio.get_running_loop().create_future()
@@ -323,3 +341,11 @@ class Inbox(Node, Ref[M]):
             pending=pending,
             late=counts.late,
         )
+
+
+def _inside_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

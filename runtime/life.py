@@ -248,7 +248,7 @@ class Life(Inbox[M]):
         if rare is None:
             return
         while rare.timers:
-            rare.timers.pop().cancel()
+            rare.timers.pop().disarm()
         if rare.ticked:
             rare.ticked = False
             self.expire_ticks(None)

@@ -44,9 +44,13 @@ class Timer:
         except (MailboxFullError, ActorStoppedError):
             return  # a tick that finds no room is missed, and was reported as an overflow
 
+    def disarm(self) -> None:
+        """Tick no more; what has ticked is not taken back."""
+        self._handle.cancel()
+
     def cancel(self) -> None:
         """Tick no more, not even with a tick that waits in the mailbox. Harmless when that was handled before."""
-        self._handle.cancel()
+        self.disarm()
         self._cell.record.timers.discard(self)
         if self._cell.record.ticked:
             self._cell.cut_burst()

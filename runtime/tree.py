@@ -85,13 +85,15 @@ def spec_of(name: str, fields: dict[str, Any]) -> ChildSpec:
     """The child spec with these fields, given by name. Raises ChildSpecError, which says what there is."""
     if not fields:
         return DEFAULT
-    known = {field.name: field.type for field in msgspec.structs.fields(ChildSpec)}
-    unknown = ", ".join(sorted(fields.keys() - known.keys()))
+    unknown = ", ".join(sorted(fields.keys() - set(ChildSpec.__struct_fields__)))
     if unknown:
-        raise ChildSpecError(f"the child spec of {name} has no {unknown}; it has {', '.join(known)}")
+        raise ChildSpecError(
+            f"the child spec of {name} has no {unknown}; it has {', '.join(ChildSpec.__struct_fields__)}"
+        )
     try:
         return msgspec.convert(fields, ChildSpec)
     except msgspec.ValidationError as error:
+        known = {field.name: field.type for field in msgspec.structs.fields(ChildSpec)}
         wanted = ", ".join(f"{field}: {getattr(known[field], '__name__', known[field])}" for field in fields)
         raise ChildSpecError(
             f"the child spec of {name} is not of the right types: {error}; it wants {wanted}"

@@ -89,7 +89,7 @@ async def test_a_retried_message_is_handled_again_after_the_restart_before_the_o
     one = worker("w", Worker, [OSError("away"), OSError("away")], begun, retry=Retry(2))
     async with System(supervisor("root", one, intensity=OFTEN)):
         first, second = one.ask(kind(1)), one.ask(kind(2))
-        assert await asyncio.gather(first, second) == ["did 1", "did 2"]
+        assert [await first, await second] == ["did 1", "did 2"]
         assert begun == [1, 1, 1, 2]
         assert one.record.restarts == 2
         assert (one.tally().handled, one.tally().failed, one.tally().accepted) == (2, 0, 2)

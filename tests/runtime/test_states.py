@@ -109,8 +109,9 @@ class Connection(Actor[Query | Connected | Break]):
     """Holds queries back until it is connected."""
 
     @on(Query)
-    def hold(self, message: Query) -> None:
+    def hold(self, message: Query) -> str:
         self.stash(message)
+        return "nobody hears this: the reply comes later"
 
     @on(Query, state="connected")
     async def query(self, message: Query) -> str:

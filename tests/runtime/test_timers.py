@@ -1,4 +1,5 @@
 import asyncio
+from typing import Any
 
 import pytest
 from recorder import Fail, Wait
@@ -99,13 +100,13 @@ async def test_a_tick_that_waits_in_the_mailbox_goes_with_its_timer() -> None:
     clock = worker("c", Clock, ticks)
     async with System(supervisor("root", clock)):
         await clock.ask(Set(1))
-        asks = [clock.ask(Wait(2)), clock.ask(Unset())]
+        asks: list[asyncio.Future[Any]] = [clock.ask(Wait(2)), clock.ask(Unset())]
         await asyncio.sleep(0)
         clock.tell_nowait(Tick(1))
         await asyncio.sleep(1.5)
         clock.tell_nowait(Tick(2))
         assert clock.tally().pending == 5, "Wait is in hand; Unset, a Tick, the timer's and another Tick wait"
-        await asyncio.gather(*asks)
+        await asyncio.wait(asks)
         await asyncio.sleep(1)
         assert [of for of, _ in ticks] == [1, 2]
         assert clock.tally().expired == 1
@@ -116,7 +117,7 @@ async def test_a_restarted_actor_never_gets_a_stale_timer_tick_that_waited_in_it
     clock = worker("c", Clock, ticks, backoff=Backoff(initial_s=5))
     async with System(supervisor("root", clock)):
         await clock.ask(Set(1, repeat=True))
-        await clock.ask(Set(2))
+        await clock.ask(Set(2), timeout_s=600)
         busy = clock.ask(Wait(4.5))
         failing = clock.ask(Fail(), timeout_s=60)
         await busy

@@ -52,7 +52,7 @@ HANDLING = {
 }
 PARTS: dict[str, dict[str, tuple[Switch, ...]]] = {
     "ask": {
-        "is this the actor's event loop": (Switch("ask", "or running_loop() is not times.loop"),),
+        "is this the actor's event loop": (Switch("ask", "or get_ident() != times.thread"),),
         ROOM: (Switch("ask", "or len(self._queue) > self._limit"),),
         CONTEXT: (Switch("ask", "or current() is not None"),),
         HANDLER: (Switch("ask", "or message.__class__ not in self.table"),),
