@@ -70,6 +70,7 @@ class Entities(Supervisor, Ref[M]):
     """
 
     __slots__ = (
+        "_all_busy",
         "_entities",
         "_free",
         "_gone",
@@ -105,6 +106,7 @@ class Entities(Supervisor, Ref[M]):
         self._free: list[int] = []  # numbers of entities that have gone, for the next ones
         self._waiting: deque[Entity] = deque()
         self._leaving = 0
+        self._all_busy = False
         self._senders = Senders()
         self._sweep: asyncio.TimerHandle | None = None
         self._gone = Counts()
@@ -189,7 +191,6 @@ class Entities(Supervisor, Ref[M]):
         if type(item) is Envelope:
             item.cell = self
         if policy is Overflow.WAIT and may_wait:
-            self._listen()
             return self._senders.add(key, message, item)
         self._emit(events.Overflowed(self.path, message))
         if policy is Overflow.DROP_NEWEST and not asked:
@@ -210,8 +211,6 @@ class Entities(Supervisor, Ref[M]):
                 self._let_in()
             else:
                 break
-        if self._senders or self._waiting:
-            self._listen()
         if self._sweep is None:
             self._look_later()
 
@@ -222,12 +221,32 @@ class Entities(Supervisor, Ref[M]):
             self._spawn(self._start(entity))
 
     def _send_away(self) -> bool:
-        """Let the one leave that was used longest ago of those that have nothing to do, if there is one."""
+        """Let the one leave that was used longest ago of those that have nothing to do, if there is one.
+
+        If there is none, nobody is asked again until one says that it has become idle: a look at all is dear.
+        """
+        if self._all_busy:
+            return False
         for entity in self._entities.values():
             if entity.phase is Phase.AWAKE and entity.cell.at_rest():
                 self._leave(entity, None)
                 return True
+        self._all_busy = True
+        for entity in self._entities.values():
+            if entity.phase is Phase.AWAKE:
+                entity.cell.when_idle(self._one_is_idle)
         return False
+
+    def _one_is_idle(self) -> None:
+        self._all_busy = False
+        self._serve()
+
+    def _mind(self, entity: Entity) -> None:
+        """An entity has started: it may have nothing to do after all, or will say when that is so."""
+        if entity.cell.at_rest():
+            self._one_is_idle()
+        elif self._all_busy:
+            entity.cell.when_idle(self._one_is_idle)
 
     def _let_in(self) -> None:
         """Take the messages of those senders that have waited longest for the entity of their key."""
@@ -236,12 +255,6 @@ class Entities(Supervisor, Ref[M]):
             entity = self._arrive(key)
             for sender in senders:
                 let_go_on(sender, partial(self._hand, entity, may_wait=True))
-
-    def _listen(self) -> None:
-        """Serve again when one of the busy falls idle."""
-        for entity in self._entities.values():
-            if entity.phase is Phase.AWAKE and not entity.cell.at_rest():
-                entity.cell.when_idle(self._serve)
 
     # Coming and leaving ----------------------------------------------------------------------------------------------
 
@@ -257,12 +270,14 @@ class Entities(Supervisor, Ref[M]):
             self._emit(events.Crashed(entity.cell.path, "on_start", error))
             self.notice(entity.cell, error)
         else:
-            self._serve()  # it may have nothing to do after all
+            self._mind(entity)
 
     def _leave(self, entity: Entity, reason: BaseException | None) -> None:
         """Begin to put an entity away."""
         entity.phase = Phase.LEAVING
         entity.cell.pause()
+        entity.used_at = self.system.time() if self.system is not None else 0.0
+        self._entities.move_to_end(entity.key)
         self._leaving += 1
         self._spawn(self._put_away(entity, reason))
 
@@ -292,7 +307,7 @@ class Entities(Supervisor, Ref[M]):
             return
         if error is not None and child.spec.restart.after(error):
             await self._restart([child], child, error)
-            self._serve()
+            self._mind(entity)
         else:
             self._leave(entity, error)
 
@@ -330,6 +345,7 @@ class Entities(Supervisor, Ref[M]):
         self.system = parent.system
         self._restarted.clear()
         self._leaving = 0
+        self._all_busy = False
         self._waiting.clear()
         for entity in list(self._entities.values()):
             entity.phase = Phase.WAITING

@@ -64,7 +64,7 @@ class Afternoon:
         return ledger.tell(ref, job, nowait=way < 0.7)
 
     async def sender(self, name: str) -> None:
-        for _ in range(self.rng.randint(1, 6)):
+        for _ in range(self.rng.randint(1, 4)):
             waits = self.send(name)
             if isinstance(waits, asyncio.Future) and self.rng.random() < 0.5:
                 await asyncio.wait((waits,), timeout=1)
@@ -72,7 +72,7 @@ class Afternoon:
                 await asyncio.sleep(self.rng.choice((0, 0.01, 0.1)))
 
     async def trouble(self) -> None:
-        for _ in range(self.rng.randint(0, 4)):
+        for _ in range(self.rng.randint(0, 3)):
             await asyncio.sleep(self.rng.choice((0, 0, 0.01, 0.1)))
             if self.rng.random() < 0.5:
                 await self.crowd.resize(self.rng.randint(1, 4))

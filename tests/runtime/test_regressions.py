@@ -506,6 +506,38 @@ async def test_a_stash_was_thrown_away_by_a_resize() -> None:
         assert isinstance(each.exception(), ActorStoppedError)
 
 
+async def test_a_message_stashed_after_two_resizes_was_handed_over_twice() -> None:
+    class Patient(Actor[Keyed]):
+        @on(Keyed)
+        async def take(self, message: Keyed) -> None:
+            await asyncio.sleep(message.seconds)
+            self.stash(message)
+
+    crowd = pool("p", Patient, size=1, key=lambda message: message.key)
+    async with System(supervisor("root", crowd)):
+        await crowd.tell(Keyed(2, 1, 3))
+        await asyncio.sleep(1)
+        await crowd.resize(2)
+        await crowd.resize(3)
+        await asyncio.sleep(9)
+        assert crowd.tally() == Counts(pending=1)
+
+
+async def test_a_message_tried_again_during_a_stop_was_given_to_a_worker_that_had_stopped() -> None:
+    class Late(Actor[Keyed]):
+        @on(Keyed)
+        async def take(self, message: Keyed) -> None:
+            await asyncio.sleep(message.seconds)
+            raise ValueError
+
+    crowd = pool("p", Late, size=1, key=lambda message: message.key, retry=Retry(1))
+    async with System(supervisor("root", crowd)):
+        await crowd.tell(Keyed(1, 1, 2))
+        await asyncio.sleep(1)
+        await crowd.resize(2)
+    assert crowd.tally() == Counts(dead_lettered=1)
+
+
 async def test_a_message_to_be_tried_again_was_left_behind_by_a_resize() -> None:
     tries: list[int] = []
 

@@ -54,7 +54,7 @@ PARTS: dict[str, dict[str, tuple[Switch, ...]]] = {
     "ask": {
         "is this the actor's event loop": (Switch("ask", "or get_ident() != times.thread"),),
         ROOM: (Switch("ask", "or len(self._queue) > self._limit"),),
-        CONTEXT: (Switch("ask", "or current() is not None"),),
+        CONTEXT: (Switch("ask", "if (outer := current()) is not None:", "if False:"),),
         HANDLER: (Switch("ask", "or message.__class__ not in self.table"),),
         "the clock, when it is sent": (Switch("ask", "times.time() + timeout_s", "1e12"),),
         "the clock, before it is handled": (
@@ -81,7 +81,7 @@ PARTS: dict[str, dict[str, tuple[Switch, ...]]] = {
     },
     "tell": {
         ROOM: (Switch("tell", "len(queue) > self._limit or"),),
-        CONTEXT: (Switch("tell", "current() is not None or"),),
+        CONTEXT: (Switch("tell", "outer = current()", "outer = None"),),
         HANDLER: (Switch("tell", "or message.__class__ not in self.table"),),
         "counting": (
             Switch("_handle_many", "self._remaining = remaining = iter(range(size))", "remaining = range(size)"),
