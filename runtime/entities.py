@@ -8,7 +8,6 @@ ends then too: others reach it by its key, through the reference of the entities
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine, Hashable
-from enum import Enum, auto
 from functools import partial
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +18,7 @@ from callboard.runtime import events
 from callboard.runtime.actor import Actor
 from callboard.runtime.cell import Cell
 from callboard.runtime.context import Envelope
+from callboard.runtime.entity import Entity, Phase
 from callboard.runtime.errors import ActorStoppedError, EntitiesFullError, UnhandledMessageError
 from callboard.runtime.handlers import Handlers
 from callboard.runtime.mailbox import ACCEPTED, Counts, Overflow
@@ -35,30 +35,6 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=Message | None)
 
 
-class Phase(Enum):
-    """Where an entity is in its life; only one that is awake or leaving has a place among `limit`."""
-
-    WAITING = auto()  # it has messages and no incarnation: for want of a place, or because nothing runs
-    AWAKE = auto()
-    LEAVING = auto()  # its incarnation ends, and messages wait for the next one
-
-
-class Entity:
-    """One key's actor. `used_at` is when it was last seen to have work, `told` how many messages came by its key, and
-    `others` how many came otherwise, from itself mostly, when it was last looked at.
-    """
-
-    __slots__ = ("cell", "key", "others", "phase", "told", "used_at")
-
-    def __init__(self, key: Hashable, cell: Cell[Any]) -> None:
-        self.key = key
-        self.cell = cell
-        self.phase = Phase.WAITING
-        self.used_at = 0.0
-        self.told = 0
-        self.others = 0
-
-
 class Entities(Supervisor, Ref[M]):
     """A supervisor, one_for_one, of an actor for each key; told and asked like one actor.
 
@@ -70,7 +46,6 @@ class Entities(Supervisor, Ref[M]):
     """
 
     __slots__ = (
-        "_all_busy",
         "_entities",
         "_free",
         "_gone",
@@ -81,6 +56,7 @@ class Entities(Supervisor, Ref[M]):
         "_limit",
         "_make",
         "_refused",
+        "_rested",
         "_senders",
         "_sweep",
         "_waiting",
@@ -106,7 +82,7 @@ class Entities(Supervisor, Ref[M]):
         self._free: list[int] = []  # numbers of entities that have gone, for the next ones
         self._waiting: deque[Entity] = deque()
         self._leaving = 0
-        self._all_busy = False
+        self._rested: deque[Entity] | None = None  # who has nothing to do, since all were busy and places are wanted
         self._senders = Senders()
         self._sweep: asyncio.TimerHandle | None = None
         self._gone = Counts()
@@ -211,6 +187,8 @@ class Entities(Supervisor, Ref[M]):
                 self._let_in()
             else:
                 break
+        if not self._senders and not self._waiting:
+            self._rested = None
         if self._sweep is None:
             self._look_later()
 
@@ -223,30 +201,40 @@ class Entities(Supervisor, Ref[M]):
     def _send_away(self) -> bool:
         """Let the one leave that was used longest ago of those that have nothing to do, if there is one.
 
-        If there is none, nobody is asked again until one says that it has become idle: a look at all is dear.
+        To look at all is dear: once all are busy, each says when it is not, and while places are wanted the first to
+        say so leaves first.
         """
-        if self._all_busy:
-            return False
+        while self._rested is not None:
+            if not self._rested:
+                return False
+            entity = self._rested.popleft()
+            if entity.phase is not Phase.AWAKE:
+                continue
+            if entity.cell.at_rest():
+                self._leave(entity, None)
+                return True
+            self._mind(entity)
         for entity in self._entities.values():
             if entity.phase is Phase.AWAKE and entity.cell.at_rest():
                 self._leave(entity, None)
                 return True
-        self._all_busy = True
+        self._rested = deque()
         for entity in self._entities.values():
-            if entity.phase is Phase.AWAKE:
-                entity.cell.when_idle(self._one_is_idle)
+            self._mind(entity)
         return False
 
-    def _one_is_idle(self) -> None:
-        self._all_busy = False
-        self._serve()
-
     def _mind(self, entity: Entity) -> None:
-        """An entity has started: it may have nothing to do after all, or will say when that is so."""
-        if entity.cell.at_rest():
-            self._one_is_idle()
-        elif self._all_busy:
-            entity.cell.when_idle(self._one_is_idle)
+        """Be told when an entity has nothing to do, if that is wanted."""
+        if self._rested is not None and entity.phase is Phase.AWAKE:
+            if entity.cell.at_rest():
+                self._has_rest(entity)
+            else:
+                entity.cell.when_idle(partial(self._has_rest, entity))
+
+    def _has_rest(self, entity: Entity) -> None:
+        if self._rested is not None:
+            self._rested.append(entity)
+            self._serve()
 
     def _let_in(self) -> None:
         """Take the messages of those senders that have waited longest for the entity of their key."""
@@ -345,7 +333,7 @@ class Entities(Supervisor, Ref[M]):
         self.system = parent.system
         self._restarted.clear()
         self._leaving = 0
-        self._all_busy = False
+        self._rested = None
         self._waiting.clear()
         for entity in list(self._entities.values()):
             entity.phase = Phase.WAITING

@@ -11,7 +11,7 @@ from callboard.runtime import testkit
 INTERNAL = {
     "context": {"Envelope"},
     "deadlines": {"Deadlines", "Queue", "deadlines", "expire"},
-    "entities": {"Entity", "Phase"},
+    "entity": {"Entity", "Phase"},
     "handlers": {"Answers", "Handlers", "Marker", "Takes", "collect", "open_envelope", "protocol_of"},
     "handover": {"Handover"},
     "inbox": {"Inbox", "Rare", "message_of", "timer_of"},
