@@ -1,6 +1,7 @@
 import asyncio
 
 import pytest
+from recorder import Fail, Forward, Middle, Note, Notes, Recorder, Refuse, Wait, Where
 
 from callboard.runtime import (
     Actor,
@@ -21,7 +22,6 @@ from callboard.runtime import (
     worker,
 )
 from callboard.runtime.testkit import Watch
-from recorder import Fail, Forward, Middle, Note, Notes, Recorder, Refuse, Wait, Where
 
 
 def now() -> float:

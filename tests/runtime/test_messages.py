@@ -3,6 +3,7 @@ import gc
 import tracemalloc
 
 import pytest
+from recorder import Fail, Note, Notes, Recorder, Wait
 
 from callboard.runtime import (
     Actor,
@@ -21,7 +22,6 @@ from callboard.runtime import (
     worker,
 )
 from callboard.runtime.testkit import Watch
-from recorder import Fail, Note, Notes, Recorder, Wait
 
 
 def test_a_message_is_immutable() -> None:

@@ -2,6 +2,7 @@ import asyncio
 import random
 
 import pytest
+from recorder import Fail, Note, Notes, Recorder, Wait
 
 from callboard.runtime import (
     Actor,
@@ -23,7 +24,6 @@ from callboard.runtime import (
     worker,
 )
 from callboard.runtime.testkit import Watch
-from recorder import Fail, Note, Notes, Recorder, Wait
 
 
 def now() -> float:
