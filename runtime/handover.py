@@ -60,6 +60,7 @@ class Handover(Life[M]):
             return self._queue.popleft()
         if self.stashed(item):
             self.record.stash = [each for each in self.record.stash if each is not item]
+            self.record.aside = None
             return item
         return None
 

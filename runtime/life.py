@@ -211,11 +211,14 @@ class Life(Inbox[M]):
 
     async def _end(self, grace_s: float) -> None:
         """End the incarnation: its timers, its current handler, `run`, then `on_stop`. One end at a time."""
+        state = self.state
         on_start, over = self._moving()
         while over is not None:
             if on_start is not None:
                 on_start.cancel()
             await asyncio.wait((over,))
+            if self.state is not state:  # somebody else has ended it meanwhile, and perhaps started it again
+                return
             on_start, over = self._moving()
         if self.system is None or self._actor is None:
             await self._end_now(grace_s)

@@ -139,6 +139,7 @@ class Pool(Supervisor, Ref[M]):
                     await self.start_child(child)
                 else:
                     self._add(child)  # it will be started with the pool
+                    child.parent, child.system = self, self.system
                 added.append(child)
         except BaseException as error:
             for child in added:

@@ -191,6 +191,8 @@ class Supervisor(Node):
         await self._abandon()
         for child in reversed(self.children):
             await child.stop()
+            if self.state is not State.STOPPING:  # another stop was first, and it may have been started again since
+                return
         self.state = State.STOPPED
 
     async def _abandon(self) -> None:

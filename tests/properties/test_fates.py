@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from ledger import Clerk, Ledger, Quick, Slow, by_key, own, unordered
 
 from callboard.runtime import (
     Backoff,
@@ -28,7 +29,6 @@ from callboard.runtime import (
     worker,
 )
 from callboard.runtime.testkit import SeededLoop, nodes
-from ledger import Clerk, Ledger, Quick, Slow, by_key, own, unordered
 
 PAUSES_S = (0.0, 0.01, 0.1, 1.0)
 SPECS = st.fixed_dictionaries(

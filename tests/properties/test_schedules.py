@@ -4,6 +4,8 @@ import asyncio
 import random
 from functools import partial
 
+from ledger import WAITS, Clerk, Job, Ledger, Quick, Slow, by_key, own, unordered
+
 from callboard.runtime import (
     Backoff,
     Intensity,
@@ -18,7 +20,6 @@ from callboard.runtime import (
     worker,
 )
 from callboard.runtime.testkit import nodes, run, seeds
-from ledger import WAITS, Clerk, Job, Ledger, Quick, Slow, by_key, own, unordered
 
 SCHEDULES = 10_000
 WHAT = ("work", "work", "work", "work", "crash", "refuse", "stash", "unstash", "nest", "nest")

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from recorder import Fail, Note, Notes, Recorder, Wait
 
 from callboard.runtime import (
     Actor,
@@ -12,6 +13,7 @@ from callboard.runtime import (
     Backoff,
     Counts,
     Crashed,
+    DeadLettered,
     Intensity,
     Mailbox,
     Message,
@@ -32,7 +34,6 @@ from callboard.runtime import (
     worker,
 )
 from callboard.runtime.testkit import Watch
-from recorder import Fail, Note, Notes, Recorder, Wait
 
 SLOW = Backoff(initial_s=10)
 
@@ -279,10 +280,23 @@ async def test_two_stops_at_once_ended_an_actor_twice() -> None:
     await system.start()
     watch = Watch(system)
     stops = [asyncio.ensure_future(system.stop()) for _ in range(2)]
-    done, _ = await asyncio.wait(stops, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait(stops, return_when=asyncio.FIRST_COMPLETED)
     assert now() == pytest.approx(3), "the first of them did not wait for on_stop"
     await asyncio.gather(*stops)
     assert len(watch.of(Stopped)) == 1
+
+
+async def test_a_stop_that_came_second_took_the_actor_out_of_the_next_incarnation() -> None:
+    slow = worker("s", Slow)
+    root = supervisor("root", slow)
+    async with System(root):
+        first = asyncio.ensure_future(root.terminate_child(slow))
+        await asyncio.sleep(0.5)
+        second = asyncio.ensure_future(root.terminate_child(slow))
+        await first
+        await root.restart_child(slow)
+        await second
+        assert await slow.ask(Notes()) == []
 
 
 async def test_a_child_started_under_a_stopped_supervisor_was_left_running() -> None:
@@ -506,6 +520,20 @@ async def test_a_stash_was_thrown_away_by_a_resize() -> None:
         assert isinstance(each.exception(), ActorStoppedError)
 
 
+async def test_a_worker_added_to_a_pool_that_was_down_made_dead_letters_in_silence() -> None:
+    crowd = pool("p", Slow, size=1)
+    system = System(supervisor("root", crowd))
+    async with system:
+        watch = Watch(system)
+        halting = asyncio.ensure_future(crowd.halt())
+        await asyncio.sleep(0.1)
+        crowd.tell_nowait(Note("a"))
+        crowd.tell_nowait(Note("b"))
+        await crowd.resize(2)
+        await halting
+    assert len(watch.of(DeadLettered)) == 2
+
+
 async def test_a_message_stashed_after_two_resizes_was_handed_over_twice() -> None:
     class Patient(Actor[Keyed]):
         @on(Keyed)
@@ -515,7 +543,7 @@ async def test_a_message_stashed_after_two_resizes_was_handed_over_twice() -> No
 
     crowd = pool("p", Patient, size=1, key=lambda message: message.key)
     async with System(supervisor("root", crowd)):
-        await crowd.tell(Keyed(2, 1, 3))
+        await crowd.tell(Keyed(1, 1, 3))
         await asyncio.sleep(1)
         await crowd.resize(2)
         await crowd.resize(3)
