@@ -49,8 +49,8 @@ def run(main: Callable[[], Coroutine[Any, Any, T]], seed: int) -> T:
         with asyncio.Runner(loop_factory=partial(SeededLoop, seed)) as runner:
             runner.get_loop().set_exception_handler(partial(_note, faults))
             result = runner.run(_whole(main))
-        for fault in faults:
-            raise fault
+        if faults:
+            raise faults[0]  # noqa: TRY301 - for the note below, like any other
     except BaseException as error:
         error.add_note(f"seed {seed}; replay it: {replay(seed)}")
         raise

@@ -98,3 +98,17 @@ class Middle(Actor[Forward]):
         if Wait in target.handlers.all:  # type: ignore[attr-defined]
             return await target.ask(Wait(message.seconds), self.timeout_s)
         return await target.ask(message, self.timeout_s)
+
+
+class Shelf(Actor[Wait | Note]):
+    """Puts a wait aside until a note comes, and lingers while it does."""
+
+    @on(Wait)
+    async def wait(self, message: Wait) -> str:
+        self.stash(message)
+        await asyncio.sleep(message.seconds)
+        return "stashed"
+
+    @on(Note)
+    def note(self, _message: Note) -> None:
+        self.unstash()

@@ -1,3 +1,5 @@
+"""Metrics: what Prometheus reads of requests, actors and the loop."""
+
 import asyncio
 import re
 

@@ -1,3 +1,5 @@
+"""The runtime's tests run under virtual time."""
+
 from typing import Any
 
 import pytest

@@ -1,3 +1,5 @@
+"""Asks: replies, deadlines, cancellation, cycles, and what travels with them."""
+
 import asyncio
 
 import pytest

@@ -1,3 +1,5 @@
+"""Deathwatch: one notice of an actor's end, whenever it comes."""
+
 import asyncio
 from typing import Any
 

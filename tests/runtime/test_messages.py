@@ -1,3 +1,5 @@
+"""Messages: protocols, order, mailboxes, and the one fate of each."""
+
 import asyncio
 import gc
 import tracemalloc

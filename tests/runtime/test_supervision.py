@@ -1,3 +1,5 @@
+"""Supervision in general; OTP's own cases are in test_supervision_otp.py."""
+
 import asyncio
 import random
 

@@ -1,3 +1,5 @@
+"""The test kit itself: virtual time, seeds, probes and stress."""
+
 import asyncio
 import random
 import time

@@ -1,3 +1,5 @@
+"""Timers: they tick on time, and die with the incarnation that made them."""
+
 import asyncio
 from typing import Any
 

@@ -1,3 +1,5 @@
+"""Watching: the tree dump and the stream of lifecycle events."""
+
 import asyncio
 from typing import Any
 

@@ -1,3 +1,5 @@
+"""Finding the servers' programs: in their wheels, else on PATH, else a clear line."""
+
 import os
 import shutil
 import subprocess

@@ -1,3 +1,5 @@
+"""The embedded broker: it answers, dies, comes back empty, and is replaced when it has grown."""
+
 import asyncio
 import os
 import signal

@@ -1,3 +1,5 @@
+"""The mail catcher: what it has answered for is on disk."""
+
 import asyncio
 import contextlib
 import os

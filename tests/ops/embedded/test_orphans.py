@@ -1,3 +1,5 @@
+"""What is left when we are killed: nothing, and the next start recovers."""
+
 import contextlib
 import json
 import os

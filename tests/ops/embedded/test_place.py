@@ -1,3 +1,5 @@
+"""The data folder: whose it is, who may reach it, and what a reset removes."""
+
 import os
 import shutil
 import socket

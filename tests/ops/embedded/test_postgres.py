@@ -1,3 +1,5 @@
+"""The embedded PostgreSQL: it keeps its rows through every kind of end."""
+
 import os
 import signal
 from pathlib import Path

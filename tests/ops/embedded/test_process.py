@@ -1,3 +1,5 @@
+"""Child processes: started, watched by signal, and ended for certain."""
+
 import os
 import signal
 import socket

@@ -1,3 +1,5 @@
+"""All embedded servers together, as actors of a tree."""
+
 import os
 import shutil
 import signal

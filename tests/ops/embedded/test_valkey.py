@@ -1,3 +1,5 @@
+"""The embedded Valkey: it keeps its keys, behind a password."""
+
 import os
 import signal
 import stat
