@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from callboard.runtime import events
 from callboard.runtime.context import CURRENT, Envelope
 from callboard.runtime.errors import ActorCrashedError, Refusal
-from callboard.runtime.handover import HANDLING, Handover
+from callboard.runtime.handover import HANDLING, RUNNING, Handover
 from callboard.runtime.inbox import message_of
 from callboard.runtime.message import Message
 from callboard.runtime.tree import State, TreeNode
@@ -51,7 +51,7 @@ class Cell(Handover[M]):
             self._handle_many(min(size, self.system.burst))  # type: ignore[union-attr]
         if self.task is not None:
             return
-        if queue or self._rare is not None or self.state is not State.RUNNING:
+        if queue or self._rare is not None or self.state is not RUNNING:
             self.rest()
         else:
             self._idle = True

@@ -13,7 +13,8 @@ from callboard.runtime.tree import ChildSpec, State
 
 M = TypeVar("M", bound=Message | None)
 
-HANDLING = (State.RUNNING, State.DRAINING)
+RUNNING = State.RUNNING  # bound once: a member of an Enum is looked up slowly in Python 3.11
+HANDLING = (RUNNING, State.DRAINING)
 
 
 class Handover(Life[M]):

@@ -25,7 +25,8 @@ from callboard.runtime import (
     System,
     on,
 )
-from callboard.runtime.inbox import ACCEPTED, message_of
+from callboard.runtime.inbox import message_of
+from callboard.runtime.mailbox import ACCEPTED
 
 
 class Job(Request[int], frozen=True):
@@ -122,7 +123,7 @@ class Ledger:
                     job = message_of(item)
                     self.accepted[job.id] = self.waiting.pop(job.id)
 
-        Cell.admit = spy  # type: ignore[method-assign]
+        Cell.admit = spy  # type: ignore[method-assign,assignment]
         try:
             yield
         finally:
@@ -186,7 +187,11 @@ class Ledger:
         by_name = Counter(self.accepted.values())
         for ref in refs:
             counts = ref.tally()
-            own = [counts] if isinstance(ref, Cell) else [counts, *(cell.tally() for cell in ref.children)]
+            own = (
+                [counts]
+                if isinstance(ref, Cell)
+                else [counts, *(cell.tally() for cell in ref.children if isinstance(cell, Cell))]
+            )
             for each in own:
                 assert min(getattr(each, fate) for fate in Counts.__struct_fields__) >= 0, (ref.name, each)
             assert counts.accepted == by_name[ref.name], (ref.name, counts, by_name[ref.name])

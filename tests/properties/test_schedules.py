@@ -3,6 +3,7 @@
 import asyncio
 import random
 from functools import partial
+from typing import Any
 
 from ledger import WAITS, Clerk, Job, Ledger, Quick, Slow, by_key, own, unordered
 
@@ -32,7 +33,7 @@ class Afternoon:
         self.rng = rng = random.Random(seed)  # noqa: S311
         self.ledger = ledger = Ledger()
         keyed = rng.random() < 0.5
-        spec = {
+        spec: dict[str, Any] = {
             "mailbox": Mailbox(rng.choice((1, 2, 8)), rng.choice(WAITS)),
             "retry": Retry(rng.choice((0, 0, 1))),
             "backoff": Backoff(rng.choice((0.0, 0.0, 0.2))),
@@ -78,7 +79,7 @@ class Afternoon:
             if self.rng.random() < 0.5:
                 await self.crowd.resize(self.rng.randint(1, 4))
             else:
-                self.rng.choice([node for node in nodes(self.system.root) if hasattr(node, "kill")]).kill()  # type: ignore[attr-defined]
+                self.rng.choice([node for node in nodes(self.system.root) if hasattr(node, "kill")]).kill()
             self.ledger.check(*self.refs)
 
     async def pass_by(self) -> None:

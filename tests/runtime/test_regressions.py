@@ -122,9 +122,9 @@ class Torn(Actor[Wait | Fail | Note]):
 
     @on(Wait)
     async def wait(self, _message: Wait) -> str:
-        inner = asyncio.ensure_future(asyncio.sleep(9))
+        inner = asyncio.ensure_future(asyncio.sleep(9, "never"))
         inner.cancel()
-        return str(await inner)
+        return await inner
 
     @on(Fail)
     def fail(self, _message: Fail) -> None:

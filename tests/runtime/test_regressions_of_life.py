@@ -1,6 +1,7 @@
 """Faults the runtime once had in starts, stops and restarts, each by what went wrong; see test_regressions.py."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from recorder import Fail, Note, Notes, Recorder, Shelf, Wait
@@ -174,7 +175,7 @@ async def test_a_normal_exit_cancelled_the_handler_it_came_from() -> None:
 async def test_a_crash_during_a_drain_left_the_rest_unhandled_and_opened_the_mailbox() -> None:
     recorder = worker("r", Recorder, backoff=Backoff(initial_s=1))
     async with System(supervisor("root", recorder)):
-        asks = [recorder.ask(Wait(1, "a"), 60), recorder.ask(Fail(), 60), recorder.ask(Wait(1, "b"), 60)]
+        asks: list[asyncio.Future[Any]] = [recorder.ask(each, 60) for each in (Wait(1, "a"), Fail(), Wait(1, "b"))]
         await asyncio.sleep(0.1)
         draining = asyncio.ensure_future(recorder.drain(10))
         await asyncio.sleep(2)
@@ -190,7 +191,7 @@ async def test_a_crash_during_a_drain_left_the_rest_unhandled_and_opened_the_mai
 async def test_a_drain_of_an_actor_that_waited_for_its_restart_threw_its_messages_away() -> None:
     recorder = worker("r", Recorder, backoff=Backoff(initial_s=1))
     async with System(supervisor("root", recorder)):
-        asks = [recorder.ask(Fail(), 60), recorder.ask(Wait(1, "b"), 60)]
+        asks: list[asyncio.Future[Any]] = [recorder.ask(each, 60) for each in (Fail(), Wait(1, "b"))]
         await asyncio.sleep(0.1)
         assert await recorder.drain(10) == 0
         ends = await asyncio.gather(*asks, return_exceptions=True)

@@ -43,7 +43,7 @@ HANDLING = {
     "is it running, and not held": (
         Switch("burst", "if self.state not in HANDLING or self.task is not None:", "if False:"),
         Switch("burst", "if self._rare is not None and self._rare.held:", "if False:"),
-        Switch("burst", "if queue or self._rare is not None or self.state is not State.RUNNING:", "if queue:"),
+        Switch("burst", "if queue or self._rare is not None or self.state is not RUNNING:", "if queue:"),
     ),
     "one turn for all ready actors": (
         Switch("wake", "system.ready.append(self)", "system.loop.call_soon(self.burst, context=system.context)"),
