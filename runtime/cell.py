@@ -140,6 +140,10 @@ class Cell(Handover[M]):
     async def _go_on(self, item: Any, result: Any) -> None:
         """The rest of a burst from its first asynchronous handler: one task for all of them, not one for each."""
         try:
+            if self.state not in HANDLING:  # killed or stopped before the task had its first step: it has not begun
+                result.close()
+                self._queue.appendleft(item)
+                return
             for _ in range(self.system.burst):  # type: ignore[union-attr]
                 if result.__class__ is CoroutineType:
                     await self._finish(item, result)

@@ -57,7 +57,8 @@ class Handover(Life[M]):
     def take_back(self, item: Any) -> Any:
         """Give up a message that was in hand, if it is to be handled again, after a crash or from the stash."""
         retried = self.record.crashes[0]
-        if self._queue and self._queue[0] is retried and message_of(retried) is message_of(item):
+        first = self._queue[0] if self._queue else None
+        if first is item or (first is not None and first is retried and message_of(retried) is message_of(item)):
             return self._queue.popleft()
         if self.stashed(item):
             self.record.stash = [each for each in self.record.stash if each is not item]

@@ -8,6 +8,7 @@ from typing import Any
 
 from callboard.runtime import (
     Actor,
+    ActorStoppedError,
     Cell,
     Counts,
     DeadLettered,
@@ -22,6 +23,7 @@ from callboard.runtime import (
     Request,
     RuntimeFault,
     StashFullError,
+    State,
     System,
     on,
 )
@@ -59,7 +61,7 @@ class Ledger:
         self.rooms: dict[int, Any] = {}
         self.fates: dict[int, list[str]] = {}  # by handlers and events, in order
         self.stashed: set[int] = set()
-        self.hands: dict[Any, Job] = {}  # what each actor has in hand
+        self.hands: dict[Any, Job] = {}  # what is in hand, by actor and by key
         self.faults: list[str] = []
         self.waiting: dict[int, str] = {}  # for room
         self._last: dict[tuple[Any, ...], int] = {}
@@ -140,22 +142,15 @@ class Ledger:
     @contextmanager
     def handling(self, cell: Cell[Any], lane: object, job: Job) -> Iterator[None]:
         """What a handler does, does in here."""
-        if cell in self.hands:
-            self.faults.append(f"{cell.path} handles {job} beside {self.hands[cell]}")
-        self.hands[cell] = job
+        places = self._begin(cell, lane, job)
         fates = self.fates.setdefault(job.id, [])
-        if lane is not None and not fates and job.id not in self.stashed:
-            last = self._last.get((job.sender, lane), 0)
-            if last > job.n:
-                self.faults.append(f"{cell.path} handles {job} after number {last} of that sender")
-            self._last[job.sender, lane] = max(last, job.n)
         try:
             yield
         except Refusal:
             fates.append("no")
             raise
         except asyncio.CancelledError:
-            fates.append("cancelled")
+            fates.append("withdrawn" if cell.state in (State.RUNNING, State.DRAINING) else "cancelled")
             raise
         except Exception:
             fates.append("crashed")
@@ -166,7 +161,25 @@ class Ledger:
             if fates[-1] == "done" and job.id in self.stashed and self._stashed_now == job.id:
                 fates.pop()
             self._stashed_now = 0
-            self.hands.pop(cell, None)
+            for place in places:
+                self.hands.pop(place, None)
+
+    def _begin(self, cell: Cell[Any], lane: object, job: Job) -> list[object]:
+        """Note what a handler has in hand and where, and whatever is wrong with that."""
+        if cell.state not in (State.RUNNING, State.DRAINING):
+            self.faults.append(f"{cell.path} handles {job} and is {cell.state}")
+        places = [cell, *([] if lane is None else [("lane", lane)])]
+        for place in places:
+            if place in self.hands:
+                self.faults.append(f"{cell.path} handles {job} beside {self.hands[place]}")
+            self.hands[place] = job
+        fates = self.fates.setdefault(job.id, [])
+        if lane is not None and not fates and job.id not in self.stashed:
+            last = self._last.get((job.sender, lane), 0)
+            if last > job.n:
+                self.faults.append(f"{cell.path} handles {job} after number {last} of that sender")
+            self._last[job.sender, lane] = max(last, job.n)
+        return places
 
     _stashed_now = 0
 
@@ -196,6 +209,12 @@ class Ledger:
                 assert min(getattr(each, fate) for fate in Counts.__struct_fields__) >= 0, (ref.name, each)
             assert counts.accepted == by_name[ref.name], (ref.name, counts, by_name[ref.name])
 
+    def turned_away(self, name: str) -> list[Job]:
+        """Whose messages that waited for room came back because the actor they waited for had stopped."""
+        ends = [(each, room) for each, room in {**self.rooms, **self.asks}.items() if self.waiting.get(each) == name]
+        over = [(each, room) for each, room in ends if room.done() and not room.cancelled()]
+        return [self.sent[each] for each, room in over if isinstance(room.exception(), ActorStoppedError)]
+
     def check_end(self, *refs: Cell[Any] | Pool[Any]) -> None:
         """What must hold when all have stopped."""
         self.check(*refs)
@@ -218,7 +237,7 @@ class Ledger:
         """The one fate of an accepted message, from what its handlers, the events and its asker saw."""
         seen = self.fates.get(each, [])
         asked = each in self.asks
-        ends = [fate for fate in seen if fate not in ("crashed", "cancelled")]
+        ends = [fate for fate in seen if fate not in ("crashed", "cancelled", "withdrawn")]
         assert len(ends) <= 1 or ends == ["no", "refused"], (self.sent[each], seen)
         if not ends:
             if asked:
@@ -227,7 +246,7 @@ class Ledger:
                 if isinstance(error, MailboxFullError) and own:
                     return "dropped"
                 gone = self.asks[each].cancelled() or (isinstance(error, RuntimeFault) and own)
-                if gone and not seen:
+                if gone and (not seen or seen[-1] == "withdrawn"):
                     return "gone"
                 if gone and (seen[-1] == "crashed" or self.withdrawn(each)):
                     return "failed or gone"
@@ -272,9 +291,12 @@ class Clerk(Actor[Quick | Slow]):
         self.ledger = ledger
         self.lane = lane
         self.next = next_
+        self.leaving = False
 
     def act(self, job: Job) -> int:
         """What both kinds of handlers do."""
+        if self.leaving:
+            self.ledger.faults.append(f"{self.ref.path} handles {job} after its exit")
         if job.what == "crash":
             raise ValueError(f"job {job.id}")
         if job.what == "refuse":
@@ -284,6 +306,7 @@ class Clerk(Actor[Quick | Slow]):
         if job.what == "unstash":
             self.unstash()
         if job.what == "exit":
+            self.leaving = True
             self.stop()
         return job.id
 

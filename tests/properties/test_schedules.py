@@ -92,6 +92,7 @@ class Afternoon:
                 )
                 await asyncio.gather(*(ref.drain(self.rng.choice((0, 1, 9))) for ref in self.refs[:2]))
                 ledger.check(*self.refs)
+                assert ledger.turned_away("back") == [], "by a pool that has not stopped"
         assert all(end is None or isinstance(end, RuntimeFault) for end in ends), ends
         ledger.check_end(*self.refs)
         assert {node.state for node in nodes(self.system.root)} == {State.STOPPED}

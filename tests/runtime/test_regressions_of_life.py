@@ -8,6 +8,7 @@ from recorder import Fail, Note, Notes, Recorder, Shelf, Wait
 
 from callboard.runtime import (
     Actor,
+    ActorCrashedError,
     ActorKilledError,
     ActorStoppedError,
     Backoff,
@@ -247,3 +248,40 @@ async def test_two_crashes_at_once_beyond_the_intensity_left_the_supervisor_half
         await watch.wait_for(Started, 2)
         await asyncio.sleep(1)
         assert inner.state is State.RUNNING
+
+
+class Brittle(Actor[Wait | Fail]):
+    """Waits, or comes upon a cancellation that is not its own."""
+
+    @on(Wait)
+    async def wait(self, message: Wait) -> str:
+        await asyncio.sleep(message.seconds)
+        return message.text
+
+    @on(Fail)
+    async def fail(self, _message: Fail) -> None:
+        inner = asyncio.ensure_future(asyncio.sleep(9))
+        inner.cancel()
+        await inner
+
+
+async def test_a_crash_after_a_withdrawn_message_was_taken_for_a_kill() -> None:
+    brittle = worker("b", Brittle)
+    async with System(supervisor("root", brittle)) as system:
+        watch = Watch(system)
+        withdrawn, crashing = brittle.ask(Wait(9), 60), brittle.ask(Fail(), 60)
+        await asyncio.sleep(1)
+        withdrawn.cancel()
+        with pytest.raises(ActorCrashedError):
+            await crashing
+        await watch.wait_for(Restarted)
+        assert brittle.tally() == Counts(returned=1, failed=1)
+
+
+async def test_a_message_whose_handler_had_not_begun_was_failed_by_a_kill() -> None:
+    recorder = worker("r", Recorder)
+    async with System(supervisor("root", recorder)):
+        asking = recorder.ask(Wait(1, "a"))
+        asyncio.get_running_loop().call_soon(recorder.kill)  # after its task is made, before the first step of that
+        assert await asking == "a"
+        assert recorder.record.restarts == 1
