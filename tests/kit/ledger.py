@@ -306,7 +306,7 @@ class Clerk(Actor[Quick | Slow]):
         if job.what == "unstash":
             self.unstash()
         if job.what == "exit":
-            self.leaving = True
+            self.leaving = self.ref.state is State.RUNNING  # one that is drained ends anyway
             self.stop()
         return job.id
 
