@@ -113,7 +113,7 @@ def test_make_alone_lists_them() -> None:
     make = shutil.which("make")
     if make is None:
         pytest.skip("there is no make on this machine")
-    ran = subprocess.run([make], cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603 - our Makefile
+    ran = subprocess.run([make, "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603 - our Makefile
     assert {line.split()[1] for line in ran.stdout.splitlines()} == targets()
 
 
