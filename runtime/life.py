@@ -56,7 +56,7 @@ class Life(Inbox[M]):
 
     def exit(self, reason: str | None = None) -> None:
         """End the incarnation after the message in hand: normally, or, with a reason, as a Shutdown."""
-        if self.state is not State.RUNNING:
+        if self.state not in (State.RUNNING, State.DRAINING):
             return
         rare, actor = self.record, self._actor
         rare.held += 1  # no other message is begun
@@ -65,7 +65,7 @@ class Life(Inbox[M]):
 
         def leave() -> None:
             rare.held -= 1
-            if self.state is State.RUNNING and self._actor is actor:  # else it has crashed since
+            if self.state in (State.RUNNING, State.DRAINING) and self._actor is actor:  # else it has crashed since
                 self._falls()
                 self.parent.notice(self, None if reason is None else Shutdown(reason))  # type: ignore[union-attr]
 

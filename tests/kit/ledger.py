@@ -61,6 +61,7 @@ class Ledger:
         self.rooms: dict[int, Any] = {}
         self.fates: dict[int, list[str]] = {}  # by handlers and events, in order
         self.stashed: set[int] = set()
+        self._aside: set[int] = set()  # by handlers that still run
         self.hands: dict[Any, Job] = {}  # what is in hand, by actor and by key
         self.faults: list[str] = []
         self.waiting: dict[int, str] = {}  # for room
@@ -158,9 +159,9 @@ class Ledger:
         else:
             fates.append("done")
         finally:
-            if fates[-1] == "done" and job.id in self.stashed and self._stashed_now == job.id:
+            if fates[-1] == "done" and job.id in self._aside:
                 fates.pop()
-            self._stashed_now = 0
+            self._aside.discard(job.id)
             for place in places:
                 self.hands.pop(place, None)
 
@@ -181,8 +182,6 @@ class Ledger:
             self._last[job.sender, lane] = max(last, job.n)
         return places
 
-    _stashed_now = 0
-
     def put_aside(self, actor: Actor[Any], job: Job) -> None:
         """Stash."""
         try:
@@ -190,7 +189,7 @@ class Ledger:
         except StashFullError:
             return
         self.stashed.add(job.id)
-        self._stashed_now = job.id
+        self._aside.add(job.id)
 
     # Holding it against the counts -----------------------------------------------------------------------------------
 
@@ -306,7 +305,7 @@ class Clerk(Actor[Quick | Slow]):
         if job.what == "unstash":
             self.unstash()
         if job.what == "exit":
-            self.leaving = self.ref.state is State.RUNNING  # one that is drained ends anyway
+            self.leaving = True
             self.stop()
         return job.id
 
@@ -323,7 +322,9 @@ class Clerk(Actor[Quick | Slow]):
                 reply = self.ledger.ask(self.next(), inner)
                 return -1 if reply is None else await reply
             await asyncio.sleep(job.seconds)
-            return self.act(job)
+            result = self.act(job)
+            await asyncio.sleep(job.seconds)
+            return result
 
 
 WAITS = (Overflow.WAIT, Overflow.REJECT, Overflow.DROP_NEWEST, Overflow.DROP_OLDEST)

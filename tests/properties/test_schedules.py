@@ -23,7 +23,7 @@ from callboard.runtime import (
 from callboard.runtime.testkit import nodes, run, seeds
 
 SCHEDULES = 10_000
-WHAT = ("work", "work", "work", "work", "crash", "refuse", "stash", "unstash", "nest", "nest")
+WHAT = ("work", "work", "work", "work", "crash", "refuse", "stash", "unstash", "exit", "nest", "nest")
 
 
 class Afternoon:

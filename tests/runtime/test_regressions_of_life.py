@@ -199,6 +199,26 @@ async def test_a_drain_of_an_actor_that_waited_for_its_restart_threw_its_message
         assert ends[1] == "b"
 
 
+async def test_a_drain_made_an_actor_go_on_that_had_stopped_itself() -> None:
+    lives: list[int] = []
+
+    class Once(Actor[Wait]):
+        @on(Wait)
+        async def wait(self, message: Wait) -> str:
+            lives.append(self.ref.record.restarts)
+            self.stop()
+            await asyncio.sleep(message.seconds)
+            return message.text
+
+    once = worker("o", Once)
+    async with System(supervisor("root", once)):
+        asks = [once.ask(Wait(1, str(n)), 60) for n in range(3)]
+        await asyncio.sleep(0.1)
+        assert await once.drain(10) == 0
+        assert await asyncio.gather(*asks) == ["0", "1", "2"]
+        assert lives == [0, 1, 2]
+
+
 async def test_a_stop_during_a_drain_left_the_drain_waiting_to_its_deadline() -> None:
     recorder = worker("r", Recorder, shutdown_s=2)
     async with System(supervisor("root", recorder)) as system:
