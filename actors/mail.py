@@ -163,7 +163,10 @@ class MailSender(Actor[SendMail]):
             # Whoever can write to the topic must not have another's secret sent to an address of their own.
             if owner is None or owner["email"] != mail["recipient"]:
                 return "the letter's token is not the recipient's"
-            data["token"] = self.signer.mail_token(token_id)
+            token = self.signer.mail_token_of(token_id, owner["token_hash"])
+            if token is None:
+                return "the letter's token was made under a key that is gone"
+            data["token"] = token
         try:
             return compose(mail["letter"], data)
         except UnknownLetterError as error:

@@ -20,7 +20,7 @@ returning mail_id, recipient, letter, data, status, attempts,
 
 -- name: letter_owner(token_id, purpose)^
 -- Whom a mail token belongs to, whatever the request for the letter says.
-select u.user_id, u.email, u.full_name
+select u.user_id, u.email, u.full_name, t.token_hash
 from mail_tokens t join users u using (user_id)
 where t.token_id = :token_id and t.purpose = :purpose and u.deleted_at is null;
 

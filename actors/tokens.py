@@ -1,24 +1,30 @@
 """Tokens: signed access tokens, opaque refresh tokens, and the secrets that travel by mail.
 
-Access tokens are JWTs whose algorithm is pinned (RFC 8725). The others are 256 bits, stored as SHA-256 only. A mail
-token is the HMAC of its row's id: whoever sends the mail derives it, so it is never stored, queued or published.
+Access tokens are JWTs whose algorithm is pinned by their key (RFC 8725). The others are 256 bits, stored as SHA-256
+only. A mail token is the HMAC of its row's id: whoever sends the mail derives it, so it is never stored, queued or
+published. A refresh token's child is the HMAC of its parent, so that the same parent has the same child.
 """
 
-import base64
 import hashlib
-import hmac
 import secrets
-from datetime import datetime, timedelta
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Literal
 from uuid import UUID
 
 import jwt
 import msgspec
 
 from callboard.actors.errors import AUTH_TOKEN_EXPIRED, AUTH_TOKEN_INVALID, Problem
+from callboard.actors.keys import Jwk, Keys, text_of
 
-ALGORITHM = "HS256"
-MIN_SECRET_BYTES = 32  # RFC 7518, 3.2: a key of the size of the hash output or larger
+REMEMBERED = 4096  # checked tokens, each about 700 bytes
+
+SKEW_S = 30  # by how much the clocks of two machines may differ
+
+_MAIL = b"callboard mail tokens, version 1"
+_REFRESH = b"callboard refresh tokens, version 1"
 
 
 class Claims(msgspec.Struct, frozen=True):
@@ -28,15 +34,51 @@ class Claims(msgspec.Struct, frozen=True):
     session_id: UUID
 
 
-class Signer:
-    """Makes and reads tokens with one secret. The secret is in no repr."""
+class _Payload(msgspec.Struct, frozen=True):
+    """The claims of an access token; all must be there."""
 
-    def __init__(self, secret: str, *, issuer: str, access_ttl_s: int) -> None:
-        self._key = secret.encode()
-        self._mail_key = hmac.digest(self._key, b"callboard mail tokens, version 1", "sha256")
-        self._kid = hashlib.sha256(b"kid" + self._key).hexdigest()[:8]
+    sub: UUID
+    sid: UUID
+    iss: str
+    jti: str
+    iat: int
+    exp: int
+    type: Literal["access"]
+
+
+def utc_now() -> datetime:
+    """The wall clock."""
+    return datetime.now(UTC)
+
+
+class Signer:
+    """Makes and reads tokens; the keys are those of `Keys`, and in no repr.
+
+    A token that was good is remembered until it expires, so that it is decoded once: 4096 of them, the ones that were
+    not used for longest are forgotten first.
+    """
+
+    def __init__(
+        self,
+        secret: str,
+        *,
+        issuer: str,
+        access_ttl_s: int,
+        previous: Sequence[str] = (),
+        private_key: str = "",
+        public_keys: str = "",
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._keys = Keys(secret, previous=previous, private_key=private_key, public_keys=public_keys)
         self._issuer = issuer
+        self._now = now
+        self._known: OrderedDict[str, tuple[int, int, Claims]] = OrderedDict()
         self.access_ttl_s = access_ttl_s
+
+    @property
+    def jwks(self) -> list[Jwk]:
+        """The public keys that check our tokens; none while only secrets sign."""
+        return self._keys.jwks
 
     def issue(self, *, user_id: UUID, email: str, session_id: UUID, token_id: UUID, now: datetime) -> str:
         """An access token, good for `access_ttl_s` seconds from `now`."""
@@ -50,41 +92,69 @@ class Signer:
             "sid": str(session_id),
             "type": "access",
         }
-        return jwt.encode(claims, self._key, ALGORITHM, headers={"kid": self._kid})
+        key = self._keys.current
+        return jwt.encode(claims, self._keys.signing, key.algorithm, headers={"kid": key.kid})
 
     def read(self, token: str) -> Claims:
         """Check an access token. Raises Problem(AUTH_TOKEN_EXPIRED or AUTH_TOKEN_INVALID)."""
+        known = self._known.get(token)
+        if known is None:
+            issued_at, expires_at, claims = self._decode(token)
+        else:
+            issued_at, expires_at, claims = known
+        now = self._now().timestamp()
+        if now >= expires_at:
+            self._known.pop(token, None)
+            raise Problem(AUTH_TOKEN_EXPIRED)
+        if issued_at > now + SKEW_S:
+            raise Problem(AUTH_TOKEN_INVALID)
+        self._known[token] = issued_at, expires_at, claims
+        self._known.move_to_end(token)
+        if len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+        return claims
+
+    def _decode(self, token: str) -> tuple[int, int, Claims]:
         try:
-            whole: dict[str, Any] = jwt.decode_complete(
-                token,
-                self._key,
-                algorithms=[ALGORITHM],
-                issuer=self._issuer,
-                options={"require": ["sub", "iat", "exp", "iss", "jti", "sid", "type"]},
-            )
-            header, claims = whole["header"], whole["payload"]
-            if header.get("kid") != self._kid or claims["type"] != "access":
+            kid = jwt.get_unverified_header(token).get("kid")
+            key = self._keys.by_kid.get(kid) if isinstance(kid, str) else None
+            if key is None:
                 raise Problem(AUTH_TOKEN_INVALID)
-            return Claims(UUID(str(claims["sub"])), UUID(str(claims["sid"])))
-        except jwt.ExpiredSignatureError as error:
-            raise Problem(AUTH_TOKEN_EXPIRED) from error
-        except (jwt.InvalidTokenError, ValueError) as error:
+            # The times are looked at in `read`, for those remembered too.
+            claims = jwt.decode(
+                token,
+                key.checking,
+                algorithms=[key.algorithm],
+                issuer=self._issuer,
+                options={"verify_exp": False, "verify_iat": False},
+            )
+            payload = msgspec.convert(claims, _Payload)
+        except (jwt.InvalidTokenError, ValueError, RecursionError) as error:
             raise Problem(AUTH_TOKEN_INVALID) from error
+        return payload.iat, payload.exp, Claims(payload.sub, payload.sid)
 
     def mail_token(self, token_id: UUID) -> str:
-        """The secret of a mail_tokens row."""
-        return _text(hmac.digest(self._mail_key, token_id.bytes, "sha256"))
+        """The secret for a new mail_tokens row."""
+        return self._keys.derive(_MAIL, token_id.bytes)
+
+    def mail_token_of(self, token_id: UUID, token_hash: bytes) -> str | None:
+        """The secret of a mail_tokens row, also of one made under an earlier key; None when that key is gone."""
+        return self._keys.derived(_MAIL, token_id.bytes, token_hash)
+
+    def child_token(self, parent: str, child_hash: bytes | None = None) -> str:
+        """The refresh token that follows `parent`; with the fingerprint of its child, the child made under an earlier
+        key too. It is today's when that key is gone.
+        """
+        value = parent.encode()
+        made = self._keys.derived(_REFRESH, value, child_hash) if child_hash is not None else None
+        return made or self._keys.derive(_REFRESH, value)
 
 
 def refresh_token() -> str:
     """A new refresh token: 256 random bits."""
-    return _text(secrets.token_bytes(32))
+    return text_of(secrets.token_bytes(32))
 
 
 def fingerprint(token: str) -> bytes:
     """What is stored of an opaque token. A fast hash does: there is nothing to guess in 256 bits."""
     return hashlib.sha256(token.encode()).digest()
-
-
-def _text(value: bytes) -> str:
-    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()

@@ -6,6 +6,7 @@ from datetime import datetime
 import msgspec
 
 from callboard.actors.content import CreateContent, DeleteContent, EditContent, MoveContent
+from callboard.actors.keys import Jwk
 from callboard.actors.library import ListContent, ListTransitions, ReadContent, SearchContent
 from callboard.actors.sessions import LogIn
 from callboard.actors.stats import GetStats
@@ -22,3 +23,4 @@ class Services(msgspec.Struct, frozen=True):
     library: Ref[ReadContent | ListContent | SearchContent | ListTransitions]
     stats: Ref[GetStats]
     now: Callable[[], datetime]
+    jwks: list[Jwk]

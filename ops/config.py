@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from callboard.actors.tokens import MIN_SECRET_BYTES
+from callboard.actors.keys import MIN_SECRET_BYTES, read_private_key, read_public_keys
 
 ROLES = frozenset({"front", "streams", "workers"})
 HIDDEN = "***"
@@ -80,8 +80,25 @@ def _brokers(text: str) -> str:
 
 
 def _secret(text: str) -> str:
+    if "-----BEGIN" in text:
+        raise ValueError("must be a secret, and not a key in PEM")
     if len(text.encode()) < MIN_SECRET_BYTES:
         raise ValueError(f"must have {MIN_SECRET_BYTES} bytes or more: openssl rand -base64 48 makes one")
+    return text
+
+
+def _secrets(text: str) -> tuple[str, ...]:
+    """One a line, or with commas between."""
+    return tuple(_secret(each) for word in text.splitlines() for each in _words(word))
+
+
+def _private_key(text: str) -> str:
+    read_private_key(text)
+    return text
+
+
+def _public_keys(text: str) -> str:
+    read_public_keys(text)
     return text
 
 
@@ -125,6 +142,18 @@ class Config:
     mail_from: str = setting("the sender of our mails", default="Callboard <no-reply@callboard.localhost>")
 
     topic_prefix: str = setting("what the names of our topics begin with", default="callboard")
+    jwt_previous_keys: tuple[str, ...] = setting(
+        "earlier values of JWT_SECRET_KEY, one a line or with commas between: they still check",
+        _secrets,
+        (),
+        secret=True,
+    )
+    jwt_private_key: str = setting(
+        "an Ed25519 key in PEM: access tokens are signed with it", _private_key, "", secret=True
+    )
+    jwt_previous_public_keys: str = setting(
+        "public keys of earlier values of JWT_PRIVATE_KEY, in PEM: they still check", _public_keys, "", secret=True
+    )  # no secret, but long, and at home in a file
     jwt_issuer: str = setting("the tokens' issuer", default="callboard")
     access_token_ttl_s: int = setting("the life of an access token, seconds", _positive, 900)
     rate_limit_per_minute: int = setting("requests a minute, by user or address", _positive, 300)

@@ -14,6 +14,7 @@ from callboard.actors.content import ContentWorkflow
 from callboard.actors.database import Database, DatabaseGuard
 from callboard.actors.errors import SERVER_UNAVAILABLE, Problem
 from callboard.actors.janitor import Janitor
+from callboard.actors.keys import MIN_SECRET_BYTES
 from callboard.actors.library import Library
 from callboard.actors.limits import CheckLimit, Limits, Policy, Verdict
 from callboard.actors.mail import MailSender, Postbox, SmtpSettings
@@ -21,7 +22,7 @@ from callboard.actors.notifier import Notifier
 from callboard.actors.passwords import Passwords
 from callboard.actors.sessions import Authenticate, Logins, Sessions
 from callboard.actors.stats import Aggregator
-from callboard.actors.tokens import MIN_SECRET_BYTES, Signer
+from callboard.actors.tokens import Signer
 from callboard.actors.users import Users
 from callboard.http.exchange import Hooks, Settings
 from callboard.http.routes import ROUTES
@@ -81,7 +82,12 @@ class Parts:
         self.cache = Cache(config.redis_url)
         self.metrics = Metrics()
         self.signer = signer = Signer(
-            config.jwt_secret_key, issuer=config.jwt_issuer, access_ttl_s=config.access_token_ttl_s
+            config.jwt_secret_key,
+            issuer=config.jwt_issuer,
+            access_ttl_s=config.access_token_ttl_s,
+            previous=config.jwt_previous_keys,
+            private_key=config.jwt_private_key,
+            public_keys=config.jwt_previous_public_keys,
         )
         smtp = SmtpSettings(
             host=config.smtp_host,
@@ -194,7 +200,7 @@ class Parts:
         server = partial(
             HttpServer,
             ROUTES,
-            Services(self.users, self.logins, self.content, self.library, self.stats, now),
+            Services(self.users, self.logins, self.content, self.library, self.stats, now, self.signer.jwks),
             host=config.http_host,
             port=config.http_port,
             checks=self.checks(),

@@ -115,3 +115,24 @@ def test_what_is_shown_has_every_setting_by_its_name_and_no_secret() -> None:
 
 def test_no_secret_stands_in_the_repr() -> None:
     assert "secret" not in repr(load(NEEDED))
+
+
+def test_earlier_keys_are_read_one_a_line_or_with_commas_between(tmp_path: Path) -> None:
+    first, second = "first-" * 8, "second-" * 8
+    assert load(NEEDED | {"JWT_PREVIOUS_KEYS": f"{first},{second}"}).jwt_previous_keys == (first, second)
+    (tmp_path / "keys").write_text(f"{first}\n{second}\n")
+    assert load(NEEDED | {"JWT_PREVIOUS_KEYS_FILE": str(tmp_path / "keys")}).jwt_previous_keys == (first, second)
+    assert faults(JWT_PREVIOUS_KEYS=f"{first},short")[0].startswith("JWT_PREVIOUS_KEYS must have 32 bytes")
+
+
+@pytest.mark.parametrize("name", ["JWT_PRIVATE_KEY", "JWT_PREVIOUS_PUBLIC_KEYS"])
+def test_what_is_no_ed25519_key_is_named_and_not_shown(name: str) -> None:
+    (fault,) = faults(**{name: "-----BEGIN nonsense"})
+    assert fault.startswith(f"{name} must be ")
+    assert "nonsense" not in fault
+
+
+def test_a_key_in_pem_is_no_secret() -> None:
+    pem = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA\n-----END PUBLIC KEY-----"
+    for name in ("JWT_SECRET_KEY", "JWT_PREVIOUS_KEYS"):
+        assert faults(**{name: pem})[0].startswith(f"{name} must be a secret")

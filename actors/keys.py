@@ -1,0 +1,127 @@
+"""The keys that tokens are signed, checked and derived with. A key that is replaced stays good for what it has made.
+
+Each key has an id (`kid`) and one algorithm: a token is checked with the key that its `kid` names, by that key's
+algorithm and no other, whatever else its header says (RFC 8725, 2.1 and 3.1). An HS256 key's id says nothing of it; an
+Ed25519 key's is its thumbprint (RFC 7638).
+"""
+
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+
+MIN_SECRET_BYTES = 32  # RFC 7518, 3.2: a key of the size of the hash output or larger
+
+_PEM = re.compile(r"-----BEGIN [^-]+-----.*?-----END [^-]+-----", re.DOTALL)
+
+
+class Jwk(msgspec.Struct, frozen=True):
+    """A public key as RFC 8037 writes it."""
+
+    kid: str
+    x: str
+    kty: str = "OKP"
+    crv: str = "Ed25519"
+    alg: str = "EdDSA"
+    use: str = "sig"
+
+
+class Key(msgspec.Struct, frozen=True):
+    """What checks tokens of one `kid`, and by which algorithm. The key is in no repr."""
+
+    kid: str
+    algorithm: str
+    checking: Any  # bytes for HS256, an Ed25519PublicKey for EdDSA
+    jwk: Jwk | None = None
+
+    def __repr__(self) -> str:
+        """Without the key."""
+        return f"Key({self.kid}, {self.algorithm})"
+
+
+class Keys:
+    """`secret` signs, or `private_key` (an Ed25519 key in PEM) when there is one; all the others only check.
+
+    `previous` are earlier secrets, `public_keys` earlier Ed25519 public keys, in PEM, one after the other. Raises
+    ValueError for what is no such key.
+    """
+
+    def __init__(
+        self, secret: str, *, previous: Sequence[str] = (), private_key: str = "", public_keys: str = ""
+    ) -> None:
+        self._secrets = [each.encode() for each in (secret, *previous)]
+        hashed = [_hashed(each) for each in self._secrets]
+        signing: Any = self._secrets[0]
+        signed: list[Key] = []
+        if private_key:
+            signing = read_private_key(private_key)
+            signed.append(_signed(signing.public_key()))
+        signed += [_signed(each) for each in read_public_keys(public_keys)]
+        self.current = (signed if private_key else hashed)[0]
+        self.signing = signing
+        self.by_kid = {key.kid: key for key in (*hashed, *signed)}
+
+    @property
+    def jwks(self) -> list[Jwk]:
+        """The public keys, for whoever checks our tokens. Secrets are none."""
+        return [key.jwk for key in self.by_kid.values() if key.jwk is not None]
+
+    def derive(self, purpose: bytes, value: bytes) -> str:
+        """256 bits that follow from a purpose, a value and today's secret, as a token."""
+        return _derived(self._secrets[0], purpose, value)
+
+    def derived(self, purpose: bytes, value: bytes, digest: bytes) -> str | None:
+        """What was derived before, under whichever secret, and has this SHA-256; None when that secret is gone."""
+        made = (_derived(secret, purpose, value) for secret in self._secrets)
+        return next((token for token in made if hashlib.sha256(token.encode()).digest() == digest), None)
+
+
+def text_of(value: bytes) -> str:
+    """Base64url without padding, as tokens have it."""
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+
+
+def read_private_key(pem: str) -> Ed25519PrivateKey:
+    """An Ed25519 private key in PEM. Raises ValueError for anything else."""
+    try:
+        key = load_pem_private_key(pem.encode(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ValueError("must be an Ed25519 private key in PEM, not encrypted") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ValueError("must be an Ed25519 private key in PEM: openssl genpkey -algorithm ed25519 makes one")  # noqa: TRY004 - a bad value
+    return key
+
+
+def read_public_keys(pem: str) -> list[Ed25519PublicKey]:
+    """Ed25519 public keys in PEM, one after the other. Raises ValueError for anything else."""
+    if _PEM.sub("", pem).strip():
+        raise ValueError("must be Ed25519 public keys in PEM, and nothing else")
+    try:
+        keys = [load_pem_public_key(block.encode()) for block in _PEM.findall(pem)]
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ValueError("must be Ed25519 public keys in PEM") from error
+    found = [key for key in keys if isinstance(key, Ed25519PublicKey)]
+    if len(found) != len(keys):
+        raise ValueError("must be Ed25519 public keys in PEM: openssl pkey -pubout makes one")
+    return found
+
+
+def _derived(secret: bytes, purpose: bytes, value: bytes) -> str:
+    return text_of(hmac.digest(hmac.digest(secret, purpose, "sha256"), value, "sha256"))
+
+
+def _hashed(secret: bytes) -> Key:
+    return Key(hashlib.sha256(b"kid" + secret).hexdigest()[:8], "HS256", secret)
+
+
+def _signed(public: Ed25519PublicKey) -> Key:
+    x = text_of(public.public_bytes_raw())
+    kid = text_of(hashlib.sha256(f'{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}'.encode()).digest())
+    return Key(kid, "EdDSA", public, Jwk(kid, x))
