@@ -80,6 +80,24 @@ class Authenticate(Request[Identity], frozen=True):
     session_id: UUID
 
 
+class ForgetUser(Request[None], frozen=True):
+    """Forget, here and in every process, what is known of a user: their sessions or their account have changed.
+
+    To be asked after the commit of the change, which is in force once this is answered.
+    """
+
+    user_id: UUID
+
+
+async def end_sessions(connection: Any, user_id: UUID, keep: UUID | None = None) -> None:
+    """End a user's sessions, but `keep`, in the caller's transaction; `ForgetUser` is to follow its commit.
+
+    What makes the sessions end (a new password, a deactivated account) stands before this in the transaction, so that
+    a login that does not know of it yet either waits for the commit or is ended here.
+    """
+    await QUERIES.end_sessions(connection, user_id=user_id, keep=keep)
+
+
 class Logins(Actor[LogIn]):
     """Checks credentials. An unknown address costs the same time and gives the same answer as a wrong password."""
 
@@ -111,7 +129,7 @@ class Logins(Actor[LogIn]):
         )
 
 
-class Sessions(Actor[OpenSession | Authenticate]):
+class Sessions(Actor[OpenSession | Authenticate | ForgetUser]):
     """The session manager, keyed by user. PostgreSQL is asked each time, so what it says is in force at once."""
 
     def __init__(self, database: Database, signer: Signer, now: Callable[[], datetime]) -> None:
@@ -148,3 +166,7 @@ class Sessions(Actor[OpenSession | Authenticate]):
         if not row["is_active"]:
             raise Problem(AUTH_INACTIVE)
         return Identity(row["user_id"], row["session_id"], row["email"], Role(row["role"]))
+
+    @on(ForgetUser)
+    def forget(self, message: ForgetUser) -> None:
+        """Nothing is remembered."""
