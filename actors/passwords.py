@@ -1,10 +1,15 @@
-"""Passwords: which are good enough, and hashing them with Argon2id in threads, a bounded number at a time."""
+"""Passwords: which are good enough, and hashing them with Argon2id in threads, a bounded number at a time.
+
+bcrypt is only verified, for accounts that came from elsewhere; their hash is made anew at the first login.
+"""
 
 import re
 from collections.abc import Iterable
+from enum import StrEnum
 
 import anyio
 import anyio.to_thread
+import bcrypt
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
@@ -12,12 +17,32 @@ from zxcvbn.frequency_lists import FREQUENCY_LISTS
 from callboard.runtime import Actor, Request, on
 
 MIN_LENGTH, MAX_LENGTH = 8, 128
+NIST_MIN_LENGTH = 15
 OWN_WORD_LENGTH = 4  # shorter words of a name are in too many good passwords by chance
 
 COMMON = frozenset(word for word in FREQUENCY_LISTS["passwords"] if len(word) >= MIN_LENGTH)
 
 # OWASP, Password Storage Cheat Sheet: m = 19 MiB, t = 2, p = 1.
 HASHER = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
+
+
+NO_PASSWORD = ""  # the hash of an account that nobody can log in to until its password is reset
+
+_BCRYPT = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}\Z")
+_ARGON2 = re.compile(
+    r"\$argon2(?:id|i|d)\$v=19\$m=(\d{1,9}),t=(\d{1,9}),p=(\d{1,9})\$[A-Za-z0-9+/]{11,}\$[A-Za-z0-9+/]{22,}\Z"
+)
+_BCRYPT_BYTES = 72  # what every bcrypt looks at of a password
+# A hash from elsewhere may cost so much and no more: who verifies it has a core to itself for that long.
+_BCRYPT_COST = (4, 14)
+_MAX_ARGON2 = (262_144, 10, 16)  # KiB, passes, lanes
+
+
+class PasswordPolicy(StrEnum):
+    """Which new passwords are good enough: `composition` is the default, `nist` NIST SP 800-63B-4, 3.1.1."""
+
+    COMPOSITION = "composition"
+    NIST = "nist"
 
 
 class HashPassword(Request[str], frozen=True):
@@ -41,14 +66,17 @@ class VerifyPassword(Request[bool], frozen=True):
         return "VerifyPassword(...)"
 
 
-def password_faults(password: str, own: Iterable[str] = ()) -> list[str]:
+def password_faults(
+    password: str, own: Iterable[str] = (), policy: PasswordPolicy = PasswordPolicy.COMPOSITION
+) -> list[str]:
     """What is wrong with a new password, for its owner to read; `own` are texts that tell of them (name, address)."""
     faults: list[str] = []
-    if not MIN_LENGTH <= len(password) <= MAX_LENGTH:
-        faults.append(f"must have {MIN_LENGTH} to {MAX_LENGTH} characters")
-    if not any(letter.isupper() for letter in password):
+    shortest = NIST_MIN_LENGTH if policy is PasswordPolicy.NIST else MIN_LENGTH
+    if not shortest <= len(password) <= MAX_LENGTH:
+        faults.append(f"must have {shortest} to {MAX_LENGTH} characters")
+    if policy is PasswordPolicy.COMPOSITION and not any(letter.isupper() for letter in password):
         faults.append("must have an upper case letter")
-    if not any(letter.isdigit() for letter in password):
+    if policy is PasswordPolicy.COMPOSITION and not any(letter.isdigit() for letter in password):
         faults.append("must have a digit")
     lowered = password.lower()
     if lowered in COMMON:
@@ -84,11 +112,31 @@ _NOBODY = HASHER.hash("a password that nobody has, checked where there is no acc
 
 def _verify(password: str, password_hash: str | None) -> bool:
     try:
-        return HASHER.verify(password_hash or _NOBODY, password) and password_hash is not None
-    except (VerificationError, InvalidHashError):
+        if password_hash and _BCRYPT.match(password_hash):
+            return bcrypt.checkpw(password.encode()[:_BCRYPT_BYTES], password_hash.encode())
+        return HASHER.verify(password_hash or _NOBODY, password) and bool(password_hash)
+    except (VerificationError, InvalidHashError, ValueError):
         return False
 
 
 def outdated(password_hash: str) -> bool:
-    """Whether a hash was made with other parameters than today's, and is worth making anew at the next login."""
-    return HASHER.check_needs_rehash(password_hash)
+    """Whether a hash was made by another algorithm or with other parameters than today's, and is worth making anew at
+    the next login.
+    """
+    try:
+        return HASHER.check_needs_rehash(password_hash)
+    except InvalidHashError:
+        return True
+
+
+def hash_fault(password_hash: str) -> str | None:
+    """What is wrong with a hash from elsewhere; None for one that `VerifyPassword` takes: bcrypt ($2a$, $2b$, $2y$) of
+    cost 14 at most, or Argon2 of 256 MiB, 10 passes and 16 lanes at most.
+    """
+    if found := _BCRYPT.match(password_hash):
+        cheap = _BCRYPT_COST[0] <= int(found[1]) <= _BCRYPT_COST[1]
+    elif found := _ARGON2.match(password_hash):
+        cheap = all(int(cost) <= most for cost, most in zip(found.groups(), _MAX_ARGON2, strict=True))
+    else:
+        return "must be an encoded bcrypt or Argon2 hash"
+    return None if cheap else "costs too much to verify"

@@ -3,7 +3,9 @@
 import asyncio
 import threading
 
+import bcrypt
 import pytest
+from argon2 import PasswordHasher
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,9 +13,12 @@ from callboard.actors import passwords
 from callboard.actors.passwords import (
     COMMON,
     HASHER,
+    NO_PASSWORD,
     HashPassword,
+    PasswordPolicy,
     Passwords,
     VerifyPassword,
+    hash_fault,
     outdated,
     password_faults,
 )
@@ -58,6 +63,67 @@ def test_what_passes_is_long_enough_mixed_and_not_the_owners_own(password: str, 
 @given(st.text(alphabet=st.characters(codec="ascii"), min_size=5, max_size=60))
 def test_a_good_password_stays_good_when_more_is_said_behind_it(more: str) -> None:
     assert password_faults(GOOD + more) == []
+
+
+@pytest.mark.parametrize(
+    ("password", "faults"),
+    [
+        ("correct horse battery", []),
+        ("fourteen chars", ["must have 15 to 128 characters"]),
+        ("Lantern-Walk-4", ["must have 15 to 128 characters"]),
+        ("x" * 129, ["must have 15 to 128 characters"]),
+        ("my lovelace passphrase", ["must not contain your name or address"]),
+    ],
+)
+def test_nist_asks_for_length_and_no_composition(password: str, faults: list[str]) -> None:
+    assert password_faults(password, ("Ada Lovelace",), PasswordPolicy.NIST) == faults
+
+
+BCRYPT = bcrypt.hashpw(GOOD.encode(), bcrypt.gensalt(4)).decode()
+ARGON = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(GOOD)
+
+
+async def test_a_hash_from_elsewhere_verifies_and_is_worth_making_anew() -> None:
+    hasher = pool("passwords", Passwords, size=1)
+    long = "ä" * 40  # 80 bytes, of which bcrypt has only ever looked at 72
+    cut = bcrypt.hashpw(long.encode()[:72], bcrypt.gensalt(4)).decode()
+    async with System(supervisor("root", hasher)):
+        for variant in "aby":
+            assert await hasher.ask(VerifyPassword(GOOD, f"$2{variant}${BCRYPT[4:]}"))
+        assert not await hasher.ask(VerifyPassword(GOOD + "x", BCRYPT))
+        assert await hasher.ask(VerifyPassword(long, cut))
+        assert await hasher.ask(VerifyPassword(GOOD, ARGON))
+        for broken in (NO_PASSWORD, BCRYPT[:-1], "$2b$99$" + BCRYPT[7:], "plain", GOOD, "$argon2id$"):
+            assert not await hasher.ask(VerifyPassword(GOOD, broken))
+    assert outdated(BCRYPT)
+    assert outdated(ARGON)
+
+
+async def test_who_has_no_password_cannot_log_in_not_even_with_nobodys() -> None:
+    nobodys = "a password that nobody has, checked where there is no account"
+    assert HASHER.verify(passwords._NOBODY, nobodys)
+    assert not passwords._verify(nobodys, NO_PASSWORD)
+    assert not passwords._verify(nobodys, None)
+
+
+@pytest.mark.parametrize(
+    ("password_hash", "fault"),
+    [
+        (BCRYPT, None),
+        (ARGON, None),
+        (HASHER.hash("x"), None),
+        ("$2b$15$" + BCRYPT[7:], "costs too much to verify"),
+        ("$argon2id$v=19$m=999999999,t=2,p=1$c29tZXNhbHRzb21l$c29tZWhhc2hzb21laGFzaHNvbWU", "costs too much to verify"),
+        ("$argon2id$v=19$m=64,t=11,p=1$c29tZXNhbHRzb21l$c29tZWhhc2hzb21laGFzaHNvbWU", "costs too much to verify"),
+        ("$2x$04$" + BCRYPT[7:], "must be an encoded bcrypt or Argon2 hash"),
+        (BCRYPT + "\n", "must be an encoded bcrypt or Argon2 hash"),
+        ("$argon2id$v=19$m=64,t=1,p=1$x$y", "must be an encoded bcrypt or Argon2 hash"),
+        ("5f4dcc3b5aa765d61d8327deb882cf99", "must be an encoded bcrypt or Argon2 hash"),
+        ("", "must be an encoded bcrypt or Argon2 hash"),
+    ],
+)
+def test_a_hash_from_elsewhere_is_known_and_affordable_or_named(password_hash: str, fault: str | None) -> None:
+    assert hash_fault(password_hash) == fault
 
 
 async def test_a_hash_verifies_its_own_password_only() -> None:
