@@ -4,6 +4,8 @@
 -- constraint names are what actors turn into errors (users_email_key becomes "this e-mail is taken"), so they are part
 -- of the interface. Secrets are stored as SHA-256 or Argon2id hashes only.
 
+create extension if not exists pg_trgm;   -- comes with PostgreSQL; an owner of the database may create it
+
 create function touch_updated_at() returns trigger language plpgsql as $$
 begin
     new.updated_at := now();
@@ -21,6 +23,7 @@ create table users (
     is_verified   boolean     not null default false,
     is_active     boolean     not null default true,
     terms_at      timestamptz not null default now(),
+    password_changed_at timestamptz not null default now(),   -- by its owner; a hash made anew leaves it
     created_at    timestamptz not null default now(),
     updated_at    timestamptz not null default now(),
     deleted_at    timestamptz
@@ -28,6 +31,7 @@ create table users (
 -- One living account an address, whatever its case. A deleted account frees its address.
 create unique index users_email_key on users (lower(email)) where deleted_at is null;
 create index users_created_idx on users (created_at desc, user_id desc) where deleted_at is null;
+create index users_search_idx on users using gin ((full_name || ' ' || email) gin_trgm_ops) where deleted_at is null;
 create trigger users_touch before update on users for each row execute function touch_updated_at();
 
 create table user_profiles (
@@ -40,32 +44,48 @@ create table user_profiles (
 );
 create trigger user_profiles_touch before update on user_profiles for each row execute function touch_updated_at();
 
+-- A session is a family of refresh tokens, of which one is good at a time.
 create table sessions (
     session_id   uuid        primary key default gen_random_uuid(),
     user_id      uuid        not null references users on delete cascade,
-    refresh_hash bytea       not null constraint sessions_refresh_hash_key unique,  -- SHA-256 of the refresh token
     device       text        not null default '' check (length(device) <= 400),
     ip           inet,
     created_at   timestamptz not null default now(),
-    used_at      timestamptz not null default now(),
+    used_at      timestamptz not null default now(),   -- within a minute or so
     updated_at   timestamptz not null default now(),
-    expires_at   timestamptz not null,
+    expires_at   timestamptz not null,                 -- moved on by each refresh
     ended_at     timestamptz
 );
 create index sessions_user_idx on sessions (user_id, used_at desc) where ended_at is null;
-create index sessions_expiry_idx on sessions (expires_at) where ended_at is null;
+create index sessions_expiry_idx on sessions (expires_at);
 create trigger sessions_touch before update on sessions for each row execute function touch_updated_at();
+
+-- Spent tokens are kept: whoever comes with one has stolen it, or was stolen from. The child is derived from its parent
+-- and a key that is not in the database (actors/tokens.py).
+create table refresh_tokens (
+    refresh_hash bytea       primary key,              -- SHA-256 of the token, as is child_hash
+    session_id   uuid        not null references sessions on delete cascade,
+    created_at   timestamptz not null default now(),
+    spent_at     timestamptz,
+    child_hash   bytea,
+    constraint refresh_tokens_child_check check ((spent_at is null) = (child_hash is null))
+);
+create unique index refresh_tokens_session_key on refresh_tokens (session_id) where spent_at is null;
+create index refresh_tokens_family_idx on refresh_tokens (session_id);
+create index refresh_tokens_spent_idx on refresh_tokens (spent_at) where spent_at is not null;
 
 -- Single-use secrets that travel by mail. The token is derived from token_id and a key that is not in the database
 -- (actors/tokens.py), so neither this table nor an event that names token_id is worth stealing.
 create table mail_tokens (
     token_id   uuid        primary key default gen_random_uuid(),
     user_id    uuid        not null references users on delete cascade,
-    purpose    text        not null constraint mail_tokens_purpose_check check (purpose in ('verify_email', 'reset_password')),
+    purpose    text        not null constraint mail_tokens_purpose_check check (purpose in ('verify_email', 'reset_password', 'change_email')),
     token_hash bytea       not null constraint mail_tokens_token_hash_key unique,
+    email      text        check (length(email) <= 254),   -- the new address that the secret is mailed to, and proves
     created_at timestamptz not null default now(),
     expires_at timestamptz not null,
-    used_at    timestamptz
+    used_at    timestamptz,
+    constraint mail_tokens_email_check check ((email is not null) = (purpose = 'change_email'))
 );
 create index mail_tokens_user_idx on mail_tokens (user_id, purpose) where used_at is null;
 
@@ -214,6 +234,25 @@ create table dead_letters (
     replayed_at    timestamptz
 );
 create index dead_letters_created_idx on dead_letters (created_at desc, dead_letter_id desc) where replayed_at is null;
+
+-- Idempotency keys ------------------------------------------------------------------------------------------------
+
+-- A key is claimed before its request is worked on, and keeps the answer after it. A claim that is not answered in time
+-- lapses; who takes it then works under the same new_id, so that nothing is made twice.
+create table idempotency_keys (
+    name        bytea       primary key,        -- SHA-256 of caller, method, path and key
+    fingerprint bytea       not null,           -- of the body; under a secret, since a body may hold a password
+    new_id      uuid        not null,           -- the id of what the request makes
+    claim_id    uuid        not null,
+    lapses_at   timestamptz not null,
+    expires_at  timestamptz not null,
+    status      smallint,
+    headers     jsonb,
+    body        bytea,
+    created_at  timestamptz not null default now(),
+    constraint idempotency_keys_answer_check check ((status is null) = (body is null) and (status is null) = (headers is null))
+);
+create index idempotency_keys_expiry_idx on idempotency_keys (expires_at);
 
 -- Mail ------------------------------------------------------------------------------------------------------------
 

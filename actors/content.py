@@ -63,7 +63,10 @@ class Draft(msgspec.Struct, frozen=True):
 
 
 class CreateContent(Request[Content], frozen=True):
-    """Begin a draft. Raises Problem(CONTENT_CATEGORY_UNKNOWN, REQUEST_INVALID)."""
+    """Begin a draft; asked again with the same id, give what the author has by it.
+
+    Raises Problem(CONTENT_CATEGORY_UNKNOWN, REQUEST_INVALID, CONTENT_NOT_FOUND for an id that is another's).
+    """
 
     content_id: UUID
     draft: Draft
@@ -120,6 +123,8 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | MoveCo
                     **_fields(message.draft),
                 )
             )
+            if row is None:
+                return await _made_before(connection, message)
             return await _tell(connection, events.ContentCreated, row, message.author)
 
     @on(EditContent)
@@ -194,6 +199,13 @@ async def _written(statement: Any) -> Any:
         raise Problem(CONTENT_CATEGORY_UNKNOWN, details=(Detail("category_id", "is unknown"),)) from error
     except asyncpg.ProgramLimitExceededError as error:  # a tsvector holds 1 MB, which takes some malice to fill
         raise Problem(REQUEST_INVALID, details=(Detail("body", "has too many different words"),)) from error
+
+
+async def _made_before(connection: Any, message: CreateContent) -> Content:
+    row = await QUERIES.content_by_id(connection, content_id=message.content_id)
+    if row is None or row["author_id"] != message.author.user_id:
+        raise Problem(CONTENT_NOT_FOUND)
+    return as_content(row)
 
 
 async def _visible(connection: Any, content_id: UUID, who: Identity) -> Content:

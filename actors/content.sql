@@ -1,6 +1,7 @@
 -- name: add_content(content_id, author_id, category_id, title, body, body_html)^
 insert into content (content_id, author_id, category_id, title, body, body_html)
 values (:content_id, :author_id, :category_id, :title, :body, :body_html)
+on conflict (content_id) do nothing
 returning *;
 
 -- name: content_by_id(content_id)^

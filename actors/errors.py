@@ -20,6 +20,7 @@ class Kind(StrEnum):
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     CONFLICT = "conflict"
+    REUSED = "reused"
     STALE = "stale"
     TOO_LARGE = "too_large"
     UNSUPPORTED = "unsupported"
@@ -59,7 +60,7 @@ class Detail(msgspec.Struct, frozen=True):
 class Problem(Refusal):
     """A refusal with a stable code. `message` is for people and may be shown to anyone who sees the answer.
 
-    `details` name every invalid field; `retry_after_s` stands with LIMITED and UNAVAILABLE; `allowed` lists what
+    `details` name every invalid field; `retry_after_s` says when to try again; `allowed` lists what
     would have been allowed (methods, transitions).
     """
 
@@ -96,11 +97,22 @@ AUTH_MAIL_TOKEN_INVALID = code(
     "AUTH_MAIL_TOKEN_INVALID_009", Kind.INVALID, "The link is not valid: unknown, used already, or expired."
 )
 AUTH_BUSY = code("AUTH_BUSY_010", Kind.UNAVAILABLE, "Too many logins are being checked; try again shortly.")
+AUTH_REFRESH_INVALID = code(
+    "AUTH_REFRESH_INVALID_011", Kind.UNAUTHENTICATED, "The refresh token is not valid (any more); log in again."
+)
+AUTH_ACCOUNT_LIMITED = code(
+    "AUTH_ACCOUNT_LIMITED_012", Kind.LIMITED, "Too many failed logins of this account; wait as Retry-After says."
+)
+
+SESSIONS_NOT_FOUND = code("SESSIONS_NOT_FOUND_001", Kind.NOT_FOUND, "You have no such session.")
 
 USERS_EMAIL_TAKEN = code("USERS_EMAIL_TAKEN_001", Kind.CONFLICT, "An account with this e-mail address exists.")
 USERS_NOT_FOUND = code("USERS_NOT_FOUND_002", Kind.NOT_FOUND, "There is no such user, or you may not see them.")
 USERS_LAST_ADMIN = code(
-    "USERS_LAST_ADMIN_003", Kind.CONFLICT, "The last active admin cannot be demoted or deactivated."
+    "USERS_LAST_ADMIN_003", Kind.CONFLICT, "The last active admin cannot be demoted, deactivated or deleted."
+)
+USERS_STALE = code(
+    "USERS_STALE_004", Kind.STALE, "The account has changed since you read it; read it again and repeat your edit."
 )
 
 CONTENT_NOT_FOUND = code("CONTENT_NOT_FOUND_001", Kind.NOT_FOUND, "There is no such content, or you may not see it.")
@@ -133,6 +145,13 @@ REQUEST_NOT_HTTP = code(
     "REQUEST_NOT_HTTP_008", Kind.INVALID, "The request is not well-formed HTTP, or its headers are too large."
 )
 
+REQUEST_KEY_REUSED = code(
+    "REQUEST_KEY_REUSED_009", Kind.REUSED, "The Idempotency-Key came before with another body; take a new key."
+)
+REQUEST_KEY_BUSY = code(
+    "REQUEST_KEY_BUSY_010", Kind.CONFLICT, "A request with this Idempotency-Key is still being worked on; repeat it."
+)
+
 ROUTE_NOT_FOUND = code("ROUTE_NOT_FOUND_001", Kind.NOT_FOUND, "There is no such route.")
 ROUTE_METHOD = code("ROUTE_METHOD_002", Kind.METHOD_NOT_ALLOWED, "The route does not take this method.")
 
@@ -151,4 +170,7 @@ SERVER_DRAINING = code(
 SERVER_BUG = code("SERVER_BUG_005", Kind.BUG, "Something is broken on our side; report the trace id.")
 SERVER_NOT_READY = code(
     "SERVER_NOT_READY_006", Kind.UNAVAILABLE, "Something this server needs is away; see the details."
+)
+SERVER_MAINTENANCE = code(
+    "SERVER_MAINTENANCE_007", Kind.UNAVAILABLE, "The server is being maintained; try again later."
 )

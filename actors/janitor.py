@@ -29,8 +29,9 @@ class Janitor(Actor[CleanUp]):
 
     @on(CleanUp)
     async def clean_up(self, _message: CleanUp) -> None:
-        """Expired sessions, spent secrets, mails long sent."""
+        """Expired sessions, spent secrets, old answers, mails long sent."""
         async with self.database.acquire() as connection:
             await QUERIES.end_sessions(connection)
             await QUERIES.forget_tokens(connection)
+            await QUERIES.forget_keys(connection)
             await QUERIES.forget_mails(connection)

@@ -25,6 +25,7 @@ SKEW_S = 30  # by how much the clocks of two machines may differ
 
 _MAIL = b"callboard mail tokens, version 1"
 _REFRESH = b"callboard refresh tokens, version 1"
+_VALUE = b"callboard fingerprints, version 1"
 
 
 class Claims(msgspec.Struct, frozen=True):
@@ -148,6 +149,14 @@ class Signer:
         value = parent.encode()
         made = self._keys.derived(_REFRESH, value, child_hash) if child_hash is not None else None
         return made or self._keys.derive(_REFRESH, value)
+
+    def fingerprint_of(self, value: bytes) -> bytes:
+        """What is stored to know a value again that may hold a guessable secret: nothing can be told from it."""
+        return fingerprint(self._keys.derive(_VALUE, value))
+
+    def is_fingerprint_of(self, value: bytes, digest: bytes) -> bool:
+        """Whether a fingerprint is of this value, also one made under an earlier key."""
+        return self._keys.derived(_VALUE, value, digest) is not None
 
 
 def refresh_token() -> str:

@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 from multidict import CIMultiDict
 
 from callboard.actors.errors import Problem
+from callboard.actors.idempotency import KeptAnswer
 from callboard.http import headers as wire
 from callboard.http.call import Listing, Raw
 from callboard.http.errors import PROBLEM_JSON, headers_of, rendered, status_of
@@ -17,6 +18,7 @@ from callboard.http.routing import Answer
 
 NO_CONTENT = 204
 JSON = "application/json"
+REPLAYED = "Idempotency-Replayed"
 
 
 class PageInfo(msgspec.Struct, frozen=True):
@@ -77,6 +79,11 @@ class Answers:
             own["Content-Type"] = PROBLEM_JSON
         return self._response(exchange, self._json, own, body, status_of(problem.code))
 
+    def replay(self, exchange: Exchange, kept: KeptAnswer) -> web.Response:
+        """The response to a request whose Idempotency-Key has an answer."""
+        own = {**kept.headers, REPLAYED: "true"}
+        return self._response(exchange, self._bare, own, kept.body, kept.status)
+
     def options(self, exchange: Exchange, allow: str) -> web.Response:
         """The response to OPTIONS, a preflight or not."""
         own = wire.preflight(exchange.request.headers, allow, self._origins)
@@ -102,6 +109,8 @@ class Answers:
             headers.update(wire.limits(exchange.verdicts))
         if self._origins:
             headers.update(wire.cors(exchange.request.headers, self._origins))
+        if exchange.notices is not None:
+            headers.update(exchange.notices)
         if own:
             headers.update(own)
         return response

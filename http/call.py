@@ -6,7 +6,7 @@ Services]) -> Reply[ContentView]` says how the body is read, that there is no qu
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Generic, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
 from msgspec import Meta
@@ -48,7 +48,7 @@ class Call(Generic[B_co, Q_co, S_co]):
     A body of type `bytes` is handed over as it came, whatever its content type (webhooks sign their bytes).
     """
 
-    __slots__ = ("body", "caller", "headers", "ip", "path", "query", "services", "trace_id")
+    __slots__ = ("_new_id", "body", "caller", "headers", "ip", "path", "query", "services", "trace_id")
 
     def __init__(
         self,
@@ -61,6 +61,7 @@ class Call(Generic[B_co, Q_co, S_co]):
         headers: Mapping[str, str],
         ip: str,
         trace_id: str,
+        new_id: UUID | None = None,
     ) -> None:
         self.body = body
         self.query = query
@@ -70,6 +71,16 @@ class Call(Generic[B_co, Q_co, S_co]):
         self.headers = headers
         self.ip = ip
         self.trace_id = trace_id
+        self._new_id = new_id
+
+    @property
+    def new_id(self) -> UUID:
+        """The id for what this request makes: a random one, or, with an Idempotency-Key, the one kept with the key, so
+        that the request finds what it made before a crash. Create by it with `on conflict do nothing`, and read back.
+        """
+        if self._new_id is None:
+            self._new_id = uuid4()
+        return self._new_id
 
     @property
     def identity(self) -> Identity:

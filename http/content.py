@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from msgspec import Meta
 
@@ -83,7 +83,7 @@ def _page(items: Sequence[T], limit: int, cursor: str | None) -> Listing[T]:
 
 async def create(call: Call[Article, None, Services]) -> Reply[Content]:
     """Begin a draft."""
-    content = await call.services.content.ask(CreateContent(uuid4(), call.body.draft(), call.identity))
+    content = await call.services.content.ask(CreateContent(call.new_id, call.body.draft(), call.identity))
     return _whole(content, location=f"/api/v1/content/{content.content_id}")
 
 

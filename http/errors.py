@@ -34,6 +34,7 @@ STATUS: dict[Kind, int] = {
     Kind.STALE: 412,
     Kind.TOO_LARGE: 413,
     Kind.UNSUPPORTED: 415,
+    Kind.REUSED: 422,
     Kind.PRECONDITION_MISSING: 428,
     Kind.LIMITED: 429,
     Kind.BUG: 500,
@@ -105,7 +106,7 @@ def headers_of(problem: Problem) -> dict[str, str]:
         return {"WWW-Authenticate": challenge}
     if kind is Kind.METHOD_NOT_ALLOWED:
         return {"Allow": ", ".join(problem.allowed)}
-    if kind in (Kind.LIMITED, Kind.UNAVAILABLE):
+    if kind in (Kind.LIMITED, Kind.UNAVAILABLE) or problem.retry_after_s is not None:
         retry_after_s = RETRY_AFTER_S if problem.retry_after_s is None else problem.retry_after_s
         return {"Retry-After": str(max(1, ceil(retry_after_s)))}
     return {}

@@ -1,15 +1,18 @@
 """One request on its way, and what the server was told to be: `Exchange`, `Settings`, `Hooks`."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import inf
 from random import Random
 
 from aiohttp import web
 
 from callboard.actors.access import Identity
+from callboard.actors.idempotency import ClaimKey, FreeKey, KeepAnswer
 from callboard.actors.limits import Verdict
 from callboard.http import headers as wire
+from callboard.runtime import Ref
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,15 @@ class Hooks:
 
     `authenticate` turns a token into who it stands for, or raises a Problem. `check_limit` counts a request of a key
     against a policy; it must bound itself in time, and when it raises the request goes on. `observe` is called for
-    each answer with the path's template, the method, the status and the seconds it took.
+    each answer with the path's template, the method, the status and the seconds it took. `keys` keeps the answers of
+    idempotency keys; without it they are not looked at. While `maintenance` says so, only admins pass.
     """
 
     authenticate: Callable[[str], Awaitable[Identity]] | None = None
     check_limit: Callable[[str, str], Awaitable[Verdict]] | None = None
     observe: Callable[[str, str, int, float], None] | None = None
+    keys: Ref[ClaimKey | KeepAnswer | FreeKey] | None = None
+    maintenance: Callable[[], bool] | None = None
     now: Callable[[], datetime] = utc_now
     rng: Random = field(default_factory=Random)  # names traces: no secret hangs on it
 
@@ -50,7 +56,20 @@ class Hooks:
 class Exchange:
     """What is known of a request while it is answered; the parts fill in as they get to know them."""
 
-    __slots__ = ("caller", "ip", "reading", "request", "request_id", "template", "trace_id", "traceparent", "verdicts")
+    __slots__ = (
+        "body",
+        "caller",
+        "deadline",
+        "ip",
+        "notices",
+        "reading",
+        "request",
+        "request_id",
+        "template",
+        "trace_id",
+        "traceparent",
+        "verdicts",
+    )
 
     def __init__(self, request: web.BaseRequest, settings: Settings, rng: Random) -> None:
         headers = request.headers
@@ -61,4 +80,7 @@ class Exchange:
         self.template = "unmatched"
         self.caller: Identity | None = None
         self.verdicts: dict[str, Verdict] = {}
+        self.notices: Mapping[str, str] | None = None  # headers of every answer of the route
         self.reading = False
+        self.body = b""
+        self.deadline = inf

@@ -3,6 +3,7 @@
 import hmac
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from callboard.actors.access import Identity, Role
@@ -11,12 +12,14 @@ from callboard.actors.errors import (
     AUTH_TOKEN_INVALID,
     AUTH_TOKEN_MISSING,
     REQUEST_LIMITED,
+    SERVER_MAINTENANCE,
     Problem,
 )
 from callboard.http import headers as wire
 from callboard.http.exchange import Exchange, Hooks, Settings
 from callboard.http.routing import Access, Route
 
+MAINTENANCE_S = 60.0  # when to try again: nobody knows how long it lasts
 DEFAULT = "default"  # the policy that counts every request
 
 NEEDED: dict[Access, Role] = {
@@ -62,6 +65,15 @@ class Guard:
         if self._counted:
             key = f"ip:{exchange.ip}" if caller is None else f"user:{caller.user_id}"
             await self._count(DEFAULT, key, exchange)
+
+    async def only_admins(self, exchange: Exchange) -> None:
+        """Let only an admin pass, also where no token is needed. Raises Problem(SERVER_MAINTENANCE)."""
+        token = wire.bearer(exchange.request.headers)
+        if token and self._hooks.authenticate is not None:
+            with suppress(Problem):  # whose token is bad is nobody
+                if (await self._hooks.authenticate(token)).role is Role.ADMIN:
+                    return
+        raise Problem(SERVER_MAINTENANCE, retry_after_s=MAINTENANCE_S)
 
     def authorise(self, exchange: Exchange, path: Mapping[str, Any]) -> None:
         """Hold the caller against the route's access. Raises Problem: AUTH_FORBIDDEN, or the route's 404."""

@@ -26,7 +26,10 @@ CORS_REQUEST = (
     "Authorization, Content-Type, Idempotency-Key, If-Match, Last-Event-ID, "
     "X-Request-ID, X-Request-Timeout, traceparent"
 )
-CORS_EXPOSED = "ETag, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID"
+CORS_EXPOSED = (
+    "Deprecation, ETag, Idempotency-Replayed, Link, Location, RateLimit, RateLimit-Policy, Retry-After, Sunset, "
+    "X-Request-ID"
+)
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")

@@ -76,6 +76,7 @@ class Intake:
         except (web.RequestPayloadError, HttpProcessingError, ConnectionError):
             raise Problem(REQUEST_MALFORMED) from None
         exchange.reading = False
+        exchange.body = raw
         return raw if self._body is None else self._body.read(raw)
 
 

@@ -8,7 +8,10 @@ import re
 import typing
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from enum import StrEnum
+from http import HTTPStatus
 from typing import Any, Generic, TypeVar
 from urllib.parse import unquote
 from uuid import UUID
@@ -36,12 +39,36 @@ class Access(StrEnum):
 
 
 @dataclass(frozen=True)
+class Deprecation:
+    """That a route is going: since when, when it will be gone, what takes its place (a path below the base of that
+    version, such as `/api/v2/content`), and a page that tells why.
+    """
+
+    since: datetime
+    sunset: datetime | None = None
+    successor: str | None = None
+    link: str | None = None
+
+    def headers(self) -> dict[str, str]:
+        """Deprecation (RFC 9745), Sunset (RFC 8594) and Link with the relations that these and RFC 5829 define."""
+        headers = {"Deprecation": f"@{int(self.since.timestamp())}"}
+        if self.sunset is not None:
+            headers["Sunset"] = format_datetime(self.sunset.astimezone(UTC), usegmt=True)
+        links = ((self.successor, "successor-version"), (self.link, "deprecation"))
+        if any(target for target, _ in links):
+            headers["Link"] = ", ".join(f'<{target}>; rel="{relation}"' for target, relation in links if target)
+        return headers
+
+
+@dataclass(frozen=True)
 class Route(Generic[S_contra]):
     """One call of the API: `Route("POST", "/content", create, summary=..., tag=..., access=Access.USER, status=201)`.
 
     `path` stands below the server's base unless `absolute`. A parameter whose name ends in `_id` is a UUID, any other
     is text. `limit` names the rate policy that counts this route by IP, beside the policy "default"; `exempt` takes it
     out of both. `errors` are the codes it gives beyond those that follow from its access, body, query and path.
+    `version` 2 stands at /api/v2 beside /api/v1. `maintained` is open to all also during maintenance, as is whatever
+    is exempt.
     """
 
     method: str
@@ -55,6 +82,20 @@ class Route(Generic[S_contra]):
     errors: tuple[Code, ...] = ()
     absolute: bool = False
     exempt: bool = False
+    version: int = 1
+    deprecated: Deprecation | None = None
+    maintained: bool = False
+
+    @property
+    def keyed(self) -> bool:
+        """Whether it makes something, and so takes an Idempotency-Key."""
+        return self.method == "POST" and self.status == HTTPStatus.CREATED
+
+    def full_path(self, base: str) -> str:
+        """Where it stands: below the base, whose version is that of the route, unless it is absolute."""
+        if self.absolute:
+            return self.path
+        return (base if self.version == 1 else f"{base.rpartition('/')[0]}/v{self.version}") + self.path
 
     @property
     def parameters(self) -> dict[str, type]:

@@ -13,6 +13,7 @@ from callboard.actors.cache import Cache, CacheGuard
 from callboard.actors.content import ContentWorkflow
 from callboard.actors.database import Database, DatabaseGuard
 from callboard.actors.errors import SERVER_UNAVAILABLE, Problem
+from callboard.actors.idempotency import Idempotency
 from callboard.actors.janitor import Janitor
 from callboard.actors.keys import MIN_SECRET_BYTES
 from callboard.actors.library import Library
@@ -57,7 +58,17 @@ from callboard.streams.topics import ACTIVITY, CONTENT, MAIL, PRIORITY
 # A server that dies again and again is brought back again and again, at a pace; only a storm is given up on.
 STUBBORN = Intensity(restarts=30, window_s=60)
 # How many workers each pool has, unless the file that CALLBOARD_CONFIG names says otherwise.
-SIZES = {"passwords": 2, "logins": 8, "sessions": 8, "users": 4, "limits": 4, "content": 8, "library": 8, "mail": 5}
+SIZES = {
+    "passwords": 2,
+    "logins": 8,
+    "sessions": 8,
+    "users": 4,
+    "limits": 4,
+    "idempotency": 4,
+    "content": 8,
+    "library": 8,
+    "mail": 5,
+}
 PACED = Backoff(initial_s=0.1, max_s=5.0, jitter=0.2)
 STALL_S = 0.1  # a handler that holds up the loop for so long is named in the log
 
@@ -112,6 +123,7 @@ class Parts:
         self.limits = self._pool(
             "limits", Limits, self.cache, policies, time.monotonic, key=lambda message: message.key
         )
+        self.idempotency = self._pool("idempotency", Idempotency, database, signer)
         self.content = self._pool("content", ContentWorkflow, database, key=lambda message: message.content_id)
         self.library = self._pool("library", Library, database)
         self.senders = self._pool("mail", MailSender, database, signer, smtp, config.public_url)
@@ -162,7 +174,7 @@ class Parts:
                 worker("cache", CacheGuard, self.cache),
             ),
             supervisor("identity", self.passwords, self.sessions, self.logins, self.users, self.limits),
-            supervisor("editorial", self.content, self.library),
+            supervisor("editorial", self.idempotency, self.content, self.library),
             supervisor("insight", self.stats),
             # What acts starts before what reads, and what reads starts again when that had to.
             supervisor(
@@ -205,7 +217,7 @@ class Parts:
             port=config.http_port,
             checks=self.checks(),
             settings=Settings(origins=frozenset(config.cors_origins), max_body_bytes=config.max_body_bytes),
-            hooks=Hooks(self.authenticate, self.check_limit, self.metrics.observe, now),
+            hooks=Hooks(self.authenticate, self.check_limit, self.metrics.observe, self.idempotency, now=now),
             grace_s=config.shutdown_grace_s,
         )
         return worker("front", server, backoff=PACED, shutdown_s=config.shutdown_grace_s + 2.0)
