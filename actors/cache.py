@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
@@ -13,9 +14,11 @@ from callboard.runtime import Actor
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Waiting = list[tuple[tuple[Any, ...], asyncio.Future[Any]]]  # commands and where their replies go
 
 TIMEOUT_S = 0.25  # what a caller may lose to a server that has gone quiet
 PROBE_INTERVAL_S = 0.5
+BATCH = 500  # commands in one round trip: more would keep the first of them waiting, and the loop busy
 
 
 class CacheAwayError(Exception):
@@ -27,9 +30,68 @@ class Cache:
 
     def __init__(self, url: str) -> None:
         self._client = Redis.from_url(
-            url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, max_connections=32, retry=None
+            url,
+            socket_timeout=TIMEOUT_S,
+            socket_connect_timeout=TIMEOUT_S,
+            max_connections=32,
+            retry=None,
+            redis_connect_func=self._greet,
         )
         self.away = asyncio.Event()
+        self.generation = 0  # another one whenever what the server said before may not hold: it was away, or is new
+        self._returning: list[Callable[[Any], Awaitable[None]]] = []
+        self._waiting: Waiting = []
+        self._sender: asyncio.Task[None] | None = None
+
+    async def send(self, *command: Any) -> Any:
+        """The reply to one command, like `send("GET", key)`, in one round trip with all that are sent meanwhile.
+
+        Commands go out in the order they were sent, while none is under way; a caller that is cancelled takes its
+        command back if it has not gone. Raises CacheAwayError, within TIMEOUT_S or at once, and ResponseError.
+        """
+        if self.away.is_set():
+            raise CacheAwayError
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[Any] = loop.create_future()
+        self._waiting.append((command, reply))
+        if self._sender is None:  # in a context of its own: it sends for others too
+            self._sender = loop.create_task(self._send_waiting(), name="cache", context=Context())
+        return await reply
+
+    async def _send_waiting(self) -> None:
+        batch: Waiting = []
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+                batch = [(command, reply) for command, reply in batch if not reply.done()]
+                if batch:
+                    await self._send_batch(batch)
+        finally:
+            self._sender = None
+            self._waiting = [*batch, *self._waiting]
+            self._forsake()  # only when this is cancelled, or has a bug
+
+    def _forsake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for _, reply in waiting:
+            if not reply.done():
+                reply.set_exception(CacheAwayError())
+
+    async def _send_batch(self, batch: Waiting) -> None:
+        pipeline = self._client.pipeline(transaction=False)
+        for command, _ in batch:
+            pipeline.execute_command(*command)
+        try:
+            answers = await self.call(lambda _: pipeline.execute(raise_on_error=False))
+        except CacheAwayError:
+            answers = [CacheAwayError() for _ in batch]
+        for (_, reply), answer in zip(batch, answers, strict=True):
+            if reply.done():
+                continue
+            if isinstance(answer, Exception):
+                reply.set_exception(answer)
+            else:
+                reply.set_result(answer)
 
     async def call(self, command: Callable[[Any], Awaitable[T]]) -> T:
         """Run `command(client)`. Raises CacheAwayError, within TIMEOUT_S or at once."""
@@ -41,7 +103,16 @@ class Cache:
             if not self.away.is_set():
                 log.warning("Redis is away: %s", type(error).__name__)
             self.away.set()
+            self.generation += 1
             raise CacheAwayError from error
+
+    async def _greet(self, connection: Any) -> None:
+        self.generation += 1
+        await connection.on_connect()
+
+    def before_return(self, settle: Callable[[Any], Awaitable[None]]) -> None:
+        """Have `settle(client)` awaited each time that Redis is back, before anyone else uses it again."""
+        self._returning.append(settle)
 
     async def check(self) -> None:
         """Raise CacheAwayError unless the server answers."""
@@ -51,6 +122,8 @@ class Cache:
         """Ask the server, whatever the breaker says, and close the breaker if it answers."""
         try:
             await self._client.ping()
+            for settle in self._returning:
+                await settle(self._client)
         except (RedisError, OSError, TimeoutError):
             return False
         self.away.clear()
@@ -58,6 +131,10 @@ class Cache:
 
     async def close(self) -> None:
         """Close the connections."""
+        if self._sender is not None:
+            self._sender.cancel()
+            await asyncio.wait((self._sender,))
+            self._forsake()  # a task that is cancelled before its first step does not
         await self._client.aclose()
 
 
