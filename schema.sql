@@ -85,7 +85,7 @@ create table mail_tokens (
     created_at timestamptz not null default now(),
     expires_at timestamptz not null,
     used_at    timestamptz,
-    constraint mail_tokens_email_check check ((email is not null) = (purpose = 'change_email'))
+    constraint mail_tokens_new_email_check check ((email is not null) = (purpose = 'change_email'))
 );
 create index mail_tokens_user_idx on mail_tokens (user_id, purpose) where used_at is null;
 

@@ -16,7 +16,8 @@ from callboard.runtime import Actor, Request, on
 LOCAL_KEYS = 10_000  # what a process remembers by itself while Redis is away; the oldest are forgotten first
 
 # Times are the server's, in seconds, so that processes with different clocks agree.
-# KEYS: 1 the key; ARGV: 1 the interval, 2 the burst's length; answers: allowed, seconds the key is ahead of its pace.
+# KEYS: 1 the key; ARGV: 1 the interval, 2 the burst's length, 3 whether to count, and not only to look; answers:
+# allowed, seconds the key is ahead of its pace.
 GCRA = """
 local t = redis.call('TIME')
 local now = t[1] + t[2] / 1e6
@@ -24,7 +25,9 @@ local interval, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
 local tat = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now)
 local ahead = tat + interval - now
 if ahead > burst + 1e-6 then return {0, tostring(tat - now)} end
-redis.call('SET', KEYS[1], string.format('%.6f', tat + interval), 'PX', math.ceil(ahead * 1000) + 1)
+if ARGV[3] == '1' then
+    redis.call('SET', KEYS[1], string.format('%.6f', tat + interval), 'PX', math.ceil(ahead * 1000) + 1)
+end
 return {1, tostring(ahead)}
 """
 
@@ -53,10 +56,14 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class CheckLimit(Request[Verdict], frozen=True):
-    """Count one request of `key` against a policy. Raises KeyError for a policy that is not configured."""
+    """Count one request of `key` against a policy, or only look whether one would pass now.
+
+    Raises KeyError for a policy that is not configured.
+    """
 
     policy: str
     key: str
+    count: bool = True
 
 
 def verdict(policy: Policy, allowed: bool, ahead_s: float) -> Verdict:
@@ -79,13 +86,15 @@ class LocalLimiter:
         self._now = now
         self._arrivals: OrderedDict[str, float] = OrderedDict()
 
-    def check(self, key: str, policy: Policy) -> Verdict:
-        """Count one request."""
+    def check(self, key: str, policy: Policy, *, count: bool = True) -> Verdict:
+        """Count one request, or only look."""
         now = self._now()
         arrival = max(self._arrivals.get(key, now), now)
         ahead_s = arrival + policy.interval_s - now
         if ahead_s > policy.window_s + 1e-6:
             return verdict(policy, allowed=False, ahead_s=arrival - now)
+        if not count:
+            return verdict(policy, allowed=True, ahead_s=ahead_s)
         self._arrivals[key] = arrival + policy.interval_s
         self._arrivals.move_to_end(key)
         if len(self._arrivals) > LOCAL_KEYS:
@@ -108,10 +117,10 @@ class Limits(Actor[CheckLimit]):
         key = f"limit:{message.policy}:{message.key}"
 
         async def run(client: Any) -> Any:
-            return await client.eval(GCRA, 1, key, policy.interval_s, policy.window_s)
+            return await client.eval(GCRA, 1, key, policy.interval_s, policy.window_s, int(message.count))
 
         try:
             allowed, ahead_s = await self.cache.call(run)
         except CacheAwayError:
-            return self.local.check(key, policy)
+            return self.local.check(key, policy, count=message.count)
         return verdict(policy, bool(allowed), float(ahead_s))

@@ -1,10 +1,10 @@
-"""Sessions: logging in, and who an access token speaks for.
+"""Sessions: who an access token speaks for, the rotation of refresh tokens, and how sessions end.
 
-A session lives in PostgreSQL. `Logins` checks credentials, which takes a hasher's time; `Sessions`, keyed by user,
-opens sessions and answers who is calling.
+A session is a row in PostgreSQL and a family of refresh tokens, of which one is good at a time (RFC 9700, 4.14.2).
 """
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Hashable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,25 +15,31 @@ import msgspec
 
 from callboard.actors.access import Identity, Role
 from callboard.actors.database import Database
+from callboard.actors.epochs import LIFE_S, Epochs
 from callboard.actors.errors import (
     AUTH_INACTIVE,
     AUTH_INVALID_CREDENTIALS,
+    AUTH_REFRESH_INVALID,
     AUTH_SESSION_ENDED,
-    AUTH_UNVERIFIED,
     Problem,
 )
-from callboard.actors.passwords import HashPassword, VerifyPassword, outdated
 from callboard.actors.tokens import Signer, fingerprint, refresh_token
-from callboard.runtime import Actor, Ref, Request, on
+from callboard.runtime import Actor, Message, Request, on
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("sessions.sql"), "asyncpg")
-USERS: Any = aiosql.from_path(Path(__file__).with_name("users.sql"), "asyncpg")  # users.py needs this module
 
-SESSION_TTL_S = 30 * 24 * 3600
+SESSION_TTL_S = 30 * 24 * 3600  # from the last refresh on
+GRACE_S = 300  # a refresh token is taken so long past its session's expiry
+REUSE_S = 10  # and again so long after it was spent: two tabs, or an answer that was lost
+MAX_SESSIONS = 100  # of a user; one more ends the one that was not used for longest
+REMEMBERED = 4096  # sessions a worker remembers, each about 1 kB
+NOTE_EVERY_S = 30.0
+
+log = logging.getLogger(__name__)
 
 
 class Login(msgspec.Struct, frozen=True):
-    """A new session's tokens, shown once, and whose it is. `expires_in` is the access token's life in seconds."""
+    """A session's tokens, shown once, and whose it is. `expires_in` is the access token's life in seconds."""
 
     access_token: str
     refresh_token: str
@@ -47,30 +53,31 @@ class Login(msgspec.Struct, frozen=True):
         return f"Login(user_id={self.user_id})"
 
 
-class LogIn(Request[Login], frozen=True):
-    """Check credentials and open a session.
+class OpenSession(Request[Login], frozen=True):
+    """Open a session for a user whose password has been checked.
 
-    Raises Problem(AUTH_INVALID_CREDENTIALS), and with the right password only AUTH_UNVERIFIED or AUTH_INACTIVE.
+    Raises Problem(AUTH_INVALID_CREDENTIALS) when the password, last changed at `password_changed_at`, is no longer it.
     """
 
-    email: str
-    password: str
+    user_id: UUID
+    password_changed_at: datetime
     device: str
     ip: str | None
+
+
+class RefreshSession(Request[Login], frozen=True):
+    """Spend a refresh token for its child and a new access token.
+
+    Spent within the last REUSE_S seconds, it gives the same child; later, it ends the session. Raises
+    Problem(AUTH_REFRESH_INVALID), the same for every token that is not good.
+    """
+
+    token: str
+    ip: str | None = None
 
     def __repr__(self) -> str:
-        """Without the password."""
-        return "LogIn(...)"
-
-
-class OpenSession(Request[Login], frozen=True):
-    """Open a session for a user whose credentials have been checked."""
-
-    user_id: UUID
-    email: str
-    full_name: str
-    device: str
-    ip: str | None
+        """Without the token."""
+        return "RefreshSession(...)"
 
 
 class Authenticate(Request[Identity], frozen=True):
@@ -78,6 +85,36 @@ class Authenticate(Request[Identity], frozen=True):
 
     user_id: UUID
     session_id: UUID
+
+
+class Session(msgspec.Struct, frozen=True):
+    """A living session as its owner sees it; `used_at` is right within a minute or so."""
+
+    session_id: UUID
+    device: str
+    ip: str | None
+    created_at: datetime
+    used_at: datetime
+    expires_at: datetime
+
+
+class ListSessions(Request[list[Session]], frozen=True):
+    """A user's living sessions, the last used first; MAX_SESSIONS at most."""
+
+    user_id: UUID
+
+
+class EndSession(Request[bool], frozen=True):
+    """End one of a user's sessions, in force once this is answered; whether it was living, and theirs."""
+
+    user_id: UUID
+    session_id: UUID
+
+
+class EndSessions(Request[None], frozen=True):
+    """End all of a user's sessions, in force once this is answered."""
+
+    user_id: UUID
 
 
 class ForgetUser(Request[None], frozen=True):
@@ -89,6 +126,20 @@ class ForgetUser(Request[None], frozen=True):
     user_id: UUID
 
 
+class NoteUses(Message, frozen=True):
+    """Write down which sessions have been used."""
+
+
+SessionMessage = (
+    OpenSession | RefreshSession | Authenticate | ListSessions | EndSession | EndSessions | ForgetUser | NoteUses
+)
+
+
+def key_of(message: Any) -> Hashable:
+    """What the pool is keyed by: the user, or the token where only that is known."""
+    return message.token if isinstance(message, RefreshSession) else message.user_id
+
+
 async def end_sessions(connection: Any, user_id: UUID, keep: UUID | None = None) -> None:
     """End a user's sessions, but `keep`, in the caller's transaction; `ForgetUser` is to follow its commit.
 
@@ -98,75 +149,164 @@ async def end_sessions(connection: Any, user_id: UUID, keep: UUID | None = None)
     await QUERIES.end_sessions(connection, user_id=user_id, keep=keep)
 
 
-class Logins(Actor[LogIn]):
-    """Checks credentials. An unknown address costs the same time and gives the same answer as a wrong password."""
+class Known(msgspec.Struct, frozen=True):
+    """A session that was living in this epoch; it may be answered from memory until `until`, in the clock's time."""
 
-    def __init__(
-        self, database: Database, passwords: Ref[HashPassword | VerifyPassword], sessions: Ref[OpenSession]
-    ) -> None:
+    identity: Identity
+    epoch: bytes
+    until: float
+
+
+class Sessions(Actor[SessionMessage]):
+    """The session manager, keyed by user. Only a yes is answered from memory, and only in the epoch it was read in.
+
+    A change is in force in every process once it is answered. While Redis is away nothing is remembered, and
+    PostgreSQL is asked each time. A process that alone has lost Redis still ends sessions at once for itself; those
+    that have it may take an ended session for LIFE_S more.
+    """
+
+    concurrency = 64  # each mostly waits for Redis, and what waits together goes in one round trip
+
+    def __init__(self, database: Database, epochs: Epochs, signer: Signer, now: Callable[[], datetime]) -> None:
         self.database = database
-        self.passwords = passwords
-        self.sessions = sessions
-
-    @on(LogIn)
-    async def log_in(self, message: LogIn) -> Login:
-        """No connection is held while the password is hashed."""
-        async with self.database.acquire() as connection:
-            user = await USERS.user_by_email(connection, email=message.email)
-        password_hash = user["password_hash"] if user else None
-        if not await self.passwords.ask(VerifyPassword(message.password, password_hash)) or user is None:
-            raise Problem(AUTH_INVALID_CREDENTIALS)
-        if not user["is_active"]:
-            raise Problem(AUTH_INACTIVE)
-        if not user["is_verified"]:
-            raise Problem(AUTH_UNVERIFIED)
-        if outdated(user["password_hash"]):
-            renewed = await self.passwords.ask(HashPassword(message.password))
-            async with self.database.acquire() as connection:
-                await USERS.set_password_hash(connection, user_id=user["user_id"], password_hash=renewed)
-        return await self.sessions.ask(
-            OpenSession(user["user_id"], user["email"], user["full_name"], message.device, message.ip)
-        )
-
-
-class Sessions(Actor[OpenSession | Authenticate | ForgetUser]):
-    """The session manager, keyed by user. PostgreSQL is asked each time, so what it says is in force at once."""
-
-    def __init__(self, database: Database, signer: Signer, now: Callable[[], datetime]) -> None:
-        self.database = database
+        self.epochs = epochs
         self.signer = signer
         self.now = now
+        self.known: dict[UUID, Known] = {}
+        self.used: set[UUID] = set()
 
-    @on(OpenSession)
-    async def open(self, message: OpenSession) -> Login:
-        """Of the refresh token only the hash is kept."""
-        session_id, refresh = uuid4(), refresh_token()
-        async with self.database.acquire() as connection:
-            await QUERIES.add_session(
-                connection,
-                session_id=session_id,
-                user_id=message.user_id,
-                refresh_hash=fingerprint(refresh),
-                device=message.device[:400],
-                ip=message.ip,
-                ttl_s=SESSION_TTL_S,
-            )
-        access = self.signer.issue(
-            user_id=message.user_id, email=message.email, session_id=session_id, token_id=uuid4(), now=self.now()
-        )
-        return Login(access, refresh, self.signer.access_ttl_s, message.user_id, message.email, message.full_name)
+    async def on_start(self) -> None:
+        """Note from time to time, off the way of the requests, which sessions are in use."""
+        self.every(NOTE_EVERY_S, NoteUses())
 
     @on(Authenticate)
     async def authenticate(self, message: Authenticate) -> Identity:
         """The role is the one of this moment, not of the token."""
+        epoch = await self.epochs.read(message.user_id)
+        known = self.known.get(message.session_id)
+        if (
+            known is None
+            or epoch is None
+            or known.epoch != epoch
+            or self.epochs.clock() >= known.until
+            or known.identity.user_id != message.user_id
+        ):
+            known = await self._read(message, epoch)
+        if len(self.used) < REMEMBERED:
+            self.used.add(message.session_id)
+        return known.identity
+
+    async def _read(self, message: Authenticate, epoch: bytes | None) -> Known:
+        """Ask PostgreSQL, and remember a yes if the epoch was known before."""
+        self.known.pop(message.session_id, None)
+        asked_at = self.epochs.clock()
         async with self.database.acquire() as connection:
             row = await QUERIES.living_session(connection, session_id=message.session_id, user_id=message.user_id)
         if row is None:
             raise Problem(AUTH_SESSION_ENDED)
         if not row["is_active"]:
             raise Problem(AUTH_INACTIVE)
-        return Identity(row["user_id"], row["session_id"], row["email"], Role(row["role"]))
+        identity = Identity(row["user_id"], row["session_id"], row["email"], Role(row["role"]))
+        known = Known(identity, epoch or b"", asked_at + min(LIFE_S, row["left_s"]))
+        if epoch is not None:
+            self.known[message.session_id] = known
+            if len(self.known) > REMEMBERED:
+                del self.known[next(iter(self.known))]
+        return known
+
+    @on(OpenSession)
+    async def open(self, message: OpenSession) -> Login:
+        """Of the refresh token only the hash is kept."""
+        session_id, refresh = uuid4(), refresh_token()
+        async with self.database.transaction() as connection:
+            user = await QUERIES.add_session(
+                connection,
+                session_id=session_id,
+                user_id=message.user_id,
+                password_changed_at=message.password_changed_at,
+                device=message.device[:400],
+                ip=message.ip,
+                ttl_s=SESSION_TTL_S,
+            )
+            if user is None:
+                raise Problem(AUTH_INVALID_CREDENTIALS)
+            await QUERIES.add_refresh_token(connection, refresh_hash=fingerprint(refresh), session_id=session_id)
+            surplus = await QUERIES.end_surplus(connection, user_id=message.user_id, most=MAX_SESSIONS)
+        if surplus:
+            await self.epochs.turn(message.user_id)
+        return self._login(user, refresh)
+
+    def _login(self, user: Any, refresh: str) -> Login:
+        access = self.signer.issue(
+            user_id=user["user_id"],
+            email=user["email"],
+            session_id=user["session_id"],
+            token_id=uuid4(),
+            now=self.now(),
+        )
+        return Login(access, refresh, self.signer.access_ttl_s, user["user_id"], user["email"], user["full_name"])
+
+    @on(RefreshSession)
+    async def refresh(self, message: RefreshSession) -> Login:
+        """Who holds the lock on the session's row decides; all others see what was decided."""
+        token_hash = fingerprint(message.token)
+        async with self.database.transaction() as connection:
+            session_id = await QUERIES.session_of(connection, refresh_hash=token_hash)
+            user = session_id and await QUERIES.lock_session(connection, session_id=session_id, grace_s=GRACE_S)
+            if not user:
+                raise Problem(AUTH_REFRESH_INVALID)
+            token = await QUERIES.read_token(connection, refresh_hash=token_hash, reuse_s=REUSE_S)
+            stolen = token["spent"] and not token["again"]
+            if stolen:
+                await QUERIES.end_session(connection, session_id=session_id, user_id=user["user_id"])
+            elif not token["spent"]:
+                await self._rotate(connection, session_id, message)
+        if stolen:
+            await self.epochs.turn(user["user_id"])
+            log.warning("a spent refresh token came again; session %s has been ended", session_id)
+            raise Problem(AUTH_REFRESH_INVALID)
+        child = self.signer.child_token(message.token, token["child_hash"])
+        if token["spent"] and fingerprint(child) != token["child_hash"]:  # made under a key that is gone
+            raise Problem(AUTH_REFRESH_INVALID)
+        return self._login(user, child)
+
+    async def _rotate(self, connection: Any, session_id: UUID, message: RefreshSession) -> None:
+        token_hash, child_hash = fingerprint(message.token), fingerprint(self.signer.child_token(message.token))
+        await QUERIES.spend_token(connection, refresh_hash=token_hash, child_hash=child_hash)
+        await QUERIES.add_refresh_token(connection, refresh_hash=child_hash, session_id=session_id)
+        await QUERIES.prolong_session(connection, session_id=session_id, ip=message.ip, ttl_s=SESSION_TTL_S)
+
+    @on(ListSessions)
+    async def living(self, message: ListSessions) -> list[Session]:
+        """Read them all: there are not many."""
+        async with self.database.acquire() as connection:
+            rows = QUERIES.living_sessions(connection, user_id=message.user_id, most=MAX_SESSIONS)
+            return [Session(**row) async for row in rows]
+
+    @on(EndSession)
+    async def end(self, message: EndSession) -> bool:
+        """Told again even if it had ended: the telling may be what an earlier try did not come to."""
+        async with self.database.acquire() as connection:
+            ended = await QUERIES.end_session(connection, session_id=message.session_id, user_id=message.user_id)
+        await self.epochs.turn(message.user_id)
+        return bool(ended)
+
+    @on(EndSessions)
+    async def end_all(self, message: EndSessions) -> None:
+        """In one statement."""
+        async with self.database.acquire() as connection:
+            await end_sessions(connection, message.user_id)
+        await self.epochs.turn(message.user_id)
 
     @on(ForgetUser)
-    def forget(self, message: ForgetUser) -> None:
-        """Nothing is remembered."""
+    async def forget(self, message: ForgetUser) -> None:
+        """What is remembered here is of an earlier epoch, too."""
+        await self.epochs.turn(message.user_id)
+
+    @on(NoteUses)
+    async def note(self, _message: NoteUses) -> None:
+        """At most once a minute for each session, whatever number of processes have seen it used."""
+        used, self.used = self.used, set()
+        if used and not self.database.away.is_set():
+            async with self.database.acquire() as connection:
+                await QUERIES.note_uses(connection, session_ids=list(used))

@@ -1,13 +1,84 @@
--- name: add_session(session_id, user_id, refresh_hash, device, ip, ttl_s)!
-insert into sessions (session_id, user_id, refresh_hash, device, ip, expires_at)
-values (:session_id, :user_id, :refresh_hash, :device, :ip, now() + make_interval(secs => :ttl_s));
+-- name: add_session(session_id, user_id, password_changed_at, device, ip, ttl_s)^
+-- The share lock makes it wait for a change of the password or the account that is under way, and see it.
+with person as (
+    select user_id, email, full_name from users
+    where user_id = :user_id and is_active and deleted_at is null and password_changed_at = :password_changed_at
+    for share
+), session as (
+    insert into sessions (session_id, user_id, device, ip, expires_at)
+    select :session_id::uuid, user_id, :device::text, :ip::inet, now() + make_interval(secs => :ttl_s) from person
+    returning session_id
+)
+select session_id, user_id, email, full_name from person, session;
+
+-- name: add_refresh_token(refresh_hash, session_id)!
+insert into refresh_tokens (refresh_hash, session_id) values (:refresh_hash, :session_id);
+
+-- name: end_surplus(user_id, most)$
+with surplus as (
+    select session_id from sessions where user_id = :user_id and ended_at is null
+    order by used_at desc, session_id offset :most
+    for update skip locked
+), ended as (
+    update sessions set ended_at = now() where session_id in (select session_id from surplus) returning session_id
+)
+select count(*) from ended;
 
 -- name: living_session(session_id, user_id)^
-select s.session_id, u.user_id, u.email, u.role, u.is_active
+select s.session_id, u.user_id, u.email, u.role, u.is_active,
+       extract(epoch from s.expires_at - now())::double precision as left_s
 from sessions s join users u using (user_id)
 where s.session_id = :session_id and s.user_id = :user_id
   and s.ended_at is null and s.expires_at > now() and u.deleted_at is null;
 
--- name: end_sessions(user_id, keep)!
+-- name: living_sessions(user_id, most)
+select session_id, device, host(ip) as ip, created_at, used_at, expires_at
+from sessions where user_id = :user_id and ended_at is null and expires_at > now()
+order by used_at desc, session_id limit :most;
+
+-- name: session_of(refresh_hash)$
+select session_id from refresh_tokens where refresh_hash = :refresh_hash;
+
+-- name: lock_session(session_id, grace_s)^
+select s.session_id, u.user_id, u.email, u.full_name
+from sessions s join users u using (user_id)
+where s.session_id = :session_id and s.ended_at is null and s.expires_at > now() - make_interval(secs => :grace_s)
+  and u.is_active and u.deleted_at is null
+for update of s;
+
+-- name: read_token(refresh_hash, reuse_s)^
+-- After lock_session, in a statement of its own: only that sees what the one before in the lock has committed.
+select spent_at is not null as spent, child_hash,
+       coalesce(spent_at > now() - make_interval(secs => :reuse_s), false) as again
+from refresh_tokens where refresh_hash = :refresh_hash;
+
+-- name: spend_token(refresh_hash, child_hash)!
+update refresh_tokens set spent_at = now(), child_hash = :child_hash where refresh_hash = :refresh_hash;
+
+-- name: prolong_session(session_id, ip, ttl_s)!
+update sessions set used_at = now(), ip = coalesce(:ip::inet, ip),
+                    expires_at = now() + make_interval(secs => :ttl_s)
+where session_id = :session_id;
+
+-- name: end_session(session_id, user_id)$
 update sessions set ended_at = now()
-where user_id = :user_id and ended_at is null and session_id is distinct from :keep::uuid;
+where session_id = :session_id and user_id = :user_id and ended_at is null
+returning expires_at > now();
+
+-- name: end_sessions(user_id, keep)!
+-- Locked in one order: two of these must not wait for each other.
+update sessions set ended_at = now()
+where session_id in (
+    select session_id from sessions
+    where user_id = :user_id and ended_at is null and session_id is distinct from :keep::uuid
+    order by session_id for update
+);
+
+-- name: note_uses(session_ids)!
+-- Rows that somebody holds are left for the next time.
+update sessions set used_at = now()
+where session_id in (
+    select session_id from sessions
+    where session_id = any(:session_ids::uuid[]) and ended_at is null and used_at < now() - interval '1 minute'
+    for update skip locked
+);

@@ -8,7 +8,8 @@ import msgspec
 from callboard.actors.content import CreateContent, DeleteContent, EditContent, MoveContent
 from callboard.actors.keys import Jwk
 from callboard.actors.library import ListContent, ListTransitions, ReadContent, SearchContent
-from callboard.actors.sessions import LogIn
+from callboard.actors.logins import LogIn
+from callboard.actors.sessions import SessionMessage
 from callboard.actors.stats import GetStats
 from callboard.actors.users import ChangeUser, GetUser, RegisterUser, ResendVerification, VerifyEmail
 from callboard.runtime import Ref
@@ -19,6 +20,7 @@ class Services(msgspec.Struct, frozen=True):
 
     users: Ref[RegisterUser | VerifyEmail | ResendVerification | GetUser | ChangeUser]
     logins: Ref[LogIn]
+    sessions: Ref[SessionMessage]
     content: Ref[CreateContent | EditContent | DeleteContent | MoveContent]
     library: Ref[ReadContent | ListContent | SearchContent | ListTransitions]
     stats: Ref[GetStats]

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from callboard.actors.errors import AUTH_INACTIVE, AUTH_INVALID_CREDENTIALS, AUTH_UNVERIFIED
-from callboard.actors.sessions import LogIn
+from callboard.actors.logins import LogIn
 from callboard.http.call import Body, Call, Reply
 from callboard.http.routing import Access, Route
 from callboard.http.services import Services

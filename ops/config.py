@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from callboard.actors.keys import MIN_SECRET_BYTES, read_private_key, read_public_keys
+from callboard.actors.passwords import PasswordPolicy
 
 ROLES = frozenset({"front", "streams", "workers"})
 HIDDEN = "***"
@@ -92,6 +93,18 @@ def _secrets(text: str) -> tuple[str, ...]:
     return tuple(_secret(each) for word in text.splitlines() for each in _words(word))
 
 
+def _conflict(text: str) -> str:
+    if text not in ("reveal", "conceal"):
+        raise ValueError("must be reveal or conceal")
+    return text
+
+
+def _policy(text: str) -> PasswordPolicy:
+    if text not in list(PasswordPolicy):
+        raise ValueError(f"must be {' or '.join(PasswordPolicy)}")
+    return PasswordPolicy(text)
+
+
 def _private_key(text: str) -> str:
     read_private_key(text)
     return text
@@ -156,9 +169,16 @@ class Config:
     )  # no secret, but long, and at home in a file
     jwt_issuer: str = setting("the tokens' issuer", default="callboard")
     access_token_ttl_s: int = setting("the life of an access token, seconds", _positive, 900)
+    password_policy: PasswordPolicy = setting(
+        "what new passwords need: composition, or nist (15 characters)", _policy, PasswordPolicy.COMPOSITION
+    )
+    registration_conflict: str = setting(
+        "what registering a taken address answers: reveal (409), or conceal (as if it were new)", _conflict, "reveal"
+    )
     rate_limit_per_minute: int = setting("requests a minute, by user or address", _positive, 300)
     rate_limit_register: int = setting("registrations a minute, by address", _positive, 5)
     rate_limit_login: int = setting("logins a minute, by address", _positive, 10)
+    rate_limit_account: int = setting("failed logins of an account in 15 minutes", _positive, 10)
     max_body_bytes: int = setting("the largest body the API takes", _positive, 1 << 20)
 
     roles: frozenset[str] = setting("which parts of the tree run here", _roles, ROLES)

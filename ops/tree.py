@@ -12,16 +12,19 @@ from callboard.actors.access import Identity
 from callboard.actors.cache import Cache, CacheGuard
 from callboard.actors.content import ContentWorkflow
 from callboard.actors.database import Database, DatabaseGuard
+from callboard.actors.epochs import Epochs
 from callboard.actors.errors import SERVER_UNAVAILABLE, Problem
 from callboard.actors.idempotency import Idempotency
 from callboard.actors.janitor import Janitor
 from callboard.actors.keys import MIN_SECRET_BYTES
 from callboard.actors.library import Library
 from callboard.actors.limits import CheckLimit, Limits, Policy, Verdict
+from callboard.actors.logins import Logins
 from callboard.actors.mail import MailSender, Postbox, SmtpSettings
 from callboard.actors.notifier import Notifier
 from callboard.actors.passwords import Passwords
-from callboard.actors.sessions import Authenticate, Logins, Sessions
+from callboard.actors.sessions import Authenticate, Sessions
+from callboard.actors.sessions import key_of as session_key
 from callboard.actors.stats import Aggregator
 from callboard.actors.tokens import Signer
 from callboard.actors.users import Users
@@ -111,17 +114,30 @@ class Parts:
         # A full mailbox of a hasher or a login is a refusal, 503, and not a queue that nobody waits for any more.
         refusing = Mailbox(capacity=32, overflow=Overflow.REJECT)
         self.passwords = self._pool("passwords", Passwords, mailbox=refusing)
-        self.sessions = self._pool("sessions", Sessions, database, signer, now, key=lambda message: message.user_id)
-        self.logins = self._pool("logins", Logins, database, self.passwords, self.sessions, mailbox=refusing)
-        self.users = self._pool("users", Users, database, self.passwords, signer)
+        epochs = Epochs(self.cache, time.monotonic)
+        self.sessions = self._pool("sessions", Sessions, database, epochs, signer, now, key=session_key)
+        self.users = self._pool(
+            "users",
+            Users,
+            database,
+            self.passwords,
+            signer,
+            self.sessions,
+            config.password_policy,
+            conceal=config.registration_conflict == "conceal",
+        )
         policies = {
             "default": Policy(config.rate_limit_per_minute, 60),
             "register": Policy(config.rate_limit_register, 60),
             "login": Policy(config.rate_limit_login, 60),
             "mail": Policy(config.rate_limit_register, 60),
+            "account": Policy(config.rate_limit_account, 900),
         }
         self.limits = self._pool(
             "limits", Limits, self.cache, policies, time.monotonic, key=lambda message: message.key
+        )
+        self.logins = self._pool(
+            "logins", Logins, database, self.passwords, self.sessions, self.limits, mailbox=refusing
         )
         self.idempotency = self._pool("idempotency", Idempotency, database, signer)
         self.content = self._pool("content", ContentWorkflow, database, key=lambda message: message.content_id)
@@ -212,7 +228,9 @@ class Parts:
         server = partial(
             HttpServer,
             ROUTES,
-            Services(self.users, self.logins, self.content, self.library, self.stats, now, self.signer.jwks),
+            Services(
+                self.users, self.logins, self.sessions, self.content, self.library, self.stats, now, self.signer.jwks
+            ),
             host=config.http_host,
             port=config.http_port,
             checks=self.checks(),

@@ -8,6 +8,7 @@ import pytest
 from domain import EMPTY, Domain
 from hypothesis import HealthCheck, settings
 
+from callboard.actors.cache import Cache
 from callboard.actors.database import Database
 from callboard.ops import schema
 from callboard.ops.embedded.place import Place, free_ports, open_place
@@ -69,8 +70,16 @@ async def database(connected: Database) -> Database:
 
 
 @pytest.fixture
-async def domain(database: Database) -> AsyncIterator[Domain]:
-    domain = Domain(database)
+async def cache(valkey: Valkey) -> Cache:
+    """An empty Redis; whoever plays a domain with it closes it."""
+    cache = Cache(valkey.url)
+    await cache.call(lambda client: client.flushdb())
+    return cache
+
+
+@pytest.fixture
+async def domain(database: Database, cache: Cache) -> AsyncIterator[Domain]:
+    domain = Domain(database, cache)
     async with domain.playing():
         yield domain
 

@@ -35,10 +35,19 @@ VIOLATIONS = [
     ("users_role_check", f"{USER}, role) values ('b@example.org', 'x', 'B', 'king')"),
     ("users_full_name_check", f"{USER}) values ('b@example.org', 'x', '')"),
     (
-        "sessions_refresh_hash_key",
+        "refresh_tokens_session_key",
         (
-            f"insert into sessions (user_id, refresh_hash, expires_at) "
-            f"select user_id, h, now() from ({SOME_USER}) u, (values ('a'::bytea), ('a'::bytea)) s(h)"
+            f"with s as (insert into sessions (user_id, expires_at) select user_id, now() from ({SOME_USER}) u "
+            f"returning session_id) insert into refresh_tokens (refresh_hash, session_id) "
+            f"select h, session_id from s, (values ('a'::bytea), ('b'::bytea)) t(h)"
+        ),
+    ),
+    (
+        "refresh_tokens_child_check",
+        (
+            f"with s as (insert into sessions (user_id, expires_at) select user_id, now() from ({SOME_USER}) u "
+            f"returning session_id) insert into refresh_tokens (refresh_hash, session_id, spent_at) "
+            f"select 'a', session_id, now() from s"
         ),
     ),
     (

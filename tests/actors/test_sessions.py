@@ -18,8 +18,9 @@ from callboard.actors.errors import (
     Code,
     Problem,
 )
+from callboard.actors.logins import LogIn
 from callboard.actors.passwords import HASHER
-from callboard.actors.sessions import Authenticate, LogIn, Login
+from callboard.actors.sessions import Authenticate, Login
 from callboard.actors.tokens import fingerprint
 from callboard.actors.users import ChangeUser
 
@@ -40,7 +41,9 @@ async def test_the_right_password_opens_a_session(domain: Domain) -> None:
     identity = await whoami(domain, login)
     assert (identity.user_id, identity.email, identity.role) == (user.user_id, "ada@example.org", Role.MEMBER)
     (row,) = await domain.rows("select * from sessions")
-    assert (row["session_id"], row["refresh_hash"]) == (identity.session_id, fingerprint(login.refresh_token))
+    assert row["session_id"] == identity.session_id
+    (token,) = await domain.rows("select * from refresh_tokens")
+    assert (token["session_id"], token["refresh_hash"]) == (identity.session_id, fingerprint(login.refresh_token))
     assert (row["device"], str(row["ip"])) == ("a browser", "127.0.0.1")
 
 
@@ -143,16 +146,17 @@ async def test_a_new_role_is_in_force_at_the_next_request(domain: Domain) -> Non
     assert (await whoami(domain, login)).role is Role.EDITOR
 
 
-async def test_a_deactivated_account_is_out_at_the_next_request_and_in_again_when_it_is_activated(
-    domain: Domain,
-) -> None:
+async def test_a_deactivated_account_is_out_at_the_next_request_and_has_to_log_in_again(domain: Domain) -> None:
     user = await domain.person(email="ada@example.org")
     login = await log_in(domain)
+    await whoami(domain, login)
     await domain.users.ask(ChangeUser(user.user_id, is_active=False))
-    with refused(AUTH_INACTIVE):
+    with refused(AUTH_SESSION_ENDED):
         await whoami(domain, login)
     await domain.users.ask(ChangeUser(user.user_id, is_active=True))
-    await whoami(domain, login)
+    with refused(AUTH_SESSION_ENDED):
+        await whoami(domain, login)
+    await whoami(domain, await log_in(domain))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from callboard.actors.errors import (
     USERS_LAST_ADMIN,
     USERS_NOT_FOUND,
 )
-from callboard.actors.sessions import LogIn
+from callboard.actors.logins import LogIn
 from callboard.actors.users import (
     AddUser,
     ChangeUser,

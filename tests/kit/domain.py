@@ -1,9 +1,10 @@
 """The domain's actors on a real database, the people who ask them, and what tests look at afterwards."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -12,18 +13,22 @@ import pytest
 from argon2 import PasswordHasher
 
 from callboard.actors.access import Identity, Role
+from callboard.actors.cache import Cache, CacheGuard
 from callboard.actors.content import Content, ContentWorkflow, CreateContent, Draft, MoveContent
 from callboard.actors.database import Database
 from callboard.actors.editorial import Action
+from callboard.actors.epochs import Epochs
 from callboard.actors.errors import Code, Problem
 from callboard.actors.library import Library
+from callboard.actors.limits import Limits, Policy
+from callboard.actors.logins import Logins
 from callboard.actors.notifier import Notifier
 from callboard.actors.passwords import Passwords
-from callboard.actors.sessions import Logins, Sessions
+from callboard.actors.sessions import Sessions
 from callboard.actors.stats import Aggregator
 from callboard.actors.tokens import Signer
 from callboard.actors.users import RegisterUser, Users
-from callboard.runtime import Crashed, Lifecycle, Message, System, pool, supervisor
+from callboard.runtime import Crashed, Lifecycle, Message, System, pool, supervisor, worker
 from callboard.streams.events import Consume, Envelope, type_of
 
 T = TypeVar("T")
@@ -34,23 +39,35 @@ PASSWORD = "Lantern-Walk-42"
 # A true hash of PASSWORD that costs next to nothing: what is tested is seldom the hashing.
 CHEAP_HASH = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
 
+POLICIES = {"account": Policy(5, 900)}
+
 EMPTY = """
 delete from content; delete from categories; delete from users; delete from outbox; delete from consumed_events;
-delete from aggregated_stats; delete from mails; delete from dead_letters;
+delete from aggregated_stats; delete from idempotency_keys; delete from mails; delete from dead_letters;
+"""
+
+
+PASS_TIME = """
+update sessions set expires_at = expires_at - $1, used_at = used_at - $1, ended_at = ended_at - $1;
+update refresh_tokens set spent_at = spent_at - $1;
+update mail_tokens set expires_at = expires_at - $1, created_at = created_at - $1;
 """
 
 
 class Domain:
     """Every actor of the domain, in pools without a key: what must hold between processes must hold between workers."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, cache: Cache) -> None:
         self.database = database
+        self.cache = cache
         self.signer = signer = Signer(SECRET, issuer=ISSUER, access_ttl_s=900)
-        self.now = datetime.now(UTC)  # what the session manager takes for the time
+        self.passed_s = 0.0  # by how much our clocks are ahead of the machine's
+        self.epochs = Epochs(cache, self.clock)
         self.passwords = pool("passwords", Passwords, size=2)
-        self.sessions = pool("sessions", Sessions, database, signer, lambda: self.now, size=4)
-        self.logins = pool("logins", Logins, database, self.passwords, self.sessions, size=4)
-        self.users = pool("users", Users, database, self.passwords, signer, size=16)
+        self.sessions = pool("sessions", Sessions, database, self.epochs, signer, self.now, size=4)
+        self.limits = pool("limits", Limits, cache, POLICIES, self.clock, size=2)
+        self.logins = pool("logins", Logins, database, self.passwords, self.sessions, self.limits, size=4)
+        self.users = pool("users", Users, database, self.passwords, signer, self.sessions, size=16)
         self.content = pool("content", ContentWorkflow, database, size=8)
         self.library = pool("library", Library, database, size=2)
         self.aggregator = pool("aggregator", Aggregator, database, size=4)
@@ -60,12 +77,28 @@ class Domain:
     @asynccontextmanager
     async def playing(self) -> AsyncIterator[None]:
         """Run the actors. None may have crashed at the end, but those that the test has taken out of `crashes`."""
-        identity = supervisor("identity", self.passwords, self.sessions, self.logins, self.users)
+        guard = worker("cache", CacheGuard, self.cache)
+        identity = supervisor("identity", self.passwords, self.sessions, self.limits, self.logins, self.users)
         others = (self.content, self.library, self.aggregator, self.notifier)
-        async with System(supervisor("domain", identity, *others)) as system:
+        async with System(supervisor("domain", guard, identity, *others)) as system:
             system.subscribe(lambda event: self.crashes.append(event) if isinstance(event, Crashed) else None)
             yield
         assert not self.crashes
+
+    # Time ------------------------------------------------------------------------------------------------------------
+
+    def clock(self) -> float:
+        """What goes on evenly, in seconds."""
+        return time.monotonic() + self.passed_s
+
+    def now(self) -> datetime:
+        """What the calendar says."""
+        return datetime.now(UTC) + timedelta(seconds=self.passed_s)
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass: for our clocks, and for what PostgreSQL has of sessions and their tokens."""
+        self.passed_s += seconds
+        await self.execute(PASS_TIME.replace("$1", f"interval '{seconds} seconds'"))
 
     # The database ----------------------------------------------------------------------------------------------------
 
