@@ -11,13 +11,14 @@ from typing import Any
 
 import asyncpg
 
-from callboard.actors.errors import SERVER_UNAVAILABLE, Problem
-from callboard.runtime import Actor, RuntimeFault
+from callboard.actors.errors import SERVER_TIMEOUT, SERVER_UNAVAILABLE, Problem
+from callboard.runtime import Actor, RuntimeFault, current_context
 
 log = logging.getLogger(__name__)
 
 ACQUIRE_TIMEOUT_S = 1.0  # how long a caller waits for a free connection
 COMMAND_TIMEOUT_S = 1.5  # one statement; with the above, a stopped server is a 503 within 2 to 3 s
+STATEMENT_TIMEOUT_S = 1.3  # the server's own limit, and the first to end: a slow statement does not make it away
 PROBE_INTERVAL_S = 0.25
 
 AWAY = (
@@ -31,11 +32,31 @@ AWAY = (
 
 
 class Connection(asyncpg.Connection):
-    """A pooled connection without session state of ours, so that giving it back needs no round trip to reset it."""
+    """A pooled connection with one session state of ours, its statement_timeout, which it knows. So giving it back
+    needs no round trip to reset it: who takes it next sets what it needs, and that is seldom.
+    """
+
+    limit_ms: int | None = round(STATEMENT_TIMEOUT_S * 1000)  # None: unknown, since setting it was cut short
 
     def get_reset_query(self) -> str:
         """Nothing to reset: measured, the reset is most of what a pooled query costs beyond a held one."""
         return ""
+
+    async def limit(self, deadline: float | None) -> None:
+        """Have the server end statements at `deadline` (of the loop's time), if that is sooner than it would anyway.
+
+        Raises Problem(SERVER_TIMEOUT) when it is over.
+        """
+        wanted_ms = round(STATEMENT_TIMEOUT_S * 1000)
+        if deadline is not None:
+            left_ms = round((deadline - asyncio.get_running_loop().time()) * 1000)
+            if left_ms <= 0:
+                raise Problem(SERVER_TIMEOUT)
+            wanted_ms = min(wanted_ms, left_ms)
+        if wanted_ms != self.limit_ms:
+            self.limit_ms = None
+            await self.execute(f"set statement_timeout = {wanted_ms}")
+            self.limit_ms = wanted_ms
 
 
 def unavailable() -> Problem:
@@ -58,7 +79,11 @@ def _drop(connection: Any) -> None:
 
 
 class Database:
-    """A bounded pool. While the server is away every call raises Problem(SERVER_UNAVAILABLE), without waiting."""
+    """A bounded pool. While the server is away every call raises Problem(SERVER_UNAVAILABLE), without waiting.
+
+    A statement that takes longer than STATEMENT_TIMEOUT_S, or than what the request being handled has left, is
+    cancelled on the server, and raises Problem(SERVER_TIMEOUT).
+    """
 
     def __init__(self, url: str, *, size: int = 10) -> None:
         self.url = url
@@ -70,13 +95,15 @@ class Database:
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Any]:
-        """A connection for single statements. Raises Problem(SERVER_UNAVAILABLE)."""
+        """A connection for single statements. Raises Problem(SERVER_UNAVAILABLE, SERVER_TIMEOUT)."""
         pool = self._pool  # ours to the end, though the guard connects another meanwhile
         if pool is None or self.away.is_set():
             raise unavailable()
         connection = None
         try:
+            context = current_context()
             connection = await pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
+            await connection.limit(context and context.deadline)
             yield connection
         except RuntimeFault:  # an ask inside the block that timed out says nothing about the database
             raise
@@ -86,8 +113,10 @@ class Database:
             _drop(connection)
             self.lose(error, pool)
             raise unavailable() from error
-        except asyncpg.TooManyConnectionsError as error:  # others have them: what we hold goes on working
-            raise unavailable() from error
+        except (asyncpg.TooManyConnectionsError, asyncpg.QueryCanceledError) as error:
+            # Others have the connections, or the statement took too long: what we hold goes on working.
+            late = isinstance(error, asyncpg.QueryCanceledError)
+            raise Problem(SERVER_TIMEOUT) if late else unavailable() from error
         except (asyncpg.InterfaceError, *AWAY) as error:
             if isinstance(error, asyncpg.InterfaceError) and connection is not None and not _gone(connection):
                 raise
@@ -143,7 +172,11 @@ class Database:
             timeout=ACQUIRE_TIMEOUT_S,
             command_timeout=COMMAND_TIMEOUT_S,
             connection_class=Connection,
-            server_settings={"application_name": "callboard", "timezone": "UTC"},
+            server_settings={
+                "application_name": "callboard",
+                "timezone": "UTC",
+                "statement_timeout": str(round(STATEMENT_TIMEOUT_S * 1000)),
+            },
         )
         self._pool = await pool
         try:

@@ -15,11 +15,23 @@ from domain import refused
 
 from callboard.actors import database as module
 from callboard.actors.database import Database, DatabaseGuard
-from callboard.actors.errors import SERVER_UNAVAILABLE
+from callboard.actors.errors import SERVER_TIMEOUT, SERVER_UNAVAILABLE
 from callboard.ops import schema
 from callboard.ops.embedded.place import Place, free_ports, open_place
 from callboard.ops.embedded.postgres import Postgres
-from callboard.runtime import Actor, AskTimeoutError, Crashed, Request, System, on, pool, supervisor, worker
+from callboard.runtime import (
+    Actor,
+    AskTimeoutError,
+    Context,
+    Crashed,
+    Request,
+    System,
+    on,
+    pool,
+    supervisor,
+    use_context,
+    worker,
+)
 
 SLOW = "select pg_sleep(1)"  # longer than any of these tests waits for it
 
@@ -324,3 +336,55 @@ async def test_an_ask_that_times_out_in_a_transaction_says_nothing_about_the_ser
                 raise AskTimeoutError("somebody", Sleep())
         assert database.back.is_set()
         await is_whole(database)
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["a statement", "in a transaction"])
+async def test_a_slow_statement_is_ended_by_the_server_itself_and_the_server_is_not_called_away(
+    server: Postgres, *, begun: bool
+) -> None:
+    async with guarded(server.url, size=2) as database:
+        started = time.monotonic()
+        with refused(SERVER_TIMEOUT):
+            async with database.transaction() if begun else database.acquire() as connection:
+                await connection.execute("select pg_sleep(30)", timeout=20)  # so that it is not ended by us
+        assert time.monotonic() - started < module.STATEMENT_TIMEOUT_S + 0.5
+        assert database.back.is_set()
+        assert await count(database, "active") == 0
+        await is_whole(database)
+
+
+async def test_a_statement_ends_with_its_request_and_the_next_one_has_the_usual_time(server: Postgres) -> None:
+    async with guarded(server.url, size=1) as database:
+
+        async def limit() -> str:
+            async with database.acquire() as connection:
+                return str(await connection.fetchval("show statement_timeout"))
+
+        usual = await limit()
+        started = time.monotonic()
+        with use_context(Context(deadline=asyncio.get_running_loop().time() + 0.2)), refused(SERVER_TIMEOUT):
+            async with database.transaction() as connection:
+                await connection.execute("select pg_sleep(30)", timeout=20)
+        assert time.monotonic() - started < 0.7
+        assert await limit() == usual
+        with use_context(Context(deadline=asyncio.get_running_loop().time())), refused(SERVER_TIMEOUT):
+            await database.check()
+        assert await limit() == usual
+        await is_whole(database)
+
+
+async def test_only_a_request_that_has_less_than_the_usual_time_pays_for_a_limit_of_its_own(server: Postgres) -> None:
+    async with guarded(server.url, size=1) as database:
+        set_limits = 0
+
+        def notice(record: Any) -> None:
+            nonlocal set_limits
+            set_limits += record.query.startswith("set statement_timeout")
+
+        async with database.acquire() as connection:
+            connection.add_query_logger(notice)
+        loop = asyncio.get_running_loop()
+        for left_s, seen in ((None, 0), (10, 0), (0.9, 1), (10, 2), (None, 2)):
+            with use_context(Context(deadline=left_s and loop.time() + left_s)):
+                await database.check()
+            assert set_limits == seen
