@@ -82,7 +82,8 @@ class Postbox(Actor[Consume | Sweep]):
             recipient, letter = event.to, READY
             data = {"subject": event.subject, "text": event.text, "html": event.html or ""}
         elif isinstance(event, LetterRequested):
-            user = await QUERIES.address_of(connection, user_id=event.user_id)
+            token_id = _token_id(event.data)
+            user = await QUERIES.address_of(connection, user_id=event.user_id, token_id=token_id)
             if user is None:  # deleted meanwhile: there is nobody to write to
                 return False
             recipient, letter = user["email"], event.letter
@@ -124,6 +125,14 @@ def _mail_id(envelope: Envelope) -> UUID:
     return uuid5(NAMESPACE_URL, f"{envelope.source}/{envelope.event_id}")
 
 
+def _token_id(data: dict[str, str]) -> UUID | None:
+    """The token that a letter names; None for what is none, which no token has."""
+    try:
+        return UUID(data["token_id"])
+    except (KeyError, ValueError):
+        return None
+
+
 class MailSender(Actor[SendMail]):
     """Claims a mail, writes it, sends it, and marks what became of it."""
 
@@ -155,10 +164,7 @@ class MailSender(Actor[SendMail]):
             return Letter(one_line(data["subject"]), data["text"], data["html"] or None)
         data["public_url"] = self.public_url
         if "token_id" in data:
-            try:
-                token_id = UUID(data["token_id"])
-            except ValueError:
-                return "the letter names no token"
+            token_id = _token_id(data)
             owner = await QUERIES.letter_owner(connection, token_id=token_id, purpose=mail["letter"])
             # Whoever can write to the topic must not have another's secret sent to an address of their own.
             if owner is None or owner["email"] != mail["recipient"]:

@@ -1,5 +1,8 @@
--- name: address_of(user_id)^
-select email, full_name from users where user_id = :user_id and deleted_at is null;
+-- name: address_of(user_id, token_id)^
+-- Where a letter goes: to the user, or to the new address that its token is to prove.
+select coalesce(t.email, u.email) as email, u.full_name
+from users u left join mail_tokens t on t.token_id = :token_id and t.user_id = u.user_id
+where u.user_id = :user_id and u.deleted_at is null;
 
 -- name: add_mail(mail_id, recipient, letter, data, expires_at)!
 insert into mails (mail_id, recipient, letter, data, expires_at)
@@ -20,7 +23,7 @@ returning mail_id, recipient, letter, data, status, attempts,
 
 -- name: letter_owner(token_id, purpose)^
 -- Whom a mail token belongs to, whatever the request for the letter says.
-select u.user_id, u.email, u.full_name, t.token_hash
+select u.user_id, coalesce(t.email, u.email) as email, u.full_name, t.token_hash
 from mail_tokens t join users u using (user_id)
 where t.token_id = :token_id and t.purpose = :purpose and u.deleted_at is null;
 

@@ -1,6 +1,8 @@
-"""Users: registration, verification of the address, looking up, and what an admin may change."""
+"""Users: registration, verification of the address, looking up, and what they and admins may change."""
 
-from datetime import datetime
+import hashlib
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -8,9 +10,10 @@ from uuid import UUID, uuid4
 import aiosql
 import asyncpg
 import msgspec
-from email_validator import EmailNotValidError, validate_email
 
+from callboard.actors import addresses
 from callboard.actors.access import Role
+from callboard.actors.addresses import checked_address, send_change, send_letter, send_verification
 from callboard.actors.database import Database
 from callboard.actors.errors import (
     AUTH_MAIL_TOKEN_INVALID,
@@ -18,20 +21,18 @@ from callboard.actors.errors import (
     USERS_EMAIL_TAKEN,
     USERS_LAST_ADMIN,
     USERS_NOT_FOUND,
+    USERS_STALE,
     Detail,
     Problem,
 )
-from callboard.actors.passwords import HashPassword, password_faults
+from callboard.actors.passwords import HashPassword, PasswordPolicy
+from callboard.actors.sessions import ForgetUser, end_sessions
 from callboard.actors.tokens import Signer, fingerprint
 from callboard.runtime import Actor, Ref, Request, on
-from callboard.streams.events import LetterRequested, UserRegistered, UserUpdated, UserVerified
+from callboard.streams.events import UserDeleted, UserRegistered, UserUpdated, UserVerified
 from callboard.streams.outbox import emit
-from callboard.streams.topics import PRIORITY
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("users.sql"), "asyncpg")
-
-VERIFY_TTL_S = 24 * 3600
-MAX_NAME_LENGTH = 200  # as schema.sql has it
 
 
 class User(msgspec.Struct, frozen=True):
@@ -45,14 +46,23 @@ class User(msgspec.Struct, frozen=True):
     is_active: bool
     created_at: datetime
 
+    @property
+    def tag(self) -> str:
+        """Another one for all that is seen to differ: the ETag."""
+        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:16]
+
 
 class RegisterUser(Request[User], frozen=True):
-    """Make an account and have the verification mail sent. Raises Problem(REQUEST_INVALID, USERS_EMAIL_TAKEN)."""
+    """Make an account and have the verification mail sent. Raises Problem(REQUEST_INVALID, USERS_EMAIL_TAKEN).
+
+    `user_id` is the id that it is to have; asked again with the same one, the reply is the account that there is.
+    """
 
     email: str
     password: str
     full_name: str
     terms_accepted: bool
+    user_id: UUID | None = None
 
     def __repr__(self) -> str:
         """Without the password."""
@@ -76,7 +86,10 @@ class AddUser(Request[User], frozen=True):
 
 
 class VerifyEmail(Request[User], frozen=True):
-    """Use the secret of a verification mail, once. Raises Problem(AUTH_MAIL_TOKEN_INVALID)."""
+    """Use the secret of a mail that proves an address, once: the account's own, or the one it is to have.
+
+    Raises Problem(AUTH_MAIL_TOKEN_INVALID), and USERS_EMAIL_TAKEN when somebody has registered the new one meanwhile.
+    """
 
     token: str
 
@@ -97,8 +110,38 @@ class GetUser(Request[User], frozen=True):
     user_id: UUID
 
 
+class ListUsers(Request[list[User]], frozen=True):
+    """Accounts, newest first, from before (`before`, `before_id`) on; None filters nothing.
+
+    `email` is a whole address in any case, `q` a part of the name or the address.
+    """
+
+    limit: int
+    email: str | None = None
+    role: Role | None = None
+    is_verified: bool | None = None
+    is_active: bool | None = None
+    created_after: datetime | None = None
+    q: str | None = None
+    before: datetime | None = None
+    before_id: UUID | None = None
+
+
+class EditUser(Request[User], frozen=True):
+    """Change an account's name, and have a new address proved, which is then in force; None leaves the address.
+
+    `tag` is that of the account that was read. Raises Problem(REQUEST_INVALID, USERS_NOT_FOUND, USERS_STALE,
+    USERS_EMAIL_TAKEN).
+    """
+
+    user_id: UUID
+    full_name: str
+    email: str | None = None
+    tag: str | None = None
+
+
 class ChangeUser(Request[User], frozen=True):
-    """Change an account's role, or whether it is active; None leaves it.
+    """Change an account's role, or whether it is active; None leaves it. Who is not active has no session left.
 
     Raises Problem(USERS_NOT_FOUND, USERS_LAST_ADMIN).
     """
@@ -108,88 +151,139 @@ class ChangeUser(Request[User], frozen=True):
     is_active: bool | None = None
 
 
-class Users(Actor[RegisterUser | AddUser | VerifyEmail | ResendVerification | GetUser | ChangeUser]):
-    """Accounts. What must be unique or single-use is so by SQL; the workers of the pool share nothing."""
+class DeleteUser(Request[None], frozen=True):
+    """Take an account away: it has no session left, nobody sees it, and its address is free. What it has published
+    stays. Raises Problem(USERS_NOT_FOUND, USERS_LAST_ADMIN).
+    """
 
-    def __init__(self, database: Database, passwords: Ref[HashPassword], signer: Signer) -> None:
+    user_id: UUID
+
+
+UserMessage = (
+    RegisterUser | AddUser | VerifyEmail | ResendVerification | GetUser | ListUsers | EditUser | ChangeUser | DeleteUser
+)
+
+
+class Users(Actor[UserMessage]):
+    """Accounts. What must be unique or single-use is so by SQL; the workers of the pool share nothing.
+
+    Whatever changes who an account's sessions speak for is told to the session manager after its commit, and before
+    the reply: the next request sees it. With `conceal` the registration of a taken address is answered like any other.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        passwords: Ref[HashPassword],
+        signer: Signer,
+        sessions: Ref[ForgetUser],
+        policy: PasswordPolicy = PasswordPolicy.COMPOSITION,
+        *,
+        conceal: bool = False,
+    ) -> None:
         self.database = database
         self.passwords = passwords
         self.signer = signer
+        self.sessions = sessions
+        self.policy = policy
+        self.conceal = conceal
 
     @on(RegisterUser)
     async def register(self, message: RegisterUser) -> User:
         """The account, its token, its event and the request for its mail are one transaction."""
-        email = checked_address(message.email, message.password, message.full_name, message.terms_accepted)
+        email = checked_address(
+            message.email, message.password, message.full_name, self.policy, terms_accepted=message.terms_accepted
+        )
         password_hash = await self.passwords.ask(HashPassword(message.password))
+        user = User(
+            message.user_id or uuid4(),
+            email,
+            message.full_name.strip(),
+            Role.MEMBER,
+            is_verified=False,
+            is_active=True,
+            created_at=datetime.now(UTC),
+        )
         async with self.database.transaction() as connection:
-            user = await self._add(
-                connection, email, password_hash, message.full_name, role=Role.MEMBER, is_verified=False
-            )
-            await self._send_verification(connection, user)
-        return user
+            made = await self._add(connection, user, password_hash)
+            if made is not None:
+                await send_verification(connection, self.signer, made.user_id)
+                return made
+            row = await QUERIES.user_by_email(connection, email=email)
+            if row is not None and row["user_id"] == message.user_id:
+                return _user(row)  # the same request again
+            if row is None or not self.conceal:
+                raise Problem(USERS_EMAIL_TAKEN, details=(Detail("email", "is taken"),))
+            await send_letter(connection, "address_taken", row["user_id"])
+            return user  # whom nobody will ever see
 
-    async def _add(
-        self, connection: Any, email: str, password_hash: str, full_name: str, *, role: Role, is_verified: bool
-    ) -> User:
-        try:
-            row = await QUERIES.add_user(
-                connection,
-                user_id=uuid4(),
-                email=email,
-                password_hash=password_hash,
-                full_name=full_name.strip(),
-                role=role,
-                is_verified=is_verified,
-            )
-        except asyncpg.UniqueViolationError as error:
-            raise Problem(USERS_EMAIL_TAKEN, details=(Detail("email", "is taken"),)) from error
-        user = _user(row)
+    async def _add(self, connection: Any, user: User, password_hash: str) -> User | None:
+        row = await QUERIES.add_user(
+            connection,
+            user_id=user.user_id,
+            email=user.email,
+            password_hash=password_hash,
+            full_name=user.full_name,
+            role=user.role,
+            is_verified=user.is_verified,
+        )
+        if row is None:
+            return None
         await QUERIES.add_profile(connection, user_id=user.user_id)
         await emit(connection, UserRegistered(user.user_id, user.email), event_id=uuid4())
-        return user
-
-    async def _send_verification(self, connection: Any, user: User) -> None:
-        token_id = uuid4()
-        await QUERIES.add_mail_token(
-            connection,
-            token_id=token_id,
-            user_id=user.user_id,
-            purpose="verify_email",
-            token_hash=fingerprint(self.signer.mail_token(token_id)),
-            ttl_s=VERIFY_TTL_S,
-        )
-        letter = LetterRequested("verify_email", user.user_id, {"token_id": str(token_id)})
-        await emit(connection, letter, event_id=uuid4(), topic=PRIORITY)
+        return _user(row)
 
     @on(AddUser)
     async def add(self, message: AddUser) -> User:
         """An account that exists keeps its password: an operator's typo must not lock its owner out."""
-        email = checked_address(message.email, message.password, message.full_name, terms_accepted=True)
+        email = checked_address(message.email, message.password, message.full_name, self.policy, terms_accepted=True)
         password_hash = await self.passwords.ask(HashPassword(message.password))
+        fresh = User(
+            uuid4(),
+            email,
+            message.full_name.strip(),
+            message.role,
+            is_verified=True,
+            is_active=True,
+            created_at=datetime.now(UTC),
+        )
         async with self.database.transaction() as connection:
+            made = await self._add(connection, fresh, password_hash)
+            if made is not None:
+                return made
             row = await QUERIES.user_by_email(connection, email=email)
-            if row is None:
-                return await self._add(
-                    connection, email, password_hash, message.full_name, role=message.role, is_verified=True
-                )
+            if row is None:  # deleted in this moment
+                raise Problem(USERS_EMAIL_TAKEN)
             user = _user(row)
             if user.role is message.role and user.is_verified and user.is_active:
                 return user
-            await QUERIES.mark_verified(connection, user_id=user.user_id)
-            return await self._change(connection, ChangeUser(user.user_id, message.role, is_active=True))
+            await QUERIES.mark_verified(connection, user_id=user.user_id, email=None)
+            user = await self._change(connection, ChangeUser(user.user_id, message.role, is_active=True))
+        await self.sessions.ask(ForgetUser(user.user_id))
+        return user
 
     @on(VerifyEmail)
     async def verify(self, message: VerifyEmail) -> User:
-        """The secret is used, the account verified and the event written in one transaction."""
+        """The secret is used, the address verified and the event written in one transaction."""
         async with self.database.transaction() as connection:
-            used = await QUERIES.use_mail_token(
-                connection, token_hash=fingerprint(message.token), purpose="verify_email"
-            )
-            row = used and await QUERIES.mark_verified(connection, user_id=used["user_id"])
+            used = await addresses.QUERIES.use_token(connection, token_hash=fingerprint(message.token))
+            row = used and await self._prove(connection, used["user_id"], used["email"])
             if not row:
                 raise Problem(AUTH_MAIL_TOKEN_INVALID, details=(Detail("token", "is not valid"),))
-            await emit(connection, UserVerified(row["user_id"]), event_id=uuid4())
-            return _user(row)
+        await self.sessions.ask(ForgetUser(row["user_id"]))
+        return _user(row)
+
+    async def _prove(self, connection: Any, user_id: UUID, email: str | None) -> Any:
+        try:
+            row = await QUERIES.mark_verified(connection, user_id=user_id, email=email)
+        except asyncpg.UniqueViolationError as error:
+            raise Problem(USERS_EMAIL_TAKEN, details=(Detail("email", "is taken"),)) from error
+        if row is not None and email is not None:
+            await addresses.QUERIES.spend_tokens(connection, user_id=user_id)
+            await emit(connection, UserUpdated(user_id, ("email",)), event_id=uuid4())
+        elif row is not None:
+            await emit(connection, UserVerified(user_id), event_id=uuid4())
+        return row
 
     @on(ResendVerification)
     async def resend(self, message: ResendVerification) -> None:
@@ -197,7 +291,7 @@ class Users(Actor[RegisterUser | AddUser | VerifyEmail | ResendVerification | Ge
         async with self.database.transaction() as connection:
             row = await QUERIES.user_by_email(connection, email=message.email)
             if row is not None and row["is_active"] and not row["is_verified"]:
-                await self._send_verification(connection, _user(row))
+                await send_verification(connection, self.signer, row["user_id"])
 
     @on(GetUser)
     async def get(self, message: GetUser) -> User:
@@ -208,45 +302,88 @@ class Users(Actor[RegisterUser | AddUser | VerifyEmail | ResendVerification | Ge
             raise Problem(USERS_NOT_FOUND)
         return _user(row)
 
+    @on(ListUsers)
+    async def users(self, message: ListUsers) -> list[User]:
+        """Read so many rows."""
+        filters = msgspec.structs.asdict(message)
+        q = filters.pop("q")
+        pattern = None if q is None else "%" + re.sub(r"([\\%_])", r"\\\1", q) + "%"
+        async with self.database.acquire() as connection:
+            return [_user(row) async for row in QUERIES.list_users(connection, pattern=pattern, **filters)]
+
+    @on(EditUser)
+    async def edit(self, message: EditUser) -> User:
+        """The row is locked while it is held against the tag; an address that differs in case only is the same one."""
+        async with self.database.transaction() as connection:
+            row = await QUERIES.lock_user(connection, user_id=message.user_id)
+            if row is None:
+                raise Problem(USERS_NOT_FOUND)
+            user = _user(row)
+            if message.tag not in (None, "*", user.tag):
+                raise Problem(USERS_STALE)
+            faults = addresses.account_faults(message.email or user.email, message.full_name)
+            if faults:
+                raise Problem(REQUEST_INVALID, details=tuple(faults))
+            email = addresses.normalised(message.email or user.email)
+            same = email.lower() == user.email.lower()
+            if not same:
+                await self._ask_for(connection, user.user_id, email)
+            full_name = message.full_name.strip()
+            edited = await QUERIES.edit_user(
+                connection, user_id=user.user_id, full_name=full_name, email=email if same else None
+            )
+            changed = tuple(name for name in ("full_name", "email") if edited[name] != row[name])
+            if changed:
+                await emit(connection, UserUpdated(user.user_id, changed), event_id=uuid4())
+        if "email" in changed:
+            await self.sessions.ask(ForgetUser(user.user_id))
+        return _user(edited)
+
+    async def _ask_for(self, connection: Any, user_id: UUID, email: str) -> None:
+        # Concealed, a taken address is mailed to as well: whoever reads it may know, and cannot have it twice.
+        if not self.conceal and await QUERIES.user_by_email(connection, email=email) is not None:
+            raise Problem(USERS_EMAIL_TAKEN, details=(Detail("email", "is taken"),))
+        await send_change(connection, self.signer, user_id, email)
+
     @on(ChangeUser)
     async def change(self, message: ChangeUser) -> User:
         """There is always an active admin left."""
         async with self.database.transaction() as connection:
-            return await self._change(connection, message)
+            user = await self._change(connection, message)
+        await self.sessions.ask(ForgetUser(message.user_id))
+        return user
 
     async def _change(self, connection: Any, message: ChangeUser) -> User:
-        admins = [row["user_id"] async for row in QUERIES.lock_admins(connection)]
         demoted = message.role not in (None, Role.ADMIN) or message.is_active is False
-        if demoted and admins == [message.user_id]:
-            raise Problem(USERS_LAST_ADMIN)
+        await self._keep_an_admin(connection, message.user_id, demoted=demoted)
         row = await QUERIES.change_user(
             connection, user_id=message.user_id, role=message.role, is_active=message.is_active
         )
         if row is None:
             raise Problem(USERS_NOT_FOUND)
+        if not row["is_active"]:
+            await end_sessions(connection, message.user_id)
         changed = tuple(name for name in ("role", "is_active") if getattr(message, name) is not None)
         await emit(connection, UserUpdated(message.user_id, changed), event_id=uuid4())
         return _user(row)
 
+    async def _keep_an_admin(self, connection: Any, user_id: UUID, *, demoted: bool) -> None:
+        admins = [row["user_id"] async for row in QUERIES.lock_admins(connection)]
+        if demoted and admins == [user_id]:
+            raise Problem(USERS_LAST_ADMIN)
+
+    @on(DeleteUser)
+    async def delete(self, message: DeleteUser) -> None:
+        """The row stays, for what the account has published."""
+        async with self.database.transaction() as connection:
+            await self._keep_an_admin(connection, message.user_id, demoted=True)
+            if await QUERIES.delete_user(connection, user_id=message.user_id) is None:
+                raise Problem(USERS_NOT_FOUND)
+            await end_sessions(connection, message.user_id)
+            await addresses.QUERIES.spend_tokens(connection, user_id=message.user_id)
+            await emit(connection, UserDeleted(message.user_id), event_id=uuid4())
+        await self.sessions.ask(ForgetUser(message.user_id))
+
 
 def _user(row: Any) -> User:
     return msgspec.convert({name: row[name] for name in User.__struct_fields__}, User)
-
-
-def checked_address(email: str, password: str, full_name: str, terms_accepted: bool) -> str:
-    """The normalised address of a new account. Raises Problem(REQUEST_INVALID) that names every fault."""
-    faults: list[Detail] = []
-    try:
-        email = validate_email(email, check_deliverability=False, allow_smtputf8=False).normalized
-    except EmailNotValidError as error:
-        faults.append(Detail("email", str(error)))
-    if not full_name.strip():
-        faults.append(Detail("full_name", "must not be empty"))
-    elif len(full_name.strip()) > MAX_NAME_LENGTH:
-        faults.append(Detail("full_name", f"must have {MAX_NAME_LENGTH} characters at most"))
-    if not terms_accepted:
-        faults.append(Detail("terms_accepted", "must be true"))
-    faults += [Detail("password", fault) for fault in password_faults(password, (email.split("@")[0], full_name))]
-    if faults:
-        raise Problem(REQUEST_INVALID, details=tuple(faults))
-    return email

@@ -1,6 +1,8 @@
 -- name: add_user(user_id, email, password_hash, full_name, role, is_verified)^
+-- Nothing comes back for an address or an id that is taken: the caller asks which.
 insert into users (user_id, email, password_hash, full_name, role, is_verified)
 values (:user_id, :email, :password_hash, :full_name, :role, :is_verified)
+on conflict do nothing
 returning user_id, email, full_name, role, is_verified, is_active, created_at;
 
 -- name: add_profile(user_id)!
@@ -14,6 +16,26 @@ from users where user_id = :user_id and deleted_at is null;
 select user_id, email, full_name, role, is_verified, is_active, created_at, password_hash
 from users where lower(email) = lower(:email) and deleted_at is null;
 
+-- name: lock_user(user_id)^
+select user_id, email, full_name, role, is_verified, is_active, created_at
+from users where user_id = :user_id and deleted_at is null
+for update;
+
+-- name: list_users(email, role, is_verified, is_active, created_after, pattern, before, before_id, limit)
+-- Newest first. What `pattern` is held against is as the index users_search_idx has it.
+select user_id, email, full_name, role, is_verified, is_active, created_at
+from users
+where deleted_at is null
+  and (:email::text is null or lower(email) = lower(:email))
+  and (:role::text is null or role = :role)
+  and (:is_verified::boolean is null or is_verified = :is_verified)
+  and (:is_active::boolean is null or is_active = :is_active)
+  and (:created_after::timestamptz is null or created_at > :created_after)
+  and (:pattern::text is null or (full_name || ' ' || email) ilike :pattern)
+  and (:before::timestamptz is null or (created_at, user_id) < (:before, :before_id::uuid))
+order by created_at desc, user_id desc
+limit :limit;
+
 -- name: add_mail_token(token_id, user_id, purpose, token_hash, ttl_s)!
 insert into mail_tokens (token_id, user_id, purpose, token_hash, expires_at)
 values (:token_id, :user_id, :purpose, :token_hash, now() + make_interval(secs => :ttl_s));
@@ -24,8 +46,8 @@ update mail_tokens set used_at = now()
 where token_hash = :token_hash and purpose = :purpose and used_at is null and expires_at > now()
 returning user_id;
 
--- name: mark_verified(user_id)^
-update users set is_verified = true
+-- name: mark_verified(user_id, email)^
+update users set is_verified = true, email = coalesce(:email, email)
 where user_id = :user_id and deleted_at is null
 returning user_id, email, full_name, role, is_verified, is_active, created_at;
 
@@ -39,6 +61,16 @@ order by user_id for update;
 update users set role = coalesce(:role, role), is_active = coalesce(:is_active, is_active)
 where user_id = :user_id and deleted_at is null
 returning user_id, email, full_name, role, is_verified, is_active, created_at;
+
+-- name: edit_user(full_name, email, user_id)^
+update users set full_name = :full_name, email = coalesce(:email, email)
+where user_id = :user_id and deleted_at is null
+returning user_id, email, full_name, role, is_verified, is_active, created_at;
+
+-- name: delete_user(user_id)^
+update users set deleted_at = now()
+where user_id = :user_id and deleted_at is null
+returning user_id;
 
 -- name: set_password_hash(password_hash, user_id)!
 update users set password_hash = :password_hash where user_id = :user_id and deleted_at is null;

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import TypeVar
 
 import msgspec
 
@@ -9,16 +10,20 @@ from callboard.actors.content import CreateContent, DeleteContent, EditContent, 
 from callboard.actors.keys import Jwk
 from callboard.actors.library import ListContent, ListTransitions, ReadContent, SearchContent
 from callboard.actors.logins import LogIn
+from callboard.actors.profiles import GetProfile, PutProfile
+from callboard.actors.recovery import ChangePassword, ResetPassword, SendReset
 from callboard.actors.sessions import SessionMessage
 from callboard.actors.stats import GetStats
-from callboard.actors.users import ChangeUser, GetUser, RegisterUser, ResendVerification, VerifyEmail
-from callboard.runtime import Ref
+from callboard.actors.users import UserMessage
+from callboard.runtime import Context, Message, Ref, current_context, use_context
+
+M = TypeVar("M", bound=Message)
 
 
 class Services(msgspec.Struct, frozen=True):
     """One reference for each kind of work, and the clock."""
 
-    users: Ref[RegisterUser | VerifyEmail | ResendVerification | GetUser | ChangeUser]
+    users: Ref[UserMessage]
     logins: Ref[LogIn]
     sessions: Ref[SessionMessage]
     content: Ref[CreateContent | EditContent | DeleteContent | MoveContent]
@@ -26,3 +31,15 @@ class Services(msgspec.Struct, frozen=True):
     stats: Ref[GetStats]
     now: Callable[[], datetime]
     jwks: list[Jwk]
+    profiles: Ref[GetProfile | PutProfile]
+    recovery: Ref[SendReset | ResetPassword | ChangePassword]
+
+
+async def later(ref: Ref[M], message: M) -> None:
+    """Have something done after the answer, whose time then tells nothing of it. Its trace goes on, its deadline not.
+
+    Raises MailboxFullError when there is too much to do.
+    """
+    context = current_context()
+    with use_context(Context(context.traceparent) if context else None):
+        await ref.tell(message)

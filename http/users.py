@@ -1,7 +1,7 @@
-"""Accounts over HTTP: registration, verification, one's own account, and what admins change."""
+"""Accounts over HTTP: registration, verification, one's own account, and what admins see and change."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -10,15 +10,28 @@ from msgspec import Meta
 from callboard.actors.access import Role
 from callboard.actors.errors import (
     AUTH_MAIL_TOKEN_INVALID,
+    REQUEST_CURSOR_INVALID,
     REQUEST_INVALID,
     USERS_EMAIL_TAKEN,
     USERS_LAST_ADMIN,
     USERS_NOT_FOUND,
+    USERS_STALE,
     Detail,
     Problem,
 )
-from callboard.actors.users import ChangeUser, GetUser, RegisterUser, ResendVerification, User, VerifyEmail
-from callboard.http.call import Body, Call, Reply
+from callboard.actors.users import (
+    ChangeUser,
+    DeleteUser,
+    EditUser,
+    GetUser,
+    ListUsers,
+    RegisterUser,
+    ResendVerification,
+    User,
+    VerifyEmail,
+)
+from callboard.http.call import Body, Call, Listing, Page, Reply
+from callboard.http.cursors import decode_cursor, encode_cursor
 from callboard.http.routing import Access, Route
 from callboard.http.services import Services
 
@@ -58,6 +71,26 @@ class Address(Body, frozen=True, kw_only=True):
     email: Email
 
 
+class Account(Body, frozen=True, kw_only=True):
+    """What users may change of their accounts. Without an address the one there is stays; another one is proved by a
+    mail before it is in force.
+    """
+
+    full_name: FullName
+    email: Email | None = None
+
+
+class Filter(Page, frozen=True, kw_only=True):
+    """Which accounts to list: `email` is a whole address in any case, `q` a part of the name or the address."""
+
+    email: Annotated[str, Meta(max_length=254)] | None = None
+    role: Role | None = None
+    is_verified: bool | None = None
+    is_active: bool | None = None
+    created_after: Annotated[datetime, Meta(tz=True)] | None = None
+    q: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+
+
 class UserChange(Body, frozen=True, kw_only=True):
     """What an admin may change; what is left out stays."""
 
@@ -68,7 +101,9 @@ class UserChange(Body, frozen=True, kw_only=True):
 async def register(call: Call[Registration, None, Services]) -> Reply[Registered]:
     """Make an account, and have the verification mail sent."""
     body = call.body
-    user = await call.services.users.ask(RegisterUser(body.email, body.password, body.full_name, body.terms_accepted))
+    user = await call.services.users.ask(
+        RegisterUser(body.email, body.password, body.full_name, body.terms_accepted, call.new_id)
+    )
     view = Registered(user.user_id, user.email, user.full_name, user.is_verified, user.created_at)
     return Reply(view, message="Check your mail to verify the address.", location=f"/api/v1/users/{user.user_id}")
 
@@ -84,14 +119,57 @@ async def resend(call: Call[Address, None, Services]) -> Reply[None]:
     return Reply(None, message="If the address has an account to verify, a mail is on its way.")
 
 
-async def me(call: Call[None, None, Services]) -> Reply[User]:
-    """One's own account."""
-    return Reply(await call.services.users.ask(GetUser(call.identity.user_id)))
+def whose(call: Call[Any, Any, Services]) -> UUID:
+    """The user of the path, or on a path for oneself the caller."""
+    return call.uuid("user_id") if "user_id" in call.path else call.identity.user_id
+
+
+def tag_of(call: Call[Any, Any, Services]) -> str | None:
+    """The ETag that the edit is held against; None when the client does not ask for that."""
+    return None if call.header("If-Match") is None else call.if_match(USERS_STALE)
 
 
 async def read(call: Call[None, None, Services]) -> Reply[User]:
     """An account."""
-    return Reply(await call.services.users.ask(GetUser(call.uuid("user_id"))))
+    user = await call.services.users.ask(GetUser(whose(call)))
+    return Reply(user, etag=user.tag)
+
+
+async def edit(call: Call[Account, None, Services]) -> Reply[User]:
+    """Replace an account's name, and have a new address proved."""
+    email = call.body.email
+    user = await call.services.users.ask(EditUser(whose(call), call.body.full_name, email, tag_of(call)))
+    pending = email is not None and email.lower() != user.email.lower()
+    message = "The new address is in force once it is confirmed: a mail is on its way." if pending else None
+    return Reply(user, etag=user.tag, message=message)
+
+
+async def delete(call: Call[None, None, Services]) -> Reply[None]:
+    """Delete an account, and end its sessions."""
+    await call.services.users.ask(DeleteUser(whose(call)))
+    return Reply(None)
+
+
+async def users(call: Call[None, Filter, Services]) -> Listing[User]:
+    """List accounts, newest first."""
+    query = call.query
+    before, before_id = decode_cursor(query.cursor, (datetime, UUID)) if query.cursor else (None, None)
+    found = await call.services.users.ask(
+        ListUsers(
+            query.limit + 1,
+            email=query.email,
+            role=query.role,
+            is_verified=query.is_verified,
+            is_active=query.is_active,
+            created_after=query.created_after,
+            q=query.q,
+            before=before,
+            before_id=before_id,
+        )
+    )
+    last = found[query.limit - 1] if len(found) > query.limit else None
+    cursor = encode_cursor(last.created_at, last.user_id) if last else None
+    return Listing(found[: query.limit], limit=query.limit, next_cursor=cursor)
 
 
 async def change(call: Call[UserChange, None, Services]) -> Reply[User]:
@@ -128,7 +206,7 @@ ROUTES: tuple[Route[Services], ...] = (
         summary="Verify an address",
         tag="accounts",
         access=Access.PUBLIC,
-        errors=(AUTH_MAIL_TOKEN_INVALID,),
+        errors=(AUTH_MAIL_TOKEN_INVALID, USERS_EMAIL_TAKEN),
     ),
     Route(
         "POST",
@@ -140,7 +218,35 @@ ROUTES: tuple[Route[Services], ...] = (
         status=202,
         limit="mail",
     ),
-    Route("GET", "/users/me", me, summary="Read one's own account", tag="accounts", access=Access.USER),
+    Route(
+        "GET",
+        "/users",
+        users,
+        summary="List accounts",
+        tag="accounts",
+        access=Access.ADMIN,
+        errors=(REQUEST_CURSOR_INVALID,),
+    ),
+    Route("GET", "/users/me", read, summary="Read one's own account", tag="accounts", access=Access.USER),
+    Route(
+        "PUT",
+        "/users/me",
+        edit,
+        summary="Edit one's own account",
+        tag="accounts",
+        access=Access.USER,
+        errors=(USERS_EMAIL_TAKEN, USERS_STALE),
+    ),
+    Route(
+        "DELETE",
+        "/users/me",
+        delete,
+        summary="Delete one's own account",
+        tag="accounts",
+        access=Access.USER,
+        status=204,
+        errors=(USERS_LAST_ADMIN,),
+    ),
     Route(
         "GET",
         "/users/{user_id}",
@@ -149,6 +255,25 @@ ROUTES: tuple[Route[Services], ...] = (
         tag="accounts",
         access=Access.SELF_OR_ADMIN,
         errors=(USERS_NOT_FOUND,),
+    ),
+    Route(
+        "PUT",
+        "/users/{user_id}",
+        edit,
+        summary="Edit an account",
+        tag="accounts",
+        access=Access.SELF_OR_ADMIN,
+        errors=(USERS_NOT_FOUND, USERS_EMAIL_TAKEN, USERS_STALE),
+    ),
+    Route(
+        "DELETE",
+        "/users/{user_id}",
+        delete,
+        summary="Delete an account",
+        tag="accounts",
+        access=Access.SELF_OR_ADMIN,
+        status=204,
+        errors=(USERS_NOT_FOUND, USERS_LAST_ADMIN),
     ),
     Route(
         "PATCH",

@@ -27,12 +27,6 @@ class ConfigError(Exception):
         super().__init__("\n".join(faults))
 
 
-def _level(text: str) -> str:
-    if text not in ("debug", "info", "warning", "error"):
-        raise ValueError("must be debug, info, warning or error")
-    return text
-
-
 def _port(text: str) -> int:
     value = int(text)
     if not 0 < value <= _MAX_PORT:
@@ -93,16 +87,13 @@ def _secrets(text: str) -> tuple[str, ...]:
     return tuple(_secret(each) for word in text.splitlines() for each in _words(word))
 
 
-def _conflict(text: str) -> str:
-    if text not in ("reveal", "conceal"):
-        raise ValueError("must be reveal or conceal")
-    return text
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"must be {', '.join(choices[:-1])} or {choices[-1]}")
+        return text
 
-
-def _policy(text: str) -> PasswordPolicy:
-    if text not in list(PasswordPolicy):
-        raise ValueError(f"must be {' or '.join(PasswordPolicy)}")
-    return PasswordPolicy(text)
+    return parse
 
 
 def _private_key(text: str) -> str:
@@ -169,11 +160,13 @@ class Config:
     )  # no secret, but long, and at home in a file
     jwt_issuer: str = setting("the tokens' issuer", default="callboard")
     access_token_ttl_s: int = setting("the life of an access token, seconds", _positive, 900)
-    password_policy: PasswordPolicy = setting(
-        "what new passwords need: composition, or nist (15 characters)", _policy, PasswordPolicy.COMPOSITION
+    password_policy: str = setting(
+        "what new passwords need: composition, or nist (15 characters)", _one_of(*PasswordPolicy), "composition"
     )
     registration_conflict: str = setting(
-        "what registering a taken address answers: reveal (409), or conceal (as if it were new)", _conflict, "reveal"
+        "what registering a taken address answers: reveal (409), or conceal (as if it were new)",
+        _one_of("reveal", "conceal"),
+        "reveal",
     )
     rate_limit_per_minute: int = setting("requests a minute, by user or address", _positive, 300)
     rate_limit_register: int = setting("registrations a minute, by address", _positive, 5)
@@ -185,7 +178,9 @@ class Config:
     callboard_config: str = setting("a TOML file with the settings of pools; SIGHUP reads it again", default="")
     database_pool_size: int = setting("connections to PostgreSQL", _positive, 12)
     shutdown_grace_s: int = setting("how long requests may go on after SIGTERM, seconds", _positive, 3)
-    log_level: str = setting("what is logged: debug, info, warning or error", _level, "info")
+    log_level: str = setting(
+        "what is logged: debug, info, warning or error", _one_of("debug", "info", "warning", "error"), "info"
+    )
 
     def shown(self) -> dict[str, object]:
         """The settings by their names in the environment, without their secrets."""

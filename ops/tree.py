@@ -18,11 +18,12 @@ from callboard.actors.idempotency import Idempotency
 from callboard.actors.janitor import Janitor
 from callboard.actors.keys import MIN_SECRET_BYTES
 from callboard.actors.library import Library
-from callboard.actors.limits import CheckLimit, Limits, Policy, Verdict
+from callboard.actors.limits import CheckLimit, Limiter, Limits, Policy, Verdict
 from callboard.actors.logins import Logins
 from callboard.actors.mail import MailSender, Postbox, SmtpSettings
 from callboard.actors.notifier import Notifier
-from callboard.actors.passwords import Passwords
+from callboard.actors.passwords import PasswordPolicy, Passwords
+from callboard.actors.profiles import Profiles
 from callboard.actors.sessions import Authenticate, Sessions
 from callboard.actors.sessions import key_of as session_key
 from callboard.actors.stats import Aggregator
@@ -66,7 +67,8 @@ SIZES = {
     "logins": 8,
     "sessions": 8,
     "users": 4,
-    "limits": 4,
+    "profiles": 2,
+    "limits": 2,
     "idempotency": 4,
     "content": 8,
     "library": 8,
@@ -123,19 +125,19 @@ class Parts:
             self.passwords,
             signer,
             self.sessions,
-            config.password_policy,
+            PasswordPolicy(config.password_policy),
             conceal=config.registration_conflict == "conceal",
         )
-        policies = {
+        self.profiles = self._pool("profiles", Profiles, database)
+        self.policies = {
             "default": Policy(config.rate_limit_per_minute, 60),
             "register": Policy(config.rate_limit_register, 60),
             "login": Policy(config.rate_limit_login, 60),
             "mail": Policy(config.rate_limit_register, 60),
             "account": Policy(config.rate_limit_account, 900),
         }
-        self.limits = self._pool(
-            "limits", Limits, self.cache, policies, time.monotonic, key=lambda message: message.key
-        )
+        limiter = Limiter(self.cache, self.policies, time.monotonic, observe=self.metrics.count_checks)
+        self.limits = self._pool("limits", Limits, limiter)
         self.logins = self._pool(
             "logins", Logins, database, self.passwords, self.sessions, self.limits, mailbox=refusing
         )
@@ -189,7 +191,7 @@ class Parts:
                 worker("database", DatabaseGuard, self.database, schema.install),
                 worker("cache", CacheGuard, self.cache),
             ),
-            supervisor("identity", self.passwords, self.sessions, self.logins, self.users, self.limits),
+            supervisor("identity", self.passwords, self.sessions, self.logins, self.users, self.profiles, self.limits),
             supervisor("editorial", self.idempotency, self.content, self.library),
             supervisor("insight", self.stats),
             # What acts starts before what reads, and what reads starts again when that had to.
@@ -229,7 +231,15 @@ class Parts:
             HttpServer,
             ROUTES,
             Services(
-                self.users, self.logins, self.sessions, self.content, self.library, self.stats, now, self.signer.jwks
+                self.users,
+                self.logins,
+                self.sessions,
+                self.content,
+                self.library,
+                self.stats,
+                now,
+                self.signer.jwks,
+                self.profiles,
             ),
             host=config.http_host,
             port=config.http_port,

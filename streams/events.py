@@ -47,6 +47,12 @@ class UserUpdated(Message, frozen=True):
     changed: tuple[str, ...] = ()
 
 
+class UserDeleted(Message, frozen=True):
+    """An account is gone for everybody but the history; its address is free."""
+
+    user_id: UUID
+
+
 class ContentEvent(Message, frozen=True):
     """What every event about an article tells: who did it, and to which version it led."""
 
@@ -149,6 +155,7 @@ EVENTS: dict[str, EventType] = {
         _declare("user.registered", UserRegistered, "user_id", USERS),
         _declare("user.verified", UserVerified, "user_id", USERS),
         _declare("user.updated", UserUpdated, "user_id", USERS),
+        _declare("user.deleted", UserDeleted, "user_id", USERS),
         _declare("content.created", ContentCreated, "content_id", CONTENT),
         _declare("content.edited", ContentEdited, "content_id", CONTENT),
         _declare("content.submitted", ContentSubmitted, "content_id", CONTENT),

@@ -22,7 +22,7 @@ class Topic(Struct, frozen=True):
         return self.name + _DEAD_LETTERS
 
 
-USERS = Topic("users.v1", "user id", "accounts: registered, verified, updated")
+USERS = Topic("users.v1", "user id", "accounts: registered, verified, updated, deleted")
 CONTENT = Topic("content.v1", "content id", "articles: created, edited, and every editorial transition")
 MAIL = Topic("mail.v1", "recipient", "mail requests, ours and any producer's", deadline_s=3600)
 PRIORITY = Topic("priority.v1", "recipient", "security mail: verification, reset, new sign-in", deadline_s=300)

@@ -1,0 +1,88 @@
+"""Addresses: what one must look like, and the mails that prove whose it is."""
+
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import aiosql
+from email_validator import EmailNotValidError, validate_email
+
+from callboard.actors.errors import REQUEST_INVALID, Detail, Problem
+from callboard.actors.passwords import PasswordPolicy, password_faults
+from callboard.actors.tokens import Signer, fingerprint
+from callboard.streams.events import LetterRequested
+from callboard.streams.outbox import emit
+from callboard.streams.topics import PRIORITY
+
+QUERIES: Any = aiosql.from_path(Path(__file__).with_name("addresses.sql"), "asyncpg")
+
+PROOF_TTL_S = 24 * 3600
+MAX_NAME_LENGTH = 200  # as schema.sql has it
+
+
+def normalised(email: str) -> str:
+    """The address as it is kept. Raises ValueError that says what is wrong with it."""
+    try:
+        return validate_email(email, check_deliverability=False, allow_smtputf8=False).normalized
+    except EmailNotValidError as error:
+        raise ValueError(str(error)) from error
+
+
+def account_faults(email: str, full_name: str) -> list[Detail]:
+    """What is wrong with an account's address and name."""
+    faults: list[Detail] = []
+    try:
+        normalised(email)
+    except ValueError as error:
+        faults.append(Detail("email", str(error)))
+    if not full_name.strip():
+        faults.append(Detail("full_name", "must not be empty"))
+    elif len(full_name.strip()) > MAX_NAME_LENGTH:
+        faults.append(Detail("full_name", f"must have {MAX_NAME_LENGTH} characters at most"))
+    return faults
+
+
+def checked_address(email: str, password: str, full_name: str, policy: PasswordPolicy, *, terms_accepted: bool) -> str:
+    """The normalised address of a new account. Raises Problem(REQUEST_INVALID) that names every fault."""
+    faults = account_faults(email, full_name)
+    if not terms_accepted:
+        faults.append(Detail("terms_accepted", "must be true"))
+    own = (email.split("@", maxsplit=1)[0], full_name)
+    faults += [Detail("password", fault) for fault in password_faults(password, own, policy)]
+    if faults:
+        raise Problem(REQUEST_INVALID, details=tuple(faults))
+    return normalised(email)
+
+
+async def send_letter(connection: Any, letter: str, user_id: UUID, **data: str) -> None:
+    """Have one of our letters sent, if the caller's transaction commits."""
+    await emit(connection, LetterRequested(letter, user_id, data), event_id=uuid4(), topic=PRIORITY)
+
+
+async def send_verification(connection: Any, signer: Signer, user_id: UUID) -> None:
+    """Mail a secret that proves the account's own address."""
+    token_id = await _add_token(connection, signer, user_id, "verify_email", None)
+    await send_letter(connection, "verify_email", user_id, token_id=str(token_id))
+
+
+async def send_change(connection: Any, signer: Signer, user_id: UUID, email: str) -> None:
+    """Mail a secret that proves a new address to it, and tell the old one. Events of one user stay in order, so the
+    notice is addressed before the new address can be in force.
+    """
+    token_id = await _add_token(connection, signer, user_id, "change_email", email)
+    await send_letter(connection, "email_change_asked", user_id)
+    await send_letter(connection, "change_email", user_id, token_id=str(token_id))
+
+
+async def _add_token(connection: Any, signer: Signer, user_id: UUID, purpose: str, email: str | None) -> UUID:
+    token_id = uuid4()
+    await QUERIES.add_token(
+        connection,
+        token_id=token_id,
+        user_id=user_id,
+        purpose=purpose,
+        token_hash=fingerprint(signer.mail_token(token_id)),
+        ttl_s=PROOF_TTL_S,
+        email=email,
+    )
+    return token_id

@@ -1,0 +1,131 @@
+"""Profiles: what users tell of themselves, and what their clients keep for them."""
+
+import hashlib
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import aiosql
+import msgspec
+
+from callboard.actors.database import Database
+from callboard.actors.errors import REQUEST_INVALID, USERS_NOT_FOUND, USERS_STALE, Detail, Problem
+from callboard.runtime import Actor, Request, on
+
+QUERIES: Any = aiosql.from_path(Path(__file__).with_name("profiles.sql"), "asyncpg")
+
+MAX_URL_LENGTH = 2000  # as schema.sql has it, and the next
+MAX_BIO_LENGTH = 2000
+MAX_PREFERENCES_BYTES = 8192  # as JSON
+MAX_PREFERENCES_DEPTH = 5
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """A user's profile. `preferences` is any JSON object: nobody here looks into it."""
+
+    user_id: UUID
+    avatar_url: str | None
+    bio: str | None
+    preferences: dict[str, Any]
+    updated_at: datetime
+
+    @property
+    def tag(self) -> str:
+        """Another one for every change: the ETag."""
+        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:16]
+
+
+class GetProfile(Request[Profile], frozen=True):
+    """Read a user's profile. Raises Problem(USERS_NOT_FOUND)."""
+
+    user_id: UUID
+
+
+class PutProfile(Request[Profile], frozen=True):
+    """Replace a user's profile. `tag` is that of the profile that was read, or None.
+
+    Raises Problem(REQUEST_INVALID, USERS_NOT_FOUND, USERS_STALE).
+    """
+
+    user_id: UUID
+    avatar_url: str | None
+    bio: str | None
+    preferences: dict[str, Any]
+    tag: str | None = None
+
+
+class Profiles(Actor[GetProfile | PutProfile]):
+    """Reads and writes profiles; the workers of the pool share nothing."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    @on(GetProfile)
+    async def get(self, message: GetProfile) -> Profile:
+        """Read one row."""
+        async with self.database.acquire() as connection:
+            row = await QUERIES.profile_of(connection, user_id=message.user_id)
+        return _profile(row)
+
+    @on(PutProfile)
+    async def put(self, message: PutProfile) -> Profile:
+        """The row is locked while it is held against the tag."""
+        faults = profile_faults(message)
+        if faults:
+            raise Problem(REQUEST_INVALID, details=tuple(faults))
+        async with self.database.transaction() as connection:
+            profile = _profile(await QUERIES.lock_profile(connection, user_id=message.user_id))
+            if message.tag not in (None, "*", profile.tag):
+                raise Problem(USERS_STALE)
+            row = await QUERIES.put_profile(
+                connection,
+                user_id=message.user_id,
+                avatar_url=message.avatar_url,
+                bio=message.bio,
+                preferences=msgspec.json.encode(message.preferences).decode(),
+            )
+        return _profile(row)
+
+
+def profile_faults(message: PutProfile) -> list[Detail]:
+    """What is wrong with a profile, for its owner to read."""
+    faults: list[Detail] = []
+    if message.avatar_url is not None and not is_web_address(message.avatar_url):
+        faults.append(
+            Detail("avatar_url", f"must begin with https:// or http://, of {MAX_URL_LENGTH} characters at most")
+        )
+    if message.bio is not None and len(message.bio) > MAX_BIO_LENGTH:
+        faults.append(Detail("bio", f"must have {MAX_BIO_LENGTH} characters at most"))
+    if not is_within(message.preferences, MAX_PREFERENCES_DEPTH):
+        faults.append(Detail("preferences", f"must not be nested deeper than {MAX_PREFERENCES_DEPTH} levels"))
+    elif len(msgspec.json.encode(message.preferences)) > MAX_PREFERENCES_BYTES:
+        faults.append(Detail("preferences", f"must have {MAX_PREFERENCES_BYTES} bytes at most"))
+    return faults
+
+
+def is_web_address(text: str) -> bool:
+    """Whether a text can stand in a page as the address of a picture: no scheme but http and https, and a host."""
+    if len(text) > MAX_URL_LENGTH or not text.isprintable() or " " in text:
+        return False
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None
+    except ValueError:
+        return False
+
+
+def is_within(value: Any, levels: int) -> bool:
+    """Whether a JSON value has so many levels of objects and lists at most."""
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        return levels > 0 and all(is_within(each, levels - 1) for each in inner)
+    return True
+
+
+def _profile(row: Any) -> Profile:
+    if row is None:
+        raise Problem(USERS_NOT_FOUND)
+    preferences = msgspec.json.decode(row["preferences"])
+    return Profile(row["user_id"], row["avatar_url"], row["bio"], preferences, row["updated_at"])

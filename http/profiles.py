@@ -1,0 +1,73 @@
+"""Profiles over HTTP: what users tell of themselves, and what their clients keep for them."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from callboard.actors.errors import USERS_NOT_FOUND, USERS_STALE
+from callboard.actors.profiles import MAX_BIO_LENGTH, MAX_URL_LENGTH, GetProfile, Profile, PutProfile
+from callboard.http.call import Body, Call, Reply
+from callboard.http.routing import Access, Route
+from callboard.http.services import Services
+from callboard.http.users import tag_of, whose
+
+Url = Annotated[str, Meta(max_length=MAX_URL_LENGTH, examples=["https://example.org/ada.png"])]
+Bio = Annotated[str, Meta(max_length=MAX_BIO_LENGTH, examples=["Writes about engines."])]
+
+
+class ProfileBody(Body, frozen=True, kw_only=True):
+    """A whole profile: what is left out is emptied. `avatar_url` begins with https:// or http://; `preferences` is any
+    JSON object of at most 8192 bytes and 5 levels.
+    """
+
+    avatar_url: Url | None = None
+    bio: Bio | None = None
+    preferences: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+async def read(call: Call[None, None, Services]) -> Reply[Profile]:
+    """A profile."""
+    profile = await call.services.profiles.ask(GetProfile(whose(call)))
+    return Reply(profile, etag=profile.tag)
+
+
+async def put(call: Call[ProfileBody, None, Services]) -> Reply[Profile]:
+    """Replace a profile."""
+    body = call.body
+    profile = await call.services.profiles.ask(
+        PutProfile(whose(call), body.avatar_url, body.bio, body.preferences, tag_of(call))
+    )
+    return Reply(profile, etag=profile.tag)
+
+
+ROUTES: tuple[Route[Services], ...] = (
+    Route("GET", "/users/me/profile", read, "Read one's own profile", tag="accounts", access=Access.USER),
+    Route(
+        "PUT",
+        "/users/me/profile",
+        put,
+        summary="Replace one's own profile",
+        tag="accounts",
+        access=Access.USER,
+        errors=(USERS_STALE,),
+    ),
+    Route(
+        "GET",
+        "/users/{user_id}/profile",
+        read,
+        summary="Read a profile",
+        tag="accounts",
+        access=Access.SELF_OR_ADMIN,
+        errors=(USERS_NOT_FOUND,),
+    ),
+    Route(
+        "PUT",
+        "/users/{user_id}/profile",
+        put,
+        summary="Replace a profile",
+        tag="accounts",
+        access=Access.SELF_OR_ADMIN,
+        errors=(USERS_NOT_FOUND, USERS_STALE),
+    ),
+)
