@@ -14,7 +14,8 @@ from callboard.runtime import Actor
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Waiting = list[tuple[tuple[Any, ...], asyncio.Future[Any]]]  # commands and where their replies go
+Command = Callable[[], tuple[Any, ...]]
+Waiting = list[tuple[Command, asyncio.Future[Any]]]  # commands and where their replies go
 
 TIMEOUT_S = 0.25  # what a caller may lose to a server that has gone quiet
 PROBE_INTERVAL_S = 0.5
@@ -43,20 +44,25 @@ class Cache:
         self._waiting: Waiting = []
         self._sender: asyncio.Task[None] | None = None
 
-    async def send(self, *command: Any) -> Any:
+    def send(self, *command: Any) -> "asyncio.Future[Any]":
         """The reply to one command, like `send("GET", key)`, in one round trip with all that are sent meanwhile.
 
-        Commands go out in the order they were sent, while none is under way; a caller that is cancelled takes its
-        command back if it has not gone. Raises CacheAwayError, within TIMEOUT_S or at once, and ResponseError.
+        Commands go out in the order they were sent, while none is under way; who cancels takes a command back if it
+        has not gone. The reply raises CacheAwayError, within TIMEOUT_S or at once, and ResponseError.
         """
-        if self.away.is_set():
-            raise CacheAwayError
+        return self.send_late(lambda: command)
+
+    def send_late(self, command: Command) -> "asyncio.Future[Any]":
+        """The same for a command that is made when it goes: it may take along what has come up meanwhile."""
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[Any] = loop.create_future()
+        if self.away.is_set():
+            reply.set_exception(CacheAwayError())
+            return reply
         self._waiting.append((command, reply))
         if self._sender is None:  # in a context of its own: it sends for others too
             self._sender = loop.create_task(self._send_waiting(), name="cache", context=Context())
-        return await reply
+        return reply
 
     async def _send_waiting(self) -> None:
         batch: Waiting = []
@@ -80,7 +86,7 @@ class Cache:
     async def _send_batch(self, batch: Waiting) -> None:
         pipeline = self._client.pipeline(transaction=False)
         for command, _ in batch:
-            pipeline.execute_command(*command)
+            pipeline.execute_command(*command())
         try:
             answers = await self.call(lambda _: pipeline.execute(raise_on_error=False))
         except CacheAwayError:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
@@ -26,6 +26,17 @@ class Metrics:
             registry=self.registry,
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
         )
+
+        self._checks = Counter(
+            "callboard_limit_checks",
+            "Checks of rate limits by policy and outcome: allowed, refused, or shadowed (would have been refused).",
+            ("policy", "outcome"),
+            registry=self.registry,
+        )
+
+    def count_checks(self, policy: str, outcome: str, count: int) -> None:
+        """Count checks of a rate limit."""
+        self._checks.labels(policy, outcome).inc(count)
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count a response."""

@@ -54,7 +54,7 @@ async def test_what_comes_while_a_batch_is_under_way_goes_in_the_next(cache: Cac
         return await cache.send("INCR", f"{key}{n}")
 
     tasks = [asyncio.ensure_future(later(n)) for n in range(20)]
-    first = asyncio.ensure_future(cache.send("SET", key, "a"))
+    first = cache.send("SET", key, "a")
     await asyncio.sleep(0)
     begun.set()
     assert await asyncio.gather(first, *tasks) == [True, *[1] * 20]
@@ -80,7 +80,7 @@ async def test_an_error_is_its_callers_alone(cache: Cache) -> None:
 
 async def test_a_caller_that_is_cancelled_leaves_the_others_their_replies(cache: Cache, trips: list[int]) -> None:
     key = uuid4().hex
-    tasks = [asyncio.ensure_future(cache.send("INCR", key)) for _ in range(3)]
+    tasks = [cache.send("INCR", key) for _ in range(3)]
     tasks[1].cancel()
     replies = await asyncio.gather(*tasks, return_exceptions=True)
     assert isinstance(replies[1], asyncio.CancelledError)
@@ -96,7 +96,7 @@ async def test_a_deadline_of_one_caller_is_not_that_of_the_others(cache: Cache) 
         async with asyncio.timeout(0):
             await cache.send("INCR", key)
 
-    first, second = asyncio.ensure_future(hasty()), asyncio.ensure_future(cache.send("INCR", key))
+    first, second = asyncio.ensure_future(hasty()), cache.send("INCR", key)
     with pytest.raises(TimeoutError):
         await first
     assert await second in (1, 2)
@@ -129,8 +129,7 @@ async def test_without_redis_every_caller_is_told_within_the_limit_and_then_at_o
 
 async def test_closing_answers_those_who_wait(valkey: Valkey) -> None:
     cache = Cache(valkey.url)
-    waiting = asyncio.ensure_future(cache.send("BLPOP", uuid4().hex, 5))
-    await asyncio.sleep(0)
+    waiting = cache.send("BLPOP", uuid4().hex, 5)
     await cache.close()
     with pytest.raises(CacheAwayError):
         await waiting

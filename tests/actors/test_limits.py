@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callboard.actors.cache import Cache, CacheGuard
-from callboard.actors.limits import LOCAL_KEYS, CheckLimit, Limits, LocalLimiter, Policy, Verdict
+from callboard.actors.limits import LOCAL_KEYS, CheckLimit, Limiter, Limits, LocalLimiter, Policy, Verdict, verdict
 from callboard.ops.embedded.place import Place, free_ports
 from callboard.ops.embedded.valkey import Valkey
 from callboard.runtime import Pool, System, pool, supervisor, worker
@@ -106,6 +106,38 @@ def test_no_window_lets_more_than_twice_its_limit_pass(limit: int, waits_ms: lis
         assert sum(start <= moment < start + 60 for moment in passed) <= 2 * limit
 
 
+@given(st.integers(1, 8), st.lists(st.tuples(st.integers(0, 30_000), st.integers(0, 10)), max_size=20))
+def test_several_at_once_get_what_they_would_get_one_after_the_other(
+    limit: int, bunches: list[tuple[int, int]]
+) -> None:
+    clock = Clock()
+    together, apart, policy = LocalLimiter(clock), LocalLimiter(clock), Policy(limit, 60)
+    for wait_ms, count in bunches:
+        clock.now += wait_ms / 1000
+        free, ahead_s = together.take("k", policy, count)
+        for nth in range(1, count + 1):
+            one, other = verdict(policy, free, ahead_s, nth), apart.check("k", policy)
+            assert (one.allowed, one.remaining) == (other.allowed, other.remaining)
+            assert one.reset_s == pytest.approx(other.reset_s, abs=1e-5)
+            assert one.retry_after_s == pytest.approx(other.retry_after_s, abs=1e-5)
+
+
+def test_who_only_looks_is_not_counted() -> None:
+    limiter = LocalLimiter(Clock())
+    for left in (5, 4, 3, 2, 1):
+        assert limiter.check("k", POLICY, count=False).remaining == left
+        assert limiter.check("k", POLICY).allowed
+    looked = limiter.check("k", POLICY, count=False)
+    assert (looked.allowed, looked.retry_after_s) == (False, pytest.approx(12))
+
+
+def test_a_window_that_has_become_shorter_holds_for_what_was_counted_in_the_longer_one() -> None:
+    limiter = LocalLimiter(Clock())
+    while limiter.check("k", Policy(10, 3600)).allowed:
+        pass
+    assert limiter.check("k", Policy(10, 60)).retry_after_s == pytest.approx(6)
+
+
 # With Redis ----------------------------------------------------------------------------------------------------------
 
 
@@ -117,12 +149,15 @@ async def cache(valkey: Valkey) -> AsyncIterator[Cache]:
 
 
 def limits_of(cache: Cache, size: int = 4) -> Pool[CheckLimit]:
-    policies = {"five": POLICY, "fast": Policy(3, 0.3)}
-    return pool("limits", Limits, cache, policies, time.monotonic, size=size)
+    return pool("limits", Limits, limiter_of(cache), size=size)
+
+
+def limiter_of(cache: Cache) -> Limiter:
+    return Limiter(cache, {"five": POLICY, "fast": Policy(3, 0.3)}, time.monotonic)
 
 
 async def test_redis_and_this_process_alone_agree(cache: Cache) -> None:
-    limiter, local, key = Limits(cache, {"five": POLICY}, time.monotonic), LocalLimiter(lambda: 0.0), uuid4().hex
+    limiter, local, key = limiter_of(cache), LocalLimiter(lambda: 0.0), uuid4().hex
     for _ in range(8):
         by_redis = await limiter.check(CheckLimit("five", key))
         alone = local.check(key, POLICY)
@@ -133,7 +168,7 @@ async def test_redis_and_this_process_alone_agree(cache: Cache) -> None:
 
 async def test_processes_share_one_limit_and_count_exactly(valkey: Valkey) -> None:
     caches, key = [Cache(valkey.url) for _ in range(4)], uuid4().hex
-    workers = [Limits(cache, {"five": POLICY}, time.monotonic) for cache in caches]
+    workers = [limiter_of(cache) for cache in caches]
     verdicts = await asyncio.gather(*(worker.check(CheckLimit("five", key)) for worker in workers * 5))
     assert sum(verdict.allowed for verdict in verdicts) == 5
     assert sorted(verdict.remaining for verdict in verdicts if verdict.allowed) == [0, 1, 2, 3, 4]
@@ -142,8 +177,82 @@ async def test_processes_share_one_limit_and_count_exactly(valkey: Valkey) -> No
         await each.close()
 
 
+async def test_what_is_asked_of_one_key_at_one_moment_is_one_call_and_counts_exactly(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limiter, send_batch, key, other = limiter_of(cache), cache._send_batch, uuid4().hex, uuid4().hex
+    sizes: list[int] = []
+
+    async def counted(batch: Any) -> None:
+        sizes.append(len(batch))
+        await send_batch(batch)
+
+    await limiter.check(CheckLimit("five", uuid4().hex))  # now Redis has the script
+    monkeypatch.setattr(cache, "_send_batch", counted)
+    verdicts = await asyncio.gather(
+        *(limiter.check(CheckLimit("five", key)) for _ in range(50)), limiter.check(CheckLimit("five", other))
+    )
+    assert [each.remaining for each in verdicts[:5]] == [4, 3, 2, 1, 0]
+    assert [each.allowed for each in verdicts[:50]] == [True] * 5 + [False] * 45
+    assert verdicts[-1].remaining == 4
+    assert sizes == [2]
+    assert not (await limiter.check(CheckLimit("five", key, count=False))).allowed
+
+
+async def test_checks_of_many_callers_wait_for_redis_together_not_one_after_the_other(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits, send_batch = limits_of(cache, size=1), cache._send_batch
+    trips = 0
+
+    async def counted(batch: Any) -> None:
+        nonlocal trips
+        trips += 1
+        await send_batch(batch)
+
+    async with System(supervisor("root", limits)):
+        monkeypatch.setattr(cache, "_send_batch", counted)
+        verdicts = await asyncio.gather(*(limits.ask(CheckLimit("five", uuid4().hex)) for _ in range(100)))
+    assert [each.remaining for each in verdicts] == [4] * 100
+    assert trips < 50  # one after the other it would be 100
+
+
+async def test_a_redis_that_has_forgotten_the_script_is_taught_it_again(cache: Cache) -> None:
+    limiter, key = limiter_of(cache), uuid4().hex
+    for left in (4, 3, 2):
+        await cache.send("SCRIPT", "FLUSH")
+        assert (await limiter.check(CheckLimit("five", key))).remaining == left
+    assert not limiter.local._arrivals
+
+
+async def test_a_policy_in_the_shadow_counts_and_tells_but_refuses_nothing(cache: Cache) -> None:
+    told: list[tuple[str, str, int]] = []
+    policies = {"seen": Policy(3, 60, shadow=True)}
+    limiter = Limiter(cache, policies, time.monotonic, observe=lambda *what: told.append(what))
+    key = uuid4().hex
+    verdicts = await asyncio.gather(*(limiter.check(CheckLimit("seen", key)) for _ in range(5)))
+    assert all(each.allowed and each.shadow for each in verdicts)
+    assert told == [("seen", "allowed", 3), ("seen", "shadowed", 2)]
+    policies["seen"] = Policy(3, 60)
+    assert not (await limiter.check(CheckLimit("seen", key))).allowed  # it had been counted
+    assert told[-1] == ("seen", "refused", 1)
+
+
+async def test_strict_halves_every_limit_at_once_and_gives_it_back(cache: Cache) -> None:
+    strict, key = False, uuid4().hex
+    limiter = Limiter(cache, {"six": Policy(6, 60), "one": Policy(1, 60)}, time.monotonic, strict=lambda: strict)
+    assert (await limiter.check(CheckLimit("six", key))).remaining == 5
+    strict = True
+    told = [await limiter.check(CheckLimit("six", key)) for _ in range(4)]
+    assert [each.limit for each in told] == [3] * 4
+    assert [each.allowed for each in told] == [True, True, False, False]
+    assert (await limiter.check(CheckLimit("one", key))).allowed  # half of one is one
+    strict = False
+    assert (await limiter.check(CheckLimit("six", key))).limit == 6
+
+
 async def test_keys_and_policies_do_not_touch_each_other_and_vanish_when_they_are_free_again(cache: Cache) -> None:
-    limiter = Limits(cache, {"five": POLICY, "fast": Policy(3, 0.3)}, time.monotonic)
+    limiter = limiter_of(cache)
     key = uuid4().hex
     while (await limiter.check(CheckLimit("fast", key))).allowed:
         pass

@@ -20,7 +20,7 @@ from callboard.actors.editorial import Action
 from callboard.actors.epochs import Epochs
 from callboard.actors.errors import Code, Problem
 from callboard.actors.library import Library
-from callboard.actors.limits import Limits, Policy
+from callboard.actors.limits import Limiter, Limits, Policy
 from callboard.actors.logins import Logins
 from callboard.actors.notifier import Notifier
 from callboard.actors.passwords import Passwords
@@ -65,7 +65,7 @@ class Domain:
         self.epochs = Epochs(cache, self.clock)
         self.passwords = pool("passwords", Passwords, size=2)
         self.sessions = pool("sessions", Sessions, database, self.epochs, signer, self.now, size=4)
-        self.limits = pool("limits", Limits, cache, POLICIES, self.clock, size=2)
+        self.limits = pool("limits", Limits, Limiter(cache, POLICIES, self.clock), size=2)
         self.logins = pool("logins", Logins, database, self.passwords, self.sessions, self.limits, size=4)
         self.users = pool("users", Users, database, self.passwords, signer, self.sessions, size=16)
         self.content = pool("content", ContentWorkflow, database, size=8)
