@@ -32,7 +32,7 @@ SESSION_TTL_S = 30 * 24 * 3600  # from the last refresh on
 GRACE_S = 300  # a refresh token is taken so long past its session's expiry
 REUSE_S = 10  # and again so long after it was spent: two tabs, or an answer that was lost
 MAX_SESSIONS = 100  # of a user; one more ends the one that was not used for longest
-REMEMBERED = 4096  # sessions a worker remembers, each about 1 kB
+REMEMBERED = 1024  # sessions a worker remembers, each about 1 kB
 NOTE_EVERY_S = 30.0
 
 log = logging.getLogger(__name__)
@@ -164,8 +164,6 @@ class Sessions(Actor[SessionMessage]):
     PostgreSQL is asked each time. A process that alone has lost Redis still ends sessions at once for itself; those
     that have it may take an ended session for LIFE_S more.
     """
-
-    concurrency = 64  # each mostly waits for Redis, and what waits together goes in one round trip
 
     def __init__(self, database: Database, epochs: Epochs, signer: Signer, now: Callable[[], datetime]) -> None:
         self.database = database

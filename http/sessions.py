@@ -1,14 +1,24 @@
-"""Sessions over HTTP: logging in."""
+"""Sessions over HTTP: logging in, refreshing, logging out, and looking at one's own sessions."""
 
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
 import msgspec
 from msgspec import Meta
 
-from callboard.actors.errors import AUTH_INACTIVE, AUTH_INVALID_CREDENTIALS, AUTH_UNVERIFIED
+from callboard.actors.errors import (
+    AUTH_ACCOUNT_LIMITED,
+    AUTH_INACTIVE,
+    AUTH_INVALID_CREDENTIALS,
+    AUTH_REFRESH_INVALID,
+    AUTH_UNVERIFIED,
+    SESSIONS_NOT_FOUND,
+    Problem,
+)
 from callboard.actors.logins import LogIn
-from callboard.http.call import Body, Call, Reply
+from callboard.actors.sessions import MAX_SESSIONS, EndSession, EndSessions, ListSessions, Login, RefreshSession
+from callboard.http.call import Body, Call, Listing, Reply
 from callboard.http.routing import Access, Route
 from callboard.http.services import Services
 from callboard.http.users import Email, Secret
@@ -21,6 +31,12 @@ class Credentials(Body, frozen=True, kw_only=True):
     password: Secret
 
 
+class Refresh(Body, frozen=True, kw_only=True):
+    """The refresh token of the last pair."""
+
+    refresh_token: Secret
+
+
 class LoggedInUser(msgspec.Struct, frozen=True):
     """Whose session it is."""
 
@@ -30,7 +46,7 @@ class LoggedInUser(msgspec.Struct, frozen=True):
 
 
 class TokenPair(msgspec.Struct, frozen=True):
-    """A new session's tokens. `expires_in` is the access token's life in seconds."""
+    """A session's tokens. `expires_in` is the access token's life in seconds; a refresh token is good for one use."""
 
     access_token: str
     refresh_token: str
@@ -39,14 +55,65 @@ class TokenPair(msgspec.Struct, frozen=True):
     token_type: str = "Bearer"  # noqa: S105 - the type, not a token
 
 
-async def log_in(call: Call[Credentials, None, Services]) -> Reply[TokenPair]:
-    """Check credentials and open a session."""
-    login = await call.services.logins.ask(
-        LogIn(call.body.email, call.body.password, device=call.user_agent, ip=call.ip)
-    )
+class SessionView(msgspec.Struct, frozen=True):
+    """One of the caller's sessions; `used_at` is right within a minute or so, `current` is the one that asks."""
+
+    session_id: UUID
+    device: str
+    ip: str | None
+    created_at: datetime
+    used_at: datetime
+    expires_at: datetime
+    current: bool
+
+
+def _pair(login: Login) -> Reply[TokenPair]:
     user = LoggedInUser(login.user_id, login.email, login.full_name)
     pair = TokenPair(login.access_token, login.refresh_token, login.expires_in, user)
-    return Reply(pair, headers={"Cache-Control": "no-store"})
+    return Reply(pair, headers={"Cache-Control": "no-store"})  # RFC 6749, 5.1
+
+
+async def log_in(call: Call[Credentials, None, Services]) -> Reply[TokenPair]:
+    """Check credentials and open a session."""
+    order = LogIn(call.body.email, call.body.password, device=call.user_agent, ip=call.ip)
+    return _pair(await call.services.logins.ask(order))
+
+
+async def refresh(call: Call[Refresh, None, Services]) -> Reply[TokenPair]:
+    """Spend a refresh token for a new pair.
+
+    The same token again within 10 seconds gives the same refresh token; later it ends the session.
+    """
+    return _pair(await call.services.sessions.ask(RefreshSession(call.body.refresh_token, call.ip)))
+
+
+async def log_out(call: Call[None, None, Services]) -> Reply[None]:
+    """End this session: its access token is refused from the next request on."""
+    await call.services.sessions.ask(EndSession(call.identity.user_id, call.identity.session_id))
+    return Reply(None)
+
+
+async def log_out_all(call: Call[None, None, Services]) -> Reply[None]:
+    """End all of one's sessions."""
+    await call.services.sessions.ask(EndSessions(call.identity.user_id))
+    return Reply(None)
+
+
+async def sessions(call: Call[None, None, Services]) -> Listing[SessionView]:
+    """One's living sessions, the last used first: all of them, for there are not many."""
+    found = await call.services.sessions.ask(ListSessions(call.identity.user_id))
+    views = [
+        SessionView(**msgspec.structs.asdict(each), current=each.session_id == call.identity.session_id)
+        for each in found
+    ]
+    return Listing(views, limit=MAX_SESSIONS, next_cursor=None)
+
+
+async def end(call: Call[None, None, Services]) -> Reply[None]:
+    """End one of one's own sessions."""
+    if not await call.services.sessions.ask(EndSession(call.identity.user_id, call.uuid("session_id"))):
+        raise Problem(SESSIONS_NOT_FOUND)
+    return Reply(None)
 
 
 ROUTES: tuple[Route[Services], ...] = (
@@ -58,6 +125,36 @@ ROUTES: tuple[Route[Services], ...] = (
         tag="sessions",
         access=Access.PUBLIC,
         limit="login",
-        errors=(AUTH_INVALID_CREDENTIALS, AUTH_UNVERIFIED, AUTH_INACTIVE),
+        errors=(AUTH_INVALID_CREDENTIALS, AUTH_UNVERIFIED, AUTH_INACTIVE, AUTH_ACCOUNT_LIMITED),
+    ),
+    Route(
+        "POST",
+        "/auth/refresh",
+        refresh,
+        summary="Spend a refresh token for a new pair",
+        tag="sessions",
+        access=Access.PUBLIC,
+        errors=(AUTH_REFRESH_INVALID,),
+    ),
+    Route("POST", "/auth/logout", log_out, summary="Log out", tag="sessions", access=Access.USER, status=204),
+    Route(
+        "POST",
+        "/auth/logout-all",
+        log_out_all,
+        summary="Log out everywhere",
+        tag="sessions",
+        access=Access.USER,
+        status=204,
+    ),
+    Route("GET", "/auth/sessions", sessions, summary="List one's sessions", tag="sessions", access=Access.USER),
+    Route(
+        "DELETE",
+        "/auth/sessions/{session_id}",
+        end,
+        summary="End one of one's sessions",
+        tag="sessions",
+        access=Access.USER,
+        status=204,
+        errors=(SESSIONS_NOT_FOUND,),
     ),
 )

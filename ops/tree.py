@@ -24,6 +24,7 @@ from callboard.actors.mail import MailSender, Postbox, SmtpSettings
 from callboard.actors.notifier import Notifier
 from callboard.actors.passwords import PasswordPolicy, Passwords
 from callboard.actors.profiles import Profiles
+from callboard.actors.recovery import Recovery
 from callboard.actors.sessions import Authenticate, Sessions
 from callboard.actors.sessions import key_of as session_key
 from callboard.actors.stats import Aggregator
@@ -65,8 +66,9 @@ STUBBORN = Intensity(restarts=30, window_s=60)
 SIZES = {
     "passwords": 2,
     "logins": 8,
-    "sessions": 8,
+    "sessions": 32,  # each mostly waits for Redis, and what waits together goes in one round trip
     "users": 4,
+    "recovery": 4,
     "profiles": 2,
     "limits": 2,
     "idempotency": 4,
@@ -126,7 +128,7 @@ class Parts:
             signer,
             self.sessions,
             PasswordPolicy(config.password_policy),
-            conceal=config.registration_conflict == "conceal",
+            config.registration_conflict == "conceal",
         )
         self.profiles = self._pool("profiles", Profiles, database)
         self.policies = {
@@ -140,6 +142,16 @@ class Parts:
         self.limits = self._pool("limits", Limits, limiter)
         self.logins = self._pool(
             "logins", Logins, database, self.passwords, self.sessions, self.limits, mailbox=refusing
+        )
+        self.recovery = self._pool(
+            "recovery",
+            partial(Recovery, policy=PasswordPolicy(config.password_policy)),
+            database,
+            self.passwords,
+            self.sessions,
+            self.limits,
+            signer,
+            mailbox=refusing,
         )
         self.idempotency = self._pool("idempotency", Idempotency, database, signer)
         self.content = self._pool("content", ContentWorkflow, database, key=lambda message: message.content_id)
@@ -191,7 +203,16 @@ class Parts:
                 worker("database", DatabaseGuard, self.database, schema.install),
                 worker("cache", CacheGuard, self.cache),
             ),
-            supervisor("identity", self.passwords, self.sessions, self.logins, self.users, self.profiles, self.limits),
+            supervisor(
+                "identity",
+                self.passwords,
+                self.sessions,
+                self.logins,
+                self.users,
+                self.profiles,
+                self.limits,
+                self.recovery,
+            ),
             supervisor("editorial", self.idempotency, self.content, self.library),
             supervisor("insight", self.stats),
             # What acts starts before what reads, and what reads starts again when that had to.
@@ -240,6 +261,7 @@ class Parts:
                 now,
                 self.signer.jwks,
                 self.profiles,
+                self.recovery,
             ),
             host=config.http_host,
             port=config.http_port,

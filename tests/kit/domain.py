@@ -24,6 +24,7 @@ from callboard.actors.limits import Limiter, Limits, Policy
 from callboard.actors.logins import Logins
 from callboard.actors.notifier import Notifier
 from callboard.actors.passwords import Passwords
+from callboard.actors.recovery import Recovery
 from callboard.actors.sessions import Sessions
 from callboard.actors.stats import Aggregator
 from callboard.actors.tokens import Signer
@@ -64,9 +65,11 @@ class Domain:
         self.passed_s = 0.0  # by how much our clocks are ahead of the machine's
         self.epochs = Epochs(cache, self.clock)
         self.passwords = pool("passwords", Passwords, size=2)
-        self.sessions = pool("sessions", Sessions, database, self.epochs, signer, self.now, size=4)
+        self.sessions = pool("sessions", Sessions, database, self.epochs, signer, self.now, size=16)
         self.limits = pool("limits", Limits, Limiter(cache, POLICIES, self.clock), size=2)
         self.logins = pool("logins", Logins, database, self.passwords, self.sessions, self.limits, size=4)
+        recovers = (database, self.passwords, self.sessions, self.limits, signer)
+        self.recovery = pool("recovery", Recovery, *recovers, size=16)
         self.users = pool("users", Users, database, self.passwords, signer, self.sessions, size=16)
         self.content = pool("content", ContentWorkflow, database, size=8)
         self.library = pool("library", Library, database, size=2)
@@ -78,7 +81,9 @@ class Domain:
     async def playing(self) -> AsyncIterator[None]:
         """Run the actors. None may have crashed at the end, but those that the test has taken out of `crashes`."""
         guard = worker("cache", CacheGuard, self.cache)
-        identity = supervisor("identity", self.passwords, self.sessions, self.limits, self.logins, self.users)
+        identity = supervisor(
+            "identity", self.passwords, self.sessions, self.limits, self.logins, self.users, self.recovery
+        )
         others = (self.content, self.library, self.aggregator, self.notifier)
         async with System(supervisor("domain", guard, identity, *others)) as system:
             system.subscribe(lambda event: self.crashes.append(event) if isinstance(event, Crashed) else None)

@@ -1,0 +1,178 @@
+"""Recovery: a forgotten password is reset by mail, a known one is changed (OWASP, Forgot Password Cheat Sheet)."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import aiosql
+
+from callboard.actors.addresses import send_letter
+from callboard.actors.database import Database
+from callboard.actors.errors import (
+    AUTH_INVALID_CREDENTIALS,
+    AUTH_MAIL_TOKEN_INVALID,
+    REQUEST_INVALID,
+    USERS_NOT_FOUND,
+    Detail,
+    Problem,
+)
+from callboard.actors.limits import CheckLimit
+from callboard.actors.logins import Checker, credentials
+from callboard.actors.passwords import HashPassword, PasswordPolicy, VerifyPassword, password_faults
+from callboard.actors.sessions import ForgetUser, end_sessions
+from callboard.actors.tokens import Signer, fingerprint
+from callboard.runtime import Actor, Message, Ref, Request, on
+from callboard.streams.events import UserUpdated
+from callboard.streams.outbox import emit
+
+QUERIES: Any = aiosql.from_path(Path(__file__).with_name("recovery.sql"), "asyncpg")
+
+RESET_TTL_S = 3600
+MAX_LETTERS = 5  # to one account in an hour, whoever asks
+
+
+class SendReset(Message, frozen=True):
+    """Mail a link to reset the password, if the address has an active account. To be told: no time tells of it."""
+
+    email: str
+
+
+class ResetPassword(Request[None], frozen=True):
+    """Use the secret of such a mail, once: a new password, and the end of all sessions.
+
+    Raises Problem(AUTH_MAIL_TOKEN_INVALID), and REQUEST_INVALID for a password that will not do; the secret stays good.
+    """
+
+    token: str
+    new_password: str
+
+    def __repr__(self) -> str:
+        """Without the secrets."""
+        return "ResetPassword(...)"
+
+
+class ChangePassword(Request[None], frozen=True):
+    """A new password for who knows the old one, and the end of all sessions but this one.
+
+    Raises Problem(AUTH_INVALID_CREDENTIALS) for a wrong one, which counts as a failed login: AUTH_ACCOUNT_LIMITED; and
+    REQUEST_INVALID for a new one that will not do.
+    """
+
+    user_id: UUID
+    session_id: UUID
+    current_password: str
+    new_password: str
+
+    def __repr__(self) -> str:
+        """Without the passwords."""
+        return f"ChangePassword(user_id={self.user_id})"
+
+
+class Recovery(Actor[SendReset | ResetPassword | ChangePassword]):
+    """Passwords that change. A change, the end of the sessions, its event and the notice of it are one transaction."""
+
+    def __init__(
+        self,
+        database: Database,
+        passwords: Ref[HashPassword | VerifyPassword],
+        sessions: Ref[ForgetUser],
+        limits: Ref[CheckLimit],
+        signer: Signer,
+        *,
+        policy: PasswordPolicy = PasswordPolicy.COMPOSITION,
+    ) -> None:
+        self.database = database
+        self.passwords = passwords
+        self.sessions = sessions
+        self.checker = Checker(passwords, limits)
+        self.signer = signer
+        self.policy = policy
+
+    @on(SendReset)
+    async def send(self, message: SendReset) -> None:
+        """Earlier links stay good until one is used: the mails may cross."""
+        async with self.database.transaction() as connection:
+            user = await QUERIES.lock_person_by_email(connection, email=message.email)
+            if user is None:
+                return
+            token_id = uuid4()
+            added = await QUERIES.add_reset_token(
+                connection,
+                token_id=token_id,
+                user_id=user["user_id"],
+                token_hash=fingerprint(self.signer.mail_token(token_id)),
+                ttl_s=RESET_TTL_S,
+                most=MAX_LETTERS,
+            )
+            if added:
+                await send_letter(connection, "reset_password", user["user_id"], token_id=str(token_id))
+
+    @on(ResetPassword)
+    async def reset(self, message: ResetPassword) -> None:
+        """Nothing is hashed for a secret that is not good, and of any number at once one uses it."""
+        token_hash = fingerprint(message.token)
+        async with self.database.acquire() as connection:
+            owner = await QUERIES.reset_owner(connection, token_hash=token_hash)
+        if owner is None:
+            raise _invalid_link()
+        self._check_new(message.new_password, owner["email"], owner["full_name"])
+        password_hash = await self.passwords.ask(HashPassword(message.new_password))
+        async with self.database.transaction() as connection:
+            user_id = await QUERIES.lock_person(connection, user_id=owner["user_id"])
+            if not user_id or not await QUERIES.use_reset_token(connection, token_hash=token_hash):
+                raise _invalid_link()
+            await self._set(connection, user_id, password_hash)
+        await self.sessions.ask(ForgetUser(user_id))
+
+    @on(ChangePassword)
+    async def change(self, message: ChangePassword) -> None:
+        """Of several at once that know the same password, one changes it."""
+        async with self.database.acquire() as connection:
+            user = await credentials(connection, message.user_id)
+            full_name = await QUERIES.full_name(connection, user_id=message.user_id)
+        if user is None or full_name is None:
+            raise Problem(USERS_NOT_FOUND)
+        self._check_new(message.new_password, user.email, full_name)
+        if not await self.checker.check(user.email, message.current_password, user):
+            raise _wrong_password()
+        password_hash = await self.passwords.ask(HashPassword(message.new_password))
+        async with self.database.transaction() as connection:
+            await QUERIES.lock_person(connection, user_id=message.user_id)
+            if not await self._set(
+                connection, message.user_id, password_hash, seen=user.password_changed_at, keep=message.session_id
+            ):
+                raise _wrong_password()
+        await self.sessions.ask(ForgetUser(message.user_id))
+
+    def _check_new(self, password: str, email: str, full_name: str) -> None:
+        faults = password_faults(password, (email.split("@", maxsplit=1)[0], full_name), self.policy)
+        if faults:
+            raise Problem(REQUEST_INVALID, details=tuple(Detail("new_password", fault) for fault in faults))
+
+    async def _set(
+        self,
+        connection: Any,
+        user_id: UUID,
+        password_hash: str,
+        *,
+        seen: datetime | None = None,
+        keep: UUID | None = None,
+    ) -> bool:
+        if not await QUERIES.set_password(
+            connection, user_id=user_id, password_hash=password_hash, password_changed_at=seen
+        ):
+            return False
+        await QUERIES.spend_reset_tokens(connection, user_id=user_id)
+        await end_sessions(connection, user_id, keep)
+        await emit(connection, UserUpdated(user_id, ("password",)), event_id=uuid4())
+        await send_letter(connection, "password_changed", user_id)
+        return True
+
+
+def _invalid_link() -> Problem:
+    return Problem(AUTH_MAIL_TOKEN_INVALID, details=(Detail("token", "is not valid"),))
+
+
+def _wrong_password() -> Problem:
+    return Problem(AUTH_INVALID_CREDENTIALS, "The current password is wrong.")

@@ -1,0 +1,40 @@
+-- name: lock_person_by_email(email)^
+-- Whatever changes a password holds its account first, so that two of them do not wait for each other.
+select user_id from users
+where lower(email) = lower(:email) and is_active and deleted_at is null
+for no key update;
+
+-- name: lock_person(user_id)$
+select user_id from users where user_id = :user_id and is_active and deleted_at is null for no key update;
+
+-- name: add_reset_token(token_id, user_id, token_hash, ttl_s, most)$
+insert into mail_tokens (token_id, user_id, purpose, token_hash, expires_at)
+select :token_id::uuid, :user_id::uuid, 'reset_password', :token_hash::bytea, now() + make_interval(secs => :ttl_s)
+where :most > (
+    select count(*) from mail_tokens
+    where user_id = :user_id and purpose = 'reset_password' and created_at > now() - interval '1 hour')
+returning true;
+
+-- name: reset_owner(token_hash)^
+select u.user_id, u.email, u.full_name
+from mail_tokens t join users u using (user_id)
+where t.token_hash = :token_hash and t.purpose = 'reset_password' and t.used_at is null and t.expires_at > now()
+  and u.is_active and u.deleted_at is null;
+
+-- name: use_reset_token(token_hash)$
+update mail_tokens set used_at = now()
+where token_hash = :token_hash and purpose = 'reset_password' and used_at is null and expires_at > now()
+returning true;
+
+-- name: spend_reset_tokens(user_id)!
+update mail_tokens set used_at = now() where user_id = :user_id and purpose = 'reset_password' and used_at is null;
+
+-- name: set_password(password_hash, user_id, password_changed_at)$
+-- With the time of the last change that the caller has seen, only if nobody was faster.
+update users set password_hash = :password_hash, password_changed_at = now()
+where user_id = :user_id and is_active and deleted_at is null
+  and password_changed_at = coalesce(:password_changed_at, password_changed_at)
+returning true;
+
+-- name: full_name(user_id)$
+select full_name from users where user_id = :user_id and deleted_at is null;
