@@ -1,0 +1,79 @@
+"""Several `callboard serve` side by side on the servers of a running `up`, with a database and a Redis of their own."""
+
+import asyncio
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import asyncpg
+from running import PASSWORD, Command, Site, Up, until
+
+
+class Twins:
+    """The processes that were started, and an admin of theirs."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.environment = environment
+        self.sites: list[Site] = []
+        self.admin = ""
+
+    def start(self) -> Site:
+        """One more process; it has the API alone."""
+        site = Site("serve", environment=self.environment)
+        self.sites.append(site)
+        until("its word that it serves", lambda: "callboard serves on" in site.errors, 20)
+        return site
+
+    def sql(self, statement: str, *arguments: Any) -> list[dict[str, Any]]:
+        """What a statement gives on their database."""
+
+        async def run() -> list[dict[str, Any]]:
+            connection = await asyncpg.connect(self.environment["DATABASE_URL"])
+            try:
+                return [dict(row) for row in await connection.fetch(statement, *arguments)]
+            finally:
+                await connection.close()
+
+        return asyncio.run(run())
+
+
+@contextmanager
+def twins(up: Up, count: int = 2, **settings: str) -> Iterator[Twins]:
+    """So many processes, and an admin's access token."""
+    name = f"twins_{secrets.token_hex(4)}"
+    facts = up.facts
+    asyncio.run(_make_database(facts["DATABASE_URL"], name))
+    made = Twins(
+        {
+            "DATABASE_URL": facts["DATABASE_URL"].rpartition("/")[0] + f"/{name}",
+            "REDIS_URL": facts["REDIS_URL"].rpartition("/")[0] + "/8",
+            "KAFKA_BROKERS": facts["KAFKA_BROKERS"],
+            "SMTP_HOST": facts["SMTP_HOST"],
+            "SMTP_PORT": facts["SMTP_PORT"],
+            "TOPIC_PREFIX": name,
+            "JWT_SECRET_KEY": secrets.token_urlsafe(48),
+            "OPS_TOKEN": "a-token-for-operators",
+            "ROLES": "front",
+            **settings,
+        }
+    )
+    try:
+        for _ in range(count):
+            made.start()
+        arguments = ("--email", "grace@example.org", "--password", PASSWORD, "--full-name", "Grace")
+        command = Command("users", "create-admin", *arguments, environment=made.environment)
+        assert command.wait(20) == 0, command.errors
+        made.admin = made.sites[0].log_in("grace@example.org")
+        yield made
+    finally:
+        for site in made.sites:
+            site.end()
+
+
+async def _make_database(url: str, name: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(f"create database {name}")
+    finally:
+        await connection.close()
