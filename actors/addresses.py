@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import aiosql
+import msgspec
 from email_validator import EmailNotValidError, validate_email
 
 from callboard.actors.errors import REQUEST_INVALID, Detail, Problem
@@ -18,6 +19,18 @@ QUERIES: Any = aiosql.from_path(Path(__file__).with_name("addresses.sql"), "asyn
 
 PROOF_TTL_S = 24 * 3600
 MAX_NAME_LENGTH = 200  # as schema.sql has it
+
+
+class Enrolment(msgspec.Struct, frozen=True):
+    """How accounts are made: what a password needs, and whether the registration of a taken address is answered as if
+    it were a new one.
+    """
+
+    policy: PasswordPolicy = PasswordPolicy.COMPOSITION
+    conceal: bool = False
+
+
+OPEN = Enrolment()
 
 
 def normalised(email: str) -> str:

@@ -13,7 +13,7 @@ import msgspec
 
 from callboard.actors import addresses
 from callboard.actors.access import Role
-from callboard.actors.addresses import checked_address, send_change, send_letter, send_verification
+from callboard.actors.addresses import OPEN, Enrolment, checked_address, send_change, send_letter, send_verification
 from callboard.actors.database import Database
 from callboard.actors.errors import (
     AUTH_MAIL_TOKEN_INVALID,
@@ -25,7 +25,7 @@ from callboard.actors.errors import (
     Detail,
     Problem,
 )
-from callboard.actors.passwords import HashPassword, PasswordPolicy
+from callboard.actors.passwords import HashPassword
 from callboard.actors.sessions import ForgetUser, end_sessions
 from callboard.actors.tokens import Signer, fingerprint
 from callboard.runtime import Actor, Ref, Request, on
@@ -168,7 +168,7 @@ class Users(Actor[UserMessage]):
     """Accounts. What must be unique or single-use is so by SQL; the workers of the pool share nothing.
 
     Whatever changes who an account's sessions speak for is told to the session manager after its commit, and before
-    the reply: the next request sees it. With `conceal` the registration of a taken address is answered like any other.
+    the reply: the next request sees it.
     """
 
     def __init__(
@@ -177,22 +177,23 @@ class Users(Actor[UserMessage]):
         passwords: Ref[HashPassword],
         signer: Signer,
         sessions: Ref[ForgetUser],
-        policy: PasswordPolicy = PasswordPolicy.COMPOSITION,
-        *,
-        conceal: bool = False,
+        enrolment: Enrolment = OPEN,
     ) -> None:
         self.database = database
         self.passwords = passwords
         self.signer = signer
         self.sessions = sessions
-        self.policy = policy
-        self.conceal = conceal
+        self.enrolment = enrolment
 
     @on(RegisterUser)
     async def register(self, message: RegisterUser) -> User:
         """The account, its token, its event and the request for its mail are one transaction."""
         email = checked_address(
-            message.email, message.password, message.full_name, self.policy, terms_accepted=message.terms_accepted
+            message.email,
+            message.password,
+            message.full_name,
+            self.enrolment.policy,
+            terms_accepted=message.terms_accepted,
         )
         password_hash = await self.passwords.ask(HashPassword(message.password))
         user = User(
@@ -212,7 +213,7 @@ class Users(Actor[UserMessage]):
             row = await QUERIES.user_by_email(connection, email=email)
             if row is not None and row["user_id"] == message.user_id:
                 return _user(row)  # the same request again
-            if row is None or not self.conceal:
+            if row is None or not self.enrolment.conceal:
                 raise Problem(USERS_EMAIL_TAKEN, details=(Detail("email", "is taken"),))
             await send_letter(connection, "address_taken", row["user_id"])
             return user  # whom nobody will ever see
@@ -236,7 +237,9 @@ class Users(Actor[UserMessage]):
     @on(AddUser)
     async def add(self, message: AddUser) -> User:
         """An account that exists keeps its password: an operator's typo must not lock its owner out."""
-        email = checked_address(message.email, message.password, message.full_name, self.policy, terms_accepted=True)
+        email = checked_address(
+            message.email, message.password, message.full_name, self.enrolment.policy, terms_accepted=True
+        )
         password_hash = await self.passwords.ask(HashPassword(message.password))
         fresh = User(
             uuid4(),
@@ -341,7 +344,7 @@ class Users(Actor[UserMessage]):
 
     async def _ask_for(self, connection: Any, user_id: UUID, email: str) -> None:
         # Concealed, a taken address is mailed to as well: whoever reads it may know, and cannot have it twice.
-        if not self.conceal and await QUERIES.user_by_email(connection, email=email) is not None:
+        if not self.enrolment.conceal and await QUERIES.user_by_email(connection, email=email) is not None:
             raise Problem(USERS_EMAIL_TAKEN, details=(Detail("email", "is taken"),))
         await send_change(connection, self.signer, user_id, email)
 

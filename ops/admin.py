@@ -11,6 +11,7 @@ from time import monotonic
 import anyio
 
 from callboard.actors.access import Role
+from callboard.actors.addresses import Enrolment
 from callboard.actors.cache import Cache, CacheGuard
 from callboard.actors.database import Database, DatabaseGuard
 from callboard.actors.epochs import Epochs
@@ -53,7 +54,7 @@ async def desk(data: Path | None) -> AsyncIterator[Desk]:
     signer = Signer("", issuer="", access_ttl_s=1)  # nothing is signed: nothing is mailed from here
     passwords = worker("passwords", Passwords)
     sessions = worker("sessions", Sessions, database, Epochs(cache, monotonic), signer, utc_now)
-    users = worker("users", Users, database, passwords, signer, sessions, PasswordPolicy(policy))
+    users = worker("users", Users, database, passwords, signer, sessions, Enrolment(PasswordPolicy(policy)))
     guards = worker("database", DatabaseGuard, database, schema.install), worker("cache", CacheGuard, cache)
     async with System(supervisor("desk", *guards, passwords, sessions, users)):
         with anyio.move_on_after(CONNECT_S):

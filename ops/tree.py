@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from callboard.actors.access import Identity
+from callboard.actors.addresses import Enrolment
 from callboard.actors.cache import Cache, CacheGuard
 from callboard.actors.content import ContentWorkflow
 from callboard.actors.database import Database, DatabaseGuard
@@ -120,6 +121,7 @@ class Parts:
         self.passwords = self._pool("passwords", Passwords, mailbox=refusing)
         epochs = Epochs(self.cache, time.monotonic)
         self.sessions = self._pool("sessions", Sessions, database, epochs, signer, now, key=session_key)
+        self.enrolment = Enrolment(PasswordPolicy(config.password_policy), config.registration_conflict == "conceal")
         self.users = self._pool(
             "users",
             Users,
@@ -127,8 +129,7 @@ class Parts:
             self.passwords,
             signer,
             self.sessions,
-            PasswordPolicy(config.password_policy),
-            config.registration_conflict == "conceal",
+            self.enrolment,
         )
         self.profiles = self._pool("profiles", Profiles, database)
         self.policies = {
