@@ -12,20 +12,24 @@ from callboard.actors.access import Identity
 from callboard.actors.idempotency import ClaimKey, FreeKey, KeepAnswer
 from callboard.actors.limits import Verdict
 from callboard.http import headers as wire
+from callboard.http.peers import Proxies
 from callboard.runtime import Ref
+
+NO_PROXIES = Proxies()
+CheckLimit = Callable[[str, str], Awaitable[Verdict]]  # by policy and key
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a front door behaves. `base` stands before every path that is not absolute; `proxies` is how many reverse
-    proxies of our own stand before it; `token`, when set, is what every route that is not exempt asks for as Bearer.
+    """How a front door behaves. `base` stands before every path that is not absolute; `proxies` are those whose
+    X-Forwarded-For is believed; `token`, when set, is what every route that is not exempt asks for as Bearer.
     """
 
     base: str = "/api/v1"
     origins: frozenset[str] = frozenset()
     max_body_bytes: int = 1 << 20
     timeout_s: float = 10.0
-    proxies: int = 0
+    proxies: Proxies = NO_PROXIES
     token: str | None = None
 
 
@@ -45,7 +49,7 @@ class Hooks:
     """
 
     authenticate: Callable[[str], Awaitable[Identity]] | None = None
-    check_limit: Callable[[str, str], Awaitable[Verdict]] | None = None
+    check_limit: CheckLimit | None = None
     observe: Callable[[str, str, int, float], None] | None = None
     keys: Ref[ClaimKey | KeepAnswer | FreeKey] | None = None
     maintenance: Callable[[], bool] | None = None
@@ -76,7 +80,7 @@ class Exchange:
         self.request = request
         self.traceparent, self.trace_id = wire.traced(headers, rng)
         self.request_id = wire.request_id(headers, self.trace_id)
-        self.ip = wire.client_ip(request.remote, headers, settings.proxies)
+        self.ip = settings.proxies.client(request.remote, headers)
         self.template = "unmatched"
         self.caller: Identity | None = None
         self.verdicts: dict[str, Verdict] = {}

@@ -1,5 +1,6 @@
 """Who may pass: rate limits, tokens and roles, for every route in this one place."""
 
+import asyncio
 import hmac
 import logging
 from collections.abc import Mapping
@@ -15,8 +16,10 @@ from callboard.actors.errors import (
     SERVER_MAINTENANCE,
     Problem,
 )
+from callboard.actors.limits import Verdict
 from callboard.http import headers as wire
-from callboard.http.exchange import Exchange, Hooks, Settings
+from callboard.http.exchange import CheckLimit, Exchange, Hooks, Settings
+from callboard.http.peers import counted_as
 from callboard.http.routing import Access, Route
 
 MAINTENANCE_S = 60.0  # when to try again: nobody knows how long it lasts
@@ -51,20 +54,14 @@ class Guard:
         """Count the request and learn whose it is. Raises Problem: REQUEST_LIMITED, AUTH_..."""
         if self._idle:
             return
-        if self._counted and self._route.limit is not None:
-            await self._count(self._route.limit, f"ip:{exchange.ip}", exchange)
         if self._token is not None:
             self._check_operator(exchange)
         try:
-            exchange.caller = caller = await self._identify(exchange)
+            exchange.caller = await self._identify(exchange)
         except Problem:
-            # Guessing tokens is counted too.
-            if self._counted:
-                await self._count(DEFAULT, f"ip:{exchange.ip}", exchange)
+            await self._count(exchange)  # guessing tokens is counted too
             raise
-        if self._counted:
-            key = f"ip:{exchange.ip}" if caller is None else f"user:{caller.user_id}"
-            await self._count(DEFAULT, key, exchange)
+        await self._count(exchange)
 
     async def only_admins(self, exchange: Exchange) -> None:
         """Let only an admin pass, also where no token is needed. Raises Problem(SERVER_MAINTENANCE)."""
@@ -105,15 +102,36 @@ class Guard:
         if self._token is None or not hmac.compare_digest(token.encode(), self._token):
             raise Problem(AUTH_TOKEN_INVALID)
 
-    async def _count(self, policy: str, key: str, exchange: Exchange) -> None:
-        if self._hooks.check_limit is None:
+    async def _count(self, exchange: Exchange) -> None:
+        """Count against all policies in one go: the default by user or address, the route's by address."""
+        check = self._hooks.check_limit
+        if check is None or not self._counted:
             return
+        address, caller = f"ip:{counted_as(exchange.ip)}", exchange.caller
+        who = address if caller is None else f"user:{caller.user_id}"
+        if self._route.limit is None:
+            verdicts = [await self._checked(check, DEFAULT, who)]
+        else:
+            verdicts = await asyncio.gather(
+                self._checked(check, self._route.limit, address), self._checked(check, DEFAULT, who)
+            )
+        seen = [each for each in verdicts if each is not None and not each[1].shadow]
+        seen.sort(key=_room)
+        exchange.verdicts = dict(seen)
+        refused = [verdict.retry_after_s for _, verdict in seen if not verdict.allowed]
+        if refused:
+            raise Problem(REQUEST_LIMITED, retry_after_s=max(refused))
+
+    async def _checked(self, check: CheckLimit, policy: str, key: str) -> tuple[str, Verdict] | None:
         try:
-            verdict = await self._hooks.check_limit(policy, key)
+            return policy, await check(policy, key)
         except Exception:
             # Whatever the limiter suffers from, the request goes on without it.
             log.warning("the rate limiter failed for policy %s", policy, exc_info=True)
-            return
-        exchange.verdicts[policy] = verdict
-        if not verdict.allowed:
-            raise Problem(REQUEST_LIMITED, retry_after_s=verdict.retry_after_s)
+            return None
+
+
+def _room(seen: tuple[str, Verdict]) -> tuple[bool, float]:
+    """The tightest policy goes first: one that refuses, then by the share that is left."""
+    _, verdict = seen
+    return verdict.allowed, verdict.remaining / verdict.limit

@@ -1,4 +1,4 @@
-"""What goes on around an answer: request ids, W3C trace context, security headers, CORS, the address of the client.
+"""What goes on around an answer: request ids, W3C trace context, security headers, CORS, limits.
 
 CORS is written out here, since the library for it needs aiohttp's own router.
 """
@@ -74,15 +74,6 @@ def bearer(headers: Mapping[str, str]) -> str | None:
         return None
     scheme, _, token = sent.partition(" ")
     return token.strip() if scheme.lower() == "bearer" and sent.isascii() else ""
-
-
-def client_ip(peer: str | None, headers: Mapping[str, str], proxies: int) -> str:
-    """The client's address: the peer's, or, behind so many proxies of our own, the entry the outermost has written."""
-    if proxies:
-        hops = [hop.strip() for hop in headers.get("X-Forwarded-For", "").split(",")]
-        if len(hops) >= proxies and hops[-proxies]:
-            return hops[-proxies]
-    return peer or "unknown"
 
 
 def limits(verdicts: Mapping[str, Verdict]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from callboard.actors.keys import MIN_SECRET_BYTES, read_private_key, read_public_keys
 from callboard.actors.passwords import PasswordPolicy
+from callboard.http.peers import network
 
 ROLES = frozenset({"front", "streams", "workers"})
 HIDDEN = "***"
@@ -49,6 +50,10 @@ def _flag(text: str) -> bool:
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _networks(text: str) -> tuple[str, ...]:
+    return tuple(str(network(word)) for word in _words(text))
 
 
 def _roles(text: str) -> frozenset[str]:
@@ -172,6 +177,9 @@ class Config:
     rate_limit_register: int = setting("registrations a minute, by address", _positive, 5)
     rate_limit_login: int = setting("logins a minute, by address", _positive, 10)
     rate_limit_account: int = setting("failed logins of an account in 15 minutes", _positive, 10)
+    trusted_proxies: tuple[str, ...] = setting(
+        "addresses and networks of the proxies whose X-Forwarded-For is believed", _networks, ()
+    )
     max_body_bytes: int = setting("the largest body the API takes", _positive, 1 << 20)
 
     roles: frozenset[str] = setting("which parts of the tree run here", _roles, ROLES)

@@ -32,6 +32,7 @@ from callboard.actors.stats import Aggregator
 from callboard.actors.tokens import Signer
 from callboard.actors.users import Users
 from callboard.http.exchange import Hooks, Settings
+from callboard.http.peers import Proxies, network
 from callboard.http.routes import ROUTES
 from callboard.http.server import HttpServer
 from callboard.http.services import Services
@@ -267,7 +268,11 @@ class Parts:
             host=config.http_host,
             port=config.http_port,
             checks=self.checks(),
-            settings=Settings(origins=frozenset(config.cors_origins), max_body_bytes=config.max_body_bytes),
+            settings=Settings(
+                origins=frozenset(config.cors_origins),
+                max_body_bytes=config.max_body_bytes,
+                proxies=Proxies([network(each) for each in config.trusted_proxies]),
+            ),
             hooks=Hooks(self.authenticate, self.check_limit, self.metrics.observe, self.idempotency, now=now),
             grace_s=config.shutdown_grace_s,
         )

@@ -206,7 +206,7 @@ async def opened(settings: Settings | None = None, **options: Any) -> AsyncItera
     observed: list[tuple[str, str, int]] = []
     hooks = Hooks(
         authenticate=authenticate,
-        check_limit=limiter.check,
+        check_limit=options.pop("check_limit", limiter.check),
         observe=lambda path, method, status, _: observed.append((path, method, status)),
         rng=Random(7),  # noqa: S311 - traces that repeat
     )
