@@ -1,6 +1,6 @@
 # Two commands do everything: `make run` and `make test`. Each sets up .venv first, when something it needs has changed.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format demo bench-runtime clean
+.PHONY: help run test lint format openapi demo bench-runtime clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -25,6 +25,9 @@ lint: .venv/dev ## ruff, mypy --strict, and the one direction of imports
 format: .venv/dev ## let ruff format the code and mend what it can
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+openapi: .venv/run ## write http/openapi.json anew, when a change of the API is meant
+	@$(BIN)/callboard openapi > .openapi.json && mv .openapi.json http/openapi.json
 
 demo: .venv/run ## play the main job against a running `make run`
 	@$(BIN)/callboard demo

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
+import msgspec
 
 from callboard.http.call import Call, Raw
+from callboard.http.exchange import Settings
 from callboard.http.openapi import openapi
 from callboard.http.routing import Access, Route
+from callboard.http.standard import CATALOGUE, Checks, liveness_routes
 
 # React sets styles on elements, hence 'unsafe-inline' for styles; for scripts there is no such need.
 DOCS_POLICY = (
@@ -56,6 +59,16 @@ def swagger_folder() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError("the package swagger-ui-py, which has the files of /docs, is not installed")
     return Path(spec.submodule_search_locations[0]) / "static"
+
+
+def common_routes(checks: Checks) -> tuple[Route[object], ...]:
+    """What the front door has beside the domain's routes, and its document names."""
+    return (*liveness_routes(checks), CATALOGUE)
+
+
+def written(routes: Sequence[Route[Any]], base: str = Settings.base) -> str:
+    """The document as it is committed: http/openapi.json, for these routes and the common ones."""
+    return msgspec.json.format(openapi((*routes, *common_routes({})), base), indent=2).decode() + "\n"
 
 
 def document_routes(routes: Sequence[Route[Any]], base: str) -> tuple[Route[object], ...]:

@@ -1,5 +1,7 @@
 """OpenAPI 3.1, generated from the route table and the Structs it names: nothing about a route is said twice."""
 
+import hashlib
+import inspect
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -8,35 +10,16 @@ from uuid import UUID
 
 import msgspec
 
-from callboard.actors.errors import (
-    AUTH_FORBIDDEN,
-    AUTH_SESSION_ENDED,
-    AUTH_TOKEN_EXPIRED,
-    AUTH_TOKEN_INVALID,
-    AUTH_TOKEN_MISSING,
-    REQUEST_INVALID,
-    REQUEST_LIMITED,
-    REQUEST_MALFORMED,
-    REQUEST_SLOW,
-    REQUEST_TOO_LARGE,
-    REQUEST_UNSUPPORTED,
-    SERVER_BUG,
-    SERVER_DRAINING,
-    SERVER_OVERLOADED,
-    SERVER_TIMEOUT,
-    SERVER_UNAVAILABLE,
-    Code,
-)
+from callboard.actors.errors import Code, Kind
 from callboard.http.answers import PageInfo
 from callboard.http.errors import PROBLEM_JSON, ErrorEnvelope, Failure, ProblemDetails, status_of
+from callboard.http.examples import example_for
+from callboard.http.outcomes import HEADERS, by_status, codes_of, headers_given
 from callboard.http.routing import Access, Route, Shape, shape_of
 
 REFS = "#/components/schemas/{name}"
 NONE = type(None)
-
-EVERYWHERE = (REQUEST_INVALID, SERVER_BUG, SERVER_DRAINING, SERVER_OVERLOADED, SERVER_TIMEOUT, SERVER_UNAVAILABLE)
-OF_BODIES = (REQUEST_MALFORMED, REQUEST_SLOW, REQUEST_TOO_LARGE, REQUEST_UNSUPPORTED)
-OF_TOKENS = (AUTH_TOKEN_INVALID, AUTH_TOKEN_EXPIRED, AUTH_SESSION_ENDED)
+TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 DESCRIPTION = (
     "Send `Authorization: Bearer` with the access token of a login. Errors come in one envelope, with a stable code; "
@@ -44,39 +27,46 @@ DESCRIPTION = (
 )
 
 
-def codes_of(route: Route[Any], shape: Shape) -> tuple[Code, ...]:
-    """Every code a route can give, each once: its own, and those that follow from what it declares."""
-    codes = [*route.errors, *EVERYWHERE]
-    if shape.body is not NONE:
-        codes += OF_BODIES
-    if not route.exempt:
-        codes.append(REQUEST_LIMITED)
-    if route.access is not Access.PUBLIC:
-        codes += OF_TOKENS
-    if route.access not in (Access.PUBLIC, Access.OPTIONAL):
-        codes.append(AUTH_TOKEN_MISSING)
-    if route.access in (Access.EDITOR, Access.ADMIN):
-        codes.append(AUTH_FORBIDDEN)
-    if route.parameters:
-        codes.append(route.not_found)
-    return tuple({code.name: code for code in codes}.values())
+def _parameter(name: str, description: str, example: str, **schema: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "header",
+        "description": description,
+        "schema": {"type": "string", **schema},
+        "example": example,
+    }
+
+
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "X-Request-Timeout": _parameter(
+        "X-Request-Timeout", "Seconds that the call may take at most.", "2.5", pattern=r"^[0-9]{1,6}(\.[0-9]{1,6})?$"
+    ),
+    "Idempotency-Key": _parameter(
+        "Idempotency-Key",
+        "Of your choice, and new for each thing to make: the same request sent again gets the first one's answer.",
+        "8e03978e-40d5-43dd-bc93-6894a57f9324",
+        pattern=r"^[!-~]([ -~]{0,253}[!-~])?$",
+    ),
+    "If-Match": _parameter("If-Match", "The ETag of the version that is edited.", '"3"', pattern=r'^(\*|"[!#-~]*")$'),
+}
 
 
 def openapi(routes: Sequence[Route[Any]], base: str) -> bytes:
     """The document of a route table, as JSON."""
     shapes = [shape_of(route) for route in routes]
-    kinds = {kind for shape in shapes for kind in (shape.body, shape.query) if kind not in (NONE, bytes)}
+    kinds = {kind: None for shape in shapes for kind in (shape.body, shape.query) if kind not in (NONE, bytes)}
     answers = [shape.answer for shape in shapes if shape.answer is not NONE]
     types: list[Any] = [*kinds, *answers, ErrorEnvelope, ProblemDetails, PageInfo]
     schemas, components = msgspec.json.schema_components(types, ref_template=REFS)
     by_type = {repr(kind): schema for kind, schema in zip(types, schemas, strict=True)}
     paths: dict[str, dict[str, Any]] = {}
     used: dict[str, Code] = {}
+    shared: dict[str, dict[str, Any]] = {}
     for route, shape in zip(routes, shapes, strict=True):
         used |= {code.name: code for code in codes_of(route, shape)}
-        path = route.path if route.absolute else base + route.path
+        path = route.full_path(base)
         name = f"{route.tag}_{route.method.lower()}_{'_'.join(part.strip('{}') for part in path[1:].split('/'))}"
-        operation = operation_of(route, shape, by_type, components)
+        operation = operation_of(route, shape, by_type, components, shared)
         paths.setdefault(path, {})[route.method.lower()] = {"operationId": name, **operation}
     document = {
         "openapi": "3.1.0",
@@ -86,13 +76,11 @@ def openapi(routes: Sequence[Route[Any]], base: str) -> bytes:
         "paths": paths,
         "components": {
             "schemas": components,
-            "examples": {name: {"value": example_of(code)} for name, code in sorted(used.items())},
-            "headers": {
-                "X-Request-ID": {
-                    "description": "The client's own, when it sent a harmless one, else made here.",
-                    "schema": {"type": "string"},
-                }
-            },
+            "examples": {name: {"value": failure_of(code)} for name, code in sorted(used.items())}
+            | {problem_name(code): {"value": problem_example(code)} for _, code in sorted(used.items())},
+            "headers": HEADERS,
+            "parameters": PARAMETERS,
+            "responses": dict(sorted(shared.items())),
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
         },
     }
@@ -100,69 +88,108 @@ def openapi(routes: Sequence[Route[Any]], base: str) -> bytes:
 
 
 def operation_of(
-    route: Route[Any], shape: Shape, by_type: dict[str, dict[str, Any]], components: dict[str, Any]
+    route: Route[Any],
+    shape: Shape,
+    by_type: dict[str, dict[str, Any]],
+    components: dict[str, Any],
+    shared: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
     """One operation: what it takes, what it gives, and who may."""
     bearer: dict[str, list[str]] = {"bearer": []}
     security = {Access.PUBLIC: [], Access.OPTIONAL: [{}, bearer]}.get(route.access, [bearer])
+    said = inspect.getdoc(route.handler)
     operation: dict[str, Any] = {
         "summary": route.summary,
-        "description": f"Access: {route.access.value}.",
+        "description": f"{said}\n\nAccess: {route.access.value}." if said else f"Access: {route.access.value}.",
         "tags": [route.tag],
         "security": security,
         "parameters": parameters_of(route, shape, by_type, components),
-        "responses": responses_of(route, shape, by_type),
+        "responses": responses_of(route, shape, by_type, components, shared),
     }
+    if route.deprecated is not None:
+        operation["deprecated"] = True
     if shape.body is bytes:
         content: dict[str, Any] = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
         operation["requestBody"] = {"required": True, "content": content}
     elif shape.body is not NONE:
-        content = {"application/json": {"schema": by_type[repr(shape.body)]}}
-        operation["requestBody"] = {"required": True, "content": content}
+        schema = by_type[repr(shape.body)]
+        media = {"schema": schema, "example": example_for(schema, components)}
+        operation["requestBody"] = {"required": True, "content": {"application/json": media}}
     return operation
 
 
 def parameters_of(
     route: Route[Any], shape: Shape, by_type: dict[str, dict[str, Any]], components: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """The parameters of the path, then those of the query."""
+    """The parameters of the path, those of the query, and the headers it looks at."""
     parameters: list[dict[str, Any]] = []
     for name, kind in route.parameters.items():
         schema = {"type": "string", "format": "uuid"} if kind is UUID else {"type": "string"}
-        parameters.append({"name": name, "in": "path", "required": True, "schema": schema})
+        example = example_for(schema, components, name)
+        parameters.append({"name": name, "in": "path", "required": True, "schema": schema, "example": example})
     if shape.query is not NONE:
         query = components[by_type[repr(shape.query)]["$ref"].rpartition("/")[2]]
         for name, schema in query["properties"].items():
             required = name in query["required"]
             parameters.append({"name": name, "in": "query", "required": required, "schema": schema})
-    return parameters
+    if route.matching:
+        required = any(code.kind is Kind.PRECONDITION_MISSING for code in route.errors)
+        parameters.append({**PARAMETERS["If-Match"], "required": required})
+    headers = ["Idempotency-Key", "X-Request-Timeout"] if route.keyed else ["X-Request-Timeout"]
+    return parameters + [{"$ref": f"#/components/parameters/{name}"} for name in headers]
 
 
-def responses_of(route: Route[Any], shape: Shape, by_type: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The route's own status, and each status its codes have, with the codes as examples."""
-    headers = {"X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"}}
-    success: dict[str, Any] = {"description": HTTPStatus(route.status).phrase, "headers": headers}
+def responses_of(
+    route: Route[Any],
+    shape: Shape,
+    by_type: dict[str, dict[str, Any]],
+    components: dict[str, Any],
+    shared: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
+    """The route's own status, and each status its codes have; the errors stand in `shared`, under their names."""
+    success: dict[str, Any] = {
+        "description": HTTPStatus(route.status).phrase,
+        "headers": headers_of(route, route.status),
+    }
     if shape.raw:
-        success["content"] = {"*/*": {}}
+        success["content"] = {route.content_type: {}}
     elif route.status != HTTPStatus.NO_CONTENT:
-        success["content"] = {"application/json": {"schema": envelope_of(shape, by_type)}}
+        schema = envelope_of(shape, by_type)
+        media = {"schema": schema, "example": example_for(schema, components)}
+        success["content"] = {"application/json": media}
     responses = {str(route.status): success}
-    grouped: dict[int, list[Code]] = {}
-    for code in codes_of(route, shape):
-        grouped.setdefault(status_of(code), []).append(code)
-    for status, codes in sorted(grouped.items()):
-        responses[str(status)] = {
-            "description": "\n".join(f"- `{code.name}`: {code.meaning}" for code in codes),
-            "headers": headers,
-            "content": {
-                "application/json": {
-                    "schema": by_type[repr(ErrorEnvelope)],
-                    "examples": {code.name: {"$ref": f"#/components/examples/{code.name}"} for code in codes},
-                },
-                PROBLEM_JSON: {"schema": by_type[repr(ProblemDetails)]},
-            },
-        }
+    for status, codes in by_status(codes_of(route, shape)).items():
+        name = response_name(route, status, codes)
+        shared.setdefault(name, error_of(route, status, codes, by_type))
+        responses[str(status)] = {"$ref": f"#/components/responses/{name}"}
     return responses
+
+
+def response_name(route: Route[Any], status: int, codes: Sequence[Code]) -> str:
+    """What an error response is called that several routes have alike: its status, and a digest of what is in it."""
+    inside = " ".join((*sorted(code.name for code in codes), *headers_given(route, status)))
+    return f"{status}.{hashlib.sha256(inside.encode()).hexdigest()[:8]}"
+
+
+def error_of(
+    route: Route[Any], status: int, codes: Sequence[Code], by_type: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """An error response, with its codes as examples."""
+    named = {code.name: {"$ref": f"#/components/examples/{code.name}"} for code in codes}
+    problems = {code.name: {"$ref": f"#/components/examples/{problem_name(code)}"} for code in codes}
+    return {
+        "description": "\n".join(f"- `{code.name}`: {code.meaning}" for code in codes),
+        "headers": headers_of(route, status),
+        "content": {
+            "application/json": {"schema": by_type[repr(ErrorEnvelope)], "examples": named},
+            PROBLEM_JSON: {"schema": by_type[repr(ProblemDetails)], "examples": problems},
+        },
+    }
+
+
+def headers_of(route: Route[Any], status: int) -> dict[str, Any]:
+    """References to the headers of an answer."""
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in headers_given(route, status)}
 
 
 def envelope_of(shape: Shape, by_type: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -178,12 +205,29 @@ def envelope_of(shape: Shape, by_type: dict[str, dict[str, Any]]) -> dict[str, A
     return {"type": "object", "properties": properties, "required": required}
 
 
-def example_of(code: Code) -> Any:
+def failure_of(code: Code) -> Any:
     """An error with this code, as the envelope has it."""
     failure = Failure(
-        code=code.name,
-        message=code.meaning,
-        timestamp=datetime(2026, 1, 1, tzinfo=UTC),
-        trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
+        code=code.name, message=code.meaning, timestamp=datetime(2026, 1, 1, tzinfo=UTC), trace_id=TRACE_ID
     )
     return msgspec.to_builtins(ErrorEnvelope("error", failure))
+
+
+def problem_name(code: Code) -> str:
+    """What the example of RFC 9457 is called."""
+    return f"{code.name}.problem"
+
+
+def problem_example(code: Code) -> Any:
+    """An error with this code, as RFC 9457 has it."""
+    return msgspec.to_builtins(
+        ProblemDetails(
+            type=f"/api/v1/errors#{code.name}",
+            title=code.meaning,
+            status=status_of(code),
+            detail=code.meaning,
+            code=code.name,
+            timestamp=datetime(2026, 1, 1, tzinfo=UTC),
+            trace_id=TRACE_ID,
+        )
+    )

@@ -42,7 +42,7 @@ async def put(call: Call[ProfileBody, None, Services]) -> Reply[Profile]:
 
 
 ROUTES: tuple[Route[Services], ...] = (
-    Route("GET", "/users/me/profile", read, "Read one's own profile", tag="accounts", access=Access.USER),
+    Route("GET", "/users/me/profile", read, "Read one's own profile", tag="accounts", access=Access.USER, tagged=True),
     Route(
         "PUT",
         "/users/me/profile",
@@ -51,6 +51,7 @@ ROUTES: tuple[Route[Services], ...] = (
         tag="accounts",
         access=Access.USER,
         errors=(USERS_STALE,),
+        tagged=True,
     ),
     Route(
         "GET",
@@ -60,6 +61,7 @@ ROUTES: tuple[Route[Services], ...] = (
         tag="accounts",
         access=Access.SELF_OR_ADMIN,
         errors=(USERS_NOT_FOUND,),
+        tagged=True,
     ),
     Route(
         "PUT",
@@ -69,5 +71,6 @@ ROUTES: tuple[Route[Services], ...] = (
         tag="accounts",
         access=Access.SELF_OR_ADMIN,
         errors=(USERS_NOT_FOUND, USERS_STALE),
+        tagged=True,
     ),
 )

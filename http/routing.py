@@ -68,7 +68,8 @@ class Route(Generic[S_contra]):
     is text. `limit` names the rate policy that counts this route by IP, beside the policy "default"; `exempt` takes it
     out of both. `errors` are the codes it gives beyond those that follow from its access, body, query and path.
     `version` 2 stands at /api/v2 beside /api/v1. `maintained` is open to all also during maintenance, as is whatever
-    is exempt.
+    is exempt. `tagged` answers have an ETag, and a PUT, PATCH or DELETE that is tagged reads If-Match. `content_type`
+    is for the documents, where the answer is Raw.
     """
 
     method: str
@@ -85,11 +86,18 @@ class Route(Generic[S_contra]):
     version: int = 1
     deprecated: Deprecation | None = None
     maintained: bool = False
+    tagged: bool = False
+    content_type: str = "*/*"
 
     @property
     def keyed(self) -> bool:
         """Whether it makes something, and so takes an Idempotency-Key."""
         return self.method == "POST" and self.status == HTTPStatus.CREATED
+
+    @property
+    def matching(self) -> bool:
+        """Whether it reads If-Match."""
+        return self.tagged and self.method in ("PUT", "PATCH", "DELETE")
 
     def full_path(self, base: str) -> str:
         """Where it stands: below the base, whose version is that of the route, unless it is absolute."""

@@ -9,11 +9,11 @@ import anyio
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from callboard.http.documents import document_routes
+from callboard.http.documents import common_routes, document_routes
 from callboard.http.exchange import Hooks, Settings
 from callboard.http.front import Front
 from callboard.http.routing import Route
-from callboard.http.standard import CATALOGUE, Checks, liveness_routes
+from callboard.http.standard import Checks, liveness_routes
 from callboard.runtime import Actor
 
 KEEPALIVE_S = 60.0  # also how long a client may take over its request line and headers
@@ -85,11 +85,10 @@ class Listener(web.Server):
 
 def full_table(routes: Sequence[Route[S]], checks: Checks, settings: Settings, *, documents: bool) -> list[Route[S]]:
     """A table and the routes every listener has; with `documents`, also the catalogue of errors and the documents."""
-    table: list[Route[S]] = [*routes, *liveness_routes(checks)]
-    if documents:
-        table.append(CATALOGUE)
-        table.extend(document_routes(table, settings.base))
-    return table
+    if not documents:
+        return [*routes, *liveness_routes(checks)]
+    table: list[Route[S]] = [*routes, *common_routes(checks)]
+    return [*table, *document_routes(table, settings.base)]
 
 
 class HttpServer(Actor[None], Generic[S]):

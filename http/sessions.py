@@ -125,6 +125,7 @@ ROUTES: tuple[Route[Services], ...] = (
         tag="sessions",
         access=Access.PUBLIC,
         limit="login",
+        maintained=True,
         errors=(AUTH_INVALID_CREDENTIALS, AUTH_UNVERIFIED, AUTH_INACTIVE, AUTH_ACCOUNT_LIMITED),
     ),
     Route(
@@ -135,8 +136,9 @@ ROUTES: tuple[Route[Services], ...] = (
         tag="sessions",
         access=Access.PUBLIC,
         errors=(AUTH_REFRESH_INVALID,),
+        maintained=True,
     ),
-    Route("POST", "/auth/logout", log_out, summary="Log out", tag="sessions", access=Access.USER, status=204),
+    Route("POST", "/auth/logout", log_out, "Log out", "sessions", Access.USER, status=204, maintained=True),
     Route(
         "POST",
         "/auth/logout-all",
@@ -145,6 +147,7 @@ ROUTES: tuple[Route[Services], ...] = (
         tag="sessions",
         access=Access.USER,
         status=204,
+        maintained=True,
     ),
     Route("GET", "/auth/sessions", sessions, summary="List one's sessions", tag="sessions", access=Access.USER),
     Route(

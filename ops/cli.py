@@ -1,4 +1,4 @@
-"""The command line: `callboard up | serve | demo | config check | users create-admin`."""
+"""The command line: `callboard up | serve | openapi | demo | config check | users create-admin|list|disable|import`."""
 
 import argparse
 import asyncio
@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--reset", action="store_true", help="empty the data folder first")
     up.add_argument("--demo", action="store_true", help="play the main job once when it is up")
     commands.add_parser("serve", help="run against the servers that the environment names")
+    commands.add_parser("openapi", help="print the API's document, as http/openapi.json has it")
     commands.add_parser("demo", parents=[data], help="play the main job against a running `callboard up`")
 
     config = commands.add_parser("config", help="settings").add_subparsers(
@@ -43,11 +44,33 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("file")
 
     users = commands.add_parser("users", help="accounts").add_subparsers(dest="users", required=True, metavar="action")
+    _add_users(users, data)
+    return top
+
+
+def _add_users(users: Any, data: argparse.ArgumentParser) -> None:
     admin = users.add_parser("create-admin", parents=[data], help="make an admin, or make an account one")
     admin.add_argument("--email", required=True)
     admin.add_argument("--password", required=True, help="8 characters or more, an upper case letter, a digit")
     admin.add_argument("--full-name", required=True)
-    return top
+
+    listing = users.add_parser("list", parents=[data], help="list accounts, newest first")
+    listing.add_argument("--email", help="the one with this address")
+    listing.add_argument("--role", choices=["member", "editor", "admin"])
+    listing.add_argument("--verified", action=argparse.BooleanOptionalAction, default=None)
+    listing.add_argument("--active", action=argparse.BooleanOptionalAction, default=None)
+    listing.add_argument("--q", help="a part of the name or the address")
+    listing.add_argument("--json", action="store_true", help="a JSON object a line")
+
+    disable = users.add_parser("disable", parents=[data], help="disable an account and end its sessions")
+    disable.add_argument("email")
+    disable.add_argument("--enable", action="store_true", help="enable it again")
+
+    bring = users.add_parser("import", parents=[data], help="import accounts, with hashes of their passwords")
+    bring.add_argument("file", type=Path, help="CSV with a header, or a JSON object a line")
+    bring.add_argument("--format", choices=["csv", "jsonl"], help="what the file's name does not say")
+    bring.add_argument("--errors", type=Path, help="a file for what is wrong, a JSON object a fault")
+    bring.add_argument("--send-verification", action="store_true", help="mail a link to who is not verified")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -78,6 +101,8 @@ def _command(options: argparse.Namespace) -> Coroutine[Any, Any, int]:
         return _serve()
     if options.command == "config":
         return _check(options.file)
+    if options.command == "openapi":
+        return _openapi()
     from callboard.ops.up import data_folder, up  # noqa: PLC0415 - see above
 
     data = data_folder(options.data_dir)
@@ -85,7 +110,7 @@ def _command(options: argparse.Namespace) -> Coroutine[Any, Any, int]:
         return up(data, reset=options.reset, play=options.demo)
     if options.command == "demo":
         return _demo(data)
-    return _create_admin(data, options)
+    return _users(data, options)
 
 
 async def _serve() -> int:
@@ -113,6 +138,14 @@ async def _check(file: str) -> int:
     return OK
 
 
+async def _openapi() -> int:
+    from callboard.http.documents import written  # noqa: PLC0415 - see _command
+    from callboard.http.routes import ROUTES  # noqa: PLC0415 - see _command
+
+    print(written(ROUTES), end="")
+    return OK
+
+
 async def _demo(data: Path | None) -> int:
     from callboard.ops import demo  # noqa: PLC0415 - see _command
     from callboard.ops.embedded.place import read_running  # noqa: PLC0415 - see _command
@@ -128,7 +161,26 @@ async def _demo(data: Path | None) -> int:
     return OK
 
 
-async def _create_admin(data: Path | None, options: argparse.Namespace) -> int:
-    from callboard.ops.admin import create_admin  # noqa: PLC0415 - see _command
+async def _users(data: Path | None, options: argparse.Namespace) -> int:
+    from callboard.ops import admin, imports  # noqa: PLC0415 - see _command
 
-    return await create_admin(data, options.email, options.password, options.full_name)
+    if options.users == "create-admin":
+        return await admin.create_admin(data, options.email, options.password, options.full_name)
+    if options.users == "disable":
+        return await admin.set_active(data, options.email, active=options.enable)
+    if options.users == "list":
+        filters = {
+            "email": options.email,
+            "role": options.role,
+            "is_verified": options.verified,
+            "is_active": options.active,
+            "q": options.q,
+        }
+        return await admin.list_users(data, filters, as_json=options.json)
+    return await imports.import_file(
+        data,
+        options.file,
+        form=options.format,
+        errors=options.errors,
+        send_verification=options.send_verification,
+    )

@@ -208,6 +208,7 @@ async def opened(settings: Settings | None = None, **options: Any) -> AsyncItera
         authenticate=authenticate,
         check_limit=options.pop("check_limit", limiter.check),
         observe=lambda path, method, status, _: observed.append((path, method, status)),
+        maintenance=options.pop("maintenance", None),
         rng=Random(7),  # noqa: S311 - traces that repeat
     )
     server = HttpServer(
