@@ -19,12 +19,16 @@ class Actor(Generic[M]):
     A message of that union without a handler is a TypeError when the class is defined. Handlers run one at a time, in
     the order the messages came. An exception in one crashes the actor: its supervisor decides, and a restart makes a
     new instance behind the same reference. A `Refusal` is only an answer. With `__slots__` an actor is half the size.
+
+    A class that sets a `concurrency` lets so many of its async handlers run at once, begun in the order the messages
+    came; a crash of one ends them all, and such an actor cannot stash.
     """
 
     __slots__ = ("ref",)
 
     protocol: ClassVar[frozenset[type[Message]]] = frozenset()
     handlers: ClassVar[Handlers] = NONE
+    concurrency: ClassVar[int] = 1
     _tables: ClassVar[Tables] = {}
 
     ref: "Cell[M]"
@@ -37,7 +41,9 @@ class Actor(Generic[M]):
                 f"{cls.__name__} declares no protocol: write Actor[One | Two], or Actor[None] if it takes none"
             )
         cls._tables = collect(cls, cls._tables)
-        cls.handlers = Handlers(cls._tables)
+        if cls.concurrency < 1:
+            raise TypeError(f"{cls.__name__} runs at least 1 handler at once, not {cls.concurrency}")
+        cls.handlers = Handlers(cls._tables, cls.concurrency)
         for base in getattr(cls, "__orig_bases__", ()):
             if isinstance(origin := get_origin(base), type) and issubclass(origin, Actor):
                 (declared,) = get_args(base)

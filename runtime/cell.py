@@ -183,10 +183,10 @@ class Cell(Handover[M]):
         try:
             result = await coroutine
         except asyncio.CancelledError as error:
-            if self._rare is not None and self._rare.withdrawn is item:  # its asker has gone
+            if self._is_withdrawn(item):
                 self.unstashed(item)
                 self.settle_early(item)
-            elif self.task is not None and self.task.cancelling():  # we are being killed
+            elif asyncio.current_task().cancelling():  # type: ignore[union-attr]  # we are being killed
                 self.unstashed(item)
                 self.record.counts.failed += 1
                 if asked:
@@ -228,6 +228,10 @@ class Cell(Handover[M]):
                 item.reply.set_result(result)
                 if item.asks is not None:
                     item.asks.pop(item, None)
+
+    def _is_withdrawn(self, item: Any) -> bool:
+        """Whether the handler of `item` is being cancelled because its asker has gone."""
+        return self._rare is not None and self._rare.withdrawn is item
 
     def _asker_gone(self, reply: "asyncio.Future[Any]") -> None:
         """The reply that a running handler works for was settled by someone else: cancel the handler."""

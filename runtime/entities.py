@@ -17,6 +17,7 @@ import msgspec
 from callboard.runtime import events
 from callboard.runtime.actor import Actor
 from callboard.runtime.cell import Cell
+from callboard.runtime.concurrent import cell_of
 from callboard.runtime.context import Envelope
 from callboard.runtime.entity import Entity, Phase
 from callboard.runtime.errors import ActorStoppedError, EntitiesFullError, UnhandledMessageError
@@ -153,7 +154,7 @@ class Entities(Supervisor, Ref[M]):
     def _arrive(self, key: Hashable) -> Entity:
         """Make the entity of a key; it starts when it is served."""
         name = str(heappop(self._free) if self._free else len(self._children))
-        cell: Cell[M] = Cell(name, partial(self._make, key), self.spec, self._handlers)
+        cell: Cell[M] = cell_of(name, partial(self._make, key), self.spec, self._handlers)
         cell.parent = self
         self._add(cell)
         entity = self._entities[key] = Entity(key, cell)

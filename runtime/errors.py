@@ -132,6 +132,18 @@ class NotAChildError(RuntimeFault, LookupError):
         super().__init__(f"{supervisor} has no child {child!r}: add it with start_child")
 
 
+class ConcurrentStashError(RuntimeFault):
+    """An actor that runs several handlers at once cannot put messages aside. Give it a concurrency of 1."""
+
+    def __init__(self, actor: str, message: object) -> None:
+        self.actor = actor
+        self.message = message
+        super().__init__(
+            f"{actor} runs several handlers at once and cannot stash {type(message).__name__}: "
+            "only an actor with a concurrency of 1 puts messages aside"
+        )
+
+
 class StashFullError(RuntimeFault):
     """An actor has put as many messages aside as its mailbox holds. Unstash earlier, or enlarge the mailbox."""
 

@@ -67,12 +67,14 @@ def _wrong_state(_actor: Any, message: Any) -> None:
 class Handlers:
     """The handlers of an actor class: `first`, those without a state, and for each state these and its own.
 
-    Every table has each message of the protocol, and the envelope that may be around it.
+    Every table has each message of the protocol, and the envelope that may be around it. Of the asynchronous ones
+    `concurrency` may run at once.
     """
 
-    __slots__ = ("all", "by_state", "first")
+    __slots__ = ("all", "by_state", "concurrency", "first")
 
-    def __init__(self, tables: dict[str | None, dict[type[Message], Handler]]) -> None:
+    def __init__(self, tables: dict[str | None, dict[type[Message], Handler]], concurrency: int = 1) -> None:
+        self.concurrency = concurrency
         plain = tables.get(None, {})
         self.all = frozenset(message for own in tables.values() for message in own)
         elsewhere: dict[type, Handler] = {**dict.fromkeys(self.all, _wrong_state), Envelope: open_envelope}

@@ -107,7 +107,7 @@ class Handover(Life[M]):
 
     def at_rest(self) -> bool:
         """Whether it has nothing to do: no message waits, is in hand or put aside, and nobody waits for room."""
-        return self._idle and (self._rare is None or not (self._rare.stash or self._rare.waiters))
+        return self._idle and not self.busy() and (self._rare is None or not (self._rare.stash or self._rare.waiters))
 
     def when_idle(self, call: Callable[[], None]) -> None:
         """Call once, in another turn, when nothing waits or is in hand here. There is one such call at a time."""

@@ -215,16 +215,22 @@ class Inbox(Node, Ref[M]):
         if self.system is not None:
             self.system.emit(event)
 
+    def _overflowed(self, message: Any) -> None:
+        if self.system is not None and self.system.watched:
+            self.emit(events.Overflowed(self.path, message))
+
+    def _sender_can_wait(self) -> bool:
+        """An actor that waited for room in its own mailbox would wait for ever: it is refused instead."""
+        return _inside_loop() and not self.runs_in(asyncio.current_task())
+
     def _reject(self, message: Any) -> NoReturn:
-        self.emit(events.Overflowed(self.path, message))
+        self._overflowed(message)
         raise MailboxFullError(self.path, message, self.spec.mailbox.capacity)
 
     def _overflow(self, message: Any, item: Any, may_wait: bool) -> Awaitable[None]:
         policy = self.spec.mailbox.overflow
         asked = type(item) is Envelope and item.reply is not None
-        # An actor that waited for room in its own mailbox would wait for ever: it is refused instead.
-        may_wait = may_wait and _inside_loop() and asyncio.current_task() is not self.task
-        if policy is Overflow.WAIT and may_wait:
+        if policy is Overflow.WAIT and may_wait and self._sender_can_wait():
             # An ask waits on its reply, which its deadline settles; a tell has only the room to wait for.
             room = item.reply if asked else asyncio.get_running_loop().create_future()
             self.record.waiters.append((item, None if asked else room))
@@ -232,13 +238,13 @@ class Inbox(Node, Ref[M]):
             return room
         if policy is Overflow.DROP_NEWEST and not asked:
             self.record.counts.dropped += 1
-            self.emit(events.Overflowed(self.path, message))
+            self._overflowed(message)
         elif policy is Overflow.DROP_OLDEST:
             oldest = self._queue.popleft()
             self._queue.append(item)
             self.record.counts.dropped += 1
             lost = message_of(oldest)
-            self.emit(events.Overflowed(self.path, lost))
+            self._overflowed(lost)
             if type(oldest) is Envelope:
                 oldest.fail(MailboxFullError(self.path, lost, self.spec.mailbox.capacity))
         else:
@@ -320,6 +326,14 @@ class Inbox(Node, Ref[M]):
     def busy(self) -> bool:
         """Whether a message is in hand."""
         return self.item is not None or self._remaining is not None
+
+    def in_hand(self) -> list[Any]:
+        """The messages being handled, outside of a burst of plain ones."""
+        return [] if self.item is None else [self.item]
+
+    def runs_in(self, task: "asyncio.Task[Any] | None") -> bool:
+        """Whether a handler of this actor runs in that task, or, in a burst of plain messages, without one."""
+        return task is self.task
 
     def tally(self) -> Counts:
         """The fates of all messages up to this instant."""

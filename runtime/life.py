@@ -234,8 +234,7 @@ class Life(Inbox[M]):
     async def _end_now(self, grace_s: float) -> None:
         rare = self._rare
         self._cancel_timers()
-        if self.task is not None and not await self._fall_quiet(grace_s):
-            await _cancelled(self.task)
+        await self._end_handlers(grace_s)
         self._idle = False
         if rare is not None:
             life, rare.life = rare.life, None
@@ -244,6 +243,11 @@ class Life(Inbox[M]):
         if actor is not None:
             await self._clean(actor)
         self._cancel_timers()  # those too that the last handler or on_stop has made
+
+    async def _end_handlers(self, grace_s: float) -> None:
+        """Wait for what is in hand, for `grace_s` at most, then cancel it."""
+        if self.task is not None and not await self._fall_quiet(grace_s):
+            await _cancelled(self.task)
 
     def _cancel_timers(self) -> None:
         """Cancel the incarnation's timers, and take their ticks out of the mailbox: they have expired with it."""
@@ -266,7 +270,7 @@ class Life(Inbox[M]):
         if rare.quiet is None or rare.quiet.done():
             rare.quiet = asyncio.get_running_loop().create_future()
         await asyncio.wait((rare.quiet,), timeout=timeout_s)
-        return self.task is None
+        return self.task is None and not self.in_hand()
 
     async def _clean(self, actor: Actor[Any]) -> None:
         """Run on_stop to its end, or for `shutdown_s`, whoever cancels us meanwhile; its errors are reported."""

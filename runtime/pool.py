@@ -11,6 +11,7 @@ import msgspec
 
 from callboard.runtime.actor import Actor
 from callboard.runtime.cell import Cell
+from callboard.runtime.concurrent import cell_of
 from callboard.runtime.errors import ActorKilledError, ActorStoppedError, PoolStoppedError
 from callboard.runtime.events import Terminated
 from callboard.runtime.handlers import Handlers
@@ -61,7 +62,9 @@ class Pool(Supervisor, Ref[M]):
         _check(name, size)
         if (key is not None) is not (route is Route.KEY):
             raise ValueError(f"pool {name} is routed by key if, and only if, it is given one")
-        self._workers: list[Cell[M]] = [Cell(str(n), make, spec, handlers) for n in range(size)]
+        if key is not None and handlers.concurrency > 1:
+            raise ValueError(f"pool {name} keeps the order of a key, and its actors run several handlers at once")
+        self._workers: list[Cell[M]] = [cell_of(str(n), make, spec, handlers) for n in range(size)]
         super().__init__(name, self._workers, intensity=intensity, spec=spec)
         self._make = make
         self._handlers = handlers
@@ -134,7 +137,7 @@ class Pool(Supervisor, Ref[M]):
                 if len(added) >= count:
                     return added
                 name = next(each for each in map(str, itertools.count()) if each not in self._children)
-                child: Cell[M] = Cell(name, self._make, self.spec, self._handlers)
+                child: Cell[M] = cell_of(name, self._make, self.spec, self._handlers)
                 if self.state is State.RUNNING:
                     await self.start_child(child)
                 else:
@@ -171,7 +174,7 @@ class Pool(Supervisor, Ref[M]):
 
     async def _farewell(self, child: Cell[M], reason: BaseException | None) -> None:
         """Stop a worker that leaves when its message in hand is done, or at once, if the reason is a crash."""
-        if child.task is not None and reason is None:
+        if child.in_hand() and reason is None:
             done = asyncio.get_running_loop().create_future()
             child.record.after_item.append(lambda: None if done.done() else done.set_result(None))
             await done
@@ -183,7 +186,8 @@ class Pool(Supervisor, Ref[M]):
             await child.stop()
         else:
             await child.stop_after(reason)
-        if self._children.pop(child.name, None) is child:
+        if self._children.get(child.name) is child:  # else it was forgotten before, and its name may be another's
+            del self._children[child.name]
             self._gone = total(self._gone, child.tally())
         if child in self._leaving:
             self._leaving.remove(child)
@@ -195,8 +199,8 @@ class Pool(Supervisor, Ref[M]):
             apart = self._key is not None or worker not in self._workers
             stash = worker.take_stash() if apart else []
             waiting.append((worker, stash, worker.take_all(), worker.take_waiters()))
-            if apart and worker.task is not None and worker.item is not None:
-                self._follow(worker, worker.item)
+            for item in worker.in_hand() if apart else ():
+                self._follow(worker, item)
         for worker, stash, items, _ in waiting:
             for item in stash:
                 owner = self._owner(item, worker)
@@ -303,7 +307,7 @@ def worker(name: str, kind: Callable[..., Actor[M]], *args: Any, **spec: Any) ->
     The result is its reference, good before the start too, and its place in a supervisor.
     """
     make, handlers = made(kind, args)
-    return Cell(name, make, spec_of(name, spec), handlers)
+    return cell_of(name, make, spec_of(name, spec), handlers)
 
 
 def pool(

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from callboard.runtime import (
@@ -169,7 +169,9 @@ class Ledger:
         """Note what a handler has in hand and where, and whatever is wrong with that."""
         if cell.state not in (State.RUNNING, State.DRAINING):
             self.faults.append(f"{cell.path} handles {job} and is {cell.state}")
-        places = [cell, *([] if lane is None else [("lane", lane)])]
+        slots = [(cell, n) for n in range(cell.handlers.concurrency)]
+        slot = next((each for each in slots if each not in self.hands), slots[0])
+        places = [slot, *([] if lane is None else [("lane", lane)])]
         for place in places:
             if place in self.hands:
                 self.faults.append(f"{cell.path} handles {job} beside {self.hands[place]}")
@@ -292,15 +294,19 @@ class Clerk(Actor[Quick | Slow]):
         self.next = next_
         self.leaving = False
 
-    def act(self, job: Job) -> int:
-        """What both kinds of handlers do."""
+    def at_work(self, job: Job) -> AbstractContextManager[None]:
+        """What a handler does, does in here."""
         if self.leaving:
             self.ledger.faults.append(f"{self.ref.path} handles {job} after its exit")
+        return self.ledger.handling(self.ref, self.lane(self.ref, job), job)
+
+    def act(self, job: Job) -> int:
+        """What both kinds of handlers do."""
         if job.what == "crash":
             raise ValueError(f"job {job.id}")
         if job.what == "refuse":
             raise Refusal(f"job {job.id}")
-        if job.what == "stash" and job.id not in self.ledger.stashed:
+        if job.what == "stash" and self.concurrency == 1 and job.id not in self.ledger.stashed:
             self.ledger.put_aside(self, job)
         if job.what == "unstash":
             self.unstash()
@@ -311,12 +317,12 @@ class Clerk(Actor[Quick | Slow]):
 
     @on(Quick)
     def quick(self, job: Quick) -> int:
-        with self.ledger.handling(self.ref, self.lane(self.ref, job), job):
+        with self.at_work(job):
             return self.act(job)
 
     @on(Slow)
     async def slow(self, job: Slow) -> int:
-        with self.ledger.handling(self.ref, self.lane(self.ref, job), job):
+        with self.at_work(job):
             if job.what == "nest" and self.next is not None:
                 inner = self.ledger.job(Slow, self.ref.path, what="nest", seconds=job.seconds, timeout_s=job.timeout_s)
                 reply = self.ledger.ask(self.next(), inner)
@@ -325,6 +331,12 @@ class Clerk(Actor[Quick | Slow]):
             result = self.act(job)
             await asyncio.sleep(job.seconds)
             return result
+
+
+class Crew(Clerk):
+    """Does two things at once."""
+
+    concurrency = 2
 
 
 WAITS = (Overflow.WAIT, Overflow.REJECT, Overflow.DROP_NEWEST, Overflow.DROP_OLDEST)

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from ledger import Clerk, Ledger, Quick, Slow, by_key, own, unordered
+from ledger import Clerk, Crew, Ledger, Quick, Slow, by_key, own, unordered
 
 from callboard.runtime import (
     Backoff,
@@ -43,7 +43,7 @@ SPECS = st.fixed_dictionaries(
 SENDS = st.fixed_dictionaries(
     {
         "way": st.sampled_from(("tell", "tell_nowait", "ask")),
-        "to": st.integers(0, 3),
+        "to": st.integers(0, 5),
         "kind": st.sampled_from((Quick, Slow)),
         "sender": st.sampled_from("ab"),
         "key": st.integers(0, 3),
@@ -55,13 +55,15 @@ SENDS = st.fixed_dictionaries(
 
 
 class Fates(RuleBasedStateMachine):
-    """Two actors and two pools, one with a key, under one supervisor. The model is the senders' own books."""
+    """Three actors and three pools, one with a key, under one supervisor; an actor and a pool handle two messages at
+    once. The model is the senders' own books.
+    """
 
     root: Supervisor
     system: System
 
     @initialize(
-        seed=st.integers(0, 2**16), specs=st.lists(SPECS, min_size=4, max_size=4), strategy=st.sampled_from(Strategy)
+        seed=st.integers(0, 2**16), specs=st.lists(SPECS, min_size=6, max_size=6), strategy=st.sampled_from(Strategy)
     )
     def begin(self, seed: int, specs: list[dict[str, Any]], strategy: Strategy) -> None:
         self.loop = SeededLoop(seed)
@@ -75,7 +77,9 @@ class Fates(RuleBasedStateMachine):
             "keyed", Clerk, self.ledger, by_key, size=2, key=lambda job: job.key, intensity=often, **specs[2]
         )  # fmt: skip
         turns = pool("turns", Clerk, self.ledger, unordered, size=2, intensity=often, **specs[3])
-        self.refs: list[Cell[Any] | Pool[Any]] = [first, second, keyed, turns]
+        crew = worker("crew", Crew, self.ledger, unordered, **specs[4])
+        crews = pool("crews", Crew, self.ledger, unordered, size=2, intensity=often, **specs[5])
+        self.refs: list[Cell[Any] | Pool[Any]] = [first, second, crew, keyed, turns, crews]
         self.root = supervisor("root", *self.refs, strategy=strategy, intensity=often)
 
         async def start() -> None:
@@ -113,7 +117,7 @@ class Fates(RuleBasedStateMachine):
         if hope:
             hope[which % len(hope)].cancel()
 
-    @rule(to=st.integers(2, 3), size=st.integers(1, 4))
+    @rule(to=st.integers(3, 5), size=st.integers(1, 4))
     def resize(self, to: int, size: int) -> None:
         crowd = self.refs[to]
         assert isinstance(crowd, Pool)
@@ -124,17 +128,17 @@ class Fates(RuleBasedStateMachine):
         cells = [node for node in nodes(self.root) if isinstance(node, Cell)]
         cells[which % len(cells)].kill()
 
-    @rule(which=st.integers(0, 1), grace_s=st.sampled_from(PAUSES_S))
+    @rule(which=st.integers(0, 2), grace_s=st.sampled_from(PAUSES_S))
     def drain(self, which: int, grace_s: float) -> None:
         cell = self.refs[which]
         assert isinstance(cell, Cell)
         self.later(cell.drain(grace_s))
 
-    @rule(which=st.integers(0, 3))
+    @rule(which=st.integers(0, 5))
     def stop(self, which: int) -> None:
         self.later(self.root.terminate_child(self.refs[which]))
 
-    @rule(which=st.integers(0, 3))
+    @rule(which=st.integers(0, 5))
     def start_again(self, which: int) -> None:
         self.later(self.root.restart_child(self.refs[which]))
 

@@ -9,6 +9,7 @@ from callboard.runtime import testkit
 
 # What modules need of each other, and no user of the library. The test kit is a face of its own.
 INTERNAL = {
+    "concurrent": {"ConcurrentCell", "cell_of"},
     "context": {"Envelope"},
     "deadlines": {"Deadlines", "Queue", "deadlines", "expire"},
     "entity": {"Entity", "Phase"},

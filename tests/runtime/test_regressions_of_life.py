@@ -24,6 +24,7 @@ from callboard.runtime import (
     SupervisorStoppedError,
     System,
     on,
+    pool,
     supervisor,
     worker,
 )
@@ -305,3 +306,17 @@ async def test_a_message_whose_handler_had_not_begun_was_failed_by_a_kill() -> N
         asyncio.get_running_loop().call_soon(recorder.kill)  # after its task is made, before the first step of that
         assert await asking == "a"
         assert recorder.record.restarts == 1
+
+
+async def test_a_worker_that_had_left_took_its_successor_of_the_same_name_with_it() -> None:
+    crowd = pool("p", Recorder, size=2)
+    async with System(supervisor("root", crowd)):
+        _, gone = crowd.children
+        await crowd.resize(1)
+        await crowd.resize(2)
+        before = crowd.children
+        await crowd._forget(gone)  # type: ignore[arg-type]  # late, as when a restart of the pool has forgotten it first
+        assert crowd.children == before
+        for n in range(4):
+            await crowd.tell(Note(str(n)))
+        assert crowd.tally().accepted == 4
