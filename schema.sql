@@ -182,6 +182,29 @@ create table aggregated_stats (
 create index aggregated_stats_hour_idx on aggregated_stats (hour desc, metric);
 create trigger aggregated_stats_touch before update on aggregated_stats for each row execute function touch_updated_at();
 
+-- Feature flags ---------------------------------------------------------------------------------------------------
+
+-- A flag without a row is off. Every change, of an override too, adds one to the version: processes look at it.
+create table feature_flags (
+    name       text        primary key constraint feature_flags_name_check check (name in
+                           ('enable_new_ui', 'enable_advanced_search', 'enable_video_upload', 'maintenance_mode',
+                            'rate_limit_strict')),
+    is_on      boolean     not null default false,
+    version    bigint      not null default 1,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now()
+);
+create trigger feature_flags_touch before update on feature_flags for each row execute function touch_updated_at();
+
+create table feature_flag_overrides (
+    name       text        not null references feature_flags on delete cascade,
+    user_id    uuid        not null references users on delete cascade,
+    is_on      boolean     not null,
+    created_at timestamptz not null default now(),
+    primary key (name, user_id)
+);
+create index feature_flag_overrides_user_idx on feature_flag_overrides (user_id);
+
 -- Events ----------------------------------------------------------------------------------------------------------
 
 -- An event row stands in the transaction of the change it tells of. The relay publishes it; the reconciler publishes

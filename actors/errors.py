@@ -157,6 +157,9 @@ ROUTE_METHOD = code("ROUTE_METHOD_002", Kind.METHOD_NOT_ALLOWED, "The route does
 
 POOLS_NOT_FOUND = code("POOLS_NOT_FOUND_001", Kind.NOT_FOUND, "There is no such pool.")
 
+FLAGS_NOT_FOUND = code("FLAGS_NOT_FOUND_001", Kind.NOT_FOUND, "There is no such feature flag.")
+FLAGS_FULL = code("FLAGS_FULL_002", Kind.CONFLICT, "The flag is overridden for as many users as it can be.")
+
 SERVER_UNAVAILABLE = code("SERVER_UNAVAILABLE_001", Kind.UNAVAILABLE, "A server this call needs is away; try again.")
 SERVER_OVERLOADED = code("SERVER_OVERLOADED_002", Kind.UNAVAILABLE, "The server is at its limit; try again.")
 SERVER_TIMEOUT = code(

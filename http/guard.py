@@ -109,12 +109,11 @@ class Guard:
             return
         address, caller = f"ip:{counted_as(exchange.ip)}", exchange.caller
         who = address if caller is None else f"user:{caller.user_id}"
+        default = self._checked(check, DEFAULT, who)
         if self._route.limit is None:
-            verdicts = [await self._checked(check, DEFAULT, who)]
+            verdicts = [await default]
         else:
-            verdicts = await asyncio.gather(
-                self._checked(check, self._route.limit, address), self._checked(check, DEFAULT, who)
-            )
+            verdicts = list(await asyncio.gather(self._checked(check, self._route.limit, address), default))
         seen = [each for each in verdicts if each is not None and not each[1].shadow]
         seen.sort(key=_room)
         exchange.verdicts = dict(seen)

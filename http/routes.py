@@ -1,6 +1,6 @@
 """All routes of the front door, in one table: documents, authorisation and tests are made from it."""
 
-from callboard.http import content, keys, profiles, recovery, sessions, stats, users
+from callboard.http import content, flags, keys, profiles, recovery, sessions, stats, users
 from callboard.http.routing import Route
 from callboard.http.services import Services
 
@@ -11,5 +11,6 @@ ROUTES: tuple[Route[Services], ...] = (
     *recovery.ROUTES,
     *content.ROUTES,
     *stats.ROUTES,
+    *flags.ROUTES,
     *keys.ROUTES,
 )

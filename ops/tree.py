@@ -15,6 +15,7 @@ from callboard.actors.content import ContentWorkflow
 from callboard.actors.database import Database, DatabaseGuard
 from callboard.actors.epochs import Epochs
 from callboard.actors.errors import SERVER_UNAVAILABLE, Problem
+from callboard.actors.flags import FlagKeeper, FlagName, Flags
 from callboard.actors.idempotency import Idempotency
 from callboard.actors.janitor import Janitor
 from callboard.actors.keys import MIN_SECRET_BYTES
@@ -140,7 +141,10 @@ class Parts:
             "mail": Policy(config.rate_limit_register, 60),
             "account": Policy(config.rate_limit_account, 900),
         }
-        limiter = Limiter(self.cache, self.policies, time.monotonic, observe=self.metrics.count_checks)
+        self.flags = Flags()
+        self.flag_keeper = worker("flags", FlagKeeper, database, self.flags)
+        strict = partial(self.flags.on, FlagName.STRICT_LIMITS)
+        limiter = Limiter(self.cache, self.policies, time.monotonic, strict=strict, observe=self.metrics.count_checks)
         self.limits = self._pool("limits", Limits, limiter)
         self.logins = self._pool(
             "logins", Logins, database, self.passwords, self.sessions, self.limits, mailbox=refusing
@@ -214,6 +218,7 @@ class Parts:
                 self.profiles,
                 self.limits,
                 self.recovery,
+                self.flag_keeper,
             ),
             supervisor("editorial", self.idempotency, self.content, self.library),
             supervisor("insight", self.stats),
@@ -249,7 +254,7 @@ class Parts:
         return [worker("streams", streams, backoff=PACED), worker("relay", relay, backoff=PACED)]
 
     def _front_door(self) -> Node:
-        config = self.config
+        config, maintenance = self.config, partial(self.flags.on, FlagName.MAINTENANCE)
         server = partial(
             HttpServer,
             ROUTES,
@@ -264,6 +269,7 @@ class Parts:
                 self.signer.jwks,
                 self.profiles,
                 self.recovery,
+                self.flag_keeper,
             ),
             host=config.http_host,
             port=config.http_port,
@@ -273,7 +279,9 @@ class Parts:
                 max_body_bytes=config.max_body_bytes,
                 proxies=Proxies([network(each) for each in config.trusted_proxies]),
             ),
-            hooks=Hooks(self.authenticate, self.check_limit, self.metrics.observe, self.idempotency, now=now),
+            hooks=Hooks(
+                self.authenticate, self.check_limit, self.metrics.observe, self.idempotency, maintenance, now=now
+            ),
             grace_s=config.shutdown_grace_s,
         )
         return worker("front", server, backoff=PACED, shutdown_s=config.shutdown_grace_s + 2.0)

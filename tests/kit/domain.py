@@ -45,6 +45,7 @@ POLICIES = {"account": Policy(5, 900)}
 EMPTY = """
 delete from content; delete from categories; delete from users; delete from outbox; delete from consumed_events;
 delete from aggregated_stats; delete from idempotency_keys; delete from mails; delete from dead_letters;
+delete from feature_flags;
 """
 
 

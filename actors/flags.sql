@@ -1,0 +1,24 @@
+-- name: versions()
+select name, is_on, version from feature_flags;
+
+-- name: overrides()
+select name, user_id, is_on from feature_flag_overrides;
+
+-- name: flag(name, user_id)^
+select f.is_on, (select count(*) from feature_flag_overrides where name = :name) as overrides, o.is_on as override
+from feature_flags f left join feature_flag_overrides o on o.name = f.name and o.user_id = :user_id
+where f.name = :name;
+
+-- name: put_flag(name, is_on)!
+-- Whether it is on for all; null leaves that, and is written for an override's sake: others see by the version that
+-- something has changed, and two who write at once wait for each other.
+insert into feature_flags (name, is_on) values (:name, coalesce(:is_on::boolean, false))
+on conflict (name) do update
+set is_on = coalesce(:is_on::boolean, feature_flags.is_on), version = feature_flags.version + 1;
+
+-- name: put_override(name, user_id, is_on)!
+insert into feature_flag_overrides (name, user_id, is_on) values (:name, :user_id, :is_on)
+on conflict (name, user_id) do update set is_on = excluded.is_on;
+
+-- name: remove_override(name, user_id)!
+delete from feature_flag_overrides where name = :name and user_id = :user_id;

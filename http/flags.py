@@ -1,0 +1,62 @@
+"""Feature flags over HTTP, for admins; open during maintenance, so that it can be ended."""
+
+from typing import Annotated
+from uuid import UUID
+
+from msgspec import Meta
+
+from callboard.actors.errors import FLAGS_FULL, FLAGS_NOT_FOUND, REQUEST_INVALID, USERS_NOT_FOUND, Detail, Problem
+from callboard.actors.flags import Flag, GetFlag, SetFlag
+from callboard.http.call import Body, Call, Query, Reply
+from callboard.http.routing import Access, Route
+from callboard.http.services import Services
+
+
+class Whose(Query, frozen=True, kw_only=True):
+    """Also one user's override."""
+
+    user_id: UUID | None = None
+
+
+class FlagBody(Body, frozen=True, kw_only=True):
+    """For all, or with `user_id` for one user; null then takes the user's override away."""
+
+    is_on: Annotated[bool | None, Meta(examples=[True])]
+    user_id: UUID | None = None
+
+
+async def read(call: Call[None, Whose, Services]) -> Reply[Flag]:
+    """A flag."""
+    return Reply(await call.services.flags.ask(GetFlag(call.text("name"), call.query.user_id)))
+
+
+async def put(call: Call[FlagBody, None, Services]) -> Reply[Flag]:
+    """Turn a flag on or off."""
+    body = call.body
+    if body.is_on is None and body.user_id is None:
+        raise Problem(REQUEST_INVALID, details=(Detail("is_on", "must be true or false, unless user_id is given"),))
+    return Reply(await call.services.flags.ask(SetFlag(call.text("name"), body.is_on, body.user_id)))
+
+
+ROUTES: tuple[Route[Services], ...] = (
+    Route(
+        "GET",
+        "/flags/{name}",
+        read,
+        summary="Read a feature flag",
+        tag="flags",
+        access=Access.ADMIN,
+        errors=(FLAGS_NOT_FOUND,),
+        maintained=True,
+    ),
+    Route(
+        "PUT",
+        "/flags/{name}",
+        put,
+        summary="Turn a feature flag on or off, for all or for one user",
+        tag="flags",
+        access=Access.ADMIN,
+        errors=(FLAGS_NOT_FOUND, USERS_NOT_FOUND, FLAGS_FULL),
+        maintained=True,
+    ),
+)
