@@ -99,7 +99,7 @@ class Database:
         pool = self._pool  # ours to the end, though the guard connects another meanwhile
         if pool is None or self.away.is_set():
             raise unavailable()
-        connection = None
+        connection: Any = None
         try:
             context = current_context()
             connection = await pool.acquire(timeout=ACQUIRE_TIMEOUT_S)

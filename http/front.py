@@ -53,7 +53,7 @@ class Endpoint(Generic[S]):
         self._timeout_s = settings.timeout_s
         self._answers = answers
         self._once = Once(hooks.keys) if route.keyed and hooks.keys is not None else None
-        self._notices = route.deprecated and route.deprecated.headers()
+        self._notices = None if route.deprecated is None else route.deprecated.headers()
         self._maintenance = None if route.exempt or route.maintained else hooks.maintenance
         self._guard = Guard(route, settings, hooks)
         self._intake = Intake(route, shape_of(route), settings.max_body_bytes)

@@ -1,0 +1,129 @@
+"""Clients that are slow on purpose: each is cut after its time, whatever it does, and nobody waits for it."""
+
+import socket
+from contextlib import AsyncExitStack
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from callboard.http.call import Call, Reply
+from callboard.http.exchange import Settings
+from callboard.http.routing import Access, Route
+from callboard.http.server import Patience
+
+HASTY = Patience(head_s=0.15, idle_s=0.3, reader_s=0.15)
+HEAD = b"POST /api/v1/posts HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n"
+GET = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
+LARGE = "a" * 4_000_000
+
+
+async def large(call: Call[None, None, object]) -> Reply[str]:  # noqa: ARG001 - a handler's face
+    return Reply(LARGE)
+
+
+TABLE: tuple[Route[object], ...] = (Route("GET", "/large", large, "Much", "posts", Access.PUBLIC),)
+
+
+async def is_cut(stream: Any, within_s: float = 3.0) -> bytes:
+    """What still came, until the server closed or reset."""
+    received = b""
+    with anyio.fail_after(within_s):
+        try:
+            while True:
+                received += await stream.receive()
+        except (anyio.EndOfStream, anyio.BrokenResourceError):
+            return received
+
+
+@pytest.mark.parametrize("begun", [b"G", GET[:-2], b"\r\n", b"GET /" + b"a" * 5000])
+async def test_a_head_that_does_not_arrive_is_not_waited_for(open_door: Any, begun: bytes) -> None:
+    async with (
+        open_door(patience=Patience(head_s=0.15)) as door,
+        await anyio.connect_tcp("127.0.0.1", door.port) as stream,
+    ):
+        await stream.send(begun)
+        await is_cut(stream)
+        assert (await door.call("GET", "/health"))[0] == 200
+
+
+async def test_a_head_that_drips_has_no_more_time_for_it(open_door: Any) -> None:
+    async with (
+        open_door(patience=Patience(head_s=0.15)) as door,
+        await anyio.connect_tcp("127.0.0.1", door.port) as stream,
+    ):
+        await stream.send(b"GET /health HTTP/1.1\r\nX: ")
+        with anyio.fail_after(3), pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):  # noqa: PT012 - drops
+            while True:
+                await stream.send(b"a")
+                with anyio.move_on_after(0.02):
+                    await stream.receive()
+
+
+async def test_who_says_nothing_is_not_waited_for_before_and_after_a_request(open_door: Any) -> None:
+    async with open_door(patience=HASTY) as door:
+        async with await anyio.connect_tcp("127.0.0.1", door.port) as stream:
+            assert await is_cut(stream) == b""
+        async with await anyio.connect_tcp("127.0.0.1", door.port) as stream:
+            await stream.send(GET)
+            assert (await is_cut(stream)).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_head_that_comes_in_pieces_in_time_is_served_and_its_connection_kept(open_door: Any) -> None:
+    async with (
+        open_door(patience=Patience(head_s=0.3)) as door,
+        await anyio.connect_tcp("127.0.0.1", door.port) as stream,
+    ):
+        with anyio.fail_after(5):
+            for _ in range(3):  # longer together than one may take
+                for piece in (GET[:10], GET[10:20], GET[20:]):
+                    await stream.send(piece)
+                    with anyio.move_on_after(0.06):
+                        answer = await stream.receive()
+                assert answer.startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("body", [b"", b'{"title":'], ids=["none of it", "half of it"])
+async def test_a_body_that_does_not_arrive_is_408_and_the_end(open_door: Any, body: bytes) -> None:
+    async with (
+        open_door(Settings(timeout_s=0.15)) as door,
+        await anyio.connect_tcp("127.0.0.1", door.port) as stream,
+    ):
+        await stream.send(HEAD + body)
+        received = await is_cut(stream)
+        assert received.startswith(b"HTTP/1.1 408 ")
+        assert b"REQUEST_SLOW_007" in received
+        assert b"Connection: close" in received
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept alive", "to be closed"])
+async def test_an_answer_that_is_not_read_is_not_waited_for(open_door: Any, *, kept: bool) -> None:
+    async with open_door(routes=TABLE, patience=HASTY) as door:
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        with client:
+            client.connect(("127.0.0.1", door.port))
+            client.sendall(
+                b"GET /api/v1/large HTTP/1.1\r\nHost: a\r\n" + (b"" if kept else b"Connection: close\r\n") + b"\r\n"
+            )
+            with anyio.fail_after(5):
+                while door.server._runner.server.requests_count < 1:
+                    await anyio.lowlevel.checkpoint()
+                while door.server._runner.server.connections:
+                    await anyio.lowlevel.checkpoint()
+            assert len(client.recv(1)) == 1
+        assert (await door.call("GET", "/health"))[0] == 200
+
+
+async def test_slow_clients_by_the_hundred_hold_up_nobody(open_door: Any) -> None:
+    async with AsyncExitStack() as stack:
+        door = await stack.enter_async_context(open_door(patience=Patience(head_s=2)))
+        slow = [await stack.enter_async_context(await anyio.connect_tcp("127.0.0.1", door.port)) for _ in range(200)]
+        for stream in slow:
+            await stream.send(GET[:-2])
+        with anyio.fail_after(1.5):
+            for _ in range(50):
+                assert (await door.call("GET", "/api/v1/posts?limit=1"))[0] == 200
+        for stream in slow:
+            await is_cut(stream, 5)
