@@ -167,7 +167,7 @@ class MailSender(Actor[SendMail]):
             token_id = _token_id(data)
             owner = await QUERIES.letter_owner(connection, token_id=token_id, purpose=mail["letter"])
             # Whoever can write to the topic must not have another's secret sent to an address of their own.
-            if owner is None or owner["email"] != mail["recipient"]:
+            if token_id is None or owner is None or owner["email"] != mail["recipient"]:
                 return "the letter's token is not the recipient's"
             token = self.signer.mail_token_of(token_id, owner["token_hash"])
             if token is None:

@@ -2,30 +2,36 @@
 
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import anyio
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from callboard.actors.access import Role
 from callboard.actors.addresses import Enrolment
 from callboard.actors.cache import Cache, CacheGuard
 from callboard.actors.database import Database, DatabaseGuard
 from callboard.actors.epochs import Epochs
-from callboard.actors.errors import Problem
+from callboard.actors.errors import USERS_NOT_FOUND, Problem
 from callboard.actors.passwords import PasswordPolicy, Passwords
 from callboard.actors.sessions import Sessions
 from callboard.actors.tokens import Signer, utc_now
-from callboard.actors.users import AddUser, UserMessage, Users
+from callboard.actors.users import AddUser, ChangeUser, ListUsers, UserMessage, Users
 from callboard.ops import schema
 from callboard.ops.cli import FAILED, OK, USAGE, CommandError
 from callboard.ops.embedded.place import read_running
 from callboard.runtime import Ref, System, supervisor, worker
 
 CONNECT_S = 10.0
+PAGE = 100  # accounts read at a time
 NO_REDIS = "redis://127.0.0.1:1"  # refuses at once: what is to be told there is then found out within 30 s
 
 
@@ -35,6 +41,8 @@ class Desk:
 
     database: Database
     users: Ref[UserMessage]
+    signer: Signer
+    can_sign: bool
 
 
 @asynccontextmanager
@@ -51,7 +59,8 @@ async def desk(data: Path | None) -> AsyncIterator[Desk]:
     if policy not in list(PasswordPolicy):
         raise CommandError(f"PASSWORD_POLICY must be {' or '.join(PasswordPolicy)}")
     database, cache = Database(url, size=2), Cache(redis or NO_REDIS)
-    signer = Signer("", issuer="", access_ttl_s=1)  # nothing is signed: nothing is mailed from here
+    secret = _secret() or str(facts.get("JWT_SECRET_KEY") or "")
+    signer = Signer(secret, issuer="", access_ttl_s=1)
     passwords = worker("passwords", Passwords)
     sessions = worker("sessions", Sessions, database, Epochs(cache, monotonic), signer, utc_now)
     users = worker("users", Users, database, passwords, signer, sessions, Enrolment(PasswordPolicy(policy)))
@@ -59,7 +68,12 @@ async def desk(data: Path | None) -> AsyncIterator[Desk]:
     async with System(supervisor("desk", *guards, passwords, sessions, users)):
         with anyio.move_on_after(CONNECT_S):
             await database.back.wait()
-        yield Desk(database, users)
+        yield Desk(database, users, signer, can_sign=bool(secret))
+
+
+def _secret() -> str:
+    file = os.environ.get("JWT_SECRET_KEY_FILE")
+    return Path(file).read_text().strip() if file else os.environ.get("JWT_SECRET_KEY", "")
 
 
 def explain(problem: Problem) -> int:
@@ -77,4 +91,44 @@ async def create_admin(data: Path | None, email: str, password: str, full_name: 
         except Problem as problem:
             return explain(problem)
     print(f"{user.email} is an admin ({user.user_id})")
+    return OK
+
+
+async def set_active(data: Path | None, email: str, *, active: bool) -> int:
+    """Disable an account, which ends its sessions at once, or enable it again; the exit status."""
+    async with desk(data) as at:
+        try:
+            found = await at.users.ask(ListUsers(1, email=email))
+            if not found:
+                return explain(Problem(USERS_NOT_FOUND, f"There is no account with the address {email}."))
+            user = await at.users.ask(ChangeUser(found[0].user_id, is_active=active))
+        except Problem as problem:
+            return explain(problem)
+    print(f"{user.email} is {'enabled' if active else 'disabled'} ({user.user_id})")
+    return OK
+
+
+async def list_users(data: Path | None, filters: Mapping[str, Any], *, as_json: bool) -> int:
+    """Print the accounts that the filters leave, newest first: a table, or a JSON object a line; the exit status.
+
+    Accounts are read and written a hundred at a time when they go out as JSON; a table is written when it is whole.
+    """
+    table = Table("address", "name", "role", "verified", "active", "since", "id")
+    async with desk(data) as at:
+        try:
+            before: dict[str, Any] = {}
+            while page := await at.users.ask(ListUsers(PAGE, **filters, **before)):
+                for user in page:
+                    if as_json:
+                        print(msgspec.json.encode(user).decode())
+                    else:
+                        marks = ("yes" if flag else "no" for flag in (user.is_verified, user.is_active))
+                        since = f"{user.created_at:%Y-%m-%d %H:%M}"
+                        cells = (user.email, user.full_name, user.role, *marks, since, str(user.user_id))
+                        table.add_row(*map(escape, cells))
+                before = {"before": page[-1].created_at, "before_id": page[-1].user_id}
+        except Problem as problem:
+            return explain(problem)
+    if not as_json:
+        Console(width=None if sys.stdout.isatty() else 200).print(table)
     return OK

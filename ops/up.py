@@ -79,6 +79,7 @@ class Up:
             "HTTP_URL": f"http://{config.http_host}:{config.http_port}",
             "OPS_URL": f"http://{config.ops_host}:{config.ops_port}",
             "OPS_TOKEN": config.ops_token,
+            "JWT_SECRET_KEY": config.jwt_secret_key,
             "EDITOR_EMAIL": "editor@example.org",
             "EDITOR_PASSWORD": password,
             **(parts.servers.environment() if parts.servers else {}),

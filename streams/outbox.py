@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import aiosql
 
@@ -48,6 +48,26 @@ async def emit(
         value=encode_value(event),
         traceparent=context.traceparent if context else None,
         occurred_at=occurred_at,
+    )
+
+
+async def emit_all(connection: Any, events: Sequence[Message], *, topic: Topic | None = None) -> None:
+    """Add events of one type to the outbox as `emit` does, all in one statement. Raises what `emit` does."""
+    if not events:
+        return
+    declared = type_of(events[0])
+    chosen = topic or declared.topics[0]
+    if chosen not in declared.topics or any(type_of(event) is not declared for event in events):
+        raise ValueError(f"not all of these are {declared.name} and travel on {chosen.name}")
+    context = current_context()
+    await QUERIES.append_all(
+        connection,
+        event_ids=[uuid4() for _ in events],
+        topic=chosen.name,
+        keys=[declared.key_of(event) for event in events],
+        type=declared.name,
+        contents=[encode_value(event) for event in events],
+        traceparent=context.traceparent if context else None,
     )
 
 

@@ -5,6 +5,13 @@
 insert into outbox (event_id, topic, key, type, value, traceparent, occurred_at)
 values (:event_id, :topic, :key, :type, :value, :traceparent, coalesce(:occurred_at::timestamptz, now()));
 
+-- name: append_all(event_ids, topic, keys, type, contents, traceparent)!
+-- Events of one type, in their order.
+insert into outbox (event_id, topic, key, type, value, traceparent)
+select e.event_id, :topic, e.key, :type, e.value, :traceparent
+from unnest(:event_ids::uuid[], :keys::text[], :contents::bytea[]) with ordinality as e (event_id, key, value, place)
+order by e.place;
+
 -- name: remember(consumer, sources, event_ids)
 -- Which of these events the consumer meets for the first time. Inserted in one fixed order, so that two transactions
 -- with the same events wait for each other instead of deadlocking.

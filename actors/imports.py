@@ -1,0 +1,97 @@
+"""Imports: accounts that come from elsewhere, with the hashes of their passwords, many in one transaction.
+
+An address that has an account is left as it is. So an import that was cut off at any moment is completed by making it
+again, from its beginning.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import uuid4
+
+import aiosql
+import msgspec
+from msgspec import Meta
+
+from callboard.actors.access import Role
+from callboard.actors.addresses import PROOF_TTL_S, account_faults, normalised
+from callboard.actors.database import Database
+from callboard.actors.errors import Detail
+from callboard.actors.passwords import NO_PASSWORD, hash_fault
+from callboard.actors.tokens import Signer, fingerprint
+from callboard.streams.events import LetterRequested, UserRegistered
+from callboard.streams.outbox import emit_all
+from callboard.streams.topics import MAIL
+
+QUERIES: Any = aiosql.from_path(Path(__file__).with_name("imports.sql"), "asyncpg")
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One line of an import. Without a hash nobody can log in until the password is reset by mail."""
+
+    email: str
+    full_name: str
+    password_hash: str | None = None
+    role: Role = Role.MEMBER
+    is_verified: bool = False
+    created_at: Annotated[datetime, Meta(tz=True)] | None = None
+
+    def __repr__(self) -> str:
+        """Without the hash."""
+        return f"Candidate({self.email})"
+
+
+def candidate_faults(candidate: Candidate) -> list[Detail]:
+    """What is wrong with a line beyond its form."""
+    faults = account_faults(candidate.email, candidate.full_name)
+    faults += [
+        Detail(name, "must not have NUL in it") for name in ("email", "full_name") if "\0" in getattr(candidate, name)
+    ]
+    if candidate.password_hash and (fault := hash_fault(candidate.password_hash)):
+        faults.append(Detail("password_hash", fault))
+    return faults
+
+
+async def import_users(database: Database, candidates: Sequence[Candidate], signer: Signer | None) -> int:
+    """Make the accounts of these that have no fault and whose address has none, with their events, in one transaction.
+
+    With a `signer` those that are not verified are mailed a link, which they have as long as any. Returns how many
+    were made. Raises Problem(SERVER_UNAVAILABLE).
+    """
+    async with database.transaction() as connection:
+        rows = [
+            row
+            async for row in QUERIES.import_users(
+                connection,
+                user_ids=[uuid4() for _ in candidates],
+                emails=[normalised(each.email) for each in candidates],
+                password_hashes=[each.password_hash or NO_PASSWORD for each in candidates],
+                full_names=[each.full_name.strip() for each in candidates],
+                roles=[each.role.value for each in candidates],
+                verified=[each.is_verified for each in candidates],
+                created=[each.created_at for each in candidates],
+            )
+        ]
+        await QUERIES.import_profiles(connection, user_ids=[row["user_id"] for row in rows])
+        await emit_all(connection, [UserRegistered(row["user_id"], row["email"]) for row in rows])
+        if signer is not None:
+            await _send_verifications(connection, signer, [row["user_id"] for row in rows if not row["is_verified"]])
+    return len(rows)
+
+
+async def _send_verifications(connection: Any, signer: Signer, user_ids: Sequence[Any]) -> None:
+    tokens = [uuid4() for _ in user_ids]
+    await QUERIES.import_tokens(
+        connection,
+        token_ids=tokens,
+        user_ids=user_ids,
+        token_hashes=[fingerprint(signer.mail_token(token_id)) for token_id in tokens],
+        ttl_s=PROOF_TTL_S,
+    )
+    letters = [
+        LetterRequested("verify_email", user_id, {"token_id": str(token_id)})
+        for user_id, token_id in zip(user_ids, tokens, strict=True)
+    ]
+    # Not with the security mail: that has 5 minutes, and these are many.
+    await emit_all(connection, letters, topic=MAIL)

@@ -1,0 +1,220 @@
+"""`callboard users import`: reads a file line by line, says what is wrong with each bad line, and imports the others.
+
+The file may be of any length: a line may have 64 KiB, and no more than a batch of lines is held at once. Nothing but
+the accounts themselves says how far an import has come.
+"""
+
+import csv
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from callboard.actors.errors import Detail, Problem
+from callboard.actors.imports import Candidate, candidate_faults, import_users
+from callboard.http.decoding import faults_of
+from callboard.ops.admin import desk
+from callboard.ops.cli import FAILED, OK, CommandError
+
+BATCH = 500  # lines in a transaction
+MAX_LINE_BYTES = 1 << 16
+
+COLUMNS = Candidate.__struct_fields__
+NEEDED = ("email", "full_name")
+
+
+class Line(msgspec.Struct, frozen=True):
+    """A line of a file, by its number from 1 on: an account, or what is wrong with it."""
+
+    number: int
+    candidate: Candidate | None = None
+    faults: tuple[Detail, ...] = ()
+
+
+def read_lines(file: IO[bytes], form: str) -> Iterator[Line]:
+    """The lines of a file in `form`, "csv" or "jsonl"; empty ones are left out. Raises CommandError for a CSV file
+    whose first line does not name its columns.
+    """
+    return _csv_lines(file) if form == "csv" else _json_lines(file)
+
+
+def _bounded(file: IO[bytes]) -> Iterator[bytes]:
+    """Each line; of one that is too long no more than shows that it is."""
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        rest = line
+        while len(rest) > MAX_LINE_BYTES and not rest.endswith(b"\n"):
+            rest = file.readline(MAX_LINE_BYTES + 1)
+        yield line
+
+
+def _json_lines(file: IO[bytes]) -> Iterator[Line]:
+    for number, line in enumerate(_bounded(file), start=1):
+        if len(line) > MAX_LINE_BYTES:
+            yield Line(number, faults=(Detail("", f"has more than {MAX_LINE_BYTES} bytes"),))
+        elif line.strip():
+            try:
+                value = msgspec.json.decode(line.removeprefix(b"\xef\xbb\xbf"))
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                yield Line(number, faults=(Detail("", "is not JSON"),))
+            else:
+                yield _line(number, value, strict=True)
+
+
+class _Texts:
+    """Lines of CSV as text. What is not UTF-8 comes through as surrogates, and what is too long as an error, so that
+    one such line does not end the whole import.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._lines = _bounded(file)
+        self._encoding = "utf-8-sig"
+
+    def __iter__(self) -> "_Texts":
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        encoding, self._encoding = self._encoding, "utf-8"
+        if len(line) > MAX_LINE_BYTES:
+            raise csv.Error(f"more than {MAX_LINE_BYTES} bytes")
+        return line.decode(encoding, "surrogateescape")
+
+
+def _csv_lines(file: IO[bytes]) -> Iterator[Line]:
+    rows = csv.reader(_Texts(file), strict=True)
+    header = next(rows, [])
+    if set(header) - set(COLUMNS) or not set(NEEDED) <= set(header) or len(set(header)) < len(header):
+        raise CommandError(
+            f"the first line must name the columns: {', '.join(NEEDED)}, and any of {', '.join(COLUMNS)}"
+        )
+    while True:
+        number = rows.line_num + 1
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            yield Line(number, faults=(Detail("", f"is not CSV: {error}"),))
+            continue
+        if row is None:
+            return
+        if row:
+            yield _csv_line(number, header, row)
+
+
+def _csv_line(number: int, header: list[str], row: list[str]) -> Line:
+    if len(row) != len(header):
+        return Line(number, faults=(Detail("", f"has {len(row)} fields, and {len(header)} columns"),))
+    try:
+        "".join(row).encode()
+    except UnicodeEncodeError:
+        return Line(number, faults=(Detail("", "is not UTF-8"),))
+    return _line(number, {name: text for name, text in zip(header, row, strict=True) if text}, strict=False)
+
+
+def _line(number: int, value: Any, *, strict: bool) -> Line:
+    try:
+        candidate = msgspec.convert(value, Candidate, strict=strict)
+    except msgspec.ValidationError:
+        return Line(number, faults=tuple(faults_of(value, Candidate, "", strict=strict)))
+    faults = tuple(candidate_faults(candidate))
+    return Line(number, None if faults else candidate, faults)
+
+
+class Import:
+    """One run: what it has counted, and where it says so."""
+
+    def __init__(
+        self, send: Callable[[list[Candidate]], Any], errors: IO[str] | None, say: Callable[[str], None]
+    ) -> None:
+        self._send = send
+        self._errors = errors
+        self._say = say
+        self._batch: list[Candidate] = []
+        self.made = self.there = self.bad = 0
+
+    async def take(self, line: Line) -> None:
+        """Import a line with its batch, or say what is wrong with it."""
+        if line.candidate is None:
+            self.bad += 1
+            for fault in line.faults:
+                where = f"line {line.number}: {fault.field}".rstrip(": ")
+                self._say(f"{where}: {fault.message}")
+                if self._errors is not None:
+                    entry = {"line": line.number, "field": fault.field, "message": fault.message}
+                    self._errors.write(msgspec.json.encode(entry).decode() + "\n")
+        else:
+            self._batch.append(line.candidate)
+            if len(self._batch) >= BATCH:
+                await self.flush()
+
+    async def flush(self) -> None:
+        """Import what waits."""
+        if self._batch:
+            made = await self._send(self._batch)
+            self.made += made
+            self.there += len(self._batch) - made
+            self._batch = []
+
+    def __str__(self) -> str:
+        return f"{self.made} imported, {self.there} there already, {self.bad} bad"
+
+
+def form_of(path: Path) -> str:
+    """What a file is by its name. Raises CommandError."""
+    form = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}.get(path.suffix.lower())
+    if form is None:
+        raise CommandError(f"{path.name} is neither .csv nor .jsonl: say --format csv or --format jsonl")
+    return form
+
+
+async def import_file(
+    data: Path | None, path: Path, *, form: str | None, errors: Path | None, send_verification: bool
+) -> int:
+    """Import a file; the exit status: 0 when every line is good. Raises CommandError."""
+    form = form or form_of(path)
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(path.open("rb"))
+            said = stack.enter_context(errors.open("w", encoding="utf-8")) if errors else None
+        except OSError as error:
+            raise CommandError(f"{error.filename}: {error.strerror}") from error
+        async with desk(data) as at:
+            if send_verification and not at.can_sign:
+                raise CommandError("JWT_SECRET_KEY is missing: the links in the mails are made with it")
+            console = Console(stderr=True)
+            bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TimeRemainingColumn(),
+                console=console,
+            )
+
+            def say(text: str) -> None:
+                if console.is_terminal:
+                    console.print(f"callboard: {text}", markup=False, highlight=False, soft_wrap=True)
+                else:
+                    print(f"callboard: {text}", file=sys.stderr)
+
+            async def send(batch: list[Candidate]) -> int:
+                return await import_users(at.database, batch, at.signer if send_verification else None)
+
+            run = Import(send, said, say)
+            with bar:
+                task = bar.add_task("importing", total=os.fstat(file.fileno()).st_size or None)
+                try:
+                    for line in read_lines(file, form):
+                        await run.take(line)
+                        bar.update(task, completed=file.tell(), description=str(run))
+                    await run.flush()
+                    bar.update(task, description=str(run))
+                except Problem as problem:
+                    say(f"{problem.message} {run}; run it again to go on")
+                    return FAILED
+    print(run)
+    return FAILED if run.bad else OK

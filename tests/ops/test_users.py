@@ -1,0 +1,304 @@
+"""`callboard users list` and `disable`, and an import of any size that may be cut off at any moment."""
+
+import csv
+import io
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import bcrypt
+import pytest
+from running import PASSWORD, Command, Up
+
+from callboard.ops.cli import main
+from callboard.ops.imports import BATCH, MAX_LINE_BYTES, read_lines
+
+HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+
+
+def run(up: Up, *arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(("users", *arguments, "--data-dir", str(up.data)))
+    status = ended.value.code
+    assert isinstance(status, int)
+    return status
+
+
+def jsonl(*entries: Any) -> bytes:
+    return b"".join((each if isinstance(each, bytes) else json.dumps(each).encode()) + b"\n" for each in entries)
+
+
+def table(*rows: dict[str, str]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+@pytest.fixture
+def domain_name() -> str:
+    """Addresses of this test's own, in the database that all share."""
+    return f"{uuid4().hex[:10]}.example.org"
+
+
+async def fetch(up: Up, query: str, *arguments: Any) -> list[Any]:
+    connection = await asyncpg.connect(up.facts["DATABASE_URL"])
+    try:
+        return [tuple(row) for row in await connection.fetch(query, *arguments)]
+    finally:
+        await connection.close()
+
+
+# Reading -------------------------------------------------------------------------------------------------------------
+
+
+def faults(content: bytes, form: str) -> dict[int, list[str]]:
+    return {
+        line.number: [fault.field or fault.message for fault in line.faults]
+        for line in read_lines(io.BytesIO(content), form)
+        if line.candidate is None
+    }
+
+
+def test_every_fault_of_a_line_is_named_and_the_lines_after_it_are_read() -> None:
+    good = {"email": "a@example.org", "full_name": "A"}
+    content = jsonl(
+        good,
+        {"email": "nobody", "full_name": "", "password_hash": "md5"},
+        {"email": 7, "role": "king", "shoe_size": 41},
+        b"{",
+        b'{"email": "\xff@example.org"}',
+        b"[" * 5000,
+        b"",
+        good | {"full_name": "x" * MAX_LINE_BYTES},
+        good | {"created_at": "2020-01-01T00:00:00"},
+        good | {"full_name": "a\0b"},
+        good | {"password_hash": None, "created_at": "2020-01-01T00:00:00Z", "is_verified": True, "role": "editor"},
+    )
+    assert faults(content, "jsonl") == {
+        2: ["email", "full_name", "password_hash"],
+        3: ["email", "full_name", "role", "shoe_size"],
+        4: ["is not JSON"],
+        5: ["is not JSON"],
+        6: ["is not JSON"],
+        8: [f"has more than {MAX_LINE_BYTES} bytes"],
+        9: ["created_at"],
+        10: ["full_name"],
+    }
+
+
+def test_a_table_is_read_alike_and_a_line_may_go_over_several() -> None:
+    head = b"\xef\xbb\xbfemail,full_name,password_hash,is_verified\r\n"
+    lines = [
+        b'a@example.org,"Ada,\nthe first",,true\r\n',  # lines 2 and 3
+        b"b@example.org,B,,maybe\r\n",
+        b"c@example.org,C\r\n",
+        b"d@example.org,\xff,,\r\n",
+        b'e@example.org,"E"x,,\r\n',
+        b"f@example.org," + b"x" * MAX_LINE_BYTES + b",,\r\n",
+        b"\r\n",
+        b"g@example.org,G,,1\r\n",
+    ]
+    read = list(read_lines(io.BytesIO(head + b"".join(lines)), "csv"))
+    assert {line.number for line in read if line.candidate is None} == {4, 5, 6, 7, 8}
+    good = [line.candidate for line in read if line.candidate]
+    assert [(each.email, each.full_name, each.is_verified) for each in good] == [
+        ("a@example.org", "Ada,\nthe first", True),
+        ("g@example.org", "G", True),
+    ]
+
+
+# Importing -----------------------------------------------------------------------------------------------------------
+
+
+async def test_an_imported_account_logs_in_with_its_old_password_and_has_a_new_hash(
+    up: Up, tmp_path: Path, domain_name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    email = f"ada@{domain_name}"
+    path = tmp_path / "people.csv"
+    since = "2019-05-04T03:02:01+00:00"
+    path.write_bytes(
+        table(
+            {"email": email, "full_name": "Ada", "password_hash": HASH, "is_verified": "true", "created_at": since},
+            {"email": f"x@{domain_name}", "full_name": "X", "password_hash": "", "is_verified": "", "created_at": ""},
+        )
+    )
+    assert run_apart(up, "import", str(path)).returncode == 0
+    login = up.log_in(email)
+    me = up.call("GET", "/users/me", token=login).data
+    assert (me["full_name"], me["role"], me["created_at"][:19]) == ("Ada", "member", since[:19])
+    ((renewed,),) = await fetch(up, "select password_hash from users where email = $1", email)
+    assert renewed.startswith("$argon2id$")
+    assert up.log_in(email)
+    assert up.call("POST", "/auth/login", body={"email": f"x@{domain_name}", "password": PASSWORD}).status == 401
+    assert up.mails_to(f"x@{domain_name}") == []
+    events = "select count(*) from outbox where type = 'user.registered' and convert_from(value, 'UTF8') like $1"
+    assert await fetch(up, events, f"%{domain_name}%") == [(2,)]
+    assert HASH not in capsys.readouterr().err
+
+
+def run_apart(up: Up, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command as a process of its own: what it says is not mixed with what pytest captures."""
+    command = Command("users", *arguments, environment={"CALLBOARD_DATA_DIR": str(up.data)})
+    status = command.wait(60)
+    return subprocess.CompletedProcess([], status, command.output, command.errors)
+
+
+async def test_bad_lines_are_told_by_number_and_field_and_the_others_imported(
+    up: Up, tmp_path: Path, domain_name: str
+) -> None:
+    path, errors = tmp_path / "people.jsonl", tmp_path / "errors.jsonl"
+    entries = [{"email": f"p{n}@{domain_name}", "full_name": "P"} for n in range(3)]
+    path.write_bytes(jsonl(entries[0], {"email": "nobody", "password_hash": "x"}, *entries[1:], entries[0]))
+    ran = run_apart(up, "import", str(path), "--errors", str(errors))
+    assert ran.returncode == 1
+    assert "3 imported, 1 there already, 1 bad" in ran.stdout
+    assert "callboard: line 2: full_name: Is missing." in ran.stderr
+    told = [json.loads(line) for line in errors.read_text().splitlines()]
+    assert [(each["line"], each["field"]) for each in told] == [(2, "full_name")]
+    assert await fetch(up, "select count(*) from users where email like $1", f"%{domain_name}") == [(3,)]
+    again = run_apart(up, "import", str(path))
+    assert "0 imported, 4 there already, 1 bad" in again.stdout
+
+
+async def test_who_is_to_verify_is_mailed_a_link_that_works_when_asked_for(
+    up: Up, tmp_path: Path, domain_name: str
+) -> None:
+    path = tmp_path / "people.jsonl"
+    new, known = f"new@{domain_name}", f"known@{domain_name}"
+    path.write_bytes(
+        jsonl(
+            {"email": new, "full_name": "New", "password_hash": HASH},
+            {"email": known, "full_name": "Known", "is_verified": True},
+        )
+    )
+    assert run_apart(up, "import", str(path), "--send-verification").returncode == 0
+    assert up.call("POST", "/auth/verify-email", body={"token": up.mail_token(new)}).status == 200
+    assert up.log_in(new)
+    assert up.mails_to(known) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+async def test_an_import_that_is_cut_off_is_completed_by_making_it_again(
+    up: Up, tmp_path: Path, domain_name: str, number: signal.Signals
+) -> None:
+    count = 20 * BATCH
+    path = tmp_path / "people.jsonl"
+    path.write_bytes(jsonl(*({"email": f"p{n}@{domain_name}", "full_name": "P"} for n in range(count))))
+    command = Command("users", "import", str(path), environment={"CALLBOARD_DATA_DIR": str(up.data)})
+    counting = "select count(*) from users where email like $1"
+
+    connection = await asyncpg.connect(up.facts["DATABASE_URL"])
+    try:
+        while not 0 < await connection.fetchval(counting, f"%{domain_name}") < count:
+            assert command.process.poll() is None, command.errors
+    finally:
+        command.signal(number)
+        status = command.wait(10)
+        await connection.close()
+    assert status == (130 if number == signal.SIGINT else -number)
+    ((done,),) = await fetch(up, counting, f"%{domain_name}")
+    assert done % BATCH == 0, "a batch is there whole or not at all"
+    assert 0 < done < count
+    ran = run_apart(up, "import", str(path))
+    assert ran.returncode == 0
+    assert f"{count - done} imported, {done} there already, 0 bad" in ran.stdout
+    complete = """
+        select count(*), count(p.user_id), count(o.event_id) from users u left join user_profiles p using (user_id)
+        left join outbox o on o.key = u.user_id::text and o.type = 'user.registered' where email like $1
+    """
+    assert await fetch(up, complete, f"%{domain_name}") == [(count, count, count)]
+
+
+MEASURE = """
+import io, resource
+from callboard.ops.imports import read_lines
+class Endless(io.RawIOBase):
+    left, rest = 60_000, b""
+    def readable(self): return True
+    def readinto(self, into):
+        while len(self.rest) < len(into) and self.left:
+            self.left -= 1
+            self.rest += b'{"email": "nobody", "full_name": "%s"}\\n' % (b"x" * 1000)
+        part, self.rest = self.rest[:len(into)], self.rest[len(into):]
+        into[:len(part)] = part
+        return len(part)
+lines = read_lines(io.BufferedReader(Endless()), "jsonl")
+next(lines)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+count = sum(1 for _ in lines)
+print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_a_file_of_any_length_is_read_in_bounded_memory() -> None:
+    ran = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)  # noqa: S603 - our own
+    count, grown_kib = map(int, ran.stdout.split())
+    assert count == 59_999
+    assert grown_kib < 10_000  # of 60 MB
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("people.txt", b"", "neither .csv nor .jsonl"),
+        ("people.csv", b"", "must name the columns"),
+        ("people.csv", b"mail,name\n", "must name the columns"),
+        ("people.csv", b"email,full_name,email\n", "must name the columns"),
+        ("missing.csv", None, "No such file"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_line_and_status_2(
+    up: Up, tmp_path: Path, name: str, content: bytes | None, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    assert run(up, "import", str(tmp_path / name)) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.startswith("callboard: ")
+
+
+# Disabling and listing -----------------------------------------------------------------------------------------------
+
+
+def test_who_is_disabled_is_refused_from_the_next_request_on(up: Up, capsys: pytest.CaptureFixture[str]) -> None:
+    account = up.join()
+    assert up.call("GET", "/users/me", token=account["token"]).status == 200
+    assert run(up, "disable", account["email"].upper()) == 0
+    assert up.call("GET", "/users/me", token=account["token"]).status == 401
+    answer = up.call("POST", "/auth/login", body={"email": account["email"], "password": PASSWORD})
+    assert (answer.status, answer.code) == (403, "AUTH_INACTIVE_007")
+    assert run(up, "disable", account["email"], "--enable") == 0
+    assert up.log_in(account["email"])
+    said = capsys.readouterr().out
+    assert "is disabled" in said
+    assert "is enabled" in said
+
+
+def test_who_is_not_there_is_not_disabled(up: Up, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(up, "disable", "nobody@example.org") == 1
+    assert capsys.readouterr().err == "callboard: There is no account with the address nobody@example.org.\n"
+
+
+def test_accounts_are_listed_by_filter_as_a_table_and_as_json(
+    up: Up, domain_name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from callboard.ops import admin  # noqa: PLC0415 - what is patched
+
+    monkeypatch.setattr(admin, "PAGE", 2)
+    emails = [up.register(f"p{n}@{domain_name}")["email"] for n in range(5)]
+    capsys.readouterr()
+    assert run(up, "list", "--q", domain_name, "--json") == 0
+    assert [json.loads(line)["email"] for line in capsys.readouterr().out.splitlines()] == emails[::-1]
+    assert run(up, "list", "--q", domain_name, "--no-verified", "--active", "--role", "member") == 0
+    shown = capsys.readouterr().out
+    assert all(email in shown for email in emails)
+    assert run(up, "list", "--q", domain_name, "--verified", "--json") == 0
+    assert capsys.readouterr().out == ""
