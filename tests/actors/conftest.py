@@ -85,6 +85,14 @@ async def domain(database: Database, cache: Cache) -> AsyncIterator[Domain]:
 
 
 @pytest.fixture
+async def other(domain: Domain, valkey: Valkey) -> AsyncIterator[Domain]:
+    """Another process beside `domain`, on the same servers."""
+    other = Domain(domain.database, Cache(valkey.url))
+    async with other.playing():
+        yield other
+
+
+@pytest.fixture
 def data(tmp_path: Path) -> Iterator[Place]:
     """A data folder for a server of the test's own."""
     with open_place(tmp_path / "data") as place:
