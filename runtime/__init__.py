@@ -54,9 +54,10 @@ from callboard.runtime.stalls import StallWatch
 from callboard.runtime.supervisor import Intensity, Strategy, Supervisor, supervisor
 from callboard.runtime.system import System, Watcher
 from callboard.runtime.timer import Timer
-from callboard.runtime.tree import Backoff, ChildSpec, Node, Restart, Retry, State, TreeNode
+from callboard.runtime.tree import Abandoned, Backoff, ChildSpec, Node, Restart, Retry, State, TreeNode
 
 __all__ = [
+    "Abandoned",
     "Actor",
     "ActorCrashedError",
     "ActorKilledError",

@@ -15,7 +15,7 @@ from callboard.runtime.errors import ActorCrashedError, Refusal
 from callboard.runtime.handover import HANDLING, RUNNING, Handover
 from callboard.runtime.inbox import message_of
 from callboard.runtime.message import Message
-from callboard.runtime.tree import State, TreeNode
+from callboard.runtime.tree import Abandoned, State, TreeNode
 
 M = TypeVar("M", bound=Message | None)
 
@@ -234,7 +234,9 @@ class Cell(Handover[M]):
         return self._rare is not None and self._rare.withdrawn is item
 
     def _asker_gone(self, reply: "asyncio.Future[Any]") -> None:
-        """The reply that a running handler works for was settled by someone else: cancel the handler."""
+        """The reply that a running handler works for was settled by someone else: cancel the handler, by policy."""
+        if self.spec.abandoned is Abandoned.FINISH:
+            return
         item = self.item
         if item.__class__ is Envelope and item.reply is reply and self.task is not None and not self.task.done():
             self.record.withdrawn = item

@@ -17,7 +17,7 @@ from callboard.runtime.handover import HANDLING
 from callboard.runtime.inbox import message_of
 from callboard.runtime.mailbox import Counts
 from callboard.runtime.message import Message
-from callboard.runtime.tree import ChildSpec, State, TreeNode
+from callboard.runtime.tree import Abandoned, ChildSpec, State, TreeNode
 
 M = TypeVar("M", bound=Message | None)
 
@@ -108,6 +108,8 @@ class ConcurrentCell(Cell[M]):
         return item in self._gone
 
     def _asker_gone(self, reply: "asyncio.Future[Any]") -> None:
+        if self.spec.abandoned is Abandoned.FINISH:
+            return
         for task, item in self._beside.items():
             if getattr(item, "reply", None) is reply and not task.done():
                 self._gone.add(item)

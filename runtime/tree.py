@@ -28,6 +28,13 @@ class Restart(StrEnum):
         return self is Restart.PERMANENT
 
 
+class Abandoned(StrEnum):
+    """What becomes of a handler whose asker has gone, by its deadline or by being cancelled."""
+
+    CANCEL = "cancel"
+    FINISH = "finish"  # what it does must not be left half done; its reply is counted as late
+
+
 class Backoff(msgspec.Struct, frozen=True):
     """Seconds to wait before the nth restart in a row: initial_s * factor ** (n - 1), at most max_s.
 
@@ -76,6 +83,7 @@ class ChildSpec(msgspec.Struct, frozen=True):
     backoff: Backoff = Backoff()
     retry: Retry = Retry()
     shutdown_s: float = 5.0
+    abandoned: Abandoned = Abandoned.CANCEL
 
 
 DEFAULT = ChildSpec()

@@ -36,7 +36,7 @@ async def test_the_reply_is_what_the_handler_returns() -> None:
         assert await recorder.ask(Wait(3, "reply")) == "reply"
 
 
-async def test_a_timeout_raises_on_time_and_cancels_the_handler() -> None:
+async def test_an_ask_carries_a_deadline_its_timeout_raises_on_time_and_cancels_the_handler_by_policy() -> None:
     log: list[str] = []
     recorder = worker("r", Recorder, log, "r")
     async with System(supervisor("root", recorder)):
@@ -49,7 +49,28 @@ async def test_a_timeout_raises_on_time_and_cancels_the_handler() -> None:
         assert recorder.record.restarts == 0
 
 
-async def test_a_message_that_expired_while_it_waited_is_never_started() -> None:
+@pytest.mark.parametrize("concurrency", [1, 2])
+async def test_by_policy_a_handler_whose_asker_has_gone_finishes_and_its_reply_is_counted_as_late(
+    concurrency: int,
+) -> None:
+    class Careful(Recorder):
+        pass
+
+    Careful.handlers.concurrency = concurrency
+    careful = worker("c", Careful, abandoned="finish")
+    async with System(supervisor("root", careful)):
+        with pytest.raises(AskTimeoutError):
+            await careful.ask(Wait(60, "long"), timeout_s=2)
+        withdrawn = careful.ask(Wait(60, "longer"), timeout_s=90)
+        await asyncio.sleep(60)
+        withdrawn.cancel()
+        await asyncio.sleep(60)
+        assert await careful.ask(Notes()) == ["long", "longer"]
+        counts = careful.tally()
+        assert (counts.late, counts.handled, counts.expired, counts.returned) == (2, 3, 0, 0)
+
+
+async def test_an_expired_message_is_never_started() -> None:
     log: list[str] = []
     recorder = worker("r", Recorder, log, "r")
     async with System(supervisor("root", recorder)):
@@ -102,7 +123,7 @@ async def test_the_callers_cancellation_reaches_a_running_handler_through_nested
         assert (recorder.tally().returned, middle.tally().returned) == (1, 1)
 
 
-async def test_the_callers_cancellation_withdraws_a_queued_message() -> None:
+async def test_the_callers_cancellation_reaches_a_queued_handler() -> None:
     recorder = worker("r", Recorder)
     async with System(supervisor("root", recorder)):
         first = asyncio.ensure_future(recorder.ask(Wait(5, "first"), timeout_s=60))
@@ -115,7 +136,7 @@ async def test_the_callers_cancellation_withdraws_a_queued_message() -> None:
         assert recorder.tally().returned == 1
 
 
-async def test_a_reply_that_comes_late_is_counted_and_delivered_to_nobody() -> None:
+async def test_a_late_reply_is_counted_never_delivered_to_someone_else() -> None:
     class Stubborn(Actor[Wait]):
         @on(Wait)
         async def wait(self, message: Wait) -> str:
@@ -133,7 +154,7 @@ async def test_a_reply_that_comes_late_is_counted_and_delivered_to_nobody() -> N
         assert (stubborn.tally().late, stubborn.tally().handled) == (1, 2)
 
 
-async def test_an_ask_cycle_raises_at_once_and_names_the_chain() -> None:
+async def test_a_to_b_to_a_raises_a_cycle_error_that_names_the_chain_at_once() -> None:
     refs: dict[str, Ref[Forward]] = {}
     a = refs["a"] = worker("a", Middle, lambda: refs["b"])
     b = refs["b"] = worker("b", Middle, lambda: refs["a"])
@@ -144,7 +165,7 @@ async def test_an_ask_cycle_raises_at_once_and_names_the_chain() -> None:
         assert now() == 0
 
 
-async def test_trace_and_deadline_reach_the_handler_of_a_tell_and_an_ask() -> None:
+async def test_trace_context_and_deadline_survive_tell_and_ask() -> None:
     recorder = worker("r", Recorder)
     async with System(supervisor("root", recorder)):
         with use_context(Context("00-trace", deadline=4.0)):

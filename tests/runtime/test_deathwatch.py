@@ -84,7 +84,7 @@ async def test_watchers_get_exactly_one_termination_notice_with_the_reason() -> 
             assert await mourner.ask(Seen()) == [Terminated("root/t", "ValueError: a fault")]
 
 
-async def test_who_watches_an_actor_that_is_already_dead_learns_the_reason_at_once() -> None:
+async def test_watchers_get_their_notice_even_for_an_actor_that_is_already_dead() -> None:
     target = worker("t", Recorder, restart=Restart.TEMPORARY)
     mourner = worker("m", Mourner, target)
     async with System(supervisor("root", target, mourner)):

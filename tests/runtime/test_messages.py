@@ -24,19 +24,21 @@ from callboard.runtime import (
 from callboard.runtime.testkit import Watch
 
 
-def test_a_message_is_immutable() -> None:
+def test_a_message_is_a_frozen_msgspec_struct() -> None:
     with pytest.raises(AttributeError):
         Note("a").text = "b"  # type: ignore[misc]
 
 
-def test_a_declared_message_without_a_handler_is_refused_when_the_class_is_defined() -> None:
+def test_handlers_are_found_when_the_class_is_defined_and_a_declared_message_without_one_is_a_type_error_there() -> (
+    None
+):
     with pytest.raises(TypeError, match="Deaf declares Note and has no handler"):
 
         class Deaf(Actor[Note]):
             pass
 
 
-def test_two_handlers_for_one_message_are_refused_when_the_class_is_defined() -> None:
+def test_two_handlers_for_one_message_are_a_type_error_there() -> None:
     with pytest.raises(TypeError, match="handles Note twice"):
 
         class Torn(Actor[Note]):
@@ -65,7 +67,7 @@ def test_a_protocol_of_something_else_than_messages_is_refused() -> None:
             pass
 
 
-async def test_messages_of_one_sender_are_handled_in_order_one_at_a_time() -> None:
+async def test_fifo_for_each_sender_and_receiver_pair() -> None:
     recorder = worker("r", Recorder)
     async with System(supervisor("root", recorder)):
         for n in range(1000):
@@ -73,7 +75,7 @@ async def test_messages_of_one_sender_are_handled_in_order_one_at_a_time() -> No
         assert await recorder.ask(Notes()) == [str(n) for n in range(1000)]
 
 
-async def test_an_actor_never_runs_two_handlers_at_once() -> None:
+async def test_an_actor_never_runs_two_handlers_at_once_unless_it_opts_in() -> None:
     log: list[str] = []
     recorder = worker("r", Recorder, log)
     async with System(supervisor("root", recorder)):
@@ -81,7 +83,7 @@ async def test_an_actor_never_runs_two_handlers_at_once() -> None:
         assert asyncio.get_running_loop().time() == pytest.approx(3)
 
 
-async def test_a_full_mailbox_makes_the_sender_wait() -> None:
+async def test_a_full_mailbox_does_exactly_what_is_configured_wait() -> None:
     recorder = worker("r", Recorder, mailbox=Mailbox(2))
     async with System(supervisor("root", recorder)):
         waiting = asyncio.ensure_future(recorder.ask(Wait(10, "slow"), timeout_s=60))
@@ -93,7 +95,7 @@ async def test_a_full_mailbox_makes_the_sender_wait() -> None:
         assert await recorder.ask(Notes()) == ["slow", "0", "1", "2", "3", "4"]
 
 
-async def test_a_full_mailbox_that_rejects_hands_the_message_back() -> None:
+async def test_a_full_mailbox_does_exactly_what_is_configured_reject_and_the_message_comes_back_in_the_error() -> None:
     recorder = worker("r", Recorder, mailbox=Mailbox(1, Overflow.REJECT))
     async with System(supervisor("root", recorder)):
         await recorder.tell(Note("a"))
@@ -102,7 +104,7 @@ async def test_a_full_mailbox_that_rejects_hands_the_message_back() -> None:
         assert caught.value.message == Note("b")
 
 
-async def test_a_full_mailbox_drops_the_newest() -> None:
+async def test_a_full_mailbox_does_exactly_what_is_configured_drop_newest() -> None:
     recorder = worker("r", Recorder, mailbox=Mailbox(2, Overflow.DROP_NEWEST))
     async with System(supervisor("root", recorder)) as system:
         watch = Watch(system)
@@ -114,7 +116,7 @@ async def test_a_full_mailbox_drops_the_newest() -> None:
         assert [event.message for event in watch.of(Overflowed)] == [Note("c"), Note("d")]
 
 
-async def test_a_full_mailbox_drops_the_oldest() -> None:
+async def test_a_full_mailbox_does_exactly_what_is_configured_drop_oldest() -> None:
     recorder = worker("r", Recorder, mailbox=Mailbox(2, Overflow.DROP_OLDEST))
     async with System(supervisor("root", recorder)):
         for text in "abcd":
@@ -175,7 +177,7 @@ async def test_a_message_sent_before_the_start_is_handled_after_it() -> None:
         assert await recorder.ask(Notes()) == ["early"]
 
 
-async def test_every_accepted_message_has_one_fate_at_every_instant() -> None:
+async def test_accepted_is_handled_failed_expired_dropped_dead_lettered_returned_and_pending_at_every_instant() -> None:
     recorder = worker("r", Recorder, mailbox=Mailbox(8, Overflow.DROP_OLDEST))
     sums: list[bool] = []
 

@@ -24,7 +24,7 @@ from callboard.runtime import (
 # Routing -------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_round_robin_pool_gives_each_worker_its_turn() -> None:
+async def test_routing_round_robin_gives_each_worker_its_turn() -> None:
     crowd = pool("p", Recorder, size=3)
     async with System(supervisor("root", crowd)):
         for n in range(9):
@@ -32,7 +32,7 @@ async def test_a_round_robin_pool_gives_each_worker_its_turn() -> None:
         assert [await crowd.ask(Notes()) for _ in range(3)] == [["0", "3", "6"], ["1", "4", "7"], ["2", "5", "8"]]
 
 
-async def test_the_least_busy_worker_gets_the_next_message() -> None:
+async def test_routing_least_busy_takes_the_worker_with_the_fewest_messages() -> None:
     crowd = pool("p", Recorder, size=3, route=Route.LEAST_BUSY)
     async with System(supervisor("root", crowd)):
         long = [crowd.ask(Wait(10, "long"), timeout_s=60) for _ in range(2)]
@@ -59,7 +59,7 @@ async def test_workers_of_a_pool_work_at_the_same_time() -> None:
         assert asyncio.get_running_loop().time() == pytest.approx(1)
 
 
-async def test_a_keyed_pool_keeps_the_order_of_each_key() -> None:
+async def test_routing_by_key_keeps_the_order_of_each_key() -> None:
     seen = Seen()
     crowd = shelves(seen, 4, key=key_of)
     async with System(supervisor("root", crowd)):

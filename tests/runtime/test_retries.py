@@ -11,9 +11,11 @@ from callboard.runtime import (
     ActorKilledError,
     AskTimeoutError,
     Backoff,
+    Cell,
     Crashed,
     DeadLettered,
     Intensity,
+    MailboxFullError,
     Message,
     Request,
     Restart,
@@ -21,6 +23,7 @@ from callboard.runtime import (
     Retry,
     System,
     on,
+    pool,
     supervisor,
     worker,
 )
@@ -95,7 +98,7 @@ async def test_a_retried_message_is_handled_again_after_the_restart_before_the_o
         assert (one.tally().handled, one.tally().failed, one.tally().accepted) == (2, 0, 2)
 
 
-async def test_a_message_is_retried_only_by_policy_then_dead_lettered_with_its_bytes_and_the_reason() -> None:
+async def test_what_crashed_is_retried_only_by_policy_then_dead_lettered_with_its_bytes_and_the_reason() -> None:
     begun: list[int] = []
     one = worker("w", Worker, [OSError(f"try {n}") for n in range(3)], begun, retry=Retry(2))
     async with System(supervisor("root", one, intensity=OFTEN)) as system:
@@ -175,20 +178,37 @@ async def test_a_kill_ends_the_handler_at_once_and_the_supervisor_restarts() -> 
         assert recorder.tally().failed == 1
 
 
-async def test_a_kill_overtakes_a_full_mailbox() -> None:
+@pytest.mark.parametrize("what", ["stop", "kill", "resize", "inspect"])
+async def test_system_messages_stop_kill_resize_and_inspect_overtake_a_full_mailbox(what: str) -> None:
     log: list[str] = []
-    recorder = worker("r", Recorder, log, "r", mailbox={"capacity": 3, "overflow": "reject"})
-    async with System(supervisor("root", recorder)):
-        asked = recorder.ask(Wait(60), timeout_s=90)
+    crowd = pool("p", Recorder, log, "r", size=1, mailbox={"capacity": 3, "overflow": "reject"}, shutdown_s=1)
+    async with System(supervisor("root", crowd)) as system:
+        asked = crowd.ask(Wait(60), timeout_s=90)
         await asyncio.sleep(1)
         for n in range(3):
-            recorder.tell_nowait(Note(str(n)))
-        recorder.kill()
-        await asyncio.sleep(0.1)
-        assert log == ["r starts", "r begins done", "r is cancelled in done", "r stops", "r starts"]
-        assert await recorder.ask(Notes()) == ["0", "1", "2"]
-        assert asked.done()
-        assert isinstance(asked.exception(), ActorCrashedError)
+            crowd.tell_nowait(Note(str(n)))
+        with pytest.raises(MailboxFullError):
+            crowd.tell_nowait(Note("one too many"))
+        begun = asyncio.get_running_loop().time()
+        (cell,) = crowd.children
+        assert isinstance(cell, Cell)
+        if what == "stop":
+            await system.stop()
+            assert log == ["r starts", "r begins done", "r is cancelled in done", "r stops"]
+        elif what == "kill":
+            cell.kill()
+            await asyncio.sleep(0.1)
+            assert log == ["r starts", "r begins done", "r is cancelled in done", "r stops", "r starts"]
+            assert await crowd.ask(Notes()) == ["0", "1", "2"]
+        elif what == "resize":
+            await crowd.resize(2)
+            assert log == ["r starts", "r begins done", "r starts"]
+        else:
+            assert (cell.dump().depth, cell.dump().current, cell.tally().pending) == (3, "Wait", 4)
+        assert asyncio.get_running_loop().time() - begun < 1.1
+        if what in ("stop", "kill"):
+            assert asked.done()
+            assert isinstance(asked.exception(), ActorCrashedError)
 
 
 class Leave(Request[str], frozen=True):

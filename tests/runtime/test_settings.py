@@ -61,7 +61,7 @@ def faults(source: Any) -> list[str]:
     return asyncio.run(read())
 
 
-def test_a_bad_file_reports_every_error_with_its_path_and_changes_nothing() -> None:
+def test_config_reload_a_bad_file_reports_every_error_with_its_path_and_changes_nothing() -> None:
     source = """
     sizes = 3
     [pools.mail]
@@ -125,7 +125,7 @@ def test_entities_have_no_size_and_pools_no_limit() -> None:
     ]
 
 
-async def test_a_good_one_touches_only_what_differs() -> None:
+async def test_config_reload_a_good_file_touches_only_what_differs() -> None:
     mail, keyed, system = pools()
     async with system:
         others, spec = keyed.children, keyed.spec

@@ -156,7 +156,7 @@ async def test_a_stopped_actor_gets_no_tick() -> None:
     assert clock.tally().accepted == 1
 
 
-async def test_trace_and_deadline_survive_a_timer_of_after_and_the_trace_one_of_every() -> None:
+async def test_trace_context_and_deadline_survive_timers_of_after_and_the_trace_those_of_every() -> None:
     contexts: list[Context | None] = []
     clock = worker("c", Clock, [], contexts)
     async with System(supervisor("root", clock)):
@@ -186,7 +186,7 @@ async def test_a_tick_of_after_expires_with_the_deadline_it_was_made_under_unles
         assert clock.tally().expired == 1
 
 
-async def test_trace_and_deadline_survive_a_restart() -> None:
+async def test_trace_context_and_deadline_survive_restarts() -> None:
     contexts: list[Context | None] = []
     clock = worker("c", Clock, [], contexts, backoff=Backoff(initial_s=3))
     async with System(supervisor("root", clock)):

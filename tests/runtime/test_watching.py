@@ -33,7 +33,7 @@ def leaves(node: TreeNode) -> list[TreeNode]:
     return [leaf for child in node.children for leaf in leaves(child)] if node.children else [node]
 
 
-async def test_a_tree_dump_shows_everything_even_while_mailboxes_are_full() -> None:
+async def test_a_tree_dump_gives_state_depth_age_handler_and_rates_even_while_mailboxes_are_full() -> None:
     full = Mailbox(3, Overflow.REJECT)
     crowd = pool("p", Recorder, size=3, mailbox=full)
     down = worker("d", Recorder, mailbox=full, backoff=Backoff(initial_s=100))

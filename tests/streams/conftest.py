@@ -19,7 +19,18 @@ from callboard.actors.database import Database
 from callboard.ops.embedded.broker import Broker as Server
 from callboard.ops.embedded.place import Place, free_ports, open_place
 from callboard.ops.embedded.postgres import Postgres
-from callboard.runtime import Actor, Intensity, Message, Refusal, System, on, supervisor, worker
+from callboard.runtime import (
+    Actor,
+    Context,
+    Intensity,
+    Message,
+    Refusal,
+    System,
+    current_context,
+    on,
+    supervisor,
+    worker,
+)
 from callboard.streams.app import Streams
 from callboard.streams.broker import Broker
 from callboard.streams.codec import encode
@@ -97,6 +108,7 @@ class Books:
         self.open = asyncio.Event()  # asks may go on
         self.open.set()
         self.batches: list[int] = []
+        self.contexts: list[Context | None] = []
 
 
 class Recorder(Actor[Consume]):
@@ -109,6 +121,7 @@ class Recorder(Actor[Consume]):
     @on(Consume)
     async def consume(self, message: Consume) -> None:
         self.books.batches.append(len(message.envelopes))
+        self.books.contexts.append(current_context())
         self.books.asked.set()
         await self.books.open.wait()
         async with self.database.transaction() as connection:

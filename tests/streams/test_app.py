@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from callboard.runtime import Crashed
+from callboard.runtime import Context, Crashed, use_context
 from callboard.streams.broker import Broker
 from callboard.streams.topics import ACTIVITY, full_name
 
@@ -19,6 +19,7 @@ LETTERS = "select count(*) from dead_letters"
 README = Path(__file__).parents[2] / "streams" / "README.md"
 RECOVERY_S = 3.2
 STOP_S = 2.0
+ASK_S = 10.0
 
 
 def now() -> float:
@@ -152,3 +153,14 @@ async def test_the_producer_of_the_readme_works(stage: Any) -> None:
         process = await asyncio.create_subprocess_exec(*command)
         assert await process.wait() == 0
         await stage.until(1, "select count(*) from effects where subject_id = 'an-article'")
+
+
+async def test_trace_context_and_deadline_survive_the_crossing_of_kafka(stage: Any) -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    async with stage.playing("relay", "streams"):
+        with use_context(Context(traceparent=trace)):
+            await stage.emit(stage.view("traced"))
+        await stage.until(1, EFFECTS)
+        (context,) = stage.books.contexts
+        assert context.traceparent == trace
+        assert 0 < context.deadline - now() <= ASK_S

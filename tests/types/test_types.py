@@ -46,7 +46,7 @@ def pyright() -> set[tuple[str, int, str]]:
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("checker", [mypy, pyright])
-def test_mypy_and_pyright_infer_the_reply_from_the_request_and_refuse_what_is_wrong(
+def test_a_request_names_its_reply_so_that_an_ask_is_typed_by_mypy_and_pyright_and_they_refuse_what_is_wrong(
     checker: Callable[[], set[tuple[str, int, str]]],
 ) -> None:
     found = checker()
