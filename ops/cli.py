@@ -130,10 +130,10 @@ async def _serve() -> int:
 
 
 async def _check(file: str) -> int:
-    from callboard.ops.pools import check  # noqa: PLC0415 - see _command
     from callboard.ops.tree import unconnected  # noqa: PLC0415 - see _command
+    from callboard.ops.tuning import check  # noqa: PLC0415 - see _command
 
-    check(unconnected().pools, file)
+    check(unconnected(), file)
     print(f"{file} is good")
     return OK
 

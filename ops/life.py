@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 
-from callboard.ops import pools
+from callboard.ops import tuning
 from callboard.ops.tree import Parts
 from callboard.runtime import described
 
@@ -25,8 +25,8 @@ async def live(parts: Parts, announce: Callable[[], Awaitable[None]]) -> int:
     loop = asyncio.get_running_loop()
     file = parts.config.callboard_config
     if file:
-        await pools.configure(parts.pools, file)
-        _on_hang_up(loop, lambda: pools.reload(parts.pools, file))
+        await tuning.configure(parts, file)
+        _on_hang_up(loop, lambda: tuning.reload(parts, file))
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     system = parts.system()

@@ -1,4 +1,4 @@
-"""The settings of pools: checked, applied at the start and on SIGHUP, and the size from the operator plane."""
+"""The settings of pools and limits: checked, applied at the start and on SIGHUP; and sizes from the operator plane."""
 
 import logging
 import signal
@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from running import Command, Up, data_folder, request, until
 
-from callboard.ops import pools
+from callboard.actors.limits import Policy
+from callboard.ops import tuning
 from callboard.ops.cli import main
 from callboard.ops.config import ConfigError
 from callboard.ops.tree import SIZES, unconnected
@@ -20,8 +21,26 @@ colour = "red"
 route = "least_busy"
 [pools.kitchen]
 size = 3
+[limits.login]
+limit = 0
+window_s = "long"
+shadow = 1
+burst = 3
+[limits.kitchen]
+[ovens]
 """
-NAMED = ["pools.mail.size: must be 1", "pools.mail.colour: is un", "pools.sessions.route: must be", "pools.kitchen: is"]
+NAMED = [
+    "pools.mail.size: must be 1",
+    "pools.mail.colour: is un",
+    "pools.sessions.route: must be",
+    "pools.kitchen: is",
+    "limits.login.limit: must be a whole number, 1",
+    "limits.login.window_s: must be a number",
+    "limits.login.shadow: must be true or false",
+    "limits.login.burst: is unknown; there are limit, window_s, shadow",
+    "limits.kitchen: is unknown; there are default, register, login, mail, account",
+    "ovens: is unknown; there are pools and limits",
+]
 
 
 def pool_of(up: Up, name: str) -> dict[str, object]:
@@ -49,7 +68,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff")
     for name, why in (("none", "No such file or directory"), ("binary", "it is not UTF-8"), (".", "Is a directory")):
         with pytest.raises(ConfigError, match=f"cannot be read: {why}"):
-            pools.read(str(tmp_path / name))
+            tuning.read(str(tmp_path / name))
 
 
 async def test_a_reload_of_a_bad_file_logs_every_fault_and_changes_nothing(
@@ -57,16 +76,32 @@ async def test_a_reload_of_a_bad_file_logs_every_fault_and_changes_nothing(
 ) -> None:
     parts, file = unconnected(), tmp_path / "pools.toml"
     file.write_text(BAD + "[pools.library]\nsize = 1")
-    await pools.reload(parts.pools, str(file))
-    assert [record.levelname for record in caplog.records] == ["ERROR"] * 4
+    await tuning.reload(parts, str(file))
+    assert [record.levelname for record in caplog.records] == ["ERROR"] * len(NAMED)
     assert all(name in record.message for name, record in zip(NAMED, caplog.records, strict=True))
     assert {name: each.size for name, each in parts.pools.items()} == SIZES
     caplog.clear()
     caplog.set_level(logging.INFO)
-    file.write_text("[pools.library]\nsize = 1")
-    await pools.reload(parts.pools, str(file))
-    assert [record.message for record in caplog.records] == ["pools.library.size was 8, is 1", f"{file} is in force"]
+    assert parts.policies == unconnected().policies
+    file.write_text("[pools.library]\nsize = 1\n[limits.login]\nlimit = 3\nshadow = true\n[limits.mail]\nlimit = 5")
+    await tuning.reload(parts, str(file))
+    assert [record.message for record in caplog.records] == [
+        "pools.library.size was 8, is 1",
+        "limits.login.limit was 10, is 3",
+        "limits.login.shadow was False, is True",
+        f"{file} is in force",
+    ]
     assert parts.pools["library"].size == 1
+    assert parts.policies["login"] == Policy(3, 60, shadow=True)
+    assert parts.policies["mail"] == Policy(5, 60)
+
+
+@pytest.mark.parametrize("text", ["limits = 3", "[limits]\nlogin = 3", "[limits.login]\nwindow_s = inf", "pools = 3"])
+def test_what_is_no_table_is_said(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "tuning.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"(limits|pools|limits\.login(\.window_s)?): must be a"):
+        tuning.check(unconnected(), str(file))
 
 
 def test_a_bad_file_ends_a_start_with_status_2(up: Up, tmp_path: Path) -> None:
@@ -88,7 +123,7 @@ def test_the_file_is_read_at_the_start_and_again_on_sighup(tmp_path: Path) -> No
             up.ready()
             assert pool_of(up, "library")["size"] == 3
             limits = pool_of(up, "limits")
-            assert (limits["mailbox"], limits["overflow"], limits["route"]) == (77, "reject", "key")
+            assert (limits["mailbox"], limits["overflow"], limits["route"]) == (77, "reject", "round_robin")
             file.write_text(BAD)
             up.signal(signal.SIGHUP)
             log = data / "logs" / "callboard.log"
@@ -97,6 +132,11 @@ def test_the_file_is_read_at_the_start_and_again_on_sighup(tmp_path: Path) -> No
             file.write_text("[pools.library]\nsize = 5")
             up.signal(signal.SIGHUP)
             until("another size", lambda: pool_of(up, "library")["size"] == 5)
+            file.write_text("[limits.default]\nlimit = 12\nwindow_s = 7")
+            up.signal(signal.SIGHUP)
+            until(
+                "another limit", lambda: up.call("GET", "/content").headers["RateLimit-Policy"] == '"default";q=12;w=7'
+            )
             assert pool_of(up, "limits")["mailbox"] == 77
         finally:
             up.end()

@@ -1,0 +1,149 @@
+"""The TOML file that CALLBOARD_CONFIG names: settings of pools and limits, read at the start and on SIGHUP, or checked.
+
+    [pools.mail]                # see callboard.runtime.settings
+    size = 5
+
+    [limits.login]              # one of the policies that the tree declares
+    limit = 10                  # requests ...
+    window_s = 60               # ... in so many seconds
+    shadow = false              # true: only counted, nobody is refused
+
+What it does not name stays as it is.
+"""
+
+import logging
+import math
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from callboard.actors.limits import Policy
+from callboard.ops.config import ConfigError
+from callboard.runtime import Entities, Pool, SettingsError, apply_pools, plan_pools
+
+log = logging.getLogger(__name__)
+
+MAX_LIMIT = 1_000_000_000
+MAX_WINDOW_S = 31 * 86400.0
+
+
+class Tuned(Protocol):
+    """What a file is about: pools and policies of limits, by name."""
+
+    pools: Mapping[str, Pool[Any] | Entities[Any]]
+    policies: dict[str, Policy]
+
+
+def read(path: str) -> dict[str, Any]:
+    """The file's tables. Raises ConfigError when it cannot be read."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError([f"{path} cannot be read: {why}"]) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{path}: TOML: {error}"]) from error
+
+
+def check(tuned: Tuned, path: str) -> None:
+    """Hold a file against what it is about. Raises ConfigError that names every fault."""
+    _checked(tuned, path)
+
+
+def _checked(tuned: Tuned, path: str) -> tuple[dict[str, Any], dict[str, Policy]]:
+    """The pools' tables and the policies that differ."""
+    source = read(path)
+    pools = {"pools": source.pop("pools", {})}
+    faults: list[str] = []
+    try:
+        plan_pools(tuned.pools, pools)
+    except SettingsError as error:
+        faults += error.faults
+    policies = plan_limits(tuned.policies, source.pop("limits", {}), faults)
+    faults += [f"{key}: is unknown; there are pools and limits" for key in source]
+    if faults:
+        raise ConfigError([f"{path}: {fault}" for fault in faults])
+    return pools, policies
+
+
+async def configure(tuned: Tuned, path: str) -> None:
+    """Apply a file. Raises ConfigError that names every fault, and then nothing has changed."""
+    pools, policies = _checked(tuned, path)
+    for change in await apply_pools(tuned.pools, pools):
+        log.info("pools.%s.%s was %s, is %s", change.pool, change.field, change.before, change.after)
+    for name, policy in policies.items():
+        before = tuned.policies[name]
+        tuned.policies[name] = policy
+        for field in FIELDS:
+            if getattr(before, field) != getattr(policy, field):
+                log.info("limits.%s.%s was %s, is %s", name, field, getattr(before, field), getattr(policy, field))
+
+
+async def reload(tuned: Tuned, path: str) -> None:
+    """Apply a file to the running tree, or log each of its faults and change nothing."""
+    try:
+        await configure(tuned, path)
+    except ConfigError as error:
+        for fault in error.faults:
+            log.error("%s; nothing has changed", fault)  # noqa: TRY400 - the operator's slip, with no trace to read
+    except Exception:  # a start hook may raise anything
+        log.exception("a worker did not start; nothing has changed")
+    else:
+        log.info("%s is in force", path)
+
+
+# Limits --------------------------------------------------------------------------------------------------------------
+
+
+def _limit(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_LIMIT:
+        raise ValueError(f"must be a whole number, 1 to {MAX_LIMIT}")
+    return value
+
+
+def _window_s(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("must be a number")
+    if not 0 < value <= MAX_WINDOW_S:
+        raise ValueError(f"must be more than 0 and {MAX_WINDOW_S:.0f} at most")
+    return float(value)
+
+
+def _shadow(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")  # noqa: TRY004 - all faults of a file are of one kind
+    return value
+
+
+FIELDS: dict[str, Callable[[Any], Any]] = {"limit": _limit, "window_s": _window_s, "shadow": _shadow}
+
+
+def plan_limits(policies: Mapping[str, Policy], tables: Any, faults: list[str]) -> dict[str, Policy]:
+    """The policies that the tables below `limits` change, as they will be. Adds to `faults` each with its path."""
+    if not isinstance(tables, Mapping):
+        faults.append("limits: must be a table, [limits.NAME]")
+        return {}
+    planned = {}
+    for name, table in tables.items():
+        if name not in policies:
+            faults.append(f"limits.{name}: is unknown; there are {', '.join(policies)}")
+        elif not isinstance(table, Mapping):
+            faults.append(f"limits.{name}: must be a table, [limits.{name}]")
+        else:
+            policy = msgspec.structs.replace(policies[name], **dict(_values(name, table, faults)))
+            if policy != policies[name]:
+                planned[name] = policy
+    return planned
+
+
+def _values(name: str, table: Mapping[str, Any], faults: list[str]) -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        try:
+            if key not in FIELDS:
+                raise ValueError(f"is unknown; there are {', '.join(FIELDS)}")  # noqa: TRY301 - one way for all faults
+            yield key, FIELDS[key](value)
+        except ValueError as error:
+            faults.append(f"limits.{name}.{key}: {error}")
