@@ -32,6 +32,7 @@ class Janitor(Actor[CleanUp]):
         """Expired sessions, spent secrets, old answers, mails long sent."""
         async with self.database.acquire() as connection:
             await QUERIES.end_sessions(connection)
+            await QUERIES.forget_refresh_tokens(connection)
             await QUERIES.forget_tokens(connection)
             await QUERIES.forget_keys(connection)
             await QUERIES.forget_mails(connection)

@@ -1,6 +1,10 @@
 -- name: end_sessions()!
 delete from sessions where expires_at < now() - interval '30 days';
 
+-- name: forget_refresh_tokens()!
+-- A token is good for 30 days: who comes with a spent one that is older is refused for its age.
+delete from refresh_tokens where spent_at < now() - interval '31 days';
+
 -- name: forget_tokens()!
 delete from mail_tokens where expires_at < now() - interval '7 days';
 

@@ -65,8 +65,8 @@ class Domain:
     def __init__(self, database: Database, cache: Cache) -> None:
         self.database = database
         self.cache = cache
-        self.signer = signer = Signer(SECRET, issuer=ISSUER, access_ttl_s=900)
         self.passed_s = 0.0  # by how much our clocks are ahead of the machine's
+        self.signer = signer = Signer(SECRET, issuer=ISSUER, access_ttl_s=900, now=self.now)
         self.epochs = Epochs(cache, self.clock)
         self.passwords = pool("passwords", Passwords, size=2)
         self.sessions = pool("sessions", Sessions, database, self.epochs, signer, self.now, size=16, key=key_of)
