@@ -10,6 +10,7 @@ from callboard.actors.errors import (
     AUTH_TOKEN_EXPIRED,
     AUTH_TOKEN_INVALID,
     AUTH_TOKEN_MISSING,
+    REQUEST_CURSOR_INVALID,
     REQUEST_INVALID,
     REQUEST_KEY_BUSY,
     REQUEST_KEY_REUSED,
@@ -26,6 +27,7 @@ from callboard.actors.errors import (
     SERVER_UNAVAILABLE,
     Code,
 )
+from callboard.http.call import Page
 from callboard.http.errors import status_of
 from callboard.http.routing import Access, Route, Shape
 
@@ -57,6 +59,8 @@ HEADERS: Mapping[str, dict[str, Any]] = {
 def codes_of(route: Route[Any], shape: Shape) -> tuple[Code, ...]:
     """Every code a route can give, each once: its own, and those that follow from what it declares."""
     codes = [*route.errors, *EVERYWHERE]
+    if issubclass(shape.query, Page):
+        codes.append(REQUEST_CURSOR_INVALID)
     if shape.body is not type(None):
         codes += OF_BODIES
     if route.keyed:

@@ -11,14 +11,17 @@ import aiohttp
 import anyio
 import msgspec
 import pytest
+from contract import Contract
 from msgspec import Meta
 
 from callboard.actors.access import Identity, Role
 from callboard.actors.errors import (
     AUTH_TOKEN_EXPIRED,
     AUTH_TOKEN_INVALID,
+    AUTH_TOKEN_MISSING,
     CONTENT_IF_MATCH_MISSING,
     CONTENT_NOT_FOUND,
+    ROUTE_NOT_FOUND,
     USERS_NOT_FOUND,
     Problem,
 )
@@ -134,10 +137,10 @@ ROUTES: tuple[Route[Services], ...] = (
     Route("POST", "/posts", create, "Make", "posts", Access.OPTIONAL, status=201, limit="posts"),
     Route("GET", "/posts", entries, "List", "posts", Access.PUBLIC),
     Route("GET", "/posts/search", search, "Search", "posts", Access.PUBLIC),
-    Route("GET", "/posts/{content_id}", read, "Read", "posts", Access.PUBLIC, errors=(CONTENT_NOT_FOUND,)),
+    Route("GET", "/posts/{content_id}", read, "Read", "posts", Access.PUBLIC, errors=(CONTENT_NOT_FOUND,), tagged=True),
     Route("PUT", "/posts/{content_id}", edit, "Edit", "posts", Access.PUBLIC, errors=(CONTENT_IF_MATCH_MISSING,)),
     Route("DELETE", "/posts/{content_id}", remove, "Remove", "posts", Access.PUBLIC, status=204),
-    Route("GET", "/fail/{kind}", fail, "Fail", "faults", Access.PUBLIC),
+    Route("GET", "/fail/{kind}", fail, "Fail", "faults", Access.PUBLIC, errors=(ROUTE_NOT_FOUND, CONTENT_NOT_FOUND)),
     Route("GET", "/wait", wait, "Wait", "faults", Access.PUBLIC),
     Route("POST", "/signed", signed, "Take bytes", "posts", Access.PUBLIC),
     *ACCESSES,
@@ -180,11 +183,14 @@ class Door:
     services: Services
     limiter: Limiter
     observed: list[tuple[str, str, int]]
+    contract: Contract
 
     async def call(self, method: str, path: str, **options: Any) -> tuple[int, Any, aiohttp.ClientResponse]:
         """Status, decoded body (None when empty) and response."""
         async with self.client.request(method, path, **options) as response:
             body = await response.read()
+            # Whatever is asked in whatever test: nothing is answered that the documents do not say.
+            self.contract.check(method, response.url.raw_path, response.status, body, response.headers)
             return response.status, msgspec.json.decode(body) if body else None, response
 
     async def raw(self, sent: bytes) -> bytes:
@@ -225,7 +231,10 @@ async def opened(settings: Settings | None = None, **options: Any) -> AsyncItera
     await server.on_start()
     try:
         async with aiohttp.ClientSession(f"http://127.0.0.1:{ports[0]}") as client:
-            yield Door(server, client, ports[0], services, limiter, observed)
+            settings = settings or Settings()
+            operators = (AUTH_TOKEN_MISSING, AUTH_TOKEN_INVALID) if settings.token else ()
+            contract = Contract(server._table, settings.base, operators)
+            yield Door(server, client, ports[0], services, limiter, observed, contract)
     finally:
         await server.on_stop()
 

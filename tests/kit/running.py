@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import psutil
+from contract import real
 
 from callboard.ops.embedded.place import free_ports
 
@@ -296,6 +297,8 @@ def request(
         content = response.read()
     finally:
         connection.close()
+    if "/api/" in where.path:
+        real().check(method, where.path, response.status, content, response.headers)
     is_json = "json" in response.headers.get("Content-Type", "")
     return Answer(response.status, json.loads(content) if is_json else content, response.headers)
 
