@@ -1,0 +1,133 @@
+"""Two processes on the same servers: one limit for both, whatever a client claims to be, and one set of flags."""
+
+import secrets
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from running import Answer, Site, Up, request, until
+from twins import Twins, twins
+
+LIMIT = 20
+WITHIN_S = 2.0  # of which the other process may take one second, and the rest is for this machine
+
+
+@pytest.fixture(scope="module")
+def two(up: Up, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
+    """Behind a proxy, which is the test; limits by address that nobody outlives, and none by user to speak of."""
+    file: Path = tmp_path_factory.mktemp("tuning") / "tuning.toml"
+    file.write_text(f"[limits.default]\nlimit = {LIMIT}\nwindow_s = 3600\n[limits.login]\nlimit = 4\nwindow_s = 3600")
+    with twins(up, TRUSTED_PROXIES="127.0.0.0/8, ::1", CALLBOARD_CONFIG=str(file)) as made:
+        yield made
+
+
+def get(site: Site, forwarded: str, path: str = "/content", token: str = "") -> Answer:
+    return request("GET", site.api + path, token=token, headers={"X-Forwarded-For": forwarded})
+
+
+def address() -> str:
+    """Another subscriber each time."""
+    return f"2001:db8:{secrets.token_hex(2)}:{secrets.token_hex(2)}::1"
+
+
+def test_two_processes_count_one_limit_exactly(two: Twins) -> None:
+    client = address()
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda n: get(two.sites[n % 2], client), range(3 * LIMIT)))
+    assert sorted(answer.status for answer in answers) == [200] * LIMIT + [429] * (2 * LIMIT)
+    left = sorted(int(answer.headers["RateLimit"].split("r=")[1].split(";")[0]) for answer in answers)
+    assert left == [0] * (2 * LIMIT) + list(range(LIMIT))
+    assert all(answer.code == "REQUEST_LIMITED_005" for answer in answers if answer.status == 429)
+
+
+def test_no_header_that_a_client_writes_gives_it_another_limit(two: Twins) -> None:
+    network = address().removesuffix("::1")
+    claims = [
+        "",
+        "unknown,",
+        "127.0.0.1,",
+        "::1, 127.0.0.1,",
+        "[::1]:80,",
+        "garbage;;,",
+        "198.51.100.1, 10.0.0.1,",
+        ",,",
+    ]
+    answers = [
+        get(two.sites[n % 2], f"{claims[n % len(claims)]}{secrets.token_hex(2)}, {network}::{n:x}")
+        for n in range(LIMIT + 10)
+    ]
+    assert [answer.status for answer in answers] == [200] * LIMIT + [429] * 10
+
+
+def test_logins_from_one_address_are_limited_in_both(two: Twins) -> None:
+    client = {"X-Forwarded-For": address()}
+    body = {"email": "nobody@example.org", "password": "Wrong-Password-1"}
+    statuses = [
+        request("POST", f"{two.sites[n % 2].api}/auth/login", body=body, headers=client).status for n in range(6)
+    ]
+    assert statuses == [401] * 4 + [429] * 2
+
+
+def test_a_flag_that_one_process_sets_is_in_force_in_the_other_within_a_second(two: Twins) -> None:
+    one, other = two.sites
+    path, client = "/flags/maintenance_mode", address()
+    token = two.admin
+
+    def put(site: Site, *, is_on: bool) -> None:
+        answer = request("PUT", site.api + path, token=token, body={"is_on": is_on})
+        assert (answer.status, answer.data["is_on"]) == (200, is_on)
+
+    put(one, is_on=True)
+    try:
+        assert get(one, address()).status == 503
+        refused = until(
+            "maintenance", lambda: found if (found := get(other, address())).status == 503 else None, WITHIN_S
+        )
+        assert refused.code == "SERVER_MAINTENANCE_007"
+        assert int(refused.headers["Retry-After"]) > 0
+        assert get(other, client, token=token).status == 200  # admins pass
+    finally:
+        put(other, is_on=False)
+    assert get(other, address()).status == 200
+    until("its end", lambda: get(one, address()).status == 200, WITHIN_S)
+
+
+def test_strict_limits_are_half_of_what_they_were(two: Twins) -> None:
+    one, other = two.sites
+    token = two.admin
+    path = f"{one.api}/flags/rate_limit_strict"
+    assert get(one, address()).headers["RateLimit-Policy"] == f'"default";q={LIMIT};w=3600'
+    assert request("PUT", path, token=token, body={"is_on": True}).status == 200
+    try:
+        halved = f'"default";q={LIMIT // 2};w=3600'
+        assert get(one, address()).headers["RateLimit-Policy"] == halved
+        until("half", lambda: get(other, address()).headers["RateLimit-Policy"] == halved, WITHIN_S)
+        client = address()
+        statuses = [get(two.sites[n % 2], client).status for n in range(LIMIT)]
+        assert statuses == [200] * (LIMIT // 2) + [429] * (LIMIT // 2)
+    finally:
+        assert request("PUT", path, token=token, body={"is_on": False}).status == 200
+
+
+def test_flags_are_for_admins_and_say_what_is_wrong(two: Twins) -> None:
+    one = two.sites[0]
+    token = two.admin
+
+    def put(body: object, name: str = "enable_new_ui") -> tuple[int, str]:
+        answer = request("PUT", f"{one.api}/flags/{name}", token=token, body=body)
+        return answer.status, answer.code
+
+    assert get(one, address(), "/flags/enable_new_ui").status == 401
+    assert get(one, address(), "/flags/enable_all", token).code == "FLAGS_NOT_FOUND_001"
+    assert put({"is_on": True}, "enable_all") == (404, "FLAGS_NOT_FOUND_001")
+    assert put({"is_on": None}) == (400, "REQUEST_INVALID_001")
+    assert put({"is_on": 1}) == (400, "REQUEST_INVALID_001")
+    assert put({}) == (400, "REQUEST_INVALID_001")
+    assert put({"is_on": True, "user_id": "00000000-0000-4000-8000-000000000000"}) == (404, "USERS_NOT_FOUND_002")
+    (me,) = two.sql("select user_id from users where email = 'grace@example.org'")
+    user_id = str(me["user_id"])
+    answer = request("PUT", f"{one.api}/flags/enable_new_ui", token=token, body={"is_on": True, "user_id": user_id})
+    shown = {"name": "enable_new_ui", "is_on": False, "overrides": 1, "user_id": user_id, "override": True}
+    assert answer.data == shown
+    assert get(two.sites[1], address(), f"/flags/enable_new_ui?user_id={user_id}", token).data == shown
