@@ -12,8 +12,8 @@ from callboard.actors.database import Database
 from callboard.actors.errors import (
     AUTH_INVALID_CREDENTIALS,
     AUTH_MAIL_TOKEN_INVALID,
+    AUTH_SESSION_ENDED,
     REQUEST_INVALID,
-    USERS_NOT_FOUND,
     Detail,
     Problem,
 )
@@ -132,7 +132,7 @@ class Recovery(Actor[SendReset | ResetPassword | ChangePassword]):
             user = await credentials(connection, message.user_id)
             full_name = await QUERIES.full_name(connection, user_id=message.user_id)
         if user is None or full_name is None:
-            raise Problem(USERS_NOT_FOUND)
+            raise Problem(AUTH_SESSION_ENDED)
         self._check_new(message.new_password, user.email, full_name)
         if not await self.checker.check(user.email, message.current_password, user):
             raise _wrong_password()
