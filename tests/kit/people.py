@@ -1,0 +1,82 @@
+"""People of a running system, made in its database: an account, a session and its token cost no mail and no hashing."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
+
+import asyncpg
+from domain import CHEAP_HASH
+from running import Up
+
+from callboard.actors.tokens import Signer
+
+
+class Person(NamedTuple):
+    """Who may ask: with a token that is good, one that has expired, and one of a session that has ended."""
+
+    role: str
+    user_id: UUID
+    email: str
+    session_id: UUID
+    token: str = ""
+    expired: str = ""
+    ended: str = ""
+
+
+class People:
+    """Makes people and what is theirs."""
+
+    def __init__(self, up: Up) -> None:
+        self._url = up.facts["DATABASE_URL"]
+        self._signer = Signer(up.facts["JWT_SECRET_KEY"], issuer="callboard", access_ttl_s=900)
+
+    def person(self, role: str) -> Person:
+        """Somebody new, whose password is the tests' `PASSWORD` of `domain`."""
+        user_id, session_id, ended_id = uuid4(), uuid4(), uuid4()
+        email = f"{role}-{user_id.hex[:12]}@example.org"
+        account = (
+            "insert into users (user_id, email, password_hash, full_name, role, is_verified) "
+            "values ($1, $2, $3, 'Some One', $4, true)"
+        )
+        session = (
+            "insert into sessions (session_id, user_id, expires_at, ended_at) "
+            "values ($1, $2, now() + interval '1 day', $3)"
+        )
+        self._run(
+            (account, user_id, email, CHEAP_HASH, role),
+            ("insert into user_profiles (user_id) values ($1)", user_id),
+            (session, session_id, user_id, None),
+            (session, ended_id, user_id, datetime.now(UTC)),
+        )
+        return Person(
+            role,
+            user_id,
+            email,
+            session_id,
+            self._token(user_id, email, session_id),
+            self._token(user_id, email, session_id, age=timedelta(days=1)),
+            self._token(user_id, email, ended_id),
+        )
+
+    def draft(self, author: Person) -> UUID:
+        """A draft of theirs."""
+        content_id = uuid4()
+        statement = "insert into content (content_id, author_id, title, body, body_html) values ($1, $2, 'a', 'b', 'b')"
+        self._run((statement, content_id, author.user_id))
+        return content_id
+
+    def _token(self, user_id: UUID, email: str, session_id: UUID, age: timedelta = timedelta()) -> str:
+        now = datetime.now(UTC) - age
+        return self._signer.issue(user_id=user_id, email=email, session_id=session_id, token_id=uuid4(), now=now)
+
+    def _run(self, *statements: tuple[Any, ...]) -> None:
+        async def run() -> None:
+            connection = await asyncpg.connect(self._url)
+            try:
+                for statement, *arguments in statements:
+                    await connection.execute(statement, *arguments)
+            finally:
+                await connection.close()
+
+        asyncio.run(run())
