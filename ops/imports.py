@@ -93,6 +93,10 @@ def _csv_lines(file: IO[bytes]) -> Iterator[Line]:
         raise CommandError(
             f"the first line must name the columns: {', '.join(NEEDED)}, and any of {', '.join(COLUMNS)}"
         )
+    return _rows(rows, header)
+
+
+def _rows(rows: Any, header: list[str]) -> Iterator[Line]:
     while True:
         number = rows.line_num + 1
         try:
@@ -183,6 +187,7 @@ async def import_file(
             said = stack.enter_context(errors.open("w", encoding="utf-8")) if errors else None
         except OSError as error:
             raise CommandError(f"{error.filename}: {error.strerror}") from error
+        lines = read_lines(file, form)
         async with desk(data) as at:
             if send_verification and not at.can_sign:
                 raise CommandError("JWT_SECRET_KEY is missing: the links in the mails are made with it")
@@ -193,6 +198,7 @@ async def import_file(
                 TaskProgressColumn(),
                 TimeRemainingColumn(),
                 console=console,
+                disable=not console.is_terminal,
             )
 
             def say(text: str) -> None:
@@ -208,7 +214,7 @@ async def import_file(
             with bar:
                 task = bar.add_task("importing", total=os.fstat(file.fileno()).st_size or None)
                 try:
-                    for line in read_lines(file, form):
+                    for line in lines:
                         await run.take(line)
                         bar.update(task, completed=file.tell(), description=str(run))
                     await run.flush()
