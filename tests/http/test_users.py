@@ -1,0 +1,97 @@
+"""Accounts over HTTP, on the running system: one's own, another's, lists, profiles, and the public keys."""
+
+import secrets
+from typing import Any
+
+from running import PASSWORD, Answer, Up, request
+
+
+def put(up: Up, path: str, token: str, body: Any, tag: str = "") -> Answer:
+    headers = {"Authorization": f"Bearer {token}"} | ({"If-Match": tag} if tag else {})
+    return request("PUT", up.api + path, body=body, headers=headers)
+
+
+def test_an_account_is_read_and_edited_under_both_its_names(up: Up) -> None:
+    ada = up.join()
+    own = f"/users/{ada['user_id']}"
+    for path in ("/users/me", own):
+        read = up.call("GET", path, token=ada["token"])
+        assert (read.status, read.data["email"]) == (200, ada["email"])
+        edited = put(up, path, ada["token"], {"full_name": f"Ada {path}"}, read.headers["ETag"])
+        assert (edited.status, edited.data["full_name"]) == (200, f"Ada {path}")
+        assert edited.headers["ETag"] != read.headers["ETag"]
+        stale = put(up, path, ada["token"], {"full_name": "Ada"}, read.headers["ETag"])
+        assert (stale.status, stale.code) == (412, "USERS_STALE_004")
+        assert put(up, path, ada["token"], {"full_name": "Ada"}).status == 200
+    assert put(up, own, ada["token"], {"full_name": "Ada", "role": "admin"}).status == 400
+
+
+def test_anothers_account_is_not_there_but_for_an_admin(up: Up) -> None:
+    ada, eve = up.join(), up.join()
+    admin, _, _ = up.people()
+    for path in (f"/users/{ada['user_id']}", f"/users/{ada['user_id']}/profile"):
+        body = {"full_name": "Eve"} if not path.endswith("profile") else {"bio": "Eve"}
+        for answer in (up.call("GET", path, token=eve["token"]), put(up, path, eve["token"], body)):
+            assert (answer.status, answer.code) == (404, "USERS_NOT_FOUND_002")
+        assert put(up, path, admin, body).status == 200
+    assert up.call("DELETE", f"/users/{ada['user_id']}", token=eve["token"]).status == 404
+    assert up.call("DELETE", f"/users/{ada['user_id']}", token=admin).status == 204
+    assert up.call("GET", f"/users/{ada['user_id']}", token=admin).status == 404
+
+
+def test_who_deletes_the_account_is_nobody_from_then_on_and_may_come_again(up: Up) -> None:
+    ada = up.join()
+    assert up.call("DELETE", "/users/me", token=ada["token"]).status == 204
+    assert up.call("GET", "/users/me", token=ada["token"]).code == "AUTH_SESSION_ENDED_005"
+    answer = up.call("POST", "/auth/login", body={"email": ada["email"], "password": PASSWORD})
+    assert answer.code == "AUTH_INVALID_CREDENTIALS_001"
+    assert up.register(ada["email"])["user_id"] != ada["user_id"]
+
+
+def test_a_new_address_is_proved_by_the_mail_that_goes_there(up: Up) -> None:
+    ada = up.join()
+    email = f"{secrets.token_hex(6)}@example.org"
+    asked = put(up, "/users/me", ada["token"], {"full_name": "Ada", "email": email})
+    assert (asked.status, asked.data["email"]) == (200, ada["email"])
+    assert "mail is on its way" in asked.body["message"]
+    assert up.call("POST", "/auth/verify-email", body={"token": up.mail_token(email)}).status == 200
+    assert up.call("GET", "/users/me", token=ada["token"]).data["email"] == email
+    assert up.log_in(email)
+    assert next(mail["subject"] for mail in up.mails_to(ada["email"])) == "Your e-mail address is about to change"
+
+
+def test_admins_alone_list_accounts_page_by_page(up: Up) -> None:
+    name = secrets.token_hex(6)
+    emails = [up.register(f"{n}@{name}.example.org")["email"] for n in range(3)]
+    admin, editor, _ = up.people()
+    assert up.call("GET", "/users", token=editor).status == 403
+    seen, cursor = [], ""
+    while cursor is not None:
+        page = up.call("GET", f"/users?q={name}&is_verified=false&limit=2{cursor and f'&cursor={cursor}'}", token=admin)
+        seen += [user["email"] for user in page.data]
+        cursor = page.body["page"]["next_cursor"]
+    assert seen == emails[::-1]
+    assert up.call("GET", f"/users?email={emails[0].upper()}&role=member", token=admin).data[0]["email"] == emails[0]
+    for bad in ("role=king", "cursor=x", "created_after=yesterday", "is_active=maybe", "q=", "shoe=41"):
+        assert up.call("GET", f"/users?{bad}", token=admin).status == 400, bad
+
+
+def test_a_profile_is_kept_and_its_faults_are_named(up: Up) -> None:
+    ada = up.join()
+    body = {"avatar_url": "https://example.org/a.png", "bio": "Hello", "preferences": {"theme": {"dark": True}}}
+    assert put(up, "/users/me/profile", ada["token"], body).status == 200
+    read = up.call("GET", f"/users/{ada['user_id']}/profile", token=ada["token"])
+    assert {name: read.data[name] for name in body} == body
+    bad = put(up, "/users/me/profile", ada["token"], {"avatar_url": "javascript:x", "preferences": {"a": "\0"}})
+    assert bad.status == 400
+    bad = put(up, "/users/me/profile", ada["token"], {"avatar_url": "javascript:x", "preferences": {"a": "x" * 9000}})
+    assert [each["field"] for each in bad.body["error"]["details"]] == ["avatar_url", "preferences"]
+    assert put(up, "/users/me/profile", ada["token"], {}, read.headers["ETag"]).status == 200
+    assert put(up, "/users/me/profile", ada["token"], {}, read.headers["ETag"]).status == 412
+
+
+def test_there_is_a_key_set_and_no_secret_in_it(up: Up) -> None:
+    answer = request("GET", up.api.removesuffix("/api/v1") + "/.well-known/jwks.json")
+    assert answer.status == 200
+    assert answer.body == {"keys": []}
+    assert answer.headers["Content-Type"] == "application/jwk-set+json"
