@@ -1,0 +1,327 @@
+"""Sessions against a model: whatever happens, in two processes, with Redis or without, a token is accepted if and only
+if the model says so.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Coroutine, Iterator
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from uuid import UUID
+
+import asyncpg
+import pytest
+from domain import PASSWORD, Domain
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from running import Up
+
+from callboard.actors.access import Identity
+from callboard.actors.cache import Cache, CacheAwayError
+from callboard.actors.database import Database
+from callboard.actors.epochs import SETTLING_S
+from callboard.actors.errors import AUTH_REFRESH_INVALID, AUTH_SESSION_ENDED, Problem
+from callboard.actors.logins import credentials
+from callboard.actors.recovery import ChangePassword, Recovery, ResetPassword, SendReset
+from callboard.actors.sessions import (
+    GRACE_S,
+    REUSE_S,
+    SESSION_TTL_S,
+    Authenticate,
+    EndSession,
+    EndSessions,
+    Login,
+    OpenSession,
+    RefreshSession,
+)
+from callboard.actors.users import ChangeUser
+from callboard.ops import schema
+from callboard.runtime import Ref, Request
+
+T = TypeVar("T")
+
+WHERE = st.integers(0, 1)
+WHICH = st.integers(0, 1000)
+MARGIN_S = 4  # an example takes real time too: so near to a limit nothing is claimed
+MOST = 6
+
+
+class World:
+    """Two processes on one database and one Redis, on a loop of their own; a person for each example."""
+
+    def __init__(self, database_url: str, redis_url: str) -> None:
+        self._runner = asyncio.Runner()
+        self._stop = asyncio.Event()
+        self.database = Database(database_url, size=8)
+        self.processes: list[Domain] = []
+        ready = asyncio.Event()
+        self._host = self._runner.get_loop().create_task(self._play(redis_url, ready))
+        self.run(ready.wait())
+
+    async def _play(self, redis_url: str, ready: asyncio.Event) -> None:
+        await self.database.connect()
+        self.processes = [Domain(self.database, Cache(redis_url)) for _ in range(2)]
+        async with AsyncExitStack() as stack:
+            for process in self.processes:
+                await stack.enter_async_context(process.playing(guarded=False))
+            ready.set()
+            await self._stop.wait()
+        self.database.disconnect()
+
+    def run(self, what: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(what)
+
+    def close(self) -> None:
+        self._stop.set()
+
+        async def ended() -> None:
+            await self._host
+
+        self.run(ended())
+        self._runner.close()
+
+
+@dataclass
+class Family:
+    """A session as the model knows it: when its last token expires, and when its earlier ones were spent."""
+
+    session_id: UUID
+    expires_at: float
+    tokens: list[str]
+    spent_at: dict[str, float] = field(default_factory=dict)
+    lives: bool = True
+
+
+class Model(RuleBasedStateMachine):
+    """One person's sessions."""
+
+    world: World
+
+    @initialize()
+    def begin(self) -> None:
+        self.now = 0.0
+        self.families: list[Family] = []
+        self.is_active = True
+        self.password = PASSWORD
+        self.person: Identity = self.world.run(self.world.processes[0].person())
+
+    def told(self, what: Coroutine[Any, Any, T]) -> T | Problem:
+        async def go() -> T | Problem:
+            try:
+                return await what
+            except Problem as problem:
+                return problem
+
+        return self.world.run(go())
+
+    def ask(self, ref: Ref[Any], message: Request[T]) -> T | Problem:
+        async def go() -> T:
+            return await ref.ask(message)
+
+        return self.told(go())
+
+    def family(self, which: int) -> Family:
+        return self.families[which % len(self.families)]
+
+    def unsure(self, age_s: float, limit_s: float) -> bool:
+        return abs(age_s - limit_s) <= MARGIN_S
+
+    # What happens ----------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: len(self.families) < MOST)
+    @rule(where=WHERE)
+    def log_in(self, where: int) -> None:
+        domain = self.world.processes[where]
+
+        async def go() -> Login:
+            async with domain.database.acquire() as connection:
+                user = await credentials(connection, self.person.user_id)
+            assert user is not None
+            return await domain.sessions.ask(OpenSession(user.user_id, user.password_changed_at, "a browser", None))
+
+        login = self.told(go())
+        assert isinstance(login, Login) == self.is_active
+        if isinstance(login, Login):
+            session_id = domain.signer.read(login.access_token).session_id
+            self.families.append(Family(session_id, self.now + SESSION_TTL_S, [login.refresh_token]))
+
+    @precondition(lambda self: self.families)
+    @rule(where=WHERE, which=WHICH, back=st.sampled_from((0, 0, 0, 1, 1, 2)))
+    def refresh(self, where: int, which: int, back: int) -> None:
+        """With the newest token, or with one that was spent."""
+        family = self.family(which)
+        token = family.tokens[-1 - min(back, len(family.tokens) - 1)]
+        spent_at = family.spent_at.get(token)
+        if self.unsure(self.now, family.expires_at + GRACE_S):
+            return
+        if spent_at is not None and self.unsure(self.now - spent_at, REUSE_S):
+            return
+        answer = self.ask(self.world.processes[where].sessions, RefreshSession(token))
+        good = family.lives and self.is_active and self.now < family.expires_at + GRACE_S
+        if not good:
+            assert isinstance(answer, Problem), "a token of an ended session was taken"
+        elif spent_at is None:
+            assert isinstance(answer, Login)
+            family.spent_at[token] = self.now
+            family.tokens.append(answer.refresh_token)
+            family.expires_at = self.now + SESSION_TTL_S
+        elif self.now - spent_at < REUSE_S:
+            assert isinstance(answer, Login)
+            assert answer.refresh_token == family.tokens[family.tokens.index(token) + 1]
+        else:
+            assert isinstance(answer, Problem), "a spent token was taken late"
+            family.lives = False
+        assert isinstance(answer, Login) or answer.code is AUTH_REFRESH_INVALID
+
+    @precondition(lambda self: self.families)
+    @rule(where=WHERE, which=WHICH)
+    def log_out(self, where: int, which: int) -> None:
+        family = self.family(which)
+        order = EndSession(self.person.user_id, family.session_id)
+        self.ask(self.world.processes[where].sessions, order)
+        family.lives = False
+
+    @rule(where=WHERE)
+    def log_out_everywhere(self, where: int) -> None:
+        self.ask(self.world.processes[where].sessions, EndSessions(self.person.user_id))
+        self._all_end()
+
+    @precondition(lambda self: self.families and self.is_active)
+    @rule(where=WHERE, which=WHICH)
+    def change_password(self, where: int, which: int) -> None:
+        family, new = self.family(which), f"Word-{secrets.token_hex(4)}-7A"
+        order = ChangePassword(self.person.user_id, family.session_id, self.password, new)
+        assert self.ask(self.world.processes[where].recovery, order) is None
+        self.password = new
+        self._all_end(but=family)
+
+    @precondition(lambda self: self.is_active)
+    @rule(where=WHERE)
+    def reset_password(self, where: int) -> None:
+        domain, new = self.world.processes[where], f"Word-{secrets.token_hex(4)}-7A"
+
+        async def go() -> None:
+            await domain.execute("delete from mail_tokens")
+            parts = (domain.database, domain.passwords, domain.sessions, domain.limits, domain.signer)
+            await Recovery(*parts).send(SendReset(self.person.email))
+            await domain.recovery.ask(ResetPassword(await domain.mail_token(self.person.user_id), new))
+
+        assert self.told(go()) is None
+        self.password = new
+        self._all_end()
+
+    @rule(where=WHERE, is_active=st.booleans())
+    def activate(self, where: int, *, is_active: bool) -> None:
+        change = ChangeUser(self.person.user_id, is_active=is_active)
+        self.ask(self.world.processes[where].users, change)
+        self.is_active = is_active
+        if not is_active:
+            self._all_end()
+
+    @rule(seconds=st.sampled_from((1, 20, 60, SESSION_TTL_S - 100, SESSION_TTL_S + 100, SESSION_TTL_S + GRACE_S + 100)))
+    def pass_time(self, seconds: int) -> None:
+        one, two = self.world.processes
+        self.world.run(one.pass_time(seconds))
+        two.passed_s = one.passed_s
+        self.now += seconds
+
+    @rule()
+    def lose_redis(self) -> None:
+        async def fail(_client: Any) -> None:
+            raise ConnectionError
+
+        async def lose() -> None:
+            for process in self.world.processes:
+                with suppress(CacheAwayError):
+                    await process.cache.call(fail)
+
+        self.world.run(lose())
+
+    @precondition(lambda self: all(process.cache.away.is_set() for process in self.world.processes))
+    @rule(first=WHERE, which=WHICH, ends=st.booleans())
+    def find_redis(self, first: int, which: int, *, ends: bool) -> None:
+        """One process finds it before the other, which may end a session meanwhile."""
+        assert self.world.run(self.world.processes[first].cache.probe())
+        if ends and self.families:
+            self.accepted_if_and_only_if_the_model_says_so()
+            self.log_out(1 - first, which)
+            self.accepted_if_and_only_if_the_model_says_so()
+        assert self.world.run(self.world.processes[1 - first].cache.probe())
+
+    def _all_end(self, but: Family | None = None) -> None:
+        for family in self.families:
+            family.lives = family.lives and family is but
+
+    # What must hold --------------------------------------------------------------------------------------------------
+
+    @invariant()
+    def accepted_if_and_only_if_the_model_says_so(self) -> None:
+        async def look() -> list[tuple[Family, int, object]]:
+            seen = []
+            for family in self.families:
+                for number, process in enumerate(self.world.processes):
+                    order = Authenticate(self.person.user_id, family.session_id)
+                    try:
+                        seen.append((family, number, await process.sessions.ask(order)))
+                    except Problem as problem:
+                        seen.append((family, number, problem.code))
+            return seen
+
+        for family, number, answer in self.world.run(look()):
+            if self.unsure(self.now, family.expires_at):
+                continue
+            good = family.lives and self.now < family.expires_at
+            expected = isinstance(answer, Identity) if good else answer is AUTH_SESSION_ENDED
+            assert expected, f"process {number} answers {answer} for {family} at {self.now}"
+
+    def teardown(self) -> None:
+        """The next example finds Redis trusted again."""
+
+        async def find() -> None:
+            for process in self.world.processes:
+                await process.cache.probe()
+                process.passed_s += SETTLING_S
+
+        self.world.run(find())
+
+
+@pytest.fixture
+def world(up: Up) -> Iterator[World]:
+    """On a database and a Redis of its own."""
+    name = f"model_{secrets.token_hex(4)}"
+    url = up.facts["DATABASE_URL"].rpartition("/")[0] + f"/{name}"
+
+    async def make() -> None:
+        connection = await asyncpg.connect(up.facts["DATABASE_URL"])
+        try:
+            await connection.execute(f"create database {name}")
+        finally:
+            await connection.close()
+        await schema.install(url)
+
+    asyncio.run(make())
+    world = World(url, up.facts["REDIS_URL"].rpartition("/")[0] + "/9")
+    try:
+        yield world
+    finally:
+        world.close()
+
+
+@pytest.mark.timeout(120)
+def test_a_token_is_accepted_if_and_only_if_the_model_says_so(world: World) -> None:
+    Model.world = world
+    run_state_machine_as_test(
+        Model,
+        settings=settings(
+            max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
