@@ -65,7 +65,7 @@ class Walk:
 
     def __init__(self, up: Up) -> None:
         self.up = up
-        self.people = People(up)
+        self.people = People(up.facts)
 
     def ask(self, route: Route[Any], token: str, owner: Person) -> Answer:
         """Ask for something that is `owner`'s."""

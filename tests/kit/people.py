@@ -1,13 +1,13 @@
 """People of a running system, made in its database: an account, a session and its token cost no mail and no hashing."""
 
 import asyncio
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 import asyncpg
 from domain import CHEAP_HASH
-from running import Up
 
 from callboard.actors.tokens import Signer
 
@@ -25,11 +25,11 @@ class Person(NamedTuple):
 
 
 class People:
-    """Makes people and what is theirs."""
+    """Makes people and what is theirs, in the system that says these facts."""
 
-    def __init__(self, up: Up) -> None:
-        self._url = up.facts["DATABASE_URL"]
-        self._signer = Signer(up.facts["JWT_SECRET_KEY"], issuer="callboard", access_ttl_s=900)
+    def __init__(self, facts: Mapping[str, str]) -> None:
+        self._url = facts["DATABASE_URL"]
+        self._signer = Signer(facts["JWT_SECRET_KEY"], issuer="callboard", access_ttl_s=900)
 
     def person(self, role: str) -> Person:
         """Somebody new, whose password is the tests' `PASSWORD` of `domain`."""

@@ -1,0 +1,59 @@
+"""Hooks of schemathesis, loaded into its process: who asks, and what would only tell of itself.
+
+FUZZING_ROLE is the role that asks ("nobody" for none); FUZZING_FACTS the file in which a running `up` says what it is.
+"""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import schemathesis
+from people import People, Person
+from running import request
+
+ROLE = os.environ["FUZZING_ROLE"]
+FACTS = json.loads(Path(os.environ["FUZZING_FACTS"]).read_bytes())
+SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
+# What ends a session or an account: whoever asks for it is somebody new, so that what was made before stays theirs.
+ENDING = {
+    ("POST", "/api/v1/auth/logout"),
+    ("POST", "/api/v1/auth/logout-all"),
+    ("POST", "/api/v1/auth/password/change"),
+    ("DELETE", "/api/v1/auth/sessions/{session_id}"),
+    ("DELETE", "/api/v1/users/me"),
+    ("DELETE", "/api/v1/users/{user_id}"),
+}
+# These would change what everybody is answered.
+SWITCHES = ("maintenance_mode", "rate_limit_strict")
+
+if ROLE != "nobody":
+
+    @schemathesis.auth(refresh_interval=None)
+    class Asking:
+        """Bearer tokens of people of the role."""
+
+        def __init__(self) -> None:
+            self.people = People(FACTS)
+            self.person = self.people.person(ROLE)
+
+        def get(self, case: schemathesis.Case, _context: Any) -> Person:
+            if (case.method.upper(), case.operation.path) in ENDING:
+                return self.people.person(ROLE)
+            # Admins may still have ended their own account, by its id.
+            if request("GET", f"{FACTS['HTTP_URL']}/api/v1/users/me", token=self.person.token).status != 200:
+                self.person = self.people.person(ROLE)
+            return self.person
+
+        def set(self, case: schemathesis.Case, data: Person, _context: Any) -> None:
+            case.headers["Authorization"] = f"Bearer {data.token}"
+
+
+@schemathesis.hook
+def before_call(_context: Any, case: schemathesis.Case, _kwargs: Any) -> None:
+    """A request that has no time is answered with 503, as it should; nothing else could be learned then."""
+    if case.headers and SECONDS.fullmatch(str(case.headers.get("X-Request-Timeout", ""))):
+        case.headers["X-Request-Timeout"] = "10"
+    if case.path_parameters and case.path_parameters.get("name") in SWITCHES:
+        case.path_parameters["name"] = "enable_new_ui"
