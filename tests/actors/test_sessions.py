@@ -272,17 +272,19 @@ async def test_for_a_moment_after_its_return_redis_is_not_trusted(
 
 
 async def test_a_redis_that_comes_back_with_epochs_of_yesterday_revives_nothing(domain: Domain, other: Domain) -> None:
+    """Nobody asked it while it was away: that another server answers shows by the new connection alone."""
     user = await domain.person(email="ada@example.org")
     login = await log_in(domain)
     await whoami(domain, login)
     key = f"epoch:{user.user_id}"
     yesterday = await other.cache.send("GET", key)
     await domain.execute(BEHIND_OUR_BACK)
-    await domain.epochs.turn(user.user_id)
+    await other.epochs.turn(user.user_id)
     await other.cache.send("SET", key, yesterday)
-    await other.cache.call(lambda client: client.execute_command("CLIENT", "KILL", "TYPE", "normal"))
+    await domain.cache._client.connection_pool.disconnect()
     with refused(AUTH_SESSION_ENDED):
         await whoami(domain, login)
+    assert not domain.cache.away.is_set()
 
 
 async def test_an_epoch_that_redis_has_lost_is_begun_anew(domain: Domain, other: Domain, cache: Cache) -> None:

@@ -137,7 +137,7 @@ class Model(RuleBasedStateMachine):
 
     # What happens ----------------------------------------------------------------------------------------------------
 
-    @precondition(lambda self: len(self.families) < MOST)
+    @precondition(lambda self: self.is_active or not self.families)
     @rule(where=WHERE)
     def log_in(self, where: int) -> None:
         domain = self.world.processes[where]
@@ -152,10 +152,11 @@ class Model(RuleBasedStateMachine):
         assert isinstance(login, Login) == self.is_active
         if isinstance(login, Login):
             session_id = domain.signer.read(login.access_token).session_id
-            self.families.append(Family(session_id, self.now + SESSION_TTL_S, [login.refresh_token]))
+            family = Family(session_id, self.now + SESSION_TTL_S, [login.refresh_token])
+            self.families = [*self.families, family][-MOST:]
 
     @precondition(lambda self: self.families)
-    @rule(where=WHERE, which=WHICH, back=st.sampled_from((0, 0, 0, 1, 1, 2)))
+    @rule(where=WHERE, which=WHICH, back=st.sampled_from((0, 0, 1, 1, 2)))
     def refresh(self, where: int, which: int, back: int) -> None:
         """With the newest token, or with one that was spent."""
         family = self.family(which)
@@ -190,24 +191,38 @@ class Model(RuleBasedStateMachine):
         self.ask(self.world.processes[where].sessions, order)
         family.lives = False
 
-    @rule(where=WHERE)
-    def log_out_everywhere(self, where: int) -> None:
-        self.ask(self.world.processes[where].sessions, EndSessions(self.person.user_id))
-        self._all_end()
+    @precondition(lambda self: self.is_active and len(self.families) > 1)
+    @rule(where=WHERE, which=WHICH, way=st.sampled_from(("log out", "change", "reset", "deactivate")))
+    def end_many(self, where: int, which: int, way: str) -> None:
+        """One rule for these, or sessions would not live long enough for anything else to happen to them."""
+        domain, kept = self.world.processes[where], None
+        if way == "log out":
+            self.ask(domain.sessions, EndSessions(self.person.user_id))
+        elif way == "change":
+            kept = self.family(which)
+            self._change_password(domain, kept)
+        elif way == "reset":
+            self._reset_password(domain)
+        else:
+            self.ask(domain.users, ChangeUser(self.person.user_id, is_active=False))
+            self.is_active = False
+        for family in self.families:
+            family.lives = family.lives and family is kept
 
-    @precondition(lambda self: self.families and self.is_active)
-    @rule(where=WHERE, which=WHICH)
-    def change_password(self, where: int, which: int) -> None:
-        family, new = self.family(which), f"Word-{secrets.token_hex(4)}-7A"
-        order = ChangePassword(self.person.user_id, family.session_id, self.password, new)
-        assert self.ask(self.world.processes[where].recovery, order) is None
+    @precondition(lambda self: not self.is_active)
+    @rule(where=WHERE)
+    def activate(self, where: int) -> None:
+        self.ask(self.world.processes[where].users, ChangeUser(self.person.user_id, is_active=True))
+        self.is_active = True
+
+    def _change_password(self, domain: Domain, kept: Family) -> None:
+        new = f"Word-{secrets.token_hex(4)}-7A"
+        order = ChangePassword(self.person.user_id, kept.session_id, self.password, new)
+        assert self.ask(domain.recovery, order) is None
         self.password = new
-        self._all_end(but=family)
 
-    @precondition(lambda self: self.is_active)
-    @rule(where=WHERE)
-    def reset_password(self, where: int) -> None:
-        domain, new = self.world.processes[where], f"Word-{secrets.token_hex(4)}-7A"
+    def _reset_password(self, domain: Domain) -> None:
+        new = f"Word-{secrets.token_hex(4)}-7A"
 
         async def go() -> None:
             await domain.execute("delete from mail_tokens")
@@ -217,17 +232,12 @@ class Model(RuleBasedStateMachine):
 
         assert self.told(go()) is None
         self.password = new
-        self._all_end()
 
-    @rule(where=WHERE, is_active=st.booleans())
-    def activate(self, where: int, *, is_active: bool) -> None:
-        change = ChangeUser(self.person.user_id, is_active=is_active)
-        self.ask(self.world.processes[where].users, change)
-        self.is_active = is_active
-        if not is_active:
-            self._all_end()
-
-    @rule(seconds=st.sampled_from((1, 20, 60, SESSION_TTL_S - 100, SESSION_TTL_S + 100, SESSION_TTL_S + GRACE_S + 100)))
+    @rule(
+        seconds=st.sampled_from(
+            (1, 1, 20, 20, 60, SESSION_TTL_S - 100, SESSION_TTL_S + 100, SESSION_TTL_S + GRACE_S + 100)
+        )
+    )
     def pass_time(self, seconds: int) -> None:
         one, two = self.world.processes
         self.world.run(one.pass_time(seconds))
@@ -256,10 +266,6 @@ class Model(RuleBasedStateMachine):
             self.log_out(1 - first, which)
             self.accepted_if_and_only_if_the_model_says_so()
         assert self.world.run(self.world.processes[1 - first].cache.probe())
-
-    def _all_end(self, but: Family | None = None) -> None:
-        for family in self.families:
-            family.lives = family.lives and family is but
 
     # What must hold --------------------------------------------------------------------------------------------------
 
