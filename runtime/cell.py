@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from callboard.runtime import events
 from callboard.runtime.context import CURRENT, Envelope
-from callboard.runtime.errors import ActorCrashedError, Refusal
+from callboard.runtime.deadlines import expire
+from callboard.runtime.errors import ActorCrashedError, AskTimeoutError, Refusal
 from callboard.runtime.handover import HANDLING, RUNNING, Handover
 from callboard.runtime.inbox import message_of
 from callboard.runtime.message import Message
@@ -20,6 +21,7 @@ from callboard.runtime.tree import Abandoned, State, TreeNode
 M = TypeVar("M", bound=Message | None)
 
 BURST = 256  # messages handled before other actors have their turn: enough to amortise the turn, about 0.1 ms
+RESOLUTION_S = 0.002  # of the loops' timers: two that are due at the same time may fire so far apart
 CRASHES = (Exception, asyncio.CancelledError)  # a handler that was not cancelled itself can come upon the latter
 
 
@@ -242,6 +244,11 @@ class Cell(Handover[M]):
             self.record.withdrawn = item
             self.task.cancel()
 
+    def _is_over(self, item: Any) -> bool:
+        """Whether the deadline of an ask has passed."""
+        system = self.system
+        return bool(item.reply.done()) or (system is not None and system.time() >= item.due - RESOLUTION_S)
+
     def _failed(self, item: Any, error: BaseException) -> None:
         """A handler raised: an answer if it is a Refusal, else a crash, after which the message may be tried again."""
         self.item = None
@@ -249,6 +256,10 @@ class Cell(Handover[M]):
         asked = item.__class__ is Envelope and item.reply is not None
         rare = self.record
         self.unstashed(item)
+        if asked and isinstance(error, AskTimeoutError) and self._is_over(item):
+            expire(item)  # what its handler asked had the same deadline, and was told a moment before
+            self.settle_early(item)
+            return
         if isinstance(error, asyncio.CancelledError):
             error, cause = ActorCrashedError(self.path, message), error
             error.__cause__ = cause

@@ -17,7 +17,7 @@ OURS = Proxies([network("10.0.0.0/8"), network("fd00::/8"), network("192.0.2.7")
 
 outside = st.one_of(
     st.ip_addresses(v=4).filter(lambda ip: not str(ip).startswith("10.") and str(ip) != "192.0.2.7"),
-    st.ip_addresses(v=6).filter(lambda ip: not str(ip).startswith("fd") and ip.ipv4_mapped is None),  # type: ignore[union-attr]
+    st.ip_addresses(v=6).filter(lambda ip: not str(ip).startswith("fd") and ip.ipv4_mapped is None),
 ).map(str)
 proxy = st.one_of(st.ip_addresses(v=4, network="10.0.0.0/8"), st.ip_addresses(v=6, network="fd00::/8")).map(str)
 spoofed = st.lists(

@@ -107,6 +107,27 @@ async def test_nested_asks_inherit_the_smaller_remaining_deadline() -> None:
         assert await recorder.ask(Notes()) == []
 
 
+@pytest.mark.parametrize("concurrency", [1, 2])
+async def test_a_deadline_that_passes_in_what_a_handler_asked_is_its_own_and_no_crash(concurrency: int) -> None:
+    """Under load many deadlines pass: were each a crash, the supervisor would give up on what is only slow."""
+
+    class Between(Middle):
+        pass
+
+    Between.handlers.concurrency = concurrency
+    recorder = worker("r", Recorder)
+    middle = worker("m", Between, lambda: recorder, 2.9995)  # its loop's timer fires a moment early
+    hasty = worker("h", Middle, lambda: recorder, 1.0)
+    async with System(supervisor("root", recorder, middle, hasty)):
+        with pytest.raises(AskTimeoutError, match="root/m gave no reply to Forward"):
+            await middle.ask(Forward(60), timeout_s=3)
+        assert (middle.tally().expired, middle.tally().failed, middle.record.restarts) == (1, 0, 0)
+        with pytest.raises(AskTimeoutError, match="root/r gave no reply"):  # it had time left: this is a crash
+            await hasty.ask(Forward(60), timeout_s=3)
+        await asyncio.sleep(0.1)
+        assert (hasty.tally().expired, hasty.tally().failed, hasty.record.restarts) == (0, 1, 1)
+
+
 async def test_the_callers_cancellation_reaches_a_running_handler_through_nested_asks() -> None:
     log: list[str] = []
     recorder = worker("r", Recorder, log, "r")
