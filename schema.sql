@@ -79,7 +79,7 @@ create index refresh_tokens_spent_idx on refresh_tokens (spent_at) where spent_a
 create table mail_tokens (
     token_id   uuid        primary key default gen_random_uuid(),
     user_id    uuid        not null references users on delete cascade,
-    purpose    text        not null constraint mail_tokens_purpose_check check (purpose in ('verify_email', 'reset_password', 'change_email')),
+    purpose    text        not null constraint mail_tokens_purpose_check check (purpose in ('verify_email', 'reset_password', 'change_email', 'export')),
     token_hash bytea       not null constraint mail_tokens_token_hash_key unique,
     email      text        check (length(email) <= 254),   -- the new address that the secret is mailed to, and proves
     created_at timestamptz not null default now(),
@@ -88,6 +88,24 @@ create table mail_tokens (
     constraint mail_tokens_new_email_check check ((email is not null) = (purpose = 'change_email'))
 );
 create index mail_tokens_user_idx on mail_tokens (user_id, purpose) where used_at is null;
+
+-- What users have asked to be given of all that is kept of them. A worker claims a due row, makes the archive, and marks
+-- it; a claim that is not marked in time lapses. The link's secret is that of the mail token with the same id.
+create table exports (
+    export_id  uuid        primary key references mail_tokens on delete cascade,
+    user_id    uuid        not null references users on delete cascade,
+    status     text        not null default 'queued' constraint exports_status_check
+                           check (status in ('queued', 'running', 'ready', 'failed')),
+    attempts   integer     not null default 0,
+    due_at     timestamptz not null default now(),  -- of a row being worked on: when the claim lapses
+    archive    bytea       constraint exports_archive_check check ((archive is not null) = (status = 'ready')),
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now()
+);
+-- A user has one export, the newest.
+create unique index exports_user_key on exports (user_id);
+create index exports_due_idx on exports (due_at) where status in ('queued', 'running');
+create trigger exports_touch before update on exports for each row execute function touch_updated_at();
 
 -- Content ---------------------------------------------------------------------------------------------------------
 

@@ -34,5 +34,6 @@ class Janitor(Actor[CleanUp]):
             await QUERIES.end_sessions(connection)
             await QUERIES.forget_refresh_tokens(connection)
             await QUERIES.forget_tokens(connection)
+            await QUERIES.forget_exports(connection)
             await QUERIES.forget_keys(connection)
             await QUERIES.forget_mails(connection)

@@ -8,6 +8,10 @@ delete from refresh_tokens where spent_at < now() - interval '31 days';
 -- name: forget_tokens()!
 delete from mail_tokens where expires_at < now() - interval '7 days';
 
+-- name: forget_exports()!
+-- Their archives go with them.
+delete from mail_tokens where purpose = 'export' and expires_at <= now();
+
 -- name: forget_keys()!
 delete from idempotency_keys where expires_at <= now();
 

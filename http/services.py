@@ -7,6 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from callboard.actors.content import CreateContent, DeleteContent, EditContent, MoveContent
+from callboard.actors.exports import FetchExport, RequestExport
 from callboard.actors.flags import GetFlag, SetFlag
 from callboard.actors.keys import Jwk
 from callboard.actors.library import ListContent, ListTransitions, ReadContent, SearchContent
@@ -33,6 +34,7 @@ class Services(msgspec.Struct, frozen=True):
     now: Callable[[], datetime]
     jwks: list[Jwk]
     profiles: Ref[GetProfile | PutProfile]
+    exports: Ref[RequestExport | FetchExport]
     recovery: Ref[SendReset | ResetPassword | ChangePassword]
     flags: Ref[GetFlag | SetFlag]
 

@@ -15,6 +15,7 @@ from callboard.actors.content import ContentWorkflow
 from callboard.actors.database import Database, DatabaseGuard
 from callboard.actors.epochs import Epochs
 from callboard.actors.errors import SERVER_UNAVAILABLE, Problem
+from callboard.actors.exports import Exporter, Exports
 from callboard.actors.flags import FlagKeeper, FlagName, Flags
 from callboard.actors.idempotency import Idempotency
 from callboard.actors.janitor import Janitor
@@ -73,6 +74,7 @@ SIZES = {
     "users": 4,
     "recovery": 4,
     "profiles": 2,
+    "exports": 2,
     "limits": 2,
     "idempotency": 4,
     "content": 8,
@@ -118,8 +120,9 @@ class Parts:
             password=config.smtp_password or None,
             starttls=config.smtp_starttls,
         )
-        # A full mailbox of a hasher or a login is a refusal, 503, and not a queue that nobody waits for any more.
-        refusing = Mailbox(capacity=32, overflow=Overflow.REJECT)
+        # A full mailbox of a hasher or a login is a refusal, 503, and not a queue that nobody waits for any more: what
+        # 8 workers with 8 waiting for each have accepted takes two hashers some 2 s.
+        refusing = Mailbox(capacity=8, overflow=Overflow.REJECT)
         self.passwords = self._pool("passwords", Passwords, mailbox=refusing)
         epochs = Epochs(self.cache, time.monotonic)
         self.sessions = self._pool("sessions", Sessions, database, epochs, signer, now, key=session_key)
@@ -134,6 +137,7 @@ class Parts:
             self.enrolment,
         )
         self.profiles = self._pool("profiles", Profiles, database)
+        self.exports = self._pool("exports", Exports, database, signer)
         self.policies = {
             "default": Policy(config.rate_limit_per_minute, 60),
             "register": Policy(config.rate_limit_register, 60),
@@ -216,6 +220,7 @@ class Parts:
                 self.logins,
                 self.users,
                 self.profiles,
+                self.exports,
                 self.limits,
                 self.recovery,
                 self.flag_keeper,
@@ -230,6 +235,7 @@ class Parts:
                 strategy=Strategy.REST_FOR_ONE,
                 intensity=STUBBORN,
             ),
+            *([worker("exporter", Exporter, self.database)] if "workers" in roles else []),
             *([worker("janitor", Janitor, self.database)] if "workers" in roles else []),
             *([self._front_door()] if "front" in roles else []),
             self._operators(),
@@ -268,6 +274,7 @@ class Parts:
                 now,
                 self.signer.jwks,
                 self.profiles,
+                self.exports,
                 self.recovery,
                 self.flag_keeper,
             ),

@@ -38,6 +38,8 @@ TABLE = {
     "DELETE /users/me": "401 204 204 204",
     "GET /users/me/profile": "401 200 200 200",
     "PUT /users/me/profile": "401 200 200 200",
+    "POST /users/me/export": "401 202 202 202",
+    "GET /exports": "400 400 400 400",  # with a made-up secret
     "GET /users/{user_id}": "401 200 200 200 404 404 200",
     "PUT /users/{user_id}": "401 200 200 200 404 404 200",
     "DELETE /users/{user_id}": "401 204 204 204 404 404 204",
@@ -81,6 +83,8 @@ class Walk:
             path = path.replace(f"{{{parameter}}}", str(makers[parameter]()))
         if route.path == "/content/search":
             path += "?q=a"
+        if route.path == "/exports":
+            path += "?token=x"
         headers = {"If-Match": '"1"'} if name == "PUT /content/{content_id}" else {}
         base = self.up.api.removesuffix("/api/v1") if route.absolute else self.up.api
         return request(route.method, base + path, token=token, body=self.body(name, owner), headers=headers)

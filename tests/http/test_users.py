@@ -1,9 +1,12 @@
 """Accounts over HTTP, on the running system: one's own, another's, lists, profiles, and the public keys."""
 
+import io
+import re
 import secrets
+import zipfile
 from typing import Any
 
-from running import PASSWORD, Answer, Up, request
+from running import PASSWORD, Answer, Up, request, until
 
 
 def put(up: Up, path: str, token: str, body: Any, tag: str = "") -> Answer:
@@ -95,3 +98,23 @@ def test_there_is_a_key_set_and_no_secret_in_it(up: Up) -> None:
     assert answer.status == 200
     assert answer.body == {"keys": []}
     assert answer.headers["Content-Type"] == "application/jwk-set+json"
+
+
+def test_all_that_is_kept_of_oneself_comes_by_a_link_in_a_mail(up: Up) -> None:
+    ada = up.join()
+    asked = up.call("POST", "/users/me/export", token=ada["token"])
+    assert (asked.status, asked.data["status"]) == (202, "queued")
+
+    def link() -> str | None:
+        texts = [mail["text"] for mail in up.mails_to(ada["email"]) if mail["subject"] == "Your data is ready"]
+        found = re.search(r"https?://\S+/api/v1/exports\?token=\S+", texts[0]) if texts else None
+        return found and found[0]
+
+    answer = request("GET", until("the mail with the link", link, 20))
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "application/zip")
+    assert answer.headers["Content-Disposition"].startswith("attachment;")
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Cache-Control"] == "no-store"
+    with zipfile.ZipFile(io.BytesIO(answer.body)) as archive:
+        assert ada["email"].encode() in archive.read("account.json")
+    assert request("GET", f"{up.api}/exports?token=made-up").code == "AUTH_MAIL_TOKEN_INVALID_009"

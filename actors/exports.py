@@ -1,0 +1,169 @@
+"""Exports: all that is kept of a user, as a zip of JSON files, made in the background and fetched by a mailed link.
+
+`Exports` takes requests and gives archives out; `Exporter` makes them, one at a time in each process that works.
+"""
+
+import io
+import zipfile
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+from uuid import UUID, uuid4
+
+import aiosql
+import anyio.to_thread
+import msgspec
+
+from callboard.actors.database import Database
+from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, USERS_NOT_FOUND, Problem
+from callboard.actors.tokens import Signer, fingerprint
+from callboard.runtime import Actor, Request, on
+from callboard.streams.events import LetterRequested
+from callboard.streams.outbox import emit
+from callboard.streams.topics import MAIL
+
+QUERIES: Any = aiosql.from_path(Path(__file__).with_name("exports.sql"), "asyncpg")
+
+KEPT_S = 24 * 3600  # from when it is ready; the janitor throws it away after that
+LEASE_S = 120.0  # how long a claim holds
+LOOK_EVERY_S = 1.0
+MAX_ARCHIVE_BYTES = 16 << 20
+MAX_ATTEMPTS = 3
+PAGE = 20  # articles in memory at a time, each of 200 000 characters at most
+
+
+class Export(msgspec.Struct, frozen=True):
+    """A request for an archive, and how far it is. When it is ready, its user is mailed."""
+
+    export_id: UUID
+    status: Literal["queued", "running", "ready", "failed"]
+    created_at: datetime
+
+
+class RequestExport(Request[Export], frozen=True):
+    """Have a user's archive made; while one is being made the reply is that one. Raises Problem(USERS_NOT_FOUND).
+
+    An archive that was made before is thrown away: a user has one.
+    """
+
+    user_id: UUID
+
+
+class FetchExport(Request[bytes], frozen=True):
+    """The archive that a mailed secret stands for, for 24 hours. Raises Problem(AUTH_MAIL_TOKEN_INVALID)."""
+
+    token: str
+
+    def __repr__(self) -> str:
+        """Without the token."""
+        return "FetchExport(...)"
+
+
+class MakeExports(Request[int], frozen=True):
+    """Make all archives that are due; the reply is how many were."""
+
+
+class TooLargeError(Exception):
+    """An archive grew over its bound."""
+
+
+class Exports(Actor[RequestExport | FetchExport]):
+    """Takes requests and gives archives out; the workers of the pool share nothing."""
+
+    def __init__(self, database: Database, signer: Signer) -> None:
+        self.database = database
+        self.signer = signer
+
+    @on(RequestExport)
+    async def request(self, message: RequestExport) -> Export:
+        """Of any number at once one is made."""
+        async with self.database.transaction() as connection:
+            row = await QUERIES.export_of(connection, user_id=message.user_id)
+            if row is None:
+                raise Problem(USERS_NOT_FOUND)
+            if row["status"] not in ("queued", "running"):
+                await QUERIES.drop_export(connection, user_id=message.user_id)
+                export_id = uuid4()
+                row = await QUERIES.add_export(
+                    connection,
+                    export_id=export_id,
+                    user_id=message.user_id,
+                    token_hash=fingerprint(self.signer.mail_token(export_id)),
+                    ttl_s=KEPT_S,
+                )
+        return msgspec.convert(dict(row), Export)
+
+    @on(FetchExport)
+    async def fetch(self, message: FetchExport) -> bytes:
+        """Whoever has the link has the archive: that is why it is mailed, and for a day."""
+        async with self.database.acquire() as connection:
+            row = await QUERIES.archive_of(connection, token_hash=fingerprint(message.token))
+        if row is None:
+            raise Problem(AUTH_MAIL_TOKEN_INVALID)
+        return bytes(row["archive"])
+
+
+class Exporter(Actor[MakeExports]):
+    """Makes archives. One whose process died is made again when its claim has lapsed, three times at most."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def on_start(self) -> None:
+        """Look after what is due."""
+        self.every(LOOK_EVERY_S, MakeExports())
+
+    @on(MakeExports)
+    async def make(self, _message: MakeExports) -> int:
+        """Archive, end of the claim and mail are one transaction."""
+        made = 0
+        while not self.database.away.is_set():
+            async with self.database.acquire() as connection:
+                job = await QUERIES.claim_export(connection, lease_s=LEASE_S)
+            if job is None:
+                break
+            archive = await self._archive(job["user_id"]) if job["attempts"] <= MAX_ATTEMPTS else None
+            await self._mark(job["export_id"], job["user_id"], archive)
+            made += 1
+        return made
+
+    async def _mark(self, export_id: UUID, user_id: UUID, archive: bytes | None) -> None:
+        status, letter = ("failed", "export_failed") if archive is None else ("ready", "export")
+        data = {} if archive is None else {"token_id": str(export_id)}
+        async with self.database.transaction() as connection:
+            if await QUERIES.mark_export(connection, export_id=export_id, status=status, archive=archive) is None:
+                return
+            await QUERIES.prolong_export(connection, export_id=export_id, ttl_s=KEPT_S)
+            await emit(connection, LetterRequested(letter, user_id, data), event_id=uuid4(), topic=MAIL)
+
+    async def _archive(self, user_id: UUID) -> bytes | None:
+        """The zip, compressed off the loop; None when it grows over its bound."""
+        whole = io.BytesIO()
+        try:
+            with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name in ("account", "profile", "sessions"):
+                    async with self.database.acquire() as connection:
+                        text = await getattr(QUERIES, f"export_{name}")(connection, user_id=user_id)
+                    archive.writestr(f"{name}.json", text or "null")
+                with archive.open("content.json", "w", force_zip64=True) as entry:
+                    await self._write_content(user_id, entry, whole)
+        except TooLargeError:
+            return None
+        return whole.getvalue()
+
+    async def _write_content(self, user_id: UUID, entry: Any, whole: io.BytesIO) -> None:
+        after: UUID | None = None
+        entry.write(b"[")
+        while True:
+            async with self.database.acquire() as connection:
+                rows = [
+                    row async for row in QUERIES.export_content(connection, user_id=user_id, after=after, limit=PAGE)
+                ]
+            if not rows:
+                break
+            page = (b"\n" if after is None else b",\n") + ",\n".join(row["document"] for row in rows).encode()
+            await anyio.to_thread.run_sync(entry.write, page)
+            if whole.tell() > MAX_ARCHIVE_BYTES:
+                raise TooLargeError
+            after = rows[-1]["content_id"]
+        entry.write(b"\n]")
