@@ -1,6 +1,6 @@
 """Metrics for Prometheus: requests by route, and the tree's actors by name. No label holds anything of a user's."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -26,7 +26,7 @@ class Metrics:
             registry=self.registry,
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
         )
-
+        self._observers: dict[tuple[str, str, int], Callable[[float], None]] = {}  # as many as the series there are
         self._checks = Counter(
             "callboard_limit_checks",
             "Checks of rate limits by policy and outcome: allowed, refused, or shadowed (would have been refused).",
@@ -40,7 +40,10 @@ class Metrics:
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count a response."""
-        self._requests.labels(method, route, str(status)).observe(seconds)
+        observe = self._observers.get((route, method, status))
+        if observe is None:
+            observe = self._observers[route, method, status] = self._requests.labels(method, route, str(status)).observe
+        observe(seconds)
 
     def watch(self, system: System) -> None:
         """Add the actors of a tree."""

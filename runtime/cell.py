@@ -183,7 +183,11 @@ class Cell(Handover[M]):
             if asked:
                 item.reply.add_done_callback(self._asker_gone)
         try:
-            result = await coroutine
+            try:
+                result = await coroutine
+            finally:
+                if asked:  # before the reply is given: it would be called
+                    item.reply.remove_done_callback(self._asker_gone)
         except asyncio.CancelledError as error:
             if self._is_withdrawn(item):
                 self.unstashed(item)
@@ -202,8 +206,6 @@ class Cell(Handover[M]):
             self._succeeded(item, result, asked)
         finally:
             CURRENT.set(None)
-            if asked:
-                item.reply.remove_done_callback(self._asker_gone)
             self._out_of_hand(item)
 
     def _out_of_hand(self, item: Any) -> None:
