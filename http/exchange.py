@@ -11,6 +11,7 @@ from aiohttp import web
 from callboard.actors.access import Identity
 from callboard.actors.idempotency import ClaimKey, FreeKey, KeepAnswer
 from callboard.actors.limits import Verdict
+from callboard.actors.tokens import Claims
 from callboard.http import headers as wire
 from callboard.http.peers import Proxies
 from callboard.runtime import Ref
@@ -42,13 +43,15 @@ def utc_now() -> datetime:
 class Hooks:
     """What a front door asks others for.
 
-    `authenticate` turns a token into who it stands for, or raises a Problem. `check_limit` counts a request of a key
-    against a policy; it must bound itself in time, and when it raises the request goes on. `observe` is called for
+    `read_token` checks a token by itself, and `authenticate`, which begins when it is called, finds who its claims
+    stand for; both raise Problem. `check_limit` counts a request of a key against a policy; it must bound itself in
+    time, and when it raises the request goes on. `observe` is called for
     each answer with the path's template, the method, the status and the seconds it took. `keys` keeps the answers of
     idempotency keys; without it they are not looked at. While `maintenance` says so, only admins pass.
     """
 
-    authenticate: Callable[[str], Awaitable[Identity]] | None = None
+    read_token: Callable[[str], Claims] | None = None
+    authenticate: Callable[[Claims], Awaitable[Identity]] | None = None
     check_limit: CheckLimit | None = None
     observe: Callable[[str, str, int, float], None] | None = None
     keys: Ref[ClaimKey | KeepAnswer | FreeKey] | None = None

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
+from uuid import UUID
 
 from callboard.actors.access import Identity, Role
 from callboard.actors.errors import (
@@ -17,6 +18,7 @@ from callboard.actors.errors import (
     Problem,
 )
 from callboard.actors.limits import Verdict
+from callboard.actors.tokens import Claims
 from callboard.http import headers as wire
 from callboard.http.exchange import CheckLimit, Exchange, Hooks, Settings
 from callboard.http.peers import counted_as
@@ -45,7 +47,7 @@ class Guard:
         self._needed = NEEDED.get(route.access)
         self._counted = hooks.check_limit is not None and not route.exempt
         self._idle = self._token is None and not self._counted and route.access is Access.PUBLIC
-        if route.access is not Access.PUBLIC and hooks.authenticate is None:
+        if route.access is not Access.PUBLIC and (hooks.read_token is None or hooks.authenticate is None):
             raise ValueError(f"{route.method} {route.path} needs a caller, and the server has no authenticate")
         if route.access is Access.SELF_OR_ADMIN and "user_id" not in route.parameters:
             raise ValueError(f"{route.method} {route.path} is for oneself, and its path names no user_id")
@@ -57,18 +59,29 @@ class Guard:
         if self._token is not None:
             self._check_operator(exchange)
         try:
-            exchange.caller = await self._identify(exchange)
+            claims = self._claims(exchange)
         except Problem:
-            await self._count(exchange)  # guessing tokens is counted too
+            await self._count(exchange, None)  # guessing tokens is counted too
             raise
-        await self._count(exchange)
+        if claims is None or self._hooks.authenticate is None:
+            await self._count(exchange, None)
+            return
+        # Asked before the count and awaited after it: both go in one round trip.
+        identifying = asyncio.ensure_future(self._hooks.authenticate(claims))
+        try:
+            await self._count(exchange, claims.user_id)
+        except BaseException:
+            identifying.add_done_callback(_look_away)
+            identifying.cancel()
+            raise
+        exchange.caller = await identifying
 
     async def only_admins(self, exchange: Exchange) -> None:
         """Let only an admin pass, also where no token is needed. Raises Problem(SERVER_MAINTENANCE)."""
         token = wire.bearer(exchange.request.headers)
-        if token and self._hooks.authenticate is not None:
+        if token and self._hooks.read_token is not None and self._hooks.authenticate is not None:
             with suppress(Problem):  # whose token is bad is nobody
-                if (await self._hooks.authenticate(token)).role is Role.ADMIN:
+                if (await self._hooks.authenticate(self._hooks.read_token(token))).role is Role.ADMIN:
                     return
         raise Problem(SERVER_MAINTENANCE, retry_after_s=MAINTENANCE_S)
 
@@ -83,8 +96,8 @@ class Guard:
         elif not caller.role.includes(self._needed):
             raise Problem(AUTH_FORBIDDEN)
 
-    async def _identify(self, exchange: Exchange) -> Identity | None:
-        if self._route.access is Access.PUBLIC or self._hooks.authenticate is None:
+    def _claims(self, exchange: Exchange) -> Claims | None:
+        if self._route.access is Access.PUBLIC or self._hooks.read_token is None:
             return None
         token = wire.bearer(exchange.request.headers)
         if token is None:
@@ -93,7 +106,7 @@ class Guard:
             raise Problem(AUTH_TOKEN_MISSING)
         if not token:
             raise Problem(AUTH_TOKEN_INVALID)
-        return await self._hooks.authenticate(token)
+        return self._hooks.read_token(token)
 
     def _check_operator(self, exchange: Exchange) -> None:
         token = wire.bearer(exchange.request.headers)
@@ -102,13 +115,13 @@ class Guard:
         if self._token is None or not hmac.compare_digest(token.encode(), self._token):
             raise Problem(AUTH_TOKEN_INVALID)
 
-    async def _count(self, exchange: Exchange) -> None:
+    async def _count(self, exchange: Exchange, user_id: UUID | None) -> None:
         """Count against all policies in one go: the default by user or address, the route's by address."""
         check = self._hooks.check_limit
         if check is None or not self._counted:
             return
-        address, caller = f"ip:{counted_as(exchange.ip)}", exchange.caller
-        who = address if caller is None else f"user:{caller.user_id}"
+        address = f"ip:{counted_as(exchange.ip)}"
+        who = address if user_id is None else f"user:{user_id}"
         default = self._checked(check, DEFAULT, who)
         if self._route.limit is None:
             verdicts = [await default]
@@ -128,6 +141,12 @@ class Guard:
             # Whatever the limiter suffers from, the request goes on without it.
             log.warning("the rate limiter failed for policy %s", policy, exc_info=True)
             return None
+
+
+def _look_away(identified: "asyncio.Future[Identity]") -> None:
+    """Who it was does not matter any more, nor what was wrong with it."""
+    if not identified.cancelled():
+        identified.exception()
 
 
 def _room(seen: tuple[str, Verdict]) -> tuple[bool, float]:

@@ -31,7 +31,7 @@ from callboard.actors.recovery import Recovery
 from callboard.actors.sessions import Authenticate, Sessions
 from callboard.actors.sessions import key_of as session_key
 from callboard.actors.stats import Aggregator
-from callboard.actors.tokens import Signer
+from callboard.actors.tokens import Claims, Signer
 from callboard.actors.users import Users
 from callboard.http.exchange import Hooks, Settings
 from callboard.http.peers import Proxies, network
@@ -121,9 +121,9 @@ class Parts:
             starttls=config.smtp_starttls,
         )
         # A full mailbox of a hasher or a login is a refusal, 503, and not a queue that nobody waits for any more: what
-        # 8 workers with 8 waiting for each have accepted takes two hashers some 2 s.
-        refusing = Mailbox(capacity=8, overflow=Overflow.REJECT)
-        self.passwords = self._pool("passwords", Passwords, mailbox=refusing)
+        # 8 workers with 4 waiting for each have accepted takes two hashers about a second.
+        refusing = Mailbox(capacity=4, overflow=Overflow.REJECT)
+        self.passwords = self._pool("passwords", Passwords, mailbox=Mailbox(capacity=32, overflow=Overflow.REJECT))
         epochs = Epochs(self.cache, time.monotonic)
         self.sessions = self._pool("sessions", Sessions, database, epochs, signer, now, key=session_key)
         self.enrolment = Enrolment(PasswordPolicy(config.password_policy), config.registration_conflict == "conceal")
@@ -183,14 +183,13 @@ class Parts:
 
     # What the front door asks --------------------------------------------------------------------------------------
 
-    async def authenticate(self, token: str) -> Identity:
-        """Who a token speaks for. Raises Problem(AUTH_...)."""
-        claims = self.signer.read(token)
-        return await self.sessions.ask(Authenticate(claims.user_id, claims.session_id))
+    def authenticate(self, claims: Claims) -> Awaitable[Identity]:
+        """Who a token with these claims speaks for. Raises Problem(AUTH_...)."""
+        return self.sessions.ask(Authenticate(claims.user_id, claims.session_id))
 
-    async def check_limit(self, policy: str, key: str) -> Verdict:
+    def check_limit(self, policy: str, key: str) -> Awaitable[Verdict]:
         """Count a request."""
-        return await self.limits.ask(CheckLimit(policy, key), timeout_s=1.0)
+        return self.limits.ask(CheckLimit(policy, key), timeout_s=1.0)
 
     def checks(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """What /ready looks at. Redis and Kafka are not among what a request needs, but operators want to know."""
@@ -287,7 +286,13 @@ class Parts:
                 proxies=Proxies([network(each) for each in config.trusted_proxies]),
             ),
             hooks=Hooks(
-                self.authenticate, self.check_limit, self.metrics.observe, self.idempotency, maintenance, now=now
+                self.signer.read,
+                self.authenticate,
+                self.check_limit,
+                self.metrics.observe,
+                self.idempotency,
+                maintenance,
+                now,
             ),
             grace_s=config.shutdown_grace_s,
         )

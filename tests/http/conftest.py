@@ -26,6 +26,7 @@ from callboard.actors.errors import (
     Problem,
 )
 from callboard.actors.limits import Verdict
+from callboard.actors.tokens import Claims
 from callboard.http.call import Body, Call, Listing, Page, Query, Reply
 from callboard.http.cursors import decode_cursor, encode_cursor
 from callboard.http.exchange import Hooks, Settings
@@ -147,13 +148,18 @@ ROUTES: tuple[Route[Services], ...] = (
 )
 
 
-async def authenticate(token: str) -> Identity:
+def read_token(token: str) -> Claims:
     """`member`, `editor` and `admin` are good tokens here, `old` has expired."""
     if token == "old":
         raise Problem(AUTH_TOKEN_EXPIRED)
     if token not in {role.value for role in Role}:
         raise Problem(AUTH_TOKEN_INVALID)
-    return USERS[Role(token)]
+    return Claims(USERS[Role(token)].user_id, USERS[Role(token)].session_id)
+
+
+async def authenticate(claims: Claims) -> Identity:
+    """Who has that id."""
+    return next(each for each in USERS.values() if each.user_id == claims.user_id)
 
 
 @dataclass
@@ -211,6 +217,7 @@ async def opened(settings: Settings | None = None, **options: Any) -> AsyncItera
     services, limiter, ports = Services(), Limiter(), []
     observed: list[tuple[str, str, int]] = []
     hooks = Hooks(
+        read_token=read_token,
         authenticate=authenticate,
         check_limit=options.pop("check_limit", limiter.check),
         observe=lambda path, method, status, _: observed.append((path, method, status)),
