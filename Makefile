@@ -1,6 +1,6 @@
 # Two commands do everything: `make run` and `make test`. Each sets up .venv first, when something it needs has changed.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format openapi demo bench-runtime clean
+.PHONY: help run test lint format openapi demo bench-runtime bench-http clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -35,6 +35,9 @@ demo: .venv/run ## play the main job against a running `make run`
 bench-runtime: .venv/bench ## measure the runtime beside its peers, in about 6 minutes; ARGS="--rounds 1" for less
 	@$(BIN)/python tests/bench/runtime/compare.py $(ARGS)
 
+bench-http: .venv/bench ## measure the front door beside its peers, in about 4 minutes; ARGS="--rounds 1" for less
+	@$(BIN)/python tests/bench/http/compare.py $(ARGS)
+
 clean: ## remove .venv and every cache (data folders stay; `callboard up --reset` empties one)
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -56,5 +59,5 @@ clean: ## remove .venv and every cache (data folders stay; `callboard up --reset
 
 .venv/bench: pyproject.toml ops/constraints.txt | .venv/bin/python
 	@echo "Installing Callboard and the peers it is measured with"
-	@$(PIP) --editable '.[bench]'
+	@$(PIP) --editable '.[embedded,dev,bench]'
 	@touch $@

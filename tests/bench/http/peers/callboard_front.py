@@ -1,0 +1,42 @@
+"""Callboard's front door as it is served, everything on, and one more route: the echo. The environment is `serve`'s."""
+
+import asyncio
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import uvloop
+from msgspec import Meta, field
+
+from callboard.http.call import Body, Call, Reply
+from callboard.http.routing import Access, Route
+from callboard.http.services import Services
+from callboard.ops import logs, tree
+from callboard.ops.config import load
+from callboard.ops.life import live
+
+
+class Note(Body, frozen=True, kw_only=True):
+    """What is echoed; fast_api.py says the same as a model."""
+
+    title: Annotated[str, Meta(max_length=200, examples=["A title"])]
+    body: str
+    tags: list[str] = field(default_factory=list)
+    stars: Annotated[int, Meta(ge=0, le=5)] = 0
+
+
+async def echo(call: Call[Note, None, Services]) -> Reply[Note]:
+    """Give the body back."""
+    return Reply(call.body)
+
+
+async def announce() -> None:
+    """Nobody waits for a word: whoever starts this asks /ready."""
+
+
+config = load(os.environ)
+logs.configure("error")
+tree.ROUTES = (*tree.ROUTES, Route("POST", "/echo", echo, summary="Echo", tag="bench", access=Access.PUBLIC))
+with tempfile.TemporaryDirectory() as folder, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    runner.run(live(tree.Parts(config, Path(folder)), announce))
