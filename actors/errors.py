@@ -96,7 +96,6 @@ AUTH_FORBIDDEN = code("AUTH_FORBIDDEN_008", Kind.FORBIDDEN, "Your role does not 
 AUTH_MAIL_TOKEN_INVALID = code(
     "AUTH_MAIL_TOKEN_INVALID_009", Kind.INVALID, "The link is not valid: unknown, used already, or expired."
 )
-AUTH_BUSY = code("AUTH_BUSY_010", Kind.UNAVAILABLE, "Too many logins are being checked; try again shortly.")
 AUTH_REFRESH_INVALID = code(
     "AUTH_REFRESH_INVALID_011", Kind.UNAUTHENTICATED, "The refresh token is not valid (any more); log in again."
 )

@@ -18,7 +18,7 @@ from callboard.actors.errors import (
     Problem,
 )
 from callboard.actors.limits import CheckLimit
-from callboard.actors.passwords import HashPassword, VerifyPassword, outdated
+from callboard.actors.passwords import HashPassword, VerifyPassword, ask_hasher, outdated
 from callboard.actors.sessions import Login, OpenSession
 from callboard.runtime import Actor, Ref, Request, on
 
@@ -78,7 +78,7 @@ class Checker:
         verdict = await self.limits.ask(CheckLimit(ACCOUNT, key, count=False))
         if not verdict.allowed:
             raise Problem(AUTH_ACCOUNT_LIMITED, retry_after_s=verdict.retry_after_s)
-        if await self.passwords.ask(VerifyPassword(password, user.password_hash if user else None)):
+        if await ask_hasher(self.passwords, VerifyPassword(password, user.password_hash if user else None)):
             return True
         await self.limits.ask(CheckLimit(ACCOUNT, key))
         return False
@@ -120,7 +120,7 @@ class Logins(Actor[LogIn]):
         if not user.is_verified:
             raise Problem(AUTH_UNVERIFIED)
         if outdated(user.password_hash):
-            renewed = await self.passwords.ask(HashPassword(message.password))
+            renewed = await ask_hasher(self.passwords, HashPassword(message.password))
             async with self.database.acquire() as connection:
                 await QUERIES.renew_hash(
                     connection, user_id=user.user_id, password_hash=user.password_hash, renewed=renewed

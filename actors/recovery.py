@@ -19,7 +19,7 @@ from callboard.actors.errors import (
 )
 from callboard.actors.limits import CheckLimit
 from callboard.actors.logins import Checker, credentials
-from callboard.actors.passwords import HashPassword, PasswordPolicy, VerifyPassword, password_faults
+from callboard.actors.passwords import HashPassword, PasswordPolicy, VerifyPassword, ask_hasher, password_faults
 from callboard.actors.sessions import ForgetUser, end_sessions
 from callboard.actors.tokens import Signer, fingerprint
 from callboard.runtime import Actor, Message, Ref, Request, on
@@ -117,7 +117,7 @@ class Recovery(Actor[SendReset | ResetPassword | ChangePassword]):
         if owner is None:
             raise _invalid_link()
         self._check_new(message.new_password, owner["email"], owner["full_name"])
-        password_hash = await self.passwords.ask(HashPassword(message.new_password))
+        password_hash = await ask_hasher(self.passwords, HashPassword(message.new_password))
         async with self.database.transaction() as connection:
             user_id = await QUERIES.lock_person(connection, user_id=owner["user_id"])
             if not user_id or not await QUERIES.use_reset_token(connection, token_hash=token_hash):
@@ -136,7 +136,7 @@ class Recovery(Actor[SendReset | ResetPassword | ChangePassword]):
         self._check_new(message.new_password, user.email, full_name)
         if not await self.checker.check(user.email, message.current_password, user):
             raise _wrong_password()
-        password_hash = await self.passwords.ask(HashPassword(message.new_password))
+        password_hash = await ask_hasher(self.passwords, HashPassword(message.new_password))
         async with self.database.transaction() as connection:
             await QUERIES.lock_person(connection, user_id=message.user_id)
             if not await self._set(

@@ -25,7 +25,7 @@ from callboard.actors.errors import (
     Detail,
     Problem,
 )
-from callboard.actors.passwords import HashPassword
+from callboard.actors.passwords import HashPassword, VerifyPassword, ask_hasher
 from callboard.actors.sessions import ForgetUser, end_sessions
 from callboard.actors.tokens import Signer, fingerprint
 from callboard.runtime import Actor, Ref, Request, on
@@ -174,7 +174,7 @@ class Users(Actor[UserMessage]):
     def __init__(
         self,
         database: Database,
-        passwords: Ref[HashPassword],
+        passwords: Ref[HashPassword | VerifyPassword],
         signer: Signer,
         sessions: Ref[ForgetUser],
         enrolment: Enrolment = OPEN,
@@ -195,7 +195,7 @@ class Users(Actor[UserMessage]):
             self.enrolment.policy,
             terms_accepted=message.terms_accepted,
         )
-        password_hash = await self.passwords.ask(HashPassword(message.password))
+        password_hash = await ask_hasher(self.passwords, HashPassword(message.password))
         user = User(
             message.user_id or uuid4(),
             email,
@@ -240,7 +240,7 @@ class Users(Actor[UserMessage]):
         email = checked_address(
             message.email, message.password, message.full_name, self.enrolment.policy, terms_accepted=True
         )
-        password_hash = await self.passwords.ask(HashPassword(message.password))
+        password_hash = await ask_hasher(self.passwords, HashPassword(message.password))
         fresh = User(
             uuid4(),
             email,

@@ -33,8 +33,13 @@ MAX_WINDOW_S = 31 * 86400.0
 class Tuned(Protocol):
     """What a file is about: pools and policies of limits, by name."""
 
-    pools: Mapping[str, Pool[Any] | Entities[Any]]
-    policies: dict[str, Policy]
+    @property
+    def pools(self) -> Mapping[str, Pool[Any] | Entities[Any]]:
+        """All there are, also those that do not run in this role."""
+
+    @property
+    def policies(self) -> dict[str, Policy]:
+        """As the limiter sees them."""
 
 
 def read(path: str) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """Passwords: the policy as a pure function, and hashing off the loop, a bounded number at a time."""
 
 import asyncio
+import os
+import sys
 import threading
+from types import SimpleNamespace
 
 import bcrypt
 import pytest
@@ -10,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callboard.actors import passwords
+from callboard.actors.errors import SERVER_OVERLOADED
 from callboard.actors.passwords import (
     COMMON,
     HASHER,
@@ -18,11 +22,12 @@ from callboard.actors.passwords import (
     PasswordPolicy,
     Passwords,
     VerifyPassword,
+    ask_hasher,
     hash_fault,
     outdated,
     password_faults,
 )
-from callboard.runtime import Mailbox, MailboxFullError, Overflow, Ref, System, pool, supervisor
+from callboard.runtime import Mailbox, Overflow, Ref, System, pool, supervisor
 
 GOOD = "Lantern-Walk-42"
 
@@ -158,8 +163,8 @@ class Gate:
         return password
 
 
-async def hashed(hasher: Ref[HashPassword], password: str) -> str:
-    return await hasher.ask(HashPassword(password))
+async def hashed(hasher: Ref[HashPassword | VerifyPassword], password: str) -> str:
+    return await ask_hasher(hasher, HashPassword(password))
 
 
 async def test_the_loop_turns_while_a_password_is_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,8 +189,46 @@ async def test_a_flood_of_logins_is_refused_and_not_queued(monkeypatch: pytest.M
         asked += [asyncio.create_task(hashed(hasher, str(number))) for number in range(2, 20)]
         done, _ = await asyncio.wait(asked, timeout=0.05)
         assert len(done) == 12
-        assert all(isinstance(task.exception(), MailboxFullError) for task in done)
+        assert {getattr(task.exception(), "code", None) for task in done} == {SERVER_OVERLOADED}
         gate.go.set()
         served = [await task for task in asked if task not in done]
         assert served == [str(number) for number in range(8)]
         assert gate.most == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
+async def test_the_threads_that_hash_give_way_and_no_other_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def hash_it(password: str) -> str:
+        seen.append((os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
+        return password
+
+    monkeypatch.setattr(passwords, "HASHER", SimpleNamespace(hash=hash_it))
+    ours = os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0)
+    hasher = pool("passwords", Passwords, size=2)
+    async with System(supervisor("root", hasher)):
+        for _ in range(2):
+            await hashed(hasher, GOOD)
+    assert seen == [(os.SCHED_BATCH, passwords.NICENESS)] * 2
+    assert (os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0)) == ours
+
+
+async def test_one_thread_hashes_one_password_at_a_time_also_when_its_asker_has_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate = Gate()
+    monkeypatch.setattr(passwords, "HASHER", gate)
+    hasher = pool("passwords", Passwords, size=1)
+    async with System(supervisor("root", hasher)):
+        gone = [asyncio.create_task(hashed(hasher, str(number))) for number in range(3)]
+        await asyncio.to_thread(gate.begun.acquire)
+        for task in gone:
+            task.cancel()
+        await asyncio.wait(gone)
+        last = asyncio.create_task(hashed(hasher, "last"))
+        gate.go.set()
+        assert await last == "last"
+        assert gate.most == 1
+    assert gate.begun.acquire(blocking=False)
+    assert not gate.begun.acquire(blocking=False)  # the two that waited have never begun
