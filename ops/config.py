@@ -183,7 +183,9 @@ class Config:
     max_body_bytes: int = setting("the largest body the API takes", _positive, 1 << 20)
 
     roles: frozenset[str] = setting("which parts of the tree run here", _roles, ROLES)
-    callboard_config: str = setting("a TOML file with the settings of pools and limits; SIGHUP reads it again", default="")
+    callboard_config: str = setting(
+        "a TOML file with the settings of pools and limits; SIGHUP reads it again", default=""
+    )
     database_pool_size: int = setting("connections to PostgreSQL", _positive, 12)
     shutdown_grace_s: int = setting("how long requests may go on after SIGTERM, seconds", _positive, 3)
     log_level: str = setting(
