@@ -26,6 +26,7 @@ from callboard.actors.errors import (
     Problem,
 )
 from callboard.actors.passwords import HashPassword, VerifyPassword, ask_hasher
+from callboard.actors.reads import Reads
 from callboard.actors.sessions import ForgetUser, end_sessions
 from callboard.actors.tokens import Signer, fingerprint
 from callboard.runtime import Actor, Ref, Request, on
@@ -33,6 +34,8 @@ from callboard.streams.events import UserDeleted, UserRegistered, UserUpdated, U
 from callboard.streams.outbox import emit
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("users.sql"), "asyncpg")
+
+AT_ONCE = 32  # in one worker: most of them wait for PostgreSQL together
 
 
 class User(msgspec.Struct, frozen=True):
@@ -165,11 +168,13 @@ UserMessage = (
 
 
 class Users(Actor[UserMessage]):
-    """Accounts. What must be unique or single-use is so by SQL; the workers of the pool share nothing.
+    """Accounts. What must be unique or single-use is so by SQL; handlers and workers share nothing but reads.
 
     Whatever changes who an account's sessions speak for is told to the session manager after its commit, and before
     the reply: the next request sees it.
     """
+
+    concurrency = AT_ONCE
 
     def __init__(
         self,
@@ -180,6 +185,7 @@ class Users(Actor[UserMessage]):
         enrolment: Enrolment = OPEN,
     ) -> None:
         self.database = database
+        self.reads: Reads[UUID] = Reads(database, QUERIES.users_by_id.sql, "user_id")
         self.passwords = passwords
         self.signer = signer
         self.sessions = sessions
@@ -298,9 +304,8 @@ class Users(Actor[UserMessage]):
 
     @on(GetUser)
     async def get(self, message: GetUser) -> User:
-        """Read one row."""
-        async with self.database.acquire() as connection:
-            row = await QUERIES.user_by_id(connection, user_id=message.user_id)
+        """Read one row, together with others."""
+        row = await self.reads.read(message.user_id)
         if row is None:
             raise Problem(USERS_NOT_FOUND)
         return _user(row)

@@ -8,9 +8,9 @@ returning user_id, email, full_name, role, is_verified, is_active, created_at;
 -- name: add_profile(user_id)!
 insert into user_profiles (user_id) values (:user_id);
 
--- name: user_by_id(user_id)^
+-- name: users_by_id(user_ids)
 select user_id, email, full_name, role, is_verified, is_active, created_at
-from users where user_id = :user_id and deleted_at is null;
+from users where user_id = any(:user_ids) and deleted_at is null;
 
 -- name: user_by_email(email)^
 select user_id, email, full_name, role, is_verified, is_active, created_at, password_hash
