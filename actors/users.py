@@ -34,6 +34,7 @@ from callboard.streams.events import UserDeleted, UserRegistered, UserUpdated, U
 from callboard.streams.outbox import emit
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("users.sql"), "asyncpg")
+READ_USERS: str = QUERIES.users_by_id.sql
 
 AT_ONCE = 32  # in one worker: most of them wait for PostgreSQL together
 
@@ -183,9 +184,11 @@ class Users(Actor[UserMessage]):
         signer: Signer,
         sessions: Ref[ForgetUser],
         enrolment: Enrolment = OPEN,
+        *,
+        reads: Reads[UUID] | None = None,
     ) -> None:
         self.database = database
-        self.reads: Reads[UUID] = Reads(database, QUERIES.users_by_id.sql, "user_id")
+        self.reads = reads or Reads(database, READ_USERS, "user_id")
         self.passwords = passwords
         self.signer = signer
         self.sessions = sessions

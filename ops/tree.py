@@ -27,12 +27,13 @@ from callboard.actors.mail import MailSender, Postbox, SmtpSettings
 from callboard.actors.notifier import Notifier
 from callboard.actors.passwords import PasswordPolicy, Passwords
 from callboard.actors.profiles import Profiles
+from callboard.actors.reads import Reads
 from callboard.actors.recovery import Recovery
 from callboard.actors.sessions import Authenticate, Sessions
 from callboard.actors.sessions import key_of as session_key
 from callboard.actors.stats import Aggregator
 from callboard.actors.tokens import Claims, Signer
-from callboard.actors.users import Users
+from callboard.actors.users import READ_USERS, Users
 from callboard.http.exchange import Hooks, Settings
 from callboard.http.peers import Proxies, network
 from callboard.http.routes import ROUTES
@@ -129,7 +130,7 @@ class Parts:
         self.enrolment = Enrolment(PasswordPolicy(config.password_policy), config.registration_conflict == "conceal")
         self.users = self._pool(
             "users",
-            Users,
+            partial(Users, reads=Reads(database, READ_USERS, "user_id")),
             database,
             self.passwords,
             signer,
