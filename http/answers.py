@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
-from aiohttp import web
 from msgspec import UNSET, UnsetType
-from multidict import CIMultiDict
 
 from callboard.actors.errors import Problem
 from callboard.actors.idempotency import KeptAnswer
@@ -14,9 +12,9 @@ from callboard.http import headers as wire
 from callboard.http.call import Listing, Raw
 from callboard.http.errors import PROBLEM_JSON, headers_of, rendered, status_of
 from callboard.http.exchange import Exchange, Hooks, Settings
+from callboard.http.response import NO_CONTENT, Response, SharedHeaders
 from callboard.http.routing import Answer
 
-NO_CONTENT = 204
 JSON = "application/json"
 REPLAYED = "Idempotency-Replayed"
 
@@ -46,10 +44,10 @@ class Answers:
     def __init__(self, settings: Settings, hooks: Hooks) -> None:
         self._origins = settings.origins
         self._now = hooks.now
-        self._json = CIMultiDict({**wire.SECURITY, "Content-Type": JSON})
-        self._bare = CIMultiDict(wire.SECURITY)
+        self._json = SharedHeaders({**wire.SECURITY, "Content-Type": JSON})
+        self._bare = SharedHeaders(wire.SECURITY)
 
-    def success(self, exchange: Exchange, reply: Answer, status: int) -> web.Response:
+    def success(self, exchange: Exchange, reply: Answer, status: int) -> Response:
         """The response to a handler's reply; `status` is the route's."""
         if isinstance(reply, Listing):
             page = PageInfo(reply.limit, reply.next_cursor)
@@ -70,7 +68,7 @@ class Answers:
         message = UNSET if reply.message is None else reply.message
         return self._encoded(exchange, SuccessEnvelope("success", reply.data, message), status, own)
 
-    def failure(self, exchange: Exchange, problem: Problem) -> web.Response:
+    def failure(self, exchange: Exchange, problem: Problem) -> Response:
         """The response to a problem, in the form the client asks for."""
         as_problem = PROBLEM_JSON in exchange.request.headers.get("Accept", "").lower()
         body = rendered(problem, now=self._now(), trace_id=exchange.trace_id, as_problem=as_problem)
@@ -79,38 +77,36 @@ class Answers:
             own["Content-Type"] = PROBLEM_JSON
         return self._response(exchange, self._json, own, body, status_of(problem.code))
 
-    def replay(self, exchange: Exchange, kept: KeptAnswer) -> web.Response:
+    def replay(self, exchange: Exchange, kept: KeptAnswer) -> Response:
         """The response to a request whose Idempotency-Key has an answer."""
         own = {**kept.headers, REPLAYED: "true"}
         return self._response(exchange, self._bare, own, kept.body, kept.status)
 
-    def options(self, exchange: Exchange, allow: str) -> web.Response:
+    def options(self, exchange: Exchange, allow: str) -> Response:
         """The response to OPTIONS, a preflight or not."""
         own = wire.preflight(exchange.request.headers, allow, self._origins)
         return self._response(exchange, self._bare, own, None, NO_CONTENT)
 
     def _encoded(
         self, exchange: Exchange, envelope: SuccessEnvelope, status: int, own: Mapping[str, str] | None
-    ) -> web.Response:
+    ) -> Response:
         return self._response(exchange, self._json, own, ENCODER.encode(envelope), status)
 
     def _response(
         self,
         exchange: Exchange,
-        ready: CIMultiDict[str],
+        shared: SharedHeaders,
         own: Mapping[str, str] | None,
         body: bytes | None,
         status: int,
-    ) -> web.Response:
-        response = web.Response(body=body, status=status, headers=ready)
-        headers = response.headers
-        headers["X-Request-ID"] = exchange.request_id
+    ) -> Response:
+        headers = {"X-Request-ID": exchange.request_id}
         if exchange.verdicts:
-            headers.update(wire.limits(exchange.verdicts))
+            headers |= wire.limits(exchange.verdicts)
         if self._origins:
-            headers.update(wire.cors(exchange.request.headers, self._origins))
+            headers |= wire.cors(exchange.request.headers, self._origins)
         if exchange.notices is not None:
             headers.update(exchange.notices)
         if own:
             headers.update(own)
-        return response
+        return Response(shared, status=status, body=body, own=headers)

@@ -32,6 +32,7 @@ from callboard.http.exchange import Exchange, Hooks, Settings
 from callboard.http.guard import Guard
 from callboard.http.idempotency import Once, key_of
 from callboard.http.intake import Intake
+from callboard.http.response import Response
 from callboard.http.routing import Route, Router, shape_of
 from callboard.runtime import Context, use_context
 
@@ -58,7 +59,7 @@ class Endpoint(Generic[S]):
         self._guard = Guard(route, settings, hooks)
         self._intake = Intake(route, shape_of(route), settings.max_body_bytes)
 
-    async def serve(self, exchange: Exchange, names: Sequence[str], values: Sequence[str]) -> web.Response:
+    async def serve(self, exchange: Exchange, names: Sequence[str], values: Sequence[str]) -> Response:
         """Answer a request within its deadline. Raises Problem, or whatever the handler raises."""
         exchange.notices = self._notices
         deadline = asyncio.get_running_loop().time() + wire.timeout_s(exchange.request.headers, self._timeout_s)
@@ -73,7 +74,7 @@ class Endpoint(Generic[S]):
                 raise Problem(REQUEST_SLOW if exchange.reading else SERVER_TIMEOUT) from None
             raise
 
-    async def _answer(self, exchange: Exchange, names: Sequence[str], values: Sequence[str]) -> web.Response:
+    async def _answer(self, exchange: Exchange, names: Sequence[str], values: Sequence[str]) -> Response:
         request = exchange.request
         if self._maintenance is not None and self._maintenance():
             await self._guard.only_admins(exchange)
@@ -100,7 +101,7 @@ class Endpoint(Generic[S]):
         if self._once is None or key is None:
             return self._answers.success(exchange, await self._handler(call()), self._status)
 
-        async def work(claim: Claim) -> web.Response:
+        async def work(claim: Claim) -> Response:
             try:
                 return self._answers.success(exchange, await self._handler(call(claim.new_id)), self._status)
             except Problem as problem:  # a refusal is an answer, too
@@ -129,7 +130,7 @@ class Front(Generic[S]):
             endpoint = Endpoint(route, services, settings, hooks, self._answers)
             self._router.add(route.method, route.full_path(settings.base), endpoint)
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest) -> Response:
         """Answer any request; only cancellation goes past this."""
         loop = asyncio.get_running_loop()
         started = loop.time()
@@ -148,7 +149,7 @@ class Front(Generic[S]):
             self._hooks.observe(exchange.template, request.method, response.status, loop.time() - started)
         return response
 
-    def refuse(self, request: web.BaseRequest) -> web.Response:
+    def refuse(self, request: web.BaseRequest) -> Response:
         """The answer to what is not HTTP, or is too large in its headers: the same envelope, and the end of it."""
         exchange = Exchange(request, self.settings, self._hooks.rng)
         if self._hooks.observe is not None:
@@ -159,7 +160,7 @@ class Front(Generic[S]):
         """Wait until no request is in flight."""
         await self._idle.wait()
 
-    async def _respond(self, exchange: Exchange) -> web.Response:
+    async def _respond(self, exchange: Exchange) -> Response:
         try:
             return await self._route(exchange)
         except Exception as error:
@@ -170,7 +171,7 @@ class Front(Generic[S]):
                 problem = Problem(SERVER_BUG)
             return self._failure(exchange, problem)
 
-    async def _route(self, exchange: Exchange) -> web.Response:
+    async def _route(self, exchange: Exchange) -> Response:
         request = exchange.request
         if self.draining:
             raise Problem(SERVER_DRAINING)
@@ -188,7 +189,7 @@ class Front(Generic[S]):
             return self._answers.options(exchange, methods.allow)
         raise Problem(ROUTE_METHOD, allowed=tuple(methods.allow.split(", ")))
 
-    def _failure(self, exchange: Exchange, problem: Problem) -> web.Response:
+    def _failure(self, exchange: Exchange, problem: Problem) -> Response:
         response = self._answers.failure(exchange, problem)
         if problem.code.name in CLOSING:
             response.force_close()

@@ -15,6 +15,7 @@ from aiohttp import web
 from callboard.actors.errors import REQUEST_INVALID, REQUEST_KEY_BUSY, Detail, Problem
 from callboard.actors.idempotency import Claim, ClaimKey, FreeKey, KeepAnswer, KeptAnswer, key_name
 from callboard.http.exchange import Exchange
+from callboard.http.response import Response
 from callboard.runtime import Context, Ref, Refusal, RuntimeFault, use_context
 
 HEADER = "Idempotency-Key"
@@ -40,9 +41,9 @@ class Once:
         self,
         exchange: Exchange,
         key: str,
-        work: Callable[[Claim], Awaitable[web.Response]],
-        replay: Callable[[KeptAnswer], web.Response],
-    ) -> web.Response:
+        work: Callable[[Claim], Awaitable[Response]],
+        replay: Callable[[KeptAnswer], Response],
+    ) -> Response:
         """The answer of `work`, or of the request that did it before.
 
         Raises Problem: REQUEST_KEY_REUSED for another body, REQUEST_KEY_BUSY when who has the claim does not end in
@@ -75,9 +76,9 @@ class Once:
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, LAST_LOOKS_S)
 
-    async def _keep(self, claim: Claim, response: web.Response) -> bool:
-        headers = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
-        body = response.body if isinstance(response.body, bytes) else b""
+    async def _keep(self, claim: Claim, response: Response) -> bool:
+        headers = {name: value for name, value in response.headers.items() if name in KEPT_HEADERS}
+        body = response.body or b""
         try:
             await self._keys.ask(KeepAnswer(claim, KeptAnswer(response.status, headers, body)))
         except (Refusal, RuntimeFault) as error:

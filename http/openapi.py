@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -65,7 +66,8 @@ def openapi(routes: Sequence[Route[Any]], base: str) -> bytes:
     for route, shape in zip(routes, shapes, strict=True):
         used |= {code.name: code for code in codes_of(route, shape)}
         path = route.full_path(base)
-        name = f"{route.tag}_{route.method.lower()}_{'_'.join(part.strip('{}') for part in path[1:].split('/'))}"
+        words = re.findall(r"\w+", path)  # a client generator makes a function's name of it
+        name = "_".join((route.tag, route.method.lower(), *words))
         operation = operation_of(route, shape, by_type, components, shared)
         paths.setdefault(path, {})[route.method.lower()] = {"operationId": name, **operation}
     document = {

@@ -112,14 +112,14 @@ class Connection(RequestHandler):
             raise ConnectionError("an answer was begun and cannot be finished")
         if status >= 500:  # noqa: PLR2004 - a fault of the server
             log.error("answering failed outside of any route: %s", message, exc_info=exc)
-        return self.front.refuse(request)
+        return self.front.refuse(request)  # type: ignore[return-value]  # it has what aiohttp asks of one
 
 
 class Listener(web.Server):
     """aiohttp's server, whose connections are ours."""
 
     def __init__(self, front: Front[Any], patience: Patience) -> None:
-        super().__init__(front.handle, request_factory=self._request)
+        super().__init__(front.handle, request_factory=self._request)  # type: ignore[arg-type]  # as above
         self.front = front
         self.patience = patience
 
