@@ -217,6 +217,15 @@ async def test_checks_of_many_callers_wait_for_redis_together_not_one_after_the_
     assert trips < 50  # one after the other it would be 100
 
 
+async def test_who_only_looks_is_not_counted_by_redis_nor_by_this_process_alone(cache: Cache) -> None:
+    key = uuid4().hex
+    for limiter in (limiter_of(cache), limiter_of(away := Cache("redis://127.0.0.1:1"))):
+        looks = await asyncio.gather(*(limiter.check(CheckLimit("five", key, count=False)) for _ in range(9)))
+        assert [(each.allowed, each.remaining) for each in looks] == [(True, 5)] * 9
+        assert (await limiter.check(CheckLimit("five", key))).remaining == 4
+    await away.close()
+
+
 async def test_a_redis_that_has_forgotten_the_script_is_taught_it_again(cache: Cache) -> None:
     limiter, key = limiter_of(cache), uuid4().hex
     for left in (4, 3, 2):
