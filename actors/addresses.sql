@@ -4,10 +4,14 @@ values (:token_id, :user_id, :purpose, :token_hash, now() + make_interval(secs =
 
 -- name: use_token(token_hash)^
 -- Of any number at once exactly one gets the row. It proves the account's own address, or the new one that `email` is.
-update mail_tokens set used_at = now()
-where token_hash = :token_hash and purpose in ('verify_email', 'change_email')
-  and used_at is null and expires_at > now()
-returning user_id, email;
+-- The account is locked before its tokens, as wherever both are: two links of one account do not wait for each other.
+with person as (
+    select u.user_id from users u join mail_tokens t using (user_id) where t.token_hash = :token_hash for update of u
+)
+update mail_tokens t set used_at = now() from person
+where t.token_hash = :token_hash and t.user_id = person.user_id and t.purpose in ('verify_email', 'change_email')
+  and t.used_at is null and t.expires_at > now()
+returning t.user_id, t.email;
 
 -- name: spend_tokens(user_id)!
 -- What was mailed to an address that is no more the account's is good for nothing.

@@ -11,7 +11,7 @@ from callboard.actors.errors import SERVER_UNAVAILABLE, Problem
 from callboard.actors.reads import MOST, Reads
 
 QUERY = "select user_id, full_name from users where user_id = any($1)"
-ADD = "insert into users (user_id, email, full_name, password_hash) values ($1, ($1::uuid)::text || '@example.org', $2, '')"
+ADD = "insert into users (user_id, email, full_name, password_hash) values ($1, $2 || gen_random_uuid(), $2, '')"
 
 
 class Counting:

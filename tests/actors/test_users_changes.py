@@ -280,3 +280,17 @@ async def test_a_concealed_conflict_looks_like_a_new_account_and_tells_the_owner
     told = [value for _, _, value in await domain.events("letter.requested") if value["letter"] == "address_taken"]
     assert told == [{"letter": "address_taken", "user_id": str(owner.user_id), "data": {}}]
     assert (await domain.users.ask(GetUser(owner.user_id))).full_name == "Some One"
+
+
+async def test_several_links_of_one_account_used_at_once_do_not_wait_for_each_other(domain: Domain) -> None:
+    """The change of address spends all links, while each of them holds its own: locked in one order, none is stuck."""
+    for n in range(20):
+        user_id = await domain.registered(f"a{n}@example.org")
+        first = await domain.mail_token(user_id)
+        await domain.users.ask(EditUser(user_id, "Ada", f"b{n}@example.org"))
+        change = await domain.mail_token(user_id)
+        assert change != first
+        won, lost = await at_once(*(domain.users.ask(VerifyEmail(token)) for token in (first, change) * 4))
+        assert 1 <= len(won) <= 2
+        assert lost == [AUTH_MAIL_TOKEN_INVALID] * (8 - len(won))
+        assert await domain.value("select email from users where user_id = $1", user_id) == f"b{n}@example.org"
