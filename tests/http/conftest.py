@@ -1,6 +1,6 @@
 """A front door of its own for each test, over real sockets: a small route table, made-up users, no domain."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -13,6 +13,8 @@ import msgspec
 import pytest
 from contract import Contract
 from msgspec import Meta
+from running import Up
+from twins import Twins, twins
 
 from callboard.actors.access import Identity, Role
 from callboard.actors.errors import (
@@ -244,6 +246,13 @@ async def opened(settings: Settings | None = None, **options: Any) -> AsyncItera
             yield Door(server, client, ports[0], services, limiter, observed, contract)
     finally:
         await server.on_stop()
+
+
+@pytest.fixture(scope="session")
+def pair(up: Up) -> Iterator[Twins]:
+    """Two processes side by side, shared: leave them as well as you found them."""
+    with twins(up) as pair:
+        yield pair
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
-"""The common rules of the API, each by its name, on the running system."""
+"""The common rules of the API, each by its name, on the running system. (429 is in test_access.py.)"""
 
 import asyncio
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +11,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from people import People, Person
-from running import Answer, Up, request, until
-from twins import twins
+from running import Answer, Site, Up, request, until
+from twins import Twins
 
 PROBLEM = {"Accept": "application/problem+json"}
 
@@ -107,16 +106,6 @@ def test_422_is_for_a_key_that_came_with_another_body(up: Up, member: Person) ->
     refused(other, 422, "REQUEST_KEY_REUSED_009")
 
 
-def test_429_says_when_to_come_again(up: Up) -> None:
-    with twins(up, 1, RATE_LIMIT_PER_MINUTE="4") as limited:
-        url = f"{limited.sites[0].api}/content"
-        answers = [request("GET", url) for _ in range(4)]  # the admin's login was the first
-    assert [each.status for each in answers] == [200, 200, 200, 429]
-    assert answers[-1].code == "REQUEST_LIMITED_005"
-    assert 0 < int(answers[-1].headers["Retry-After"]) <= 20
-    assert {"RateLimit", "RateLimit-Policy"} <= set(answers[-1].headers.keys())
-
-
 # Envelope and headers ------------------------------------------------------------------------------------------------
 
 
@@ -207,17 +196,22 @@ def test_the_deadline_of_a_request_ends_its_statement_on_the_server(up: Up) -> N
     refused(ask(up, "GET", path), 404, "CONTENT_NOT_FOUND_001")
 
 
-def test_503_in_maintenance_is_for_all_but_admins_and_the_way_in_in_every_process(up: Up) -> None:
-    with twins(up) as pair:
-        one, other = pair.sites
-        switch = one.call("PUT", "/flags/maintenance_mode", token=pair.admin, body={"is_on": True})
-        assert switch.status == 200, json.dumps(switch.body)
+def test_503_in_maintenance_is_for_all_but_admins_and_the_way_in_in_every_process(pair: Twins) -> None:
+    one, other = pair.sites[:2]
+
+    def switch(site: Site, *, is_on: bool) -> None:
+        answer = site.call("PUT", "/flags/maintenance_mode", token=pair.admin, body={"is_on": is_on})
+        assert answer.status == 200, answer
+
+    switch(one, is_on=True)
+    try:
         until("maintenance", lambda: other.call("GET", "/content").status == 503, 5)
-        for site in pair.sites:
+        for site in (one, other):
             closed = site.call("GET", "/content")
             assert (closed.code, closed.headers["Retry-After"]) == ("SERVER_MAINTENANCE_007", "60")
             assert site.call("GET", "/content", token=pair.admin).status == 200
             assert site.log_in("grace@example.org")
             assert request("GET", site.api.replace("/api/v1", "/health")).status == 200
-        assert other.call("PUT", "/flags/maintenance_mode", token=pair.admin, body={"is_on": False}).status == 200
+    finally:
+        switch(other, is_on=False)
         until("the end of it", lambda: one.call("GET", "/content").status == 200, 5)

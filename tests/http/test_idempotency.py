@@ -2,25 +2,18 @@
 
 import secrets
 import signal
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from running import PASSWORD, Answer, Site, Up, request, until
-from twins import Twins, twins
+from twins import Twins
 
 from callboard.http.routes import ROUTES
 from callboard.http.routing import shape_of
 
 SECRET_WORDS = ("token", "secret", "password")
-
-
-@pytest.fixture(scope="module")
-def pair(up: Up) -> Iterator[Twins]:
-    with twins(up) as pair:
-        yield pair
 
 
 def create(site: Site, token: str, key: str | None, title: str = "A title", **headers: str) -> Answer:

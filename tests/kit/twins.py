@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,10 +21,15 @@ class Twins:
 
     def start(self) -> Site:
         """One more process; it has the API alone."""
-        site = Site("serve", environment=self.environment)
-        self.sites.append(site)
-        until("its word that it serves", lambda: "callboard serves on" in site.errors, 20)
-        return site
+        return self.start_all(1)[0]
+
+    def start_all(self, count: int) -> list[Site]:
+        """So many more, at once."""
+        started = [Site("serve", environment=self.environment) for _ in range(count)]
+        self.sites += started
+        for site in started:
+            until("its word that it serves", lambda each=site: "callboard serves on" in each.errors, 30)
+        return started
 
     def sql(self, statement: str, *arguments: Any) -> list[dict[str, Any]]:
         """What a statement gives on their database."""
@@ -59,14 +65,16 @@ def twins(up: Up, count: int = 2, **settings: str) -> Iterator[Twins]:
         }
     )
     try:
-        for _ in range(count):
-            made.start()
+        made.start_all(count)
         arguments = ("--email", "grace@example.org", "--password", PASSWORD, "--full-name", "Grace")
         command = Command("users", "create-admin", *arguments, environment=made.environment)
         assert command.wait(20) == 0, command.errors
         made.admin = made.sites[0].log_in("grace@example.org")
         yield made
     finally:
+        for site in made.sites:
+            if site.process.poll() is None:
+                site.signal(signal.SIGTERM)
         for site in made.sites:
             site.end()
 
