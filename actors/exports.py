@@ -78,10 +78,10 @@ class Exports(Actor[RequestExport | FetchExport]):
     async def request(self, message: RequestExport) -> Export:
         """Of any number at once one is made."""
         async with self.database.transaction() as connection:
-            row = await QUERIES.export_of(connection, user_id=message.user_id)
-            if row is None:
+            if await QUERIES.lock_owner(connection, user_id=message.user_id) is None:
                 raise Problem(USERS_NOT_FOUND)
-            if row["status"] not in ("queued", "running"):
+            row = await QUERIES.export_of(connection, user_id=message.user_id)
+            if row is None or row["status"] not in ("queued", "running"):
                 await QUERIES.drop_export(connection, user_id=message.user_id)
                 export_id = uuid4()
                 row = await QUERIES.add_export(

@@ -1,9 +1,9 @@
+-- name: lock_owner(user_id)^
+-- Of two who ask at once the second looks, in its next statement, when the first has made one.
+select user_id from users where user_id = :user_id and deleted_at is null for update;
+
 -- name: export_of(user_id)^
--- Locked, so that of two who ask at once the second sees what the first has made.
-select e.export_id, e.status, e.created_at
-from users u left join exports e using (user_id)
-where u.user_id = :user_id and u.deleted_at is null
-for update of u;
+select export_id, status, created_at from exports where user_id = :user_id;
 
 -- name: drop_export(user_id)!
 delete from mail_tokens where user_id = :user_id and purpose = 'export';

@@ -84,11 +84,12 @@ async def test_an_archive_has_all_of_its_user_and_nothing_of_another(domain: Dom
 
 async def test_of_sixteen_who_ask_at_once_one_archive_is_made(domain: Domain, makers: Makers) -> None:
     ada = await author(domain, "ada@example.org")
-    won, lost = await at_once(*(makers.exports.ask(RequestExport(ada.user_id)) for _ in range(16)))
-    assert lost == []
-    assert len({export.export_id for export in won}) == 1
-    assert sum(await asyncio.gather(*(makers.exporter.ask(MakeExports()) for _ in range(4)))) == 1
-    assert len(await domain.events("letter.requested")) == 1
+    for made in range(1, 9):
+        won, lost = await at_once(*(makers.exports.ask(RequestExport(ada.user_id)) for _ in range(16)))
+        assert lost == []
+        assert len({export.export_id for export in won}) == 1
+        assert sum(await asyncio.gather(*(makers.exporter.ask(MakeExports()) for _ in range(4)))) == 1
+        assert len(await domain.events("letter.requested")) == made
 
 
 async def test_another_archive_takes_the_place_of_the_one_before(domain: Domain, makers: Makers) -> None:

@@ -115,6 +115,11 @@ def test_a_table_is_read_alike_and_a_line_may_go_over_several() -> None:
     ]
 
 
+def test_a_line_that_is_too_long_is_not_taken_for_what_fits_of_it() -> None:
+    long = b"a@example.org,A" + b" " * MAX_LINE_BYTES + b"da\n"
+    assert [*faults(b"email,full_name\n" + long + b"b@example.org,B\n", "csv")] == [2]
+
+
 # Importing -----------------------------------------------------------------------------------------------------------
 
 
