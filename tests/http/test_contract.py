@@ -2,14 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Event, Thread
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
 import pytest
+from locks import locked
 from people import People, Person
 from running import Answer, Site, Up, request, until
 from twins import Twins
@@ -141,31 +139,6 @@ def test_the_catalogue_has_every_code_in_its_form(up: Up) -> None:
 # Deadlines, away, maintenance ----------------------------------------------------------------------------------------
 
 
-@contextmanager
-def locked(up: Up, table: str) -> Iterator[None]:
-    """Whoever reads the table waits, on the server."""
-    ready, done = Event(), Event()
-
-    async def hold() -> None:
-        connection = await asyncpg.connect(up.facts["DATABASE_URL"])
-        try:
-            async with connection.transaction():
-                await connection.execute(f"lock table {table} in access exclusive mode")
-                ready.set()
-                await asyncio.to_thread(done.wait, 20)
-        finally:
-            await connection.close()
-
-    thread = Thread(target=lambda: asyncio.run(hold()))
-    thread.start()
-    try:
-        assert ready.wait(10)
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
 def waiting(up: Up) -> int:
     """How many of its statements wait for a lock."""
     query = "select count(*) from pg_stat_activity where application_name = 'callboard' and wait_event_type = 'Lock'"
@@ -182,7 +155,7 @@ def waiting(up: Up) -> int:
 
 def test_the_deadline_of_a_request_ends_its_statement_on_the_server(up: Up) -> None:
     path = f"/content/{uuid4()}"
-    with locked(up, "content"):
+    with locked(up.facts["DATABASE_URL"], "content"):
         started = time.monotonic()
         answer = refused(ask(up, "GET", path, X_Request_Timeout="0.3"), 503, "SERVER_TIMEOUT_003")
         assert 0.25 < time.monotonic() - started < 1.0

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from locks import locked
 from running import PASSWORD, Answer, Site, Up, request, until
 from twins import Twins
 
@@ -112,6 +113,24 @@ def test_who_waits_for_another_longer_than_a_request_may_take_is_told_to_repeat_
     pair.sql("update idempotency_keys set lapses_at = now()")
     again = create(pair.sites[1], pair.admin, key, title)
     assert (again.status, again.data["content_id"]) == (201, made.data["content_id"])
+
+
+def test_what_failed_on_our_side_is_not_kept_and_the_key_is_free_for_the_next_try(pair: Twins) -> None:
+    key, title = uuid4().hex, secrets.token_hex(8)
+    with locked(pair.environment["DATABASE_URL"], "content"):
+        late = create(pair.sites[0], pair.admin, key, title, **{"X-Request-Timeout": "0.5"})
+        assert (late.status, late.code) == (503, "SERVER_TIMEOUT_003")
+    again = create(pair.sites[1], pair.admin, key, title, **{"X-Request-Timeout": "0.9"})  # no time for a lapse
+    assert (again.status, again.headers.get("Idempotency-Replayed")) == (201, None)
+    assert len(pair.sql("select 1 from content where title = $1", title)) == 1
+
+
+def test_without_the_keys_nothing_is_made(pair: Twins) -> None:
+    key, title = uuid4().hex, secrets.token_hex(8)
+    with locked(pair.environment["DATABASE_URL"], "idempotency_keys"):
+        assert create(pair.sites[0], pair.admin, key, title, **{"X-Request-Timeout": "0.5"}).status == 503
+    assert pair.sql("select 1 from content where title = $1", title) == []
+    assert create(pair.sites[0], pair.admin, key, title).status == 201
 
 
 SLOW_TO_KEEP = """
