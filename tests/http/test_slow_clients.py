@@ -23,7 +23,14 @@ async def large(call: Call[None, None, object]) -> Reply[str]:  # noqa: ARG001 -
     return Reply(LARGE)
 
 
-TABLE: tuple[Route[object], ...] = (Route("GET", "/large", large, "Much", "posts", Access.PUBLIC),)
+async def some(call: Call[None, None, object]) -> Reply[str]:  # noqa: ARG001 - a handler's face
+    return Reply(LARGE[:15_000])
+
+
+TABLE: tuple[Route[object], ...] = (
+    Route("GET", "/large", large, "Much", "posts", Access.PUBLIC),
+    Route("GET", "/some", some, "Some", "posts", Access.PUBLIC),
+)
 
 
 async def is_cut(stream: Any, within_s: float = 3.0) -> bytes:
@@ -114,6 +121,29 @@ async def test_an_answer_that_is_not_read_is_not_waited_for(open_door: Any, *, k
                     await anyio.lowlevel.checkpoint()
             assert len(client.recv(1)) == 1
         assert (await door.call("GET", "/health"))[0] == 200
+
+
+@pytest.mark.parametrize("last", [b"", b"Connection: close\r\n"], ids=["idle", "to be closed"])
+async def test_the_end_of_an_answer_that_is_not_read_is_not_waited_for_either(open_door: Any, last: bytes) -> None:
+    async with open_door(routes=TABLE, patience=Patience(idle_s=0.3, reader_s=0.15)) as door:
+        server = door.server._runner.server
+        ask = b"GET /api/v1/some HTTP/1.1\r\nHost: a\r\n"
+        with socket.socket() as client, anyio.fail_after(10):
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", door.port))
+            # Until the network takes no more, and some is left here: too little to make us wait for its writing.
+            left, sent = 0, 0
+            while not left:
+                client.sendall(ask + b"\r\n")
+                sent += 1
+                while server.requests_count < sent or not server.connections[0]._waiter:
+                    await anyio.lowlevel.checkpoint()
+                left = server.connections[0].transport.get_write_buffer_size()
+            assert not server.connections[0].writing_paused
+            if last:
+                client.sendall(ask + last + b"\r\n")
+            while server.connections:
+                await anyio.lowlevel.checkpoint()
 
 
 async def test_slow_clients_by_the_hundred_hold_up_nobody(open_door: Any) -> None:
