@@ -6,9 +6,10 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import aiohttp
+import psutil
 import pytest
 from running import Up, data_folder
 
@@ -20,6 +21,7 @@ DEADLINE_MS = 10_000  # of a request
 # Everybody here has the same two cores, the crowd too, and each hop of a read waits its turn.
 SHARED_S = 0.04
 ROUNDS = 4  # other work on this machine can spoil one; without the low priority of hashing each takes seconds
+SPOILED_S = 0.3  # of a core's time, each second, that others have taken
 
 
 @pytest.fixture(scope="module")
@@ -97,12 +99,33 @@ class Crowd:
         await flooding
 
 
+class Machine:
+    """Whether it is ours: how much of it others have had since the last look."""
+
+    def __init__(self, up: Up) -> None:
+        self.up = up
+        self.looked = self.busy_s(), self.ours_s(), time.monotonic()
+
+    def busy_s(self) -> float:
+        times = psutil.cpu_times()
+        return float(sum(times[:9]) - times.idle - times.iowait)
+
+    def ours_s(self) -> float:
+        used = 0.0
+        for process in (psutil.Process(), psutil.Process(self.up.pid), *self.up.family()):
+            with suppress(psutil.Error):
+                used += sum(process.cpu_times()[:2])
+        return used
+
+    def others(self) -> float:
+        """Cores that others have had."""
+        before, self.looked = self.looked, (self.busy_s(), self.ours_s(), time.monotonic())
+        busy_s, ours_s, seconds = (now - then for now, then in zip(self.looked, before, strict=True))
+        return (busy_s - ours_s) / seconds
+
+
 def p99(times: list[float]) -> float:
     return statistics.quantiles(times, n=100)[-1]
-
-
-def doubled_by_none(calm_s: float, stormy_s: float) -> bool:
-    return stormy_s <= 2 * calm_s + SHARED_S
 
 
 async def test_a_flood_of_logins_is_checked_or_refused_in_time_and_doubles_nobody_elses_p99(flooded: Up) -> None:
@@ -111,16 +134,21 @@ async def test_a_flood_of_logins_is_checked_or_refused_in_time_and_doubles_nobod
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(12)) as client:
         crowd = Crowd(client, flooded, token)
         await crowd.reads()  # to warm up
-        times: list[tuple[float, float]] = []
+        machine, rounds = Machine(flooded), []
         for _ in range(ROUNDS):
+            machine.others()
             calm = p99(await crowd.reads())
             async with crowd.flood():
-                times.append((calm, p99(await crowd.reads())))
-            if doubled_by_none(*times[-1]):
+                stormy = p99(await crowd.reads())
+            rounds.append((calm, stormy, machine.others()))
+            if stormy <= 2 * calm + SHARED_S:
                 break
-    said = f"{dict(crowd.statuses)}, at most ms {dict(crowd.slowest)}; p99 in s, calm and in the flood {times}"
+    said = f"{dict(crowd.statuses)}, at most ms {dict(crowd.slowest)}; p99 calm, in the flood, others' cores {rounds}"
     assert set(crowd.statuses) <= {401, *REFUSED}, said
     assert crowd.statuses[401] >= 20, said
     assert crowd.statuses[503], said
     assert max(crowd.slowest.values()) < DEADLINE_MS, said
-    assert doubled_by_none(*times[-1]), said
+    calm, stormy, _ = rounds[-1]
+    if stormy > 2 * calm + SHARED_S and all(others > SPOILED_S for _, _, others in rounds):
+        pytest.skip(f"others keep this machine busy: {said}")
+    assert stormy <= 2 * calm + SHARED_S, said
