@@ -115,10 +115,13 @@ def test_who_waits_for_another_longer_than_a_request_may_take_is_told_to_repeat_
     assert (again.status, again.data["content_id"]) == (201, made.data["content_id"])
 
 
-def test_what_failed_on_our_side_is_not_kept_and_the_key_is_free_for_the_next_try(pair: Twins) -> None:
+@pytest.mark.parametrize("time", [{"X-Request-Timeout": "0.5"}, {}], ids=["the request's time", "the statement's time"])
+def test_what_failed_on_our_side_is_not_kept_and_the_key_is_free_for_the_next_try(
+    pair: Twins, time: dict[str, str]
+) -> None:
     key, title = uuid4().hex, secrets.token_hex(8)
     with locked(pair.environment["DATABASE_URL"], "content"):
-        late = create(pair.sites[0], pair.admin, key, title, **{"X-Request-Timeout": "0.5"})
+        late = create(pair.sites[0], pair.admin, key, title, **time)
         assert (late.status, late.code) == (503, "SERVER_TIMEOUT_003")
     again = create(pair.sites[1], pair.admin, key, title, **{"X-Request-Timeout": "0.9"})  # no time for a lapse
     assert (again.status, again.headers.get("Idempotency-Replayed")) == (201, None)
