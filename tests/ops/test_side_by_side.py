@@ -62,7 +62,7 @@ def test_no_header_that_a_client_writes_gives_it_another_limit(two: Twins) -> No
 
 def test_logins_from_one_address_are_limited_in_both(two: Twins) -> None:
     client = {"X-Forwarded-For": address()}
-    body = {"email": "nobody@example.org", "password": "Wrong-Password-1"}
+    body = {"email": f"{secrets.token_hex(6)}@example.org", "password": "Wrong-Password-1"}
     statuses = [
         request("POST", f"{two.sites[n % 2].api}/auth/login", body=body, headers=client).status for n in range(6)
     ]
