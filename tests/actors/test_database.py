@@ -89,7 +89,11 @@ def stopped(server: Postgres) -> Iterator[None]:
 
 
 async def kill(server: Postgres) -> None:
+    """And see its backends gone: each answers on until it has noticed that the postmaster died."""
+    pid = server._server.pid
+    backends = [] if pid is None else psutil.Process(pid).children(recursive=True)
     await server._server.stop(signal.SIGKILL, 5)
+    await asyncio.to_thread(psutil.wait_procs, backends, 5)
 
 
 async def count(database: Database, state: str) -> int:
