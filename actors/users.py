@@ -205,15 +205,7 @@ class Users(Actor[UserMessage]):
             terms_accepted=message.terms_accepted,
         )
         password_hash = await ask_hasher(self.passwords, HashPassword(message.password))
-        user = User(
-            message.user_id or uuid4(),
-            email,
-            message.full_name.strip(),
-            Role.MEMBER,
-            is_verified=False,
-            is_active=True,
-            created_at=datetime.now(UTC),
-        )
+        user = _fresh(message.user_id or uuid4(), email, message.full_name, Role.MEMBER, is_verified=False)
         async with self.database.transaction() as connection:
             made = await self._add(connection, user, password_hash)
             if made is not None:
@@ -250,15 +242,7 @@ class Users(Actor[UserMessage]):
             message.email, message.password, message.full_name, self.enrolment.policy, terms_accepted=True
         )
         password_hash = await ask_hasher(self.passwords, HashPassword(message.password))
-        fresh = User(
-            uuid4(),
-            email,
-            message.full_name.strip(),
-            message.role,
-            is_verified=True,
-            is_active=True,
-            created_at=datetime.now(UTC),
-        )
+        fresh = _fresh(uuid4(), email, message.full_name, message.role, is_verified=True)
         async with self.database.transaction() as connection:
             made = await self._add(connection, fresh, password_hash)
             if made is not None:
@@ -394,6 +378,10 @@ class Users(Actor[UserMessage]):
             await addresses.QUERIES.spend_tokens(connection, user_id=message.user_id)
             await emit(connection, UserDeleted(message.user_id), event_id=uuid4())
         await self.sessions.ask(ForgetUser(message.user_id))
+
+
+def _fresh(user_id: UUID, email: str, full_name: str, role: Role, *, is_verified: bool) -> User:
+    return User(user_id, email, full_name.strip(), role, is_verified, is_active=True, created_at=datetime.now(UTC))
 
 
 def _user(row: Any) -> User:

@@ -36,16 +36,6 @@ where deleted_at is null
 order by created_at desc, user_id desc
 limit :limit;
 
--- name: add_mail_token(token_id, user_id, purpose, token_hash, ttl_s)!
-insert into mail_tokens (token_id, user_id, purpose, token_hash, expires_at)
-values (:token_id, :user_id, :purpose, :token_hash, now() + make_interval(secs => :ttl_s));
-
--- name: use_mail_token(token_hash, purpose)^
--- One statement: of any number at once exactly one gets the row.
-update mail_tokens set used_at = now()
-where token_hash = :token_hash and purpose = :purpose and used_at is null and expires_at > now()
-returning user_id;
-
 -- name: mark_verified(user_id, email)^
 update users set is_verified = true, email = coalesce(:email, email)
 where user_id = :user_id and deleted_at is null
@@ -71,6 +61,3 @@ returning user_id, email, full_name, role, is_verified, is_active, created_at;
 update users set deleted_at = now()
 where user_id = :user_id and deleted_at is null
 returning user_id;
-
--- name: set_password_hash(password_hash, user_id)!
-update users set password_hash = :password_hash where user_id = :user_id and deleted_at is null;
