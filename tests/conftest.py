@@ -3,15 +3,11 @@
 from collections.abc import Iterator
 
 import pytest
-from running import Up, data_folder
+from running import Up, one_up
 
 
 @pytest.fixture(scope="session")
 def up() -> Iterator[Up]:
     """Shared: leave it as well as you found it, and make accounts and articles of your own."""
-    with data_folder() as data:
-        running = Up(data)
-        try:
-            yield running.ready()
-        finally:
-            running.end()
+    with one_up() as running:
+        yield running

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 import aiohttp
 import psutil
 import pytest
-from running import Up, data_folder
+from running import Up, one_up
 
 LOGINS = 200  # a second, some three times what two cores can check
 READS = 100  # a second, of those who are logged in already
@@ -28,12 +28,8 @@ SPOILED_S = 0.3  # of a core's time, each second, that others have taken
 def flooded() -> Iterator[Up]:
     """With its usual limits for logins, and the test for its proxy: everybody has an address of their own."""
     environment = {"TRUSTED_PROXIES": "127.0.0.0/8", "RATE_LIMIT_LOGIN": "10"}
-    with data_folder() as data:
-        up = Up(data, environment=environment)
-        try:
-            yield up.ready()
-        finally:
-            up.end()
+    with one_up(environment) as up:
+        yield up
 
 
 async def paced(a_second: float, seconds: float) -> AsyncIterator[int]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from running import Up, data_folder
+from running import Up, one_up
 
 KIT = Path(__file__).parents[1] / "kit"
 EACH_S = int(os.environ.get("SCHEMATHESIS_S", "9"))
@@ -22,12 +22,8 @@ COMMAND = f"import sys; sys.path.insert(0, {str(KIT)!r}); from schemathesis.cli 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Up]:
     """A system that may be harmed: admins delete whom they find."""
-    with data_folder() as data:
-        running = Up(data)
-        try:
-            yield running.ready()
-        finally:
-            running.end()
+    with one_up() as running:
+        yield running
 
 
 @pytest.mark.timeout(EACH_S + 45)

@@ -315,6 +315,17 @@ def data_folder() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
+@contextlib.contextmanager
+def one_up(environment: Mapping[str, str] | None = None) -> Iterator[Up]:
+    """A `callboard up` that is ready, on a data folder of its own; ended with the block, however that ends."""
+    with data_folder() as data:
+        up = Up(data, environment=environment)
+        try:
+            yield up.ready()
+        finally:
+            up.end()
+
+
 def _nodes(node: dict[str, Any], above: str) -> Iterator[tuple[str, Any]]:
     for child in node.get("children", []):
         path = f"{above}/{child['name']}".lstrip("/")

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).parents[2] / "kit"))
 
 import page
-from running import Up, data_folder, request, until
+from running import Up, one_up, request, until
 
 from callboard.actors.passwords import HASHER
 from callboard.ops.embedded.place import free_ports
@@ -194,12 +194,8 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=HERE / "results")
     chosen = options.parse_args()
     load = os.getloadavg()[0]
-    with data_folder() as data:
-        up = Up(data)
-        try:
-            samples = measure(Stage(up.ready()), chosen.rounds, chosen.seconds)
-        finally:
-            up.end()
+    with one_up() as up:
+        samples = measure(Stage(up), chosen.rounds, chosen.seconds)
     missing = [peer.title for peer in PEERS if not importlib.util.find_spec(peer.needs)]
     chosen.out.mkdir(parents=True, exist_ok=True)
     facts = page.Facts(chosen.date, chosen.rounds, chosen.seconds, load, missing)
