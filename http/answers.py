@@ -70,7 +70,7 @@ class Answers:
 
     def failure(self, exchange: Exchange, problem: Problem) -> Response:
         """The response to a problem, in the form the client asks for."""
-        as_problem = PROBLEM_JSON in exchange.request.headers.get("Accept", "").lower()
+        as_problem = PROBLEM_JSON in exchange.headers.get("Accept", "").lower()
         body = rendered(problem, now=self._now(), trace_id=exchange.trace_id, as_problem=as_problem)
         own = headers_of(problem)
         if as_problem:
@@ -84,7 +84,7 @@ class Answers:
 
     def options(self, exchange: Exchange, allow: str) -> Response:
         """The response to OPTIONS, a preflight or not."""
-        own = wire.preflight(exchange.request.headers, allow, self._origins)
+        own = wire.preflight(exchange.headers, allow, self._origins)
         return self._response(exchange, self._bare, own, None, NO_CONTENT)
 
     def _encoded(
@@ -104,7 +104,7 @@ class Answers:
         if exchange.verdicts:
             headers |= wire.limits(exchange.verdicts)
         if self._origins:
-            headers |= wire.cors(exchange.request.headers, self._origins)
+            headers |= wire.cors(exchange.headers, self._origins)
         if exchange.notices is not None:
             headers.update(exchange.notices)
         if own:

@@ -1,18 +1,21 @@
 """One request on its way, and what the server was told to be: `Exchange`, `Settings`, `Hooks`."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import inf
 from random import Random
 
-from aiohttp import web
+from aiohttp.http import HttpVersion11, RawRequestMessage
+from aiohttp.streams import StreamReader
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
 from callboard.actors.access import Identity
 from callboard.actors.idempotency import ClaimKey, FreeKey, KeepAnswer
 from callboard.actors.limits import Verdict
 from callboard.actors.tokens import Claims
-from callboard.http import headers as wire
 from callboard.http.peers import Proxies
 from callboard.runtime import Ref
 
@@ -60,34 +63,62 @@ class Hooks:
     rng: Random = field(default_factory=Random)  # names traces: no secret hangs on it
 
 
+# Stands for what could not be read as a request; nothing of it is known.
+NOT_HTTP = RawRequestMessage(
+    "unknown", "/", HttpVersion11, CIMultiDictProxy(CIMultiDict()), (), True, None, False, False, URL("/")
+)
+
+
 class Exchange:
-    """What is known of a request while it is answered; the parts fill in as they get to know them."""
+    """A request, and what is known of it while it is answered; the parts fill in as they get to know them."""
 
     __slots__ = (
         "body",
         "caller",
         "deadline",
+        "headers",
         "ip",
+        "late",
+        "message",
+        "method",
         "notices",
+        "payload",
         "reading",
-        "request",
         "request_id",
+        "task",
         "template",
+        "timer",
         "trace_id",
         "traceparent",
+        "transport",
         "verdicts",
     )
 
-    def __init__(self, request: web.BaseRequest, settings: Settings, rng: Random) -> None:
-        headers = request.headers
-        self.request = request
-        self.traceparent, self.trace_id = wire.traced(headers, rng)
-        self.request_id = wire.request_id(headers, self.trace_id)
-        self.ip = settings.proxies.client(request.remote, headers)
+    def __init__(
+        self, message: RawRequestMessage, payload: StreamReader, transport: asyncio.WriteTransport, ip: str | None
+    ) -> None:
+        self.message = message
+        self.method = message.method
+        self.headers = message.headers
+        self.payload = payload
+        self.transport = transport
+        self.ip = ip or "unknown"
         self.template = "unmatched"
+        self.traceparent = ""
+        self.trace_id = ""
+        self.request_id = ""
         self.caller: Identity | None = None
         self.verdicts: dict[str, Verdict] = {}
         self.notices: Mapping[str, str] | None = None  # headers of every answer of the route
         self.reading = False
         self.body = b""
         self.deadline = inf
+        self.late = False  # its deadline has passed
+        self.task: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+    @property
+    def path(self) -> str:
+        """The path and nothing else, percent-encoded as it came."""
+        target = self.message.path
+        return target.partition("?")[0] if target.startswith("/") else self.message.url.raw_path

@@ -78,7 +78,7 @@ class Guard:
 
     async def only_admins(self, exchange: Exchange) -> None:
         """Let only an admin pass, also where no token is needed. Raises Problem(SERVER_MAINTENANCE)."""
-        token = wire.bearer(exchange.request.headers)
+        token = wire.bearer(exchange.headers)
         if token and self._hooks.read_token is not None and self._hooks.authenticate is not None:
             with suppress(Problem):  # whose token is bad is nobody
                 if (await self._hooks.authenticate(self._hooks.read_token(token))).role is Role.ADMIN:
@@ -99,7 +99,7 @@ class Guard:
     def _claims(self, exchange: Exchange) -> Claims | None:
         if self._route.access is Access.PUBLIC or self._hooks.read_token is None:
             return None
-        token = wire.bearer(exchange.request.headers)
+        token = wire.bearer(exchange.headers)
         if token is None:
             if self._needed is None:
                 return None
@@ -109,7 +109,7 @@ class Guard:
         return self._hooks.read_token(token)
 
     def _check_operator(self, exchange: Exchange) -> None:
-        token = wire.bearer(exchange.request.headers)
+        token = wire.bearer(exchange.headers)
         if token is None:
             raise Problem(AUTH_TOKEN_MISSING)
         if self._token is None or not hmac.compare_digest(token.encode(), self._token):

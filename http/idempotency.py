@@ -10,7 +10,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable
 
-from aiohttp import web
+from multidict import CIMultiDictProxy
 
 from callboard.actors.errors import REQUEST_INVALID, REQUEST_KEY_BUSY, Detail, Problem
 from callboard.actors.idempotency import Claim, ClaimKey, FreeKey, KeepAnswer, KeptAnswer, key_name
@@ -63,8 +63,8 @@ class Once:
         return response
 
     async def _claimed(self, exchange: Exchange, key: str) -> Claim | KeptAnswer:
-        request, caller, loop = exchange.request, exchange.caller, asyncio.get_running_loop()
-        name = key_name(None if caller is None else caller.user_id, request.method, request.rel_url.raw_path, key)
+        caller, loop = exchange.caller, asyncio.get_running_loop()
+        name = key_name(None if caller is None else caller.user_id, exchange.method, exchange.path, key)
         wait_s = FIRST_LOOK_S
         while True:
             left_s = exchange.deadline - loop.time()
@@ -96,9 +96,9 @@ class Once:
                 log.warning("a claim of an Idempotency-Key is left to lapse: %s", error)
 
 
-def key_of(request: web.BaseRequest) -> str | None:
+def key_of(headers: CIMultiDictProxy[str]) -> str | None:
     """The request's key, 1 to 255 printable ASCII characters as they came. Raises Problem(REQUEST_INVALID)."""
-    sent = request.headers.getall(HEADER, ())
+    sent = headers.getall(HEADER, ())
     if not sent:
         return None
     if len(sent) > 1 or not PRINTABLE.fullmatch(sent[0]):

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from aiohttp import web
 from aiohttp.http import HttpVersion11
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.streams import StreamReader
+from aiohttp.web import RequestPayloadError
 
 from callboard.actors.errors import REQUEST_MALFORMED, REQUEST_TOO_LARGE, REQUEST_UNSUPPORTED, Problem
 from callboard.http.decoding import BodyReader, QueryReader
@@ -49,35 +49,43 @@ class Intake:
                 path[name] = value
         return path
 
-    def query(self, request: web.BaseRequest) -> Any:
+    def query(self, exchange: Exchange) -> Any:
         """The query. Raises Problem(REQUEST_INVALID)."""
-        if "?" not in request.raw_path:
+        message = exchange.message
+        if "?" not in message.path:
             return self._query.read(())
-        return self._query.read(tuple(request.rel_url.query.items()))
+        return self._query.read(tuple(message.url.query.items()))
 
     async def body(self, exchange: Exchange) -> Any:
         """The body. Raises Problem: REQUEST_UNSUPPORTED, REQUEST_TOO_LARGE, REQUEST_MALFORMED, REQUEST_INVALID."""
         if self._body is None and not self._raw:
             return None
-        request = exchange.request
-        headers = request.headers
+        headers = exchange.headers
         if "Content-Encoding" in headers or (not self._raw and not is_json(headers.get("Content-Type"))):
             raise Problem(REQUEST_UNSUPPORTED)
-        if (request.content_length or 0) > self._max_body_bytes:
+        if int(headers.get("Content-Length", 0)) > self._max_body_bytes:
             raise Problem(REQUEST_TOO_LARGE)
-        if headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0
+        if headers.get("Expect", "").lower() == "100-continue" and exchange.message.version >= HttpVersion11:
+            exchange.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         exchange.reading = True
-        try:
-            raw = await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            raise Problem(REQUEST_TOO_LARGE) from None
-        except (web.RequestPayloadError, HttpProcessingError, ConnectionError):
-            raise Problem(REQUEST_MALFORMED) from None
+        exchange.body = raw = await self._read(exchange.payload)
         exchange.reading = False
-        exchange.body = raw
         return raw if self._body is None else self._body.read(raw)
+
+    async def _read(self, payload: StreamReader) -> bytes:
+        """All of it, as it comes in."""
+        pieces: list[bytes] = []
+        left = self._max_body_bytes
+        try:
+            while not payload.at_eof():
+                piece = await payload.readany()
+                left -= len(piece)
+                if left < 0:
+                    raise Problem(REQUEST_TOO_LARGE)
+                pieces.append(piece)
+        except (RequestPayloadError, ConnectionError):
+            raise Problem(REQUEST_MALFORMED) from None
+        return b"".join(pieces)
 
 
 def is_json(content_type: str | None) -> bool:

@@ -1,7 +1,5 @@
 """What travels with every message beside its fields: the trace it belongs to, its deadline, and who waits for whom."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -50,11 +48,16 @@ def current_context() -> Context | None:
     return Context(current.traceparent, current.deadline) if isinstance(current, Envelope) else current
 
 
-@contextmanager
-def use_context(context: Context | None) -> Iterator[None]:
-    """Run a block under `context`: what it tells and asks carries it."""
-    token = CURRENT.set(context)
-    try:
-        yield
-    finally:
-        CURRENT.reset(token)
+class use_context:  # noqa: N801 - it reads as what it does
+    """Run a block under `context`: what it tells and asks carries it. A class, since each request enters one."""
+
+    __slots__ = ("_context", "_token")
+
+    def __init__(self, context: Context | None) -> None:
+        self._context = context
+
+    def __enter__(self) -> None:
+        self._token = CURRENT.set(self._context)
+
+    def __exit__(self, *_: object) -> None:
+        CURRENT.reset(self._token)

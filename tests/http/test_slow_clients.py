@@ -9,9 +9,9 @@ import anyio.lowlevel
 import pytest
 
 from callboard.http.call import Call, Reply
+from callboard.http.connection import Patience
 from callboard.http.exchange import Settings
 from callboard.http.routing import Access, Route
-from callboard.http.server import Patience
 
 HASTY = Patience(head_s=0.15, idle_s=0.3, reader_s=0.15)
 HEAD = b"POST /api/v1/posts HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n"
@@ -115,9 +115,9 @@ async def test_an_answer_that_is_not_read_is_not_waited_for(open_door: Any, *, k
                 b"GET /api/v1/large HTTP/1.1\r\nHost: a\r\n" + (b"" if kept else b"Connection: close\r\n") + b"\r\n"
             )
             with anyio.fail_after(5):
-                while door.server._runner.server.requests_count < 1:
+                while not any(each.served for each in door.server.connections):
                     await anyio.lowlevel.checkpoint()
-                while door.server._runner.server.connections:
+                while door.server.connections:
                     await anyio.lowlevel.checkpoint()
             assert len(client.recv(1)) == 1
         assert (await door.call("GET", "/health"))[0] == 200
@@ -126,7 +126,7 @@ async def test_an_answer_that_is_not_read_is_not_waited_for(open_door: Any, *, k
 @pytest.mark.parametrize("last", [b"", b"Connection: close\r\n"], ids=["idle", "to be closed"])
 async def test_the_end_of_an_answer_that_is_not_read_is_not_waited_for_either(open_door: Any, last: bytes) -> None:
     async with open_door(routes=TABLE, patience=Patience(idle_s=0.3, reader_s=0.15)) as door:
-        server = door.server._runner.server
+        server = door.server
         ask = b"GET /api/v1/some HTTP/1.1\r\nHost: a\r\n"
         with socket.socket() as client, anyio.fail_after(10):
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -136,10 +136,13 @@ async def test_the_end_of_an_answer_that_is_not_read_is_not_waited_for_either(op
             while not left:
                 client.sendall(ask + b"\r\n")
                 sent += 1
-                while server.requests_count < sent or not server.connections[0]._waiter:
+                while not server.connections:
                     await anyio.lowlevel.checkpoint()
-                left = server.connections[0].transport.get_write_buffer_size()
-            assert not server.connections[0].writing_paused
+                (connection,) = server.connections
+                while connection.served < sent or connection.busy:
+                    await anyio.lowlevel.checkpoint()
+                left = connection.transport.get_write_buffer_size()
+            assert not connection.writing_paused
             if last:
                 client.sendall(ask + last + b"\r\n")
             while server.connections:
