@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextvars import Context
+from functools import partial
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
@@ -16,6 +17,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Command = Callable[[], tuple[Any, ...]]
 Waiting = list[tuple[Command, asyncio.Future[Any]]]  # commands and where their replies go
+Getting = dict[str, list[asyncio.Future[bytes | None]]]  # the same for the keys of one command
 
 TIMEOUT_S = 0.25  # what a caller may lose to a server that has gone quiet
 PROBE_INTERVAL_S = 0.5
@@ -43,6 +45,36 @@ class Cache:
         self._returning: list[Callable[[Any], Awaitable[None]]] = []
         self._waiting: Waiting = []
         self._sender: asyncio.Task[None] | None = None
+        self._getting: Getting = {}
+
+    def get(self, key: str) -> "asyncio.Future[bytes | None]":
+        """What stands at a key, all that are asked for at one time in one command. Otherwise like `send`."""
+        reply: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        getting = self._getting
+        if not getting or len(getting) == BATCH:
+            getting = self._getting = {}
+            self.send_late(partial(self._mget, getting)).add_done_callback(partial(self._got, getting))
+        getting.setdefault(key, []).append(reply)
+        return reply
+
+    def _mget(self, getting: Getting) -> tuple[Any, ...]:
+        if self._getting is getting:
+            self._getting = {}
+        return "MGET", *getting
+
+    def _got(self, getting: Getting, answer: "asyncio.Future[Any]") -> None:
+        if self._getting is getting:  # it has not gone
+            self._getting = {}
+        error = answer.exception()
+        values = answer.result() if error is None else [None] * len(getting)
+        for replies, value in zip(getting.values(), values, strict=True):
+            for reply in replies:
+                if reply.done():
+                    continue
+                if error is None:
+                    reply.set_result(value)
+                else:
+                    reply.set_exception(error)
 
     def send(self, *command: Any) -> "asyncio.Future[Any]":
         """The reply to one command, like `send("GET", key)`, in one round trip with all that are sent meanwhile.

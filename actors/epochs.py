@@ -38,7 +38,7 @@ class Epochs:
             return None
         key, generation = _key(user_id), self._cache.generation
         try:
-            epoch = await self._cache.send("GET", key)
+            epoch = await self._cache.get(key)
             if epoch is None:
                 begun = secrets.token_hex(8).encode()
                 epoch = await self._cache.send("SET", key, begun, "NX", "GET", "EX", KEPT_S) or begun

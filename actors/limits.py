@@ -20,23 +20,29 @@ from callboard.runtime import Actor, Request, on
 LOCAL_KEYS = 10_000  # what a process remembers by itself while Redis is away; the oldest are forgotten first
 AT_ONCE = 256  # checks of one worker that may wait for Redis together
 
+MOST = 500  # keys in one call of the script: more would keep Redis busy, and the first of them waiting
+
 # Times are the server's, in seconds, so that processes with different clocks agree. No key is further ahead than its
 # window: a policy may have become shorter since.
-# KEYS: 1 the key; ARGV: 1 the interval, 2 the window, 3 how many to count; answers: how many would have passed, and
-# how many seconds the key was ahead of its pace before.
+# KEYS: what to check; ARGV: for each the interval, the window, and how many to count; answers: for each how many would
+# have passed, and how many seconds the key was ahead of its pace before.
 GCRA = """
 local t = redis.call('TIME')
 local now = t[1] + t[2] / 1e6
-local interval, window = tonumber(ARGV[1]), tonumber(ARGV[2])
-local ahead = tonumber(redis.call('GET', KEYS[1]) or now) - now
-ahead = math.min(math.max(ahead, 0), window)
-local free = math.floor((window - ahead) / interval + 1e-6)
-local taken = math.min(free, tonumber(ARGV[3]))
-if taken > 0 then
-    local after = ahead + taken * interval
-    redis.call('SET', KEYS[1], string.format('%.6f', now + after), 'PX', math.ceil(after * 1000) + 1)
+local answers = {}
+for i, key in ipairs(KEYS) do
+    local interval, window = tonumber(ARGV[3 * i - 2]), tonumber(ARGV[3 * i - 1])
+    local ahead = tonumber(redis.call('GET', key) or now) - now
+    ahead = math.min(math.max(ahead, 0), window)
+    local free = math.floor((window - ahead) / interval + 1e-6)
+    local taken = math.min(free, tonumber(ARGV[3 * i]))
+    if taken > 0 then
+        local after = ahead + taken * interval
+        redis.call('SET', key, string.format('%.6f', now + after), 'PX', math.ceil(after * 1000) + 1)
+    end
+    answers[2 * i - 1], answers[2 * i] = free, string.format('%.6f', ahead)
 end
-return {free, string.format('%.6f', ahead)}
+return answers
 """
 GCRA_SHA = hashlib.sha1(GCRA.encode(), usedforsecurity=False).hexdigest()  # as Redis names scripts
 
@@ -128,6 +134,8 @@ class LocalLimiter:
 class Checks:
     """Those of one key that go to Redis together."""
 
+    __slots__ = ("message", "policy", "replies")
+
     def __init__(self, message: CheckLimit, policy: Policy) -> None:
         self.message = message
         self.policy = policy
@@ -138,10 +146,10 @@ class Checks:
         """How many are to be counted."""
         return len(self.replies) if self.message.count else 0
 
-    def script(self) -> tuple[Any, ...]:
-        """What the script is given."""
-        policy, key = self.policy, f"limit:{self.message.policy}:{self.message.key}"
-        return 1, key, policy.interval_s, policy.window_s, self.count
+    @property
+    def key(self) -> str:
+        """What they are counted under."""
+        return f"{self.message.policy}:{self.message.key}"
 
     def answer(self, free: int, ahead_s: float) -> None:
         """Give each its verdict, in the order they came."""
@@ -150,12 +158,24 @@ class Checks:
                 reply.set_result(verdict(self.policy, free, ahead_s, nth if self.message.count else 0))
 
 
+Batch = dict[CheckLimit, Checks]
+
+
+def script(batch: Batch) -> tuple[Any, ...]:
+    """What the script is given."""
+    keys = [f"limit:{checks.key}" for checks in batch.values()]
+    arguments: list[Any] = []
+    for checks in batch.values():
+        arguments += (checks.policy.interval_s, checks.policy.window_s, checks.count)
+    return len(keys), *keys, *arguments
+
+
 class Limiter:
     """What all workers of the pool share: the policies, and what is being asked.
 
-    Checks of one key that come up while a round trip is under way are one call of the script in the next.
-    `policies` may be changed in place; while `strict` says so every limit is halved. `observe` is told the policy, the
-    outcome (allowed, refused, or shadowed: it would have been) and how many.
+    All checks that come up while a round trip is under way are one call of the script in the next, those of one key one
+    of its keys. `policies` may be changed in place; while `strict` says so every limit is halved. `observe` is told the
+    policy, the outcome (allowed, refused, or shadowed: it would have been) and how many.
     """
 
     def __init__(
@@ -172,7 +192,7 @@ class Limiter:
         self._cache = cache
         self._strict = strict
         self._observe = observe
-        self._gathering: dict[CheckLimit, Checks] = {}
+        self._gathering: Batch = {}
 
     def check(self, message: CheckLimit) -> "asyncio.Future[Verdict]":
         """Ask Redis, or decide alone: a limit is never the reason why a request fails, and never falls away.
@@ -180,38 +200,49 @@ class Limiter:
         Raises KeyError for a policy that is not configured.
         """
         reply: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        checks = self._gathering.get(message)
+        batch = self._gathering
+        checks = batch.get(message)
         if checks is None:
             policy = self.policies[message.policy]
-            checks = self._gathering[message] = Checks(message, policy.halved() if self._strict() else policy)
-            self._cache.send_late(partial(self._begin, checks)).add_done_callback(partial(self._teach, checks))
+            if not batch or len(batch) == MOST:
+                batch = self._gathering = {}
+                self._cache.send_late(partial(self._begin, batch)).add_done_callback(partial(self._teach, batch))
+            checks = batch[message] = Checks(message, policy.halved() if self._strict() else policy)
         checks.replies.append(reply)
         return reply
 
-    def _begin(self, checks: Checks) -> tuple[Any, ...]:
-        del self._gathering[checks.message]
-        return "EVALSHA", GCRA_SHA, *checks.script()
+    def _begin(self, batch: Batch) -> tuple[Any, ...]:
+        self._close(batch)
+        return "EVALSHA", GCRA_SHA, *script(batch)
 
-    def _teach(self, checks: Checks, answer: "asyncio.Future[Any]") -> None:
+    def _close(self, batch: Batch) -> None:
+        """Nothing is added to it any more."""
+        if self._gathering is batch:
+            self._gathering = {}
+
+    def _teach(self, batch: Batch, answer: "asyncio.Future[Any]") -> None:
         if isinstance(answer.exception(), NoScriptError):
-            self._cache.send("EVAL", GCRA, *checks.script()).add_done_callback(partial(self._settle, checks))
+            self._cache.send("EVAL", GCRA, *script(batch)).add_done_callback(partial(self._settle, batch))
         else:
-            self._settle(checks, answer)
+            self._settle(batch, answer)
 
-    def _settle(self, checks: Checks, answer: "asyncio.Future[Any]") -> None:
-        message = checks.message
+    def _settle(self, batch: Batch, answer: "asyncio.Future[Any]") -> None:
         if answer.exception() is None:
-            told_free, told_ahead = answer.result()
-            free, ahead_s = int(told_free), float(told_ahead)
-        else:
-            if self._gathering.get(message) is checks:  # it has not gone
-                del self._gathering[message]
-            free, ahead_s = self.local.take(f"{message.policy}:{message.key}", checks.policy, checks.count)
+            told = answer.result()
+            for checks, free, ahead_s in zip(batch.values(), told[::2], told[1::2], strict=True):
+                self._tell(checks, int(free), float(ahead_s))
+            return
+        self._close(batch)  # it has not gone
+        for checks in batch.values():
+            self._tell(checks, *self.local.take(checks.key, checks.policy, checks.count))
+
+    def _tell(self, checks: Checks, free: int, ahead_s: float) -> None:
         checks.answer(free, ahead_s)
         if checks.count:
-            passed = min(free, checks.count)
-            self._observe(message.policy, "allowed", passed)
-            self._observe(message.policy, "shadowed" if checks.policy.shadow else "refused", checks.count - passed)
+            passed, policy = min(free, checks.count), checks.message.policy
+            self._observe(policy, "allowed", passed)
+            if passed < checks.count:
+                self._observe(policy, "shadowed" if checks.policy.shadow else "refused", checks.count - passed)
 
 
 class Limits(Actor[CheckLimit]):
