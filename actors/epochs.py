@@ -4,12 +4,12 @@ A user's epoch is a random word in Redis. What is read of a user in PostgreSQL i
 that was read before; once a change is committed, the epoch is set anew, and whoever remembers the old one reads again.
 """
 
+import asyncio
 import secrets
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
-
-from redis.exceptions import ResponseError
 
 from callboard.actors.cache import Cache, CacheAwayError
 
@@ -32,20 +32,40 @@ class Epochs:
         self._trusted_from = 0.0
         cache.before_return(self._settle)
 
-    async def read(self, user_id: UUID) -> bytes | None:
-        """The epoch of a user, begun if there is none; None while Redis cannot be trusted, and nothing remembered."""
+    def read(self, user_id: UUID) -> "asyncio.Future[bytes | None]":
+        """The epoch of a user, begun if there is none; None while Redis cannot be trusted, and nothing remembered.
+
+        It is asked for at once, and raises nothing: who does not wait for it need not look at it either.
+        """
+        reply: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         if self._cache.away.is_set() or self.clock() < self._trusted_from:
-            return None
+            reply.set_result(None)
+            return reply
         key, generation = _key(user_id), self._cache.generation
-        try:
-            epoch = await self._cache.get(key)
-            if epoch is None:
-                begun = secrets.token_hex(8).encode()
-                epoch = await self._cache.send("SET", key, begun, "NX", "GET", "EX", KEPT_S) or begun
-        except (CacheAwayError, ResponseError):
-            return None
+        self._cache.get(key).add_done_callback(partial(self._got, key, generation, reply))
+        return reply
+
+    def _got(
+        self, key: str, generation: int, reply: "asyncio.Future[bytes | None]", answer: "asyncio.Future[Any]"
+    ) -> None:
+        if answer.exception() is None and answer.result() is None and not reply.done():
+            begun = secrets.token_hex(8).encode()
+            setting = self._cache.send("SET", key, begun, "NX", "GET", "EX", KEPT_S)
+            setting.add_done_callback(partial(self._told, begun, generation, reply))
+        else:
+            self._told(b"", generation, reply, answer)
+
+    def _told(
+        self,
+        begun: bytes,
+        generation: int,
+        reply: "asyncio.Future[bytes | None]",
+        answer: "asyncio.Future[Any]",
+    ) -> None:
         # On a new connection it may be a server that came back with an epoch of yesterday.
-        return b"%d %s" % (generation, epoch) if generation == self._cache.generation else None
+        good = answer.exception() is None and generation == self._cache.generation
+        if not reply.done():
+            reply.set_result(b"%d %s" % (generation, answer.result() or begun) if good else None)
 
     async def turn(self, user_id: UUID) -> None:
         """Begin a new epoch, once the change is committed. It never fails: what cannot be told now is owed."""

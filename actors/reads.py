@@ -37,15 +37,16 @@ class Reads(Generic[K]):
     async def _read_waiting(self) -> None:
         asked: dict[K, list[asyncio.Future[Any]]] = {}
         try:
-            while self._waiting:
-                asked = {key: self._waiting.pop(key) for key in list(self._waiting)[:MOST]}
+            await asyncio.sleep(0)  # for whoever else comes in this turn of the loop
+            while asked := self._take():
                 try:
-                    rows = await self._rows(list(asked))
+                    async with self._database.acquire() as connection:
+                        while asked:  # as long as there is something to read: to acquire costs as much as to read
+                            rows = await connection.fetch(self._query, list(asked))
+                            _answer(asked, {row[self._key]: row for row in rows})
+                            asked = self._take()
                 except Exception as error:  # noqa: BLE001 - whatever it is, it is their answer
                     _settle(asked, error)
-                else:
-                    for key, replies in asked.items():
-                        _answer(replies, rows.get(key))
         finally:
             self._reader = None
             left, self._waiting = self._waiting, {}
@@ -54,15 +55,16 @@ class Reads(Generic[K]):
                     for reply in replies:
                         reply.cancel()
 
-    async def _rows(self, keys: list[K]) -> dict[K, Any]:
-        async with self._database.acquire() as connection:
-            return {row[self._key]: row for row in await connection.fetch(self._query, keys)}
+    def _take(self) -> "dict[K, list[asyncio.Future[Any]]]":
+        return {key: self._waiting.pop(key) for key in list(self._waiting)[:MOST]}
 
 
-def _answer(replies: "list[asyncio.Future[Any]]", row: Any) -> None:
-    for reply in replies:
-        if not reply.done():
-            reply.set_result(row)
+def _answer(asked: "dict[Any, list[asyncio.Future[Any]]]", rows: dict[Any, Any]) -> None:
+    for key, replies in asked.items():
+        row = rows.get(key)
+        for reply in replies:
+            if not reply.done():
+                reply.set_result(row)
 
 
 def _settle(asked: "dict[Any, list[asyncio.Future[Any]]]", error: Exception) -> None:

@@ -15,7 +15,6 @@ import msgspec
 
 from callboard.actors.access import Identity, Role
 from callboard.actors.database import Database
-from callboard.actors.epochs import LIFE_S, Epochs
 from callboard.actors.errors import (
     AUTH_INACTIVE,
     AUTH_INVALID_CREDENTIALS,
@@ -23,6 +22,7 @@ from callboard.actors.errors import (
     AUTH_SESSION_ENDED,
     Problem,
 )
+from callboard.actors.identities import Authenticate, Identities
 from callboard.actors.tokens import Signer, fingerprint, refresh_token
 from callboard.runtime import Actor, Message, Request, on
 
@@ -32,7 +32,6 @@ SESSION_TTL_S = 30 * 24 * 3600  # from the last refresh on
 GRACE_S = 300  # a refresh token is taken so long past its session's expiry
 REUSE_S = 10  # and again so long after it was spent: two tabs, or an answer that was lost
 MAX_SESSIONS = 100  # of a user; one more ends the one that was not used for longest
-REMEMBERED = 1024  # sessions a worker remembers, each about 1 kB
 NOTE_EVERY_S = 30.0
 
 log = logging.getLogger(__name__)
@@ -78,13 +77,6 @@ class RefreshSession(Request[Login], frozen=True):
     def __repr__(self) -> str:
         """Without the token."""
         return "RefreshSession(...)"
-
-
-class Authenticate(Request[Identity], frozen=True):
-    """Who calls with a token of this session. Raises Problem(AUTH_SESSION_ENDED, AUTH_INACTIVE)."""
-
-    user_id: UUID
-    session_id: UUID
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -149,29 +141,20 @@ async def end_sessions(connection: Any, user_id: UUID, keep: UUID | None = None)
     await QUERIES.end_sessions(connection, user_id=user_id, keep=keep)
 
 
-class Known(msgspec.Struct, frozen=True):
-    """A session that was living in this epoch; it may be answered from memory until `until`, in the clock's time."""
-
-    identity: Identity
-    epoch: bytes
-    until: float
-
-
 class Sessions(Actor[SessionMessage]):
-    """The session manager, keyed by user. Only a yes is answered from memory, and only in the epoch it was read in.
+    """The session manager, keyed by user. Its workers share what the process remembers of sessions.
 
     A change is in force in every process once it is answered. While Redis is away nothing is remembered, and
     PostgreSQL is asked each time. A process that alone has lost Redis still ends sessions at once for itself; those
     that have it may take an ended session for LIFE_S more.
     """
 
-    def __init__(self, database: Database, epochs: Epochs, signer: Signer, now: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, identities: Identities, signer: Signer, now: Callable[[], datetime]) -> None:
         self.database = database
-        self.epochs = epochs
+        self.identities = identities
+        self.epochs = identities.epochs
         self.signer = signer
         self.now = now
-        self.known: dict[UUID, Known] = {}
-        self.used: set[UUID] = set()
 
     async def on_start(self) -> None:
         """Note from time to time, off the way of the requests, which sessions are in use."""
@@ -181,22 +164,12 @@ class Sessions(Actor[SessionMessage]):
     async def authenticate(self, message: Authenticate) -> Identity:
         """The role is the one of this moment, not of the token."""
         epoch = await self.epochs.read(message.user_id)
-        known = self.known.get(message.session_id)
-        if (
-            known is None
-            or epoch is None
-            or known.epoch != epoch
-            or self.epochs.clock() >= known.until
-            or known.identity.user_id != message.user_id
-        ):
-            known = await self._read(message, epoch)
-        if len(self.used) < REMEMBERED:
-            self.used.add(message.session_id)
-        return known.identity
+        known = self.identities.recall(message.user_id, message.session_id, epoch)
+        return known or await self._read(message, epoch)
 
-    async def _read(self, message: Authenticate, epoch: bytes | None) -> Known:
+    async def _read(self, message: Authenticate, epoch: bytes | None) -> Identity:
         """Ask PostgreSQL, and remember a yes if the epoch was known before."""
-        self.known.pop(message.session_id, None)
+        self.identities.forget(message.session_id)
         asked_at = self.epochs.clock()
         async with self.database.acquire() as connection:
             row = await QUERIES.living_session(connection, session_id=message.session_id, user_id=message.user_id)
@@ -205,12 +178,10 @@ class Sessions(Actor[SessionMessage]):
         if not row["is_active"]:
             raise Problem(AUTH_INACTIVE)
         identity = Identity(row["user_id"], row["session_id"], row["email"], Role(row["role"]))
-        known = Known(identity, epoch or b"", asked_at + min(LIFE_S, row["left_s"]))
         if epoch is not None:
-            self.known[message.session_id] = known
-            if len(self.known) > REMEMBERED:
-                del self.known[next(iter(self.known))]
-        return known
+            self.identities.remember(identity, epoch, asked_at, row["left_s"])
+        self.identities.note(message.session_id)
+        return identity
 
     @on(OpenSession)
     async def open(self, message: OpenSession) -> Login:
@@ -304,7 +275,7 @@ class Sessions(Actor[SessionMessage]):
     @on(NoteUses)
     async def note(self, _message: NoteUses) -> None:
         """At most once a minute for each session, whatever number of processes have seen it used."""
-        used, self.used = self.used, set()
+        used, self.identities.used = self.identities.used, set()
         if used and not self.database.away.is_set():
             async with self.database.acquire() as connection:
                 await QUERIES.note_uses(connection, session_ids=list(used))

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
-from callboard.actors.access import Identity, Role
+from callboard.actors.access import Role
 from callboard.actors.errors import (
     AUTH_FORBIDDEN,
     AUTH_TOKEN_INVALID,
@@ -66,15 +66,9 @@ class Guard:
         if claims is None or self._hooks.authenticate is None:
             await self._count(exchange, None)
             return
-        # Asked before the count and awaited after it: both go in one round trip.
-        identifying = asyncio.ensure_future(self._hooks.authenticate(claims))
-        try:
-            await self._count(exchange, claims.user_id)
-        except BaseException:
-            identifying.add_done_callback(_look_away)
-            identifying.cancel()
-            raise
-        exchange.caller = await identifying
+        asked = self._hooks.authenticate(claims)  # before the count: both go in one round trip
+        await self._count(exchange, claims.user_id)
+        exchange.caller = await asked
 
     async def only_admins(self, exchange: Exchange) -> None:
         """Let only an admin pass, also where no token is needed. Raises Problem(SERVER_MAINTENANCE)."""
@@ -141,12 +135,6 @@ class Guard:
             # Whatever the limiter suffers from, the request goes on without it.
             log.warning("the rate limiter failed for policy %s", policy, exc_info=True)
             return None
-
-
-def _look_away(identified: "asyncio.Future[Identity]") -> None:
-    """Who it was does not matter any more, nor what was wrong with it."""
-    if not identified.cancelled():
-        identified.exception()
 
 
 def _room(seen: tuple[str, Verdict]) -> tuple[bool, float]:

@@ -18,6 +18,7 @@ from callboard.actors.errors import SERVER_UNAVAILABLE, Problem
 from callboard.actors.exports import Exporter, Exports
 from callboard.actors.flags import FlagKeeper, FlagName, Flags
 from callboard.actors.idempotency import Idempotency
+from callboard.actors.identities import Caller, Identities
 from callboard.actors.janitor import Janitor
 from callboard.actors.keys import MIN_SECRET_BYTES
 from callboard.actors.library import Library
@@ -29,7 +30,7 @@ from callboard.actors.passwords import PasswordPolicy, Passwords
 from callboard.actors.profiles import Profiles
 from callboard.actors.reads import Reads
 from callboard.actors.recovery import Recovery
-from callboard.actors.sessions import Authenticate, Sessions
+from callboard.actors.sessions import Sessions
 from callboard.actors.sessions import key_of as session_key
 from callboard.actors.stats import Aggregator
 from callboard.actors.tokens import Claims, Signer
@@ -71,7 +72,7 @@ STUBBORN = Intensity(restarts=30, window_s=60)
 SIZES = {
     "passwords": 2,
     "logins": 8,
-    "sessions": 32,  # each mostly waits for Redis, and what waits together goes in one round trip
+    "sessions": 32,  # each mostly waits for PostgreSQL or Redis, and what waits together goes in one round trip
     "users": 4,
     "recovery": 4,
     "profiles": 2,
@@ -125,8 +126,8 @@ class Parts:
         # 8 workers with 4 waiting for each have accepted takes two hashers about a second.
         refusing = Mailbox(capacity=4, overflow=Overflow.REJECT)
         self.passwords = self._pool("passwords", Passwords, mailbox=Mailbox(capacity=32, overflow=Overflow.REJECT))
-        epochs = Epochs(self.cache, time.monotonic)
-        self.sessions = self._pool("sessions", Sessions, database, epochs, signer, now, key=session_key)
+        self.identities = Identities(Epochs(self.cache, time.monotonic))
+        self.sessions = self._pool("sessions", Sessions, database, self.identities, signer, now, key=session_key)
         self.enrolment = Enrolment(PasswordPolicy(config.password_policy), config.registration_conflict == "conceal")
         self.users = self._pool(
             "users",
@@ -188,7 +189,7 @@ class Parts:
 
     def authenticate(self, claims: Claims) -> Awaitable[Identity]:
         """Who a token with these claims speaks for. Raises Problem(AUTH_...)."""
-        return self.sessions.ask(Authenticate(claims.user_id, claims.session_id))
+        return Caller(self.identities, self.sessions, claims.user_id, claims.session_id)
 
     def check_limit(self, policy: str, key: str) -> Awaitable[Verdict]:
         """Count a request. Not by the actor: that would be two turns of the loop more, and in a flood each is long."""

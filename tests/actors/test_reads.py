@@ -1,6 +1,8 @@
 """Reads of single rows: gathered into few queries, and nobody sees less than was committed before they asked."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,15 +17,20 @@ ADD = "insert into users (user_id, email, full_name, password_hash) values ($1, 
 
 
 class Counting:
-    """A database that counts how often a connection is taken."""
+    """A database that counts its queries."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.taken = 0
+        self.queries = 0
 
-    def acquire(self) -> Any:
-        self.taken += 1
-        return self.database.acquire()
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Any]:
+        async with self.database.acquire() as self.connection:
+            yield self
+
+    async def fetch(self, query: str, keys: list[UUID]) -> Any:
+        self.queries += 1
+        return await self.connection.fetch(query, keys)
 
 
 async def add(database: Database, full_name: str) -> UUID:
@@ -43,7 +50,7 @@ async def test_what_is_asked_at_one_time_is_one_query_and_each_gets_their_own(da
     reads = reads_of(counting)
     rows = await asyncio.gather(*(reads.read(each) for each in (*ids, uuid4(), *ids)))
     assert [row and row["full_name"] for row in rows] == [*map(str, range(20)), None, *map(str, range(20))]
-    assert counting.taken == 1
+    assert counting.queries == 1
 
 
 async def test_a_read_sees_what_was_committed_before_it_was_asked(database: Database) -> None:
@@ -63,7 +70,7 @@ async def test_more_than_a_query_takes_are_several(database: Database) -> None:
     counting = Counting(database)
     reads = reads_of(counting)
     assert await asyncio.gather(*(reads.read(uuid4()) for _ in range(MOST + 1))) == [None] * (MOST + 1)
-    assert counting.taken == 2
+    assert counting.queries == 2
 
 
 async def test_who_gives_up_leaves_the_others_their_rows(database: Database) -> None:

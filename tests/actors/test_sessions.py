@@ -10,15 +10,15 @@ from uuid import uuid4
 import pytest
 from domain import Domain, log_in, refused, whoami
 
-from callboard.actors import sessions
+from callboard.actors import identities, sessions
 from callboard.actors.access import Role
 from callboard.actors.cache import Cache, CacheAwayError
 from callboard.actors.database import Database
 from callboard.actors.epochs import LIFE_S, MAX_OWED, SETTLING_S, Epochs
 from callboard.actors.errors import AUTH_SESSION_ENDED
+from callboard.actors.identities import Authenticate, Caller
 from callboard.actors.sessions import (
     MAX_SESSIONS,
-    Authenticate,
     EndSession,
     EndSessions,
     ForgetUser,
@@ -78,7 +78,7 @@ async def test_a_session_speaks_only_for_its_own_user(domain: Domain) -> None:
     session_id = (await whoami(domain, await log_in(domain))).session_id
     for user_id, session in ((other.user_id, session_id), (uuid4(), session_id), (other.user_id, uuid4())):
         with refused(AUTH_SESSION_ENDED):
-            await domain.sessions.ask(Authenticate(user_id, session))
+            await Caller(domain.identities, domain.sessions, user_id, session)
 
 
 # What is remembered --------------------------------------------------------------------------------------------------
@@ -155,14 +155,15 @@ async def test_what_was_read_before_the_end_is_not_remembered_after_it(
 
 
 async def test_memory_is_bounded(domain: Domain, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "REMEMBERED", 3)
-    manager = Sessions(domain.database, domain.epochs, domain.signer, domain.now)
+    monkeypatch.setattr(identities, "REMEMBERED", 3)
+    manager = Sessions(domain.database, domain.identities, domain.signer, domain.now)
     user = await domain.person(email="ada@example.org")
     for login in [await log_in(domain) for _ in range(5)]:
         session_id = domain.signer.read(login.access_token).session_id
         await manager.authenticate(Authenticate(user.user_id, session_id))
-    assert len(manager.known) == len(manager.used) == 3
-    assert session_id in manager.known
+    memory = domain.identities
+    assert len(memory._known) == len(memory.used) == 3
+    assert session_id in memory._known
 
 
 # Without Redis -------------------------------------------------------------------------------------------------------
@@ -365,7 +366,7 @@ async def test_a_session_too_many_ends_the_one_that_was_not_used_for_longest(dom
 
 async def test_uses_are_noted_together_and_once_a_minute_at_most(domain: Domain) -> None:
     user = await domain.person(email="ada@example.org")
-    manager = Sessions(domain.database, domain.epochs, domain.signer, domain.now)
+    manager = Sessions(domain.database, domain.identities, domain.signer, domain.now)
     used, idle = [domain.signer.read((await log_in(domain)).access_token).session_id for _ in range(2)]
 
     async def note() -> dict[Any, Any]:
@@ -388,7 +389,7 @@ async def test_uses_are_noted_together_and_once_a_minute_at_most(domain: Domain)
 
 async def test_noting_uses_does_not_wait_for_who_holds_a_session(domain: Domain) -> None:
     user = await domain.person(email="ada@example.org")
-    manager = Sessions(domain.database, domain.epochs, domain.signer, domain.now)
+    manager = Sessions(domain.database, domain.identities, domain.signer, domain.now)
     session_id = domain.signer.read((await log_in(domain)).access_token).session_id
     await domain.pass_time(61)
     await manager.authenticate(Authenticate(user.user_id, session_id))

@@ -1,5 +1,6 @@
 """A front door of its own for each test, over real sockets: a small route table, made-up users, no domain."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -159,9 +160,11 @@ def read_token(token: str) -> Claims:
     return Claims(USERS[Role(token)].user_id, USERS[Role(token)].session_id)
 
 
-async def authenticate(claims: Claims) -> Identity:
+def authenticate(claims: Claims) -> asyncio.Future[Identity]:
     """Who has that id."""
-    return next(each for each in USERS.values() if each.user_id == claims.user_id)
+    found: asyncio.Future[Identity] = asyncio.get_running_loop().create_future()
+    found.set_result(next(each for each in USERS.values() if each.user_id == claims.user_id))
+    return found
 
 
 @dataclass

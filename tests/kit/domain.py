@@ -19,13 +19,14 @@ from callboard.actors.database import Database
 from callboard.actors.editorial import Action
 from callboard.actors.epochs import Epochs
 from callboard.actors.errors import Code, Problem
+from callboard.actors.identities import Caller, Identities
 from callboard.actors.library import Library
 from callboard.actors.limits import Limiter, Limits, Policy
 from callboard.actors.logins import LogIn, Logins
 from callboard.actors.notifier import Notifier
 from callboard.actors.passwords import Passwords
 from callboard.actors.recovery import Recovery
-from callboard.actors.sessions import Authenticate, Login, Sessions, key_of
+from callboard.actors.sessions import Login, Sessions, key_of
 from callboard.actors.stats import Aggregator
 from callboard.actors.tokens import Signer
 from callboard.actors.users import RegisterUser, Users
@@ -67,9 +68,10 @@ class Domain:
         self.cache = cache
         self.passed_s = 0.0  # by how much our clocks are ahead of the machine's
         self.signer = signer = Signer(SECRET, issuer=ISSUER, access_ttl_s=900, now=self.now)
-        self.epochs = Epochs(cache, self.clock)
+        self.identities = Identities(Epochs(cache, self.clock))
+        self.epochs = self.identities.epochs
         self.passwords = pool("passwords", Passwords, size=2)
-        self.sessions = pool("sessions", Sessions, database, self.epochs, signer, self.now, size=16, key=key_of)
+        self.sessions = pool("sessions", Sessions, database, self.identities, signer, self.now, size=16, key=key_of)
         self.limits = pool("limits", Limits, Limiter(cache, POLICIES, self.clock), size=2)
         self.logins = pool("logins", Logins, database, self.passwords, self.sessions, self.limits, size=4)
         recovers = (database, self.passwords, self.sessions, self.limits, signer)
@@ -225,4 +227,4 @@ async def log_in(domain: Domain, email: str = "ada@example.org", password: str =
 async def whoami(domain: Domain, login: Login) -> Identity:
     """Whom a login's access token speaks for now."""
     claims = domain.signer.read(login.access_token)
-    return await domain.sessions.ask(Authenticate(claims.user_id, claims.session_id))
+    return await Caller(domain.identities, domain.sessions, claims.user_id, claims.session_id)

@@ -30,13 +30,13 @@ from callboard.actors.cache import Cache, CacheAwayError
 from callboard.actors.database import Database
 from callboard.actors.epochs import SETTLING_S
 from callboard.actors.errors import AUTH_REFRESH_INVALID, AUTH_SESSION_ENDED, Problem
+from callboard.actors.identities import Caller
 from callboard.actors.logins import credentials
 from callboard.actors.recovery import ChangePassword, Recovery, ResetPassword, SendReset
 from callboard.actors.sessions import (
     GRACE_S,
     REUSE_S,
     SESSION_TTL_S,
-    Authenticate,
     EndSession,
     EndSessions,
     Login,
@@ -275,9 +275,9 @@ class Model(RuleBasedStateMachine):
             seen = []
             for family in self.families:
                 for number, process in enumerate(self.world.processes):
-                    order = Authenticate(self.person.user_id, family.session_id)
+                    who = self.person.user_id, family.session_id
                     try:
-                        seen.append((family, number, await process.sessions.ask(order)))
+                        seen.append((family, number, await Caller(process.identities, process.sessions, *who)))
                     except Problem as problem:
                         seen.append((family, number, problem.code))
             return seen
