@@ -1,6 +1,6 @@
 """From what a handler replies to bytes on the wire: envelopes, headers, errors. Encoded once, headers made before."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -82,9 +82,9 @@ class Answers:
         own = {**kept.headers, REPLAYED: "true"}
         return self._response(exchange, self._bare, own, kept.body, kept.status)
 
-    def options(self, exchange: Exchange, allow: str) -> Response:
+    def options(self, exchange: Exchange, allowed: Sequence[str]) -> Response:
         """The response to OPTIONS, a preflight or not."""
-        own = wire.preflight(exchange.headers, allow, self._origins)
+        own = wire.preflight(exchange.headers, allowed, self._origins)
         return self._response(exchange, self._bare, own, None, NO_CONTENT)
 
     def _encoded(

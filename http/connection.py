@@ -38,13 +38,14 @@ class Patience:
 
 
 class Connection(BaseProtocol):
-    """Serves one request at a time, by a task that ends when there are no more: who is idle has none.
+    """Serves one request at a time, in the order they come.
 
     A client that is slower than `Patience` is cut off without a word: it would not read that either. One that has gone
     does not cancel its request: what it asked for may be half done.
     """
 
     __slots__ = (
+        "_arrival",
         "_ending",
         "_front",
         "_head_timer",
@@ -56,6 +57,7 @@ class Connection(BaseProtocol):
         "_reader_timer",
         "_task",
         "_waiting",
+        "busy",
         "gone",
         "peer",
         "served",
@@ -76,6 +78,7 @@ class Connection(BaseProtocol):
             max_msg_queue_size=MAX_WAITING,
         )
         super().__init__(loop, parser)
+        self.busy = False  # a request is being served
         self.gone = asyncio.Event()
         self.peer: str | None = None
         self.served = 0
@@ -84,17 +87,13 @@ class Connection(BaseProtocol):
         self._patience = patience
         self._waiting: deque[tuple[RawRequestMessage, StreamReader]] = deque()
         self._payload: StreamReader = EMPTY_PAYLOAD  # the body that comes in, or came in last
+        self._arrival: asyncio.Future[None] | None = None  # of a request, while none is there
         self._task: asyncio.Task[None] | None = None
         self._ending = False
         self._idle_since = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self._reader_timer: asyncio.TimerHandle | None = None
-
-    @property
-    def busy(self) -> bool:
-        """Whether a request is being served."""
-        return self._task is not None
 
     # What the transport says ---------------------------------------------------------------------------------------
 
@@ -106,6 +105,7 @@ class Connection(BaseProtocol):
         self.peer = str(peer[0]) if isinstance(peer, tuple) else None
         self._idle_since = self._loop.time()
         self._idle_timer = self._loop.call_at(self._idle_since + self._patience.idle_s, self._look_idle)
+        self._task = self._loop.create_task(self._serve(), name="connection")
 
     def data_received(self, data: bytes) -> None:
         """Queue the requests that are whole in their heads, and serve them."""
@@ -120,7 +120,7 @@ class Connection(BaseProtocol):
         if upgraded:  # what follows is not HTTP, and we speak nothing else
             self._ending = True
         if not messages:
-            if data and self._task is None and self._head_timer is None:
+            if data and not self.busy and self._head_timer is None:
                 self._head_timer = self._loop.call_later(self._patience.head_s, self.cut)
             return
         if self._head_timer is not None:
@@ -130,13 +130,12 @@ class Connection(BaseProtocol):
         self._payload = messages[-1][1]
         if len(self._waiting) >= MAX_WAITING and not self._buffer_paused:
             self._pause_reading_for_buffer()
-        if self._task is None:
-            self._task = self._loop.create_task(self._serve(), name="connection")
+        self._wake()
 
     def eof_received(self) -> bool:
         """The client says no more; what it asked before is still answered."""
         self._ending = True
-        return self._task is not None and self._payload.is_eof()
+        return self.busy and self._payload.is_eof()
 
     def pause_writing(self) -> None:
         """What the client does not read piles up here: it has so long to read it down again."""
@@ -158,6 +157,7 @@ class Connection(BaseProtocol):
         self._break_body(ConnectionResetError("the client has gone"))
         self._ending = True
         self._waiting.clear()
+        self._wake()
         super().connection_lost(exc)
         self._parser = None
         self._open.discard(self)
@@ -166,26 +166,34 @@ class Connection(BaseProtocol):
     # Serving -------------------------------------------------------------------------------------------------------
 
     async def _serve(self) -> None:
-        """Answer what waits."""
+        """Answer what comes, until the connection ends."""
         try:
-            while self._waiting and self.transport is not None:
+            while (self._waiting or await self._arrived()) and self.transport is not None:
+                self.busy = True
                 message, payload = self._next()
-                kept = await self._answer(Exchange(message, payload, self.transport, self.peer))
+                kept = await self._answer(Exchange(message, payload, self.transport, self._task, self.peer))
                 if not payload.is_eof():
                     kept = await self._read_away(payload) and kept
                 if not kept:
-                    self._ending = True
-                    self._waiting.clear()
+                    return
         except ConnectionError:  # it has gone
-            self._ending = True
-        except BaseException:
-            self._ending = True
-            raise
+            pass
         finally:
-            self._task = None
-            self._idle_since = self._loop.time()
-            if self._ending:
-                self._close()
+            self._waiting.clear()
+            self._close()
+
+    async def _arrived(self) -> bool:
+        """Whether there is another request, once there is; not, when there will be none."""
+        self.busy = False
+        self._idle_since = self._loop.time()
+        if not self._ending:
+            self._arrival = self._loop.create_future()
+            await self._arrival
+        return bool(self._waiting)
+
+    def _wake(self) -> None:
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
 
     def _next(self) -> tuple[RawRequestMessage, StreamReader]:
         taken = self._waiting.popleft()
@@ -202,10 +210,9 @@ class Connection(BaseProtocol):
         self.served += 1
         response = await self._front.handle(exchange)
         kept = not (response.closing or exchange.message.should_close or (self._ending and not self._waiting))
-        transport = self.transport
-        if transport is None:
+        if self.transport is None:
             return False
-        transport.write(response.encode(exchange.message, kept=kept))
+        self.transport.write(response.encode(exchange.message, kept=kept))
         if self._paused:
             await self._drain_helper()
         return kept
@@ -229,10 +236,9 @@ class Connection(BaseProtocol):
     def end(self) -> None:
         """End now: whatever is being served is cancelled, and what has been answered is still written."""
         self._ending = True
-        if self._task is not None:
+        if self.busy and self._task is not None:
             self._task.cancel()
-        else:
-            self._close()
+        self._wake()
 
     def _close(self) -> None:
         """Close when the client has read what it was answered, for which it has so long."""

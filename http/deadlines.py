@@ -10,21 +10,21 @@ from callboard.http.exchange import Exchange
 class Deadlines:
     """Cancels the task that serves a request when its time is over."""
 
-    def __init__(self, usual_s: float) -> None:
+    def __init__(self, usual_s: float, loop: asyncio.AbstractEventLoop) -> None:
         self._usual_s = usual_s
+        self._loop = loop
         self._running: dict[Exchange, None] = {}  # those of the usual time, in the order of their deadlines
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, exchange: Exchange, timeout_s: float, loop: asyncio.AbstractEventLoop) -> None:
-        """Give the request, which the current task serves, so long from now."""
-        exchange.deadline = loop.time() + timeout_s
-        exchange.task = asyncio.current_task(loop)
+    def begin(self, exchange: Exchange, timeout_s: float) -> None:
+        """Give the request so long from now."""
+        exchange.deadline = self._loop.time() + timeout_s
         if timeout_s != self._usual_s:
-            exchange.timer = loop.call_at(exchange.deadline, _cancel, exchange)
+            exchange.timer = self._loop.call_at(exchange.deadline, _cancel, exchange)
             return
         self._running[exchange] = None
         if self._timer is None:
-            self._timer = loop.call_at(exchange.deadline, self._come_due, loop)
+            self._timer = self._loop.call_at(exchange.deadline, self._come_due)
 
     def end(self, exchange: Exchange) -> None:
         """The request has its answer, or none: its task may go on to the next."""
@@ -34,12 +34,12 @@ class Deadlines:
         if exchange.late and exchange.task is not None:
             exchange.task.uncancel()
 
-    def _come_due(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _come_due(self) -> None:
         self._timer = None
-        now = loop.time()
+        now = self._loop.time()
         for exchange in list(self._running):
             if exchange.deadline > now:
-                self._timer = loop.call_at(exchange.deadline, self._come_due, loop)
+                self._timer = self._loop.call_at(exchange.deadline, self._come_due)
                 return
             del self._running[exchange]
             _cancel(exchange)

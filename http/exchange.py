@@ -1,7 +1,7 @@
 """One request on its way, and what the server was told to be: `Exchange`, `Settings`, `Hooks`."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import inf
@@ -91,19 +91,27 @@ class Exchange:
         "trace_id",
         "traceparent",
         "transport",
+        "values",
         "verdicts",
     )
 
     def __init__(
-        self, message: RawRequestMessage, payload: StreamReader, transport: asyncio.WriteTransport, ip: str | None
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        transport: asyncio.WriteTransport,
+        task: "asyncio.Task[None] | None",
+        ip: str | None,
     ) -> None:
         self.message = message
         self.method = message.method
         self.headers = message.headers
         self.payload = payload
         self.transport = transport
+        self.task = task  # that serves it
         self.ip = ip or "unknown"
         self.template = "unmatched"
+        self.values: Sequence[str] = ()  # of the path's parameters
         self.traceparent = ""
         self.trace_id = ""
         self.request_id = ""
@@ -114,7 +122,6 @@ class Exchange:
         self.body = b""
         self.deadline = inf
         self.late = False  # its deadline has passed
-        self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
 
     @property

@@ -32,7 +32,7 @@ from callboard.http.guard import Guard
 from callboard.http.idempotency import Once, key_of
 from callboard.http.intake import Intake
 from callboard.http.response import Response
-from callboard.http.routing import Route, Router, shape_of
+from callboard.http.routing import Methods, Route, Router, shape_of
 from callboard.runtime import Context, use_context
 
 # After these the connection is of no more use: its next bytes are the rest of this request, or the server is going.
@@ -60,14 +60,13 @@ class Endpoint(Generic[S]):
         self._guard = Guard(route, settings, hooks)
         self._intake = Intake(route, shape_of(route), settings.max_body_bytes)
 
-    async def serve(self, exchange: Exchange, names: Sequence[str], values: Sequence[str]) -> Response:
+    async def serve(self, exchange: Exchange) -> Response:
         """Answer a request within its deadline. Raises Problem, or whatever the handler raises."""
         exchange.notices = self._notices
-        loop = asyncio.get_running_loop()
-        self._deadlines.begin(exchange, wire.timeout_s(exchange.headers, self._timeout_s), loop)
+        self._deadlines.begin(exchange, wire.timeout_s(exchange.headers, self._timeout_s))
         try:
             with use_context(Context(exchange.traceparent, exchange.deadline)):
-                return await self._answer(exchange, names, values)
+                return await self._answer(exchange)
         except asyncio.CancelledError:
             if not alone(exchange):
                 raise
@@ -75,11 +74,11 @@ class Endpoint(Generic[S]):
         finally:
             self._deadlines.end(exchange)
 
-    async def _answer(self, exchange: Exchange, names: Sequence[str], values: Sequence[str]) -> Response:
+    async def _answer(self, exchange: Exchange) -> Response:
         if self._maintenance is not None and self._maintenance():
             await self._guard.only_admins(exchange)
         await self._guard.admit(exchange)
-        path = self._intake.path(names, values)
+        path = self._intake.path(exchange.values)
         self._guard.authorise(exchange, path)
         query = self._intake.query(exchange)
         key = None if self._once is None else key_of(exchange.headers)
@@ -111,7 +110,7 @@ class Endpoint(Generic[S]):
 
 
 class Front(Generic[S]):
-    """A route table, ready to answer.
+    """A route table, ready to answer, on the running event loop.
 
     Raises ValueError or TypeError at once for a table that cannot work: a route given twice, a handler whose
     annotation says nothing, a route for oneself without a user_id.
@@ -122,7 +121,8 @@ class Front(Generic[S]):
         self.settings = settings
         self.hooks = hooks
         self.answers = Answers(settings, hooks)
-        self.deadlines = Deadlines(settings.timeout_s)
+        self.deadlines = Deadlines(settings.timeout_s, asyncio.get_running_loop())
+        self._time = asyncio.get_running_loop().time
         self.draining = False
         self.in_flight = 0
         self._idle = asyncio.Event()
@@ -133,42 +133,39 @@ class Front(Generic[S]):
 
     async def handle(self, exchange: Exchange) -> Response:
         """Answer any request; only cancellation goes past this."""
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        self.in_flight += 1
-        self._idle.clear()
-        headers, settings = exchange.headers, self.settings
-        exchange.traceparent, exchange.trace_id = wire.traced(headers, self.hooks.rng)
+        started = self._time()
+        headers, hooks = exchange.headers, self.hooks
+        exchange.traceparent, exchange.trace_id = wire.traced(headers, hooks.rng)
         exchange.request_id = wire.request_id(headers, exchange.trace_id)
-        exchange.ip = settings.proxies.client(exchange.ip, headers)
+        exchange.ip = self.settings.proxies.client(exchange.ip, headers)
+        self.in_flight += 1
         try:
-            response = await self._respond(exchange)
+            methods = self._find(exchange)
+            endpoint = methods.by_method.get(exchange.method)
+            if endpoint is None:
+                response = self.answers.options(exchange, methods.allowed)
+            else:
+                response = await endpoint.serve(exchange)
+        except Exception as error:  # noqa: BLE001 - the one place where a bug of ours becomes an answer
+            response = self._failure(exchange, error)
         finally:
             self.in_flight -= 1
             if not self.in_flight:
                 self._idle.set()
         if self.draining:
             response.closing = True
-        if self.hooks.observe is not None:
-            self.hooks.observe(exchange.template, exchange.method, response.status, loop.time() - started)
+        if hooks.observe is not None:
+            hooks.observe(exchange.template, exchange.method, response.status, self._time() - started)
         return response
 
     async def idle(self) -> None:
         """Wait until no request is in flight."""
-        await self._idle.wait()
+        while self.in_flight:
+            self._idle.clear()
+            await self._idle.wait()
 
-    async def _respond(self, exchange: Exchange) -> Response:
-        try:
-            return await self._route(exchange)
-        except Exception as error:
-            # The one place where a bug of ours becomes an answer.
-            problem = problem_of(error)
-            if problem is None:
-                log.exception("%s %s failed, trace %s", exchange.method, exchange.template, exchange.trace_id)
-                problem = Problem(SERVER_BUG)
-            return self._failure(exchange, problem)
-
-    async def _route(self, exchange: Exchange) -> Response:
+    def _find(self, exchange: Exchange) -> Methods[Endpoint[Any]]:
+        """What stands at the path of a request, and takes its method. OPTIONS is answered for all of a path."""
         if exchange.message is NOT_HTTP:
             raise Problem(REQUEST_NOT_HTTP)
         if self.draining:
@@ -176,17 +173,18 @@ class Front(Generic[S]):
         found = self._router.find(exchange.path)
         if found is None:
             raise Problem(ROUTE_NOT_FOUND)
-        methods, values = found
+        methods, exchange.values = found
         exchange.template = methods.template
-        endpoint = methods.by_method.get(exchange.method)
-        if endpoint is not None:
-            return await endpoint.serve(exchange, methods.names[exchange.method], values)
-        if exchange.method == "OPTIONS":
-            return self.answers.options(exchange, methods.allow)
-        raise Problem(ROUTE_METHOD, allowed=tuple(methods.allow.split(", ")))
+        if exchange.method not in methods.by_method and exchange.method != "OPTIONS":
+            raise Problem(ROUTE_METHOD, allowed=methods.allowed)
+        return methods
 
-    def _failure(self, exchange: Exchange, problem: Problem) -> Response:
+    def _failure(self, exchange: Exchange, error: Exception) -> Response:
+        problem = problem_of(error)
+        if problem is None:
+            where = exchange.method, exchange.template, exchange.trace_id
+            log.error("%s %s failed, trace %s", *where, exc_info=error)
+            problem = Problem(SERVER_BUG)
         response = self.answers.failure(exchange, problem)
-        if problem.code.name in CLOSING:
-            response.closing = True
+        response.closing = problem.code.name in CLOSING
         return response

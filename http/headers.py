@@ -4,7 +4,7 @@ CORS is written out here, since the library for it needs aiohttp's own router.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from math import ceil
 from random import Random
 
@@ -104,8 +104,9 @@ def cors(headers: Mapping[str, str], origins: Collection[str]) -> dict[str, str]
     }
 
 
-def preflight(headers: Mapping[str, str], allow: str, origins: Collection[str]) -> dict[str, str]:
+def preflight(headers: Mapping[str, str], allowed: Sequence[str], origins: Collection[str]) -> dict[str, str]:
     """The headers of an answer to OPTIONS."""
+    allow = ", ".join(allowed)
     answer = {"Allow": allow, **cors(headers, origins)}
     if "Access-Control-Allow-Origin" in answer and "Access-Control-Request-Method" in headers:
         answer["Access-Control-Allow-Methods"] = allow

@@ -28,15 +28,15 @@ class Intake:
         self._raw = shape.body is bytes
         self._max_body_bytes = max_body_bytes
 
-    def path(self, names: Sequence[str], values: Sequence[str]) -> Mapping[str, Any]:
+    def path(self, values: Sequence[str]) -> Mapping[str, Any]:
         """The path's parameters. What cannot be an id is not found, just like an id that nothing has:
         otherwise a client would learn from the status what ids look like, and need two branches for one outcome.
         """
-        if not names:
+        if not values:
             return NOTHING
         path: dict[str, Any] = {}
-        for name, value in zip(names, values, strict=True):
-            if self._types[name] is UUID:
+        for (name, kind), value in zip(self._types.items(), values, strict=True):
+            if kind is UUID:
                 try:
                     path[name] = UUID(value)
                 except ValueError:

@@ -145,26 +145,23 @@ def shape_of(route: Route[Any]) -> Shape:
 
 
 class Methods(Generic[V]):
-    """What stands at one path: a value for each method, and the Allow header they make."""
+    """What stands at one path: a value for each method, and the methods that are `allowed`."""
 
-    __slots__ = ("allow", "by_method", "names", "template")
+    __slots__ = ("allowed", "by_method", "template")
 
     def __init__(self, template: str) -> None:
         self.template = template
         self.by_method: dict[str, V] = {}
-        self.names: dict[str, tuple[str, ...]] = {}
-        self.allow = ""
+        self.allowed: tuple[str, ...] = ()
 
-    def add(self, method: str, names: tuple[str, ...], value: V) -> None:
+    def add(self, method: str, value: V) -> None:
         """Enter the value of a method; GET's stands for HEAD too. Raises ValueError when it is taken."""
         if method in self.by_method:
             raise ValueError(f"{method} {self.template} is routed twice")
         self.by_method[method] = value
-        self.names[method] = names
         if method == "GET":
             self.by_method["HEAD"] = value
-            self.names["HEAD"] = names
-        self.allow = ", ".join(sorted({*self.by_method, "OPTIONS"}))
+        self.allowed = tuple(sorted({*self.by_method, "OPTIONS"}))
 
 
 class Router(Generic[V]):
@@ -180,7 +177,6 @@ class Router(Generic[V]):
 
     def add(self, method: str, path: str, value: V) -> None:
         """Enter a value. Raises ValueError for a method and path that are taken."""
-        names = tuple(PARAMETER.findall(path))
         form = PARAMETER.sub("{}", path)
         methods = self._by_form.get(form)
         if methods is None:
@@ -189,9 +185,9 @@ class Router(Generic[V]):
             for segment in form[1:].split("/"):
                 node = node.setdefault(segment, {})
             node[""] = methods
-            if not names:
+            if form == path:
                 self._fixed[path] = methods
-        methods.add(method, names, value)
+        methods.add(method, value)
 
     def find(self, path: str) -> tuple[Methods[V], Sequence[str]] | None:
         """The methods at a raw path (as it came, percent-encoded) and its parameters, decoded, in order."""

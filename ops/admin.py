@@ -21,6 +21,7 @@ from callboard.actors.cache import Cache, CacheGuard
 from callboard.actors.database import Database, DatabaseGuard
 from callboard.actors.epochs import Epochs
 from callboard.actors.errors import USERS_NOT_FOUND, Problem
+from callboard.actors.identities import Identities
 from callboard.actors.passwords import PasswordPolicy, Passwords
 from callboard.actors.sessions import Sessions
 from callboard.actors.tokens import Signer, utc_now
@@ -62,7 +63,7 @@ async def desk(data: Path | None) -> AsyncIterator[Desk]:
     secret = _secret() or str(facts.get("JWT_SECRET_KEY") or "")
     signer = Signer(secret, issuer="", access_ttl_s=1)
     passwords = worker("passwords", Passwords)
-    sessions = worker("sessions", Sessions, database, Epochs(cache, monotonic), signer, utc_now)
+    sessions = worker("sessions", Sessions, database, Identities(Epochs(cache, monotonic)), signer, utc_now)
     users = worker("users", Users, database, passwords, signer, sessions, Enrolment(PasswordPolicy(policy)))
     guards = worker("database", DatabaseGuard, database, schema.install), worker("cache", CacheGuard, cache)
     async with System(supervisor("desk", *guards, passwords, sessions, users)):

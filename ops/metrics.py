@@ -27,6 +27,7 @@ class Metrics:
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
         )
         self._observers: dict[tuple[str, str, int], Callable[[float], None]] = {}  # as many as the series there are
+        self._counters: dict[tuple[str, str], Counter] = {}
         self._checks = Counter(
             "callboard_limit_checks",
             "Checks of rate limits by policy and outcome: allowed, refused, or shadowed (would have been refused).",
@@ -36,7 +37,10 @@ class Metrics:
 
     def count_checks(self, policy: str, outcome: str, count: int) -> None:
         """Count checks of a rate limit."""
-        self._checks.labels(policy, outcome).inc(count)
+        counter = self._counters.get((policy, outcome))
+        if counter is None:
+            counter = self._counters[policy, outcome] = self._checks.labels(policy, outcome)
+        counter.inc(count)
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count a response."""
