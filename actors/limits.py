@@ -197,13 +197,16 @@ class Limiter:
     def check(self, message: CheckLimit) -> "asyncio.Future[Verdict]":
         """Ask Redis, or decide alone: a limit is never the reason why a request fails, and never falls away.
 
-        Raises KeyError for a policy that is not configured.
+        It is asked at once; the reply raises KeyError for a policy that is not configured.
         """
         reply: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         batch = self._gathering
         checks = batch.get(message)
         if checks is None:
-            policy = self.policies[message.policy]
+            policy = self.policies.get(message.policy)
+            if policy is None:
+                reply.set_exception(KeyError(message.policy))
+                return reply
             if not batch or len(batch) == MOST:
                 batch = self._gathering = {}
                 self._cache.send_late(partial(self._begin, batch)).add_done_callback(partial(self._teach, batch))

@@ -137,6 +137,11 @@ class Connection(BaseProtocol):
         self._ending = True
         return self.busy and self._payload.is_eof()
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """The body is being read: called for each piece of it, also where nothing was paused."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     def pause_writing(self) -> None:
         """What the client does not read piles up here: it has so long to read it down again."""
         super().pause_writing()

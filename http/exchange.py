@@ -47,8 +47,9 @@ class Hooks:
     """What a front door asks others for.
 
     `read_token` checks a token by itself, and `authenticate`, which begins when it is called and need not be awaited,
-    finds who its claims stand for; both raise Problem. `check_limit` counts a request of a key against a policy; it
-    must bound itself in time, and when it raises the request goes on. `observe` is called for each answer with the
+    finds who its claims stand for; both raise Problem. `check_limit`, which begins when it is called,
+    counts a request of a key against a policy; it must bound itself in time, and when awaiting it raises the request
+    goes on. `observe` is called for each answer with the
     path's template, the method, the status and the seconds it took. `keys` keeps the answers of idempotency keys;
     without it they are not looked at. While `maintenance` says so, only admins pass.
     """

@@ -1,6 +1,5 @@
 """Who may pass: rate limits, tokens and roles, for every route in this one place."""
 
-import asyncio
 import hmac
 import logging
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ from callboard.actors.errors import (
 from callboard.actors.limits import Verdict
 from callboard.actors.tokens import Claims
 from callboard.http import headers as wire
-from callboard.http.exchange import CheckLimit, Exchange, Hooks, Settings
+from callboard.http.exchange import Exchange, Hooks, Settings
 from callboard.http.peers import counted_as
 from callboard.http.routing import Access, Route
 
@@ -116,25 +115,24 @@ class Guard:
             return
         address = f"ip:{counted_as(exchange.ip)}"
         who = address if user_id is None else f"user:{user_id}"
-        default = self._checked(check, DEFAULT, who)
-        if self._route.limit is None:
-            verdicts = [await default]
-        else:
-            verdicts = list(await asyncio.gather(self._checked(check, self._route.limit, address), default))
-        seen = [each for each in verdicts if each is not None and not each[1].shadow]
-        seen.sort(key=_room)
+        asked = [] if self._route.limit is None else [(self._route.limit, check(self._route.limit, address))]
+        asked.append((DEFAULT, check(DEFAULT, who)))
+        seen = []
+        for policy, pending in asked:
+            try:
+                verdict = await pending
+            except Exception:
+                # Whatever the limiter suffers from, the request goes on without it.
+                log.warning("the rate limiter failed for policy %s", policy, exc_info=True)
+                continue
+            if not verdict.shadow:
+                seen.append((policy, verdict))
+        if len(seen) > 1:
+            seen.sort(key=_room)
         exchange.verdicts = dict(seen)
         refused = [verdict.retry_after_s for _, verdict in seen if not verdict.allowed]
         if refused:
             raise Problem(REQUEST_LIMITED, retry_after_s=max(refused))
-
-    async def _checked(self, check: CheckLimit, policy: str, key: str) -> tuple[str, Verdict] | None:
-        try:
-            return policy, await check(policy, key)
-        except Exception:
-            # Whatever the limiter suffers from, the request goes on without it.
-            log.warning("the rate limiter failed for policy %s", policy, exc_info=True)
-            return None
 
 
 def _room(seen: tuple[str, Verdict]) -> tuple[bool, float]:

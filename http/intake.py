@@ -77,6 +77,8 @@ class Intake:
         pieces: list[bytes] = []
         left = self._max_body_bytes
         try:
+            if payload.is_eof() and payload.total_bytes <= left:  # it came with its head
+                return payload.read_nowait()
             while not payload.at_eof():
                 piece = await payload.readany()
                 left -= len(piece)
