@@ -99,9 +99,12 @@ def password_faults(
 class Passwords(Actor[HashPassword | VerifyPassword]):
     """Hashes off the loop, one at a time; a pool of these, as large as the cores, bounds the hashing of a process.
 
-    Argon2 releases the GIL, so a thread is a core; it gives way to the loop's. The mailbox rejects: a flood of logins
-    is refused, not queued. A password whose asker has gone is hashed to its end, and the next one waits for that.
+    Argon2 releases the GIL, so a thread is a core; it gives way to the loop's, and has the next password beside it, so
+    as not to wait for the loop in between. The mailbox rejects: a flood of logins is refused, not queued. A password
+    whose asker has gone is hashed to its end if that has begun.
     """
+
+    concurrency = 2
 
     def __init__(self) -> None:
         self.thread = ThreadPoolExecutor(1, "password", initializer=_give_way)

@@ -187,8 +187,8 @@ class Sessions(Actor[SessionMessage]):
     async def open(self, message: OpenSession) -> Login:
         """Of the refresh token only the hash is kept."""
         session_id, refresh = uuid4(), refresh_token()
-        async with self.database.transaction() as connection:
-            user = await QUERIES.add_session(
+        async with self.database.acquire() as connection:
+            user = await QUERIES.open_session(
                 connection,
                 session_id=session_id,
                 user_id=message.user_id,
@@ -196,12 +196,12 @@ class Sessions(Actor[SessionMessage]):
                 device=message.device[:400],
                 ip=message.ip,
                 ttl_s=SESSION_TTL_S,
+                refresh_hash=fingerprint(refresh),
+                most=MAX_SESSIONS,
             )
-            if user is None:
-                raise Problem(AUTH_INVALID_CREDENTIALS)
-            await QUERIES.add_refresh_token(connection, refresh_hash=fingerprint(refresh), session_id=session_id)
-            surplus = await QUERIES.end_surplus(connection, user_id=message.user_id, most=MAX_SESSIONS)
-        if surplus:
+        if user is None:
+            raise Problem(AUTH_INVALID_CREDENTIALS)
+        if user["surplus"]:
             await self.epochs.turn(message.user_id)
         return self._login(user, refresh)
 

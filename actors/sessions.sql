@@ -1,5 +1,6 @@
--- name: add_session(session_id, user_id, password_changed_at, device, ip, ttl_s)^
--- The share lock makes it wait for a change of the password or the account that is under way, and see it.
+-- name: open_session(session_id, user_id, password_changed_at, device, ip, ttl_s, refresh_hash, most)^
+-- The share lock makes it wait for a change of the password or the account that is under way, and see it. With the new
+-- one a user has so many sessions at most; those that were used before all others end.
 with person as (
     select user_id, email, full_name from users
     where user_id = :user_id and is_active and deleted_at is null and password_changed_at = :password_changed_at
@@ -8,21 +9,19 @@ with person as (
     insert into sessions (session_id, user_id, device, ip, expires_at)
     select :session_id::uuid, user_id, :device::text, :ip::inet, now() + make_interval(secs => :ttl_s) from person
     returning session_id
-)
-select session_id, user_id, email, full_name from person, session;
-
--- name: add_refresh_token(refresh_hash, session_id)!
-insert into refresh_tokens (refresh_hash, session_id) values (:refresh_hash, :session_id);
-
--- name: end_surplus(user_id, most)$
-with surplus as (
-    select session_id from sessions where user_id = :user_id and ended_at is null
-    order by used_at desc, session_id offset :most
-    for update skip locked
+), token as (
+    insert into refresh_tokens (refresh_hash, session_id) select :refresh_hash::bytea, session_id from session
+), surplus as (
+    select s.session_id from sessions s join person using (user_id) where s.ended_at is null
+    order by s.used_at desc, s.session_id offset :most::int - 1
+    for update of s skip locked
 ), ended as (
     update sessions set ended_at = now() where session_id in (select session_id from surplus) returning session_id
 )
-select count(*) from ended;
+select session_id, user_id, email, full_name, (select count(*) from ended) as surplus from person, session;
+
+-- name: add_refresh_token(refresh_hash, session_id)!
+insert into refresh_tokens (refresh_hash, session_id) values (:refresh_hash, :session_id);
 
 -- name: living_session(session_id, user_id)^
 select s.session_id, u.user_id, u.email, u.role, u.is_active,
