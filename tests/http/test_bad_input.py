@@ -7,6 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from callboard.http.exchange import Settings
+from callboard.http.peers import Proxies, network
+
 JSON_TYPE = "application/json"
 JSON = {"Content-Type": JSON_TYPE}
 POSTS = "/api/v1/posts"
@@ -141,6 +144,13 @@ async def test_what_is_no_http_gets_the_envelope_and_the_end(door: Any, sent: by
     assert received.startswith((b"HTTP/1.0 400 ", b"HTTP/1.1 400 "))
     assert b"REQUEST_NOT_HTTP_008" in received
     assert (await door.call("GET", "/health"))[0] == 200
+
+
+async def test_what_is_no_http_gets_the_envelope_behind_a_proxy_too(open_door: Any) -> None:
+    trusting = Settings(proxies=Proxies([network("127.0.0.1")]))
+    async with open_door(settings=trusting) as door:
+        received = await door.raw(b"BREW /health HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n")
+    assert b"REQUEST_NOT_HTTP_008" in received
 
 
 async def test_broken_chunks_are_no_bug_of_ours(door: Any) -> None:
