@@ -132,6 +132,24 @@ def test_a_wrong_field_of_an_article_is_named(
     assert [detail["field"] for detail in answer.body["error"]["details"]] == [field]
 
 
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00%2B14:00", "9999-12-31T23:59:59-14:00"])
+@pytest.mark.parametrize(("path", "field"), [("/users?created_after=", "created_after"), ("/stats?from=", "from")])
+def test_a_time_outside_of_the_years_of_utc_is_refused(up: Up, path: str, field: str, time: str) -> None:
+    admin, _, _ = up.people()
+    answer = up.call("GET", path + time, token=admin)
+    refused(answer, 400, "REQUEST_INVALID_001")
+    assert field in {detail["field"] for detail in answer.body["error"]["details"]}
+
+
+def test_where_there_are_few_right_values_they_are_told(up: Up) -> None:
+    admin, _, _ = up.people()
+    answer = up.call("GET", "/users?role=king&is_active=maybe", token=admin)
+    assert answer.body["error"]["details"] == [
+        {"field": "role", "message": "Must be one of member, editor, admin."},
+        {"field": "is_active", "message": "Must be true or false."},
+    ]
+
+
 def test_text_that_only_looks_dangerous_is_taken_as_it_is(up: Up, author: dict[str, str]) -> None:
     title = "'; drop table users; -- {{ 7 * 7 }} \u202e \ud7ff 🎭"
     answer = up.call("POST", "/content", token=author["token"], body={"title": title, "body": "%s $1 :name"})

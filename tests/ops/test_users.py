@@ -94,6 +94,12 @@ def test_every_fault_of_a_line_is_named_and_the_lines_after_it_are_read() -> Non
     }
 
 
+def test_a_time_outside_of_the_years_of_utc_is_a_fault_of_its_line_alone() -> None:
+    good = {"email": "a@example.org", "full_name": "A"}
+    early = good | {"created_at": "0001-01-01T00:00:00+14:00"}
+    assert faults(jsonl(good, early, good), "jsonl") == {2: ["created_at"]}
+
+
 def test_a_table_is_read_alike_and_a_line_may_go_over_several() -> None:
     head = b"\xef\xbb\xbfemail,full_name,password_hash,is_verified\r\n"
     lines = [
