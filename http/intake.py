@@ -61,7 +61,9 @@ class Intake:
             return None
         request = exchange.request
         headers = request.headers
-        if "Content-Encoding" in headers or (not self._raw and not is_json(headers.get("Content-Type"))):
+        if "Content-Encoding" in headers:
+            raise Problem(REQUEST_UNSUPPORTED, "Send the body as it is, without a Content-Encoding.")
+        if not self._raw and not is_json(headers.get("Content-Type")):
             raise Problem(REQUEST_UNSUPPORTED)
         if (request.content_length or 0) > self._max_body_bytes:
             raise Problem(REQUEST_TOO_LARGE)

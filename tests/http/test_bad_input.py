@@ -104,6 +104,28 @@ async def test_every_invalid_field_is_named_by_its_path(door: Any) -> None:
     assert answer["error"]["field"] == named[0]
 
 
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        (posted(b'{"title":"a",}'), "byte 13"),
+        (posted(b'{"title":'), "truncated"),
+        (posted(b'{"title":1,'), "truncated"),
+        (posted(b'{"title":"\xff"}'), "not UTF-8"),
+        (posted(b'{"extra":' + b"[" * 4900 + b"]" * 4900 + b"}"), "nested too deeply"),
+        (posted(b"{}", {**JSON, "Content-Encoding": "gzip"}), "Content-Encoding"),
+    ],
+)
+async def test_what_cannot_be_read_is_told_with_its_reason(door: Any, sent: Any, told: str) -> None:
+    method, path, options = sent
+    _, answer, _ = await door.call(method, path, **options)
+    assert told in answer["error"]["message"]
+
+
+async def test_a_bad_cursor_is_named_as_any_other_parameter(door: Any) -> None:
+    _, answer, _ = await door.call("GET", f"{POSTS}?cursor=abc")
+    assert [detail["field"] for detail in answer["error"]["details"]] == ["cursor"]
+
+
 async def test_every_invalid_parameter_is_named(door: Any) -> None:
     _, answer, _ = await door.call("GET", f"{POSTS}?limit=x&colour=red&mark=a&mark=b")
     assert {detail["field"] for detail in answer["error"]["details"]} == {"limit", "colour"}
