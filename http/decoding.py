@@ -16,6 +16,7 @@ from msgspec import inspect
 
 from callboard.actors.database import storable
 from callboard.actors.errors import REQUEST_INVALID, REQUEST_MALFORMED, Detail, Problem
+from callboard.http.routing import Rules
 
 MAX_DETAILS = 50
 NO_NUL = "Must not contain the character NUL."
@@ -26,10 +27,11 @@ T = TypeVar("T")
 
 
 class BodyReader:
-    """Reads JSON into one type; made once for each route."""
+    """Reads JSON into one type; made once for each route. `rules` are the route's."""
 
-    def __init__(self, kind: type) -> None:
+    def __init__(self, kind: type, rules: Rules | None = None) -> None:
         self.kind = kind
+        self._rules = rules
         decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kind)
         self._decode = decoder.decode
         self._times = times_of(kind)
@@ -44,8 +46,8 @@ class BodyReader:
             raise malformed(error) from None
         if self._times and (unstorable := beyond(value, self._times)):
             raise invalid(unstorable)
-        if b"\\u0000" in raw and (faults := tuple(nuls(msgspec.json.decode(raw), ""))):
-            raise Problem(REQUEST_INVALID, details=faults[:MAX_DETAILS])
+        if b"\\u0000" in raw and (faults := tuple(nuls(sent := msgspec.json.decode(raw), ""))):
+            raise self._with_rules(sent, faults)
         return value
 
     def _invalid(self, raw: bytes, error: msgspec.ValidationError) -> Problem:
@@ -56,7 +58,15 @@ class BodyReader:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
             # The type was wrong before the syntax was: the syntax goes first.
             return malformed(fault)
-        return invalid([*faults_of(value, self.kind, "", strict=True), *nuls(value, "")] or [detail_of(error, "")])
+        faults = [*faults_of(value, self.kind, "", strict=True), *nuls(value, "")] or [detail_of(error, "")]
+        return self._with_rules(value, faults)
+
+    def _with_rules(self, value: Any, faults: Sequence[Detail]) -> Problem:
+        """These faults, and what the rules say of the fields that have none of them."""
+        if self._rules is None or not isinstance(value, dict):
+            return invalid(faults)
+        bad = {re.split(r"[.\[]", fault.field, maxsplit=1)[0] for fault in faults}
+        return invalid([*faults, *self._rules({name: each for name, each in value.items() if name not in bad})])
 
 
 class QueryReader:

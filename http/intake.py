@@ -24,7 +24,7 @@ class Intake:
         self._route = route
         self._types = route.parameters
         self._query = QueryReader(shape.query)
-        self._body = None if shape.body in (type(None), bytes) else BodyReader(shape.body)
+        self._body = None if shape.body in (type(None), bytes) else BodyReader(shape.body, route.rules)
         self._raw = shape.body is bytes
         self._max_body_bytes = max_body_bytes
 

@@ -109,6 +109,38 @@ def test_a_wrong_field_of_a_registration_is_named(up: Up, change: dict[str, Any]
 
 
 @pytest.mark.parametrize(
+    "body",
+    [
+        {"email": "nobody", "password": "weak"},
+        {"email": "nobody", "password": "weak", "full_name": "", "terms_accepted": False},
+        {"email": "nobody", "password": "weak", "full_name": " ", "terms_accepted": False},
+        {"email": "nobody", "password": "weak", "full_name": "\0", "terms_accepted": False},
+        {"email": "nobody", "password": "Ab1" * 100, "full_name": 1, "terms_accepted": False},
+    ],
+    ids=str,
+)
+def test_every_wrong_field_of_a_registration_is_named_at_once_in_form_or_in_content(up: Up, body: Any) -> None:
+    answer = up.call("POST", REGISTER, body=body)
+    refused(answer, 400, "REQUEST_INVALID_001")
+    assert {detail["field"] for detail in answer.body["error"]["details"]} == GOOD.keys()
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/users/me", {"email": "nobody", "full_name": ""}),
+        ("/users/me/profile", {"avatar_url": "javascript:x", "bio": 5, "preferences": {"a": "x" * 9000}}),
+    ],
+)
+def test_every_wrong_field_of_an_account_is_named_at_once(
+    up: Up, author: dict[str, str], path: str, body: dict[str, Any]
+) -> None:
+    answer = request("PUT", up.api + path, token=author["token"], body=body)
+    refused(answer, 400, "REQUEST_INVALID_001")
+    assert {detail["field"] for detail in answer.body["error"]["details"]} == body.keys()
+
+
+@pytest.mark.parametrize(
     ("change", "field"),
     [
         ({"title": ""}, "title"),
