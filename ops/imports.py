@@ -168,6 +168,22 @@ class Import:
         return f"{self.made} imported, {self.there} there already, {self.bad} bad"
 
 
+class Tenths:
+    """Progress where there is no terminal to draw it on: a line for each tenth of the file, once its batches are in."""
+
+    def __init__(self, size: int, say: Callable[[str], None]) -> None:
+        self._size = size
+        self._say = say
+        self._told = self._done = 0
+
+    def look(self, place: int, run: Import) -> None:
+        """Say how far it is, if that has changed."""
+        tenth, done = 10 * place // self._size, run.made + run.there
+        if tenth > self._told and done > self._done:
+            self._told, self._done = tenth, done
+            self._say(f"{10 * tenth} %: {run}")
+
+
 def form_of(path: Path) -> str:
     """What a file is by its name. Raises CommandError."""
     form = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}.get(path.suffix.lower())
@@ -211,12 +227,17 @@ async def import_file(
                 return await import_users(at.database, batch, at.signer if send_verification else None)
 
             run = Import(send, said, say)
+            size = os.fstat(file.fileno()).st_size or 1
+            tenths = Tenths(size, say)
             with bar:
-                task = bar.add_task("importing", total=os.fstat(file.fileno()).st_size or None)
+                task = bar.add_task("importing", total=size)
                 try:
                     for line in lines:
                         await run.take(line)
-                        bar.update(task, completed=file.tell(), description=str(run))
+                        if console.is_terminal:
+                            bar.update(task, completed=file.tell(), description=str(run))
+                        else:
+                            tenths.look(file.tell(), run)
                     await run.flush()
                     bar.update(task, description=str(run))
                 except Problem as problem:

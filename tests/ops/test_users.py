@@ -195,6 +195,16 @@ async def test_who_is_to_verify_is_mailed_a_link_that_works_when_asked_for(
     assert up.mails_to(known) == []
 
 
+def test_where_there_is_no_terminal_progress_is_a_line_a_tenth(up: Up, tmp_path: Path, domain_name: str) -> None:
+    count = 20 * BATCH
+    path = tmp_path / "people.jsonl"
+    path.write_bytes(jsonl(*({"email": f"p{n:05}@{domain_name}", "full_name": "P"} for n in range(count))))
+    ran = run_apart(up, "import", str(path))
+    assert ran.stderr.splitlines() == [
+        f"callboard: {10 * tenth} %: {2 * tenth * BATCH} imported, 0 there already, 0 bad" for tenth in range(1, 11)
+    ]
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 async def test_an_import_that_is_cut_off_is_completed_by_making_it_again(
     up: Up, tmp_path: Path, domain_name: str, number: signal.Signals
