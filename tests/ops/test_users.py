@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -205,6 +206,15 @@ def test_where_there_is_no_terminal_progress_is_a_line_a_tenth(up: Up, tmp_path:
     ]
 
 
+def test_an_import_may_come_through_a_pipe(up: Up, tmp_path: Path, domain_name: str) -> None:
+    path = tmp_path / "people.jsonl"
+    os.mkfifo(path)
+    command = Command("users", "import", str(path), environment={"CALLBOARD_DATA_DIR": str(up.data)})
+    path.write_bytes(jsonl({"email": f"p@{domain_name}", "full_name": "P"}))
+    assert command.wait(20) == 0, command.errors
+    assert command.output == "1 imported, 0 there already, 0 bad\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 async def test_an_import_that_is_cut_off_is_completed_by_making_it_again(
     up: Up, tmp_path: Path, domain_name: str, number: signal.Signals
@@ -300,6 +310,19 @@ def test_who_is_disabled_is_refused_from_the_next_request_on(up: Up, capsys: pyt
     said = capsys.readouterr().out
     assert "is disabled" in said
     assert "is enabled" in said
+
+
+def test_who_has_seen_enough_of_a_list_hears_of_no_broken_pipe(up: Up) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as nobody:  # noqa: PTH123 - a descriptor
+        ended = subprocess.run(  # noqa: S603 - a command of ours
+            [sys.executable, "-m", "callboard.ops", "users", "list", "--json", "--data-dir", str(up.data)],
+            stdout=nobody,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (ended.returncode, ended.stderr) == (141, b"")
 
 
 def test_who_is_not_there_is_not_disabled(up: Up, capsys: pytest.CaptureFixture[str]) -> None:
