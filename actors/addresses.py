@@ -41,14 +41,17 @@ def normalised(email: str) -> str:
         raise ValueError(str(error)) from error
 
 
-def account_faults(email: str, full_name: str) -> list[Detail]:
-    """What is wrong with an account's address and name."""
+def account_faults(email: str | None, full_name: str | None) -> list[Detail]:
+    """What is wrong with an account's address and name; of None nothing is said."""
     faults: list[Detail] = []
     try:
-        normalised(email)
+        if email is not None:
+            normalised(email)
     except ValueError as error:
         faults.append(Detail("email", str(error)))
-    if not full_name.strip():
+    if full_name is None:
+        pass
+    elif not full_name.strip():
         faults.append(Detail("full_name", "must not be empty"))
     elif len(full_name.strip()) > MAX_NAME_LENGTH:
         faults.append(Detail("full_name", f"must have {MAX_NAME_LENGTH} characters at most"))
@@ -57,14 +60,28 @@ def account_faults(email: str, full_name: str) -> list[Detail]:
 
 def checked_address(email: str, password: str, full_name: str, policy: PasswordPolicy, *, terms_accepted: bool) -> str:
     """The normalised address of a new account. Raises Problem(REQUEST_INVALID) that names every fault."""
-    faults = account_faults(email, full_name)
-    if not terms_accepted:
-        faults.append(Detail("terms_accepted", "must be true"))
-    own = (email.split("@", maxsplit=1)[0], full_name)
-    faults += [Detail("password", fault) for fault in password_faults(password, own, policy)]
+    faults = enrolment_faults(policy, email, password, full_name, terms_accepted=terms_accepted)
     if faults:
         raise Problem(REQUEST_INVALID, details=tuple(faults))
     return normalised(email)
+
+
+def enrolment_faults(
+    policy: PasswordPolicy,
+    email: str | None,
+    password: str | None,
+    full_name: str | None,
+    *,
+    terms_accepted: bool | None,
+) -> list[Detail]:
+    """What is wrong with what a new account is made of; of None nothing is said."""
+    faults = account_faults(email, full_name)
+    if terms_accepted is False:
+        faults.append(Detail("terms_accepted", "must be true"))
+    if password is not None:
+        own = ((email or "").split("@", maxsplit=1)[0], full_name or "")
+        faults += [Detail("password", fault) for fault in password_faults(password, own, policy)]
+    return faults
 
 
 async def send_letter(connection: Any, letter: str, user_id: UUID, **data: str) -> None:

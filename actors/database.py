@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -57,6 +58,15 @@ class Connection(asyncpg.Connection):
             self.limit_ms = None
             await self.execute(f"set statement_timeout = {wanted_ms}")
             self.limit_ms = wanted_ms
+
+
+def storable(moment: datetime) -> bool:
+    """Whether a time can be given to PostgreSQL: it goes in UTC, where its year may be 0 or 10000."""
+    try:
+        moment.astimezone(UTC)
+    except OverflowError:
+        return False
+    return True
 
 
 def unavailable() -> Problem:

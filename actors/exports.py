@@ -15,7 +15,7 @@ import anyio.to_thread
 import msgspec
 
 from callboard.actors.database import Database
-from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, USERS_NOT_FOUND, Problem
+from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, USERS_NOT_FOUND, Detail, Problem
 from callboard.actors.tokens import Signer, fingerprint
 from callboard.runtime import Actor, Request, on
 from callboard.streams.events import LetterRequested
@@ -99,7 +99,7 @@ class Exports(Actor[RequestExport | FetchExport]):
         async with self.database.acquire() as connection:
             row = await QUERIES.archive_of(connection, token_hash=fingerprint(message.token))
         if row is None:
-            raise Problem(AUTH_MAIL_TOKEN_INVALID)
+            raise Problem(AUTH_MAIL_TOKEN_INVALID, details=(Detail("token", "is not valid"),))
         return bytes(row["archive"])
 
 

@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from callboard.actors.access import Role
 from callboard.actors.addresses import PROOF_TTL_S, account_faults, normalised
-from callboard.actors.database import Database
+from callboard.actors.database import Database, storable
 from callboard.actors.errors import Detail
 from callboard.actors.passwords import NO_PASSWORD, hash_fault
 from callboard.actors.tokens import Signer, fingerprint
@@ -48,6 +48,8 @@ def candidate_faults(candidate: Candidate) -> list[Detail]:
     faults += [
         Detail(name, "must not have NUL in it") for name in ("email", "full_name") if "\0" in getattr(candidate, name)
     ]
+    if candidate.created_at is not None and not storable(candidate.created_at):
+        faults.append(Detail("created_at", "must be in the years 1 to 9999 in UTC"))
     if candidate.password_hash and (fault := hash_fault(candidate.password_hash)):
         faults.append(Detail("password_hash", fault))
     return faults

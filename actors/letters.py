@@ -17,6 +17,7 @@ _TEMPLATES = Environment(
     keep_trailing_newline=True,
 )
 _LINK = re.compile(r"https?://[^\s<]+")
+_SCHEME = re.compile(r"\w+:/+")
 
 
 class UnknownLetterError(ValueError):
@@ -36,7 +37,13 @@ class Letter(msgspec.Struct, frozen=True):
 
 
 def compose(name: str, data: dict[str, str]) -> Letter:
-    """Write one of our letters. Raises UnknownLetterError."""
+    """Write one of our letters. Raises UnknownLetterError.
+
+    A name greets, and no more: whoever registers may write any name to any address, and neither lines nor links of
+    theirs shall go out as ours.
+    """
+    if "full_name" in data:
+        data = {**data, "full_name": _SCHEME.sub("", one_line(data["full_name"]))}
     try:
         page = _TEMPLATES.get_template(f"{name}.txt").render(data)
     except (TemplateNotFound, UndefinedError) as error:

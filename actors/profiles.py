@@ -1,6 +1,7 @@
 """Profiles: what users tell of themselves, and what their clients keep for them."""
 
 import hashlib
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ class Profiles(Actor[GetProfile | PutProfile]):
     @on(PutProfile)
     async def put(self, message: PutProfile) -> Profile:
         """The row is locked while it is held against the tag."""
-        faults = profile_faults(message)
+        faults = profile_faults(message.avatar_url, message.bio, message.preferences)
         if faults:
             raise Problem(REQUEST_INVALID, details=tuple(faults))
         async with self.database.transaction() as connection:
@@ -89,18 +90,18 @@ class Profiles(Actor[GetProfile | PutProfile]):
         return _profile(row)
 
 
-def profile_faults(message: PutProfile) -> list[Detail]:
+def profile_faults(avatar_url: str | None, bio: str | None, preferences: Mapping[str, Any]) -> list[Detail]:
     """What is wrong with a profile, for its owner to read."""
     faults: list[Detail] = []
-    if message.avatar_url is not None and not is_web_address(message.avatar_url):
+    if avatar_url is not None and not is_web_address(avatar_url):
         faults.append(
             Detail("avatar_url", f"must begin with https:// or http://, of {MAX_URL_LENGTH} characters at most")
         )
-    if message.bio is not None and len(message.bio) > MAX_BIO_LENGTH:
+    if bio is not None and len(bio) > MAX_BIO_LENGTH:
         faults.append(Detail("bio", f"must have {MAX_BIO_LENGTH} characters at most"))
-    if not is_within(message.preferences, MAX_PREFERENCES_DEPTH):
+    if not is_within(preferences, MAX_PREFERENCES_DEPTH):
         faults.append(Detail("preferences", f"must not be nested deeper than {MAX_PREFERENCES_DEPTH} levels"))
-    elif len(msgspec.json.encode(message.preferences)) > MAX_PREFERENCES_BYTES:
+    elif len(msgspec.json.encode(preferences)) > MAX_PREFERENCES_BYTES:
         faults.append(Detail("preferences", f"must have {MAX_PREFERENCES_BYTES} bytes at most"))
     return faults
 

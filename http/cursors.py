@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar, overload
 import msgspec
 from msgspec import Meta
 
-from callboard.actors.errors import REQUEST_CURSOR_INVALID, Problem
+from callboard.actors.errors import REQUEST_CURSOR_INVALID, Detail, Problem
 
 LONGEST = 1_000  # characters; ours have a time and an id
 
@@ -43,8 +43,12 @@ def decode_cursor(text: str, types: tuple[type[Any], ...]) -> tuple[Any, ...]:
     try:
         raw = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
         if len(text) > LONGEST or b"\\u0000" in raw:
-            raise Problem(REQUEST_CURSOR_INVALID)
+            raise _refused()
         values: tuple[Any, ...] = msgspec.json.decode(raw, type=kind)
         return tuple(value.astimezone(UTC) if isinstance(value, datetime) else value for value in values)
     except (UnicodeError, NotBase64, msgspec.DecodeError, RecursionError, OverflowError) as error:
-        raise Problem(REQUEST_CURSOR_INVALID) from error
+        raise _refused() from error
+
+
+def _refused() -> Problem:
+    return Problem(REQUEST_CURSOR_INVALID, details=(Detail("cursor", "Is not one that this server gave."),))

@@ -7,27 +7,34 @@ Text that PostgreSQL cannot store is refused here: NUL by the search below, lone
 import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from enum import Enum
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import inspect
 
+from callboard.actors.database import storable
 from callboard.actors.errors import REQUEST_INVALID, REQUEST_MALFORMED, Detail, Problem
+from callboard.http.routing import Rules
 
 MAX_DETAILS = 50
 NO_NUL = "Must not contain the character NUL."
+NO_SUCH_TIME = "Must be in the years 1 to 9999 in UTC."
 PLACE = re.compile(r"^(?P<said>.*?)(?: - at `(?:key in )?\$(?P<path>.*)`)?$", re.DOTALL)
 
 T = TypeVar("T")
 
 
 class BodyReader:
-    """Reads JSON into one type; made once for each route."""
+    """Reads JSON into one type; made once for each route. `rules` are the route's."""
 
-    def __init__(self, kind: type) -> None:
+    def __init__(self, kind: type, rules: Rules | None = None) -> None:
         self.kind = kind
+        self._rules = rules
         decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kind)
         self._decode = decoder.decode
+        self._times = times_of(kind)
 
     def read(self, raw: bytes) -> Any:
         """The body. Raises Problem(REQUEST_MALFORMED) for what is not JSON, else REQUEST_INVALID with every fault."""
@@ -35,10 +42,12 @@ class BodyReader:
             value = self._decode(raw)
         except msgspec.ValidationError as error:
             raise self._invalid(raw, error) from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise Problem(REQUEST_MALFORMED) from None
-        if b"\\u0000" in raw and (faults := tuple(nuls(msgspec.json.decode(raw), ""))):
-            raise Problem(REQUEST_INVALID, details=faults[:MAX_DETAILS])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise malformed(error) from None
+        if self._times and (unstorable := beyond(value, self._times)):
+            raise invalid(unstorable)
+        if b"\\u0000" in raw and (faults := tuple(nuls(sent := msgspec.json.decode(raw), ""))):
+            raise self._with_rules(sent, faults)
         return value
 
     def _invalid(self, raw: bytes, error: msgspec.ValidationError) -> Problem:
@@ -46,10 +55,18 @@ class BodyReader:
             value = msgspec.json.decode(raw)
         except msgspec.ValidationError:  # a number that no float can hold
             return invalid([detail_of(error, "")])
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
             # The type was wrong before the syntax was: the syntax goes first.
-            return Problem(REQUEST_MALFORMED)
-        return invalid([*faults_of(value, self.kind, "", strict=True), *nuls(value, "")] or [detail_of(error, "")])
+            return malformed(fault)
+        faults = [*faults_of(value, self.kind, "", strict=True), *nuls(value, "")] or [detail_of(error, "")]
+        return self._with_rules(value, faults)
+
+    def _with_rules(self, value: Any, faults: Sequence[Detail]) -> Problem:
+        """These faults, and what the rules say of the fields that have none of them."""
+        if self._rules is None or not isinstance(value, dict):
+            return invalid(faults)
+        bad = {re.split(r"[.\[]", fault.field, maxsplit=1)[0] for fault in faults}
+        return invalid([*faults, *self._rules({name: each for name, each in value.items() if name not in bad})])
 
 
 class QueryReader:
@@ -59,6 +76,7 @@ class QueryReader:
         self.kind = kind
         fields = () if kind is type(None) else msgspec.structs.fields(kind)
         self._lists = {field.encode_name for field in fields if is_list(field.type)}
+        self._times = times_of(kind)
         self._default: Any = None
         if kind is not type(None) and not any(field.required for field in fields):
             self._default = kind()
@@ -80,12 +98,43 @@ class QueryReader:
                 value[name] = text
         if self.kind is type(None):
             raise invalid([Detail(name, "There is no such parameter.") for name in value] + faults)
-        if not faults:
-            try:
-                return msgspec.convert(value, self.kind, strict=False)
-            except msgspec.ValidationError as error:
-                faults = faults_of(value, self.kind, "", strict=False) or [detail_of(error, "")]
-        raise invalid(faults)
+        if faults:
+            raise invalid(faults)
+        return self._converted(value)
+
+    def _converted(self, value: Mapping[str, Any]) -> Any:
+        try:
+            query: Any = msgspec.convert(value, self.kind, strict=False)
+        except msgspec.ValidationError as error:
+            raise invalid(faults_of(value, self.kind, "", strict=False) or [detail_of(error, "")]) from None
+        if unstorable := beyond(query, self._times):
+            raise invalid(unstorable)
+        return query
+
+
+def malformed(error: Exception) -> Problem:
+    """The problem that says where the syntax is broken."""
+    if isinstance(error, RecursionError):
+        said = "it is nested too deeply"
+    elif isinstance(error, UnicodeDecodeError):  # whose position is that in the text it is in
+        said = "it is not UTF-8"
+    else:
+        said = str(error).removeprefix("JSON is malformed: ")
+    return Problem(REQUEST_MALFORMED, f"The body is not JSON: {said}.")
+
+
+def times_of(kind: type) -> tuple[tuple[str, str], ...]:
+    """The fields of a Struct that hold a time: by their names here and on the wire."""
+    if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+        return ()
+    fields = msgspec.structs.fields(kind)
+    return tuple((each.name, each.encode_name) for each in fields if plain(each.type, ...) is datetime)
+
+
+def beyond(value: Any, times: Sequence[tuple[str, str]]) -> list[Detail]:
+    """The times in a Struct that are well-formed and cannot be stored."""
+    given = ((shown, getattr(value, name)) for name, shown in times)
+    return [Detail(shown, NO_SUCH_TIME) for shown, time in given if isinstance(time, datetime) and not storable(time)]
 
 
 def invalid(details: Sequence[Detail]) -> Problem:
@@ -112,9 +161,21 @@ def faults_of(value: Any, kind: Any, path: str, *, strict: bool) -> list[Detail]
     try:
         msgspec.convert(value, kind, strict=strict, str_keys=True)
     except msgspec.ValidationError as error:
-        found = list(inner_faults(value, kind, path, strict=strict)) or [detail_of(error, path)]
+        found = list(inner_faults(value, kind, path, strict=strict)) or [
+            detail_of(error, path) if (said := choices(value, kind, strict=strict)) is None else Detail(path, said)
+        ]
         return found[:MAX_DETAILS]
     return []
+
+
+def choices(value: Any, kind: Any, *, strict: bool) -> str | None:
+    """What would have been right, where there are few such values and msgspec does not name them."""
+    kind = plain(kind, value)
+    if isinstance(value, str) and isinstance(kind, type) and issubclass(kind, Enum):
+        return f"Must be one of {', '.join(str(each.value) for each in kind)}."
+    if kind is bool and not strict:
+        return "Must be true or false."
+    return None
 
 
 def inner_faults(value: Any, kind: Any, path: str, *, strict: bool) -> Iterator[Detail]:

@@ -24,7 +24,7 @@ class Intake:
         self._route = route
         self._types = route.parameters
         self._query = QueryReader(shape.query)
-        self._body = None if shape.body in (type(None), bytes) else BodyReader(shape.body)
+        self._body = None if shape.body in (type(None), bytes) else BodyReader(shape.body, route.rules)
         self._raw = shape.body is bytes
         self._max_body_bytes = max_body_bytes
 
@@ -61,7 +61,9 @@ class Intake:
         if self._body is None and not self._raw:
             return None
         headers = exchange.headers
-        if "Content-Encoding" in headers or (not self._raw and not is_json(headers.get("Content-Type"))):
+        if "Content-Encoding" in headers:
+            raise Problem(REQUEST_UNSUPPORTED, "Send the body as it is, without a Content-Encoding.")
+        if not self._raw and not is_json(headers.get("Content-Type")):
             raise Problem(REQUEST_UNSUPPORTED)
         if int(headers.get("Content-Length", 0)) > self._max_body_bytes:
             raise Problem(REQUEST_TOO_LARGE)

@@ -1,12 +1,13 @@
 """Profiles over HTTP: what users tell of themselves, and what their clients keep for them."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-from callboard.actors.errors import USERS_NOT_FOUND, USERS_STALE
-from callboard.actors.profiles import MAX_BIO_LENGTH, MAX_URL_LENGTH, GetProfile, Profile, PutProfile
+from callboard.actors.errors import USERS_NOT_FOUND, USERS_STALE, Detail
+from callboard.actors.profiles import MAX_BIO_LENGTH, MAX_URL_LENGTH, GetProfile, Profile, PutProfile, profile_faults
 from callboard.http.call import Body, Call, Reply
 from callboard.http.routing import Access, Route
 from callboard.http.services import Services
@@ -24,6 +25,11 @@ class ProfileBody(Body, frozen=True, kw_only=True):
     avatar_url: Url | None = None
     bio: Bio | None = None
     preferences: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+def rules(sound: Mapping[str, Any]) -> list[Detail]:
+    """What is wrong with a profile's sound fields."""
+    return profile_faults(sound.get("avatar_url"), sound.get("bio"), sound.get("preferences", {}))
 
 
 async def read(call: Call[None, None, Services]) -> Reply[Profile]:
@@ -52,6 +58,7 @@ ROUTES: tuple[Route[Services], ...] = (
         access=Access.USER,
         errors=(USERS_STALE,),
         tagged=True,
+        rules=rules,
     ),
     Route(
         "GET",
@@ -72,5 +79,6 @@ ROUTES: tuple[Route[Services], ...] = (
         access=Access.SELF_OR_ADMIN,
         errors=(USERS_NOT_FOUND, USERS_STALE),
         tagged=True,
+        rules=rules,
     ),
 )

@@ -6,7 +6,7 @@ What a route reads and answers is taken from its handler's annotation, so the tw
 import inspect
 import re
 import typing
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import unquote
 from uuid import UUID
 
-from callboard.actors.errors import ROUTE_NOT_FOUND, Code, Kind
+from callboard.actors.errors import ROUTE_NOT_FOUND, Code, Detail, Kind
 from callboard.http.call import Call, Listing, Raw, Reply
 
 PARAMETER = re.compile(r"\{([a-z_]+)\}")
@@ -25,6 +25,7 @@ S_contra = TypeVar("S_contra", contravariant=True)
 V = TypeVar("V")
 
 Answer = Reply[Any] | Listing[Any] | Raw
+Rules = Callable[[Mapping[str, Any]], Sequence[Detail]]
 
 
 class Access(StrEnum):
@@ -69,7 +70,8 @@ class Route(Generic[S_contra]):
     out of both. `errors` are the codes it gives beyond those that follow from its access, body, query and path.
     `version` 2 stands at /api/v2 beside /api/v1. `maintained` is open to all also during maintenance, as is whatever
     is exempt. `tagged` answers have an ETag, and a PUT, PATCH or DELETE that is tagged reads If-Match. `content_type`
-    is for the documents, where the answer is Raw.
+    is for the documents, where the answer is Raw. `rules` says what is wrong, beyond their form, with those fields of a
+    body that are sound: it is asked when others are not, so that one answer names every fault.
     """
 
     method: str
@@ -88,6 +90,7 @@ class Route(Generic[S_contra]):
     maintained: bool = False
     tagged: bool = False
     content_type: str = "*/*"
+    rules: Rules | None = None
 
     @property
     def keyed(self) -> bool:

@@ -32,9 +32,11 @@ class Credentials(Body, frozen=True, kw_only=True):
 
 
 class Refresh(Body, frozen=True, kw_only=True):
-    """The refresh token of the last pair."""
+    """The refresh token of the last pair. It is short, but whatever else stands in its place, an access token say, is
+    a wrong one like any other.
+    """
 
-    refresh_token: Secret
+    refresh_token: Annotated[str, Meta(max_length=8192)]
 
 
 class LoggedInUser(msgspec.Struct, frozen=True):

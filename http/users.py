@@ -1,6 +1,8 @@
 """Accounts over HTTP: registration, verification, one's own account, and what admins see and change."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -8,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from callboard.actors.access import Role
+from callboard.actors.addresses import account_faults, enrolment_faults
 from callboard.actors.errors import (
     AUTH_MAIL_TOKEN_INVALID,
     REQUEST_CURSOR_INVALID,
@@ -19,6 +22,7 @@ from callboard.actors.errors import (
     Detail,
     Problem,
 )
+from callboard.actors.passwords import PasswordPolicy
 from callboard.actors.users import (
     ChangeUser,
     DeleteUser,
@@ -96,6 +100,17 @@ class UserChange(Body, frozen=True, kw_only=True):
 
     role: Role | msgspec.UnsetType = msgspec.UNSET
     is_active: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+def registration_rules(policy: PasswordPolicy, sound: Mapping[str, Any]) -> list[Detail]:
+    """What is wrong with a registration's sound fields."""
+    email, password, full_name, terms = map(sound.get, ("email", "password", "full_name", "terms_accepted"))
+    return enrolment_faults(policy, email, password, full_name, terms_accepted=terms)
+
+
+def account_rules(sound: Mapping[str, Any]) -> list[Detail]:
+    """What is wrong with an account's sound fields."""
+    return account_faults(sound.get("email"), sound.get("full_name"))
 
 
 async def register(call: Call[Registration, None, Services]) -> Reply[Registered]:
@@ -187,8 +202,9 @@ async def change(call: Call[UserChange, None, Services]) -> Reply[User]:
     return Reply(changed)
 
 
-ROUTES: tuple[Route[Services], ...] = (
-    Route(
+def registering(policy: PasswordPolicy) -> Route[Services]:
+    """The route that makes accounts, where passwords need what this policy says."""
+    return Route(
         "POST",
         "/auth/register",
         register,
@@ -198,7 +214,11 @@ ROUTES: tuple[Route[Services], ...] = (
         status=201,
         limit="register",
         errors=(USERS_EMAIL_TAKEN,),
-    ),
+        rules=partial(registration_rules, policy),
+    )
+
+
+ROUTES: tuple[Route[Services], ...] = (
     Route(
         "POST",
         "/auth/verify-email",
@@ -237,6 +257,7 @@ ROUTES: tuple[Route[Services], ...] = (
         tagged=True,
         access=Access.USER,
         errors=(USERS_EMAIL_TAKEN, USERS_STALE),
+        rules=account_rules,
     ),
     Route(
         "DELETE",
@@ -267,6 +288,7 @@ ROUTES: tuple[Route[Services], ...] = (
         tagged=True,
         access=Access.SELF_OR_ADMIN,
         errors=(USERS_NOT_FOUND, USERS_EMAIL_TAKEN, USERS_STALE),
+        rules=account_rules,
     ),
     Route(
         "DELETE",

@@ -17,6 +17,7 @@ from callboard.ops.config import ConfigError
 from callboard.ops.embedded.errors import EmbeddedError
 
 OK, FAILED, USAGE = 0, 1, 2
+PIPE = 141  # as who died of SIGPIPE
 
 
 class CommandError(Exception):
@@ -78,6 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     try:
         status = _run(_command(options))
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough; and the flush at the exit must not find that out again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = PIPE
     except ConfigError as error:
         for fault in error.faults:
             print(f"callboard: {fault}", file=sys.stderr)

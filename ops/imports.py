@@ -168,6 +168,22 @@ class Import:
         return f"{self.made} imported, {self.there} there already, {self.bad} bad"
 
 
+class Tenths:
+    """Progress where there is no terminal to draw it on: a line for each tenth of the file, once its batches are in."""
+
+    def __init__(self, size: int, say: Callable[[str], None]) -> None:
+        self._size = size or 1
+        self._say = say
+        self._told = self._done = 0
+
+    def look(self, place: int, run: Import) -> None:
+        """Say how far it is, if that has changed."""
+        tenth, done = 10 * place // self._size, run.made + run.there
+        if tenth > self._told and done > self._done:
+            self._told, self._done = tenth, done
+            self._say(f"{10 * tenth} %: {run}")
+
+
 def form_of(path: Path) -> str:
     """What a file is by its name. Raises CommandError."""
     form = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}.get(path.suffix.lower())
@@ -192,14 +208,6 @@ async def import_file(
             if send_verification and not at.can_sign:
                 raise CommandError("JWT_SECRET_KEY is missing: the links in the mails are made with it")
             console = Console(stderr=True)
-            bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TaskProgressColumn(),
-                TimeRemainingColumn(),
-                console=console,
-                disable=not console.is_terminal,
-            )
 
             def say(text: str) -> None:
                 if console.is_terminal:
@@ -211,16 +219,29 @@ async def import_file(
                 return await import_users(at.database, batch, at.signer if send_verification else None)
 
             run = Import(send, said, say)
-            with bar:
-                task = bar.add_task("importing", total=os.fstat(file.fileno()).st_size or None)
-                try:
-                    for line in lines:
-                        await run.take(line)
-                        bar.update(task, completed=file.tell(), description=str(run))
-                    await run.flush()
-                    bar.update(task, description=str(run))
-                except Problem as problem:
-                    say(f"{problem.message} {run}; run it again to go on")
-                    return FAILED
+            try:
+                await _take_all(file, lines, run, console, say)
+            except Problem as problem:
+                say(f"{problem.message} {run}; run it again to go on")
+                return FAILED
     print(run)
     return FAILED if run.bad else OK
+
+
+async def _take_all(
+    file: IO[bytes], lines: Iterator[Line], run: Import, console: Console, say: Callable[[str], None]
+) -> None:
+    """Take every line, and show how far it is; of a pipe only how many there were."""
+    size = os.fstat(file.fileno()).st_size if file.seekable() else 0
+    tenths = Tenths(size, say)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("importing", total=size or None)
+        for line in lines:
+            await run.take(line)
+            place = file.tell() if size else 0
+            bar.update(task, completed=place, description=str(run))
+            if not console.is_terminal:
+                tenths.look(place, run)
+        await run.flush()
+        bar.update(task, description=str(run))

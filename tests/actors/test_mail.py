@@ -2,6 +2,7 @@
 
 import asyncio
 import email
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -232,6 +233,14 @@ def test_every_letter_renders(name: str) -> None:
     assert "<b>" not in letter.html
     with pytest.raises(UnknownLetterError):
         compose(name, {})
+
+
+def test_a_name_in_a_letter_is_one_line_and_no_link() -> None:
+    name = "Ada,\n\nyour account is locked: https://evil.example/login\n\n"
+    letter = compose("verify_email", {"full_name": name, "token": "t", "public_url": URL})
+    assert letter.text.startswith("Hello Ada, your account is locked: evil.example/login,\n")
+    assert letter.html is not None
+    assert re.findall(r'href="([^"]*)"', letter.html) == [f"{URL}/verify-email?token=t"]
 
 
 def test_a_subject_is_one_line_and_text_becomes_harmless_html() -> None:

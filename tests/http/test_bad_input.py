@@ -7,6 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from callboard.http.exchange import Settings
+from callboard.http.peers import Proxies, network
+
 JSON_TYPE = "application/json"
 JSON = {"Content-Type": JSON_TYPE}
 POSTS = "/api/v1/posts"
@@ -101,6 +104,28 @@ async def test_every_invalid_field_is_named_by_its_path(door: Any) -> None:
     assert answer["error"]["field"] == named[0]
 
 
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        (posted(b'{"title":"a",}'), "byte 13"),
+        (posted(b'{"title":'), "truncated"),
+        (posted(b'{"title":1,'), "truncated"),
+        (posted(b'{"title":"\xff"}'), "not UTF-8"),
+        (posted(b'{"extra":' + b"[" * 4900 + b"]" * 4900 + b"}"), "nested too deeply"),
+        (posted(b"{}", {**JSON, "Content-Encoding": "gzip"}), "Content-Encoding"),
+    ],
+)
+async def test_what_cannot_be_read_is_told_with_its_reason(door: Any, sent: Any, told: str) -> None:
+    method, path, options = sent
+    _, answer, _ = await door.call(method, path, **options)
+    assert told in answer["error"]["message"]
+
+
+async def test_a_bad_cursor_is_named_as_any_other_parameter(door: Any) -> None:
+    _, answer, _ = await door.call("GET", f"{POSTS}?cursor=abc")
+    assert [detail["field"] for detail in answer["error"]["details"]] == ["cursor"]
+
+
 async def test_every_invalid_parameter_is_named(door: Any) -> None:
     _, answer, _ = await door.call("GET", f"{POSTS}?limit=x&colour=red&mark=a&mark=b")
     assert {detail["field"] for detail in answer["error"]["details"]} == {"limit", "colour"}
@@ -141,6 +166,13 @@ async def test_what_is_no_http_gets_the_envelope_and_the_end(door: Any, sent: by
     assert received.startswith((b"HTTP/1.0 400 ", b"HTTP/1.1 400 "))
     assert b"REQUEST_NOT_HTTP_008" in received
     assert (await door.call("GET", "/health"))[0] == 200
+
+
+async def test_what_is_no_http_gets_the_envelope_behind_a_proxy_too(open_door: Any) -> None:
+    trusting = Settings(proxies=Proxies([network("127.0.0.1")]))
+    async with open_door(settings=trusting) as door:
+        received = await door.raw(b"BREW /health HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n")
+    assert b"REQUEST_NOT_HTTP_008" in received
 
 
 async def test_broken_chunks_are_no_bug_of_ours(door: Any) -> None:

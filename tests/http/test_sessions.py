@@ -102,6 +102,12 @@ def test_a_spent_token_that_comes_late_ends_the_session_in_both(pair: Twins, per
     assert [refresh(site, child).status for site in (one, two)] == [401, 401]
 
 
+def test_an_access_token_is_no_refresh_token_and_refused_like_any_other_wrong_one(person: Person) -> None:
+    tokens = person.log_in()
+    answer = refresh(person.pair.sites[0], {"refresh_token": tokens["access_token"]})
+    assert (answer.status, answer.code) == (401, "AUTH_REFRESH_INVALID_011")
+
+
 @pytest.mark.parametrize("path", ["/auth/logout", "/auth/logout-all"])
 def test_after_a_logout_no_process_takes_the_access_token(pair: Twins, person: Person, path: str) -> None:
     one, two = pair.sites

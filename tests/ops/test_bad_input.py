@@ -109,6 +109,38 @@ def test_a_wrong_field_of_a_registration_is_named(up: Up, change: dict[str, Any]
 
 
 @pytest.mark.parametrize(
+    "body",
+    [
+        {"email": "nobody", "password": "weak"},
+        {"email": "nobody", "password": "weak", "full_name": "", "terms_accepted": False},
+        {"email": "nobody", "password": "weak", "full_name": " ", "terms_accepted": False},
+        {"email": "nobody", "password": "weak", "full_name": "\0", "terms_accepted": False},
+        {"email": "nobody", "password": "Ab1" * 100, "full_name": 1, "terms_accepted": False},
+    ],
+    ids=str,
+)
+def test_every_wrong_field_of_a_registration_is_named_at_once_in_form_or_in_content(up: Up, body: Any) -> None:
+    answer = up.call("POST", REGISTER, body=body)
+    refused(answer, 400, "REQUEST_INVALID_001")
+    assert {detail["field"] for detail in answer.body["error"]["details"]} == GOOD.keys()
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/users/me", {"email": "nobody", "full_name": ""}),
+        ("/users/me/profile", {"avatar_url": "javascript:x", "bio": 5, "preferences": {"a": "x" * 9000}}),
+    ],
+)
+def test_every_wrong_field_of_an_account_is_named_at_once(
+    up: Up, author: dict[str, str], path: str, body: dict[str, Any]
+) -> None:
+    answer = request("PUT", up.api + path, token=author["token"], body=body)
+    refused(answer, 400, "REQUEST_INVALID_001")
+    assert {detail["field"] for detail in answer.body["error"]["details"]} == body.keys()
+
+
+@pytest.mark.parametrize(
     ("change", "field"),
     [
         ({"title": ""}, "title"),
@@ -130,6 +162,24 @@ def test_a_wrong_field_of_an_article_is_named(
     answer = up.call("POST", "/content", token=author["token"], body={"title": "a", "body": "b"} | change)
     refused(answer, 400, "REQUEST_INVALID_001")
     assert [detail["field"] for detail in answer.body["error"]["details"]] == [field]
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00%2B14:00", "9999-12-31T23:59:59-14:00"])
+@pytest.mark.parametrize(("path", "field"), [("/users?created_after=", "created_after"), ("/stats?from=", "from")])
+def test_a_time_outside_of_the_years_of_utc_is_refused(up: Up, path: str, field: str, time: str) -> None:
+    admin, _, _ = up.people()
+    answer = up.call("GET", path + time, token=admin)
+    refused(answer, 400, "REQUEST_INVALID_001")
+    assert field in {detail["field"] for detail in answer.body["error"]["details"]}
+
+
+def test_where_there_are_few_right_values_they_are_told(up: Up) -> None:
+    admin, _, _ = up.people()
+    answer = up.call("GET", "/users?role=king&is_active=maybe", token=admin)
+    assert answer.body["error"]["details"] == [
+        {"field": "role", "message": "Must be one of member, editor, admin."},
+        {"field": "is_active", "message": "Must be true or false."},
+    ]
 
 
 def test_text_that_only_looks_dangerous_is_taken_as_it_is(up: Up, author: dict[str, str]) -> None:

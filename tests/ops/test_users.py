@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -92,6 +93,12 @@ def test_every_fault_of_a_line_is_named_and_the_lines_after_it_are_read() -> Non
         9: ["created_at"],
         10: ["full_name"],
     }
+
+
+def test_a_time_outside_of_the_years_of_utc_is_a_fault_of_its_line_alone() -> None:
+    good = {"email": "a@example.org", "full_name": "A"}
+    early = good | {"created_at": "0001-01-01T00:00:00+14:00"}
+    assert faults(jsonl(good, early, good), "jsonl") == {2: ["created_at"]}
 
 
 def test_a_table_is_read_alike_and_a_line_may_go_over_several() -> None:
@@ -189,6 +196,25 @@ async def test_who_is_to_verify_is_mailed_a_link_that_works_when_asked_for(
     assert up.mails_to(known) == []
 
 
+def test_where_there_is_no_terminal_progress_is_a_line_a_tenth(up: Up, tmp_path: Path, domain_name: str) -> None:
+    count = 20 * BATCH
+    path = tmp_path / "people.jsonl"
+    path.write_bytes(jsonl(*({"email": f"p{n:05}@{domain_name}", "full_name": "P"} for n in range(count))))
+    ran = run_apart(up, "import", str(path))
+    assert ran.stderr.splitlines() == [
+        f"callboard: {10 * tenth} %: {2 * tenth * BATCH} imported, 0 there already, 0 bad" for tenth in range(1, 11)
+    ]
+
+
+def test_an_import_may_come_through_a_pipe(up: Up, tmp_path: Path, domain_name: str) -> None:
+    path = tmp_path / "people.jsonl"
+    os.mkfifo(path)
+    command = Command("users", "import", str(path), environment={"CALLBOARD_DATA_DIR": str(up.data)})
+    path.write_bytes(jsonl({"email": f"p@{domain_name}", "full_name": "P"}))
+    assert command.wait(20) == 0, command.errors
+    assert command.output == "1 imported, 0 there already, 0 bad\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 async def test_an_import_that_is_cut_off_is_completed_by_making_it_again(
     up: Up, tmp_path: Path, domain_name: str, number: signal.Signals
@@ -284,6 +310,19 @@ def test_who_is_disabled_is_refused_from_the_next_request_on(up: Up, capsys: pyt
     said = capsys.readouterr().out
     assert "is disabled" in said
     assert "is enabled" in said
+
+
+def test_who_has_seen_enough_of_a_list_hears_of_no_broken_pipe(up: Up) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as nobody:  # noqa: PTH123 - a descriptor
+        ended = subprocess.run(  # noqa: S603 - a command of ours
+            [sys.executable, "-m", "callboard.ops", "users", "list", "--json", "--data-dir", str(up.data)],
+            stdout=nobody,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (ended.returncode, ended.stderr) == (141, b"")
 
 
 def test_who_is_not_there_is_not_disabled(up: Up, capsys: pytest.CaptureFixture[str]) -> None:
