@@ -6,7 +6,7 @@ Text that PostgreSQL cannot store is refused here: NUL by the search below, lone
 
 import re
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any, TypeVar
@@ -16,7 +16,6 @@ from msgspec import inspect
 
 from callboard.actors.database import storable
 from callboard.actors.errors import REQUEST_INVALID, REQUEST_MALFORMED, Detail, Problem
-from callboard.http.routing import Rules
 
 MAX_DETAILS = 50
 NO_NUL = "Must not contain the character NUL."
@@ -24,6 +23,7 @@ NO_SUCH_TIME = "Must be in the years 1 to 9999 in UTC."
 PLACE = re.compile(r"^(?P<said>.*?)(?: - at `(?:key in )?\$(?P<path>.*)`)?$", re.DOTALL)
 
 T = TypeVar("T")
+Rules = Callable[[Mapping[str, Any]], Sequence[Detail]]  # what is wrong with the sound fields of a body
 
 
 class BodyReader:

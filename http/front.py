@@ -32,7 +32,7 @@ from callboard.http.guard import Guard
 from callboard.http.idempotency import Once, key_of
 from callboard.http.intake import Intake
 from callboard.http.response import Response
-from callboard.http.routing import Methods, Route, Router, shape_of
+from callboard.http.routing import Methods, Route, Router
 from callboard.runtime import Context, use_context
 
 # After these the connection is of no more use: its next bytes are the rest of this request, or the server is going.
@@ -58,7 +58,7 @@ class Endpoint(Generic[S]):
         self._notices = None if route.deprecated is None else route.deprecated.headers()
         self._maintenance = None if route.exempt or route.maintained else hooks.maintenance
         self._guard = Guard(route, settings, hooks)
-        self._intake = Intake(route, shape_of(route), settings.max_body_bytes)
+        self._intake = Intake(route, front.services, settings.max_body_bytes)
 
     async def serve(self, exchange: Exchange) -> Response:
         """Answer a request within its deadline. Raises Problem, or whatever the handler raises."""

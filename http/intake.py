@@ -1,7 +1,8 @@
 """Taking in what a route reads: its path parameters, its query, and its body within its bounds."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 from uuid import UUID
 
 from aiohttp.http import HttpVersion11
@@ -11,20 +12,24 @@ from aiohttp.web import RequestPayloadError
 from callboard.actors.errors import REQUEST_MALFORMED, REQUEST_TOO_LARGE, REQUEST_UNSUPPORTED, Problem
 from callboard.http.decoding import BodyReader, QueryReader
 from callboard.http.exchange import Exchange
-from callboard.http.routing import Route, Shape
+from callboard.http.routing import Route, shape_of
 
 UUID_LENGTH = 36  # UUID() takes braces, URNs and bare hex as well; one id has one address here
+S = TypeVar("S")
+
 NOTHING: Mapping[str, Any] = {}
 
 
 class Intake:
     """What one route takes in; its decoders are made once."""
 
-    def __init__(self, route: Route[Any], shape: Shape, max_body_bytes: int) -> None:
+    def __init__(self, route: Route[S], services: S, max_body_bytes: int) -> None:
+        shape = shape_of(route)
+        rules = None if route.rules is None else partial(route.rules, services)
         self._route = route
         self._types = route.parameters
         self._query = QueryReader(shape.query)
-        self._body = None if shape.body in (type(None), bytes) else BodyReader(shape.body, route.rules)
+        self._body = None if shape.body in (type(None), bytes) else BodyReader(shape.body, rules)
         self._raw = shape.body is bytes
         self._max_body_bytes = max_body_bytes
 

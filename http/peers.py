@@ -73,8 +73,7 @@ class Proxies:
     def client(self, peer: str | None, headers: CIMultiDictProxy[str]) -> str:
         """The client's address; where a trusted proxy has written what is none, that proxy's own."""
         client = peer or "unknown"
-        # Of what is not HTTP, aiohttp gives an empty dict for headers, which has no getall.
-        if not headers or not self._trusted or not self._trusts(client):
+        if not self._trusted or not self._trusts(client):
             return client
         hops = [hop for line in headers.getall("X-Forwarded-For", ()) for hop in line.split(",")]
         for hop in reversed(hops):

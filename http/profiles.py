@@ -27,7 +27,7 @@ class ProfileBody(Body, frozen=True, kw_only=True):
     preferences: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-def rules(sound: Mapping[str, Any]) -> list[Detail]:
+def rules(_services: Services, sound: Mapping[str, Any]) -> list[Detail]:
     """What is wrong with a profile's sound fields."""
     return profile_faults(sound.get("avatar_url"), sound.get("bio"), sound.get("preferences", {}))
 

@@ -25,7 +25,6 @@ S_contra = TypeVar("S_contra", contravariant=True)
 V = TypeVar("V")
 
 Answer = Reply[Any] | Listing[Any] | Raw
-Rules = Callable[[Mapping[str, Any]], Sequence[Detail]]
 
 
 class Access(StrEnum):
@@ -90,7 +89,7 @@ class Route(Generic[S_contra]):
     maintained: bool = False
     tagged: bool = False
     content_type: str = "*/*"
-    rules: Rules | None = None
+    rules: Callable[[S_contra, Mapping[str, Any]], Sequence[Detail]] | None = None
 
     @property
     def keyed(self) -> bool:

@@ -12,6 +12,7 @@ from callboard.actors.flags import GetFlag, SetFlag
 from callboard.actors.keys import Jwk
 from callboard.actors.library import ListContent, ListTransitions, ReadContent, SearchContent
 from callboard.actors.logins import LogIn
+from callboard.actors.passwords import PasswordPolicy
 from callboard.actors.profiles import GetProfile, PutProfile
 from callboard.actors.recovery import ChangePassword, ResetPassword, SendReset
 from callboard.actors.sessions import SessionMessage
@@ -23,7 +24,7 @@ M = TypeVar("M", bound=Message)
 
 
 class Services(msgspec.Struct, frozen=True):
-    """One reference for each kind of work, and the clock."""
+    """One reference for each kind of work, the clock, and what new passwords need."""
 
     users: Ref[UserMessage]
     logins: Ref[LogIn]
@@ -37,6 +38,7 @@ class Services(msgspec.Struct, frozen=True):
     exports: Ref[RequestExport | FetchExport]
     recovery: Ref[SendReset | ResetPassword | ChangePassword]
     flags: Ref[GetFlag | SetFlag]
+    password_policy: PasswordPolicy
 
 
 async def later(ref: Ref[M], message: M) -> None:

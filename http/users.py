@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -22,7 +21,6 @@ from callboard.actors.errors import (
     Detail,
     Problem,
 )
-from callboard.actors.passwords import PasswordPolicy
 from callboard.actors.users import (
     ChangeUser,
     DeleteUser,
@@ -102,13 +100,13 @@ class UserChange(Body, frozen=True, kw_only=True):
     is_active: bool | msgspec.UnsetType = msgspec.UNSET
 
 
-def registration_rules(policy: PasswordPolicy, sound: Mapping[str, Any]) -> list[Detail]:
+def registration_rules(services: Services, sound: Mapping[str, Any]) -> list[Detail]:
     """What is wrong with a registration's sound fields."""
     email, password, full_name, terms = map(sound.get, ("email", "password", "full_name", "terms_accepted"))
-    return enrolment_faults(policy, email, password, full_name, terms_accepted=terms)
+    return enrolment_faults(services.password_policy, email, password, full_name, terms_accepted=terms)
 
 
-def account_rules(sound: Mapping[str, Any]) -> list[Detail]:
+def account_rules(_services: Services, sound: Mapping[str, Any]) -> list[Detail]:
     """What is wrong with an account's sound fields."""
     return account_faults(sound.get("email"), sound.get("full_name"))
 
@@ -202,9 +200,8 @@ async def change(call: Call[UserChange, None, Services]) -> Reply[User]:
     return Reply(changed)
 
 
-def registering(policy: PasswordPolicy) -> Route[Services]:
-    """The route that makes accounts, where passwords need what this policy says."""
-    return Route(
+ROUTES: tuple[Route[Services], ...] = (
+    Route(
         "POST",
         "/auth/register",
         register,
@@ -214,11 +211,8 @@ def registering(policy: PasswordPolicy) -> Route[Services]:
         status=201,
         limit="register",
         errors=(USERS_EMAIL_TAKEN,),
-        rules=partial(registration_rules, policy),
-    )
-
-
-ROUTES: tuple[Route[Services], ...] = (
+        rules=registration_rules,
+    ),
     Route(
         "POST",
         "/auth/verify-email",

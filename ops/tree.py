@@ -37,7 +37,7 @@ from callboard.actors.tokens import Claims, Signer
 from callboard.actors.users import READ_USERS, Users
 from callboard.http.exchange import Hooks, Settings
 from callboard.http.peers import Proxies, network
-from callboard.http.routes import table
+from callboard.http.routes import ROUTES
 from callboard.http.server import HttpServer
 from callboard.http.services import Services
 from callboard.ops import logs, plane, schema
@@ -266,7 +266,7 @@ class Parts:
         config, maintenance = self.config, partial(self.flags.on, FlagName.MAINTENANCE)
         server = partial(
             HttpServer,
-            table(PasswordPolicy(config.password_policy)),
+            ROUTES,
             Services(
                 self.users,
                 self.logins,
@@ -280,6 +280,7 @@ class Parts:
                 self.exports,
                 self.recovery,
                 self.flag_keeper,
+                self.enrolment.policy,
             ),
             host=config.http_host,
             port=config.http_port,
