@@ -102,12 +102,6 @@ class VerifyEmail(Request[User], frozen=True):
         return "VerifyEmail(...)"
 
 
-class ResendVerification(Request[None], frozen=True):
-    """Send another verification mail, if the address has an account that needs one; the answer does not tell."""
-
-    email: str
-
-
 class GetUser(Request[User], frozen=True):
     """Look an account up. Raises Problem(USERS_NOT_FOUND)."""
 
@@ -163,9 +157,7 @@ class DeleteUser(Request[None], frozen=True):
     user_id: UUID
 
 
-UserMessage = (
-    RegisterUser | AddUser | VerifyEmail | ResendVerification | GetUser | ListUsers | EditUser | ChangeUser | DeleteUser
-)
+UserMessage = RegisterUser | AddUser | VerifyEmail | GetUser | ListUsers | EditUser | ChangeUser | DeleteUser
 
 
 class Users(Actor[UserMessage]):
@@ -281,14 +273,6 @@ class Users(Actor[UserMessage]):
             await emit(connection, UserVerified(user_id), event_id=uuid4())
         return row
 
-    @on(ResendVerification)
-    async def resend(self, message: ResendVerification) -> None:
-        """Earlier links stay good until they expire: the mails may cross."""
-        async with self.database.transaction() as connection:
-            row = await QUERIES.user_by_email(connection, email=message.email)
-            if row is not None and row["is_active"] and not row["is_verified"]:
-                await send_verification(connection, self.signer, row["user_id"])
-
     @on(GetUser)
     async def get(self, message: GetUser) -> User:
         """Read one row, together with others."""
@@ -378,6 +362,15 @@ class Users(Actor[UserMessage]):
             await addresses.QUERIES.spend_tokens(connection, user_id=message.user_id)
             await emit(connection, UserDeleted(message.user_id), event_id=uuid4())
         await self.sessions.ask(ForgetUser(message.user_id))
+
+
+async def resend_verification(connection: Any, signer: Signer, email: str) -> None:
+    """Send another verification mail, if the address has an account that needs one and the caller's transaction
+    commits. Earlier links stay good until they expire: the mails may cross.
+    """
+    row = await QUERIES.user_by_email(connection, email=email)
+    if row is not None and row["is_active"] and not row["is_verified"]:
+        await send_verification(connection, signer, row["user_id"])
 
 
 def _fresh(user_id: UUID, email: str, full_name: str, role: Role, *, is_verified: bool) -> User:

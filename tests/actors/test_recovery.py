@@ -17,7 +17,7 @@ from callboard.actors.errors import (
 )
 from callboard.actors.letters import compose
 from callboard.actors.passwords import PasswordPolicy
-from callboard.actors.recovery import MAX_LETTERS, RESET_TTL_S, ChangePassword, Recovery, ResetPassword, SendReset
+from callboard.actors.recovery import MAX_LETTERS, RESET_TTL_S, ChangePassword, Recovery, ResetPassword
 from callboard.actors.sessions import RefreshSession
 
 NEW = "Paper-Boats-77"
@@ -30,9 +30,7 @@ async def asked(domain: Domain, email: str = "ada@example.org") -> str:
 
 
 async def told(domain: Domain, email: str) -> None:
-    """`SendReset` is told; once its handler has run, the test may look."""
-    manager = Recovery(domain.database, domain.passwords, domain.sessions, domain.limits, domain.signer)
-    await manager.send(SendReset(email))
+    await domain.answered("reset_password", email)
 
 
 async def letters(domain: Domain) -> list[tuple[str, str]]:
@@ -173,7 +171,7 @@ async def test_a_password_that_will_not_do_is_named_and_the_secret_stays_good(do
 async def test_the_policy_of_new_passwords_is_the_configured_one(domain: Domain) -> None:
     await domain.person(email="ada@example.org")
     token = await asked(domain)
-    parts = (domain.database, domain.passwords, domain.sessions, domain.limits, domain.signer)
+    parts = (domain.database, domain.passwords, domain.sessions, domain.limits)
     strict = Recovery(*parts, policy=PasswordPolicy.NIST)
     with refused(REQUEST_INVALID):
         await strict.reset(ResetPassword(token, NEW))

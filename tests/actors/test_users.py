@@ -21,12 +21,12 @@ from callboard.actors.errors import (
     USERS_NOT_FOUND,
 )
 from callboard.actors.logins import LogIn
+from callboard.actors.petitions import AskForLetter, TakeUp
 from callboard.actors.users import (
     AddUser,
     ChangeUser,
     GetUser,
     RegisterUser,
-    ResendVerification,
     VerifyEmail,
 )
 
@@ -200,10 +200,11 @@ async def test_a_resent_mail_is_answered_alike_for_every_address(domain: Domain)
     await domain.person(email="verified@example.org")
     await domain.person(email="inactive@example.org", is_verified=False, is_active=False)
     answers = [
-        await domain.users.ask(ResendVerification(f"{who}@example.org"))
+        await domain.petitions.ask(AskForLetter("verify_email", f"{who}@example.org"))
         for who in ("NEW", "verified", "inactive", "nobody")
     ]
     assert answers == [None] * 4  # type: ignore[comparison-overlap]
+    await domain.clerk.ask(TakeUp())
     letters_asked = await domain.events("letter.requested")
     assert len(letters_asked) == 2  # that of the registration, and one more for who needs it
     assert letters_asked[0][2]["user_id"] == letters_asked[1][2]["user_id"]
@@ -212,7 +213,7 @@ async def test_a_resent_mail_is_answered_alike_for_every_address(domain: Domain)
 async def test_after_a_resent_mail_either_link_verifies(domain: Domain) -> None:
     user_id = await domain.registered()
     first = await domain.mail_token(user_id)
-    await domain.users.ask(ResendVerification("ada@example.org"))
+    await domain.answered("verify_email", "ada@example.org")
     assert await domain.mail_token(user_id) != first
     assert (await domain.users.ask(VerifyEmail(first))).is_verified
 
