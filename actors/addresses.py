@@ -74,8 +74,22 @@ async def send_letter(connection: Any, letter: str, user_id: UUID, **data: str) 
 
 async def send_verification(connection: Any, signer: Signer, user_id: UUID) -> None:
     """Mail a secret that proves the account's own address."""
-    token_id = await _add_token(connection, signer, user_id, "verify_email", None)
+    token_id = await add_proof(connection, signer, user_id)
     await send_letter(connection, "verify_email", user_id, token_id=str(token_id))
+
+
+async def add_proof(connection: Any, signer: Signer, user_id: UUID) -> UUID:
+    """The id of a new secret that proves the account's own address."""
+    return await _add_token(connection, signer, user_id, "verify_email", None)
+
+
+async def resend_verification(connection: Any, signer: Signer, email: str) -> None:
+    """Send another verification mail, if the address has an account that needs one and the caller's transaction
+    commits. Earlier links stay good until they expire: the mails may cross.
+    """
+    user_id = await QUERIES.unverified(connection, email=email)
+    if user_id is not None:
+        await send_verification(connection, signer, user_id)
 
 
 async def send_change(connection: Any, signer: Signer, user_id: UUID, email: str) -> None:

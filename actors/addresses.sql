@@ -2,6 +2,10 @@
 insert into mail_tokens (token_id, user_id, purpose, token_hash, expires_at, email)
 values (:token_id, :user_id, :purpose, :token_hash, now() + make_interval(secs => :ttl_s), :email);
 
+-- name: unverified(email)$
+select user_id from users
+where lower(email) = lower(:email) and is_active and not is_verified and deleted_at is null;
+
 -- name: use_token(token_hash)^
 -- Of any number at once exactly one gets the row. It proves the account's own address, or the new one that `email` is.
 -- The account is locked before its tokens, as wherever both are: two links of one account do not wait for each other.

@@ -12,11 +12,11 @@ from uuid import UUID
 
 import aiosql
 
+from callboard.actors.addresses import resend_verification
 from callboard.actors.database import Database
 from callboard.actors.errors import SERVER_OVERLOADED, Problem
 from callboard.actors.recovery import send_reset
 from callboard.actors.tokens import Signer
-from callboard.actors.users import resend_verification
 from callboard.runtime import (
     Actor,
     ActorStoppedError,

@@ -1,9 +1,7 @@
 """Petitions: asking is alike for every address, and what was written down is answered once, whoever dies meanwhile."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 import asyncpg
 import pytest
@@ -18,6 +16,7 @@ from callboard.actors.recovery import MAX_LETTERS
 from callboard.runtime import Context, System, supervisor, use_context, worker
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+LETTERS: tuple[Literal["reset_password"], Literal["verify_email"]] = ("reset_password", "verify_email")
 RESET = AskForLetter("reset_password", "ada@example.org")
 
 
@@ -67,26 +66,15 @@ async def waiting(domain: Domain) -> int:
 
 
 async def test_asking_does_the_same_statements_for_every_address_and_looks_at_no_account(
-    domain: Domain, front: Front, monkeypatch: pytest.MonkeyPatch
+    domain: Domain, front: Front
 ) -> None:
     await domain.person(email="ada@example.org", is_verified=False)
-    acquire, said = domain.database.acquire, list[str]()
-
-    @asynccontextmanager
-    async def overheard() -> AsyncIterator[Any]:
-        async with acquire() as connection:
-            with connection.query_logger(lambda record: said.append(record.query)):
-                yield connection
-
-    monkeypatch.setattr(domain.database, "acquire", overheard)
-    for letter in ("reset_password", "verify_email"):
-        heard = []
-        for who in ("ada", "nobody"):
-            said.clear()
-            await front.ask(AskForLetter(letter, f"{who}@example.org"))  # type: ignore[arg-type]
-            heard.append(list(said))
-        assert heard[0] == heard[1] == [petitions.QUERIES.add_petition.sql]
-    assert front.nobody.woken == 4
+    asks = [AskForLetter(letter, f"{who}@example.org") for letter in LETTERS for who in ("ada", "nobody")]
+    for ask in asks:
+        with domain.overheard() as said:
+            await front.ask(ask)
+        assert said == [petitions.QUERIES.add_petition.sql]
+    assert front.nobody.woken == len(asks)
     assert "users" not in petitions.QUERIES.add_petition.sql
 
 

@@ -132,6 +132,21 @@ class Domain:
         async with self.database.acquire() as connection:
             await connection.execute(statement)
 
+    @contextmanager
+    def overheard(self) -> Iterator[list[str]]:
+        """What is said to the database during the block, statement by statement."""
+        acquire, said = self.database.acquire, list[str]()
+
+        @asynccontextmanager
+        async def listening() -> AsyncIterator[Any]:
+            async with acquire() as connection:
+                with connection.query_logger(lambda record: said.append(record.query)):
+                    yield connection
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(self.database, "acquire", listening)
+            yield said
+
     async def events(self, *types: str) -> list[tuple[str, str, dict[str, Any]]]:
         """What stands in the outbox, as (topic, type, value), in order; only of these types if any are given."""
         rows = await self.rows("select topic, type, value from outbox order by outbox_id")
