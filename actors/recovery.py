@@ -136,7 +136,7 @@ class Recovery(Actor[ResetPassword | ChangePassword]):
             connection, user_id=user_id, password_hash=password_hash, password_changed_at=seen
         ):
             return False
-        await QUERIES.spend_reset_tokens(connection, user_id=user_id)
+        await QUERIES.spend_secrets(connection, user_id=user_id)
         await end_sessions(connection, user_id, keep)
         await emit(connection, UserUpdated(user_id, ("password",)), event_id=uuid4())
         await send_letter(connection, "password_changed", user_id)

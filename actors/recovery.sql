@@ -26,8 +26,11 @@ update mail_tokens set used_at = now()
 where token_hash = :token_hash and purpose = 'reset_password' and used_at is null and expires_at > now()
 returning true;
 
--- name: spend_reset_tokens(user_id)!
-update mail_tokens set used_at = now() where user_id = :user_id and purpose = 'reset_password' and used_at is null;
+-- name: spend_secrets(user_id)!
+-- The other links to reset the password, and those that would give the account an address that somebody else has asked
+-- for: who changes a password because of that must be rid of it.
+update mail_tokens set used_at = now()
+where user_id = :user_id and purpose in ('reset_password', 'change_email') and used_at is null;
 
 -- name: set_password(password_hash, user_id, password_changed_at)$
 -- With the time of the last change that the caller has seen, only if nobody was faster.

@@ -19,6 +19,7 @@ from callboard.actors.letters import compose
 from callboard.actors.passwords import PasswordPolicy
 from callboard.actors.recovery import MAX_LETTERS, RESET_TTL_S, ChangePassword, Recovery, ResetPassword
 from callboard.actors.sessions import RefreshSession
+from callboard.actors.users import EditUser, VerifyEmail
 
 NEW = "Paper-Boats-77"
 
@@ -156,6 +157,24 @@ async def test_a_secret_is_good_for_an_hour(domain: Domain) -> None:
     await domain.pass_time(RESET_TTL_S)
     with refused(AUTH_MAIL_TOKEN_INVALID):
         await domain.recovery.ask(ResetPassword(token, NEW))
+
+
+@pytest.mark.parametrize("how", ["changed", "reset"])
+async def test_with_the_password_goes_the_change_of_address_that_somebody_else_has_asked_for(
+    domain: Domain, how: str
+) -> None:
+    """As the letter to the old address says: if this was not you, change your password."""
+    user = await domain.person(email="ada@example.org")
+    await domain.users.ask(EditUser(user.user_id, "Ada", "mallory@example.org"))
+    link = await domain.mail_token(user.user_id)
+    if how == "changed":
+        await change(domain, await log_in(domain))
+    else:
+        await told(domain, "ada@example.org")
+        await domain.recovery.ask(ResetPassword(await domain.mail_token(user.user_id), NEW))
+    with refused(AUTH_MAIL_TOKEN_INVALID):
+        await domain.users.ask(VerifyEmail(link))
+    await log_in(domain, "ada@example.org", NEW)
 
 
 async def test_a_password_that_will_not_do_is_named_and_the_secret_stays_good(domain: Domain) -> None:
