@@ -87,7 +87,7 @@ create table mail_tokens (
     used_at    timestamptz,
     constraint mail_tokens_new_email_check check ((email is not null) = (purpose = 'change_email'))
 );
-create index mail_tokens_user_idx on mail_tokens (user_id, purpose) where used_at is null;
+create index mail_tokens_user_idx on mail_tokens (user_id, purpose);   -- used ones too: they count against the limit of mails
 
 -- What was asked to be mailed to an address, before anybody has looked whether it has an account: so whoever asks learns
 -- nothing. A clerk claims a due row, and takes it away in the transaction that answers it.

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import aiosql
 
-from callboard.actors.addresses import send_letter
+from callboard.actors.addresses import add_token, send_letter
 from callboard.actors.database import Database
 from callboard.actors.errors import (
     AUTH_INVALID_CREDENTIALS,
@@ -29,7 +29,6 @@ from callboard.streams.outbox import emit
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("recovery.sql"), "asyncpg")
 
 RESET_TTL_S = 3600
-MAX_LETTERS = 5  # to one account in an hour, whoever asks
 
 
 class ResetPassword(Request[None], frozen=True):
@@ -151,16 +150,8 @@ async def send_reset(connection: Any, signer: Signer, email: str) -> None:
     user = await QUERIES.lock_person_by_email(connection, email=email)
     if user is None:
         return
-    token_id = uuid4()
-    added = await QUERIES.add_reset_token(
-        connection,
-        token_id=token_id,
-        user_id=user["user_id"],
-        token_hash=fingerprint(signer.mail_token(token_id)),
-        ttl_s=RESET_TTL_S,
-        most=MAX_LETTERS,
-    )
-    if added:
+    token_id = await add_token(connection, signer, user["user_id"], "reset_password", ttl_s=RESET_TTL_S)
+    if token_id is not None:
         await send_letter(connection, "reset_password", user["user_id"], token_id=str(token_id))
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from callboard.actors import addresses
 from callboard.actors.access import Role
-from callboard.actors.addresses import OPEN, Enrolment, add_proof, checked_address, send_letter
+from callboard.actors.addresses import OPEN, Enrolment, add_token, checked_address, send_letter
 from callboard.actors.database import Database
 from callboard.actors.errors import (
     AUTH_MAIL_TOKEN_INVALID,
@@ -129,7 +129,7 @@ class EditUser(Request[User], frozen=True):
     """Change an account's name, and have a new address proved, which is then in force; None leaves the address.
 
     `tag` is that of the account that was read. Raises Problem(REQUEST_INVALID, USERS_NOT_FOUND, USERS_STALE,
-    USERS_EMAIL_TAKEN).
+    USERS_EMAIL_TAKEN, and REQUEST_LIMITED for too many addresses in an hour).
     """
 
     user_id: UUID
@@ -226,7 +226,7 @@ class Users(Actor[UserMessage]):
             if late:
                 raise _taken()
             return await self._add_concealed(connection, user, password_hash, late=True)
-        token_id = await add_proof(connection, self.signer, made.user_id)
+        token_id = await add_token(connection, self.signer, made.user_id, "verify_email")
         if owner is None:
             await attempt.commit()
             await send_letter(connection, "verify_email", made.user_id, token_id=str(token_id))

@@ -7,6 +7,7 @@ import pytest
 from domain import PASSWORD, POLICIES, Domain, at_once, log_in, refused, whoami
 
 from callboard.actors import recovery
+from callboard.actors.addresses import MAX_LETTERS
 from callboard.actors.errors import (
     AUTH_ACCOUNT_LIMITED,
     AUTH_INVALID_CREDENTIALS,
@@ -17,7 +18,7 @@ from callboard.actors.errors import (
 )
 from callboard.actors.letters import compose
 from callboard.actors.passwords import PasswordPolicy
-from callboard.actors.recovery import MAX_LETTERS, RESET_TTL_S, ChangePassword, Recovery, ResetPassword
+from callboard.actors.recovery import RESET_TTL_S, ChangePassword, Recovery, ResetPassword
 from callboard.actors.sessions import RefreshSession
 from callboard.actors.users import EditUser, VerifyEmail
 

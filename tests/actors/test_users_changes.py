@@ -8,13 +8,14 @@ import pytest
 from domain import PASSWORD, Domain, at_once, refused
 
 from callboard.actors.access import Identity, Role
-from callboard.actors.addresses import Enrolment
+from callboard.actors.addresses import MAX_LETTERS, Enrolment
 from callboard.actors.errors import (
     AUTH_INACTIVE,
     AUTH_INVALID_CREDENTIALS,
     AUTH_MAIL_TOKEN_INVALID,
     AUTH_SESSION_ENDED,
     REQUEST_INVALID,
+    REQUEST_LIMITED,
     USERS_EMAIL_TAKEN,
     USERS_LAST_ADMIN,
     USERS_NOT_FOUND,
@@ -258,6 +259,17 @@ async def test_the_same_registration_again_is_the_same_account_and_one_mail(doma
     assert first == second
     assert first.user_id == message.user_id
     assert await letters(domain) == ["verify_email"]
+
+
+async def test_an_account_has_so_many_new_addresses_written_to_in_an_hour(domain: Domain) -> None:
+    who = await domain.person(email="ada@example.org")
+    asks = (EditUser(who.user_id, "Ada", f"victim{n % 2}@example.org") for n in range(2 * MAX_LETTERS))
+    won, lost = await at_once(*(domain.users.ask(each) for each in asks))
+    assert (len(won), set(lost)) == (MAX_LETTERS, {REQUEST_LIMITED})
+    assert (await letters(domain)).count("change_email") == MAX_LETTERS
+    await domain.users.ask(EditUser(who.user_id, "Ada King"))
+    await domain.pass_time(3600)
+    await domain.users.ask(EditUser(who.user_id, "Ada", "king@example.org"))
 
 
 async def test_a_concealed_conflict_looks_like_a_new_account_and_tells_the_owner_alone(domain: Domain) -> None:
