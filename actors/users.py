@@ -253,7 +253,7 @@ class Users(Actor[UserMessage]):
 
     @on(AddUser)
     async def add(self, message: AddUser) -> User:
-        """An account that exists keeps its password: an operator's typo must not lock its owner out."""
+        """A verified account keeps its password: an operator's typo must not lock its owner out."""
         email = checked_address(
             message.email, message.password, message.full_name, self.enrolment.policy, terms_accepted=True
         )
@@ -269,7 +269,7 @@ class Users(Actor[UserMessage]):
             user = _user(row)
             if user.role is message.role and user.is_verified and user.is_active:
                 return user
-            await QUERIES.mark_verified(connection, user_id=user.user_id, email=None)
+            await QUERIES.adopt(connection, user_id=user.user_id, password_hash=password_hash)
             user = await self._change(connection, ChangeUser(user.user_id, message.role, is_active=True))
         await self.sessions.ask(ForgetUser(user.user_id))
         return user
