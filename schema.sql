@@ -87,7 +87,19 @@ create table mail_tokens (
     used_at    timestamptz,
     constraint mail_tokens_new_email_check check ((email is not null) = (purpose = 'change_email'))
 );
-create index mail_tokens_user_idx on mail_tokens (user_id, purpose) where used_at is null;
+create index mail_tokens_user_idx on mail_tokens (user_id, purpose);   -- used ones too: they count against the limit of mails
+
+-- What was asked to be mailed to an address, before anybody has looked whether it has an account: so whoever asks learns
+-- nothing. A clerk claims a due row, and takes it away in the transaction that answers it.
+create table petitions (
+    petition_id uuid        primary key default gen_random_uuid(),
+    letter      text        not null constraint petitions_letter_check check (letter in ('verify_email', 'reset_password')),
+    email       text        not null check (length(email) <= 254),
+    traceparent text,
+    due_at      timestamptz not null default now(),   -- of a row being worked on: when the claim lapses
+    created_at  timestamptz not null default now()
+);
+create index petitions_due_idx on petitions (due_at);
 
 -- What users have asked to be given of all that is kept of them. A worker claims a due row, makes the archive, and marks
 -- it; a claim that is not marked in time lapses. The link's secret is that of the mail token with the same id.

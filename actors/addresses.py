@@ -8,7 +8,7 @@ import aiosql
 import msgspec
 from email_validator import EmailNotValidError, validate_email
 
-from callboard.actors.errors import REQUEST_INVALID, Detail, Problem
+from callboard.actors.errors import REQUEST_INVALID, REQUEST_LIMITED, Detail, Problem
 from callboard.actors.passwords import PasswordPolicy, password_faults
 from callboard.actors.tokens import Signer, fingerprint
 from callboard.streams.events import LetterRequested
@@ -18,6 +18,7 @@ from callboard.streams.topics import PRIORITY
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("addresses.sql"), "asyncpg")
 
 PROOF_TTL_S = 24 * 3600
+MAX_LETTERS = 5  # of one purpose, to one account in an hour, whoever asks
 MAX_NAME_LENGTH = 200  # as schema.sql has it
 
 
@@ -90,29 +91,53 @@ async def send_letter(connection: Any, letter: str, user_id: UUID, **data: str) 
 
 
 async def send_verification(connection: Any, signer: Signer, user_id: UUID) -> None:
-    """Mail a secret that proves the account's own address."""
-    token_id = await _add_token(connection, signer, user_id, "verify_email", None)
-    await send_letter(connection, "verify_email", user_id, token_id=str(token_id))
+    """Mail a secret that proves the account's own address, unless too many were mailed to it."""
+    token_id = await add_token(connection, signer, user_id, "verify_email")
+    if token_id is not None:
+        await send_letter(connection, "verify_email", user_id, token_id=str(token_id))
+
+
+async def resend_verification(connection: Any, signer: Signer, email: str) -> None:
+    """Send another verification mail, if the address has an account that needs one and the caller's transaction
+    commits. Earlier links stay good until they expire: the mails may cross.
+    """
+    user_id = await QUERIES.lock_unverified(connection, email=email)
+    if user_id is not None:
+        await send_verification(connection, signer, user_id)
 
 
 async def send_change(connection: Any, signer: Signer, user_id: UUID, email: str) -> None:
     """Mail a secret that proves a new address to it, and tell the old one. Events of one user stay in order, so the
-    notice is addressed before the new address can be in force.
+    notice is addressed before the new address can be in force. The caller holds the account's row.
+
+    Raises Problem(REQUEST_LIMITED): the address may be anybody's, and who has an account must not fill their mailbox.
     """
-    token_id = await _add_token(connection, signer, user_id, "change_email", email)
+    token_id = await add_token(connection, signer, user_id, "change_email", email=email)
+    if token_id is None:
+        raise Problem(REQUEST_LIMITED, retry_after_s=3600)
     await send_letter(connection, "email_change_asked", user_id)
     await send_letter(connection, "change_email", user_id, token_id=str(token_id))
 
 
-async def _add_token(connection: Any, signer: Signer, user_id: UUID, purpose: str, email: str | None) -> UUID:
+async def add_token(
+    connection: Any,
+    signer: Signer,
+    user_id: UUID,
+    purpose: str,
+    *,
+    ttl_s: float = PROOF_TTL_S,
+    email: str | None = None,
+) -> UUID | None:
+    """The id of a new secret to be mailed; None for an account that had MAX_LETTERS of this purpose in an hour."""
     token_id = uuid4()
-    await QUERIES.add_token(
+    added = await QUERIES.add_token(
         connection,
         token_id=token_id,
         user_id=user_id,
         purpose=purpose,
         token_hash=fingerprint(signer.mail_token(token_id)),
-        ttl_s=PROOF_TTL_S,
+        ttl_s=ttl_s,
         email=email,
+        most=MAX_LETTERS,
     )
-    return token_id
+    return token_id if added else None

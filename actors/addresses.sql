@@ -1,6 +1,17 @@
--- name: add_token(token_id, user_id, purpose, token_hash, ttl_s, email)!
+-- name: add_token(token_id, user_id, purpose, token_hash, ttl_s, email, most)$
+-- Nothing comes back for an account that had so many in the last hour. Who holds the account's row counts right.
 insert into mail_tokens (token_id, user_id, purpose, token_hash, expires_at, email)
-values (:token_id, :user_id, :purpose, :token_hash, now() + make_interval(secs => :ttl_s), :email);
+select :token_id::uuid, :user_id::uuid, :purpose::text, :token_hash::bytea, now() + make_interval(secs => :ttl_s),
+    :email::text
+where :most > (
+    select count(*) from mail_tokens
+    where user_id = :user_id and purpose = :purpose and created_at > now() - interval '1 hour')
+returning true;
+
+-- name: lock_unverified(email)$
+select user_id from users
+where lower(email) = lower(:email) and is_active and not is_verified and deleted_at is null
+for no key update;
 
 -- name: use_token(token_hash)^
 -- Of any number at once exactly one gets the row. It proves the account's own address, or the new one that `email` is.

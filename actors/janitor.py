@@ -35,5 +35,6 @@ class Janitor(Actor[CleanUp]):
             await QUERIES.forget_refresh_tokens(connection)
             await QUERIES.forget_tokens(connection)
             await QUERIES.forget_exports(connection)
+            await QUERIES.forget_petitions(connection)
             await QUERIES.forget_keys(connection)
             await QUERIES.forget_mails(connection)

@@ -12,6 +12,10 @@ delete from mail_tokens where expires_at < now() - interval '7 days';
 -- Their archives go with them.
 delete from mail_tokens where purpose = 'export' and expires_at <= now();
 
+-- name: forget_petitions()!
+-- What nobody has answered for an hour nobody will (actors/petitions.py): an address without an account is not kept.
+delete from petitions where created_at <= now() - interval '1 hour';
+
 -- name: forget_keys()!
 delete from idempotency_keys where expires_at <= now();
 

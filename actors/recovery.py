@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import aiosql
 
-from callboard.actors.addresses import send_letter
+from callboard.actors.addresses import add_token, send_letter
 from callboard.actors.database import Database
 from callboard.actors.errors import (
     AUTH_INVALID_CREDENTIALS,
@@ -22,20 +22,13 @@ from callboard.actors.logins import Checker, credentials
 from callboard.actors.passwords import HashPassword, PasswordPolicy, VerifyPassword, ask_hasher, password_faults
 from callboard.actors.sessions import ForgetUser, end_sessions
 from callboard.actors.tokens import Signer, fingerprint
-from callboard.runtime import Actor, Message, Ref, Request, on
+from callboard.runtime import Actor, Ref, Request, on
 from callboard.streams.events import UserUpdated
 from callboard.streams.outbox import emit
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("recovery.sql"), "asyncpg")
 
 RESET_TTL_S = 3600
-MAX_LETTERS = 5  # to one account in an hour, whoever asks
-
-
-class SendReset(Message, frozen=True):
-    """Mail a link to reset the password, if the address has an active account. To be told: no time tells of it."""
-
-    email: str
 
 
 class ResetPassword(Request[None], frozen=True):
@@ -69,7 +62,7 @@ class ChangePassword(Request[None], frozen=True):
         return f"ChangePassword(user_id={self.user_id})"
 
 
-class Recovery(Actor[SendReset | ResetPassword | ChangePassword]):
+class Recovery(Actor[ResetPassword | ChangePassword]):
     """Passwords that change. A change, the end of the sessions, its event and the notice of it are one transaction."""
 
     def __init__(
@@ -78,7 +71,6 @@ class Recovery(Actor[SendReset | ResetPassword | ChangePassword]):
         passwords: Ref[HashPassword | VerifyPassword],
         sessions: Ref[ForgetUser],
         limits: Ref[CheckLimit],
-        signer: Signer,
         *,
         policy: PasswordPolicy = PasswordPolicy.COMPOSITION,
     ) -> None:
@@ -86,27 +78,7 @@ class Recovery(Actor[SendReset | ResetPassword | ChangePassword]):
         self.passwords = passwords
         self.sessions = sessions
         self.checker = Checker(passwords, limits)
-        self.signer = signer
         self.policy = policy
-
-    @on(SendReset)
-    async def send(self, message: SendReset) -> None:
-        """Earlier links stay good until one is used: the mails may cross."""
-        async with self.database.transaction() as connection:
-            user = await QUERIES.lock_person_by_email(connection, email=message.email)
-            if user is None:
-                return
-            token_id = uuid4()
-            added = await QUERIES.add_reset_token(
-                connection,
-                token_id=token_id,
-                user_id=user["user_id"],
-                token_hash=fingerprint(self.signer.mail_token(token_id)),
-                ttl_s=RESET_TTL_S,
-                most=MAX_LETTERS,
-            )
-            if added:
-                await send_letter(connection, "reset_password", user["user_id"], token_id=str(token_id))
 
     @on(ResetPassword)
     async def reset(self, message: ResetPassword) -> None:
@@ -163,11 +135,24 @@ class Recovery(Actor[SendReset | ResetPassword | ChangePassword]):
             connection, user_id=user_id, password_hash=password_hash, password_changed_at=seen
         ):
             return False
-        await QUERIES.spend_reset_tokens(connection, user_id=user_id)
+        await QUERIES.spend_secrets(connection, user_id=user_id)
         await end_sessions(connection, user_id, keep)
         await emit(connection, UserUpdated(user_id, ("password",)), event_id=uuid4())
         await send_letter(connection, "password_changed", user_id)
         return True
+
+
+async def send_reset(connection: Any, signer: Signer, email: str) -> None:
+    """Mail a link to reset the password, if the address has an active account and the caller's transaction commits.
+
+    Earlier links stay good until one is used: the mails may cross.
+    """
+    user = await QUERIES.lock_person_by_email(connection, email=email)
+    if user is None:
+        return
+    token_id = await add_token(connection, signer, user["user_id"], "reset_password", ttl_s=RESET_TTL_S)
+    if token_id is not None:
+        await send_letter(connection, "reset_password", user["user_id"], token_id=str(token_id))
 
 
 def _invalid_link() -> Problem:

@@ -7,14 +7,6 @@ for no key update;
 -- name: lock_person(user_id)$
 select user_id from users where user_id = :user_id and is_active and deleted_at is null for no key update;
 
--- name: add_reset_token(token_id, user_id, token_hash, ttl_s, most)$
-insert into mail_tokens (token_id, user_id, purpose, token_hash, expires_at)
-select :token_id::uuid, :user_id::uuid, 'reset_password', :token_hash::bytea, now() + make_interval(secs => :ttl_s)
-where :most > (
-    select count(*) from mail_tokens
-    where user_id = :user_id and purpose = 'reset_password' and created_at > now() - interval '1 hour')
-returning true;
-
 -- name: reset_owner(token_hash)^
 select u.user_id, u.email, u.full_name
 from mail_tokens t join users u using (user_id)
@@ -26,8 +18,11 @@ update mail_tokens set used_at = now()
 where token_hash = :token_hash and purpose = 'reset_password' and used_at is null and expires_at > now()
 returning true;
 
--- name: spend_reset_tokens(user_id)!
-update mail_tokens set used_at = now() where user_id = :user_id and purpose = 'reset_password' and used_at is null;
+-- name: spend_secrets(user_id)!
+-- The other links to reset the password, and those that would give the account an address that somebody else has asked
+-- for: who changes a password because of that must be rid of it.
+update mail_tokens set used_at = now()
+where user_id = :user_id and purpose in ('reset_password', 'change_email') and used_at is null;
 
 -- name: set_password(password_hash, user_id, password_changed_at)$
 -- With the time of the last change that the caller has seen, only if nobody was faster.

@@ -13,7 +13,7 @@ import msgspec
 
 from callboard.actors import addresses
 from callboard.actors.access import Role
-from callboard.actors.addresses import OPEN, Enrolment, checked_address, send_change, send_letter, send_verification
+from callboard.actors.addresses import OPEN, Enrolment, add_token, checked_address, send_letter
 from callboard.actors.database import Database
 from callboard.actors.errors import (
     AUTH_MAIL_TOKEN_INVALID,
@@ -102,12 +102,6 @@ class VerifyEmail(Request[User], frozen=True):
         return "VerifyEmail(...)"
 
 
-class ResendVerification(Request[None], frozen=True):
-    """Send another verification mail, if the address has an account that needs one; the answer does not tell."""
-
-    email: str
-
-
 class GetUser(Request[User], frozen=True):
     """Look an account up. Raises Problem(USERS_NOT_FOUND)."""
 
@@ -135,7 +129,7 @@ class EditUser(Request[User], frozen=True):
     """Change an account's name, and have a new address proved, which is then in force; None leaves the address.
 
     `tag` is that of the account that was read. Raises Problem(REQUEST_INVALID, USERS_NOT_FOUND, USERS_STALE,
-    USERS_EMAIL_TAKEN).
+    USERS_EMAIL_TAKEN, and REQUEST_LIMITED for too many addresses in an hour).
     """
 
     user_id: UUID
@@ -163,9 +157,7 @@ class DeleteUser(Request[None], frozen=True):
     user_id: UUID
 
 
-UserMessage = (
-    RegisterUser | AddUser | VerifyEmail | ResendVerification | GetUser | ListUsers | EditUser | ChangeUser | DeleteUser
-)
+UserMessage = RegisterUser | AddUser | VerifyEmail | GetUser | ListUsers | EditUser | ChangeUser | DeleteUser
 
 
 class Users(Actor[UserMessage]):
@@ -207,17 +199,41 @@ class Users(Actor[UserMessage]):
         password_hash = await ask_hasher(self.passwords, HashPassword(message.password))
         user = _fresh(message.user_id or uuid4(), email, message.full_name, Role.MEMBER, is_verified=False)
         async with self.database.transaction() as connection:
+            if self.enrolment.conceal:
+                return await self._add_concealed(connection, user, password_hash)
             made = await self._add(connection, user, password_hash)
             if made is not None:
-                await send_verification(connection, self.signer, made.user_id)
+                await addresses.send_verification(connection, self.signer, made.user_id)
                 return made
             row = await QUERIES.user_by_email(connection, email=email)
-            if row is not None and row["user_id"] == message.user_id:
-                return _user(row)  # the same request again
-            if row is None or not self.enrolment.conceal:
-                raise Problem(USERS_EMAIL_TAKEN, details=(Detail("email", "is taken"),))
-            await send_letter(connection, "address_taken", row["user_id"])
-            return user  # whom nobody will ever see
+            if row is None or row["user_id"] != user.user_id:
+                raise _taken()
+            return _user(row)  # the same request again
+
+    async def _add_concealed(self, connection: Any, user: User, password_hash: str, *, late: bool = False) -> User:
+        """The account, or a letter to the owner of its address: neither the reply nor its time tells."""
+        # Both ways are the same statements, so where there is an owner an account of nobody's is made and taken back.
+        # Measured, with three statements for the one and five for the other, the medians were 1.6 ms of 29 apart.
+        owner = await QUERIES.user_by_email(connection, email=user.email)
+        if owner is not None and owner["user_id"] == user.user_id:
+            return _user(owner)  # the same request again
+        nobody = msgspec.structs.replace(user, user_id=uuid4(), email=f"{uuid4().hex}@example.invalid")
+        attempt = connection.transaction()  # within the transaction: a savepoint
+        await attempt.start()
+        made = await self._add(connection, nobody if owner else user, password_hash)
+        if made is None:  # another request was faster by a moment, and has an owner for us
+            await attempt.rollback()
+            if late:
+                raise _taken()
+            return await self._add_concealed(connection, user, password_hash, late=True)
+        token_id = await add_token(connection, self.signer, made.user_id, "verify_email")
+        if owner is None:
+            await attempt.commit()
+            await send_letter(connection, "verify_email", made.user_id, token_id=str(token_id))
+            return made
+        await attempt.rollback()
+        await send_letter(connection, "address_taken", owner["user_id"])
+        return user  # whom nobody will ever see
 
     async def _add(self, connection: Any, user: User, password_hash: str) -> User | None:
         row = await QUERIES.add_user(
@@ -237,7 +253,7 @@ class Users(Actor[UserMessage]):
 
     @on(AddUser)
     async def add(self, message: AddUser) -> User:
-        """An account that exists keeps its password: an operator's typo must not lock its owner out."""
+        """A verified account keeps its password: an operator's typo must not lock its owner out."""
         email = checked_address(
             message.email, message.password, message.full_name, self.enrolment.policy, terms_accepted=True
         )
@@ -253,7 +269,7 @@ class Users(Actor[UserMessage]):
             user = _user(row)
             if user.role is message.role and user.is_verified and user.is_active:
                 return user
-            await QUERIES.mark_verified(connection, user_id=user.user_id, email=None)
+            await QUERIES.adopt(connection, user_id=user.user_id, password_hash=password_hash)
             user = await self._change(connection, ChangeUser(user.user_id, message.role, is_active=True))
         await self.sessions.ask(ForgetUser(user.user_id))
         return user
@@ -273,21 +289,13 @@ class Users(Actor[UserMessage]):
         try:
             row = await QUERIES.mark_verified(connection, user_id=user_id, email=email)
         except asyncpg.UniqueViolationError as error:
-            raise Problem(USERS_EMAIL_TAKEN, details=(Detail("email", "is taken"),)) from error
+            raise _taken() from error
         if row is not None and email is not None:
             await addresses.QUERIES.spend_tokens(connection, user_id=user_id)
             await emit(connection, UserUpdated(user_id, ("email",)), event_id=uuid4())
         elif row is not None:
             await emit(connection, UserVerified(user_id), event_id=uuid4())
         return row
-
-    @on(ResendVerification)
-    async def resend(self, message: ResendVerification) -> None:
-        """Earlier links stay good until they expire: the mails may cross."""
-        async with self.database.transaction() as connection:
-            row = await QUERIES.user_by_email(connection, email=message.email)
-            if row is not None and row["is_active"] and not row["is_verified"]:
-                await send_verification(connection, self.signer, row["user_id"])
 
     @on(GetUser)
     async def get(self, message: GetUser) -> User:
@@ -337,8 +345,8 @@ class Users(Actor[UserMessage]):
     async def _ask_for(self, connection: Any, user_id: UUID, email: str) -> None:
         # Concealed, a taken address is mailed to as well: whoever reads it may know, and cannot have it twice.
         if not self.enrolment.conceal and await QUERIES.user_by_email(connection, email=email) is not None:
-            raise Problem(USERS_EMAIL_TAKEN, details=(Detail("email", "is taken"),))
-        await send_change(connection, self.signer, user_id, email)
+            raise _taken()
+        await addresses.send_change(connection, self.signer, user_id, email)
 
     @on(ChangeUser)
     async def change(self, message: ChangeUser) -> User:
@@ -386,3 +394,7 @@ def _fresh(user_id: UUID, email: str, full_name: str, role: Role, *, is_verified
 
 def _user(row: Any) -> User:
     return msgspec.convert({name: row[name] for name in User.__struct_fields__}, User)
+
+
+def _taken() -> Problem:
+    return Problem(USERS_EMAIL_TAKEN, details=(Detail("email", "is taken"),))

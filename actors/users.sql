@@ -41,6 +41,14 @@ update users set is_verified = true, email = coalesce(:email, email)
 where user_id = :user_id and deleted_at is null
 returning user_id, email, full_name, role, is_verified, is_active, created_at;
 
+-- name: adopt(password_hash, user_id)!
+-- The password of an account that was never verified is that of whoever typed the address in: it does not stay.
+update users
+set password_hash = case when is_verified then password_hash else :password_hash end,
+    password_changed_at = case when is_verified then password_changed_at else now() end,
+    is_verified = true
+where user_id = :user_id and deleted_at is null;
+
 -- name: lock_admins()
 -- Locked in one order, so that two admins who demote each other do not both succeed.
 select user_id from users

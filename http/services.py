@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import TypeVar
 
 import msgspec
 
@@ -13,14 +12,13 @@ from callboard.actors.keys import Jwk
 from callboard.actors.library import ListContent, ListTransitions, ReadContent, SearchContent
 from callboard.actors.logins import LogIn
 from callboard.actors.passwords import PasswordPolicy
+from callboard.actors.petitions import AskForLetter
 from callboard.actors.profiles import GetProfile, PutProfile
-from callboard.actors.recovery import ChangePassword, ResetPassword, SendReset
+from callboard.actors.recovery import ChangePassword, ResetPassword
 from callboard.actors.sessions import SessionMessage
 from callboard.actors.stats import GetStats
 from callboard.actors.users import UserMessage
-from callboard.runtime import Context, Message, Ref, current_context, use_context
-
-M = TypeVar("M", bound=Message)
+from callboard.runtime import Ref
 
 
 class Services(msgspec.Struct, frozen=True):
@@ -36,16 +34,7 @@ class Services(msgspec.Struct, frozen=True):
     jwks: list[Jwk]
     profiles: Ref[GetProfile | PutProfile]
     exports: Ref[RequestExport | FetchExport]
-    recovery: Ref[SendReset | ResetPassword | ChangePassword]
+    recovery: Ref[ResetPassword | ChangePassword]
     flags: Ref[GetFlag | SetFlag]
+    petitions: Ref[AskForLetter]
     password_policy: PasswordPolicy
-
-
-async def later(ref: Ref[M], message: M) -> None:
-    """Have something done after the answer, whose time then tells nothing of it. Its trace goes on, its deadline not.
-
-    Raises MailboxFullError when there is too much to do.
-    """
-    context = current_context()
-    with use_context(Context(context.traceparent) if context else None):
-        await ref.tell(message)

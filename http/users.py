@@ -21,6 +21,7 @@ from callboard.actors.errors import (
     Detail,
     Problem,
 )
+from callboard.actors.petitions import AskForLetter
 from callboard.actors.users import (
     ChangeUser,
     DeleteUser,
@@ -28,14 +29,13 @@ from callboard.actors.users import (
     GetUser,
     ListUsers,
     RegisterUser,
-    ResendVerification,
     User,
     VerifyEmail,
 )
 from callboard.http.call import Body, Call, Listing, Page, Reply
 from callboard.http.cursors import decode_cursor, encode_cursor
 from callboard.http.routing import Access, Route
-from callboard.http.services import Services, later
+from callboard.http.services import Services
 
 Email = Annotated[str, Meta(max_length=254, examples=["ada@example.org"])]
 Secret = Annotated[str, Meta(max_length=128)]
@@ -128,7 +128,7 @@ async def verify(call: Call[Verification, None, Services]) -> Reply[User]:
 
 async def resend(call: Call[Address, None, Services]) -> Reply[None]:
     """Send the verification mail again; the answer is the same whether there is such an account or not."""
-    await later(call.services.users, ResendVerification(call.body.email))
+    await call.services.petitions.ask(AskForLetter("verify_email", call.body.email))
     return Reply(None, message="If the address has an account to verify, a mail is on its way.")
 
 

@@ -27,6 +27,7 @@ from callboard.actors.logins import Logins
 from callboard.actors.mail import MailSender, Postbox, SmtpSettings
 from callboard.actors.notifier import Notifier
 from callboard.actors.passwords import PasswordPolicy, Passwords
+from callboard.actors.petitions import Clerk, Petitions
 from callboard.actors.profiles import Profiles
 from callboard.actors.reads import Reads
 from callboard.actors.recovery import Recovery
@@ -75,6 +76,7 @@ SIZES = {
     "sessions": 32,  # each mostly waits for PostgreSQL or Redis, and what waits together goes in one round trip
     "users": 4,
     "recovery": 4,
+    "petitions": 2,
     "profiles": 2,
     "exports": 2,
     "limits": 2,
@@ -164,9 +166,10 @@ class Parts:
             self.passwords,
             self.sessions,
             self.limits,
-            signer,
             mailbox=refusing,
         )
+        self.clerk = worker("clerk", Clerk, database, signer)
+        self.petitions = self._pool("petitions", Petitions, database, self.clerk)
         self.idempotency = self._pool("idempotency", Idempotency, database, signer)
         self.content = self._pool("content", ContentWorkflow, database, key=lambda message: message.content_id)
         self.library = self._pool("library", Library, database)
@@ -227,6 +230,8 @@ class Parts:
                 *([worker("exporter", Exporter, self.database)] if "workers" in roles else []),
                 self.limits,
                 self.recovery,
+                self.clerk,
+                self.petitions,
                 self.flag_keeper,
             ),
             supervisor("editorial", self.idempotency, self.content, self.library),
@@ -280,6 +285,7 @@ class Parts:
                 self.exports,
                 self.recovery,
                 self.flag_keeper,
+                self.petitions,
                 self.enrolment.policy,
             ),
             host=config.http_host,

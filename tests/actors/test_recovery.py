@@ -7,6 +7,7 @@ import pytest
 from domain import PASSWORD, POLICIES, Domain, at_once, log_in, refused, whoami
 
 from callboard.actors import recovery
+from callboard.actors.addresses import MAX_LETTERS
 from callboard.actors.errors import (
     AUTH_ACCOUNT_LIMITED,
     AUTH_INVALID_CREDENTIALS,
@@ -17,8 +18,9 @@ from callboard.actors.errors import (
 )
 from callboard.actors.letters import compose
 from callboard.actors.passwords import PasswordPolicy
-from callboard.actors.recovery import MAX_LETTERS, RESET_TTL_S, ChangePassword, Recovery, ResetPassword, SendReset
+from callboard.actors.recovery import RESET_TTL_S, ChangePassword, Recovery, ResetPassword
 from callboard.actors.sessions import RefreshSession
+from callboard.actors.users import EditUser, VerifyEmail
 
 NEW = "Paper-Boats-77"
 
@@ -30,9 +32,7 @@ async def asked(domain: Domain, email: str = "ada@example.org") -> str:
 
 
 async def told(domain: Domain, email: str) -> None:
-    """`SendReset` is told; once its handler has run, the test may look."""
-    manager = Recovery(domain.database, domain.passwords, domain.sessions, domain.limits, domain.signer)
-    await manager.send(SendReset(email))
+    await domain.answered("reset_password", email)
 
 
 async def letters(domain: Domain) -> list[tuple[str, str]]:
@@ -160,6 +160,24 @@ async def test_a_secret_is_good_for_an_hour(domain: Domain) -> None:
         await domain.recovery.ask(ResetPassword(token, NEW))
 
 
+@pytest.mark.parametrize("how", ["changed", "reset"])
+async def test_with_the_password_goes_the_change_of_address_that_somebody_else_has_asked_for(
+    domain: Domain, how: str
+) -> None:
+    """As the letter to the old address says: if this was not you, change your password."""
+    user = await domain.person(email="ada@example.org")
+    await domain.users.ask(EditUser(user.user_id, "Ada", "mallory@example.org"))
+    link = await domain.mail_token(user.user_id)
+    if how == "changed":
+        await change(domain, await log_in(domain))
+    else:
+        await told(domain, "ada@example.org")
+        await domain.recovery.ask(ResetPassword(await domain.mail_token(user.user_id), NEW))
+    with refused(AUTH_MAIL_TOKEN_INVALID):
+        await domain.users.ask(VerifyEmail(link))
+    await log_in(domain, "ada@example.org", NEW)
+
+
 async def test_a_password_that_will_not_do_is_named_and_the_secret_stays_good(domain: Domain) -> None:
     await domain.person(email="countess@example.org")
     token = await asked(domain, "countess@example.org")
@@ -173,7 +191,7 @@ async def test_a_password_that_will_not_do_is_named_and_the_secret_stays_good(do
 async def test_the_policy_of_new_passwords_is_the_configured_one(domain: Domain) -> None:
     await domain.person(email="ada@example.org")
     token = await asked(domain)
-    parts = (domain.database, domain.passwords, domain.sessions, domain.limits, domain.signer)
+    parts = (domain.database, domain.passwords, domain.sessions, domain.limits)
     strict = Recovery(*parts, policy=PasswordPolicy.NIST)
     with refused(REQUEST_INVALID):
         await strict.reset(ResetPassword(token, NEW))

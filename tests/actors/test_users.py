@@ -14,6 +14,7 @@ from domain import PASSWORD, SECRET, Domain, at_once, refused
 from callboard.actors import letters, mail, passwords, sessions, tokens, users
 from callboard.actors.access import Role
 from callboard.actors.errors import (
+    AUTH_INVALID_CREDENTIALS,
     AUTH_MAIL_TOKEN_INVALID,
     REQUEST_INVALID,
     USERS_EMAIL_TAKEN,
@@ -21,12 +22,12 @@ from callboard.actors.errors import (
     USERS_NOT_FOUND,
 )
 from callboard.actors.logins import LogIn
+from callboard.actors.petitions import AskForLetter, TakeUp
 from callboard.actors.users import (
     AddUser,
     ChangeUser,
     GetUser,
     RegisterUser,
-    ResendVerification,
     VerifyEmail,
 )
 
@@ -200,10 +201,11 @@ async def test_a_resent_mail_is_answered_alike_for_every_address(domain: Domain)
     await domain.person(email="verified@example.org")
     await domain.person(email="inactive@example.org", is_verified=False, is_active=False)
     answers = [
-        await domain.users.ask(ResendVerification(f"{who}@example.org"))
+        await domain.petitions.ask(AskForLetter("verify_email", f"{who}@example.org"))
         for who in ("NEW", "verified", "inactive", "nobody")
     ]
     assert answers == [None] * 4  # type: ignore[comparison-overlap]
+    await domain.clerk.ask(TakeUp())
     letters_asked = await domain.events("letter.requested")
     assert len(letters_asked) == 2  # that of the registration, and one more for who needs it
     assert letters_asked[0][2]["user_id"] == letters_asked[1][2]["user_id"]
@@ -212,7 +214,7 @@ async def test_a_resent_mail_is_answered_alike_for_every_address(domain: Domain)
 async def test_after_a_resent_mail_either_link_verifies(domain: Domain) -> None:
     user_id = await domain.registered()
     first = await domain.mail_token(user_id)
-    await domain.users.ask(ResendVerification("ada@example.org"))
+    await domain.answered("verify_email", "ada@example.org")
     assert await domain.mail_token(user_id) != first
     assert (await domain.users.ask(VerifyEmail(first))).is_verified
 
@@ -272,13 +274,23 @@ async def test_an_operator_adds_an_account_that_can_log_in_at_once(domain: Domai
 
 
 async def test_adding_an_account_that_exists_gives_it_the_role_and_leaves_its_password(domain: Domain) -> None:
-    before = await domain.person(email="ada@example.org", is_verified=False, is_active=False)
+    before = await domain.person(email="ada@example.org", is_active=False)
     after = await domain.users.ask(AddUser("ADA@example.org", "Lighthouse-Keeper-7", "Other", Role.ADMIN))
     assert (after.user_id, after.role, after.is_verified, after.is_active) == (before.user_id, Role.ADMIN, True, True)
     assert (await domain.logins.ask(LogIn("ada@example.org", PASSWORD, "test", None))).user_id == before.user_id
     count = len(await domain.events())
     await domain.users.ask(AddUser("ada@example.org", PASSWORD, "Other", Role.ADMIN))  # nothing left to change
     assert len(await domain.events()) == count
+
+
+async def test_adding_an_account_that_was_never_verified_gives_nothing_to_whoever_registered_it(domain: Domain) -> None:
+    await domain.registered("ada@example.org")
+    after = await domain.users.ask(AddUser("ADA@example.org", "Lighthouse-Keeper-7", "Ada", Role.ADMIN))
+    assert (after.role, after.is_verified, after.is_active) == (Role.ADMIN, True, True)
+    with refused(AUTH_INVALID_CREDENTIALS):
+        await domain.logins.ask(LogIn("ada@example.org", PASSWORD, "test", None))
+    login = await domain.logins.ask(LogIn("ada@example.org", "Lighthouse-Keeper-7", "test", None))
+    assert login.user_id == after.user_id
 
 
 async def test_an_operator_is_told_every_fault_too(domain: Domain) -> None:

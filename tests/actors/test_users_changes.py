@@ -8,13 +8,14 @@ import pytest
 from domain import PASSWORD, Domain, at_once, refused
 
 from callboard.actors.access import Identity, Role
-from callboard.actors.addresses import Enrolment
+from callboard.actors.addresses import MAX_LETTERS, Enrolment
 from callboard.actors.errors import (
     AUTH_INACTIVE,
     AUTH_INVALID_CREDENTIALS,
     AUTH_MAIL_TOKEN_INVALID,
     AUTH_SESSION_ENDED,
     REQUEST_INVALID,
+    REQUEST_LIMITED,
     USERS_EMAIL_TAKEN,
     USERS_LAST_ADMIN,
     USERS_NOT_FOUND,
@@ -260,6 +261,17 @@ async def test_the_same_registration_again_is_the_same_account_and_one_mail(doma
     assert await letters(domain) == ["verify_email"]
 
 
+async def test_an_account_has_so_many_new_addresses_written_to_in_an_hour(domain: Domain) -> None:
+    who = await domain.person(email="ada@example.org")
+    asks = (EditUser(who.user_id, "Ada", f"victim{n % 2}@example.org") for n in range(2 * MAX_LETTERS))
+    won, lost = await at_once(*(domain.users.ask(each) for each in asks))
+    assert (len(won), set(lost)) == (MAX_LETTERS, {REQUEST_LIMITED})
+    assert (await letters(domain)).count("change_email") == MAX_LETTERS
+    await domain.users.ask(EditUser(who.user_id, "Ada King"))
+    await domain.pass_time(3600)
+    await domain.users.ask(EditUser(who.user_id, "Ada", "king@example.org"))
+
+
 async def test_a_concealed_conflict_looks_like_a_new_account_and_tells_the_owner_alone(domain: Domain) -> None:
     owner = await domain.person(email="ada@example.org")
     shared = (domain.database, domain.passwords, domain.signer, domain.sessions)
@@ -280,6 +292,38 @@ async def test_a_concealed_conflict_looks_like_a_new_account_and_tells_the_owner
     told = [value for _, _, value in await domain.events("letter.requested") if value["letter"] == "address_taken"]
     assert told == [{"letter": "address_taken", "user_id": str(owner.user_id), "data": {}}]
     assert (await domain.users.ask(GetUser(owner.user_id))).full_name == "Some One"
+
+
+async def test_a_concealed_conflict_says_the_same_to_the_database_as_a_new_account(domain: Domain) -> None:
+    await domain.person(email="ada@example.org")
+    shared = (domain.database, domain.passwords, domain.signer, domain.sessions)
+    concealing, statements = Users(*shared, Enrolment(conceal=True)), []
+    for email in ("ada@example.org", "new@example.org"):
+        with domain.overheard() as said:
+            await concealing.register(RegisterUser(email, PASSWORD, "Ada L.", terms_accepted=True))
+        assert [said[0], said[-1]] == ["BEGIN;", "COMMIT;"]
+        statements.append([statement.split("__")[0] for statement in said])  # of a savepoint without its name
+    taken, new = statements
+    (turned,) = [(one, other) for one, other in zip(taken, new, strict=True) if one != other]
+    assert turned == ("ROLLBACK TO ", "RELEASE SAVEPOINT ")
+    assert await domain.value("select count(*) from users") == 2
+
+
+async def test_of_sixteen_who_register_one_address_at_once_none_is_told_who_was_first(domain: Domain) -> None:
+    shared = (domain.database, domain.passwords, domain.signer, domain.sessions)
+    concealing = pool("users", Users, *shared, Enrolment(conceal=True), size=2)
+    mine = RegisterUser("ada@example.org", PASSWORD, "Ada", terms_accepted=True, user_id=uuid4())
+    async with System(supervisor("concealing", concealing)):
+        registered = [RegisterUser("ADA@example.org", PASSWORD, "Ada", terms_accepted=True) for _ in range(12)]
+        won, lost = await at_once(*(concealing.ask(each) for each in (*registered, *[mine] * 4)))
+        assert (len(won), lost) == (16, [])
+        assert {user.user_id for user in won if user.email == mine.email} == {mine.user_id}
+        again = await concealing.ask(mine)
+    assert again.user_id == mine.user_id
+    assert await domain.value("select count(*) from users") == 1
+    told = await letters(domain)
+    assert told.count("verify_email") == 1
+    assert len(await domain.events("user.registered")) == await domain.value("select count(*) from mail_tokens") == 1
 
 
 async def test_several_links_of_one_account_used_at_once_do_not_wait_for_each_other(domain: Domain) -> None:

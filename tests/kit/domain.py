@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import UUID, uuid4
 
 import msgspec
@@ -25,6 +25,7 @@ from callboard.actors.limits import Limiter, Limits, Policy
 from callboard.actors.logins import LogIn, Logins
 from callboard.actors.notifier import Notifier
 from callboard.actors.passwords import Passwords
+from callboard.actors.petitions import AskForLetter, Clerk, Petitions, TakeUp
 from callboard.actors.recovery import Recovery
 from callboard.actors.sessions import Login, Sessions, key_of
 from callboard.actors.stats import Aggregator
@@ -46,7 +47,7 @@ POLICIES = {"account": Policy(5, 900)}
 EMPTY = """
 delete from content; delete from categories; delete from users; delete from outbox; delete from consumed_events;
 delete from aggregated_stats; delete from idempotency_keys; delete from mails; delete from dead_letters;
-delete from feature_flags;
+delete from feature_flags; delete from petitions;
 """
 
 
@@ -74,8 +75,10 @@ class Domain:
         self.sessions = pool("sessions", Sessions, database, self.identities, signer, self.now, size=16, key=key_of)
         self.limits = pool("limits", Limits, Limiter(cache, POLICIES, self.clock), size=2)
         self.logins = pool("logins", Logins, database, self.passwords, self.sessions, self.limits, size=4)
-        recovers = (database, self.passwords, self.sessions, self.limits, signer)
+        recovers = (database, self.passwords, self.sessions, self.limits)
         self.recovery = pool("recovery", Recovery, *recovers, size=16)
+        self.clerk = worker("clerk", Clerk, database, signer)
+        self.petitions = pool("petitions", Petitions, database, self.clerk, size=4)
         self.users = pool("users", Users, database, self.passwords, signer, self.sessions, size=16)
         self.content = pool("content", ContentWorkflow, database, size=8)
         self.library = pool("library", Library, database, size=2)
@@ -93,7 +96,7 @@ class Domain:
         identity = supervisor(
             "identity", self.passwords, self.sessions, self.limits, self.logins, self.users, self.recovery
         )
-        others = (self.content, self.library, self.aggregator, self.notifier)
+        others = (self.petitions, self.clerk, self.content, self.library, self.aggregator, self.notifier)
         try:
             async with System(supervisor("domain", *guard, identity, *others)) as system:
                 system.subscribe(lambda event: self.crashes.append(event) if isinstance(event, Crashed) else None)
@@ -131,6 +134,21 @@ class Domain:
         async with self.database.acquire() as connection:
             await connection.execute(statement)
 
+    @contextmanager
+    def overheard(self) -> Iterator[list[str]]:
+        """What is said to the database during the block, statement by statement."""
+        acquire, said = self.database.acquire, list[str]()
+
+        @asynccontextmanager
+        async def listening() -> AsyncIterator[Any]:
+            async with acquire() as connection:
+                with connection.query_logger(lambda record: said.append(record.query)):
+                    yield connection
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(self.database, "acquire", listening)
+            yield said
+
     async def events(self, *types: str) -> list[tuple[str, str, dict[str, Any]]]:
         """What stands in the outbox, as (topic, type, value), in order; only of these types if any are given."""
         rows = await self.rows("select topic, type, value from outbox order by outbox_id")
@@ -166,6 +184,11 @@ class Domain:
     async def registered(self, email: str = "ada@example.org") -> UUID:
         """Somebody who has registered and not verified."""
         return (await self.users.ask(RegisterUser(email, PASSWORD, "Ada Lovelace", terms_accepted=True))).user_id
+
+    async def answered(self, letter: Literal["reset_password", "verify_email"], email: str) -> None:
+        """Have a letter asked for, and the petition answered."""
+        await self.petitions.ask(AskForLetter(letter, email))
+        await self.clerk.ask(TakeUp())  # after what the petition itself has had taken up
 
     async def mail_token(self, user_id: UUID) -> str:
         """The newest secret that was mailed to a user, as the mail sender derives it."""

@@ -24,6 +24,7 @@ TREE = {
     "guard": {"database", "cache"},
     "identity": {
         *("passwords", "sessions", "logins", "users", "profiles", "exports", "exporter", "limits", "recovery", "flags"),
+        *("petitions", "clerk"),
     },
     "editorial": {"idempotency", "content", "library"},
     "insight": {"aggregator"},

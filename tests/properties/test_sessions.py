@@ -32,7 +32,7 @@ from callboard.actors.epochs import SETTLING_S
 from callboard.actors.errors import AUTH_REFRESH_INVALID, AUTH_SESSION_ENDED, Problem
 from callboard.actors.identities import Caller
 from callboard.actors.logins import credentials
-from callboard.actors.recovery import ChangePassword, Recovery, ResetPassword, SendReset
+from callboard.actors.recovery import ChangePassword, ResetPassword
 from callboard.actors.sessions import (
     GRACE_S,
     REUSE_S,
@@ -226,8 +226,7 @@ class Model(RuleBasedStateMachine):
 
         async def go() -> None:
             await domain.execute("delete from mail_tokens")
-            parts = (domain.database, domain.passwords, domain.sessions, domain.limits, domain.signer)
-            await Recovery(*parts).send(SendReset(self.person.email))
+            await domain.answered("reset_password", self.person.email)
             await domain.recovery.ask(ResetPassword(await domain.mail_token(self.person.user_id), new))
 
         assert self.told(go()) is None
