@@ -9,10 +9,10 @@ from msgspec import UNSET, UnsetType
 from callboard.actors.errors import Problem
 from callboard.actors.idempotency import KeptAnswer
 from callboard.http import headers as wire
-from callboard.http.call import Listing, Raw
+from callboard.http.call import Listing, Reply
 from callboard.http.errors import PROBLEM_JSON, headers_of, rendered, status_of
 from callboard.http.exchange import Exchange, Hooks, Settings
-from callboard.http.response import NO_CONTENT, Response, SharedHeaders
+from callboard.http.response import NO_CONTENT, Response, SharedHeaders, encoded
 from callboard.http.routing import Answer
 
 JSON = "application/json"
@@ -36,6 +36,7 @@ class SuccessEnvelope(msgspec.Struct, frozen=True):
 
 
 ENCODER = msgspec.json.Encoder()
+NOTHING: Mapping[str, str] = {}
 
 
 class Answers:
@@ -49,24 +50,22 @@ class Answers:
 
     def success(self, exchange: Exchange, reply: Answer, status: int) -> Response:
         """The response to a handler's reply; `status` is the route's."""
+        if isinstance(reply, Reply):
+            status = reply.status or status
+            own = NOTHING if reply.headers is None and reply.etag is None and reply.location is None else _own(reply)
+            if status == NO_CONTENT:
+                return self._response(exchange, self._bare, own, None, status)
+            message = UNSET if reply.message is None else reply.message
+            body = ENCODER.encode(SuccessEnvelope("success", reply.data, message))
+            return self._response(exchange, self._json, own, body, status)
         if isinstance(reply, Listing):
             page = PageInfo(reply.limit, reply.next_cursor)
-            return self._encoded(exchange, SuccessEnvelope("success", reply.items, UNSET, page), status, None)
-        if isinstance(reply, Raw):
-            own = {"Content-Type": reply.content_type, **(reply.headers or {})}
-            if reply.policy is not None:
-                own["Content-Security-Policy"] = reply.policy
-            return self._response(exchange, self._bare, own, reply.body, reply.status or status)
-        status = reply.status or status
-        own = dict(reply.headers or {})
-        if reply.etag is not None:
-            own["ETag"] = f'"{reply.etag}"'
-        if reply.location is not None:
-            own["Location"] = reply.location
-        if status == NO_CONTENT:
-            return self._response(exchange, self._bare, own, None, status)
-        message = UNSET if reply.message is None else reply.message
-        return self._encoded(exchange, SuccessEnvelope("success", reply.data, message), status, own)
+            body = ENCODER.encode(SuccessEnvelope("success", reply.items, UNSET, page))
+            return self._response(exchange, self._json, NOTHING, body, status)
+        own = {"Content-Type": reply.content_type, **(reply.headers or {})}
+        if reply.policy is not None:
+            own["Content-Security-Policy"] = reply.policy
+        return self._response(exchange, self._bare, own, reply.body, reply.status or status)
 
     def failure(self, exchange: Exchange, problem: Problem) -> Response:
         """The response to a problem, in the form the client asks for."""
@@ -87,26 +86,23 @@ class Answers:
         own = wire.preflight(exchange.headers, allowed, self._origins)
         return self._response(exchange, self._bare, own, None, NO_CONTENT)
 
-    def _encoded(
-        self, exchange: Exchange, envelope: SuccessEnvelope, status: int, own: Mapping[str, str] | None
-    ) -> Response:
-        return self._response(exchange, self._json, own, ENCODER.encode(envelope), status)
-
     def _response(
-        self,
-        exchange: Exchange,
-        shared: SharedHeaders,
-        own: Mapping[str, str] | None,
-        body: bytes | None,
-        status: int,
+        self, exchange: Exchange, shared: SharedHeaders, own: Mapping[str, str], body: bytes | None, status: int
     ) -> Response:
-        headers = {"X-Request-ID": exchange.request_id}
+        lines = b"X-Request-ID: %b\r\n" % exchange.request_id.encode()  # harmless, or it would not be kept
         if exchange.verdicts:
-            headers |= wire.limits(exchange.verdicts)
+            lines += wire.limits(exchange.verdicts)
         if self._origins:
-            headers |= wire.cors(exchange.headers, self._origins)
+            lines += encoded(wire.cors(exchange.headers, self._origins))
         if exchange.notices is not None:
-            headers.update(exchange.notices)
-        if own:
-            headers.update(own)
-        return Response(shared, status=status, body=body, own=headers)
+            own = {**exchange.notices, **own}
+        return Response(shared, status=status, body=body, own=own, lines=lines)
+
+
+def _own(reply: Reply[Any]) -> dict[str, str]:
+    own = dict(reply.headers or {})
+    if reply.etag is not None:
+        own["ETag"] = f'"{reply.etag}"'
+    if reply.location is not None:
+        own["Location"] = reply.location
+    return own

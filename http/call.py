@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from callboard.actors.access import Identity
 from callboard.actors.errors import AUTH_TOKEN_MISSING, REQUEST_INVALID, Code, Detail, Problem
+from callboard.http.exchange import Exchange
 
 MAX_PAGE = 100
 MAX_AGENT = 400
@@ -52,25 +53,22 @@ class Call(Generic[B_co, Q_co, S_co]):
 
     def __init__(
         self,
-        *,
         body: B_co,
         query: Q_co,
         path: Mapping[str, Any],
         services: S_co,
-        caller: Identity | None,
-        headers: Mapping[str, str],
-        ip: str,
-        trace_id: str,
+        exchange: Exchange,
+        *,
         new_id: UUID | None = None,
     ) -> None:
         self.body = body
         self.query = query
         self.path = path
         self.services = services
-        self.caller = caller
-        self.headers = headers
-        self.ip = ip
-        self.trace_id = trace_id
+        self.caller = exchange.caller
+        self.headers: Mapping[str, str] = exchange.headers
+        self.ip = exchange.ip
+        self.trace_id = exchange.trace_id
         self._new_id = new_id
 
     @property

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
-from uuid import UUID
 
 from callboard.actors.errors import (
     REQUEST_NOT_HTTP,
@@ -75,34 +74,23 @@ class Endpoint(Generic[S]):
             self._deadlines.end(exchange)
 
     async def _answer(self, exchange: Exchange) -> Response:
+        guard, intake = self._guard, self._intake
         if self._maintenance is not None and self._maintenance():
-            await self._guard.only_admins(exchange)
-        await self._guard.admit(exchange)
-        path = self._intake.path(exchange.values)
-        self._guard.authorise(exchange, path)
-        query = self._intake.query(exchange)
+            await guard.only_admins(exchange)
+        if not guard.idle:
+            await guard.admit(exchange)
+        path = intake.path(exchange.values)
+        guard.authorise(exchange, path)
+        query = intake.query(exchange)
         key = None if self._once is None else key_of(exchange.headers)
-        body = await self._intake.body(exchange)
-
-        def call(new_id: UUID | None = None) -> Call[Any, Any, S]:
-            return Call(
-                body=body,
-                query=query,
-                path=path,
-                services=self._services,
-                caller=exchange.caller,
-                headers=exchange.headers,
-                ip=exchange.ip,
-                trace_id=exchange.trace_id,
-                new_id=new_id,
-            )
-
+        body = await intake.body(exchange) if intake.takes_body else None
+        call = partial(Call, body, query, path, self._services, exchange)
         if self._once is None or key is None:
             return self._answers.success(exchange, await self._handler(call()), self._status)
 
         async def work(claim: Claim) -> Response:
             try:
-                return self._answers.success(exchange, await self._handler(call(claim.new_id)), self._status)
+                return self._answers.success(exchange, await self._handler(call(new_id=claim.new_id)), self._status)
             except Problem as problem:  # a refusal is an answer, too
                 return self._answers.failure(exchange, problem)
 

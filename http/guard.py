@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class Guard:
-    """The guard of one route: `admit` before the path is read, `authorise` after."""
+    """The guard of one route: `admit` before the path is read, unless it is `idle`, and `authorise` after."""
 
     def __init__(self, route: Route[Any], settings: Settings, hooks: Hooks) -> None:
         self._route = route
@@ -45,7 +45,7 @@ class Guard:
         self._token = None if settings.token is None or route.exempt else settings.token.encode()
         self._needed = NEEDED.get(route.access)
         self._counted = hooks.check_limit is not None and not route.exempt
-        self._idle = self._token is None and not self._counted and route.access is Access.PUBLIC
+        self.idle = self._token is None and not self._counted and route.access is Access.PUBLIC
         if route.access is not Access.PUBLIC and (hooks.read_token is None or hooks.authenticate is None):
             raise ValueError(f"{route.method} {route.path} needs a caller, and the server has no authenticate")
         if route.access is Access.SELF_OR_ADMIN and "user_id" not in route.parameters:
@@ -53,8 +53,6 @@ class Guard:
 
     async def admit(self, exchange: Exchange) -> None:
         """Count the request and learn whose it is. Raises Problem: REQUEST_LIMITED, AUTH_..."""
-        if self._idle:
-            return
         if self._token is not None:
             self._check_operator(exchange)
         try:

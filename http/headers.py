@@ -33,20 +33,21 @@ CORS_EXPOSED = (
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
-SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
+SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
 NO_TRACE, NO_SPAN = "0" * 32, "0" * 16
+NOT_ZERO = 1 << 128 | 1  # neither the span's id nor the trace's
 
 
 def traced(headers: Mapping[str, str], rng: Random) -> tuple[str, str]:
     """The traceparent that this request's own span has, and its trace id; a good traceparent is continued."""
-    span = f"{rng.getrandbits(64) or 1:016x}"
+    made = f"{rng.getrandbits(192) | NOT_ZERO:048x}"
+    span, trace_id = made[:16], made[16:]
     sent = headers.get("traceparent")
     if sent is not None and (match := TRACEPARENT.fullmatch(sent)):
-        version, trace_id, parent, flags, more = match.groups()
+        version, continued, parent, flags, more = match.groups()
         fits = version != "ff" and (more is None or version != "00")
-        if fits and trace_id != NO_TRACE and parent != NO_SPAN:
-            return f"00-{trace_id}-{span}-{flags}", trace_id
-    trace_id = f"{rng.getrandbits(128) or 1:032x}"
+        if fits and continued != NO_TRACE and parent != NO_SPAN:
+            return f"00-{continued}-{span}-{flags}", continued
     return f"00-{trace_id}-{span}-01", trace_id
 
 
@@ -61,8 +62,8 @@ def timeout_s(headers: Mapping[str, str], most_s: float) -> float:
     sent = headers.get("X-Request-Timeout")
     if sent is None:
         return most_s
-    if not SECONDS.fullmatch(sent):
-        detail = Detail("X-Request-Timeout", "Must be a number of seconds, such as 2.5.")
+    if not SECONDS.fullmatch(sent) or not float(sent):
+        detail = Detail("X-Request-Timeout", "Must be a number of seconds above 0, such as 2.5.")
         raise Problem(REQUEST_INVALID, details=(detail,))
     return min(most_s, float(sent))
 
@@ -76,18 +77,11 @@ def bearer(headers: Mapping[str, str]) -> str | None:
     return token.strip() if scheme.lower() == "bearer" and sent.isascii() else ""
 
 
-def limits(verdicts: Mapping[str, Verdict]) -> dict[str, str]:
-    """RateLimit and RateLimit-Policy, as draft-ietf-httpapi-ratelimit-headers-10 has them."""
-    if not verdicts:
-        return {}
-    return {
-        "RateLimit": ", ".join(
-            f'"{name}";r={verdict.remaining};t={ceil(verdict.reset_s)}' for name, verdict in verdicts.items()
-        ),
-        "RateLimit-Policy": ", ".join(
-            f'"{name}";q={verdict.limit};w={ceil(verdict.window_s)}' for name, verdict in verdicts.items()
-        ),
-    }
+def limits(verdicts: Mapping[str, Verdict]) -> bytes:
+    """RateLimit and RateLimit-Policy, encoded, as draft-ietf-httpapi-ratelimit-headers-10 has them."""
+    room = [f'"{name}";r={each.remaining};t={ceil(each.reset_s)}' for name, each in verdicts.items()]
+    policies = [f'"{name}";q={each.limit};w={ceil(each.window_s)}' for name, each in verdicts.items()]
+    return f"RateLimit: {', '.join(room)}\r\nRateLimit-Policy: {', '.join(policies)}\r\n".encode()
 
 
 def cors(headers: Mapping[str, str], origins: Collection[str]) -> dict[str, str]:

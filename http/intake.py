@@ -31,6 +31,7 @@ class Intake:
         self._query = QueryReader(shape.query)
         self._body = None if shape.body in (type(None), bytes) else BodyReader(shape.body, rules)
         self._raw = shape.body is bytes
+        self.takes_body = self._raw or self._body is not None
         self._max_body_bytes = max_body_bytes
 
     def path(self, values: Sequence[str]) -> Mapping[str, Any]:
@@ -63,8 +64,6 @@ class Intake:
 
     async def body(self, exchange: Exchange) -> Any:
         """The body. Raises Problem: REQUEST_UNSUPPORTED, REQUEST_TOO_LARGE, REQUEST_MALFORMED, REQUEST_INVALID."""
-        if self._body is None and not self._raw:
-            return None
         headers = exchange.headers
         if "Content-Encoding" in headers:
             raise Problem(REQUEST_UNSUPPORTED, "Send the body as it is, without a Content-Encoding.")

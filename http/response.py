@@ -8,7 +8,6 @@ from aiohttp.http import HttpVersion11, RawRequestMessage
 
 STATUS_LINES = {each.value: f"HTTP/1.1 {each.value} {each.phrase}\r\n".encode() for each in HTTPStatus}
 NO_CONTENT = 204
-NO_HEADERS: Mapping[str, str] = {}
 
 
 class SharedHeaders:
@@ -24,25 +23,30 @@ class SharedHeaders:
 class Response:
     """An answer with its body; after one that is `closing` the connection is closed.
 
-    `own` headers stand in the place of shared ones of the same name. Raises ValueError for one that would be two.
+    `own` headers stand in the place of shared ones of the same name, and `lines`, which are encoded, beside both.
+    Raises ValueError for a header that would be two.
     """
 
     __slots__ = ("_head", "_own", "_shared", "body", "closing", "status")
 
     def __init__(
-        self, shared: SharedHeaders, *, status: int, body: bytes | None, own: Mapping[str, str] = NO_HEADERS
+        self, shared: SharedHeaders, *, status: int, body: bytes | None, own: Mapping[str, str], lines: bytes = b""
     ) -> None:
         self.status = status
         self.body = body
         self.closing = False
         self._shared = shared
         self._own = own
-        replacing = not own.keys().isdisjoint(shared.headers)
-        self._head = encoded(self.headers) if replacing else shared.encoded + encoded(own)
+        if not own:
+            self._head = shared.encoded + lines
+        elif own.keys().isdisjoint(shared.headers):
+            self._head = shared.encoded + lines + encoded(own)
+        else:
+            self._head = encoded(self.headers) + lines
 
     @property
     def headers(self) -> dict[str, str]:
-        """Those that are not about the message itself: neither its length nor its date."""
+        """Those that are not about the message itself: neither its length nor its date, nor `lines`."""
         return {**self._shared.headers, **self._own}
 
     def encode(self, request: RawRequestMessage, *, kept: bool) -> bytes:
