@@ -5,10 +5,14 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 from functools import partial
+from math import inf
 from typing import Any, TypeVar
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from hiredis import pack_command
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
 
 from callboard.runtime import Actor
 
@@ -40,6 +44,12 @@ class Cache:
             retry=None,
             redis_connect_func=self._greet,
         )
+        # What is sent in batches goes over one connection, held: redis-py's pool, pipeline and time limits, each for
+        # every command, cost several times as much as all that they carry.
+        pool: Any = ConnectionPool.from_url(
+            url, socket_connect_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 0), redis_connect_func=self._greet
+        )
+        self._line = pool.make_connection()
         self.away = asyncio.Event()
         self.generation = 0  # another one whenever what the server said before may not hold: it was away, or is new
         self._returning: list[Callable[[Any], Awaitable[None]]] = []
@@ -77,7 +87,7 @@ class Cache:
                     reply.set_exception(error)
 
     def send(self, *command: Any) -> "asyncio.Future[Any]":
-        """The reply to one command, like `send("GET", key)`, in one round trip with all that are sent meanwhile.
+        """Redis's reply to one command, like `send("GET", key)`, in one round trip with all that are sent meanwhile.
 
         Commands go out in the order they were sent, while none is under way; who cancels takes a command back if it
         has not gone. The reply raises CacheAwayError, within TIMEOUT_S or at once, and ResponseError.
@@ -116,11 +126,9 @@ class Cache:
                 reply.set_exception(CacheAwayError())
 
     async def _send_batch(self, batch: Waiting) -> None:
-        pipeline = self._client.pipeline(transaction=False)
-        for command, _ in batch:
-            pipeline.execute_command(*command())
+        commands = [command() for command, _ in batch]
         try:
-            answers = await self.call(lambda _: pipeline.execute(raise_on_error=False))
+            answers = await self.call(lambda _: self._exchange(commands))
         except CacheAwayError:
             answers = [CacheAwayError() for _ in batch]
         for (_, reply), answer in zip(batch, answers, strict=True):
@@ -130,6 +138,27 @@ class Cache:
                 reply.set_exception(answer)
             else:
                 reply.set_result(answer)
+
+    async def _exchange(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        """The replies to commands, errors among them. Raises RedisError, OSError or TimeoutError when it is away."""
+        line = self._line
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                if line.is_connected and await line.can_read():  # nothing was asked: this is its end
+                    await line.disconnect(nowait=True)
+                if not line.is_connected:
+                    await line.connect()
+                await line.send_packed_command(b"".join(map(pack_command, commands)), check_health=False)
+                return [await self._reply() for _ in commands]
+        except BaseException:
+            await line.disconnect(nowait=True)  # what it says next would be the answer to something else
+            raise
+
+    async def _reply(self) -> Any:
+        try:
+            return await self._line.read_response(timeout=inf)
+        except ResponseError as error:
+            return error
 
     async def call(self, command: Callable[[Any], Awaitable[T]]) -> T:
         """Run `command(client)`. Raises CacheAwayError, within TIMEOUT_S or at once."""
@@ -173,6 +202,7 @@ class Cache:
             self._sender.cancel()
             await asyncio.wait((self._sender,))
             self._forsake()  # a task that is cancelled before its first step does not
+        await self._line.disconnect(nowait=True)
         await self._client.aclose()
 
 

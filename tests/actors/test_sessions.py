@@ -282,7 +282,7 @@ async def test_a_redis_that_comes_back_with_epochs_of_yesterday_revives_nothing(
     await domain.execute(BEHIND_OUR_BACK)
     await other.epochs.turn(user.user_id)
     await other.cache.send("SET", key, yesterday)
-    await domain.cache._client.connection_pool.disconnect()
+    await domain.cache._line.disconnect()
     with refused(AUTH_SESSION_ENDED):
         await whoami(domain, login)
     assert not domain.cache.away.is_set()
