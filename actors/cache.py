@@ -110,6 +110,7 @@ class Cache:
         batch: Waiting = []
         try:
             while self._waiting:
+                await asyncio.sleep(0)  # for whoever else comes in this turn of the loop
                 batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
                 batch = [(command, reply) for command, reply in batch if not reply.done()]
                 if batch:

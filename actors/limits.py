@@ -94,17 +94,11 @@ def verdict(policy: Policy, free: int, ahead_s: float, nth: int) -> Verdict:
     """What to tell the `nth` of those that came at once (0 for one that only looks), when `free` could pass and the
     key was `ahead_s` seconds ahead of its pace.
     """
-    allowed = free >= max(nth, 1)
-    ahead_s += min(nth, free) * policy.interval_s
-    return Verdict(
-        allowed=allowed or policy.shadow,
-        limit=policy.limit,
-        window_s=policy.window_s,
-        remaining=max(0, free - nth),
-        reset_s=ahead_s,
-        retry_after_s=0.0 if allowed else max(0.0, ahead_s + policy.interval_s - policy.window_s),
-        shadow=policy.shadow,
-    )
+    interval_s, window_s, shadow = policy.interval_s, policy.window_s, policy.shadow
+    if free >= (nth or 1):
+        return Verdict(True, policy.limit, window_s, free - nth, ahead_s + nth * interval_s, 0.0, shadow)
+    ahead_s += free * interval_s
+    return Verdict(shadow, policy.limit, window_s, 0, ahead_s, max(0.0, ahead_s + interval_s - window_s), shadow)
 
 
 class LocalLimiter:

@@ -176,7 +176,14 @@ class Connection(BaseProtocol):
             while (self._waiting or await self._arrived()) and self.transport is not None:
                 self.busy = True
                 message, payload = self._next()
-                kept = await self._answer(Exchange(message, payload, self.transport, self._task, self.peer))
+                self.served += 1
+                response = await self._front.handle(Exchange(message, payload, self.transport, self._task, self.peer))
+                kept = not (response.closing or message.should_close or (self._ending and not self._waiting))
+                if self.transport is None:
+                    return
+                self.transport.write(response.encode(message, kept=kept))
+                if self._paused:
+                    await self._drain_helper()
                 if not payload.is_eof():
                     kept = await self._read_away(payload) and kept
                 if not kept:
@@ -209,18 +216,6 @@ class Connection(BaseProtocol):
             if len(self._waiting) < MAX_WAITING:
                 self._resume_reading_for_buffer()
         return taken
-
-    async def _answer(self, exchange: Exchange) -> bool:
-        """Whether another request may follow on this connection."""
-        self.served += 1
-        response = await self._front.handle(exchange)
-        kept = not (response.closing or exchange.message.should_close or (self._ending and not self._waiting))
-        if self.transport is None:
-            return False
-        self.transport.write(response.encode(exchange.message, kept=kept))
-        if self._paused:
-            await self._drain_helper()
-        return kept
 
     async def _read_away(self, payload: StreamReader) -> bool:
         """Whether the rest of a body that nobody wanted came in time."""

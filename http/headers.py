@@ -5,6 +5,7 @@ CORS is written out here, since the library for it needs aiohttp's own router.
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from math import ceil
 from random import Random
 
@@ -80,8 +81,14 @@ def bearer(headers: Mapping[str, str]) -> str | None:
 def limits(verdicts: Mapping[str, Verdict]) -> bytes:
     """RateLimit and RateLimit-Policy, encoded, as draft-ietf-httpapi-ratelimit-headers-10 has them."""
     room = [f'"{name}";r={each.remaining};t={ceil(each.reset_s)}' for name, each in verdicts.items()]
-    policies = [f'"{name}";q={each.limit};w={ceil(each.window_s)}' for name, each in verdicts.items()]
-    return f"RateLimit: {', '.join(room)}\r\nRateLimit-Policy: {', '.join(policies)}\r\n".encode()
+    policies = _policies(tuple([(name, each.limit, each.window_s) for name, each in verdicts.items()]))
+    return f"RateLimit: {', '.join(room)}\r\n{policies}".encode()
+
+
+@lru_cache(256)
+def _policies(policies: tuple[tuple[str, int, float], ...]) -> str:
+    said = [f'"{name}";q={limit};w={ceil(window_s)}' for name, limit, window_s in policies]
+    return f"RateLimit-Policy: {', '.join(said)}\r\n"
 
 
 def cors(headers: Mapping[str, str], origins: Collection[str]) -> dict[str, str]:

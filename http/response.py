@@ -1,9 +1,11 @@
 """One answer on the wire: headers that many answers share are encoded once, and head and body go in one write."""
 
 from collections.abc import Mapping
+from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
+from time import time
 
-from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http import HttpVersion11, RawRequestMessage
 
 STATUS_LINES = {each.value: f"HTTP/1.1 {each.value} {each.phrase}\r\n".encode() for each in HTTPStatus}
@@ -57,10 +59,14 @@ class Response:
             length += b"Connection: close\r\n"
         elif request.version < HttpVersion11:
             length += b"Connection: keep-alive\r\n"
-        date = rfc822_formatted_time().encode()
         if request.method == "HEAD":
             body = b""
-        return b"%b%b%bDate: %b\r\n\r\n%b" % (STATUS_LINES[self.status], self._head, length, date, body)
+        return b"%b%b%b%b\r\n%b" % (STATUS_LINES[self.status], self._head, length, _date(int(time())), body)
+
+
+@lru_cache(1)
+def _date(now: int) -> bytes:
+    return f"Date: {formatdate(now, usegmt=True)}\r\n".encode()
 
 
 def encoded(headers: Mapping[str, str]) -> bytes:
