@@ -1,6 +1,5 @@
 """Content: the editorial workflow. A change is one guarded statement, its history and its event, in one transaction."""
 
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -24,6 +23,7 @@ from callboard.actors.errors import (
 )
 from callboard.runtime import Actor, Request, on
 from callboard.streams import events
+from callboard.streams.events import Moment
 from callboard.streams.outbox import emit
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("content.sql"), "asyncpg")
@@ -49,9 +49,9 @@ class Content(msgspec.Struct, frozen=True):
     body_html: str
     status: Status
     version: int
-    published_at: datetime | None
-    created_at: datetime
-    updated_at: datetime
+    published_at: Moment | None
+    created_at: Moment
+    updated_at: Moment
 
 
 class Draft(msgspec.Struct, frozen=True):

@@ -5,7 +5,6 @@
 
 import io
 import zipfile
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID, uuid4
@@ -18,7 +17,7 @@ from callboard.actors.database import Database
 from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, USERS_NOT_FOUND, Detail, Problem
 from callboard.actors.tokens import Signer, fingerprint
 from callboard.runtime import Actor, Request, on
-from callboard.streams.events import LetterRequested
+from callboard.streams.events import LetterRequested, Moment
 from callboard.streams.outbox import emit
 from callboard.streams.topics import MAIL
 
@@ -37,7 +36,7 @@ class Export(msgspec.Struct, frozen=True):
 
     export_id: UUID
     status: Literal["queued", "running", "ready", "failed"]
-    created_at: datetime
+    created_at: Moment
 
 
 class RequestExport(Request[Export], frozen=True):

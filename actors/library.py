@@ -12,6 +12,7 @@ from callboard.actors.database import Database
 from callboard.actors.editorial import Status, is_editor, may_see
 from callboard.actors.errors import CONTENT_FORBIDDEN, CONTENT_NOT_FOUND, Problem
 from callboard.runtime import Actor, Request, on
+from callboard.streams.events import Moment
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -23,9 +24,9 @@ class Entry(msgspec.Struct, frozen=True):
     title: str
     status: Status
     version: int
-    published_at: datetime | None
-    created_at: datetime
-    updated_at: datetime
+    published_at: Moment | None
+    created_at: Moment
+    updated_at: Moment
 
 
 class Hit(msgspec.Struct, frozen=True):
@@ -35,7 +36,7 @@ class Hit(msgspec.Struct, frozen=True):
     author_id: UUID
     category_id: UUID | None
     title: str
-    published_at: datetime
+    published_at: Moment
     rank: float
     snippet: str
 
@@ -50,7 +51,7 @@ class Transition(msgspec.Struct, frozen=True):
     note: str | None
     actor_id: UUID
     actor_name: str
-    created_at: datetime
+    created_at: Moment
 
 
 class ReadContent(Request[Content], frozen=True):

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +13,7 @@ import msgspec
 from callboard.actors.database import Database
 from callboard.actors.errors import REQUEST_INVALID, USERS_NOT_FOUND, USERS_STALE, Detail, Problem
 from callboard.runtime import Actor, Request, on
+from callboard.streams.events import Moment
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("profiles.sql"), "asyncpg")
 
@@ -30,7 +30,7 @@ class Profile(msgspec.Struct, frozen=True):
     avatar_url: str | None
     bio: str | None
     preferences: dict[str, Any]
-    updated_at: datetime
+    updated_at: Moment
 
     @property
     def tag(self) -> str:

@@ -10,7 +10,7 @@ import msgspec
 
 from callboard.actors.database import Database
 from callboard.runtime import Actor, Request, on
-from callboard.streams.events import ActivityRecorded, Consume
+from callboard.streams.events import ActivityRecorded, Consume, Moment
 from callboard.streams.outbox import fresh
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("stats.sql"), "asyncpg")
@@ -24,7 +24,7 @@ class Stat(msgspec.Struct, frozen=True):
     """One metric in one hour, over all subjects or the one asked for."""
 
     metric: str
-    hour: datetime
+    hour: Moment
     sum: float
     avg: float
     count: int

@@ -30,7 +30,7 @@ from callboard.actors.reads import Reads
 from callboard.actors.sessions import ForgetUser, end_sessions
 from callboard.actors.tokens import Signer, fingerprint
 from callboard.runtime import Actor, Ref, Request, on
-from callboard.streams.events import UserDeleted, UserRegistered, UserUpdated, UserVerified
+from callboard.streams.events import Moment, UserDeleted, UserRegistered, UserUpdated, UserVerified
 from callboard.streams.outbox import emit
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("users.sql"), "asyncpg")
@@ -48,7 +48,7 @@ class User(msgspec.Struct, frozen=True):
     role: Role
     is_verified: bool
     is_active: bool
-    created_at: datetime
+    created_at: Moment
 
     @property
     def tag(self) -> str:

@@ -19,6 +19,7 @@ from callboard.actors.errors import (
     Problem,
 )
 from callboard.runtime import ActorStoppedError, AskTimeoutError, MailboxFullError
+from callboard.streams.events import Moment
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 1.0  # of a 503 that does not say better
@@ -59,7 +60,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     field: str | None = None
     details: tuple[Detail, ...] = ()
     allowed: tuple[str, ...] = ()
-    timestamp: datetime
+    timestamp: Moment
     trace_id: str
 
 
@@ -80,7 +81,7 @@ class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     code: str
     errors: tuple[Detail, ...] = ()
     allowed: tuple[str, ...] = ()
-    timestamp: datetime
+    timestamp: Moment
     trace_id: str
 
 

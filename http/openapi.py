@@ -19,6 +19,7 @@ from callboard.http.outcomes import HEADERS, by_status, codes_of, headers_given
 from callboard.http.routing import Access, Route, Shape, shape_of
 
 REFS = "#/components/schemas/{name}"
+REFERENCE = re.compile(r'"#/components/([^"]+)"')
 NONE = type(None)
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 
@@ -86,7 +87,25 @@ def openapi(routes: Sequence[Route[Any]], base: str) -> bytes:
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
         },
     }
+    document["components"] = used_of(document)
     return msgspec.json.encode(document)
+
+
+def used_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The components that something refers to: what stands in a query or in the path is written out there."""
+    components = document["components"]
+    found: set[str] = set()
+    left = REFERENCE.findall(msgspec.json.encode(document["paths"]).decode())
+    while left:
+        if (name := left.pop()) not in found:
+            found.add(name)
+            kind, _, each = name.partition("/")
+            left += REFERENCE.findall(msgspec.json.encode(components[kind][each]).decode())
+    kept = {
+        kind: {name: each for name, each in named.items() if kind == "securitySchemes" or f"{kind}/{name}" in found}
+        for kind, named in components.items()
+    }
+    return {kind: named for kind, named in kept.items() if named}
 
 
 def operation_of(

@@ -1,6 +1,5 @@
 """Sessions over HTTP: logging in, refreshing, logging out, and looking at one's own sessions."""
 
-from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -22,6 +21,7 @@ from callboard.http.call import Body, Call, Listing, Reply
 from callboard.http.routing import Access, Route
 from callboard.http.services import Services
 from callboard.http.users import Email, Secret
+from callboard.streams.events import Moment
 
 
 class Credentials(Body, frozen=True, kw_only=True):
@@ -63,9 +63,9 @@ class SessionView(msgspec.Struct, frozen=True):
     session_id: UUID
     device: str
     ip: str | None
-    created_at: datetime
-    used_at: datetime
-    expires_at: datetime
+    created_at: Moment
+    used_at: Moment
+    expires_at: Moment
     current: bool
 
 

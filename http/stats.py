@@ -1,6 +1,6 @@
 """Statistics over HTTP."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated
 
 from msgspec import Meta
@@ -10,11 +10,10 @@ from callboard.actors.stats import GetStats, Stat
 from callboard.http.call import Call, Query, Reply
 from callboard.http.routing import Access, Route
 from callboard.http.services import Services
+from callboard.streams.events import Moment
 
 ROWS = 1000  # an answer's bound: 41 days of one metric by the hour
 DEFAULT_SPAN = timedelta(days=7)
-
-Moment = Annotated[datetime, Meta(tz=True)]
 
 
 class Span(Query, frozen=True, kw_only=True, rename={"since": "from", "until": "to"}):

@@ -36,6 +36,7 @@ from callboard.http.call import Body, Call, Listing, Page, Reply
 from callboard.http.cursors import decode_cursor, encode_cursor
 from callboard.http.routing import Access, Route
 from callboard.http.services import Services
+from callboard.streams.events import Moment
 
 Email = Annotated[str, Meta(max_length=254, examples=["ada@example.org"])]
 Secret = Annotated[str, Meta(max_length=128)]
@@ -58,7 +59,7 @@ class Registered(msgspec.Struct, frozen=True):
     email: str
     full_name: str
     is_verified: bool
-    created_at: datetime
+    created_at: Moment
 
 
 class Verification(Body, frozen=True, kw_only=True):
@@ -89,7 +90,7 @@ class Filter(Page, frozen=True, kw_only=True):
     role: Role | None = None
     is_verified: bool | None = None
     is_active: bool | None = None
-    created_after: Annotated[datetime, Meta(tz=True)] | None = None
+    created_after: Moment | None = None
     q: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
 
 

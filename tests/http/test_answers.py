@@ -110,6 +110,26 @@ async def test_security_headers_are_on_everything(door: Any) -> None:
             assert response.headers["Cache-Control"] == "no-store"
 
 
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GARBAGE\r\n\r\n", 400),
+        (b"OPTIONS /api/v1/posts HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 204),
+        (b"DELETE /api/v1/posts/x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 404),
+        (b"PATCH /api/v1/posts HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 405),
+        (b"POST /api/v1/posts HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nConnection: close\r\n\r\n{}", 415),
+        (b"HEAD /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 200),
+    ],
+)
+async def test_security_headers_and_a_request_id_are_on_what_is_refused_early_too(
+    door: Any, sent: bytes, status: int
+) -> None:
+    head = (await door.raw(sent)).split(b"\r\n\r\n")[0]
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    for name in (b"X-Content-Type-Options: nosniff", b"X-Frame-Options: DENY", b"Server: callboard", b"X-Request-ID: "):
+        assert b"\r\n" + name in head
+
+
 async def test_head_works_where_get_does(door: Any) -> None:
     status, body, response = await door.call("HEAD", f"/api/v1/posts/{ZERO}")
     assert (status, body, response.headers["ETag"]) == (200, None, '"7"')

@@ -13,8 +13,10 @@ from domain import PASSWORD
 from people import People, Person
 from running import Answer, Up, request
 
+from callboard.http.exchange import Settings
 from callboard.http.routes import ROUTES
 from callboard.http.routing import Access, Route
+from callboard.http.server import full_table
 
 NEW_PASSWORD = "Another-Lantern-43"
 
@@ -58,6 +60,15 @@ TABLE = {
     "GET /flags/{name}": "401 403 403 200",
     "PUT /flags/{name}": "401 403 403 200",
     "GET /.well-known/jwks.json": "200 200 200 200",
+    "GET /errors": "200 200 200 200",
+    "GET /health": "200 200 200 200",
+    "GET /ready": "200 200 200 200",
+    "GET /openapi.json": "200 200 200 200",
+    "GET /docs": "200 200 200 200",
+    "GET /docs/start.js": "200 200 200 200",
+    "GET /docs/swagger-ui.css": "200 200 200 200",
+    "GET /docs/swagger-ui-bundle.js": "200 200 200 200",
+    "GET /docs/favicon-32x32.png": "200 200 200 200",
 }
 OF_SOMEBODY = {"user_id", "content_id", "session_id"}
 
@@ -112,7 +123,7 @@ class Walk:
         }.get(name)
 
 
-NAMES = {f"{route.method} {route.path}": route for route in ROUTES}
+NAMES = {f"{route.method} {route.path}": route for route in full_table(ROUTES, {}, Settings(), documents=True)}
 GUARDED = [name for name, route in NAMES.items() if route.access is not Access.PUBLIC]
 
 
@@ -124,6 +135,15 @@ def walk(up: Up) -> Walk:
 def test_every_route_has_its_row_and_every_row_its_route() -> None:
     assert NAMES.keys() - TABLE.keys() == set()
     assert TABLE.keys() - NAMES.keys() == set()
+
+
+def test_the_running_system_has_these_routes_and_no_others(up: Up) -> None:
+    """As its document says; what is not in the document are the pages that show it."""
+    document = request("GET", up.api.removesuffix("/api/v1") + "/openapi.json").body
+    served = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
+    tabled = {f"{route.method} {route.full_path('/api/v1')}" for route in NAMES.values()}
+    pages = {name for name, route in NAMES.items() if route.tag == "documents"}
+    assert served == tabled - pages
 
 
 @pytest.mark.parametrize("name", NAMES)

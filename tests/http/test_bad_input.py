@@ -158,8 +158,17 @@ async def test_a_large_body_without_a_length_is_refused(door: Any) -> None:
         b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(b"X-%d: a\r\n" % n for n in range(200)) + b"\r\n",
         b"POST /api/v1/posts HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
         b"POST /api/v1/posts HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n{}",
+        b"POST /api/v1/posts HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /api/v1/posts HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        b"POST /api/v1/posts HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET /health HTTP/1.1\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: a\r\nX: a\x00b\r\n\r\n",
     ],
-    ids=["no HTTP", "TLS", "a long header", "a long path", "many headers", "two lengths", "a negative length"],
+    ids=[
+        *("no HTTP", "TLS", "a long header", "a long path", "many headers", "two lengths", "a negative length"),
+        *("a length and chunks", "another coding", "a space before the colon", "two hosts", "no host", "a NUL"),
+    ],
 )
 async def test_what_is_no_http_gets_the_envelope_and_the_end(door: Any, sent: bytes) -> None:
     received = await door.raw(sent)

@@ -5,8 +5,10 @@ elsewhere.
 """
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +26,22 @@ def site() -> Iterator[Up]:
     """A system that may be harmed: admins delete whom they find."""
     with one_up() as running:
         yield running
+
+
+def test_no_check_is_turned_off_and_no_call_left_out() -> None:
+    """What the file may do is to say which refusals of valid data are no fault, each with its reason beside it."""
+    text = (KIT / "schemathesis.toml").read_text()
+    config = tomllib.loads(text)
+    assert config.keys() == {"checks", "operations"}
+    assert config["checks"].keys() == {"positive_data_acceptance"}
+    for each in config["operations"]:
+        assert each.keys() == {"include-path", "checks"}
+        assert each["checks"].keys() == {"positive_data_acceptance"}
+    for check in (config["checks"], *(each["checks"] for each in config["operations"])):
+        assert check["positive_data_acceptance"].keys() == {"expected-statuses"}
+        for status in check["positive_data_acceptance"]["expected-statuses"]:
+            assert status == "2xx" or 400 <= status < 500
+            assert re.search(rf"^#.*\b{status}\b", text, re.MULTILINE) or status in ("2xx", 401, 403, 404, 429)
 
 
 @pytest.mark.timeout(EACH_S + 45)
@@ -46,5 +64,7 @@ def test_no_request_breaks_the_contract(site: Up, role: str, tmp_path: Path) -> 
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "generated" in ran.stdout
+    selected, there = re.findall(r"Selected: (\d+)/(\d+)", ran.stdout)[0]
+    assert selected == there == re.findall(r"Tested: (\d+)", ran.stdout)[0], "a call was left out"
     assert site.process.poll() is None
     assert [line for line in site.log() if line.get("exception")] == []

@@ -19,13 +19,13 @@ class Twins:
         self.sites: list[Site] = []
         self.admin = ""
 
-    def start(self) -> Site:
-        """One more process; it has the API alone."""
-        return self.start_all(1)[0]
+    def start(self, **settings: str) -> Site:
+        """One more process, with settings that the others do not have; it has the API alone."""
+        return self.start_all(1, **settings)[0]
 
-    def start_all(self, count: int) -> list[Site]:
+    def start_all(self, count: int, **settings: str) -> list[Site]:
         """So many more, at once."""
-        started = [Site("serve", environment=self.environment) for _ in range(count)]
+        started = [Site("serve", environment=self.environment | settings) for _ in range(count)]
         self.sites += started
         for site in started:
             until("its word that it serves", lambda each=site: "callboard serves on" in each.errors, 30)

@@ -1,12 +1,13 @@
 """Two processes on the same servers: one limit for both, whatever a client claims to be, and one set of flags."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from running import Answer, Site, Up, request, until
+from people import People
+from running import PASSWORD, Answer, Site, Up, request, until
 from twins import Twins, twins
 
 LIMIT = 20
@@ -131,3 +132,36 @@ def test_flags_are_for_admins_and_say_what_is_wrong(two: Twins) -> None:
     shown = {"name": "enable_new_ui", "is_on": False, "overrides": 1, "user_id": user_id, "override": True}
     assert answer.data == shown
     assert get(two.sites[1], address(), f"/flags/enable_new_ui?user_id={user_id}", token).data == shown
+
+
+def test_unless_told_otherwise_there_are_5_registrations_10_logins_and_300_requests_a_minute(up: Up) -> None:
+    usual = dict.fromkeys(("RATE_LIMIT_REGISTER", "RATE_LIMIT_LOGIN", "RATE_LIMIT_PER_MINUTE"), "")
+    apart = up.facts["REDIS_URL"].rpartition("/")[0] + "/7"  # from what others have been counted for
+    with twins(up, 1, TRUSTED_PROXIES="127.0.0.0/8", REDIS_URL=apart, **usual) as made:
+        (site,) = made.sites
+        account = {"password": PASSWORD, "full_name": "Ada", "terms_accepted": True}
+        login = {"email": "nobody@example.org", "password": PASSWORD}
+        tried: tuple[tuple[str, int, int, Callable[[int], object]], ...] = (
+            ("register", 5, 201, lambda n: account | {"email": f"ada{n}@example.org"}),
+            ("login", 10, 401, lambda n: login | {"email": f"nobody{n}@example.org"}),
+        )
+        for name, most, status, body in tried:
+            client = {"X-Forwarded-For": address()}
+            answers = [
+                request("POST", f"{site.api}/auth/{name}", body=body(n), headers=client)
+                for n in range(most + 2)  # one comes free in 6 or 12 s
+            ]
+            assert [answer.status for answer in answers[:most]] == [status] * most
+            assert 429 in [answer.status for answer in answers[most:]]
+            assert f'"{name}";q={most};w=60' in answers[0].headers["RateLimit-Policy"]
+            assert '"default";q=300;w=60' in answers[0].headers["RateLimit-Policy"]
+            assert (
+                request("POST", f"{site.api}/auth/{name}", body=body(99), headers={"X-Forwarded-For": address()}).status
+                == status
+            )
+
+
+def test_who_is_logged_in_is_counted_as_one_from_whatever_address(two: Twins) -> None:
+    user = People(two.environment).person("member")
+    answers = [get(two.sites[n % 2], address(), "/users/me", user.token) for n in range(LIMIT + 4)]
+    assert [answer.status for answer in answers] == [200] * LIMIT + [429] * 4

@@ -4,9 +4,13 @@ import csv
 import io
 import json
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
+import termios
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,6 +18,7 @@ from uuid import uuid4
 import asyncpg
 import bcrypt
 import pytest
+from argon2 import PasswordHasher
 from running import PASSWORD, Command, Up
 
 from callboard.ops.cli import main
@@ -244,6 +249,54 @@ async def test_an_import_that_is_cut_off_is_completed_by_making_it_again(
     profiles = "select count(*) from user_profiles where user_id in (select user_id from users where email like $1)"
     assert await fetch(up, counting, pattern) == await fetch(up, profiles, pattern) == [(count,)]
     assert await fetch(up, EVENTS, pattern) == [(count,)]
+
+
+async def test_an_imported_argon2_hash_verifies_too(up: Up, tmp_path: Path, domain_name: str) -> None:
+    path = tmp_path / "people.ndjson"
+    hashed = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
+    path.write_bytes(
+        jsonl({"email": f"a@{domain_name}", "full_name": "A", "password_hash": hashed, "is_verified": True})
+    )
+    assert run_apart(up, "import", str(path)).returncode == 0
+    assert up.log_in(f"a@{domain_name}")
+
+
+def in_a_terminal(up: Up, *arguments: str) -> str:
+    """What a command shows on a terminal, from its beginning to its end."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 120))
+    environment = os.environ | {"CALLBOARD_DATA_DIR": str(up.data), "TERM": "xterm"}
+    process = subprocess.Popen(  # noqa: S603 - a command of ours
+        [sys.executable, "-m", "callboard.ops", "users", *arguments],
+        env=environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError), os.fdopen(ours, "rb", buffering=0) as terminal:  # EIO is a terminal's end
+        while part := terminal.read(65536):
+            shown += part
+    process.wait(20)
+    return shown.decode()
+
+
+def test_an_import_in_a_terminal_shows_how_far_it_has_come_and_each_bad_line(
+    up: Up, tmp_path: Path, domain_name: str
+) -> None:
+    path = tmp_path / "people.jsonl"
+    entries: list[Any] = [{"email": f"p{n}@{domain_name}", "full_name": "P"} for n in range(20 * BATCH)]
+    entries[BATCH] = {"email": "nobody", "full_name": "[bold]"}
+    path.write_bytes(jsonl(*entries))
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", in_a_terminal(up, "import", str(path)))
+    shares = [int(share) for share in re.findall(r"(\d+)%", shown)]
+    assert shares == sorted(shares)
+    assert len(set(shares)) > 2
+    assert (shares[0], shares[-1]) == (0, 100)
+    assert f"callboard: line {BATCH + 1}: email: " in shown
+    assert re.search(r"\d+ imported, 0 there already, 1 bad", shown)
+    assert shown.splitlines()[-1] == f"{20 * BATCH - 1} imported, 0 there already, 1 bad"
 
 
 MEASURE = """

@@ -4,9 +4,10 @@ if the model says so.
 
 import asyncio
 import secrets
-from collections.abc import Coroutine, Iterator
+from collections.abc import Awaitable, Coroutine, Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -29,9 +30,9 @@ from callboard.actors.access import Identity
 from callboard.actors.cache import Cache, CacheAwayError
 from callboard.actors.database import Database
 from callboard.actors.epochs import SETTLING_S
-from callboard.actors.errors import AUTH_REFRESH_INVALID, AUTH_SESSION_ENDED, Problem
+from callboard.actors.errors import AUTH_REFRESH_INVALID, AUTH_SESSION_ENDED, AUTH_TOKEN_EXPIRED, Code, Problem
 from callboard.actors.identities import Caller
-from callboard.actors.logins import credentials
+from callboard.actors.logins import LogIn
 from callboard.actors.recovery import ChangePassword, ResetPassword
 from callboard.actors.sessions import (
     GRACE_S,
@@ -43,7 +44,7 @@ from callboard.actors.sessions import (
     OpenSession,
     RefreshSession,
 )
-from callboard.actors.users import ChangeUser
+from callboard.actors.users import ChangeUser, DeleteUser
 from callboard.ops import schema
 from callboard.runtime import Ref, Request
 
@@ -53,6 +54,9 @@ WHERE = st.integers(0, 1)
 WHICH = st.integers(0, 1000)
 MARGIN_S = 4  # an example takes real time too: so near to a limit nothing is claimed
 MOST = 6
+ACCESS_TTL_S = 900  # as `Domain` has it
+MOMENTS_S = (1, 1, 20, 20, 60, ACCESS_TTL_S - 60, ACCESS_TTL_S)
+LIVES_S = (SESSION_TTL_S - 100, SESSION_TTL_S + 100, SESSION_TTL_S + GRACE_S + 100)
 
 
 class World:
@@ -94,11 +98,30 @@ class World:
 class Family:
     """A session as the model knows it: when its last token expires, and when its earlier ones were spent."""
 
+    user_id: UUID
     session_id: UUID
     expires_at: float
     tokens: list[str]
+    access: tuple[str, float]  # the newest access token, and when it was given
     spent_at: dict[str, float] = field(default_factory=dict)
     lives: bool = True
+
+
+async def answered(ask: Awaitable[T]) -> T | Code:
+    """What an ask is answered, or the code of its refusal."""
+    try:
+        return await ask
+    except Problem as problem:
+        return problem.code
+
+
+def readable(process: Domain, family: Family) -> Code | None:
+    """What a process finds wrong with a family's newest access token, before it looks for its session."""
+    try:
+        process.signer.read(family.access[0])
+    except Problem as problem:
+        return problem.code
+    return None
 
 
 class Model(RuleBasedStateMachine):
@@ -110,7 +133,11 @@ class Model(RuleBasedStateMachine):
     def begin(self) -> None:
         self.now = 0.0
         self.families: list[Family] = []
+        self.register()
+
+    def register(self) -> None:
         self.is_active = True
+        self.is_deleted = False
         self.password = PASSWORD
         self.person: Identity = self.world.run(self.world.processes[0].person())
 
@@ -138,22 +165,31 @@ class Model(RuleBasedStateMachine):
     # What happens ----------------------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.is_active or not self.families)
-    @rule(where=WHERE)
-    def log_in(self, where: int) -> None:
+    @rule(where=WHERE, hashed=st.sampled_from((*(False,) * 7, True)))
+    def log_in(self, where: int, *, hashed: bool) -> None:
+        """Only now and then with the password: checking it is dear."""
         domain = self.world.processes[where]
-
-        async def go() -> Login:
-            async with domain.database.acquire() as connection:
-                user = await credentials(connection, self.person.user_id)
-            assert user is not None
-            return await domain.sessions.ask(OpenSession(user.user_id, user.password_changed_at, "a browser", None))
-
-        login = self.told(go())
+        if hashed and not self.is_deleted:
+            login = self.ask(domain.logins, LogIn(self.person.email, self.password, "a browser", None))
+        else:
+            login = self.told(self._open(domain))
         assert isinstance(login, Login) == self.is_active
         if isinstance(login, Login):
             session_id = domain.signer.read(login.access_token).session_id
-            family = Family(session_id, self.now + SESSION_TTL_S, [login.refresh_token])
+            family = Family(
+                self.person.user_id,
+                session_id,
+                self.now + SESSION_TTL_S,
+                [login.refresh_token],
+                (login.access_token, self.now),
+            )
             self.families = [*self.families, family][-MOST:]
+
+    async def _open(self, domain: Domain) -> Login:
+        """What a login does once the password has been checked."""
+        query = "select password_changed_at from users where user_id = $1"
+        changed_at: datetime = await domain.value(query, self.person.user_id)
+        return await domain.sessions.ask(OpenSession(self.person.user_id, changed_at, "a browser", None))
 
     @precondition(lambda self: self.families)
     @rule(where=WHERE, which=WHICH, back=st.sampled_from((0, 0, 1, 1, 2)))
@@ -167,13 +203,14 @@ class Model(RuleBasedStateMachine):
         if spent_at is not None and self.unsure(self.now - spent_at, REUSE_S):
             return
         answer = self.ask(self.world.processes[where].sessions, RefreshSession(token))
-        good = family.lives and self.is_active and self.now < family.expires_at + GRACE_S
+        good = family.lives and self.now < family.expires_at + GRACE_S
         if not good:
             assert isinstance(answer, Problem), "a token of an ended session was taken"
         elif spent_at is None:
             assert isinstance(answer, Login)
             family.spent_at[token] = self.now
             family.tokens.append(answer.refresh_token)
+            family.access = (answer.access_token, self.now)
             family.expires_at = self.now + SESSION_TTL_S
         elif self.now - spent_at < REUSE_S:
             assert isinstance(answer, Login)
@@ -187,12 +224,12 @@ class Model(RuleBasedStateMachine):
     @rule(where=WHERE, which=WHICH)
     def log_out(self, where: int, which: int) -> None:
         family = self.family(which)
-        order = EndSession(self.person.user_id, family.session_id)
+        order = EndSession(family.user_id, family.session_id)
         self.ask(self.world.processes[where].sessions, order)
         family.lives = False
 
     @precondition(lambda self: self.is_active and len(self.families) > 1)
-    @rule(where=WHERE, which=WHICH, way=st.sampled_from(("log out", "change", "reset", "deactivate")))
+    @rule(where=WHERE, which=WHICH, way=st.sampled_from(("log out", "change", "reset", "deactivate", "delete")))
     def end_many(self, where: int, which: int, way: str) -> None:
         """One rule for these, or sessions would not live long enough for anything else to happen to them."""
         domain, kept = self.world.processes[where], None
@@ -203,13 +240,22 @@ class Model(RuleBasedStateMachine):
             self._change_password(domain, kept)
         elif way == "reset":
             self._reset_password(domain)
+        elif way == "delete":
+            assert self.ask(domain.users, DeleteUser(self.person.user_id)) is None
+            self.is_active, self.is_deleted = False, True
         else:
             self.ask(domain.users, ChangeUser(self.person.user_id, is_active=False))
             self.is_active = False
         for family in self.families:
             family.lives = family.lives and family is kept
 
-    @precondition(lambda self: not self.is_active)
+    @precondition(lambda self: self.is_deleted)
+    @rule()
+    def come_again(self) -> None:
+        """As somebody new; what the deleted one had stays ended."""
+        self.register()
+
+    @precondition(lambda self: not self.is_active and not self.is_deleted)
     @rule(where=WHERE)
     def activate(self, where: int) -> None:
         self.ask(self.world.processes[where].users, ChangeUser(self.person.user_id, is_active=True))
@@ -232,11 +278,7 @@ class Model(RuleBasedStateMachine):
         assert self.told(go()) is None
         self.password = new
 
-    @rule(
-        seconds=st.sampled_from(
-            (1, 1, 20, 20, 60, SESSION_TTL_S - 100, SESSION_TTL_S + 100, SESSION_TTL_S + GRACE_S + 100)
-        )
-    )
+    @rule(seconds=st.sampled_from((*MOMENTS_S, *LIVES_S)))
     def pass_time(self, seconds: int) -> None:
         one, two = self.world.processes
         self.world.run(one.pass_time(seconds))
@@ -270,23 +312,22 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def accepted_if_and_only_if_the_model_says_so(self) -> None:
-        async def look() -> list[tuple[Family, int, object]]:
+        async def look() -> list[tuple[Family, int, object, Code | None]]:
             seen = []
             for family in self.families:
                 for number, process in enumerate(self.world.processes):
-                    who = self.person.user_id, family.session_id
-                    try:
-                        seen.append((family, number, await Caller(process.identities, process.sessions, *who)))
-                    except Problem as problem:
-                        seen.append((family, number, problem.code))
+                    caller = Caller(process.identities, process.sessions, family.user_id, family.session_id)
+                    seen.append((family, number, await answered(caller), readable(process, family)))
             return seen
 
-        for family, number, answer in self.world.run(look()):
-            if self.unsure(self.now, family.expires_at):
-                continue
-            good = family.lives and self.now < family.expires_at
-            expected = isinstance(answer, Identity) if good else answer is AUTH_SESSION_ENDED
-            assert expected, f"process {number} answers {answer} for {family} at {self.now}"
+        for family, number, answer, read in self.world.run(look()):
+            if not self.unsure(self.now, family.expires_at):
+                good = family.lives and self.now < family.expires_at
+                expected = isinstance(answer, Identity) if good else answer is AUTH_SESSION_ENDED
+                assert expected, f"process {number} answers {answer} for {family} at {self.now}"
+            age_s = self.now - family.access[1]
+            if not self.unsure(age_s, ACCESS_TTL_S):
+                assert (read is AUTH_TOKEN_EXPIRED) == (age_s > ACCESS_TTL_S), f"process {number} reads {read}"
 
     def teardown(self) -> None:
         """The next example finds Redis trusted again."""
