@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 from functools import partial
@@ -25,6 +26,7 @@ Getting = dict[str, list[asyncio.Future[bytes | None]]]  # the same for the keys
 
 TIMEOUT_S = 0.25  # what a caller may lose to a server that has gone quiet
 PROBE_INTERVAL_S = 0.5
+REFUSED = re.compile(r"\b(READONLY|OOM|MISCONF|NOREPLICAS)\b|read only replica|not allowed when used memory")
 BATCH = 500  # commands in one round trip: more would keep the first of them waiting, and the loop busy
 
 
@@ -132,6 +134,10 @@ class Cache:
             answers = await self.call(lambda _: self._exchange(commands))
         except CacheAwayError:
             answers = [CacheAwayError() for _ in batch]
+        if any(isinstance(each, ResponseError) and REFUSED.search(str(each)) for each in answers):
+            # It answers, and can be told nothing: a session that ends could not be forgotten by the other processes.
+            self.away.set()
+            self.generation += 1
         for (_, reply), answer in zip(batch, answers, strict=True):
             if reply.done():
                 continue

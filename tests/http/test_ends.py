@@ -1,5 +1,5 @@
 """However sessions end, the next request with their access tokens is refused by every process: with a Redis that works,
-one that stands still, and one that has been killed.
+one that has been killed, one that stands still, and one that takes no writes.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from callboard.ops.embedded.place import free_ports, open_place
 from callboard.ops.embedded.valkey import Valkey
 
 NEW = "Paper-Boats-77"
-REDIS = ("works", "stands still", "has been killed")
+REDIS = ("works", "takes no writes", "stands still", "has been killed")
 
 
 class Scene:
@@ -70,7 +70,9 @@ def scene(up: Up, request: pytest.FixtureRequest) -> Iterator[Scene]:
             with twins(up, REDIS_URL=server.url) as pair, redis.Redis.from_url(server.url) as client:
                 scene = Scene(pair)
                 assert len(client.keys("epoch:*")) == len(WAYS)  # or nobody would remember anything
-                if request.param != "works":
+                if request.param == "takes no writes":
+                    client.config_set("min-replicas-to-write", "1")
+                elif request.param != "works":
                     os.kill(pid, signal.SIGSTOP if request.param == "stands still" else signal.SIGKILL)
                 yield scene
         finally:
