@@ -18,7 +18,7 @@ REMEMBERED = 32_768  # sessions, each about 1 kB
 
 
 class Authenticate(Request[Identity], frozen=True):
-    """Who calls with a token of this session. Raises Problem(AUTH_SESSION_ENDED, AUTH_INACTIVE)."""
+    """Who calls with a token of this session. Raises Problem(AUTH_SESSION_ENDED)."""
 
     user_id: UUID
     session_id: UUID

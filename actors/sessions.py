@@ -16,7 +16,6 @@ import msgspec
 from callboard.actors.access import Identity, Role
 from callboard.actors.database import Database
 from callboard.actors.errors import (
-    AUTH_INACTIVE,
     AUTH_INVALID_CREDENTIALS,
     AUTH_REFRESH_INVALID,
     AUTH_SESSION_ENDED,
@@ -175,8 +174,6 @@ class Sessions(Actor[SessionMessage]):
             row = await QUERIES.living_session(connection, session_id=message.session_id, user_id=message.user_id)
         if row is None:
             raise Problem(AUTH_SESSION_ENDED)
-        if not row["is_active"]:
-            raise Problem(AUTH_INACTIVE)
         identity = Identity(row["user_id"], row["session_id"], row["email"], Role(row["role"]))
         if epoch is not None:
             self.identities.remember(identity, epoch, asked_at, row["left_s"])

@@ -24,11 +24,11 @@ select session_id, user_id, email, full_name, (select count(*) from ended) as su
 insert into refresh_tokens (refresh_hash, session_id) values (:refresh_hash, :session_id);
 
 -- name: living_session(session_id, user_id)^
-select s.session_id, u.user_id, u.email, u.role, u.is_active,
+select s.session_id, u.user_id, u.email, u.role,
        extract(epoch from s.expires_at - now())::double precision as left_s
 from sessions s join users u using (user_id)
 where s.session_id = :session_id and s.user_id = :user_id
-  and s.ended_at is null and s.expires_at > now() and u.deleted_at is null;
+  and s.ended_at is null and s.expires_at > now() and u.is_active and u.deleted_at is null;
 
 -- name: living_sessions(user_id, most)
 select session_id, device, host(ip) as ip, created_at, used_at, expires_at

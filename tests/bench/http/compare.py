@@ -31,7 +31,7 @@ from callboard.ops.embedded.place import free_ports
 HERE = Path(__file__).parent
 CONNECTIONS = 64
 LOGIN_CONNECTIONS = 8
-ACCOUNTS = 16
+ACCOUNTS = 48
 NOTE = {"title": "Quiet wings", "body": "Owls hunt by ear. " * 8, "tags": ["owls", "night"], "stars": 4}
 PASSWORD = "Quiet-Wings-7"
 WITHIN_S = 20.0
