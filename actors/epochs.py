@@ -11,6 +11,8 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from redis.exceptions import ResponseError
+
 from callboard.actors.cache import Cache, CacheAwayError
 
 LIFE_S = 30.0  # how long anything may be remembered, whatever Redis says
@@ -73,9 +75,11 @@ class Epochs:
         debt = self._owed[user_id] = (self.clock(),)
         if len(self._owed) > MAX_OWED:
             del self._owed[next(iter(self._owed))]
+        word = secrets.token_hex(8)
         try:
-            await self._cache.call(lambda client: _set(client, user_id))
-        except CacheAwayError:
+            # Shielded: who does not wait for it has changed the user all the same.
+            await asyncio.shield(self._cache.send("SET", _key(user_id), word, "EX", KEPT_S))
+        except (CacheAwayError, ResponseError):
             return
         self._pay(user_id, debt)
 
