@@ -15,6 +15,7 @@ from callboard.runtime.errors import ConcurrentStashError
 from callboard.runtime.handlers import Handlers
 from callboard.runtime.handover import HANDLING
 from callboard.runtime.inbox import message_of
+from callboard.runtime.life import cancelled
 from callboard.runtime.mailbox import Counts
 from callboard.runtime.message import Message
 from callboard.runtime.tree import Abandoned, ChildSpec, State, TreeNode
@@ -117,10 +118,7 @@ class ConcurrentCell(Cell[M]):
 
     async def _end_handlers(self, grace_s: float) -> None:
         if self._beside and not await self._fall_quiet(grace_s):
-            tasks = list(self._beside)
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await cancelled(*self._beside)
 
     # Watching --------------------------------------------------------------------------------------------------------
 

@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from callboard.runtime import events
 from callboard.runtime.actor import Actor
 from callboard.runtime.context import CURRENT, Envelope
-from callboard.runtime.errors import (
-    ActorKilledError,
-    Shutdown,
-    StashFullError,
-    UnhandledMessageError,
-)
+from callboard.runtime.errors import ActorKilledError, Shutdown, StashFullError, UnhandledMessageError
 from callboard.runtime.handlers import Handlers
 from callboard.runtime.inbox import SHUT, Inbox
 from callboard.runtime.message import Message
@@ -26,6 +21,8 @@ if TYPE_CHECKING:
     from callboard.runtime.system import System
 
 M = TypeVar("M", bound=Message | None)
+
+AGAIN_S = 1.0  # cleanup is shielded, so that a second cancellation does it no harm
 
 
 class Life(Inbox[M]):
@@ -129,7 +126,7 @@ class Life(Inbox[M]):
             try:
                 await asyncio.wait((on_start,))
             finally:
-                await _cancelled(on_start)
+                await cancelled(on_start)
             if on_start.cancelled() or self.state is not State.STARTING:
                 raise ActorKilledError(self.path)  # noqa: TRY301 - it ends as if on_start had raised
             on_start.result()
@@ -238,7 +235,7 @@ class Life(Inbox[M]):
         self._idle = False
         if rare is not None:
             life, rare.life = rare.life, None
-            await _cancelled(life)
+            await cancelled(life)
         actor, self._actor = self._actor, None
         if actor is not None:
             await self._clean(actor)
@@ -247,7 +244,7 @@ class Life(Inbox[M]):
     async def _end_handlers(self, grace_s: float) -> None:
         """Wait for what is in hand, for `grace_s` at most, then cancel it."""
         if self.task is not None and not await self._fall_quiet(grace_s):
-            await _cancelled(self.task)
+            await cancelled(self.task)
 
     def _cancel_timers(self) -> None:
         """Cancel the incarnation's timers, and take their ticks out of the mailbox: they have expired with it."""
@@ -390,8 +387,10 @@ class Life(Inbox[M]):
             self.wake()
 
 
-async def _cancelled(task: "asyncio.Task[None] | None") -> None:
-    """Cancel a task and see it end."""
-    if task is not None and not task.done():
-        task.cancel()
-        await asyncio.wait((task,))
+async def cancelled(*tasks: "asyncio.Task[Any] | None") -> None:
+    """Cancel tasks and see them end; again where it was not heard: asyncio.wait_for loses one in Python 3.11."""
+    left = {task for task in tasks if task is not None and not task.done()}
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=AGAIN_S)

@@ -16,7 +16,7 @@ INTERNAL = {
     "handlers": {"Answers", "Handlers", "Marker", "Takes", "collect", "open_envelope", "protocol_of"},
     "handover": {"Handover"},
     "inbox": {"Inbox", "Rare", "message_of", "timer_of"},
-    "life": {"Life"},
+    "life": {"Life", "cancelled"},
     "mailbox": {"Accepted"},
     "pool": {"made", "total"},
     "rates": {"Look", "Rates"},

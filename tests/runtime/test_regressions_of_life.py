@@ -1,6 +1,7 @@
 """Faults the runtime once had in starts, stops and restarts, each by what went wrong; see test_regressions.py."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -320,3 +321,30 @@ async def test_a_worker_that_had_left_took_its_successor_of_the_same_name_with_i
         for n in range(4):
             await crowd.tell(Note(str(n)))
         assert crowd.tally().accepted == 4
+
+
+class Deaf(Actor[Note]):
+    """Loses the first cancellation, in what it runs and in its handler, as asyncio.wait_for may."""
+
+    async def run(self) -> None:
+        await hear_nothing_once()
+
+    @on(Note)
+    async def note(self, _message: Note) -> None:
+        await hear_nothing_once()
+
+
+async def hear_nothing_once() -> None:
+    with suppress(asyncio.CancelledError):
+        await asyncio.sleep(3600)
+    await asyncio.sleep(3600)
+
+
+async def test_an_actor_that_had_lost_its_cancellation_was_waited_for_as_long_as_it_liked() -> None:
+    deaf = worker("deaf", Deaf, shutdown_s=0.5)
+    began = now()
+    async with System(supervisor("root", deaf)):
+        await deaf.tell(Note("a"))
+        await asyncio.sleep(0.1)
+    assert now() - began < 5
+    assert deaf.state is State.STOPPED
