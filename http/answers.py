@@ -10,7 +10,7 @@ from callboard.actors.errors import Problem
 from callboard.actors.idempotency import KeptAnswer
 from callboard.http import headers as wire
 from callboard.http.call import Listing, Reply
-from callboard.http.errors import PROBLEM_JSON, headers_of, rendered, status_of
+from callboard.http.errors import headers_of, rendered, status_of
 from callboard.http.exchange import Exchange, Hooks, Settings
 from callboard.http.response import NO_CONTENT, Response, SharedHeaders, encoded
 from callboard.http.routing import Answer
@@ -45,8 +45,9 @@ class Answers:
     def __init__(self, settings: Settings, hooks: Hooks) -> None:
         self._origins = settings.origins
         self._now = hooks.now
-        self._json = SharedHeaders({**wire.SECURITY, "Content-Type": JSON})
-        self._bare = SharedHeaders(wire.SECURITY)
+        security = {**wire.SECURITY, **(wire.TRANSPORT if settings.secure else {})}
+        self._json = SharedHeaders({**security, "Content-Type": JSON})
+        self._bare = SharedHeaders(security)
 
     def success(self, exchange: Exchange, reply: Answer, status: int) -> Response:
         """The response to a handler's reply; `status` is the route's."""
@@ -69,11 +70,11 @@ class Answers:
 
     def failure(self, exchange: Exchange, problem: Problem) -> Response:
         """The response to a problem, in the form the client asks for."""
-        as_problem = PROBLEM_JSON in exchange.headers.get("Accept", "").lower()
+        as_problem = wire.wants_problem(exchange.headers)
         body = rendered(problem, now=self._now(), trace_id=exchange.trace_id, as_problem=as_problem)
         own = headers_of(problem)
         if as_problem:
-            own["Content-Type"] = PROBLEM_JSON
+            own["Content-Type"] = wire.PROBLEM_JSON
         return self._response(exchange, self._json, own, body, status_of(problem.code))
 
     def replay(self, exchange: Exchange, kept: KeptAnswer) -> Response:

@@ -21,7 +21,6 @@ from callboard.actors.errors import (
 from callboard.runtime import ActorStoppedError, AskTimeoutError, MailboxFullError
 from callboard.streams.events import Moment
 
-PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 1.0  # of a 503 that does not say better
 
 STATUS: dict[Kind, int] = {

@@ -26,7 +26,8 @@ CheckLimit = Callable[[str, str], Awaitable[Verdict]]  # by policy and key
 @dataclass(frozen=True)
 class Settings:
     """How a front door behaves. `base` stands before every path that is not absolute; `proxies` are those whose
-    X-Forwarded-For is believed; `token`, when set, is what every route that is not exempt asks for as Bearer.
+    X-Forwarded-For is believed; `token`, when set, is what every route that is not exempt asks for as Bearer. One that
+    is `secure` is reached by HTTPS, through a proxy, and tells browsers to keep to that.
     """
 
     base: str = "/api/v1"
@@ -35,6 +36,7 @@ class Settings:
     timeout_s: float = 10.0
     proxies: Proxies = NO_PROXIES
     token: str | None = None
+    secure: bool = False
 
 
 def utc_now() -> datetime:

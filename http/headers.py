@@ -22,6 +22,8 @@ SECURITY = {
     "Content-Security-Policy": JSON_POLICY,
     "Cache-Control": "no-store",
 }
+# For whoever is reached by HTTPS: for a year, no browser tries it without (RFC 6797).
+TRANSPORT = {"Strict-Transport-Security": "max-age=31536000"}
 
 CORS_REQUEST = (
     "Authorization, Content-Type, Idempotency-Key, If-Match, Last-Event-ID, "
@@ -35,6 +37,8 @@ CORS_EXPOSED = (
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
+WEIGHT = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
+PROBLEM_JSON = "application/problem+json"
 NO_TRACE, NO_SPAN = "0" * 32, "0" * 16
 NOT_ZERO = 1 << 128 | 1  # neither the span's id nor the trace's
 
@@ -67,6 +71,20 @@ def timeout_s(headers: Mapping[str, str], most_s: float) -> float:
         detail = Detail("X-Request-Timeout", "Must be a number of seconds above 0, such as 2.5.")
         raise Problem(REQUEST_INVALID, details=(detail,))
     return min(most_s, float(sent))
+
+
+def wants_problem(headers: Mapping[str, str]) -> bool:
+    """Whether errors are to come as RFC 9457: by name, and not weighed below JSON (RFC 9110, 12.5.1)."""
+    accept = headers.get("Accept")
+    if accept is None or PROBLEM_JSON not in accept.lower():
+        return False
+    weights = {"application/json": 0.0, PROBLEM_JSON: 0.0}
+    for each in accept.lower().split(","):
+        kind, *parameters = (part.strip() for part in each.split(";"))
+        weight = next((part[2:] for part in parameters if part.startswith("q=")), "1")
+        if kind in weights and WEIGHT.fullmatch(weight):
+            weights[kind] = float(weight)
+    return weights[PROBLEM_JSON] > 0 and weights[PROBLEM_JSON] >= weights["application/json"]
 
 
 def bearer(headers: Mapping[str, str]) -> str | None:

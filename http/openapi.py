@@ -13,8 +13,9 @@ import msgspec
 
 from callboard.actors.errors import Code, Kind
 from callboard.http.answers import PageInfo
-from callboard.http.errors import PROBLEM_JSON, ErrorEnvelope, Failure, ProblemDetails, status_of
+from callboard.http.errors import ErrorEnvelope, Failure, ProblemDetails, status_of
 from callboard.http.examples import example_for
+from callboard.http.headers import PROBLEM_JSON
 from callboard.http.outcomes import HEADERS, by_status, codes_of, headers_given
 from callboard.http.routing import Access, Route, Shape, shape_of
 

@@ -294,6 +294,7 @@ class Parts:
             settings=Settings(
                 origins=frozenset(config.cors_origins),
                 max_body_bytes=config.max_body_bytes,
+                secure=config.public_url.startswith("https:"),
                 proxies=Proxies([network(each) for each in config.trusted_proxies]),
             ),
             hooks=Hooks(

@@ -54,6 +54,35 @@ async def test_rfc_9457_comes_when_asked_for(door: Any) -> None:
     assert body["type"].endswith("#REQUEST_INVALID_001")
 
 
+@pytest.mark.parametrize(
+    ("accept", "as_problem"),
+    [
+        ("application/problem+json", True),
+        ("application/json, application/problem+json", True),
+        ("application/problem+json;q=0.9, */*;q=0.1", True),
+        ("Application/Problem+JSON ; q=1.0", True),
+        ("application/json, application/problem+json;q=0.1", False),
+        ("application/problem+json;q=0", False),
+        ("application/problem+jsonp", False),
+        ("*/*", False),
+    ],
+)
+async def test_the_form_of_an_error_is_the_one_that_the_client_weighs_most(
+    door: Any, accept: str, *, as_problem: bool
+) -> None:
+    _, body, response = await door.call("GET", "/nowhere", headers={"Accept": accept})
+    assert (response.headers["Content-Type"] == "application/problem+json") is as_problem
+    assert ("error" in body) is not as_problem
+
+
+async def test_who_is_reached_by_https_tells_browsers_to_keep_to_it(open_door: Any) -> None:
+    for secure in (True, False):
+        async with open_door(Settings(secure=secure)) as door:
+            for path in ("/health", "/nowhere"):
+                _, _, response = await door.call("GET", path)
+                assert ("Strict-Transport-Security" in response.headers) is secure
+
+
 async def test_a_harmless_request_id_is_kept_and_another_is_not(door: Any) -> None:
     _, _, kept = await door.call("GET", "/health", headers={"X-Request-ID": "my-id_1.2"})
     assert kept.headers["X-Request-ID"] == "my-id_1.2"
