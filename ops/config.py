@@ -140,7 +140,9 @@ class Config:
     ops_port: int = setting("where the operator plane listens", _port, 9000)
     ops_token: str = setting("the operators' Bearer token; needed beyond loopback", default="", secret=True)
     public_url: str = setting(
-        "the address that links in mails begin with", _url("http", "https"), "http://127.0.0.1:8000"
+        "the address that links in mails begin with; where it is https, browsers are told to keep to that",
+        _url("http", "https"),
+        "http://127.0.0.1:8000",
     )
     cors_origins: tuple[str, ...] = setting("origins whose pages may call the API", _words, ())
 
