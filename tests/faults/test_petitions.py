@@ -92,7 +92,7 @@ def test_without_postgresql_nothing_is_acknowledged_and_what_was_is_mailed(folde
         return refused > 0 and status == 202
 
     until("a 503, and a 202 after it", works)
-    until("the mails", lambda: mailed(up, path, acknowledged), 20.0)
+    until("the mails", lambda: mailed(up, path, acknowledged), 40.0)
     nodes = up.nodes()
     assert {node["state"] for node in nodes.values()} == {"running"}
     assert [path for path, node in nodes.items() if node.get("restarts") and path.startswith("identity")] == []

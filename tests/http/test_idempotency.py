@@ -158,6 +158,7 @@ def test_a_crash_between_the_effect_and_its_answer_makes_no_second_object(pair: 
             assert isinstance(lost.exception(10), OSError | EOFError)
     finally:
         pair.sql("drop function linger() cascade")
+        pair.end(dying)
     assert pair.sql("select 1 from idempotency_keys where status is null and new_id = $1", row["content_id"])
     again = create(pair.sites[0], pair.admin, key, title)  # waits until the claim has lapsed
     assert (again.status, again.data["content_id"]) == (201, str(row["content_id"]))

@@ -31,6 +31,11 @@ class Twins:
             until("its word that it serves", lambda each=site: "callboard serves on" in each.errors, 30)
         return started
 
+    def end(self, site: Site) -> None:
+        """One fewer: the others are left as they were found."""
+        self.sites.remove(site)
+        site.end()
+
     def sql(self, statement: str, *arguments: Any) -> list[dict[str, Any]]:
         """What a statement gives on their database."""
 

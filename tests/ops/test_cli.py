@@ -101,7 +101,7 @@ def test_a_database_that_is_away_is_one_line(
 
 
 async def test_an_account_that_exists_becomes_an_admin_and_keeps_its_password(up: Up) -> None:
-    account = up.register()
+    account = up.join()
     command = create_admin(up, account["email"], "Another-Word-8")
     assert command.process.returncode == 0, command.errors
     assert up.log_in(account["email"], PASSWORD)
