@@ -22,6 +22,7 @@ from callboard.http.front import Front
 LINGERING_S = 2.0  # how long the rest of a refused body is read away, so that the client sees the answer
 MAX_LINE = 8_190
 MAX_HEADERS = 100
+MAX_OPEN = 10_000  # connections of one listener, each about 5 kB: whoever comes then is cut off at once
 MAX_WAITING = 16  # requests that a client may send ahead of their answers
 BUFFER = 1 << 16  # bytes of a body that wait to be read
 
@@ -100,6 +101,8 @@ class Connection(BaseProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the first request."""
         super().connection_made(transport)
+        if len(self._open) >= MAX_OPEN:
+            self.cut()
         self._open.add(self)
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if isinstance(peer, tuple) else None

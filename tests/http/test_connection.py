@@ -155,3 +155,20 @@ async def test_a_connection_leaves_nothing_behind(door: Any) -> None:
             await anyio.lowlevel.checkpoint()
     assert door.server._front.in_flight == 0
     assert not door.server._front.deadlines._running
+
+
+async def test_there_are_so_many_connections_and_no_more(door: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callboard.http.connection.MAX_OPEN", 2)
+    async with await anyio.connect_tcp("127.0.0.1", door.port) as first:
+        async with await anyio.connect_tcp("127.0.0.1", door.port) as second:
+            for stream in (first, second):
+                await stream.send(HEALTH)
+                assert statuses(await stream.receive()) == [200]
+            async with await anyio.connect_tcp("127.0.0.1", door.port) as third:
+                assert await to_the_end(third) == b""
+        with anyio.fail_after(3):
+            while len(door.server.connections) > 1:
+                await anyio.lowlevel.checkpoint()
+        async with await anyio.connect_tcp("127.0.0.1", door.port) as third:
+            await third.send(HEALTH)
+            assert statuses(await third.receive()) == [200]
