@@ -128,7 +128,12 @@ class Exchange:
         self.timer: asyncio.TimerHandle | None = None
 
     @property
-    def path(self) -> str:
-        """The path and nothing else, percent-encoded as it came."""
+    def target(self) -> str:
+        """The path and the query, percent-encoded as they came; also of a target that names the server (RFC 9112)."""
         target = self.message.path
-        return target.partition("?")[0] if target.startswith("/") else self.message.url.raw_path
+        return target if target.startswith("/") else self.message.url.raw_path_qs
+
+    @property
+    def path(self) -> str:
+        """The path and nothing else."""
+        return self.target.partition("?")[0]

@@ -158,7 +158,7 @@ class Front(Generic[S]):
             raise Problem(REQUEST_NOT_HTTP)
         if self.draining:
             raise Problem(SERVER_DRAINING)
-        found = self._router.find(exchange.path)
+        found = self._router.find(exchange.target)
         if found is None:
             raise Problem(ROUTE_NOT_FOUND)
         methods, exchange.values = found

@@ -115,7 +115,7 @@ class Guard:
         who = address if user_id is None else f"user:{user_id}"
         asked = [] if self._route.limit is None else [(self._route.limit, check(self._route.limit, address))]
         asked.append((DEFAULT, check(DEFAULT, who)))
-        seen = []
+        verdicts: dict[str, Verdict] = {}
         for policy, pending in asked:
             try:
                 verdict = await pending
@@ -124,11 +124,11 @@ class Guard:
                 log.warning("the rate limiter failed for policy %s", policy, exc_info=True)
                 continue
             if not verdict.shadow:
-                seen.append((policy, verdict))
-        if len(seen) > 1:
-            seen.sort(key=_room)
-        exchange.verdicts = dict(seen)
-        refused = [verdict.retry_after_s for _, verdict in seen if not verdict.allowed]
+                verdicts[policy] = verdict
+        if len(verdicts) > 1:
+            verdicts = dict(sorted(verdicts.items(), key=_room))
+        exchange.verdicts = verdicts
+        refused = [verdict.retry_after_s for verdict in verdicts.values() if not verdict.allowed]
         if refused:
             raise Problem(REQUEST_LIMITED, retry_after_s=max(refused))
 

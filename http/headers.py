@@ -45,7 +45,7 @@ NOT_ZERO = 1 << 128 | 1  # neither the span's id nor the trace's
 
 def traced(headers: Mapping[str, str], rng: Random) -> tuple[str, str]:
     """The traceparent that this request's own span has, and its trace id; a good traceparent is continued."""
-    made = f"{rng.getrandbits(192) | NOT_ZERO:048x}"
+    made = (rng.getrandbits(192) | NOT_ZERO).to_bytes(24).hex()
     span, trace_id = made[:16], made[16:]
     sent = headers.get("traceparent")
     if sent is not None and (match := TRACEPARENT.fullmatch(sent)):

@@ -191,10 +191,15 @@ class Router(Generic[V]):
                 self._fixed[path] = methods
         methods.add(method, value)
 
-    def find(self, path: str) -> tuple[Methods[V], Sequence[str]] | None:
-        """The methods at a raw path (as it came, percent-encoded) and its parameters, decoded, in order."""
-        methods = self._fixed.get(path)
+    def find(self, target: str) -> tuple[Methods[V], Sequence[str]] | None:
+        """The methods at the path of a target, percent-encoded as it came and perhaps with a query, and the path's
+        parameters, decoded, in order.
+        """
+        methods = self._fixed.get(target)
         if methods is not None:
+            return methods, ()
+        path = target.partition("?")[0]
+        if path != target and (methods := self._fixed.get(path)) is not None:
             return methods, ()
         segments = path[1:].split("/")
         if "%" in path:
