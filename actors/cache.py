@@ -5,7 +5,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable
 from contextvars import Context
-from functools import partial
+from functools import cached_property, partial
 from math import inf
 from typing import Any, TypeVar
 
@@ -59,9 +59,14 @@ class Cache:
         self._sender: asyncio.Task[None] | None = None
         self._getting: Getting = {}
 
+    @cached_property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The one it lives on: the one that ran at its first use. To ask again is a system call in Python 3.11."""
+        return asyncio.get_running_loop()
+
     def get(self, key: str) -> "asyncio.Future[bytes | None]":
         """What stands at a key, all that are asked for at one time in one command. Otherwise like `send`."""
-        reply: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[bytes | None] = self.loop.create_future()
         getting = self._getting
         if not getting or len(getting) == BATCH:
             getting = self._getting = {}
@@ -98,14 +103,13 @@ class Cache:
 
     def send_late(self, command: Command) -> "asyncio.Future[Any]":
         """The same for a command that is made when it goes: it may take along what has come up meanwhile."""
-        loop = asyncio.get_running_loop()
-        reply: asyncio.Future[Any] = loop.create_future()
+        reply: asyncio.Future[Any] = self.loop.create_future()
         if self.away.is_set():
             reply.set_exception(CacheAwayError())
             return reply
         self._waiting.append((command, reply))
         if self._sender is None:  # in a context of its own: it sends for others too
-            self._sender = loop.create_task(self._send_waiting(), name="cache", context=Context())
+            self._sender = self.loop.create_task(self._send_waiting(), name="cache", context=Context())
         return reply
 
     async def _send_waiting(self) -> None:

@@ -39,7 +39,7 @@ class Epochs:
 
         It is asked for at once, and raises nothing: who does not wait for it need not look at it either.
         """
-        reply: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[bytes | None] = self._cache.loop.create_future()
         if self._cache.away.is_set() or self.clock() < self._trusted_from:
             reply.set_result(None)
             return reply

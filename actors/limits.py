@@ -193,7 +193,7 @@ class Limiter:
 
         It is asked at once; the reply raises KeyError for a policy that is not configured.
         """
-        reply: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[Verdict] = self._cache.loop.create_future()
         batch = self._gathering
         checks = batch.get(message)
         if checks is None:

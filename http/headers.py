@@ -98,15 +98,14 @@ def bearer(headers: Mapping[str, str]) -> str | None:
 
 def limits(verdicts: Mapping[str, Verdict]) -> bytes:
     """RateLimit and RateLimit-Policy, encoded, as draft-ietf-httpapi-ratelimit-headers-10 has them."""
-    room = [f'"{name}";r={each.remaining};t={ceil(each.reset_s)}' for name, each in verdicts.items()]
-    policies = _policies(tuple([(name, each.limit, each.window_s) for name, each in verdicts.items()]))
-    return f"RateLimit: {', '.join(room)}\r\n{policies}".encode()
+    room = ", ".join([f'"{name}";r={each.remaining};t={ceil(each.reset_s)}' for name, each in verdicts.items()])
+    policies = ", ".join([_policy(name, each.limit, each.window_s) for name, each in verdicts.items()])
+    return f"RateLimit: {room}\r\nRateLimit-Policy: {policies}\r\n".encode()
 
 
 @lru_cache(256)
-def _policies(policies: tuple[tuple[str, int, float], ...]) -> str:
-    said = [f'"{name}";q={limit};w={ceil(window_s)}' for name, limit, window_s in policies]
-    return f"RateLimit-Policy: {', '.join(said)}\r\n"
+def _policy(name: str, limit: int, window_s: float) -> str:
+    return f'"{name}";q={limit};w={ceil(window_s)}'
 
 
 def cors(headers: Mapping[str, str], origins: Collection[str]) -> dict[str, str]:

@@ -5,8 +5,8 @@ from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
+from aiohttp.hdrs import CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT
 from aiohttp.http import HttpVersion11
-from aiohttp.streams import StreamReader
 from aiohttp.web import RequestPayloadError
 
 from callboard.actors.errors import REQUEST_MALFORMED, REQUEST_TOO_LARGE, REQUEST_UNSUPPORTED, Problem
@@ -64,27 +64,29 @@ class Intake:
 
     async def body(self, exchange: Exchange) -> Any:
         """The body. Raises Problem: REQUEST_UNSUPPORTED, REQUEST_TOO_LARGE, REQUEST_MALFORMED, REQUEST_INVALID."""
-        headers = exchange.headers
-        if "Content-Encoding" in headers:
+        headers, payload = exchange.headers, exchange.payload
+        if CONTENT_ENCODING in headers:
             raise Problem(REQUEST_UNSUPPORTED, "Send the body as it is, without a Content-Encoding.")
-        if not self._raw and not is_json(headers.get("Content-Type")):
+        if not self._raw and not is_json(headers.get(CONTENT_TYPE)):
             raise Problem(REQUEST_UNSUPPORTED)
-        if int(headers.get("Content-Length", 0)) > self._max_body_bytes:
-            raise Problem(REQUEST_TOO_LARGE)
-        if headers.get("Expect", "").lower() == "100-continue" and exchange.message.version >= HttpVersion11:
-            exchange.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        exchange.reading = True
-        exchange.body = raw = await self._read(exchange.payload)
-        exchange.reading = False
+        if payload.is_eof() and payload.total_bytes <= self._max_body_bytes:  # it came with its head
+            raw = payload.read_nowait()
+        else:
+            exchange.reading = True
+            raw = await self._arriving(exchange)
+            exchange.reading = False
+        exchange.body = raw
         return raw if self._body is None else self._body.read(raw)
 
-    async def _read(self, payload: StreamReader) -> bytes:
-        """All of it, as it comes in."""
+    async def _arriving(self, exchange: Exchange) -> bytes:
+        """A body that is still to come, within its bound."""
+        headers, payload, left = exchange.headers, exchange.payload, self._max_body_bytes
+        if int(headers.get(CONTENT_LENGTH, 0)) > left:
+            raise Problem(REQUEST_TOO_LARGE)
+        if headers.get(EXPECT, "").lower() == "100-continue" and exchange.message.version >= HttpVersion11:
+            exchange.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         pieces: list[bytes] = []
-        left = self._max_body_bytes
         try:
-            if payload.is_eof() and payload.total_bytes <= left:  # it came with its head
-                return payload.read_nowait()
             while not payload.at_eof():
                 piece = await payload.readany()
                 left -= len(piece)
