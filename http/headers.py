@@ -9,6 +9,9 @@ from functools import lru_cache
 from math import ceil
 from random import Random
 
+from aiohttp.hdrs import AUTHORIZATION
+from multidict import istr
+
 from callboard.actors.errors import REQUEST_INVALID, Detail, Problem
 from callboard.actors.limits import Verdict
 
@@ -34,7 +37,10 @@ CORS_EXPOSED = (
     "X-Request-ID"
 )
 
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+# Of this type a name is found without being folded first, four times in each request.
+PARENT, REQUEST_ID, TIMEOUT = istr("traceparent"), istr("X-Request-ID"), istr("X-Request-Timeout")
+
+HARMLESS = re.compile(r"[A-Za-z0-9._-]{1,128}")
 TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
 WEIGHT = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
@@ -47,7 +53,7 @@ def traced(headers: Mapping[str, str], rng: Random) -> tuple[str, str]:
     """The traceparent that this request's own span has, and its trace id; a good traceparent is continued."""
     made = (rng.getrandbits(192) | NOT_ZERO).to_bytes(24).hex()
     span, trace_id = made[:16], made[16:]
-    sent = headers.get("traceparent")
+    sent = headers.get(PARENT)
     if sent is not None and (match := TRACEPARENT.fullmatch(sent)):
         version, continued, parent, flags, more = match.groups()
         fits = version != "ff" and (more is None or version != "00")
@@ -58,13 +64,13 @@ def traced(headers: Mapping[str, str], rng: Random) -> tuple[str, str]:
 
 def request_id(headers: Mapping[str, str], trace_id: str) -> str:
     """The client's own X-Request-ID when it is harmless, else the trace id."""
-    sent = headers.get("X-Request-ID")
-    return sent if sent is not None and REQUEST_ID.fullmatch(sent) else trace_id
+    sent = headers.get(REQUEST_ID)
+    return sent if sent is not None and HARMLESS.fullmatch(sent) else trace_id
 
 
 def timeout_s(headers: Mapping[str, str], most_s: float) -> float:
     """How long the request may take: X-Request-Timeout, in seconds, lowers it. Raises Problem(REQUEST_INVALID)."""
-    sent = headers.get("X-Request-Timeout")
+    sent = headers.get(TIMEOUT)
     if sent is None:
         return most_s
     if not SECONDS.fullmatch(sent) or not float(sent):
@@ -89,7 +95,7 @@ def wants_problem(headers: Mapping[str, str]) -> bool:
 
 def bearer(headers: Mapping[str, str]) -> str | None:
     """The token of `Authorization: Bearer`, empty for another scheme, None without the header."""
-    sent = headers.get("Authorization")
+    sent = headers.get(AUTHORIZATION)
     if sent is None:
         return None
     scheme, _, token = sent.partition(" ")
