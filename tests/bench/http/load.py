@@ -2,13 +2,15 @@
 
 A client of its own, because one that does more would be slower than what it measures: it reads the status and the
 length of an answer and no more. Run as a process: `load.py PORT SECONDS CONNECTIONS < requests`; it prints JSON. The
-requests have a NUL between them, and each connection has one of them.
+requests have a NUL between them, and take turns.
 """
 
 import asyncio
+import itertools
 import json
 import sys
 import time
+from collections.abc import Iterator
 from functools import partial
 
 import uvloop
@@ -29,8 +31,8 @@ class Tally:
 class Connection(asyncio.Protocol):
     """One request after the other."""
 
-    def __init__(self, request: bytes, tally: Tally) -> None:
-        self.request = request
+    def __init__(self, requests: Iterator[bytes], tally: Tally) -> None:
+        self.requests = requests
         self.tally = tally
         self.buffer = b""
         self.sent_at = 0.0
@@ -42,7 +44,7 @@ class Connection(asyncio.Protocol):
 
     def _send(self) -> None:
         self.sent_at = time.perf_counter()
-        self.transport.write(self.request)  # type: ignore[attr-defined]
+        self.transport.write(next(self.requests))  # type: ignore[attr-defined]
 
     def data_received(self, data: bytes) -> None:
         """Look for the end of the answer; the next request follows it."""
@@ -69,10 +71,8 @@ class Connection(asyncio.Protocol):
 async def load(port: int, seconds: float, connections: int, requests: list[bytes]) -> dict[str, object]:
     """Answers a second, other statuses than 200, and the median and 99th percentile of the times in ms."""
     loop, tally = asyncio.get_running_loop(), Tally()
-    made = []
-    for number in range(connections):
-        one = partial(Connection, requests[number % len(requests)], tally)
-        made.append(await loop.create_connection(one, "127.0.0.1", port))
+    one = partial(Connection, itertools.cycle(requests), tally)
+    made = [await loop.create_connection(one, "127.0.0.1", port) for _ in range(connections)]
     await asyncio.sleep(WARM_S)
     tally.counting, began = True, time.perf_counter()
     await asyncio.sleep(seconds)

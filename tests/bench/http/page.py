@@ -38,7 +38,8 @@ anything: each is taken within one round, and what stands here is their median, 
 NOTES = """## What is compared
 
 Each server has one core, and is loaded over 64 kept connections from another, where the databases run too. Logins have
-both cores and 8 connections.
+both cores and 8 connections; so has whatever else a login needs, Python, PostgreSQL and the load itself, which argon2
+alone does without.
 
 - **Callboard** is the front door of `callboard serve` with everything on: limits counted in Valkey, tokens and sessions
   checked, trace context, metrics, deadlines, security headers, strict decoding. /health is not limited.
