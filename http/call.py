@@ -58,8 +58,6 @@ class Call(Generic[B_co, Q_co, S_co]):
         path: Mapping[str, Any],
         services: S_co,
         exchange: Exchange,
-        *,
-        new_id: UUID | None = None,
     ) -> None:
         self.body = body
         self.query = query
@@ -69,7 +67,7 @@ class Call(Generic[B_co, Q_co, S_co]):
         self.headers: Mapping[str, str] = exchange.headers
         self.ip = exchange.ip
         self.trace_id = exchange.trace_id
-        self._new_id = new_id
+        self._new_id: UUID | None = None
 
     @property
     def new_id(self) -> UUID:
@@ -79,6 +77,10 @@ class Call(Generic[B_co, Q_co, S_co]):
         if self._new_id is None:
             self._new_id = uuid4()
         return self._new_id
+
+    def make_as(self, new_id: UUID) -> None:
+        """Have what this request makes get this id."""
+        self._new_id = new_id
 
     @property
     def identity(self) -> Identity:

@@ -61,11 +61,24 @@ class Endpoint(Generic[S]):
 
     async def serve(self, exchange: Exchange) -> Response:
         """Answer a request within its deadline. Raises Problem, or whatever the handler raises."""
+        guard, intake, once = self._guard, self._intake, self._once
         exchange.notices = self._notices
         self._deadlines.begin(exchange, wire.timeout_s(exchange.headers, self._timeout_s))
         try:
             with use_context(Context(exchange.traceparent, exchange.deadline)):
-                return await self._answer(exchange)
+                if self._maintenance is not None and self._maintenance():
+                    await guard.only_admins(exchange)
+                if not guard.idle:
+                    await guard.admit(exchange)
+                path = intake.path(exchange.values)
+                guard.authorise(exchange, path)
+                query = intake.query(exchange)
+                key = None if once is None else key_of(exchange.headers)
+                body = await intake.body(exchange) if intake.takes_body else None
+                call = Call(body, query, path, self._services, exchange)
+                if once is not None and key is not None:
+                    return await once.answer(exchange, key, partial(self._work, call), self._answers.replay)
+                return self._answers.success(exchange, await self._handler(call), self._status)
         except asyncio.CancelledError:
             if not alone(exchange):
                 raise
@@ -73,28 +86,13 @@ class Endpoint(Generic[S]):
         finally:
             self._deadlines.end(exchange)
 
-    async def _answer(self, exchange: Exchange) -> Response:
-        guard, intake = self._guard, self._intake
-        if self._maintenance is not None and self._maintenance():
-            await guard.only_admins(exchange)
-        if not guard.idle:
-            await guard.admit(exchange)
-        path = intake.path(exchange.values)
-        guard.authorise(exchange, path)
-        query = intake.query(exchange)
-        key = None if self._once is None else key_of(exchange.headers)
-        body = await intake.body(exchange) if intake.takes_body else None
-        call = partial(Call, body, query, path, self._services, exchange)
-        if self._once is None or key is None:
-            return self._answers.success(exchange, await self._handler(call()), self._status)
-
-        async def work(claim: Claim) -> Response:
-            try:
-                return self._answers.success(exchange, await self._handler(call(new_id=claim.new_id)), self._status)
-            except Problem as problem:  # a refusal is an answer, too
-                return self._answers.failure(exchange, problem)
-
-        return await self._once.answer(exchange, key, work, partial(self._answers.replay, exchange))
+    async def _work(self, call: Call[Any, Any, S], exchange: Exchange, claim: Claim) -> Response:
+        """What is done once for an Idempotency-Key; a refusal is an answer, too."""
+        call.make_as(claim.new_id)
+        try:
+            return self._answers.success(exchange, await self._handler(call), self._status)
+        except Problem as problem:
+            return self._answers.failure(exchange, problem)
 
 
 class Front(Generic[S]):

@@ -55,6 +55,9 @@ class Guard:
         """Count the request and learn whose it is. Raises Problem: REQUEST_LIMITED, AUTH_..."""
         if self._token is not None:
             self._check_operator(exchange)
+        if self._route.access is Access.PUBLIC:
+            await self._count(exchange, None)
+            return
         try:
             claims = self._claims(exchange)
         except Problem:
@@ -88,7 +91,7 @@ class Guard:
             raise Problem(AUTH_FORBIDDEN)
 
     def _claims(self, exchange: Exchange) -> Claims | None:
-        if self._route.access is Access.PUBLIC or self._hooks.read_token is None:
+        if self._hooks.read_token is None:
             return None
         token = wire.bearer(exchange.headers)
         if token is None:

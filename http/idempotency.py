@@ -41,8 +41,8 @@ class Once:
         self,
         exchange: Exchange,
         key: str,
-        work: Callable[[Claim], Awaitable[Response]],
-        replay: Callable[[KeptAnswer], Response],
+        work: Callable[[Exchange, Claim], Awaitable[Response]],
+        replay: Callable[[Exchange, KeptAnswer], Response],
     ) -> Response:
         """The answer of `work`, or of the request that did it before.
 
@@ -51,10 +51,10 @@ class Once:
         """
         claim = await self._claimed(exchange, key)
         if isinstance(claim, KeptAnswer):
-            return replay(claim)
+            return replay(exchange, claim)
         kept = False
         try:
-            response = await work(claim)
+            response = await work(exchange, claim)
             if response.status not in NOT_KEPT:
                 kept = await self._keep(claim, response)
         finally:
