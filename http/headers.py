@@ -129,10 +129,10 @@ def cors(headers: Mapping[str, str], origins: Collection[str]) -> dict[str, str]
 
 
 def preflight(headers: Mapping[str, str], allowed: Sequence[str], origins: Collection[str]) -> dict[str, str]:
-    """The headers of an answer to OPTIONS."""
+    """The headers of an answer to OPTIONS, beside those of `cors`."""
     allow = ", ".join(allowed)
-    answer = {"Allow": allow, **cors(headers, origins)}
-    if "Access-Control-Allow-Origin" in answer and "Access-Control-Request-Method" in headers:
+    answer = {"Allow": allow}
+    if "Access-Control-Allow-Origin" in cors(headers, origins) and "Access-Control-Request-Method" in headers:
         answer["Access-Control-Allow-Methods"] = allow
         answer["Access-Control-Allow-Headers"] = CORS_REQUEST
         answer["Access-Control-Max-Age"] = "600"

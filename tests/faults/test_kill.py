@@ -23,7 +23,7 @@ import aiohttp
 import asyncpg
 import pytest
 from rich.console import Console
-from running import PASSWORD, Up, data_folder, gone, request, until, working_in
+from running import PASSWORD, Up, gone, request, succession, until, working_in
 
 from callboard.ops import demo
 
@@ -206,13 +206,9 @@ CROWDS: dict[str, tuple[Callable[[Up, Oracle], Any], tuple[float, float]]] = {
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[list[Up]]:
-    """The living `up`, in a list: each test leaves its successor there."""
-    with data_folder() as data:
-        held = [Up(data).ready()]
-        try:
-            yield held
-        finally:
-            held[-1].end()
+    """The living `up` is the last; each test that kills it adds its successor."""
+    with succession() as held:
+        yield held
 
 
 @pytest.mark.parametrize("case", CROWDS)

@@ -7,20 +7,16 @@ from collections.abc import Iterator
 import asyncpg
 import pytest
 from domain import CHEAP_HASH
-from running import Up, data_folder, gone, until, working_in
+from running import Up, gone, succession, until, working_in
 
 PATHS = {"/auth/password/forgot": "Reset your password", "/auth/resend-verification": "Confirm"}
 
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[list[Up]]:
-    """The living `up`, in a list: whoever kills it leaves its successor there."""
-    with data_folder() as data:
-        held = [Up(data).ready()]
-        try:
-            yield held
-        finally:
-            held[-1].end()
+    """The living `up` is the last; each test that kills it adds its successor."""
+    with succession() as held:
+        yield held
 
 
 def accounts(up: Up, count: int) -> list[str]:

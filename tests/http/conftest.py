@@ -16,6 +16,7 @@ from contract import Contract
 from msgspec import Meta
 from running import Up
 from twins import Twins, twins
+from wire import to_the_end
 
 from callboard.actors.access import Identity, Role
 from callboard.actors.errors import (
@@ -208,12 +209,7 @@ class Door:
         """What comes back for these bytes, until the server closes."""
         async with await anyio.connect_tcp("127.0.0.1", self.port) as stream:
             await stream.send(sent)
-            received = b""
-            try:
-                while True:
-                    received += await stream.receive()
-            except (anyio.EndOfStream, anyio.BrokenResourceError):
-                return received
+            return await to_the_end(stream, 30.0)
 
 
 @asynccontextmanager

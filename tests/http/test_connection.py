@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from wire import to_the_end
 
 from callboard.http.connection import BUFFER, MAX_WAITING
 from callboard.http.exchange import Settings
@@ -19,17 +20,6 @@ CHUNKED = b"POST /api/v1/signed HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunke
 
 def statuses(received: bytes) -> list[int]:
     return [int(head[:3]) for head in received.split(b"HTTP/1.1 ")[1:]]
-
-
-async def to_the_end(stream: Any, within_s: float = 3.0) -> bytes:
-    """What comes until the server closes."""
-    received = b""
-    with anyio.fail_after(within_s):
-        try:
-            while True:
-                received += await stream.receive()
-        except (anyio.EndOfStream, anyio.BrokenResourceError):
-            return received
 
 
 async def test_any_number_sent_ahead_is_answered_in_order(door: Any) -> None:

@@ -17,6 +17,7 @@ import pytest
 from locks import locked
 from running import Up, until
 from twins import twins
+from wire import to_the_end
 
 WAIT = b"GET /api/v1/wait HTTP/1.1\r\nHost: a\r\n\r\n"
 POSTS = b"GET /api/v1/posts?limit=1 HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -35,16 +36,6 @@ def answers(received: bytes) -> list[tuple[int, bool]]:
         found.append((int(lines[0].split()[1]), headers.get(b"connection") == b"close"))
         received = rest[int(headers[b"content-length"]) :]
     return found
-
-
-async def to_the_end(stream: Any) -> bytes:
-    received = b""
-    with anyio.fail_after(5):
-        try:
-            while True:
-                received += await stream.receive()
-        except anyio.EndOfStream:
-            return received
 
 
 @asynccontextmanager

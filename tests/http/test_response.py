@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from callboard.http.exchange import Settings
 from callboard.http.response import encoded
 
 
@@ -17,6 +18,26 @@ async def test_an_answer_has_its_length_its_date_and_its_body(door: Any) -> None
     assert b"Connection: close" in lines
     assert [line for line in lines if line.startswith(b"Date: ") and line.endswith(b" GMT")]
     assert len({line.partition(b":")[0].lower() for line in lines}) == len(lines)  # no header twice
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"OPTIONS /api/v1/posts HTTP/1.1\r\nOrigin: https://a.example\r\nAccess-Control-Request-Method: GET\r\n",
+        b"OPTIONS /api/v1/posts HTTP/1.1\r\n",
+        b"GET /api/v1/posts HTTP/1.1\r\nOrigin: https://a.example\r\n",
+        b"GET /api/v1/posts/00000000-0000-0000-0000-000000000000 HTTP/1.1\r\nOrigin: https://b.example\r\n",
+        b"PATCH /api/v1/posts HTTP/1.1\r\nOrigin: https://a.example\r\nAccept: application/problem+json\r\n",
+        b"GET /nowhere HTTP/1.1\r\nOrigin: https://a.example\r\n",
+    ],
+)
+async def test_no_header_comes_twice(open_door: Any, sent: bytes) -> None:
+    """A browser takes an Access-Control-Allow-Origin that comes twice for none."""
+    async with open_door(Settings(origins=frozenset({"https://a.example"}), secure=True)) as door:
+        answer = await door.raw(sent + b"Host: x\r\nConnection: close\r\n\r\n")
+    names = [line.partition(b":")[0].lower() for line in answer.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]]
+    assert sorted(set(names)) == sorted(names)
+    assert b"vary" in names
 
 
 async def test_a_head_has_the_length_of_what_it_leaves_out(door: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from wire import to_the_end
 
 from callboard.http.call import Call, Reply
 from callboard.http.connection import Patience
@@ -33,17 +34,6 @@ TABLE: tuple[Route[object], ...] = (
 )
 
 
-async def is_cut(stream: Any, within_s: float = 3.0) -> bytes:
-    """What still came, until the server closed or reset."""
-    received = b""
-    with anyio.fail_after(within_s):
-        try:
-            while True:
-                received += await stream.receive()
-        except (anyio.EndOfStream, anyio.BrokenResourceError):
-            return received
-
-
 @pytest.mark.parametrize("begun", [b"G", GET[:-2], b"\r\n", b"GET /" + b"a" * 5000])
 async def test_a_head_that_does_not_arrive_is_not_waited_for(open_door: Any, begun: bytes) -> None:
     async with (
@@ -51,7 +41,7 @@ async def test_a_head_that_does_not_arrive_is_not_waited_for(open_door: Any, beg
         await anyio.connect_tcp("127.0.0.1", door.port) as stream,
     ):
         await stream.send(begun)
-        await is_cut(stream)
+        await to_the_end(stream)
         assert (await door.call("GET", "/health"))[0] == 200
 
 
@@ -71,10 +61,10 @@ async def test_a_head_that_drips_has_no_more_time_for_it(open_door: Any) -> None
 async def test_who_says_nothing_is_not_waited_for_before_and_after_a_request(open_door: Any) -> None:
     async with open_door(patience=HASTY) as door:
         async with await anyio.connect_tcp("127.0.0.1", door.port) as stream:
-            assert await is_cut(stream) == b""
+            assert await to_the_end(stream) == b""
         async with await anyio.connect_tcp("127.0.0.1", door.port) as stream:
             await stream.send(GET)
-            assert (await is_cut(stream)).startswith(b"HTTP/1.1 200")
+            assert (await to_the_end(stream)).startswith(b"HTTP/1.1 200")
 
 
 async def test_a_head_that_comes_in_pieces_in_time_is_served_and_its_connection_kept(open_door: Any) -> None:
@@ -98,7 +88,7 @@ async def test_a_body_that_does_not_arrive_is_408_and_the_end(open_door: Any, bo
         await anyio.connect_tcp("127.0.0.1", door.port) as stream,
     ):
         await stream.send(HEAD + body)
-        received = await is_cut(stream)
+        received = await to_the_end(stream)
         assert received.startswith(b"HTTP/1.1 408 ")
         assert b"REQUEST_SLOW_007" in received
         assert b"Connection: close" in received
@@ -159,4 +149,4 @@ async def test_slow_clients_by_the_hundred_hold_up_nobody(open_door: Any) -> Non
             for _ in range(50):
                 assert (await door.call("GET", "/api/v1/posts?limit=1"))[0] == 200
         for stream in slow:
-            await is_cut(stream, 5)
+            await to_the_end(stream, 5)

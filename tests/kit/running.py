@@ -326,6 +326,17 @@ def one_up(environment: Mapping[str, str] | None = None) -> Iterator[Up]:
             up.end()
 
 
+@contextlib.contextmanager
+def succession() -> Iterator[list[Up]]:
+    """A `callboard up` in a list: whoever kills it leaves its successor there. The last one is ended with the block."""
+    with data_folder() as data:
+        held = [Up(data).ready()]
+        try:
+            yield held
+        finally:
+            held[-1].end()
+
+
 def _nodes(node: dict[str, Any], above: str) -> Iterator[tuple[str, Any]]:
     for child in node.get("children", []):
         path = f"{above}/{child['name']}".lstrip("/")

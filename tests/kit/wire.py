@@ -1,0 +1,16 @@
+"""What comes over a raw connection."""
+
+from typing import Any
+
+import anyio
+
+
+async def to_the_end(stream: Any, within_s: float = 5.0) -> bytes:
+    """All that still comes, until the server closes or resets."""
+    received = b""
+    with anyio.fail_after(within_s):
+        try:
+            while True:
+                received += await stream.receive()
+        except (anyio.EndOfStream, anyio.BrokenResourceError):
+            return received
