@@ -40,25 +40,25 @@ class BodyReader:
         """The body. Raises Problem(REQUEST_MALFORMED) for what is not JSON, else REQUEST_INVALID with every fault."""
         try:
             value = self._decode(raw)
+            if self._times and (unstorable := beyond(value, self._times)):
+                raise invalid(unstorable)
+            if b"\\u0000" in raw and (faults := tuple(nuls(sent := msgspec.json.decode(raw), ""))):
+                raise self._with_rules(sent, faults)
         except msgspec.ValidationError as error:
             raise self._invalid(raw, error) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise malformed(error) from None
-        if self._times and (unstorable := beyond(value, self._times)):
-            raise invalid(unstorable)
-        if b"\\u0000" in raw and (faults := tuple(nuls(sent := msgspec.json.decode(raw), ""))):
-            raise self._with_rules(sent, faults)
         return value
 
     def _invalid(self, raw: bytes, error: msgspec.ValidationError) -> Problem:
         try:
             value = msgspec.json.decode(raw)
+            faults = [*faults_of(value, self.kind, "", strict=True), *nuls(value, "")] or [detail_of(error, "")]
         except msgspec.ValidationError:  # a number that no float can hold
             return invalid([detail_of(error, "")])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
             # The type was wrong before the syntax was: the syntax goes first.
             return malformed(fault)
-        faults = [*faults_of(value, self.kind, "", strict=True), *nuls(value, "")] or [detail_of(error, "")]
         return self._with_rules(value, faults)
 
     def _with_rules(self, value: Any, faults: Sequence[Detail]) -> Problem:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
+from inspect import cleandoc
 from typing import Any
 from uuid import UUID
 
@@ -61,6 +62,9 @@ def openapi(routes: Sequence[Route[Any]], base: str) -> bytes:
     answers = [shape.answer for shape in shapes if shape.answer is not NONE]
     types: list[Any] = [*kinds, *answers, ErrorEnvelope, ProblemDetails, PageInfo]
     schemas, components = msgspec.json.schema_components(types, ref_template=REFS)
+    for component in components.values():
+        if "description" in component:  # a docstring, as it stands in the source before Python 3.13
+            component["description"] = cleandoc(component["description"])
     by_type = {repr(kind): schema for kind, schema in zip(types, schemas, strict=True)}
     paths: dict[str, dict[str, Any]] = {}
     used: dict[str, Code] = {}
