@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
-from inspect import cleandoc
 from typing import Any
 from uuid import UUID
 
@@ -64,7 +63,7 @@ def openapi(routes: Sequence[Route[Any]], base: str) -> bytes:
     schemas, components = msgspec.json.schema_components(types, ref_template=REFS)
     for component in components.values():
         if "description" in component:  # a docstring, as it stands in the source before Python 3.13
-            component["description"] = cleandoc(component["description"])
+            component["description"] = inspect.cleandoc(component["description"])
     by_type = {repr(kind): schema for kind, schema in zip(types, schemas, strict=True)}
     paths: dict[str, dict[str, Any]] = {}
     used: dict[str, Code] = {}
