@@ -52,6 +52,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """Virtual seconds since the loop was made."""
         return self._jumping.now
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109 - asyncio's
+        """Join the threads without a limit, which would be over at once: Python 3.12 and later give one."""
+        await super().shutdown_default_executor()
+
 
 class SeededLoop(VirtualTimeLoop):
     """A loop of virtual time on which one seed is one schedule: the same at each run.
