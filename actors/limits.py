@@ -19,7 +19,6 @@ from callboard.runtime import Actor, Request, on
 
 LOCAL_KEYS = 10_000  # what a process remembers by itself while Redis is away; the oldest are forgotten first
 AT_ONCE = 256  # checks of one worker that may wait for Redis together
-
 MOST = 500  # keys in one call of the script: more would keep Redis busy, and the first of them waiting
 
 # Times are the server's, in seconds, so that processes with different clocks agree. No key is further ahead than its

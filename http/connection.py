@@ -61,7 +61,6 @@ class Connection(BaseProtocol):
         "busy",
         "gone",
         "peer",
-        "served",
     )
 
     def __init__(
@@ -82,7 +81,6 @@ class Connection(BaseProtocol):
         self.busy = False  # a request is being served
         self.gone = asyncio.Event()
         self.peer: str | None = None
-        self.served = 0
         self._front = front
         self._open = open_
         self._patience = patience
@@ -179,7 +177,6 @@ class Connection(BaseProtocol):
             while (self._waiting or await self._arrived()) and self.transport is not None:
                 self.busy = True
                 message, payload = self._next()
-                self.served += 1
                 response = await self._front.handle(Exchange(message, payload, self.transport, self._task, self.peer))
                 kept = not (response.closing or message.should_close or (self._ending and not self._waiting))
                 if self.transport is None:

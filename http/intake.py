@@ -15,9 +15,9 @@ from callboard.http.exchange import Exchange
 from callboard.http.routing import Route, shape_of
 
 UUID_LENGTH = 36  # UUID() takes braces, URNs and bare hex as well; one id has one address here
-S = TypeVar("S")
-
 NOTHING: Mapping[str, Any] = {}
+
+S = TypeVar("S")
 
 
 class Intake:
