@@ -1,4 +1,4 @@
-"""The command line: `callboard up | serve | openapi | demo | config check | users create-admin|list|disable|import`."""
+"""The command line: `callboard up | serve | migrate | openapi | demo | config check | users create-admin|list|...`."""
 
 import argparse
 import asyncio
@@ -32,21 +32,44 @@ def parser() -> argparse.ArgumentParser:
     data.add_argument("--data-dir", help="the data folder (CALLBOARD_DATA_DIR; default: in the user's data folder)")
 
     up = commands.add_parser("up", parents=[data], help="run everything on embedded servers")
+    up.set_defaults(run=_up)
     up.add_argument("--reset", action="store_true", help="empty the data folder first")
     up.add_argument("--demo", action="store_true", help="play the main job once when it is up")
-    commands.add_parser("serve", help="run against the servers that the environment names")
-    commands.add_parser("openapi", help="print the API's document, as http/openapi.json has it")
-    commands.add_parser("demo", parents=[data], help="play the main job against a running `callboard up`")
+    serve = commands.add_parser("serve", help="run against the servers that the environment names")
+    serve.set_defaults(run=_serve)
+    document = commands.add_parser("openapi", help="print the API's document, as http/openapi.json has it")
+    document.set_defaults(run=_openapi)
+    demo = commands.add_parser("demo", parents=[data], help="play the main job against a running `callboard up`")
+    demo.set_defaults(run=_demo)
 
     config = commands.add_parser("config", help="settings").add_subparsers(
         dest="config", required=True, metavar="action"
     )
     check = config.add_parser("check", help="name every fault of a file for CALLBOARD_CONFIG, and change nothing")
     check.add_argument("file")
+    check.set_defaults(run=_check)
 
-    users = commands.add_parser("users", help="accounts").add_subparsers(dest="users", required=True, metavar="action")
-    _add_users(users, data)
+    migrate = commands.add_parser("migrate", help="the schema of the database")
+    migrate.set_defaults(run=_migrate)
+    _add_migrate(migrate.add_subparsers(dest="migrate", required=True, metavar="action"), data)
+
+    users = commands.add_parser("users", help="accounts")
+    users.set_defaults(run=_users)
+    _add_users(users.add_subparsers(dest="users", required=True, metavar="action"), data)
     return top
+
+
+def _add_migrate(migrate: Any, data: argparse.ArgumentParser) -> None:
+    migrate.add_parser("status", parents=[data], help="say where the database stands; 1 when it lacks migrations")
+    up = migrate.add_parser("up", parents=[data], help="run the migrations that the database lacks")
+    up.add_argument("--to", default="head", help="the last revision to run")
+    up.add_argument("--sql", action="store_true", help="print the SQL and run nothing")
+    up.add_argument("--since", default="0001", help="with --sql: the revision that the database stands at")
+    down = migrate.add_parser("down", parents=[data], help="take migrations back")
+    down.add_argument("--to", default="-1", help="the revision to go back to; without it, one step")
+    new = migrate.add_parser("new", help="write the file of a new migration, for a contributor to fill in")
+    new.add_argument("title", help="what changes, as a sentence")
+    new.set_defaults(run=_new_migration)
 
 
 def _add_users(users: Any, data: argparse.ArgumentParser) -> None:
@@ -78,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command, and exit with its status: 0, 1 when it failed, 2 when it could not begin."""
     options = parser().parse_args(arguments)
     try:
-        status = _run(_command(options))
+        status = _run(options.run(options))
         sys.stdout.flush()
     except BrokenPipeError:  # `| head` has seen enough; and the flush at the exit must not find that out again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -100,29 +123,20 @@ def _run(command: Coroutine[Any, Any, int]) -> int:
         return runner.run(command)
 
 
-def _command(options: argparse.Namespace) -> Coroutine[Any, Any, int]:
-    # Each command imports what it needs: Faust alone takes a second that `--help` should not.
-    if options.command == "serve":
-        return _serve()
-    if options.command == "config":
-        return _check(options.file)
-    if options.command == "openapi":
-        return _openapi()
+# Each command imports what it needs: Faust alone takes a second that `--help` should not.
+
+
+async def _up(options: argparse.Namespace) -> int:
     from callboard.ops.up import data_folder, up  # noqa: PLC0415 - see above
 
-    data = data_folder(options.data_dir)
-    if options.command == "up":
-        return up(data, reset=options.reset, play=options.demo)
-    if options.command == "demo":
-        return _demo(data)
-    return _users(data, options)
+    return await up(data_folder(options.data_dir), reset=options.reset, play=options.demo)
 
 
-async def _serve() -> int:
-    from callboard.ops import logs  # noqa: PLC0415 - see _command
-    from callboard.ops.config import load  # noqa: PLC0415 - see _command
-    from callboard.ops.life import live  # noqa: PLC0415 - see _command
-    from callboard.ops.tree import Parts  # noqa: PLC0415 - see _command
+async def _serve(_options: argparse.Namespace) -> int:
+    from callboard.ops import logs  # noqa: PLC0415 - see above
+    from callboard.ops.config import load  # noqa: PLC0415 - see above
+    from callboard.ops.life import live  # noqa: PLC0415 - see above
+    from callboard.ops.tree import Parts  # noqa: PLC0415 - see above
 
     config = load(os.environ)
     logs.configure(config.log_level)
@@ -134,28 +148,29 @@ async def _serve() -> int:
         return await live(Parts(config, Path(folder)), announce)
 
 
-async def _check(file: str) -> int:
-    from callboard.ops.tree import unconnected  # noqa: PLC0415 - see _command
-    from callboard.ops.tuning import check  # noqa: PLC0415 - see _command
+async def _check(options: argparse.Namespace) -> int:
+    from callboard.ops.tree import unconnected  # noqa: PLC0415 - see above
+    from callboard.ops.tuning import check  # noqa: PLC0415 - see above
 
-    check(unconnected(), file)
-    print(f"{file} is good")
+    check(unconnected(), options.file)
+    print(f"{options.file} is good")
     return OK
 
 
-async def _openapi() -> int:
-    from callboard.http.documents import written  # noqa: PLC0415 - see _command
-    from callboard.http.routes import ROUTES  # noqa: PLC0415 - see _command
+async def _openapi(_options: argparse.Namespace) -> int:
+    from callboard.http.documents import written  # noqa: PLC0415 - see above
+    from callboard.http.routes import ROUTES  # noqa: PLC0415 - see above
 
     print(written(ROUTES), end="")
     return OK
 
 
-async def _demo(data: Path | None) -> int:
-    from callboard.ops import demo  # noqa: PLC0415 - see _command
-    from callboard.ops.embedded.place import read_running  # noqa: PLC0415 - see _command
+async def _demo(options: argparse.Namespace) -> int:
+    from callboard.ops import demo  # noqa: PLC0415 - see above
+    from callboard.ops.embedded.place import read_running  # noqa: PLC0415 - see above
+    from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
 
-    facts = read_running(data)
+    facts = read_running(data_folder(options.data_dir))
     if facts is None:
         raise CommandError("nothing runs on that data folder: start it with `make run` or `callboard up`")
     try:
@@ -166,9 +181,34 @@ async def _demo(data: Path | None) -> int:
     return OK
 
 
-async def _users(data: Path | None, options: argparse.Namespace) -> int:
-    from callboard.ops import admin, imports  # noqa: PLC0415 - see _command
+async def _new_migration(options: argparse.Namespace) -> int:
+    from callboard.ops.migrations import runner  # noqa: PLC0415 - see above
 
+    return runner.new(options.title)
+
+
+async def _migrate(options: argparse.Namespace) -> int:
+    from callboard.ops.embedded.place import read_running  # noqa: PLC0415 - see above
+    from callboard.ops.migrations import runner  # noqa: PLC0415 - see above
+    from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
+
+    if options.migrate == "up" and options.sql:
+        return runner.print_sql(options.since)
+    url = os.environ.get("DATABASE_URL") or str(
+        (read_running(data_folder(options.data_dir)) or {}).get("DATABASE_URL") or ""
+    )
+    if not url:
+        raise CommandError("no database: set DATABASE_URL, or run `callboard up` on this data folder")
+    if options.migrate == "status":
+        return await runner.status(url)
+    return await (runner.up if options.migrate == "up" else runner.down)(url, options.to)
+
+
+async def _users(options: argparse.Namespace) -> int:
+    from callboard.ops import admin, imports  # noqa: PLC0415 - see above
+    from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
+
+    data = data_folder(options.data_dir)
     if options.users == "create-admin":
         return await admin.create_admin(data, options.email, options.password, options.full_name)
     if options.users == "disable":

@@ -188,6 +188,11 @@ class Config:
     callboard_config: str = setting(
         "a TOML file with the settings of pools and limits; SIGHUP reads it again", default=""
     )
+    migrate: str = setting(
+        "whether a start migrates an older database (auto), or names what it lacks and ends (check)",
+        _one_of("auto", "check"),
+        "check",
+    )
     database_pool_size: int = setting("connections to PostgreSQL", _positive, 12)
     shutdown_grace_s: int = setting("how long requests may go on after SIGTERM, seconds", _positive, 3)
     log_level: str = setting(

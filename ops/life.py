@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 
 
 async def live(parts: Parts, announce: Callable[[], Awaitable[None]]) -> int:
-    """Run the tree; `announce` is called once it works, and may take its time. The exit status: 0, or 1 for a crash.
+    """Run the tree; `announce` is called once it works, and may take its time. The exit status: 0, 1 for a crash, or 2
+    for what no waiting mends, which `parts.hopeless` names.
 
     Raises ConfigError when CALLBOARD_CONFIG names a bad file, and what the first start hook to fail raised; then
     nothing is left running.
@@ -44,7 +45,7 @@ async def live(parts: Parts, announce: Callable[[], Awaitable[None]]) -> int:
     stopping = asyncio.ensure_future(stop.wait())
     failing = asyncio.ensure_future(system.failed())
     try:
-        await asyncio.wait((working, stopping, failing), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((working, stopping, failing, parts.hopeless), return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in (working, stopping, failing):
             task.cancel()
@@ -54,6 +55,9 @@ async def live(parts: Parts, announce: Callable[[], Awaitable[None]]) -> int:
     if failing.done() and not failing.cancelled():
         print(f"callboard: {described(failing.result())}", file=sys.stderr)
         return 1
+    if parts.hopeless.done():
+        print(f"callboard: {parts.hopeless.result()}", file=sys.stderr)
+        return 2
     if not working.cancelled():
         working.result()
     return 0

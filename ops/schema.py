@@ -1,26 +1,148 @@
-"""The schema: an empty database gets all of schema.sql, in one transaction; any other is left as it is."""
+"""The schema of a database: is it the one that this release needs, and if not, who changes it.
 
+Nothing here imports Alembic, which takes 46 MB: a process that serves asks for one row, and leaves the work to
+`callboard migrate up` in a process of its own.
+"""
+
+import asyncio
 import logging
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 
 SCHEMA = Path(__file__).parents[1] / "schema.sql"
+VERSIONS = Path(__file__).with_name("migrations") / "versions"
+FIRST = "0001"  # the revision of a database that was made before there were revisions
 
-_LOCK = 0x63616C6C  # an advisory lock's key: "call"; of several processes that start together one installs
+_LOCK = 0x63616C6C  # an advisory lock's key: "call"; of several processes that start together one changes the schema
+_LOCK_RETRY_S = 0.1
 _TIMEOUT_S = 2.0
+_STATEMENT_TIMEOUT_S = 30.0
 
 log = logging.getLogger(__name__)
 
 
-async def install(url: str) -> None:
-    """Install the schema if the database has none. Raises what asyncpg raises while the server is away."""
-    connection = await asyncpg.connect(url, timeout=_TIMEOUT_S, command_timeout=30)
+class SchemaOutdatedError(Exception):
+    """The database lacks migrations that this release needs; waiting does not mend that."""
+
+
+class MigrationFailedError(Exception):
+    """`callboard migrate up` has failed; its last words say why."""
+
+
+def revisions() -> list[str]:
+    """The revisions of this release, the first one first."""
+    return sorted(path.name.partition("_")[0] for path in VERSIONS.glob("[0-9]*_*.py"))
+
+
+def head() -> str:
+    """The revision that this release needs."""
+    return revisions()[-1]
+
+
+async def revision_of(connection: Any) -> str | None:
+    """The revision that a database stands at; None for one without our tables."""
+    if await connection.fetchval("select to_regclass('alembic_version') is not null"):
+        version: str | None = await connection.fetchval("select version_num from alembic_version")
+        if version is not None:
+            return version
+    return FIRST if await connection.fetchval("select to_regclass('users') is not null") else None
+
+
+def missing_from(revision: str | None) -> list[str]:
+    """The revisions of this release that a database at `revision` lacks; none for one that a later release made."""
+    known = revisions()
+    if revision is None:
+        return known
+    return known[known.index(revision) + 1 :] if revision in known else []
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Any]:
+    """A connection of its own for what changes the schema. Raises what asyncpg raises while the server is away."""
+    connection = await asyncpg.connect(url, timeout=_TIMEOUT_S, command_timeout=_STATEMENT_TIMEOUT_S)
     try:
-        async with connection.transaction():
-            await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
-            if await connection.fetchval("select to_regclass('users') is null"):
-                await connection.execute(SCHEMA.read_text())
-                log.info("the database was empty: the schema is installed")
+        yield connection
     finally:
         await connection.close(timeout=_TIMEOUT_S)
+
+
+@asynccontextmanager
+async def locked(connection: Any) -> AsyncIterator[None]:
+    """The right to change the schema, which one process of all has at a time.
+
+    It is asked for again and again rather than waited for: `create index concurrently` waits for everybody who waits.
+    """
+    while not await connection.fetchval("select pg_try_advisory_lock($1)", _LOCK):  # noqa: ASYNC110 - PostgreSQL tells nobody
+        await asyncio.sleep(_LOCK_RETRY_S)
+    try:
+        yield
+    finally:
+        await connection.execute("select pg_advisory_unlock($1)", _LOCK)
+
+
+async def install(url: str) -> None:
+    """Give an empty database all of schema.sql, in one transaction; leave any other as it is.
+
+    Raises what asyncpg raises while the server is away.
+    """
+    async with connected(url) as connection:
+        if await revision_of(connection) is not None:
+            return
+        async with locked(connection), connection.transaction():
+            if await revision_of(connection) is not None:
+                return
+            await connection.execute(SCHEMA.read_text(encoding="utf-8"))
+            await connection.execute(
+                "create table alembic_version (version_num varchar(32) constraint alembic_version_pkc primary key)"
+            )
+            await connection.execute("insert into alembic_version values ($1)", head())
+            log.info("the database was empty: the schema is installed, at revision %s", head())
+
+
+async def prepare(url: str, *, migrate: bool) -> None:
+    """See that a database has the schema of this release: fill an empty one, and migrate an older one if `migrate`.
+
+    Raises SchemaOutdatedError for an older one that is not to be migrated, MigrationFailedError, and whatever asyncpg
+    raises while the server is away.
+    """
+    await install(url)
+    async with connected(url) as connection:
+        revision = await revision_of(connection)
+    missing = missing_from(revision)
+    if missing and not migrate:
+        raise SchemaOutdatedError(
+            f"the database is at revision {revision} and lacks {', '.join(missing)}: "
+            "run `callboard migrate up`, or set MIGRATE=auto"
+        )
+    if missing:
+        await _migrate_apart(url)
+    elif revision not in revisions():
+        log.warning("the database is at revision %s, which a later release has made", revision)
+
+
+async def _migrate_apart(url: str) -> None:
+    """Run `callboard migrate up` and wait for it. Raises MigrationFailedError."""
+    command = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "callboard.ops", "migrate", "up"),
+        env={**os.environ, "DATABASE_URL": url},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        said, _ = await command.communicate()
+    except asyncio.CancelledError:
+        command.terminate()  # each migration is a transaction
+        await command.wait()
+        raise
+    lines = said.decode(errors="replace").strip().splitlines() or [""]
+    if command.returncode:
+        raise MigrationFailedError(f"the database could not be migrated: {lines[-1]}")
+    for line in lines:
+        log.info("%s", line)

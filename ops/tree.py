@@ -102,6 +102,7 @@ class Parts:
         self.servers = servers
         self.data = data
         self.reading = asyncio.Event()  # set while the streams are read
+        self.hopeless: asyncio.Future[str] = asyncio.Future()  # why the process is to end, since waiting mends nothing
         self.watchers: list[Watcher] = [logs.watch]
         self.pools: dict[str, Pool[Any]] = {}  # by name, those too that do not run in this role
         self._system: System | None = None
@@ -188,6 +189,15 @@ class Parts:
         made = self.pools[name] = pool(name, kind, *args, size=SIZES[name], **options)
         return made
 
+    async def _prepare(self, url: str) -> None:
+        """See to the schema. A database that lacks what waiting does not bring ends the process: see `hopeless`."""
+        try:
+            await schema.prepare(url, migrate=self.config.migrate == "auto")
+        except (schema.SchemaOutdatedError, schema.MigrationFailedError) as error:
+            if not self.hopeless.done():
+                self.hopeless.set_result(str(error))
+            await asyncio.Event().wait()
+
     # What the front door asks --------------------------------------------------------------------------------------
 
     def authenticate(self, claims: Claims) -> Awaitable[Identity]:
@@ -216,7 +226,7 @@ class Parts:
             *self._embedded(),
             supervisor(
                 "guard",
-                worker("database", DatabaseGuard, self.database, schema.install),
+                worker("database", DatabaseGuard, self.database, self._prepare),
                 worker("cache", CacheGuard, self.cache),
             ),
             supervisor(

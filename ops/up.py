@@ -44,6 +44,7 @@ class Up:
     def _config(self, environ: dict[str, str]) -> Config:
         """The settings: given ports must be free, others are chosen; the signing key is the data folder's own."""
         environ.setdefault("JWT_SECRET_KEY", self.place.secret("jwt") * 2)
+        environ.setdefault("MIGRATE", "auto")
         for name, host, usual in (("HTTP_PORT", "HTTP_HOST", 8000), ("OPS_PORT", "OPS_HOST", 9000)):
             address = environ.get(host) or "127.0.0.1"
             if not environ.get(name):

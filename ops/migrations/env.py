@@ -1,0 +1,11 @@
+"""Alembic's way in: it runs this module for each command, with the connection that `runner` has opened."""
+
+from alembic import context
+
+if context.is_offline_mode():
+    context.configure(dialect_name="postgresql", transaction_per_migration=True)
+else:
+    context.configure(connection=context.config.attributes["connection"], transaction_per_migration=True)
+
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,108 @@
+"""`callboard migrate status | up | down | new`: Alembic, over asyncpg, with one process at a time at work."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError as AlembicError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from callboard.ops import schema
+from callboard.ops.cli import FAILED, OK, CommandError
+
+_CONNECT_S = 10.0
+
+
+def config() -> Config:
+    """Alembic's settings: where the migrations are, and nothing else. There is no alembic.ini."""
+    settings = Config()
+    settings.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    settings.set_main_option("path_separator", "os")
+    return settings
+
+
+async def status(url: str) -> int:
+    """Print where the database stands and what it lacks; the exit status, 1 when it lacks something."""
+    async with schema.connected(url) as connection:
+        revision = await schema.revision_of(connection)
+    scripts = ScriptDirectory.from_config(config())
+    missing = schema.missing_from(revision)
+    print(f"database  {revision or 'empty'}")
+    print(f"release   {schema.head()}")
+    for each in missing:
+        script = scripts.get_revision(each)
+        print(f"missing   {each}  {script.doc if script else ''}")
+    if not missing:
+        print("nothing is missing" if revision in schema.revisions() else "a later release has migrated it")
+    return FAILED if missing else OK
+
+
+async def up(url: str, to: str = "head") -> int:
+    """Run the migrations that are missing, up to `to`; the exit status.
+
+    An empty database gets schema.sql, unless a revision is asked for.
+    """
+    if to == "head":
+        await schema.install(url)
+    await _work(url, lambda settings: command.upgrade(settings, to))
+    return await status(url) if to == "head" else OK
+
+
+async def down(url: str, to: str = "-1") -> int:
+    """Take migrations back, down to `to`; the exit status."""
+    await _work(url, lambda settings: command.downgrade(settings, to))
+    await status(url)
+    return OK
+
+
+def print_sql(since: str = schema.FIRST) -> int:
+    """Print what `up` would run on a database at `since`; the exit status."""
+    command.upgrade(config(), f"{since}:head", sql=True)
+    return OK
+
+
+def new(title: str) -> int:
+    """Write the file of a new migration, to be filled in; the exit status."""
+    known = schema.revisions()
+    slug = re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")
+    if not slug:
+        raise CommandError("the title needs a word: callboard migrate new 'Keep tags of content'")
+    revision = f"{int(known[-1]) + 1:04}"
+    made = command.revision(config(), message=title.rstrip("."), rev_id=revision, head="head")
+    path = Path(made.path) if made and not isinstance(made, list) else schema.VERSIONS
+    print(f"{path}: write it, then change schema.sql to match; tests/ops/test_migrations.py compares them")
+    return OK
+
+
+async def _work(url: str, work: Callable[[Config], None]) -> None:
+    """Have Alembic work on the database while this process alone may. Raises CommandError with its reason."""
+
+    def within(connection: Any) -> None:
+        settings = config()
+        settings.attributes["connection"] = connection
+        if unmarked:
+            command.stamp(settings, schema.FIRST)
+        work(settings)
+
+    async def connect() -> Any:
+        return await asyncpg.connect(url, timeout=_CONNECT_S)
+
+    # The lock has a connection of its own: Alembic takes whatever has spoken before it on its own for a transaction of
+    # somebody else, and then commits nothing.
+    async with schema.connected(url) as holder, schema.locked(holder):
+        marked = await holder.fetchval("select to_regclass('alembic_version') is not null")
+        unmarked = not marked and await schema.revision_of(holder) == schema.FIRST
+        engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+        try:
+            async with engine.connect() as connection:
+                await connection.run_sync(within)
+        except AlembicError as error:
+            raise CommandError(str(error)) from error
+        finally:
+            await engine.dispose()

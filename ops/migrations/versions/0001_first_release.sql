@@ -1,0 +1,330 @@
+-- Callboard's whole schema, for PostgreSQL 15 and later, as a person would want to read it.
+--
+-- Conventions: every table names its key by its kind (user_id, content_id); times are timestamptz and default to now();
+-- constraint names are what actors turn into errors (users_email_key becomes "this e-mail is taken"), so they are part
+-- of the interface. Secrets are stored as SHA-256 or Argon2id hashes only.
+
+create extension if not exists pg_trgm;   -- comes with PostgreSQL; an owner of the database may create it
+
+create function touch_updated_at() returns trigger language plpgsql as $$
+begin
+    new.updated_at := now();
+    return new;
+end $$;
+
+-- Accounts --------------------------------------------------------------------------------------------------------
+
+create table users (
+    user_id       uuid        primary key default gen_random_uuid(),
+    email         text        not null check (length(email) <= 254),
+    password_hash text        not null,
+    full_name     text        not null check (length(full_name) between 1 and 200),
+    role          text        not null default 'member' constraint users_role_check check (role in ('member', 'editor', 'admin')),
+    is_verified   boolean     not null default false,
+    is_active     boolean     not null default true,
+    terms_at      timestamptz not null default now(),
+    password_changed_at timestamptz not null default now(),   -- by its owner; a hash made anew leaves it
+    created_at    timestamptz not null default now(),
+    updated_at    timestamptz not null default now(),
+    deleted_at    timestamptz
+);
+-- One living account an address, whatever its case. A deleted account frees its address.
+create unique index users_email_key on users (lower(email)) where deleted_at is null;
+create index users_created_idx on users (created_at desc, user_id desc) where deleted_at is null;
+create index users_search_idx on users using gin ((full_name || ' ' || email) gin_trgm_ops) where deleted_at is null;
+create trigger users_touch before update on users for each row execute function touch_updated_at();
+
+create table user_profiles (
+    user_id     uuid        primary key references users on delete cascade,
+    avatar_url  text        check (length(avatar_url) <= 2000),
+    bio         text        check (length(bio) <= 2000),
+    preferences jsonb       not null default '{}',
+    created_at  timestamptz not null default now(),
+    updated_at  timestamptz not null default now()
+);
+create trigger user_profiles_touch before update on user_profiles for each row execute function touch_updated_at();
+
+-- A session is a family of refresh tokens, of which one is good at a time.
+create table sessions (
+    session_id   uuid        primary key default gen_random_uuid(),
+    user_id      uuid        not null references users on delete cascade,
+    device       text        not null default '' check (length(device) <= 400),
+    ip           inet,
+    created_at   timestamptz not null default now(),
+    used_at      timestamptz not null default now(),   -- within a minute or so
+    updated_at   timestamptz not null default now(),
+    expires_at   timestamptz not null,                 -- moved on by each refresh
+    ended_at     timestamptz
+);
+create index sessions_user_idx on sessions (user_id, used_at desc) where ended_at is null;
+create index sessions_expiry_idx on sessions (expires_at);
+create trigger sessions_touch before update on sessions for each row execute function touch_updated_at();
+
+-- Spent tokens are kept: whoever comes with one has stolen it, or was stolen from. The child is derived from its parent
+-- and a key that is not in the database (actors/tokens.py).
+create table refresh_tokens (
+    refresh_hash bytea       primary key,              -- SHA-256 of the token, as is child_hash
+    session_id   uuid        not null references sessions on delete cascade,
+    created_at   timestamptz not null default now(),
+    spent_at     timestamptz,
+    child_hash   bytea,
+    constraint refresh_tokens_child_check check ((spent_at is null) = (child_hash is null))
+);
+create unique index refresh_tokens_session_key on refresh_tokens (session_id) where spent_at is null;
+create index refresh_tokens_family_idx on refresh_tokens (session_id);
+create index refresh_tokens_spent_idx on refresh_tokens (spent_at) where spent_at is not null;
+
+-- Single-use secrets that travel by mail. The token is derived from token_id and a key that is not in the database
+-- (actors/tokens.py), so neither this table nor an event that names token_id is worth stealing.
+create table mail_tokens (
+    token_id   uuid        primary key default gen_random_uuid(),
+    user_id    uuid        not null references users on delete cascade,
+    purpose    text        not null constraint mail_tokens_purpose_check check (purpose in ('verify_email', 'reset_password', 'change_email', 'export')),
+    token_hash bytea       not null constraint mail_tokens_token_hash_key unique,
+    email      text        check (length(email) <= 254),   -- the new address that the secret is mailed to, and proves
+    created_at timestamptz not null default now(),
+    expires_at timestamptz not null,
+    used_at    timestamptz,
+    constraint mail_tokens_new_email_check check ((email is not null) = (purpose = 'change_email'))
+);
+create index mail_tokens_user_idx on mail_tokens (user_id, purpose);   -- used ones too: they count against the limit of mails
+
+-- What was asked to be mailed to an address, before anybody has looked whether it has an account: so whoever asks learns
+-- nothing. A clerk claims a due row, and takes it away in the transaction that answers it.
+create table petitions (
+    petition_id uuid        primary key default gen_random_uuid(),
+    letter      text        not null constraint petitions_letter_check check (letter in ('verify_email', 'reset_password')),
+    email       text        not null check (length(email) <= 254),
+    traceparent text,
+    due_at      timestamptz not null default now(),   -- of a row being worked on: when the claim lapses
+    created_at  timestamptz not null default now()
+);
+create index petitions_due_idx on petitions (due_at);
+
+-- What users have asked to be given of all that is kept of them. A worker claims a due row, makes the archive, and marks
+-- it; a claim that is not marked in time lapses. The link's secret is that of the mail token with the same id.
+create table exports (
+    export_id  uuid        primary key references mail_tokens on delete cascade,
+    user_id    uuid        not null references users on delete cascade,
+    status     text        not null default 'queued' constraint exports_status_check
+                           check (status in ('queued', 'running', 'ready', 'failed')),
+    attempts   integer     not null default 0,
+    due_at     timestamptz not null default now(),  -- of a row being worked on: when the claim lapses
+    archive    bytea       constraint exports_archive_check check ((archive is not null) = (status = 'ready')),
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now()
+);
+-- A user has one export, the newest.
+create unique index exports_user_key on exports (user_id);
+create index exports_due_idx on exports (due_at) where status in ('queued', 'running');
+create trigger exports_touch before update on exports for each row execute function touch_updated_at();
+
+-- Content ---------------------------------------------------------------------------------------------------------
+
+create table categories (
+    category_id uuid        primary key default gen_random_uuid(),
+    slug        text        not null constraint categories_slug_key unique check (slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$'),
+    name        text        not null constraint categories_name_key unique check (length(name) between 1 and 100),
+    created_at  timestamptz not null default now(),
+    updated_at  timestamptz not null default now()
+);
+create trigger categories_touch before update on categories for each row execute function touch_updated_at();
+
+create table content (
+    content_id   uuid        primary key default gen_random_uuid(),
+    author_id    uuid        not null references users,
+    category_id  uuid        constraint content_category_id_fkey references categories on delete set null,
+    title        text        not null check (length(title) between 1 and 200),
+    body         text        not null check (length(body) <= 200000),
+    body_html    text        not null,
+    status       text        not null default 'draft' constraint content_status_check
+                             check (status in ('draft', 'pending', 'approved', 'published', 'archived')),
+    version      integer     not null default 1 check (version > 0),   -- the ETag; every change adds one
+    published_at timestamptz constraint content_published_at_check check (status <> 'published' or published_at is not null),
+    created_at   timestamptz not null default now(),
+    updated_at   timestamptz not null default now(),
+    search       tsvector    generated always as (
+                     setweight(to_tsvector('english', title), 'A') || setweight(to_tsvector('english', body), 'B')) stored
+);
+create index content_published_idx on content (published_at desc, content_id desc) where status = 'published';
+create index content_created_idx on content (created_at desc, content_id desc);
+create index content_author_idx on content (author_id, created_at desc, content_id desc);
+create index content_category_idx on content (category_id) where category_id is not null;
+create index content_search_idx on content using gin (search) where status = 'published';
+create trigger content_touch before update on content for each row execute function touch_updated_at();
+
+-- Who did what to an article, when and why. The editorial history is only ever added to.
+create table content_transitions (
+    transition_id bigint      generated always as identity primary key,
+    content_id    uuid        not null references content on delete cascade,
+    actor_id      uuid        not null references users,
+    action        text        not null check (action in
+                              ('submit_for_review', 'approve', 'reject', 'publish', 'archive', 'restore', 'edit')),
+    from_status   text        not null,
+    to_status     text        not null,
+    note          text        check (length(note) <= 2000),
+    created_at    timestamptz not null default now()
+);
+create index content_transitions_content_idx on content_transitions (content_id, transition_id);
+
+create table comments (
+    comment_id uuid        primary key default gen_random_uuid(),
+    content_id uuid        not null references content on delete cascade,
+    author_id  uuid        not null references users,
+    body       text        not null check (length(body) between 1 and 5000),
+    body_html  text        not null,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    deleted_at timestamptz
+);
+create index comments_content_idx on comments (content_id, created_at, comment_id) where deleted_at is null;
+create trigger comments_touch before update on comments for each row execute function touch_updated_at();
+
+-- Subscriptions ---------------------------------------------------------------------------------------------------
+
+create table subscriptions (
+    subscription_id uuid        primary key default gen_random_uuid(),
+    user_id         uuid        not null references users,
+    plan            text        not null check (length(plan) between 1 and 100),
+    status          text        not null constraint subscriptions_status_check
+                                check (status in ('active', 'past_due', 'cancelled', 'expired')),
+    renews_at       timestamptz not null,
+    created_at      timestamptz not null default now(),
+    updated_at      timestamptz not null default now(),
+    cancelled_at    timestamptz
+);
+-- A user has one living subscription.
+create unique index subscriptions_user_key on subscriptions (user_id) where status in ('active', 'past_due');
+create index subscriptions_renewal_idx on subscriptions (renews_at) where status in ('active', 'past_due');
+create trigger subscriptions_touch before update on subscriptions for each row execute function touch_updated_at();
+
+-- Statistics ------------------------------------------------------------------------------------------------------
+
+create table aggregated_stats (
+    metric     text             not null check (length(metric) between 1 and 100),
+    subject_id text             not null check (length(subject_id) <= 200),
+    hour       timestamptz      not null check (hour = date_trunc('hour', hour, 'UTC')),
+    sum        double precision not null,
+    count      bigint           not null check (count > 0),
+    updated_at timestamptz      not null default now(),
+    primary key (metric, subject_id, hour)
+);
+create index aggregated_stats_hour_idx on aggregated_stats (hour desc, metric);
+create trigger aggregated_stats_touch before update on aggregated_stats for each row execute function touch_updated_at();
+
+-- Feature flags ---------------------------------------------------------------------------------------------------
+
+-- A flag without a row is off. Every change, of an override too, adds one to the version: processes look at it.
+create table feature_flags (
+    name       text        primary key constraint feature_flags_name_check check (name in
+                           ('enable_new_ui', 'enable_advanced_search', 'enable_video_upload', 'maintenance_mode',
+                            'rate_limit_strict')),
+    is_on      boolean     not null default false,
+    version    bigint      not null default 1,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now()
+);
+create trigger feature_flags_touch before update on feature_flags for each row execute function touch_updated_at();
+
+create table feature_flag_overrides (
+    name       text        not null references feature_flags on delete cascade,
+    user_id    uuid        not null references users on delete cascade,
+    is_on      boolean     not null,
+    created_at timestamptz not null default now(),
+    primary key (name, user_id)
+);
+create index feature_flag_overrides_user_idx on feature_flag_overrides (user_id);
+
+-- Events ----------------------------------------------------------------------------------------------------------
+
+-- An event row stands in the transaction of the change it tells of. The relay publishes it; the reconciler publishes
+-- it again while a consumer of its topic has not recorded it.
+create table outbox (
+    outbox_id    bigint      generated always as identity primary key,
+    event_id     uuid        not null constraint outbox_event_id_key unique,
+    topic        text        not null,          -- without the prefix: 'content.v1'
+    key          text        not null,          -- events of one key stay in order
+    type         text        not null,          -- ce_type: 'content.published'
+    value        bytea       not null,          -- the JSON of the event's Struct
+    traceparent  text,
+    occurred_at  timestamptz not null default now(),
+    published_at timestamptz,
+    attempts     integer     not null default 0
+);
+create index outbox_pending_idx on outbox (outbox_id) where published_at is null;
+create index outbox_published_idx on outbox (published_at) where published_at is not null;
+
+create function announce_outbox() returns trigger language plpgsql as $$
+begin
+    notify callboard_outbox;
+    return null;
+end $$;
+create trigger outbox_announce after insert on outbox for each statement execute function announce_outbox();
+
+-- A consumer writes its row in the transaction of its effect; who finds the row already there does nothing.
+create table consumed_events (
+    consumer    text        not null,
+    source      text        not null,           -- ce_source: ids are unique within it (CloudEvents 1.0)
+    event_id    text        not null,
+    consumed_at timestamptz not null default now(),
+    primary key (consumer, source, event_id)
+);
+create index consumed_events_age_idx on consumed_events (consumed_at);
+
+create table dead_letters (
+    dead_letter_id uuid        primary key default gen_random_uuid(),
+    fingerprint    bytea       not null constraint dead_letters_fingerprint_key unique,  -- the same record read twice is one row
+    consumer       text        not null,
+    topic          text        not null,
+    partition      integer     not null,
+    "offset"       bigint      not null,
+    key            bytea,
+    value          bytea,
+    headers        jsonb       not null default '{}',
+    reason         text        not null,        -- a word: malformed, unknown_type, invalid, too_large, expired, refused, failed
+    detail         text        not null,
+    created_at     timestamptz not null default now(),
+    replayed_at    timestamptz
+);
+create index dead_letters_created_idx on dead_letters (created_at desc, dead_letter_id desc) where replayed_at is null;
+
+-- Idempotency keys ------------------------------------------------------------------------------------------------
+
+-- A key is claimed before its request is worked on, and keeps the answer after it. A claim that is not answered in time
+-- lapses; who takes it then works under the same new_id, so that nothing is made twice.
+create table idempotency_keys (
+    name        bytea       primary key,        -- SHA-256 of caller, method, path and key
+    fingerprint bytea       not null,           -- of the body; under a secret, since a body may hold a password
+    new_id      uuid        not null,           -- the id of what the request makes
+    claim_id    uuid        not null,
+    lapses_at   timestamptz not null,
+    expires_at  timestamptz not null,
+    status      smallint,
+    headers     jsonb,
+    body        bytea,
+    created_at  timestamptz not null default now(),
+    constraint idempotency_keys_answer_check check ((status is null) = (body is null) and (status is null) = (headers is null))
+);
+create index idempotency_keys_expiry_idx on idempotency_keys (expires_at);
+
+-- Mail ------------------------------------------------------------------------------------------------------------
+
+-- What has been asked to be sent. A worker claims a due row, sends it, and marks it; a claim that is not marked in
+-- time lapses. The text of a letter is made when it is sent, so a secret link is never at rest here.
+create table mails (
+    mail_id       uuid        primary key,      -- the id of the event that asked for it
+    recipient     text        not null check (length(recipient) <= 254),
+    letter        text        not null,
+    data          jsonb       not null default '{}',
+    status        text        not null default 'queued' constraint mails_status_check
+                              check (status in ('queued', 'sending', 'sent', 'dead', 'expired')),
+    attempts      integer     not null default 0,
+    due_at        timestamptz not null default now(),   -- of a row being sent: when the claim lapses
+    expires_at    timestamptz not null,
+    error         text,
+    created_at    timestamptz not null default now(),
+    updated_at    timestamptz not null default now(),
+    sent_at       timestamptz
+);
+create index mails_due_idx on mails (due_at) where status in ('queued', 'sending');
+create trigger mails_touch before update on mails for each row execute function touch_updated_at();

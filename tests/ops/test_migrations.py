@@ -1,0 +1,205 @@
+"""Migrations: together they make schema.sql; they keep the rows of every table; one process at a time runs them."""
+
+import asyncio
+import os
+import re
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from alembic.script import ScriptDirectory
+from running import Command
+
+from callboard.ops import schema
+from callboard.ops.embedded.binaries import find_postgres
+from callboard.ops.embedded.place import Place, free_ports, open_place
+from callboard.ops.embedded.postgres import Postgres
+from callboard.ops.migrations import runner
+
+ROWS = Path(__file__).with_name("data") / "first_release.sql"
+TABLES = "select tablename from pg_tables where schemaname = 'public' order by 1"
+MOVED = {"petitions", "mails", "exports"}  # their rows may go elsewhere, which has tests of its own
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with open_place(tmp_path_factory.mktemp("migrations") / "data") as place:
+        yield place
+        place.reset()
+
+
+@pytest.fixture(scope="module")
+async def postgres(place: Place) -> AsyncIterator[Postgres]:
+    server = Postgres(place, free_ports(1)[0])
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def empty(postgres: Postgres) -> AsyncIterator[str]:
+    """The address of a database in which there is nothing at all."""
+    name = f"empty_{uuid4().hex[:8]}"
+    connection = await asyncpg.connect(postgres.url)
+    await connection.execute(f'create database "{name}" template template0')
+    yield postgres.url.rpartition("/")[0] + f"/{name}"
+    await connection.execute(f'drop database "{name}" with (force)')
+    await connection.close()
+
+
+@pytest.fixture
+async def older(empty: str) -> str:
+    """A database as the first release left it, with rows in every table and no revision."""
+    connection = await asyncpg.connect(empty)
+    await connection.execute((schema.VERSIONS / "0001_first_release.sql").read_text(encoding="utf-8"))
+    await connection.execute(ROWS.read_text(encoding="utf-8"))
+    await connection.close()
+    return empty
+
+
+def dump(url: str) -> str:
+    """The schema of a database as pg_dump writes it."""
+    program = find_postgres(None).postgres.with_name("pg_dump")
+    flags = ("--schema-only", "--no-owner", "--no-privileges", "--restrict-key=x", "-T", "alembic_version")
+    done = subprocess.run(  # noqa: S603 - a program of the wheel
+        [program, *flags, url], check=True, capture_output=True, text=True, env={**os.environ, "TZ": "UTC"}
+    )
+    return done.stdout
+
+
+async def counts(url: str) -> dict[str, int]:
+    connection = await asyncpg.connect(url)
+    tables = [row["tablename"] for row in await connection.fetch(TABLES)]
+    rows = {name: await connection.fetchval(f'select count(*) from "{name}"') for name in tables}  # noqa: S608
+    await connection.close()
+    return rows
+
+
+async def test_all_migrations_together_make_what_schema_sql_says(empty: str, postgres: Postgres) -> None:
+    await runner.up(empty, to=schema.head())
+    migrated = dump(empty)
+    other = await asyncpg.connect(postgres.url)
+    name = f"whole_{uuid4().hex[:8]}"
+    await other.execute(f'create database "{name}" template template0')
+    whole = postgres.url.rpartition("/")[0] + f"/{name}"
+    try:
+        await schema.install(whole)
+        assert migrated == dump(whole)
+    finally:
+        await other.execute(f'drop database "{name}" with (force)')
+        await other.close()
+
+
+async def test_what_the_first_release_made_comes_up_whole(older: str) -> None:
+    before = await counts(older)
+    assert all(before.values()), "a table of the first release has no row here to lose"
+    assert await runner.up(older) == 0
+    after = await counts(older)
+    lost = {name for name, rows in before.items() if name not in MOVED and after.get(name, 0) < rows}
+    assert not lost
+
+
+async def test_each_migration_can_be_taken_back_and_run_again(older: str) -> None:
+    await runner.up(older)
+    migrated = dump(older)
+    await runner.down(older, schema.FIRST)
+    assert await runner.up(older) == 0
+    assert dump(older) == migrated
+
+
+async def test_several_processes_that_migrate_at_once_migrate_once(older: str) -> None:
+    assert await asyncio.gather(*(runner.up(older) for _ in range(4))) == [0, 0, 0, 0]
+
+
+async def test_a_migration_that_fails_leaves_the_revision_before_it(
+    older: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await runner.up(older)
+    versions = tmp_path / "versions"
+    versions.mkdir()
+    for path in schema.VERSIONS.glob("*.*"):
+        (versions / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    (versions / "9999_broken.py").write_text(
+        "from callboard.ops.migrations.sql import execute\n"
+        f'revision = "9999"\ndown_revision = "{schema.head()}"\n'
+        'def upgrade():\n    execute("create table half (x int); select 1 / 0;")\n'
+    )
+    settings = runner.config()
+    settings.set_main_option("version_locations", str(versions))
+    monkeypatch.setattr(runner, "config", lambda: settings)
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await runner.up(older)
+    connection = await asyncpg.connect(older)
+    assert await connection.fetchval("select to_regclass('half')") is None
+    assert await schema.revision_of(connection) == schema.head()
+    await connection.close()
+
+
+async def test_a_database_of_a_later_release_is_served(older: str, caplog: pytest.LogCaptureFixture) -> None:
+    await runner.up(older)
+    connection = await asyncpg.connect(older)
+    await connection.execute("update alembic_version set version_num = '9999'")
+    await connection.close()
+    await schema.prepare(older, migrate=False)
+    assert "a later release" in caplog.text
+
+
+async def test_serve_names_what_an_older_database_lacks_and_ends(older: str) -> None:
+    missing = schema.missing_from(schema.FIRST)
+    if not missing:
+        pytest.skip("there is only one revision")
+    environment = {
+        "DATABASE_URL": older,
+        "REDIS_URL": "redis://127.0.0.1:1",
+        "KAFKA_BROKERS": "127.0.0.1:1",
+        "SMTP_HOST": "127.0.0.1",
+        "JWT_SECRET_KEY": "x" * 64,
+        **dict(zip(("HTTP_PORT", "OPS_PORT"), map(str, free_ports(2)), strict=True)),
+    }
+    command = Command("serve", environment=environment)
+    status = await asyncio.to_thread(command.wait, 60)
+    last = command.errors.strip().splitlines()[-1]
+    assert status == 2, command.errors
+    assert last.startswith("callboard: the database is at revision 0001 and lacks ")
+    assert missing[-1] in last
+
+
+async def test_a_start_that_may_migrates_an_older_database(older: str) -> None:
+    await schema.prepare(older, migrate=True)
+    connection = await asyncpg.connect(older)
+    assert await schema.revision_of(connection) == schema.head()
+    await connection.close()
+
+
+async def test_the_command_says_where_the_database_stands(older: str) -> None:
+    def run(*arguments: str) -> tuple[int, str]:
+        command = Command("migrate", *arguments, environment={"DATABASE_URL": older})
+        return command.wait(60), command.output + command.errors
+
+    status, said = await asyncio.to_thread(run, "status")
+    assert status == (1 if schema.missing_from(schema.FIRST) else 0), said
+    assert "database  0001" in said
+    status, said = await asyncio.to_thread(run, "up")
+    assert (status, "nothing is missing" in said) == (0, True), said
+
+
+def test_the_sql_of_migrations_can_be_printed_and_run_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
+    assert runner.print_sql() == 0
+    printed = capsys.readouterr().out
+    for revision in schema.missing_from(schema.FIRST):
+        assert f"version_num='{revision}'" in printed
+
+
+def test_revisions_are_one_line_in_the_order_of_their_names() -> None:
+    scripts = ScriptDirectory.from_config(runner.config())
+    by_alembic = [script.revision for script in scripts.walk_revisions()][::-1]
+    assert by_alembic == schema.revisions()
+    assert all(re.fullmatch(r"\d{4}", revision) for revision in by_alembic)
