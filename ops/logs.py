@@ -1,4 +1,9 @@
-"""Logs: a JSON object a line, with the trace it belongs to; and the runtime's lifecycle events as log lines."""
+"""Logs: a JSON object a line, with the trace it belongs to; and the runtime's lifecycle events as log lines.
+
+A line has `timestamp`, `level`, `logger` and `message`, within a trace `trace_id` and `span_id`, and those of `user_id`,
+`email`, `action`, `duration_ms` and `context` (`ip_address`, `user_agent`) that its caller gives as `extra=`. Redaction
+is its last step, so that no caller can forget it.
+"""
 
 import logging
 import sys
@@ -8,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from callboard.ops.redaction import redact, redact_text
 from callboard.runtime import (
     Blocked,
     Crashed,
@@ -23,35 +29,45 @@ from callboard.runtime import (
 
 log = logging.getLogger("callboard.tree")
 
+FIELDS = ("user_id", "email", "action", "duration_ms", "context")  # of `extra`, in this order
+LIBRARIES = ("aiokafka", "faust", "mode", "callboard.streams.driver")
+
 
 class JsonFormatter(logging.Formatter):
-    """One line: time, level, logger, message, trace, and the exception if there is one."""
+    """One line: the fields above, and the exception if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """See logging.Formatter."""
-        context = current_context()
+        """See logging.Formatter. A message whose arguments do not fit is shown as it was written."""
+        try:
+            message = record.getMessage()
+        except Exception as error:  # noqa: BLE001 - whatever a caller has passed, the line is written
+            message = f"{record.msg} (its arguments do not fit: {type(error).__name__})"
         line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": redact_text(message),
         }
+        context = current_context()
         if context is not None and context.traceparent:
-            line["traceparent"] = context.traceparent
+            _, line["trace_id"], line["span_id"], *_ = context.traceparent.split("-")
+        for name in FIELDS:
+            if (value := getattr(record, name, None)) is not None:
+                line[name] = redact(value)
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = redact_text(self.formatException(record.exc_info))
         return msgspec.json.encode(line).decode()
 
 
-def configure(level: str, path: Path | None = None) -> None:
-    """Log to stderr, or to a file. Libraries speak only of what is wrong."""
+def configure(level: str, path: Path | None = None, *, debug: bool = False) -> None:
+    """Log to stderr, or to a file. Libraries speak only of what is wrong, unless it is to `debug`."""
     handler: logging.Handler = logging.StreamHandler(sys.stderr) if path is None else logging.FileHandler(path)
     handler.setFormatter(JsonFormatter())
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("callboard").setLevel(level.upper())
+    logging.basicConfig(level=logging.INFO if debug else logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("callboard").setLevel(logging.DEBUG if debug else level.upper())
     # Each reports a broker that is away again and again; we say it once. Faust logs in the name of our subclasses too.
-    for noisy in ("aiokafka", "faust", "mode", "callboard.streams.driver"):
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    for noisy in LIBRARIES:
+        logging.getLogger(noisy).setLevel(logging.INFO if debug else logging.CRITICAL)
 
 
 def watch(event: Lifecycle) -> None:

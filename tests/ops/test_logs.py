@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from running import PASSWORD, Up
@@ -60,15 +61,40 @@ def test_a_line_is_one_json_object_whatever_the_message_holds(written: io.String
     logging.getLogger("callboard.test").warning('a "quoted"\nline %s', "of two")
     (line,) = lines(written)
     assert line["message"] == 'a "quoted"\nline of two'
-    assert (line["level"], line["logger"]) == ("warning", "callboard.test")
-    assert datetime.fromisoformat(line["time"]).utcoffset() is not None
-    assert "traceparent" not in line
+    assert (line["level"], line["logger"]) == ("WARNING", "callboard.test")
+    assert datetime.fromisoformat(line["timestamp"]).utcoffset() is not None
+    assert "trace_id" not in line
 
 
 def test_a_line_has_the_trace_it_belongs_to(written: io.StringIO) -> None:
     with use_context(Context(traceparent=TRACE)):
         logging.getLogger("callboard.test").info("here")
-    assert lines(written)[0]["traceparent"] == TRACE
+    (line,) = lines(written)
+    assert (line["trace_id"], line["span_id"]) == tuple(TRACE.split("-")[1:3])
+
+
+def test_a_line_has_the_fields_that_it_is_given_and_no_others(written: io.StringIO) -> None:
+    context = {"ip_address": "192.0.2.1", "user_agent": "curl/8"}
+    extra = {
+        "user_id": UUID(int=7),
+        "email": "user@example.com",
+        "action": "login",
+        "duration_ms": 1.5,
+        "context": context,
+    }
+    logging.getLogger("callboard.test").info("logged in", extra=extra | {"else": 1})
+    (line,) = lines(written)
+    assert line.pop("timestamp")
+    assert line == {
+        "level": "INFO",
+        "logger": "callboard.test",
+        "message": "logged in",
+        "user_id": str(UUID(int=7)),
+        "email": "u***@example.com",
+        "action": "login",
+        "duration_ms": 1.5,
+        "context": context,
+    }
 
 
 def test_an_exception_is_a_field_of_its_line(written: io.StringIO) -> None:
@@ -103,7 +129,7 @@ def test_the_trees_events_are_lines_that_name_messages_by_type_alone(
 ) -> None:
     logs.watch(event)
     (line,) = lines(written)
-    assert line["level"] == level
+    assert line["level"] == level.upper()
     assert said in line["message"]
     assert SECRET not in written.getvalue()
 
@@ -140,4 +166,4 @@ def test_nothing_of_a_user_stands_in_the_log_of_a_running_system(up: Up) -> None
     assert up.log()
     for private in (PASSWORD, account["token"], account["email"], SECRET):
         assert private not in said
-    assert all({"time", "level", "logger", "message"} <= line.keys() for line in up.log())
+    assert all({"timestamp", "level", "logger", "message"} <= line.keys() for line in up.log())

@@ -104,7 +104,7 @@ def test_it_prints_where_it_is_and_what_to_try(up: Up) -> None:
 def test_a_first_start_writes_no_errors_into_its_log(up: Up) -> None:
     first = [line for line in up.log() if line["logger"] == "callboard.ops.schema"]
     assert len(first) == 1
-    crashes = [line["message"] for line in up.log() if line["level"] == "error"]
+    crashes = [line["message"] for line in up.log() if line["level"] == "ERROR"]
     assert crashes == []
 
 
@@ -190,7 +190,7 @@ def test_it_stops_at_any_moment_of_its_life_and_data_lives_until_a_reset(fragile
     assert stopped(empty, signal.SIGTERM) == 0
     assert list((data / "mail").glob("*.eml")) == []
     assert all(path.read_text() != secrets[path.name] for path in (data / "secrets").iterdir())
-    assert [line["message"] for line in empty.log() if line["level"] == "error"] == []
+    assert [line["message"] for line in empty.log() if line["level"] == "ERROR"] == []
 
 
 def stop_at(running: Up, moment_s: float, how: signal.Signals) -> None:
