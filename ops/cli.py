@@ -45,8 +45,8 @@ def parser() -> argparse.ArgumentParser:
     config = commands.add_parser("config", help="settings").add_subparsers(
         dest="config", required=True, metavar="action"
     )
-    check = config.add_parser("check", help="name every fault of a file for CALLBOARD_CONFIG, and change nothing")
-    check.add_argument("file")
+    check = config.add_parser("check", help="name every fault of the settings, and change nothing")
+    check.add_argument("file", nargs="?", help="only this file for CALLBOARD_CONFIG, and not the environment")
     check.set_defaults(run=_check)
 
     migrate = commands.add_parser("migrate", help="the schema of the database")
@@ -134,12 +134,13 @@ async def _up(options: argparse.Namespace) -> int:
 
 async def _serve(_options: argparse.Namespace) -> int:
     from callboard.ops import logs  # noqa: PLC0415 - see above
-    from callboard.ops.config import load  # noqa: PLC0415 - see above
+    from callboard.ops.config import load, warnings  # noqa: PLC0415 - see above
     from callboard.ops.life import live  # noqa: PLC0415 - see above
     from callboard.ops.tree import Parts  # noqa: PLC0415 - see above
 
     config = load(os.environ)
-    logs.configure(config.log_level)
+    logs.configure(config.log_level, debug=config.enable_debug_mode)
+    logs.warn(warnings(os.environ))
 
     async def announce() -> None:
         print(f"callboard serves on {config.http_host}:{config.http_port}", file=sys.stderr)
@@ -149,11 +150,19 @@ async def _serve(_options: argparse.Namespace) -> int:
 
 
 async def _check(options: argparse.Namespace) -> int:
+    from callboard.ops.config import load, warnings  # noqa: PLC0415 - see above
     from callboard.ops.tree import unconnected  # noqa: PLC0415 - see above
     from callboard.ops.tuning import check  # noqa: PLC0415 - see above
 
-    check(unconnected(), options.file)
-    print(f"{options.file} is good")
+    file = options.file
+    if file is None:
+        for warning in warnings(os.environ):
+            print(f"callboard: {warning}", file=sys.stderr)
+        file = load(os.environ).callboard_config
+        print("the environment is good")
+    if file:
+        check(unconnected(), file)
+        print(f"{file} is good")
     return OK
 
 

@@ -1,12 +1,13 @@
 """Settings: each declared once, with its name in the environment, its form, its default and what it is for.
 
 A secret, and an address with a login in it, may also come from a file: JWT_SECRET_KEY_FILE=/run/secrets/jwt. Every
-fault is found and named before anything is started.
+fault is found and named before anything is started. A name that is nearly one of ours is warned of: `warnings`.
 """
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -16,8 +17,12 @@ from callboard.actors.passwords import PasswordPolicy
 from callboard.http.peers import network
 
 ROLES = frozenset({"front", "streams", "workers"})
+# Names that others have given meaning to, however near to ours they are.
+OTHERS = frozenset({"CALLBOARD_DATA_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"})
 HIDDEN = "***"
 _MAX_PORT = 65535
+_NEAR = 0.86  # how alike two names are of which one is taken for a slip of the other
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class ConfigError(Exception):
@@ -26,6 +31,12 @@ class ConfigError(Exception):
     def __init__(self, faults: list[str]) -> None:
         self.faults = faults
         super().__init__("\n".join(faults))
+
+
+def _line(text: str) -> str:
+    if _CONTROL.search(text):
+        raise ValueError("must be one line without control characters")
+    return text
 
 
 def _port(text: str) -> int:
@@ -94,9 +105,10 @@ def _secrets(text: str) -> tuple[str, ...]:
 
 def _one_of(*choices: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
-        if text not in choices:
+        found = next((choice for choice in choices if choice.lower() == text.strip().lower()), None)
+        if found is None:
             raise ValueError(f"must be {', '.join(choices[:-1])} or {choices[-1]}")
-        return text
+        return found
 
     return parse
 
@@ -113,14 +125,18 @@ def _public_keys(text: str) -> str:
 
 def setting(
     meaning: str,
-    parse: Callable[[str], Any] = str,
+    parse: Callable[[str], Any] = _line,
     default: Any = MISSING,
     *,
     secret: bool = False,
     private: bool = False,
+    formerly: str = "",
 ) -> Any:
-    """Declare a setting. One without a default must be given; a `secret` is not shown, nor a `private` URL's login."""
-    metadata = {"meaning": meaning, "parse": parse, "secret": secret, "private": private}
+    """Declare a setting. One without a default must be given; a `secret` is not shown, nor a `private` URL's login.
+
+    `formerly` is the name that it had in the release before: taken, and warned of.
+    """
+    metadata = {"meaning": meaning, "parse": parse, "secret": secret, "private": private, "formerly": formerly}
     return field(default=default, metadata=metadata)
 
 
@@ -196,7 +212,12 @@ class Config:
     database_pool_size: int = setting("connections to PostgreSQL", _positive, 12)
     shutdown_grace_s: int = setting("how long requests may go on after SIGTERM, seconds", _positive, 3)
     log_level: str = setting(
-        "what is logged: debug, info, warning or error", _one_of("debug", "info", "warning", "error"), "info"
+        "what is logged: DEBUG, INFO, WARNING or ERROR", _one_of("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"
+    )
+    enable_debug_mode: bool = setting(
+        "whether to log verbosely and have asyncio report slow callbacks; answers stay as they are",
+        _flag,
+        default=False,
     )
 
     def shown(self) -> dict[str, object]:
@@ -221,7 +242,7 @@ def load(environ: Mapping[str, str]) -> Config:
     for each in fields(Config):
         name = each.name.upper()
         try:
-            text = _text(environ, name, secret=each.metadata["secret"] or each.metadata["private"])
+            text = _text(environ, name, each.metadata)
             if text:
                 values[each.name] = each.metadata["parse"](text)
             elif each.default is MISSING:
@@ -239,9 +260,41 @@ def load(environ: Mapping[str, str]) -> Config:
     return config
 
 
-def _text(environ: Mapping[str, str], name: str, *, secret: bool) -> str:
-    path = environ.get(f"{name}_FILE") if secret else None
-    return Path(path).read_text().strip() if path else environ.get(name, "")
+def _text(environ: Mapping[str, str], name: str, metadata: Mapping[str, Any]) -> str:
+    """The setting as it is written, from the environment or from its file. Raises ValueError when both are there."""
+    former = metadata["formerly"]
+    given = environ.get(name) or (environ.get(former, "") if former else "")
+    path = environ.get(f"{name}_FILE") if metadata["secret"] or metadata["private"] else None
+    if not path:
+        return given
+    if given:
+        raise ValueError(f"must be given once, and {name}_FILE is set too")
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"must be text, and what {name}_FILE names is not UTF-8") from error
+
+
+def warnings(environ: Mapping[str, str]) -> list[str]:
+    """What the environment probably means otherwise: names that are nearly ours, and names of the release before."""
+    known: dict[str, str] = {}
+    said = []
+    for each in fields(Config):
+        name, former = each.name.upper(), each.metadata["formerly"]
+        known[name] = name
+        if each.metadata["secret"] or each.metadata["private"]:
+            known[f"{name}_FILE"] = f"{name}_FILE"
+        if former:
+            known[former] = name
+            if environ.get(former):
+                ignored = " and is ignored" if environ.get(name) else ""
+                said.append(f"{former} is deprecated{ignored}: say {name}")
+    strange = sorted(environ.keys() - known.keys() - OTHERS)
+    near = [(name, get_close_matches(name.upper(), known, n=1, cutoff=_NEAR)) for name in strange]
+    said += [
+        f"{name} is not a setting and is ignored: did you mean {known[found[0]]}?" for name, found in near if found
+    ]
+    return said
 
 
 def _conflicts(config: Config) -> list[str]:

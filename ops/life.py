@@ -26,6 +26,7 @@ async def live(parts: Parts, announce: Callable[[], Awaitable[None]]) -> int:
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_debug(parts.config.enable_debug_mode)
     file = parts.config.callboard_config
     if file:
         await tuning.configure(parts, file)
@@ -44,10 +45,11 @@ async def live(parts: Parts, announce: Callable[[], Awaitable[None]]) -> int:
     working = asyncio.ensure_future(work())
     stopping = asyncio.ensure_future(stop.wait())
     failing = asyncio.ensure_future(system.failed())
+    giving_up = asyncio.ensure_future(parts.hopeless.wait())
     try:
-        await asyncio.wait((working, stopping, failing, parts.hopeless), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((working, stopping, failing, giving_up), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (working, stopping, failing):
+        for task in (working, stopping, failing, giving_up):
             task.cancel()
         await asyncio.wait((working,))
         if not await _ended(system.stop()):
@@ -55,8 +57,8 @@ async def live(parts: Parts, announce: Callable[[], Awaitable[None]]) -> int:
     if failing.done() and not failing.cancelled():
         print(f"callboard: {described(failing.result())}", file=sys.stderr)
         return 1
-    if parts.hopeless.done():
-        print(f"callboard: {parts.hopeless.result()}", file=sys.stderr)
+    if parts.hopeless.is_set():
+        print(f"callboard: {parts.hopeless_because}", file=sys.stderr)
         return 2
     if not working.cancelled():
         working.result()

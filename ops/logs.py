@@ -1,12 +1,13 @@
 """Logs: a JSON object a line, with the trace it belongs to; and the runtime's lifecycle events as log lines.
 
-A line has `timestamp`, `level`, `logger` and `message`, within a trace `trace_id` and `span_id`, and those of `user_id`,
-`email`, `action`, `duration_ms` and `context` (`ip_address`, `user_agent`) that its caller gives as `extra=`. Redaction
-is its last step, so that no caller can forget it.
+A line has `timestamp`, `level`, `logger` and `message`; within a trace `trace_id` and `span_id`; and of `extra=` its
+`user_id`, `email`, `action`, `duration_ms` and `context` (`ip_address`, `user_agent`). Redaction is its last step, so
+that no caller can forget it.
 """
 
 import logging
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,6 @@ from callboard.runtime import (
 )
 
 log = logging.getLogger("callboard.tree")
-
 FIELDS = ("user_id", "email", "action", "duration_ms", "context")  # of `extra`, in this order
 LIBRARIES = ("aiokafka", "faust", "mode", "callboard.streams.driver")
 
@@ -68,6 +68,12 @@ def configure(level: str, path: Path | None = None, *, debug: bool = False) -> N
     # Each reports a broker that is away again and again; we say it once. Faust logs in the name of our subclasses too.
     for noisy in LIBRARIES:
         logging.getLogger(noisy).setLevel(logging.INFO if debug else logging.CRITICAL)
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """Log what is probably meant otherwise."""
+    for warning in warnings:
+        logging.getLogger("callboard.config").warning("%s", warning)
 
 
 def watch(event: Lifecycle) -> None:

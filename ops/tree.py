@@ -102,7 +102,8 @@ class Parts:
         self.servers = servers
         self.data = data
         self.reading = asyncio.Event()  # set while the streams are read
-        self.hopeless: asyncio.Future[str] = asyncio.Future()  # why the process is to end, since waiting mends nothing
+        self.hopeless = asyncio.Event()  # set when waiting mends nothing and the process is to end
+        self.hopeless_because = ""
         self.watchers: list[Watcher] = [logs.watch]
         self.pools: dict[str, Pool[Any]] = {}  # by name, those too that do not run in this role
         self._system: System | None = None
@@ -194,9 +195,13 @@ class Parts:
         try:
             await schema.prepare(url, migrate=self.config.migrate == "auto")
         except (schema.SchemaOutdatedError, schema.MigrationFailedError) as error:
-            if not self.hopeless.done():
-                self.hopeless.set_result(str(error))
+            self.give_up(str(error))
             await asyncio.Event().wait()
+
+    def give_up(self, reason: str) -> None:
+        """End the process, with status 2 and this one line: waiting does not mend what is wrong."""
+        self.hopeless_because = self.hopeless_because or reason
+        self.hopeless.set()
 
     # What the front door asks --------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from callboard.actors.access import Role
 from callboard.actors.users import AddUser
 from callboard.ops import demo, logs
-from callboard.ops.config import Config, load
+from callboard.ops.config import Config, load, warnings
 from callboard.ops.embedded.errors import EmbeddedError
 from callboard.ops.embedded.place import Place, free_ports, open_place, port_taken
 from callboard.ops.embedded.servers import embed
@@ -35,7 +35,8 @@ class Up:
         """Start, tell, stay. Raises EmbeddedError, ConfigError, CannotListenError."""
         servers = embed(self.place)
         config = self._config({**environ, **servers.environment()})
-        logs.configure(config.log_level, self.place.log("callboard"))
+        logs.configure(config.log_level, self.place.log("callboard"), debug=config.enable_debug_mode)
+        logs.warn(warnings(environ))
         parts = Parts(config, self.place.folder("faust"), servers)
         self.console.print(f"Callboard on embedded servers, data in {self.place.data}", highlight=False)
         parts.watchers.append(self._progress)

@@ -47,7 +47,7 @@ async def test_a_demo_that_does_not_come_out_says_at_which_step(up: Up) -> None:
 
 def test_the_demo_command_finds_the_running_system_and_plays_on_it(up: Up) -> None:
     command = Command("demo", "--data-dir", str(up.data))
-    assert command.wait(20) == 0, command.errors
+    assert command.wait() == 0, command.errors
     assert "The main job: 18 steps" in command.output
 
 
@@ -193,7 +193,7 @@ def test_an_admin_from_the_command_line_makes_an_editor(up: Up) -> None:
         *("users", "create-admin", "--email", email, "--password", PASSWORD, "--full-name", "Grace Fly"),
         environment={"CALLBOARD_DATA_DIR": str(up.data)},
     )
-    assert command.wait(20) == 0, command.errors
+    assert command.wait() == 0, command.errors
     assert f"{email} is an admin" in command.output
     admin, future = up.log_in(email), up.join()
     content = written(up, up.join()["token"])

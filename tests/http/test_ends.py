@@ -99,7 +99,7 @@ def deactivate(scene: Scene, site: Site, person: Person) -> int:
 
 
 def disable(scene: Scene, _site: Site, person: Person) -> int:
-    return Command("users", "disable", person.email, environment=scene.pair.environment).wait(20)
+    return Command("users", "disable", person.email, environment=scene.pair.environment).wait()
 
 
 def delete_oneself(scene: Scene, site: Site, person: Person) -> int:

@@ -110,7 +110,7 @@ def test_all_that_is_kept_of_oneself_comes_by_a_link_in_a_mail(up: Up) -> None:
         found = re.search(r"https?://\S+/api/v1/exports\?token=\S+", texts[0]) if texts else None
         return found and found[0]
 
-    answer = request("GET", until("the mail with the link", link, 20))
+    answer = request("GET", until("the mail with the link", link))
     assert (answer.status, answer.headers["Content-Type"]) == (200, "application/zip")
     assert answer.headers["Content-Disposition"].startswith("attachment;")
     assert answer.headers["X-Content-Type-Options"] == "nosniff"

@@ -28,7 +28,7 @@ class Twins:
         started = [Site("serve", environment=self.environment | settings) for _ in range(count)]
         self.sites += started
         for site in started:
-            until("its word that it serves", lambda each=site: "callboard serves on" in each.errors, 30)
+            until("its word that it serves", lambda each=site: "callboard serves on" in each.errors)
         return started
 
     def end(self, site: Site) -> None:
@@ -73,7 +73,7 @@ def twins(up: Up, count: int = 2, **settings: str) -> Iterator[Twins]:
         made.start_all(count)
         arguments = ("--email", "grace@example.org", "--password", PASSWORD, "--full-name", "Grace")
         command = Command("users", "create-admin", *arguments, environment=made.environment)
-        assert command.wait(20) == 0, command.errors
+        assert command.wait() == 0, command.errors
         made.admin = made.sites[0].log_in("grace@example.org")
         yield made
     finally:

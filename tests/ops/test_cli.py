@@ -22,7 +22,7 @@ def exit_status(*arguments: str) -> int:
 def create_admin(up: Up, email: str, password: str) -> Command:
     arguments = ("users", "create-admin", "--email", email, "--password", password, "--full-name", "Grace Fly")
     command = Command(*arguments, environment={"CALLBOARD_DATA_DIR": str(up.data)})
-    command.wait(20)
+    command.wait()
     return command
 
 

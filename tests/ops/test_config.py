@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from callboard.ops.config import HIDDEN, ROLES, Config, ConfigError, load
+from callboard.ops.cli import main
+from callboard.ops.config import HIDDEN, ROLES, Config, ConfigError, load, warnings
 
 NEEDED = {
     "DATABASE_URL": "postgresql://callboard:pg-secret@db:5432/callboard?sslpassword=also-secret",
@@ -136,3 +137,62 @@ def test_a_key_in_pem_is_no_secret() -> None:
     pem = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA\n-----END PUBLIC KEY-----"
     for name in ("JWT_SECRET_KEY", "JWT_PREVIOUS_KEYS"):
         assert faults(**{name: pem})[0].startswith(f"{name} must be a secret")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("RATE_LIMIT_PER_MINTE", "RATE_LIMIT_PER_MINUTE"),
+        ("JWT_SECRETKEY", "JWT_SECRET_KEY"),
+        ("SMTP_PASWORD_FILE", "SMTP_PASSWORD_FILE"),
+        ("database_url", "DATABASE_URL"),
+        ("LOG_LEVELS", "LOG_LEVEL"),
+    ],
+)
+def test_a_name_that_is_nearly_ours_is_warned_of(name: str, meant: str) -> None:
+    (said,) = warnings(NEEDED | {name: "secret"})
+    assert said == f"{name} is not a setting and is ignored: did you mean {meant}?"
+
+
+def test_names_of_others_are_not_warned_of() -> None:
+    others = ("PATH", "HOME", "LANG", "HTTP_PROXY", "PGHOST", "KUBERNETES_PORT", "HOSTNAME", "CALLBOARD_DATA_DIR", "TZ")
+    assert warnings(NEEDED | dict.fromkeys(others, "x")) == []
+
+
+def test_a_setting_and_its_file_are_not_both_given(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("another token")
+    (fault,) = faults(OPS_TOKEN="a token", OPS_TOKEN_FILE=str(tmp_path / "token"))
+    assert fault.startswith("OPS_TOKEN must be given once, and OPS_TOKEN_FILE is set too")
+
+
+def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "token").write_bytes(b"\xff\xfe")
+    assert faults(OPS_TOKEN_FILE=str(tmp_path / "token"))[0].startswith("OPS_TOKEN must be text")
+
+
+@pytest.mark.parametrize("name", ["JWT_ISSUER", "SMTP_HOST", "MAIL_FROM", "HTTP_HOST"])
+@pytest.mark.parametrize("text", ["a\nb", "a\x00b", "a\x1bb"])
+def test_no_setting_of_one_line_holds_a_control_character(name: str, text: str) -> None:
+    assert faults(**{name: text})[0].startswith(f"{name} must be one line")
+
+
+@pytest.mark.parametrize("text", ["INFO", "info", " Info "])
+def test_case_does_not_matter_where_there_are_few_choices(text: str) -> None:
+    assert load(NEEDED | {"LOG_LEVEL": text}).log_level == "INFO"
+
+
+def test_config_check_reads_the_environment_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (NEEDED | {"HTTP_PORT": "eighty", "LOG_LEVELS": "x"}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        main(["config", "check"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "HTTP_PORT must be a whole number" in said
+    assert "did you mean LOG_LEVEL?" in said
+    monkeypatch.delenv("HTTP_PORT")
+    with pytest.raises(SystemExit) as ended:
+        main(["config", "check"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, "the environment is good\n")

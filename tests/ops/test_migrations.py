@@ -182,7 +182,7 @@ async def test_a_start_that_may_migrates_an_older_database(older: str) -> None:
 async def test_the_command_says_where_the_database_stands(older: str) -> None:
     def run(*arguments: str) -> tuple[int, str]:
         command = Command("migrate", *arguments, environment={"DATABASE_URL": older})
-        return command.wait(60), command.output + command.errors
+        return command.wait(), command.output + command.errors
 
     status, said = await asyncio.to_thread(run, "status")
     assert status == (1 if schema.missing_from(schema.FIRST) else 0), said

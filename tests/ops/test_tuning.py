@@ -110,7 +110,7 @@ def test_a_bad_file_ends_a_start_with_status_2(up: Up, tmp_path: Path) -> None:
     names = ("DATABASE_URL", "REDIS_URL", "KAFKA_BROKERS", "SMTP_HOST")
     settings = {name: up.facts[name] for name in names}
     command = Command("serve", environment={**settings, "JWT_SECRET_KEY": "x" * 32, "CALLBOARD_CONFIG": str(file)})
-    assert command.wait(20) == 2
+    assert command.wait() == 2
     assert [line.split(": ")[2] for line in command.errors.splitlines()] == [name.split(":")[0] for name in NAMED]
 
 

@@ -163,7 +163,7 @@ async def test_an_imported_account_logs_in_with_its_old_password_and_has_a_new_h
 def run_apart(up: Up, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A command as a process of its own: what it says is not mixed with what pytest captures."""
     command = Command("users", *arguments, environment={"CALLBOARD_DATA_DIR": str(up.data)})
-    status = command.wait(60)
+    status = command.wait()
     return subprocess.CompletedProcess([], status, command.output, command.errors)
 
 
@@ -216,7 +216,7 @@ def test_an_import_may_come_through_a_pipe(up: Up, tmp_path: Path, domain_name: 
     os.mkfifo(path)
     command = Command("users", "import", str(path), environment={"CALLBOARD_DATA_DIR": str(up.data)})
     path.write_bytes(jsonl({"email": f"p@{domain_name}", "full_name": "P"}))
-    assert command.wait(20) == 0, command.errors
+    assert command.wait() == 0, command.errors
     assert command.output == "1 imported, 0 there already, 0 bad\n"
 
 
@@ -236,7 +236,7 @@ async def test_an_import_that_is_cut_off_is_completed_by_making_it_again(
             assert command.process.poll() is None, command.errors
     finally:
         command.signal(number)
-        status = command.wait(10)
+        status = command.wait()
         await connection.close()
     assert status == (130 if number == signal.SIGINT else -number)
     ((done,),) = await fetch(up, counting, f"%{domain_name}")
