@@ -10,7 +10,7 @@ import msgspec
 import nh3
 
 from callboard.actors.access import Identity
-from callboard.actors.database import Database
+from callboard.actors.database import Database, retried
 from callboard.actors.editorial import Action, Status, judge, judge_edit, may_see
 from callboard.actors.errors import (
     CONTENT_CATEGORY_UNKNOWN,
@@ -112,6 +112,7 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | MoveCo
         self.database = database
 
     @on(CreateContent)
+    @retried
     async def create(self, message: CreateContent) -> Content:
         """Draft and event."""
         async with self.database.transaction() as connection:
@@ -128,6 +129,7 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | MoveCo
             return await _tell(connection, events.ContentCreated, row, message.author)
 
     @on(EditContent)
+    @retried
     async def edit(self, message: EditContent) -> Content:
         """An edit that takes approved or pending content back to draft is part of its history."""
         async with self.database.transaction() as connection:
@@ -150,6 +152,7 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | MoveCo
             return await _tell(connection, events.ContentEdited, row, message.who)
 
     @on(DeleteContent)
+    @retried
     async def delete(self, message: DeleteContent) -> None:
         """Archived content may go, published may not."""
         async with self.database.transaction() as connection:
@@ -162,6 +165,7 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | MoveCo
             await _tell(connection, events.ContentDeleted, row, message.who)
 
     @on(MoveContent)
+    @retried
     async def move(self, message: MoveContent) -> Content:
         """Of two at once one wins; the other gets the conflict, as if it had come later."""
         async with self.database.transaction() as connection:

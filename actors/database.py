@@ -1,63 +1,69 @@
-"""PostgreSQL, where the truth is kept: a pool of connections that says at once when it is away.
+"""PostgreSQL, where the truth is kept: pools of connections that say at once when it is away.
 
-`Database` is the handle that actors hold; `DatabaseGuard` is the actor that connects it, and connects it again.
+`Database` is the handle that actors hold, a pool for one kind of work; `DatabaseGuard` is the actor that connects all
+pools of a process, and connects them again. How the server itself is, `DatabaseServer` knows.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any
+from functools import wraps
+from random import uniform
+from typing import Any, TypeVar
 
 import asyncpg
+from msgspec import Struct
 
+from callboard.actors.database_server import ACQUIRE_TIMEOUT_S, ERRORS, DatabaseRefusedError, DatabaseServer
 from callboard.actors.errors import SERVER_TIMEOUT, SERVER_UNAVAILABLE, Problem
+from callboard.actors.postgres_errors import NO_ANSWER, Scope, Verdict, judge, judge_connecting
 from callboard.runtime import Actor, RuntimeFault, current_context
 
 log = logging.getLogger(__name__)
 
-ACQUIRE_TIMEOUT_S = 1.0  # how long a caller waits for a free connection
-COMMAND_TIMEOUT_S = 1.5  # one statement; with the above, a stopped server is a 503 within 2 to 3 s
+A = TypeVar("A")
+M = TypeVar("M")
+R = TypeVar("R")
+
 STATEMENT_TIMEOUT_S = 1.3  # the server's own limit, and the first to end: a slow statement does not make it away
+# One statement, as we wait for it: with the above and the wait for a connection, a stopped server is a 503 in 2 to 3 s.
+GRACE_S = 0.2
 PROBE_INTERVAL_S = 0.25
+RETRY_PAUSES_S = (0.01, 0.05)  # after a lost race
+CLOCK_INTERVAL_S = 30.0  # how often the clocks are compared
 
-AWAY = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,  # shutdown, crash, cannot connect now
-    asyncpg.TooManyConnectionsError,
-    asyncpg.InternalClientError,  # the server's last word came while nobody asked, and the connection is not yet closed
-)
+AWAY = ERRORS
 
 
-class Connection(asyncpg.Connection):
-    """A pooled connection with one session state of ours, its statement_timeout, which it knows. So giving it back
-    needs no round trip to reset it: who takes it next sets what it needs, and that is seldom.
-    """
+class TransactionConflict(Problem):
+    """Another transaction came first, and all of ours is rolled back: the very same may be run again at once."""
 
-    limit_ms: int | None = round(STATEMENT_TIMEOUT_S * 1000)  # None: unknown, since setting it was cut short
+    def __init__(self) -> None:
+        super().__init__(SERVER_UNAVAILABLE, "Another change came first; try again.", retry_after_s=1)
 
-    def get_reset_query(self) -> str:
-        """Nothing to reset: measured, the reset is most of what a pooled query costs beyond a held one."""
-        return ""
 
-    async def limit(self, deadline: float | None) -> None:
-        """Have the server end statements at `deadline` (of the loop's time), if that is sooner than it would anyway.
+def retried(handler: Callable[[A, M], Awaitable[R]]) -> Callable[[A, M], Awaitable[R]]:
+    """A handler of which all that it does is one transaction: run again, up to twice, when another came first."""
 
-        Raises Problem(SERVER_TIMEOUT) when it is over.
-        """
-        wanted_ms = round(STATEMENT_TIMEOUT_S * 1000)
-        if deadline is not None:
-            left_ms = round((deadline - asyncio.get_running_loop().time()) * 1000)
-            if left_ms <= 0:
-                raise Problem(SERVER_TIMEOUT)
-            wanted_ms = min(wanted_ms, left_ms)
-        if wanted_ms != self.limit_ms:
-            self.limit_ms = None
-            await self.execute(f"set statement_timeout = {wanted_ms}")
-            self.limit_ms = wanted_ms
+    @wraps(handler)
+    async def run(actor: A, message: M) -> R:
+        for pause_s in RETRY_PAUSES_S:
+            try:
+                return await handler(actor, message)
+            except TransactionConflict:
+                await asyncio.sleep(pause_s * uniform(0.5, 1.5))  # noqa: S311 - so that two do not meet again
+        return await handler(actor, message)
+
+    return run
+
+
+class PoolSettings(Struct, frozen=True):
+    """A pool for one kind of work: how many connections it may have, and how long one of its statements may take."""
+
+    size: int
+    statement_timeout_s: float = STATEMENT_TIMEOUT_S
 
 
 def storable(moment: datetime) -> bool:
@@ -69,9 +75,9 @@ def storable(moment: datetime) -> bool:
     return True
 
 
-def unavailable() -> Problem:
-    """The answer while PostgreSQL is away."""
-    return Problem(SERVER_UNAVAILABLE, "The database is away; try again.", retry_after_s=1)
+def unavailable(why: str = "The database is away; try again.") -> Problem:
+    """The answer while PostgreSQL cannot do its work."""
+    return Problem(SERVER_UNAVAILABLE, why, retry_after_s=1)
 
 
 def _gone(connection: Any) -> bool:
@@ -91,17 +97,54 @@ def _drop(connection: Any) -> None:
 class Database:
     """A bounded pool. While the server is away every call raises Problem(SERVER_UNAVAILABLE), without waiting.
 
-    A statement that takes longer than STATEMENT_TIMEOUT_S, or than what the request being handled has left, is
-    cancelled on the server, and raises Problem(SERVER_TIMEOUT).
+    A statement that takes longer than the pool allows, or than the request being handled has left, is cancelled on the
+    server, and raises Problem(SERVER_TIMEOUT). What passes raises Problem(SERVER_UNAVAILABLE), a lost race
+    TransactionConflict; only what is a bug, or the caller's to understand, is asyncpg's own error.
     """
 
-    def __init__(self, url: str, *, size: int = 10) -> None:
-        self.url = url
+    def __init__(
+        self,
+        url: str,
+        *,
+        size: int = 10,
+        statement_timeout_s: float = STATEMENT_TIMEOUT_S,
+        server: DatabaseServer | None = None,
+        pools: Mapping[str, PoolSettings] | None = None,
+    ) -> None:
+        self.server = server or DatabaseServer(url)
         self.size = size
-        self.away = asyncio.Event()  # set while the server cannot be used; the guard waits for it
-        self.away.set()
-        self.back = asyncio.Event()
+        self.statement_timeout_s = statement_timeout_s
         self._pool: asyncpg.Pool[Any] | None = None
+        self._kinds: dict[str, Database] = {}
+        self.server.pools.append(self)
+        for kind, each in (pools or {}).items():
+            self._kinds[kind] = Database(
+                url, size=each.size, statement_timeout_s=each.statement_timeout_s, server=self.server
+            )
+
+    def pool(self, kind: str) -> "Database":
+        """The pool for a kind of work: its flood takes no connection of another's. Without one it is this pool."""
+        return self._kinds.get(kind, self)
+
+    @property
+    def url(self) -> str:
+        """Where the server is, for requests: perhaps a pooler."""
+        return self.server.url
+
+    @property
+    def direct_url(self) -> str:
+        """The same for what needs a session of its own: a lock that outlives a transaction, LISTEN, a migration."""
+        return self.server.direct_url
+
+    @property
+    def away(self) -> asyncio.Event:
+        """Set while the server cannot be used."""
+        return self.server.away
+
+    @property
+    def back(self) -> asyncio.Event:
+        """Set while it can."""
+        return self.server.back
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Any]:
@@ -113,39 +156,55 @@ class Database:
         try:
             context = current_context()
             connection = await pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
-            await connection.limit(context and context.deadline)
+            await connection.limit(self.statement_timeout_s, context and context.deadline)
             yield connection
         except RuntimeFault:  # an ask inside the block that timed out says nothing about the database
             raise
-        except TimeoutError as error:
-            if connection is None:  # all connections are taken: the server may be well
-                raise unavailable() from error
-            _drop(connection)
-            self.lose(error, pool)
-            raise unavailable() from error
-        except (asyncpg.TooManyConnectionsError, asyncpg.QueryCanceledError) as error:
-            # Others have the connections, or the statement took too long: what we hold goes on working.
-            late = isinstance(error, asyncpg.QueryCanceledError)
-            raise Problem(SERVER_TIMEOUT) if late else unavailable() from error
-        except (asyncpg.InterfaceError, *AWAY) as error:
-            if isinstance(error, asyncpg.InterfaceError) and connection is not None and not _gone(connection):
+        except ERRORS as error:
+            refusal = self._refusal(error, connection, pool)
+            if refusal is None:
                 raise
-            self.lose(error, pool)
-            raise unavailable() from error
+            raise refusal from error
         finally:
             if connection is not None:
                 try:
                     await pool.release(connection, timeout=ACQUIRE_TIMEOUT_S)
-                except (asyncpg.InterfaceError, *AWAY) as error:  # it is terminated; the block's own outcome stands
-                    self.lose(error, pool)
+                except ERRORS as error:  # it is terminated; the block's own outcome stands
+                    self._lose(error, pool)
+
+    def _refusal(self, error: BaseException, connection: Any, pool: "asyncpg.Pool[Any]") -> Problem | None:
+        """Act on an error as it is judged; the answer to give instead, or None for a bug or the caller's own error."""
+        if connection is None:
+            if isinstance(error, TimeoutError) and pool.get_size() == self.size:
+                return unavailable()  # all connections are taken: the server may be well
+            judgement = judge_connecting(error)
+        elif isinstance(error, asyncpg.InterfaceError):
+            if not _gone(connection):
+                return None
+            judgement = NO_ANSWER
+        else:
+            judgement = judge(error)
+        if judgement.verdict is Verdict.BUG:
+            return None
+        if judgement.scope in (Scope.CONNECTION, Scope.SERVER) and connection is not None:
+            _drop(connection)
+        if pool is self._pool:
+            self.server.suffer(judgement, error)
+        if judgement.verdict is Verdict.CONFLICT:
+            return TransactionConflict()
+        return Problem(SERVER_TIMEOUT) if judgement.verdict is Verdict.SLOW else unavailable()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Any]:
-        """A connection in a transaction, committed when the block ends and rolled back when it raises."""
+        """A connection in a transaction, committed when the block ends and rolled back when it raises.
+
+        Raises TransactionConflict when another came first; `retried` runs a whole handler again then.
+        """
         async with self.acquire() as connection:
             cancelled = None
             try:
                 async with connection.transaction():
+                    await connection.begun()
                     try:
                         yield connection
                     except asyncio.CancelledError as error:
@@ -156,81 +215,110 @@ class Database:
                     except TimeoutError:
                         _drop(connection)  # a server that gave no answer gives none to a rollback either
                         raise
-            except (asyncpg.InterfaceError, *AWAY) as error:
+            except ERRORS as error:
                 if cancelled is None:
                     raise
                 _drop(connection)  # it could not be rolled back; the server does that when it finds us gone
-                self.lose(error)
+                self._lose(error, self._pool)
                 raise cancelled from None
 
-    def lose(self, error: BaseException, pool: "asyncpg.Pool[Any] | None" = None) -> None:
+    def _lose(self, error: BaseException, pool: "asyncpg.Pool[Any] | None") -> None:
         """Note that the server is away; what befalls a connection of an earlier `pool` says nothing of this one."""
-        if pool is not None and pool is not self._pool:
-            return
-        if not self.away.is_set():
-            log.warning("PostgreSQL is away: %s", type(error).__name__)
-        self.back.clear()
-        self.away.set()
+        if pool is self._pool:
+            self.server.lose(NO_ANSWER, error)
 
     async def connect(self) -> None:
-        """Connect the pool anew. Raises one of `AWAY` when the server is away."""
-        self.disconnect()
-        pool = asyncpg.create_pool(
-            self.url,
-            min_size=0,  # asyncpg would keep a floor by itself, and race with the guard for a server that is away
-            max_size=self.size,
-            timeout=ACQUIRE_TIMEOUT_S,
-            command_timeout=COMMAND_TIMEOUT_S,
-            connection_class=Connection,
-            server_settings={
-                "application_name": "callboard",
-                "timezone": "UTC",
-                "statement_timeout": str(round(STATEMENT_TIMEOUT_S * 1000)),
-            },
-        )
-        self._pool = await pool
-        try:
-            await self._pool.fetchval("select 1")
-        except BaseException:
-            self.disconnect()
-            raise
-        self.away.clear()
-        self.back.set()
+        """Connect all pools of the process anew. Raises one of `ERRORS` when the server is away."""
+        await self.server.connect()
 
     def disconnect(self) -> None:
-        """Drop all connections at once, also while they hang."""
-        self.back.clear()
-        self.away.set()
+        """Drop all connections of all pools at once, also while they hang."""
+        self.server.disconnect()
+
+    async def open(self) -> None:
+        """Make the pool; its connections come when they are asked for."""
+        self._pool = await self.server.make_pool(self.size, self.statement_timeout_s + GRACE_S)
+
+    def close(self) -> None:
+        """Drop the connections."""
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.terminate()
 
+    async def expire(self) -> None:
+        """Have every connection replaced before it is used again."""
+        if self._pool is not None:
+            await self._pool.expire_connections()
+
     async def check(self) -> None:
-        """Raise Problem(SERVER_UNAVAILABLE) unless the server answers."""
+        """Raise Problem(SERVER_UNAVAILABLE), which says why, unless the server answers and takes writes."""
+        if self.away.is_set():
+            raise unavailable(self.server.why)
         async with self.acquire() as connection:
-            await connection.fetchval("select 1")
+            read_only = await connection.fetchval("select current_setting('transaction_read_only')::boolean")
+        if read_only:
+            self.server.expire()
+            raise unavailable("the server is read-only")
+        if self.server.trouble:
+            raise unavailable(self.server.trouble)
 
 
 class DatabaseGuard(Actor[None]):
     """Connects the database, notices its loss by signal, and tries until it is back; its absence crashes nobody."""
 
     def __init__(self, database: Database, prepare: Callable[[str], Awaitable[None]]) -> None:
-        self.database = database
+        self.server = database.server
         self.prepare = prepare
 
     async def run(self) -> None:
-        """Connect whenever the database is away; `prepare(url)` sees first that it has our schema."""
+        """Connect whenever the database is away; `prepare(url)` sees first that it has our schema.
+
+        `DatabaseServer.refused` is set when no waiting mends what the server says to the very first attempts.
+        """
+        server = self.server
         while True:
-            await self.database.away.wait()
+            if not server.away.is_set():
+                await self._watch_clock()
+                continue
+            step = "DATABASE_URL" if server.direct_url == server.url else "DATABASE_DIRECT_URL"
             try:
-                await self.prepare(self.database.url)
-                await self.database.connect()
-            except (asyncpg.InterfaceError, *AWAY) as error:
-                log.debug("PostgreSQL is still away: %s", error)
+                await self.prepare(server.direct_url)
+                step = "DATABASE_URL"
+                await server.connect()
+            except ERRORS as error:
+                judgement = judge_connecting(error)
+                if judgement.verdict is Verdict.BUG:
+                    raise
+                server.report(step, judgement, error)
+                if judgement.verdict is Verdict.UNMENDABLE and not server.has_worked:
+                    server.refuse(step, judgement, error)
                 await asyncio.sleep(PROBE_INTERVAL_S)
             else:
                 log.info("PostgreSQL is here")
 
+    async def _watch_clock(self) -> None:
+        """Wait for the loss of the server, and compare the clocks now and then."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.server.away.wait(), CLOCK_INTERVAL_S)
+            return
+        with suppress(*ERRORS):
+            await self.server.compare_clocks()
+
     async def on_stop(self) -> None:
-        """Close the connections, gently when they answer."""
-        self.database.disconnect()
+        """Close the connections at once, also those that hang."""
+        self.server.disconnect()
+
+
+__all__ = [
+    "AWAY",
+    "ERRORS",
+    "Database",
+    "DatabaseGuard",
+    "DatabaseRefusedError",
+    "DatabaseServer",
+    "PoolSettings",
+    "TransactionConflict",
+    "retried",
+    "storable",
+    "unavailable",
+]

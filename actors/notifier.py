@@ -2,7 +2,7 @@
 
 from uuid import NAMESPACE_URL, uuid5
 
-from callboard.actors.database import Database
+from callboard.actors.database import Database, retried
 from callboard.runtime import Actor, Context, on, use_context
 from callboard.streams.events import Consume, ContentEvent, ContentPublished, ContentRejected, LetterRequested
 from callboard.streams.outbox import emit, fresh
@@ -22,6 +22,7 @@ class Notifier(Actor[Consume]):
         self.database = database
 
     @on(Consume)
+    @retried
     async def consume(self, message: Consume) -> None:
         """The letter's event id follows from the event's: whoever asks twice asks for the same letter."""
         async with self.database.transaction() as connection:

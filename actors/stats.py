@@ -8,7 +8,7 @@ from typing import Any
 import aiosql
 import msgspec
 
-from callboard.actors.database import Database
+from callboard.actors.database import Database, retried
 from callboard.runtime import Actor, Request, on
 from callboard.streams.events import ActivityRecorded, Consume, Moment
 from callboard.streams.outbox import fresh
@@ -58,6 +58,7 @@ class Aggregator(Actor[Consume | GetStats]):
         self.database = database
 
     @on(Consume)
+    @retried
     async def consume(self, message: Consume) -> None:
         """The memory of the events and their sums are one transaction."""
         async with self.database.transaction() as connection:

@@ -1,0 +1,129 @@
+"""The one place that judges an error of PostgreSQL: does it pass, did we lose a race, can only a person mend it?
+
+The judgement follows the SQLSTATE, never the words: servers speak many languages. It is pure, and knows no connection.
+"""
+
+import ssl
+from enum import StrEnum
+from typing import Final
+
+import asyncpg
+from msgspec import Struct
+
+
+class Verdict(StrEnum):
+    """What an error means to whoever waits for the statement."""
+
+    PASSES = "passes"  # a state of the server: wait for its end, answer 503, bury nothing
+    CONFLICT = "conflict"  # another transaction won, and all of ours is rolled back: run it again
+    SLOW = "slow"  # the statement was ended since it took too long: ask for less, or again
+    UNMENDABLE = "unmendable"  # the server refuses us for a reason that no waiting mends: a person must act
+    BUG = "bug"  # the statement is wrong, or a constraint says no: the caller knows what that means
+
+
+class Scope(StrEnum):
+    """What is to be done with connections."""
+
+    STATEMENT = "statement"  # the connection is as good as before
+    CONNECTION = "connection"  # replace this one; the server may be well
+    ENDPOINT = "endpoint"  # replace all: the server behind them is not the one that we want
+    SERVER = "server"  # the server is away: nobody need try before it is back
+
+
+class Judgement(Struct, frozen=True):
+    """A verdict, how much it concerns, and the state in words that hold neither data nor an address."""
+
+    verdict: Verdict
+    scope: Scope
+    why: str
+
+
+def _passes(why: str, scope: Scope = Scope.STATEMENT) -> Judgement:
+    return Judgement(Verdict.PASSES, scope, why)
+
+
+def _unmendable(why: str) -> Judgement:
+    return Judgement(Verdict.UNMENDABLE, Scope.SERVER, why)
+
+
+BUG: Final = Judgement(Verdict.BUG, Scope.STATEMENT, "the statement failed")
+NO_ANSWER: Final = _passes("the server does not answer", Scope.SERVER)
+NO_LOGIN: Final = _unmendable("the server refuses our login")
+NO_TLS: Final = _unmendable("the server does not speak TLS as DATABASE_URL asks")
+BAD_CERTIFICATE: Final = _unmendable("the server's certificate is not one that DATABASE_URL trusts")
+NOT_PARSED: Final = _unmendable("DATABASE_URL cannot be used as it stands")
+POOLED: Final = _passes("a pooler has taken the session away", Scope.CONNECTION)
+CHANGED: Final = Judgement(Verdict.CONFLICT, Scope.STATEMENT, "the schema has just changed")
+
+# Whole classes first, then single states, which win.
+_CLASSES: Final[dict[str, Judgement]] = {
+    "08": _passes("the connection is lost", Scope.SERVER),
+    "28": NO_LOGIN,
+    "40": Judgement(Verdict.CONFLICT, Scope.STATEMENT, "another transaction came first"),
+    "53": _passes("the server is out of resources"),
+    "57": _passes("the server is shutting down or recovering", Scope.SERVER),
+    "58": _passes("the server has trouble with its disk or system"),
+}
+_STATES: Final[dict[str, Judgement]] = {
+    "08P01": _passes("the connection was broken off", Scope.CONNECTION),  # a pooler says all its refusals so
+    "25006": _passes("the server is read-only", Scope.ENDPOINT),
+    "25P03": _passes("the server ended an idle transaction", Scope.CONNECTION),
+    "25P04": Judgement(Verdict.SLOW, Scope.CONNECTION, "the transaction took too long"),
+    "26000": POOLED,
+    "3D000": _unmendable("the database does not exist"),
+    "40002": BUG,  # a constraint, though it is of the class of lost races
+    "42P05": POOLED,
+    "53100": _passes("the server's disk is full"),
+    "53200": _passes("the server is out of memory"),
+    "53300": _passes("all connections of the server are taken"),
+    "55006": _passes("the object is in use"),
+    "55P03": _passes("a lock was not to be had in time"),
+    "57014": Judgement(Verdict.SLOW, Scope.STATEMENT, "the statement took too long"),
+    "57P05": _passes("the server ended an idle session", Scope.CONNECTION),
+}
+_PERMISSION: Final = "42501"
+_TLS_REFUSED: Final = "rejected SSL upgrade"  # asyncpg's words, in English always: it has no class for this
+
+
+def judge(error: BaseException) -> Judgement:
+    """Judge what a statement or a connection raised.
+
+    57014 is ours as a rule, the limit of the statement; where an operator cancelled it, asking again is right as well.
+    """
+    if isinstance(error, asyncpg.InvalidCachedStatementError | asyncpg.OutdatedSchemaCacheError):
+        return CHANGED
+    if isinstance(error, asyncpg.PostgresError):
+        state = error.sqlstate or ""
+        return _STATES.get(state) or _CLASSES.get(state[:2], BUG)
+    if isinstance(error, asyncpg.InternalClientError):
+        return _passes("the connection is lost", Scope.SERVER)  # the server's last word came while nobody asked
+    if isinstance(error, OSError | TimeoutError):
+        return NO_ANSWER
+    return BUG
+
+
+def judge_connecting(error: BaseException) -> Judgement:
+    """Judge what an attempt to connect raised: there a missing right or a wrong setting is told from a server away."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return BAD_CERTIFICATE
+    if isinstance(error, ConnectionError) and _TLS_REFUSED in str(error):
+        return NO_TLS
+    if isinstance(error, asyncpg.PostgresError) and error.sqlstate == _PERMISSION:
+        return _unmendable("the role of DATABASE_URL lacks a right")
+    if isinstance(error, UnicodeError | asyncpg.ClientConfigurationError):
+        return NOT_PARSED
+    if isinstance(error, asyncpg.InterfaceError):
+        return _passes("the connection is lost", Scope.SERVER)
+    return judge(error)
+
+
+def words(error: BaseException) -> str:
+    """An error in one line for the log: its state and the server's own words, without details, which may be data."""
+    said = " ".join(str(error.args[0] if error.args else "").split())[:300]
+    state = f" ({error.sqlstate})" if isinstance(error, asyncpg.PostgresError) and error.sqlstate else ""
+    return f"{type(error).__name__}{state}: {said}" if said else f"{type(error).__name__}{state}"
+
+
+def passes(error: BaseException) -> bool:
+    """Whether waiting is right: nothing is wrong with what was asked, and it costs no attempt."""
+    return judge(error).verdict in (Verdict.PASSES, Verdict.CONFLICT, Verdict.SLOW)
