@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
-import asyncpg
 import pytest
 from domain import Domain, refused
 
@@ -14,6 +13,7 @@ from callboard.actors import flags as module
 from callboard.actors.database import Database
 from callboard.actors.errors import FLAGS_FULL, FLAGS_NOT_FOUND, SERVER_UNAVAILABLE, USERS_NOT_FOUND
 from callboard.actors.flags import FlagKeeper, FlagName, Flags, GetFlag, ReadFlags, SetFlag
+from callboard.actors.postgres_errors import NO_ANSWER
 from callboard.runtime import System, supervisor, worker
 
 INTERVAL_S = module.INTERVAL_S  # as it is outside of these tests
@@ -139,7 +139,7 @@ async def test_without_postgresql_the_last_known_goes_on_to_hold(database: Datab
     await own.connect()
     async with process(own) as (keeper, flags):
         await keeper.ask(SetFlag(UI, is_on=True))
-        own.lose(asyncpg.PostgresConnectionError())
+        own.server.lose(NO_ANSWER, TimeoutError())
         await keeper.tell(ReadFlags())
         with refused(SERVER_UNAVAILABLE):
             await keeper.ask(SetFlag(UI, is_on=False))
