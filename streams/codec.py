@@ -14,9 +14,10 @@ import msgspec
 from msgspec import Raw, Struct
 
 from callboard.runtime import Message
-from callboard.streams.events import EVENTS, Envelope, type_of
+from callboard.streams.events import EVENTS, OUR_SOURCE, Envelope, EventType, type_of
+from callboard.streams.signatures import HEADER as SIGNATURE
+from callboard.streams.signatures import EventSigner
 
-OUR_SOURCE = "callboard"
 VALUE_LIMIT = 256 * 1024  # bytes
 _STRUCTURED = "application/cloudevents+json"
 _ID_LIMIT = 200
@@ -25,7 +26,7 @@ _DETAIL_LIMIT = 500
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
-Reason = Literal["malformed", "unknown_type", "invalid", "too_large"]
+Reason = Literal["malformed", "unknown_type", "invalid", "too_large", "unsigned"]
 Headers = list[tuple[str, bytes]]
 
 
@@ -45,7 +46,7 @@ class BadRecord(Exception):  # noqa: N818 - it names what came, and is a verdict
     """A record that no consumer can act on, and why.
 
     malformed: no CloudEvent, or no JSON. unknown_type: not in the registry. invalid: a field missing or wrong, or the
-    wrong topic. too_large: a value over `VALUE_LIMIT`.
+    wrong topic. too_large: a value over `VALUE_LIMIT`. unsigned: an event of ours that we have not signed.
     """
 
     def __init__(self, reason: Reason, detail: str) -> None:
@@ -64,6 +65,7 @@ class _Structured(Struct):
     time: str | None = None
     datacontenttype: str | None = None
     traceparent: str | None = None
+    signature: str | None = None
     data: Raw = Raw(b"null")
     data_base64: str | None = None
 
@@ -96,6 +98,25 @@ def headers_of(*, event_id: str, source: str, type: str, occurred_at: datetime, 
     return headers
 
 
+def signed_headers(
+    signer: EventSigner,
+    value: bytes,
+    *,
+    event_id: str,
+    source: str,
+    type: str,  # noqa: A002 - CloudEvents' own word
+    occurred_at: datetime,
+    traceparent: str | None,
+) -> Headers:
+    """The headers of an event of ours: those of `headers_of` and the signature of what they and the value say."""
+    headers = headers_of(
+        event_id=event_id, source=source, type=type, occurred_at=occurred_at, traceparent=traceparent
+    )
+    time = dict(headers)["ce_time"].decode()
+    signature = signer.sign(event_id=event_id, source=source, type=type, time=time, data=value)
+    return [*headers, (SIGNATURE, signature.encode())]
+
+
 def encode(
     event: Message,
     *,
@@ -115,8 +136,11 @@ def encode(
     return encode_value(event), headers
 
 
-def decode(record: Record) -> Envelope:
-    """The event in a record. Raises BadRecord, and nothing else, whatever the bytes."""
+def decode(record: Record, signer: EventSigner) -> Envelope:
+    """The event in a record. Raises BadRecord, and nothing else, whatever the bytes.
+
+    An event of a type that only we write, or one in our name, is taken only with a signature that `signer` accepts.
+    """
     if record.value is None:
         raise BadRecord("malformed", "the record has no value")
     if len(record.value) > VALUE_LIMIT:
@@ -129,10 +153,10 @@ def decode(record: Record) -> Envelope:
         _expect_json(headers.get("content-type"))
         attributes = {name.removeprefix("ce_"): text for name, text in headers.items()}
         data = record.value
-    return _envelope(record, attributes, data)
+    return _envelope(record, attributes, data, signer)
 
 
-def _envelope(record: Record, attributes: Mapping[str, str], data: bytes) -> Envelope:
+def _envelope(record: Record, attributes: Mapping[str, str], data: bytes, signer: EventSigner) -> Envelope:
     if attributes.get("specversion") != "1.0":
         raise BadRecord("malformed", "ce_specversion is not 1.0")
     event_id = _attribute(attributes, "id", _ID_LIMIT)
@@ -145,6 +169,8 @@ def _envelope(record: Record, attributes: Mapping[str, str], data: bytes) -> Env
         raise BadRecord("unknown_type", f"no event is called {name!r}")
     if all(topic.name != record.topic for topic in declared.topics):
         raise BadRecord("invalid", f"{name} does not travel on {record.topic}")
+    if needs_signature(declared, source):
+        _check_signature(attributes, data, signer)
     return Envelope(
         event_id=event_id,
         source=source,
@@ -154,6 +180,21 @@ def _envelope(record: Record, attributes: Mapping[str, str], data: bytes) -> Env
         traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
         event=_parse(_EVENT_DECODERS[name], data),
     )
+
+
+def needs_signature(declared: EventType, source: str) -> bool:
+    """Whether only we may write such an event: its type is ours, or it speaks in our name."""
+    return not declared.open_to_producers or source == OUR_SOURCE
+
+
+def _check_signature(attributes: Mapping[str, str], data: bytes, signer: EventSigner) -> None:
+    """Raise BadRecord unless we have signed this. Our events always have a time: it is signed too."""
+    signature, time = attributes.get("signature", ""), attributes.get("time", "")
+    facts = {"event_id": attributes["id"], "source": attributes["source"], "type": attributes["type"], "time": time}
+    if not signature or not time:
+        raise BadRecord("unsigned", "an event of this type or source needs our signature")
+    if not signer.verify(signature, data=data, **facts):
+        raise BadRecord("unsigned", "the signature is not ours")
 
 
 def _texts(headers: tuple[tuple[str, bytes | None], ...]) -> dict[str, str]:
@@ -182,6 +223,8 @@ def _structured(value: bytes) -> tuple[dict[str, str], bytes]:
         attributes["time"] = event.time
     if event.traceparent is not None:
         attributes["traceparent"] = event.traceparent
+    if event.signature is not None:
+        attributes["signature"] = event.signature
     if event.data_base64 is None:
         return attributes, bytes(event.data)
     try:

@@ -6,13 +6,15 @@ fields they do not know, so a field with a default may be added at any time; eve
 
 from datetime import datetime
 from typing import Annotated
-from uuid import UUID
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 import msgspec
 from msgspec import Meta, Struct
 
 from callboard.runtime import Message, Request
 from callboard.streams.topics import ACTIVITY, CONTENT, MAIL, PRIORITY, USERS, Topic
+
+OUR_SOURCE = "callboard"  # the ce_source of every event that we write
 
 # PostgreSQL's text and jsonb cannot hold NUL, so no event can: better refused here than by every consumer.
 Text = Annotated[str, Meta(pattern=r"^[^\x00]*\Z")]
@@ -132,21 +134,25 @@ class ActivityRecorded(Message, frozen=True):
 
 
 class EventType(Struct, frozen=True):
-    """What the registry knows of an event type. It may travel on any of `topics`; the first is the usual one."""
+    """What the registry knows of an event type. It may travel on any of `topics`; the first is the usual one.
+
+    Producers may write the types that are `open_to_producers`. All others are ours, and carry our signature.
+    """
 
     name: str
     struct: type[Message]
     topics: tuple[Topic, ...]
     key: str
     meaning: str
+    open_to_producers: bool = False
 
     def key_of(self, event: Message) -> str:
         """The Kafka key of one event: events of one key stay in order."""
         return str(getattr(event, self.key))
 
 
-def _declare(name: str, struct: type[Message], key: str, *topics: Topic) -> EventType:
-    return EventType(name, struct, topics, key, (struct.__doc__ or "").strip())
+def _declare(name: str, struct: type[Message], key: str, *topics: Topic, open_to_producers: bool = False) -> EventType:
+    return EventType(name, struct, topics, key, (struct.__doc__ or "").strip(), open_to_producers)
 
 
 EVENTS: dict[str, EventType] = {
@@ -166,8 +172,8 @@ EVENTS: dict[str, EventType] = {
         _declare("content.restored", ContentRestored, "content_id", CONTENT),
         _declare("content.deleted", ContentDeleted, "content_id", CONTENT),
         _declare("letter.requested", LetterRequested, "user_id", MAIL, PRIORITY),
-        _declare("mail.requested", MailRequested, "to", MAIL, PRIORITY),
-        _declare("activity.recorded", ActivityRecorded, "subject_id", ACTIVITY),
+        _declare("mail.requested", MailRequested, "to", MAIL, PRIORITY, open_to_producers=True),
+        _declare("activity.recorded", ActivityRecorded, "subject_id", ACTIVITY, open_to_producers=True),
     )
 }
 
@@ -189,6 +195,11 @@ class Envelope(Struct, frozen=True):
     occurred_at: datetime
     traceparent: str | None
     event: Message
+
+
+def derive_id(*parts: str) -> UUID:
+    """A UUID that follows from the parts. Each is encoded with its length, so other parts give another UUID."""
+    return uuid5(NAMESPACE_URL, "".join(f"{len(part)}:{part}" for part in parts))
 
 
 class Consume(Request[None], frozen=True):
