@@ -328,3 +328,10 @@ create table mails (
 );
 create index mails_due_idx on mails (due_at) where status in ('queued', 'sending');
 create trigger mails_touch before update on mails for each row execute function touch_updated_at();
+
+-- How many mails each named producer has had sent in the period that is now.
+create table mail_producer_usage (
+    source       text        primary key check (length(source) <= 400),
+    period_start timestamptz not null,
+    used         integer     not null check (used > 0)
+);

@@ -4,10 +4,9 @@ A mail is sent once, but for a crash between the server's acceptance and our not
 with the same Message-ID.
 """
 
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import UUID
 
 import aiosmtplib
 import aiosql
@@ -15,9 +14,10 @@ import msgspec
 
 from callboard.actors.database import Database
 from callboard.actors.letters import Letter, UnknownLetterError, compose, message, one_line
+from callboard.actors.mail_producers import MailProducers
 from callboard.actors.tokens import Signer
 from callboard.runtime import Actor, MailboxFullError, Message, Ref, Request, on
-from callboard.streams.events import Consume, Envelope, LetterRequested, MailRequested
+from callboard.streams.events import Consume, Envelope, LetterRequested, MailRequested, derive_id
 from callboard.streams.outbox import fresh
 from callboard.streams.topics import MAIL, PRIORITY
 
@@ -59,9 +59,10 @@ class Sweep(Request[int], frozen=True):
 class Postbox(Actor[Consume | Sweep]):
     """Puts requested mails into the queue, once each, and wakes the senders; with none here, other processes' send."""
 
-    def __init__(self, database: Database, senders: Ref[SendMail] | None) -> None:
+    def __init__(self, database: Database, senders: Ref[SendMail] | None, producers: MailProducers) -> None:
         self.database = database
         self.senders = senders
+        self.producers = producers
 
     async def on_start(self) -> None:
         """Look after what an earlier process has left, and what must be tried again."""
@@ -73,6 +74,7 @@ class Postbox(Actor[Consume | Sweep]):
         """Memory and queue are one transaction; a sender hears of a mail only after that."""
         async with self.database.transaction() as connection:
             new = await fresh(connection, CONSUMER, message.envelopes)
+            await self.producers.reserve(connection, new)
             queued = [_mail_id(envelope) for envelope in new if await self._queue(connection, envelope)]
         self._hand_out(queued)
 
@@ -97,7 +99,8 @@ class Postbox(Actor[Consume | Sweep]):
             recipient=recipient,
             letter=letter,
             data=msgspec.json.encode(data).decode(),
-            expires_at=min(envelope.occurred_at, datetime.now(UTC)) + timedelta(seconds=deadline_s),
+            occurred_at=envelope.occurred_at,
+            deadline_s=deadline_s,
         )
         return True
 
@@ -122,7 +125,7 @@ class Postbox(Actor[Consume | Sweep]):
 
 
 def _mail_id(envelope: Envelope) -> UUID:
-    return uuid5(NAMESPACE_URL, f"{envelope.source}/{envelope.event_id}")
+    return derive_id(envelope.source, envelope.event_id)
 
 
 def _token_id(data: dict[str, str]) -> UUID | None:

@@ -4,9 +4,10 @@ select coalesce(t.email, u.email) as email, u.full_name
 from users u left join mail_tokens t on t.token_id = :token_id and t.user_id = u.user_id
 where u.user_id = :user_id and u.deleted_at is null;
 
--- name: add_mail(mail_id, recipient, letter, data, expires_at)!
+-- name: add_mail(mail_id, recipient, letter, data, occurred_at, deadline_s)!
+-- The deadline counts from the event, and from now if that claims to be of the future.
 insert into mails (mail_id, recipient, letter, data, expires_at)
-values (:mail_id, :recipient, :letter, :data, :expires_at)
+values (:mail_id, :recipient, :letter, :data, least(:occurred_at::timestamptz, now()) + make_interval(secs => :deadline_s))
 on conflict (mail_id) do nothing;
 
 -- name: due_mails(limit)

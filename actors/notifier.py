@@ -1,22 +1,40 @@
 """The notifier: turns what has happened to an author's article into a letter to the author."""
 
-from uuid import NAMESPACE_URL, uuid5
+from pathlib import Path
+from typing import Any
+
+import aiosql
 
 from callboard.actors.database import Database, retried
 from callboard.runtime import Actor, Context, on, use_context
-from callboard.streams.events import Consume, ContentEvent, ContentPublished, ContentRejected, LetterRequested
+from callboard.streams.events import (
+    Consume,
+    ContentEvent,
+    ContentPublished,
+    ContentRejected,
+    Envelope,
+    LetterRequested,
+    derive_id,
+)
 from callboard.streams.outbox import emit, fresh
+
+QUERIES: Any = aiosql.from_path(Path(__file__).with_name("notifier.sql"), "asyncpg")
 
 CONSUMER = "notifier"
 
-LETTER_FOR: dict[type[ContentEvent], str] = {
-    ContentPublished: "content_published",
-    ContentRejected: "content_rejected",
+# The letter, and the action in the editorial history that it tells of.
+LETTER_FOR: dict[type[ContentEvent], tuple[str, str]] = {
+    ContentPublished: ("content_published", "publish"),
+    ContentRejected: ("content_rejected", "reject"),
 }
 
 
 class Notifier(Actor[Consume]):
-    """Asks for letters. That an event was seen and that its letter is asked for is one transaction."""
+    """Asks for letters. That an event was seen and that its letter is asked for is one transaction.
+
+    The event says only where to look: author, title and note are what PostgreSQL has, and an event of which the
+    editorial history knows nothing is no letter.
+    """
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -27,11 +45,22 @@ class Notifier(Actor[Consume]):
         """The letter's event id follows from the event's: whoever asks twice asks for the same letter."""
         async with self.database.transaction() as connection:
             for envelope in await fresh(connection, CONSUMER, message.envelopes):
-                event = envelope.event
-                if not isinstance(event, ContentEvent) or type(event) not in LETTER_FOR:
-                    continue
-                data = {"title": event.title, "content_id": str(event.content_id), "note": event.note or ""}
-                letter = LetterRequested(LETTER_FOR[type(event)], event.author_id, data)
-                event_id = uuid5(NAMESPACE_URL, f"{envelope.source}/{envelope.event_id}/{CONSUMER}")
-                with use_context(Context(envelope.traceparent)):  # a batch has many traces, a letter one
-                    await emit(connection, letter, event_id=event_id)
+                letter = await _letter(connection, envelope)
+                if letter is not None:
+                    event_id = derive_id(envelope.source, envelope.event_id, CONSUMER)
+                    with use_context(Context(envelope.traceparent)):  # a batch has many traces, a letter one
+                        await emit(connection, letter, event_id=event_id)
+
+
+async def _letter(connection: Any, envelope: Envelope) -> LetterRequested | None:
+    event = envelope.event
+    if not isinstance(event, ContentEvent) or type(event) not in LETTER_FOR:
+        return None
+    letter, action = LETTER_FOR[type(event)]
+    row = await QUERIES.transition(
+        connection, content_id=event.content_id, action=action, occurred_at=envelope.occurred_at
+    )
+    if row is None:  # deleted meanwhile, or it never happened
+        return None
+    data = {"title": row["title"], "content_id": str(event.content_id), "note": row["note"] or ""}
+    return LetterRequested(letter, row["author_id"], data)

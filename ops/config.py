@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from callboard.actors.keys import MIN_SECRET_BYTES, read_private_key, read_public_keys
+from callboard.actors.mail_producers import MailProducer, parse_mail_producers
 from callboard.actors.passwords import PasswordPolicy
 from callboard.http.peers import network
 
@@ -166,6 +167,11 @@ class Config:
     smtp_username: str = setting("its user, if it wants one", default="")
     smtp_password: str = setting("that user's password", default="", secret=True)
     smtp_starttls: bool = setting("whether to speak TLS to it", _flag, default=False)
+    mail_producers: tuple[MailProducer, ...] = setting(
+        "programs that may have mails sent over Kafka, with semicolons between: SOURCE QUOTA/PERIOD DOMAIN,DOMAIN",
+        parse_mail_producers,
+        (),
+    )
     mail_from: str = setting("the sender of our mails", default="Callboard <no-reply@callboard.localhost>")
 
     topic_prefix: str = setting("what the names of our topics begin with", default="callboard")

@@ -25,6 +25,7 @@ from callboard.actors.library import Library
 from callboard.actors.limits import CheckLimit, Limiter, Limits, Policy, Verdict
 from callboard.actors.logins import Logins
 from callboard.actors.mail import MailSender, Postbox, SmtpSettings
+from callboard.actors.mail_producers import MailProducers
 from callboard.actors.notifier import Notifier
 from callboard.actors.passwords import PasswordPolicy, Passwords
 from callboard.actors.petitions import Clerk, Petitions
@@ -65,6 +66,8 @@ from callboard.streams.app import Streams
 from callboard.streams.broker import Broker
 from callboard.streams.consumers import Consumer, expected
 from callboard.streams.relay import Relay
+from callboard.streams.signatures import EventSigner
+from callboard.streams.stream_metrics import StreamMetrics
 from callboard.streams.topics import ACTIVITY, CONTENT, MAIL, PRIORITY
 
 # A server that dies again and again is brought back again and again, at a pace; only a storm is given up on.
@@ -176,15 +179,25 @@ class Parts:
         self.content = self._pool("content", ContentWorkflow, database, key=lambda message: message.content_id)
         self.library = self._pool("library", Library, database)
         self.senders = self._pool("mail", MailSender, database, signer, smtp, config.public_url)
-        self.postbox = worker("postbox", Postbox, database, self.senders if "workers" in config.roles else None)
+        self.mail_producers = MailProducers(config.mail_producers)
+        senders = self.senders if "workers" in config.roles else None
+        self.postbox = worker("postbox", Postbox, database, senders, self.mail_producers)
         self.notifier = worker("notifier", Notifier, database)
         self.stats = worker("aggregator", Aggregator, database)
         self.consumers = (
-            Consumer("mail", (MAIL, PRIORITY), (events.LetterRequested, events.MailRequested), self.postbox),
+            Consumer(
+                "mail",
+                (MAIL, PRIORITY),
+                (events.LetterRequested, events.MailRequested),
+                self.postbox,
+                self.mail_producers.admit,
+            ),
             Consumer("notifier", (CONTENT,), (events.ContentPublished, events.ContentRejected), self.notifier),
             Consumer("aggregator", (ACTIVITY,), (events.ActivityRecorded,), self.stats),
         )
         self.broker = Broker(config.kafka_brokers, config.topic_prefix)
+        self.event_signer = EventSigner((config.jwt_secret_key, *config.jwt_previous_keys))
+        self.stream_metrics = StreamMetrics()
 
     def _pool(self, name: str, kind: Callable[..., Any], *args: Any, **options: Any) -> "Pool[Any]":
         made = self.pools[name] = pool(name, kind, *args, size=SIZES[name], **options)
@@ -274,11 +287,26 @@ class Parts:
     def _streams(self) -> list[Node]:
         # An embedded broker begins empty: what its forerunner had and nobody has recorded is published again at once.
         empty = self.servers is not None
-        relay = partial(Relay, self.database, self.broker, expected(self.consumers), reconcile_at_start=empty)
+        relay = partial(
+            Relay,
+            self.database,
+            self.broker,
+            expected(self.consumers),
+            self.event_signer,
+            reconcile_at_start=empty,
+        )
         # Its group has no other members to be fair to: a short session is found out, and joined, sooner.
         session_s = 2.0 if empty else 6.0
         streams = partial(
-            Streams, self.broker, self.consumers, self.database, self.data, self.reading, session_timeout_s=session_s
+            Streams,
+            self.broker,
+            self.consumers,
+            self.database,
+            self.event_signer,
+            self.data,
+            reading=self.reading,
+            session_timeout_s=session_s,
+            metrics=self.stream_metrics,
         )
         return [worker("streams", streams, backoff=PACED), worker("relay", relay, backoff=PACED)]
 

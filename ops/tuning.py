@@ -8,6 +8,9 @@
     window_s = 60               # ... in so many seconds
     shadow = false              # true: only counted, nobody is refused
 
+    [mail_producers]            # instead of MAIL_PRODUCERS
+    "/shop" = "500/hour example.org,*.example.net"
+
 What it does not name stays as it is.
 """
 
@@ -21,6 +24,7 @@ from typing import Any, Protocol
 import msgspec
 
 from callboard.actors.limits import Policy
+from callboard.actors.mail_producers import MailProducer, MailProducers, parse_mail_producer
 from callboard.ops.config import ConfigError
 from callboard.runtime import Entities, Pool, SettingsError, apply_pools, plan_pools
 
@@ -41,6 +45,10 @@ class Tuned(Protocol):
     def policies(self) -> dict[str, Policy]:
         """As the limiter sees them."""
 
+    @property
+    def mail_producers(self) -> MailProducers:
+        """The programs that may have mails sent."""
+
 
 def read(path: str) -> dict[str, Any]:
     """The file's tables. Raises ConfigError when it cannot be read."""
@@ -58,8 +66,8 @@ def check(tuned: Tuned, path: str) -> None:
     _checked(tuned, path)
 
 
-def _checked(tuned: Tuned, path: str) -> tuple[dict[str, Any], dict[str, Policy]]:
-    """The pools' tables and the policies that differ."""
+def _checked(tuned: Tuned, path: str) -> tuple[dict[str, Any], dict[str, Policy], tuple[MailProducer, ...] | None]:
+    """The pools' tables, the policies that differ, and the mail producers if there are any in it."""
     source = read(path)
     pools = {"pools": source.pop("pools", {})}
     faults: list[str] = []
@@ -68,15 +76,16 @@ def _checked(tuned: Tuned, path: str) -> tuple[dict[str, Any], dict[str, Policy]
     except SettingsError as error:
         faults += error.faults
     policies = plan_limits(tuned.policies, source.pop("limits", {}), faults)
-    faults += [f"{key}: is unknown; there are pools and limits" for key in source]
+    producers = plan_mail_producers(source.pop("mail_producers", None), faults)
+    faults += [f"{key}: is unknown; there are pools, limits and mail_producers" for key in source]
     if faults:
         raise ConfigError([f"{path}: {fault}" for fault in faults])
-    return pools, policies
+    return pools, policies, producers
 
 
 async def configure(tuned: Tuned, path: str) -> None:
     """Apply a file. Raises ConfigError that names every fault, and then nothing has changed."""
-    pools, policies = _checked(tuned, path)
+    pools, policies, producers = _checked(tuned, path)
     for change in await apply_pools(tuned.pools, pools):
         log.info("pools.%s.%s was %s, is %s", change.pool, change.field, change.before, change.after)
     for name, policy in policies.items():
@@ -85,6 +94,9 @@ async def configure(tuned: Tuned, path: str) -> None:
         for field in FIELDS:
             if getattr(before, field) != getattr(policy, field):
                 log.info("limits.%s.%s was %s, is %s", name, field, getattr(before, field), getattr(policy, field))
+    if producers is not None and producers != tuned.mail_producers.named:
+        log.info("mail_producers: %s", ", ".join(producer.source for producer in producers) or "none")
+        tuned.mail_producers.replace(producers)
 
 
 async def reload(tuned: Tuned, path: str) -> None:
@@ -152,3 +164,24 @@ def _values(name: str, table: Mapping[str, Any], faults: list[str]) -> Iterator[
             yield key, FIELDS[key](value)
         except ValueError as error:
             faults.append(f"limits.{name}.{key}: {error}")
+
+
+# Mail producers ------------------------------------------------------------------------------------------------------
+
+
+def plan_mail_producers(table: Any, faults: list[str]) -> tuple[MailProducer, ...] | None:
+    """The producers that the table names; None without a table. Adds to `faults` each with its path."""
+    if table is None:
+        return None
+    if not isinstance(table, Mapping):
+        faults.append("mail_producers: must be a table, [mail_producers]")
+        return None
+    planned: list[MailProducer] = []
+    for source, rule in table.items():
+        try:
+            if not isinstance(rule, str):
+                raise ValueError("must be a text such as '500/hour example.org'")  # noqa: TRY004, TRY301 - one way for all faults
+            planned.append(parse_mail_producer(source, rule))
+        except ValueError as error:
+            faults.append(f"mail_producers.{source}: {error}")
+    return tuple(planned)

@@ -6,7 +6,7 @@ TARGET_S = 0.4  # a batch is to take as long: a third of a statement's limit, an
 class AdaptiveBatch:
     """Between 1 and `most`: halved when a batch ran out of time, at most doubled when one took less than the target.
 
-    A size that worked is remembered, so that a slow database is not asked again for what it cannot do.
+    The size follows what the last batch took, so a slow database is not asked again and again for what it cannot do.
     """
 
     def __init__(self, most: int, *, target_s: float = TARGET_S) -> None:
@@ -14,10 +14,13 @@ class AdaptiveBatch:
         self._most = most
         self._target_s = target_s
 
-    def succeeded(self, took_s: float) -> None:
-        """A batch of this size took so long."""
-        fitting = int(self.size * self._target_s / max(took_s, 1e-6))
-        self.size = min(self._most, max(1, self.size // 2, min(fitting, self.size * 2)))
+    def succeeded(self, count: int, took_s: float) -> None:
+        """A batch of `count` took so long. A part of a batch that was quick says nothing against the size."""
+        fitting = int(count * self._target_s / max(took_s, 1e-6))
+        if count < self.size <= fitting:
+            return
+        self.size = max(1, self.size // 2, min(self._most, self.size * 2, max(fitting, 1)))
+        self.size = min(self.size, self._most)
 
     def timed_out(self) -> bool:
         """A batch of this size ran out of time. False when a smaller one cannot be tried: the size is 1."""

@@ -15,8 +15,11 @@ from aiokafka.errors import KafkaError
 from callboard.runtime import Actor
 from callboard.streams.broker import Broker, BrokerLostError
 from callboard.streams.codec import Record
-from callboard.streams.consumers import Consumer, Desk
+from callboard.streams.consumers import Consumer
 from callboard.streams.driver import App, Bundle
+from callboard.streams.record_processor import RecordProcessor
+from callboard.streams.signatures import EventSigner
+from callboard.streams.stream_metrics import StreamMetrics
 from callboard.streams.topics import full_name, short_name
 
 if TYPE_CHECKING:
@@ -45,14 +48,18 @@ class Streams(Actor[None]):
         broker: Broker,
         consumers: tuple[Consumer, ...],
         database: "Database",
+        signer: EventSigner,
         data: Path,
-        reading: asyncio.Event | None = None,
         *,
+        reading: asyncio.Event | None = None,
+        metrics: StreamMetrics | None = None,
         session_timeout_s: float = 6.0,
     ) -> None:
         self._broker = broker
         self._consumers = consumers
         self._database = database
+        self._signer = signer
+        self._metrics = metrics or StreamMetrics()
         self._data = data
         self._session_timeout_s = session_timeout_s
         self._reading = reading or asyncio.Event()
@@ -147,14 +154,14 @@ class Streams(Actor[None]):
         self._reading.set()
 
     def _reader(self, app: App, consumer: Consumer, failed: "asyncio.Future[None]") -> Any:
-        desk = Desk(consumer, self._database)
+        processor = RecordProcessor(consumer, self._database, self._signer, self._metrics)
         prefix = self._broker.prefix
 
         async def read(stream: Any) -> None:
             async for event in stream.noack().events():
                 bundle: Bundle = event.value
                 try:
-                    await desk.settle([_record(prefix, record) for record in bundle.records])
+                    await processor.process([_record(prefix, record) for record in bundle.records])
                 except Exception as error:  # noqa: BLE001 - Faust would skip the bundle; `failed` crashes the actor with it
                     if not failed.done():
                         failed.set_exception(error)

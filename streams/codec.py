@@ -26,12 +26,15 @@ _DETAIL_LIMIT = 500
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
-Reason = Literal["malformed", "unknown_type", "invalid", "too_large", "unsigned"]
+Reason = Literal["malformed", "unknown_type", "invalid", "too_large", "unsigned", "unreadable"]
 Headers = list[tuple[str, bytes]]
 
 
 class Record(Struct, frozen=True):
-    """A Kafka record as it was read; `topic` is without the prefix. `timestamp` is the producer's or the broker's."""
+    """A Kafka record as it was read; `topic` is without the prefix. `timestamp` is the producer's or the broker's.
+
+    `fault` says why the client could not read it, or its whole batch; then `value` holds the raw bytes.
+    """
 
     topic: str
     partition: int
@@ -40,6 +43,7 @@ class Record(Struct, frozen=True):
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...] = ()
+    fault: str | None = None
 
 
 class BadRecord(Exception):  # noqa: N818 - it names what came, and is a verdict rather than a failure
@@ -47,6 +51,7 @@ class BadRecord(Exception):  # noqa: N818 - it names what came, and is a verdict
 
     malformed: no CloudEvent, or no JSON. unknown_type: not in the registry. invalid: a field missing or wrong, or the
     wrong topic. too_large: a value over `VALUE_LIMIT`. unsigned: an event of ours that we have not signed.
+    unreadable: no Kafka record.
     """
 
     def __init__(self, reason: Reason, detail: str) -> None:
@@ -109,9 +114,7 @@ def signed_headers(
     traceparent: str | None,
 ) -> Headers:
     """The headers of an event of ours: those of `headers_of` and the signature of what they and the value say."""
-    headers = headers_of(
-        event_id=event_id, source=source, type=type, occurred_at=occurred_at, traceparent=traceparent
-    )
+    headers = headers_of(event_id=event_id, source=source, type=type, occurred_at=occurred_at, traceparent=traceparent)
     time = dict(headers)["ce_time"].decode()
     signature = signer.sign(event_id=event_id, source=source, type=type, time=time, data=value)
     return [*headers, (SIGNATURE, signature.encode())]
@@ -141,6 +144,8 @@ def decode(record: Record, signer: EventSigner) -> Envelope:
 
     An event of a type that only we write, or one in our name, is taken only with a signature that `signer` accepts.
     """
+    if record.fault is not None:
+        raise BadRecord("unreadable", record.fault)
     if record.value is None:
         raise BadRecord("malformed", "the record has no value")
     if len(record.value) > VALUE_LIMIT:

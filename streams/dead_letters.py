@@ -15,7 +15,7 @@ import aiosql
 import msgspec
 from msgspec import Struct
 
-from callboard.streams.codec import VALUE_LIMIT, Record
+from callboard.streams.codec import Record
 from callboard.streams.topics import TOPICS
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("dead_letters.sql"), "asyncpg")
@@ -51,20 +51,18 @@ class DeadLetter(Struct, frozen=True):
 
 
 class _Notice(Struct):
-    """What the `.dlq` topic carries. A value too large for an event is not in it: read it in the table."""
+    """The value of a record of a `.dlq` topic. It names the dead letter: key, value and headers stand in the table."""
 
-    fingerprint: str
+    dead_letter_id: UUID
     consumer: str
     topic: str
     partition: int
     offset: int
     reason: str
     detail: str
-    key: bytes | None
-    value: bytes | None
 
 
-async def bury(connection: Any, letters: Sequence[Letter], *, new_id: Callable[[], UUID]) -> int:
+async def record_dead_letters(connection: Any, letters: Sequence[Letter], *, new_id: Callable[[], UUID]) -> int:
     """Keep letters, in the caller's transaction; the number of those that were not kept before.
 
     The same record read twice is one letter. A broker that came back empty counts its offsets anew, so a record is
@@ -72,10 +70,11 @@ async def bury(connection: Any, letters: Sequence[Letter], *, new_id: Callable[[
     """
     if not letters:
         return 0
-    prints = [_fingerprint(letter) for letter in letters]
-    buried: int = await QUERIES.bury(
+    ids = [new_id() for _ in letters]
+    recorded: int = await QUERIES.record(
         connection,
-        fingerprints=prints,
+        dead_letter_ids=ids,
+        fingerprints=[_fingerprint(letter) for letter in letters],
         consumers=[letter.consumer for letter in letters],
         topics=[letter.record.topic for letter in letters],
         partitions=[letter.record.partition for letter in letters],
@@ -89,9 +88,9 @@ async def bury(connection: Any, letters: Sequence[Letter], *, new_id: Callable[[
         event_ids=[letter.event_id for letter in letters],
         notice_ids=[new_id() for _ in letters],
         notice_topics=[TOPICS[letter.record.topic].dead_letters for letter in letters],
-        notices=[_notice(letter, known) for letter, known in zip(letters, prints, strict=True)],
+        notices=[_notice(letter, dead_letter_id) for letter, dead_letter_id in zip(letters, ids, strict=True)],
     )
-    return buried
+    return recorded
 
 
 async def list_dead_letters(
@@ -119,7 +118,8 @@ def _fingerprint(letter: Letter) -> bytes:
 
 
 def _shown(detail: str) -> str:
-    return detail.replace("\x00", " ")[:_DETAIL_LIMIT]
+    """What PostgreSQL's text can hold of it."""
+    return detail.replace("\x00", " ").encode(errors="backslashreplace").decode()[:_DETAIL_LIMIT]
 
 
 def _headers(record: Record) -> str:
@@ -131,18 +131,16 @@ def _headers(record: Record) -> str:
     return msgspec.json.encode(pairs).decode()
 
 
-def _notice(letter: Letter, fingerprint: bytes) -> bytes:
+def _notice(letter: Letter, dead_letter_id: UUID) -> bytes:
     record = letter.record
     return msgspec.json.encode(
         _Notice(
-            fingerprint=fingerprint.hex(),
+            dead_letter_id=dead_letter_id,
             consumer=letter.consumer,
             topic=record.topic,
             partition=record.partition,
             offset=record.offset,
             reason=letter.reason,
             detail=_shown(letter.detail),
-            key=record.key if len(record.key or b"") <= VALUE_LIMIT else None,
-            value=record.value if len(record.value or b"") <= VALUE_LIMIT else None,
         )
     )

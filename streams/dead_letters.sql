@@ -1,31 +1,19 @@
 -- Dead letters: records that no consumer could act on, kept whole until somebody decides.
 
--- name: bury(fingerprints, consumers, topics, partitions, offsets, keys, bodies, headers, reasons, details, sources, event_ids, notice_ids, notice_topics, notices)$
+-- name: record(dead_letter_ids, fingerprints, consumers, topics, partitions, offsets, keys, bodies, headers, reasons, details, sources, event_ids, notice_ids, notice_topics, notices)$
 -- Keep these letters, tell of the new ones on their topics' .dlq, and record the events among them as consumed, so that
--- the reconciler leaves them alone. A letter that is known already changes nothing.
+-- the reconciler leaves them alone. A letter that is known already changes nothing, and neither does one of an event
+-- that its consumer has had: its fate is another.
 with letter as (
     select *
     from unnest(
-        :fingerprints::bytea[], :consumers::text[], :topics::text[], :partitions::int[], :offsets::bigint[],
+        :dead_letter_ids::uuid[], :fingerprints::bytea[], :consumers::text[], :topics::text[], :partitions::int[], :offsets::bigint[],
         :keys::bytea[], :bodies::bytea[], :headers::text[], :reasons::text[], :details::text[],
         :sources::text[], :event_ids::text[], :notice_ids::uuid[], :notice_topics::text[], :notices::bytea[]
     ) as l (
-        fingerprint, consumer, topic, partition, "offset", key, value, headers, reason, detail,
+        dead_letter_id, fingerprint, consumer, topic, partition, "offset", key, value, headers, reason, detail,
         source, event_id, notice_id, notice_topic, notice
     )
-),
-buried as (
-    insert into dead_letters
-        (fingerprint, consumer, topic, partition, "offset", key, value, headers, reason, detail)
-    select fingerprint, consumer, topic, partition, "offset", key, value, headers::jsonb, reason, detail
-    from letter
-    on conflict (fingerprint) do nothing
-    returning fingerprint
-),
-told as (
-    insert into outbox (event_id, topic, key, type, value)
-    select notice_id, notice_topic, consumer, 'dead_letter.recorded', notice
-    from letter join buried using (fingerprint)
 ),
 consumed as (
     insert into consumed_events (consumer, source, event_id)
@@ -33,8 +21,27 @@ consumed as (
     where event_id is not null
     order by source, event_id
     on conflict do nothing
+    returning consumer, source, event_id
+),
+recorded as (
+    insert into dead_letters
+        (dead_letter_id, fingerprint, consumer, topic, partition, "offset", key, value, headers, reason, detail)
+    select dead_letter_id, fingerprint, consumer, topic, partition, "offset", key, value, headers::jsonb, reason, detail
+    from letter
+    where event_id is null
+        or exists (
+            select from consumed as c
+            where c.consumer = letter.consumer and c.source = letter.source and c.event_id = letter.event_id
+        )
+    on conflict (fingerprint) do nothing
+    returning dead_letter_id
+),
+told as (
+    insert into outbox (event_id, topic, key, type, value)
+    select notice_id, notice_topic, dead_letter_id::text, 'dead_letter.recorded', notice
+    from letter join recorded using (dead_letter_id)
 )
-select count(*) from buried;
+select count(*) from recorded;
 
 -- name: page(after_at, after_id, limit)
 -- Letters that wait for a decision, newest first, after the given one.

@@ -19,10 +19,12 @@ from aiokafka.errors import KafkaError
 from callboard.actors.database import AWAY, Database
 from callboard.runtime import Actor
 from callboard.streams.broker import Broker, BrokerLostError
-from callboard.streams.codec import OUR_SOURCE, headers_of
+from callboard.streams.codec import signed_headers
 from callboard.streams.consumers import Expected
 from callboard.streams.driver import cut
-from callboard.streams.topics import full_name
+from callboard.streams.events import OUR_SOURCE
+from callboard.streams.signatures import EventSigner
+from callboard.streams.topics import EVENT_LIFE_S, REMEMBERED_S, full_name
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("relay.sql"), "asyncpg")
 
@@ -37,8 +39,6 @@ _STOP_S = 1.0
 _RECONCILE_EVERY_S = 10.0
 _PURGE_EVERY_S = 60.0
 _PURGE_BATCH = 5000
-_WINDOW_S = 7 * 86400.0  # an event older than this is not sent again
-_KEEP_S = _WINDOW_S + 86400.0  # so what consumers had is remembered for longer than it could come again
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -55,11 +55,14 @@ class Relay(Actor[None]):
         database: Database,
         broker: Broker,
         expected: Sequence[Expected],
+        signer: EventSigner,
+        *,
         reconcile_after_s: float = 30.0,
         reconcile_at_start: bool = False,
     ) -> None:
         self._database = database
         self._broker = broker
+        self._signer = signer
         self._expected = {
             "topics": [each.topic for each in expected],
             "types": [each.type for each in expected],
@@ -159,7 +162,9 @@ class Relay(Actor[None]):
             full_name(self._broker.prefix, row["topic"]),
             row["value"],
             key=row["key"].encode(),
-            headers=headers_of(
+            headers=signed_headers(
+                self._signer,
+                row["value"],
                 event_id=str(row["event_id"]),
                 source=OUR_SOURCE,
                 type=row["type"],
@@ -176,8 +181,8 @@ class Relay(Actor[None]):
         elif self._is_due("reconcile", _RECONCILE_EVERY_S):
             await self._reconcile(connection, at_once=False)
         if self._is_due("purge", _PURGE_EVERY_S):
-            await QUERIES.purge_outbox(connection, keep_s=_KEEP_S, limit=_PURGE_BATCH, **self._expected)
-            await QUERIES.purge_consumed(connection, keep_s=_KEEP_S, limit=_PURGE_BATCH)
+            await QUERIES.purge_outbox(connection, keep_s=REMEMBERED_S, limit=_PURGE_BATCH, **self._expected)
+            await QUERIES.purge_consumed(connection, keep_s=REMEMBERED_S, limit=_PURGE_BATCH)
 
     async def _reconcile(self, connection: Any, *, at_once: bool) -> None:
         """Set pending again what was published and not recorded in time."""
@@ -186,7 +191,7 @@ class Relay(Actor[None]):
             at_once=at_once,
             since=self._recorded_until,
             grace_s=0.0 if at_once else self._after_s,
-            window_s=_WINDOW_S,
+            window_s=EVENT_LIFE_S,
             **self._expected,
         )
         self._recorded_until = found["settled_until"]

@@ -5,6 +5,11 @@ Names stand here without the installation's prefix, and so they do in the outbox
 
 from msgspec import Struct
 
+# An event of ours is published and acted on for as long. Consumers remember ids for a day longer, so an old event that
+# somebody writes to Kafka again is either known or expired.
+EVENT_LIFE_S = 7 * 86400.0
+REMEMBERED_S = EVENT_LIFE_S + 86400.0
+
 _DEAD_LETTERS = ".dlq"
 
 

@@ -16,12 +16,14 @@ from smtp_script import Script
 from callboard.actors import mail as module
 from callboard.actors.letters import UnknownLetterError, as_html, compose, one_line
 from callboard.actors.mail import MailSender, Postbox, SendMail, SmtpSettings, Sweep
+from callboard.actors.mail_producers import MailProducers, parse_mail_producers
 from callboard.ops.embedded.catcher import Catcher
 from callboard.ops.embedded.place import Place, free_ports
 from callboard.runtime import System, pool, supervisor, worker
 from callboard.streams.events import LetterRequested, MailRequested
 from callboard.streams.topics import PRIORITY
 
+PRODUCERS = MailProducers(parse_mail_producers("/tests 1000000/day *"))
 URL = "https://board.example"
 SENDER = "Callboard <board@example.org>"
 
@@ -33,7 +35,7 @@ class Post:
         self.domain = domain
         self.smtp = SmtpSettings("127.0.0.1", port, SENDER)
         self.senders = [MailSender(domain.database, domain.signer, self.smtp, URL) for _ in range(5)]
-        self.postbox = Postbox(domain.database, pool("nobody", MailSender, size=1))
+        self.postbox = Postbox(domain.database, pool("nobody", MailSender, size=1), PRODUCERS)
         self.postbox._hand_out = lambda _: None  # type: ignore[method-assign] - these tests hand out themselves
 
     async def queue(self, event: Any, **facts: Any) -> UUID:
@@ -111,7 +113,7 @@ async def test_many_mails_and_many_orders_for_each_send_each_once(post: Post, ca
 async def test_a_queued_mail_goes_out_without_being_asked_twice(domain: Domain, catcher: Catcher) -> None:
     smtp = SmtpSettings("127.0.0.1", catcher._port, SENDER)
     senders = pool("senders", MailSender, domain.database, domain.signer, smtp, URL, size=5)
-    postbox = worker("postbox", Postbox, domain.database, senders)
+    postbox = worker("postbox", Postbox, domain.database, senders, PRODUCERS)
     async with System(supervisor("delivery", senders, postbox)):
         await postbox.ask(consume(*(envelope(MailRequested("a@example.org", str(n), "t")) for n in range(12))))
         await postbox.ask(Sweep())

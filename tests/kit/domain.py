@@ -47,7 +47,7 @@ POLICIES = {"account": Policy(5, 900)}
 EMPTY = """
 delete from content; delete from categories; delete from users; delete from outbox; delete from consumed_events;
 delete from aggregated_stats; delete from idempotency_keys; delete from mails; delete from dead_letters;
-delete from feature_flags; delete from petitions;
+delete from feature_flags; delete from petitions; delete from mail_producer_usage;
 """
 
 

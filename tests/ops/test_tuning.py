@@ -8,6 +8,7 @@ import pytest
 from running import Command, Up, data_folder, request, until
 
 from callboard.actors.limits import Policy
+from callboard.actors.mail_producers import parse_mail_producers
 from callboard.ops import tuning
 from callboard.ops.cli import main
 from callboard.ops.config import ConfigError
@@ -39,7 +40,7 @@ NAMED = [
     "limits.login.shadow: must be true or false",
     "limits.login.burst: is unknown; there are limit, window_s, shadow",
     "limits.kitchen: is unknown; there are default, register, login, mail, account",
-    "ovens: is unknown; there are pools and limits",
+    "ovens: is unknown; there are pools, limits and mail_producers",
 ]
 
 
@@ -94,6 +95,24 @@ async def test_a_reload_of_a_bad_file_logs_every_fault_and_changes_nothing(
     assert parts.pools["library"].size == 1
     assert parts.policies["login"] == Policy(3, 60, shadow=True)
     assert parts.policies["mail"] == Policy(5, 60)
+
+
+async def test_mail_producers_of_a_file_take_the_place_of_those_that_were_named(tmp_path: Path) -> None:
+    parts, file = unconnected(), tmp_path / "tuning.toml"
+    file.write_text('[mail_producers]\n"/shop" = "500/hour example.org"\n')
+    await tuning.configure(parts, str(file))
+    assert parts.mail_producers.named == parse_mail_producers("/shop 500/hour example.org")
+    file.write_text('[mail_producers]\n"/shop" = "500/hour"\n"/forms" = 5\n')
+    with pytest.raises(ConfigError) as refused:
+        await tuning.configure(parts, str(file))
+    assert [fault.partition(": ")[2].partition(":")[0] for fault in refused.value.faults] == [
+        "mail_producers./shop",
+        "mail_producers./forms",
+    ]
+    assert parts.mail_producers.named == parse_mail_producers("/shop 500/hour example.org")
+    file.write_text("[pools]\n")
+    await tuning.configure(parts, str(file))
+    assert len(parts.mail_producers.named) == 1
 
 
 @pytest.mark.parametrize("text", ["limits = 3", "[limits]\nlogin = 3", "[limits.login]\nwindow_s = inf", "pools = 3"])

@@ -38,10 +38,12 @@ from callboard.streams.consumers import Consumer, expected
 from callboard.streams.events import ActivityRecorded, Consume
 from callboard.streams.outbox import emit, fresh
 from callboard.streams.relay import Relay
+from callboard.streams.signatures import EventSigner
 from callboard.streams.topics import ACTIVITY, Topic, full_name
 
 SCHEMA = Path(__file__).parents[2] / "schema.sql"
 EFFECTS = "create table effects (nr bigint generated always as identity, subject_id text, value float8)"
+SIGNER = EventSigner(["the tests' own secret, and no other installation's"])
 LIMIT_S = 8.0
 PARTITIONS = 4
 
@@ -160,11 +162,12 @@ class Stage:
         """Run the recorder with some of "relay" and "streams"; go in when records are read."""
         children: list[Any] = [self.recorder]
         if "relay" in parts:
-            given = (self.database, self.broker, expected(self.consumers), reconcile_after_s, at_start)
-            children.append(worker("relay", Relay, *given))
+            given = (self.database, self.broker, expected(self.consumers), SIGNER)
+            options = {"reconcile_after_s": reconcile_after_s, "reconcile_at_start": at_start}
+            children.append(worker("relay", partial(Relay, **options), *given))
         if "streams" in parts:
-            streams = (self.broker, self.consumers, self.database, self.data, self.reading)
-            children.append(worker("streams", partial(Streams, session_timeout_s=2.0), *streams))
+            streams = (self.broker, self.consumers, self.database, SIGNER, self.data)
+            children.append(worker("streams", partial(Streams, session_timeout_s=2.0, reading=self.reading), *streams))
         async with System(supervisor("stage", *children, intensity=Intensity(20, 5.0))) as system:
             system.subscribe(self.seen.append)
             if "streams" in parts:

@@ -9,10 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from callboard.streams.codec import VALUE_LIMIT, BadRecord, Record, decode, encode, encode_value
+from callboard.streams.codec import VALUE_LIMIT, BadRecord, Record, encode, encode_value
+from callboard.streams.codec import decode as decode_signed
 from callboard.streams.events import ActivityRecorded, Envelope, MailRequested, type_of
+from callboard.streams.signatures import EventSigner
 from callboard.streams.topics import ACTIVITY, CONTENT, MAIL, PRIORITY, TOPICS
 
+SIGNER = EventSigner(["a secret"])
 READ_AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OURS = {"ce_specversion": "1.0", "ce_id": "1", "ce_source": "/web", "ce_type": "activity.recorded"}
 VIEW = b'{"metric":"page_views","value":1,"subject_id":"s","occurred_at":"2026-03-01T10:00:00Z"}'
@@ -48,6 +51,10 @@ near = st.fixed_dictionaries(
     },
 )
 bodies = st.one_of(st.none(), st.binary(max_size=200), json.map(msgspec.json.encode), near.map(msgspec.json.encode))
+
+
+def decode(read: Record) -> Envelope:
+    return decode_signed(read, SIGNER)
 
 
 def record(value: bytes | None = VIEW, topic: str = ACTIVITY.name, **changed: str | None) -> Record:
@@ -161,7 +168,7 @@ def test_a_broken_traceparent_is_no_traceparent() -> None:
 
 def test_mail_travels_on_two_topics() -> None:
     event = MailRequested(to="a@example.com", subject="Hello", text="…")
-    value, headers = encode(event, event_id="1", occurred_at=READ_AT)
+    value, headers = encode(event, event_id="1", source="/tests", occurred_at=READ_AT)
     for topic in (MAIL, PRIORITY):
         assert decode(Record(topic.name, 0, 0, READ_AT, None, value, tuple(headers))).event == event
     assert type_of(event).key_of(event) == "a@example.com"

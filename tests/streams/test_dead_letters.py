@@ -12,9 +12,12 @@ from callboard.actors.database import Database
 from callboard.runtime import System, supervisor
 from callboard.streams import dead_letters, outbox, relay
 from callboard.streams.codec import VALUE_LIMIT, Record, encode
-from callboard.streams.consumers import Consumer, Desk, Expected, expected
-from callboard.streams.dead_letters import Letter, bury, count, list_dead_letters
+from callboard.streams.consumers import Consumer, Expected, expected
+from callboard.streams.dead_letters import Letter, count, list_dead_letters, record_dead_letters
 from callboard.streams.events import LetterRequested, MailRequested
+from callboard.streams.record_processor import RecordProcessor
+from callboard.streams.signatures import EventSigner
+from callboard.streams.stream_metrics import StreamMetrics
 from callboard.streams.topics import ACTIVITY, MAIL, PRIORITY
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -30,48 +33,69 @@ def letter(record: Record, event_id: str | None = None) -> Letter:
 
 async def test_the_same_record_read_twice_is_one_letter_and_one_notice(database: Database) -> None:
     async with database.transaction() as connection:
-        assert await bury(connection, [letter(record()), letter(record(4))], new_id=uuid4) == 2
-        assert await bury(connection, [letter(record())], new_id=uuid4) == 0
+        assert await record_dead_letters(connection, [letter(record()), letter(record(4))], new_id=uuid4) == 2
+        assert await record_dead_letters(connection, [letter(record())], new_id=uuid4) == 0
         assert await connection.fetchval("select count(*) from outbox where topic = 'activity.v1.dlq'") == 2
         assert await count(connection) == 2
 
 
 async def test_a_broker_that_came_back_empty_does_not_hide_a_letter(database: Database) -> None:
     async with database.transaction() as connection:
-        await bury(connection, [letter(record())], new_id=uuid4)
-        assert await bury(connection, [letter(record(at=AT + timedelta(seconds=1)))], new_id=uuid4) == 1
-        assert await bury(connection, [letter(record(value=b"other"))], new_id=uuid4) == 1
+        await record_dead_letters(connection, [letter(record())], new_id=uuid4)
+        assert await record_dead_letters(connection, [letter(record(at=AT + timedelta(seconds=1)))], new_id=uuid4) == 1
+        assert await record_dead_letters(connection, [letter(record(value=b"other"))], new_id=uuid4) == 1
 
 
 async def test_a_letter_keeps_every_byte(database: Database) -> None:
     async with database.transaction() as connection:
-        await bury(connection, [letter(record())], new_id=uuid4)
+        await record_dead_letters(connection, [letter(record())], new_id=uuid4)
         (kept,) = await list_dead_letters(connection)
         notice = msgspec.json.decode(await connection.fetchval("select value from outbox"))
     assert (kept.topic, kept.partition, kept.offset, kept.key, kept.value) == ("activity.v1", 1, 3, b"key", b"\x00\xff")
     assert kept.headers == [("x\\0", base64.b64encode(b"\x01").decode()), ("y", None)]
     assert (kept.consumer, kept.reason, kept.detail) == ("insight", "refused", "no pe")
-    assert base64.b64decode(notice["value"]) == b"\x00\xff"
+    assert notice == {
+        "dead_letter_id": str(kept.dead_letter_id),
+        "consumer": "insight",
+        "topic": "activity.v1",
+        "partition": 1,
+        "offset": 3,
+        "reason": "refused",
+        "detail": "no pe",
+    }
 
 
-async def test_a_value_too_large_for_a_notice_is_kept_all_the_same(database: Database) -> None:
+async def test_a_large_value_is_kept_whole_and_the_notice_only_names_it(database: Database) -> None:
     large = b"x" * (VALUE_LIMIT + 1)
     async with database.transaction() as connection:
-        await bury(connection, [letter(record(value=large))], new_id=uuid4)
-        assert (await list_dead_letters(connection))[0].value == large
-        assert msgspec.json.decode(await connection.fetchval("select value from outbox"))["value"] is None
+        await record_dead_letters(connection, [letter(record(value=large))], new_id=uuid4)
+        (kept,) = await list_dead_letters(connection)
+        notice = await connection.fetchval("select value from outbox")
+    assert kept.value == large
+    assert str(kept.dead_letter_id).encode() in notice
+    assert len(notice) < 1000
+
+
+async def test_an_event_that_was_consumed_is_no_dead_letter(database: Database) -> None:
+    async with database.transaction() as connection:
+        await connection.execute(
+            "insert into consumed_events (consumer, source, event_id) values ('insight', '/web', 'e1')"
+        )
+        late = [letter(record(), "e1"), letter(record(4), "e2")]
+        assert await record_dead_letters(connection, late, new_id=uuid4) == 1
+        assert [each.offset for each in await list_dead_letters(connection)] == [4]
 
 
 async def test_a_buried_event_counts_as_consumed(database: Database) -> None:
     async with database.transaction() as connection:
-        await bury(connection, [letter(record(), "e1"), letter(record(5))], new_id=uuid4)
+        await record_dead_letters(connection, [letter(record(), "e1"), letter(record(5))], new_id=uuid4)
         rows = await connection.fetch("select consumer, source, event_id from consumed_events")
     assert [tuple(row) for row in rows] == [("insight", "/web", "e1")]
 
 
 async def test_letters_are_paged_newest_first_without_gaps(database: Database) -> None:
     async with database.transaction() as connection:
-        await bury(connection, [letter(record(offset)) for offset in range(5)], new_id=uuid4)
+        await record_dead_letters(connection, [letter(record(offset)) for offset in range(5)], new_id=uuid4)
         seen: list[UUID] = []
         after = None
         while page := await list_dead_letters(connection, limit=2, after=after):
@@ -82,7 +106,8 @@ async def test_letters_are_paged_newest_first_without_gaps(database: Database) -
 
 async def test_mail_past_its_deadline_is_buried_as_expired_and_no_other(stage: Any) -> None:
     consumer = Consumer("recorder", (MAIL, PRIORITY), (MailRequested,), stage.recorder)
-    desk = Desk(consumer, stage.database, now=lambda: AT)
+    processor = RecordProcessor(consumer, stage.database, EventSigner(["a secret"]), StreamMetrics())
+    now = datetime.now(UTC)
     records = [
         Record(
             topic.name,
@@ -90,12 +115,12 @@ async def test_mail_past_its_deadline_is_buried_as_expired_and_no_other(stage: A
             number,
             AT,
             None,
-            *_mail(AT - timedelta(seconds=age_s)),
+            *_mail(now - timedelta(seconds=age_s)),
         )
-        for number, (topic, age_s) in enumerate([(MAIL, 3601), (PRIORITY, 301)])
+        for number, (topic, age_s) in enumerate([(MAIL, 3605), (PRIORITY, 305)])
     ]
     async with System(supervisor("stage", stage.recorder)):
-        await desk.settle(records)
+        await processor.process(records)
     assert await stage.count("select count(*) from dead_letters where reason = 'expired'") == 2
     assert await stage.count("select count(*) from consumed_events") == 2
     assert not stage.books.asked.is_set()

@@ -8,6 +8,7 @@ from aiokafka.errors import KafkaTimeoutError
 
 from callboard.runtime import Crashed
 from callboard.streams.relay import Relay
+from callboard.streams.signatures import EventSigner
 
 EFFECTS = "select count(*) from effects"
 PENDING = "select count(*) from outbox where published_at is null"
@@ -49,7 +50,7 @@ class Choosy:
 
 async def test_behind_an_event_that_is_not_taken_those_of_its_key_wait_and_others_go_on(stage: Any) -> None:
     await stage.emit(*(stage.view(key, float(n)) for n, key in enumerate(["bad", "good", "bad", "good"])))
-    relay, producer = Relay(stage.database, stage.broker, ()), Choosy()
+    relay, producer = Relay(stage.database, stage.broker, (), EventSigner(["a secret"])), Choosy()
     watch = asyncio.create_task(asyncio.sleep(60))
     async with stage.database.acquire() as connection:
         with pytest.raises(KafkaTimeoutError):
