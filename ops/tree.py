@@ -14,7 +14,6 @@ from callboard.actors.cache import Cache, CacheGuard
 from callboard.actors.content import ContentWorkflow
 from callboard.actors.database import Database, DatabaseGuard
 from callboard.actors.epochs import Epochs
-from callboard.actors.errors import SERVER_UNAVAILABLE, Problem
 from callboard.actors.exports import Exporter, Exports
 from callboard.actors.flags import FlagKeeper, FlagName, Flags
 from callboard.actors.idempotency import Idempotency
@@ -46,6 +45,7 @@ from callboard.ops import logs, plane, schema
 from callboard.ops.config import Config, load
 from callboard.ops.embedded.servers import EmbeddedServer, Servers
 from callboard.ops.metrics import Metrics
+from callboard.ops.streams import StreamParts, consumers
 from callboard.runtime import (
     Backoff,
     Intensity,
@@ -61,14 +61,6 @@ from callboard.runtime import (
     supervisor,
     worker,
 )
-from callboard.streams import events
-from callboard.streams.app import Streams
-from callboard.streams.broker import Broker
-from callboard.streams.consumers import Consumer, expected
-from callboard.streams.relay import Relay
-from callboard.streams.signatures import EventSigner
-from callboard.streams.stream_metrics import StreamMetrics
-from callboard.streams.topics import ACTIVITY, CONTENT, MAIL, PRIORITY
 
 # A server that dies again and again is brought back again and again, at a pace; only a storm is given up on.
 STUBBORN = Intensity(restarts=30, window_s=60)
@@ -104,7 +96,6 @@ class Parts:
         self.config = config
         self.servers = servers
         self.data = data
-        self.reading = asyncio.Event()  # set while the streams are read
         self.hopeless = asyncio.Event()  # set when waiting mends nothing and the process is to end
         self.hopeless_because = ""
         self.watchers: list[Watcher] = [logs.watch]
@@ -184,20 +175,8 @@ class Parts:
         self.postbox = worker("postbox", Postbox, database, senders, self.mail_producers)
         self.notifier = worker("notifier", Notifier, database)
         self.stats = worker("aggregator", Aggregator, database)
-        self.consumers = (
-            Consumer(
-                "mail",
-                (MAIL, PRIORITY),
-                (events.LetterRequested, events.MailRequested),
-                self.postbox,
-                self.mail_producers.admit,
-            ),
-            Consumer("notifier", (CONTENT,), (events.ContentPublished, events.ContentRejected), self.notifier),
-            Consumer("aggregator", (ACTIVITY,), (events.ActivityRecorded,), self.stats),
-        )
-        self.broker = Broker(config.kafka_brokers, config.topic_prefix)
-        self.event_signer = EventSigner((config.jwt_secret_key, *config.jwt_previous_keys))
-        self.stream_metrics = StreamMetrics()
+        wanted = consumers(self.postbox, self.notifier, self.stats, self.mail_producers)
+        self.streams = StreamParts(config, database, wanted)
 
     def _pool(self, name: str, kind: Callable[..., Any], *args: Any, **options: Any) -> "Pool[Any]":
         made = self.pools[name] = pool(name, kind, *args, size=SIZES[name], **options)
@@ -228,11 +207,7 @@ class Parts:
 
     def checks(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """What /ready looks at. Redis and Kafka are not among what a request needs, but operators want to know."""
-        return {"postgres": self.database.check, "redis": self.cache.check, "streams": self._check_streams}
-
-    async def _check_streams(self) -> None:
-        if "streams" in self.config.roles and not self.reading.is_set():
-            raise Problem(SERVER_UNAVAILABLE, "the streams are not being read")
+        return {"postgres": self.database.check, "redis": self.cache.check, "streams": self.streams.check}
 
     # The tree --------------------------------------------------------------------------------------------------------
 
@@ -268,7 +243,7 @@ class Parts:
             supervisor(
                 "delivery",
                 supervisor("consumers", self.notifier, *([self.senders] if "workers" in roles else []), self.postbox),
-                *(self._streams() if "streams" in roles else []),
+                *self.streams.nodes(self.data, PACED, embedded=self.servers is not None),
                 strategy=Strategy.REST_FOR_ONE,
                 intensity=STUBBORN,
             ),
@@ -283,32 +258,6 @@ class Parts:
             return []
         children = [worker(each.name, EmbeddedServer, each, backoff=PACED) for each in self.servers.all()]
         return [supervisor("servers", *children, intensity=STUBBORN)]
-
-    def _streams(self) -> list[Node]:
-        # An embedded broker begins empty: what its forerunner had and nobody has recorded is published again at once.
-        empty = self.servers is not None
-        relay = partial(
-            Relay,
-            self.database,
-            self.broker,
-            expected(self.consumers),
-            self.event_signer,
-            reconcile_at_start=empty,
-        )
-        # Its group has no other members to be fair to: a short session is found out, and joined, sooner.
-        session_s = 2.0 if empty else 6.0
-        streams = partial(
-            Streams,
-            self.broker,
-            self.consumers,
-            self.database,
-            self.event_signer,
-            self.data,
-            reading=self.reading,
-            session_timeout_s=session_s,
-            metrics=self.stream_metrics,
-        )
-        return [worker("streams", streams, backoff=PACED), worker("relay", relay, backoff=PACED)]
 
     def _front_door(self) -> Node:
         config, maintenance = self.config, partial(self.flags.on, FlagName.MAINTENANCE)
@@ -372,8 +321,7 @@ class Parts:
     async def works(self) -> None:
         """Wait until the database is there and the streams are read."""
         await self.database.back.wait()
-        if "streams" in self.config.roles:
-            await self.reading.wait()
+        await self.streams.wait_ready()
 
     def system(self) -> System:
         """The tree on the running event loop, with its metrics and logs; not started."""

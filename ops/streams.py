@@ -1,0 +1,83 @@
+"""The composition of what a process does with Kafka: who consumes what, and the actors that publish and read."""
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+from callboard.actors.database import Database
+from callboard.actors.errors import SERVER_UNAVAILABLE, Problem
+from callboard.actors.mail_producers import MailProducers
+from callboard.ops.config import Config
+from callboard.runtime import Backoff, Node, Ref, worker
+from callboard.streams import events
+from callboard.streams.app import Streams
+from callboard.streams.broker import Broker
+from callboard.streams.consumers import Consumer, expected
+from callboard.streams.events import Consume
+from callboard.streams.relay import Relay
+from callboard.streams.signatures import EventSigner
+from callboard.streams.stream_metrics import StreamMetrics
+from callboard.streams.topics import ACTIVITY, CONTENT, MAIL, PRIORITY
+
+
+def consumers(
+    mail: Ref[Consume], notifier: Ref[Consume], aggregator: Ref[Consume], producers: MailProducers
+) -> tuple[Consumer, ...]:
+    """Who wants which events. A name must never change: see `Consumer`."""
+    letters = (events.LetterRequested, events.MailRequested)
+    return (
+        Consumer("mail", (MAIL, PRIORITY), letters, mail, producers.admit),
+        Consumer("notifier", (CONTENT,), (events.ContentPublished, events.ContentRejected), notifier),
+        Consumer("aggregator", (ACTIVITY,), (events.ActivityRecorded,), aggregator),
+    )
+
+
+class StreamParts:
+    """What the streams' actors of one process share. `reading` is set while the topics are read."""
+
+    def __init__(self, config: Config, database: Database, consumers: tuple[Consumer, ...]) -> None:
+        self.reading = asyncio.Event()
+        self.metrics = StreamMetrics()
+        self._runs_here = "streams" in config.roles
+        self._database = database
+        self._consumers = consumers
+        self._broker = Broker(config.kafka_brokers, config.topic_prefix)
+        self._signer = EventSigner((config.jwt_secret_key, *config.jwt_previous_keys))
+
+    def nodes(self, data: Path, backoff: Backoff, *, embedded: bool) -> list[Node]:
+        """The actors, if this process has them; `data` is a folder of Faust's.
+
+        An embedded broker begins empty: what its forerunner had and nobody has recorded is published again at once. Its
+        group has no other members to be fair to: a short session is found out, and joined, sooner.
+        """
+        if not self._runs_here:
+            return []
+        relay = partial(Relay, reconcile_at_start=embedded)
+        streams = partial(
+            Streams, session_timeout_s=2.0 if embedded else 6.0, reading=self.reading, metrics=self.metrics
+        )
+        return [
+            worker(
+                "streams",
+                streams,
+                self._broker,
+                self._consumers,
+                self._database,
+                self._signer,
+                data,
+                backoff=backoff,
+            ),
+            worker(
+                "relay", relay, self._database, self._broker, expected(self._consumers), self._signer, backoff=backoff
+            ),
+        ]
+
+    async def check(self) -> None:
+        """Raise Problem(SERVER_UNAVAILABLE) with what is wrong."""
+        if self._runs_here and not self.reading.is_set():
+            raise Problem(SERVER_UNAVAILABLE, "the streams are not being read")
+
+    async def wait_ready(self) -> None:
+        """Return when the topics are read, or at once where this process does not read them."""
+        if self._runs_here:
+            await self.reading.wait()
