@@ -136,7 +136,7 @@ create table content (
     category_id  uuid        constraint content_category_id_fkey references categories on delete set null,
     title        text        not null check (length(title) between 1 and 200),
     body         text        not null check (length(body) <= 200000),
-    body_html    text        not null,
+    body_html    text        not null constraint content_body_html_check check (octet_length(body_html) <= 2000000),
     status       text        not null default 'draft' constraint content_status_check
                              check (status in ('draft', 'pending', 'approved', 'published', 'archived')),
     version      integer     not null default 1 check (version > 0),   -- the ETag; every change adds one
@@ -172,7 +172,7 @@ create table comments (
     content_id uuid        not null references content on delete cascade,
     author_id  uuid        not null references users,
     body       text        not null check (length(body) between 1 and 5000),
-    body_html  text        not null,
+    body_html  text        not null constraint comments_body_html_check check (octet_length(body_html) <= 100000),
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     deleted_at timestamptz

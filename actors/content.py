@@ -7,7 +7,6 @@ from uuid import UUID, uuid4
 import aiosql
 import asyncpg
 import msgspec
-import nh3
 
 from callboard.actors.access import Identity
 from callboard.actors.database import Database, retried
@@ -21,6 +20,7 @@ from callboard.actors.errors import (
     Detail,
     Problem,
 )
+from callboard.actors.html_sanitizer import HtmlSanitizer, MarkupError
 from callboard.runtime import Actor, Request, on
 from callboard.streams import events
 from callboard.streams.events import Moment
@@ -108,20 +108,22 @@ class MoveContent(Request[Content], frozen=True):
 class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | MoveContent]):
     """All changes of articles. A pool of these is keyed by content id; between processes the guarded SQL decides."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, sanitizer: HtmlSanitizer) -> None:
         self.database = database
+        self.sanitizer = sanitizer
 
     @on(CreateContent)
     @retried
     async def create(self, message: CreateContent) -> Content:
         """Draft and event."""
+        fields = await self._fields(message.draft)
         async with self.database.transaction() as connection:
             row = await _written(
                 QUERIES.add_content(
                     connection,
                     content_id=message.content_id,
                     author_id=message.author.user_id,
-                    **_fields(message.draft),
+                    **fields,
                 )
             )
             if row is None:
@@ -132,6 +134,7 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | MoveCo
     @retried
     async def edit(self, message: EditContent) -> Content:
         """An edit that takes approved or pending content back to draft is part of its history."""
+        fields = await self._fields(message.draft)
         async with self.database.transaction() as connection:
             before = await _visible(connection, message.content_id, message.who)
             status = judge_edit(message.who, before.author_id, before.status)
@@ -142,7 +145,7 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | MoveCo
                     version=message.version,
                     status=status,
                     from_status=before.status,
-                    **_fields(message.draft),
+                    **fields,
                 )
             )
             if row is None:
@@ -183,14 +186,13 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | MoveCo
             await _record(connection, before, message.action, target, message.who, note=message.note)
             return await _tell(connection, EVENT_OF[message.action], row, message.who, message.note)
 
-
-def _fields(draft: Draft) -> dict[str, Any]:
-    return {
-        "title": draft.title,
-        "body": draft.body,
-        "body_html": nh3.clean(draft.body),
-        "category_id": draft.category_id,
-    }
+    async def _fields(self, draft: Draft) -> dict[str, Any]:
+        """The columns of a draft; made before there is a transaction, which nothing should hold open."""
+        try:
+            body_html = await self.sanitizer.clean(draft.body)
+        except MarkupError as error:
+            raise Problem(REQUEST_INVALID, details=(Detail("body", str(error)),)) from error
+        return {"title": draft.title, "body": draft.body, "body_html": body_html, "category_id": draft.category_id}
 
 
 async def _written(statement: Any) -> Any:

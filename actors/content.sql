@@ -50,7 +50,8 @@ order by created_at desc, content_id desc
 limit :limit;
 
 -- name: search_content(q, category_id, rank, before_id, limit)
--- Best first. The snippet is made of the text as stored and sanitised by the caller.
+-- Best first. A snippet is made of the beginning of the text, and only for the rows of the page. The caller makes it safe,
+-- and puts <mark> where U+E000 stands and </mark> where U+E001 does.
 with found as (
     select content_id, author_id, category_id, title, body, published_at,
            ts_rank(search, websearch_to_tsquery('english', :q))::float8 as rank
@@ -64,7 +65,7 @@ with found as (
     limit :limit
 )
 select content_id, author_id, category_id, title, published_at, rank,
-       ts_headline('english', body, websearch_to_tsquery('english', :q),
-                   'StartSel=<mark>, StopSel=</mark>, MaxFragments=2, MaxWords=25, MinWords=8') as snippet
+       ts_headline('english', translate(left(body, 10000), E'\ue000\ue001', ''), websearch_to_tsquery('english', :q),
+                   E'StartSel=\ue000, StopSel=\ue001, MaxFragments=2, MaxWords=25, MinWords=8') as snippet
 from page
 order by rank desc, content_id desc;

@@ -4,13 +4,13 @@ from datetime import datetime
 from uuid import UUID
 
 import msgspec
-import nh3
 
 from callboard.actors.access import Identity
 from callboard.actors.content import QUERIES, Content, as_content
 from callboard.actors.database import Database
 from callboard.actors.editorial import Status, is_editor, may_see
 from callboard.actors.errors import CONTENT_FORBIDDEN, CONTENT_NOT_FOUND, Problem
+from callboard.actors.html_sanitizer import sanitize_text
 from callboard.runtime import Actor, Request, on
 from callboard.streams.events import Moment
 
@@ -137,7 +137,7 @@ class Library(Actor[ReadContent | ListContent | SearchContent | ListTransitions]
                 limit=message.limit,
             )
             hits = [dict(row) async for row in rows]
-        return [msgspec.convert({**hit, "snippet": nh3.clean(hit["snippet"], tags={"mark"})}, Hit) for hit in hits]
+        return [msgspec.convert({**hit, "snippet": sanitize_text(hit["snippet"])}, Hit) for hit in hits]
 
     @on(ListTransitions)
     async def transitions(self, message: ListTransitions) -> list[Transition]:

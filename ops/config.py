@@ -54,6 +54,16 @@ def _positive(text: str) -> int:
     return value
 
 
+def _up_to(most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        value = int(text)
+        if not 1 <= value <= most:
+            raise ValueError(f"must be 1 to {most}")
+        return value
+
+    return parse
+
+
 def _flag(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise ValueError("must be true or false")
@@ -205,6 +215,9 @@ class Config:
         "addresses and networks of the proxies whose X-Forwarded-For is believed", _networks, ()
     )
     max_body_bytes: int = setting("the largest body the API takes", _positive, 1 << 20)
+    html_max_depth: int = setting("how deep the elements of an article may be nested", _up_to(500), 100)
+    html_max_elements: int = setting("the elements of an article", _up_to(50_000), 5_000)
+    html_max_attributes: int = setting("the attributes of all its elements together", _up_to(100_000), 10_000)
 
     roles: frozenset[str] = setting("which parts of the tree run here", _roles, ROLES)
     callboard_config: str = setting(

@@ -16,6 +16,7 @@ from callboard.actors.database import Database, DatabaseGuard
 from callboard.actors.epochs import Epochs
 from callboard.actors.exports import Exporter, Exports
 from callboard.actors.flags import FlagKeeper, FlagName, Flags
+from callboard.actors.html_sanitizer import HtmlBounds, HtmlSanitizer
 from callboard.actors.idempotency import Idempotency
 from callboard.actors.identities import Caller, Identities
 from callboard.actors.janitor import Janitor
@@ -167,7 +168,12 @@ class Parts:
         self.clerk = worker("clerk", Clerk, database, signer)
         self.petitions = self._pool("petitions", Petitions, database, self.clerk)
         self.idempotency = self._pool("idempotency", Idempotency, database, signer)
-        self.content = self._pool("content", ContentWorkflow, database, key=lambda message: message.content_id)
+        sanitizer = HtmlSanitizer(
+            HtmlBounds(config.html_max_depth, config.html_max_elements, config.html_max_attributes)
+        )
+        self.content = self._pool(
+            "content", ContentWorkflow, database, sanitizer, key=lambda message: message.content_id
+        )
         self.library = self._pool("library", Library, database)
         self.senders = self._pool("mail", MailSender, database, signer, smtp, config.public_url)
         self.mail_producers = MailProducers(config.mail_producers)

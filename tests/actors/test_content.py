@@ -273,6 +273,30 @@ async def test_markup_is_kept_as_sent_and_made_safe_beside_it(
     assert "alert" not in content.body_html.replace('alert(1)"', "")
 
 
+TOO_MUCH = {
+    "nested blocks": "<div>" * 40_000,
+    "open formatting": "<p>" + "".join(f"<b a{n}>" for n in range(2_000)) + "<p>x" * 2_000,
+    "elements": "<br>" * 50_000,
+    "attributes": "<b " + " ".join(f"a{n}" for n in range(30_000)) + ">",
+}
+
+
+@pytest.mark.parametrize("body", TOO_MUCH.values(), ids=TOO_MUCH)
+async def test_markup_without_bound_is_a_fault_of_the_body(domain: Domain, author: Identity, body: str) -> None:
+    content = await domain.draft(author)
+    for attempt in (domain.draft(author, "A title", body), edit(domain, content, author, body=body)):
+        with refused(REQUEST_INVALID) as caught:
+            await attempt
+        assert [detail.field for detail in caught.value.details] == ["body"]
+    assert await story(domain, content.content_id) == [("content.created", 1)]
+
+
+async def test_markup_within_the_bounds_makes_no_more_html_than_it_is_itself(domain: Domain, author: Identity) -> None:
+    body = "<p>" + "".join(f"<b a{n}>" for n in range(90)) + "<p>x" * 4_000
+    content = await domain.draft(author, "A title", body)
+    assert len(content.body_html) < 3 * len(body)
+
+
 def wordy() -> str:
     """As many words as a body can hold, all different, of letters of four bytes: PostgreSQL makes three of each."""
     letters = [chr(code) for start, end in ((0x20000, 0x2A6DF), (0x2A700, 0x2EBE0)) for code in range(start, end)]

@@ -72,6 +72,13 @@ VIOLATIONS = [
         ),
     ),
     ("content_status_check", f"{CONTENT} 'lost' from ({SOME_USER}) u"),
+    (
+        "content_body_html_check",
+        (
+            f"insert into content (author_id, title, body, body_html) "
+            f"select user_id, 't', 'b', repeat('x', 2000001) from ({SOME_USER}) u"
+        ),
+    ),
     ("content_published_at_check", f"{CONTENT} 'published' from ({SOME_USER}) u"),
     ("categories_slug_key", "insert into categories (slug, name) values ('a', 'A'), ('a', 'B')"),
     ("categories_name_key", "insert into categories (slug, name) values ('a', 'A'), ('b', 'A')"),

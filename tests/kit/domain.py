@@ -19,6 +19,7 @@ from callboard.actors.database import Database
 from callboard.actors.editorial import Action
 from callboard.actors.epochs import Epochs
 from callboard.actors.errors import Code, Problem
+from callboard.actors.html_sanitizer import HtmlSanitizer
 from callboard.actors.identities import Caller, Identities
 from callboard.actors.library import Library
 from callboard.actors.limits import Limiter, Limits, Policy
@@ -80,7 +81,7 @@ class Domain:
         self.clerk = worker("clerk", Clerk, database, signer)
         self.petitions = pool("petitions", Petitions, database, self.clerk, size=4)
         self.users = pool("users", Users, database, self.passwords, signer, self.sessions, size=16)
-        self.content = pool("content", ContentWorkflow, database, size=8)
+        self.content = pool("content", ContentWorkflow, database, HtmlSanitizer(), size=8)
         self.library = pool("library", Library, database, size=2)
         self.aggregator = pool("aggregator", Aggregator, database, size=4)
         self.notifier = pool("notifier", Notifier, database, size=2)

@@ -203,3 +203,14 @@ def test_revisions_are_one_line_in_the_order_of_their_names() -> None:
     by_alembic = [script.revision for script in scripts.walk_revisions()][::-1]
     assert by_alembic == schema.revisions()
     assert all(re.fullmatch(r"\d{4}", revision) for revision in by_alembic)
+
+
+async def test_html_that_an_earlier_release_let_grow_gives_way_to_its_source(older: str) -> None:
+    connection = await asyncpg.connect(older)
+    await connection.execute("update content set body = '<b>&', body_html = repeat('<b></b>', 1000000)")
+    before = await connection.fetch("select content_id, updated_at from content order by 1")
+    await runner.up(older)
+    after = await connection.fetch("select content_id, updated_at from content order by 1")
+    assert after == before, "nobody has changed them"
+    assert set(await connection.fetch("select body, body_html from content")) == {("<b>&", "&lt;b&gt;&amp;")}
+    await connection.close()
