@@ -21,7 +21,6 @@ from callboard.actors.errors import (
     CONTENT_OWN_REVIEW,
     CONTENT_PUBLISHED,
     CONTENT_STALE,
-    REQUEST_INVALID,
     Problem,
 )
 from callboard.actors.library import ListTransitions, ReadContent
@@ -248,78 +247,6 @@ async def test_what_is_published_cannot_be_deleted(domain: Domain, author: Ident
         with refused(CONTENT_PUBLISHED):
             await domain.content.ask(DeleteContent(content.content_id, who))
     assert await domain.library.ask(ReadContent(content.content_id, None)) == content
-
-
-HOSTILE = [
-    ("<script>alert(1)</script>after", "after"),
-    ('<img src=x onerror="alert(1)">', '<img src="x">'),
-    ('<a href="javascript:alert(1)">x</a>', '<a rel="noopener noreferrer">x</a>'),
-    ("<p style='position:fixed'>x</p>", "<p>x</p>"),
-    ("<iframe src=//evil.example></iframe>x", "x"),
-    ("<b>bold</b> & <i>slanted</i>", "<b>bold</b> &amp; <i>slanted</i>"),
-    ("1 < 2", "1 &lt; 2"),
-    ("<svg><style><!--</style><script>alert(1)</script>", ""),
-]
-
-
-@pytest.mark.parametrize(("body", "safe"), HOSTILE)
-async def test_markup_is_kept_as_sent_and_made_safe_beside_it(
-    domain: Domain, author: Identity, body: str, safe: str
-) -> None:
-    content = await domain.draft(author, "<script>alert(1)</script>", body)
-    assert (content.title, content.body, content.body_html) == ("<script>alert(1)</script>", body, safe)
-    content = await edit(domain, content, author, body=body + body)
-    assert content.body == body + body
-    assert "alert" not in content.body_html.replace('alert(1)"', "")
-
-
-TOO_MUCH = {
-    "nested blocks": "<div>" * 40_000,
-    "open formatting": "<p>" + "".join(f"<b a{n}>" for n in range(2_000)) + "<p>x" * 2_000,
-    "elements": "<br>" * 50_000,
-    "attributes": "<b " + " ".join(f"a{n}" for n in range(30_000)) + ">",
-}
-
-
-@pytest.mark.parametrize("body", TOO_MUCH.values(), ids=TOO_MUCH)
-async def test_markup_without_bound_is_a_fault_of_the_body(domain: Domain, author: Identity, body: str) -> None:
-    content = await domain.draft(author)
-    for attempt in (domain.draft(author, "A title", body), edit(domain, content, author, body=body)):
-        with refused(REQUEST_INVALID) as caught:
-            await attempt
-        assert [detail.field for detail in caught.value.details] == ["body"]
-    assert await story(domain, content.content_id) == [("content.created", 1)]
-
-
-async def test_markup_within_the_bounds_makes_no_more_html_than_it_is_itself(domain: Domain, author: Identity) -> None:
-    body = "<p>" + "".join(f"<b a{n}>" for n in range(90)) + "<p>x" * 4_000
-    content = await domain.draft(author, "A title", body)
-    assert len(content.body_html) < 3 * len(body)
-
-
-def wordy() -> str:
-    """As many words as a body can hold, all different, of letters of four bytes: PostgreSQL makes three of each."""
-    letters = [chr(code) for start, end in ((0x20000, 0x2A6DF), (0x2A700, 0x2EBE0)) for code in range(start, end)]
-    pairs = zip(letters, reversed(letters), strict=True)
-    return " ".join(f"{first}-{second}" for first, second in pairs)[:200_000]
-
-
-async def test_a_text_of_too_many_words_to_be_searched_is_a_fault_and_no_crash(
-    domain: Domain, author: Identity
-) -> None:
-    content = await domain.draft(author)
-    with refused(REQUEST_INVALID) as caught:
-        await domain.draft(author, "A title", wordy())
-    assert [detail.field for detail in caught.value.details] == ["body"]
-    with refused(REQUEST_INVALID):
-        await edit(domain, content, author, body=wordy())
-    assert await story(domain, content.content_id) == [("content.created", 1)]
-
-
-async def test_a_text_of_the_largest_size_is_taken(domain: Domain, author: Identity) -> None:
-    body = ("word " * 40_000)[:200_000]
-    assert (await domain.draft(author, "x" * 200, body)).body == body
-    assert (await domain.draft(author, "one word", "x" * 200_000)).body_html == "x" * 200_000
 
 
 # Several at once -----------------------------------------------------------------------------------------------------
