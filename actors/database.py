@@ -157,7 +157,10 @@ class Database:
             context = current_context()
             connection = await pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
             await connection.limit(self.statement_timeout_s, context and context.deadline)
+            connection.take_commits()  # of work that failed
             yield connection
+            for call in connection.take_commits():
+                call()
         except RuntimeFault:  # an ask inside the block that timed out says nothing about the database
             raise
         except ERRORS as error:

@@ -5,7 +5,7 @@ be left in a session: no limit, no prepared statement; and what one statement ne
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -23,10 +23,20 @@ class Connection(asyncpg.Connection):
     """
 
     limit_ms: int | None = None  # what the session has; None: unknown, since it is new or setting it was cut short
+    _after_commit: tuple[Callable[[], None], ...] = ()
 
     def get_reset_query(self) -> str:
         """Nothing to reset: measured, the reset is most of what a pooled query costs beyond a held one."""
         return ""
+
+    def on_commit(self, call: Callable[[], None]) -> None:
+        """Call this when the connection is given back with its work committed, and never if that has failed."""
+        self._after_commit += (call,)
+
+    def take_commits(self) -> tuple[Callable[[], None], ...]:
+        """Return what `on_commit` was asked for, and forget it."""
+        taken, self._after_commit = self._after_commit, ()
+        return taken
 
     async def limit(self, usual_s: float, deadline: float | None) -> None:
         """Have the server end statements after `usual_s`, or at `deadline` (of the loop's time) if that is sooner.

@@ -13,6 +13,8 @@ import aiosql
 import anyio.to_thread
 import msgspec
 
+from callboard.actors import audit_log as audit
+from callboard.actors.audit_log import AuditAction
 from callboard.actors.database import Database
 from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, USERS_NOT_FOUND, Detail, Problem
 from callboard.actors.tokens import Signer, fingerprint
@@ -90,6 +92,7 @@ class Exports(Actor[RequestExport | FetchExport]):
                     token_hash=fingerprint(self.signer.mail_token(export_id)),
                     ttl_s=KEPT_S,
                 )
+                await audit.record(connection, AuditAction.EXPORT_REQUESTED, of=message.user_id, export_id=export_id)
         return msgspec.convert(dict(row), Export)
 
     @on(FetchExport)

@@ -16,6 +16,8 @@ import aiosql
 import asyncpg
 import msgspec
 
+from callboard.actors import audit_log as audit
+from callboard.actors.audit_log import AuditAction
 from callboard.actors.database import Database
 from callboard.actors.errors import FLAGS_FULL, FLAGS_NOT_FOUND, USERS_NOT_FOUND, Problem
 from callboard.runtime import Actor, Message, Request, on
@@ -141,6 +143,7 @@ class FlagKeeper(Actor[GetFlag | SetFlag | ReadFlags]):
             flag = await self._flag(connection, name, user_id)
             if flag.overrides > MOST_OVERRIDES:
                 raise Problem(FLAGS_FULL)
+            await audit.record(connection, AuditAction.FLAG_CHANGED, of=user_id, name=name, is_on=message.is_on)
         await self.read(ReadFlags())
         return flag
 

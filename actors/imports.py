@@ -14,8 +14,10 @@ import aiosql
 import msgspec
 from msgspec import Meta
 
+from callboard.actors import audit_log as audit
 from callboard.actors.access import Role
 from callboard.actors.addresses import PROOF_TTL_S, account_faults, normalised
+from callboard.actors.audit_log import AuditAction
 from callboard.actors.database import Database, storable
 from callboard.actors.errors import Detail
 from callboard.actors.passwords import NO_PASSWORD, hash_fault
@@ -77,6 +79,9 @@ async def import_users(database: Database, candidates: Sequence[Candidate], sign
         ]
         await QUERIES.import_profiles(connection, user_ids=[row["user_id"] for row in rows])
         await emit_all(connection, [UserRegistered(row["user_id"], row["email"]) for row in rows])
+        await audit.record(
+            connection, AuditAction.USERS_IMPORTED, made=len(rows), there_already=len(candidates) - len(rows)
+        )
         if signer is not None:
             await _send_verifications(connection, signer, [row["user_id"] for row in rows if not row["is_verified"]])
     return len(rows)

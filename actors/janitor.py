@@ -4,13 +4,26 @@ from pathlib import Path
 from typing import Any
 
 import aiosql
+import msgspec
 
+from callboard.actors import audit_log
 from callboard.actors.database import Database
 from callboard.runtime import Actor, Message, on
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("janitor.sql"), "asyncpg")
 
 INTERVAL_S = 3600.0
+PURGE_ROWS = 1000  # in a statement
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """How long is kept what may be told apart by settings, in days."""
+
+    audit_days: int = 365
+    audit_failure_days: int = 30
+
+
+KEPT = Kept()
 
 
 class CleanUp(Message, frozen=True):
@@ -20,8 +33,9 @@ class CleanUp(Message, frozen=True):
 class Janitor(Actor[CleanUp]):
     """Cleans up each hour; two at once do no harm."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, kept: Kept = KEPT) -> None:
         self.database = database
+        self.kept = kept
 
     async def on_start(self) -> None:
         """Begin the rounds."""
@@ -38,3 +52,11 @@ class Janitor(Actor[CleanUp]):
             await QUERIES.forget_petitions(connection)
             await QUERIES.forget_keys(connection)
             await QUERIES.forget_mails(connection)
+        while await self._purge_audit_log() == PURGE_ROWS:
+            pass
+
+    async def _purge_audit_log(self) -> int:
+        async with self.database.acquire() as connection:
+            return await audit_log.purge(
+                connection, days=self.kept.audit_days, failure_days=self.kept.audit_failure_days, limit=PURGE_ROWS
+            )

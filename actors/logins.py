@@ -9,6 +9,7 @@ from uuid import UUID
 import aiosql
 import msgspec
 
+from callboard.actors.audit_log import AuditAction, FailedLogins
 from callboard.actors.database import Database
 from callboard.actors.errors import (
     AUTH_ACCOUNT_LIMITED,
@@ -66,9 +67,12 @@ class Checker:
     checked at the same moment are not counted yet: as many more as there are hashers and logins may pass.
     """
 
-    def __init__(self, passwords: Ref[HashPassword | VerifyPassword], limits: Ref[CheckLimit]) -> None:
+    def __init__(
+        self, passwords: Ref[HashPassword | VerifyPassword], limits: Ref[CheckLimit], failures: FailedLogins
+    ) -> None:
         self.passwords = passwords
         self.limits = limits
+        self.failures = failures
 
     async def check(self, email: str, password: str, user: Credentials | None) -> bool:
         """Whether it is the password of `user`, the owner of `email`. Raises Problem(AUTH_ACCOUNT_LIMITED)."""
@@ -77,10 +81,12 @@ class Checker:
         key = hashlib.sha256(address.encode("utf-8", "replace")).hexdigest()
         verdict = await self.limits.ask(CheckLimit(ACCOUNT, key, count=False))
         if not verdict.allowed:
+            self.failures.count(AuditAction.LOGIN_LOCKED, user.user_id if user else None)
             raise Problem(AUTH_ACCOUNT_LIMITED, retry_after_s=verdict.retry_after_s)
         if await ask_hasher(self.passwords, VerifyPassword(password, user.password_hash if user else None)):
             return True
         await self.limits.ask(CheckLimit(ACCOUNT, key))
+        self.failures.count(AuditAction.LOGIN_FAILED, user.user_id if user else None)
         return False
 
 
@@ -102,11 +108,12 @@ class Logins(Actor[LogIn]):
         passwords: Ref[HashPassword | VerifyPassword],
         sessions: Ref[OpenSession],
         limits: Ref[CheckLimit],
+        failures: FailedLogins,
     ) -> None:
         self.database = database
         self.passwords = passwords
         self.sessions = sessions
-        self.checker = Checker(passwords, limits)
+        self.checker = Checker(passwords, limits, failures)
 
     @on(LogIn)
     async def log_in(self, message: LogIn) -> Login:

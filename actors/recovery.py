@@ -7,7 +7,9 @@ from uuid import UUID, uuid4
 
 import aiosql
 
+from callboard.actors import audit_log as audit
 from callboard.actors.addresses import add_token, send_letter
+from callboard.actors.audit_log import AuditAction, FailedLogins
 from callboard.actors.database import Database
 from callboard.actors.errors import (
     AUTH_INVALID_CREDENTIALS,
@@ -71,13 +73,14 @@ class Recovery(Actor[ResetPassword | ChangePassword]):
         passwords: Ref[HashPassword | VerifyPassword],
         sessions: Ref[ForgetUser],
         limits: Ref[CheckLimit],
+        failures: FailedLogins,
         *,
         policy: PasswordPolicy = PasswordPolicy.COMPOSITION,
     ) -> None:
         self.database = database
         self.passwords = passwords
         self.sessions = sessions
-        self.checker = Checker(passwords, limits)
+        self.checker = Checker(passwords, limits, failures)
         self.policy = policy
 
     @on(ResetPassword)
@@ -95,6 +98,7 @@ class Recovery(Actor[ResetPassword | ChangePassword]):
             if not user_id or not await QUERIES.use_reset_token(connection, token_hash=token_hash):
                 raise _invalid_link()
             await self._set(connection, user_id, password_hash)
+            await audit.record(connection, AuditAction.PASSWORD_RESET, of=user_id, by=user_id)
         await self.sessions.ask(ForgetUser(user_id))
 
     @on(ChangePassword)
@@ -115,6 +119,7 @@ class Recovery(Actor[ResetPassword | ChangePassword]):
                 connection, message.user_id, password_hash, seen=user.password_changed_at, keep=message.session_id
             ):
                 raise _wrong_password()
+            await audit.record(connection, AuditAction.PASSWORD_CHANGED, of=message.user_id)
         await self.sessions.ask(ForgetUser(message.user_id))
 
     def _check_new(self, password: str, email: str, full_name: str) -> None:

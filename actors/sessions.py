@@ -13,7 +13,9 @@ from uuid import UUID, uuid4
 import aiosql
 import msgspec
 
+from callboard.actors import audit_log as audit
 from callboard.actors.access import Identity, Role
+from callboard.actors.audit_log import AuditAction
 from callboard.actors.database import Database
 from callboard.actors.errors import (
     AUTH_INVALID_CREDENTIALS,
@@ -184,7 +186,7 @@ class Sessions(Actor[SessionMessage]):
     async def open(self, message: OpenSession) -> Login:
         """Of the refresh token only the hash is kept."""
         session_id, refresh = uuid4(), refresh_token()
-        async with self.database.acquire() as connection:
+        async with self.database.transaction() as connection:
             user = await QUERIES.open_session(
                 connection,
                 session_id=session_id,
@@ -196,8 +198,11 @@ class Sessions(Actor[SessionMessage]):
                 refresh_hash=fingerprint(refresh),
                 most=MAX_SESSIONS,
             )
-        if user is None:
-            raise Problem(AUTH_INVALID_CREDENTIALS)
+            if user is None:
+                raise Problem(AUTH_INVALID_CREDENTIALS)
+            await audit.record(
+                connection, AuditAction.LOGIN_SUCCEEDED, of=message.user_id, by=message.user_id, session_id=session_id
+            )
         if user["surplus"]:
             await self.epochs.turn(message.user_id)
         return self._login(user, refresh)
@@ -225,6 +230,9 @@ class Sessions(Actor[SessionMessage]):
             stolen = token["spent"] and not token["again"]
             if stolen:
                 await QUERIES.end_session(connection, session_id=session_id, user_id=user["user_id"])
+                await audit.record(
+                    connection, AuditAction.REFRESH_TOKEN_REUSED, of=user["user_id"], session_id=session_id
+                )
             elif not token["spent"]:
                 await self._rotate(connection, session_id, message)
         if stolen:
@@ -252,16 +260,21 @@ class Sessions(Actor[SessionMessage]):
     @on(EndSession)
     async def end(self, message: EndSession) -> bool:
         """Told again even if it had ended: the telling may be what an earlier try did not come to."""
-        async with self.database.acquire() as connection:
+        async with self.database.transaction() as connection:
             ended = await QUERIES.end_session(connection, session_id=message.session_id, user_id=message.user_id)
+            if ended is not None:
+                await audit.record(
+                    connection, AuditAction.SESSION_REVOKED, of=message.user_id, session_id=message.session_id
+                )
         await self.epochs.turn(message.user_id)
         return bool(ended)
 
     @on(EndSessions)
     async def end_all(self, message: EndSessions) -> None:
         """In one statement."""
-        async with self.database.acquire() as connection:
+        async with self.database.transaction() as connection:
             await end_sessions(connection, message.user_id)
+            await audit.record(connection, AuditAction.SESSIONS_REVOKED, of=message.user_id)
         await self.epochs.turn(message.user_id)
 
     @on(ForgetUser)

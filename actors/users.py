@@ -11,9 +11,10 @@ import aiosql
 import asyncpg
 import msgspec
 
-from callboard.actors import addresses
+from callboard.actors import addresses, audit_log
 from callboard.actors.access import Role
 from callboard.actors.addresses import OPEN, Enrolment, add_token, checked_address, send_letter
+from callboard.actors.audit_log import AuditAction, masked
 from callboard.actors.database import Database
 from callboard.actors.errors import (
     AUTH_MAIL_TOKEN_INVALID,
@@ -236,15 +237,8 @@ class Users(Actor[UserMessage]):
         return user  # whom nobody will ever see
 
     async def _add(self, connection: Any, user: User, password_hash: str) -> User | None:
-        row = await QUERIES.add_user(
-            connection,
-            user_id=user.user_id,
-            email=user.email,
-            password_hash=password_hash,
-            full_name=user.full_name,
-            role=user.role,
-            is_verified=user.is_verified,
-        )
+        facts = msgspec.structs.asdict(user)
+        row = await QUERIES.add_user(connection, password_hash=password_hash, **facts)
         if row is None:
             return None
         await QUERIES.add_profile(connection, user_id=user.user_id)
@@ -262,6 +256,7 @@ class Users(Actor[UserMessage]):
         async with self.database.transaction() as connection:
             made = await self._add(connection, fresh, password_hash)
             if made is not None:
+                await audit_log.record(connection, AuditAction.USER_CREATED, of=made.user_id, role=made.role)
                 return made
             row = await QUERIES.user_by_email(connection, email=email)
             if row is None:  # deleted in this moment
@@ -290,11 +285,14 @@ class Users(Actor[UserMessage]):
             row = await QUERIES.mark_verified(connection, user_id=user_id, email=email)
         except asyncpg.UniqueViolationError as error:
             raise _taken() from error
-        if row is not None and email is not None:
+        if row is None:
+            return None
+        if email is not None:
             await addresses.QUERIES.spend_tokens(connection, user_id=user_id)
-            await emit(connection, UserUpdated(user_id, ("email",)), event_id=uuid4())
-        elif row is not None:
-            await emit(connection, UserVerified(user_id), event_id=uuid4())
+        event = UserVerified(user_id) if email is None else UserUpdated(user_id, ("email",))
+        await emit(connection, event, event_id=uuid4())
+        action = AuditAction.EMAIL_VERIFIED if email is None else AuditAction.EMAIL_CHANGED
+        await audit_log.record(connection, action, of=user_id, by=user_id)
         return row
 
     @on(GetUser)
@@ -347,6 +345,7 @@ class Users(Actor[UserMessage]):
         if not self.enrolment.conceal and await QUERIES.user_by_email(connection, email=email) is not None:
             raise _taken()
         await addresses.send_change(connection, self.signer, user_id, email)
+        await audit_log.record(connection, AuditAction.EMAIL_CHANGE_REQUESTED, of=user_id, new_email=masked(email))
 
     @on(ChangeUser)
     async def change(self, message: ChangeUser) -> User:
@@ -359,11 +358,11 @@ class Users(Actor[UserMessage]):
     async def _change(self, connection: Any, message: ChangeUser) -> User:
         demoted = message.role not in (None, Role.ADMIN) or message.is_active is False
         await self._keep_an_admin(connection, message.user_id, demoted=demoted)
-        row = await QUERIES.change_user(
-            connection, user_id=message.user_id, role=message.role, is_active=message.is_active
-        )
-        if row is None:
+        before = await QUERIES.lock_user(connection, user_id=message.user_id)
+        if before is None:
             raise Problem(USERS_NOT_FOUND)
+        row = await QUERIES.change_user(connection, **msgspec.structs.asdict(message))
+        await audit_log.record_change(connection, before, row)
         if not row["is_active"]:
             await end_sessions(connection, message.user_id)
         changed = tuple(name for name in ("role", "is_active") if getattr(message, name) is not None)
@@ -385,6 +384,7 @@ class Users(Actor[UserMessage]):
             await end_sessions(connection, message.user_id)
             await addresses.QUERIES.spend_tokens(connection, user_id=message.user_id)
             await emit(connection, UserDeleted(message.user_id), event_id=uuid4())
+            await audit_log.record(connection, AuditAction.USER_DELETED, of=message.user_id)
         await self.sessions.ask(ForgetUser(message.user_id))
 
 

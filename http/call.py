@@ -13,10 +13,9 @@ from msgspec import Meta
 
 from callboard.actors.access import Identity
 from callboard.actors.errors import AUTH_TOKEN_MISSING, REQUEST_INVALID, Code, Detail, Problem
-from callboard.http.exchange import Exchange
+from callboard.http.exchange import MAX_AGENT, Exchange, clean
 
 MAX_PAGE = 100
-MAX_AGENT = 400
 
 B_co = TypeVar("B_co", covariant=True)
 Q_co = TypeVar("Q_co", covariant=True)
@@ -106,7 +105,7 @@ class Call(Generic[B_co, Q_co, S_co]):
     def header(self, name: str) -> str | None:
         """A request header as clean text: what is not UTF-8 or is NUL becomes `?`, so that it can be stored."""
         value = self.headers.get(name)
-        return None if value is None else value.encode("utf-8", "replace").decode().replace("\0", "?")
+        return None if value is None else clean(value)
 
     @property
     def user_agent(self) -> str:

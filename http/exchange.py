@@ -19,8 +19,14 @@ from callboard.actors.tokens import Claims
 from callboard.http.peers import Proxies
 from callboard.runtime import Ref
 
+MAX_AGENT = 400
 NO_PROXIES = Proxies()
 CheckLimit = Callable[[str, str], Awaitable[Verdict]]  # by policy and key
+
+
+def clean(text: str) -> str:
+    """A header's value as text that can be stored: what is not UTF-8 or is NUL becomes `?`."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "?")
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,11 @@ class Exchange:
         self.deadline = inf
         self.late = False  # its deadline has passed
         self.timer: asyncio.TimerHandle | None = None
+
+    @property
+    def user_agent(self) -> str:
+        """What the client calls itself, as clean text of at most MAX_AGENT characters, or an empty string."""
+        return clean(self.headers.get("User-Agent") or "")[:MAX_AGENT]
 
     @property
     def target(self) -> str:

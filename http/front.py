@@ -65,7 +65,7 @@ class Endpoint(Generic[S]):
         exchange.notices = self._notices
         self._deadlines.begin(exchange, wire.timeout_s(exchange.headers, self._timeout_s))
         try:
-            with use_context(Context(exchange.traceparent, exchange.deadline)):
+            with use_context(Context(exchange.traceparent, exchange.deadline, exchange)):
                 if self._maintenance is not None and self._maintenance():
                     await guard.only_admins(exchange)
                 if not guard.idle:

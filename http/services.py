@@ -5,6 +5,7 @@ from datetime import datetime
 
 import msgspec
 
+from callboard.actors.audit_log import ListAuditEntries
 from callboard.actors.content import CreateContent, DeleteContent, EditContent, MoveContent
 from callboard.actors.exports import FetchExport, RequestExport
 from callboard.actors.flags import GetFlag, SetFlag
@@ -38,3 +39,4 @@ class Services(msgspec.Struct, frozen=True):
     flags: Ref[GetFlag | SetFlag]
     petitions: Ref[AskForLetter]
     password_policy: PasswordPolicy
+    audit_log: Ref[ListAuditEntries]

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from callboard.actors.access import Role
 from callboard.actors.addresses import Enrolment
+from callboard.actors.audit_log import CommandLine
 from callboard.actors.cache import Cache, CacheGuard
 from callboard.actors.database import Database, DatabaseGuard
 from callboard.actors.epochs import Epochs
@@ -29,7 +30,7 @@ from callboard.actors.users import AddUser, ChangeUser, ListUsers, UserMessage, 
 from callboard.ops import schema
 from callboard.ops.cli import FAILED, OK, USAGE, CommandError
 from callboard.ops.embedded.place import read_running
-from callboard.runtime import Ref, System, supervisor, worker
+from callboard.runtime import Context, Ref, System, supervisor, use_context, worker
 
 CONNECT_S = 10.0
 PAGE = 100  # accounts read at a time
@@ -66,10 +67,12 @@ async def desk(data: Path | None) -> AsyncIterator[Desk]:
     sessions = worker("sessions", Sessions, database, Identities(Epochs(cache, monotonic)), signer, utc_now)
     users = worker("users", Users, database, passwords, signer, sessions, Enrolment(PasswordPolicy(policy)))
     guards = worker("database", DatabaseGuard, database, schema.install), worker("cache", CacheGuard, cache)
+    origin = CommandLine(f"callboard, uid {os.getuid()}")
     async with System(supervisor("desk", *guards, passwords, sessions, users)):
         with anyio.move_on_after(CONNECT_S):
             await database.back.wait()
-        yield Desk(database, users, signer, can_sign=bool(secret))
+        with use_context(Context(baggage=origin)):
+            yield Desk(database, users, signer, can_sign=bool(secret))
 
 
 def _secret() -> str:

@@ -1,4 +1,4 @@
-"""The command line: `callboard up | serve | migrate | openapi | demo | config check | users create-admin|list|...`."""
+"""The command line: `callboard up | serve | migrate | openapi | demo | config check | users ... | audit`."""
 
 import argparse
 import asyncio
@@ -49,6 +49,10 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("file", nargs="?", help="only this file for CALLBOARD_CONFIG, and not the environment")
     check.set_defaults(run=_check)
 
+    audit = commands.add_parser("audit", parents=[data], help="list security events, newest first")
+    audit.set_defaults(run=_audit)
+    _add_audit(audit)
+
     migrate = commands.add_parser("migrate", help="the schema of the database")
     migrate.set_defaults(run=_migrate)
     _add_migrate(migrate.add_subparsers(dest="migrate", required=True, metavar="action"), data)
@@ -57,6 +61,15 @@ def parser() -> argparse.ArgumentParser:
     users.set_defaults(run=_users)
     _add_users(users.add_subparsers(dest="users", required=True, metavar="action"), data)
     return top
+
+
+def _add_audit(audit: argparse.ArgumentParser) -> None:
+    audit.add_argument("--action", help="login.failed, for example: the page for operators lists them")
+    audit.add_argument("--user", help="the id or the address of an account: events about it, and what it did")
+    audit.add_argument("--since", help="a time with its zone, such as 2026-01-31T12:00:00Z")
+    audit.add_argument("--until", help="likewise; events before it")
+    audit.add_argument("--limit", type=int, default=100, help="how many at most (default: 100)")
+    audit.add_argument("--json", action="store_true", help="a JSON object a line")
 
 
 def _add_migrate(migrate: Any, data: argparse.ArgumentParser) -> None:
@@ -194,6 +207,21 @@ async def _new_migration(options: argparse.Namespace) -> int:
     from callboard.ops.migrations import runner  # noqa: PLC0415 - see above
 
     return runner.new(options.title)
+
+
+async def _audit(options: argparse.Namespace) -> int:
+    from callboard.ops import audit_log  # noqa: PLC0415 - see above
+    from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
+
+    return await audit_log.list_entries(
+        data_folder(options.data_dir),
+        action=options.action,
+        user=options.user,
+        since=options.since,
+        until=options.until,
+        limit=options.limit,
+        as_json=options.json,
+    )
 
 
 async def _migrate(options: argparse.Namespace) -> int:

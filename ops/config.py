@@ -214,6 +214,10 @@ class Config:
     trusted_proxies: tuple[str, ...] = setting(
         "addresses and networks of the proxies whose X-Forwarded-For is believed", _networks, ()
     )
+    audit_retention_days: int = setting("how long entries of the audit log are kept, days", _positive, 365)
+    audit_failures_retention_days: int = setting(
+        "how long the audit log's entries of failed logins are kept, days", _positive, 30
+    )
     max_body_bytes: int = setting("the largest body the API takes", _positive, 1 << 20)
     html_max_depth: int = setting("how deep the elements of an article may be nested", _up_to(500), 100)
     html_max_elements: int = setting("the elements of an article", _up_to(50_000), 5_000)

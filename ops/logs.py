@@ -1,7 +1,8 @@
 """Logs: a JSON object a line, with the trace it belongs to; and the runtime's lifecycle events as log lines.
 
 A line has `timestamp`, `level`, `logger` and `message`; within a trace `trace_id` and `span_id`; and of `extra=` its
-`user_id`, `email`, `action`, `duration_ms` and `context` (`ip_address`, `user_agent`). Redaction is its last step, so
+`user_id`, `email`, `action`, `duration_ms` and `context` (`ip_address`, `user_agent`), and in the audit log `actor`,
+`actor_id` and `detail`. Redaction is its last step, so
 that no caller can forget it.
 """
 
@@ -30,7 +31,8 @@ from callboard.runtime import (
 )
 
 log = logging.getLogger("callboard.tree")
-FIELDS = ("user_id", "email", "action", "duration_ms", "context")  # of `extra`, in this order
+# Of `extra`, in this order.
+FIELDS = ("trace_id", "user_id", "email", "action", "duration_ms", "context", "actor", "actor_id", "detail")
 LIBRARIES = ("aiokafka", "faust", "mode", "callboard.streams.driver")
 
 
@@ -66,6 +68,7 @@ def configure(level: str, path: Path | None = None, *, debug: bool = False) -> N
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.INFO if debug else logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("callboard").setLevel(logging.DEBUG if debug else level.upper())
+    logging.getLogger("callboard.audit").setLevel(logging.INFO)  # security events, whatever else is logged
     # Each reports a broker that is away again and again; we say it once. Faust logs in the name of our subclasses too.
     for noisy in LIBRARIES:
         logging.getLogger(noisy).setLevel(logging.INFO if debug else logging.CRITICAL)

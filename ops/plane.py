@@ -9,6 +9,8 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
+from callboard.actors import audit_log as audit
+from callboard.actors.audit_log import AuditAction
 from callboard.actors.database import Database
 from callboard.actors.errors import POOLS_NOT_FOUND, REQUEST_CURSOR_INVALID, Problem
 from callboard.http.call import Body, Call, Listing, Page, Raw, Reply
@@ -89,7 +91,12 @@ async def resize_pool(call: Call[Resize, None, Plane]) -> Reply[PoolView]:
     found = find_pools(call.services.system()).get(name)
     if not isinstance(found, Pool):
         raise Problem(POOLS_NOT_FOUND)
+    before = found.size
     await found.resize(call.body.size)
+    async with call.services.database.transaction() as connection:
+        await audit.record(
+            connection, AuditAction.POOL_RESIZED, by=audit.OPERATOR, pool=name, old_size=before, new_size=found.size
+        )
     return Reply(_pool(name, found))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from callboard.actors.access import Identity
 from callboard.actors.addresses import Enrolment
+from callboard.actors.audit_log import AuditLog, AuditRecorder, FailedLogins
 from callboard.actors.cache import Cache, CacheGuard
 from callboard.actors.content import ContentWorkflow
 from callboard.actors.database import Database, DatabaseGuard
@@ -19,7 +20,7 @@ from callboard.actors.flags import FlagKeeper, FlagName, Flags
 from callboard.actors.html_sanitizer import HtmlBounds, HtmlSanitizer
 from callboard.actors.idempotency import Idempotency
 from callboard.actors.identities import Caller, Identities
-from callboard.actors.janitor import Janitor
+from callboard.actors.janitor import Janitor, Kept
 from callboard.actors.keys import MIN_SECRET_BYTES
 from callboard.actors.library import Library
 from callboard.actors.limits import CheckLimit, Limiter, Limits, Policy, Verdict
@@ -75,6 +76,7 @@ SIZES = {
     "petitions": 2,
     "profiles": 2,
     "exports": 2,
+    "audit_log": 1,
     "limits": 2,
     "idempotency": 4,
     "content": 8,
@@ -153,8 +155,17 @@ class Parts:
             self.cache, self.policies, time.monotonic, strict=strict, observe=self.metrics.count_checks
         )
         self.limits = self._pool("limits", Limits, self.limiter)
+        self.failed_logins = FailedLogins(time.monotonic)
+        self.audit_log = self._pool("audit_log", AuditLog, database)
         self.logins = self._pool(
-            "logins", Logins, database, self.passwords, self.sessions, self.limits, mailbox=refusing
+            "logins",
+            Logins,
+            database,
+            self.passwords,
+            self.sessions,
+            self.limits,
+            self.failed_logins,
+            mailbox=refusing,
         )
         self.recovery = self._pool(
             "recovery",
@@ -163,6 +174,7 @@ class Parts:
             self.passwords,
             self.sessions,
             self.limits,
+            self.failed_logins,
             mailbox=refusing,
         )
         self.clerk = worker("clerk", Clerk, database, signer)
@@ -230,6 +242,8 @@ class Parts:
             ),
             supervisor(
                 "identity",
+                self.audit_log,
+                worker("audit_recorder", AuditRecorder, self.database, self.failed_logins),
                 self.passwords,
                 self.sessions,
                 self.logins,
@@ -253,7 +267,7 @@ class Parts:
                 strategy=Strategy.REST_FOR_ONE,
                 intensity=STUBBORN,
             ),
-            *([worker("janitor", Janitor, self.database)] if "workers" in roles else []),
+            *([worker("janitor", Janitor, self.database, self._kept())] if "workers" in roles else []),
             *([self._front_door()] if "front" in roles else []),
             self._operators(),
             intensity=STUBBORN,
@@ -264,6 +278,9 @@ class Parts:
             return []
         children = [worker(each.name, EmbeddedServer, each, backoff=PACED) for each in self.servers.all()]
         return [supervisor("servers", *children, intensity=STUBBORN)]
+
+    def _kept(self) -> Kept:
+        return Kept(self.config.audit_retention_days, self.config.audit_failures_retention_days)
 
     def _front_door(self) -> Node:
         config, maintenance = self.config, partial(self.flags.on, FlagName.MAINTENANCE)
@@ -285,6 +302,7 @@ class Parts:
                 self.flag_keeper,
                 self.petitions,
                 self.enrolment.policy,
+                self.audit_log,
             ),
             host=config.http_host,
             port=config.http_port,

@@ -7,10 +7,13 @@ import msgspec
 
 
 class Context(msgspec.Struct, frozen=True):
-    """`traceparent` is W3C Trace Context's header; `deadline` is in the event loop's time, seconds."""
+    """`traceparent` is W3C Trace Context's header; `deadline` is in the event loop's time, seconds. `baggage` is any
+    value of the program's own, such as the origin of a request: it goes wherever the trace goes within the process.
+    """
 
     traceparent: str | None = None
     deadline: float | None = None
+    baggage: Any = None
 
 
 class Envelope(msgspec.Struct, eq=False):
@@ -27,6 +30,7 @@ class Envelope(msgspec.Struct, eq=False):
     outer: "Envelope | None" = None  # whose handler waits for this reply
     cell: Any = None  # who accepted it
     asks: Any = None  # the deadlines among which it stands, to be taken out when it is answered; of a tick, its timer
+    baggage: Any = None
 
     @property
     def due(self) -> float:
@@ -45,7 +49,9 @@ CURRENT: ContextVar[Context | Envelope | None] = ContextVar("callboard_context",
 def current_context() -> Context | None:
     """The context of the message or request that is being handled, or None outside of any."""
     current = CURRENT.get()
-    return Context(current.traceparent, current.deadline) if isinstance(current, Envelope) else current
+    if isinstance(current, Envelope):
+        return Context(current.traceparent, current.deadline, current.baggage)
+    return current
 
 
 class use_context:  # noqa: N801 - it reads as what it does

@@ -122,7 +122,9 @@ class Inbox(Node, Ref[M]):
         if len(queue) > self._limit or message.__class__ not in self.table:
             return super().tell(message)
         outer = current()
-        told = message if outer is None else Envelope(message, outer.traceparent, outer.deadline, None, None, self)
+        told: Any = message
+        if outer is not None:
+            told = Envelope(message, outer.traceparent, outer.deadline, None, None, self, None, outer.baggage)
         queue.append(told)
         if self._idle:
             self.wake()
@@ -135,7 +137,9 @@ class Inbox(Node, Ref[M]):
             super().tell_nowait(message)
             return
         outer = current()
-        told = message if outer is None else Envelope(message, outer.traceparent, outer.deadline, None, None, self)
+        told: Any = message
+        if outer is not None:
+            told = Envelope(message, outer.traceparent, outer.deadline, None, None, self, None, outer.baggage)
         queue.append(told)
         if self._idle:
             self.wake()
@@ -150,19 +154,19 @@ class Inbox(Node, Ref[M]):
             or message.__class__ not in self.table
         ):
             return super().ask(message, timeout_s)
-        deadline, trace = times.time() + timeout_s, None
+        deadline, trace, baggage = times.time() + timeout_s, None, None
         if (outer := current()) is not None:
             if outer.__class__ is Envelope or (outer.deadline is not None and outer.deadline < deadline):
                 return super().ask(message, timeout_s)
-            trace = outer.traceparent
+            trace, baggage = outer.traceparent, outer.baggage
         reply: asyncio.Future[T] = times.create_future()
         due = times.queues.get(timeout_s)
         if due is None or due.timer is None:
-            self._queue.append(envelope := Envelope(message, trace, deadline, reply, None, self))
+            self._queue.append(envelope := Envelope(message, trace, deadline, reply, None, self, None, baggage))
             times.add(envelope, timeout_s)
         else:
             asks = due.asks
-            envelope = Envelope(message, trace, deadline, reply, None, self, asks)
+            envelope = Envelope(message, trace, deadline, reply, None, self, asks, baggage)
             asks[envelope] = None
             self._queue.append(envelope)
         if self._idle:

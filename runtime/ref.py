@@ -67,7 +67,7 @@ class Ref(Generic[M_contra]):
             if outer.deadline is not None and outer.deadline < deadline:
                 deadline, length = outer.deadline, None
             waits = outer if type(outer) is Envelope and outer.reply is not None else None
-            envelope = Envelope(message, outer.traceparent, deadline, reply, waits)
+            envelope = Envelope(message, outer.traceparent, deadline, reply, waits, baggage=outer.baggage)
         self.put(message, envelope)
         times.add(envelope, length)
         return reply
@@ -80,4 +80,6 @@ class Ref(Generic[M_contra]):
 def _told(message: Any) -> Any:
     """The message, in an envelope if there is something to carry beside it."""
     current = CURRENT.get()
-    return message if current is None else Envelope(message, current.traceparent, current.deadline)
+    if current is None:
+        return message
+    return Envelope(message, current.traceparent, current.deadline, baggage=current.baggage)

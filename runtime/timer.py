@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 class Timer:
-    """A pending `after` or `every`. A tick of `after` carries on the trace and the deadline under which it was made;
-    one of `every` only the trace, for it outlives what it was made for.
+    """A pending `after` or `every`. A tick of `after` carries on the whole context under which it was made; one of
+    `every` only the trace, for it outlives what it was made for.
     """
 
-    __slots__ = ("_cell", "_deadline", "_handle", "_interval_s", "_message", "_traceparent")
+    __slots__ = ("_baggage", "_cell", "_deadline", "_handle", "_interval_s", "_message", "_traceparent")
 
     def __init__(self, cell: "Life[Any]", message: Any, delay_s: float, interval_s: float | None) -> None:
         current = CURRENT.get()
@@ -23,6 +23,7 @@ class Timer:
         self._interval_s = interval_s
         self._traceparent = current.traceparent if current is not None else None
         self._deadline = current.deadline if current is not None and interval_s is None else None
+        self._baggage = current.baggage if current is not None and interval_s is None else None
         self._arm(delay_s)
 
     def _arm(self, delay_s: float) -> None:
@@ -37,7 +38,7 @@ class Timer:
         else:
             self._arm(self._interval_s)
         # Always in an envelope: by it the tick is found again, when its timer is cancelled before it is handled.
-        tick = Envelope(self._message, self._traceparent, self._deadline, asks=self)
+        tick = Envelope(self._message, self._traceparent, self._deadline, asks=self, baggage=self._baggage)
         try:
             self._cell.record.ticked = True
             self._cell.put(self._message, tick, may_wait=False)

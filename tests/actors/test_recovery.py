@@ -191,7 +191,7 @@ async def test_a_password_that_will_not_do_is_named_and_the_secret_stays_good(do
 async def test_the_policy_of_new_passwords_is_the_configured_one(domain: Domain) -> None:
     await domain.person(email="ada@example.org")
     token = await asked(domain)
-    parts = (domain.database, domain.passwords, domain.sessions, domain.limits)
+    parts = (domain.database, domain.passwords, domain.sessions, domain.limits, domain.failed_logins)
     strict = Recovery(*parts, policy=PasswordPolicy.NIST)
     with refused(REQUEST_INVALID):
         await strict.reset(ResetPassword(token, NEW))

@@ -56,6 +56,7 @@ TABLE = {
     "DELETE /content/{content_id}": "401 204 204 204 404 204 204",
     "POST /content/{content_id}/transitions": "401 200 200 200 404 200 200",
     "GET /content/{content_id}/transitions": "401 200 200 200 404 200 200",
+    "GET /audit": "401 403 403 200",
     "GET /stats": "401 403 200 200",
     "GET /flags/{name}": "401 403 403 200",
     "PUT /flags/{name}": "401 403 403 200",

@@ -13,6 +13,7 @@ import pytest
 from argon2 import PasswordHasher
 
 from callboard.actors.access import Identity, Role
+from callboard.actors.audit_log import AuditLog, AuditRecorder, FailedLogins
 from callboard.actors.cache import Cache, CacheGuard
 from callboard.actors.content import Content, ContentWorkflow, CreateContent, Draft, MoveContent
 from callboard.actors.database import Database
@@ -49,6 +50,7 @@ EMPTY = """
 delete from content; delete from categories; delete from users; delete from outbox; delete from consumed_events;
 delete from aggregated_stats; delete from idempotency_keys; delete from mails; delete from dead_letters;
 delete from feature_flags; delete from petitions; delete from mail_producer_usage;
+select purge_audit_log('-1 day', '-1 day', 1000000);
 """
 
 
@@ -75,8 +77,12 @@ class Domain:
         self.passwords = pool("passwords", Passwords, size=2)
         self.sessions = pool("sessions", Sessions, database, self.identities, signer, self.now, size=16, key=key_of)
         self.limits = pool("limits", Limits, Limiter(cache, POLICIES, self.clock), size=2)
-        self.logins = pool("logins", Logins, database, self.passwords, self.sessions, self.limits, size=4)
-        recovers = (database, self.passwords, self.sessions, self.limits)
+        self.failed_logins = FailedLogins(self.clock)
+        self.audit_recorder = worker("audit_recorder", AuditRecorder, database, self.failed_logins)
+        self.audit_log = pool("audit_log", AuditLog, database, size=2)
+        checks = (database, self.passwords, self.sessions, self.limits, self.failed_logins)
+        self.logins = pool("logins", Logins, *checks, size=4)
+        recovers = checks
         self.recovery = pool("recovery", Recovery, *recovers, size=16)
         self.clerk = worker("clerk", Clerk, database, signer)
         self.petitions = pool("petitions", Petitions, database, self.clerk, size=4)
@@ -95,7 +101,15 @@ class Domain:
         """
         guard = [worker("cache", CacheGuard, self.cache)] if guarded else []
         identity = supervisor(
-            "identity", self.passwords, self.sessions, self.limits, self.logins, self.users, self.recovery
+            "identity",
+            self.audit_log,
+            self.audit_recorder,
+            self.passwords,
+            self.sessions,
+            self.limits,
+            self.logins,
+            self.users,
+            self.recovery,
         )
         others = (self.petitions, self.clerk, self.content, self.library, self.aggregator, self.notifier)
         try:

@@ -24,7 +24,7 @@ TREE = {
     "guard": {"database", "cache"},
     "identity": {
         *("passwords", "sessions", "logins", "users", "profiles", "exports", "exporter", "limits", "recovery", "flags"),
-        *("petitions", "clerk"),
+        *("petitions", "clerk", "audit_log", "audit_recorder"),
     },
     "editorial": {"idempotency", "content", "library"},
     "insight": {"aggregator"},
