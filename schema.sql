@@ -475,6 +475,7 @@ create table dead_jobs (
     reason       text        not null check (length(reason) <= 100),   -- without what differs from job to job
     error        text        not null check (length(error) <= 500),
     traceparent  text,
+    deadline     timestamptz,
     created_at   timestamptz not null,
     died_at      timestamptz not null default clock_timestamp(),
     replayed_as  bigint,

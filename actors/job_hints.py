@@ -2,13 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 from uuid import uuid4
 
 import asyncpg
 
-from callboard.actors.database import AWAY, Database
+from callboard.actors.database import ERRORS, Database
 from callboard.actors.errors import Problem
 from callboard.actors.job_queue import JobQueue
 from callboard.runtime import Actor
@@ -24,29 +23,28 @@ log = logging.getLogger(__name__)
 
 
 class JobHints(Actor[None]):
-    """Sends notices for what this process enqueues; with `wake` it also listens, and wakes the worker."""
+    """Sends notices for what this process enqueues; with `listens` it also wakes the workers at the others'."""
 
-    def __init__(self, database: Database, queue: JobQueue, wake: Callable[[], None] | None = None) -> None:
+    def __init__(self, database: Database, queue: JobQueue, *, listens: bool) -> None:
         self.database = database
         self.queue = queue
-        self.wake = wake
+        self.listens = listens
         self.name = uuid4().hex
-        self.hinted = False  # whether notices come
         self._due = asyncio.Event()
         self._heard = asyncio.Event()
         self._said = False
 
     async def run(self) -> None:
         """Tell and listen, each in a loop of its own, until the actor stops."""
-        self.queue.bells.append(self._due.set)
+        self.queue.tellers.append(self._due.set)
         try:
             async with asyncio.TaskGroup() as loops:
                 loops.create_task(self._tell_on())
-                if self.wake is not None:
-                    loops.create_task(self._listen_on(self.wake))
+                if self.listens:
+                    loops.create_task(self._listen_on())
         finally:
-            self.hinted = False
-            self.queue.bells.remove(self._due.set)
+            self.queue.hinted = False
+            self.queue.tellers.remove(self._due.set)
 
     async def _tell_on(self) -> None:
         """The first notice at once, then one each PACE_S at most; never in the transaction of a cause."""
@@ -58,23 +56,23 @@ class JobHints(Actor[None]):
                     await connection.execute("select pg_notify($1, $2)", CHANNEL, self.name)
             await asyncio.sleep(PACE_S)
 
-    async def _listen_on(self, wake: Callable[[], None]) -> None:
+    async def _listen_on(self) -> None:
         while True:
             await self.database.back.wait()
             pause_s = AGAIN_S
             try:
-                if not await self._listen(wake):
+                if not await self._listen():
                     pause_s = RETRY_S
-            except (asyncpg.InterfaceError, asyncpg.PostgresError, *AWAY):
+            except ERRORS:
                 pass
             finally:
-                self.hinted = False
+                self.queue.hinted = False
             await asyncio.sleep(pause_s)
 
-    async def _listen(self, wake: Callable[[], None]) -> bool:
+    async def _listen(self) -> bool:
         """Listen on a connection of its own while it lives. False when no notice has ever come on it."""
         connection = await asyncpg.connect(
-            self.database.url, timeout=PATIENCE_S, command_timeout=PATIENCE_S, statement_cache_size=0
+            self.database.direct_url, timeout=PATIENCE_S, command_timeout=PATIENCE_S, statement_cache_size=0
         )
 
         def hear(_connection: object, _pid: int, _channel: str, sender: object) -> None:
@@ -83,16 +81,16 @@ class JobHints(Actor[None]):
             if sender == f"{self.name}!":
                 self._heard.set()
             else:
-                wake()
+                self.queue.wake()
 
         try:
             await connection.add_listener(CHANNEL, hear)
             while await self._hears_itself(connection):
-                if not self.hinted:
-                    self.hinted = True
-                    wake()  # for whatever was told meanwhile
+                if not self.queue.hinted:
+                    self.queue.hinted = True
+                    self.queue.wake()  # for whatever was told meanwhile
                 await asyncio.sleep(HEARTBEAT_S)
-            if self.hinted:
+            if self.queue.hinted:
                 return True
             if not self._said:
                 log.warning("no notice of new jobs comes through this connection: the queue is polled instead")

@@ -71,9 +71,9 @@ with gone as (
     where :keep_s > 0
 )
 insert into dead_jobs (job_id, kind, version, priority, attempts, postponed, max_attempts, unique_key, unique_active,
-                       order_key, halts, payload, progress, reason, error, traceparent, created_at)
+                       order_key, halts, payload, progress, reason, error, traceparent, deadline, created_at)
 select job_id, kind, version, priority, attempts, postponed, max_attempts, unique_key, unique_active, order_key,
-       :halts and order_key is not null, payload, progress, :reason, :error, traceparent, created_at
+       :halts and order_key is not null, payload, progress, :reason, :error, traceparent, deadline, created_at
 from gone
 returning job_id, kind, order_key, attempts, payload;
 
@@ -83,6 +83,10 @@ select cancel_requested_at is not null as cancelled from jobs where job_id = :jo
 -- name: lock_key(kind, order_key)$
 -- Never a wait: who enqueues under this lock may hold rows that we need. What is missed here the sweep finds.
 select pg_try_advisory_xact_lock(hashtext(:kind), hashtext(:order_key));
+
+-- name: wait_for_key(kind, order_key)!
+-- The lock of those who enqueue.
+select pg_advisory_xact_lock(hashtext(:kind), hashtext(:order_key));
 
 -- name: free_next(kind, order_key)$
 -- The next of a key whose head is gone, unless the head died and holds the key back. It is due from now on, so that no

@@ -41,13 +41,15 @@ class UnknownJobKindError(TypeError):
 class JobQueue:
     """The queue as the domain's actors see it: put jobs in, and ask whether there is room.
 
-    It holds the kinds of this process and rings `bells` after a commit; claiming and running are the worker's.
+    It holds the kinds of this process and rings after a commit; claiming and running are the worker's.
     """
 
     def __init__(self, kinds: Iterable[JobKind[Any]]) -> None:
         self.kinds: dict[str, JobKind[Any]] = {}
         self._by_payload: dict[type, JobKind[Any]] = {}
-        self.bells: list[Callable[[], None]] = []
+        self.bells: list[Callable[[], None]] = []  # of the workers of this process
+        self.tellers: list[Callable[[], None]] = []  # of what tells the other processes
+        self.hinted = False  # whether their notices come
         self._rooms: dict[str, tuple[float, int]] = {}
         for kind in kinds:
             if kind.name in self.kinds or kind.payload in self._by_payload:
@@ -175,7 +177,13 @@ class JobQueue:
             raise Problem(SERVER_OVERLOADED, retry_after_s=1)
 
     def ring(self) -> None:
-        """Say that there is work."""
+        """Say here and to the other processes that there is work."""
+        self.wake()
+        for tell in self.tellers:
+            tell()
+
+    def wake(self) -> None:
+        """Say it here only."""
         for bell in self.bells:
             bell()
 

@@ -151,8 +151,7 @@ class JobSweeper(Actor[Sweep]):
             return
         self._vacuumed_at = ends
         async with self.database.acquire() as connection:
-            connection.limit_ms = None  # whoever takes the connection next sets its own limit again
-            await connection.execute("set statement_timeout = 0")
+            await connection.unlimit()
             # Another process's vacuum holds the lock: then there is nothing to do here.
             await connection.execute("vacuum (skip_locked) jobs", timeout=VACUUM_TIMEOUT_S)
 

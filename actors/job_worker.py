@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -36,7 +36,7 @@ POLL_S = 1.0
 BUSY_POLL_S = 0.25  # where no notice comes, and there was work lately
 LATELY_S = 10.0
 AGAIN_S = 0.25  # after the database was away
-LAST_S = 1.0  # for what is cancelled at the stop to end, and for the last outcomes to be written
+LAST_S = 0.5  # for what is cancelled at the stop to end, and for the last outcomes to be written
 ALONE_S = 10.0  # a job whose lease was lost runs for so long without company
 DRAIN_S = 2.0  # and so long a process waits for that with what it has in hand
 SUSPECTS_EVERY_S = 0.5
@@ -58,14 +58,12 @@ class JobWorker(Actor[None]):
         name: str,
         grace_s: float = 2.0,
         rng: random.Random | None = None,
-        hinted: Callable[[], bool] = lambda: False,
     ) -> None:
         self.database = database
         self.queue = queue
         self.counts = counts
         self.grace_s = grace_s
         self.rng = rng or random.Random()  # noqa: S311 - jitter
-        self.hinted = hinted
         self.kinds = {handler.kind.name: KindClaims(handler, self.rng) for handler in handlers}
         self.runs = RunningJobs(database)
         self.claims = Claims(database, name, counts)
@@ -166,7 +164,7 @@ class JobWorker(Actor[None]):
         """Wait for a ring, for the next job that is due, or for the next look."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        poll_s = BUSY_POLL_S if not self.hinted() and now - self._worked_at < LATELY_S else POLL_S
+        poll_s = BUSY_POLL_S if not self.queue.hinted and now - self._worked_at < LATELY_S else POLL_S
         idle = [each for each in self.kinds.values() if each.drained]
         if idle and not self._bell.is_set() and self._alone is None:
             due_s = await self.claims.next_due(idle)

@@ -234,6 +234,9 @@ class Config:
     )
     database_pool_size: int = setting("connections to PostgreSQL", _positive, 12)
     shutdown_grace_s: int = setting("how long requests may go on after SIGTERM, seconds", _positive, 3)
+    jobs_grace_s: int = setting(
+        "how long jobs may go on after SIGTERM before they are given back, seconds", _positive, 2
+    )
     log_level: str = setting(
         "what is logged: DEBUG, INFO, WARNING or ERROR", _one_of("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"
     )

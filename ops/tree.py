@@ -46,6 +46,7 @@ from callboard.http.services import Services
 from callboard.ops import logs, plane, schema
 from callboard.ops.config import Config, load
 from callboard.ops.embedded.servers import EmbeddedServer, Servers
+from callboard.ops.jobs import Jobs
 from callboard.ops.metrics import Metrics
 from callboard.ops.streams import StreamParts, consumers
 from callboard.runtime import (
@@ -106,6 +107,7 @@ class Parts:
         self._system: System | None = None
         self.database = database = Database(config.database_url, size=config.database_pool_size)
         self.cache = Cache(config.redis_url)
+        self.jobs = Jobs(database, works="workers" in config.roles, grace_s=config.jobs_grace_s)
         self.metrics = Metrics()
         self.signer = signer = Signer(
             config.jwt_secret_key,
@@ -267,6 +269,7 @@ class Parts:
                 strategy=Strategy.REST_FOR_ONE,
                 intensity=STUBBORN,
             ),
+            self.jobs.node(backoff=PACED, intensity=STUBBORN),
             *([worker("janitor", Janitor, self.database, self._kept())] if "workers" in roles else []),
             *([self._front_door()] if "front" in roles else []),
             self._operators(),

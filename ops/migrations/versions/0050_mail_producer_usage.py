@@ -3,7 +3,7 @@
 from callboard.ops.migrations.sql import execute
 
 revision = "0050"
-down_revision = "0001"
+down_revision = "0020"
 
 
 def upgrade() -> None:
