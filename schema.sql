@@ -18,7 +18,7 @@ create table users (
     user_id       uuid        primary key default gen_random_uuid(),
     email         text        not null check (length(email) <= 254),
     password_hash text        not null,
-    full_name     text        not null check (length(full_name) between 1 and 200),
+    full_name     text        not null check (length(full_name) between 1 and 255),
     role          text        not null default 'member' constraint users_role_check check (role in ('member', 'editor', 'admin')),
     is_verified   boolean     not null default false,
     is_active     boolean     not null default true,

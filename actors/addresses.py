@@ -1,25 +1,29 @@
 """Addresses: what one must look like, and the mails that prove whose it is."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import aiosql
 import msgspec
-from email_validator import EmailNotValidError, validate_email
 
 from callboard.actors.errors import REQUEST_INVALID, REQUEST_LIMITED, Detail, Problem
 from callboard.actors.passwords import PasswordPolicy, password_faults
 from callboard.actors.tokens import Signer, fingerprint
+from callboard.streams.email_address import Email, canonical_email
 from callboard.streams.events import LetterRequested
+from callboard.streams.field_rules import apply_rules
 from callboard.streams.outbox import emit
 from callboard.streams.topics import PRIORITY
+from callboard.streams.visible_text import visible, visible_rule
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("addresses.sql"), "asyncpg")
 
 PROOF_TTL_S = 24 * 3600
 MAX_LETTERS = 5  # of one purpose, to one account in an hour, whoever asks
-MAX_NAME_LENGTH = 200  # as schema.sql has it
+NAME_LENGTH = 2, 255
+FullName = Annotated[str, visible(*NAME_LENGTH, examples=("Ada Lovelace",))]
+checked_name = visible_rule(*NAME_LENGTH)
 
 
 class Enrolment(msgspec.Struct, frozen=True):
@@ -34,37 +38,25 @@ class Enrolment(msgspec.Struct, frozen=True):
 OPEN = Enrolment()
 
 
-def normalised(email: str) -> str:
-    """The address as it is kept. Raises ValueError that says what is wrong with it."""
-    try:
-        return validate_email(email, check_deliverability=False, allow_smtputf8=False).normalized
-    except EmailNotValidError as error:
-        raise ValueError(str(error)) from error
+class _AccountFields(msgspec.Struct):
+    email: Email | None
+    full_name: FullName | None
 
 
 def account_faults(email: str | None, full_name: str | None) -> list[Detail]:
     """What is wrong with an account's address and name; of None nothing is said."""
-    faults: list[Detail] = []
-    try:
-        if email is not None:
-            normalised(email)
-    except ValueError as error:
-        faults.append(Detail("email", str(error)))
-    if full_name is None:
-        pass
-    elif not full_name.strip():
-        faults.append(Detail("full_name", "must not be empty"))
-    elif len(full_name.strip()) > MAX_NAME_LENGTH:
-        faults.append(Detail("full_name", f"must have {MAX_NAME_LENGTH} characters at most"))
-    return faults
+    _, faults = apply_rules(_AccountFields, _AccountFields(email, full_name))
+    return [Detail(fault.path, fault.message) for fault in faults]
 
 
-def checked_address(email: str, password: str, full_name: str, policy: PasswordPolicy, *, terms_accepted: bool) -> str:
-    """The normalised address of a new account. Raises Problem(REQUEST_INVALID) that names every fault."""
+def checked_enrolment(
+    email: str, password: str, full_name: str, policy: PasswordPolicy, *, terms_accepted: bool
+) -> tuple[str, str]:
+    """A new account's address and name as they are kept. Raises Problem(REQUEST_INVALID) that names every fault."""
     faults = enrolment_faults(policy, email, password, full_name, terms_accepted=terms_accepted)
     if faults:
         raise Problem(REQUEST_INVALID, details=tuple(faults))
-    return normalised(email)
+    return canonical_email(email), checked_name(full_name)
 
 
 def enrolment_faults(

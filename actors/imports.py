@@ -16,12 +16,13 @@ from msgspec import Meta
 
 from callboard.actors import audit_log as audit
 from callboard.actors.access import Role
-from callboard.actors.addresses import PROOF_TTL_S, account_faults, normalised
+from callboard.actors.addresses import PROOF_TTL_S, FullName
 from callboard.actors.audit_log import AuditAction
 from callboard.actors.database import Database, storable
 from callboard.actors.errors import Detail
 from callboard.actors.passwords import NO_PASSWORD, hash_fault
 from callboard.actors.tokens import Signer, fingerprint
+from callboard.streams.email_address import Email
 from callboard.streams.events import LetterRequested, UserRegistered
 from callboard.streams.outbox import emit_all
 from callboard.streams.topics import MAIL
@@ -32,8 +33,8 @@ QUERIES: Any = aiosql.from_path(Path(__file__).with_name("imports.sql"), "asyncp
 class Candidate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One line of an import. Without a hash nobody can log in until the password is reset by mail."""
 
-    email: str
-    full_name: str
+    email: Email
+    full_name: FullName
     password_hash: str | None = None
     role: Role = Role.MEMBER
     is_verified: bool = False
@@ -45,11 +46,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 def candidate_faults(candidate: Candidate) -> list[Detail]:
-    """What is wrong with a line beyond its form."""
-    faults = account_faults(candidate.email, candidate.full_name)
-    faults += [
-        Detail(name, "must not have NUL in it") for name in ("email", "full_name") if "\0" in getattr(candidate, name)
-    ]
+    """What is wrong with a line beyond its form and the rules of its fields."""
+    faults: list[Detail] = []
     if candidate.created_at is not None and not storable(candidate.created_at):
         faults.append(Detail("created_at", "must be in the years 1 to 9999 in UTC"))
     if candidate.password_hash and (fault := hash_fault(candidate.password_hash)):
@@ -69,9 +67,9 @@ async def import_users(database: Database, candidates: Sequence[Candidate], sign
             async for row in QUERIES.import_users(
                 connection,
                 user_ids=[uuid4() for _ in candidates],
-                emails=[normalised(each.email) for each in candidates],
+                emails=[each.email for each in candidates],
                 password_hashes=[each.password_hash or NO_PASSWORD for each in candidates],
-                full_names=[each.full_name.strip() for each in candidates],
+                full_names=[each.full_name for each in candidates],
                 roles=[each.role.value for each in candidates],
                 verified=[each.is_verified for each in candidates],
                 created=[each.created_at for each in candidates],

@@ -13,7 +13,7 @@ import msgspec
 
 from callboard.actors import addresses, audit_log
 from callboard.actors.access import Role
-from callboard.actors.addresses import OPEN, Enrolment, add_token, checked_address, send_letter
+from callboard.actors.addresses import OPEN, Enrolment, add_token, checked_enrolment, send_letter
 from callboard.actors.audit_log import AuditAction, masked
 from callboard.actors.database import Database
 from callboard.actors.errors import (
@@ -31,6 +31,7 @@ from callboard.actors.reads import Reads
 from callboard.actors.sessions import ForgetUser, end_sessions
 from callboard.actors.tokens import Signer, fingerprint
 from callboard.runtime import Actor, Ref, Request, on
+from callboard.streams.email_address import canonical_email
 from callboard.streams.events import Moment, UserDeleted, UserRegistered, UserUpdated, UserVerified
 from callboard.streams.outbox import emit
 
@@ -190,7 +191,7 @@ class Users(Actor[UserMessage]):
     @on(RegisterUser)
     async def register(self, message: RegisterUser) -> User:
         """The account, its token, its event and the request for its mail are one transaction."""
-        email = checked_address(
+        email, full_name = checked_enrolment(
             message.email,
             message.password,
             message.full_name,
@@ -198,7 +199,7 @@ class Users(Actor[UserMessage]):
             terms_accepted=message.terms_accepted,
         )
         password_hash = await ask_hasher(self.passwords, HashPassword(message.password))
-        user = _fresh(message.user_id or uuid4(), email, message.full_name, Role.MEMBER, is_verified=False)
+        user = _fresh(message.user_id or uuid4(), email, full_name, Role.MEMBER, is_verified=False)
         async with self.database.transaction() as connection:
             if self.enrolment.conceal:
                 return await self._add_concealed(connection, user, password_hash)
@@ -248,11 +249,11 @@ class Users(Actor[UserMessage]):
     @on(AddUser)
     async def add(self, message: AddUser) -> User:
         """A verified account keeps its password: an operator's typo must not lock its owner out."""
-        email = checked_address(
+        email, full_name = checked_enrolment(
             message.email, message.password, message.full_name, self.enrolment.policy, terms_accepted=True
         )
         password_hash = await ask_hasher(self.passwords, HashPassword(message.password))
-        fresh = _fresh(uuid4(), email, message.full_name, message.role, is_verified=True)
+        fresh = _fresh(uuid4(), email, full_name, message.role, is_verified=True)
         async with self.database.transaction() as connection:
             made = await self._add(connection, fresh, password_hash)
             if made is not None:
@@ -322,14 +323,13 @@ class Users(Actor[UserMessage]):
             user = _user(row)
             if message.tag not in (None, "*", user.tag):
                 raise Problem(USERS_STALE)
-            faults = addresses.account_faults(message.email or user.email, message.full_name)
-            if faults:
+            if faults := addresses.account_faults(message.email, message.full_name):
                 raise Problem(REQUEST_INVALID, details=tuple(faults))
-            email = addresses.normalised(message.email or user.email)
+            email = user.email if message.email is None else canonical_email(message.email)
+            full_name = addresses.checked_name(message.full_name)
             same = email.lower() == user.email.lower()
             if not same:
                 await self._ask_for(connection, user.user_id, email)
-            full_name = message.full_name.strip()
             edited = await QUERIES.edit_user(
                 connection, user_id=user.user_id, full_name=full_name, email=email if same else None
             )
@@ -389,7 +389,7 @@ class Users(Actor[UserMessage]):
 
 
 def _fresh(user_id: UUID, email: str, full_name: str, role: Role, *, is_verified: bool) -> User:
-    return User(user_id, email, full_name.strip(), role, is_verified, is_active=True, created_at=datetime.now(UTC))
+    return User(user_id, email, full_name, role, is_verified, is_active=True, created_at=datetime.now(UTC))
 
 
 def _user(row: Any) -> User:

@@ -34,6 +34,7 @@ from callboard.http.call import Body, Call, Listing, Page, Reply
 from callboard.http.cursors import decode_cursor, encode_cursor
 from callboard.http.routing import Access, Route
 from callboard.http.services import Services
+from callboard.streams.visible_text import visible
 
 T = TypeVar("T")
 
@@ -41,20 +42,20 @@ T = TypeVar("T")
 class Article(Body, frozen=True, kw_only=True):
     """What an author writes. Markup in the body is kept as sent, and made safe in `body_html`."""
 
-    title: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S")]
+    title: Annotated[str, visible(1, 200, examples=("On the engine",))]
     body: Annotated[str, Meta(max_length=200_000)]
     category_id: UUID | None = None
 
     def draft(self) -> Draft:
         """The same for the domain."""
-        return Draft(self.title.strip(), self.body, self.category_id)
+        return Draft(self.title, self.body, self.category_id)
 
 
 class Move(Body, frozen=True, kw_only=True):
     """An editorial action, with a note to the author or the next editor."""
 
     action: Action
-    note: Annotated[str, Meta(max_length=2000)] | None = None
+    note: Annotated[str, visible(0, 2000, lines=True)] | None = None
 
 
 class Filter(Page, frozen=True, kw_only=True):

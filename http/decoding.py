@@ -16,6 +16,7 @@ from msgspec import inspect
 
 from callboard.actors.database import storable
 from callboard.actors.errors import REQUEST_INVALID, REQUEST_MALFORMED, Detail, Problem
+from callboard.streams.field_rules import apply_rules, rules_of
 
 MAX_DETAILS = 50
 NO_NUL = "Must not contain the character NUL."
@@ -35,6 +36,7 @@ class BodyReader:
         decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kind)
         self._decode = decoder.decode
         self._times = times_of(kind)
+        self._ruled = rules_of(kind) is not None
 
     def read(self, raw: bytes) -> Any:
         """The body. Raises Problem(REQUEST_MALFORMED) for what is not JSON, else REQUEST_INVALID with every fault."""
@@ -44,6 +46,10 @@ class BodyReader:
                 raise invalid(unstorable)
             if b"\\u0000" in raw and (faults := tuple(nuls(sent := msgspec.json.decode(raw), ""))):
                 raise self._with_rules(sent, faults)
+            if self._ruled:
+                value, broken = broken_rules(self.kind, value, "")
+                if broken:
+                    raise self._with_rules(msgspec.json.decode(raw), broken)
         except msgspec.ValidationError as error:
             raise self._invalid(raw, error) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -107,7 +113,8 @@ class QueryReader:
             query: Any = msgspec.convert(value, self.kind, strict=False)
         except msgspec.ValidationError as error:
             raise invalid(faults_of(value, self.kind, "", strict=False) or [detail_of(error, "")]) from None
-        if unstorable := beyond(query, self._times):
+        query, faults = broken_rules(self.kind, query, "")
+        if unstorable := [*beyond(query, self._times), *faults]:
             raise invalid(unstorable)
         return query
 
@@ -159,13 +166,18 @@ def detail_of(error: msgspec.ValidationError, path: str) -> Detail:
 def faults_of(value: Any, kind: Any, path: str, *, strict: bool) -> list[Detail]:
     """Every fault of `value` as a `kind`: below a Struct field by field, below a list element by element."""
     try:
-        msgspec.convert(value, kind, strict=strict, str_keys=True)
+        _, found = broken_rules(kind, msgspec.convert(value, kind, strict=strict, str_keys=True), path)
     except msgspec.ValidationError as error:
         found = list(inner_faults(value, kind, path, strict=strict)) or [
             detail_of(error, path) if (said := choices(value, kind, strict=strict)) is None else Detail(path, said)
         ]
-        return found[:MAX_DETAILS]
-    return []
+    return found[:MAX_DETAILS]
+
+
+def broken_rules(kind: Any, value: Any, path: str) -> tuple[Any, list[Detail]]:
+    """A decoded value as its field rules leave it, and what is wrong with it by these."""
+    value, faults = apply_rules(kind, value)
+    return value, [Detail(f"{path}.{each.path}".strip("."), each.message) for each in faults]
 
 
 def choices(value: Any, kind: Any, *, strict: bool) -> str | None:

@@ -20,7 +20,8 @@ from callboard.actors.sessions import MAX_SESSIONS, EndSession, EndSessions, Lis
 from callboard.http.call import Body, Call, Listing, Reply
 from callboard.http.routing import Access, Route
 from callboard.http.services import Services
-from callboard.http.users import Email, Secret
+from callboard.http.users import Secret
+from callboard.streams.email_address import Email
 from callboard.streams.events import Moment
 
 

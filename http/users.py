@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from callboard.actors.access import Role
-from callboard.actors.addresses import account_faults, enrolment_faults
+from callboard.actors.addresses import FullName, enrolment_faults
 from callboard.actors.errors import (
     AUTH_MAIL_TOKEN_INVALID,
     REQUEST_CURSOR_INVALID,
@@ -36,11 +36,10 @@ from callboard.http.call import Body, Call, Listing, Page, Reply
 from callboard.http.cursors import decode_cursor, encode_cursor
 from callboard.http.routing import Access, Route
 from callboard.http.services import Services
+from callboard.streams.email_address import Email
 from callboard.streams.events import Moment
 
-Email = Annotated[str, Meta(max_length=254, examples=["ada@example.org"])]
 Secret = Annotated[str, Meta(max_length=128)]
-FullName = Annotated[str, Meta(min_length=1, max_length=200, examples=["Ada Lovelace"])]
 
 
 class Registration(Body, frozen=True, kw_only=True):
@@ -86,7 +85,7 @@ class Account(Body, frozen=True, kw_only=True):
 class Filter(Page, frozen=True, kw_only=True):
     """Which accounts to list: `email` is a whole address in any case, `q` a part of the name or the address."""
 
-    email: Annotated[str, Meta(max_length=254)] | None = None
+    email: Email | None = None
     role: Role | None = None
     is_verified: bool | None = None
     is_active: bool | None = None
@@ -105,11 +104,6 @@ def registration_rules(services: Services, sound: Mapping[str, Any]) -> list[Det
     """What is wrong with a registration's sound fields."""
     email, password, full_name, terms = map(sound.get, ("email", "password", "full_name", "terms_accepted"))
     return enrolment_faults(services.password_policy, email, password, full_name, terms_accepted=terms)
-
-
-def account_rules(_services: Services, sound: Mapping[str, Any]) -> list[Detail]:
-    """What is wrong with an account's sound fields."""
-    return account_faults(sound.get("email"), sound.get("full_name"))
 
 
 async def register(call: Call[Registration, None, Services]) -> Reply[Registered]:
@@ -252,7 +246,6 @@ ROUTES: tuple[Route[Services], ...] = (
         tagged=True,
         access=Access.USER,
         errors=(USERS_EMAIL_TAKEN, USERS_STALE),
-        rules=account_rules,
     ),
     Route(
         "DELETE",
@@ -283,7 +276,6 @@ ROUTES: tuple[Route[Services], ...] = (
         tagged=True,
         access=Access.SELF_OR_ADMIN,
         errors=(USERS_NOT_FOUND, USERS_EMAIL_TAKEN, USERS_STALE),
-        rules=account_rules,
     ),
     Route(
         "DELETE",

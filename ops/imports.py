@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from callboard.actors.errors import Detail, Problem
 from callboard.actors.imports import Candidate, candidate_faults, import_users
-from callboard.http.decoding import faults_of
+from callboard.http.decoding import broken_rules, faults_of
 from callboard.ops.admin import desk
 from callboard.ops.cli import FAILED, OK, CommandError
 
@@ -125,7 +125,8 @@ def _line(number: int, value: Any, *, strict: bool) -> Line:
         candidate = msgspec.convert(value, Candidate, strict=strict)
     except msgspec.ValidationError:
         return Line(number, faults=tuple(faults_of(value, Candidate, "", strict=strict)))
-    faults = tuple(candidate_faults(candidate))
+    candidate, broken = broken_rules(Candidate, candidate, "")
+    faults = (*broken, *candidate_faults(candidate))
     return Line(number, None if faults else candidate, faults)
 
 

@@ -15,6 +15,7 @@ from msgspec import Raw, Struct
 
 from callboard.runtime import Message
 from callboard.streams.events import EVENTS, OUR_SOURCE, Envelope, EventType, type_of
+from callboard.streams.field_rules import apply_rules
 from callboard.streams.signatures import HEADER as SIGNATURE
 from callboard.streams.signatures import EventSigner
 
@@ -270,8 +271,12 @@ def _moment(text: str) -> datetime:
 
 def _parse(decoder: msgspec.json.Decoder[Message], data: bytes) -> Message:
     try:
-        return decoder.decode(data)
+        event, faults = apply_rules(decoder.type, decoder.decode(data))
     except msgspec.ValidationError as error:
         raise BadRecord("invalid", str(error)) from None
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise BadRecord("malformed", f"the value is not JSON: {error}") from None
+    if faults:
+        raise BadRecord("invalid", f"{faults[0].message} - at `$.{faults[0].path}`")
+    checked: Message = event
+    return checked

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from callboard.runtime import Message, Request
+from callboard.streams.email_address import Email
 from callboard.streams.topics import ACTIVITY, CONTENT, MAIL, PRIORITY, USERS, Topic
 
 OUR_SOURCE = "callboard"  # the ce_source of every event that we write
@@ -21,7 +22,6 @@ Text = Annotated[str, Meta(pattern=r"^[^\x00]*\Z")]
 Line = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length=998)]
 Name = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", min_length=1, max_length=100)]
 SubjectId = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length=200)]
-Address = Annotated[str, Meta(pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+\Z", max_length=254)]
 Moment = Annotated[datetime, Meta(tz=True)]
 
 # Wide enough for any metric, and an hour's sum of them still fits PostgreSQL's double precision.
@@ -113,7 +113,7 @@ class LetterRequested(Message, frozen=True):
 class MailRequested(Message, frozen=True):
     """A ready mail, from any producer."""
 
-    to: Address
+    to: Email
     subject: Line
     text: Text
     html: Text | None = None

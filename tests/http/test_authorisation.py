@@ -104,7 +104,7 @@ class Walk:
     def body(self, name: str, owner: Person) -> Any:
         email = f"{uuid4().hex}@example.org"
         return {
-            "POST /auth/register": {"email": email, "password": PASSWORD, "full_name": "A", "terms_accepted": True},
+            "POST /auth/register": {"email": email, "password": PASSWORD, "full_name": "Ao", "terms_accepted": True},
             "POST /auth/verify-email": {"token": "x"},
             "POST /auth/resend-verification": {"email": email},
             "POST /auth/login": {"email": owner.email, "password": PASSWORD},
@@ -112,8 +112,8 @@ class Walk:
             "POST /auth/password/forgot": {"email": email},
             "POST /auth/password/reset": {"token": "x", "new_password": NEW_PASSWORD},
             "POST /auth/password/change": {"current_password": PASSWORD, "new_password": NEW_PASSWORD},
-            "PUT /users/me": {"full_name": "B"},
-            "PUT /users/{user_id}": {"full_name": "B"},
+            "PUT /users/me": {"full_name": "Bo"},
+            "PUT /users/{user_id}": {"full_name": "Bo"},
             "PATCH /users/{user_id}": {"is_active": True},
             "PUT /users/me/profile": {"bio": "b"},
             "PUT /users/{user_id}/profile": {"bio": "b"},

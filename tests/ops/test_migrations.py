@@ -18,6 +18,7 @@ from callboard.ops.embedded.binaries import find_postgres
 from callboard.ops.embedded.place import Place, free_ports, open_place
 from callboard.ops.embedded.postgres import Postgres
 from callboard.ops.migrations import runner
+from callboard.streams.email_address import canonical_email
 
 ROWS = Path(__file__).with_name("data") / "first_release.sql"
 TABLES = "select tablename from pg_tables where schemaname = 'public' order by 1"
@@ -214,3 +215,37 @@ async def test_html_that_an_earlier_release_let_grow_gives_way_to_its_source(old
     assert after == before, "nobody has changed them"
     assert set(await connection.fetch("select body, body_html from content")) == {("<b>&", "&lt;b&gt;&amp;")}
     await connection.close()
+
+
+# As the first release kept them: the case of a local part varied, a domain was in Unicode, in lower case and NFC.
+INTERNATIONAL = (
+    "ada@bücher.example",
+    "Bob@faß.de",
+    "c@例え.テスト",
+    "d@a.münchen-süd.xn--p1ai",
+    "e@президент.рф",
+    "f@пример.испытание-и-ещё-что-то.example",
+    "g@ü.ö.ä.example",
+    "h@𠜎𠜱.example",
+)
+KEPT = (
+    "plain+tag@example.org",
+    f"{'x' * 65}@example.org",  # refused today, and nobody loses the account
+    "twin@bücher.example",  # another has that one, proved
+    "TWIN@xn--bcher-kva.example",
+)
+
+
+async def test_addresses_of_an_older_database_become_canonical_and_a_conflict_loses_nothing(older: str) -> None:
+    connection = await asyncpg.connect(older)
+    await connection.execute("truncate users cascade")
+    for email in (*INTERNATIONAL, *KEPT):
+        await connection.execute(
+            "insert into users (email, password_hash, full_name, is_verified) values ($1, 'x', 'A', $2)",
+            email,
+            email.startswith("TWIN"),
+        )
+    assert await runner.up(older) == 0
+    after = {row["email"] for row in await connection.fetch("select email from users")}
+    await connection.close()
+    assert after == {*map(canonical_email, INTERNATIONAL), *KEPT}

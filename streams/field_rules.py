@@ -1,0 +1,119 @@
+"""Field rules: what the type of a field says about its value beyond what msgspec checks, for every door alike.
+
+A rule is a function from the text as it was sent to the text as it is kept; it raises ValueError with a sentence for
+the sender. `Annotated[str, field_rule(read, ...)]` declares it. Whoever decodes such a type applies `rules_of(kind)`
+to the decoded value: HTTP bodies and queries, events, and the lines of an import.
+"""
+
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from types import UnionType
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+Rule = Callable[[str], str]
+RULE = "rule"  # the key in Meta.extra
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """A value that breaks a rule: its path (`title`, `tags[2].name`), and a sentence for the sender."""
+
+    path: str
+    message: str
+
+
+Applied = Callable[[Any, str, list[Fault]], Any]
+
+
+def field_rule(rule: Rule, schema: Mapping[str, Any], *, examples: Sequence[str] = ()) -> Meta:
+    """The annotation of a text with a rule; `schema` says in JSON Schema what the rule takes."""
+    return Meta(extra={RULE: rule}, extra_json_schema=dict(schema), examples=list(examples) or None)
+
+
+def apply_rules(kind: Any, value: Any) -> tuple[Any, list[Fault]]:
+    """The value with its texts as they are kept, and each text that breaks its rule.
+
+    `value` is a decoded `kind`. Structs are changed in place, frozen ones too: nobody else has seen them yet.
+    """
+    faults: list[Fault] = []
+    applied = rules_of(kind)
+    return (value if applied is None else applied(value, "", faults)), faults
+
+
+@cache
+def rules_of(kind: Any) -> Applied | None:
+    """What applies the rules inside of a type; None for a type that has none."""
+    origin = typing.get_origin(kind)
+    if origin is Annotated:
+        return _annotated(kind)
+    if origin in (typing.Union, UnionType):
+        return _union(typing.get_args(kind))
+    if origin in (list, tuple) and typing.get_args(kind):
+        return _sequence(origin, typing.get_args(kind)[0])
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return _struct(kind)
+    return None
+
+
+def _annotated(kind: Any) -> Applied | None:
+    inner, *marks = typing.get_args(kind)
+    for mark in marks:
+        if isinstance(mark, Meta) and mark.extra and RULE in mark.extra:
+            return _text(mark.extra[RULE])
+    return rules_of(inner)
+
+
+def _text(rule: Rule) -> Applied:
+    def applied(value: Any, path: str, faults: list[Fault]) -> Any:
+        if not isinstance(value, str):  # None or UNSET, where the field may be left out
+            return value
+        try:
+            return rule(value)
+        except ValueError as error:
+            faults.append(Fault(path, str(error)))
+            return value
+
+    return applied
+
+
+def _union(parts: Sequence[Any]) -> Applied | None:
+    """The first part with rules: msgspec allows one text and one object in a union."""
+    found = [applied for applied in map(rules_of, parts) if applied is not None]
+    if len(found) > 1:
+        raise TypeError(f"more than one of {parts} has field rules")
+    return found[0] if found else None
+
+
+def _sequence(kind: type, element: Any) -> Applied | None:
+    inner = rules_of(element)
+    if inner is None:
+        return None
+
+    def applied(value: Any, path: str, faults: list[Fault]) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        return kind(inner(each, f"{path}[{index}]", faults) for index, each in enumerate(value))
+
+    return applied
+
+
+def _struct(kind: type[msgspec.Struct]) -> Applied | None:
+    every = ((each, rules_of(each.type)) for each in msgspec.structs.fields(kind))
+    ruled = [(each.name, each.encode_name, applied) for each, applied in every if applied is not None]
+    if not ruled:
+        return None
+
+    def applied(value: Any, path: str, faults: list[Fault]) -> Any:
+        if not isinstance(value, kind):
+            return value
+        for name, shown, inner in ruled:
+            before = getattr(value, name)
+            after = inner(before, f"{path}.{shown}".lstrip("."), faults)
+            if after is not before:
+                msgspec.structs.force_setattr(value, name, after)
+        return value
+
+    return applied
