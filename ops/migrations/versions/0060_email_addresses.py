@@ -5,7 +5,7 @@ from pathlib import Path
 from callboard.ops.migrations.sql import execute
 
 revision = "0060"
-down_revision = "0080"
+down_revision = "0050"
 
 
 def upgrade() -> None:
