@@ -29,6 +29,11 @@ class Kind(StrEnum):
     UNAVAILABLE = "unavailable"
     BUG = "bug"
     SLOW = "slow"
+    TARGET_TOO_LONG = "target_too_long"
+    HEADERS_TOO_LARGE = "headers_too_large"
+    EXPECTATION_FAILED = "expectation_failed"
+    NOT_IMPLEMENTED = "not_implemented"
+    VERSION_UNSUPPORTED = "version_unsupported"
 
 
 class Code(msgspec.Struct, frozen=True):
@@ -140,15 +145,29 @@ REQUEST_UNSUPPORTED = code("REQUEST_UNSUPPORTED_004", Kind.UNSUPPORTED, "Send th
 REQUEST_LIMITED = code("REQUEST_LIMITED_005", Kind.LIMITED, "Too many requests; wait as long as Retry-After says.")
 REQUEST_CURSOR_INVALID = code("REQUEST_CURSOR_INVALID_006", Kind.INVALID, "The cursor is not one this server gave.")
 REQUEST_SLOW = code("REQUEST_SLOW_007", Kind.SLOW, "The body did not arrive in time.")
-REQUEST_NOT_HTTP = code(
-    "REQUEST_NOT_HTTP_008", Kind.INVALID, "The request is not well-formed HTTP, or its headers are too large."
-)
+REQUEST_NOT_HTTP = code("REQUEST_NOT_HTTP_008", Kind.INVALID, "The request is not well-formed HTTP/1.1.")
 
 REQUEST_KEY_REUSED = code(
     "REQUEST_KEY_REUSED_009", Kind.REUSED, "The Idempotency-Key came before with another body; take a new key."
 )
 REQUEST_KEY_BUSY = code(
     "REQUEST_KEY_BUSY_010", Kind.CONFLICT, "A request with this Idempotency-Key is still being worked on; repeat it."
+)
+REQUEST_TARGET_TOO_LONG = code(
+    "REQUEST_TARGET_TOO_LONG_011", Kind.TARGET_TOO_LONG, "The request's target is longer than this server takes."
+)
+REQUEST_HEADERS_TOO_LARGE = code(
+    "REQUEST_HEADERS_TOO_LARGE_012", Kind.HEADERS_TOO_LARGE, "The request's headers are too large or too many."
+)
+REQUEST_CODING_UNKNOWN = code(
+    "REQUEST_CODING_UNKNOWN_013", Kind.NOT_IMPLEMENTED, "The only Transfer-Encoding that this server takes is chunked."
+)
+REQUEST_METHOD_UNKNOWN = code(
+    "REQUEST_METHOD_UNKNOWN_014", Kind.NOT_IMPLEMENTED, "This server does not know the request's method."
+)
+REQUEST_VERSION = code("REQUEST_VERSION_015", Kind.VERSION_UNSUPPORTED, "This server speaks HTTP/1.1 and HTTP/1.0.")
+REQUEST_EXPECTATION = code(
+    "REQUEST_EXPECTATION_016", Kind.EXPECTATION_FAILED, "The only expectation that this server meets is 100-continue."
 )
 
 ROUTE_NOT_FOUND = code("ROUTE_NOT_FOUND_001", Kind.NOT_FOUND, "There is no such route.")

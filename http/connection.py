@@ -1,44 +1,35 @@
-"""One client's connection: requests in, answers out, in order; and bounds on what a slow or broken client can hold.
-
-It stands on aiohttp's parser and flow control alone. aiohttp's own server makes a task, a request, a writer and a
-response object for each answer, which costs as much as all that a front door does.
-"""
+"""One client's connection: requests in, answers out, in order; and bounds on what a slow or broken client can hold."""
 
 import asyncio
-from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import inf
+from typing import Any, cast
 
-from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http import HttpRequestParser, RawRequestMessage
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-from aiohttp.web import RequestPayloadError
-
-from callboard.http.exchange import NOT_HTTP, Exchange
+from callboard.http.aiohttp_private import RawRequestMessage
+from callboard.http.connection_limits import OpenConnections
+from callboard.http.exchange import Exchange
 from callboard.http.front import Front
+from callboard.http.request_reader import RequestReader, Taken
+from callboard.http.response import Response
 
-LINGERING_S = 2.0  # how long the rest of a refused body is read away, so that the client sees the answer
-MAX_LINE = 8_190
-MAX_HEADERS = 100
-MAX_OPEN = 10_000  # connections of one listener, each about 5 kB: whoever comes then is cut off at once
-MAX_WAITING = 16  # requests that a client may send ahead of their answers
-BUFFER = 1 << 16  # bytes of a body that wait to be read
+LINGERING_S = 2.0  # how long what still comes is thrown away, so that the client sees the answer before the close
+PIECE = 1 << 16  # bytes of an answer that are handed to the network at once
+UNSENT_HIGH, UNSENT_LOW = 16_384, 4_096  # bytes that wait for the network when nothing more is handed to it, and again
 
 
 @dataclass(frozen=True)
 class Patience:
     """How long a slow client may hold a connection: over a request's line and headers, from their first byte; between
-    requests; and over reading what it was answered. Over a body it may take as long as its request.
+    requests, longer than the 60 seconds after which proxies close; and over reading what it was answered. Over a body
+    it may take as long as its request.
     """
 
     head_s: float = 10.0
-    idle_s: float = 60.0
+    idle_s: float = 75.0
     reader_s: float = 30.0
 
 
-class Connection(BaseProtocol):
+class Connection(asyncio.Protocol):
     """Serves one request at a time, in the order they come.
 
     A client that is slower than `Patience` is cut off without a word: it would not read that either. One that has gone
@@ -46,190 +37,236 @@ class Connection(BaseProtocol):
     """
 
     __slots__ = (
+        "_ahead_paused",
         "_arrival",
         "_ending",
         "_front",
         "_head_timer",
-        "_idle_since",
         "_idle_timer",
+        "_loop",
         "_open",
         "_patience",
-        "_payload",
+        "_reader",
         "_reader_timer",
+        "_reading_paused",
         "_task",
-        "_waiting",
-        "busy",
+        "_unwritten",
+        "_writable",
+        "address",
         "gone",
+        "idle_since",
         "peer",
+        "transport",
     )
 
     def __init__(
-        self, front: Front[Any], open_: "set[Connection]", patience: Patience, loop: asyncio.AbstractEventLoop
+        self,
+        front: Front[Any],
+        open_: "OpenConnections[Connection]",
+        patience: Patience,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
-        parser = HttpRequestParser(
-            self,
-            loop,
-            BUFFER,
-            max_line_size=MAX_LINE,
-            max_field_size=MAX_LINE,
-            max_headers=MAX_HEADERS,
-            payload_exception=RequestPayloadError,
-            auto_decompress=False,  # a body is never inflated: a small one could become a large one
-            max_msg_queue_size=MAX_WAITING,
-        )
-        super().__init__(loop, parser)
-        self.busy = False  # a request is being served
+        self.transport: asyncio.Transport | None = None
         self.gone = asyncio.Event()
         self.peer: str | None = None
+        self.address = ""  # that it is counted under
+        self.idle_since = loop.time()  # infinite while a request is served
+        self._loop = loop
         self._front = front
         self._open = open_
         self._patience = patience
-        self._waiting: deque[tuple[RawRequestMessage, StreamReader]] = deque()
-        self._payload: StreamReader = EMPTY_PAYLOAD  # the body that comes in, or came in last
-        self._arrival: asyncio.Future[None] | None = None  # of a request, while none is there
+        self._reader = RequestReader(self, loop)
+        self._ending = False  # no further request is waited for
+        self._arrival: asyncio.Future[Taken | None] | None = None  # of a request, while none is there
         self._task: asyncio.Task[None] | None = None
-        self._ending = False
-        self._idle_since = 0.0
+        self._reading_paused = False
+        self._ahead_paused = False
+        self._writable: asyncio.Future[None] | None = None  # while the network takes no more
+        self._unwritten = 0  # bytes of the answer that were not handed to the network
         self._idle_timer: asyncio.TimerHandle | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self._reader_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being served."""
+        return self.idle_since == inf
+
+    @property
+    def connected(self) -> bool:
+        """Whether bytes can still come."""
+        return self.transport is not None
+
+    @property
+    def writing_paused(self) -> bool:
+        """Whether the client does not read what it was answered."""
+        return self._writable is not None
 
     # What the transport says ---------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the first request."""
-        super().connection_made(transport)
-        if len(self._open) >= MAX_OPEN:
-            self.cut()
-        self._open.add(self)
+        transport = self.transport = cast("asyncio.Transport", transport)  # uvloop's only behaves like one
+        transport.set_write_buffer_limits(UNSENT_HIGH, UNSENT_LOW)
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if isinstance(peer, tuple) else None
-        self._idle_since = self._loop.time()
-        self._idle_timer = self._loop.call_at(self._idle_since + self._patience.idle_s, self._look_idle)
+        if not self._open.add(self, self.peer):
+            self.cut()
+        self._idle_timer = self._loop.call_at(self.idle_since + self._patience.idle_s, self._look_idle)
         self._task = self._loop.create_task(self._serve(), name="connection")
 
     def data_received(self, data: bytes) -> None:
-        """Queue the requests that are whole in their heads, and serve them."""
-        if self._ending or self._parser is None:
-            return
-        messages: Sequence[tuple[RawRequestMessage, StreamReader]]
-        try:
-            messages, upgraded, _ = self._parser.feed_data(data)
-        except HttpProcessingError as error:
-            self._break_body(RequestPayloadError(str(error)))
-            messages, upgraded = ((NOT_HTTP, EMPTY_PAYLOAD),), True
-        if upgraded:  # what follows is not HTTP, and we speak nothing else
-            self._ending = True
-        if not messages:
-            if data and not self.busy and self._head_timer is None:
-                self._head_timer = self._loop.call_later(self._patience.head_s, self.cut)
-            return
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-        self._waiting.extend(messages)
-        self._payload = messages[-1][1]
-        if len(self._waiting) >= MAX_WAITING and not self._buffer_paused:
-            self._pause_reading_for_buffer()
-        self._wake()
+        """Keep it, and serve the request that is whole in its head."""
+        reader, arrival = self._reader, self._arrival
+        reader.feed(data)
+        if arrival is not None and not arrival.done():
+            if (taken := self._take()) is not None:
+                arrival.set_result(taken)
+        elif reader.is_full and not self._ahead_paused:
+            self._ahead_paused = True
+            self._pause()
 
     def eof_received(self) -> bool:
         """The client says no more; what it asked before is still answered."""
         self._ending = True
-        return self.busy and self._payload.is_eof()
-
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        """The body is being read: called for each piece of it, also where nothing was paused."""
-        if self._reading_paused:
-            super().resume_reading(resume_parser)
+        return self._task is not None and self.busy and not self._reader.awaits_body
 
     def pause_writing(self) -> None:
         """What the client does not read piles up here: it has so long to read it down again."""
-        super().pause_writing()
+        assert self.transport is not None  # noqa: S101 - for the type checker
+        self._writable = self._loop.create_future()
         self._reader_timer = self._loop.call_later(self._patience.reader_s, self.cut)
+        self._open.unsent(self, self.transport.get_write_buffer_size() + self._unwritten)
 
     def resume_writing(self) -> None:
         """It has read."""
-        super().resume_writing()
+        self._open.sent(self)
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
         if self._reader_timer is not None:
             self._reader_timer.cancel()
             self._reader_timer = None
 
-    def connection_lost(self, exc: BaseException | None) -> None:
+    def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002 - a protocol's face
         """Let go of the timers, and of a request that waits for the rest of its body."""
         for timer in (self._idle_timer, self._head_timer, self._reader_timer):
             if timer is not None:
                 timer.cancel()
-        self._break_body(ConnectionResetError("the client has gone"))
+        self.transport = None
         self._ending = True
-        self._waiting.clear()
+        self._reader.close()
+        self._reader.break_body(ConnectionResetError("the client has gone"))
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_exception(ConnectionResetError("the client has gone"))
+            self._writable.exception()  # nobody may wait for it
         self._wake()
-        super().connection_lost(exc)
-        self._parser = None
         self._open.discard(self)
         self.gone.set()
+
+    # What the body's reader says -----------------------------------------------------------------------------------
+
+    def pause_reading(self) -> None:
+        """More of the body waits to be read than should."""
+        self._reading_paused = True
+        self._pause()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: ARG002 - the parser's face
+        """The body is being read: called for each piece of it, also where nothing was paused."""
+        if self._reading_paused:
+            self._reading_paused = False
+            self._resume()
+
+    def _pause(self) -> None:
+        if self.transport is not None:
+            self.transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self.transport is not None and not self._reading_paused and not self._ahead_paused:
+            self.transport.resume_reading()
+
+    def _take(self) -> Taken | None:
+        """The next request, once it is there. The rest of a head that has begun has so long to come."""
+        taken = self._reader.take()
+        if taken is None:
+            if self._head_timer is None and self._reader.is_begun:
+                self._head_timer = self._loop.call_later(self._patience.head_s, self.cut)
+            return None
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+        self.idle_since = inf
+        if self._ahead_paused and not self._reader.is_full:
+            self._ahead_paused = False
+            self._resume()
+        return taken
+
+    def _stop_listening(self) -> None:
+        self._reader.close()
+        if self._ahead_paused or self._reading_paused:
+            self._ahead_paused = self._reading_paused = False
+            self._resume()
 
     # Serving -------------------------------------------------------------------------------------------------------
 
     async def _serve(self) -> None:
         """Answer what comes, until the connection ends."""
         try:
-            while (self._waiting or await self._arrived()) and self.transport is not None:
-                self.busy = True
-                message, payload = self._next()
-                response = await self._front.handle(Exchange(message, payload, self.transport, self._task, self.peer))
-                kept = not (response.closing or message.should_close or (self._ending and not self._waiting))
+            while (taken := self._take() or await self._arrived()) is not None and self.transport is not None:
+                message, payload, fault = taken
+                exchange = Exchange(message, payload, self.transport, self._task, self.peer)
+                exchange.fault = fault
+                response = await self._front.handle(exchange)
                 if self.transport is None:
                     return
-                self.transport.write(response.encode(message, kept=kept))
-                if self._paused:
-                    await self._drain_helper()
-                if not payload.is_eof():
-                    kept = await self._read_away(payload) and kept
+                kept = not (response.closing or message.should_close or self._reader.awaits_body or self._is_last())
+                await self._write(response, message, kept=kept)
                 if not kept:
                     return
         except ConnectionError:  # it has gone
             pass
         finally:
-            self._waiting.clear()
             self._close()
 
-    async def _arrived(self) -> bool:
-        """Whether there is another request, once there is; not, when there will be none."""
-        self.busy = False
-        self._idle_since = self._loop.time()
-        if not self._ending:
-            self._arrival = self._loop.create_future()
-            await self._arrival
-        return bool(self._waiting)
+    async def _arrived(self) -> Taken | None:
+        """The next request, once there is one; None, when there will be none."""
+        if self._ending or self._reader.is_closed:
+            return None
+        self.idle_since = self._loop.time()
+        self._arrival = self._loop.create_future()
+        try:
+            return await self._arrival
+        finally:
+            self._arrival = None
+
+    def _is_last(self) -> bool:
+        """Whether no other request can come."""
+        return self._reader.is_closed or (self._ending and not self._reader.holds_another)
 
     def _wake(self) -> None:
         if self._arrival is not None and not self._arrival.done():
             self._arrival.set_result(None)
 
-    def _next(self) -> tuple[RawRequestMessage, StreamReader]:
-        taken = self._waiting.popleft()
-        if self._parser is not None:
-            self._parser.message_consumed()
-        if self._buffer_paused and len(self._waiting) <= MAX_WAITING // 2:
-            self.data_received(b"")  # the parser has kept the rest
-            if len(self._waiting) < MAX_WAITING:
-                self._resume_reading_for_buffer()
-        return taken
-
-    async def _read_away(self, payload: StreamReader) -> bool:
-        """Whether the rest of a body that nobody wanted came in time."""
-        try:
-            async with asyncio.timeout(LINGERING_S):
-                while not payload.is_eof():
-                    await payload.readany()
-        except (TimeoutError, RequestPayloadError):
-            return False
-        return True
-
-    def _break_body(self, error: Exception) -> None:
-        if not self._payload.is_eof() and self._payload.exception() is None:
-            self._payload.set_exception(error)
+    async def _write(self, response: Response, message: RawRequestMessage, *, kept: bool) -> None:
+        """Hand an answer to the network, a large one piece by piece as it is read. Raises ConnectionError."""
+        content = response.content(message)
+        head = response.head(message, kept=kept)
+        transport = self.transport
+        if transport is None:
+            return
+        if len(content) <= PIECE:
+            transport.write(head + content)
+        else:
+            transport.write(head)
+            whole = memoryview(content)
+            for start in range(0, len(content), PIECE):
+                self._unwritten = 0 if response.is_shared else len(content) - start - PIECE
+                transport.write(whole[start : start + PIECE])
+                if self._writable is not None:
+                    await self._writable
+            self._unwritten = 0
+        if self._writable is not None:
+            await self._writable
 
     # Ends ----------------------------------------------------------------------------------------------------------
 
@@ -241,8 +278,23 @@ class Connection(BaseProtocol):
         self._wake()
 
     def _close(self) -> None:
+        """Close. A client that may still be sending is told the end first, and then not listened to for a while: if
+        bytes of its came to a closed connection, the network would take the answer away from it (RFC 9112, 9.6).
+        """
+        transport, self._task, self._ending = self.transport, None, True
+        if transport is None or transport.is_closing():
+            return
+        reader = self._reader
+        may_send = reader.is_closed or reader.awaits_body or reader.is_begun
+        self._stop_listening()
+        if may_send and transport.can_write_eof():
+            transport.write_eof()
+            self._loop.call_later(LINGERING_S, self._close_now)
+        else:
+            self._close_now()
+
+    def _close_now(self) -> None:
         """Close when the client has read what it was answered, for which it has so long."""
-        self._ending = True
         transport = self.transport
         if transport is not None and not transport.is_closing():
             transport.close()
@@ -255,8 +307,11 @@ class Connection(BaseProtocol):
             self.transport.abort()
 
     def _look_idle(self) -> None:
-        ends_at = (self._loop.time() if self.busy else self._idle_since) + self._patience.idle_s
-        if ends_at <= self._loop.time():
-            self._close()
+        now = self._loop.time()
+        ends_at = (now if self.busy else self.idle_since) + self._patience.idle_s
+        if ends_at <= now:
+            self._ending = True
+            self._wake()
+            self._close_now()
         else:
             self._idle_timer = self._loop.call_at(ends_at, self._look_idle)

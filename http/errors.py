@@ -33,12 +33,17 @@ STATUS: dict[Kind, int] = {
     Kind.CONFLICT: 409,
     Kind.STALE: 412,
     Kind.TOO_LARGE: 413,
+    Kind.TARGET_TOO_LONG: 414,
     Kind.UNSUPPORTED: 415,
+    Kind.EXPECTATION_FAILED: 417,
     Kind.REUSED: 422,
     Kind.PRECONDITION_MISSING: 428,
     Kind.LIMITED: 429,
+    Kind.HEADERS_TOO_LARGE: 431,
     Kind.BUG: 500,
+    Kind.NOT_IMPLEMENTED: 501,
     Kind.UNAVAILABLE: 503,
+    Kind.VERSION_UNSUPPORTED: 505,
 }
 
 # What the runtime raises at an asker, as an answer: none of these is a bug of the caller's.

@@ -7,20 +7,20 @@ from datetime import UTC, datetime
 from math import inf
 from random import Random
 
-from aiohttp.http import HttpVersion11, RawRequestMessage
-from aiohttp.streams import StreamReader
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from callboard.actors.access import Identity
+from callboard.actors.errors import Code
 from callboard.actors.idempotency import ClaimKey, FreeKey, KeepAnswer
 from callboard.actors.limits import Verdict
 from callboard.actors.tokens import Claims
-from callboard.http.peers import Proxies
+from callboard.http.aiohttp_private import HttpVersion11, RawRequestMessage, StreamReader
+from callboard.http.connection_limits import Bound
+from callboard.http.peers import NO_PROXIES, Proxies
 from callboard.runtime import Ref
 
 MAX_AGENT = 400
-NO_PROXIES = Proxies()
 CheckLimit = Callable[[str, str], Awaitable[Verdict]]  # by policy and key
 
 
@@ -59,7 +59,8 @@ class Hooks:
     counts a request of a key against a policy; it must bound itself in time, and when awaiting it raises the request
     goes on. `observe` is called for each answer with the
     path's template, the method, the status and the seconds it took. `keys` keeps the answers of idempotency keys;
-    without it they are not looked at. While `maintenance` says so, only admins pass.
+    without it they are not looked at. While `maintenance` says so, only admins pass. `connection_closed` is called for
+    each connection that is closed for a bound, with that bound.
     """
 
     read_token: Callable[[str], Claims] | None = None
@@ -69,6 +70,7 @@ class Hooks:
     keys: Ref[ClaimKey | KeepAnswer | FreeKey] | None = None
     maintenance: Callable[[], bool] | None = None
     now: Callable[[], datetime] = utc_now
+    connection_closed: Callable[[Bound], None] | None = None
     rng: Random = field(default_factory=Random)  # names traces: no secret hangs on it
 
 
@@ -85,6 +87,7 @@ class Exchange:
         "body",
         "caller",
         "deadline",
+        "fault",
         "headers",
         "ip",
         "late",
@@ -113,6 +116,7 @@ class Exchange:
         ip: str | None,
     ) -> None:
         self.message = message
+        self.fault: Code | None = None  # for which it is refused before anything of it is looked at
         self.method = message.method
         self.headers = message.headers
         self.payload = payload

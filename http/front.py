@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from callboard.actors.errors import (
-    REQUEST_NOT_HTTP,
     REQUEST_SLOW,
     ROUTE_METHOD,
     ROUTE_NOT_FOUND,
@@ -26,7 +25,7 @@ from callboard.http.answers import Answers
 from callboard.http.call import Call
 from callboard.http.deadlines import Deadlines, alone
 from callboard.http.errors import problem_of
-from callboard.http.exchange import NOT_HTTP, Exchange, Hooks, Settings
+from callboard.http.exchange import Exchange, Hooks, Settings
 from callboard.http.guard import Guard
 from callboard.http.idempotency import Once, key_of
 from callboard.http.intake import Intake
@@ -35,7 +34,7 @@ from callboard.http.routing import Methods, Route, Router
 from callboard.runtime import Context, use_context
 
 # After these the connection is of no more use: its next bytes are the rest of this request, or the server is going.
-CLOSING = {REQUEST_SLOW.name, REQUEST_NOT_HTTP.name, SERVER_DRAINING.name}
+CLOSING = {REQUEST_SLOW.name, SERVER_DRAINING.name}
 
 S = TypeVar("S")
 
@@ -116,6 +115,8 @@ class Front(Generic[S]):
         self._router: Router[Endpoint[Any]] = Router()
         for route in routes:
             self._router.add(route.method, route.full_path(settings.base), Endpoint(route, self))
+        self._anything: Methods[Endpoint[Any]] = Methods("*")
+        self._anything.allowed = tuple(sorted({"HEAD", "OPTIONS"} | {route.method for route in routes}))
 
     async def handle(self, exchange: Exchange) -> Response:
         """Answer any request; only cancellation goes past this."""
@@ -152,12 +153,14 @@ class Front(Generic[S]):
 
     def _find(self, exchange: Exchange) -> Methods[Endpoint[Any]]:
         """What stands at the path of a request, and takes its method. OPTIONS is answered for all of a path."""
-        if exchange.message is NOT_HTTP:
-            raise Problem(REQUEST_NOT_HTTP)
+        if exchange.fault is not None:
+            raise Problem(exchange.fault)
         if self.draining:
             raise Problem(SERVER_DRAINING)
         found = self._router.find(exchange.target)
         if found is None:
+            if exchange.message.path == "*":  # OPTIONS of the server itself; of no other method is it a target
+                return self._anything
             raise Problem(ROUTE_NOT_FOUND)
         methods, exchange.values = found
         exchange.template = methods.template
@@ -172,5 +175,5 @@ class Front(Generic[S]):
             log.error("%s %s failed, trace %s", *where, exc_info=error)
             problem = Problem(SERVER_BUG)
         response = self.answers.failure(exchange, problem)
-        response.closing = problem.code.name in CLOSING
+        response.closing = problem.code.name in CLOSING or exchange.fault is not None
         return response

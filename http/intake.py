@@ -6,10 +6,9 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from aiohttp.hdrs import CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT
-from aiohttp.http import HttpVersion11
-from aiohttp.web import RequestPayloadError
 
 from callboard.actors.errors import REQUEST_MALFORMED, REQUEST_TOO_LARGE, REQUEST_UNSUPPORTED, Problem
+from callboard.http.aiohttp_private import HttpVersion11, RequestPayloadError
 from callboard.http.decoding import BodyReader, QueryReader
 from callboard.http.exchange import Exchange
 from callboard.http.routing import Route, shape_of

@@ -70,6 +70,10 @@ class Proxies:
         """Whether there are any."""
         return bool(self._trusted)
 
+    def trusts(self, peer: str) -> bool:
+        """Whether a peer is one of them."""
+        return bool(self._trusted) and self._trusts(peer)
+
     def client(self, peer: str | None, headers: CIMultiDictProxy[str]) -> str:
         """The client's address; where a trusted proxy has written what is none, that proxy's own."""
         client = peer or "unknown"
@@ -88,3 +92,6 @@ class Proxies:
     def _is_trusted(self, text: str) -> bool:
         address = parsed(text)
         return address is not None and any(address in each for each in self._trusted)
+
+
+NO_PROXIES = Proxies()

@@ -6,10 +6,11 @@ from functools import lru_cache
 from http import HTTPStatus
 from time import time
 
-from aiohttp.http import HttpVersion11, RawRequestMessage
+from callboard.http.aiohttp_private import HttpVersion11, RawRequestMessage
 
 STATUS_LINES = {each.value: f"HTTP/1.1 {each.value} {each.phrase}\r\n".encode() for each in HTTPStatus}
 NO_CONTENT = 204
+BODILESS = frozenset({NO_CONTENT, 304})  # their length would be that of another answer
 
 
 class SharedHeaders:
@@ -25,11 +26,12 @@ class SharedHeaders:
 class Response:
     """An answer with its body; after one that is `closing` the connection is closed.
 
+    A body that `is_shared` is held elsewhere too, and costs no memory while it waits for its client.
     `own` headers stand in the place of shared ones of the same name, and `lines`, which are encoded, beside both.
     Raises ValueError for a header that would be two.
     """
 
-    __slots__ = ("_head", "_own", "_shared", "body", "closing", "status")
+    __slots__ = ("_head", "_own", "_shared", "body", "closing", "is_shared", "status")
 
     def __init__(
         self, shared: SharedHeaders, *, status: int, body: bytes | None, own: Mapping[str, str], lines: bytes = b""
@@ -37,6 +39,7 @@ class Response:
         self.status = status
         self.body = body
         self.closing = False
+        self.is_shared = False
         self._shared = shared
         self._own = own
         if not own:
@@ -51,17 +54,22 @@ class Response:
         """Those that are not about the message itself: neither its length nor its date, nor `lines`."""
         return {**self._shared.headers, **self._own}
 
-    def encode(self, request: RawRequestMessage, *, kept: bool) -> bytes:
-        """All of it as the answer to `request`, after which the connection is `kept` or not."""
-        body = self.body or b""
-        length = b"" if self.status == NO_CONTENT else b"Content-Length: %d\r\n" % len(body)
+    def head(self, request: RawRequestMessage, *, kept: bool) -> bytes:
+        """Its head as the answer to `request`, after which the connection is `kept` or not."""
+        length = b"" if self.status in BODILESS else b"Content-Length: %d\r\n" % len(self.body or b"")
         if not kept:
             length += b"Connection: close\r\n"
-        elif request.version < HttpVersion11:
+        elif request.version is not HttpVersion11:
             length += b"Connection: keep-alive\r\n"
-        if request.method == "HEAD":
-            body = b""
-        return b"%b%b%b%b\r\n%b" % (STATUS_LINES[self.status], self._head, length, _date(int(time())), body)
+        return b"%b%b%b%b\r\n" % (STATUS_LINES[self.status], self._head, length, _date(int(time())))
+
+    def content(self, request: RawRequestMessage) -> bytes:
+        """What comes after the head."""
+        return b"" if request.method == "HEAD" or self.body is None else self.body
+
+    def encode(self, request: RawRequestMessage, *, kept: bool) -> bytes:
+        """All of it in one piece."""
+        return self.head(request, kept=kept) + self.content(request)
 
 
 @lru_cache(1)

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 import anyio
 
 from callboard.http.connection import Connection, Patience
+from callboard.http.connection_limits import ConnectionLimits, OpenConnections
 from callboard.http.documents import common_routes, document_routes
 from callboard.http.exchange import Hooks, Settings
 from callboard.http.front import Front
@@ -18,6 +19,7 @@ from callboard.runtime import Actor
 BACKLOG = 1024
 LAST_WRITES_S = 1.0
 PATIENT = Patience()
+LIMITED = ConnectionLimits()
 
 S = TypeVar("S")
 
@@ -55,6 +57,7 @@ class HttpServer(Actor[None], Generic[S]):
         grace_s: float = 10.0,
         on_bound: Callable[[str, int], None] | None = None,
         patience: Patience = PATIENT,
+        limits: ConnectionLimits = LIMITED,
     ) -> None:
         self._table = full_table(routes, checks, settings, documents=documents)
         self._services = services
@@ -65,17 +68,26 @@ class HttpServer(Actor[None], Generic[S]):
         self._grace_s = grace_s
         self._on_bound = on_bound
         self._patience = patience
-        self.connections: set[Connection] = set()
+        self._limits = limits
+        self._connections: OpenConnections[Connection] | None = None
         self._front: Front[S] | None = None
         self._server: asyncio.Server | None = None
+
+    @property
+    def connections(self) -> OpenConnections[Connection]:
+        """The open connections. Raises RuntimeError before it has started."""
+        if self._connections is None:
+            raise RuntimeError("the server has not been started")
+        return self._connections
 
     async def on_start(self) -> None:
         """Compile the table and listen. Raises CannotListenError."""
         loop = asyncio.get_running_loop()
+        open_ = self._connections = OpenConnections(self._limits, self._settings.proxies, self._hooks.connection_closed)
         front = self._front = Front(self._table, self._services, self._settings, self._hooks)
 
         def connection() -> Connection:
-            return Connection(front, self.connections, self._patience, loop)
+            return Connection(front, open_, self._patience, loop)
 
         try:
             self._server = await loop.create_server(connection, self._host, self._port, backlog=BACKLOG)
@@ -97,11 +109,11 @@ class HttpServer(Actor[None], Generic[S]):
         self._server.close()
         with anyio.move_on_after(self._grace_s):
             await self._front.idle()
-        for connection in tuple(self.connections):
+        for connection in self.connections:
             connection.end()
         with anyio.move_on_after(LAST_WRITES_S):
             await self._all_gone()
-        for connection in tuple(self.connections):
+        for connection in self.connections:
             connection.cut()
 
     async def _all_gone(self) -> None:

@@ -10,8 +10,16 @@ import anyio.lowlevel
 import pytest
 from wire import to_the_end
 
-from callboard.http.connection import BUFFER, MAX_WAITING
+from callboard.http.connection_limits import ConnectionLimits
 from callboard.http.exchange import Settings
+from callboard.http.request_reader import BUFFER
+
+
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """Both loops: uvloop is the one of the running system, and its transports differ."""
+    return "asyncio", {"use_uvloop": request.param}
+
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
 WAIT = b"GET /api/v1/wait HTTP/1.1\r\nHost: a\r\n"
@@ -24,7 +32,7 @@ def statuses(received: bytes) -> list[int]:
 
 async def test_any_number_sent_ahead_is_answered_in_order(door: Any) -> None:
     """More than are taken in at once: the rest waits in the parser, and then in the network."""
-    count = 20 * MAX_WAITING
+    count = 2_000
     ask = b"GET /health HTTP/1.1\r\nHost: a\r\nX-Request-ID: %d\r\n"
     async with await anyio.connect_tcp("127.0.0.1", door.port) as stream:
         await stream.send(b"".join(ask % n + b"\r\n" for n in range(count)))
@@ -69,13 +77,15 @@ async def test_a_body_that_breaks_is_refused_at_once(door: Any) -> None:
     assert statuses(received) == [400]
 
 
-async def test_what_another_protocol_is_asked_for_is_answered_in_ours_and_the_end(door: Any) -> None:
-    upgrade = HEALTH[:-2] + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-    async with await anyio.connect_tcp("127.0.0.1", door.port) as stream:
-        await stream.send(upgrade + b"\x81\x05hello")
-        received = await to_the_end(stream)
-    assert statuses(received) == [200]
-    assert b"Connection: close" in received
+async def test_an_upgrade_that_is_not_taken_changes_nothing(door: Any) -> None:
+    """RFC 9110, 7.8: what follows it is HTTP again, and where it is not, it is a bad request."""
+    for protocol in (b"websocket", b"foo", b"h2c", b"TCP"):
+        upgrade = HEALTH[:-2] + b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n\r\n"
+        async with await anyio.connect_tcp("127.0.0.1", door.port) as stream:
+            await stream.send(upgrade + HEALTH + upgrade + b"\x81\x05hello")
+            received = await to_the_end(stream)
+        assert statuses(received) == [200, 200, 200, 400]
+        assert received.count(b"Connection: close") == 1
 
 
 async def test_a_body_larger_than_what_waits_to_be_read_comes_in_whole(open_door: Any) -> None:
@@ -136,6 +146,22 @@ async def test_what_a_client_that_has_gone_asked_for_is_done_all_the_same(door: 
     assert [status for _, _, status in door.observed] == [200]
 
 
+async def test_a_large_answer_comes_whole_to_who_reads_it_slowly(door: Any) -> None:
+    asks = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: a\r\n"
+    async with await anyio.connect_tcp("127.0.0.1", door.port) as stream:
+        await stream.send(asks + b"\r\n" + asks + b"Connection: close\r\n\r\n")
+        received = b""
+        with anyio.fail_after(20):
+            try:
+                while True:
+                    received += await stream.receive(50_000)
+            except anyio.EndOfStream:
+                pass
+    first, second = received.split(b"HTTP/1.1 200 OK\r\n")[1:]
+    assert first.partition(b"\r\n\r\n")[2] == second.partition(b"\r\n\r\n")[2]
+    assert len(first.partition(b"\r\n\r\n")[2]) > 1_000_000
+
+
 async def test_a_connection_leaves_nothing_behind(door: Any) -> None:
     async with anyio.create_task_group() as group:
         for _ in range(20):
@@ -147,18 +173,36 @@ async def test_a_connection_leaves_nothing_behind(door: Any) -> None:
     assert not door.server._front.deadlines._running
 
 
-async def test_there_are_so_many_connections_and_no_more(door: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("callboard.http.connection.MAX_OPEN", 2)
-    async with await anyio.connect_tcp("127.0.0.1", door.port) as first:
-        async with await anyio.connect_tcp("127.0.0.1", door.port) as second:
-            for stream in (first, second):
-                await stream.send(HEALTH)
-                assert statuses(await stream.receive()) == [200]
-            async with await anyio.connect_tcp("127.0.0.1", door.port) as third:
-                assert await to_the_end(third) == b""
-        with anyio.fail_after(3):
-            while len(door.server.connections) > 1:
-                await anyio.lowlevel.checkpoint()
+async def test_there_are_so_many_connections_and_the_one_idle_for_longest_makes_room(open_door: Any) -> None:
+    limits = ConnectionLimits(connections=2)
+    async with (
+        open_door(limits=limits) as door,
+        await anyio.connect_tcp("127.0.0.1", door.port) as first,
+        await anyio.connect_tcp("127.0.0.1", door.port) as second,
+    ):
+        for stream in (second, first):
+            await stream.send(HEALTH)
+            assert statuses(await stream.receive()) == [200]
         async with await anyio.connect_tcp("127.0.0.1", door.port) as third:
             await third.send(HEALTH)
             assert statuses(await third.receive()) == [200]
+            assert await to_the_end(second) == b""
+            await first.send(HEALTH)
+            assert statuses(await first.receive()) == [200]
+
+
+async def test_where_all_are_busy_no_further_connection_is_taken(open_door: Any, caplog: Any) -> None:
+    for limits in (ConnectionLimits(connections=1), ConnectionLimits(per_address=1)):
+        caplog.clear()
+        async with open_door(limits=limits) as door, await anyio.connect_tcp("127.0.0.1", door.port) as busy:
+            await busy.send(WAIT + b"\r\n")
+            await door.services.entered.wait()
+            for _ in range(3):
+                async with await anyio.connect_tcp("127.0.0.1", door.port) as other:
+                    assert await to_the_end(other) == b""
+            assert len([each for each in caplog.records if "connections" in each.message]) == 1
+            door.services.leave.set()
+            assert statuses(await busy.receive()) == [200]
+            async with await anyio.connect_tcp("127.0.0.1", door.port) as other:
+                await other.send(HEALTH)
+                assert statuses(await other.receive()) == [200]

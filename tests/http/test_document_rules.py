@@ -8,9 +8,10 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
+from contract import ANYWAY
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from callboard.actors.errors import CODES
+from callboard.actors.errors import CODES, SERVER_DRAINING
 from callboard.http.documents import common_routes, written
 from callboard.http.errors import status_of
 from callboard.http.outcomes import codes_of
@@ -26,7 +27,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
     for method, operation in methods.items()
 }
 # Given before any route is known.
-ROUTELESS = {"REQUEST_NOT_HTTP_008", "ROUTE_METHOD_002", "ROUTE_NOT_FOUND_001"}
+ROUTELESS = {"ROUTE_METHOD_002", "ROUTE_NOT_FOUND_001"} | ({code.name for code in ANYWAY} - {SERVER_DRAINING.name})
 
 
 def at(reference: str) -> dict[str, Any]:

@@ -6,13 +6,29 @@ from typing import Any
 
 import msgspec
 
-from callboard.actors.errors import REQUEST_NOT_HTTP, ROUTE_METHOD, ROUTE_NOT_FOUND, SERVER_DRAINING, Code
+from callboard.actors.errors import (
+    REQUEST_CODING_UNKNOWN,
+    REQUEST_EXPECTATION,
+    REQUEST_HEADERS_TOO_LARGE,
+    REQUEST_METHOD_UNKNOWN,
+    REQUEST_NOT_HTTP,
+    REQUEST_TARGET_TOO_LONG,
+    REQUEST_VERSION,
+    ROUTE_METHOD,
+    ROUTE_NOT_FOUND,
+    SERVER_DRAINING,
+    Code,
+)
 from callboard.http.documents import common_routes, document_routes
 from callboard.http.outcomes import HEADERS, codes_of, headers_given
 from callboard.http.routes import ROUTES
 from callboard.http.routing import Route, Router, shape_of
 
-ANYWAY = (REQUEST_NOT_HTTP, SERVER_DRAINING)  # before any route is known
+# Before any route is known.
+ANYWAY = (
+    *(REQUEST_NOT_HTTP, REQUEST_TARGET_TOO_LONG, REQUEST_HEADERS_TOO_LARGE, REQUEST_CODING_UNKNOWN),
+    *(REQUEST_METHOD_UNKNOWN, REQUEST_VERSION, REQUEST_EXPECTATION, SERVER_DRAINING),
+)
 
 
 class Contract:
