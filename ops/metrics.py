@@ -1,8 +1,11 @@
 """Metrics for Prometheus: requests by route, and the tree's actors by name. No label holds anything of a user's."""
 
+import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from itertools import accumulate
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -13,6 +16,7 @@ from callboard.runtime import System, TreeNode
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)  # of a request's buckets
+_CHANGES = ("insert", "update", "delete")
 _FATES = ("handled", "failed", "expired", "dropped", "dead_lettered", "returned")
 
 
@@ -23,7 +27,9 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._requests = RequestCollector()
+        self._queries = QueryCollector()
         self.registry.register(self._requests)
+        self.registry.register(self._queries)
         self._counters: dict[tuple[str, str], Counter] = {}
         self._checks = Counter(
             "callboard_limit_checks",
@@ -41,7 +47,11 @@ class Metrics:
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count a response."""
-        self._requests.observe(route, method, status, seconds)
+        self._requests.timings.observe((method, route, str(status)), seconds)
+
+    def observe_query(self, query: Any) -> None:
+        """Count a statement that asyncpg reports: its `query` and the seconds that `elapsed`."""
+        self._queries.timings.observe((query_type(query.query),), query.elapsed)
 
     def watch(self, system: System) -> None:
         """Add the actors of a tree."""
@@ -52,37 +62,97 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-class RequestCollector(Collector):
-    """A histogram of requests, counted where there is one thread: prometheus_client's own takes a lock, and so three
-    times as long as all else that is known of a request by then.
+class Timings:
+    """How long things took, by their labels: a histogram for a process with one thread that counts.
+
+    prometheus_client's own takes a lock, and so three times as long as all else that is known of a request by then.
     """
 
     def __init__(self) -> None:
-        self._series: dict[tuple[str, str, int], list[int]] = {}  # in each bucket, and above all
-        self._seconds: dict[tuple[str, str, int], float] = {}
+        self.counts: dict[tuple[str, ...], list[int]] = {}  # in each bucket, and above all
+        self.seconds: dict[tuple[str, ...], float] = {}
 
-    def observe(self, route: str, method: str, status: int, seconds: float) -> None:
+    def observe(self, labels: tuple[str, ...], seconds: float) -> None:
         """Count one."""
-        key = method, route, status
-        counts = self._series.get(key)
+        counts = self.counts.get(labels)
         if counts is None:
-            counts = self._series[key] = [0] * (len(BOUNDS_S) + 1)
-            self._seconds[key] = 0.0
+            counts = self.counts[labels] = [0] * (len(BOUNDS_S) + 1)
+            self.seconds[labels] = 0.0
         counts[bisect_left(BOUNDS_S, seconds)] += 1
-        self._seconds[key] += seconds
+        self.seconds[labels] += seconds
+
+    def without_last_label(self) -> "Timings":
+        """The same, summed over the last label."""
+        summed = Timings()
+        for labels, counts in self.counts.items():
+            before = summed.counts.get(labels[:-1], [0] * len(counts))
+            summed.counts[labels[:-1]] = [a + b for a, b in zip(before, counts, strict=True)]
+            summed.seconds[labels[:-1]] = summed.seconds.get(labels[:-1], 0.0) + self.seconds[labels]
+        return summed
+
+    def family(self, name: str, meaning: str, labels: tuple[str, ...]) -> Metric:
+        """As Prometheus has them."""
+        family = HistogramMetricFamily(name, meaning, labels=labels)
+        names = [*(str(float(bound)) for bound in BOUNDS_S), "+Inf"]
+        for values, counts in self.counts.items():
+            family.add_metric(values, list(zip(names, accumulate(counts), strict=True)), self.seconds[values])
+        return family
+
+
+class RequestCollector(Collector):
+    """Requests. The endpoint is the route's pattern, so no id of anybody's becomes a label."""
+
+    def __init__(self) -> None:
+        self.timings = Timings()
 
     def collect(self) -> Iterable[Metric]:
         """See prometheus_client."""
-        requests = HistogramMetricFamily(
+        total = CounterMetricFamily("api_requests", "Requests.", labels=("method", "endpoint", "status"))
+        for labels, counts in self.timings.counts.items():
+            total.add_metric(labels, sum(counts))
+        by_endpoint = self.timings.without_last_label()
+        yield total
+        yield by_endpoint.family("api_request_duration_seconds", "How long requests took.", ("method", "endpoint"))
+        yield self.timings.family(
             "callboard_http_request_seconds",
-            "Requests by method, route and status.",
-            labels=("method", "route", "status"),
+            "Deprecated: see api_requests_total and api_request_duration_seconds.",
+            ("method", "route", "status"),
         )
-        names = [*(str(float(bound)) for bound in BOUNDS_S), "+Inf"]
-        for (method, route, status), counts in self._series.items():
-            buckets = list(zip(names, accumulate(counts), strict=True))
-            requests.add_metric((method, route, str(status)), buckets, self._seconds[method, route, status])
-        yield requests
+
+
+class QueryCollector(Collector):
+    """Statements as PostgreSQL answered them."""
+
+    def __init__(self) -> None:
+        self.timings = Timings()
+
+    def collect(self) -> Iterable[Metric]:
+        """See prometheus_client."""
+        yield self.timings.family("db_query_duration_seconds", "How long statements took.", ("query_type",))
+
+
+class GaugeCollector(Collector):
+    """Numbers that somebody else knows, asked for when Prometheus asks."""
+
+    def __init__(self, name: str, meaning: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
+        self._name, self._meaning, self._label, self._read = name, meaning, label, read
+
+    def collect(self) -> Iterable[Metric]:
+        """See prometheus_client."""
+        family = GaugeMetricFamily(self._name, self._meaning, labels=(self._label,))
+        for value, number in self._read().items():
+            family.add_metric((value,), number)
+        yield family
+
+
+@lru_cache(1024)
+def query_type(sql: str) -> str:
+    """The verb of a statement: of one that changes rows within a `with`, that; of anything unusual, `other`."""
+    words = re.findall(r"[a-z]+", re.sub(r"--[^\n]*|'[^']*'", "", sql).lower())
+    first = words[0] if words else ""
+    if first == "with":
+        return next((word for word in words if word in _CHANGES), "select")
+    return first if first in (*_CHANGES, "select") else "other"
 
 
 class TreeCollector(Collector):

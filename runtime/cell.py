@@ -181,13 +181,13 @@ class Cell(Handover[M]):
         if item.__class__ is Envelope:
             CURRENT.set(item)
             if asked:
-                item.reply.add_done_callback(self._asker_gone)
+                item.reply.add_done_callback(self._asker_gone)  # pyright: ignore[reportOptionalMemberAccess]
         try:
             try:
                 result = await coroutine
             finally:
                 if asked:  # before the reply is given: it would be called
-                    item.reply.remove_done_callback(self._asker_gone)
+                    item.reply.remove_done_callback(self._asker_gone)  # pyright: ignore[reportOptionalMemberAccess]
         except asyncio.CancelledError as error:
             if self._is_withdrawn(item):
                 self.unstashed(item)
@@ -274,7 +274,7 @@ class Cell(Handover[M]):
                 self.emit(events.Refused(self.path, message, error))
             return
         crashes = rare.crashes[1] + 1 if rare.crashes[0] is item else 1
-        if crashes <= self.spec.retry.times and not (asked and item.reply.done()):
+        if crashes <= self.spec.retry.times and not (asked and item.reply.done()):  # pyright: ignore[reportOptionalMemberAccess]
             if item.__class__ is not Envelope:  # the same message may be told again, and is another then
                 item = Envelope(message, None, None, cell=self)
             rare.crashes = (item, crashes)

@@ -239,7 +239,7 @@ class Inbox(Node, Ref[M]):
             room = item.reply if asked else asyncio.get_running_loop().create_future()
             self.record.waiters.append((item, None if asked else room))
             self._limit = SHUT  # until they have been let in: nothing overtakes them
-            return room
+            return room  # pyright: ignore[reportReturnType]
         if policy is Overflow.DROP_NEWEST and not asked:
             self.record.counts.dropped += 1
             self._overflowed(message)

