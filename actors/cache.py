@@ -3,58 +3,86 @@
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from functools import cached_property, partial
 from math import inf
-from typing import Any, TypeVar
+from typing import Any
 
+import msgspec
 from hiredis import pack_command
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import MovedError, NoScriptError, RedisError, ResponseError
 
 from callboard.runtime import Actor
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 Command = Callable[[], tuple[Any, ...]]
 Waiting = list[tuple[Command, asyncio.Future[Any]]]  # commands and where their replies go
 Getting = dict[str, list[asyncio.Future[bytes | None]]]  # the same for the keys of one command
+Ask = Callable[..., Awaitable[Any]]  # one command, whatever the breaker says
 
 TIMEOUT_S = 0.25  # what a caller may lose to a server that has gone quiet
 PROBE_INTERVAL_S = 0.5
-REFUSED = re.compile(r"\b(READONLY|OOM|MISCONF|NOREPLICAS)\b|read only replica|not allowed when used memory")
+PROBE_TTL_S = 60
+REPEAT_S = 60.0  # how soon the same reply is logged again
 BATCH = 500  # commands in one round trip: more would keep the first of them waiting, and the loop busy
+
+AWAY = (RedisError, OSError, TimeoutError)
+REFUSED = re.compile(r"\b(READONLY|OOM|MISCONF|NOREPLICAS|CLUSTERDOWN|MASTERDOWN)\b|read only replica|used memory")
+SCRIPTS = ("EVALSHA", "EVAL")  # without them limits are counted here: no reason to do without the rest
+CALLERS = ("ERR", "WRONGTYPE")  # what a reply begins with that says something about the command alone
 
 
 class CacheAwayError(Exception):
-    """Redis is away: do without."""
+    """Redis is away: do without. The message says why, where that is known."""
+
+
+class KeySpace(msgspec.Struct, frozen=True):
+    """The names of our keys, which no other installation on the same Redis has.
+
+    The service stands in braces: a cluster then keeps all keys of an installation together, and one command may have
+    several of them.
+    """
+
+    environment: str = "production"
+    service: str = "callboard"
+
+    def key(self, resource: str, identifier: str, attribute: str) -> str:
+        """`{environment}:{service}:{resource}:{identifier}:{attribute}`."""
+        return f"{self.environment}:{{{self.service}}}:{resource}:{identifier}:{attribute}"
+
+
+DEFAULT_KEYS = KeySpace()
 
 
 class Cache:
-    """A Redis client behind a circuit breaker: after a failure, calls fail at once until the guard's probe succeeds."""
+    """A Redis client behind a circuit breaker: after a failure, calls fail at once until the guard's probe succeeds.
 
-    def __init__(self, url: str) -> None:
-        self._client = Redis.from_url(
-            url,
-            socket_timeout=TIMEOUT_S,
-            socket_connect_timeout=TIMEOUT_S,
-            max_connections=32,
-            retry=None,
-            redis_connect_func=self._greet,
-        )
-        # What is sent in batches goes over one connection, held: redis-py's pool, pipeline and time limits, each for
-        # every command, cost several times as much as all that they carry.
+    It speaks over one connection, held: what is asked at one time goes in one round trip. In a cluster it follows the
+    server's word to the node that has our keys.
+    """
+
+    def __init__(self, url: str, keys: KeySpace = DEFAULT_KEYS) -> None:
+        self.keys = keys
+        # Of redis-py's the connection alone: its pool, pipeline and time limits, each for every command, cost several
+        # times as much as all that they carry.
         pool: Any = ConnectionPool.from_url(
             url, socket_connect_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 0), redis_connect_func=self._greet
         )
         self._line = pool.make_connection()
+        self._home = getattr(self._line, "host", None), getattr(self._line, "port", None)
+        self._turn = asyncio.Lock()  # of the one connection
         self.away = asyncio.Event()
+        self.why = ""
         self.generation = 0  # another one whenever what the server said before may not hold: it was away, or is new
-        self._returning: list[Callable[[Any], Awaitable[None]]] = []
+        self._returning: list[Callable[[Ask], Awaitable[None]]] = []
+        self._trials: list[Callable[[], Awaitable[None]]] = []
+        self._told: dict[str, float] = {}  # what was logged, and when
         self._waiting: Waiting = []
         self._sender: asyncio.Task[None] | None = None
         self._getting: Getting = {}
@@ -97,7 +125,7 @@ class Cache:
         """Redis's reply to one command, like `send("GET", key)`, in one round trip with all that are sent meanwhile.
 
         Commands go out in the order they were sent, while none is under way; who cancels takes a command back if it
-        has not gone. The reply raises CacheAwayError, within TIMEOUT_S or at once, and ResponseError.
+        has not gone. The reply raises CacheAwayError, within twice TIMEOUT_S or at once, and ResponseError.
         """
         return self.send_late(lambda: command)
 
@@ -135,13 +163,13 @@ class Cache:
     async def _send_batch(self, batch: Waiting) -> None:
         commands = [command() for command, _ in batch]
         try:
-            answers = await self.call(lambda _: self._exchange(commands))
-        except CacheAwayError:
-            answers = [CacheAwayError() for _ in batch]
-        if any(isinstance(each, ResponseError) and REFUSED.search(str(each)) for each in answers):
-            # It answers, and can be told nothing: a session that ends could not be forgotten by the other processes.
-            self.away.set()
-            self.generation += 1
+            answers = await self._exchange(commands)
+        except AWAY as error:
+            self.lose(error)
+            answers = [CacheAwayError(self.why) for _ in batch]
+        for command, answer in zip(commands, answers, strict=True):
+            if isinstance(answer, ResponseError) and not isinstance(answer, NoScriptError):
+                self._judge(command[0], answer)
         for (_, reply), answer in zip(batch, answers, strict=True):
             if reply.done():
                 continue
@@ -150,8 +178,23 @@ class Cache:
             else:
                 reply.set_result(answer)
 
-    async def _exchange(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        """The replies to commands, errors among them. Raises RedisError, OSError or TimeoutError when it is away."""
+    async def _exchange(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """The replies to commands, errors among them. Raises one of `AWAY` when it is away."""
+        async with self._turn:
+            answers = await self._round_trip(commands)
+            moved = [place for place, answer in enumerate(answers) if isinstance(answer, MovedError)]
+            if moved:  # another node of the cluster has our keys, all of them
+                await self._go(answers[moved[0]].host or self._home[0], answers[moved[0]].port)
+                again = await self._round_trip([commands[place] for place in moved])
+                for place, answer in zip(moved, again, strict=True):
+                    answers[place] = answer
+            return answers
+
+    async def _go(self, host: Any, port: Any) -> None:
+        await self._line.disconnect(nowait=True)
+        self._line.host, self._line.port = host, port
+
+    async def _round_trip(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         line = self._line
         try:
             async with asyncio.timeout(TIMEOUT_S):
@@ -162,7 +205,10 @@ class Cache:
                 await line.send_packed_command(b"".join(map(pack_command, commands)), check_health=False)
                 return [await self._reply() for _ in commands]
         except BaseException:
-            await line.disconnect(nowait=True)  # what it says next would be the answer to something else
+            if None in self._home:
+                await line.disconnect(nowait=True)  # what it says next would be the answer to something else
+            else:
+                await self._go(*self._home)  # and a node that is lost may have its keys elsewhere
             raise
 
     async def _reply(self) -> Any:
@@ -171,60 +217,110 @@ class Cache:
         except ResponseError as error:
             return error
 
-    async def call(self, command: Callable[[Any], Awaitable[T]]) -> T:
-        """Run `command(client)`. Raises CacheAwayError, within TIMEOUT_S or at once."""
-        if self.away.is_set():
-            raise CacheAwayError
-        try:
-            return await command(self._client)
-        except (RedisError, OSError, TimeoutError) as error:
-            if not self.away.is_set():
-                log.warning("Redis is away: %s", type(error).__name__)
-            self.away.set()
-            self.generation += 1
-            raise CacheAwayError from error
+    async def _ask(self, *command: Any) -> Any:
+        """One command, whatever the breaker says. Raises one of `AWAY`, of which an error in reply is one."""
+        (answer,) = await self._exchange([command])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     async def _greet(self, connection: Any) -> None:
         self.generation += 1
         await connection.on_connect()
 
-    def before_return(self, settle: Callable[[Any], Awaitable[None]]) -> None:
-        """Have `settle(client)` awaited each time that Redis is back, before anyone else uses it again."""
+    # What it says of itself ------------------------------------------------------------------------------------------
+
+    def _judge(self, command: str, error: ResponseError) -> None:
+        """Tell of a refusal, and do without Redis when it takes nothing from us any more."""
+        said = spoken(error)
+        if REFUSED.search(said) or (command not in SCRIPTS and not said.startswith(CALLERS)):
+            # It answers, and can be told nothing: a session that ends could not be forgotten by the other processes.
+            self.lose(error)
+        else:
+            self._tell(f"Redis refuses {command}: {said}")
+
+    def lose(self, error: BaseException) -> None:
+        """Note that Redis is away, or refuses."""
+        self.why = spoken(error)
+        self._tell(f"Redis is away: {self.why}")
+        self.away.set()
+        self.generation += 1
+
+    def _tell(self, line: str) -> None:
+        now = time.monotonic()
+        if now - self._told.get(line, -REPEAT_S) >= REPEAT_S:
+            self._told = {known: when for known, when in self._told.items() if now - when < REPEAT_S}
+            self._told[line] = now
+            log.warning("%s", line)
+
+    def before_return(self, settle: Callable[[Ask], Awaitable[None]]) -> None:
+        """Have `settle(ask)` awaited each time that Redis is back, before anyone else uses it again."""
         self._returning.append(settle)
 
+    def add_trial(self, trial: Callable[[], Awaitable[None]]) -> None:
+        """Have `check` await this too: it raises when Redis refuses what somebody needs."""
+        self._trials.append(trial)
+
     async def check(self) -> None:
-        """Raise CacheAwayError unless the server answers."""
-        await self.call(lambda client: client.ping())
+        """Raise CacheAwayError, which says why, unless the server takes all that is asked of it."""
+        if self.away.is_set():
+            raise CacheAwayError(self.why)
+        try:
+            await self._try()
+            for trial in self._trials:
+                await trial()
+        except AWAY as error:
+            raise CacheAwayError(spoken(error)) from error
+
+    async def look(self) -> None:
+        """Open the breaker unless the server takes a write."""
+        try:
+            await self._try()
+        except AWAY as error:
+            self.lose(error)
+
+    async def _try(self) -> None:
+        await self._ask("SET", self.keys.key("server", "probe", "time"), "1", "EX", PROBE_TTL_S)
 
     async def probe(self) -> bool:
-        """Ask the server, whatever the breaker says, and close the breaker if it answers."""
+        """Ask the server, whatever the breaker says: close the breaker if it takes a write, and open it if not."""
         try:
-            await self._client.ping()
+            await self._try()
             for settle in self._returning:
-                await settle(self._client)
-        except (RedisError, OSError, TimeoutError):
+                await settle(self._ask)
+        except AWAY as error:
+            self.lose(error)
             return False
         self.away.clear()
         return True
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connection."""
         if self._sender is not None:
             self._sender.cancel()
             await asyncio.wait((self._sender,))
             self._forsake()  # a task that is cancelled before its first step does not
         await self._line.disconnect(nowait=True)
-        await self._client.aclose()
+
+
+def spoken(error: BaseException) -> str:
+    """What Redis said, or what came instead: one line, without the arguments of the command, which may be personal."""
+    said = re.split(r", with args|\bscript: ", " ".join(str(error).split()), maxsplit=1)[0][:200]
+    code = getattr(error, "status_code", None)
+    if isinstance(error, ResponseError):
+        return f"{code} {said}" if code and not said.startswith(code) else said
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 class CacheGuard(Actor[None]):
-    """Waits for the breaker to open, and probes until it may close."""
+    """Probes Redis at the start and whenever the breaker is open, until it may close."""
 
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
 
     async def run(self) -> None:
-        """Probe whenever Redis is away."""
+        """Look once, so that a refusal is told of before a caller meets it; then wait for the breaker to open."""
+        await self.cache.look()
         while True:
             await self.cache.away.wait()
             if await self.cache.probe():

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import asyncpg
 from msgspec import Struct
 
-from callboard.actors.database_server import ACQUIRE_TIMEOUT_S, ERRORS, DatabaseRefusedError, DatabaseServer
-from callboard.actors.errors import SERVER_TIMEOUT, SERVER_UNAVAILABLE, Problem
+from callboard.actors.database_server import ACQUIRE_TIMEOUT_S, ERRORS, DatabaseServer
+from callboard.actors.errors import SERVER_TIMEOUT, SERVER_UNAVAILABLE, DegradedError, Problem
 from callboard.actors.postgres_errors import NO_ANSWER, Scope, Verdict, judge, judge_connecting
 from callboard.runtime import Actor, RuntimeFault, current_context
 
@@ -95,7 +95,8 @@ def _drop(connection: Any) -> None:
 
 
 class Database:
-    """A bounded pool. While the server is away every call raises Problem(SERVER_UNAVAILABLE), without waiting.
+    """A bounded pool on a server, which may be given by its URL. While that is away every call raises
+    Problem(SERVER_UNAVAILABLE), without waiting.
 
     A statement that takes longer than the pool allows, or than the request being handled has left, is cancelled on the
     server, and raises Problem(SERVER_TIMEOUT). What passes raises Problem(SERVER_UNAVAILABLE), a lost race
@@ -104,27 +105,34 @@ class Database:
 
     def __init__(
         self,
-        url: str,
+        server: DatabaseServer | str,
         *,
         size: int = 10,
         statement_timeout_s: float = STATEMENT_TIMEOUT_S,
-        server: DatabaseServer | None = None,
         pools: Mapping[str, PoolSettings] | None = None,
     ) -> None:
-        self.server = server or DatabaseServer(url)
+        self.server = DatabaseServer(server) if isinstance(server, str) else server
         self.size = size
         self.statement_timeout_s = statement_timeout_s
         self._pool: asyncpg.Pool[Any] | None = None
         self._kinds: dict[str, Database] = {}
         self.server.pools.append(self)
         for kind, each in (pools or {}).items():
-            self._kinds[kind] = Database(
-                url, size=each.size, statement_timeout_s=each.statement_timeout_s, server=self.server
-            )
+            self._kinds[kind] = Database(self.server, size=each.size, statement_timeout_s=each.statement_timeout_s)
 
     def pool(self, kind: str) -> "Database":
         """The pool for a kind of work: its flood takes no connection of another's. Without one it is this pool."""
         return self._kinds.get(kind, self)
+
+    def kinds(self) -> "dict[str, Database]":
+        """The pools by the work that they are for."""
+        return {"requests": self, **self._kinds}
+
+    def connections(self) -> dict[str, int]:
+        """How many connections are open, in use, and the most there may be."""
+        pool = self._pool
+        opened, idle = (0, 0) if pool is None else (pool.get_size(), pool.get_idle_size())
+        return {"open": opened, "used": opened - idle, "max": self.size}
 
     @property
     def url(self) -> str:
@@ -254,50 +262,58 @@ class Database:
             await self._pool.expire_connections()
 
     async def check(self) -> None:
-        """Raise Problem(SERVER_UNAVAILABLE), which says why, unless the server answers and takes writes."""
+        """Raise Problem(SERVER_UNAVAILABLE) unless the server answers, and DegradedError unless it takes writes."""
         if self.away.is_set():
             raise unavailable(self.server.why)
         async with self.acquire() as connection:
             read_only = await connection.fetchval("select current_setting('transaction_read_only')::boolean")
         if read_only:
             self.server.expire()
-            raise unavailable("the server is read-only")
+            raise DegradedError("the server is read-only")
         if self.server.trouble:
-            raise unavailable(self.server.trouble)
+            raise DegradedError(self.server.trouble)
 
 
 class DatabaseGuard(Actor[None]):
-    """Connects the database, notices its loss by signal, and tries until it is back; its absence crashes nobody."""
+    """Connects the database, notices its loss by signal, and tries until it is back; its absence crashes nobody.
 
-    def __init__(self, database: Database, prepare: Callable[[str], Awaitable[None]]) -> None:
+    `prepare(url)` sees before each connection that the database has our schema. `give_up` is told the reason, once the
+    server has refused the very first attempts for what no waiting mends.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        prepare: Callable[[str], Awaitable[None]],
+        give_up: Callable[[str], None] = lambda _reason: None,
+    ) -> None:
         self.server = database.server
         self.prepare = prepare
+        self.give_up = give_up
 
     async def run(self) -> None:
-        """Connect whenever the database is away; `prepare(url)` sees first that it has our schema.
-
-        `DatabaseServer.refused` is set when no waiting mends what the server says to the very first attempts.
-        """
-        server = self.server
+        """Connect whenever the database is away, and watch its clock while it is there."""
         while True:
-            if not server.away.is_set():
-                await self._watch_clock()
-                continue
-            step = "DATABASE_URL" if server.direct_url == server.url else "DATABASE_DIRECT_URL"
-            try:
-                await self.prepare(server.direct_url)
-                step = "DATABASE_URL"
-                await server.connect()
-            except ERRORS as error:
-                judgement = judge_connecting(error)
-                if judgement.verdict is Verdict.BUG:
-                    raise
-                server.report(step, judgement, error)
-                if judgement.verdict is Verdict.UNMENDABLE and not server.has_worked:
-                    server.refuse(step, judgement, error)
-                await asyncio.sleep(PROBE_INTERVAL_S)
+            if self.server.away.is_set():
+                await self._connect()
             else:
-                log.info("PostgreSQL is here")
+                await self._watch_clock()
+
+    async def _connect(self) -> None:
+        server = self.server
+        step = server.direct_setting
+        try:
+            await self.prepare(server.direct_url)
+            step = "DATABASE_URL"
+            await server.connect()
+        except ERRORS as error:
+            judgement = judge_connecting(error)
+            reason = server.report(step, judgement, error)
+            if judgement.verdict is Verdict.UNMENDABLE and not server.has_worked:
+                self.give_up(reason)
+            await asyncio.sleep(PROBE_INTERVAL_S)
+        else:
+            log.info("PostgreSQL is here%s", ", behind a pooler" if server.pooled else "")
 
     async def _watch_clock(self) -> None:
         """Wait for the loss of the server, and compare the clocks now and then."""
@@ -317,7 +333,6 @@ __all__ = [
     "ERRORS",
     "Database",
     "DatabaseGuard",
-    "DatabaseRefusedError",
     "DatabaseServer",
     "PoolSettings",
     "TransactionConflict",

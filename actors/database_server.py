@@ -40,10 +40,6 @@ class Pooler(StrEnum):
     NONE = "none"
 
 
-class DatabaseRefusedError(Exception):
-    """The server refuses us, and no waiting mends it; the message names the setting, the address and the reason."""
-
-
 class ConnectionPool(Protocol):
     """A pool as its server sees it."""
 
@@ -80,14 +76,13 @@ class DatabaseServer:
     ) -> None:
         self.url = url
         self.direct_url = direct_url or url
+        self.direct_setting = "DATABASE_DIRECT_URL" if direct_url else "DATABASE_URL"
         self.pooler = pooler
         self.pooled = pooler is Pooler.TRANSACTION
         self.pools: list[ConnectionPool] = []
         self.away = asyncio.Event()  # set while the server cannot be used; the guard waits for it
         self.away.set()
         self.back = asyncio.Event()
-        self.refused: asyncio.Event = asyncio.Event()
-        self.refusal = ""
         self.has_worked = False
         self.why = "not connected yet"
         self.skew_s = 0.0  # by how much the database's clock is ahead of ours
@@ -123,25 +118,18 @@ class DatabaseServer:
     def lose(self, judgement: Judgement, error: BaseException) -> None:
         """Note that the server is away."""
         if not self.away.is_set():
-            log.warning("PostgreSQL is away: %s; %s", judgement.why, words(error))
             self.why = judgement.why
+            log.warning("PostgreSQL is away: %s; %s", judgement.why, words(error))
         self.back.clear()
         self.away.set()
 
-    def report(self, setting: str, judgement: Judgement, error: BaseException) -> None:
-        """Say why it cannot be connected, once for each reason."""
-        self.why = judgement.why
-        line = self._described(setting, judgement, error)
-        self._tell(line, line)
-
-    def refuse(self, setting: str, judgement: Judgement, error: BaseException) -> None:
-        """Give the start up: no waiting mends this."""
-        self.refusal = self._described(setting, judgement, error)
-        self.refused.set()
-
-    def _described(self, setting: str, judgement: Judgement, error: BaseException) -> str:
+    def report(self, setting: str, judgement: Judgement, error: BaseException) -> str:
+        """Say why it cannot be connected, once for each reason. The reason, with the setting and the address."""
         url = self.url if setting == "DATABASE_URL" else self.direct_url
-        return f"{setting} ({shown_address(url)}): {judgement.why}; {words(error)}"
+        self.why = judgement.why
+        line = f"{setting} ({shown_address(url)}): {judgement.why}; {words(error)}"
+        self._tell(line, line)
+        return line
 
     def _tell(self, reason: str, line: str) -> None:
         now = time.monotonic()

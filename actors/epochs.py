@@ -13,7 +13,7 @@ from uuid import UUID
 
 from redis.exceptions import ResponseError
 
-from callboard.actors.cache import Cache, CacheAwayError
+from callboard.actors.cache import Ask, Cache, CacheAwayError
 
 LIFE_S = 30.0  # how long anything may be remembered, whatever Redis says
 SETTLING_S = 2.0  # after Redis was away: the other processes find it again, and tell what they owe
@@ -43,7 +43,7 @@ class Epochs:
         if self._cache.away.is_set() or self.clock() < self._trusted_from:
             reply.set_result(None)
             return reply
-        key, generation = _key(user_id), self._cache.generation
+        key, generation = self._key(user_id), self._cache.generation
         self._cache.get(key).add_done_callback(partial(self._got, key, generation, reply))
         return reply
 
@@ -78,28 +78,23 @@ class Epochs:
         word = secrets.token_hex(8)
         try:
             # Shielded: who does not wait for it has changed the user all the same.
-            await asyncio.shield(self._cache.send("SET", _key(user_id), word, "EX", KEPT_S))
+            await asyncio.shield(self._cache.send("SET", self._key(user_id), word, "EX", KEPT_S))
         except (CacheAwayError, ResponseError):
             return
         self._pay(user_id, debt)
 
-    async def _settle(self, client: Any) -> None:
+    async def _settle(self, ask: Ask) -> None:
         """Tell what is owed; what is older than anything that is remembered need not be told any more."""
         self._trusted_from = self.clock() + SETTLING_S
         while self._owed:
             user_id, debt = next(iter(self._owed.items()))
             if self.clock() - debt[0] < LIFE_S:
-                await _set(client, user_id)
+                await ask("SET", self._key(user_id), secrets.token_hex(8), "EX", KEPT_S)
             self._pay(user_id, debt)
 
     def _pay(self, user_id: UUID, debt: tuple[float]) -> None:
         if self._owed.get(user_id) is debt:
             del self._owed[user_id]
 
-
-def _key(user_id: UUID) -> str:
-    return f"epoch:{user_id}"
-
-
-async def _set(client: Any, user_id: UUID) -> None:
-    await client.set(_key(user_id), secrets.token_hex(8), ex=KEPT_S)
+    def _key(self, user_id: UUID) -> str:
+        return self._cache.keys.key("user", str(user_id), "epoch")

@@ -86,6 +86,10 @@ class Problem(Refusal):
         super().__init__(f"{code.name}: {self.message}")
 
 
+class DegradedError(Exception):
+    """What a check of readiness raises when a server is there and does only a part of its work; it says why."""
+
+
 AUTH_INVALID_CREDENTIALS = code(
     "AUTH_INVALID_CREDENTIALS_001", Kind.UNAUTHENTICATED, "The e-mail address or the password is wrong."
 )

@@ -31,13 +31,16 @@ log = logging.getLogger(__name__)
 
 
 class FlagName(StrEnum):
-    """The flags there are; schema.sql has the same. All are off until somebody turns them on."""
+    """The flags there are; schema.sql has the same. What nobody has set is as ON_BY_DEFAULT says."""
 
     NEW_UI = "enable_new_ui"
     ADVANCED_SEARCH = "enable_advanced_search"
     VIDEO_UPLOAD = "enable_video_upload"
     MAINTENANCE = "maintenance_mode"  # only admins pass
-    STRICT_LIMITS = "rate_limit_strict"  # every rate limit is halved
+    STRICT_LIMITS = "rate_limit_strict"  # rate limits are as the settings say; off, they are twice as much
+
+
+ON_BY_DEFAULT = frozenset({FlagName.STRICT_LIMITS})
 
 
 class Flag(msgspec.Struct, frozen=True):
@@ -83,12 +86,13 @@ class Flags:
         """Whether a flag is on, for a user if one is named."""
         if user_id is not None and (override := self._overrides.get((name, user_id))) is not None:
             return override
-        return self._on.get(name, False)
+        return self._on.get(name, name in ON_BY_DEFAULT)
 
     def hold(self, on: Mapping[str, bool], overrides: Mapping[tuple[str, UUID], bool]) -> None:
         """Take what PostgreSQL has for what is in force."""
         for name in FlagName:
-            before, after = self._on.get(name, False), on.get(name, False)
+            default = name in ON_BY_DEFAULT
+            before, after = self._on.get(name, default), on.get(name, default)
             if before is not after:
                 log.info("flag %s is %s", name, "on" if after else "off")
         self._on, self._overrides = on, overrides
@@ -132,7 +136,8 @@ class FlagKeeper(Actor[GetFlag | SetFlag | ReadFlags]):
         """In force in this process with the answer, if not before."""
         name, user_id = _name(message.name), message.user_id
         async with self.database.transaction() as connection:
-            await QUERIES.put_flag(connection, name=name, is_on=message.is_on if user_id is None else None)
+            is_on = message.is_on if user_id is None else None
+            await QUERIES.put_flag(connection, name=name, is_on=is_on, default=name in ON_BY_DEFAULT)
             if user_id is not None and message.is_on is None:
                 await QUERIES.remove_override(connection, name=name, user_id=user_id)
             elif user_id is not None:
@@ -150,7 +155,7 @@ class FlagKeeper(Actor[GetFlag | SetFlag | ReadFlags]):
     async def _flag(self, connection: Any, name: FlagName, user_id: UUID | None) -> Flag:
         row = await QUERIES.flag(connection, name=name, user_id=user_id)
         if row is None:
-            return Flag(name, is_on=False, overrides=0, user_id=user_id)
+            return Flag(name, name in ON_BY_DEFAULT, overrides=0, user_id=user_id)
         return Flag(name, row["is_on"], row["overrides"], user_id, row["override"])
 
 

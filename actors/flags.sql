@@ -9,10 +9,10 @@ select f.is_on, (select count(*) from feature_flag_overrides where name = :name)
 from feature_flags f left join feature_flag_overrides o on o.name = f.name and o.user_id = :user_id
 where f.name = :name;
 
--- name: put_flag(name, is_on)!
+-- name: put_flag(name, is_on, default)!
 -- Whether it is on for all; null leaves that, and is written for an override's sake: others see by the version that
 -- something has changed, and two who write at once wait for each other.
-insert into feature_flags (name, is_on) values (:name, coalesce(:is_on::boolean, false))
+insert into feature_flags (name, is_on) values (:name, coalesce(:is_on::boolean, :default::boolean))
 on conflict (name) do update
 set is_on = coalesce(:is_on::boolean, feature_flags.is_on), version = feature_flags.version + 1;
 

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from redis.exceptions import NoScriptError
 
-from callboard.actors.cache import Cache
+from callboard.actors.cache import Cache, KeySpace
 from callboard.runtime import Actor, Request, on
 
 LOCAL_KEYS = 10_000  # what a process remembers by itself while Redis is away; the oldest are forgotten first
@@ -58,9 +58,9 @@ class Policy(msgspec.Struct, frozen=True):
         """The pace: seconds for each request."""
         return self.window_s / self.limit
 
-    def halved(self) -> "Policy":
-        """The strict form."""
-        return msgspec.structs.replace(self, limit=max(1, self.limit // 2))
+    def doubled(self) -> "Policy":
+        """The lenient form."""
+        return msgspec.structs.replace(self, limit=self.limit * 2)
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -154,9 +154,9 @@ class Checks:
 Batch = dict[CheckLimit, Checks]
 
 
-def script(batch: Batch) -> tuple[Any, ...]:
+def script(batch: Batch, keys_of: KeySpace) -> tuple[Any, ...]:
     """What the script is given."""
-    keys = [f"limit:{checks.key}" for checks in batch.values()]
+    keys = [keys_of.key("rate_limit", checks.message.key, checks.message.policy) for checks in batch.values()]
     arguments: list[Any] = []
     for checks in batch.values():
         arguments += (checks.policy.interval_s, checks.policy.window_s, checks.count)
@@ -167,8 +167,8 @@ class Limiter:
     """What all workers of the pool share: the policies, and what is being asked.
 
     All checks that come up while a round trip is under way are one call of the script in the next, those of one key one
-    of its keys. `policies` may be changed in place; while `strict` says so every limit is halved. `observe` is told the
-    policy, the outcome (allowed, refused, or shadowed: it would have been) and how many.
+    of its keys. `policies` may be changed in place; while `strict` says no every limit is doubled. `observe` is told
+    the policy, the outcome (allowed, refused, or shadowed: it would have been) and how many.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class Limiter:
         policies: Mapping[str, Policy],
         now: Callable[[], float],
         *,
-        strict: Callable[[], bool] = lambda: False,
+        strict: Callable[[], bool] = lambda: True,
         observe: Callable[[str, str, int], None] = lambda _policy, _outcome, _count: None,
     ) -> None:
         self.policies = policies
@@ -186,6 +186,16 @@ class Limiter:
         self._strict = strict
         self._observe = observe
         self._gathering: Batch = {}
+        cache.add_trial(self._try)
+
+    async def _try(self) -> None:
+        """Run the script and count nothing. Raises what Redis says to it."""
+        check = CheckLimit("probe", "server", count=False)
+        arguments = script({check: Checks(check, Policy(1, 60))}, self._cache.keys)
+        try:
+            await self._cache.send("EVALSHA", GCRA_SHA, *arguments)
+        except NoScriptError:
+            await self._cache.send("EVAL", GCRA, *arguments)
 
     def check(self, message: CheckLimit) -> "asyncio.Future[Verdict]":
         """Ask Redis, or decide alone: a limit is never the reason why a request fails, and never falls away.
@@ -203,13 +213,13 @@ class Limiter:
             if not batch or len(batch) == MOST:
                 batch = self._gathering = {}
                 self._cache.send_late(partial(self._begin, batch)).add_done_callback(partial(self._teach, batch))
-            checks = batch[message] = Checks(message, policy.halved() if self._strict() else policy)
+            checks = batch[message] = Checks(message, policy if self._strict() else policy.doubled())
         checks.replies.append(reply)
         return reply
 
     def _begin(self, batch: Batch) -> tuple[Any, ...]:
         self._close(batch)
-        return "EVALSHA", GCRA_SHA, *script(batch)
+        return "EVALSHA", GCRA_SHA, *script(batch, self._cache.keys)
 
     def _close(self, batch: Batch) -> None:
         """Nothing is added to it any more."""
@@ -218,7 +228,9 @@ class Limiter:
 
     def _teach(self, batch: Batch, answer: "asyncio.Future[Any]") -> None:
         if isinstance(answer.exception(), NoScriptError):
-            self._cache.send("EVAL", GCRA, *script(batch)).add_done_callback(partial(self._settle, batch))
+            self._cache.send("EVAL", GCRA, *script(batch, self._cache.keys)).add_done_callback(
+                partial(self._settle, batch)
+            )
         else:
             self._settle(batch, answer)
 

@@ -49,8 +49,10 @@ def _unmendable(why: str) -> Judgement:
 BUG: Final = Judgement(Verdict.BUG, Scope.STATEMENT, "the statement failed")
 NO_ANSWER: Final = _passes("the server does not answer", Scope.SERVER)
 NO_LOGIN: Final = _unmendable("the server refuses our login")
+NO_RIGHT: Final = _unmendable("the role lacks a right that the start needs")
 NO_TLS: Final = _unmendable("the server does not speak TLS as DATABASE_URL asks")
 BAD_CERTIFICATE: Final = _unmendable("the server's certificate is not one that DATABASE_URL trusts")
+REFUSED: Final = _unmendable("the server refuses what we need at the start")
 NOT_PARSED: Final = _unmendable("DATABASE_URL cannot be used as it stands")
 POOLED: Final = _passes("a pooler has taken the session away", Scope.CONNECTION)
 CHANGED: Final = Judgement(Verdict.CONFLICT, Scope.STATEMENT, "the schema has just changed")
@@ -82,6 +84,7 @@ _STATES: Final[dict[str, Judgement]] = {
     "57P05": _passes("the server ended an idle session", Scope.CONNECTION),
 }
 _PERMISSION: Final = "42501"
+_STARTUP_PARAMETER: Final = "unsupported startup parameter"
 _TLS_REFUSED: Final = "rejected SSL upgrade"  # asyncpg's words, in English always: it has no class for this
 
 
@@ -104,17 +107,24 @@ def judge(error: BaseException) -> Judgement:
 
 def judge_connecting(error: BaseException) -> Judgement:
     """Judge what an attempt to connect raised: there a missing right or a wrong setting is told from a server away."""
+    if isinstance(error, asyncpg.PostgresError):
+        return _judge_greeting(error)
     if isinstance(error, ssl.SSLCertVerificationError):
         return BAD_CERTIFICATE
     if isinstance(error, ConnectionError) and _TLS_REFUSED in str(error):
         return NO_TLS
-    if isinstance(error, asyncpg.PostgresError) and error.sqlstate == _PERMISSION:
-        return _unmendable("the role of DATABASE_URL lacks a right")
     if isinstance(error, UnicodeError | asyncpg.ClientConfigurationError):
         return NOT_PARSED
-    if isinstance(error, asyncpg.InterfaceError):
-        return _passes("the connection is lost", Scope.SERVER)
-    return judge(error)
+    return NO_ANSWER if isinstance(error, asyncpg.InterfaceError) else judge(error)
+
+
+def _judge_greeting(error: asyncpg.PostgresError) -> Judgement:
+    if error.sqlstate == _PERMISSION:
+        return NO_RIGHT
+    judgement = judge(error)
+    if judgement is BUG or _STARTUP_PARAMETER in str(error):
+        return REFUSED  # an option of the URL that the server or a pooler does not know, a schema that cannot be made
+    return judgement
 
 
 def words(error: BaseException) -> str:

@@ -1,6 +1,6 @@
 """/openapi.json and /docs: Swagger UI out of the swagger-ui-py wheel, served by us: it works without internet."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -61,9 +61,9 @@ def swagger_folder() -> Path:
     return Path(spec.submodule_search_locations[0]) / "static"
 
 
-def common_routes(checks: Checks) -> tuple[Route[object], ...]:
+def common_routes(checks: Checks, essential: Container[str] | None = None) -> tuple[Route[object], ...]:
     """What the front door has beside the domain's routes, and its document names."""
-    return (*liveness_routes(checks), CATALOGUE)
+    return (*liveness_routes(checks, essential), CATALOGUE)
 
 
 def written(routes: Sequence[Route[Any]], base: str = Settings.base) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Generic, TypeVar
 
 import anyio
@@ -28,17 +28,25 @@ class CannotListenError(OSError):
     """The address is taken or not ours; the message says which setting to change."""
 
 
-def full_table(routes: Sequence[Route[S]], checks: Checks, settings: Settings, *, documents: bool) -> list[Route[S]]:
+def full_table(
+    routes: Sequence[Route[S]],
+    checks: Checks,
+    settings: Settings,
+    *,
+    documents: bool,
+    essential: Container[str] | None = None,
+) -> list[Route[S]]:
     """A table and the routes every listener has; with `documents`, also the catalogue of errors and the documents."""
     if not documents:
-        return [*routes, *liveness_routes(checks)]
-    table: list[Route[S]] = [*routes, *common_routes(checks)]
+        return [*routes, *liveness_routes(checks, essential)]
+    table: list[Route[S]] = [*routes, *common_routes(checks, essential)]
     return [*table, *document_routes(table, settings.base)]
 
 
 class HttpServer(Actor[None], Generic[S]):
     """Listens on `host:port` for a route table; `port` 0 takes a free one, and `on_bound` is told which.
 
+    /ready is 503 when a check fails; with `essential` only when one of those does.
     At the stop it takes no new connections, answers new requests on kept ones with 503 SERVER_DRAINING, lets those in
     flight finish within `grace_s`, and then closes. Give the child a `shutdown_s` of `grace_s` and 2 seconds more.
     """
@@ -51,6 +59,7 @@ class HttpServer(Actor[None], Generic[S]):
         host: str,
         port: int,
         checks: Checks,
+        essential: Container[str] | None = None,
         settings: Settings,
         hooks: Hooks,
         documents: bool = True,
@@ -59,7 +68,7 @@ class HttpServer(Actor[None], Generic[S]):
         patience: Patience = PATIENT,
         limits: ConnectionLimits = LIMITED,
     ) -> None:
-        self._table = full_table(routes, checks, settings, documents=documents)
+        self._table = full_table(routes, checks, settings, documents=documents, essential=essential)
         self._services = services
         self._host = host
         self._port = port

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from callboard.actors.database_server import Pooler
 from callboard.actors.keys import MIN_SECRET_BYTES, read_private_key, read_public_keys
 from callboard.actors.mail_producers import MailProducer, parse_mail_producers
 from callboard.actors.passwords import PasswordPolicy
 from callboard.http.peers import network
+from callboard.ops import urls
 
 ROLES = frozenset({"front", "streams", "workers"})
 # Names that others have given meaning to, however near to ours they are.
@@ -94,13 +96,6 @@ def _url(*schemes: str) -> Callable[[str], str]:
     return parse
 
 
-def _brokers(text: str) -> str:
-    for broker in text.split(","):
-        if not re.fullmatch(r"[^\s:,]+:\d{1,5}", broker.strip()):
-            raise ValueError("must be host:port, or several with commas between")
-    return text
-
-
 def _secret(text: str) -> str:
     if "-----BEGIN" in text:
         raise ValueError("must be a secret, and not a key in PEM")
@@ -155,9 +150,9 @@ def setting(
 class Config:
     """All settings. A field's name in upper case is its name in the environment."""
 
-    database_url: str = setting("PostgreSQL 15 or later", _url("postgresql", "postgres"), private=True)
-    redis_url: str = setting("Redis 7 or Valkey", _url("redis", "rediss"), private=True)
-    kafka_brokers: str = setting("Kafka's addresses, host:port, with commas between", _brokers)
+    database_url: str = setting("PostgreSQL 15 or later", urls.database_url, private=True)
+    redis_url: str = setting("Redis 7 or Valkey", urls.redis_url, private=True)
+    kafka_brokers: str = setting("Kafka's addresses, host:port, with commas between", urls.brokers)
     smtp_host: str = setting("the server that takes our mail")
     jwt_secret_key: str = setting("signs access tokens; 32 bytes or more", _secret, secret=True)
 
@@ -184,7 +179,13 @@ class Config:
     )
     mail_from: str = setting("the sender of our mails", default="Callboard <no-reply@callboard.localhost>")
 
-    topic_prefix: str = setting("what the names of our topics begin with", default="callboard")
+    topic_prefix: str = setting("what the names of our topics begin with", urls.topic_prefix, "callboard")
+    environment: str = setting(
+        "what this installation is, like production or staging: keys in Redis begin with it",
+        urls.key_part,
+        "production",
+    )
+    service_name: str = setting("the part of a key in Redis after that", urls.key_part, "callboard")
     jwt_previous_keys: tuple[str, ...] = setting(
         "earlier values of JWT_SECRET_KEY, one a line or with commas between: they still check",
         _secrets,
@@ -207,7 +208,7 @@ class Config:
         _one_of("reveal", "conceal"),
         "reveal",
     )
-    rate_limit_per_minute: int = setting("requests a minute, by user or address", _positive, 300)
+    rate_limit_per_minute: int = setting("requests a minute, by user or address", _positive, 100)
     rate_limit_register: int = setting("registrations a minute, by address", _positive, 5)
     rate_limit_login: int = setting("logins a minute, by address", _positive, 10)
     rate_limit_account: int = setting("failed logins of an account in 15 minutes", _positive, 10)
@@ -232,11 +233,27 @@ class Config:
         _one_of("auto", "check"),
         "check",
     )
-    database_pool_size: int = setting("connections to PostgreSQL", _positive, 12)
-    shutdown_grace_s: int = setting("how long requests may go on after SIGTERM, seconds", _positive, 3)
-    jobs_grace_s: int = setting(
-        "how long jobs may go on after SIGTERM before they are given back, seconds", _positive, 2
+    database_direct_url: str = setting(
+        "the same PostgreSQL without the pooler that DATABASE_URL may lead through: for locks, LISTEN and migrations",
+        urls.database_url,
+        "",
+        private=True,
     )
+    database_pooler: str = setting(
+        "whether DATABASE_URL leads through a pooler in transaction mode, like PgBouncer: auto (see by itself), "
+        "transaction or none",
+        _one_of(*Pooler),
+        Pooler.AUTO,
+    )
+    database_pool_size: int = setting("connections to PostgreSQL for requests", _positive, 12)
+    database_search_pool_size: int = setting("connections for searches, beside those", _positive, 3)
+    database_jobs_pool_size: int = setting("connections for jobs: mails, exports, clean-up", _positive, 6)
+    database_operators_pool_size: int = setting("connections for the operator plane", _positive, 2)
+    database_timeout_ms: int = setting("how long a statement of a request may take", _positive, 1300)
+    database_search_timeout_ms: int = setting("how long a search may take", _positive, 1300)
+    database_jobs_timeout_ms: int = setting("how long a statement of a job may take", _positive, 10_000)
+    database_operators_timeout_ms: int = setting("how long a statement of an operator may take", _positive, 5000)
+    shutdown_grace_s: int = setting("how long requests may go on after SIGTERM, seconds", _positive, 3)
     log_level: str = setting(
         "what is logged: DEBUG, INFO, WARNING or ERROR", _one_of("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"
     )

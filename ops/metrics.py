@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from callboard.actors.database import Database
 from callboard.runtime import System, TreeNode
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -38,12 +39,27 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._database_errors = Counter(
+            "callboard_database_errors",
+            "Errors of PostgreSQL by what they mean (passes, conflict, slow, unmendable) and SQLSTATE.",
+            ("verdict", "state"),
+            registry=self.registry,
+        )
+
     def count_checks(self, policy: str, outcome: str, count: int) -> None:
         """Count checks of a rate limit."""
         counter = self._counters.get((policy, outcome))
         if counter is None:
             counter = self._counters[policy, outcome] = self._checks.labels(policy, outcome)
         counter.inc(count)
+
+    def count_database_error(self, verdict: str, state: str) -> None:
+        """Count an error of PostgreSQL."""
+        self._database_errors.labels(verdict, state).inc()
+
+    def watch_database(self, database: Database) -> None:
+        """Add the pools of connections, and the clock."""
+        self.registry.register(DatabaseCollector(database))
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count a response."""
@@ -153,6 +169,26 @@ def query_type(sql: str) -> str:
     if first == "with":
         return next((word for word in words if word in _CHANGES), "select")
     return first if first in (*_CHANGES, "select") else "other"
+
+
+class DatabaseCollector(Collector):
+    """Reads the pools of connections when Prometheus asks."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def collect(self) -> Iterable[Metric]:
+        """See prometheus_client."""
+        help_text = "Connections to PostgreSQL by pool: open (in use or idle), in use, and the most there may be."
+        connections = GaugeMetricFamily("db_connection_pool_size", help_text, labels=("pool", "state"))
+        for kind, pool in self._database.kinds().items():
+            for state, count in pool.connections().items():
+                connections.add_metric((kind, state), count)
+        yield connections
+        away = "Whether PostgreSQL can be used: 1, or 0 while it is away."
+        yield GaugeMetricFamily("callboard_database_up", away, value=float(self._database.back.is_set()))
+        skew = "By how many seconds the database's clock is ahead of this process's."
+        yield GaugeMetricFamily("callboard_clock_skew_seconds", skew, value=self._database.server.skew_s)
 
 
 class TreeCollector(Collector):

@@ -7,6 +7,7 @@ Nothing here imports Alembic, which takes 46 MB: a process that serves asks for 
 import asyncio
 import logging
 import os
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,9 @@ import asyncpg
 
 SCHEMA = Path(__file__).parents[1] / "schema.sql"
 VERSIONS = Path(__file__).with_name("migrations") / "versions"
+_LINKS = re.compile(
+    r'^revision = "(?P<revision>\w+)"$.*?^down_revision = (?:"(?P<down>\w+)"|None)$', re.MULTILINE | re.DOTALL
+)
 FIRST = "0001"  # the revision of a database that was made before there were revisions
 
 _LOCK = 0x63616C6C  # an advisory lock's key: "call"; of several processes that start together one changes the schema
@@ -36,8 +40,16 @@ class MigrationFailedError(Exception):
 
 
 def revisions() -> list[str]:
-    """The revisions of this release, the first one first."""
-    return sorted(path.name.partition("_")[0] for path in VERSIONS.glob("[0-9]*_*.py"))
+    """The revisions of this release, the first one first: each names the one before it."""
+    after: dict[str, str] = {}
+    for path in VERSIONS.glob("[0-9]*_*.py"):
+        found = _LINKS.search(path.read_text(encoding="utf-8"))
+        if found is not None:
+            after[found["down"] or ""] = found["revision"]
+    chain = [after[""]]
+    while chain[-1] in after:
+        chain.append(after[chain[-1]])
+    return chain
 
 
 def head() -> str:

@@ -11,9 +11,9 @@ from typing import Any
 from callboard.actors.access import Identity
 from callboard.actors.addresses import Enrolment
 from callboard.actors.audit_log import AuditLog, AuditRecorder, FailedLogins
-from callboard.actors.cache import Cache, CacheGuard
+from callboard.actors.cache import CacheGuard
 from callboard.actors.content import ContentWorkflow
-from callboard.actors.database import Database, DatabaseGuard
+from callboard.actors.database import DatabaseGuard
 from callboard.actors.epochs import Epochs
 from callboard.actors.exports import Exporter, Exports
 from callboard.actors.flags import FlagKeeper, FlagName, Flags
@@ -44,9 +44,9 @@ from callboard.http.routes import ROUTES
 from callboard.http.server import HttpServer
 from callboard.http.services import Services
 from callboard.ops import logs, plane, schema
+from callboard.ops.clients import cache_of, database_of
 from callboard.ops.config import Config, load
 from callboard.ops.embedded.servers import EmbeddedServer, Servers
-from callboard.ops.jobs import Jobs
 from callboard.ops.metrics import Metrics
 from callboard.ops.streams import StreamParts, consumers
 from callboard.runtime import (
@@ -105,10 +105,10 @@ class Parts:
         self.watchers: list[Watcher] = [logs.watch]
         self.pools: dict[str, Pool[Any]] = {}  # by name, those too that do not run in this role
         self._system: System | None = None
-        self.database = database = Database(config.database_url, size=config.database_pool_size)
-        self.cache = Cache(config.redis_url)
-        self.jobs = Jobs(database, works="workers" in config.roles, grace_s=config.jobs_grace_s)
         self.metrics = Metrics()
+        self.database = database = database_of(config, self.metrics.count_database_error)
+        self.metrics.watch_database(database)
+        self.cache = cache_of(config)
         self.signer = signer = Signer(
             config.jwt_secret_key,
             issuer=config.jwt_issuer,
@@ -226,8 +226,9 @@ class Parts:
         return self.limiter.check(CheckLimit(policy, key))
 
     def checks(self) -> dict[str, Callable[[], Awaitable[None]]]:
-        """What /ready looks at. Redis and Kafka are not among what a request needs, but operators want to know."""
-        return {"postgres": self.database.check, "redis": self.cache.check, "streams": self.streams.check}
+        """What /ready looks at."""
+        database = self.database.pool("operators")  # whatever flood there is of others
+        return {"database": database.check, "redis": self.cache.check, "kafka": self.streams.check}
 
     # The tree --------------------------------------------------------------------------------------------------------
 
@@ -239,7 +240,7 @@ class Parts:
             *self._embedded(),
             supervisor(
                 "guard",
-                worker("database", DatabaseGuard, self.database, self._prepare),
+                worker("database", DatabaseGuard, self.database, self._prepare, self.give_up),
                 worker("cache", CacheGuard, self.cache),
             ),
             supervisor(
@@ -269,7 +270,6 @@ class Parts:
                 strategy=Strategy.REST_FOR_ONE,
                 intensity=STUBBORN,
             ),
-            self.jobs.node(backoff=PACED, intensity=STUBBORN),
             *([worker("janitor", Janitor, self.database, self._kept())] if "workers" in roles else []),
             *([self._front_door()] if "front" in roles else []),
             self._operators(),
@@ -310,6 +310,7 @@ class Parts:
             host=config.http_host,
             port=config.http_port,
             checks=self.checks(),
+            essential={"database"},
             settings=Settings(
                 origins=frozenset(config.cors_origins),
                 max_body_bytes=config.max_body_bytes,
@@ -334,7 +335,9 @@ class Parts:
         server = partial(
             HttpServer,
             (*plane.ROUTES, *([plane.MAILBOX] if catcher else [])),
-            plane.Plane(self.running, config, self.database, self.metrics, catcher.mails if catcher else None),
+            plane.Plane(
+                self.running, config, self.database.pool("operators"), self.metrics, catcher.mails if catcher else None
+            ),
             host=config.ops_host,
             port=config.ops_port,
             checks=self.checks(),

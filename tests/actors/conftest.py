@@ -73,7 +73,7 @@ async def database(connected: Database) -> Database:
 async def cache(valkey: Valkey) -> Cache:
     """An empty Redis; whoever plays a domain with it closes it."""
     cache = Cache(valkey.url)
-    await cache.call(lambda client: client.flushdb())
+    await cache.send("FLUSHDB")
     return cache
 
 

@@ -54,11 +54,11 @@ async def looked(keeper: Any) -> None:
     await keeper.ask(GetFlag(UI))
 
 
-async def test_every_flag_of_the_schema_is_known_and_off(database: Database) -> None:
+async def test_every_flag_of_the_schema_is_known_and_off_but_the_strict_limits(database: Database) -> None:
     async with process(database) as (keeper, flags):
         for name in FlagName:
-            assert not flags.on(name)
-            assert not (await keeper.ask(GetFlag(name))).is_on
+            assert flags.on(name) == (name is FlagName.STRICT_LIMITS)
+            assert (await keeper.ask(GetFlag(name))).is_on == flags.on(name)
     async with database.acquire() as connection:
         rule = await connection.fetchval(
             "select pg_get_constraintdef(oid) from pg_constraint where conname = 'feature_flags_name_check'"

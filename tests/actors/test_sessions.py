@@ -12,7 +12,7 @@ from domain import Domain, log_in, refused, whoami
 
 from callboard.actors import identities, sessions
 from callboard.actors.access import Role
-from callboard.actors.cache import Cache, CacheAwayError
+from callboard.actors.cache import Cache
 from callboard.actors.database import Database
 from callboard.actors.epochs import LIFE_S, MAX_OWED, SETTLING_S, Epochs
 from callboard.actors.errors import AUTH_SESSION_ENDED
@@ -179,12 +179,7 @@ async def processes(database: Database, url: str) -> AsyncIterator[tuple[Domain,
 
 async def lose(domain: Domain) -> None:
     """The process finds Redis away."""
-
-    async def fail(_client: Any) -> None:
-        raise ConnectionError
-
-    with pytest.raises(CacheAwayError):
-        await domain.cache.call(fail)
+    domain.cache.lose(ConnectionError())
 
 
 async def test_without_redis_the_end_of_a_session_is_in_force_at_once_and_so_after_its_return(
@@ -277,7 +272,7 @@ async def test_a_redis_that_comes_back_with_epochs_of_yesterday_revives_nothing(
     user = await domain.person(email="ada@example.org")
     login = await log_in(domain)
     await whoami(domain, login)
-    key = f"epoch:{user.user_id}"
+    key = f"production:{{callboard}}:user:{user.user_id}:epoch"
     yesterday = await other.cache.send("GET", key)
     await domain.execute(BEHIND_OUR_BACK)
     await other.epochs.turn(user.user_id)
@@ -292,7 +287,7 @@ async def test_an_epoch_that_redis_has_lost_is_begun_anew(domain: Domain, other:
     user = await domain.person(email="ada@example.org")
     login = await log_in(domain)
     await whoami(domain, login)
-    await cache.call(lambda client: client.flushdb())
+    await cache.send("FLUSHDB")
     await domain.execute(BEHIND_OUR_BACK)
     with refused(AUTH_SESSION_ENDED):
         await whoami(domain, login)
@@ -313,7 +308,7 @@ async def test_what_is_owed_is_bounded_and_old_debts_need_no_telling(cache: Cach
     await epochs.turn(users[0])
     assert await cache.probe()
     assert not epochs._owed
-    assert await cache.call(lambda client: client.dbsize()) == 1
+    assert len(await cache.send("KEYS", "*:epoch")) == 1
     await cache.close()
 
 

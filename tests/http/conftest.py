@@ -231,6 +231,7 @@ async def opened(settings: Settings | None = None, **options: Any) -> AsyncItera
         host="127.0.0.1",
         port=options.pop("port", 0),
         checks=options.pop("checks", {}),
+        essential=options.pop("essential", None),
         settings=settings or Settings(max_body_bytes=10_000),
         hooks=hooks,
         on_bound=lambda _, port: ports.append(port),

@@ -12,7 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from callboard.actors.errors import CODES
+from callboard.actors.errors import CODES, DegradedError
 from callboard.http.documents import written
 from callboard.http.routes import ROUTES
 
@@ -90,15 +90,45 @@ async def test_ready_names_the_checks_that_fail(open_door: Any) -> None:
     async def stuck() -> None:
         await anyio.sleep_forever()
 
-    async with open_door(checks={"postgresql": good}) as door:
+    async with open_door(checks={"database": good}) as door:
         status, body, _ = await door.call("GET", "/ready")
-        assert (status, body["data"]["checks"]) == (200, {"postgresql": "ok"})
-    async with open_door(checks={"postgresql": good, "redis": away, "broker": stuck}) as door:
+        assert (status, body["data"]) == (200, {"status": "ready", "checks": {"database": "healthy"}})
+    async with open_door(checks={"database": good, "redis": away, "kafka": stuck}) as door:
         status, body, response = await door.call("GET", "/ready")
         assert (status, body["error"]["code"]) == (503, "SERVER_NOT_READY_006")
-        assert {detail["field"] for detail in body["error"]["details"]} == {"redis", "broker"}
+        assert {detail["field"]: detail["message"] for detail in body["error"]["details"]} == {
+            "redis": "unhealthy: refused",
+            "kafka": "unhealthy: no answer within 1 s",
+            "database": "healthy",
+        }
+        assert body["error"]["field"] == "redis"
         assert response.headers["Retry-After"] == "1"
         assert (await door.call("GET", "/health"))[0] == 200
+
+
+async def test_ready_of_the_front_door_is_503_only_when_no_request_can_be_served(open_door: Any) -> None:
+    async def good() -> None:
+        pass
+
+    async def away() -> None:
+        raise ConnectionError("refused")
+
+    async def read_only() -> None:
+        raise DegradedError("read-only")
+
+    for database, redis, wanted, said in (
+        (good, good, 200, "ready"),
+        (good, away, 200, "degraded"),
+        (read_only, good, 200, "degraded"),
+        (away, good, 503, None),
+    ):
+        checks = {"database": database, "redis": redis}
+        async with open_door(checks=checks, essential={"database"}) as door:
+            status, body, _ = await door.call("GET", "/ready")
+            assert (status, body.get("data", {}).get("status")) == (wanted, said)
+        async with open_door(checks=checks) as door:  # the operator plane is strict
+            status, _, _ = await door.call("GET", "/ready")
+            assert status == (200 if said == "ready" else 503)
 
 
 # What is committed ---------------------------------------------------------------------------------------------------

@@ -51,7 +51,6 @@ delete from content; delete from categories; delete from users; delete from outb
 delete from aggregated_stats; delete from idempotency_keys; delete from mails; delete from dead_letters;
 delete from feature_flags; delete from petitions; delete from mail_producer_usage;
 select purge_audit_log('-1 day', '-1 day', 1000000);
-delete from jobs; delete from finished_jobs; delete from dead_jobs; delete from job_kinds; delete from schedules;
 """
 
 

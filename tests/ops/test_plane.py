@@ -147,9 +147,10 @@ def test_the_metrics_count_requests_and_actors_and_hold_nothing_personal(up: Up)
 
 def test_health_and_readiness_are_on_both_listeners(up: Up) -> None:
     for base in (up.operators, up.facts["HTTP_URL"]):
-        assert request("GET", f"{base}/health").data == {"state": "up"}
+        assert request("GET", f"{base}/health").data == {"status": "healthy", "state": "up"}
         assert request("GET", f"{base}/ready").data == {
-            "checks": {"postgres": "ok", "redis": "ok", "streams": "ok"},
+            "status": "ready",
+            "checks": {"database": "healthy", "redis": "healthy", "kafka": "healthy"},
         }
 
 

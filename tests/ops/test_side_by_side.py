@@ -94,21 +94,22 @@ def test_a_flag_that_one_process_sets_is_in_force_in_the_other_within_a_second(t
     until("its end", lambda: get(one, address()).status == 200, WITHIN_S)
 
 
-def test_strict_limits_are_half_of_what_they_were(two: Twins) -> None:
+def test_limits_that_are_not_strict_are_twice_what_they_were(two: Twins) -> None:
     one, other = two.sites
     token = two.admin
     path = f"{one.api}/flags/rate_limit_strict"
+    assert get(one, path, token=token).data["is_on"]
     assert get(one, address()).headers["RateLimit-Policy"] == f'"default";q={LIMIT};w=3600'
-    assert request("PUT", path, token=token, body={"is_on": True}).status == 200
+    assert request("PUT", path, token=token, body={"is_on": False}).status == 200
     try:
-        halved = f'"default";q={LIMIT // 2};w=3600'
-        assert get(one, address()).headers["RateLimit-Policy"] == halved
-        until("half", lambda: get(other, address()).headers["RateLimit-Policy"] == halved, WITHIN_S)
+        doubled = f'"default";q={LIMIT * 2};w=3600'
+        assert get(one, address()).headers["RateLimit-Policy"] == doubled
+        until("twice", lambda: get(other, address()).headers["RateLimit-Policy"] == doubled, WITHIN_S)
         client = address()
-        statuses = [get(two.sites[n % 2], client).status for n in range(LIMIT)]
-        assert statuses == [200] * (LIMIT // 2) + [429] * (LIMIT // 2)
+        statuses = [get(two.sites[n % 2], client).status for n in range(LIMIT * 2 + 2)]
+        assert statuses == [200] * (LIMIT * 2) + [429] * 2
     finally:
-        assert request("PUT", path, token=token, body={"is_on": False}).status == 200
+        assert request("PUT", path, token=token, body={"is_on": True}).status == 200
 
 
 def test_flags_are_for_admins_and_say_what_is_wrong(two: Twins) -> None:

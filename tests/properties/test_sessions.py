@@ -5,7 +5,7 @@ if the model says so.
 import asyncio
 import secrets
 from collections.abc import Awaitable, Coroutine, Iterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 from running import Up
 
 from callboard.actors.access import Identity
-from callboard.actors.cache import Cache, CacheAwayError
+from callboard.actors.cache import Cache
 from callboard.actors.database import Database
 from callboard.actors.epochs import SETTLING_S
 from callboard.actors.errors import AUTH_REFRESH_INVALID, AUTH_SESSION_ENDED, AUTH_TOKEN_EXPIRED, Code, Problem
@@ -287,15 +287,8 @@ class Model(RuleBasedStateMachine):
 
     @rule()
     def lose_redis(self) -> None:
-        async def fail(_client: Any) -> None:
-            raise ConnectionError
-
-        async def lose() -> None:
-            for process in self.world.processes:
-                with suppress(CacheAwayError):
-                    await process.cache.call(fail)
-
-        self.world.run(lose())
+        for process in self.world.processes:
+            process.cache.lose(ConnectionError())
 
     @precondition(lambda self: all(process.cache.away.is_set() for process in self.world.processes))
     @rule(first=WHERE, which=WHICH, ends=st.booleans())

@@ -1,0 +1,33 @@
+"""The clients of the servers, made as the settings say. Nothing is connected yet."""
+
+from collections.abc import Callable
+
+from callboard.actors.cache import Cache, KeySpace
+from callboard.actors.database import Database, PoolSettings
+from callboard.actors.database_server import DatabaseServer, Pooler
+from callboard.ops.config import Config
+
+
+def database_of(config: Config, observe: Callable[[str, str], None]) -> Database:
+    """The pool for requests, and with it those for search, jobs and operators."""
+    server = DatabaseServer(
+        config.database_url,
+        direct_url=config.database_direct_url,
+        pooler=Pooler(config.database_pooler),
+        observe=observe,
+    )
+    return Database(
+        server,
+        size=config.database_pool_size,
+        statement_timeout_s=config.database_timeout_ms / 1000,
+        pools={
+            "search": PoolSettings(config.database_search_pool_size, config.database_search_timeout_ms / 1000),
+            "jobs": PoolSettings(config.database_jobs_pool_size, config.database_jobs_timeout_ms / 1000),
+            "operators": PoolSettings(config.database_operators_pool_size, config.database_operators_timeout_ms / 1000),
+        },
+    )
+
+
+def cache_of(config: Config) -> Cache:
+    """Redis, with names of keys that no other installation has."""
+    return Cache(config.redis_url, KeySpace(config.environment, config.service_name))

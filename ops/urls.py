@@ -1,0 +1,105 @@
+"""The addresses of servers, read whole at the start: a fault is one line that names no part of a secret.
+
+A URL whose login holds a character that must be percent-encoded would be cut in the wrong place, and pieces of the
+password would end up in errors as a host, a port or a database. So its parts are held against their forms first.
+"""
+
+import re
+from collections.abc import Iterable
+from inspect import signature
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+import asyncpg
+from asyncpg import connect_utils
+from redis.asyncio import ConnectionPool
+
+ENCODE = "must have each of / ? # @ [ ] % in its user and password percent-encoded, like %40 for @"
+OPTIONS = "must have options of the form name=value, with & between"
+HOST = re.compile(r"(?:\[[0-9A-Za-z:.%]+\]|[^\s:\[\]@/]*)(?::(\d{1,5}))?")
+BROKER = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
+LOGIN = re.compile(r"(?:[^\s/?#@\[\]%]|%[0-9A-Fa-f]{2})*")
+MAX_PORT = 65535
+
+
+def database_url(text: str) -> str:
+    """Check a URL of PostgreSQL, its options and the files that they name. Raises ValueError."""
+    parts = _split(text, ("postgresql", "postgres"))
+    try:
+        _read(text)
+    except asyncpg.ClientConfigurationError as error:
+        said = " ".join(str(error).split())
+        password = parts.netloc.rpartition("@")[0].partition(":")[2]
+        raise ValueError(
+            "must have options that are right" + ("" if password and password in said else f": {said}")
+        ) from None
+    except OSError as error:
+        raise ValueError(f"must name files that can be read: {error.strerror}") from None
+    except (ValueError, RuntimeError, KeyError):
+        raise ValueError("must be a URL that PostgreSQL's clients understand") from None
+    return text
+
+
+def redis_url(text: str) -> str:
+    """Check a URL of Redis and its options. Raises ValueError."""
+    parts = _split(text, ("redis", "rediss"))
+    if not re.fullmatch(r"/?\d*", parts.path):
+        raise ValueError("must end in the number of a database, like /0, or in nothing")
+    try:
+        pool: Any = ConnectionPool.from_url(text)
+        pool.make_connection()
+    except (ValueError, TypeError, OSError):
+        raise ValueError("must have no options but those of the client for Redis") from None
+    return text
+
+
+def brokers(text: str) -> str:
+    """Check the addresses of Kafka's brokers. Raises ValueError."""
+    for each in text.split(","):
+        found = BROKER.fullmatch(each.strip())
+        if found is None or not 0 < int(found[1]) <= MAX_PORT:
+            raise ValueError("must be host:port, or several with commas between; IPv6 as [::1]:9092")
+    return ",".join(each.strip() for each in text.split(","))
+
+
+def topic_prefix(text: str) -> str:
+    """Check what the names of topics begin with: Kafka takes few characters. Raises ValueError."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
+        raise ValueError("must be 1 to 100 letters, digits, dots, hyphens and underscores, and begin with no sign")
+    return text
+
+
+def key_part(text: str) -> str:
+    """Check a part of the names of keys in Redis, where colons part and braces mean something. Raises ValueError."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", text):
+        raise ValueError("must be 1 to 63 letters, digits, dots, hyphens and underscores, and begin with no sign")
+    return text
+
+
+def _split(text: str, schemes: Iterable[str]) -> SplitResult:
+    """The parts of a URL, each in its form. Raises ValueError, which quotes nothing."""
+    if not text.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+        raise ValueError(f"must be an address that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+    if not text.isprintable() or " " in text:
+        raise ValueError("must hold no spaces, line ends or control characters")
+    try:
+        parts = urlsplit(text)
+        options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError:
+        raise ValueError(ENCODE if "@" in text.partition("?")[2] or "[" in text else OPTIONS) from None
+    login, _, hosts = parts.netloc.rpartition("@")
+    if not LOGIN.fullmatch(login) or parts.fragment or "@" in parts.path or any("@" in name for name, _ in options):
+        raise ValueError(ENCODE)
+    for host in hosts.split(","):
+        found = HOST.fullmatch(host)
+        if found is None or not 0 < int(found[1] or 1) <= MAX_PORT:
+            raise ValueError(f"must have a host and a port, 1 to {MAX_PORT}; and {ENCODE.removeprefix('must ')}")
+    return parts
+
+
+def _read(url: str) -> None:
+    """Have asyncpg read a URL as it will when it connects. It has no public way to do that and not connect."""
+    read: Any = getattr(connect_utils, "_parse_connect_arguments")  # noqa: B009 - a private name, which has no stub
+    names = [each for each in signature(read).parameters if each != "dsn"]
+    sizes = {"statement_cache_size", "max_cached_statement_lifetime", "max_cacheable_statement_size"}
+    read(dsn=url, **{name: 0 if name in sizes else None for name in names})
