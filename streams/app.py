@@ -17,6 +17,7 @@ from callboard.streams.broker import Broker, BrokerLostError
 from callboard.streams.codec import Record
 from callboard.streams.consumers import Consumer
 from callboard.streams.driver import App, Bundle
+from callboard.streams.fetching import FetchWake
 from callboard.streams.record_processor import RecordProcessor
 from callboard.streams.signatures import EventSigner
 from callboard.streams.stream_metrics import StreamMetrics
@@ -30,6 +31,7 @@ _START_S = 30.0
 _STOP_S = 1.5  # the actor's own stop is to take 2 s at most
 _BUNDLE = 2000  # records to a poll, and so to a batch: a transaction of some 100 ms
 _QUEUE = 128  # bundles; an eighth of it is meant to be used, see driver.py
+_PAUSE_S = 0.15  # between two fetches of a broker that holds none until something comes: an event is met within 250 ms
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 253_370_764_800_000  # the year 9999: a producer may write any timestamp
 
@@ -53,6 +55,7 @@ class Streams(Actor[None]):
         *,
         reading: asyncio.Event | None = None,
         metrics: StreamMetrics | None = None,
+        wake: FetchWake | None = None,
         session_timeout_s: float = 6.0,
     ) -> None:
         self._broker = broker
@@ -60,6 +63,7 @@ class Streams(Actor[None]):
         self._database = database
         self._signer = signer
         self._metrics = metrics or StreamMetrics()
+        self._wake = wake or FetchWake()
         self._data = data
         self._session_timeout_s = session_timeout_s
         self._reading = reading or asyncio.Event()
@@ -126,6 +130,7 @@ class Streams(Actor[None]):
         app = App(
             f"{self._broker.prefix}-streams",
             broker=[f"kafka://{address}" for address in self._broker.addresses],
+            broker_credentials=self._broker.security.faust_credentials(),
             datadir=str(self._data),
             store="memory://",
             autodiscover=False,
@@ -137,23 +142,27 @@ class Streams(Actor[None]):
             consumer_auto_offset_reset="earliest",
             broker_session_timeout=self._session_timeout_s,
             broker_rebalance_timeout=max(5.0, self._session_timeout_s),
-            broker_heartbeat_interval=0.5,
+            broker_heartbeat_interval=self._session_timeout_s / 3,
+            consumer_metadata_max_age_ms=10_000,
             broker_commit_interval=0.5,
             broker_max_poll_records=_BUNDLE,
             stream_buffer_maxsize=_QUEUE,
             stream_wait_empty=False,
         )
+        app.wake = self._wake
+        app.fetch_wait_ms, app.fetch_pause_s = (1, _PAUSE_S) if self._broker.holds_no_fetch else (500, 0.0)
         for consumer in self._consumers:
-            topics = [full_name(self._broker.prefix, topic) for topic in consumer.topics]
-            app.register(consumer.name, topics)
-            app.agent(app.topic(*topics), name=consumer.name)(self._reader(app, consumer, failed))
+            for topic in consumer.topics:  # a stream for each: a topic with a backlog does not hold up the others
+                name, stream = full_name(self._broker.prefix, topic), f"{consumer.name} {topic.name}"
+                app.register(stream, [name])
+                app.agent(app.topic(name), name=stream)(self._reader(app, consumer, stream, failed))
         app.on_rebalance_complete.connect(self._rebalanced)
         return app
 
     async def _rebalanced(self, *_: object, **__: object) -> None:
         self._reading.set()
 
-    def _reader(self, app: App, consumer: Consumer, failed: "asyncio.Future[None]") -> Any:
+    def _reader(self, app: App, consumer: Consumer, stream_name: str, failed: "asyncio.Future[None]") -> Any:
         processor = RecordProcessor(consumer, self._database, self._signer, self._metrics)
         prefix = self._broker.prefix
 
@@ -166,7 +175,7 @@ class Streams(Actor[None]):
                     if not failed.done():
                         failed.set_exception(error)
                     return
-                app.settle(consumer.name, bundle)
+                app.settle(stream_name, bundle)
 
         return read
 
@@ -181,4 +190,5 @@ def _record(prefix: str, record: Any) -> Record:
         key=record.key,
         value=record.value,
         headers=tuple(record.headers),
+        fault=getattr(record, "fault", None),
     )

@@ -12,6 +12,7 @@ from aiokafka.conn import AIOKafkaConnection, create_conn
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from aiokafka.protocol.metadata import MetadataRequest
 
+from callboard.streams.security import KafkaSecurity
 from callboard.streams.topics import TOPICS, full_name
 
 _LOG = logging.getLogger(__name__)
@@ -28,10 +29,23 @@ class BrokerLostError(Exception):
 class Broker:
     """A cluster by its addresses, `host:port,host:port`, and the topics of one installation on it.
 
-    Topics that are missing are made with `partitions` and `replication`; those that exist are left as they are.
+    Topics that are missing are made with `partitions` and `replication` (-1: the broker's default); those that exist
+    are left as they are. `holds_no_fetch` says that the broker answers a fetch that finds nothing only when its time is
+    over, whatever comes meanwhile.
     """
 
-    def __init__(self, addresses: str, prefix: str, *, partitions: int = 4, replication: int = 1) -> None:
+    def __init__(
+        self,
+        addresses: str,
+        prefix: str,
+        *,
+        partitions: int = 4,
+        replication: int = -1,
+        security: KafkaSecurity | None = None,
+        holds_no_fetch: bool = False,
+    ) -> None:
+        self.security = security or KafkaSecurity()
+        self.holds_no_fetch = holds_no_fetch
         self.addresses = [address.strip() for address in addresses.split(",")]
         self.prefix = prefix
         self.topics = [
@@ -74,7 +88,8 @@ class Broker:
             if address == without:
                 continue
             host, _, port = address.rpartition(":")
-            connecting = create_conn(host, int(port), request_timeout_ms=int(_ANSWER_S * 1000))
+            options = self.security.client_options()
+            connecting = create_conn(host.strip("[]"), int(port), request_timeout_ms=int(_ANSWER_S * 1000), **options)
             try:
                 return await asyncio.wait_for(connecting, _ANSWER_S), address
             except _AWAY:
@@ -104,14 +119,18 @@ class Broker:
         """Make the topics that are missing. Raises one of `_AWAY`, or BrokerLostError, when that cannot be done now."""
         connection, _ = await self._connect()  # the admin client takes seconds to find out what this tells at once
         connection.close()
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.addresses, request_timeout_ms=int(_ANSWER_S * 1000))
+        admin = AIOKafkaAdminClient(
+            bootstrap_servers=self.addresses,
+            request_timeout_ms=int(_ANSWER_S * 1000),
+            **self.security.client_options(),
+        )
         try:
             await asyncio.wait_for(admin.start(), _ANSWER_S)
             missing = set(self.topics).difference(await asyncio.wait_for(admin.list_topics(), _ANSWER_S))
             if not missing:
                 return
             made = await asyncio.wait_for(
-                admin.create_topics([NewTopic(name, self._partitions, self._replication) for name in sorted(missing)]),
+                admin.create_topics([self._new_topic(name) for name in sorted(missing)]),
                 _ANSWER_S,
             )
             for _, code, *_ in made.topic_errors:
@@ -119,3 +138,8 @@ class Broker:
                     raise for_code(code)
         finally:
             await admin.close()
+
+    def _new_topic(self, name: str) -> NewTopic:
+        topic = NewTopic(name, self._partitions, 1)
+        topic.replication_factor = self._replication  # its constructor refuses -1, though the protocol has it
+        return topic

@@ -9,13 +9,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import faust
+from aiokafka import TopicPartition
 from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as stock
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 from mode.utils.queues import ThrowableQueue
 
-FETCH_WAIT_MS = 20  # Faust hard-codes 1500; a broker that does not wake a fetch when something comes then costs 750 ms
+from callboard.streams.fetching import FetchReader, FetchWake
+from callboard.streams.record_reader import last_offset
+
 _BROKER_S = 1.0  # what may wait for the broker, and may be given up
 _STOP_S = 0.3  # the same once the app stops: a broker that is there takes some milliseconds
 
@@ -23,11 +26,12 @@ _STOP_S = 0.3  # the same once the app stops: a broker that is there takes some 
 class Bundle:
     """What one poll brought of one partition: to Faust a single message, which saves its cost for each record."""
 
-    __slots__ = ("generation", "records", "tp")
+    __slots__ = ("generation", "last_offset", "records", "tp")
 
     def __init__(self, tp: TP, records: Sequence[Any]) -> None:
         self.tp = tp
         self.records = records
+        self.last_offset = last_offset(records[-1])
         self.generation = 0
 
 
@@ -42,12 +46,23 @@ class _Queue(ThrowableQueue):  # type: ignore[misc]
 
 
 class _ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Faust's consumer, bounded where it waits for the broker for ever."""
+    """Faust's consumer, bounded where it waits for the broker for ever, with our way of fetching."""
+
+    reader: FetchReader | None = None
 
     def _create_worker_consumer(self, transport: Any) -> Any:
+        """The constructor's arguments are out of reach: Faust hard-codes 1500 ms, and reads what was aborted."""
         consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001 - the constructor's argument is out of reach
+        consumer._fetch_max_wait_ms = self.app.fetch_wait_ms  # noqa: SLF001 - see above
+        consumer._isolation_level = "read_committed"  # noqa: SLF001 - see above
         return consumer
+
+    async def on_start(self) -> None:
+        """Nothing has been fetched when this returns: there is no subscription yet."""
+        await super().on_start()
+        fetcher = self._consumer._fetcher  # noqa: SLF001 - see fetching.py
+        self.reader = FetchReader(fetcher, self.app.wake, self.app.fetch_pause_s, self.app.partition_refused)
+        fetcher._proc_fetch_request = self.reader.fetch  # noqa: SLF001 - see fetching.py
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """Bounded: aiokafka retries a commit for ever while the broker or the topic is away. False: not committed."""
@@ -97,6 +112,8 @@ class _Consumer(stock.Consumer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._settled: dict[TP, dict[str, int]] = {}
+        self._handed_out: dict[TP, int] = {}
+        self._first_handed_out: dict[TP, int] = {}  # of each partition's time with us
         super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> _ConsumerThread:
@@ -109,15 +126,18 @@ class _Consumer(stock.Consumer):  # type: ignore[misc]
     def _to_message(self, tp: TP, record: Bundle) -> ConsumerMessage:
         last = record.records[-1]
         record.generation = self.app.consumer_generation_id
+        self._read_offset[tp] = None  # Faust would drop, unsaid, what a topic that was made anew begins with
+        self._handed_out[tp] = record.last_offset
+        self._first_handed_out.setdefault(tp, record.records[0].offset)
         return ConsumerMessage(
-            last.topic, last.partition, last.offset, last.timestamp / 1000, last.timestamp_type, None, None, record,
-            None, 0, 0, tp, generation_id=record.generation,
+            last.topic, last.partition, record.last_offset, last.timestamp / 1000, last.timestamp_type, None, None,
+            record, None, 0, 0, tp, generation_id=record.generation,
         )  # fmt: skip
 
     def settle(self, stream: str, bundle: Bundle) -> None:
         """Every record of the bundle has its fate with this stream. Late news of an earlier generation is ignored."""
         if bundle.generation == self.app.consumer_generation_id:
-            self._settled.setdefault(bundle.tp, {})[stream] = bundle.records[-1].offset
+            self._settled.setdefault(bundle.tp, {})[stream] = bundle.last_offset
 
     def ack(self, message: Any) -> bool:
         """Keep Faust's set of open messages small, and nothing more: see the class."""
@@ -135,6 +155,21 @@ class _Consumer(stock.Consumer):  # type: ignore[misc]
             return None
         return min(settled[stream] for stream in streams) + 1
 
+    def lag(self) -> dict[TP, int]:
+        """How many records of each partition wait, or are worked on."""
+        reader = self._thread.reader
+        lag: dict[TP, int] = {}
+        for tp in self.assignment() if reader is not None else ():
+            end = reader.ends.get(TopicPartition(tp.topic, tp.partition))
+            if end is not None:
+                done = end.position
+                if tp in self._handed_out:
+                    settled = self._new_offset(tp)
+                    if settled is None or settled <= self._handed_out[tp]:
+                        done = settled if settled is not None else min(done, self._first_handed_out[tp])
+                lag[tp] = max(0, end.end - done)
+        return lag
+
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Faust's watch for stuck streams counts messages, and takes bundles for a standstill."""
 
@@ -146,24 +181,21 @@ class _Consumer(stock.Consumer):  # type: ignore[misc]
         await super().on_partitions_revoked(revoked)
         for tp in revoked:
             self._settled.pop(tp, None)
+            self._handed_out.pop(tp, None)
+            self._first_handed_out.pop(tp, None)
 
 
 class _Producer(stock.Producer):  # type: ignore[misc]
-    """Faust starts a producer whether one is used or not; its flush and its stop never return without a broker."""
+    """Faust starts a producer whether one is used or not. Ours is none, and saves a connection."""
+
+    async def on_start(self) -> None:
+        pass
 
     async def flush(self) -> None:
-        try:
-            await asyncio.wait_for(super().flush(), self.app.patience_s)
-        except TimeoutError:
-            self.log.info("the producer was not flushed: no broker")
+        pass
 
     async def on_stop(self) -> None:
-        producer = self._producer
-        try:
-            await asyncio.wait_for(super().on_stop(), self.app.patience_s)
-        except TimeoutError:
-            if producer is not None:
-                await cut(producer)
+        pass
 
 
 class _Transport(stock.Transport):  # type: ignore[misc]
@@ -188,6 +220,9 @@ class App(faust.App):  # type: ignore[misc]
     """
 
     broker_lost = False
+    fetch_wait_ms = 500  # how long the broker may hold a fetch that finds nothing
+    fetch_pause_s = 0.0  # how long to wait between two of them
+    wake = FetchWake()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._streams: dict[str, set[str]] = {}
@@ -210,6 +245,14 @@ class App(faust.App):  # type: ignore[misc]
     def settle(self, stream: str, bundle: Bundle) -> None:
         """Every record of `bundle` has its fate with `stream`, which got it in its turn."""
         self.consumer.settle(stream, bundle)
+
+    def partition_refused(self, tp: TopicPartition, why: str) -> None:
+        """Called in the consumer's thread when the broker refuses to give us a partition."""
+        self.log.warning("the broker refuses %s[%d]: %s", tp.topic, tp.partition, why)
+
+    def lag(self) -> dict[TP, int]:
+        """How many records of each partition wait, or are worked on."""
+        return dict(self.consumer.lag())
 
     async def crashed_with(self) -> None:
         """Wait until the app crashes, which it half survives, and raise why."""

@@ -148,7 +148,7 @@ class Stage:
         self.database = database
         self.server = server
         self.data = data
-        self.broker = Broker(server.url, f"t{uuid4().hex[:8]}", partitions=PARTITIONS)
+        self.broker = Broker(server.url, f"t{uuid4().hex[:8]}", partitions=PARTITIONS, holds_no_fetch=True)
         self.books = Books()
         self.reading = asyncio.Event()
         self.seen: list[Any] = []  # what happened in the tree

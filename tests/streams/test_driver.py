@@ -6,7 +6,9 @@ from importlib.metadata import version
 import pytest
 from aiokafka import AIOKafkaClient, AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.conn import AIOKafkaConnection
+from aiokafka.consumer.fetcher import Fetcher, FetchResult
 from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.consumer.subscription_state import TopicPartitionState
 from faust import App
 from faust.tables.manager import TableManager
 from faust.transport import consumer
@@ -41,6 +43,8 @@ def test_every_method_that_is_overridden_is_there_and_takes_the_same(ours: type,
         "crashed_with",
         "patience_s",
         "_cut",
+        "lag",
+        "partition_refused",
         "__init__",
         "__doc__",
         "__module__",
@@ -57,16 +61,28 @@ def test_every_method_that_is_overridden_is_there_and_takes_the_same(ours: type,
 @pytest.mark.parametrize(
     ("where", "names"),
     [
-        (AIOKafkaConsumer, ["_fetch_max_wait_ms", "_client", "_coordinator", "_closed"]),
+        (
+            AIOKafkaConsumer,
+            ["_fetch_max_wait_ms", "_isolation_level", "_client", "_coordinator", "_closed", "_fetcher"],
+        ),
+        (
+            Fetcher,
+            ["self._proc_fetch_request(assignment, node_id, request)", "await self._client.send(node_id, request)"],
+        ),
+        (Fetcher, ["_records", "_retry_backoff", "_prefetch_backoff", "_default_reset_strategy", "part_data[-1]"]),
+        (FetchResult, ["for msg in self._partition_records", "self._partition_records.next_fetch_offset"]),
+        (TopicPartitionState, ["def pause", "def resume", "def await_reset", "has_valid_position", "highwater", "lso"]),
         (AIOKafkaProducer, ["_closed", "_sender", "client"]),
         (AIOKafkaClient, ["close"]),
         (GroupCoordinator, ["generation", "self.generation > 0 and self._group_instance_id is None"]),
         (TableManager, ["_update_channels", "recovery"]),
         (AIOKafkaConnection, ["_on_close_cb", "connected", "send", "close"]),
-        (consumer.Consumer, ["_unacked_messages", "_committed_offset", "_should_commit", "_commit_tps"]),
+        (
+            consumer.Consumer,
+            ["_read_offset", "_unacked_messages", "_committed_offset", "_should_commit", "_commit_tps"],
+        ),
         (App, ["_crashed", "crash_reason", "consumer_generation_id"]),
         (stock.AIOKafkaConsumerThread, ["_consumer"]),
-        (stock.Producer, ["_producer"]),
         (ThrowableQueue, ["pressure_high_ratio", "pressure_high_size"]),
     ],
 )

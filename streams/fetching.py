@@ -1,0 +1,140 @@
+"""How the consumer asks for records: nothing in a fetch's answer stops the others, and an idle topic costs little.
+
+aiokafka's own reading of an answer is replaced by `FetchReader.fetch`: records are read by `FetchedRecords`, and a
+topic that refuses us pauses its own partitions alone. Where a broker does not answer a waiting fetch when something
+comes, the client waits instead, and can be woken.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from aiokafka import TopicPartition
+from aiokafka.consumer.fetcher import FetchResult
+from aiokafka.errors import (
+    KafkaError,
+    NotLeaderForPartitionError,
+    OffsetOutOfRangeError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
+
+from callboard.streams.record_reader import FetchedRecords
+
+_REFUSED_S = 5.0  # how long a partition that the broker refuses to give us is left alone
+_STALE_S = 0.25  # and one whose leader has moved, or whose topic is being made anew
+_STALE = (NotLeaderForPartitionError, UnknownTopicOrPartitionError)
+
+
+class FetchWake:
+    """Wakes a consumer that waits between two fetches, from any thread."""
+
+    def __init__(self) -> None:
+        self._waiting: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+        self._missed = False
+
+    def wake(self) -> None:
+        """End the wait that is now, or the next one."""
+        self._missed = True
+        if self._waiting is not None:
+            loop, event = self._waiting
+            with contextlib.suppress(RuntimeError):  # the consumer's loop has just been closed
+                loop.call_soon_threadsafe(event.set)
+
+    async def wait(self, seconds: float) -> None:
+        """Wait for so long, or until it is woken."""
+        event = asyncio.Event()
+        self._waiting = asyncio.get_running_loop(), event
+        try:
+            if not self._missed:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(event.wait(), seconds)
+            self._missed = False
+        finally:
+            self._waiting = None
+
+
+class End(NamedTuple):
+    """Where a partition ends for us: the next offset to be read, and the next that will be written."""
+
+    position: int
+    end: int
+
+
+class FetchReader:
+    """Takes the place of `_proc_fetch_request` of one aiokafka Fetcher; runs in the consumer's own loop.
+
+    `pause_s` is waited between two fetches that bring nothing, on `wake`. `on_refused` hears of a partition that the
+    broker refuses. `ends` is kept for whoever wants to know how far the partitions are read.
+    """
+
+    def __init__(
+        self, fetcher: Any, wake: FetchWake, pause_s: float, on_refused: Callable[[TopicPartition, str], None]
+    ) -> None:
+        self.ends: dict[TopicPartition, End] = {}
+        self._fetcher = fetcher
+        self._wake = wake
+        self._pause_s = pause_s
+        self._on_refused = on_refused
+
+    async def fetch(self, assignment: Any, node_id: int, request: Any) -> bool:
+        """Send a fetch and take its answer in; whether there is something to hand out."""
+        fetcher = self._fetcher
+        try:
+            response = await fetcher._client.send(node_id, request)  # noqa: SLF001 - guarded by tests/streams/test_driver.py
+            if not assignment.active:
+                return False
+            asked = {
+                TopicPartition(topic, partition): offset
+                for topic, partitions in request.topics
+                for partition, offset, _ in partitions
+            }
+            found = False
+            for topic, partitions in response.topics:
+                for partition, code, highwater, *rest in partitions:
+                    tp = TopicPartition(topic, partition)
+                    found |= self._take(assignment, tp, asked[tp], code, highwater, rest)
+            if not found and self._pause_s:
+                await self._wake.wait(self._pause_s)
+        except KafkaError:
+            await asyncio.sleep(fetcher._retry_backoff)  # noqa: SLF001 - see above
+            return False
+        except asyncio.CancelledError:  # the assignment has ended, or the consumer has
+            return False
+        return found
+
+    def _take(  # noqa: PLR0917 - the fields of one partition's answer
+        self, assignment: Any, tp: TopicPartition, offset: int, code: int, highwater: int, rest: list[Any]
+    ) -> bool:
+        """Take one partition's answer in; whether there is something to hand out."""
+        state = assignment.state_value(tp)
+        if not state.has_valid_position or state.position != offset:
+            return False
+        fetcher = self._fetcher
+        if code:
+            self._refused(tp, state, for_code(code))
+            return False
+        last_stable, aborted = rest[0], rest[2 if len(rest) > 4 else -2]  # noqa: PLR2004 - version 11 has one field more
+        state.highwater, state.lso = highwater, last_stable
+        self.ends[tp] = End(offset, highwater if last_stable < 0 else last_stable)
+        data = rest[-1]
+        if not data:
+            return False
+        records = FetchedRecords(tp, data, aborted, offset)
+        backoff_s = fetcher._prefetch_backoff  # noqa: SLF001 - see above
+        fetcher._records[tp] = FetchResult(tp, partition_records=records, assignment=assignment, backoff=backoff_s)  # noqa: SLF001 - see above
+        return True
+
+    def _refused(self, tp: TopicPartition, state: Any, error: type[KafkaError]) -> None:
+        fetcher = self._fetcher
+        if error is OffsetOutOfRangeError:
+            state.await_reset(fetcher._default_reset_strategy)  # noqa: SLF001 - see above
+            return
+        if error in _STALE:
+            fetcher._client.force_metadata_update()  # noqa: SLF001 - see above
+        else:
+            self._on_refused(tp, error.__name__)
+        # Asked again at once it would refuse again at once, and the others of this broker would wait with it.
+        state.pause()
+        asyncio.get_running_loop().call_later(_STALE_S if error in _STALE else _REFUSED_S, state.resume)

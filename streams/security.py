@@ -1,0 +1,47 @@
+"""How to speak to a Kafka cluster that wants TLS or a login."""
+
+import ssl
+from typing import Any
+
+import faust
+from faust.auth import SASLCredentials, SSLCredentials
+from msgspec import Struct
+
+PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+
+
+class KafkaSecurity(Struct, frozen=True):
+    """`protocol` is one of PROTOCOLS, `mechanism` one of MECHANISMS; `ca_file` "" is the system's authorities."""
+
+    protocol: str = "PLAINTEXT"
+    mechanism: str = "PLAIN"
+    username: str = ""
+    password: str = ""
+    ca_file: str = ""
+
+    def __repr__(self) -> str:
+        """Without the password."""
+        return f"KafkaSecurity({self.protocol}, {self.mechanism}, {self.username!r})"
+
+    def client_options(self) -> dict[str, Any]:
+        """What aiokafka's clients and connections take. Raises OSError for a file that is no certificate."""
+        options: dict[str, Any] = {"security_protocol": self.protocol, "ssl_context": self._tls()}
+        if self.protocol.startswith("SASL_"):
+            options |= {
+                "sasl_mechanism": self.mechanism,
+                "sasl_plain_username": self.username,
+                "sasl_plain_password": self.password,
+            }
+        return options
+
+    def faust_credentials(self) -> faust.types.auth.CredentialsT | None:
+        """The same for a Faust app. Raises OSError for a file that is no certificate."""
+        if self.protocol.startswith("SASL_"):
+            return SASLCredentials(
+                username=self.username, password=self.password, ssl_context=self._tls(), mechanism=self.mechanism
+            )
+        return SSLCredentials(self._tls()) if self.protocol == "SSL" else None
+
+    def _tls(self) -> ssl.SSLContext | None:
+        return ssl.create_default_context(cafile=self.ca_file or None) if self.protocol.endswith("SSL") else None
