@@ -17,6 +17,12 @@ run: .venv/run ## set up, start everything on embedded servers, play the main jo
 test: .venv/dev ## set up and run every test
 	@$(BIN)/python -m pytest
 
+kafka: ## fetch Apache Kafka for the tests that need it (44 MB; Maven and Java 17)
+	@mvn --quiet --batch-mode --file ops/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.kafka/lib -DincludeScope=runtime
+
+test-kafka: .venv/dev ## run the tests that need Apache Kafka
+	@$(BIN)/python -m pytest tests/streams/test_apache_kafka.py -rs
+
 coverage: .venv/dev ## run every test and print how much of the code it runs; on Python 3.12 or later this is quick
 	@COVERAGE_CORE=sysmon $(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 

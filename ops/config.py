@@ -5,6 +5,7 @@ fault is found and named before anything is started. A name that is nearly one o
 """
 
 import re
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from difflib import get_close_matches
@@ -18,6 +19,7 @@ from callboard.actors.mail_producers import MailProducer, parse_mail_producers
 from callboard.actors.passwords import PasswordPolicy
 from callboard.http.peers import network
 from callboard.ops import urls
+from callboard.streams.security import MECHANISMS, PROTOCOLS
 
 ROLES = frozenset({"front", "streams", "workers"})
 # Names that others have given meaning to, however near to ours they are.
@@ -94,6 +96,13 @@ def _url(*schemes: str) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+def _replication(text: str) -> int:
+    value = int(text)
+    if value != -1 and value < 1:
+        raise ValueError("must be -1 (the broker's default), or 1 or more")
+    return value
 
 
 def _secret(text: str) -> str:
@@ -179,6 +188,19 @@ class Config:
     )
     mail_from: str = setting("the sender of our mails", default="Callboard <no-reply@callboard.localhost>")
 
+    kafka_security_protocol: str = setting(
+        f"how to speak to Kafka: {', '.join(PROTOCOLS)}", _one_of(*PROTOCOLS), "PLAINTEXT"
+    )
+    kafka_sasl_mechanism: str = setting(
+        f"how to log in, with one of the SASL protocols: {', '.join(MECHANISMS)}", _one_of(*MECHANISMS), "PLAIN"
+    )
+    kafka_username: str = setting("Kafka's user, with one of the SASL protocols", default="")
+    kafka_password: str = setting("that user's password", default="", secret=True)
+    kafka_ca_file: str = setting(
+        "certificates in PEM that Kafka's is checked with; without it the system's", default=""
+    )
+    kafka_partitions: int = setting("partitions of a topic that we make", _positive, 4)
+    kafka_replication: int = setting("copies of a topic that we make; -1 is the broker's default", _replication, -1)
     topic_prefix: str = setting("what the names of our topics begin with", urls.topic_prefix, "callboard")
     environment: str = setting(
         "what this installation is, like production or staging: keys in Redis begin with it",
@@ -346,4 +368,19 @@ def _conflicts(config: Config) -> list[str]:
         faults.append("OPS_TOKEN is missing: the operator plane does not listen beyond loopback without it")
     if (config.http_host, config.http_port) == (config.ops_host, config.ops_port):
         faults.append("OPS_PORT must differ from HTTP_PORT")
+    return faults + _kafka_conflicts(config)
+
+
+def _kafka_conflicts(config: Config) -> list[str]:
+    wants_login = config.kafka_security_protocol.startswith("SASL_")
+    login = {"KAFKA_USERNAME": config.kafka_username, "KAFKA_PASSWORD": config.kafka_password}
+    if wants_login:
+        faults = [f"{name} is missing: KAFKA_SECURITY_PROTOCOL wants a login" for name in login if not login[name]]
+    else:
+        faults = [f"{name} needs a KAFKA_SECURITY_PROTOCOL with SASL in it" for name in login if login[name]]
+    if config.kafka_ca_file:
+        try:
+            ssl.create_default_context(cafile=config.kafka_ca_file)
+        except OSError as error:  # an SSLError is one
+            faults.append(f"KAFKA_CA_FILE holds no certificates that can be read: {error.strerror or error}")
     return faults

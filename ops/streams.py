@@ -14,7 +14,9 @@ from callboard.streams.app import Streams
 from callboard.streams.broker import Broker
 from callboard.streams.consumers import Consumer, expected
 from callboard.streams.events import Consume
+from callboard.streams.fetching import FetchWake
 from callboard.streams.relay import Relay
+from callboard.streams.security import KafkaSecurity
 from callboard.streams.signatures import EventSigner
 from callboard.streams.stream_metrics import StreamMetrics
 from callboard.streams.topics import ACTIVITY, CONTENT, MAIL, PRIORITY
@@ -35,16 +37,31 @@ def consumers(
 class StreamParts:
     """What the streams' actors of one process share. `reading` is set while the topics are read."""
 
-    def __init__(self, config: Config, database: Database, consumers: tuple[Consumer, ...]) -> None:
+    def __init__(self, config: Config, database: Database, consumers: tuple[Consumer, ...], *, embedded: bool) -> None:
+        self._embedded = embedded
         self.reading = asyncio.Event()
         self.metrics = StreamMetrics()
         self._runs_here = "streams" in config.roles
         self._database = database
         self._consumers = consumers
-        self._broker = Broker(config.kafka_brokers, config.topic_prefix)
+        self._broker = Broker(
+            config.kafka_brokers,
+            config.topic_prefix,
+            partitions=config.kafka_partitions,
+            replication=config.kafka_replication,
+            security=KafkaSecurity(
+                protocol=config.kafka_security_protocol,
+                mechanism=config.kafka_sasl_mechanism,
+                username=config.kafka_username,
+                password=config.kafka_password,
+                ca_file=config.kafka_ca_file,
+            ),
+            holds_no_fetch=embedded,
+        )
+        self._wake = FetchWake()
         self._signer = EventSigner((config.jwt_secret_key, *config.jwt_previous_keys))
 
-    def nodes(self, data: Path, backoff: Backoff, *, embedded: bool) -> list[Node]:
+    def nodes(self, data: Path, backoff: Backoff) -> list[Node]:
         """The actors, if this process has them; `data` is a folder of Faust's.
 
         An embedded broker begins empty: what its forerunner had and nobody has recorded is published again at once. Its
@@ -52,9 +69,13 @@ class StreamParts:
         """
         if not self._runs_here:
             return []
-        relay = partial(Relay, reconcile_at_start=embedded)
+        relay = partial(Relay, reconcile_at_start=self._embedded)
         streams = partial(
-            Streams, session_timeout_s=2.0 if embedded else 6.0, reading=self.reading, metrics=self.metrics
+            Streams,
+            session_timeout_s=3.0 if self._embedded else 6.0,
+            reading=self.reading,
+            metrics=self.metrics,
+            wake=self._wake,
         )
         return [
             worker(

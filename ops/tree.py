@@ -196,7 +196,7 @@ class Parts:
         self.notifier = worker("notifier", Notifier, database)
         self.stats = worker("aggregator", Aggregator, database)
         wanted = consumers(self.postbox, self.notifier, self.stats, self.mail_producers)
-        self.streams = StreamParts(config, database, wanted)
+        self.streams = StreamParts(config, database, wanted, embedded=servers is not None)
 
     def _pool(self, name: str, kind: Callable[..., Any], *args: Any, **options: Any) -> "Pool[Any]":
         made = self.pools[name] = pool(name, kind, *args, size=SIZES[name], **options)
@@ -266,7 +266,7 @@ class Parts:
             supervisor(
                 "delivery",
                 supervisor("consumers", self.notifier, *([self.senders] if "workers" in roles else []), self.postbox),
-                *self.streams.nodes(self.data, PACED, embedded=self.servers is not None),
+                *self.streams.nodes(self.data, PACED),
                 strategy=Strategy.REST_FOR_ONE,
                 intensity=STUBBORN,
             ),

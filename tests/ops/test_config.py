@@ -196,3 +196,38 @@ def test_config_check_reads_the_environment_too(
     with pytest.raises(SystemExit) as ended:
         main(["config", "check"])
     assert (ended.value.code, capsys.readouterr().out) == (0, "the environment is good\n")
+
+
+@pytest.mark.parametrize("brokers", ["[::1]:9092", "kafka.example:9092, [2001:db8::7]:9093", "127.0.0.1:9092"])
+def test_kafka_is_addressed_by_name_and_by_either_kind_of_address(brokers: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load({"KAFKA_BROKERS": brokers})
+    assert not [fault for fault in refused.value.faults if fault.startswith("KAFKA_BROKERS")]
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"KAFKA_BROKERS": "::1:9092"}, "KAFKA_BROKERS must"),
+        ({"KAFKA_SECURITY_PROTOCOL": "TLS"}, "KAFKA_SECURITY_PROTOCOL must be PLAINTEXT, SSL"),
+        ({"KAFKA_SASL_MECHANISM": "GSSAPI"}, "KAFKA_SASL_MECHANISM must be PLAIN"),
+        ({"KAFKA_REPLICATION": "0"}, "KAFKA_REPLICATION must be -1"),
+        ({"KAFKA_PARTITIONS": "0"}, "KAFKA_PARTITIONS must be 1"),
+    ],
+)
+def test_a_bad_setting_of_kafka_is_named(settings: dict[str, str], fault: str) -> None:
+    with pytest.raises(ConfigError, match=fault):
+        load(settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_USERNAME": "u"}, "KAFKA_PASSWORD is missing"),
+        ({"KAFKA_PASSWORD": "p"}, "KAFKA_PASSWORD needs a KAFKA_SECURITY_PROTOCOL"),
+        ({"KAFKA_CA_FILE": "/nowhere.pem"}, "KAFKA_CA_FILE holds no certificates"),
+    ],
+)
+def test_settings_of_kafka_that_contradict_each_other_are_named(settings: dict[str, str], fault: str) -> None:
+    with pytest.raises(ConfigError, match=fault):
+        load(NEEDED | settings)

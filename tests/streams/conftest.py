@@ -44,7 +44,7 @@ from callboard.streams.topics import ACTIVITY, Topic, full_name
 SCHEMA = Path(__file__).parents[2] / "schema.sql"
 EFFECTS = "create table effects (nr bigint generated always as identity, subject_id text, value float8)"
 SIGNER = EventSigner(["the tests' own secret, and no other installation's"])
-LIMIT_S = 8.0
+LIMIT_S = 40.0  # of a wait that a busy machine may stretch; what is promised in seconds stands in tests/bench
 PARTITIONS = 4
 
 

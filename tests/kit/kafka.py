@@ -1,0 +1,91 @@
+"""Apache Kafka for the tests that need the real one: one broker in KRaft mode, with logins, on free ports."""
+
+import asyncio
+import shutil
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from callboard.ops.embedded.place import free_ports
+
+LIBRARIES = Path(__file__).parents[2] / ".kafka" / "lib"
+READY_S = 60.0
+USER, PASSWORD = "ada", "sesame and more"
+
+PROPERTIES = """
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{plain},CONTROLLER://127.0.0.1:{controller},SASL_PLAINTEXT://127.0.0.1:{sasl}
+advertised.listeners=PLAINTEXT://127.0.0.1:{plain},SASL_PLAINTEXT://127.0.0.1:{sasl}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+listener.name.sasl_plaintext.plain.sasl.jaas.config={plain_login} required user_{user}="{password}";
+listener.name.sasl_plaintext.scram-sha-256.sasl.jaas.config={scram_login} required;
+listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config={scram_login} required;
+log.dirs={data}
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+"""
+
+
+def why_absent() -> str | None:
+    """Why the tests cannot have it; None when they can."""
+    if shutil.which("java") is None:
+        return "Apache Kafka needs Java 17 or newer"
+    return None if LIBRARIES.is_dir() else "Apache Kafka is not here: `make kafka` fetches it"
+
+
+@asynccontextmanager
+async def running_kafka(folder: Path) -> AsyncIterator[tuple[str, str]]:
+    """A broker; its addresses without and with a login."""
+    plain, sasl, controller = free_ports(3)
+    properties = folder / "server.properties"
+    properties.write_text(
+        PROPERTIES.format(
+            plain=plain,
+            sasl=sasl,
+            controller=controller,
+            data=folder / "data",
+            user=USER,
+            password=PASSWORD,
+            plain_login="org.apache.kafka.common.security.plain.PlainLoginModule",
+            scram_login="org.apache.kafka.common.security.scram.ScramLoginModule",
+        )
+    )
+    users = [
+        word for bits in (256, 512) for word in ("--add-scram", f"SCRAM-SHA-{bits}=[name={USER},password={PASSWORD}]")
+    ]
+    storage = ("kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", str(properties), *users)
+    formatting = await _java(*storage)
+    assert await formatting.wait() == 0
+    broker = await _java("kafka.Kafka", str(properties))
+    try:
+        await asyncio.wait_for(_answers(plain), READY_S)
+        yield f"127.0.0.1:{plain}", f"127.0.0.1:{sasl}"
+    finally:
+        broker.send_signal(signal.SIGKILL)
+        await broker.wait()
+
+
+async def _java(*arguments: str) -> asyncio.subprocess.Process:
+    nothing = asyncio.subprocess.DEVNULL
+    given = ("-Xmx384m", "-cp", f"{LIBRARIES}/*", *arguments)
+    return await asyncio.create_subprocess_exec("java", *given, stdin=nothing, stdout=nothing, stderr=nothing)
+
+
+async def _answers(port: int) -> None:
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.1)
+        else:
+            writer.close()
+            return

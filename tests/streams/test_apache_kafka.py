@@ -1,0 +1,99 @@
+"""What only Apache Kafka can show: logins, transactions, topics made anew. Skipped where it has not been fetched."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import kafka
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+
+from callboard.streams.broker import Broker
+from callboard.streams.security import KafkaSecurity
+from callboard.streams.topics import ACTIVITY, full_name
+
+pytestmark = pytest.mark.skipif(kafka.why_absent() is not None, reason=str(kafka.why_absent()))
+EFFECTS = "select count(*) from effects"
+
+
+@pytest.fixture(scope="module")
+async def addresses(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[str, str]]:
+    async with kafka.running_kafka(tmp_path_factory.mktemp("kafka")) as found:
+        yield found
+
+
+@pytest.fixture
+def real(stage: Any, addresses: tuple[str, str]) -> Any:
+    """The stage, on Apache Kafka."""
+    stage.broker = Broker(addresses[0], f"t{uuid4().hex[:8]}", partitions=4)
+    return stage
+
+
+async def send(stage: Any, count: int, **options: Any) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=stage.broker.addresses, **options)
+    await producer.start()
+    try:
+        name = full_name(stage.broker.prefix, ACTIVITY)
+        records = [stage.encoded(stage.view(f"s{number}")) for number in range(count)]
+        sent = [await producer.send(name, v, key=b"%d" % n, headers=h) for n, (v, h) in enumerate(records)]
+        await asyncio.gather(*sent)
+    finally:
+        await producer.stop()
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+async def test_events_go_and_come_over_a_login(real: Any, addresses: tuple[str, str], mechanism: str) -> None:
+    security = KafkaSecurity("SASL_PLAINTEXT", mechanism, kafka.USER, kafka.PASSWORD)
+    real.broker = Broker(addresses[1], f"t{uuid4().hex[:8]}", security=security)
+    async with real.playing("relay", "streams"):
+        await real.emit(*(real.view(f"s{number}") for number in range(20)))
+        await real.until(20, EFFECTS)
+
+
+async def test_what_a_transaction_aborted_has_no_effect(real: Any) -> None:
+    async with real.playing("streams"):
+        producer = AIOKafkaProducer(bootstrap_servers=real.broker.addresses, transactional_id=uuid4().hex)
+        await producer.start()
+        name = full_name(real.broker.prefix, ACTIVITY)
+        for end in (producer.abort_transaction, producer.commit_transaction):
+            await producer.begin_transaction()
+            for _ in range(50):
+                value, headers = real.encoded(real.view())
+                await producer.send(name, value, headers=headers)
+            await end()
+        await producer.stop()
+        await send(real, 5)
+        await real.until(55, EFFECTS)
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+async def test_compressed_batches_are_read(real: Any, codec: str) -> None:
+    async with real.playing("streams"):
+        await send(real, 100, compression_type=codec, linger_ms=20)
+        await real.until(100, EFFECTS)
+
+
+async def test_a_topic_that_is_made_anew_with_more_partitions_is_read_within_seconds(real: Any) -> None:
+    name = full_name(real.broker.prefix, ACTIVITY)
+    async with real.playing("relay", "streams"):
+        await send(real, 30)
+        await real.until(30, EFFECTS)
+        admin = AIOKafkaAdminClient(bootstrap_servers=real.broker.addresses)
+        await admin.start()
+        await admin.delete_topics([name])
+        while (await admin.create_topics([NewTopic(name, 8, 1)])).topic_errors[0][1] not in (0, 36):  # noqa: ASYNC110 - the broker tells nobody
+            await asyncio.sleep(0.05)
+        await send(real, 50)
+        await real.until(80, EFFECTS)
+        await admin.create_partitions({name: NewPartitions(12)})
+        await send(real, 40)
+        await real.until(120, EFFECTS)
+        await admin.close()
+
+
+async def test_a_backlog_of_twenty_thousand_is_read_at_the_first_try(real: Any) -> None:
+    async with real.playing("streams"):
+        await send(real, 20_000, linger_ms=5)
+        await real.until(20_000, EFFECTS)
