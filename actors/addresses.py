@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import aiosql
 import msgspec
 
+from callboard.actors.email_templates import read_template
 from callboard.actors.errors import REQUEST_INVALID, REQUEST_LIMITED, Detail, Problem
 from callboard.actors.passwords import PasswordPolicy, password_faults
 from callboard.actors.tokens import Signer, fingerprint
@@ -78,7 +79,10 @@ def enrolment_faults(
 
 
 async def send_letter(connection: Any, letter: str, user_id: UUID, **data: str) -> None:
-    """Have one of our letters sent, if the caller's transaction commits."""
+    """Have one of our letters sent, if the caller's transaction commits. Raises UnknownEmailError for one that there
+    is not, and for data that it does not take.
+    """
+    read_template(letter, data)
     await emit(connection, LetterRequested(letter, user_id, data), event_id=uuid4(), topic=PRIORITY)
 
 

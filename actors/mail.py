@@ -1,20 +1,36 @@
 """Mail: a queue in PostgreSQL, filled from the streams, emptied by a pool of senders, each mail claimed by one of them.
 
-A mail is sent once, but for a crash between the server's acceptance and our note of it: then there is one more copy,
-with the same Message-ID.
+A mail is sent once. One more copy, of the same Message-ID, can follow each attempt whose outcome nobody knows: a
+process that was killed between the final dot and the note of the reply, or a server that gave no reply to it. There
+are three attempts at most.
 """
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import aiosmtplib
 import aiosql
 import msgspec
 
 from callboard.actors.database import Database
-from callboard.actors.letters import Letter, UnknownLetterError, compose, message, one_line
+from callboard.actors.email_templates import (
+    ContentEmail,
+    EmailTemplate,
+    Facts,
+    SecretLink,
+    UnknownEmailError,
+    read_template,
+    render,
+)
+from callboard.actors.mail_message import OutgoingMail, RenderedEmail, encode_mail
+from callboard.actors.mail_monitor import MailMonitor
 from callboard.actors.mail_producers import MailProducers
+from callboard.actors.mail_retries import MAX_ATTEMPTS, decide, reason_of
+from callboard.actors.smtp_client import SmtpClient, SmtpError
 from callboard.actors.tokens import Signer
 from callboard.runtime import Actor, MailboxFullError, Message, Ref, Request, on
 from callboard.streams.events import Consume, Envelope, LetterRequested, MailRequested, derive_id
@@ -25,25 +41,8 @@ QUERIES: Any = aiosql.from_path(Path(__file__).with_name("mail.sql"), "asyncpg")
 
 CONSUMER = "mail"
 SWEEP_INTERVAL_S = 1.0
-LEASE_S = 30.0  # how long a claim holds; longer than SMTP_TIMEOUT_S for each step of a delivery
-SMTP_TIMEOUT_S = 5.0
-MAX_ATTEMPTS = 3
-READY = ""  # the name of a letter that a producer has written itself; no event can ask for one of our own by it
-
-
-class SmtpSettings(msgspec.Struct, frozen=True):
-    """Where mail goes out, and in whose name."""
-
-    host: str
-    port: int
-    sender: str
-    username: str | None = None
-    password: str | None = None
-    starttls: bool = False
-
-    def __repr__(self) -> str:
-        """Without the password."""
-        return f"SmtpSettings({self.host}:{self.port})"
+LEASE_S = 30.0  # how long a claim holds; it is renewed while a delivery goes on
+READY = ""  # the name of a mail that a producer has written itself; no event can ask for one of our own by it
 
 
 class SendMail(Message, frozen=True):
@@ -84,12 +83,10 @@ class Postbox(Actor[Consume | Sweep]):
             recipient, letter = event.to, READY
             data = {"subject": event.subject, "text": event.text, "html": event.html or ""}
         elif isinstance(event, LetterRequested):
-            token_id = _token_id(event.data)
-            user = await QUERIES.address_of(connection, user_id=event.user_id, token_id=token_id)
-            if user is None:  # deleted meanwhile: there is nobody to write to
+            found = await QUERIES.address_of(connection, user_id=event.user_id, token_id=_token_id(event.data))
+            if found is None:  # deleted meanwhile: there is nobody to write to
                 return False
-            recipient, letter = user["email"], event.letter
-            data = {**event.data, "full_name": user["full_name"]}
+            recipient, letter, data = found, event.letter, {**event.data, "user_id": str(event.user_id)}
         else:
             return False
         deadline_s = (PRIORITY if envelope.topic == PRIORITY.name else MAIL).deadline_s or 0.0
@@ -136,114 +133,136 @@ def _token_id(data: dict[str, str]) -> UUID | None:
         return None
 
 
-class MailSender(Actor[SendMail]):
-    """Claims a mail, writes it, sends it, and marks what became of it."""
+class UnwritableError(Exception):
+    """A mail that can never be written; the text says why, and names no address."""
 
-    def __init__(self, database: Database, signer: Signer, smtp: SmtpSettings, public_url: str) -> None:
+
+class MailSender(Actor[SendMail]):
+    """Claims a mail, writes it, sends it, and marks the outcome. `link_url` begins every link."""
+
+    def __init__(
+        self, database: Database, signer: Signer, client: SmtpClient, link_url: str, monitor: MailMonitor
+    ) -> None:
         self.database = database
         self.signer = signer
-        self.smtp = smtp
-        self.public_url = public_url
+        self.client = client
+        self.link_url = link_url.rstrip("/")
+        self.monitor = monitor
 
     @on(SendMail)
     async def send(self, order: SendMail) -> None:
         """No connection to the database is held while the SMTP server is spoken to."""
         async with self.database.acquire() as connection:
             mail = await QUERIES.claim_mail(connection, mail_id=order.mail_id, lease_s=LEASE_S)
-            if mail is None or mail["status"] == "expired":
+            if mail is None:
                 return
-            letter = await self._compose(connection, mail)
-            if isinstance(letter, str):
-                await QUERIES.mark_dead(connection, mail_id=order.mail_id, error=letter)
+            if mail["status"] == "expired":
+                self.monitor.expired()
                 return
-        error = await self._deliver(letter, mail)
+            try:
+                if mail["attempts"] > MAX_ATTEMPTS:
+                    raise UnwritableError("its sender crashed each time")  # noqa: TRY301 - one end for both
+                outgoing = await self._write(connection, mail)
+            except UnwritableError as unwritable:
+                await QUERIES.mark_dead(connection, mail_id=order.mail_id, error=str(unwritable))
+                self.monitor.unwritable(str(unwritable))
+                return
+        error = await self._deliver(outgoing, mail)
         async with self.database.acquire() as connection:
-            await _mark(connection, mail, error)
+            await self._mark(connection, mail, error)
 
-    async def _compose(self, connection: Any, mail: Any) -> Letter | str:
-        """The letter, or why there cannot be one."""
-        data: dict[str, str] = msgspec.json.decode(mail["data"])
-        if mail["letter"] == READY:
-            return Letter(one_line(data["subject"]), data["text"], data["html"] or None)
-        data["public_url"] = self.public_url
-        if "token_id" in data:
-            token_id = _token_id(data)
-            owner = await QUERIES.letter_owner(connection, token_id=token_id, purpose=mail["letter"])
-            # Whoever can write to the topic must not have another's secret sent to an address of their own.
-            if token_id is None or owner is None or owner["email"] != mail["recipient"]:
-                return "the letter's token is not the recipient's"
-            token = self.signer.mail_token_of(token_id, owner["token_hash"])
-            if token is None:
-                return "the letter's token was made under a key that is gone"
-            data["token"] = token
+    async def _write(self, connection: Any, mail: Any) -> OutgoingMail:
+        """The mail as it goes out. Raises UnwritableError, whatever is wrong with it."""
         try:
-            return compose(mail["letter"], data)
-        except UnknownLetterError as error:
-            return str(error)
-
-    async def _deliver(self, letter: Letter, mail: Any) -> Exception | None:
-        smtp = self.smtp
-        try:
-            await aiosmtplib.send(
-                message(letter, sender=smtp.sender, recipient=mail["recipient"], mail_id=mail["mail_id"]),
-                hostname=smtp.host,
-                port=smtp.port,
-                username=smtp.username,
-                password=smtp.password,
-                start_tls=smtp.starttls,
-                timeout=SMTP_TIMEOUT_S,
+            data: dict[str, str] = msgspec.json.decode(mail["data"])
+            if mail["letter"] == READY:
+                email = RenderedEmail(data["subject"], data["text"], data["html"] or None)
+            else:
+                user_id = UUID(data.pop("user_id"))
+                template = read_template(mail["letter"], data)
+                facts = await self._facts(connection, mail, template, user_id)
+                email = render(mail["letter"], template, facts)
+            return encode_mail(
+                email,
+                sender=self.client.settings.sender,
+                recipient=mail["recipient"],
+                mail_id=mail["mail_id"],
+                sent_at=datetime.now(UTC),
             )
-        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+        except (UnknownEmailError, UnwritableError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise UnwritableError(f"{type(error).__name__}: {error}"[:500]) from error
+
+    async def _facts(self, connection: Any, mail: Any, template: EmailTemplate, user_id: UUID) -> Facts:
+        """The truth for one of our mails, from PostgreSQL. Raises UnwritableError."""
+        token, title, note = None, "", ""
+        if isinstance(template, SecretLink):
+            token = await self._secret(connection, mail, template.token_id)
+        elif isinstance(template, ContentEmail):
+            article = await QUERIES.article(
+                connection,
+                content_id=template.content_id,
+                transition_id=template.transition_id,
+                author_id=user_id,
+            )
+            if article is None:
+                raise UnwritableError("the article is not there, or not the recipient's")
+            title, note = article["title"], article["note"] or ""
+        full_name = await QUERIES.proved_name(connection, user_id=user_id, recipient=mail["recipient"])
+        return Facts(link_url=self.link_url, full_name=full_name, token=token, title=title, note=note)
+
+    async def _secret(self, connection: Any, mail: Any, token_id: UUID) -> str:
+        """The secret of a token. Whoever can write to the topic must not have another's sent to themselves."""
+        owner = await QUERIES.token_owner(connection, token_id=token_id, purpose=mail["letter"])
+        if owner is None or owner["email"] != mail["recipient"]:
+            raise UnwritableError("the mail's token is not the recipient's")
+        token = self.signer.mail_token_of(token_id, owner["token_hash"])
+        if token is None:
+            raise UnwritableError("the mail's token was made under a key that is gone")
+        return token
+
+    async def _deliver(self, outgoing: OutgoingMail, mail: Any) -> SmtpError | None:
+        """The error, or None for a mail that was accepted. The claim is renewed meanwhile."""
+        try:
+            async with self._renewing(mail["mail_id"]):
+                await self.client.send(sender=outgoing.sender, recipient=outgoing.recipient, content=outgoing.content)
+        except SmtpError as error:
             return error
         return None
 
+    @asynccontextmanager
+    async def _renewing(self, mail_id: UUID) -> AsyncIterator[None]:
+        renewal = asyncio.create_task(self._renew(mail_id))
+        try:
+            yield
+        finally:
+            renewal.cancel()
+            with suppress(asyncio.CancelledError):
+                await renewal
 
-class Fate(msgspec.Struct, frozen=True):
-    """What becomes of a mail that was not accepted: tried again in `delay_s`, or never when that is None."""
+    async def _renew(self, mail_id: UUID) -> None:
+        while True:
+            await asyncio.sleep(LEASE_S / 3)
+            async with self.database.acquire() as connection:
+                await QUERIES.renew_mail(connection, mail_id=mail_id, lease_s=LEASE_S)
 
-    attempts: int
-    delay_s: float | None
-
-
-PERMANENT = 500
-# What a server answers before it has heard of any mail is about the two servers, however final it sounds.
-ABOUT_US = (aiosmtplib.SMTPConnectResponseError, aiosmtplib.SMTPHeloError, aiosmtplib.SMTPAuthenticationError)
-
-
-def fate(error: Exception, attempts: int, age_s: float) -> Fate:
-    """RFC 5321, 4.2.1: 4yz may pass, 5yz will not. A server that is away is no attempt: the mail waits for it.
-
-    The nth refused attempt is followed by a wait of 2 ** n seconds, and the third is the last; a server that is away
-    is asked again after half the mail's age, from 1 to 60 s.
-    """
-    if isinstance(error, ValueError):
-        code = PERMANENT
-    elif isinstance(error, aiosmtplib.SMTPRecipientsRefused):
-        code = min(refusal.code for refusal in error.recipients)
-    elif isinstance(error, aiosmtplib.SMTPResponseException) and not isinstance(error, ABOUT_US):
-        code = error.code
-    else:
-        code = aiosmtplib.SMTPStatus.domain_unavailable
-    if code == aiosmtplib.SMTPStatus.domain_unavailable:
-        return Fate(attempts, min(60.0, max(1.0, age_s / 2)))
-    permanent = code >= PERMANENT
-    attempts += 1
-    return Fate(attempts, None if permanent or attempts >= MAX_ATTEMPTS else 2.0**attempts)
-
-
-async def _mark(connection: Any, mail: Any, error: Exception | None) -> None:
-    if error is None:
-        await QUERIES.mark_sent(connection, mail_id=mail["mail_id"])
-        return
-    outcome = fate(error, mail["attempts"], mail["age_s"])
-    reason = f"{type(error).__name__}: {error}"[:500]
-    if outcome.delay_s is None:
-        await QUERIES.mark_dead(connection, mail_id=mail["mail_id"], error=reason)
-    else:
+    async def _mark(self, connection: Any, mail: Any, error: SmtpError | None) -> None:
+        mail_id = mail["mail_id"]
+        if error is None:
+            await QUERIES.mark_sent(connection, mail_id=mail_id)
+            self.monitor.accepted()
+            return
+        reason = reason_of(error)
+        decision = decide(reason, attempts=mail["attempts"], age_s=mail["age_s"], left_s=mail["left_s"])
+        said = f"{reason}: {error}"[:500]
+        if decision.delay_s is None:
+            await QUERIES.mark_dead(connection, mail_id=mail_id, error=said)
+            self.monitor.failed("dead", reason, error)
+            return
         await QUERIES.mark_due(
             connection,
-            mail_id=mail["mail_id"],
-            delay_s=outcome.delay_s,
-            attempts=outcome.attempts,
-            error=reason,
+            mail_id=mail_id,
+            delay_s=decision.delay_s,
+            attempts=mail["attempts"] if decision.counts else mail["attempts"] - 1,
+            error=said,
         )
+        self.monitor.failed("failed" if decision.counts else "delayed", reason, error)

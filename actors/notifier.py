@@ -62,5 +62,5 @@ async def _letter(connection: Any, envelope: Envelope) -> LetterRequested | None
     )
     if row is None:  # deleted meanwhile, or it never happened
         return None
-    data = {"title": row["title"], "content_id": str(event.content_id), "note": row["note"] or ""}
+    data = {"content_id": str(event.content_id), "transition_id": str(row["transition_id"])}
     return LetterRequested(letter, row["author_id"], data)

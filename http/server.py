@@ -12,6 +12,7 @@ from callboard.http.connection_limits import ConnectionLimits, OpenConnections
 from callboard.http.documents import common_routes, document_routes
 from callboard.http.exchange import Hooks, Settings
 from callboard.http.front import Front
+from callboard.http.mail_pages import mail_page_routes
 from callboard.http.routing import Route
 from callboard.http.standard import Checks, liveness_routes
 from callboard.runtime import Actor
@@ -36,11 +37,13 @@ def full_table(
     documents: bool,
     essential: Container[str] | None = None,
 ) -> list[Route[S]]:
-    """A table and the routes every listener has; with `documents`, also the catalogue of errors and the documents."""
+    """A table and the routes every listener has; with `documents`, also the catalogue of errors, the documents and the
+    pages that links in mails lead to.
+    """
     if not documents:
         return [*routes, *liveness_routes(checks, essential)]
     table: list[Route[S]] = [*routes, *common_routes(checks, essential)]
-    return [*table, *document_routes(table, settings.base)]
+    return [*table, *document_routes(table, settings.base), *mail_page_routes(settings.base)]
 
 
 class HttpServer(Actor[None], Generic[S]):

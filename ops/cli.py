@@ -153,7 +153,7 @@ async def _serve(_options: argparse.Namespace) -> int:
 
     config = load(os.environ)
     logs.configure(config.log_level, debug=config.enable_debug_mode)
-    logs.warn(warnings(os.environ))
+    logs.warn([*warnings(os.environ), *config.cautions])
 
     async def announce() -> None:
         print(f"callboard serves on {config.http_host}:{config.http_port}", file=sys.stderr)

@@ -4,7 +4,6 @@ A secret, and an address with a login in it, may also come from a file: JWT_SECR
 fault is found and named before anything is started. A name that is nearly one of ours is warned of: `warnings`.
 """
 
-import re
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -14,20 +13,35 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from callboard.actors.database_server import Pooler
-from callboard.actors.keys import MIN_SECRET_BYTES, read_private_key, read_public_keys
+from callboard.actors.mail_message import parse_sender
 from callboard.actors.mail_producers import MailProducer, parse_mail_producers
 from callboard.actors.passwords import PasswordPolicy
-from callboard.http.peers import network
+from callboard.actors.smtp_client import SmtpSettings, Tls, parse_tls
 from callboard.ops import urls
+from callboard.ops.setting_parsers import ROLES
+from callboard.ops.setting_parsers import flag as _flag
+from callboard.ops.setting_parsers import line as _line
+from callboard.ops.setting_parsers import networks as _networks
+from callboard.ops.setting_parsers import one_of as _one_of
+from callboard.ops.setting_parsers import port as _port
+from callboard.ops.setting_parsers import positive as _positive
+from callboard.ops.setting_parsers import private_key as _private_key
+from callboard.ops.setting_parsers import public_keys as _public_keys
+from callboard.ops.setting_parsers import replication as _replication
+from callboard.ops.setting_parsers import roles as _roles
+from callboard.ops.setting_parsers import secret as _secret
+from callboard.ops.setting_parsers import secrets as _secrets
+from callboard.ops.setting_parsers import up_to as _up_to
+from callboard.ops.setting_parsers import url as _url
+from callboard.ops.setting_parsers import words as _words
 from callboard.streams.security import MECHANISMS, PROTOCOLS
 
-ROLES = frozenset({"front", "streams", "workers"})
 # Names that others have given meaning to, however near to ours they are.
 OTHERS = frozenset({"CALLBOARD_DATA_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"})
 HIDDEN = "***"
-_MAX_PORT = 65535
 _NEAR = 0.86  # how alike two names are of which one is taken for a slip of the other
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+SMTPS_PORT = 465
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class ConfigError(Exception):
@@ -36,106 +50,6 @@ class ConfigError(Exception):
     def __init__(self, faults: list[str]) -> None:
         self.faults = faults
         super().__init__("\n".join(faults))
-
-
-def _line(text: str) -> str:
-    if _CONTROL.search(text):
-        raise ValueError("must be one line without control characters")
-    return text
-
-
-def _port(text: str) -> int:
-    value = int(text)
-    if not 0 < value <= _MAX_PORT:
-        raise ValueError("must be a port, 1 to 65535")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError("must be 1 or more")
-    return value
-
-
-def _up_to(most: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        value = int(text)
-        if not 1 <= value <= most:
-            raise ValueError(f"must be 1 to {most}")
-        return value
-
-    return parse
-
-
-def _flag(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError("must be true or false")
-    return text.lower() == "true"
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def _networks(text: str) -> tuple[str, ...]:
-    return tuple(str(network(word)) for word in _words(text))
-
-
-def _roles(text: str) -> frozenset[str]:
-    roles = frozenset(_words(text))
-    if not roles or roles - ROLES:
-        raise ValueError(f"must be some of {', '.join(sorted(ROLES))}")
-    return roles
-
-
-def _url(*schemes: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if urlsplit(text).scheme not in schemes:
-            raise ValueError(f"must be an address that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
-        return text
-
-    return parse
-
-
-def _replication(text: str) -> int:
-    value = int(text)
-    if value != -1 and value < 1:
-        raise ValueError("must be -1 (the broker's default), or 1 or more")
-    return value
-
-
-def _secret(text: str) -> str:
-    if "-----BEGIN" in text:
-        raise ValueError("must be a secret, and not a key in PEM")
-    if len(text.encode()) < MIN_SECRET_BYTES:
-        raise ValueError(f"must have {MIN_SECRET_BYTES} bytes or more: openssl rand -base64 48 makes one")
-    return text
-
-
-def _secrets(text: str) -> tuple[str, ...]:
-    """One a line, or with commas between."""
-    return tuple(_secret(each) for word in text.splitlines() for each in _words(word))
-
-
-def _one_of(*choices: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        found = next((choice for choice in choices if choice.lower() == text.strip().lower()), None)
-        if found is None:
-            raise ValueError(f"must be {', '.join(choices[:-1])} or {choices[-1]}")
-        return found
-
-    return parse
-
-
-def _private_key(text: str) -> str:
-    read_private_key(text)
-    return text
-
-
-def _public_keys(text: str) -> str:
-    read_public_keys(text)
-    return text
 
 
 def setting(
@@ -177,16 +91,26 @@ class Config:
     )
     cors_origins: tuple[str, ...] = setting("origins whose pages may call the API", _words, ())
 
-    smtp_port: int = setting("its port", _port, 25)
+    smtp_port: int = setting("its port", _port, 587)
     smtp_username: str = setting("its user, if it wants one", default="")
     smtp_password: str = setting("that user's password", default="", secret=True)
-    smtp_starttls: bool = setting("whether to speak TLS to it", _flag, default=False)
+    smtp_tls: str = setting(
+        "how the connection to it is encrypted: starttls, implicit (which port 465 means), or none",
+        parse_tls,
+        "",
+        formerly="SMTP_STARTTLS",
+    )
     mail_producers: tuple[MailProducer, ...] = setting(
         "programs that may have mails sent over Kafka, with semicolons between: SOURCE QUOTA/PERIOD DOMAIN,DOMAIN",
         parse_mail_producers,
         (),
     )
-    mail_from: str = setting("the sender of our mails", default="Callboard <no-reply@callboard.localhost>")
+    mail_from: str = setting("the sender of our mails", parse_sender, "Callboard <no-reply@callboard.localhost>")
+    mail_link_url: str = setting(
+        "the address that links in mails begin with, for pages of your own; without it PUBLIC_URL",
+        _url("http", "https"),
+        "",
+    )
 
     kafka_security_protocol: str = setting(
         f"how to speak to Kafka: {', '.join(PROTOCOLS)}", _one_of(*PROTOCOLS), "PLAINTEXT"
@@ -285,6 +209,33 @@ class Config:
         default=False,
     )
 
+    @property
+    def smtp(self) -> SmtpSettings:
+        """The mail server, with the encryption that the settings ask for or the port means."""
+        usual = Tls.IMPLICIT if self.smtp_port == SMTPS_PORT else Tls.STARTTLS
+        tls = Tls(self.smtp_tls) if self.smtp_tls else usual
+        return SmtpSettings(
+            host=self.smtp_host,
+            port=self.smtp_port,
+            sender=self.mail_from,
+            username=self.smtp_username or None,
+            password=self.smtp_password or None,
+            tls=tls,
+        )
+
+    @property
+    def link_url(self) -> str:
+        """The address that links in mails begin with."""
+        return self.mail_link_url or self.public_url
+
+    @property
+    def cautions(self) -> list[str]:
+        """Settings that work and are likely not what is meant, a sentence each."""
+        if urlsplit(self.link_url).hostname not in LOOPBACK:
+            return []
+        name = "MAIL_LINK_URL" if self.mail_link_url else "PUBLIC_URL"
+        return [f"{name} is an address of this machine only: links in mails work nowhere else"]
+
     def shown(self) -> dict[str, object]:
         """The settings by their names in the environment, without their secrets."""
         return {each.name.upper(): _shown(each.metadata, getattr(self, each.name)) for each in fields(self)}
@@ -364,8 +315,10 @@ def warnings(environ: Mapping[str, str]) -> list[str]:
 
 def _conflicts(config: Config) -> list[str]:
     faults: list[str] = []
-    if config.ops_host not in ("127.0.0.1", "::1", "localhost") and not config.ops_token:
+    if config.ops_host not in LOOPBACK and not config.ops_token:
         faults.append("OPS_TOKEN is missing: the operator plane does not listen beyond loopback without it")
+    if config.smtp_port == SMTPS_PORT and config.smtp.tls is Tls.STARTTLS:
+        faults.append("SMTP_TLS must be implicit on port 465, or SMTP_PORT another")
     if (config.http_host, config.http_port) == (config.ops_host, config.ops_port):
         faults.append("OPS_PORT must differ from HTTP_PORT")
     return faults + _kafka_conflicts(config)

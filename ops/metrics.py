@@ -46,6 +46,17 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._mails = Counter(
+            "callboard_mails",
+            "Mails by result (sent, delayed, failed, dead, expired) and reason.",
+            ("result", "reason"),
+            registry=self.registry,
+        )
+
+    def count_mail(self, result: str, reason: str) -> None:
+        """Count the result of one delivery of a mail."""
+        self._mails.labels(result, reason).inc()
+
     def count_checks(self, policy: str, outcome: str, count: int) -> None:
         """Count checks of a rate limit."""
         counter = self._counters.get((policy, outcome))

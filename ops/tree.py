@@ -25,7 +25,8 @@ from callboard.actors.keys import MIN_SECRET_BYTES
 from callboard.actors.library import Library
 from callboard.actors.limits import CheckLimit, Limiter, Limits, Policy, Verdict
 from callboard.actors.logins import Logins
-from callboard.actors.mail import MailSender, Postbox, SmtpSettings
+from callboard.actors.mail import MailSender, Postbox
+from callboard.actors.mail_monitor import MailMonitor
 from callboard.actors.mail_producers import MailProducers
 from callboard.actors.notifier import Notifier
 from callboard.actors.passwords import PasswordPolicy, Passwords
@@ -35,6 +36,7 @@ from callboard.actors.reads import Reads
 from callboard.actors.recovery import Recovery
 from callboard.actors.sessions import Sessions
 from callboard.actors.sessions import key_of as session_key
+from callboard.actors.smtp_client import SmtpClient
 from callboard.actors.stats import Aggregator
 from callboard.actors.tokens import Claims, Signer
 from callboard.actors.users import READ_USERS, Users
@@ -117,14 +119,6 @@ class Parts:
             private_key=config.jwt_private_key,
             public_keys=config.jwt_previous_public_keys,
         )
-        smtp = SmtpSettings(
-            host=config.smtp_host,
-            port=config.smtp_port,
-            sender=config.mail_from,
-            username=config.smtp_username or None,
-            password=config.smtp_password or None,
-            starttls=config.smtp_starttls,
-        )
         # A full mailbox of a hasher or a login is a refusal, 503, and not a queue that nobody waits for any more: what
         # 8 workers with 4 waiting for each have accepted takes two hashers about a second.
         refusing = Mailbox(capacity=4, overflow=Overflow.REJECT)
@@ -189,7 +183,10 @@ class Parts:
             "content", ContentWorkflow, database, sanitizer, key=lambda message: message.content_id
         )
         self.library = self._pool("library", Library, database)
-        self.senders = self._pool("mail", MailSender, database, signer, smtp, config.public_url)
+        self.mail_monitor = MailMonitor(self.metrics.count_mail)
+        self.senders = self._pool(
+            "mail", MailSender, database, signer, SmtpClient(config.smtp), config.link_url, self.mail_monitor
+        )
         self.mail_producers = MailProducers(config.mail_producers)
         senders = self.senders if "workers" in config.roles else None
         self.postbox = worker("postbox", Postbox, database, senders, self.mail_producers)

@@ -77,6 +77,7 @@ class Servers(msgspec.Struct, frozen=True):
             "KAFKA_BROKERS": self.broker.url,
             "SMTP_HOST": host,
             "SMTP_PORT": port,
+            "SMTP_TLS": "none",
         }
 
 

@@ -7,10 +7,12 @@ import asyncpg
 import pytest
 from domain import EMPTY, Domain
 from hypothesis import HealthCheck, settings
+from mail_post import Post
 
 from callboard.actors.cache import Cache
 from callboard.actors.database import Database
 from callboard.ops import schema
+from callboard.ops.embedded.catcher import Catcher
 from callboard.ops.embedded.place import Place, free_ports, open_place
 from callboard.ops.embedded.postgres import Postgres
 from callboard.ops.embedded.valkey import Valkey
@@ -98,3 +100,16 @@ def data(tmp_path: Path) -> Iterator[Place]:
     with open_place(tmp_path / "data") as place:
         yield place
         place.reset()
+
+
+@pytest.fixture
+async def catcher(data: Place) -> AsyncIterator[Catcher]:
+    catcher = Catcher(data, free_ports(1)[0])
+    await catcher.start()
+    yield catcher
+    await catcher.stop()
+
+
+@pytest.fixture
+def post(domain: Domain, catcher: Catcher) -> Post:
+    return Post(domain, catcher._port)

@@ -64,7 +64,9 @@ async def test_the_author_gets_a_letter(
     await domain.notifier.ask(consume(event))
     content = event.event
     assert isinstance(content, ContentEvent)
-    data = {"title": "A title", "content_id": str(content.content_id), "note": note or ""}
+    query = "select transition_id::text from content_transitions where action in ('publish', 'reject')"
+    # Title and note are read when the mail is written.
+    data = {"content_id": str(content.content_id), "transition_id": await domain.value(query)}
     assert await domain.events("letter.requested") == [
         ("mail.v1", "letter.requested", {"letter": letter, "user_id": str(content.author_id), "data": data})
     ]
@@ -94,7 +96,13 @@ async def test_author_title_and_note_are_those_of_the_rows_and_not_of_the_event(
     await domain.notifier.ask(consume(msgspec.structs.replace(genuine, event=forged)))
     (letter,) = await letters(domain)
     assert letter["user_id"] == str(genuine.event.author_id)
-    assert (letter["data"]["title"], letter["data"]["note"]) == ("A title", "Too long")
+    assert set(letter["data"]) == {"content_id", "transition_id"}
+    assert (
+        await domain.value(
+            "select note from content_transitions where transition_id = $1", int(letter["data"]["transition_id"])
+        )
+        == "Too long"
+    )
 
 
 async def test_an_event_that_comes_again_or_several_times_at_once_is_one_letter(domain: Domain) -> None:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from domain import PASSWORD, SECRET, Domain, at_once, refused
 
-from callboard.actors import letters, mail, passwords, sessions, tokens, users
+from callboard.actors import email_templates, mail, mail_message, passwords, sessions, smtp_client, tokens, users
 from callboard.actors.access import Role
 from callboard.actors.errors import (
     AUTH_INVALID_CREDENTIALS,
@@ -328,7 +328,11 @@ async def test_no_password_and_no_token_is_at_rest_anywhere(domain: Domain, capl
         assert secret.encode().hex() not in whole
 
 
-@pytest.mark.parametrize("module", [letters, mail, passwords, sessions, tokens, users], ids=lambda m: m.__name__)
+@pytest.mark.parametrize(
+    "module",
+    [email_templates, mail, mail_message, passwords, sessions, smtp_client, tokens, users],
+    ids=lambda m: m.__name__,
+)
 def test_whatever_holds_a_secret_keeps_it_out_of_its_repr(module: ModuleType) -> None:
     for name, kind in inspect.getmembers(module, inspect.isclass):
         if issubclass(kind, msgspec.Struct) and SECRET_FIELDS & set(kind.__struct_fields__):

@@ -95,11 +95,10 @@ async def test_a_letter_about_a_new_address_goes_there_and_the_notice_to_the_old
     token_id = await domain.value("select token_id from mail_tokens")
     async with domain.database.acquire() as connection:
         for token, email in ((token_id, "king@example.org"), (None, "ada@example.org"), (uuid4(), "ada@example.org")):
-            row = await QUERIES.address_of(connection, user_id=who.user_id, token_id=token)
-            assert row["email"] == email
+            assert await QUERIES.address_of(connection, user_id=who.user_id, token_id=token) == email
         other = await domain.person(email="eve@example.org")
-        row = await QUERIES.address_of(connection, user_id=other.user_id, token_id=token_id)
-        assert row["email"] == "eve@example.org"
+        found = await QUERIES.address_of(connection, user_id=other.user_id, token_id=token_id)
+        assert found == "eve@example.org"
 
 
 async def test_a_taken_address_is_refused_when_it_is_asked_for_and_when_it_is_proved(domain: Domain) -> None:

@@ -1,32 +1,62 @@
 """An SMTP server that misbehaves as a script says."""
 
 import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+HANG_UP = "hang up"
+LIMIT_BYTES = 4 << 20
 
 
 class Script:
-    """What a misbehaving server answers, by the command's first word; None is no answer at all."""
+    """The answers of a misbehaving server, by the command's first word.
 
-    def __init__(self, **answers: str | None) -> None:
-        self.answers = {
+    None is no answer at all, HANG_UP closes the connection instead, and a tuple is one answer after the other, of which
+    the last stays. `body` is the answer to the final dot. Several lines of one answer have "\\n" between them.
+    """
+
+    def __init__(self, **answers: str | tuple[str | None, ...] | None) -> None:
+        self.answers: dict[str, str | tuple[str | None, ...] | None] = {
+            "greeting": "220 here",
             "EHLO": "250 here",
+            "HELO": "250 here",
             "MAIL": "250 ok",
             "RCPT": "250 ok",
             "DATA": "354 go",
+            "body": "250 kept",
             "QUIT": "221 bye",
             "RSET": "250 ok",
+            **answers,
         }
-        self.answers |= {"greeting": "220 here", "body": "250 kept"} | answers  # type: ignore[dict-item]
+        self.tls: ssl.SSLContext | None = None  # what STARTTLS begins with
         self.commands: list[str] = []
         self.bodies: list[bytes] = []
+        self.connections = 0
+        self.port = 0
+
+    @asynccontextmanager
+    async def listening(self, tls: ssl.SSLContext | None = None) -> AsyncIterator["Script"]:
+        """Serve on a free port of the loopback."""
+        server = await asyncio.start_server(self.talk, "127.0.0.1", 0, ssl=tls, limit=LIMIT_BYTES)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        self.connections += 1
         try:
             await self._say(writer, "greeting")
             while line := await reader.readline():
-                word = line.decode().split()[0].upper()
-                self.commands.append(line.decode().strip())
-                await self._say(writer, word)
-                if word == "DATA" and self.answers["DATA"] == "354 go":
+                word = (line.decode("utf-8", "replace").split() or [""])[0].upper()
+                self.commands.append(line.decode("utf-8", "replace").strip())
+                said = await self._say(writer, word)
+                if word == "STARTTLS" and said is not None and self.tls is not None:
+                    await writer.start_tls(self.tls)
+                if word == "DATA" and said is not None and said.startswith("354"):
                     self.bodies.append(await reader.readuntil(b"\r\n.\r\n"))
                     await self._say(writer, "body")
         except (ConnectionError, asyncio.IncompleteReadError):
@@ -34,7 +64,14 @@ class Script:
         finally:
             writer.close()
 
-    async def _say(self, writer: asyncio.StreamWriter, word: str) -> None:
-        if answer := self.answers.get(word):
-            writer.write(answer.encode() + b"\r\n")
+    async def _say(self, writer: asyncio.StreamWriter, word: str) -> str | None:
+        answer = self.answers.get(word, "500 what")
+        if isinstance(answer, tuple):
+            self.answers[word] = answer[1:] if len(answer) > 1 else answer
+            answer = answer[0]
+        if answer == HANG_UP:
+            raise ConnectionAbortedError
+        if answer:
+            writer.write(answer.replace("\n", "\r\n").encode() + b"\r\n")
             await writer.drain()
+        return answer

@@ -62,6 +62,7 @@ def twins(up: Up, count: int = 2, **settings: str) -> Iterator[Twins]:
             "KAFKA_BROKERS": facts["KAFKA_BROKERS"],
             "SMTP_HOST": facts["SMTP_HOST"],
             "SMTP_PORT": facts["SMTP_PORT"],
+            "SMTP_TLS": facts["SMTP_TLS"],
             "TOPIC_PREFIX": name,
             "JWT_SECRET_KEY": secrets.token_urlsafe(48),
             "OPS_TOKEN": "a-token-for-operators",

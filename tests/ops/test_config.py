@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from callboard.actors.smtp_client import Tls
 from callboard.ops.cli import main
 from callboard.ops.config import HIDDEN, ROLES, Config, ConfigError, load, warnings
 
@@ -30,8 +31,8 @@ def test_every_missing_setting_is_named() -> None:
 
 
 def test_what_is_given_is_read_and_the_rest_has_its_default() -> None:
-    config = load(NEEDED | {"HTTP_PORT": "8080", "ROLES": "front, workers", "SMTP_STARTTLS": "True"})
-    assert (config.http_port, config.roles, config.smtp_starttls) == (8080, {"front", "workers"}, True)
+    config = load(NEEDED | {"HTTP_PORT": "8080", "ROLES": "front, workers"})
+    assert (config.http_port, config.roles) == (8080, {"front", "workers"})
     assert (config.ops_port, config.cors_origins, config.mail_from[:9]) == (9000, (), "Callboard")
     assert load(NEEDED).roles == ROLES
 
@@ -54,7 +55,10 @@ def test_an_empty_setting_is_as_good_as_none() -> None:
         ("HTTP_PORT", "0"),
         ("OPS_PORT", "65536"),
         ("SMTP_PORT", "-1"),
-        ("SMTP_STARTTLS", "yes"),
+        ("SMTP_TLS", "ssl"),
+        ("MAIL_FROM", "Callboard"),
+        ("MAIL_FROM", "a@b.example, c@d.example"),
+        ("MAIL_LINK_URL", "board.example"),
         ("ACCESS_TOKEN_TTL_S", "0"),
         ("ACCESS_TOKEN_TTL_S", "1.5"),
         ("ROLES", "front,kitchen"),
@@ -231,3 +235,42 @@ def test_a_bad_setting_of_kafka_is_named(settings: dict[str, str], fault: str) -
 def test_settings_of_kafka_that_contradict_each_other_are_named(settings: dict[str, str], fault: str) -> None:
     with pytest.raises(ConfigError, match=fault):
         load(NEEDED | settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "port", "tls"),
+    [
+        ({}, 587, Tls.STARTTLS),
+        ({"SMTP_PORT": "25"}, 25, Tls.STARTTLS),
+        ({"SMTP_PORT": "465"}, 465, Tls.IMPLICIT),
+        ({"SMTP_PORT": "465", "SMTP_TLS": "none"}, 465, Tls.NONE),
+        ({"SMTP_TLS": "none"}, 587, Tls.NONE),
+        ({"SMTP_TLS": "implicit"}, 587, Tls.IMPLICIT),
+        ({"SMTP_STARTTLS": "false"}, 587, Tls.NONE),
+        ({"SMTP_STARTTLS": "true"}, 587, Tls.STARTTLS),
+        ({"SMTP_STARTTLS": "false", "SMTP_TLS": "starttls"}, 587, Tls.STARTTLS),
+    ],
+)
+def test_mail_is_encrypted_unless_none_is_said(settings: dict[str, str], port: int, tls: Tls) -> None:
+    smtp = load(NEEDED | settings).smtp
+    assert (smtp.port, smtp.tls) == (port, tls)
+
+
+def test_starttls_on_the_port_of_implicit_tls_is_a_fault() -> None:
+    (fault,) = faults(SMTP_PORT="465", SMTP_TLS="starttls")
+    assert fault.startswith("SMTP_TLS must be implicit on port 465")
+
+
+def test_what_is_likely_not_meant_is_warned_of() -> None:
+    assert [said.split()[0] for said in load(NEEDED).cautions] == ["PUBLIC_URL"]
+    public = {"PUBLIC_URL": "https://board.example"}
+    assert load(NEEDED | public).cautions == []
+    assert load(NEEDED | {"MAIL_LINK_URL": "https://pages.example"}).cautions == []
+    (old,) = warnings(NEEDED | {"SMTP_STARTTLS": "true"})
+    assert old.startswith("SMTP_STARTTLS is deprecated")
+
+
+def test_links_in_mails_begin_with_the_public_address_or_that_of_ones_own_pages() -> None:
+    assert load(NEEDED | {"PUBLIC_URL": "https://board.example"}).link_url == "https://board.example"
+    both = {"PUBLIC_URL": "https://board.example", "MAIL_LINK_URL": "https://pages.example/board"}
+    assert load(NEEDED | both).link_url == "https://pages.example/board"

@@ -86,6 +86,7 @@ def servers(up: Up, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "KAFKA_BROKERS": up.facts["KAFKA_BROKERS"],
         "SMTP_HOST": up.facts["SMTP_HOST"],
         "SMTP_PORT": up.facts["SMTP_PORT"],
+        "SMTP_TLS": up.facts["SMTP_TLS"],
         "TOPIC_PREFIX": name,
         "JWT_SECRET_KEY_FILE": str(key),
     }

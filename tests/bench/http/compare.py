@@ -67,7 +67,7 @@ class Stage:
         self.accounts = [up.join() for _ in range(ACCOUNTS)]
         self.body = json.dumps(NOTE).encode()
         generous = {f"RATE_LIMIT_{name}": "1000000000" for name in ("PER_MINUTE", "REGISTER", "LOGIN", "ACCOUNT")}
-        named = ("DATABASE_URL", "REDIS_URL", "KAFKA_BROKERS", "SMTP_HOST", "SMTP_PORT", "JWT_SECRET_KEY")
+        named = ("DATABASE_URL", "REDIS_URL", "KAFKA_BROKERS", "SMTP_HOST", "SMTP_PORT", "SMTP_TLS", "JWT_SECRET_KEY")
         given = {name: str(facts[name]) for name in named}
         self.environment = {**os.environ, **generous, **given, "ROLES": "front", "LOG_LEVEL": "error"}
 

@@ -35,6 +35,7 @@ def test_the_addresses_are_known_before_anything_is_started(place: Place) -> Non
     environment = embed(place).environment()
     assert environment["DATABASE_URL"].startswith("postgresql://callboard:")
     assert environment["REDIS_URL"].endswith("/0")
+    assert environment.pop("SMTP_TLS") == "none"  # said, since it is never guessed
     ports = {environment["SMTP_PORT"], *(environment[each].rpartition(":")[2].split("/")[0] for each in environment)}
     assert len(ports) == 4 + 1  # SMTP_HOST has none
 
