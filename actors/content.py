@@ -74,7 +74,7 @@ class CreateContent(Request[Content], frozen=True):
 
 
 class EditContent(Request[Content], frozen=True):
-    """Replace title, body and category of the version that the editor has read.
+    """Replace title, body and category, of this version if there is one.
 
     Raises Problem(CONTENT_NOT_FOUND, CONTENT_FORBIDDEN, CONTENT_PUBLISHED, CONTENT_STALE, CONTENT_CATEGORY_UNKNOWN,
     REQUEST_INVALID).
@@ -82,7 +82,7 @@ class EditContent(Request[Content], frozen=True):
 
     content_id: UUID
     draft: Draft
-    version: int
+    version: int | None
     who: Identity
 
 
@@ -91,18 +91,20 @@ class DeleteContent(Request[None], frozen=True):
 
     content_id: UUID
     who: Identity
+    version: int | None = None
 
 
 class MoveContent(Request[Content], frozen=True):
     """Make an editorial transition.
 
-    Raises Problem(CONTENT_NOT_FOUND, CONTENT_FORBIDDEN, CONTENT_OWN_REVIEW, CONTENT_ILLEGAL_TRANSITION).
+    Raises Problem(CONTENT_NOT_FOUND, CONTENT_FORBIDDEN, CONTENT_OWN_REVIEW, CONTENT_ILLEGAL_TRANSITION, CONTENT_STALE).
     """
 
     content_id: UUID
     action: Action
     note: str | None
     who: Identity
+    version: int | None = None
 
 
 class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | MoveContent]):
@@ -142,7 +144,7 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | MoveCo
                 QUERIES.edit_content(
                     connection,
                     content_id=message.content_id,
-                    version=message.version,
+                    version=before.version if message.version is None else message.version,
                     status=status,
                     from_status=before.status,
                     **fields,
@@ -162,6 +164,8 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | MoveCo
             before = await _visible(connection, message.content_id, message.who)
             if before.status is not Status.ARCHIVED:
                 judge_edit(message.who, before.author_id, before.status)
+            if message.version not in (None, before.version):
+                raise Problem(CONTENT_STALE)
             row = await QUERIES.delete_content(connection, content_id=message.content_id, version=before.version)
             if row is None:
                 raise Problem(CONTENT_STALE)
@@ -174,6 +178,8 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | MoveCo
         async with self.database.transaction() as connection:
             before = await _visible(connection, message.content_id, message.who)
             target = judge(message.who, before.author_id, before.status, message.action)
+            if message.version not in (None, before.version):
+                raise Problem(CONTENT_STALE)
             row = await QUERIES.move_content(
                 connection,
                 content_id=message.content_id,

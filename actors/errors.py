@@ -173,6 +173,9 @@ REQUEST_VERSION = code("REQUEST_VERSION_015", Kind.VERSION_UNSUPPORTED, "This se
 REQUEST_EXPECTATION = code(
     "REQUEST_EXPECTATION_016", Kind.EXPECTATION_FAILED, "The only expectation that this server meets is 100-continue."
 )
+REQUEST_STALE = code(
+    "REQUEST_STALE_017", Kind.STALE, "The resource is not as If-Match or If-None-Match asks; read it again."
+)
 
 ROUTE_NOT_FOUND = code("ROUTE_NOT_FOUND_001", Kind.NOT_FOUND, "There is no such route.")
 ROUTE_METHOD = code("ROUTE_METHOD_002", Kind.METHOD_NOT_ALLOWED, "The route does not take this method.")

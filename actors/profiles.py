@@ -78,7 +78,7 @@ class Profiles(Actor[GetProfile | PutProfile]):
             raise Problem(REQUEST_INVALID, details=tuple(faults))
         async with self.database.transaction() as connection:
             profile = _profile(await QUERIES.lock_profile(connection, user_id=message.user_id))
-            if message.tag not in (None, "*", profile.tag):
+            if message.tag not in (None, profile.tag):
                 raise Problem(USERS_STALE)
             row = await QUERIES.put_profile(
                 connection,

@@ -141,22 +141,21 @@ class EditUser(Request[User], frozen=True):
 
 
 class ChangeUser(Request[User], frozen=True):
-    """Change an account's role, or whether it is active; None leaves it. Who is not active has no session left.
-
-    Raises Problem(USERS_NOT_FOUND, USERS_LAST_ADMIN).
+    """Change an account's role or whether it is active; None leaves it. An inactive account has no session. `tag` is of
+    the account that was read. Raises Problem(USERS_NOT_FOUND, USERS_LAST_ADMIN, USERS_STALE).
     """
 
     user_id: UUID
     role: Role | None = None
     is_active: bool | None = None
+    tag: str | None = None
 
 
 class DeleteUser(Request[None], frozen=True):
-    """Take an account away: it has no session left, nobody sees it, and its address is free. What it has published
-    stays. Raises Problem(USERS_NOT_FOUND, USERS_LAST_ADMIN).
-    """
+    """Take an account and its sessions away. Its address is free; what it published stays. Raises like ChangeUser."""
 
     user_id: UUID
+    tag: str | None = None
 
 
 UserMessage = RegisterUser | AddUser | VerifyEmail | GetUser | ListUsers | EditUser | ChangeUser | DeleteUser
@@ -308,8 +307,7 @@ class Users(Actor[UserMessage]):
     async def users(self, message: ListUsers) -> list[User]:
         """Read so many rows."""
         filters = msgspec.structs.asdict(message)
-        q = filters.pop("q")
-        pattern = None if q is None else "%" + re.sub(r"([\\%_])", r"\\\1", q) + "%"
+        pattern = None if (q := filters.pop("q")) is None else "%" + re.sub(r"([\\%_])", r"\\\1", q) + "%"
         async with self.database.acquire() as connection:
             return [_user(row) async for row in QUERIES.list_users(connection, pattern=pattern, **filters)]
 
@@ -317,23 +315,16 @@ class Users(Actor[UserMessage]):
     async def edit(self, message: EditUser) -> User:
         """The row is locked while it is held against the tag; an address that differs in case only is the same one."""
         async with self.database.transaction() as connection:
-            row = await QUERIES.lock_user(connection, user_id=message.user_id)
-            if row is None:
-                raise Problem(USERS_NOT_FOUND)
-            user = _user(row)
-            if message.tag not in (None, "*", user.tag):
-                raise Problem(USERS_STALE)
+            user = _held(await QUERIES.lock_user(connection, user_id=message.user_id), message.tag)
             if faults := addresses.account_faults(message.email, message.full_name):
                 raise Problem(REQUEST_INVALID, details=tuple(faults))
-            email = user.email if message.email is None else canonical_email(message.email)
-            full_name = addresses.checked_name(message.full_name)
-            same = email.lower() == user.email.lower()
-            if not same:
+            email: str | None = user.email if message.email is None else canonical_email(message.email)
+            if email is not None and email.lower() != user.email.lower():
                 await self._ask_for(connection, user.user_id, email)
-            edited = await QUERIES.edit_user(
-                connection, user_id=user.user_id, full_name=full_name, email=email if same else None
-            )
-            changed = tuple(name for name in ("full_name", "email") if edited[name] != row[name])
+                email = None
+            name = addresses.checked_name(message.full_name)
+            edited = await QUERIES.edit_user(connection, user_id=user.user_id, full_name=name, email=email)
+            changed = tuple(each for each in ("full_name", "email") if edited[each] != getattr(user, each))
             if changed:
                 await emit(connection, UserUpdated(user.user_id, changed), event_id=uuid4())
         if "email" in changed:
@@ -359,9 +350,10 @@ class Users(Actor[UserMessage]):
         demoted = message.role not in (None, Role.ADMIN) or message.is_active is False
         await self._keep_an_admin(connection, message.user_id, demoted=demoted)
         before = await QUERIES.lock_user(connection, user_id=message.user_id)
-        if before is None:
-            raise Problem(USERS_NOT_FOUND)
-        row = await QUERIES.change_user(connection, **msgspec.structs.asdict(message))
+        _held(before, message.tag)
+        row = await QUERIES.change_user(
+            connection, user_id=before["user_id"], role=message.role, is_active=message.is_active
+        )
         await audit_log.record_change(connection, before, row)
         if not row["is_active"]:
             await end_sessions(connection, message.user_id)
@@ -379,8 +371,8 @@ class Users(Actor[UserMessage]):
         """The row stays, for what the account has published."""
         async with self.database.transaction() as connection:
             await self._keep_an_admin(connection, message.user_id, demoted=True)
-            if await QUERIES.delete_user(connection, user_id=message.user_id) is None:
-                raise Problem(USERS_NOT_FOUND)
+            _held(await QUERIES.lock_user(connection, user_id=message.user_id), message.tag)
+            await QUERIES.delete_user(connection, user_id=message.user_id)
             await end_sessions(connection, message.user_id)
             await addresses.QUERIES.spend_tokens(connection, user_id=message.user_id)
             await emit(connection, UserDeleted(message.user_id), event_id=uuid4())
@@ -394,6 +386,13 @@ def _fresh(user_id: UUID, email: str, full_name: str, role: Role, *, is_verified
 
 def _user(row: Any) -> User:
     return msgspec.convert({name: row[name] for name in User.__struct_fields__}, User)
+
+
+def _held(row: Any, tag: str | None) -> User:
+    """The account of a locked row. Raises Problem(USERS_NOT_FOUND, or USERS_STALE for one that was changed)."""
+    if row is not None and tag in (None, _user(row).tag):
+        return _user(row)
+    raise Problem(USERS_NOT_FOUND if row is None else USERS_STALE)
 
 
 def _taken() -> Problem:

@@ -9,10 +9,11 @@ from msgspec import UNSET, UnsetType
 from callboard.actors.errors import Problem
 from callboard.actors.idempotency import KeptAnswer
 from callboard.http import headers as wire
-from callboard.http.call import Listing, Reply
+from callboard.http.call import Listing, Raw, Reply
 from callboard.http.errors import headers_of, rendered, status_of
 from callboard.http.exchange import Exchange, Hooks, Settings
-from callboard.http.response import NO_CONTENT, Response, SharedHeaders, encoded
+from callboard.http.preconditions import kept_of
+from callboard.http.response import NO_CONTENT, NOT_MODIFIED, Response, SharedHeaders, encoded
 from callboard.http.routing import Answer
 
 JSON = "application/json"
@@ -63,10 +64,16 @@ class Answers:
             page = PageInfo(reply.limit, reply.next_cursor)
             body = ENCODER.encode(SuccessEnvelope("success", reply.items, UNSET, page))
             return self._response(exchange, self._json, NOTHING, body, status)
-        own = {"Content-Type": reply.content_type, **(reply.headers or {})}
+        own = {"Content-Type": reply.content_type, **_own(reply)}
         if reply.policy is not None:
             own["Content-Security-Policy"] = reply.policy
-        return self._response(exchange, self._bare, own, reply.body, reply.status or status)
+        response = self._response(exchange, self._bare, own, reply.body, reply.status or status)
+        response.is_shared = reply.is_shared
+        return response
+
+    def not_modified(self, exchange: Exchange, reply: Reply[Any] | Raw) -> Response:
+        """The response to a request for what the client has already."""
+        return self._response(exchange, self._bare, kept_of(_own(reply)), None, NOT_MODIFIED)
 
     def failure(self, exchange: Exchange, problem: Problem) -> Response:
         """The response to a problem, in the form the client asks for."""
@@ -100,10 +107,10 @@ class Answers:
         return Response(shared, status=status, body=body, own=own, lines=lines)
 
 
-def _own(reply: Reply[Any]) -> dict[str, str]:
+def _own(reply: Reply[Any] | Raw) -> dict[str, str]:
     own = dict(reply.headers or {})
     if reply.etag is not None:
         own["ETag"] = f'"{reply.etag}"'
-    if reply.location is not None:
+    if isinstance(reply, Reply) and reply.location is not None:
         own["Location"] = reply.location
     return own

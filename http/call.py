@@ -12,8 +12,9 @@ import msgspec
 from msgspec import Meta
 
 from callboard.actors.access import Identity
-from callboard.actors.errors import AUTH_TOKEN_MISSING, REQUEST_INVALID, Code, Detail, Problem
+from callboard.actors.errors import AUTH_TOKEN_MISSING, Problem
 from callboard.http.exchange import MAX_AGENT, Exchange, clean
+from callboard.http.headers import joined
 
 MAX_PAGE = 100
 
@@ -35,7 +36,7 @@ class Page(Query, frozen=True, kw_only=True):
     """The query of a list. A `limit` over 100 counts as 100; `cursor` is the `next_cursor` of the page before."""
 
     limit: Annotated[int, Meta(ge=1, description="How many at most; more than 100 counts as 100.")] = 20
-    cursor: Annotated[str, Meta(description="The next_cursor of the page before.")] | None = None
+    cursor: Annotated[str, Meta(min_length=1, description="The next_cursor of the page before.")] | None = None
 
     def __post_init__(self) -> None:
         if self.limit > MAX_PAGE:
@@ -48,7 +49,7 @@ class Call(Generic[B_co, Q_co, S_co]):
     A body of type `bytes` is handed over as it came, whatever its content type (webhooks sign their bytes).
     """
 
-    __slots__ = ("_new_id", "body", "caller", "headers", "ip", "path", "query", "services", "trace_id")
+    __slots__ = ("_new_id", "body", "caller", "headers", "ip", "path", "query", "services", "tag", "trace_id")
 
     def __init__(
         self,
@@ -63,7 +64,8 @@ class Call(Generic[B_co, Q_co, S_co]):
         self.path = path
         self.services = services
         self.caller = exchange.caller
-        self.headers: Mapping[str, str] = exchange.headers
+        self.headers = exchange.headers
+        self.tag: str | None = None  # of the resource, for which the request's precondition has held
         self.ip = exchange.ip
         self.trace_id = exchange.trace_id
         self._new_id: UUID | None = None
@@ -104,29 +106,13 @@ class Call(Generic[B_co, Q_co, S_co]):
 
     def header(self, name: str) -> str | None:
         """A request header as clean text: what is not UTF-8 or is NUL becomes `?`, so that it can be stored."""
-        value = self.headers.get(name)
+        value = joined(self.headers, name)
         return None if value is None else clean(value)
 
     @property
     def user_agent(self) -> str:
         """What the client calls itself, at most 400 characters, or an empty string."""
         return (self.header("User-Agent") or "")[:MAX_AGENT]
-
-    def if_match(self, missing: Code) -> str:
-        """The ETag of If-Match without its quotes, or `*`. Raises Problem(`missing`) when the header is not there,
-        Problem(REQUEST_INVALID) for anything but one strong ETag.
-        """
-        value = self.header("If-Match")
-        if value is None:
-            raise Problem(missing)
-        value = value.strip()
-        inner = value[1:-1]
-        if value == "*":
-            return value
-        if len(value) < 2 or value[0] != '"' or value[-1] != '"' or '"' in inner or not inner.isascii():  # noqa: PLR2004 - the two quotes
-            detail = Detail("If-Match", 'Send one strong ETag in quotes, such as "3".')
-            raise Problem(REQUEST_INVALID, details=(detail,))
-        return inner
 
 
 class Reply(Generic[T_co]):
@@ -167,9 +153,11 @@ class Listing(Generic[T_co]):
 
 
 class Raw:
-    """An answer outside of the envelope: a page, a file, metrics. `policy` replaces the Content-Security-Policy."""
+    """An answer outside of the envelope: a page, a file, metrics. `policy` replaces the Content-Security-Policy; `etag`
+    is given bare. A body that `is_shared` is the same object for all clients.
+    """
 
-    __slots__ = ("body", "content_type", "headers", "policy", "status")
+    __slots__ = ("body", "content_type", "etag", "headers", "is_shared", "policy", "status")
 
     def __init__(
         self,
@@ -179,9 +167,13 @@ class Raw:
         status: int | None = None,
         policy: str | None = None,
         headers: Mapping[str, str] | None = None,
+        etag: str | None = None,
+        is_shared: bool = False,
     ) -> None:
         self.body = body
         self.content_type = content_type
         self.status = status
         self.policy = policy
         self.headers = headers
+        self.etag = etag
+        self.is_shared = is_shared

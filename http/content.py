@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 from msgspec import Meta
 
 from callboard.actors.content import Content, CreateContent, DeleteContent, Draft, EditContent, MoveContent
-from callboard.actors.editorial import Action, Status
+from callboard.actors.editorial import Action, Status, judge_edit
 from callboard.actors.errors import (
     CONTENT_CATEGORY_UNKNOWN,
     CONTENT_FORBIDDEN,
@@ -19,7 +19,6 @@ from callboard.actors.errors import (
     CONTENT_PUBLISHED,
     CONTENT_STALE,
     REQUEST_CURSOR_INVALID,
-    Problem,
 )
 from callboard.actors.library import (
     Entry,
@@ -93,24 +92,40 @@ async def read(call: Call[None, None, Services]) -> Reply[Content]:
     return _whole(await call.services.library.ask(ReadContent(call.uuid("content_id"), call.caller)))
 
 
+async def current(call: Call[Any, Any, Services]) -> str:
+    """The ETag of an article that is to be edited or deleted. Raises Problem like the change itself."""
+    content = await call.services.library.ask(ReadContent(call.uuid("content_id"), call.caller))
+    if call.body is not None or content.status is not Status.ARCHIVED:
+        judge_edit(call.identity, content.author_id, content.status)
+    return str(content.version)
+
+
+async def current_for_move(call: Call[Any, Any, Services]) -> str:
+    """The ETag of an article that is to be moved."""
+    content = await call.services.library.ask(ReadContent(call.uuid("content_id"), call.caller))
+    return str(content.version)
+
+
+def version_of(call: Call[Any, Any, Services]) -> int | None:
+    """The version for which the request's precondition has held; None without one."""
+    return None if call.tag is None else int(call.tag)
+
+
 async def edit(call: Call[Article, None, Services]) -> Reply[Content]:
     """Replace an article's text, if it is still the version that If-Match names."""
-    tag = call.if_match(CONTENT_IF_MATCH_MISSING)
-    if not (tag.isascii() and tag.isdecimal() and len(tag) <= 9):  # noqa: PLR2004 - what fits PostgreSQL's integer
-        raise Problem(CONTENT_STALE)
-    message = EditContent(call.uuid("content_id"), call.body.draft(), int(tag), call.identity)
+    message = EditContent(call.uuid("content_id"), call.body.draft(), version_of(call), call.identity)
     return _whole(await call.services.content.ask(message))
 
 
 async def delete(call: Call[None, None, Services]) -> Reply[None]:
     """Delete an article that is not published."""
-    await call.services.content.ask(DeleteContent(call.uuid("content_id"), call.identity))
+    await call.services.content.ask(DeleteContent(call.uuid("content_id"), call.identity, version_of(call)))
     return Reply(None)
 
 
 async def move(call: Call[Move, None, Services]) -> Reply[Content]:
     """Make an editorial transition."""
-    message = MoveContent(call.uuid("content_id"), call.body.action, call.body.note, call.identity)
+    message = MoveContent(call.uuid("content_id"), call.body.action, call.body.note, call.identity, version_of(call))
     return _whole(await call.services.content.ask(message))
 
 
@@ -211,6 +226,7 @@ ROUTES: tuple[Route[Services], ...] = (
             CONTENT_IF_MATCH_MISSING,
             CONTENT_CATEGORY_UNKNOWN,
         ),
+        current=current,
     ),
     Route(
         "DELETE",
@@ -221,6 +237,7 @@ ROUTES: tuple[Route[Services], ...] = (
         access=Access.USER,
         status=204,
         errors=(CONTENT_NOT_FOUND, CONTENT_FORBIDDEN, CONTENT_PUBLISHED, CONTENT_STALE),
+        current=current,
     ),
     Route(
         "POST",
@@ -230,7 +247,14 @@ ROUTES: tuple[Route[Services], ...] = (
         tag="content",
         tagged=True,
         access=Access.USER,
-        errors=(CONTENT_NOT_FOUND, CONTENT_FORBIDDEN, CONTENT_OWN_REVIEW, CONTENT_ILLEGAL_TRANSITION),
+        errors=(
+            CONTENT_NOT_FOUND,
+            CONTENT_FORBIDDEN,
+            CONTENT_OWN_REVIEW,
+            CONTENT_ILLEGAL_TRANSITION,
+            CONTENT_STALE,
+        ),
+        current=current_for_move,
     ),
     Route(
         "GET",

@@ -22,15 +22,16 @@ from callboard.actors.errors import (
 from callboard.actors.idempotency import Claim
 from callboard.http import headers as wire
 from callboard.http.answers import Answers
-from callboard.http.call import Call
+from callboard.http.call import Call, Listing
 from callboard.http.deadlines import Deadlines, alone
 from callboard.http.errors import problem_of
 from callboard.http.exchange import Exchange, Hooks, Settings
 from callboard.http.guard import Guard
 from callboard.http.idempotency import Once, key_of
 from callboard.http.intake import Intake
+from callboard.http.preconditions import Condition, condition_of, stale_code
 from callboard.http.response import Response
-from callboard.http.routing import Methods, Route, Router
+from callboard.http.routing import Current, Methods, Route, Router, check_tags
 from callboard.runtime import Context, use_context
 
 # After these the connection is of no more use: its next bytes are the rest of this request, or the server is going.
@@ -48,6 +49,10 @@ class Endpoint(Generic[S]):
         settings, hooks = front.settings, front.hooks
         self._handler = route.handler
         self._status = route.status
+        self._changes = route.makes_changes
+        self._current = route.current
+        self._match_missing = route.match_missing
+        self._stale = stale_code(route.errors)
         self._services = front.services
         self._timeout_s = settings.timeout_s
         self._answers = front.answers
@@ -77,7 +82,7 @@ class Endpoint(Generic[S]):
                 call = Call(body, query, path, self._services, exchange)
                 if once is not None and key is not None:
                     return await once.answer(exchange, key, partial(self._work, call), self._answers.replay)
-                return self._answers.success(exchange, await self._handler(call), self._status)
+                return await self._handled(call, exchange)
         except asyncio.CancelledError:
             if not alone(exchange):
                 raise
@@ -85,11 +90,35 @@ class Endpoint(Generic[S]):
         finally:
             self._deadlines.end(exchange)
 
+    async def _handled(self, call: Call[Any, Any, S], exchange: Exchange) -> Response:
+        """Call the handler, if the request's preconditions hold. Raises Problem with the code of a stale tag."""
+        if self._current is not None:
+            await self._hold(call, self._current, condition_of(exchange.headers))
+        reply = await self._handler(call)
+        if not self._changes and not isinstance(reply, Listing) and reply.etag is not None:
+            condition = condition_of(exchange.headers)
+            if condition is not None:
+                if not condition.matches(reply.etag):
+                    raise Problem(self._stale)
+                if condition.is_known(reply.etag):
+                    return self._answers.not_modified(exchange, reply)
+        return self._answers.success(exchange, reply, self._status)
+
+    async def _hold(self, call: Call[Any, Any, S], current: Current[S], condition: Condition | None) -> None:
+        """Hold a change's condition against its resource's current tag."""
+        if self._match_missing is not None and (condition is None or condition.match is None):
+            raise Problem(self._match_missing)
+        if condition is not None:
+            tag = await current(call)
+            if not condition.holds_for(tag):
+                raise Problem(self._stale)
+            call.tag = tag
+
     async def _work(self, call: Call[Any, Any, S], exchange: Exchange, claim: Claim) -> Response:
         """What is done once for an Idempotency-Key; a refusal is an answer, too."""
         call.make_as(claim.new_id)
         try:
-            return self._answers.success(exchange, await self._handler(call), self._status)
+            return await self._handled(call, exchange)
         except Problem as problem:
             return self._answers.failure(exchange, problem)
 
@@ -112,6 +141,7 @@ class Front(Generic[S]):
         self.in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        check_tags(routes)
         self._router: Router[Endpoint[Any]] = Router()
         for route in routes:
             self._router.add(route.method, route.full_path(settings.base), Endpoint(route, self))

@@ -10,7 +10,7 @@ from math import ceil
 from random import Random
 
 from aiohttp.hdrs import AUTHORIZATION
-from multidict import istr
+from multidict import CIMultiDictProxy, istr
 
 from callboard.actors.errors import REQUEST_INVALID, Detail, Problem
 from callboard.actors.limits import Verdict
@@ -28,14 +28,19 @@ SECURITY = {
 # For whoever is reached by HTTPS: for a year, no browser tries it without (RFC 6797).
 TRANSPORT = {"Strict-Transport-Security": "max-age=31536000"}
 
+ANY_ORIGIN = "*"
+CORS_METHODS = "GET, POST, PUT, PATCH, DELETE"
+CORS_MAX_AGE_S = "3600"
 CORS_REQUEST = (
-    "Authorization, Content-Type, Idempotency-Key, If-Match, Last-Event-ID, "
+    "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, "
     "X-Request-ID, X-Request-Timeout, traceparent"
 )
 CORS_EXPOSED = (
     "Deprecation, ETag, Idempotency-Replayed, Link, Location, RateLimit, RateLimit-Policy, Retry-After, Sunset, "
     "X-Request-ID"
 )
+
+EXPOSED = {"Access-Control-Expose-Headers": CORS_EXPOSED}
 
 # Of this type a name is found without being folded first, four times in each request.
 PARENT, REQUEST_ID, TIMEOUT = istr("traceparent"), istr("X-Request-ID"), istr("X-Request-Timeout")
@@ -49,7 +54,27 @@ NO_TRACE, NO_SPAN = "0" * 32, "0" * 16
 NOT_ZERO = 1 << 128 | 1  # neither the span's id nor the trace's
 
 
-def traced(headers: Mapping[str, str], rng: Random) -> tuple[str, str]:
+def joined(headers: CIMultiDictProxy[str], name: str) -> str | None:
+    """The value of a header that is a list: what stands on several lines is one list (RFC 9110, 5.2)."""
+    lines = headers.getall(name, None)
+    if lines is None:
+        return None
+    return lines[0] if len(lines) == 1 else ", ".join(lines)
+
+
+def single(headers: CIMultiDictProxy[str], name: str) -> str | None:
+    """The value of a header that is no list. Raises Problem(REQUEST_INVALID) when it stands on several lines: whoever
+    wrote the first, a proxy say, does not know of the second.
+    """
+    lines = headers.getall(name, None)
+    if lines is None:
+        return None
+    if len(lines) > 1:
+        raise Problem(REQUEST_INVALID, details=(Detail(str(name), "Must be given once."),))
+    return lines[0]
+
+
+def traced(headers: CIMultiDictProxy[str], rng: Random) -> tuple[str, str]:
     """The traceparent that this request's own span has, and its trace id; a good traceparent is continued."""
     made = (rng.getrandbits(192) | NOT_ZERO).to_bytes(24).hex()
     span, trace_id = made[:16], made[16:]
@@ -68,9 +93,9 @@ def request_id(headers: Mapping[str, str], trace_id: str) -> str:
     return sent if sent is not None and HARMLESS.fullmatch(sent) else trace_id
 
 
-def timeout_s(headers: Mapping[str, str], most_s: float) -> float:
+def timeout_s(headers: CIMultiDictProxy[str], most_s: float) -> float:
     """How long the request may take: X-Request-Timeout, in seconds, lowers it. Raises Problem(REQUEST_INVALID)."""
-    sent = headers.get(TIMEOUT)
+    sent = single(headers, TIMEOUT)
     if sent is None:
         return most_s
     if not SECONDS.fullmatch(sent) or not float(sent):
@@ -79,9 +104,9 @@ def timeout_s(headers: Mapping[str, str], most_s: float) -> float:
     return min(most_s, float(sent))
 
 
-def wants_problem(headers: Mapping[str, str]) -> bool:
+def wants_problem(headers: CIMultiDictProxy[str]) -> bool:
     """Whether errors are to come as RFC 9457: by name, and not weighed below JSON (RFC 9110, 12.5.1)."""
-    accept = headers.get("Accept")
+    accept = joined(headers, "Accept")
     if accept is None or PROBLEM_JSON not in accept.lower():
         return False
     weights = {"application/json": 0.0, PROBLEM_JSON: 0.0}
@@ -93,9 +118,12 @@ def wants_problem(headers: Mapping[str, str]) -> bool:
     return weights[PROBLEM_JSON] > 0 and weights[PROBLEM_JSON] >= weights["application/json"]
 
 
-def bearer(headers: Mapping[str, str]) -> str | None:
-    """The token of `Authorization: Bearer`, empty for another scheme, None without the header."""
-    sent = headers.get(AUTHORIZATION)
+def bearer(headers: CIMultiDictProxy[str]) -> str | None:
+    """The token of `Authorization: Bearer`, empty for another scheme, None without the header.
+
+    Raises Problem(REQUEST_INVALID) for a second Authorization.
+    """
+    sent = single(headers, AUTHORIZATION)
     if sent is None:
         return None
     scheme, _, token = sent.partition(" ")
@@ -115,25 +143,25 @@ def _policy(name: str, limit: int, window_s: float) -> str:
 
 
 def cors(headers: Mapping[str, str], origins: Collection[str]) -> dict[str, str]:
-    """What a browser of an allowed origin needs to see; `*` allows all. Tokens are Bearer, so no credentials."""
+    """What a browser of an allowed origin needs to see. The origins that are named may send credentials; `*` lets any
+    page read what needs none.
+    """
     if not origins:
         return {}
     origin = headers.get("Origin")
-    if origin is None or (origin not in origins and "*" not in origins) or not origin.isprintable():
+    if ANY_ORIGIN in origins:
+        return {} if origin is None else {"Access-Control-Allow-Origin": "*", **EXPOSED}
+    if origin is None or origin not in origins:
         return {"Vary": "Origin"}
-    return {
-        "Vary": "Origin",
-        "Access-Control-Allow-Origin": origin,
-        "Access-Control-Expose-Headers": CORS_EXPOSED,
-    }
+    allowed = {"Access-Control-Allow-Origin": origin, "Access-Control-Allow-Credentials": "true"}
+    return {"Vary": "Origin", **allowed, **EXPOSED}
 
 
 def preflight(headers: Mapping[str, str], allowed: Sequence[str], origins: Collection[str]) -> dict[str, str]:
     """The headers of an answer to OPTIONS, beside those of `cors`."""
-    allow = ", ".join(allowed)
-    answer = {"Allow": allow}
+    answer = {"Allow": ", ".join(allowed)}
     if "Access-Control-Allow-Origin" in cors(headers, origins) and "Access-Control-Request-Method" in headers:
-        answer["Access-Control-Allow-Methods"] = allow
+        answer["Access-Control-Allow-Methods"] = CORS_METHODS
         answer["Access-Control-Allow-Headers"] = CORS_REQUEST
-        answer["Access-Control-Max-Age"] = "600"
+        answer["Access-Control-Max-Age"] = CORS_MAX_AGE_S
     return answer

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from callboard.actors.errors import Code, Kind
+from callboard.actors.errors import Code
 from callboard.http.answers import PageInfo
 from callboard.http.errors import ErrorEnvelope, Failure, ProblemDetails, status_of
 from callboard.http.examples import example_for
@@ -40,6 +40,7 @@ def _parameter(name: str, description: str, example: str, **schema: Any) -> dict
     }
 
 
+TAGS_PATTERN = r'^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)$'
 PARAMETERS: dict[str, dict[str, Any]] = {
     "X-Request-Timeout": _parameter(
         "X-Request-Timeout", "Seconds that the call may take at most.", "2.5", pattern=r"^[0-9]{1,6}(\.[0-9]{1,6})?$"
@@ -50,7 +51,12 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "8e03978e-40d5-43dd-bc93-6894a57f9324",
         pattern=r"^[!-~]([ -~]{0,253}[!-~])?$",
     ),
-    "If-Match": _parameter("If-Match", "The ETag of the version that is edited.", '"3"', pattern=r'^(\*|"[!#-~]*")$'),
+    "If-Match": _parameter(
+        "If-Match", "The ETags of which the resource must have one, or `*`.", '"3"', pattern=TAGS_PATTERN
+    ),
+    "If-None-Match": _parameter(
+        "If-None-Match", "The ETags of which the resource must have none, or `*`.", '"3"', pattern=TAGS_PATTERN
+    ),
 }
 
 
@@ -157,10 +163,13 @@ def parameters_of(
         for name, schema in query["properties"].items():
             required = name in query["required"]
             parameters.append({"name": name, "in": "query", "required": required, "schema": schema})
-    if route.matching:
-        required = any(code.kind is Kind.PRECONDITION_MISSING for code in route.errors)
-        parameters.append({**PARAMETERS["If-Match"], "required": required})
     headers = ["Idempotency-Key", "X-Request-Timeout"] if route.keyed else ["X-Request-Timeout"]
+    if route.is_conditional:
+        if route.match_missing is None:
+            headers.append("If-Match")
+        else:
+            parameters.append({**PARAMETERS["If-Match"], "required": True})
+        headers.append("If-None-Match")
     return parameters + [{"$ref": f"#/components/parameters/{name}"} for name in headers]
 
 
@@ -183,6 +192,9 @@ def responses_of(
         media = {"schema": schema, "example": example_for(schema, components)}
         success["content"] = {"application/json": media}
     responses = {str(route.status): success}
+    if route.tagged and not route.makes_changes:
+        headers = headers_of(route, HTTPStatus.NOT_MODIFIED)
+        responses[str(HTTPStatus.NOT_MODIFIED.value)] = {"description": "Not Modified", "headers": headers}
     for status, codes in by_status(codes_of(route, shape)).items():
         name = response_name(route, status, codes)
         shared.setdefault(name, error_of(route, status, codes, by_type))

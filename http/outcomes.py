@@ -29,6 +29,7 @@ from callboard.actors.errors import (
 )
 from callboard.http.call import Page
 from callboard.http.errors import status_of
+from callboard.http.preconditions import stale_code
 from callboard.http.routing import Access, Route, Shape
 
 EVERYWHERE = (REQUEST_INVALID, SERVER_BUG, SERVER_DRAINING, SERVER_OVERLOADED, SERVER_TIMEOUT, SERVER_UNAVAILABLE)
@@ -75,8 +76,8 @@ def codes_of(route: Route[Any], shape: Shape) -> tuple[Code, ...]:
         codes.append(AUTH_TOKEN_MISSING)
     if route.access in (Access.EDITOR, Access.ADMIN):
         codes.append(AUTH_FORBIDDEN)
-    if route.parameters:
-        codes.append(route.not_found)
+    codes += [route.not_found] if route.parameters else []
+    codes += [stale_code(route.errors)] if route.is_conditional else []
     return tuple({code.name: code for code in codes}.values())
 
 
@@ -93,8 +94,9 @@ def headers_given(route: Route[Any], status: int) -> list[str]:
     given = ["X-Request-ID"]
     if not route.exempt:
         given += ["RateLimit", "RateLimit-Policy"]
-    if status == route.status:
+    if status in (route.status, HTTPStatus.NOT_MODIFIED):
         given += ["ETag"] if route.tagged else []
+    if status == route.status:
         given += ["Location"] if route.keyed else []
     if route.keyed and status < HTTPStatus.INTERNAL_SERVER_ERROR:
         given.append("Idempotency-Replayed")

@@ -11,7 +11,7 @@ from callboard.actors.profiles import MAX_BIO_LENGTH, MAX_URL_LENGTH, GetProfile
 from callboard.http.call import Body, Call, Reply
 from callboard.http.routing import Access, Route
 from callboard.http.services import Services
-from callboard.http.users import tag_of, whose
+from callboard.http.users import whose
 
 Url = Annotated[str, Meta(max_length=MAX_URL_LENGTH, examples=["https://example.org/ada.png"])]
 Bio = Annotated[str, Meta(max_length=MAX_BIO_LENGTH, examples=["Writes about engines."])]
@@ -32,6 +32,11 @@ def rules(_services: Services, sound: Mapping[str, Any]) -> list[Detail]:
     return profile_faults(sound.get("avatar_url"), sound.get("bio"), sound.get("preferences", {}))
 
 
+async def current(call: Call[Any, Any, Services]) -> str:
+    """The ETag that a profile has now."""
+    return (await call.services.profiles.ask(GetProfile(whose(call)))).tag
+
+
 async def read(call: Call[None, None, Services]) -> Reply[Profile]:
     """A profile."""
     profile = await call.services.profiles.ask(GetProfile(whose(call)))
@@ -42,7 +47,7 @@ async def put(call: Call[ProfileBody, None, Services]) -> Reply[Profile]:
     """Replace a profile."""
     body = call.body
     profile = await call.services.profiles.ask(
-        PutProfile(whose(call), body.avatar_url, body.bio, body.preferences, tag_of(call))
+        PutProfile(whose(call), body.avatar_url, body.bio, body.preferences, call.tag)
     )
     return Reply(profile, etag=profile.tag)
 
@@ -59,6 +64,7 @@ ROUTES: tuple[Route[Services], ...] = (
         errors=(USERS_STALE,),
         tagged=True,
         rules=rules,
+        current=current,
     ),
     Route(
         "GET",
@@ -80,5 +86,6 @@ ROUTES: tuple[Route[Services], ...] = (
         errors=(USERS_NOT_FOUND, USERS_STALE),
         tagged=True,
         rules=rules,
+        current=current,
     ),
 )

@@ -9,8 +9,8 @@ from time import time
 from callboard.http.aiohttp_private import HttpVersion11, RawRequestMessage
 
 STATUS_LINES = {each.value: f"HTTP/1.1 {each.value} {each.phrase}\r\n".encode() for each in HTTPStatus}
-NO_CONTENT = 204
-BODILESS = frozenset({NO_CONTENT, 304})  # their length would be that of another answer
+NO_CONTENT, NOT_MODIFIED = 204, 304
+BODILESS = frozenset({NO_CONTENT, NOT_MODIFIED})  # their length would be that of another answer
 
 
 class SharedHeaders:

@@ -25,6 +25,7 @@ S_contra = TypeVar("S_contra", contravariant=True)
 V = TypeVar("V")
 
 Answer = Reply[Any] | Listing[Any] | Raw
+Current = Callable[[Call[Any, Any, S_contra]], Awaitable[str]]  # the bare tag that a resource has now
 
 
 class Access(StrEnum):
@@ -68,7 +69,8 @@ class Route(Generic[S_contra]):
     is text. `limit` names the rate policy that counts this route by IP, beside the policy "default"; `exempt` takes it
     out of both. `errors` are the codes it gives beyond those that follow from its access, body, query and path.
     `version` 2 stands at /api/v2 beside /api/v1. `maintained` is open to all also during maintenance, as is whatever
-    is exempt. `tagged` answers have an ETag, and a PUT, PATCH or DELETE that is tagged reads If-Match. `content_type`
+    is exempt. `tagged` answers have an ETag. A route that changes a tagged resource declares how its `current` tag is
+    read; with a code of PRECONDITION_MISSING among its errors it is not called without If-Match. `content_type`
     is for the documents, where the answer is Raw. `rules` says what is wrong, beyond their form, with those fields of a
     body that are sound: it is asked when others are not, so that one answer names every fault.
     """
@@ -89,6 +91,7 @@ class Route(Generic[S_contra]):
     maintained: bool = False
     tagged: bool = False
     content_type: str = "*/*"
+    current: "Current[S_contra] | None" = None
     rules: Callable[[S_contra, Mapping[str, Any]], Sequence[Detail]] | None = None
 
     @property
@@ -97,9 +100,19 @@ class Route(Generic[S_contra]):
         return self.method == "POST" and self.status == HTTPStatus.CREATED
 
     @property
-    def matching(self) -> bool:
-        """Whether it reads If-Match."""
-        return self.tagged and self.method in ("PUT", "PATCH", "DELETE")
+    def match_missing(self) -> Code | None:
+        """The code for a request without If-Match, where there must be one."""
+        return next((code for code in self.errors if code.kind is Kind.PRECONDITION_MISSING), None)
+
+    @property
+    def makes_changes(self) -> bool:
+        """Whether it is called to change something."""
+        return self.method not in ("GET", "HEAD")
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether it reads If-Match and If-None-Match."""
+        return self.current is not None or (self.tagged and not self.makes_changes)
 
     def full_path(self, base: str) -> str:
         """Where it stands: below the base, whose version is that of the route, unless it is absolute."""
@@ -116,6 +129,15 @@ class Route(Generic[S_contra]):
     def not_found(self) -> Code:
         """The 404 that the route gives for an unknown id, and so for one that cannot be an id, or is another's."""
         return next((code for code in self.errors if code.kind is Kind.NOT_FOUND), ROUTE_NOT_FOUND)
+
+
+def check_tags(routes: Sequence[Route[Any]]) -> None:
+    """See that every change of a tagged resource can be held against its tag. Raises TypeError for one that cannot."""
+    tagged = {(route.version, route.path) for route in routes if route.tagged and not route.makes_changes}
+    for route in routes:
+        answers = route.tagged and not route.keyed
+        if route.makes_changes and route.current is None and (answers or (route.version, route.path) in tagged):
+            raise TypeError(f"{route.method} {route.path} changes what has an ETag: declare its current one")
 
 
 @dataclass(frozen=True)

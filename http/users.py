@@ -132,9 +132,9 @@ def whose(call: Call[Any, Any, Services]) -> UUID:
     return call.uuid("user_id") if "user_id" in call.path else call.identity.user_id
 
 
-def tag_of(call: Call[Any, Any, Services]) -> str | None:
-    """The ETag that the edit is held against; None when the client does not ask for that."""
-    return None if call.header("If-Match") is None else call.if_match(USERS_STALE)
+async def current(call: Call[Any, Any, Services]) -> str:
+    """The ETag that an account has now."""
+    return (await call.services.users.ask(GetUser(whose(call)))).tag
 
 
 async def read(call: Call[None, None, Services]) -> Reply[User]:
@@ -146,7 +146,7 @@ async def read(call: Call[None, None, Services]) -> Reply[User]:
 async def edit(call: Call[Account, None, Services]) -> Reply[User]:
     """Replace an account's name, and have a new address proved."""
     email = call.body.email
-    user = await call.services.users.ask(EditUser(whose(call), call.body.full_name, email, tag_of(call)))
+    user = await call.services.users.ask(EditUser(whose(call), call.body.full_name, email, call.tag))
     pending = email is not None and email.lower() != user.email.lower()
     message = "The new address is in force once it is confirmed: a mail is on its way." if pending else None
     return Reply(user, etag=user.tag, message=message)
@@ -154,7 +154,7 @@ async def edit(call: Call[Account, None, Services]) -> Reply[User]:
 
 async def delete(call: Call[None, None, Services]) -> Reply[None]:
     """Delete an account, and end its sessions."""
-    await call.services.users.ask(DeleteUser(whose(call)))
+    await call.services.users.ask(DeleteUser(whose(call), call.tag))
     return Reply(None)
 
 
@@ -190,6 +190,7 @@ async def change(call: Call[UserChange, None, Services]) -> Reply[User]:
             call.uuid("user_id"),
             None if isinstance(role, msgspec.UnsetType) else role,
             None if isinstance(is_active, msgspec.UnsetType) else is_active,
+            call.tag,
         )
     )
     return Reply(changed)
@@ -246,6 +247,7 @@ ROUTES: tuple[Route[Services], ...] = (
         tagged=True,
         access=Access.USER,
         errors=(USERS_EMAIL_TAKEN, USERS_STALE),
+        current=current,
     ),
     Route(
         "DELETE",
@@ -255,7 +257,8 @@ ROUTES: tuple[Route[Services], ...] = (
         tag="accounts",
         access=Access.USER,
         status=204,
-        errors=(USERS_LAST_ADMIN,),
+        errors=(USERS_LAST_ADMIN, USERS_STALE),
+        current=current,
     ),
     Route(
         "GET",
@@ -276,6 +279,7 @@ ROUTES: tuple[Route[Services], ...] = (
         tagged=True,
         access=Access.SELF_OR_ADMIN,
         errors=(USERS_NOT_FOUND, USERS_EMAIL_TAKEN, USERS_STALE),
+        current=current,
     ),
     Route(
         "DELETE",
@@ -285,7 +289,8 @@ ROUTES: tuple[Route[Services], ...] = (
         tag="accounts",
         access=Access.SELF_OR_ADMIN,
         status=204,
-        errors=(USERS_NOT_FOUND, USERS_LAST_ADMIN),
+        errors=(USERS_NOT_FOUND, USERS_LAST_ADMIN, USERS_STALE),
+        current=current,
     ),
     Route(
         "PATCH",
@@ -294,6 +299,7 @@ ROUTES: tuple[Route[Services], ...] = (
         summary="Change an account's role or whether it is active",
         tag="accounts",
         access=Access.ADMIN,
-        errors=(USERS_NOT_FOUND, USERS_LAST_ADMIN),
+        errors=(USERS_NOT_FOUND, USERS_LAST_ADMIN, USERS_STALE),
+        current=current,
     ),
 )

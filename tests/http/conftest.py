@@ -107,8 +107,14 @@ async def read(call: Call[None, None, Services]) -> Reply[UUID]:
     return Reply(content_id, etag="7")
 
 
+async def tag_now(call: Call[Any, Any, Services]) -> str:
+    if call.uuid("content_id").int:
+        raise Problem(CONTENT_NOT_FOUND)
+    return "7"
+
+
 async def edit(call: Call[None, None, Services]) -> Reply[str]:
-    return Reply(call.if_match(CONTENT_IF_MATCH_MISSING))
+    return Reply(call.tag or "unconditional")
 
 
 async def whoami(call: Call[None, None, Services]) -> Reply[str]:
@@ -143,8 +149,22 @@ ROUTES: tuple[Route[Services], ...] = (
     Route("GET", "/posts", entries, "List", "posts", Access.PUBLIC),
     Route("GET", "/posts/search", search, "Search", "posts", Access.PUBLIC),
     Route("GET", "/posts/{content_id}", read, "Read", "posts", Access.PUBLIC, errors=(CONTENT_NOT_FOUND,), tagged=True),
-    Route("PUT", "/posts/{content_id}", edit, "Edit", "posts", Access.PUBLIC, errors=(CONTENT_IF_MATCH_MISSING,)),
-    Route("DELETE", "/posts/{content_id}", remove, "Remove", "posts", Access.PUBLIC, status=204),
+    Route(
+        *("PUT", "/posts/{content_id}", edit, "Edit", "posts", Access.PUBLIC),
+        errors=(CONTENT_IF_MATCH_MISSING, CONTENT_NOT_FOUND),
+        current=tag_now,
+    ),
+    Route(
+        *("PATCH", "/posts/{content_id}", edit, "Change", "posts", Access.PUBLIC),
+        errors=(CONTENT_NOT_FOUND,),
+        current=tag_now,
+    ),
+    Route(
+        *("DELETE", "/posts/{content_id}", remove, "Remove", "posts", Access.PUBLIC),
+        status=204,
+        errors=(CONTENT_NOT_FOUND,),
+        current=tag_now,
+    ),
     Route("GET", "/fail/{kind}", fail, "Fail", "faults", Access.PUBLIC, errors=(ROUTE_NOT_FOUND, CONTENT_NOT_FOUND)),
     Route("GET", "/wait", wait, "Wait", "faults", Access.PUBLIC),
     Route("POST", "/signed", signed, "Take bytes", "posts", Access.PUBLIC),

@@ -42,7 +42,7 @@ async def test_the_document_is_valid_and_has_every_route(door: Any) -> None:
     validate(document)
     operations = {(path, method) for path, methods in document["paths"].items() for method in methods}
     assert {("/api/v1/posts", "get"), ("/api/v1/posts/{content_id}", "delete"), ("/health", "get")} <= operations
-    assert len(operations) == 9 + 6 + 3  # the test's own, the accesses, and health, ready, errors
+    assert len(operations) == 10 + 6 + 3  # the test's own, the accesses, and health, ready, errors
 
 
 async def test_the_document_says_what_a_route_takes_and_gives(door: Any) -> None:
@@ -199,7 +199,7 @@ def test_headers_are_parameters_where_they_are_read_and_of_answers_where_they_ar
         operation = OPERATIONS[f"{route.method} {route.full_path('/api/v1')}"]
         named = {resolved(each)["name"] for each in operation["parameters"]}
         assert ("Idempotency-Key" in named) == route.keyed
-        assert ("If-Match" in named) == route.matching
+        assert ("If-Match" in named) == route.is_conditional
         assert "X-Request-Timeout" in named
         responses = operation["responses"]
         assert ("ETag" in responses[str(route.status)]["headers"]) == route.tagged
