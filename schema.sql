@@ -249,9 +249,13 @@ create table outbox (
     traceparent  text,
     occurred_at  timestamptz not null default now(),
     published_at timestamptz,
-    attempts     integer     not null default 0
+    attempts     integer     not null default 0,
+    refusals     integer     not null default 0,   -- how often no broker would take it
+    error        text,                             -- why, the last time
+    retry_at     timestamptz                       -- of a refused row: when it is tried again
 );
-create index outbox_pending_idx on outbox (outbox_id) where published_at is null;
+create index outbox_ready_idx on outbox (topic, outbox_id) where published_at is null and retry_at is null;
+create index outbox_refused_idx on outbox (topic, key, outbox_id) where published_at is null and retry_at is not null;
 create index outbox_published_idx on outbox (published_at) where published_at is not null;
 
 create function announce_outbox() returns trigger language plpgsql as $$
@@ -260,6 +264,15 @@ begin
     return null;
 end $$;
 create trigger outbox_announce after insert on outbox for each statement execute function announce_outbox();
+
+-- Who leads, and until when. Whatever a leader writes names its fence: it grows with each new holder.
+create table leases (
+    name        text        primary key,
+    holder      text        not null,            -- for people: host and process
+    backend_pid integer     not null,            -- the connection that took it: a lease without one is free
+    fence       bigint      not null,
+    expires_at  timestamptz not null
+);
 
 -- A consumer writes its row in the transaction of its effect; who finds the row already there does nothing.
 create table consumed_events (

@@ -69,7 +69,7 @@ class StreamParts:
         """
         if not self._runs_here:
             return []
-        relay = partial(Relay, reconcile_at_start=self._embedded)
+        relay = partial(Relay, reconcile_at_start=self._embedded, metrics=self.metrics, on_published=self._wake.wake)
         streams = partial(
             Streams,
             session_timeout_s=3.0 if self._embedded else 6.0,

@@ -16,11 +16,10 @@ class AdaptiveBatch:
 
     def succeeded(self, count: int, took_s: float) -> None:
         """A batch of `count` took so long. A part of a batch that was quick says nothing against the size."""
-        fitting = int(count * self._target_s / max(took_s, 1e-6))
-        if count < self.size <= fitting:
+        if count < self.size and took_s <= self._target_s:
             return
-        self.size = max(1, self.size // 2, min(self._most, self.size * 2, max(fitting, 1)))
-        self.size = min(self.size, self._most)
+        fitting = max(1, int(count * self._target_s / max(took_s, 1e-6)))
+        self.size = min(self._most, max(1, self.size // 2, min(fitting, self.size * 2)))
 
     def timed_out(self) -> bool:
         """A batch of this size ran out of time. False when a smaller one cannot be tried: the size is 1."""

@@ -154,6 +154,8 @@ class Streams(Actor[None]):
         for consumer in self._consumers:
             for topic in consumer.topics:  # a stream for each: a topic with a backlog does not hold up the others
                 name, stream = full_name(self._broker.prefix, topic), f"{consumer.name} {topic.name}"
+                if name in self._broker.unusable:
+                    continue
                 app.register(stream, [name])
                 app.agent(app.topic(name), name=stream)(self._reader(app, consumer, stream, failed))
         app.on_rebalance_complete.connect(self._rebalanced)

@@ -6,10 +6,20 @@ the relay and the Faust app hold one connection of their own, whose end tells th
 
 import asyncio
 import logging
+from collections.abc import Mapping, Sequence
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.conn import AIOKafkaConnection, create_conn
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    InvalidTopicError,
+    KafkaError,
+    PolicyViolationError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 from aiokafka.protocol.metadata import MetadataRequest
 
 from callboard.streams.security import KafkaSecurity
@@ -19,11 +29,21 @@ _LOG = logging.getLogger(__name__)
 _PROBE_S = 0.25  # between two looks for a broker that is away: a refused connection costs about 0.1 ms
 _BEAT_S = 1.0
 _ANSWER_S = 3.0  # a broker that takes longer to name its topics is as good as away
+_MAKE_S = 15.0  # to make all of them: a busy cluster needs a while
+_REFUSED = frozenset(
+    error.errno
+    for error in (
+        ClusterAuthorizationFailedError,
+        InvalidTopicError,
+        PolicyViolationError,
+        TopicAuthorizationFailedError,
+    )
+)
 _AWAY = (KafkaError, OSError, TimeoutError)
 
 
 class BrokerLostError(Exception):
-    """No broker answers, or the one that does is not the one we knew."""
+    """No broker answers, or what it has is not what we knew."""
 
 
 class Broker:
@@ -51,6 +71,8 @@ class Broker:
         self.topics = [
             full_name(prefix, name) for topic in TOPICS.values() for name in (topic.name, topic.dead_letters)
         ]
+        self.unusable: dict[str, str] = {}  # topics by their full names, and why
+        self._partitions_of: dict[str, int] = {}
         self._partitions = partitions
         self._replication = replication
 
@@ -71,7 +93,7 @@ class Broker:
                 return
 
     async def watch(self) -> None:
-        """Run until the cluster is lost, or has lost a topic; then raise BrokerLostError.
+        """Run until the cluster is lost, or its topics are not as they were; then raise BrokerLostError.
 
         One broker of several may go: the watch moves on to the next.
         """
@@ -97,47 +119,75 @@ class Broker:
         raise BrokerLostError(f"no broker answers at {', '.join(self.addresses)}")
 
     async def _hold(self, connection: AIOKafkaConnection) -> None:
-        """Return when the connection ends or does not answer; raise BrokerLostError when a topic has gone."""
+        """Return when the connection ends or does not answer; raise BrokerLostError when a topic is not as it was."""
         closed = asyncio.Event()
         # create_conn takes this callback too, but then calls it for a connection that never was.
         connection._on_close_cb = lambda *_: closed.set()  # noqa: SLF001 - guarded by tests/streams/test_driver.py
         while connection.connected() and not closed.is_set():
             try:
-                answer = await connection.send(MetadataRequest(self.topics, allow_auto_topic_creation=False))
+                self._compare(await self._describe(connection))
             except _AWAY:
                 return
-            for code, name, *_ in answer.topics:
-                if code:
-                    raise BrokerLostError(f"the broker has no topic {name}: {for_code(code).__name__}")
             beat = asyncio.ensure_future(closed.wait())
             try:
                 await asyncio.wait({beat}, timeout=_BEAT_S)
             finally:
                 beat.cancel()
 
+    async def _describe(self, connection: AIOKafkaConnection) -> dict[str, tuple[int, int]]:
+        """The error code and the number of partitions of each of our topics."""
+        answer = await connection.send(MetadataRequest(self.topics, allow_auto_topic_creation=False))
+        return {name: (code, len(partitions)) for code, name, _, partitions in answer.topics}
+
+    def _compare(self, found: Mapping[str, tuple[int, int]]) -> None:
+        """Raise BrokerLostError for the first topic that has gone, has come, or has other partitions than it had."""
+        for name, (code, partitions) in found.items():
+            if code and name not in self.unusable:
+                raise BrokerLostError(f"the broker has no topic {name}: {for_code(code).__name__}")
+            if not code and name in self.unusable:
+                raise BrokerLostError(f"the topic {name} can be used now")
+            if not code and self._partitions_of.setdefault(name, partitions) != partitions:
+                raise BrokerLostError(f"the topic {name} has {partitions} partitions now")
+
     async def _ensure_topics(self) -> None:
-        """Make the topics that are missing. Raises one of `_AWAY`, or BrokerLostError, when that cannot be done now."""
+        """Make the topics that are missing. Raises one of `_AWAY`, or BrokerLostError, when that cannot be done now.
+
+        A topic that we may not see or make is `unusable`, and does not hold up the others.
+        """
         connection, _ = await self._connect()  # the admin client takes seconds to find out what this tells at once
-        connection.close()
+        try:
+            found = await asyncio.wait_for(self._describe(connection), _ANSWER_S)
+        finally:
+            connection.close()
+        unusable = {name: for_code(code).__name__ for name, (code, _) in found.items() if code in _REFUSED}
+        missing = sorted(name for name, (code, _) in found.items() if code == UnknownTopicOrPartitionError.errno)
+        if missing:
+            unusable |= await self._make(missing)
+        for name, why in unusable.items():
+            if self.unusable.get(name) != why:
+                _LOG.warning("the topic %s cannot be used: %s", name, why)
+        self.unusable = unusable
+        self._partitions_of = {name: partitions for name, (code, partitions) in found.items() if not code}
+
+    async def _make(self, names: Sequence[str]) -> dict[str, str]:
+        """Make topics; those that we may not make, and why. Raises one of `_AWAY`."""
         admin = AIOKafkaAdminClient(
             bootstrap_servers=self.addresses,
             request_timeout_ms=int(_ANSWER_S * 1000),
             **self.security.client_options(),
         )
+        refused: dict[str, str] = {}
         try:
             await asyncio.wait_for(admin.start(), _ANSWER_S)
-            missing = set(self.topics).difference(await asyncio.wait_for(admin.list_topics(), _ANSWER_S))
-            if not missing:
-                return
-            made = await asyncio.wait_for(
-                admin.create_topics([self._new_topic(name) for name in sorted(missing)]),
-                _ANSWER_S,
-            )
-            for _, code, *_ in made.topic_errors:
-                if code not in (0, TopicAlreadyExistsError.errno):  # another process may have been faster
+            made = await asyncio.wait_for(admin.create_topics([self._new_topic(name) for name in names]), _MAKE_S)
+            for name, code, *_ in made.topic_errors:
+                if code in _REFUSED:
+                    refused[name] = for_code(code).__name__
+                elif code not in (0, TopicAlreadyExistsError.errno):  # another process may have been faster
                     raise for_code(code)
         finally:
             await admin.close()
+        return refused
 
     def _new_topic(self, name: str) -> NewTopic:
         topic = NewTopic(name, self._partitions, 1)

@@ -1,17 +1,17 @@
 """The relay: it publishes the outbox, and sees to it that every event is recorded by the consumers that are to have it.
 
-Delivery is at least once, in order for each key. One relay leads among all processes; the others stand by. A broker or
-a PostgreSQL that is away is a normal state: rows stay pending, and are published when it is back.
+Delivery is at least once, in order for each key. One relay leads among all processes, by a lease; the others stand by.
+A broker or a PostgreSQL that is away is a normal state: rows stay pending, and are published when it is back.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
-import aiosql
 import asyncpg
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -19,27 +19,57 @@ from aiokafka.errors import KafkaError
 from callboard.actors.database import AWAY, Database
 from callboard.runtime import Actor
 from callboard.streams.broker import Broker, BrokerLostError
-from callboard.streams.codec import signed_headers
 from callboard.streams.consumers import Expected
 from callboard.streams.driver import cut
-from callboard.streams.events import OUR_SOURCE
+from callboard.streams.lease import Lease, LeaseLostError
+from callboard.streams.publisher import Publisher
+from callboard.streams.reconciler import QUERIES, Reconciler
 from callboard.streams.signatures import EventSigner
-from callboard.streams.topics import EVENT_LIFE_S, REMEMBERED_S, full_name
-
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("relay.sql"), "asyncpg")
+from callboard.streams.stream_metrics import StreamMetrics
 
 _LOG = logging.getLogger(__name__)
-_BATCH = 500
-_POLL_S = 1.0  # should a notification get lost
+_BATCH = 200  # rows of a topic
+_LANES = 32  # topics that are published at once
+_POLL_S = 2.0  # should a notification get lost
 _STANDBY_S = 1.0
+_SILENT_S = 30.0  # a standby that sees rows wait for so long says so
+_STATE_EVERY_S = 5.0
 _DATABASE_RETRY_S = 0.25
-_BACKOFF_S = (1.0, 2.0, 4.0, 10.0)  # a broker that answers and does not take our records
+_PRODUCER_RETRY_S = 1.0
 _REQUEST_MS = 5000
 _STOP_S = 1.0
-_RECONCILE_EVERY_S = 10.0
-_PURGE_EVERY_S = 60.0
-_PURGE_BATCH = 5000
-_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+_RELEASE_S = 0.3
+_STATEMENT_MS = "1500"
+_KAFKA_ERRORS = (KafkaError, OSError)
+
+
+class _Ledger:
+    """Notes what became of rows, over one connection that several lanes share, in the name of our lease."""
+
+    def __init__(self, connection: Any, lease: Lease, turn: asyncio.Lock, on_published: Callable[[], None]) -> None:
+        self.check = lease.check
+        self._connection = connection
+        self._lease = lease
+        self._turn = turn
+        self._on_published = on_published
+
+    async def mark(self, outbox_ids: Sequence[int]) -> None:
+        self._on_published()
+        async with self._turn:
+            held = await QUERIES.mark(self._connection, outbox_ids=outbox_ids, fence=self._lease.fence)
+        _raise_unless(held)
+
+    async def refuse(self, errors: Mapping[int, str]) -> None:
+        async with self._turn:
+            held = await QUERIES.refuse(
+                self._connection, outbox_ids=list(errors), errors=list(errors.values()), fence=self._lease.fence
+            )
+        _raise_unless(held)
+
+
+def _raise_unless(held: int) -> None:
+    if not held:
+        raise LeaseLostError("another process holds the lease 'relay'")
 
 
 class Relay(Actor[None]):
@@ -48,6 +78,7 @@ class Relay(Actor[None]):
     `expected` says which consumers are to record what. An event counts as lost when it was published
     `reconcile_after_s` ago and one of them has not; at once after the broker was lost, and at the start with
     `reconcile_at_start` (a broker that keeps nothing begins empty). Consumers know event ids, so nobody acts twice.
+    `on_published` is called when the broker has something new.
     """
 
     def __init__(
@@ -59,154 +90,148 @@ class Relay(Actor[None]):
         *,
         reconcile_after_s: float = 30.0,
         reconcile_at_start: bool = False,
+        metrics: StreamMetrics | None = None,
+        on_published: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
         self._broker = broker
-        self._signer = signer
-        self._expected = {
-            "topics": [each.topic for each in expected],
-            "types": [each.type for each in expected],
-            "consumers": [each.consumer for each in expected],
-        }
-        self._after_s = reconcile_after_s
-        self._suspicious = reconcile_at_start  # the broker may have lost what it had
-        self._recorded_until = _LONG_AGO
+        self._metrics = metrics or StreamMetrics()
+        self._publisher = Publisher(broker.prefix, signer, self._metrics)
+        self._reconciler = Reconciler(expected, reconcile_after_s, at_start=reconcile_at_start)
+        self._on_published = on_published
+        self._lease = Lease("relay")
         self._woken = asyncio.Event()
-        self._due: dict[str, float] = {}
+        self._turn = asyncio.Lock()
+        self._state_due = 0.0
 
     async def run(self) -> None:
-        """Lead when it is our turn, over one connection after the other."""
-        away = False
+        """Lead when it is our turn, over one pair of connections after the other."""
         while True:
             await self._database.back.wait()  # which also says that the schema is there
             try:
-                connection = await asyncpg.connect(self._database.url, timeout=2.0, command_timeout=10.0)
-                try:
-                    away = False
-                    await self._lead(connection)
-                finally:
-                    connection.terminate()  # which also lets go of the lock
+                async with contextlib.AsyncExitStack() as connections:
+                    holding, working = [await connections.enter_async_context(self._connected()) for _ in range(2)]
+                    await self._lead(holding, working)
+            except LeaseLostError as lost:
+                _LOG.warning("the relay leads no more: %s", lost)
             except (asyncpg.InterfaceError, *AWAY) as error:
-                if not away:
-                    _LOG.warning("the relay waits for PostgreSQL: %s", error)
-                away = True
+                if self._metrics.is_news("relay", type(error).__name__):
+                    _LOG.warning("the relay waits for PostgreSQL: %s", type(error).__name__)
                 await asyncio.sleep(_DATABASE_RETRY_S)
+            finally:
+                self._metrics.relay_leads = False
 
-    async def _lead(self, connection: Any) -> None:
-        """Wait for the lead, then publish through one producer after the other."""
-        while not await QUERIES.lead(connection):  # noqa: ASYNC110 - the lock is another process's: no event tells
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> Any:
+        connection = await asyncpg.connect(
+            self._database.direct_url,
+            timeout=2.0,
+            command_timeout=5.0,
+            server_settings={
+                "application_name": "callboard relay",
+                "timezone": "UTC",
+                "statement_timeout": _STATEMENT_MS,
+            },
+        )
+        try:
+            yield connection
+        finally:
+            connection.terminate()
+
+    async def _lead(self, holding: Any, working: Any) -> None:
+        """Wait for the lease, then publish through one producer after the other while it is kept."""
+        while not await self._lease.take(holding):
+            await self._stand_by(working)
             await asyncio.sleep(_STANDBY_S)
-        await connection.add_listener("callboard_outbox", lambda *_: self._woken.set())
-        failures = 0
+        self._metrics.relay_leads = True
+        await holding.add_listener("callboard_outbox", lambda *_: self._woken.set())
+        keeping = asyncio.create_task(self._lease.keep(holding))
+        try:
+            await _unless(keeping, self._publish_for_ever(working))
+        finally:
+            keeping.cancel()
+            await asyncio.wait({keeping})
+            with contextlib.suppress(TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                async with asyncio.timeout(_RELEASE_S):
+                    await self._lease.release(holding)
+
+    async def _stand_by(self, connection: Any) -> None:
+        """Say it when nothing has been published for long: then who leads does not do its work."""
+        await self._look(connection)
+        if self._metrics.oldest_pending_s > _SILENT_S and self._metrics.is_news("standby"):
+            _LOG.warning("nothing was published for %.0f s, though events wait", self._metrics.oldest_pending_s)
+
+    async def _publish_for_ever(self, connection: Any) -> None:
         while True:
             await self._broker.wait("the relay")
             try:
                 await self._publish_while_it_lasts(connection)
             except BrokerLostError as lost:
-                _LOG.warning("the relay pauses: %s", lost)
-                self._suspicious = True
-                failures = 0
-            except KafkaError as error:
-                pause_s = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
-                _LOG.warning("the relay tries again in %g s: %r", pause_s, error)
-                failures += 1
-                await asyncio.sleep(pause_s)
+                if self._metrics.is_news("relay", str(lost)):
+                    _LOG.warning("the relay pauses: %s", lost)
+                self._reconciler.suspect()
+            except _KAFKA_ERRORS as error:
+                if self._metrics.is_news("relay", repr(error)):
+                    _LOG.warning("the relay makes a new producer: %r", error)
+                await asyncio.sleep(_PRODUCER_RETRY_S)
 
     async def _publish_while_it_lasts(self, connection: Any) -> None:
-        """Publish until the broker is lost or refuses; always ends with BrokerLostError or KafkaError."""
+        """Publish until the broker is lost; always ends with an error."""
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._broker.addresses, acks="all", request_timeout_ms=_REQUEST_MS, linger_ms=0
+            bootstrap_servers=self._broker.addresses,
+            acks="all",
+            request_timeout_ms=_REQUEST_MS,
+            linger_ms=0,
+            **self._broker.security.client_options(),
         )
         watch = asyncio.create_task(self._broker.watch())
+        lanes: dict[str, asyncio.Task[None]] = {}
         try:
             await _unless(watch, producer.start())
+            ledger = _Ledger(connection, self._lease, self._turn, self._on_published)
             while True:
                 self._woken.clear()
-                await self._upkeep(connection)  # first: what comes again goes before what is new
-                if not await self._publish_batch(connection, producer, watch):
-                    await self._rest(watch)
+                self._lease.check()
+                async with self._turn:
+                    await self._reconciler.run_due(connection)  # first: what comes again goes before what is new
+                    await self._look(connection)
+                await self._fill_lanes(connection, producer, ledger, lanes)
+                await self._rest(watch)
+                _finish(lanes)
         finally:
             watch.cancel()
+            for lane in lanes.values():
+                lane.cancel()
+            if lanes:
+                await asyncio.wait(lanes.values())
             await _closed(producer)
 
-    async def _publish_batch(self, connection: Any, producer: Any, watch: "asyncio.Task[None]") -> bool:
-        """Publish up to `_BATCH` pending rows and mark what was acknowledged; whether there were any."""
-        rows = [row async for row in QUERIES.pending(connection, limit=_BATCH)]
-        acknowledged: list[int] = []
-        try:
-            await _unless(watch, self._send(producer, rows, acknowledged))
-        finally:
-            if acknowledged:
-                await QUERIES.mark(connection, outbox_ids=acknowledged)
-        return bool(rows)
+    async def _fill_lanes(
+        self, connection: Any, producer: Any, ledger: _Ledger, lanes: dict[str, asyncio.Task[None]]
+    ) -> None:
+        """Begin with what is pending of topics that are free."""
+        busy = [*lanes, *self._publisher.closed_topics()]
+        async with self._turn:
+            rows = [row async for row in QUERIES.pending(connection, limit=_BATCH, busy=busy)]
+        by_topic = {
+            topic: list(found) for topic, found in groupby(sorted(rows, key=itemgetter("topic")), itemgetter("topic"))
+        }
+        for topic in sorted(by_topic)[: _LANES - len(lanes)]:
+            lane = asyncio.create_task(self._publisher.publish(producer, ledger, topic, by_topic[topic]))
+            lane.add_done_callback(lambda _: self._woken.set())
+            lanes[topic] = lane
 
-    async def _send(self, producer: Any, rows: Iterable[Any], acknowledged: list[int]) -> None:
-        """Send rows, each only after the one before it of its key is acknowledged. Raises the first failure."""
-        failure: BaseException | None = None
-        blocked: set[tuple[str, str]] = set()
-        for wave in _waves(rows):
-            sent = [(row, await self._hand_over(producer, row)) for row in wave if _key(row) not in blocked]
-            outcomes = await asyncio.gather(*(future for _, future in sent), return_exceptions=True)
-            for (row, _), outcome in zip(sent, outcomes, strict=True):
-                if isinstance(outcome, BaseException):
-                    blocked.add(_key(row))
-                    failure = failure or outcome
-                else:
-                    acknowledged.append(row["outbox_id"])
-        if failure is not None:
-            raise failure
-
-    async def _hand_over(self, producer: Any, row: Any) -> Any:
-        """Give a row to the producer; the future of its acknowledgement."""
-        return await producer.send(
-            full_name(self._broker.prefix, row["topic"]),
-            row["value"],
-            key=row["key"].encode(),
-            headers=signed_headers(
-                self._signer,
-                row["value"],
-                event_id=str(row["event_id"]),
-                source=OUR_SOURCE,
-                type=row["type"],
-                occurred_at=row["occurred_at"],
-                traceparent=row["traceparent"],
-            ),
-        )
-
-    async def _upkeep(self, connection: Any) -> None:
-        """What is done now and then."""
-        if self._suspicious:
-            await self._reconcile(connection, at_once=True)
-            self._suspicious = False
-        elif self._is_due("reconcile", _RECONCILE_EVERY_S):
-            await self._reconcile(connection, at_once=False)
-        if self._is_due("purge", _PURGE_EVERY_S):
-            await QUERIES.purge_outbox(connection, keep_s=REMEMBERED_S, limit=_PURGE_BATCH, **self._expected)
-            await QUERIES.purge_consumed(connection, keep_s=REMEMBERED_S, limit=_PURGE_BATCH)
-
-    async def _reconcile(self, connection: Any, *, at_once: bool) -> None:
-        """Set pending again what was published and not recorded in time."""
-        found = await QUERIES.reconcile(
-            connection,
-            at_once=at_once,
-            since=self._recorded_until,
-            grace_s=0.0 if at_once else self._after_s,
-            window_s=EVENT_LIFE_S,
-            **self._expected,
-        )
-        self._recorded_until = found["settled_until"]
-        if found["again"]:
-            _LOG.warning("%d events were published and not recorded: they are sent again", found["again"])
-
-    def _is_due(self, what: str, every_s: float) -> bool:
+    async def _look(self, connection: Any) -> None:
+        """See how much waits, now and then."""
         now = asyncio.get_running_loop().time()
-        if now < self._due.get(what, 0.0):
-            return False
-        self._due[what] = now + every_s
-        return True
+        if now >= self._state_due:
+            self._state_due = now + _STATE_EVERY_S
+            state = await QUERIES.state(connection)
+            self._metrics.waiting_rows = state["waiting"]
+            self._metrics.oldest_pending_s = state["oldest_s"]
 
     async def _rest(self, watch: "asyncio.Task[None]") -> None:
-        """Wait for a notification, a second at most. Raises what ended the watch."""
+        """Wait for a notification or the end of a lane, some seconds at most. Raises what ended the watch."""
         woken: asyncio.Task[Any] = asyncio.create_task(self._woken.wait())
         try:
             await asyncio.wait({woken, watch}, timeout=_POLL_S, return_when="FIRST_COMPLETED")
@@ -216,21 +241,10 @@ class Relay(Actor[None]):
             watch.result()
 
 
-def _key(row: Any) -> tuple[str, str]:
-    return row["topic"], row["key"]
-
-
-def _waves(rows: Iterable[Any]) -> Iterator[list[Any]]:
-    """The first row of each key, then the second of each, and so on."""
-    waves: list[list[Any]] = []
-    seen: dict[tuple[str, str], int] = {}
-    for row in rows:
-        turn = seen.get(_key(row), 0)
-        seen[_key(row)] = turn + 1
-        if turn == len(waves):
-            waves.append([])
-        waves[turn].append(row)
-    return iter(waves)
+def _finish(lanes: dict[str, "asyncio.Task[None]"]) -> None:
+    """Forget the lanes that have ended. Raises what one of them raised."""
+    for topic in [topic for topic, lane in lanes.items() if lane.done()]:
+        lanes.pop(topic).result()
 
 
 async def _unless(watch: "asyncio.Task[None]", work: Coroutine[Any, Any, None]) -> None:

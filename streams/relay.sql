@@ -1,57 +1,148 @@
--- The relay's view of the outbox: what is pending, what was published and nobody recorded, what is done with.
+-- The relay's view of the outbox: what is pending, what was refused, what was published and nobody recorded.
 
--- name: lead()$
--- One relay among all processes. Held by the session: it falls free when the connection ends.
-select pg_try_advisory_lock(hashtext('callboard.relay'));
-
--- name: pending(limit)
--- In the order of their ids. Rows of one key get theirs in the order of their commits, because who writes an event of
--- a key holds the lock on the row that the key names.
+-- name: pending(limit, busy)
+-- The rows that may be published now, `limit` of each topic that is not busy, in the order of their ids. Rows of one key
+-- get theirs in the order of their commits, because who writes an event of a key holds the lock on the row that the key
+-- names. A refused row waits for its time, and those of its key behind it wait for it.
+with recursive topics (topic) as (
+    (select topic from outbox where published_at is null and retry_at is null order by topic limit 1)
+    union all
+    select (
+        select o.topic from outbox as o
+        where o.published_at is null and o.retry_at is null and o.topic > t.topic
+        order by o.topic limit 1
+    )
+    from topics as t where t.topic is not null
+),
+ready as (
+    select r.*
+    from topics as t
+    cross join lateral (
+        select o.outbox_id
+        from outbox as o
+        where o.published_at is null and o.retry_at is null and o.topic = t.topic
+            and not exists (
+                select from outbox as e
+                where e.published_at is null and e.retry_at is not null
+                    and e.topic = o.topic and e.key = o.key and e.outbox_id < o.outbox_id
+            )
+        order by o.outbox_id
+        limit :limit
+    ) as r
+    where t.topic is not null and t.topic <> all(:busy::text[])
+),
+due as (
+    select o.outbox_id
+    from outbox as o
+    where o.published_at is null and o.retry_at <= now() and o.topic <> all(:busy::text[])
+        and not exists (
+            select from outbox as e
+            where e.published_at is null and e.retry_at is not null
+                and e.topic = o.topic and e.key = o.key and e.outbox_id < o.outbox_id
+        )
+    order by o.retry_at
+    limit :limit
+)
 select outbox_id, event_id, topic, key, type, value, traceparent, occurred_at
 from outbox
-where published_at is null
+where outbox_id in (select outbox_id from ready union all select outbox_id from due)
+order by outbox_id;
+
+-- name: mark(outbox_ids, fence)$
+-- Note rows as published, if the lease is still ours: how many leases are, 1 or 0.
+with lease as (
+    select from leases where name = 'relay' and fence = :fence for share
+),
+marked as (
+    update outbox set published_at = now(), retry_at = null, error = null
+    where outbox_id = any(:outbox_ids::bigint[]) and exists (select from lease)
+)
+select count(*) from lease;
+
+-- name: refuse(outbox_ids, errors, fence)$
+-- Note rows as refused, each to be tried again after twice the time as before, ten minutes at most.
+with lease as (
+    select from leases where name = 'relay' and fence = :fence for share
+),
+refused as (
+    update outbox as o
+    set refusals = o.refusals + 1,
+        error = r.error,
+        retry_at = now() + interval '10 seconds' * least(60, 2 ^ least(o.refusals, 6))
+    from unnest(:outbox_ids::bigint[], :errors::text[]) as r (outbox_id, error)
+    where o.outbox_id = r.outbox_id and exists (select from lease)
+)
+select count(*) from lease;
+
+-- name: state()^
+-- Rows that were refused, and for how long the oldest of the others has waited.
+select
+    (select count(*) from outbox where published_at is null and retry_at is not null) as waiting,
+    coalesce((
+        select extract(epoch from now() - min(first.occurred_at))
+        from unnest(array(select distinct topic from outbox where published_at is null and retry_at is null)) as t (topic)
+        cross join lateral (
+            select occurred_at from outbox
+            where published_at is null and retry_at is null and topic = t.topic
+            order by outbox_id limit 1
+        ) as first
+    ), 0)::float8 as oldest_s;
+
+-- name: refused_rows(limit)
+-- The rows that no broker has taken, oldest first, and why.
+select outbox_id, event_id, topic, key, type, length(value) as bytes, refusals, error, retry_at, occurred_at
+from outbox
+where published_at is null and retry_at is not null
 order by outbox_id
 limit :limit;
 
--- name: mark(outbox_ids)!
-update outbox set published_at = now() where outbox_id = any(:outbox_ids::bigint[]);
-
--- name: reconcile(at_once, since, grace_s, window_s, topics, types, consumers)^
--- Set pending again what was published longer than the grace ago and not recorded by every consumer that is to. A row
--- that was sent again waits twice as long each time (a consumer that is only slow is not helped by more), unless
--- `at_once`. Rows up to `since` are known to be recorded; the answer tells up to when they are now.
-with overdue as (
+-- name: reconcile(at_once, since_at, since_id, limit, grace_s, window_s, topics, types, consumers)^
+-- Set pending again what was published longer than the grace ago and not recorded by every consumer that is to, among
+-- `limit` rows. A row that was sent again waits twice as long each time (a consumer that is only slow is not helped by
+-- more), unless `at_once`. Rows up to `since` are known to be recorded; the answer tells up to which they are now.
+with candidate as (
+    select outbox_id, published_at, attempts, topic, type, event_id
+    from outbox
+    where (published_at, outbox_id) > (:since_at::timestamptz, :since_id::bigint)
+        and published_at <= now() - :grace_s::float8 * interval '1 second'
+        and occurred_at > now() - :window_s::float8 * interval '1 second'
+    order by published_at, outbox_id
+    limit :limit
+),
+overdue as (
     select
         o.outbox_id,
         o.published_at,
         :at_once::boolean or o.published_at < now() - :grace_s::float8 * interval '1 second' * 2 ^ least(o.attempts, 6) as due
-    from outbox as o
-    where o.published_at > :since::timestamptz
-        and o.published_at <= now() - :grace_s::float8 * interval '1 second'
-        and o.occurred_at > now() - :window_s::float8 * interval '1 second'
-        and exists (
-            select
-            from unnest(:topics::text[], :types::text[], :consumers::text[]) as e (topic, type, consumer)
-            where e.topic = o.topic and e.type = o.type
-                and not exists (
-                    select
-                    from consumed_events as c
-                    where c.consumer = e.consumer and c.source = 'callboard' and c.event_id = o.event_id::text
-                )
-        )
+    from candidate as o
+    where exists (
+        select
+        from unnest(:topics::text[], :types::text[], :consumers::text[]) as e (topic, type, consumer)
+        where e.topic = o.topic and e.type = o.type
+            and not exists (
+                select
+                from consumed_events as c
+                where c.consumer = e.consumer and c.source = 'callboard' and c.event_id = o.event_id::text
+            )
+    )
 ),
 again as (
     update outbox as o set published_at = null, attempts = o.attempts + 1
     from overdue
     where o.outbox_id = overdue.outbox_id and overdue.due
     returning o.outbox_id
+),
+until as (
+    (select published_at, outbox_id - 1 as outbox_id, false as is_full from overdue where not due order by 1, 2 limit 1)
+    union all
+    (
+        select published_at, outbox_id, (select count(*) from candidate) = :limit
+        from candidate order by published_at desc, outbox_id desc limit 1
+    )
+    limit 1
 )
-select
-    (select count(*) from again) as again,
-    coalesce(
-        (select min(published_at) - interval '1 microsecond' from overdue where not due),
-        now() - :grace_s::float8 * interval '1 second'
-    ) as settled_until;
+select (select count(*) from again) as again, published_at as until_at, outbox_id as until_id, coalesce(is_full, false) as is_full
+from (select) as always left join until on true;
 
 -- name: purge_outbox(keep_s, limit, topics, types, consumers)$
 -- Drop published rows: after a day those that every consumer recorded, after `keep_s` the others.

@@ -10,7 +10,7 @@ import pytest
 
 from callboard.actors.database import Database
 from callboard.runtime import System, supervisor
-from callboard.streams import dead_letters, outbox, relay
+from callboard.streams import dead_letters, lease, outbox, reconciler
 from callboard.streams.codec import VALUE_LIMIT, Record, encode
 from callboard.streams.consumers import Consumer, Expected, expected
 from callboard.streams.dead_letters import Letter, count, list_dead_letters, record_dead_letters
@@ -141,7 +141,7 @@ def test_a_consumer_is_expected_to_record_what_it_accepts_on_the_topics_it_reads
     )
 
 
-@pytest.mark.parametrize("module", [outbox, dead_letters, relay])
+@pytest.mark.parametrize("module", [outbox, dead_letters, lease, reconciler])
 async def test_every_query_is_prepared_against_the_schema(module: Any, database: Database) -> None:
     names = [name for name in module.QUERIES.available_queries if not name.endswith("_cursor")]
     assert names

@@ -3,12 +3,7 @@
 import asyncio
 from typing import Any
 
-import pytest
-from aiokafka.errors import KafkaTimeoutError
-
 from callboard.runtime import Crashed
-from callboard.streams.relay import Relay
-from callboard.streams.signatures import EventSigner
 
 EFFECTS = "select count(*) from effects"
 PENDING = "select count(*) from outbox where published_at is null"
@@ -30,35 +25,6 @@ async def test_events_of_one_key_keep_their_order(stage: Any) -> None:
             await stage.emit(*(stage.view(f"s{n % 5}", float(n)) for n in range(start, start + 20)))
         await stage.until(200, EFFECTS)
     assert await stage.count(OUT_OF_ORDER) == 0
-
-
-class Choosy:
-    """A producer that takes no record with the key "bad"."""
-
-    def __init__(self) -> None:
-        self.handed: list[tuple[bytes, bytes]] = []
-
-    async def send(self, _: str, value: bytes, key: bytes, **__: Any) -> asyncio.Future[None]:
-        self.handed.append((key, value))
-        outcome = asyncio.get_running_loop().create_future()
-        if key == b"bad":
-            outcome.set_exception(KafkaTimeoutError())
-        else:
-            outcome.set_result(None)
-        return outcome
-
-
-async def test_behind_an_event_that_is_not_taken_those_of_its_key_wait_and_others_go_on(stage: Any) -> None:
-    await stage.emit(*(stage.view(key, float(n)) for n, key in enumerate(["bad", "good", "bad", "good"])))
-    relay, producer = Relay(stage.database, stage.broker, (), EventSigner(["a secret"])), Choosy()
-    watch = asyncio.create_task(asyncio.sleep(60))
-    async with stage.database.acquire() as connection:
-        with pytest.raises(KafkaTimeoutError):
-            await relay._publish_batch(connection, producer, watch)
-    watch.cancel()
-    assert [key for key, _ in producer.handed] == [b"bad", b"good", b"good"]
-    assert await stage.count("select count(*) from outbox where published_at is not null and key = 'good'") == 2
-    assert await stage.count(PENDING) == 2
 
 
 async def test_events_written_while_the_relay_is_down_are_published_when_it_is_up(stage: Any) -> None:
@@ -126,23 +92,58 @@ async def test_what_is_not_recorded_in_time_is_sent_again_and_what_is_fresh_wait
     assert await stage.count("select count(*) from outbox where attempts = 0 and outbox_id % 2 = 0") == 0
 
 
-async def test_one_relay_leads_and_another_takes_over(stage: Any) -> None:
+async def test_one_relay_leads_and_another_takes_over_at_once_when_its_connection_ends(stage: Any) -> None:
+    await stage.execute("delete from leases")
     async with stage.playing("relay"):
         await stage.emit(stage.view())
         await stage.until(0, PENDING)
         other = stage.understudy()
         async with other.playing("relay"):
-            leaders = "select count(*) from pg_locks where locktype = 'advisory' and granted"
-            assert await stage.count(leaders) == 1
-            ended = await stage.count(
-                "select count(pg_terminate_backend(pid)) from pg_locks where locktype = 'advisory' and granted"
-            )
+            fence = await stage.count("select fence from leases")
+            ended = await stage.count("select count(pg_terminate_backend(backend_pid)) from leases")
             assert ended == 1
-            await stage.until(1, leaders)
             await stage.emit(stage.view())
             await stage.until(0, PENDING)
+            assert await stage.count("select fence from leases") == fence + 1
         assert not crashes(other)
     assert not crashes(stage)
+
+
+async def test_a_relay_that_stops_lets_another_lead_at_once(stage: Any) -> None:
+    async with stage.playing("relay"):
+        await stage.emit(stage.view())
+        await stage.until(0, PENDING)
+    assert await stage.count("select count(*) from leases where expires_at > now()") == 0
+
+
+async def test_a_thousand_rows_that_no_broker_takes_wait_and_their_neighbours_are_published(stage: Any) -> None:
+    await stage.execute(
+        "insert into outbox (event_id, topic, key, type, value) select gen_random_uuid(), "
+        "(array['activity.v1', 'no such topic!', 'unknown.v1'])[1 + n % 3], n::text, 'x', "
+        "convert_to(repeat('x', case when n % 3 = 0 then 1100000 else 1 end), 'UTF8') from generate_series(1, 60) n"
+    )
+    async with stage.playing("relay", "streams"):
+        await stage.emit(*(stage.view(f"s{n}") for n in range(50)))
+        await stage.until(50, EFFECTS)
+        await stage.until(20, "select count(*) from outbox where refusals > 0 and topic = 'activity.v1'")
+        assert await stage.count("select count(*) from outbox where refusals > 0 and error is null") == 0
+    assert not crashes(stage)
+
+
+async def test_a_refused_row_is_tried_again_and_those_of_its_key_follow_in_order(stage: Any) -> None:
+    await stage.emit(*(stage.view("s", float(n)) for n in range(5)))
+    await stage.execute(
+        "update outbox set refusals = 1, error = 'no', retry_at = now() + interval '1 hour' "
+        "where outbox_id = (select min(outbox_id) from outbox)"
+    )
+    await stage.emit(stage.view("other"))
+    async with stage.playing("relay", "streams"):
+        await stage.until(1, EFFECTS)
+        assert await stage.count(PENDING) == 5
+        await stage.execute("update outbox set retry_at = now() where retry_at is not null")
+        await stage.until(6, EFFECTS)
+    assert await stage.count(OUT_OF_ORDER) == 0
+    assert await stage.count("select count(*) from outbox where error is not null") == 0
 
 
 async def test_old_rows_are_dropped_and_unrecorded_ones_are_kept(stage: Any) -> None:

@@ -1,0 +1,60 @@
+"""A lease in a row of PostgreSQL: one process at a time leads, and one that stood still finds out before it acts.
+
+Each holder has a higher fence than the one before it. Whatever a leader writes names its fence, and is refused once
+another leads. A lease falls free when it is not renewed, or at once when the connection that took it has ended.
+"""
+
+import asyncio
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import aiosql
+
+QUERIES: Any = aiosql.from_path(Path(__file__).with_name("lease.sql"), "asyncpg")
+
+LIFE_S = 3.0
+RENEW_S = 1.0
+
+
+class LeaseLostError(Exception):
+    """Another process leads, or may lead by now."""
+
+
+class Lease:
+    """One process's hold on the lease `name`. All calls use one connection, which nobody else may use meanwhile."""
+
+    def __init__(self, name: str) -> None:
+        self.fence = 0
+        self._name = name
+        self._holder = f"{socket.gethostname()}:{os.getpid()}"
+        self._valid_until = 0.0  # of the loop's time, which goes on while a process is stopped
+
+    async def take(self, connection: Any) -> bool:
+        """Take the lease if it is free."""
+        asked_at = asyncio.get_running_loop().time()
+        fence = await QUERIES.take(connection, name=self._name, holder=self._holder, life_s=LIFE_S)
+        if fence is None:
+            return False
+        self.fence, self._valid_until = fence, asked_at + LIFE_S
+        return True
+
+    async def keep(self, connection: Any) -> None:
+        """Renew the lease each second; ends with LeaseLostError, or with what befalls the connection."""
+        while True:
+            await asyncio.sleep(RENEW_S)
+            asked_at = asyncio.get_running_loop().time()
+            if await QUERIES.renew(connection, name=self._name, fence=self.fence, life_s=LIFE_S) is None:
+                raise LeaseLostError(f"another process holds the lease {self._name!r}")
+            self._valid_until = asked_at + LIFE_S
+
+    async def release(self, connection: Any) -> None:
+        """Let the next process lead at once."""
+        self._valid_until = 0.0
+        await QUERIES.release(connection, name=self._name, fence=self.fence)
+
+    def check(self) -> None:
+        """Raise LeaseLostError unless the lease was renewed in time: who was stopped for a while does nothing more."""
+        if asyncio.get_running_loop().time() >= self._valid_until:
+            raise LeaseLostError(f"the lease {self._name!r} was not renewed in time")
