@@ -95,8 +95,15 @@ class StreamParts:
 
     async def check(self) -> None:
         """Raise Problem(SERVER_UNAVAILABLE) with what is wrong."""
-        if self._runs_here and not self.reading.is_set():
-            raise Problem(SERVER_UNAVAILABLE, "the streams are not being read")
+        if not self._runs_here:
+            return
+        faults = [] if self.reading.is_set() else ["the streams are not being read"]
+        faults += self.metrics.stalled()
+        faults += [f"the topic {topic} takes no events: {why}" for topic, why in self.metrics.refusing_topics.items()]
+        if self.metrics.waiting_rows:
+            faults.append(f"no broker takes {self.metrics.waiting_rows} events of the outbox, which wait")
+        if faults:
+            raise Problem(SERVER_UNAVAILABLE, "; ".join(faults))
 
     async def wait_ready(self) -> None:
         """Return when the topics are read, or at once where this process does not read them."""

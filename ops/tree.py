@@ -50,6 +50,7 @@ from callboard.ops.clients import cache_of, database_of
 from callboard.ops.config import Config, load
 from callboard.ops.embedded.servers import EmbeddedServer, Servers
 from callboard.ops.metrics import Metrics
+from callboard.ops.stream_metrics import StreamCollector
 from callboard.ops.streams import StreamParts, consumers
 from callboard.runtime import (
     Backoff,
@@ -354,6 +355,7 @@ class Parts:
         """The tree on the running event loop, with its metrics and logs; not started."""
         self._system = system = System(self.tree(), stall_after_s=STALL_S)
         self.metrics.watch(system)
+        self.metrics.registry.register(StreamCollector(self.streams.metrics))
         for watcher in self.watchers:
             system.subscribe(watcher)
         return system

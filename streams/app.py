@@ -31,6 +31,7 @@ _START_S = 30.0
 _STOP_S = 1.5  # the actor's own stop is to take 2 s at most
 _BUNDLE = 2000  # records to a poll, and so to a batch: a transaction of some 100 ms
 _QUEUE = 128  # bundles; an eighth of it is meant to be used, see driver.py
+_LAG_EVERY_S = 2.0
 _PAUSE_S = 0.15  # between two fetches of a broker that holds none until something comes: an event is met within 250 ms
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 253_370_764_800_000  # the year 9999: a producer may write any timestamp
@@ -98,7 +99,13 @@ class Streams(Actor[None]):
             await asyncio.wait({self._starting, watch, failed, crash}, timeout=_START_S, return_when="FIRST_COMPLETED")
             if self._starting.done():
                 self._starting.result()
-                await asyncio.wait({watch, failed, crash}, return_when="FIRST_COMPLETED")
+                measure = asyncio.ensure_future(self._measure_lag(app))
+                try:
+                    await asyncio.wait({watch, failed, crash, measure}, return_when="FIRST_COMPLETED")
+                    if measure.done():
+                        measure.result()
+                finally:
+                    measure.cancel()
             for end in (watch, failed, crash):
                 if end.done():
                     end.result()
@@ -109,6 +116,20 @@ class Streams(Actor[None]):
             self._reading.clear()
             for end in (watch, failed, crash):
                 end.cancel()
+
+    async def _measure_lag(self, app: App) -> None:
+        """Keep the lag of our partitions; those of others are theirs to tell."""
+        before: dict[tuple[str, int], int] = {}
+        while True:
+            lag = {(short_name(self._broker.prefix, tp.topic), tp.partition): each for tp, each in app.lag().items()}
+            for place in set(self._metrics.lag).difference(lag):
+                del self._metrics.lag[place]
+            done = {place: reached for place, (reached, _) in lag.items()}
+            for (topic, partition), (reached, records) in lag.items():
+                progressed = before.get((topic, partition)) != reached
+                self._metrics.set_lag(topic, partition, records, progressed=progressed)
+            before = done
+            await asyncio.sleep(_LAG_EVERY_S)
 
     async def _end(self) -> None:
         """Stop the app, bounded. A call that was cancelled is taken up by the next."""

@@ -155,10 +155,10 @@ class _Consumer(stock.Consumer):  # type: ignore[misc]
             return None
         return min(settled[stream] for stream in streams) + 1
 
-    def lag(self) -> dict[TP, int]:
-        """How many records of each partition wait, or are worked on."""
+    def lag(self) -> dict[TP, tuple[int, int]]:
+        """Of each partition the offset up to which all is done, and how many records are not."""
         reader = self._thread.reader
-        lag: dict[TP, int] = {}
+        lag: dict[TP, tuple[int, int]] = {}
         for tp in self.assignment() if reader is not None else ():
             end = reader.ends.get(TopicPartition(tp.topic, tp.partition))
             if end is not None:
@@ -167,7 +167,7 @@ class _Consumer(stock.Consumer):  # type: ignore[misc]
                     settled = self._new_offset(tp)
                     if settled is None or settled <= self._handed_out[tp]:
                         done = settled if settled is not None else min(done, self._first_handed_out[tp])
-                lag[tp] = max(0, end.end - done)
+                lag[tp] = done, max(0, end.end - done)
         return lag
 
     def verify_event_path(self, now: float, tp: TP) -> None:
@@ -250,8 +250,8 @@ class App(faust.App):  # type: ignore[misc]
         """Called in the consumer's thread when the broker refuses to give us a partition."""
         self.log.warning("the broker refuses %s[%d]: %s", tp.topic, tp.partition, why)
 
-    def lag(self) -> dict[TP, int]:
-        """How many records of each partition wait, or are worked on."""
+    def lag(self) -> dict[TP, tuple[int, int]]:
+        """Of each partition the offset up to which all is done, and how many records are not."""
         return dict(self.consumer.lag())
 
     async def crashed_with(self) -> None:

@@ -39,6 +39,7 @@ from callboard.streams.events import ActivityRecorded, Consume
 from callboard.streams.outbox import emit, fresh
 from callboard.streams.relay import Relay
 from callboard.streams.signatures import EventSigner
+from callboard.streams.stream_metrics import StreamMetrics
 from callboard.streams.topics import ACTIVITY, Topic, full_name
 
 SCHEMA = Path(__file__).parents[2] / "schema.sql"
@@ -152,6 +153,7 @@ class Stage:
         self.books = Books()
         self.reading = asyncio.Event()
         self.seen: list[Any] = []  # what happened in the tree
+        self.metrics = StreamMetrics()
         self.recorder = worker("recorder", Recorder, database, self.books)
         self.consumers = (Consumer("recorder", (ACTIVITY,), (ActivityRecorded,), self.recorder),)
 
@@ -163,11 +165,21 @@ class Stage:
         children: list[Any] = [self.recorder]
         if "relay" in parts:
             given = (self.database, self.broker, expected(self.consumers), SIGNER)
-            options = {"reconcile_after_s": reconcile_after_s, "reconcile_at_start": at_start}
+            options: dict[str, Any] = {
+                "reconcile_after_s": reconcile_after_s,
+                "reconcile_at_start": at_start,
+                "metrics": self.metrics,
+            }
             children.append(worker("relay", partial(Relay, **options), *given))
         if "streams" in parts:
             streams = (self.broker, self.consumers, self.database, SIGNER, self.data)
-            children.append(worker("streams", partial(Streams, session_timeout_s=2.0, reading=self.reading), *streams))
+            children.append(
+                worker(
+                    "streams",
+                    partial(Streams, session_timeout_s=2.0, reading=self.reading, metrics=self.metrics),
+                    *streams,
+                )
+            )
         async with System(supervisor("stage", *children, intensity=Intensity(20, 5.0))) as system:
             system.subscribe(self.seen.append)
             if "streams" in parts:

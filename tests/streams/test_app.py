@@ -11,6 +11,7 @@ from uuid import uuid4
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from callboard.runtime import Context, Crashed, use_context
+from callboard.streams import app
 from callboard.streams.broker import Broker
 from callboard.streams.topics import ACTIVITY, full_name
 
@@ -164,3 +165,23 @@ async def test_trace_context_and_deadline_survive_the_crossing_of_kafka(stage: A
         (context,) = stage.books.contexts
         assert context.traceparent == trace
         assert 0 < context.deadline - now() <= ASK_S
+
+
+async def test_records_that_wait_are_shown_by_partition_until_they_are_done(stage: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(app, "_LAG_EVERY_S", 0.05)
+
+    async def shown(wanted: int) -> None:
+        async with asyncio.timeout(ASK_S * 4):
+            while sum(each.records for each in stage.metrics.lag.values()) != wanted:  # noqa: ASYNC110 - a gauge tells nobody
+                await asyncio.sleep(0.01)
+
+    async with stage.playing("streams"), stage.producer() as send:
+        stage.books.open.clear()
+        for number in range(20):
+            value, headers = stage.encoded(stage.view(f"s{number}"))
+            await send(value, headers, key=f"s{number}")
+        await shown(20)
+        assert {topic for topic, _ in stage.metrics.lag} >= {"activity.v1"}
+        stage.books.open.set()
+        await stage.until(20, EFFECTS)
+        await shown(0)

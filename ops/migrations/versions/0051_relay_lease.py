@@ -3,7 +3,7 @@
 from callboard.ops.migrations.sql import execute
 
 revision = "0051"
-down_revision = "0080"
+down_revision = "0050"
 
 
 def upgrade() -> None:

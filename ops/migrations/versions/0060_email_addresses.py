@@ -5,7 +5,7 @@ from pathlib import Path
 from callboard.ops.migrations.sql import execute
 
 revision = "0060"
-down_revision = "0050"
+down_revision = "0051"
 
 
 def upgrade() -> None:

@@ -1,0 +1,50 @@
+"""What the streams of this process have met, for Prometheus. No label holds anything of a user's."""
+
+from collections.abc import Iterable
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from callboard.streams.stream_metrics import StreamMetrics
+
+
+class StreamCollector(Collector):
+    """Reads the counts when Prometheus asks."""
+
+    def __init__(self, metrics: StreamMetrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        """See prometheus_client."""
+        met = self._metrics
+        letters = CounterMetricFamily(
+            "callboard_dead_letters", "Dead letters by topic and reason.", labels=("topic", "reason")
+        )
+        for (topic, reason), count in met.dead_letters.items():
+            letters.add_metric((topic, reason), count)
+        published = CounterMetricFamily("callboard_events_published", "Events published by topic.", labels=("topic",))
+        for topic, count in met.published.items():
+            published.add_metric((topic,), count)
+        refused = CounterMetricFamily(
+            "callboard_events_refused", "Refusals of events by topic and error.", labels=("topic", "error")
+        )
+        for (topic, error), count in met.publish_refusals.items():
+            refused.add_metric((topic, error), count)
+        lag = GaugeMetricFamily(
+            "callboard_stream_lag_records", "Records that wait to be read.", labels=("topic", "partition")
+        )
+        for (topic, partition), each in met.lag.items():
+            lag.add_metric((topic, str(partition)), each.records)
+        return letters, published, refused, lag, *self._outbox()
+
+    def _outbox(self) -> Iterable[Metric]:
+        met = self._metrics
+        yield GaugeMetricFamily("callboard_relay_leads", "Whether this process publishes.", value=met.relay_leads)
+        yield GaugeMetricFamily(
+            "callboard_outbox_refused_rows", "Events that no broker takes, which wait.", value=met.waiting_rows
+        )
+        yield GaugeMetricFamily(
+            "callboard_outbox_oldest_seconds",
+            "The age of the oldest event to be published.",
+            value=met.oldest_pending_s,
+        )
