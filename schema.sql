@@ -58,6 +58,7 @@ create table sessions (
 );
 create index sessions_user_idx on sessions (user_id, used_at desc) where ended_at is null;
 create index sessions_expiry_idx on sessions (expires_at);
+create index sessions_used_idx on sessions (used_at) where ended_at is null;
 create trigger sessions_touch before update on sessions for each row execute function touch_updated_at();
 
 -- Spent tokens are kept: whoever comes with one has stolen it, or was stolen from. The child is derived from its parent

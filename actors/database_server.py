@@ -87,6 +87,7 @@ class DatabaseServer:
         self.why = "not connected yet"
         self.skew_s = 0.0  # by how much the database's clock is ahead of ours
         self._observe = observe
+        self.observe_query: Callable[[Any], None] | None = None  # is told of each statement, as asyncpg tells it
         self._now = now
         self._told: dict[str, float] = {}  # what was logged, and when
         self._trouble: tuple[str, float] | None = None
@@ -151,7 +152,12 @@ class DatabaseServer:
             connection_class=PooledConnection if self.pooled else Connection,
             statement_cache_size=0 if self.pooled else 100,
             server_settings={"application_name": "callboard", "timezone": "UTC"},
+            init=self._watch_queries,
         )
+
+    async def _watch_queries(self, connection: Any) -> None:
+        if self.observe_query is not None:
+            connection.add_query_logger(self.observe_query)
 
     async def connect(self) -> None:
         """Connect all pools anew. Raises one of `ERRORS` when the server is away."""

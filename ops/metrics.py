@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import accumulate
 from typing import Any
@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from callboard.actors.active_users import ActiveUsersGauge
 from callboard.actors.database import Database
 from callboard.runtime import System, TreeNode
 
@@ -38,7 +39,9 @@ class Metrics:
             ("policy", "outcome"),
             registry=self.registry,
         )
-
+        self._registered = Counter("users_registered", "Accounts that were registered here.", registry=self.registry)
+        self.active_users = ActiveUsersGauge()
+        self.registry.register(ActiveUsersCollector(self.active_users))
         self._database_errors = Counter(
             "callboard_database_errors",
             "Errors of PostgreSQL by what they mean (passes, conflict, slow, unmendable) and SQLSTATE.",
@@ -71,6 +74,10 @@ class Metrics:
     def watch_database(self, database: Database) -> None:
         """Add the pools of connections, and the clock."""
         self.registry.register(DatabaseCollector(database))
+
+    def count_registration(self) -> None:
+        """Count an account that somebody has registered."""
+        self._registered.inc()
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count a response."""
@@ -158,20 +165,6 @@ class QueryCollector(Collector):
         yield self.timings.family("db_query_duration_seconds", "How long statements took.", ("query_type",))
 
 
-class GaugeCollector(Collector):
-    """Numbers that somebody else knows, asked for when Prometheus asks."""
-
-    def __init__(self, name: str, meaning: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
-        self._name, self._meaning, self._label, self._read = name, meaning, label, read
-
-    def collect(self) -> Iterable[Metric]:
-        """See prometheus_client."""
-        family = GaugeMetricFamily(self._name, self._meaning, labels=(self._label,))
-        for value, number in self._read().items():
-            family.add_metric((value,), number)
-        yield family
-
-
 @lru_cache(1024)
 def query_type(sql: str) -> str:
     """The verb of a statement: of one that changes rows within a `with`, that; of anything unusual, `other`."""
@@ -200,6 +193,19 @@ class DatabaseCollector(Collector):
         yield GaugeMetricFamily("callboard_database_up", away, value=float(self._database.back.is_set()))
         skew = "By how many seconds the database's clock is ahead of this process's."
         yield GaugeMetricFamily("callboard_clock_skew_seconds", skew, value=self._database.server.skew_s)
+
+
+class ActiveUsersCollector(Collector):
+    """Shows the number that was counted last."""
+
+    def __init__(self, gauge: ActiveUsersGauge) -> None:
+        self._gauge = gauge
+
+    def collect(self) -> Iterable[Metric]:
+        """See prometheus_client."""
+        if self._gauge.value is not None:
+            meaning = "Users of the whole installation with a session that was used in the last 15 minutes."
+            yield GaugeMetricFamily("active_users", meaning, value=self._gauge.value)
 
 
 class TreeCollector(Collector):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from callboard.actors.access import Identity
+from callboard.actors.active_users import ActiveUsers
 from callboard.actors.addresses import Enrolment
 from callboard.actors.audit_log import AuditLog, AuditRecorder, FailedLogins
 from callboard.actors.cache import CacheGuard
@@ -111,6 +112,7 @@ class Parts:
         self.metrics = Metrics()
         self.database = database = database_of(config, self.metrics.count_database_error)
         self.metrics.watch_database(database)
+        database.server.observe_query = self.metrics.observe_query
         self.cache = cache_of(config)
         self.signer = signer = Signer(
             config.jwt_secret_key,
@@ -259,7 +261,11 @@ class Parts:
                 self.flag_keeper,
             ),
             supervisor("editorial", self.idempotency, self.content, self.library),
-            supervisor("insight", self.stats),
+            supervisor(
+                "insight",
+                self.stats,
+                worker("active_users", ActiveUsers, self.database.pool("operators"), self.metrics.active_users),
+            ),
             # What acts starts before what reads, and what reads starts again when that had to.
             supervisor(
                 "delivery",

@@ -27,7 +27,7 @@ TREE = {
         *("petitions", "clerk", "audit_log", "audit_recorder"),
     },
     "editorial": {"idempotency", "content", "library"},
-    "insight": {"aggregator"},
+    "insight": {"aggregator", "active_users"},
     "delivery": {"consumers", "streams", "relay"},
     "delivery/consumers": {"notifier", "mail", "postbox"},
 }
@@ -141,6 +141,17 @@ def test_the_metrics_count_requests_and_actors_and_hold_nothing_personal(up: Up)
     )
     assert re.search(r'actor_messages_total\{actor="callboard/identity/users/0",fate="handled"\} [1-9]', page)
     assert 'callboard_actor_restarts_total{actor="callboard/delivery/relay"} 0.0' in page
+    for series in (
+        r'api_requests_total\{endpoint="/api/v1/users/\{user_id\}",method="GET",status="200"\} [1-9]',
+        r'api_request_duration_seconds_bucket\{endpoint="/api/v1/users/\{user_id\}",le="\+Inf",method="GET"\} [1-9]',
+        r'db_query_duration_seconds_count\{query_type="insert"\} [1-9]',
+        r'db_query_duration_seconds_count\{query_type="select"\} [1-9]',
+        r'db_connection_pool_size\{pool="requests",state="max"\} [1-9]',
+    ):
+        assert re.search(series, page), series
+    until(
+        "a count of active users", lambda: "\nactive_users " in request("GET", f"{up.operators}/metrics").body.decode()
+    )
     for personal in ("@", account["user_id"], account["token"], PASSWORD, "no-such-route"):
         assert personal not in page
 

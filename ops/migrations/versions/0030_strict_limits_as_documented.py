@@ -3,7 +3,7 @@
 from callboard.ops.migrations.sql import execute
 
 revision = "0030"
-down_revision = "0001"
+down_revision = "0010"
 
 
 def upgrade() -> None:
