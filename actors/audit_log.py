@@ -65,7 +65,9 @@ class AuditAction(StrEnum):
     JOB_REPLAYED = "job.replayed"
     JOB_CANCELLED = "job.cancelled"
     JOB_DISCARDED = "job.discarded"
+    JOB_CHANGED = "job.changed"
     JOB_KIND_CHANGED = "job.kind_changed"
+    JOB_SCHEDULE_CHANGED = "job.schedule_changed"
     DEAD_LETTER_REPLAYED = "dead_letter.replayed"
     DEAD_LETTER_DISCARDED = "dead_letter.discarded"
 

@@ -30,8 +30,9 @@ class Connection(asyncpg.Connection):
         return ""
 
     def on_commit(self, call: Callable[[], None]) -> None:
-        """Call this when the connection is given back with its work committed, and never if that has failed."""
-        self._after_commit += (call,)
+        """Call this once when the connection is given back with its work committed, and never if that has failed."""
+        if call not in self._after_commit:
+            self._after_commit += (call,)
 
     def take_commits(self) -> tuple[Callable[[], None], ...]:
         """Return what `on_commit` was asked for, and forget it."""
@@ -49,6 +50,11 @@ class Connection(asyncpg.Connection):
             await self.execute(f"set statement_timeout = {wanted_ms}")
             self.limit_ms = wanted_ms
 
+    async def unlimit(self) -> None:
+        """Have the server end no statement. Whoever takes the connection next sets its own limit again."""
+        self.limit_ms = None
+        await self.execute("set statement_timeout = 0")
+
     async def begun(self) -> None:
         """Do what a transaction that has just begun needs: nothing, since the session has its limit."""
 
@@ -59,6 +65,10 @@ class PooledConnection(Connection):
     async def limit(self, usual_s: float, deadline: float | None) -> None:
         """Remember the limit for the statements and transactions that come. Raises Problem(SERVER_TIMEOUT)."""
         self.limit_ms = limit_ms(usual_s, deadline)
+
+    async def unlimit(self) -> None:
+        """Keep the limit that the server's role has: one that is set here would stay in another's session."""
+        self.limit_ms = None
 
     async def begun(self) -> None:
         """Set the limit for this transaction alone."""

@@ -182,6 +182,14 @@ ROUTE_METHOD = code("ROUTE_METHOD_002", Kind.METHOD_NOT_ALLOWED, "The route does
 
 POOLS_NOT_FOUND = code("POOLS_NOT_FOUND_001", Kind.NOT_FOUND, "There is no such pool.")
 
+JOBS_NOT_FOUND = code("JOBS_NOT_FOUND_001", Kind.NOT_FOUND, "There is no such job.")
+JOBS_NOT_WAITING = code("JOBS_NOT_WAITING_002", Kind.CONFLICT, "The job is not waiting: it runs, or its key holds it.")
+JOBS_NOT_DEAD = code(
+    "JOBS_NOT_DEAD_003", Kind.CONFLICT, "The job is no dead letter that could be replayed: somebody has decided on it."
+)
+JOBS_KIND_UNKNOWN = code("JOBS_KIND_UNKNOWN_004", Kind.NOT_FOUND, "There is no such kind of jobs.")
+JOBS_SCHEDULE_UNKNOWN = code("JOBS_SCHEDULE_UNKNOWN_005", Kind.NOT_FOUND, "There is no such schedule.")
+
 FLAGS_NOT_FOUND = code("FLAGS_NOT_FOUND_001", Kind.NOT_FOUND, "There is no such feature flag.")
 FLAGS_FULL = code("FLAGS_FULL_002", Kind.CONFLICT, "The flag is overridden for as many users as it can be.")
 

@@ -1,6 +1,6 @@
 """Exports: all that is kept of a user, as a zip of JSON files, made in the background and fetched by a mailed link.
 
-`Exports` takes requests and gives archives out; `Exporter` makes them, one at a time in each process that works.
+`Exports` takes requests and gives archives out; `ExportWorker` makes them, as jobs.
 """
 
 import io
@@ -16,7 +16,9 @@ import msgspec
 from callboard.actors import audit_log as audit
 from callboard.actors.audit_log import AuditAction
 from callboard.actors.database import Database
-from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, USERS_NOT_FOUND, Detail, Problem
+from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, REQUEST_LIMITED, USERS_NOT_FOUND, Detail, Problem
+from callboard.actors.job_kinds import Done, EndedJob, Job, JobKind, Outcome, Priority, on_job
+from callboard.actors.job_queue import JobQueue
 from callboard.actors.tokens import Signer, fingerprint
 from callboard.runtime import Actor, Request, on
 from callboard.streams.events import LetterRequested, Moment
@@ -25,11 +27,9 @@ from callboard.streams.topics import MAIL
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("exports.sql"), "asyncpg")
 
-KEPT_S = 24 * 3600  # from when it is ready; the janitor throws it away after that
-LEASE_S = 120.0  # how long a claim holds
-LOOK_EVERY_S = 1.0
+KEPT_S = 24 * 3600  # from when it is ready; retention throws it away after that
+MAX_EXPORTS = 5  # of one account in an hour
 MAX_ARCHIVE_BYTES = 16 << 20
-MAX_ATTEMPTS = 3
 PAGE = 20  # articles in memory at a time, each of 200 000 characters at most
 
 
@@ -44,7 +44,8 @@ class Export(msgspec.Struct, frozen=True):
 class RequestExport(Request[Export], frozen=True):
     """Have a user's archive made; while one is being made the reply is that one. Raises Problem(USERS_NOT_FOUND).
 
-    An archive that was made before is thrown away: a user has one.
+    An archive that was made before is thrown away: a user has one. Raises Problem(REQUEST_LIMITED) after MAX_EXPORTS in
+    an hour.
     """
 
     user_id: UUID
@@ -60,20 +61,49 @@ class FetchExport(Request[bytes], frozen=True):
         return "FetchExport(...)"
 
 
-class MakeExports(Request[int], frozen=True):
-    """Make all archives that are due; the reply is how many were."""
+class MakeExport(msgspec.Struct, frozen=True):
+    """The job of an export."""
+
+    export_id: UUID
+    user_id: UUID
 
 
 class TooLargeError(Exception):
     """An archive grew over its bound."""
 
 
+async def _give_up(connection: Any, job: EndedJob[MakeExport]) -> None:
+    """Tell the user that there will be no archive."""
+    await _settle(connection, job.payload, None)
+
+
+async def _settle(connection: Any, export: MakeExport, archive: bytes | None) -> None:
+    status, letter = ("failed", "export_failed") if archive is None else ("ready", "export")
+    data = {} if archive is None else {"token_id": str(export.export_id)}
+    if await QUERIES.mark_export(connection, export_id=export.export_id, status=status, archive=archive) is None:
+        return
+    await QUERIES.prolong_export(connection, export_id=export.export_id, ttl_s=KEPT_S)
+    await emit(connection, LetterRequested(letter, export.user_id, data), event_id=uuid4(), topic=MAIL)
+
+
+MAKE_EXPORT = JobKind(
+    "export",
+    MakeExport,
+    priority=Priority.BULK,
+    slots=1,  # an archive may have 16 MB in memory
+    timeout_s=600.0,
+    max_attempts=3,
+    on_dead=_give_up,
+)
+
+
 class Exports(Actor[RequestExport | FetchExport]):
     """Takes requests and gives archives out; the workers of the pool share nothing."""
 
-    def __init__(self, database: Database, signer: Signer) -> None:
+    def __init__(self, database: Database, signer: Signer, jobs: JobQueue) -> None:
         self.database = database
         self.signer = signer
+        self.jobs = jobs
 
     @on(RequestExport)
     async def request(self, message: RequestExport) -> Export:
@@ -83,6 +113,8 @@ class Exports(Actor[RequestExport | FetchExport]):
                 raise Problem(USERS_NOT_FOUND)
             row = await QUERIES.export_of(connection, user_id=message.user_id)
             if row is None or row["status"] not in ("queued", "running"):
+                if await QUERIES.recent_exports(connection, user_id=message.user_id) >= MAX_EXPORTS:
+                    raise Problem(REQUEST_LIMITED, retry_after_s=3600)
                 await QUERIES.drop_export(connection, user_id=message.user_id)
                 export_id = uuid4()
                 row = await QUERIES.add_export(
@@ -92,6 +124,7 @@ class Exports(Actor[RequestExport | FetchExport]):
                     token_hash=fingerprint(self.signer.mail_token(export_id)),
                     ttl_s=KEPT_S,
                 )
+                await self.jobs.enqueue(connection, MakeExport(export_id, message.user_id))
                 await audit.record(connection, AuditAction.EXPORT_REQUESTED, of=message.user_id, export_id=export_id)
         return msgspec.convert(dict(row), Export)
 
@@ -105,38 +138,24 @@ class Exports(Actor[RequestExport | FetchExport]):
         return bytes(row["archive"])
 
 
-class Exporter(Actor[MakeExports]):
-    """Makes archives. One whose process died is made again when its claim has lapsed, three times at most."""
+class ExportWorker(Actor[Job[MakeExport]]):
+    """Makes archives."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    async def on_start(self) -> None:
-        """Look after what is due."""
-        self.every(LOOK_EVERY_S, MakeExports())
-
-    @on(MakeExports)
-    async def make(self, _message: MakeExports) -> int:
-        """Archive, end of the claim and mail are one transaction."""
-        made = 0
-        while not self.database.away.is_set():
-            async with self.database.acquire() as connection:
-                job = await QUERIES.claim_export(connection, lease_s=LEASE_S)
-            if job is None:
-                break
-            archive = await self._archive(job["user_id"]) if job["attempts"] <= MAX_ATTEMPTS else None
-            await self._mark(job["export_id"], job["user_id"], archive)
-            made += 1
-        return made
-
-    async def _mark(self, export_id: UUID, user_id: UUID, archive: bytes | None) -> None:
-        status, letter = ("failed", "export_failed") if archive is None else ("ready", "export")
-        data = {} if archive is None else {"token_id": str(export_id)}
-        async with self.database.transaction() as connection:
-            if await QUERIES.mark_export(connection, export_id=export_id, status=status, archive=archive) is None:
-                return
-            await QUERIES.prolong_export(connection, export_id=export_id, ttl_s=KEPT_S)
-            await emit(connection, LetterRequested(letter, user_id, data), event_id=uuid4(), topic=MAIL)
+    @on_job
+    async def make(self, job: Job[MakeExport]) -> Outcome:
+        """Archive, mail and the job's end are one transaction."""
+        export = job.payload
+        async with self.database.acquire() as connection:
+            wanted = await QUERIES.start_export(connection, export_id=export.export_id)
+        if wanted is None:  # its user is gone, or has asked anew
+            return Done()
+        archive = await self._archive(export.user_id)
+        async with job.finish() as connection:
+            await _settle(connection, export, archive)
+        return None
 
     async def _archive(self, user_id: UUID) -> bytes | None:
         """The zip, compressed off the loop; None when it grows over its bound."""

@@ -5,8 +5,15 @@ select user_id from users where user_id = :user_id and deleted_at is null for up
 -- name: export_of(user_id)^
 select export_id, status, created_at from exports where user_id = :user_id;
 
+-- name: recent_exports(user_id)$
+-- Of the last hour, those too whose archives are gone.
+select count(*) from mail_tokens
+where user_id = :user_id and purpose = 'export' and created_at > now() - interval '1 hour';
+
 -- name: drop_export(user_id)!
-delete from mail_tokens where user_id = :user_id and purpose = 'export';
+-- The archive goes and its link with it; the token's row stays, for it is counted.
+with gone as (delete from exports where user_id = :user_id returning export_id)
+update mail_tokens set used_at = coalesce(used_at, now()) where token_id in (select export_id from gone);
 
 -- name: add_export(export_id, user_id, token_hash, ttl_s)^
 with token as (
@@ -22,20 +29,14 @@ from mail_tokens t join exports e on e.export_id = t.token_id join users u on u.
 where t.token_hash = :token_hash and t.purpose = 'export' and t.used_at is null and t.expires_at > now()
   and e.status = 'ready' and u.deleted_at is null;
 
--- name: claim_export(lease_s)^
--- Of any number of workers exactly one gets a row; the claim lapses when it is not marked in time.
-update exports
-set status = 'running', due_at = now() + make_interval(secs => :lease_s), attempts = attempts + 1
-where export_id = (
-    select export_id from exports
-    where status in ('queued', 'running') and due_at <= now()
-    order by due_at limit 1 for update skip locked)
-returning export_id, user_id, attempts;
+-- name: start_export(export_id)$
+update exports set status = 'running' where export_id = :export_id and status in ('queued', 'running')
+returning true;
 
 -- name: mark_export(export_id, status, archive)^
 -- Nothing comes back for one that was asked for anew, or whose user is gone.
 update exports set status = :status, archive = :archive
-where export_id = :export_id and status = 'running'
+where export_id = :export_id and status in ('queued', 'running')
 returning export_id;
 
 -- name: prolong_export(export_id, ttl_s)!

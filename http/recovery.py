@@ -1,7 +1,7 @@
 """Passwords over HTTP: forgotten, reset and changed."""
 
+from callboard.actors.email_requests import RequestEmail
 from callboard.actors.errors import AUTH_ACCOUNT_LIMITED, AUTH_INVALID_CREDENTIALS, AUTH_MAIL_TOKEN_INVALID
-from callboard.actors.petitions import AskForLetter
 from callboard.actors.recovery import ChangePassword, ResetPassword
 from callboard.http.call import Body, Call, Reply
 from callboard.http.routing import Access, Route
@@ -25,7 +25,7 @@ class Change(Body, frozen=True, kw_only=True):
 
 async def forgot(call: Call[Address, None, Services]) -> Reply[None]:
     """Mail a link to reset the password; answer and time are the same whether there is such an account or not."""
-    await call.services.petitions.ask(AskForLetter("reset_password", call.body.email))
+    await call.services.email_requests.ask(RequestEmail("reset_password", call.body.email))
     return Reply(None, message="If the address has an account, a mail is on its way.")
 
 

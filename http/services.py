@@ -7,13 +7,13 @@ import msgspec
 
 from callboard.actors.audit_log import ListAuditEntries
 from callboard.actors.content import CreateContent, DeleteContent, EditContent, MoveContent
+from callboard.actors.email_requests import RequestEmail
 from callboard.actors.exports import FetchExport, RequestExport
 from callboard.actors.flags import GetFlag, SetFlag
 from callboard.actors.keys import Jwk
 from callboard.actors.library import ListContent, ListTransitions, ReadContent, SearchContent
 from callboard.actors.logins import LogIn
 from callboard.actors.passwords import PasswordPolicy
-from callboard.actors.petitions import AskForLetter
 from callboard.actors.profiles import GetProfile, PutProfile
 from callboard.actors.recovery import ChangePassword, ResetPassword
 from callboard.actors.sessions import SessionMessage
@@ -37,6 +37,6 @@ class Services(msgspec.Struct, frozen=True):
     exports: Ref[RequestExport | FetchExport]
     recovery: Ref[ResetPassword | ChangePassword]
     flags: Ref[GetFlag | SetFlag]
-    petitions: Ref[AskForLetter]
+    email_requests: Ref[RequestEmail]
     password_policy: PasswordPolicy
     audit_log: Ref[ListAuditEntries]

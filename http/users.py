@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from callboard.actors.access import Role
 from callboard.actors.addresses import FullName, enrolment_faults
+from callboard.actors.email_requests import RequestEmail
 from callboard.actors.errors import (
     AUTH_MAIL_TOKEN_INVALID,
     REQUEST_CURSOR_INVALID,
@@ -21,7 +22,6 @@ from callboard.actors.errors import (
     Detail,
     Problem,
 )
-from callboard.actors.petitions import AskForLetter
 from callboard.actors.users import (
     ChangeUser,
     DeleteUser,
@@ -123,7 +123,7 @@ async def verify(call: Call[Verification, None, Services]) -> Reply[User]:
 
 async def resend(call: Call[Address, None, Services]) -> Reply[None]:
     """Send the verification mail again; the answer is the same whether there is such an account or not."""
-    await call.services.petitions.ask(AskForLetter("verify_email", call.body.email))
+    await call.services.email_requests.ask(RequestEmail("verify_email", call.body.email))
     return Reply(None, message="If the address has an account to verify, a mail is on its way.")
 
 

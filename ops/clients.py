@@ -7,9 +7,12 @@ from callboard.actors.database import Database, PoolSettings
 from callboard.actors.database_server import DatabaseServer, Pooler
 from callboard.ops.config import Config
 
+QUEUE_POOL_SIZE = 4  # a claim, a renewal, and what ends, at once
+QUEUE_TIMEOUT_S = 1.0  # a claim that takes longer asks for less the next time
+
 
 def database_of(config: Config, observe: Callable[[str, str], None]) -> Database:
-    """The pool for requests, and with it those for search, jobs and operators."""
+    """The pool for requests, and with it those for search, the queue, its jobs, and operators."""
     server = DatabaseServer(
         config.database_url,
         direct_url=config.database_direct_url,
@@ -22,6 +25,7 @@ def database_of(config: Config, observe: Callable[[str, str], None]) -> Database
         statement_timeout_s=config.database_timeout_ms / 1000,
         pools={
             "search": PoolSettings(config.database_search_pool_size, config.database_search_timeout_ms / 1000),
+            "queue": PoolSettings(QUEUE_POOL_SIZE, QUEUE_TIMEOUT_S),
             "jobs": PoolSettings(config.database_jobs_pool_size, config.database_jobs_timeout_ms / 1000),
             "operators": PoolSettings(config.database_operators_pool_size, config.database_operators_timeout_ms / 1000),
         },

@@ -200,6 +200,9 @@ class Config:
     database_jobs_timeout_ms: int = setting("how long a statement of a job may take", _positive, 10_000)
     database_operators_timeout_ms: int = setting("how long a statement of an operator may take", _positive, 5000)
     shutdown_grace_s: int = setting("how long requests may go on after SIGTERM, seconds", _positive, 3)
+    jobs_grace_s: int = setting(
+        "how long jobs may go on after SIGTERM before they are given back, seconds", _positive, 2
+    )
     log_level: str = setting(
         "what is logged: DEBUG, INFO, WARNING or ERROR", _one_of("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"
     )

@@ -12,7 +12,8 @@ from callboard.ops.tree import Parts
 from callboard.runtime import described
 
 GC_AFTER = 20_000  # objects more than before
-STOP_S = 4.5  # SIGTERM to exit in 5 s at most
+STOP_S = 4.5  # SIGTERM to exit in 5 s at most, unless requests or jobs are given longer
+LAST_S = 0.5
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +53,9 @@ async def live(parts: Parts, announce: Callable[[], Awaitable[None]]) -> int:
         for task in (working, stopping, failing, giving_up):
             task.cancel()
         await asyncio.wait((working,))
-        if not await _ended(system.stop()):
-            log.error("the tree has not stopped in %g s", STOP_S)
+        stop_s = max(STOP_S, parts.config.shutdown_grace_s + parts.config.jobs_grace_s + LAST_S)
+        if not await _ended(system.stop(), stop_s):
+            log.error("the tree has not stopped in %g s", stop_s)
     if failing.done() and not failing.cancelled():
         print(f"callboard: {described(failing.result())}", file=sys.stderr)
         return 1
@@ -92,8 +94,8 @@ def _on_hang_up(loop: asyncio.AbstractEventLoop, reload: Callable[[], Awaitable[
     loop.add_signal_handler(signal.SIGHUP, begin)
 
 
-async def _ended(stop: Awaitable[None]) -> bool:
+async def _ended(stop: Awaitable[None], stop_s: float) -> bool:
     """Whether it came to its end in time. Not wait_for: that would wait for a cancellation that is not heard."""
     stopping = asyncio.ensure_future(stop)
-    done, _ = await asyncio.wait((stopping,), timeout=STOP_S)
+    done, _ = await asyncio.wait((stopping,), timeout=stop_s)
     return bool(done)

@@ -15,13 +15,13 @@ from callboard.actors.audit_log import AuditLog, AuditRecorder, FailedLogins
 from callboard.actors.cache import CacheGuard
 from callboard.actors.content import ContentWorkflow
 from callboard.actors.database import DatabaseGuard
+from callboard.actors.email_requests import EMAIL_REQUEST, EmailRequests, EmailRequestWorker
 from callboard.actors.epochs import Epochs
-from callboard.actors.exports import Exporter, Exports
+from callboard.actors.exports import MAKE_EXPORT, Exports, ExportWorker
 from callboard.actors.flags import FlagKeeper, FlagName, Flags
 from callboard.actors.html_sanitizer import HtmlBounds, HtmlSanitizer
 from callboard.actors.idempotency import Idempotency
 from callboard.actors.identities import Caller, Identities
-from callboard.actors.janitor import Janitor, Kept
 from callboard.actors.keys import MIN_SECRET_BYTES
 from callboard.actors.library import Library
 from callboard.actors.limits import CheckLimit, Limiter, Limits, Policy, Verdict
@@ -31,10 +31,10 @@ from callboard.actors.mail_monitor import MailMonitor
 from callboard.actors.mail_producers import MailProducers
 from callboard.actors.notifier import Notifier
 from callboard.actors.passwords import PasswordPolicy, Passwords
-from callboard.actors.petitions import Clerk, Petitions
 from callboard.actors.profiles import Profiles
 from callboard.actors.reads import Reads
 from callboard.actors.recovery import Recovery
+from callboard.actors.retention import HOURLY, PURGE_EXPIRED, Retention, rules
 from callboard.actors.sessions import Sessions
 from callboard.actors.sessions import key_of as session_key
 from callboard.actors.smtp_client import SmtpClient
@@ -50,6 +50,7 @@ from callboard.ops import logs, plane, schema
 from callboard.ops.clients import cache_of, database_of
 from callboard.ops.config import Config, load
 from callboard.ops.embedded.servers import EmbeddedServer, Servers
+from callboard.ops.jobs import Jobs
 from callboard.ops.metrics import Metrics
 from callboard.ops.stream_metrics import StreamCollector
 from callboard.ops.streams import StreamParts, consumers
@@ -78,7 +79,7 @@ SIZES = {
     "sessions": 32,  # each mostly waits for PostgreSQL or Redis, and what waits together goes in one round trip
     "users": 4,
     "recovery": 4,
-    "petitions": 2,
+    "email_requests": 2,
     "profiles": 2,
     "exports": 2,
     "audit_log": 1,
@@ -113,6 +114,7 @@ class Parts:
         self.database = database = database_of(config, self.metrics.count_database_error)
         self.metrics.watch_database(database)
         database.server.observe_query = self.metrics.observe_query
+        self.jobs = Jobs(database, works="workers" in config.roles, grace_s=config.jobs_grace_s)
         self.cache = cache_of(config)
         self.signer = signer = Signer(
             config.jwt_secret_key,
@@ -139,7 +141,7 @@ class Parts:
             self.enrolment,
         )
         self.profiles = self._pool("profiles", Profiles, database)
-        self.exports = self._pool("exports", Exports, database, signer)
+        self.exports = self._pool("exports", Exports, database, signer, self.jobs.queue)
         self.policies = {
             "default": Policy(config.rate_limit_per_minute, 60),
             "register": Policy(config.rate_limit_register, 60),
@@ -176,8 +178,8 @@ class Parts:
             self.failed_logins,
             mailbox=refusing,
         )
-        self.clerk = worker("clerk", Clerk, database, signer)
-        self.petitions = self._pool("petitions", Petitions, database, self.clerk)
+        self.email_requests = self._pool("email_requests", EmailRequests, database, self.jobs.queue)
+        self._job_pools(config, signer)
         self.idempotency = self._pool("idempotency", Idempotency, database, signer)
         sanitizer = HtmlSanitizer(
             HtmlBounds(config.html_max_depth, config.html_max_elements, config.html_max_attributes)
@@ -201,6 +203,17 @@ class Parts:
     def _pool(self, name: str, kind: Callable[..., Any], *args: Any, **options: Any) -> "Pool[Any]":
         made = self.pools[name] = pool(name, kind, *args, size=SIZES[name], **options)
         return made
+
+    def _job_pools(self, config: Config, signer: Signer) -> None:
+        """The handlers of the kinds of jobs, and what is due by the clock."""
+        self.retention = rules(
+            audit_days=config.audit_retention_days, audit_failure_days=config.audit_failures_retention_days
+        )
+        handle, database = self.jobs.handle, self.jobs.database
+        self.pools["email_request"] = handle(EMAIL_REQUEST, EmailRequestWorker, signer)
+        self.pools["export"] = handle(MAKE_EXPORT, ExportWorker, database)
+        self.pools["retention"] = handle(PURGE_EXPIRED, Retention, database, self.jobs.queue, self.retention)
+        self.jobs.schedules.append(HOURLY)
 
     async def _prepare(self, url: str) -> None:
         """See to the schema. A database that lacks what waiting does not bring ends the process: see `hopeless`."""
@@ -253,11 +266,9 @@ class Parts:
                 self.users,
                 self.profiles,
                 self.exports,
-                *([worker("exporter", Exporter, self.database)] if "workers" in roles else []),
                 self.limits,
                 self.recovery,
-                self.clerk,
-                self.petitions,
+                self.email_requests,
                 self.flag_keeper,
             ),
             supervisor("editorial", self.idempotency, self.content, self.library),
@@ -274,7 +285,7 @@ class Parts:
                 strategy=Strategy.REST_FOR_ONE,
                 intensity=STUBBORN,
             ),
-            *([worker("janitor", Janitor, self.database, self._kept())] if "workers" in roles else []),
+            self.jobs.node(backoff=PACED, intensity=STUBBORN),
             *([self._front_door()] if "front" in roles else []),
             self._operators(),
             intensity=STUBBORN,
@@ -285,9 +296,6 @@ class Parts:
             return []
         children = [worker(each.name, EmbeddedServer, each, backoff=PACED) for each in self.servers.all()]
         return [supervisor("servers", *children, intensity=STUBBORN)]
-
-    def _kept(self) -> Kept:
-        return Kept(self.config.audit_retention_days, self.config.audit_failures_retention_days)
 
     def _front_door(self) -> Node:
         config, maintenance = self.config, partial(self.flags.on, FlagName.MAINTENANCE)
@@ -307,7 +315,7 @@ class Parts:
                 self.exports,
                 self.recovery,
                 self.flag_keeper,
-                self.petitions,
+                self.email_requests,
                 self.enrolment.policy,
                 self.audit_log,
             ),

@@ -30,6 +30,7 @@ from callboard.runtime import Entities, Pool, SettingsError, apply_pools, plan_p
 
 log = logging.getLogger(__name__)
 
+RENAMED_POOLS = {"petitions": "email_requests"}  # old names, for one release
 MAX_LIMIT = 1_000_000_000
 MAX_WINDOW_S = 31 * 86400.0
 
@@ -53,12 +54,24 @@ class Tuned(Protocol):
 def read(path: str) -> dict[str, Any]:
     """The file's tables. Raises ConfigError when it cannot be read."""
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError([f"{path} cannot be read: {why}"]) from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([f"{path}: TOML: {error}"]) from error
+    return _renamed(tables)
+
+
+def _renamed(tables: dict[str, Any]) -> dict[str, Any]:
+    """The tables with the names that pools have now; old ones work for one release."""
+    pools = tables.get("pools")
+    if isinstance(pools, dict):
+        for old, new in RENAMED_POOLS.items():
+            if old in pools and new not in pools:
+                log.warning("[pools.%s] is deprecated: the pool is called %s", old, new)
+                pools[new] = pools.pop(old)
+    return tables
 
 
 def check(tuned: Tuned, path: str) -> None:

@@ -81,6 +81,11 @@ class Pool(Supervisor, Ref[M]):
         return len(self._workers)
 
     @property
+    def slots(self) -> int:
+        """How many messages its workers can handle at once."""
+        return len(self._workers) * self._handlers.concurrency
+
+    @property
     def route(self) -> Route:
         """How a worker is chosen."""
         return self._route

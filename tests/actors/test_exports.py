@@ -14,29 +14,29 @@ from domain import PASSWORD, Domain, at_once, refused
 
 from callboard.actors import exports
 from callboard.actors.access import Identity, Role
-from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, USERS_NOT_FOUND
-from callboard.actors.exports import Exporter, Exports, FetchExport, MakeExports, RequestExport
-from callboard.actors.janitor import CleanUp, Janitor
+from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, REQUEST_LIMITED, USERS_NOT_FOUND
+from callboard.actors.exports import Exports, FetchExport, RequestExport
+from callboard.actors.job_counts import JobCounts
+from callboard.actors.job_sweeper import JobSweeper, Sweep
 from callboard.actors.logins import LogIn
+from callboard.actors.retention import QUERIES
 from callboard.actors.users import DeleteUser
 from callboard.runtime import Ref, System, pool, supervisor
 
 
 class Makers:
-    """The actors of exports, and one that has nothing to do but what a test asks of it."""
+    """The actors of exports."""
 
-    def __init__(self, domain: Domain, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(exports, "LOOK_EVERY_S", 3600.0)
+    def __init__(self, domain: Domain) -> None:
         self.exports: Ref[RequestExport | FetchExport] = pool(
-            "exports", Exports, domain.database, domain.signer, size=16
+            "exports", Exports, domain.database, domain.signer, domain.jobs, size=16
         )
-        self.exporter: Ref[MakeExports] = pool("exporter", Exporter, domain.database, size=4)
 
 
 @pytest.fixture
-async def makers(domain: Domain, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Makers]:
-    made = Makers(domain, monkeypatch)
-    async with System(supervisor("exports only", made.exports, made.exporter)):  # type: ignore[arg-type]
+async def makers(domain: Domain) -> AsyncIterator[Makers]:
+    made = Makers(domain)
+    async with System(supervisor("exports only", made.exports)):  # type: ignore[arg-type]
         yield made
 
 
@@ -46,9 +46,10 @@ async def author(domain: Domain, email: str) -> Identity:
     return who
 
 
-async def token_of(domain: Domain) -> str:
+async def token_of(domain: Domain, *, last: bool = False) -> str:
     """The secret of the link, as the mail sender derives it."""
-    (letter,) = [v for _, _, v in await domain.events("letter.requested") if v["letter"] == "export"]
+    found = [v for _, _, v in await domain.events("letter.requested") if v["letter"] == "export"]
+    (letter,) = found[-1:] if last else found
     return domain.signer.mail_token(UUID(letter["data"]["token_id"]))
 
 
@@ -66,7 +67,7 @@ async def test_an_archive_has_all_of_its_user_and_nothing_of_another(domain: Dom
     published = await domain.published(ada, editor, "Ada's published")
     await domain.draft(eve, "Eve's")
     await makers.exports.ask(RequestExport(ada.user_id))
-    assert await makers.exporter.ask(MakeExports()) == 1
+    await domain.work()
     archive = await makers.exports.ask(FetchExport(await token_of(domain)))
     files = read(archive)
     assert set(files) == {"account.json", "profile.json", "sessions.json", "content.json"}
@@ -84,18 +85,18 @@ async def test_an_archive_has_all_of_its_user_and_nothing_of_another(domain: Dom
 
 async def test_of_sixteen_who_ask_at_once_one_archive_is_made(domain: Domain, makers: Makers) -> None:
     ada = await author(domain, "ada@example.org")
-    for made in range(1, 9):
+    for made in range(1, exports.MAX_EXPORTS + 1):
         won, lost = await at_once(*(makers.exports.ask(RequestExport(ada.user_id)) for _ in range(16)))
         assert lost == []
         assert len({export.export_id for export in won}) == 1
-        assert sum(await asyncio.gather(*(makers.exporter.ask(MakeExports()) for _ in range(4)))) == 1
+        await asyncio.gather(*(domain.work() for _ in range(3)))
         assert len(await domain.events("letter.requested")) == made
 
 
 async def test_another_archive_takes_the_place_of_the_one_before(domain: Domain, makers: Makers) -> None:
     ada = await author(domain, "ada@example.org")
     first = await makers.exports.ask(RequestExport(ada.user_id))
-    await makers.exporter.ask(MakeExports())
+    await domain.work()
     token = await token_of(domain)
     assert len(await makers.exports.ask(FetchExport(token)))
     second = await makers.exports.ask(RequestExport(ada.user_id))
@@ -119,7 +120,7 @@ async def test_a_link_that_is_old_or_for_something_else_or_of_who_is_gone_gives_
 ) -> None:
     ada = await author(domain, "ada@example.org")
     await makers.exports.ask(RequestExport(ada.user_id))
-    await makers.exporter.ask(MakeExports())
+    await domain.work()
     token = await token_of(domain)
     assert await makers.exports.ask(FetchExport(token))
     await domain.execute(spoil)
@@ -134,33 +135,42 @@ async def test_an_archive_is_kept_a_day_from_when_it_is_ready_and_thrown_away_th
     ada = await author(domain, "ada@example.org")
     await makers.exports.ask(RequestExport(ada.user_id))
     await domain.pass_time(timedelta(hours=20).total_seconds())
-    await makers.exporter.ask(MakeExports())
+    await domain.work()
     token = await token_of(domain)
     await domain.pass_time(timedelta(hours=23).total_seconds())
     assert await makers.exports.ask(FetchExport(token))
     await domain.pass_time(timedelta(hours=1).total_seconds())
     with refused(AUTH_MAIL_TOKEN_INVALID):
         await makers.exports.ask(FetchExport(token))
-    await Janitor(domain.database).clean_up(CleanUp())
+    async with domain.database.acquire() as connection:
+        assert await QUERIES.purge_mail_tokens(connection, limit=10) == 1
     assert await domain.value("select count(*) from exports") == 0
 
 
-async def test_one_whose_maker_died_is_made_when_the_claim_lapses_and_given_up_after_three(
-    domain: Domain, makers: Makers
-) -> None:
+async def test_one_whose_maker_dies_three_times_is_given_up_and_its_user_told(domain: Domain, makers: Makers) -> None:
     ada = await author(domain, "ada@example.org")
     await makers.exports.ask(RequestExport(ada.user_id))
-    async with domain.database.acquire() as connection:
-        assert await exports.QUERIES.claim_export(connection, lease_s=60)  # and then it died
-        assert await exports.QUERIES.claim_export(connection, lease_s=60) is None
-    assert await makers.exporter.ask(MakeExports()) == 0
-    await domain.execute("update exports set due_at = now()")
-    assert await makers.exporter.ask(MakeExports()) == 1
-    assert await makers.exports.ask(FetchExport(await token_of(domain)))
-    await makers.exports.ask(RequestExport(ada.user_id))
-    await domain.execute("update exports set attempts = 3")
-    await makers.exporter.ask(MakeExports())
+    sweeper = JobSweeper(domain.database, domain.jobs, [exports.MAKE_EXPORT], JobCounts())
+    for attempt in (1, 2, 3):
+        await domain.rows(
+            "update jobs set state = 'running', attempts = $1, lease_id = nextval('job_leases'), "
+            "lease_until = now() - interval '1 second'",
+            attempt,
+        )
+        await sweeper.sweep(Sweep())
+    assert await domain.value("select count(*) from dead_jobs") == 1
     assert await domain.value("select status from exports") == "failed"
+    assert [value["letter"] for _, _, value in await domain.events("letter.requested")] == ["export_failed"]
+
+
+async def test_what_is_counted_is_not_uncounted_by_asking_anew(domain: Domain, makers: Makers) -> None:
+    ada = await author(domain, "ada@example.org")
+    for _ in range(exports.MAX_EXPORTS):
+        await makers.exports.ask(RequestExport(ada.user_id))
+        await domain.work()
+    with refused(REQUEST_LIMITED):
+        await makers.exports.ask(RequestExport(ada.user_id))
+    assert await makers.exports.ask(FetchExport(await token_of(domain, last=True)))  # the last one is still there
 
 
 async def test_an_archive_over_its_bound_is_given_up_and_its_user_told(
@@ -172,7 +182,7 @@ async def test_an_archive_over_its_bound_is_given_up_and_its_user_told(
     for _ in range(12):  # the compressor keeps some tens of kilobytes to itself
         await domain.draft(ada, "Long", "".join(str(uuid4()) for _ in range(300)))
     await makers.exports.ask(RequestExport(ada.user_id))
-    await makers.exporter.ask(MakeExports())
+    await domain.work()
     assert await domain.value("select status from exports") == "failed"
     assert [value["letter"] for _, _, value in await domain.events("letter.requested")] == ["export_failed"]
 
@@ -180,7 +190,7 @@ async def test_an_archive_over_its_bound_is_given_up_and_its_user_told(
 async def test_who_is_deleted_meanwhile_gets_none_and_may_ask_for_none(domain: Domain, makers: Makers) -> None:
     ada = await author(domain, "ada@example.org")
     await makers.exports.ask(RequestExport(ada.user_id))
-    await makers.exporter.ask(MakeExports())
+    await domain.work()
     token = await token_of(domain)
     await domain.users.ask(DeleteUser(ada.user_id))
     with refused(AUTH_MAIL_TOKEN_INVALID):

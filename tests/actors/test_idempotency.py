@@ -20,9 +20,8 @@ from callboard.actors.idempotency import (
     KeptAnswer,
     key_name,
 )
-from callboard.actors.janitor import CleanUp, Janitor
 from callboard.actors.tokens import Signer
-from callboard.runtime import Pool, System, pool, supervisor, worker
+from callboard.runtime import Pool, System, pool, supervisor
 
 NAME = key_name(None, "POST", "/api/v1/content", "k")
 ANSWER = KeptAnswer(201, {"Location": "/api/v1/content/1"}, b'{"status":"success"}')
@@ -90,18 +89,14 @@ async def test_a_key_is_good_for_a_day_and_then_as_new(domain: Domain, keys: Poo
     assert second.new_id != first.new_id
 
 
-async def test_the_janitor_sweeps_what_has_expired_and_nothing_else(
+async def test_retention_purges_what_has_expired_and_nothing_else(
     domain: Domain, keys: Pool[ClaimKey | KeepAnswer]
 ) -> None:
     await claimed(keys)
     await keys.ask(ClaimKey(key_name(uuid4(), "POST", "/", "k"), b"a", 60))
     await domain.rows("update idempotency_keys set expires_at = now() where name = $1", NAME)
-    janitor = worker("janitor", Janitor, domain.database)
-    async with System(supervisor("janitors", janitor)):
-        await janitor.tell(CleanUp())
-        async with asyncio.timeout(5):
-            while await domain.value("select count(*) from idempotency_keys") != 1:  # noqa: ASYNC110 - a tell
-                await asyncio.sleep(0)
+    await domain.clean_up()
+    assert await domain.value("select count(*) from idempotency_keys") == 1
     assert await domain.value("select count(*) from idempotency_keys where name = $1", NAME) == 0
 
 

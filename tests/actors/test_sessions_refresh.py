@@ -7,7 +7,6 @@ import pytest
 from domain import Domain, at_once, log_in, refused, whoami
 
 from callboard.actors.errors import AUTH_REFRESH_INVALID, AUTH_SESSION_ENDED
-from callboard.actors.janitor import CleanUp, Janitor
 from callboard.actors.sessions import GRACE_S, REUSE_S, SESSION_TTL_S, EndSession, Login, RefreshSession
 from callboard.actors.tokens import Signer, fingerprint
 from callboard.actors.users import ChangeUser
@@ -185,21 +184,20 @@ async def test_a_repeat_across_a_rotation_of_the_signing_key_gives_the_same_chil
     assert (await refresh(domain, login.refresh_token)).refresh_token == child
 
 
-async def test_the_janitor_leaves_what_can_still_tell_of_a_theft(domain: Domain) -> None:
+async def test_retention_leaves_what_can_still_tell_of_a_theft(domain: Domain) -> None:
     await domain.person(email="ada@example.org")
     login = await log_in(domain)
     pairs = [login]
     for _ in range(3):
         pairs.append(await refresh(domain, pairs[-1].refresh_token))
-    janitor = Janitor(domain.database)
     await domain.pass_time(SESSION_TTL_S)
-    await janitor.clean_up(CleanUp())
+    await domain.clean_up()
     assert await domain.value("select count(*) from refresh_tokens") == 4
     await domain.pass_time(2 * 24 * 3600)
-    await janitor.clean_up(CleanUp())
+    await domain.clean_up()
     assert await domain.value("select count(*) from refresh_tokens") == 1
     await domain.pass_time(SESSION_TTL_S)
-    await janitor.clean_up(CleanUp())
+    await domain.clean_up()
     assert await domain.value("select count(*) from sessions") == 0
     assert await domain.value("select count(*) from refresh_tokens") == 0
 

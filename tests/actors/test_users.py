@@ -13,6 +13,7 @@ from domain import PASSWORD, SECRET, Domain, at_once, refused
 
 from callboard.actors import email_templates, mail, mail_message, passwords, sessions, smtp_client, tokens, users
 from callboard.actors.access import Role
+from callboard.actors.email_requests import RequestEmail
 from callboard.actors.errors import (
     AUTH_INVALID_CREDENTIALS,
     AUTH_MAIL_TOKEN_INVALID,
@@ -22,7 +23,6 @@ from callboard.actors.errors import (
     USERS_NOT_FOUND,
 )
 from callboard.actors.logins import LogIn
-from callboard.actors.petitions import AskForLetter, TakeUp
 from callboard.actors.users import (
     AddUser,
     ChangeUser,
@@ -202,11 +202,11 @@ async def test_a_resent_mail_is_answered_alike_for_every_address(domain: Domain)
     await domain.person(email="verified@example.org")
     await domain.person(email="inactive@example.org", is_verified=False, is_active=False)
     answers = [
-        await domain.petitions.ask(AskForLetter("verify_email", f"{who}@example.org"))
+        await domain.email_requests.ask(RequestEmail("verify_email", f"{who}@example.org"))
         for who in ("NEW", "verified", "inactive", "nobody")
     ]
     assert answers == [None] * 4  # type: ignore[comparison-overlap]
-    await domain.clerk.ask(TakeUp())
+    await domain.work()
     letters_asked = await domain.events("letter.requested")
     assert len(letters_asked) == 2  # that of the registration, and one more for who needs it
     assert letters_asked[0][2]["user_id"] == letters_asked[1][2]["user_id"]

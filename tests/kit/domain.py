@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Literal, TypeVar
 from uuid import UUID, uuid4
 
@@ -18,17 +19,23 @@ from callboard.actors.cache import Cache, CacheGuard
 from callboard.actors.content import Content, ContentWorkflow, CreateContent, Draft, MoveContent
 from callboard.actors.database import Database
 from callboard.actors.editorial import Action
+from callboard.actors.email_requests import EMAIL_REQUEST, EmailRequests, EmailRequestWorker, RequestEmail
 from callboard.actors.epochs import Epochs
 from callboard.actors.errors import Code, Problem
+from callboard.actors.exports import MAKE_EXPORT, ExportWorker
 from callboard.actors.html_sanitizer import HtmlSanitizer
 from callboard.actors.identities import Caller, Identities
+from callboard.actors.job_counts import JobCounts
+from callboard.actors.job_kinds import job_pool
+from callboard.actors.job_queue import JobQueue
+from callboard.actors.job_worker import JobWorker
 from callboard.actors.library import Library
 from callboard.actors.limits import Limiter, Limits, Policy
 from callboard.actors.logins import LogIn, Logins
 from callboard.actors.notifier import Notifier
 from callboard.actors.passwords import Passwords
-from callboard.actors.petitions import AskForLetter, Clerk, Petitions, TakeUp
 from callboard.actors.recovery import Recovery
+from callboard.actors.retention import rules
 from callboard.actors.sessions import Login, Sessions, key_of
 from callboard.actors.stats import Aggregator
 from callboard.actors.tokens import Signer
@@ -49,8 +56,9 @@ POLICIES = {"account": Policy(5, 900)}
 EMPTY = """
 delete from content; delete from categories; delete from users; delete from outbox; delete from consumed_events;
 delete from aggregated_stats; delete from idempotency_keys; delete from mails; delete from dead_letters;
-delete from feature_flags; delete from petitions; delete from mail_producer_usage;
+delete from feature_flags; delete from mail_producer_usage;
 select purge_audit_log('-1 day', '-1 day', 1000000);
+delete from jobs; delete from finished_jobs; delete from dead_jobs; delete from job_kinds; delete from schedules;
 """
 
 
@@ -84,8 +92,8 @@ class Domain:
         self.logins = pool("logins", Logins, *checks, size=4)
         recovers = checks
         self.recovery = pool("recovery", Recovery, *recovers, size=16)
-        self.clerk = worker("clerk", Clerk, database, signer)
-        self.petitions = pool("petitions", Petitions, database, self.clerk, size=4)
+        self.jobs = JobQueue([EMAIL_REQUEST, MAKE_EXPORT])
+        self.email_requests = pool("email_requests", EmailRequests, database, self.jobs, size=4)
         self.users = pool("users", Users, database, self.passwords, signer, self.sessions, size=16)
         self.content = pool("content", ContentWorkflow, database, HtmlSanitizer(), size=8)
         self.library = pool("library", Library, database, size=2)
@@ -111,7 +119,7 @@ class Domain:
             self.users,
             self.recovery,
         )
-        others = (self.petitions, self.clerk, self.content, self.library, self.aggregator, self.notifier)
+        others = (self.email_requests, self.content, self.library, self.aggregator, self.notifier)
         try:
             async with System(supervisor("domain", *guard, identity, *others)) as system:
                 system.subscribe(lambda event: self.crashes.append(event) if isinstance(event, Crashed) else None)
@@ -201,9 +209,27 @@ class Domain:
         return (await self.users.ask(RegisterUser(email, PASSWORD, "Ada Lovelace", terms_accepted=True))).user_id
 
     async def answered(self, letter: Literal["reset_password", "verify_email"], email: str) -> None:
-        """Have a letter asked for, and the petition answered."""
-        await self.petitions.ask(AskForLetter(letter, email))
-        await self.clerk.ask(TakeUp())  # after what the petition itself has had taken up
+        """Have a letter asked for, and the request answered."""
+        await self.email_requests.ask(RequestEmail(letter, email))
+        await self.work()
+
+    async def work(self) -> None:
+        """Do the jobs that are due, to their end."""
+        handlers = [job_pool(EMAIL_REQUEST, EmailRequestWorker, self.signer)]
+        handlers.append(job_pool(MAKE_EXPORT, ExportWorker, self.database))
+        pools = [each.pool for each in handlers]
+        runner = worker("worker", partial(JobWorker, self.database, self.jobs, handlers, JobCounts(), name="domain"))
+        due = "select count(*) from jobs where state = 'running' or (state = 'waiting' and run_at <= clock_timestamp())"
+        async with System(supervisor("work", *pools, runner)), asyncio.timeout(20):
+            while await self.value(due):  # noqa: ASYNC110 - what is awaited is in PostgreSQL
+                await asyncio.sleep(0.002)
+
+    async def clean_up(self) -> None:
+        """Purge everything that is due."""
+        async with self.database.acquire() as connection:
+            for rule in rules():
+                while await rule.purge(connection, 1000):
+                    pass
 
     async def mail_token(self, user_id: UUID) -> str:
         """The newest secret that was mailed to a user, as the mail sender derives it."""

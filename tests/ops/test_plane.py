@@ -23,12 +23,13 @@ TREE = {
     "servers": {"postgres", "valkey", "broker", "mail"},
     "guard": {"database", "cache"},
     "identity": {
-        *("passwords", "sessions", "logins", "users", "profiles", "exports", "exporter", "limits", "recovery", "flags"),
-        *("petitions", "clerk", "audit_log", "audit_recorder"),
+        *("passwords", "sessions", "logins", "users", "profiles", "exports", "limits", "recovery", "flags"),
+        *("email_requests", "audit_log", "audit_recorder"),
     },
     "editorial": {"idempotency", "content", "library"},
     "insight": {"aggregator", "active_users"},
     "delivery": {"consumers", "streams", "relay"},
+    "jobs": {"email_request", "export", "retention", "sweeper", "hints", "schedules", "worker"},
     "delivery/consumers": {"notifier", "mail", "postbox"},
 }
 
@@ -37,7 +38,7 @@ def test_the_tree_has_every_part_in_its_place_and_all_run(up: Up) -> None:
     nodes = up.nodes()
     assert {path for path in nodes if "/" not in path} == {
         *(path for path in TREE if "/" not in path),
-        *("front", "operators", "janitor"),
+        *("front", "operators"),
     }
     for path, children in TREE.items():
         assert {each["name"] for each in nodes[path]["children"]} == children

@@ -162,7 +162,7 @@ def make_editor(servers: dict[str, str], site: Site) -> str:
     return site.log_in(email)
 
 
-ALWAYS = {"guard", "identity", "editorial", "insight", "delivery", "operators"}
+ALWAYS = {"guard", "identity", "editorial", "insight", "delivery", "jobs", "operators"}
 
 
 @pytest.mark.parametrize(
@@ -170,10 +170,10 @@ ALWAYS = {"guard", "identity", "editorial", "insight", "delivery", "operators"}
     [
         ("front", ALWAYS | {"front"}, {"consumers", "notifier", "postbox"}),
         ("streams", ALWAYS, {"consumers", "notifier", "postbox", "streams", "relay"}),
-        ("workers", ALWAYS | {"janitor"}, {"consumers", "notifier", "mail", "postbox"}),
+        ("workers", ALWAYS, {"consumers", "notifier", "mail", "postbox"}),
         (
             "front,streams,workers",
-            ALWAYS | {"front", "janitor"},
+            ALWAYS | {"front"},
             {"consumers", "notifier", "mail", "postbox", "streams", "relay"},
         ),
     ],

@@ -3,7 +3,7 @@
 from callboard.ops.migrations.sql import execute
 
 revision = "0030"
-down_revision = "0010"
+down_revision = "0021"
 
 
 def upgrade() -> None:
