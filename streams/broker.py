@@ -14,6 +14,7 @@ from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     InvalidTopicError,
     KafkaError,
+    LeaderNotAvailableError,
     PolicyViolationError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
@@ -72,7 +73,6 @@ class Broker:
             full_name(prefix, name) for topic in TOPICS.values() for name in (topic.name, topic.dead_letters)
         ]
         self.unusable: dict[str, str] = {}  # topics by their full names, and why
-        self._partitions_of: dict[str, int] = {}
         self._partitions = partitions
         self._replication = replication
 
@@ -98,10 +98,11 @@ class Broker:
         One broker of several may go: the watch moves on to the next.
         """
         gone: str | None = None
+        known: dict[str, tuple[int, int]] = {}  # of this watch alone: another may have seen a change before
         while True:
             connection, gone = await self._connect(without=gone)
             try:
-                await self._hold(connection)
+                await self._hold(connection, known)
             finally:
                 connection.close()
 
@@ -118,16 +119,19 @@ class Broker:
                 continue
         raise BrokerLostError(f"no broker answers at {', '.join(self.addresses)}")
 
-    async def _hold(self, connection: AIOKafkaConnection) -> None:
+    async def _hold(self, connection: AIOKafkaConnection, known: dict[str, tuple[int, int]]) -> None:
         """Return when the connection ends or does not answer; raise BrokerLostError when a topic is not as it was."""
         closed = asyncio.Event()
         # create_conn takes this callback too, but then calls it for a connection that never was.
         connection._on_close_cb = lambda *_: closed.set()  # noqa: SLF001 - guarded by tests/streams/test_driver.py
         while connection.connected() and not closed.is_set():
             try:
-                self._compare(await self._describe(connection))
+                found = await self._describe(connection)
             except _AWAY:
                 return
+            for name in self.unusable:  # what it is now is no news
+                known.setdefault(name, found.get(name, (0, 0)))
+            compare_topics(known, found)
             beat = asyncio.ensure_future(closed.wait())
             try:
                 await asyncio.wait({beat}, timeout=_BEAT_S)
@@ -138,16 +142,6 @@ class Broker:
         """The error code and the number of partitions of each of our topics."""
         answer = await connection.send(MetadataRequest(self.topics, allow_auto_topic_creation=False))
         return {name: (code, len(partitions)) for code, name, _, partitions in answer.topics}
-
-    def _compare(self, found: Mapping[str, tuple[int, int]]) -> None:
-        """Raise BrokerLostError for the first topic that has gone, has come, or has other partitions than it had."""
-        for name, (code, partitions) in found.items():
-            if code and name not in self.unusable:
-                raise BrokerLostError(f"the broker has no topic {name}: {for_code(code).__name__}")
-            if not code and name in self.unusable:
-                raise BrokerLostError(f"the topic {name} can be used now")
-            if not code and self._partitions_of.setdefault(name, partitions) != partitions:
-                raise BrokerLostError(f"the topic {name} has {partitions} partitions now")
 
     async def _ensure_topics(self) -> None:
         """Make the topics that are missing. Raises one of `_AWAY`, or BrokerLostError, when that cannot be done now.
@@ -167,7 +161,6 @@ class Broker:
             if self.unusable.get(name) != why:
                 _LOG.warning("the topic %s cannot be used: %s", name, why)
         self.unusable = unusable
-        self._partitions_of = {name: partitions for name, (code, partitions) in found.items() if not code}
 
     async def _make(self, names: Sequence[str]) -> dict[str, str]:
         """Make topics; those that we may not make, and why. Raises one of `_AWAY`."""
@@ -193,3 +186,20 @@ class Broker:
         topic = NewTopic(name, self._partitions, 1)
         topic.replication_factor = self._replication  # its constructor refuses -1, though the protocol has it
         return topic
+
+
+def compare_topics(known: dict[str, tuple[int, int]], found: Mapping[str, tuple[int, int]]) -> None:
+    """Raise BrokerLostError for the first topic that has gone, has come, or has other partitions than it had.
+
+    Both hold each topic's error code and its number of partitions; what is new in `found` is known afterwards.
+    """
+    for name, (code, partitions) in found.items():
+        if code == UnknownTopicOrPartitionError.errno and not known.get(name, (0, 0))[0]:
+            raise BrokerLostError(f"the broker has no topic {name}")
+        if code == LeaderNotAvailableError.errno:
+            continue
+        before = known.setdefault(name, (code, partitions))
+        if before[0] != code:
+            raise BrokerLostError(f"the topic {name} {'cannot' if code else 'can'} be used now")
+        if before[1] != partitions:
+            raise BrokerLostError(f"the topic {name} has {partitions} partitions now, and had {before[1]}")
