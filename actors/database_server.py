@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -72,7 +72,8 @@ class DatabaseServer:
         direct_url: str = "",
         pooler: Pooler = Pooler.AUTO,
         observe: Callable[[str, str], None] = lambda _verdict, _state: None,
-        now: Callable[[], float] = time.time,
+        wall: Callable[[], float] = time.time,
+        even: Callable[[], float] = time.monotonic,
     ) -> None:
         self.url = url
         self.direct_url = direct_url or url
@@ -88,7 +89,9 @@ class DatabaseServer:
         self.skew_s = 0.0  # by how much the database's clock is ahead of ours
         self._observe = observe
         self.observe_query: Callable[[Any], None] | None = None  # is told of each statement, as asyncpg tells it
-        self._now = now
+        self._wall = wall
+        self._even = even
+        self._seen: tuple[datetime, float] | None = None  # the database's clock, and when by our even one
         self._told: dict[str, float] = {}  # what was logged, and when
         self._trouble: tuple[str, float] | None = None
         self._expired_at = -EXPIRE_INTERVAL_S
@@ -210,6 +213,16 @@ class DatabaseServer:
 
     # Its clock -------------------------------------------------------------------------------------------------------
 
+    def now(self) -> datetime:
+        """The database's time: by its clock when we last saw it, and by our even one since. Ours alone before that.
+
+        So processes whose clocks disagree issue and judge what expires alike, and a clock that jumps does nothing.
+        """
+        if self._seen is None:
+            return datetime.fromtimestamp(self._wall(), UTC)
+        moment, at = self._seen
+        return moment + timedelta(seconds=self._even() - at)
+
     async def compare_clocks(self) -> None:
         """See how far the database's clock is from ours, over a connection of its own. Raises one of `ERRORS`."""
         connection = await asyncpg.connect(
@@ -222,13 +235,14 @@ class DatabaseServer:
 
     async def _compare_clocks(self, connection: Any) -> None:
         async with connection.transaction(readonly=True):
-            before = self._now()
+            before, ours = self._even(), self._wall()
             theirs = await connection.fetchval("select clock_timestamp()")
-            ours = (before + self._now()) / 2
-        was, self.skew_s = self.skew_s, theirs.timestamp() - ours
+            middle = (before + self._even()) / 2
+        self._seen = theirs, middle
+        was, self.skew_s = self.skew_s, theirs.timestamp() - ours - (middle - before)
         if abs(self.skew_s) > SKEW_S >= abs(was):
             log.warning(
-                "our clock is %+.1f s off the database's, which is the one that counts: %s; set this machine's by NTP",
-                -self.skew_s,
-                datetime.fromtimestamp(ours, UTC).isoformat(timespec="seconds"),
+                "this machine's clock is %.1f s %s the database's, which is the one that counts: set it by NTP",
+                abs(self.skew_s),
+                "behind" if self.skew_s > 0 else "ahead of",
             )

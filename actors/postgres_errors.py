@@ -129,7 +129,8 @@ def _judge_greeting(error: asyncpg.PostgresError) -> Judgement:
 
 def words(error: BaseException) -> str:
     """An error in one line for the log: its state and the server's own words, without details, which may be data."""
-    said = " ".join(str(error.args[0] if error.args else "").split())[:300]
+    text = str(error) if isinstance(error, OSError) else str(error.args[0] if error.args else "")
+    said = " ".join(text.split())[:300]
     state = f" ({error.sqlstate})" if isinstance(error, asyncpg.PostgresError) and error.sqlstate else ""
     return f"{type(error).__name__}{state}: {said}" if said else f"{type(error).__name__}{state}"
 

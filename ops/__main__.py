@@ -1,5 +1,5 @@
 """`python -m callboard.ops` is the command `callboard`."""
 
-from callboard.ops.cli import main
+from callboard.ops.start import main
 
 main()

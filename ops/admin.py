@@ -18,7 +18,7 @@ from rich.table import Table
 from callboard.actors.access import Role
 from callboard.actors.addresses import Enrolment
 from callboard.actors.audit_log import CommandLine
-from callboard.actors.cache import Cache, CacheGuard
+from callboard.actors.cache import Cache, CacheGuard, KeySpace
 from callboard.actors.database import Database, DatabaseGuard
 from callboard.actors.epochs import Epochs
 from callboard.actors.errors import USERS_NOT_FOUND, Problem
@@ -27,8 +27,9 @@ from callboard.actors.passwords import PasswordPolicy, Passwords
 from callboard.actors.sessions import Sessions
 from callboard.actors.tokens import Signer, utc_now
 from callboard.actors.users import AddUser, ChangeUser, ListUsers, UserMessage, Users
-from callboard.ops import schema
+from callboard.ops import schema, urls
 from callboard.ops.cli import FAILED, OK, USAGE, CommandError
+from callboard.ops.config import checked
 from callboard.ops.embedded.place import read_running
 from callboard.runtime import Context, Ref, System, supervisor, use_context, worker
 
@@ -57,20 +58,40 @@ async def desk(data: Path | None) -> AsyncIterator[Desk]:
     url, redis = (os.environ.get(name) or str(facts.get(name) or "") for name in ("DATABASE_URL", "REDIS_URL"))
     if not url:
         raise CommandError("no database: set DATABASE_URL, or run `callboard up` on this data folder")
+    checked("DATABASE_URL", urls.database_url, url)
+    checked("REDIS_URL", urls.redis_url, redis or NO_REDIS)
     policy = os.environ.get("PASSWORD_POLICY") or PasswordPolicy.COMPOSITION
     if policy not in list(PasswordPolicy):
         raise CommandError(f"PASSWORD_POLICY must be {' or '.join(PasswordPolicy)}")
-    database, cache = Database(url, size=2), Cache(redis or NO_REDIS)
+    usual = {"ENVIRONMENT": KeySpace().environment, "SERVICE_NAME": KeySpace().service}
+    keys = KeySpace(*(os.environ.get(name) or str(facts.get(name) or default) for name, default in usual.items()))
+    database, cache = Database(url, size=2), Cache(redis or NO_REDIS, keys)
     secret = _secret() or str(facts.get("JWT_SECRET_KEY") or "")
     signer = Signer(secret, issuer="", access_ttl_s=1)
     passwords = worker("passwords", Passwords)
     sessions = worker("sessions", Sessions, database, Identities(Epochs(cache, monotonic)), signer, utc_now)
     users = worker("users", Users, database, passwords, signer, sessions, Enrolment(PasswordPolicy(policy)))
-    guards = worker("database", DatabaseGuard, database, schema.install), worker("cache", CacheGuard, cache)
+    refusals: list[str] = []
+    settled = anyio.Event()  # the database is there, or refuses us for good
+
+    def give_up(reason: str) -> None:
+        refusals.append(reason)
+        settled.set()
+
+    async def wait() -> None:
+        await database.back.wait()
+        settled.set()
+
+    guards = worker("database", DatabaseGuard, database, schema.install, give_up), worker("cache", CacheGuard, cache)
     origin = CommandLine(f"callboard, uid {os.getuid()}")
     async with System(supervisor("desk", *guards, passwords, sessions, users)):
         with anyio.move_on_after(CONNECT_S):
-            await database.back.wait()
+            async with anyio.create_task_group() as group:
+                group.start_soon(wait)
+                await settled.wait()
+                group.cancel_scope.cancel()
+        if refusals:
+            raise CommandError(refusals[0])
         with use_context(Context(baggage=origin)):
             yield Desk(database, users, signer, can_sign=bool(secret))
 

@@ -3,9 +3,11 @@
 import argparse
 import asyncio
 import os
+import shutil
 import sys
 import tempfile
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,24 @@ from rich.console import Console
 from callboard.http.server import CannotListenError
 from callboard.ops.config import ConfigError
 from callboard.ops.embedded.errors import EmbeddedError
+from callboard.ops.start import complain
 
 OK, FAILED, USAGE = 0, 1, 2
 PIPE = 141  # as who died of SIGPIPE
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder for Faust, which keeps nothing there: where none can be made, a path without one does as well."""
+    try:
+        folder = tempfile.mkdtemp(prefix="callboard-")
+    except OSError:
+        yield Path("/nonexistent/callboard")
+        return
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class CommandError(Exception):
@@ -121,11 +138,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         status = PIPE
     except ConfigError as error:
         for fault in error.faults:
-            print(f"callboard: {fault}", file=sys.stderr)
+            complain(f"callboard: {fault}")
         status = USAGE
     except (EmbeddedError, CannotListenError, CommandError) as error:
-        print(f"callboard: {error}", file=sys.stderr)
+        complain(f"callboard: {error}")
         status = USAGE
+    except OSError as error:  # a folder that is read-only, a disk that is full
+        complain(f"callboard: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        status = FAILED
     except KeyboardInterrupt:
         status = 130
     sys.exit(status)
@@ -156,10 +176,10 @@ async def _serve(_options: argparse.Namespace) -> int:
     logs.warn([*warnings(os.environ), *config.cautions])
 
     async def announce() -> None:
-        print(f"callboard serves on {config.http_host}:{config.http_port}", file=sys.stderr)
+        complain(f"callboard serves on {config.http_host}:{config.http_port}")
 
-    with tempfile.TemporaryDirectory(prefix="callboard-") as folder:
-        return await live(Parts(config, Path(folder)), announce)
+    with _scratch() as folder:
+        return await live(Parts(config, folder), announce)
 
 
 async def _check(options: argparse.Namespace) -> int:
@@ -170,7 +190,7 @@ async def _check(options: argparse.Namespace) -> int:
     file = options.file
     if file is None:
         for warning in warnings(os.environ):
-            print(f"callboard: {warning}", file=sys.stderr)
+            complain(f"callboard: {warning}")
         file = load(os.environ).callboard_config
         print("the environment is good")
     if file:
@@ -198,7 +218,7 @@ async def _demo(options: argparse.Namespace) -> int:
     try:
         await demo.play(demo.Target.of(facts), Console())
     except demo.DemoError as error:
-        print(f"callboard: {error}", file=sys.stderr)
+        complain(f"callboard: {error}")
         return FAILED
     return OK
 
@@ -225,17 +245,22 @@ async def _audit(options: argparse.Namespace) -> int:
 
 
 async def _migrate(options: argparse.Namespace) -> int:
+    from callboard.ops import urls  # noqa: PLC0415 - see above
+    from callboard.ops.config import checked  # noqa: PLC0415 - see above
     from callboard.ops.embedded.place import read_running  # noqa: PLC0415 - see above
     from callboard.ops.migrations import runner  # noqa: PLC0415 - see above
     from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
 
     if options.migrate == "up" and options.sql:
         return runner.print_sql(options.since)
-    url = os.environ.get("DATABASE_URL") or str(
-        (read_running(data_folder(options.data_dir)) or {}).get("DATABASE_URL") or ""
+    url = (
+        os.environ.get("DATABASE_DIRECT_URL")
+        or os.environ.get("DATABASE_URL")
+        or str((read_running(data_folder(options.data_dir)) or {}).get("DATABASE_URL") or "")
     )
     if not url:
         raise CommandError("no database: set DATABASE_URL, or run `callboard up` on this data folder")
+    checked("DATABASE_URL", urls.database_url, url)
     if options.migrate == "status":
         return await runner.status(url)
     return await (runner.up if options.migrate == "up" else runner.down)(url, options.to)

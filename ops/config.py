@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from callboard.actors.database_server import Pooler
@@ -36,6 +36,7 @@ from callboard.ops.setting_parsers import url as _url
 from callboard.ops.setting_parsers import words as _words
 from callboard.streams.security import MECHANISMS, PROTOCOLS
 
+T = TypeVar("T")
 # Names that others have given meaning to, however near to ours they are.
 OTHERS = frozenset({"CALLBOARD_DATA_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"})
 HIDDEN = "***"
@@ -50,6 +51,14 @@ class ConfigError(Exception):
     def __init__(self, faults: list[str]) -> None:
         self.faults = faults
         super().__init__("\n".join(faults))
+
+
+def checked(name: str, parse: Callable[[str], T], text: str) -> T:
+    """One value by its form, for commands that need no more. Raises ConfigError."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise ConfigError([f"{name} {error}"]) from None
 
 
 def setting(

@@ -4,10 +4,10 @@ import asyncio
 import gc
 import logging
 import signal
-import sys
 from collections.abc import Awaitable, Callable
 
 from callboard.ops import tuning
+from callboard.ops.start import complain
 from callboard.ops.tree import Parts
 from callboard.runtime import described
 
@@ -57,10 +57,10 @@ async def live(parts: Parts, announce: Callable[[], Awaitable[None]]) -> int:
         if not await _ended(system.stop(), stop_s):
             log.error("the tree has not stopped in %g s", stop_s)
     if failing.done() and not failing.cancelled():
-        print(f"callboard: {described(failing.result())}", file=sys.stderr)
+        complain(f"callboard: {described(failing.result())}")
         return 1
     if parts.hopeless.is_set():
-        print(f"callboard: {parts.hopeless_because}", file=sys.stderr)
+        complain(f"callboard: {parts.hopeless_because}")
         return 2
     if not working.cancelled():
         working.result()

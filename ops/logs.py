@@ -66,6 +66,7 @@ def configure(level: str, path: Path | None = None, *, debug: bool = False) -> N
     """Log to stderr, or to a file. Libraries speak only of what is wrong, unless it is to `debug`."""
     handler: logging.Handler = logging.StreamHandler(sys.stderr) if path is None else logging.FileHandler(path)
     handler.setFormatter(JsonFormatter())
+    logging.raiseExceptions = False  # a line that cannot be written is lost: it must not cost two more
     logging.basicConfig(level=logging.INFO if debug else logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("callboard").setLevel(logging.DEBUG if debug else level.upper())
     logging.getLogger("callboard.audit").setLevel(logging.INFO)  # security events, whatever else is logged

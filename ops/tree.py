@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -93,11 +92,6 @@ PACED = Backoff(initial_s=0.1, max_s=5.0, jitter=0.2)
 STALL_S = 0.1  # a handler that holds up the loop for so long is named in the log
 
 
-def now() -> datetime:
-    """The wall clock."""
-    return datetime.now(UTC)
-
-
 class Parts:
     """The actors of one process, and what they share. Nothing has been started."""
 
@@ -115,6 +109,7 @@ class Parts:
         self.metrics.watch_database(database)
         database.server.observe_query = self.metrics.observe_query
         self.jobs = Jobs(database, works="workers" in config.roles, grace_s=config.jobs_grace_s)
+        self.now = now = database.server.now  # what expires is judged by one clock in all processes
         self.cache = cache_of(config)
         self.signer = signer = Signer(
             config.jwt_secret_key,
@@ -123,6 +118,7 @@ class Parts:
             previous=config.jwt_previous_keys,
             private_key=config.jwt_private_key,
             public_keys=config.jwt_previous_public_keys,
+            now=now,
         )
         # A full mailbox of a hasher or a login is a refusal, 503, and not a queue that nobody waits for any more: what
         # 8 workers with 4 waiting for each have accepted takes two hashers about a second.
@@ -309,7 +305,7 @@ class Parts:
                 self.content,
                 self.library,
                 self.stats,
-                now,
+                self.now,
                 self.signer.jwks,
                 self.profiles,
                 self.exports,
@@ -336,7 +332,7 @@ class Parts:
                 self.metrics.observe,
                 self.idempotency,
                 maintenance,
-                now,
+                self.now,
             ),
             grace_s=config.shutdown_grace_s,
         )

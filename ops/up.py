@@ -82,6 +82,8 @@ class Up:
             "OPS_URL": f"http://{config.ops_host}:{config.ops_port}",
             "OPS_TOKEN": config.ops_token,
             "JWT_SECRET_KEY": config.jwt_secret_key,
+            "ENVIRONMENT": config.environment,
+            "SERVICE_NAME": config.service_name,
             "EDITOR_EMAIL": "editor@example.org",
             "EDITOR_PASSWORD": password,
             **(parts.servers.environment() if parts.servers else {}),

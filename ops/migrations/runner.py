@@ -73,7 +73,7 @@ def new(title: str) -> int:
     slug = re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")
     if not slug:
         raise CommandError("the title needs a word: callboard migrate new 'Keep tags of content'")
-    revision = f"{int(known[-1]) + 1:04}"
+    revision = f"{max(map(int, known)) + 1:04}"
     made = command.revision(config(), message=title.rstrip("."), rev_id=revision, head="head")
     path = Path(made.path) if made and not isinstance(made, list) else schema.VERSIONS
     print(f"{path}: write it, then change schema.sql to match; tests/ops/test_migrations.py compares them")

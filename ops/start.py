@@ -1,0 +1,63 @@
+"""The first moments of a process: what must hold before anything is imported, which takes a second.
+
+As process 1 of a container it has no default for signals: without a handler a SIGTERM is lost, and the container is
+killed after its grace. And a process that was started without stderr must not find a socket of its own there.
+"""
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+STAYS = ("serve", "up")  # commands that run until they are told to stop, and then have done what they should
+
+
+def main() -> None:
+    """Run the command line."""
+    _open_standard_streams()
+    stays = sys.argv[1:2] != [] and sys.argv[1] in STAYS
+    signals = (signal.SIGTERM, signal.SIGINT) if stays else ()
+    for number in signals:
+        signal.signal(number, _leave)
+    from callboard.ops import cli  # noqa: PLC0415 - the handlers come first
+
+    try:
+        cli.main()
+    finally:
+        _let_go_of_streams()
+
+
+def _leave(_number: int, _frame: FrameType | None) -> Any:
+    """End at once: nothing has been started yet. An exception could be lost in what is being imported."""
+    os._exit(0)
+
+
+def _open_standard_streams() -> None:
+    """Open what the parent has closed, so that no file or socket gets its number."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: SIM115, PTH123 - for the whole life
+
+
+def _let_go_of_streams() -> None:
+    """Flush, or forget what cannot be written: the interpreter's own last try would change the exit status to 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1 if stream is sys.stdout else 2)
+
+
+def complain(line: str) -> None:
+    """Say something on stderr, if it can be said: a full disk or a closed pipe there ends nothing."""
+    try:
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return

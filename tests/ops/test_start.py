@@ -1,0 +1,132 @@
+"""A process in a poor environment: without stderr, without a home, with a signal before it has begun."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from running import STOP_WITHIN_S, WAIT_S, request, until
+
+from callboard.ops import cli
+from callboard.ops.embedded.place import free_ports
+
+COMMAND = (sys.executable, "-m", "callboard.ops", "serve")
+NOWHERE = {
+    "DATABASE_URL": "postgresql://a:s3cret-word@127.0.0.1:1/c",
+    "REDIS_URL": "redis://:s3cret-word@127.0.0.1:1",
+    "KAFKA_BROKERS": "[::1]:1",
+    "SMTP_HOST": "127.0.0.1",
+    "JWT_SECRET_KEY": "x" * 32,
+}
+
+
+@contextmanager
+def serving(
+    environment: Mapping[str, str], *, stderr: int | None = subprocess.DEVNULL, before: Callable[[], None] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """`callboard serve` with this environment and nothing else."""
+    process = subprocess.Popen(  # noqa: S603 - our own command
+        COMMAND,
+        env={"PATH": os.environ["PATH"], **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+        preexec_fn=before,  # noqa: PLW1509 - what is closed there cannot be closed otherwise
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def lives(port: int) -> bool:
+    try:
+        return request("GET", f"http://127.0.0.1:{port}/health", timeout_s=2).status == 200
+    except OSError:
+        return False
+
+
+def ports() -> dict[str, str]:
+    return dict(zip(("HTTP_PORT", "OPS_PORT"), map(str, free_ports(2)), strict=True))
+
+
+def test_a_signal_that_comes_while_it_is_imported_ends_it_at_once_as_asked(tmp_path: Path) -> None:
+    """As process 1 it would have no default for the signal: what is not handled is lost."""
+    program = (
+        "import os, signal, sys; sys.argv = ['callboard', 'serve']\n"
+        "class Early:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'uvloop': os.kill(os.getpid(), signal.SIGTERM)\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "sys.meta_path.insert(0, Early())\n"
+        "from callboard.ops.start import main; main()\n"
+    )
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", program], capture_output=True, cwd=tmp_path, env=NOWHERE, timeout=WAIT_S, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def close_all() -> None:
+    for number in (0, 1, 2):
+        os.close(number)
+
+
+@pytest.mark.parametrize("how", ["full", "closed"])
+def test_a_log_that_cannot_be_written_ends_nothing(how: str) -> None:
+    """And where stderr is closed, its number goes to no socket."""
+    environment = NOWHERE | ports()
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        with serving(environment, stderr=full, before=close_all if how == "closed" else None) as process:
+            until("its life", lambda: lives(int(environment["HTTP_PORT"])))
+            names = [str(Path(f"/proc/{process.pid}/fd/{number}").readlink()) for number in (0, 1, 2)]
+            assert not any("socket" in name for name in names)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(STOP_WITHIN_S) == 0
+    finally:
+        os.close(full)
+
+
+def test_silence_is_broken_within_seconds_with_the_setting_the_address_and_no_secret(tmp_path: Path) -> None:
+    environment, log = NOWHERE | ports(), tmp_path / "log"
+    with log.open("wb") as file, serving(environment, stderr=file.fileno()) as process:
+        until("its life", lambda: lives(int(environment["HTTP_PORT"])))
+        began = time.monotonic()
+        until("the word on PostgreSQL", lambda: "DATABASE_URL (127.0.0.1:1/c): the server does" in log.read_text())
+        until("the word on Redis", lambda: "Redis is away" in log.read_text())
+        assert time.monotonic() - began < WAIT_S
+        for port, status in ((environment["HTTP_PORT"], 503), (environment["OPS_PORT"], 503)):
+            answer = request("GET", f"http://127.0.0.1:{port}/ready")
+            said = {each["field"]: each["message"] for each in answer.body["error"]["details"]}
+            assert answer.status == status
+            assert said["database"] == "unhealthy: the server does not answer"
+            assert said["redis"].startswith("unhealthy: ")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(STOP_WITHIN_S) == 0
+    assert "s3cret-word" not in log.read_text()
+    assert log.read_text().count("DATABASE_URL") == 1
+
+
+def test_without_a_place_for_temporary_files_it_serves_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_options: str) -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(cli.tempfile, "mkdtemp", fail)
+    with cli._scratch() as folder:
+        assert not folder.exists()
+
+
+@pytest.mark.parametrize("arguments", [["openapi"], ["config", "check"]], ids=" ".join)
+def test_an_answer_that_cannot_be_written_is_one_line_and_a_status(arguments: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(  # noqa: S603 - our own command
+            [*COMMAND[:-1], *arguments], env=os.environ | NOWHERE, stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, b"callboard: No space left on device\n")
