@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 from domain import Domain, refused
 
@@ -106,12 +107,18 @@ async def test_a_slow_statement_is_ended_and_its_limit_stays_with_nobody(pooler:
     assert database.back.is_set()
     async with database.transaction() as connection:
         assert await connection.fetchval("show statement_timeout") == "200ms"
-    async with database.acquire() as connection:  # whichever session it meets
-        settings = [await connection.fetchval("select reset_val from pg_settings where name = 'statement_timeout'")]
-        left = await connection.fetch("select name from pg_prepared_statements")
-    assert settings == ["0"]
-    assert left == []
     database.disconnect()
+
+    others = [await asyncpg.connect(pooler, statement_cache_size=0) for _ in range(3)]  # who share all its sessions
+    transactions = [other.transaction() for other in others]
+    for transaction in transactions:
+        await transaction.start()
+    limits = [await other.fetchval("show statement_timeout") for other in others]
+    left = [await other.fetchval("select count(*) from pg_prepared_statements where name <> ''") for other in others]
+    for transaction, other in zip(transactions, others, strict=True):
+        await transaction.rollback()
+        await other.close()
+    assert (limits, left) == (["0"] * 3, [0] * 3)
 
 
 async def test_the_walk_of_an_article_works_through_it(pooler: str, database: Database, cache: Cache) -> None:

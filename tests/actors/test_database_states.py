@@ -16,7 +16,7 @@ from callboard.actors.errors import SERVER_TIMEOUT, SERVER_UNAVAILABLE, Degraded
 from callboard.ops.embedded.postgres import Postgres
 from callboard.runtime import Actor, Crashed, Request, System, on, supervisor, worker
 
-PASSING = ("53100", "53200", "53300", "55P03", "55006", "58030", "58000", "25P03", "57P05", "26000")
+PASSING = ("53100", "53200", "53300", "53400", "55P03", "55006", "58030", "58000", "25P03", "57P05", "26000")
 
 
 async def nothing(_url: str) -> None:
@@ -124,6 +124,11 @@ async def test_a_failover_to_a_read_only_server_is_503_for_writes_and_over_with_
                 assert await connection.fetchval("select count(*) from notes") == 2  # reads go on
         with pytest.raises(DegradedError, match="read-only"):
             await database.check()
+        await asyncio.gather(*database.server._expiring)
+        database.server._expired_at = 1e9
+        with refused(SERVER_UNAVAILABLE):  # over a connection that outlives the state
+            await write()
+        database.server._expired_at = 0.0
     finally:
         await operator.execute("set default_transaction_read_only = off")
         await operator.execute("alter database states reset default_transaction_read_only")
