@@ -375,8 +375,8 @@ create index idempotency_keys_expiry_idx on idempotency_keys (expires_at);
 
 -- Mail ------------------------------------------------------------------------------------------------------------
 
--- What has been asked to be sent. A worker claims a due row, sends it, and marks it; a claim that is not marked in
--- time lapses. The text of a letter is made when it is sent, so a secret link is never at rest here.
+-- What has been asked to be sent, and its outcome; a job sends it. The text of a letter is made when it is sent, so a
+-- secret link is never at rest here. A copy is counted just before the final dot is written to the mail server.
 create table mails (
     mail_id       uuid        primary key,      -- the id of the event that asked for it
     recipient     text        not null check (length(recipient) <= 254),
@@ -385,12 +385,14 @@ create table mails (
     status        text        not null default 'queued' constraint mails_status_check
                               check (status in ('queued', 'sending', 'sent', 'dead', 'expired')),
     attempts      integer     not null default 0,
-    due_at        timestamptz not null default now(),   -- of a row being sent: when the claim lapses
+    due_at        timestamptz not null default now(),   -- for senders of the first release; 'infinity' where a job sends
     expires_at    timestamptz not null,
     error         text,
     created_at    timestamptz not null default now(),
     updated_at    timestamptz not null default now(),
-    sent_at       timestamptz
+    sent_at       timestamptz,
+    copies        smallint    not null default 0,       -- that left as a whole and were not refused
+    copied_at     timestamptz
 );
 create index mails_due_idx on mails (due_at) where status in ('queued', 'sending');
 create trigger mails_touch before update on mails for each row execute function touch_updated_at();

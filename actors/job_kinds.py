@@ -116,7 +116,8 @@ class JobKind(msgspec.Struct, Generic[P], frozen=True):
     `timeout_s` bounds one attempt. `on_dead` and `on_expired` run in the transaction that ends the job. `keep_s` keeps
     the outcome in finished_jobs. `halt` holds an order key back when its head dies. With `group` above 1 the handler
     takes a JobGroup. `alarm_s` is the oldest due age at which /ready fails. `secret` names payload fields that are
-    never shown. A process leaves jobs whose `version` is newer than its own.
+    never shown. A process leaves jobs whose `version` is newer than its own. An attempt that has begun ends at its
+    job's deadline, unless the kind `outlives_deadline`.
     """
 
     name: str
@@ -139,6 +140,7 @@ class JobKind(msgspec.Struct, Generic[P], frozen=True):
     alarm_s: float = 600.0
     secret: frozenset[str] = frozenset()
     version: int = 1
+    outlives_deadline: bool = False
 
     def __post_init__(self) -> None:
         """Refuse numbers that no job could be run by."""

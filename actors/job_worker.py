@@ -228,7 +228,8 @@ class JobWorker(Actor[None]):
                 runs.append((run, row))
         if size == 1:
             for run, row in runs:
-                deadline = None if row["left_s"] is None else now + row["left_s"]
+                ends = row["left_s"] is not None and not kind.outlives_deadline
+                deadline = now + row["left_s"] if ends else None
                 self._hand_over(each, run.job, (run,), deadline)
         else:
             for n in range(0, len(runs), size):

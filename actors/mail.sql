@@ -4,27 +4,45 @@ select coalesce(t.email, u.email)
 from users u left join mail_tokens t on t.token_id = :token_id and t.user_id = u.user_id
 where u.user_id = :user_id and u.deleted_at is null;
 
--- name: add_mail(mail_id, recipient, letter, data, occurred_at, deadline_s)!
--- The deadline counts from the event, and from now if that claims to be of the future.
-insert into mails (mail_id, recipient, letter, data, expires_at)
-values (:mail_id, :recipient, :letter, :data, least(:occurred_at::timestamptz, now()) + make_interval(secs => :deadline_s))
-on conflict (mail_id) do nothing;
+-- name: add_mail(mail_id, recipient, letter, data, occurred_at, deadline_s)$
+-- The deadline counts from the event, and from now if that claims to be of the future. Nothing comes back for a mail
+-- that is there. Its job alone makes it due: no sender of an earlier release finds it.
+insert into mails (mail_id, recipient, letter, data, due_at, expires_at)
+values (:mail_id, :recipient, :letter, :data, 'infinity',
+        least(:occurred_at::timestamptz, now()) + make_interval(secs => :deadline_s))
+on conflict (mail_id) do nothing
+returning expires_at;
 
--- name: due_mails(limit)
-select mail_id from mails where status in ('queued', 'sending') and due_at <= now() order by due_at limit :limit;
+-- name: adopt_mails(max_attempts, limit)$
+-- Mails that a process of an earlier release has queued and not looked after for a minute: each becomes a job.
+with left_behind as (
+    update mails set due_at = 'infinity', status = 'queued'
+    where mail_id in (
+        select mail_id from mails
+        where status in ('queued', 'sending') and due_at < now() - interval '1 minute'
+        order by due_at limit :limit for update skip locked)
+    returning mail_id, attempts, expires_at, created_at
+), adopted as (
+    insert into jobs (kind, priority, attempts, max_attempts, deadline, payload, created_at)
+    select 'mail', 1, least(attempts, :max_attempts - 1), :max_attempts, expires_at,
+           jsonb_build_object('mail_id', mail_id), created_at
+    from left_behind
+    returning 1
+)
+select count(*) from adopted;
 
--- name: claim_mail(lease_s, mail_id)^
--- Of any number of workers exactly one gets the row, and the attempt counts; the claim lapses unless it is renewed.
-update mails
-set status = case when expires_at <= now() then 'expired' else 'sending' end, attempts = attempts + 1,
-    due_at = now() + make_interval(secs => :lease_s)
-where mail_id = :mail_id and status in ('queued', 'sending') and due_at <= now()
-returning mail_id, recipient, letter, data, status, attempts,
-          extract(epoch from now() - created_at)::float8 as age_s,
-          extract(epoch from expires_at - now())::float8 as left_s;
+-- name: mail_of(mail_id)^
+select mail_id, recipient, letter, data, status, copies,
+       coalesce(extract(epoch from clock_timestamp() - copied_at), 0)::float8 as silent_s,
+       extract(epoch from now() - created_at)::float8 as age_s,
+       extract(epoch from expires_at - now())::float8 as left_s
+from mails where mail_id = :mail_id;
 
--- name: renew_mail(lease_s, mail_id)!
-update mails set due_at = now() + make_interval(secs => :lease_s) where mail_id = :mail_id and status = 'sending';
+-- name: count_copy(mail_id, job_id, lease_id)$
+-- Just before the final dot, and only for the holder of the job.
+update mails set copies = copies + 1, copied_at = clock_timestamp()
+where mail_id = :mail_id and exists (select from jobs where job_id = :job_id and lease_id = :lease_id)
+returning true;
 
 -- name: token_owner(token_id, purpose)^
 -- Whom a mail token belongs to, whatever the request for the mail says.
@@ -43,13 +61,15 @@ select c.title, t.note
 from content c join content_transitions t using (content_id)
 where c.content_id = :content_id and t.transition_id = :transition_id and c.author_id = :author_id;
 
--- name: mark_sent(mail_id)!
-update mails set status = 'sent', sent_at = now(), data = '{}', error = null where mail_id = :mail_id;
+-- name: mark_sent(mail_id, attempts)!
+update mails set status = 'sent', sent_at = now(), data = '{}', error = null, attempts = :attempts
+where mail_id = :mail_id;
 
--- name: mark_due(delay_s, attempts, error, mail_id)!
+-- name: note_failure(mail_id, error, attempts, refused)!
+-- A copy that the server has refused is none.
 update mails
-set status = 'queued', due_at = now() + make_interval(secs => :delay_s), attempts = :attempts, error = :error
-where mail_id = :mail_id and status = 'sending';
+set error = :error, attempts = :attempts, copies = copies - case when :refused then 1 else 0 end
+where mail_id = :mail_id;
 
--- name: mark_dead(error, mail_id)!
-update mails set status = 'dead', error = :error where mail_id = :mail_id;
+-- name: mark_ended(mail_id, status, error)!
+update mails set status = :status, error = coalesce(:error, error) where mail_id = :mail_id and status <> 'sent';

@@ -21,7 +21,7 @@ def count_nothing(_result: str, _reason: str) -> None:
 
 
 class MailMonitor:
-    """One process's results. `count` gets a result (sent, delayed, failed, dead, expired) and its reason."""
+    """One process's results. `count` gets a result (sent, delayed, failed, dead) and its reason."""
 
     def __init__(self, count: Count = count_nothing, clock: Callable[[], float] = time.monotonic) -> None:
         self._count = count
@@ -49,11 +49,6 @@ class MailMonitor:
         """A mail could not be written, and is dead."""
         self._count("dead", Reason.INVALID)
         self._log_once(reason, Reason.INVALID, reason)
-
-    def expired(self) -> None:
-        """The deadline of a mail passed before it was sent."""
-        self._count("expired", "deadline")
-        self._log_once("expired", "deadline", "its deadline passed before it was sent")
 
     async def check(self) -> None:
         """Raise Problem(SERVER_UNAVAILABLE) while the last contact with the mail server failed."""

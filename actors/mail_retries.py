@@ -9,6 +9,7 @@ from enum import StrEnum
 
 import msgspec
 
+from callboard.actors.job_kinds import JITTER
 from callboard.actors.smtp_client import Fault, Phase, SmtpError
 
 MAX_ATTEMPTS = 3
@@ -16,7 +17,7 @@ BASE_S = 2.0
 UNKNOWN_BASE_S = 60.0
 DELAYED_MIN_S, DELAYED_MAX_S = 60.0, 600.0
 AWAY_MIN_S, AWAY_MAX_S = 1.0, 60.0
-LAST_CHANCE_S = 5.0  # so long before the deadline a mail that waits is tried once more
+LAST_CHANCE_S = 5.0  # so long before the deadline, at least, a mail that waits is tried once more
 SERVICE_CLOSING = 421
 PERMANENT = 500
 
@@ -106,12 +107,17 @@ def decide(reason: Reason, *, attempts: int, age_s: float, left_s: float) -> Ret
         return RetryDecision(None, counts=True)
     if reason is Reason.DELAYED:
         planned = min(DELAYED_MAX_S, max(DELAYED_MIN_S, age_s))
-        last = left_s - LAST_CHANCE_S
+        last = left_s / (1 + JITTER) - LAST_CHANCE_S
         return RetryDecision(last if planned > last > LAST_CHANCE_S else planned, counts=False)
     if reason in WAITING:
         return RetryDecision(min(AWAY_MAX_S, max(AWAY_MIN_S, age_s / 2)), counts=False)
     if attempts >= MAX_ATTEMPTS:
         return RetryDecision(None, counts=True)
     if reason is Reason.UNKNOWN:
-        return RetryDecision(UNKNOWN_BASE_S * 2.0 ** (attempts - 1), counts=True)
+        return RetryDecision(unknown_wait_s(attempts), counts=True)
     return RetryDecision(BASE_S**attempts, counts=True)
+
+
+def unknown_wait_s(copies: int) -> float:
+    """How long after its last unconfirmed copy a mail of so many is sent again: 60, then 120 s."""
+    return UNKNOWN_BASE_S * 2.0 ** (copies - 1)

@@ -8,6 +8,7 @@ import asyncio
 import re
 import socket
 import ssl
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import TypeVar
 
@@ -124,6 +125,10 @@ class SmtpError(Exception):
         super().__init__(f"{phase}: {said}" if fault is Fault.REPLY else f"{phase}: {fault} {said}".strip())
 
 
+async def _at_once() -> None:
+    """Nothing is to be done before the final dot."""
+
+
 class SmtpClient:
     """Sends mails to one server. Each `send` has a connection of its own, so clients may be shared."""
 
@@ -132,10 +137,13 @@ class SmtpClient:
         self.timeouts = timeouts
         self._tls_context: ssl.SSLContext | None = None
 
-    async def send(self, *, sender: str, recipient: str, content: bytes) -> None:
+    async def send(
+        self, *, sender: str, recipient: str, content: bytes, before_dot: Callable[[], Awaitable[None]] = _at_once
+    ) -> None:
         """Deliver one mail to one recipient; `content` has CRLF line ends. Raises SmtpError.
 
-        It returns as soon as the server has accepted the mail, and does not wait for its goodbye.
+        `before_dot` is awaited when all but the final dot has been sent: if it raises, the server has not accepted
+        the mail. It returns as soon as the server has, and does not wait for its goodbye.
         """
         if self._tls_context is None and self.settings.tls is not Tls.NONE:
             self._tls_context = await asyncio.to_thread(ssl.create_default_context)
@@ -147,6 +155,7 @@ class SmtpClient:
                 await session.open()
                 await session.address(sender, recipient, len(content))
                 await session.transfer(content)
+            await before_dot()
             await session.finish()
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             raise _smtp_error(session.phase, error) from error

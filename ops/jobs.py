@@ -15,12 +15,13 @@ from callboard.actors.job_kinds import JobHandler, JobKind, job_pool
 from callboard.actors.job_queue import JobQueue
 from callboard.actors.job_sweeper import JobSweeper
 from callboard.actors.job_worker import JobWorker
+from callboard.actors.mail_queue import SEND_MAIL
 from callboard.actors.retention import PURGE_EXPIRED
 from callboard.actors.schedules import Schedule, Scheduler
 from callboard.runtime import Backoff, Intensity, Node, Pool, supervisor, worker
 
 # Every kind of jobs, whichever of them this process runs.
-JOB_KINDS: tuple[JobKind[Any], ...] = (EMAIL_REQUEST, MAKE_EXPORT, PURGE_EXPIRED)
+JOB_KINDS: tuple[JobKind[Any], ...] = (EMAIL_REQUEST, MAKE_EXPORT, PURGE_EXPIRED, SEND_MAIL)
 STOP_S = 2.5  # beyond the grace time: to cancel what is left, and to write it down
 
 

@@ -25,9 +25,11 @@ from callboard.actors.keys import MIN_SECRET_BYTES
 from callboard.actors.library import Library
 from callboard.actors.limits import CheckLimit, Limiter, Limits, Policy, Verdict
 from callboard.actors.logins import Logins
-from callboard.actors.mail import MailSender, Postbox
 from callboard.actors.mail_monitor import MailMonitor
 from callboard.actors.mail_producers import MailProducers
+from callboard.actors.mail_queue import SEND_MAIL, MailQueue
+from callboard.actors.mail_sender import MailSender
+from callboard.actors.mail_writer import MailWriter
 from callboard.actors.notifier import Notifier
 from callboard.actors.passwords import PasswordPolicy, Passwords
 from callboard.actors.profiles import Profiles
@@ -86,7 +88,6 @@ SIZES = {
     "idempotency": 4,
     "content": 8,
     "library": 8,
-    "mail": 5,
 }
 PACED = Backoff(initial_s=0.1, max_s=5.0, jitter=0.2)
 STALL_S = 0.1  # a handler that holds up the loop for so long is named in the log
@@ -184,16 +185,11 @@ class Parts:
             "content", ContentWorkflow, database, sanitizer, key=lambda message: message.content_id
         )
         self.library = self._pool("library", Library, database)
-        self.mail_monitor = MailMonitor(self.metrics.count_mail)
-        self.senders = self._pool(
-            "mail", MailSender, database, signer, SmtpClient(config.smtp), config.link_url, self.mail_monitor
-        )
         self.mail_producers = MailProducers(config.mail_producers)
-        senders = self.senders if "workers" in config.roles else None
-        self.postbox = worker("postbox", Postbox, database, senders, self.mail_producers)
+        self.mail_queue = worker("mail_queue", MailQueue, database, self.jobs.queue, self.mail_producers)
         self.notifier = worker("notifier", Notifier, database)
         self.stats = worker("aggregator", Aggregator, database)
-        wanted = consumers(self.postbox, self.notifier, self.stats, self.mail_producers)
+        wanted = consumers(self.mail_queue, self.notifier, self.stats, self.mail_producers)
         self.streams = StreamParts(config, database, wanted, embedded=servers is not None)
 
     def _pool(self, name: str, kind: Callable[..., Any], *args: Any, **options: Any) -> "Pool[Any]":
@@ -209,6 +205,9 @@ class Parts:
         self.pools["email_request"] = handle(EMAIL_REQUEST, EmailRequestWorker, signer)
         self.pools["export"] = handle(MAKE_EXPORT, ExportWorker, database)
         self.pools["retention"] = handle(PURGE_EXPIRED, Retention, database, self.jobs.queue, self.retention)
+        self.mail_monitor = MailMonitor(self.metrics.count_mail)
+        writer = MailWriter(signer, config.mail_from, config.link_url)
+        self.pools["mail"] = handle(SEND_MAIL, MailSender, database, writer, SmtpClient(config.smtp), self.mail_monitor)
         self.jobs.schedules.append(HOURLY)
 
     async def _prepare(self, url: str) -> None:
@@ -237,7 +236,12 @@ class Parts:
     def checks(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """What /ready looks at."""
         database = self.database.pool("operators")  # whatever flood there is of others
-        return {"database": database.check, "redis": self.cache.check, "kafka": self.streams.check}
+        return {
+            "database": database.check,
+            "redis": self.cache.check,
+            "kafka": self.streams.check,
+            "smtp": self.mail_monitor.check,
+        }
 
     # The tree --------------------------------------------------------------------------------------------------------
 
@@ -276,7 +280,7 @@ class Parts:
             # What acts starts before what reads, and what reads starts again when that had to.
             supervisor(
                 "delivery",
-                supervisor("consumers", self.notifier, *([self.senders] if "workers" in roles else []), self.postbox),
+                supervisor("consumers", self.notifier, self.mail_queue),
                 *self.streams.nodes(self.data, PACED),
                 strategy=Strategy.REST_FOR_ONE,
                 intensity=STUBBORN,

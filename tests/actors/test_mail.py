@@ -1,19 +1,16 @@
-"""Mail: asked for once, claimed by one, sent once, and a clear fate for what a server does not take."""
+"""The mail queue: what is asked for once is queued once, sent once, in the order of its priority, or not at all."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 from domain import Domain, consume, envelope
-from mail_post import PRODUCERS, SENDER, URL, Post, verification
+from mail_post import URL, Post, verification
 
-from callboard.actors import mail as module
-from callboard.actors.mail import MailSender, Postbox, Sweep
-from callboard.actors.mail_monitor import MailMonitor
-from callboard.actors.smtp_client import SmtpClient, SmtpSettings, Tls
+from callboard.actors.mail_queue import AdoptMails, mail_id_of
 from callboard.ops.embedded.catcher import Catcher
-from callboard.runtime import System, pool, supervisor, worker
 from callboard.streams.events import LetterRequested, MailRequested
 from callboard.streams.topics import PRIORITY
 
@@ -23,10 +20,10 @@ from callboard.streams.topics import PRIORITY
 async def test_a_requested_mail_is_queued_once_and_sent_once(post: Post, catcher: Catcher) -> None:
     asked = envelope(MailRequested("ada@example.org", "Grüße", "Line one\n.\nLine three", "<p>Hi</p>"))
     for _ in range(3):
-        await post.postbox.consume(consume(asked, asked))
-    mail_id = module._mail_id(asked)
+        await post.queue_actor.consume(consume(asked, asked))
+    mail_id = mail_id_of(asked)
     for _ in range(3):
-        await post.send(mail_id, orders=16)
+        await post.send(mail_id, processes=3)
         await post.due()
     (caught,) = catcher.mails()
     assert (caught.to, caught.subject) == ("ada@example.org", "Grüße")
@@ -37,47 +34,64 @@ async def test_a_requested_mail_is_queued_once_and_sent_once(post: Post, catcher
     assert row["sent_at"] is not None
 
 
-async def test_many_mails_and_many_orders_for_each_send_each_once(post: Post, catcher: Catcher) -> None:
-    ids = [await post.ready(subject=f"Number {n}") for n in range(8)]
-    await asyncio.gather(*(post.send(mail_id, orders=16) for mail_id in ids))
-    assert sorted(mail.subject for mail in catcher.mails()) == [f"Number {n}" for n in range(8)]
+async def test_many_mails_are_sent_once_each_by_several_processes(post: Post, catcher: Catcher) -> None:
+    for n in range(20):
+        await post.ready(subject=f"Number {n}")
+    sent = "select count(*) from mails where status = 'sent'"
+    async with post.working("one"), post.working("two"), post.working("three"), asyncio.timeout(20):
+        while await post.domain.value(sent) < 20:  # noqa: ASYNC110 - its truth is in PostgreSQL
+            await asyncio.sleep(0.01)
+    assert sorted(mail.subject for mail in catcher.mails()) == sorted(f"Number {n}" for n in range(20))
 
 
-async def test_a_queued_mail_goes_out_without_being_asked_twice(domain: Domain, catcher: Catcher) -> None:
-    client = SmtpClient(SmtpSettings("127.0.0.1", catcher._port, SENDER, tls=Tls.NONE))
-    senders = pool("senders", MailSender, domain.database, domain.signer, client, URL, MailMonitor(), size=5)
-    postbox = worker("postbox", Postbox, domain.database, senders, PRODUCERS)
-    async with System(supervisor("delivery", senders, postbox)):
-        await postbox.ask(consume(*(envelope(MailRequested("a@example.org", str(n), "t")) for n in range(12))))
-        await postbox.ask(Sweep())
-        async with asyncio.timeout(5):
-            while await domain.value("select count(*) from mails where status = 'sent'") < 12:  # noqa: ASYNC110 - its truth is there
-                await asyncio.sleep(0.01)
-        assert await postbox.ask(Sweep()) == 0
-    assert len(catcher.mails()) == 12
-
-
-async def test_the_sweep_finds_what_is_due_and_nothing_else(post: Post, domain: Domain) -> None:
-    ids = [await post.ready() for _ in range(4)]
-    handed: list[UUID] = []
-    post.postbox._hand_out = handed.extend  # type: ignore[method-assign]
-    await domain.rows("update mails set due_at = now() + interval '1 h' where mail_id = $1", ids[0])
-    await domain.rows("update mails set status = 'sent' where mail_id = $1", ids[1])
-    await domain.rows("update mails set status = 'sending', due_at = now() where mail_id = $1", ids[2])
-    assert await post.postbox.sweep(Sweep()) == 2
-    assert set(handed) == {ids[2], ids[3]}
-
-
-async def test_a_claim_that_lapsed_is_sent_again_and_one_that_holds_is_not(
+async def test_security_mail_is_sent_before_all_other_mail_and_ours_before_that_of_producers(
     post: Post, domain: Domain, catcher: Catcher
 ) -> None:
-    mail_id = await post.ready()
-    await domain.execute("update mails set status = 'sending', due_at = now() + interval '30 s'")
-    await post.send(mail_id, orders=8)
-    assert catcher.mails() == []
-    await post.due()
-    await post.send(mail_id, orders=8)
-    assert len(catcher.mails()) == 1
+    user = await domain.person()
+    for n in range(30):
+        await post.ready(subject=f"Bulk {n}")
+    await post.queue(LetterRequested("export_failed", user.user_id))
+    await post.queue(LetterRequested("password_changed", user.user_id), topic=PRIORITY.name)
+    await post.queue(MailRequested("ada@example.org", "Urgent, says a producer", "t"), topic=PRIORITY.name)
+    rows = await domain.rows(
+        "select letter, priority from jobs join mails on payload->>'mail_id' = mail_id::text order by priority limit 2"
+    )
+    assert [(row["letter"], row["priority"]) for row in rows] == [("password_changed", 0), ("export_failed", 1)]
+    await post.send()
+    first = [mail.subject for mail in reversed(catcher.mails())][:5]  # five are sent at once
+    assert {"Your password was changed", "Your data could not be put together"} <= set(first)
+
+
+async def test_a_mail_is_queued_if_and_only_if_its_event_is_recorded(post: Post, domain: Domain) -> None:
+    good, broken = (envelope(MailRequested(to, "s", "t")) for to in ("ada@example.org", f"{'x' * 300}@example.org"))
+    with pytest.raises(asyncpg.CheckViolationError):
+        await post.queue_actor.consume(consume(good, broken))
+    assert await domain.value("select count(*) from mails") == 0
+    assert await domain.value("select count(*) from consumed_events") == 0
+    assert await domain.value("select count(*) from jobs") == 0
+
+
+async def test_mails_that_an_earlier_release_has_left_are_sent_with_their_id_and_attempts(
+    post: Post, domain: Domain, catcher: Catcher
+) -> None:
+    data = '{"subject": "Left", "text": "t", "html": ""}'
+    insert = (
+        "insert into mails (mail_id, recipient, letter, data, status, attempts, due_at, expires_at) "
+        "values ($1, 'ada@example.org', '', $2, $3, $4, now() + make_interval(secs => $5), now() + interval '1 h')"
+    )
+    left, sending, dying = uuid4(), uuid4(), uuid4()
+    await domain.rows(insert, left, data, "queued", 0, -120.0)
+    await domain.rows(insert, sending, data, "sending", 1, 20.0)  # a process of that release is at it
+    await domain.rows(insert, dying, data, "sending", 2, -120.0)
+    assert await post.queue_actor.adopt(AdoptMails()) == 2
+    assert await post.queue_actor.adopt(AdoptMails()) == 0
+    await post.send()
+    assert len(catcher.mails()) == 2
+    assert (await post.row(left))["attempts"] == 1
+    assert (await post.row(dying))["attempts"] == 3
+    assert (await post.row(sending))["status"] == "sending"
+    message_ids = b"".join(file.read_bytes() for file in catcher._folder.glob("*.eml"))
+    assert f"<{left}@".encode() in message_ids
 
 
 async def test_a_mail_past_its_deadline_is_not_sent(post: Post, catcher: Catcher) -> None:
@@ -86,11 +100,11 @@ async def test_a_mail_past_its_deadline_is_not_sent(post: Post, catcher: Catcher
     prompt = await post.queue(
         MailRequested("a@example.org", "s", "t"), occurred_at=now - timedelta(seconds=301), topic=PRIORITY.name
     )
-    ahead = await post.queue(MailRequested("a@example.org", "s", "t"), occurred_at=now + timedelta(days=9))
     for mail_id in (late, prompt):
-        await post.send(mail_id, orders=4)
+        await post.send(mail_id, processes=2)
         assert (await post.row(mail_id))["status"] == "expired"
     assert catcher.mails() == []
+    ahead = await post.queue(MailRequested("a@example.org", "s", "t"), occurred_at=now + timedelta(days=9))
     assert (await post.row(ahead))["expires_at"] < now + timedelta(seconds=3700)
 
 

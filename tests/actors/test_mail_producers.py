@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from domain import Domain, consume, envelope
 
-from callboard.actors.mail import Postbox
+from callboard.actors.job_queue import JobQueue
 from callboard.actors.mail_producers import QUERIES, MailProducers, parse_mail_producers
+from callboard.actors.mail_queue import SEND_MAIL, MailQueue
 from callboard.ops.config import ConfigError, load
 from callboard.streams.consumers import RejectedError
 from callboard.streams.events import LetterRequested, MailRequested
@@ -21,20 +22,20 @@ def asked(source: str = "/shop", to: str = "ada@example.org", event_id: str | No
     return envelope(MailRequested(to, "Hello", "A text"), event_id, source=source, topic=MAIL.name)
 
 
-def postbox(domain: Domain, setting: str = SHOP) -> Postbox:
-    return Postbox(domain.database, None, MailProducers(parse_mail_producers(setting)))
+def mail_queue(domain: Domain, setting: str = SHOP) -> MailQueue:
+    return MailQueue(domain.database, JobQueue([SEND_MAIL]), MailProducers(parse_mail_producers(setting)))
 
 
 async def test_without_named_producers_nobody_has_a_mail_sent(domain: Domain) -> None:
     with pytest.raises(RejectedError) as refused:
-        await postbox(domain, "").consume(consume(asked()))
+        await mail_queue(domain, "").consume(consume(asked()))
     assert refused.value.rejection.reason == "not_allowed"
     assert await domain.value(MAILS) == 0
 
 
 async def test_our_own_letters_need_no_producer(domain: Domain) -> None:
     user = await domain.person()
-    await postbox(domain, "").consume(consume(envelope(LetterRequested("content_published", user.user_id))))
+    await mail_queue(domain, "").consume(consume(envelope(LetterRequested("content_published", user.user_id))))
     assert await domain.value(MAILS) == 1
 
 
@@ -60,7 +61,7 @@ async def test_a_producer_writes_in_its_own_name_to_its_own_domains(source: str,
 
 
 async def test_a_quota_holds_for_all_processes_and_a_mail_counts_once(domain: Domain) -> None:
-    first, second = postbox(domain), postbox(domain)
+    first, second = mail_queue(domain), mail_queue(domain)
     mails = [asked(event_id=str(number)) for number in range(3)]
     for box in (first, second):
         await box.consume(consume(*mails))
@@ -72,21 +73,21 @@ async def test_a_quota_holds_for_all_processes_and_a_mail_counts_once(domain: Do
 
 
 async def test_mails_at_once_do_not_pass_the_quota_together(domain: Domain) -> None:
-    asks = (postbox(domain).consume(consume(asked(event_id=str(number)))) for number in range(9))
+    asks = (mail_queue(domain).consume(consume(asked(event_id=str(number)))) for number in range(9))
     outcomes = await asyncio.gather(*asks, return_exceptions=True)
     assert sum(isinstance(each, RejectedError) for each in outcomes) == 6
     assert await domain.value(MAILS) == 3
 
 
 async def test_a_new_period_has_the_whole_quota_again(domain: Domain) -> None:
-    await postbox(domain).consume(consume(*(asked(event_id=str(number)) for number in range(3))))
+    await mail_queue(domain).consume(consume(*(asked(event_id=str(number)) for number in range(3))))
     await domain.execute("update mail_producer_usage set period_start = period_start - interval '1 hour'")
-    await postbox(domain).consume(consume(*(asked(event_id=str(number)) for number in range(3, 6))))
+    await mail_queue(domain).consume(consume(*(asked(event_id=str(number)) for number in range(3, 6))))
     assert await domain.value(MAILS) == 6
 
 
 async def test_a_producer_over_its_quota_costs_no_statement_until_the_period_ends(domain: Domain) -> None:
-    box = postbox(domain, "/shop 1/day *; /forms 1/day *")
+    box = mail_queue(domain, "/shop 1/day *; /forms 1/day *")
     await box.consume(consume(asked()))
     with pytest.raises(RejectedError):
         await box.consume(consume(asked()))

@@ -97,7 +97,7 @@ DECISIONS: list[tuple[Reason, int, float, float, RetryDecision]] = [
     (R.DELAYED, 1, 0, 3600, RetryDecision(60.0, counts=False)),
     (R.DELAYED, 3, 120, 3480, RetryDecision(120.0, counts=False)),
     (R.DELAYED, 1, 1000, 2600, RetryDecision(600.0, counts=False)),
-    (R.DELAYED, 1, 240, 60, RetryDecision(55.0, counts=False)),
+    (R.DELAYED, 1, 240, 60, RetryDecision(45.0, counts=False)),  # a fifth of jitter is to come
     (R.DELAYED, 1, 295, 5, RetryDecision(295.0, counts=False)),
     # A server that is away
     (R.AWAY, 3, 0, 3600, RetryDecision(1.0, counts=False)),
@@ -129,5 +129,5 @@ def test_a_greylisted_mail_is_tried_several_times_within_its_deadline_and_not_of
         age_s += decision.delay_s
         tries.append(age_s)
     in_time = [each for each in tries if each < lifetime_s]
-    assert 4 <= len(in_time) <= 12
+    assert 4 <= len(in_time) <= 15
     assert in_time[-1] >= 0.8 * lifetime_s

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from domain import PASSWORD, SECRET, Domain, at_once, refused
 
-from callboard.actors import email_templates, mail, mail_message, passwords, sessions, smtp_client, tokens, users
+from callboard.actors import email_templates, mail_message, mail_queue, passwords, sessions, smtp_client, tokens, users
 from callboard.actors.access import Role
 from callboard.actors.email_requests import RequestEmail
 from callboard.actors.errors import (
@@ -330,7 +330,7 @@ async def test_no_password_and_no_token_is_at_rest_anywhere(domain: Domain, capl
 
 @pytest.mark.parametrize(
     "module",
-    [email_templates, mail, mail_message, passwords, sessions, smtp_client, tokens, users],
+    [email_templates, mail_message, mail_queue, passwords, sessions, smtp_client, tokens, users],
     ids=lambda m: m.__name__,
 )
 def test_whatever_holds_a_secret_keeps_it_out_of_its_repr(module: ModuleType) -> None:

@@ -88,7 +88,7 @@ async def test_what_was_mailed_to_the_earlier_address_is_worth_nothing_after_the
 
 
 async def test_a_letter_about_a_new_address_goes_there_and_the_notice_to_the_old_one(domain: Domain) -> None:
-    from callboard.actors.mail import QUERIES  # noqa: PLC0415 - used here alone
+    from callboard.actors.mail_queue import QUERIES  # noqa: PLC0415 - used here alone
 
     who = await domain.person(email="ada@example.org")
     await domain.users.ask(EditUser(who.user_id, "Ada", "king@example.org"))

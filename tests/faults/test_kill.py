@@ -251,8 +251,10 @@ def is_ready(up: Up) -> bool:
 
 async def settle(connection: Any, killed_at: datetime) -> None:
     """Wait until every event is published and every mail sent."""
-    # The claims of the killed senders lapse after 30 s; here at once.
-    await connection.execute("update mails set due_at = now() where status = 'sending' and updated_at < $1", killed_at)
+    # The leases of the killed process lapse after 30 s, and copies without a reply are waited for longer; here at once.
+    lapse = "update jobs set lease_until = now() where state = 'running' and lease_until <= $1 + interval '30 s'"
+    await connection.execute(lapse, killed_at)
+    await connection.execute("update mails set copied_at = copied_at - interval '1 h' where copied_at < $1", killed_at)
     open_ones = """
         select (select count(*) from outbox where published_at is null)
             + (select count(*) from mails where status in ('queued', 'sending'))
@@ -265,7 +267,7 @@ async def settle(connection: Any, killed_at: datetime) -> None:
                     )
             )
     """
-    ends_at = time.monotonic() + 15
+    ends_at = time.monotonic() + 40  # a sweep comes every 10 s
     while left := await connection.fetchval(open_ones):
         assert time.monotonic() < ends_at, f"{left} events or mails are still open"
         await asyncio.sleep(0.05)

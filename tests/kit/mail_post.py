@@ -1,70 +1,104 @@
-"""A mail queue whose mails a test hands out itself, and the senders of several processes."""
+"""A mail queue, and workers that run what is due of it when a test says so: the real claims, leases and outcomes."""
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from domain import Domain, consume, envelope
 from smtp_script import Script
 
-from callboard.actors import mail as module
-from callboard.actors.mail import MailSender, Postbox, SendMail
+from callboard.actors.job_counts import JobCounts
+from callboard.actors.job_kinds import job_pool
+from callboard.actors.job_queue import JobQueue
+from callboard.actors.job_sweeper import JobSweeper
+from callboard.actors.job_worker import JobWorker
 from callboard.actors.mail_monitor import MailMonitor
 from callboard.actors.mail_producers import MailProducers, parse_mail_producers
+from callboard.actors.mail_queue import SEND_MAIL, MailQueue, mail_id_of
+from callboard.actors.mail_sender import MailSender
+from callboard.actors.mail_writer import MailWriter
 from callboard.actors.smtp_client import SmtpClient, SmtpSettings, SmtpTimeouts, Tls
 from callboard.ops.metrics import Metrics
-from callboard.runtime import pool
+from callboard.runtime import System, supervisor, worker
 from callboard.streams.events import LetterRequested, MailRequested
 
 PRODUCERS = MailProducers(parse_mail_producers("/tests 1000000/day *"))
 URL = "https://board.example"
 SENDER = "Callboard <board@example.org>"
-
-
 QUICK = SmtpTimeouts(*[0.1] * 6, before_dot_s=5.0)  # each phase by itself
+
+DUE_OR_RUNNING = """
+    select count(*) from jobs
+    where (state = 'running' or run_at <= clock_timestamp()) and ($1::text is null or payload->>'mail_id' = $1)
+"""
 
 
 class Post:
-    """Workers that all claim from one queue, and the server that they send to."""
+    """The mail queue of one process, and the server that it sends to."""
 
     def __init__(self, domain: Domain, port: int, timeouts: SmtpTimeouts = QUICK) -> None:
         self.domain = domain
         self.metrics = Metrics()
         self.monitor = MailMonitor(self.metrics.count_mail)
         self.client = SmtpClient(SmtpSettings("127.0.0.1", port, SENDER, tls=Tls.NONE), timeouts)
-        self.senders = [MailSender(domain.database, domain.signer, self.client, URL, self.monitor) for _ in range(5)]
-        self.postbox = Postbox(domain.database, pool("nobody", MailSender, size=1), PRODUCERS)
-        self.postbox._hand_out = lambda _: None  # type: ignore[method-assign] - these tests hand out themselves
+        self.writer = MailWriter(domain.signer, SENDER, URL)
+        self.jobs = JobQueue([SEND_MAIL])
+        self.counts = JobCounts()
+        self.queue_actor = MailQueue(domain.database, self.jobs, PRODUCERS)
 
     async def queue(self, event: Any, **facts: Any) -> UUID:
         """Have a mail queued as the streams would, and give its id."""
         asked = envelope(event, **facts)
-        await self.postbox.consume(consume(asked))
-        return module._mail_id(asked)
+        await self.queue_actor.consume(consume(asked))
+        return mail_id_of(asked)
 
     async def ready(self, to: str = "ada@example.org", subject: str = "Hello", text: str = "A text") -> UUID:
         return await self.queue(MailRequested(to, subject, text))
 
-    async def send(self, mail_id: UUID, orders: int = 1) -> None:
-        """So many orders for one mail at once, among five workers."""
-        await asyncio.gather(*(self.senders[n % 5].send(SendMail(mail_id)) for n in range(orders)))
+    @asynccontextmanager
+    async def working(self, name: str = "worker") -> AsyncIterator[None]:
+        """Run a process that sends until the end of the block."""
+        database = self.domain.database
+        handler = job_pool(SEND_MAIL, MailSender, database, self.writer, self.client, self.monitor)
+        children = (
+            handler.pool,
+            worker("sweeper", JobSweeper, database, self.jobs, [SEND_MAIL], self.counts),
+            worker("worker", partial(JobWorker, database, self.jobs, [handler], self.counts, name=name, grace_s=0.0)),
+        )
+        async with System(supervisor("jobs", *children)):
+            yield
+
+    async def send(self, mail_id: UUID | None = None, processes: int = 1) -> None:
+        """Let so many processes run what is due, until nothing is, or until this mail is not."""
+        named = None if mail_id is None else str(mail_id)
+        async with AsyncExitStack() as stack, asyncio.timeout(20):
+            for number in range(processes):
+                await stack.enter_async_context(self.working(f"worker {number}"))
+            while await self.domain.value(DUE_OR_RUNNING, named):  # noqa: ASYNC110 - its truth is in PostgreSQL
+                await asyncio.sleep(0.01)
 
     async def row(self, mail_id: UUID) -> dict[str, Any]:
-        query = "select *, extract(epoch from due_at - now())::float8 as due_s from mails where mail_id = $1"
+        """The mail, and in how many seconds its job is due; None when it has none."""
+        query = """
+            select m.*, extract(epoch from j.run_at - now())::float8 as due_s, j.attempts as job_attempts
+            from mails m left join jobs j on j.payload->>'mail_id' = m.mail_id::text
+            where m.mail_id = $1"""
         (row,) = await self.domain.rows(query, mail_id)
         return row
 
     async def due(self) -> None:
         """Let the time pass that something is waited for."""
         await self.domain.execute(
-            "update mails set due_at = now() - interval '1 s' where status in ('queued','sending')"
+            "update jobs set run_at = now() - interval '1 s' where state = 'waiting';"
+            "update mails set copied_at = copied_at - interval '1 h'"
         )
 
 
 @asynccontextmanager
-async def misbehaving(domain: Domain, **answers: str | None) -> AsyncIterator[tuple[Post, Script]]:
+async def misbehaving(domain: Domain, **answers: Any) -> AsyncIterator[tuple[Post, Script]]:
     async with Script(**answers).listening() as script:
         yield Post(domain, script.port), script
 

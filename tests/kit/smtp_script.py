@@ -30,6 +30,7 @@ class Script:
             **answers,
         }
         self.tls: ssl.SSLContext | None = None  # what STARTTLS begins with
+        self.silent: asyncio.StreamWriter | None = None  # the last connection that got no answer
         self.commands: list[str] = []
         self.bodies: list[bytes] = []
         self.connections = 0
@@ -71,7 +72,15 @@ class Script:
             answer = answer[0]
         if answer == HANG_UP:
             raise ConnectionAbortedError
+        if answer is None:
+            self.silent = writer
         if answer:
             writer.write(answer.replace("\n", "\r\n").encode() + b"\r\n")
             await writer.drain()
         return answer
+
+    async def reply(self, answer: str) -> None:
+        """Answer at last where there was silence."""
+        assert self.silent is not None
+        self.silent.write(answer.encode() + b"\r\n")
+        await self.silent.drain()

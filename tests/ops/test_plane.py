@@ -29,8 +29,8 @@ TREE = {
     "editorial": {"idempotency", "content", "library"},
     "insight": {"aggregator", "active_users"},
     "delivery": {"consumers", "streams", "relay"},
-    "jobs": {"email_request", "export", "retention", "sweeper", "hints", "schedules", "worker"},
-    "delivery/consumers": {"notifier", "mail", "postbox"},
+    "jobs": {"email_request", "export", "mail", "retention", "sweeper", "hints", "schedules", "worker"},
+    "delivery/consumers": {"notifier", "mail_queue"},
 }
 
 
@@ -162,7 +162,7 @@ def test_health_and_readiness_are_on_both_listeners(up: Up) -> None:
         assert request("GET", f"{base}/health").data == {"status": "healthy", "state": "up"}
         assert request("GET", f"{base}/ready").data == {
             "status": "ready",
-            "checks": {"database": "healthy", "redis": "healthy", "kafka": "healthy"},
+            "checks": {"database": "healthy", "redis": "healthy", "kafka": "healthy", "smtp": "healthy"},
         }
 
 

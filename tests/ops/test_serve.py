@@ -168,13 +168,13 @@ ALWAYS = {"guard", "identity", "editorial", "insight", "delivery", "jobs", "oper
 @pytest.mark.parametrize(
     ("roles", "parts", "delivery"),
     [
-        ("front", ALWAYS | {"front"}, {"consumers", "notifier", "postbox"}),
-        ("streams", ALWAYS, {"consumers", "notifier", "postbox", "streams", "relay"}),
-        ("workers", ALWAYS, {"consumers", "notifier", "mail", "postbox"}),
+        ("front", ALWAYS | {"front"}, {"consumers", "notifier", "mail_queue"}),
+        ("streams", ALWAYS, {"consumers", "notifier", "mail_queue", "streams", "relay"}),
+        ("workers", ALWAYS, {"consumers", "notifier", "mail_queue"}),
         (
             "front,streams,workers",
             ALWAYS | {"front"},
-            {"consumers", "notifier", "mail", "postbox", "streams", "relay"},
+            {"consumers", "notifier", "mail_queue", "streams", "relay"},
         ),
     ],
 )

@@ -3,7 +3,7 @@
 from callboard.ops.migrations.sql import execute
 
 revision = "0050"
-down_revision = "0030"
+down_revision = "0040"
 
 
 def upgrade() -> None:
