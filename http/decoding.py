@@ -4,23 +4,27 @@ msgspec stops at the first fault. Only after a failure are the fields tried one 
 Text that PostgreSQL cannot store is refused here: NUL by the search below, lone surrogates by msgspec itself.
 """
 
+import json
 import re
 import typing
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import inspect
 
-from callboard.actors.database import storable
 from callboard.actors.errors import REQUEST_INVALID, REQUEST_MALFORMED, Detail, Problem
 from callboard.streams.field_rules import apply_rules, rules_of
 
 MAX_DETAILS = 50
 NO_NUL = "Must not contain the character NUL."
-NO_SUCH_TIME = "Must be in the years 1 to 9999 in UTC."
+ONCE = "Must be given once."
+# A client's times stay a year away from the ends of what can be held, so that adding a span to one never fails.
+FIRST_TIME, LAST_TIME = datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
+NO_SUCH_TIME = "Must be in the years 2 to 9998 in UTC."
 PLACE = re.compile(r"^(?P<said>.*?)(?: - at `(?:key in )?\$(?P<path>.*)`)?$", re.DOTALL)
 
 T = TypeVar("T")
@@ -44,6 +48,8 @@ class BodyReader:
             value = self._decode(raw)
             if self._times and (unstorable := beyond(value, self._times)):
                 raise invalid(unstorable)
+            if twice := repeated_keys(raw):
+                raise invalid(twice)
             if b"\\u0000" in raw and (faults := tuple(nuls(sent := msgspec.json.decode(raw), ""))):
                 raise self._with_rules(sent, faults)
             if self._ruled:
@@ -99,7 +105,7 @@ class QueryReader:
             elif name in self._lists:
                 value.setdefault(name, []).append(text)
             elif name in value:
-                faults.append(Detail(name, "Must be given once."))
+                faults.append(Detail(name, ONCE))
             else:
                 value[name] = text
         if self.kind is type(None):
@@ -139,9 +145,38 @@ def times_of(kind: type) -> tuple[tuple[str, str], ...]:
 
 
 def beyond(value: Any, times: Sequence[tuple[str, str]]) -> list[Detail]:
-    """The times in a Struct that are well-formed and cannot be stored."""
+    """The times in a Struct that are well-formed and too near to the ends of time."""
     given = ((shown, getattr(value, name)) for name, shown in times)
-    return [Detail(shown, NO_SUCH_TIME) for shown, time in given if isinstance(time, datetime) and not storable(time)]
+    return [Detail(shown, NO_SUCH_TIME) for shown, time in given if isinstance(time, datetime) and not in_reach(time)]
+
+
+def in_reach(time: datetime) -> bool:
+    """Whether a time, which has a zone or is UTC, is one that a span can be added to."""
+    return FIRST_TIME <= (time if time.tzinfo else time.replace(tzinfo=UTC)) <= LAST_TIME
+
+
+def repeated_keys(raw: bytes) -> list[Detail]:
+    """The keys that stand twice in one object of a JSON text: whoever checked the first does not see the second."""
+    if raw.count(b":") == keys_in(msgspec.json.decode(raw)):
+        return []
+    found: list[Detail] = []
+
+    def look(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = Counter(name for name, _ in pairs)
+        found.extend(Detail(name, ONCE) for name, count in names.items() if count > 1)
+        return {}
+
+    json.loads(raw, object_pairs_hook=look)
+    return found
+
+
+def keys_in(value: Any) -> int:
+    """How many keys all objects of a JSON value have together."""
+    if isinstance(value, dict):
+        return len(value) + sum(keys_in(each) for each in value.values() if isinstance(each, dict | list))
+    if isinstance(value, list):
+        return sum(keys_in(each) for each in value if isinstance(each, dict | list))
+    return 0
 
 
 def invalid(details: Sequence[Detail]) -> Problem:

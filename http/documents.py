@@ -1,6 +1,9 @@
 """/openapi.json and /docs: Swagger UI out of the swagger-ui-py wheel, served by us: it works without internet."""
 
-from collections.abc import Container, Sequence
+import hashlib
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
+from http import HTTPStatus
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ DOCS_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+HTML = "text/html; charset=utf-8"
 CACHED = {"Cache-Control": "public, max-age=86400"}
 
 ASSETS = {
@@ -26,6 +30,28 @@ ASSETS = {
     "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
     "favicon-32x32.png": "image/png",
 }
+
+START_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+START_PAGE = b"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>Callboard</title>
+</head>
+<body>
+<h1>Callboard</h1>
+<p>Accounts and published content, as an HTTP API.</p>
+<ul>
+<li><a href="/docs">The API's documentation</a></li>
+<li><a href="/openapi.json">The same as OpenAPI 3.1</a></li>
+<li><a href="/api/v1/content">Published articles</a></li>
+<li><a href="/api/v1/errors">Error codes</a></li>
+<li><a href="/health">Health</a></li>
+</ul>
+</body>
+</html>
+"""
 
 PAGE = b"""<!doctype html>
 <html lang="en">
@@ -76,31 +102,52 @@ def document_routes(routes: Sequence[Route[Any]], base: str) -> tuple[Route[obje
     document = openapi(routes, base)
     folder = swagger_folder()
 
-    async def openapi_json(call: Call[None, None, object]) -> Raw:  # noqa: ARG001 - a handler's face
-        return Raw(document, "application/json", headers={"Cache-Control": "public, max-age=60"})
-
-    async def docs(call: Call[None, None, object]) -> Raw:  # noqa: ARG001 - a handler's face
-        return Raw(PAGE, "text/html; charset=utf-8", policy=DOCS_POLICY)
-
-    async def start(call: Call[None, None, object]) -> Raw:  # noqa: ARG001 - a handler's face
-        return Raw(START, "text/javascript; charset=utf-8", headers=CACHED)
+    async def moved(call: Call[None, None, object]) -> Raw:  # noqa: ARG001 - a handler's face
+        return Raw(b"", "text/plain", headers={"Location": "/docs"})
 
     def asset(name: str, content_type: str) -> Route[object]:
+        held: list[Raw] = []
+
         async def read(call: Call[None, None, object]) -> Raw:  # noqa: ARG001 - a handler's face
-            # Up to 1.5 MB, seldom asked for: read when asked, off the loop, rather than held.
-            body = await anyio.to_thread.run_sync((folder / name).read_bytes)
-            return Raw(body, content_type, headers=CACHED)
+            # Up to 1.5 MB, seldom asked for: read when asked first, off the loop, and then one for all clients.
+            if not held:
+                body = await anyio.to_thread.run_sync((folder / name).read_bytes)
+                held.append(_shared(body, content_type, CACHED))
+            return held[0]
 
         return page(f"/docs/{name}", read)
 
+    pages = {
+        "/": _shared(START_PAGE, HTML, CACHED, START_POLICY),
+        "/docs": Raw(PAGE, HTML, policy=DOCS_POLICY),
+        "/docs/start.js": _shared(START, "text/javascript; charset=utf-8", CACHED),
+        "/openapi.json": _shared(document, "application/json", {"Cache-Control": "public, max-age=60"}),
+    }
     return (
-        page("/openapi.json", openapi_json),
-        page("/docs", docs),
-        page("/docs/start.js", start),
+        *(page(path, _always(answer)) for path, answer in pages.items()),
+        replace(page("/docs/", moved), status=HTTPStatus.PERMANENT_REDIRECT.value),
         *(asset(name, content_type) for name, content_type in ASSETS.items()),
     )
 
 
+def _shared(body: bytes, content_type: str, headers: Mapping[str, str], policy: str | None = None) -> Raw:
+    """An answer that all clients get, with the digest of its bytes as its tag."""
+    tag = hashlib.sha256(body).hexdigest()[:16]
+    return Raw(body, content_type, policy=policy, headers=headers, etag=tag, is_shared=True)
+
+
+def _always(answer: Raw) -> Any:
+    async def read(call: Call[None, None, object]) -> Raw:  # noqa: ARG001 - a handler's face
+        return answer
+
+    return read
+
+
 def page(path: str, handler: Any) -> Route[object]:
-    """A page for anyone, outside of the base and of the limits."""
-    return Route("GET", path, handler, f"Serve {path}", "documents", Access.PUBLIC, absolute=True, exempt=True)
+    """A page for anyone, outside of the base, open during maintenance, and limited like all else."""
+    return Route(
+        *("GET", path, handler, f"Serve {path}", "documents", Access.PUBLIC),
+        absolute=True,
+        maintained=True,
+        tagged=True,
+    )

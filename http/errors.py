@@ -109,6 +109,8 @@ def headers_of(problem: Problem) -> dict[str, str]:
         if problem.code.name in BAD_TOKEN:
             challenge += f', error="invalid_token", error_description="{problem.code.meaning}"'
         return {"WWW-Authenticate": challenge}
+    if kind is Kind.UNSUPPORTED:
+        return {"Accept": "application/json", "Accept-Encoding": "identity"}
     if kind is Kind.METHOD_NOT_ALLOWED:
         return {"Allow": ", ".join(problem.allowed)}
     if kind in (Kind.LIMITED, Kind.UNAVAILABLE) or problem.retry_after_s is not None:

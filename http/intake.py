@@ -3,11 +3,19 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
+from urllib.parse import unquote
 from uuid import UUID
 
 from aiohttp.hdrs import CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT
 
-from callboard.actors.errors import REQUEST_MALFORMED, REQUEST_TOO_LARGE, REQUEST_UNSUPPORTED, Problem
+from callboard.actors.errors import (
+    REQUEST_INVALID,
+    REQUEST_MALFORMED,
+    REQUEST_TOO_LARGE,
+    REQUEST_UNSUPPORTED,
+    Detail,
+    Problem,
+)
 from callboard.http.aiohttp_private import HttpVersion11, RequestPayloadError
 from callboard.http.decoding import BodyReader, QueryReader
 from callboard.http.exchange import Exchange
@@ -59,6 +67,8 @@ class Intake:
         message = exchange.message
         if "?" not in message.path:
             return self._query.read(())
+        if "%" in message.path:
+            check_utf8(message.path.partition("?")[2])
         return self._query.read(tuple(message.url.query.items()))
 
     async def body(self, exchange: Exchange) -> Any:
@@ -95,6 +105,19 @@ class Intake:
         except (RequestPayloadError, ConnectionError):
             raise Problem(REQUEST_MALFORMED) from None
         return b"".join(pieces)
+
+
+def check_utf8(query: str) -> None:
+    """See that a query's escapes are UTF-8. Raises Problem(REQUEST_INVALID) that names each parameter of which not."""
+    faults = []
+    for pair in query.split("&"):
+        try:
+            unquote(pair, errors="strict")
+        except UnicodeDecodeError:
+            name = unquote(pair.partition("=")[0], errors="replace")
+            faults.append(Detail(name, "Must be UTF-8, percent-encoded."))
+    if faults:
+        raise Problem(REQUEST_INVALID, details=tuple(faults))
 
 
 def is_json(content_type: str | None) -> bool:

@@ -48,6 +48,8 @@ HEADERS: Mapping[str, dict[str, Any]] = {
     "RateLimit-Policy": _header("How many in how many seconds.", '"default";q=300;w=60'),
     "Retry-After": _header("Seconds to wait before trying again.", "1", pattern="^[0-9]+$"),
     "WWW-Authenticate": _header("How to authenticate (RFC 6750).", 'Bearer realm="callboard"'),
+    "Accept": _header("The media type of bodies that the call takes.", "application/json"),
+    "Accept-Encoding": _header("The coding of bodies that the call takes.", "identity"),
     "ETag": _header("The version that was answered, for If-Match.", '"3"'),
     "Location": _header("Where what was made stands.", "/api/v1/content/3fa85f64-5717-4562-b3fc-2c963f66afa6"),
     "Idempotency-Replayed": _header("The answer of an earlier request with this key.", "true", const="true"),
@@ -100,6 +102,8 @@ def headers_given(route: Route[Any], status: int) -> list[str]:
         given += ["Location"] if route.keyed else []
     if route.keyed and status < HTTPStatus.INTERNAL_SERVER_ERROR:
         given.append("Idempotency-Replayed")
+    if status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
+        given += ["Accept", "Accept-Encoding"]
     if status == HTTPStatus.UNAUTHORIZED:
         given.append("WWW-Authenticate")
     busy = status == HTTPStatus.CONFLICT and route.keyed

@@ -205,12 +205,13 @@ class Router(Generic[V]):
         methods = self._by_form.get(form)
         if methods is None:
             methods = self._by_form[form] = Methods(path)
-            node = self._tree
-            for segment in form[1:].split("/"):
-                node = node.setdefault(segment, {})
-            node[""] = methods
             if form == path:
                 self._fixed[path] = methods
+            if not path.endswith("/"):  # which is found as it stands, or not at all
+                node = self._tree
+                for segment in form[1:].split("/"):
+                    node = node.setdefault(segment, {})
+                node[""] = methods
         methods.add(method, value)
 
     def find(self, target: str) -> tuple[Methods[V], Sequence[str]] | None:

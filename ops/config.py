@@ -23,6 +23,7 @@ from callboard.ops.setting_parsers import flag as _flag
 from callboard.ops.setting_parsers import line as _line
 from callboard.ops.setting_parsers import networks as _networks
 from callboard.ops.setting_parsers import one_of as _one_of
+from callboard.ops.setting_parsers import origins as _origins
 from callboard.ops.setting_parsers import port as _port
 from callboard.ops.setting_parsers import positive as _positive
 from callboard.ops.setting_parsers import private_key as _private_key
@@ -33,7 +34,6 @@ from callboard.ops.setting_parsers import secret as _secret
 from callboard.ops.setting_parsers import secrets as _secrets
 from callboard.ops.setting_parsers import up_to as _up_to
 from callboard.ops.setting_parsers import url as _url
-from callboard.ops.setting_parsers import words as _words
 from callboard.streams.security import MECHANISMS, PROTOCOLS
 
 T = TypeVar("T")
@@ -98,7 +98,15 @@ class Config:
         _url("http", "https"),
         "http://127.0.0.1:8000",
     )
-    cors_origins: tuple[str, ...] = setting("origins whose pages may call the API", _words, ())
+    cors_origins: tuple[str, ...] = setting(
+        "origins whose pages may call the API, with credentials; * lets any page read it, without them", _origins, ()
+    )
+    http_max_connections: int = setting("connections of clients at once, as far as descriptors allow", _positive, 4096)
+    http_max_connections_per_address: int = setting(
+        "connections of one address (of one /64 in IPv6) at once; trusted proxies are not counted", _positive, 1024
+    )
+    http_max_unsent_bytes: int = setting("bytes of answers that wait for clients to read them", _positive, 64 << 20)
+    http_idle_s: int = setting("how long a connection may wait for its next request, seconds", _positive, 75)
 
     smtp_port: int = setting("its port", _port, 587)
     smtp_username: str = setting("its user, if it wants one", default="")

@@ -6,7 +6,7 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable
 
-from callboard.ops import tuning
+from callboard.ops import descriptors, tuning
 from callboard.ops.start import complain
 from callboard.ops.tree import Parts
 from callboard.runtime import described
@@ -25,6 +25,7 @@ async def live(parts: Parts, announce: Callable[[], Awaitable[None]]) -> int:
     Raises ConfigError when CALLBOARD_CONFIG names a bad file, and what the first start hook to fail raised; then
     nothing is left running.
     """
+    descriptors.raise_limit(parts.config.http_max_connections)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_debug(parts.config.enable_debug_mode)

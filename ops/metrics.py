@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from callboard.actors.active_users import ActiveUsersGauge
 from callboard.actors.database import Database
+from callboard.http.connection_limits import Bound
 from callboard.runtime import System, TreeNode
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -33,6 +34,12 @@ class Metrics:
         self.registry.register(self._requests)
         self.registry.register(self._queries)
         self._counters: dict[tuple[str, str], Counter] = {}
+        self._closed = Counter(
+            "callboard_connections_closed",
+            "Connections of clients that were closed for a bound: of one address, of all, or of unsent bytes.",
+            ("bound",),
+            registry=self.registry,
+        )
         self._checks = Counter(
             "callboard_limit_checks",
             "Checks of rate limits by policy and outcome: allowed, refused, or shadowed (would have been refused).",
@@ -59,6 +66,10 @@ class Metrics:
     def count_mail(self, result: str, reason: str) -> None:
         """Count the result of one delivery of a mail."""
         self._mails.labels(result, reason).inc()
+
+    def count_closed(self, bound: Bound) -> None:
+        """Count a connection that was closed for a bound."""
+        self._closed.labels(bound).inc()
 
     def count_checks(self, policy: str, outcome: str, count: int) -> None:
         """Count checks of a rate limit."""

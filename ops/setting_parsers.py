@@ -59,6 +59,16 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
+def origins(text: str) -> tuple[str, ...]:
+    """Origins of pages, or `*` alone for any."""
+    given = words(text)
+    if "*" in given and len(given) > 1:
+        raise ValueError("must be origins, or * alone")
+    if any(each != "*" and not re.fullmatch(r"https?://[a-z0-9._-]+(?::[0-9]{1,5})?", each) for each in given):
+        raise ValueError("must be origins such as https://app.example, in lower case and without a path, or *")
+    return given
+
+
 def networks(text: str) -> tuple[str, ...]:
     """Networks with commas between."""
     return tuple(str(network(word)) for word in words(text))

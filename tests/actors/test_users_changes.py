@@ -138,7 +138,7 @@ async def test_of_sixteen_who_edit_one_version_at_once_exactly_one_wins(domain: 
     assert len(won) == 1
     assert lost == [USERS_STALE] * 15
     assert await domain.users.ask(EditUser(who.user_id, "Last", None, won[0].tag))
-    assert await domain.users.ask(EditUser(who.user_id, "Very last", None, "*"))
+    assert await domain.users.ask(EditUser(who.user_id, "Very last", None, None))
 
 
 # Deletion ------------------------------------------------------------------------------------------------------------

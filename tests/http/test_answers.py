@@ -1,5 +1,6 @@
 """Envelopes, headers, trace context, paging, methods, CORS."""
 
+import re
 from typing import Any
 
 import pytest
@@ -196,3 +197,72 @@ async def test_each_answer_is_observed_by_its_template(door: Any) -> None:
     await door.call("GET", f"/api/v1/posts/{ZERO}")
     await door.call("GET", "/nothing")
     assert door.observed == [("/api/v1/posts/{content_id}", "GET", 200), ("unmatched", "GET", 404)]
+
+
+async def test_named_origins_may_send_credentials_and_any_origin_may_not(open_door: Any) -> None:
+    asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "PUT"}
+    async with open_door(Settings(origins=frozenset({"https://app.example"}))) as door:
+        _, _, preflight = await door.call("OPTIONS", "/api/v1/posts", headers=asked)
+        assert preflight.headers["Access-Control-Allow-Origin"] == "https://app.example"
+        assert preflight.headers["Access-Control-Allow-Credentials"] == "true"
+        assert preflight.headers["Access-Control-Allow-Methods"] == "GET, POST, PUT, PATCH, DELETE"
+        assert preflight.headers["Access-Control-Max-Age"] == "3600"
+        assert preflight.headers["Vary"] == "Origin"
+        _, _, other = await door.call("GET", "/health", headers={"Origin": "null"})
+        assert other.headers["Vary"] == "Origin"
+        assert "Access-Control-Allow-Credentials" not in other.headers
+    async with open_door(Settings(origins=frozenset({"*"}))) as door:
+        for method, path in (("OPTIONS", "/api/v1/posts"), ("GET", "/health")):
+            _, _, any_origin = await door.call(method, path, headers=asked)
+            assert any_origin.headers["Access-Control-Allow-Origin"] == "*"
+            assert "Access-Control-Allow-Credentials" not in any_origin.headers
+
+
+async def test_a_list_header_on_several_lines_is_one_list(door: Any) -> None:
+    lines = [("Accept", "application/json;q=0.1"), ("Accept", "application/problem+json")]
+    _, _, response = await door.call("GET", "/nowhere", headers=lines)
+    assert response.headers["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(("name", "value"), [("Authorization", "Bearer member"), ("X-Request-Timeout", "5")])
+async def test_a_header_that_is_no_list_is_refused_when_it_comes_twice(door: Any, name: str, value: str) -> None:
+    status, body, _ = await door.call("GET", "/api/v1/access/user/x", headers=[(name, value)] * 2)
+    assert (status, body["error"]["field"]) == (400, name)
+
+
+async def test_the_start_page_leads_to_what_there_is(door: Any) -> None:
+    async with door.client.get("/") as response:
+        text = await response.text()
+        assert (response.status, response.content_type) == (200, "text/html")
+    for path in re.findall(r'href="([^"]+)"', text):
+        if path.startswith("/api/v1/content"):  # which this table does not have
+            continue
+        async with door.client.get(path) as response:
+            assert response.status == 200, path
+    async with door.client.get("/docs/", allow_redirects=False) as response:
+        assert (response.status, response.headers["Location"]) == (308, "/docs")
+
+
+async def test_a_page_that_the_client_has_is_not_sent_again(door: Any) -> None:
+    for path in ("/", "/openapi.json", "/docs/start.js", "/docs/swagger-ui.css"):
+        async with door.client.get(path) as first:
+            tag, kept = first.headers["ETag"], first.headers["Cache-Control"]
+        async with door.client.get(path, headers={"If-None-Match": tag}) as again:
+            assert (again.status, await again.read(), again.headers["Cache-Control"]) == (304, b"", kept)
+
+
+async def test_pages_are_limited_like_all_else(door: Any) -> None:
+    door.limiter.spent.add("default")
+    for path in ("/", "/docs", "/docs/swagger-ui-bundle.js", "/openapi.json"):
+        async with door.client.get(path) as response:
+            assert response.status == 429
+
+
+async def test_an_early_answer_says_that_the_rest_will_not_be_read(door: Any) -> None:
+    """The client that waits for 100 Continue never sends its body: its next request must not be taken for that."""
+    for more in (b"Expect: 100-continue\r\n", b""):
+        head = b"POST /api/v1/posts HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: 64\r\n" + more
+        received = await door.raw(head + b"\r\n")
+        assert received.startswith(b"HTTP/1.1 415 ")
+        assert b"\r\nConnection: close\r\n" in received
+        assert b"100 Continue" not in received

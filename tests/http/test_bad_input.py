@@ -6,9 +6,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from yarl import URL
 
+from callboard.actors.errors import Problem
+from callboard.http.decoding import QueryReader, times_of
 from callboard.http.exchange import Settings
 from callboard.http.peers import Proxies, network
+from callboard.http.routes import ROUTES
+from callboard.http.routing import shape_of
 
 JSON_TYPE = "application/json"
 JSON = {"Content-Type": JSON_TYPE}
@@ -63,6 +68,15 @@ BAD: dict[str, tuple[tuple[str, str, dict[str, Any]], int, str]] = {
     "a parameter given twice": (("GET", f"{POSTS}?limit=1&limit=2", {}), 400, "REQUEST_INVALID_001"),
     "a missing parameter": (("GET", f"{POSTS}/search", {}), 400, "REQUEST_INVALID_001"),
     "a NUL in a parameter": (("GET", f"{POSTS}/search?q=%00", {}), 400, "REQUEST_INVALID_001"),
+    "a parameter that is no UTF-8": (
+        ("GET", URL(f"{POSTS}/search?q=a%ff", encoded=True), {}),
+        400,
+        "REQUEST_INVALID_001",
+    ),
+    "an empty cursor": (("GET", f"{POSTS}?cursor=", {}), 400, "REQUEST_INVALID_001"),
+    "a key twice": (posted(b'{"title":"a","title":"b"}'), 400, "REQUEST_INVALID_001"),
+    "an escaped key twice": (posted(rb'{"title":"a","t\u0069tle":"b:"}'), 400, "REQUEST_INVALID_001"),
+    "a key twice further in": (posted(b'{"title":"a","extra":[{"b":1,"b":1}]}'), 400, "REQUEST_INVALID_001"),
     "a limit of nothing": (("GET", f"{POSTS}?limit=0", {}), 400, "REQUEST_INVALID_001"),
     "a made-up cursor": (("GET", f"{POSTS}?cursor=abc", {}), 400, "REQUEST_CURSOR_INVALID_006"),
     "a cursor that is no ASCII": (("GET", f"{POSTS}?cursor=%C3%A9", {}), 400, "REQUEST_CURSOR_INVALID_006"),
@@ -94,6 +108,30 @@ async def test_bad_input_gets_the_envelope_and_the_server_goes_on(door: Any, cas
     assert len(body["error"]["trace_id"]) == 32
     assert response.headers["X-Request-ID"]
     assert (await door.call("GET", "/health"))[0] == 200
+
+
+async def test_what_is_unsupported_says_what_is_not(door: Any) -> None:
+    for headers in ({"Content-Type": "text/plain"}, {**JSON, "Content-Encoding": "gzip"}):
+        _, _, response = await door.call("POST", POSTS, data=b"{}", headers=headers)
+        assert (response.status, response.headers["Accept"]) == (415, "application/json")
+        assert response.headers["Accept-Encoding"] == "identity"
+
+
+@pytest.mark.parametrize("time", ["0001-01-02T00:00:00Z", "9999-12-31T23:59:59Z", "9999-01-01T00:00:00-12:00"])
+def test_no_time_of_a_client_is_so_near_to_the_ends_of_time_that_counting_from_it_fails(time: str) -> None:
+    read = 0
+    for shape in map(shape_of, ROUTES):
+        for _, name in times_of(shape.query):
+            with pytest.raises(Problem) as refused:
+                QueryReader(shape.query).read(((name, time),))
+            assert name in [detail.field for detail in refused.value.details]
+            read += 1
+    assert read
+
+
+async def test_colons_in_text_are_no_keys(door: Any) -> None:
+    for body in (b'{"title":"a:b:\\":"}', b'{"title":"a","extra":{"a":{"a":":"},"b":[{"a":1},{"a":1}]}}'):
+        assert (await door.call("POST", POSTS, data=body, headers=JSON))[0] == 201
 
 
 async def test_every_invalid_field_is_named_by_its_path(door: Any) -> None:

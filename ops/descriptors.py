@@ -1,0 +1,23 @@
+"""File descriptors: as many as the system lets the process have, and some that clients never get."""
+
+import logging
+import resource
+
+RESERVED_DESCRIPTORS = 160  # for the operator plane, the pools of connections, Kafka, Redis, files and pipes
+
+log = logging.getLogger(__name__)
+
+
+def raise_limit(wanted: int) -> None:
+    """Raise the soft limit of open files to the hard one; say so when it is too low for `wanted` connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError) as error:  # a system that lets nobody raise it
+            log.warning("the limit of open files stays at %d: %s", soft, error)
+        else:
+            soft = hard
+    if soft != resource.RLIM_INFINITY and soft - RESERVED_DESCRIPTORS < wanted:
+        room = max(0, soft - RESERVED_DESCRIPTORS)
+        log.warning("the process may open %d files: %d connections of clients, and not %d as set", soft, room, wanted)
