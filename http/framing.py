@@ -37,7 +37,7 @@ MAX_PORT = 65_535
 MAX_CHUNK_LINE = 1_024  # a chunk's size with its extensions
 MAX_TRAILERS = 8_190  # bytes of the trailer section
 FREE_OVERHEAD = 16_384  # bytes of chunk framing that are not weighed against the data
-MAX_OVERHEAD_RATIO = 8  # beyond that, bytes of framing for each byte of data
+DATA_RATIO = 4  # beyond that, bytes of data for each byte of framing: tiny chunks cost more time than what they hold
 
 HEAD_END = b"\r\n\r\n"
 
@@ -234,7 +234,7 @@ class ChunkedBody:
     def _count(self, overhead: int) -> None:
         self._overhead += overhead
         bound = MAX_CHUNK_LINE if self._trailers < 0 else MAX_TRAILERS
-        if len(self._line) + overhead > bound or self._overhead > FREE_OVERHEAD + MAX_OVERHEAD_RATIO * self._data:
+        if len(self._line) + overhead > bound or self._overhead > FREE_OVERHEAD + self._data // DATA_RATIO:
             raise FramingError("too much framing for a chunked body")
 
     def _read(self, line: bytes) -> None:

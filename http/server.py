@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import socket
 from collections.abc import Callable, Container, Sequence
 from typing import Generic, TypeVar
 
@@ -18,6 +19,7 @@ from callboard.http.standard import Checks, liveness_routes
 from callboard.runtime import Actor
 
 BACKLOG = 1024
+KERNEL_UNSENT = 1 << 16  # bytes of an answer that the kernel holds before it sends them: else megabytes a connection
 LAST_WRITES_S = 1.0
 PATIENT = Patience()
 LIMITED = ConnectionLimits()
@@ -106,6 +108,8 @@ class HttpServer(Actor[None], Generic[S]):
         except OSError as error:
             why = "the port is taken" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
             raise CannotListenError(error.errno, f"cannot listen on {self._host}:{self._port}: {why}") from error
+        for listening in self._server.sockets:  # inherited by each connection
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_UNSENT)
         if self._on_bound is not None:
             self._on_bound(self._host, self._server.sockets[0].getsockname()[1])
 

@@ -178,6 +178,7 @@ REFUSED: dict[str, bytes] = {
     "a trailer without a colon": CHUNKED + HELLO + b"0\r\nX\r\n\r\n",
     "a long extension": CHUNKED + b"5;a=" + b"b" * 2_000 + b"\r\nhello\r\n" + LAST,
     "a long trailer": CHUNKED + HELLO + b"0\r\nX: " + b"b" * 9_000 + b"\r\n\r\n",
+    "tiny chunks without end": CHUNKED + b"1\r\na\r\n" * 6_000,
     "endless trailers": CHUNKED + HELLO + b"0\r\n" + b"X: b\r\n" * 2_000 + b"\r\n",
     "a size with a sign and a byte behind": CHUNKED + b"+0\r\n\r\nX" + GET,
 }
