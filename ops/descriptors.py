@@ -3,7 +3,11 @@
 import logging
 import resource
 
+from callboard.http.connection_limits import ConnectionLimits
+from callboard.ops.config import Config
+
 RESERVED_DESCRIPTORS = 160  # for the operator plane, the pools of connections, Kafka, Redis, files and pipes
+OPERATORS_LIMITS = ConnectionLimits(connections=64, per_address=64, unsent_bytes=16 << 20)
 
 log = logging.getLogger(__name__)
 
@@ -21,3 +25,13 @@ def raise_limit(wanted: int) -> None:
     if soft != resource.RLIM_INFINITY and soft - RESERVED_DESCRIPTORS < wanted:
         room = max(0, soft - RESERVED_DESCRIPTORS)
         log.warning("the process may open %d files: %d connections of clients, and not %d as set", soft, room, wanted)
+
+
+def limits_of(config: Config) -> ConnectionLimits:
+    """The bounds of the front door's connections."""
+    return ConnectionLimits(
+        connections=config.http_max_connections,
+        per_address=config.http_max_connections_per_address,
+        unsent_bytes=config.http_max_unsent_bytes,
+        reserve=RESERVED_DESCRIPTORS,
+    )

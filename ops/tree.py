@@ -43,7 +43,6 @@ from callboard.actors.stats import Aggregator
 from callboard.actors.tokens import Claims, Signer
 from callboard.actors.users import READ_USERS, Users
 from callboard.http.connection import Patience
-from callboard.http.connection_limits import ConnectionLimits
 from callboard.http.exchange import Hooks, Settings
 from callboard.http.peers import Proxies, network
 from callboard.http.routes import ROUTES
@@ -52,7 +51,7 @@ from callboard.http.services import Services
 from callboard.ops import logs, plane, schema
 from callboard.ops.clients import cache_of, database_of
 from callboard.ops.config import Config, load
-from callboard.ops.descriptors import RESERVED_DESCRIPTORS
+from callboard.ops.descriptors import OPERATORS_LIMITS, limits_of
 from callboard.ops.embedded.servers import EmbeddedServer, Servers
 from callboard.ops.jobs import Jobs
 from callboard.ops.metrics import Metrics
@@ -94,9 +93,6 @@ SIZES = {
 }
 PACED = Backoff(initial_s=0.1, max_s=5.0, jitter=0.2)
 STALL_S = 0.1  # a handler that holds up the loop for so long is named in the log
-
-
-OPERATORS_LIMITS = ConnectionLimits(connections=64, per_address=64, unsent_bytes=16 << 20)
 
 
 class Parts:
@@ -347,12 +343,7 @@ class Parts:
             ),
             grace_s=config.shutdown_grace_s,
             patience=Patience(idle_s=config.http_idle_s),
-            limits=ConnectionLimits(
-                config.http_max_connections,
-                config.http_max_connections_per_address,
-                config.http_max_unsent_bytes,
-                RESERVED_DESCRIPTORS,
-            ),
+            limits=limits_of(config),
         )
         return worker("front", server, backoff=PACED, shutdown_s=config.shutdown_grace_s + 2.0)
 
