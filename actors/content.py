@@ -10,7 +10,7 @@ import msgspec
 
 from callboard.actors.access import Identity
 from callboard.actors.database import Database, retried
-from callboard.actors.editorial import Action, Status, judge, judge_edit, may_see
+from callboard.actors.editorial import Action, Language, Status, judge, judge_edit, may_see
 from callboard.actors.errors import (
     CONTENT_CATEGORY_UNKNOWN,
     CONTENT_ILLEGAL_TRANSITION,
@@ -39,7 +39,10 @@ EVENT_OF: dict[Action, type[events.ContentEvent]] = {
 
 
 class Content(msgspec.Struct, frozen=True):
-    """An article. `body` is as it was sent, `body_html` is safe to show; `version` counts its changes."""
+    """An article. `body` is as it was sent, `body_html` is safe to show; `version` counts its changes.
+
+    `last_edited_by` is None where that is not known: of content that has not been edited since an earlier release.
+    """
 
     content_id: UUID
     author_id: UUID
@@ -47,19 +50,27 @@ class Content(msgspec.Struct, frozen=True):
     title: str
     body: str
     body_html: str
+    language: Language
     status: Status
     version: int
+    last_edited_by: UUID | None
     published_at: Moment | None
     created_at: Moment
     updated_at: Moment
 
+    def has(self, draft: "Draft") -> bool:
+        """Whether an edit to this draft would change nothing."""
+        written = (self.title, self.body, self.category_id, self.language)
+        return written == (draft.title, draft.body, draft.category_id, draft.language)
+
 
 class Draft(msgspec.Struct, frozen=True):
-    """What an author writes."""
+    """The fields that an author writes."""
 
     title: str
     body: str
     category_id: UUID | None = None
+    language: Language = Language.ENGLISH
 
 
 class CreateContent(Request[Content], frozen=True):
@@ -74,7 +85,7 @@ class CreateContent(Request[Content], frozen=True):
 
 
 class EditContent(Request[Content], frozen=True):
-    """Replace title, body and category, of this version if there is one.
+    """Replace title, body, category and language, of this version if there is one.
 
     Raises Problem(CONTENT_NOT_FOUND, CONTENT_FORBIDDEN, CONTENT_PUBLISHED, CONTENT_STALE, CONTENT_CATEGORY_UNKNOWN,
     REQUEST_INVALID).
@@ -135,16 +146,21 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | MoveCo
     @on(EditContent)
     @retried
     async def edit(self, message: EditContent) -> Content:
-        """An edit that takes approved or pending content back to draft is part of its history."""
+        """An edit that takes content under review back to draft is part of its history; one that changes nothing is no
+        edit.
+        """
         fields = await self._fields(message.draft)
         async with self.database.transaction() as connection:
             before = await _visible(connection, message.content_id, message.who)
             status = judge_edit(message.who, before.author_id, before.status)
+            if before.has(message.draft) and message.version in (None, before.version):
+                return before
             row = await _written(
                 QUERIES.edit_content(
                     connection,
                     content_id=message.content_id,
                     version=before.version if message.version is None else message.version,
+                    editor_id=message.who.user_id,
                     status=status,
                     from_status=before.status,
                     **fields,
@@ -177,7 +193,7 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | MoveCo
         """Of two at once one wins; the other gets the conflict, as if it had come later."""
         async with self.database.transaction() as connection:
             before = await _visible(connection, message.content_id, message.who)
-            target = judge(message.who, before.author_id, before.status, message.action)
+            target = judge(message.who, before.author_id, before.last_edited_by, before.status, message.action)
             if message.version not in (None, before.version):
                 raise Problem(CONTENT_STALE)
             row = await QUERIES.move_content(
@@ -198,7 +214,7 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | MoveCo
             body_html = await self.sanitizer.clean(draft.body)
         except MarkupError as error:
             raise Problem(REQUEST_INVALID, details=(Detail("body", str(error)),)) from error
-        return {"title": draft.title, "body": draft.body, "body_html": body_html, "category_id": draft.category_id}
+        return {**msgspec.structs.asdict(draft), "body_html": body_html}
 
 
 async def _written(statement: Any) -> Any:
@@ -209,8 +225,6 @@ async def _written(statement: Any) -> Any:
         if error.constraint_name != "content_category_id_fkey":
             raise
         raise Problem(CONTENT_CATEGORY_UNKNOWN, details=(Detail("category_id", "is unknown"),)) from error
-    except asyncpg.ProgramLimitExceededError as error:  # a tsvector holds 1 MB, which takes some malice to fill
-        raise Problem(REQUEST_INVALID, details=(Detail("body", "has too many different words"),)) from error
 
 
 async def _made_before(connection: Any, message: CreateContent) -> Content:

@@ -133,7 +133,11 @@ CONTENT_STALE = code(
 CONTENT_IF_MATCH_MISSING = code(
     "CONTENT_IF_MATCH_MISSING_004", Kind.PRECONDITION_MISSING, "Send If-Match with the ETag of the version you edit."
 )
-CONTENT_OWN_REVIEW = code("CONTENT_OWN_REVIEW_005", Kind.FORBIDDEN, "Authors do not approve their own content.")
+CONTENT_OWN_REVIEW = code(
+    "CONTENT_OWN_REVIEW_005",
+    Kind.FORBIDDEN,
+    "Somebody else must approve: you wrote this content, or changed it last.",
+)
 CONTENT_PUBLISHED = code(
     "CONTENT_PUBLISHED_006", Kind.CONFLICT, "Published content must be archived and restored before it is changed."
 )

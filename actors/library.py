@@ -1,18 +1,38 @@
 """The library: reading content. Readers share nothing, so the workers of its pool take turns."""
 
-from datetime import datetime
+import heapq
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
 from uuid import UUID
 
+import aiosql
 import msgspec
 
 from callboard.actors.access import Identity
-from callboard.actors.content import QUERIES, Content, as_content
+from callboard.actors.content import QUERIES as WORKFLOW
+from callboard.actors.content import Content, as_content
 from callboard.actors.database import Database
-from callboard.actors.editorial import Status, is_editor, may_see
+from callboard.actors.editorial import Language, Status, is_editor, may_see
 from callboard.actors.errors import CONTENT_FORBIDDEN, CONTENT_NOT_FOUND, Problem
 from callboard.actors.html_sanitizer import sanitize_text
 from callboard.runtime import Actor, Request, on
 from callboard.streams.events import Moment
+
+QUERIES: Any = aiosql.from_path(Path(__file__).with_name("library.sql"), "asyncpg")
+
+UNPUBLISHED = [status for status in Status if status is not Status.PUBLISHED]
+LATEST = datetime(9999, 12, 31, tzinfo=UTC)  # before these a list begins
+LAST_ID = UUID(int=2**128 - 1)
+
+# A search costs what these say, however many articles match (tests/bench/search.py).
+COMMON = 5_000  # of a word in more articles than this only
+RECENT = 2_000  # the newest of all articles are looked at,
+CANDIDATES = 1_000  # and of what is found the newest are ranked
+MAX_QUESTION = 200  # characters that are looked for
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -22,11 +42,18 @@ class Entry(msgspec.Struct, frozen=True):
     author_id: UUID
     category_id: UUID | None
     title: str
+    language: Language
     status: Status
     version: int
     published_at: Moment | None
     created_at: Moment
     updated_at: Moment
+
+    @property
+    def position(self) -> tuple[datetime, UUID]:
+        """Its place in lists: published content stands by its publication, all other by its creation."""
+        published = self.published_at if self.status is Status.PUBLISHED else None
+        return published or self.created_at, self.content_id
 
 
 class Hit(msgspec.Struct, frozen=True):
@@ -36,6 +63,7 @@ class Hit(msgspec.Struct, frozen=True):
     author_id: UUID
     category_id: UUID | None
     title: str
+    language: Language
     published_at: Moment
     rank: float
     snippet: str
@@ -62,7 +90,7 @@ class ReadContent(Request[Content], frozen=True):
 
 
 class ListContent(Request[list[Entry]], frozen=True):
-    """Articles that `who` may see, newest first, from before (`before`, `before_id`) on."""
+    """Articles that `who` may see, newest first, from before the `position` (`before`, `before_id`) on."""
 
     who: Identity | None
     limit: int
@@ -74,7 +102,10 @@ class ListContent(Request[list[Entry]], frozen=True):
 
 
 class SearchContent(Request[list[Hit]], frozen=True):
-    """Published articles that match, best first, from below (`rank`, `before_id`) on; web search syntax."""
+    """Published articles that match, best first, from below (`rank`, `before_id`) on; web search syntax.
+
+    The newest `CANDIDATES` matches are ranked. A question that only excludes words finds nothing.
+    """
 
     q: str
     limit: int
@@ -93,45 +124,47 @@ class ListTransitions(Request[list[Transition]], frozen=True):
 
 
 class Library(Actor[ReadContent | ListContent | SearchContent | ListTransitions]):
-    """Reads."""
+    """Reads. Searches have a pool of connections of their own: they cost more than all other reads."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self.search_database = database.pool("search")
 
     @on(ReadContent)
     async def read(self, message: ReadContent) -> Content:
-        """What they may not see is not there."""
+        """Content that they may not see is not there."""
         async with self.database.acquire() as connection:
-            row = await QUERIES.content_by_id(connection, content_id=message.content_id)
+            row = await WORKFLOW.content_by_id(connection, content_id=message.content_id)
         if row is None or not may_see(message.who, row["author_id"], Status(row["status"])):
             raise Problem(CONTENT_NOT_FOUND)
         return as_content(row)
 
     @on(ListContent)
     async def entries(self, message: ListContent) -> list[Entry]:
-        """The viewer's rights are part of the query, so that pages are full."""
+        """Merge published and unpublished content; each comes in the order of its own index."""
+        queries = [query for query in (_published(message), _unpublished(message)) if query is not None]
+        before, before_id = message.before or LATEST, message.before_id or LAST_ID
+        lists: list[list[Entry]] = []
         async with self.database.acquire() as connection:
-            rows = QUERIES.list_content(
-                connection,
-                viewer_id=message.who and message.who.user_id,
-                sees_all=is_editor(message.who),
-                status=message.status,
-                author_id=message.author_id,
-                category_id=message.category_id,
-                before=message.before,
-                before_id=message.before_id,
-                limit=message.limit,
-            )
-            return [msgspec.convert(dict(row), Entry) async for row in rows]
+            for query in queries:
+                rows = query(connection, before=before, before_id=before_id, limit=message.limit)
+                lists.append([msgspec.convert(dict(row), Entry) async for row in rows])
+        merged = heapq.merge(*lists, key=lambda entry: entry.position, reverse=True)
+        return list(islice(merged, message.limit))
 
     @on(SearchContent)
     async def search(self, message: SearchContent) -> list[Hit]:
         """The stored text may hold markup of its author's: of it nothing is left in the snippet but the marks."""
-        async with self.database.acquire() as connection:
+        async with self.search_database.transaction() as connection:
+            await QUERIES.plan_search(connection)
             rows = QUERIES.search_content(
                 connection,
-                q=message.q,
+                q=message.q[:MAX_QUESTION],
+                languages=list(Language),
                 category_id=message.category_id,
+                common=COMMON,
+                recent=RECENT,
+                candidates=CANDIDATES,
                 rank=message.rank,
                 before_id=message.before_id,
                 limit=message.limit,
@@ -143,7 +176,7 @@ class Library(Actor[ReadContent | ListContent | SearchContent | ListTransitions]
     async def transitions(self, message: ListTransitions) -> list[Transition]:
         """Notes are between author and editors."""
         async with self.database.acquire() as connection:
-            content = await QUERIES.content_by_id(connection, content_id=message.content_id)
+            content = await WORKFLOW.content_by_id(connection, content_id=message.content_id)
             if content is None or not may_see(message.who, content["author_id"], Status(content["status"])):
                 raise Problem(CONTENT_NOT_FOUND)
             if not (is_editor(message.who) or message.who.user_id == content["author_id"]):
@@ -152,3 +185,33 @@ class Library(Actor[ReadContent | ListContent | SearchContent | ListTransitions]
                 connection, content_id=message.content_id, after=message.after, limit=message.limit
             )
             return [msgspec.convert(dict(row), Transition) async for row in rows]
+
+
+def _published(message: ListContent) -> Callable[..., Any] | None:
+    """The query for the published content that is asked for, or None if none is."""
+    if message.status not in (None, Status.PUBLISHED):
+        return None
+    if message.author_id is not None:
+        return partial(QUERIES.list_published_by, author_id=message.author_id, category_id=message.category_id)
+    if message.category_id is not None:
+        return partial(QUERIES.list_published_in, category_id=message.category_id)
+    return partial(QUERIES.list_published)
+
+
+def _unpublished(message: ListContent) -> Callable[..., Any] | None:
+    """The query for all other content that is asked for, if they may see any: their own, or as an editor all."""
+    if message.status is Status.PUBLISHED or message.who is None:
+        return None
+    author_id = message.author_id
+    if not is_editor(message.who):
+        if author_id not in (None, message.who.user_id):
+            return None
+        author_id = message.who.user_id
+    statuses = UNPUBLISHED if message.status is None else [message.status]
+    if author_id is not None:
+        return partial(
+            QUERIES.list_unpublished_by, author_id=author_id, category_id=message.category_id, statuses=statuses
+        )
+    if message.category_id is not None:
+        return partial(QUERIES.list_unpublished_in, category_id=message.category_id, statuses=statuses)
+    return partial(QUERIES.list_unpublished, statuses=statuses)

@@ -1,7 +1,6 @@
 """Users: registration, verification of the address, looking up, and what they and admins may change."""
 
 import hashlib
-import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from callboard.actors.passwords import HashPassword, VerifyPassword, ask_hasher
 from callboard.actors.reads import Reads
 from callboard.actors.sessions import ForgetUser, end_sessions
 from callboard.actors.tokens import Signer, fingerprint
+from callboard.actors.user_lists import list_users
 from callboard.runtime import Actor, Ref, Request, on
 from callboard.streams.email_address import canonical_email
 from callboard.streams.events import Moment, UserDeleted, UserRegistered, UserUpdated, UserVerified
@@ -306,10 +306,7 @@ class Users(Actor[UserMessage]):
     @on(ListUsers)
     async def users(self, message: ListUsers) -> list[User]:
         """Read so many rows."""
-        filters = msgspec.structs.asdict(message)
-        pattern = None if (q := filters.pop("q")) is None else "%" + re.sub(r"([\\%_])", r"\\\1", q) + "%"
-        async with self.database.acquire() as connection:
-            return [_user(row) async for row in QUERIES.list_users(connection, pattern=pattern, **filters)]
+        return [_user(row) for row in await list_users(self.database, msgspec.structs.asdict(message))]
 
     @on(EditUser)
     async def edit(self, message: EditUser) -> User:

@@ -21,21 +21,6 @@ select user_id, email, full_name, role, is_verified, is_active, created_at
 from users where user_id = :user_id and deleted_at is null
 for update;
 
--- name: list_users(email, role, is_verified, is_active, created_after, pattern, before, before_id, limit)
--- Newest first. What `pattern` is held against is as the index users_search_idx has it.
-select user_id, email, full_name, role, is_verified, is_active, created_at
-from users
-where deleted_at is null
-  and (:email::text is null or lower(email) = lower(:email))
-  and (:role::text is null or role = :role)
-  and (:is_verified::boolean is null or is_verified = :is_verified)
-  and (:is_active::boolean is null or is_active = :is_active)
-  and (:created_after::timestamptz is null or created_at > :created_after)
-  and (:pattern::text is null or (full_name || ' ' || email) ilike :pattern)
-  and (:before::timestamptz is null or (created_at, user_id) < (:before, :before_id::uuid))
-order by created_at desc, user_id desc
-limit :limit;
-
 -- name: mark_verified(user_id, email)^
 update users set is_verified = true, email = coalesce(:email, email)
 where user_id = :user_id and deleted_at is null

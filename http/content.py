@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 from msgspec import Meta
 
 from callboard.actors.content import Content, CreateContent, DeleteContent, Draft, EditContent, MoveContent
-from callboard.actors.editorial import Action, Status, judge_edit
+from callboard.actors.editorial import Action, Language, Status, judge_edit
 from callboard.actors.errors import (
     CONTENT_CATEGORY_UNKNOWN,
     CONTENT_FORBIDDEN,
@@ -21,6 +22,7 @@ from callboard.actors.errors import (
     REQUEST_CURSOR_INVALID,
 )
 from callboard.actors.library import (
+    MAX_QUESTION,
     Entry,
     Hit,
     ListContent,
@@ -44,10 +46,11 @@ class Article(Body, frozen=True, kw_only=True):
     title: Annotated[str, visible(1, 200, examples=("On the engine",))]
     body: Annotated[str, Meta(max_length=200_000)]
     category_id: UUID | None = None
+    language: Language = Language.ENGLISH
 
     def draft(self) -> Draft:
         """The same for the domain."""
-        return Draft(self.title, self.body, self.category_id)
+        return Draft(self.title, self.body, self.category_id, self.language)
 
 
 class Move(Body, frozen=True, kw_only=True):
@@ -57,10 +60,25 @@ class Move(Body, frozen=True, kw_only=True):
     note: Annotated[str, visible(0, 2000, lines=True)] | None = None
 
 
+class StatusFilter(StrEnum):
+    """The states of content. `pending` is the deprecated name of `pending_review`."""
+
+    DRAFT = "draft"
+    PENDING_REVIEW = "pending_review"
+    APPROVED = "approved"
+    PUBLISHED = "published"
+    ARCHIVED = "archived"
+    PENDING = "pending"
+
+    def status(self) -> Status:
+        """The state that is meant."""
+        return Status.PENDING_REVIEW if self is StatusFilter.PENDING else Status(self.value)
+
+
 class Filter(Page, frozen=True, kw_only=True):
     """Which articles to list."""
 
-    status: Status | None = None
+    status: StatusFilter | None = None
     author: UUID | None = None
     category: UUID | None = None
 
@@ -68,7 +86,7 @@ class Filter(Page, frozen=True, kw_only=True):
 class Search(Page, frozen=True, kw_only=True):
     """What to look for: words, "phrases", -exclusions, or."""
 
-    q: Annotated[str, Meta(min_length=1, max_length=200)]
+    q: Annotated[str, Meta(min_length=1, max_length=MAX_QUESTION)]
     category: UUID | None = None
 
 
@@ -130,14 +148,14 @@ async def move(call: Call[Move, None, Services]) -> Reply[Content]:
 
 
 async def entries(call: Call[None, Filter, Services]) -> Listing[Entry]:
-    """List articles, newest first."""
+    """List articles, newest first: published ones by their publication, all others by their creation."""
     query = call.query
     before, before_id = decode_cursor(query.cursor, (datetime, UUID)) if query.cursor else (None, None)
     found = await call.services.library.ask(
         ListContent(
             call.caller,
             query.limit + 1,
-            status=query.status,
+            status=None if query.status is None else query.status.status(),
             author_id=query.author,
             category_id=query.category,
             before=before,
@@ -145,7 +163,7 @@ async def entries(call: Call[None, Filter, Services]) -> Listing[Entry]:
         )
     )
     last = found[: query.limit][-1:]
-    return _page(found, query.limit, encode_cursor(last[0].created_at, last[0].content_id) if last else None)
+    return _page(found, query.limit, encode_cursor(*last[0].position) if last else None)
 
 
 async def search(call: Call[None, Search, Services]) -> Listing[Hit]:

@@ -26,7 +26,7 @@ from callboard.actors.errors import (
 from callboard.actors.library import ListTransitions, ReadContent
 
 PATH = [Action.SUBMIT_FOR_REVIEW, Action.APPROVE, Action.PUBLISH, Action.ARCHIVE]  # a full life, state by state
-STEPS_TO = {Status.DRAFT: 0, Status.PENDING: 1, Status.APPROVED: 2, Status.PUBLISHED: 3, Status.ARCHIVED: 4}
+STEPS_TO = {Status.DRAFT: 0, Status.PENDING_REVIEW: 1, Status.APPROVED: 2, Status.PUBLISHED: 3, Status.ARCHIVED: 4}
 
 
 @pytest.fixture
@@ -99,8 +99,8 @@ async def test_the_whole_way_from_draft_to_archive_and_back(domain: Domain, auth
         ("content.restored", 6),
     ]
     assert await history(domain, content.content_id) == [
-        ("submit_for_review", "draft", "pending"),
-        ("approve", "pending", "approved"),
+        ("submit_for_review", "draft", "pending_review"),
+        ("approve", "pending_review", "approved"),
         ("publish", "approved", "published"),
         ("archive", "published", "archived"),
         ("restore", "archived", "draft"),
@@ -117,7 +117,7 @@ async def test_a_change_its_history_and_its_event_come_from_one_transaction(doma
 
 
 async def test_a_note_is_in_the_history_and_in_the_event(domain: Domain, author: Identity, editor: Identity) -> None:
-    content = await content_in(domain, Status.PENDING, author, editor)
+    content = await content_in(domain, Status.PENDING_REVIEW, author, editor)
     note = "Too long; see <b>page 2</b> & 'quotes'"
     await domain.move(content.content_id, Action.REJECT, editor, note)
     steps = await domain.library.ask(ListTransitions(content.content_id, author, 10))
@@ -133,7 +133,7 @@ async def test_a_note_is_in_the_history_and_in_the_event(domain: Domain, author:
     )
 
 
-@pytest.mark.parametrize("status", [Status.PENDING, Status.APPROVED])
+@pytest.mark.parametrize("status", [Status.PENDING_REVIEW, Status.APPROVED])
 async def test_an_edit_takes_what_was_reviewed_back_to_draft_and_says_so(
     domain: Domain, author: Identity, editor: Identity, status: Status
 ) -> None:
@@ -182,7 +182,7 @@ async def test_an_author_with_an_editors_role_does_not_approve_their_own(domain:
 async def test_what_a_stranger_may_not_see_is_not_there_for_any_change(
     domain: Domain, author: Identity, editor: Identity, stranger: Identity
 ) -> None:
-    for status in (Status.DRAFT, Status.PENDING, Status.APPROVED, Status.ARCHIVED):
+    for status in (Status.DRAFT, Status.PENDING_REVIEW, Status.APPROVED, Status.ARCHIVED):
         content = await content_in(domain, status, author, editor)
         with refused(CONTENT_NOT_FOUND):
             await edit(domain, content, stranger)
@@ -230,7 +230,7 @@ async def test_a_category_must_exist_and_one_that_goes_leaves_its_articles(domai
     assert await story(domain, content.content_id) == [("content.created", 1)]
 
 
-@pytest.mark.parametrize("status", [Status.DRAFT, Status.PENDING, Status.APPROVED, Status.ARCHIVED])
+@pytest.mark.parametrize("status", [Status.DRAFT, Status.PENDING_REVIEW, Status.APPROVED, Status.ARCHIVED])
 async def test_what_is_not_published_can_be_deleted_with_its_history(
     domain: Domain, author: Identity, editor: Identity, status: Status
 ) -> None:
@@ -257,7 +257,7 @@ async def test_of_transitions_at_once_one_wins_and_is_told_once(
     domain: Domain, author: Identity, editor: Identity, actions: tuple[Action, Action]
 ) -> None:
     for _ in range(5):
-        content = await content_in(domain, Status.PENDING, author, editor)
+        content = await content_in(domain, Status.PENDING_REVIEW, author, editor)
         won, lost = await at_once(*(domain.move(content.content_id, action, editor) for action in actions * 4))
         assert [each.version for each in won] == [3]
         assert set(lost) == {CONTENT_ILLEGAL_TRANSITION}
@@ -278,7 +278,7 @@ async def test_what_was_approved_is_what_was_read_though_an_edit_comes_at_once(
     domain: Domain, author: Identity, editor: Identity
 ) -> None:
     for _ in range(8):
-        content = await content_in(domain, Status.PENDING, author, editor)
+        content = await content_in(domain, Status.PENDING_REVIEW, author, editor)
         won, lost = await at_once(
             edit(domain, content, author), domain.move(content.content_id, Action.APPROVE, editor)
         )
@@ -326,7 +326,7 @@ async def test_any_sequence_of_changes_goes_as_the_model_says(
                 content = await domain.move(content.content_id, Action(step), people[who])
             else:
                 version = content.version - (step == "edit stale")
-                content = await edit(domain, content, people[who], version=version)
+                content = await edit(domain, content, people[who], version=version, title=f"Take {content.version}")
         except Problem:
             assert not expected, f"{step} by {who} was refused"
         else:

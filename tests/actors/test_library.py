@@ -82,7 +82,7 @@ async def test_pages_show_every_row_once_and_in_order_while_rows_are_added(domai
     before, before_id = None, None
     while page := await domain.library.ask(ListContent(None, 4, before=before, before_id=before_id)):
         seen += page
-        before, before_id = page[-1].created_at, page[-1].content_id
+        before, before_id = page[-1].position
         await domain.execute("update content set created_at = now() where content_id = gen_random_uuid()")
         await domain.rows(
             "insert into content (author_id, title, body, body_html, status, published_at) "
@@ -91,8 +91,52 @@ async def test_pages_show_every_row_once_and_in_order_while_rows_are_added(domai
         )
     assert len(seen) == 25
     assert {entry.content_id for entry in seen} == ids
-    keys = [(entry.created_at, entry.content_id) for entry in seen]
+    keys = [entry.position for entry in seen]
     assert keys == sorted(keys, reverse=True)
+
+
+async def test_published_articles_stand_in_the_order_of_their_publication(
+    domain: Domain, author: Identity, editor: Identity
+) -> None:
+    """An old draft that is published today is today's article, whoever lists it."""
+    old = await domain.draft(author, "an old draft")
+    for number in range(3):
+        await domain.published(author, editor, f"article {number}")
+    await domain.draft(author, "a newer draft")
+    for action in (Action.SUBMIT_FOR_REVIEW, Action.APPROVE, Action.PUBLISH):
+        await domain.move(old.content_id, action, editor)
+    expected = ["an old draft", "article 2", "article 1", "article 0"]
+    for who, more in ((None, {}), (editor, {"status": Status.PUBLISHED}), (None, {"author_id": author.user_id})):
+        assert [entry.title for entry in await domain.library.ask(ListContent(who, 10, **more))] == expected
+    for who in (author, editor):
+        both = [entry.title for entry in await domain.library.ask(ListContent(who, 10))]
+        assert both == [expected[0], "a newer draft", *expected[1:]]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7])
+async def test_pages_of_every_list_hold_every_row_once_in_order(domain: Domain, author: Identity, limit: int) -> None:
+    category_id = await domain.value("insert into categories (slug, name) values ('a', 'A') returning category_id")
+    await domain.rows(
+        "insert into content (author_id, category_id, title, body, body_html, status, published_at, created_at) "
+        "select $1, case when n % 2 = 0 then $2::uuid end, n::text, 'b', '', "
+        "(array['draft', 'pending_review', 'approved', 'published', 'archived'])[1 + n % 5], "
+        "now() - make_interval(mins => n % 4), now() - make_interval(mins => n % 3) from generate_series(1, 30) as n",
+        author.user_id,
+        category_id,
+    )
+    editor = await domain.person(Role.EDITOR)
+    for who in (None, author, editor):
+        for filters in ({}, {"category_id": category_id}, {"author_id": author.user_id}, {"status": Status.DRAFT}):
+            every = await domain.library.ask(ListContent(who, 100, **filters))
+            assert [entry.position for entry in every] == sorted((entry.position for entry in every), reverse=True)
+            seen: list[Entry] = []
+            position: tuple[Any, Any] = (None, None)
+            while page := await domain.library.ask(
+                ListContent(who, limit, before=position[0], before_id=position[1], **filters)
+            ):
+                seen += page
+                position = page[-1].position
+            assert seen == every
 
 
 # Reading -------------------------------------------------------------------------------------------------------------

@@ -85,7 +85,7 @@ VIOLATIONS = [
     (
         "subscriptions_user_key",
         (
-            f"insert into subscriptions (user_id, plan, status, renews_at) "
+            f"insert into subscriptions (user_id, plan_type, status, ends_at) "
             f"select user_id, 'p', s, now() from ({SOME_USER}) u, (values ('active'), ('past_due')) as s(s)"
         ),
     ),

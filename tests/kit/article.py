@@ -11,9 +11,9 @@ EVENTS = {
     "restore": "content.restored",
 }
 MOVES = {
-    "submit_for_review": ("draft", "pending", {"author", "editor", "both"}),
-    "approve": ("pending", "approved", {"editor"}),
-    "reject": ("pending", "draft", {"editor", "both"}),
+    "submit_for_review": ("draft", "pending_review", {"author", "editor", "both"}),
+    "approve": ("pending_review", "approved", {"editor"}),
+    "reject": ("pending_review", "draft", {"editor", "both"}),
     "publish": ("approved", "published", {"editor", "both"}),
     "archive": ("published", "archived", {"author", "editor", "both"}),
     "restore": ("archived", "draft", {"author", "editor", "both"}),
@@ -30,7 +30,7 @@ class Model:
         self.status, self.version = "draft", 1
         self.events: list[tuple[str, int]] = [("content.created", 1)]
         self.history: list[tuple[str, str, str]] = []
-        self.author = "both" if author_is_editor else "author"
+        self.author = self.last_editor = "both" if author_is_editor else "author"
 
     def take(self, step: str, who: str) -> bool:
         """Whether the step is taken."""
@@ -40,8 +40,11 @@ class Model:
         if step == "edit":
             if self.status in ("published", "archived"):
                 return False
+            self.last_editor = who
             return self._go("draft", "content.edited", "edit" if self.status != "draft" else None)
         source, target, allowed = MOVES[step]
+        if step == "approve" and who == self.last_editor:
+            return False
         return who in allowed and self.status == source and self._go(target, EVENTS[step], step)
 
     def _go(self, target: str, event: str, step: str | None) -> bool:

@@ -249,3 +249,26 @@ async def test_addresses_of_an_older_database_become_canonical_and_a_conflict_lo
     after = {row["email"] for row in await connection.fetch("select email from users")}
     await connection.close()
     assert after == {*map(canonical_email, INTERNATIONAL), *KEPT}
+
+
+async def test_no_row_says_pending_any_more_and_what_was_published_is_found(older: str) -> None:
+    connection = await asyncpg.connect(older)
+    await connection.execute("""
+        update idempotency_keys
+        set status = 200, headers = '{}', body = '{"data":{"status":"pending","title":"pending"}}'
+    """)
+    before = await connection.fetch("select content_id, updated_at from content order by 1")
+    await runner.up(older)
+    assert await connection.fetch("select content_id, updated_at from content order by 1") == before
+    states = await connection.fetch("select status from content order by content_id")
+    assert [row["status"] for row in states] == ["draft", "pending_review", "approved", "published", "archived"]
+    steps = await connection.fetch("select from_status, to_status from content_transitions order by transition_id")
+    assert [tuple(row) for row in steps] == [("draft", "pending_review"), ("pending_review", "approved")]
+    kept = await connection.fetchval("select convert_from(body, 'UTF8') from idempotency_keys limit 1")
+    assert kept == '{"data":{"status":"pending_review","title":"pending"}}'
+    found = "status = 'published' and search @@ search_query('english', 'articles -nothing')"
+    query = f"select status from content where {found}"  # noqa: S608 - our own words
+    assert [row["status"] for row in await connection.fetch(query)] == ["published"]
+    plans = await connection.fetch("select plan_type, starts_at = created_at as same from subscriptions order by 1")
+    assert [tuple(row) for row in plans] == [("basic", True), ("pro", True)]
+    await connection.close()

@@ -1,0 +1,127 @@
+-- Reading content. Every list has an index in its own order, so that a page costs the same in a table of any size:
+-- one query for each index, since one query for all filters gets one plan for all.
+
+-- name: transitions_of(content_id, after, limit)
+select t.transition_id, t.action, t.from_status, t.to_status, t.note, t.created_at, t.actor_id, u.full_name as actor_name
+from content_transitions t join users u on u.user_id = t.actor_id
+where t.content_id = :content_id and t.transition_id > :after
+order by t.transition_id
+limit :limit;
+
+-- name: list_published(before, before_id, limit)
+select content_id, author_id, category_id, title, language, status, version, published_at, created_at, updated_at
+from content
+where status = 'published' and (published_at, content_id) < (:before, :before_id)
+order by published_at desc, content_id desc
+limit :limit;
+
+-- name: list_published_in(category_id, before, before_id, limit)
+select content_id, author_id, category_id, title, language, status, version, published_at, created_at, updated_at
+from content
+where status = 'published' and category_id = :category_id and (published_at, content_id) < (:before, :before_id)
+order by published_at desc, content_id desc
+limit :limit;
+
+-- name: list_published_by(author_id, category_id, before, before_id, limit)
+select content_id, author_id, category_id, title, language, status, version, published_at, created_at, updated_at
+from content
+where status = 'published' and author_id = :author_id and (published_at, content_id) < (:before, :before_id)
+  and (:category_id::uuid is null or category_id = :category_id)
+order by published_at desc, content_id desc
+limit :limit;
+
+-- name: list_unpublished(statuses, before, before_id, limit)
+select c.*
+from unnest(:statuses::text[]) as asked (status) cross join lateral (
+    select content_id, author_id, category_id, title, language, status, version, published_at, created_at, updated_at
+    from content
+    where status = asked.status and (created_at, content_id) < (:before, :before_id)
+    order by created_at desc, content_id desc
+    limit :limit) c
+order by c.created_at desc, c.content_id desc
+limit :limit;
+
+-- name: list_unpublished_in(category_id, statuses, before, before_id, limit)
+select c.*
+from unnest(:statuses::text[]) as asked (status) cross join lateral (
+    select content_id, author_id, category_id, title, language, status, version, published_at, created_at, updated_at
+    from content
+    where category_id = :category_id and status = asked.status and (created_at, content_id) < (:before, :before_id)
+    order by created_at desc, content_id desc
+    limit :limit) c
+order by c.created_at desc, c.content_id desc
+limit :limit;
+
+-- name: list_unpublished_by(author_id, category_id, statuses, before, before_id, limit)
+select c.*
+from unnest(:statuses::text[]) as asked (status) cross join lateral (
+    select content_id, author_id, category_id, title, language, status, version, published_at, created_at, updated_at
+    from content
+    where author_id = :author_id and status = asked.status and (created_at, content_id) < (:before, :before_id)
+      and (:category_id::uuid is null or category_id = :category_id)
+    order by created_at desc, content_id desc
+    limit :limit) c
+order by c.created_at desc, c.content_id desc
+limit :limit;
+
+-- name: plan_search()!
+-- For the transaction of a search: its rows come by an index, though the statistics may say otherwise.
+select set_config('enable_seqscan', 'off', true), set_config('work_mem', '16MB', true);
+
+-- name: search_content(q, languages, category_id, common, recent, candidates, rank, before_id, limit)
+-- Best first, at a cost that does not grow with what matches. `asked` is what an index can look up, in any language:
+-- without exclusions, and with phrases as words. `matches` stops at `common` rows. Of a word that is as common as that, the
+-- newest `recent` articles are looked at; of any other all matches. The newest `candidates` of them are held against the
+-- whole question, in their own language, and ranked. A snippet is made for the rows of the page, of the beginning of the
+-- text. The caller makes it safe, and puts <mark> where U+E000 stands and </mark> where U+E001 does.
+with in_language as materialized (
+    select language, ('callboard_' || language)::regconfig as config, search_query(language, :q) as query
+    from unnest(:languages::text[]) as language
+), words as (
+    select distinct regexp_replace(querytree(query), '<(-|[0-9]+)>', '&', 'g') as words from in_language
+), asked as materialized (
+    select (string_agg('(' || words || ')', ' | '))::tsquery && case when :category_id::uuid is null then ''::tsquery
+        else quote_literal('category:' || :category_id::uuid)::tsquery end as query
+    from words where words not in ('', 'T')
+), matches as materialized (
+    select content_id, published_at from content
+    where status = 'published' and search @@ (select query from asked)
+    limit :common + 1
+), candidates as materialized (
+    (select content_id from matches
+     where (select count(*) from matches) <= :common
+     order by published_at desc, content_id desc limit :candidates)
+    union all
+    (select content_id from (
+        select content_id, search from content
+        where status = 'published' and (select count(*) from matches) > :common
+        order by published_at desc, content_id desc limit :recent) newest
+     where search @@ (select query from asked)
+     limit :candidates)
+), run as (
+    select (regexp_match(normalize(:q, nfkc), '[' || unsplit_scripts() || ']+'))[1] as run
+), found as (
+    select one.content_id, author_id, category_id, title, body, language, published_at, config, query,
+           ts_rank(search, query)::float8 as rank
+    from candidates cross join lateral (  -- the limit keeps the planner from joining with all content
+        select * from content where content.content_id = candidates.content_id limit 1) as one
+    join in_language using (language)
+    where search @@ query
+), page as (
+    select * from found
+    where :rank::float8 is null or (rank, content_id) < (:rank, :before_id::uuid)
+    order by rank desc, content_id desc
+    limit :limit
+), beginning as (
+    select page.*, run, searchable(translate(left(body, 5000), E'\ue000\ue001', '')) as words from page, run
+), bare as (
+    select *, regexp_replace(unsearchable(words), '<[^>]*>', '', 'g') as bare from beginning
+)
+select content_id, author_id, category_id, title, language, published_at, rank,
+       case when strpos(bare, run) > 0  -- the parser finds no words in what is written without spaces
+           then replace(substr(bare, greatest(strpos(bare, run) - 60, 1), 200), run, E'\ue000' || run || E'\ue001')
+           else unsearchable(left(ts_headline(config, words, query,
+                E'StartSel=\ue000, StopSel=\ue001, MaxFragments=2, MaxWords=25, MinWords=8'), 2000))
+       end as snippet
+from bare
+order by rank desc, content_id desc;
