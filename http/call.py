@@ -5,7 +5,7 @@ Services]) -> Reply[ContentView]` says how the body is read, that there is no qu
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 from uuid import UUID, uuid4
 
 import msgspec
@@ -25,18 +25,29 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Root of every JSON body: a field that it does not declare is refused."""
+    """Root of every JSON body: a field that it does not declare is refused. `SCHEMA` is for the documents: what JSON
+    Schema can say of several fields together.
+    """
+
+    SCHEMA: ClassVar[Mapping[str, Any]] = {}
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Root of every query string: a parameter that it does not declare is refused. A list field may be repeated."""
 
 
+CURSOR = Meta(
+    min_length=1,
+    description="The next_cursor of the page before.",
+    extra_json_schema={"pattern": "^[A-Za-z0-9_-]+$", "maxLength": 1000},
+)
+
+
 class Page(Query, frozen=True, kw_only=True):
     """The query of a list. A `limit` over 100 counts as 100; `cursor` is the `next_cursor` of the page before."""
 
     limit: Annotated[int, Meta(ge=1, description="How many at most; more than 100 counts as 100.")] = 20
-    cursor: Annotated[str, Meta(min_length=1, description="The next_cursor of the page before.")] | None = None
+    cursor: Annotated[str, CURSOR] | None = None
 
     def __post_init__(self) -> None:
         if self.limit > MAX_PAGE:

@@ -1,6 +1,7 @@
 """Feature flags over HTTP, for admins; open during maintenance, so that it can be ended."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 from msgspec import Meta
@@ -20,6 +21,17 @@ class Whose(Query, frozen=True, kw_only=True):
 
 class FlagBody(Body, frozen=True, kw_only=True):
     """For all, or with `user_id` for one user; null then takes the user's override away."""
+
+    SCHEMA: ClassVar[Mapping[str, Any]] = {
+        "allOf": [
+            {
+                "anyOf": [
+                    {"properties": {"is_on": {"type": "boolean"}}},
+                    {"properties": {"user_id": {"type": "string", "format": "uuid"}}, "required": ["user_id"]},
+                ]
+            }
+        ]
+    }
 
     is_on: Annotated[bool | None, Meta(examples=[True])]
     user_id: UUID | None = None

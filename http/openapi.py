@@ -40,10 +40,15 @@ def _parameter(name: str, description: str, example: str, **schema: Any) -> dict
     }
 
 
+TEXT_PATTERN = r"^[^\u0000]*$"
+TIME_PATTERN = r"^(?!000[01]|9999)[0-9]{4}-"
 TAGS_PATTERN = r'^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)$'
 PARAMETERS: dict[str, dict[str, Any]] = {
     "X-Request-Timeout": _parameter(
-        "X-Request-Timeout", "Seconds that the call may take at most.", "2.5", pattern=r"^[0-9]{1,6}(\.[0-9]{1,6})?$"
+        "X-Request-Timeout",
+        "Seconds that the call may take at most.",
+        "2.5",
+        pattern=r"^(?!0+(\.0+)?$)[0-9]{1,6}(\.[0-9]{1,6})?$",
     ),
     "Idempotency-Key": _parameter(
         "Idempotency-Key",
@@ -70,6 +75,10 @@ def openapi(routes: Sequence[Route[Any]], base: str) -> bytes:
     for component in components.values():
         if "description" in component:  # a docstring, as it stands in the source before Python 3.13
             component["description"] = inspect.cleandoc(component["description"])
+    for kind, schema in zip(kinds, schemas, strict=False):  # the first are what is read
+        component = components[schema["$ref"].rpartition("/")[2]]
+        tighten(component)
+        component.update(getattr(kind, "SCHEMA", {}))
     by_type = {repr(kind): schema for kind, schema in zip(types, schemas, strict=True)}
     paths: dict[str, dict[str, Any]] = {}
     used: dict[str, Code] = {}
@@ -99,6 +108,19 @@ def openapi(routes: Sequence[Route[Any]], base: str) -> bytes:
     }
     document["components"] = used_of(document)
     return msgspec.json.encode(document)
+
+
+def tighten(schema: Any) -> None:
+    """Say of what is read the rules that the door has for every text and time, whatever its field."""
+    for each in schema.values() if isinstance(schema, dict) else schema:
+        if isinstance(each, dict | list):
+            tighten(each)
+    if isinstance(schema, dict) and schema.get("type") == "string" and "enum" not in schema:
+        rule = {"date-time": TIME_PATTERN, None: TEXT_PATTERN}.get(schema.get("format"))
+        if rule is not None and "pattern" not in schema:
+            schema["pattern"] = rule
+        elif rule is not None:
+            schema["allOf"] = [{"pattern": rule}]
 
 
 def used_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:

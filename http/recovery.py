@@ -6,21 +6,21 @@ from callboard.actors.recovery import ChangePassword, ResetPassword
 from callboard.http.call import Body, Call, Reply
 from callboard.http.routing import Access, Route
 from callboard.http.services import Services
-from callboard.http.users import Address, Secret
+from callboard.http.users import Address, NewSecret, Secret
 
 
 class Reset(Body, frozen=True, kw_only=True):
     """The secret at the end of the link in the mail, and a new password."""
 
     token: Secret
-    new_password: Secret
+    new_password: NewSecret
 
 
 class Change(Body, frozen=True, kw_only=True):
     """The password that is, and the one that is to be."""
 
     current_password: Secret
-    new_password: Secret
+    new_password: NewSecret
 
 
 async def forgot(call: Call[Address, None, Services]) -> Reply[None]:

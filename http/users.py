@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 import msgspec
@@ -40,13 +40,23 @@ from callboard.streams.email_address import Email
 from callboard.streams.events import Moment
 
 Secret = Annotated[str, Meta(max_length=128)]
+# What the usual policy asks for, as far as a schema can say it; what is wrong is told by the policy itself.
+NewSecret = Annotated[
+    str,
+    Meta(
+        max_length=128,
+        description="8 to 128 characters, an upper case letter and a digit, and not a common one.",
+        examples=["Curtain-Call-7"],
+        extra_json_schema={"minLength": 8, "pattern": r"^(?=[\s\S]*[A-Z])(?=[\s\S]*[0-9])"},
+    ),
+]
 
 
 class Registration(Body, frozen=True, kw_only=True):
     """A new account. The password has 8 to 128 characters, an upper case letter and a digit."""
 
     email: Email
-    password: Secret
+    password: NewSecret
     full_name: FullName
     terms_accepted: bool
 
@@ -95,6 +105,8 @@ class Filter(Page, frozen=True, kw_only=True):
 
 class UserChange(Body, frozen=True, kw_only=True):
     """What an admin may change; what is left out stays."""
+
+    SCHEMA: ClassVar[Mapping[str, Any]] = {"minProperties": 1}
 
     role: Role | msgspec.UnsetType = msgspec.UNSET
     is_active: bool | msgspec.UnsetType = msgspec.UNSET
