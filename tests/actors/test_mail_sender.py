@@ -14,6 +14,7 @@ from smtp_script import HANG_UP
 
 from callboard.actors import mail_sender, mail_writer
 from callboard.actors.errors import SERVER_UNAVAILABLE, Problem
+from callboard.actors.job_admin import JobAdmin
 from callboard.actors.job_kinds import Job
 from callboard.ops.embedded.catcher import Catcher
 from callboard.ops.embedded.place import free_ports
@@ -251,6 +252,23 @@ async def test_a_mail_whose_sender_crashes_each_time_is_dead_after_the_attempts_
     assert (row["status"], row["due_s"]) == ("dead", None)
     assert "ZeroDivisionError" in row["error"]
     assert catcher.mails() == []
+
+
+@pytest.mark.parametrize("answers", [{"RCPT": "550 no"}, {"body": HANG_UP}], ids=str)
+async def test_a_dead_mail_that_is_replayed_is_sent(domain: Domain, answers: dict[str, str]) -> None:
+    async with misbehaving(domain, **answers) as (post, script):
+        mail_id = await post.ready()
+        for _ in range(4):
+            await post.send(mail_id)
+            await post.due()
+        assert (await post.row(mail_id))["status"] == "dead"
+        (dead_id,) = [row["job_id"] for row in await domain.rows("select job_id from dead_jobs")]
+        copies = len(script.bodies)
+        script.answers |= {"RCPT": "250 ok", "body": "250 ok"}
+        await JobAdmin(domain.database, post.jobs).replay(dead_id)
+        await post.send()
+        assert (await post.row(mail_id))["status"] == "sent"
+        assert len(script.bodies) == copies + 1
 
 
 # The final dot ------------------------------------------------------------------------------------------------------
