@@ -28,10 +28,15 @@ create table users (
     password_changed_at timestamptz not null default now(),   -- by its owner; a hash made anew leaves it
     created_at    timestamptz not null default now(),
     updated_at    timestamptz not null default now(),
-    deleted_at    timestamptz
+    deleted_at    timestamptz,
+    password_needed boolean   not null default false,        -- the link that proves the mailbox needs a new password
+    unproven_since timestamptz not null default now(),       -- an account that is not verified goes a week after this
+    registered_from inet
 );
--- One living account an address, whatever its case. A deleted account frees its address.
+-- One living account an address, whatever its case. A deleted account frees its address; one that is not verified gives
+-- way to whoever registers the address or proves it.
 create unique index users_email_key on users (lower(email)) where deleted_at is null;
+create index users_unproven_idx on users (unproven_since) where not is_verified and deleted_at is null;
 create index users_created_idx on users (created_at desc, user_id desc) where deleted_at is null;
 create index users_role_idx on users (role, created_at desc, user_id desc) where deleted_at is null;
 create index users_active_idx on users (created_at desc, user_id desc) where is_active and deleted_at is null;
@@ -39,6 +44,15 @@ create index users_inactive_idx on users (created_at desc, user_id desc) where n
 create index users_unverified_idx on users (created_at desc, user_id desc) where not is_verified and deleted_at is null;
 create index users_search_idx on users using gin ((full_name || ' ' || email) gin_trgm_ops) where deleted_at is null;
 create trigger users_touch before update on users for each row execute function touch_updated_at();
+
+-- Networks from which an account was logged in to: failed logins from elsewhere do not lock these out.
+create table known_networks (
+    user_id uuid        not null references users on delete cascade,
+    network cidr        not null,
+    seen_at timestamptz not null default now(),
+    primary key (user_id, network)
+);
+create index known_networks_seen_idx on known_networks (seen_at);
 
 create table user_profiles (
     user_id     uuid        primary key references users on delete cascade,
@@ -60,7 +74,8 @@ create table sessions (
     used_at      timestamptz not null default now(),   -- within a minute or so
     updated_at   timestamptz not null default now(),
     expires_at   timestamptz not null,                 -- moved on by each refresh
-    ended_at     timestamptz
+    ended_at     timestamptz,
+    proved_at    timestamptz not null default now()    -- when the password was last given in this session
 );
 create index sessions_user_idx on sessions (user_id, used_at desc) where ended_at is null;
 create index sessions_owner_idx on sessions (user_id);
@@ -87,13 +102,15 @@ create index refresh_tokens_spent_idx on refresh_tokens (spent_at) where spent_a
 create table mail_tokens (
     token_id   uuid        primary key default gen_random_uuid(),
     user_id    uuid        not null references users on delete cascade,
-    purpose    text        not null constraint mail_tokens_purpose_check check (purpose in ('verify_email', 'reset_password', 'change_email', 'export')),
+    purpose    text        not null constraint mail_tokens_purpose_check check (purpose in (
+                           'verify_email', 'reset_password', 'change_email', 'export', 'undo_email', 'address_taken')),
     token_hash bytea       not null constraint mail_tokens_token_hash_key unique,
-    email      text        check (length(email) <= 254),   -- the new address that the secret is mailed to, and proves
+    email      text        check (length(email) <= 254),   -- where the secret is mailed to: the address it proves, if not the account's
     created_at timestamptz not null default now(),
     expires_at timestamptz not null,
     used_at    timestamptz,
-    constraint mail_tokens_new_email_check check ((email is not null) = (purpose = 'change_email'))
+    session_id uuid,                                       -- that asked for it, and outlives its use
+    constraint mail_tokens_new_email_check check ((email is not null) = (purpose in ('change_email', 'undo_email')))
 );
 create index mail_tokens_expiry_idx on mail_tokens (expires_at);
 create index mail_tokens_user_idx on mail_tokens (user_id, purpose);   -- used ones too: they count against the limit of mails

@@ -1,5 +1,6 @@
 """Addresses: what one must look like, and the mails that prove whose it is."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID, uuid4
@@ -9,7 +10,7 @@ import msgspec
 
 from callboard.actors.email_templates import read_template
 from callboard.actors.errors import REQUEST_INVALID, REQUEST_LIMITED, Detail, Problem
-from callboard.actors.passwords import PasswordPolicy, password_faults
+from callboard.actors.password_policy import PasswordPolicy, password_faults
 from callboard.actors.tokens import Signer, fingerprint
 from callboard.streams.email_address import Email, canonical_email
 from callboard.streams.events import LetterRequested
@@ -21,6 +22,7 @@ from callboard.streams.visible_text import visible, visible_rule
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("addresses.sql"), "asyncpg")
 
 PROOF_TTL_S = 24 * 3600
+UNDO_TTL_S = 72 * 3600
 MAX_LETTERS = 5  # of one purpose, to one account in an hour, whoever asks
 NAME_LENGTH = 2, 255
 FullName = Annotated[str, visible(*NAME_LENGTH, examples=("Ada Lovelace",))]
@@ -86,29 +88,36 @@ async def send_letter(connection: Any, letter: str, user_id: UUID, **data: str) 
     await emit(connection, LetterRequested(letter, user_id, data), event_id=uuid4(), topic=PRIORITY)
 
 
-async def send_verification(connection: Any, signer: Signer, user_id: UUID) -> None:
-    """Mail a secret that proves the account's own address, unless too many were mailed to it."""
+async def send_verification(
+    connection: Any, signer: Signer, user_id: UUID, registered_at: datetime, ip: str | None
+) -> None:
+    """Mail a secret that proves the account's own address, unless too many were mailed to it. The mail says when and
+    from where the account was registered.
+    """
     token_id = await add_token(connection, signer, user_id, "verify_email")
     if token_id is not None:
-        await send_letter(connection, "verify_email", user_id, token_id=str(token_id))
+        at = registered_at.astimezone(UTC).isoformat(timespec="seconds")
+        where = {} if ip is None else {"ip": ip}
+        await send_letter(connection, "verify_email", user_id, token_id=str(token_id), requested_at=at, **where)
 
 
 async def resend_verification(connection: Any, signer: Signer, email: str) -> None:
     """Send another verification mail, if the address has an account that needs one and the caller's transaction
-    commits. Earlier links stay good until they expire: the mails may cross.
+    commits. Earlier links stay good until they expire: the mails may cross. All of them need a password now.
     """
-    user_id = await QUERIES.lock_unverified(connection, email=email)
-    if user_id is not None:
-        await send_verification(connection, signer, user_id)
+    user = await QUERIES.need_password(connection, email=email)
+    if user is not None:
+        await send_verification(connection, signer, user["user_id"], user["created_at"], user["ip"])
 
 
-async def send_change(connection: Any, signer: Signer, user_id: UUID, email: str) -> None:
+async def send_change(connection: Any, signer: Signer, user_id: UUID, email: str, session_id: UUID | None) -> None:
     """Mail a secret that proves a new address to it, and tell the old one. Events of one user stay in order, so the
-    notice is addressed before the new address can be in force. The caller holds the account's row.
+    notice is addressed before the new address can be in force. The caller holds the account's row; the session that
+    asks stays when the address changes.
 
     Raises Problem(REQUEST_LIMITED): the address may be anybody's, and who has an account must not fill their mailbox.
     """
-    token_id = await add_token(connection, signer, user_id, "change_email", email=email)
+    token_id = await add_token(connection, signer, user_id, "change_email", email=email, session_id=session_id)
     if token_id is None:
         raise Problem(REQUEST_LIMITED, retry_after_s=3600)
     await send_letter(connection, "email_change_asked", user_id)
@@ -123,6 +132,7 @@ async def add_token(
     *,
     ttl_s: float = PROOF_TTL_S,
     email: str | None = None,
+    session_id: UUID | None = None,
 ) -> UUID | None:
     """The id of a new secret to be mailed; None for an account that had MAX_LETTERS of this purpose in an hour."""
     token_id = uuid4()
@@ -134,6 +144,7 @@ async def add_token(
         token_hash=fingerprint(signer.mail_token(token_id)),
         ttl_s=ttl_s,
         email=email,
+        session_id=session_id,
         most=MAX_LETTERS,
     )
     return token_id if added else None

@@ -1,29 +1,45 @@
--- name: add_token(token_id, user_id, purpose, token_hash, ttl_s, email, most)$
+-- name: add_token(token_id, user_id, purpose, token_hash, ttl_s, email, session_id, most)$
 -- Nothing comes back for an account that had so many in the last hour. Who holds the account's row counts right.
-insert into mail_tokens (token_id, user_id, purpose, token_hash, expires_at, email)
+insert into mail_tokens (token_id, user_id, purpose, token_hash, expires_at, email, session_id)
 select :token_id::uuid, :user_id::uuid, :purpose::text, :token_hash::bytea, now() + make_interval(secs => :ttl_s),
-    :email::text
+    :email::text, :session_id::uuid
 where :most > (
     select count(*) from mail_tokens
     where user_id = :user_id and purpose = :purpose and created_at > now() - interval '1 hour')
 returning true;
 
--- name: lock_unverified(email)$
-select user_id from users
+-- name: need_password(email)^
+-- Locks the unproven account of an address. From now on its links need a password: whoever asked may not be the one
+-- who typed the first.
+update users set password_needed = true, unproven_since = now()
 where lower(email) = lower(:email) and is_active and not is_verified and deleted_at is null
-for no key update;
+returning user_id, created_at, host(registered_from) as ip;
+
+-- name: link(token_hash)^
+-- What a link is for, and which account it belongs to; `email` is the address that it proves.
+select t.purpose, u.user_id, u.full_name, coalesce(t.email, u.email) as email, u.password_needed
+from mail_tokens t join users u using (user_id)
+where t.token_hash = :token_hash and t.purpose in ('verify_email', 'change_email', 'undo_email')
+  and t.used_at is null and t.expires_at > now() and u.deleted_at is null;
 
 -- name: use_token(token_hash)^
--- Of any number at once exactly one gets the row. It proves the account's own address, or the new one that `email` is.
--- The account is locked before its tokens, as wherever both are: two links of one account do not wait for each other.
+-- Of any number at once exactly one gets the row. The account is locked before its tokens, as wherever both are: two
+-- links of one account do not wait for each other.
 with person as (
-    select u.user_id from users u join mail_tokens t using (user_id) where t.token_hash = :token_hash for update of u
+    select u.user_id, u.email, u.full_name, u.password_needed from users u join mail_tokens t using (user_id)
+    where t.token_hash = :token_hash and u.deleted_at is null for update of u
 )
 update mail_tokens t set used_at = now() from person
-where t.token_hash = :token_hash and t.user_id = person.user_id and t.purpose in ('verify_email', 'change_email')
-  and t.used_at is null and t.expires_at > now()
-returning t.user_id, t.email;
+where t.token_hash = :token_hash and t.user_id = person.user_id
+  and t.purpose in ('verify_email', 'change_email', 'undo_email') and t.used_at is null and t.expires_at > now()
+returning t.user_id, t.purpose, t.email, t.session_id, t.created_at, person.email as old_email, person.full_name,
+          person.password_needed;
 
 -- name: spend_tokens(user_id)!
--- What was mailed to an address that is no more the account's is good for nothing.
-update mail_tokens set used_at = now() where user_id = :user_id and used_at is null;
+-- What was mailed to an address that is no more the account's is good for nothing, but for the way back to it.
+update mail_tokens set used_at = now() where user_id = :user_id and used_at is null and purpose <> 'undo_email';
+
+-- name: spend_later_undos(user_id, created_at)!
+-- The way back to an address is older than what was done from there on.
+update mail_tokens set used_at = now()
+where user_id = :user_id and used_at is null and purpose = 'undo_email' and created_at >= :created_at;

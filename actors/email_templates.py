@@ -65,6 +65,10 @@ class ChangeEmail(SecretLink, frozen=True, kw_only=True):
     """Proves the new address of an account, to which it is sent."""
 
 
+class UndoEmail(SecretLink, frozen=True, kw_only=True):
+    """Gives an account its earlier address again, to which it is sent."""
+
+
 class Export(SecretLink, frozen=True, kw_only=True):
     """Fetches the archive of an account's data."""
 
@@ -105,6 +109,7 @@ TEMPLATES: Mapping[str, type[EmailTemplate]] = {
     "verify_email": VerifyEmail,
     "reset_password": ResetPassword,
     "change_email": ChangeEmail,
+    "undo_email": UndoEmail,
     "export": Export,
     "address_taken": AddressTaken,
     "email_change_asked": EmailChangeAsked,

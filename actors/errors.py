@@ -111,6 +111,14 @@ AUTH_REFRESH_INVALID = code(
 AUTH_ACCOUNT_LIMITED = code(
     "AUTH_ACCOUNT_LIMITED_012", Kind.LIMITED, "Too many failed logins of this account; wait as Retry-After says."
 )
+AUTH_PASSWORD_NEEDED = code(
+    "AUTH_PASSWORD_NEEDED_013",
+    Kind.INVALID,
+    "Send a password with this link: the address was registered more than once, or the mail was asked for again.",
+)
+AUTH_STEP_UP_REQUIRED = code(
+    "AUTH_STEP_UP_REQUIRED_014", Kind.FORBIDDEN, "Give your password again first: POST /auth/step-up."
+)
 
 SESSIONS_NOT_FOUND = code("SESSIONS_NOT_FOUND_001", Kind.NOT_FOUND, "You have no such session.")
 

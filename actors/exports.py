@@ -19,6 +19,7 @@ from callboard.actors.database import Database
 from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, REQUEST_LIMITED, USERS_NOT_FOUND, Detail, Problem
 from callboard.actors.job_kinds import Done, EndedJob, Job, JobKind, Outcome, Priority, on_job
 from callboard.actors.job_queue import JobQueue
+from callboard.actors.sessions import STEP_UP_S, demand_proof
 from callboard.actors.tokens import Signer, fingerprint
 from callboard.runtime import Actor, Request, on
 from callboard.streams.events import LetterRequested, Moment
@@ -44,11 +45,12 @@ class Export(msgspec.Struct, frozen=True):
 class RequestExport(Request[Export], frozen=True):
     """Have a user's archive made; while one is being made the reply is that one. Raises Problem(USERS_NOT_FOUND).
 
-    An archive that was made before is thrown away: a user has one. Raises Problem(REQUEST_LIMITED) after MAX_EXPORTS in
-    an hour.
+    An archive that was made before is thrown away: a user has one. The session that asks must have given its password
+    lately, or it is Problem(AUTH_STEP_UP_REQUIRED). Raises Problem(REQUEST_LIMITED) after MAX_EXPORTS in an hour.
     """
 
     user_id: UUID
+    session_id: UUID | None = None
 
 
 class FetchExport(Request[bytes], frozen=True):
@@ -100,10 +102,11 @@ MAKE_EXPORT = JobKind(
 class Exports(Actor[RequestExport | FetchExport]):
     """Takes requests and gives archives out; the workers of the pool share nothing."""
 
-    def __init__(self, database: Database, signer: Signer, jobs: JobQueue) -> None:
+    def __init__(self, database: Database, signer: Signer, jobs: JobQueue, *, step_up_s: float = STEP_UP_S) -> None:
         self.database = database
         self.signer = signer
         self.jobs = jobs
+        self.step_up_s = step_up_s
 
     @on(RequestExport)
     async def request(self, message: RequestExport) -> Export:
@@ -111,6 +114,7 @@ class Exports(Actor[RequestExport | FetchExport]):
         async with self.database.transaction() as connection:
             if await QUERIES.lock_owner(connection, user_id=message.user_id) is None:
                 raise Problem(USERS_NOT_FOUND)
+            await demand_proof(connection, message.session_id, self.step_up_s)
             row = await QUERIES.export_of(connection, user_id=message.user_id)
             if row is None or row["status"] not in ("queued", "running"):
                 if await QUERIES.recent_exports(connection, user_id=message.user_id) >= MAX_EXPORTS:

@@ -21,9 +21,10 @@ from callboard.actors.audit_log import AuditAction
 from callboard.actors.database import Database, storable
 from callboard.actors.errors import Detail
 from callboard.actors.passwords import NO_PASSWORD, hash_fault
+from callboard.actors.registration import lock_addresses
 from callboard.actors.tokens import Signer, fingerprint
 from callboard.streams.email_address import Email
-from callboard.streams.events import LetterRequested, UserRegistered
+from callboard.streams.events import LetterRequested, UserDeleted, UserRegistered
 from callboard.streams.outbox import emit_all
 from callboard.streams.topics import MAIL
 
@@ -61,18 +62,26 @@ async def import_users(database: Database, candidates: Sequence[Candidate], sign
     With a `signer` those that are not verified are mailed a link, which they have as long as any. Returns how many
     were made. Raises Problem(SERVER_UNAVAILABLE).
     """
+    emails = [each.email for each in candidates]
+    made = {
+        "emails": emails,
+        "password_hashes": [each.password_hash or NO_PASSWORD for each in candidates],
+        "full_names": [each.full_name for each in candidates],
+        "verified": [each.is_verified for each in candidates],
+    }
     async with database.transaction() as connection:
+        await lock_addresses(connection, *emails)
+        removed = [row async for row in QUERIES.remove_unproven(connection, **made)]
+        await emit_all(connection, [UserDeleted(row["user_id"]) for row in removed])
         rows = [
             row
             async for row in QUERIES.import_users(
                 connection,
                 user_ids=[uuid4() for _ in candidates],
-                emails=[each.email for each in candidates],
-                password_hashes=[each.password_hash or NO_PASSWORD for each in candidates],
-                full_names=[each.full_name for each in candidates],
                 roles=[each.role.value for each in candidates],
-                verified=[each.is_verified for each in candidates],
                 created=[each.created_at for each in candidates],
+                replaced=[row["address"] for row in removed],
+                **made,
             )
         ]
         await QUERIES.import_profiles(connection, user_ids=[row["user_id"] for row in rows])

@@ -1,7 +1,18 @@
--- name: import_users(user_ids, emails, password_hashes, full_names, roles, verified, created)
--- Whose address has an account already is left as they are, so that the same import may be made again.
-insert into users (user_id, email, password_hash, full_name, role, is_verified, created_at)
-select user_id, email, password_hash, full_name, role, is_verified, coalesce(created_at, now())
+-- name: remove_unproven(emails, password_hashes, full_names, verified)
+-- An account that nobody has proved gives way, unless it is the same: the import may be made again.
+delete from users u
+using unnest(:emails::text[], :password_hashes::text[], :full_names::text[], :verified::boolean[])
+      as given (email, password_hash, full_name, is_verified)
+where lower(u.email) = lower(given.email) and not u.is_verified and u.deleted_at is null
+  and (given.is_verified or u.password_hash <> given.password_hash or u.full_name <> given.full_name)
+returning u.user_id, lower(u.email) as address;
+
+-- name: import_users(user_ids, emails, password_hashes, full_names, roles, verified, created, replaced)
+-- An address that has an account is left as it is, so that the same import may be made again. The links of one that was
+-- registered before need a password.
+insert into users (user_id, email, password_hash, full_name, role, is_verified, created_at, password_needed)
+select user_id, email, password_hash, full_name, role, is_verified, coalesce(created_at, now()),
+       not is_verified and lower(email) = any(:replaced::text[])
 from unnest(:user_ids::uuid[], :emails::text[], :password_hashes::text[], :full_names::text[], :roles::text[],
             :verified::boolean[], :created::timestamptz[])
      as given (user_id, email, password_hash, full_name, role, is_verified, created_at)

@@ -1,35 +1,31 @@
-"""Passwords: which are good enough, and hashing them with Argon2id in threads, a bounded number at a time.
+"""Passwords: hashing them with Argon2id in threads, a bounded number at a time.
 
-bcrypt is only verified, for accounts that came from elsewhere; their hash is made anew at the first login.
+A hash from elsewhere, or of a password that was not prepared (RFC 8265), is verified and made anew when its password is
+given, of exactly what has been verified: bcrypt looks at 72 bytes, and of a longer password nobody knows the rest.
 """
 
 import os
 import re
 import sys
 from asyncio import get_running_loop
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from enum import StrEnum
+from functools import partial
 from threading import get_native_id
 from typing import TypeVar
 
 import bcrypt
+import msgspec
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from callboard.actors.errors import SERVER_OVERLOADED, Problem
+from callboard.actors.password_policy import prepare_password
 from callboard.runtime import Actor, MailboxFullError, Ref, Request, on
 
 T = TypeVar("T")
 
 NICENESS = 10  # of the threads that hash; with more a busy machine would let nobody log in
-MIN_LENGTH, MAX_LENGTH = 8, 128
-NIST_MIN_LENGTH = 15
-OWN_WORD_LENGTH = 4  # shorter words of a name are in too many good passwords by chance
-
-COMMON = frozenset(word for word in FREQUENCY_LISTS["passwords"] if len(word) >= MIN_LENGTH)
 
 # OWASP, Password Storage Cheat Sheet: m = 19 MiB, t = 2, p = 1.
 HASHER = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
@@ -42,16 +38,10 @@ _ARGON2 = re.compile(
     r"\$argon2(?:id|i|d)\$v=19\$m=(\d{1,9}),t=(\d{1,9}),p=(\d{1,9})\$[A-Za-z0-9+/]{11,}\$[A-Za-z0-9+/]{22,}\Z"
 )
 _BCRYPT_BYTES = 72  # what every bcrypt looks at of a password
+_CUT = "$bcrypt72"  # before an Argon2 hash of that much, which came from bcrypt
 # A hash from elsewhere may cost so much and no more: who verifies it has a core to itself for that long.
 _BCRYPT_COST = (4, 14)
 _MAX_ARGON2 = (262_144, 10, 16)  # KiB, passes, lanes
-
-
-class PasswordPolicy(StrEnum):
-    """Which new passwords are good enough: `composition` is the default, `nist` NIST SP 800-63B-4, 3.1.1."""
-
-    COMPOSITION = "composition"
-    NIST = "nist"
 
 
 class HashPassword(Request[str], frozen=True):
@@ -64,36 +54,34 @@ class HashPassword(Request[str], frozen=True):
         return "HashPassword(...)"
 
 
-class VerifyPassword(Request[bool], frozen=True):
-    """Whether a password is the hash's. Without a hash the work is done all the same, and the answer is no."""
+class PasswordCheck(msgspec.Struct, frozen=True):
+    """Whether a password is the hash's, and the hash that is to take the place of one that is not of today."""
+
+    is_right: bool
+    renewed: str | None = None
+
+    def __bool__(self) -> bool:
+        """Whether it is."""
+        return self.is_right
+
+    def __repr__(self) -> str:
+        """Without the hash."""
+        return f"PasswordCheck({self.is_right})"
+
+
+class VerifyPassword(Request[PasswordCheck], frozen=True):
+    """Whether a password is the hash's. Without a hash the work is done all the same, and the answer is no.
+
+    With `renew` a right password of a hash that is not of today gets a new one.
+    """
 
     password: str
     password_hash: str | None
+    renew: bool = False
 
     def __repr__(self) -> str:
         """Without the password."""
         return "VerifyPassword(...)"
-
-
-def password_faults(
-    password: str, own: Iterable[str] = (), policy: PasswordPolicy = PasswordPolicy.COMPOSITION
-) -> list[str]:
-    """What is wrong with a new password, for its owner to read; `own` are texts that tell of them (name, address)."""
-    faults: list[str] = []
-    shortest = NIST_MIN_LENGTH if policy is PasswordPolicy.NIST else MIN_LENGTH
-    if not shortest <= len(password) <= MAX_LENGTH:
-        faults.append(f"must have {shortest} to {MAX_LENGTH} characters")
-    if policy is PasswordPolicy.COMPOSITION and not any(letter.isupper() for letter in password):
-        faults.append("must have an upper case letter")
-    if policy is PasswordPolicy.COMPOSITION and not any(letter.isdigit() for letter in password):
-        faults.append("must have a digit")
-    lowered = password.lower()
-    if lowered in COMMON:
-        faults.append("is among the most common passwords")
-    words = {word for text in own for word in re.split(r"\W+", text.lower()) if len(word) >= OWN_WORD_LENGTH}
-    if any(word in lowered for word in words):
-        faults.append("must not contain your name or address")
-    return faults
 
 
 class Passwords(Actor[HashPassword | VerifyPassword]):
@@ -115,13 +103,15 @@ class Passwords(Actor[HashPassword | VerifyPassword]):
 
     @on(HashPassword)
     async def hash(self, message: HashPassword) -> str:
-        """Hash; about 30 ms."""
-        return await get_running_loop().run_in_executor(self.thread, HASHER.hash, message.password)
+        """Hash; about 30 ms. Raises ValueError for a password that the policy refuses for its characters."""
+        return await get_running_loop().run_in_executor(self.thread, HASHER.hash, prepare_password(message.password))
 
     @on(VerifyPassword)
-    async def verify(self, message: VerifyPassword) -> bool:
-        """Verify; about 30 ms, whether there is a hash or not."""
-        return await get_running_loop().run_in_executor(self.thread, _verify, message.password, message.password_hash)
+    async def verify(self, message: VerifyPassword) -> PasswordCheck:
+        """Verify; about 30 ms, whether there is a hash or not, and as much again for a hash that is made anew."""
+        return await get_running_loop().run_in_executor(
+            self.thread, partial(_verify, message.password, message.password_hash, renew=message.renew)
+        )
 
 
 async def ask_hasher(passwords: Ref[HashPassword | VerifyPassword], message: Request[T]) -> T:
@@ -147,13 +137,37 @@ def _give_way() -> None:
 _NOBODY = HASHER.hash("a password that nobody has, checked where there is no account")
 
 
-def _verify(password: str, password_hash: str | None) -> bool:
+def _verify(password: str, password_hash: str | None, *, renew: bool = False) -> PasswordCheck:
+    """Try the password as it is prepared today, and where that differs as it was typed."""
+    try:
+        prepared = prepare_password(password)
+    except ValueError:
+        prepared = password
+    for typed in dict.fromkeys((prepared, password)):
+        value = typed.encode("utf-8", "surrogatepass")
+        if _matches(value, password_hash) and password_hash:
+            made = _renewed(password_hash, value, prepared, typed) if renew else None
+            return PasswordCheck(is_right=True, renewed=made)
+    return PasswordCheck(is_right=False)
+
+
+def _matches(value: bytes, password_hash: str | None) -> bool:
     try:
         if password_hash and _BCRYPT.match(password_hash):
-            return bcrypt.checkpw(password.encode()[:_BCRYPT_BYTES], password_hash.encode())
-        return HASHER.verify(password_hash or _NOBODY, password) and bool(password_hash)
+            return bcrypt.checkpw(value[:_BCRYPT_BYTES], password_hash.encode())
+        if password_hash and password_hash.startswith(_CUT):
+            return HASHER.verify(password_hash.removeprefix(_CUT), value[:_BCRYPT_BYTES])
+        return HASHER.verify(password_hash or _NOBODY, value) and bool(password_hash)
     except (VerificationError, InvalidHashError, ValueError):
         return False
+
+
+def _renewed(password_hash: str, value: bytes, prepared: str, typed: str) -> str | None:
+    """The hash to keep from now on. It takes every password that the old one took, and no more than that."""
+    if not outdated(password_hash) and prepared == typed:
+        return None
+    cut = password_hash.startswith(_CUT) or (_BCRYPT.match(password_hash) and len(value) >= _BCRYPT_BYTES)
+    return _CUT + HASHER.hash(value[:_BCRYPT_BYTES]) if cut else HASHER.hash(prepared)
 
 
 def outdated(password_hash: str) -> bool:
@@ -161,7 +175,7 @@ def outdated(password_hash: str) -> bool:
     the next login.
     """
     try:
-        return HASHER.check_needs_rehash(password_hash)
+        return HASHER.check_needs_rehash(password_hash.removeprefix(_CUT))
     except InvalidHashError:
         return True
 

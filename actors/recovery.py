@@ -19,13 +19,15 @@ from callboard.actors.errors import (
     Detail,
     Problem,
 )
+from callboard.actors.known_devices import remember_network
 from callboard.actors.limits import CheckLimit
-from callboard.actors.logins import Checker, credentials
-from callboard.actors.passwords import HashPassword, PasswordPolicy, VerifyPassword, ask_hasher, password_faults
+from callboard.actors.logins import Checker, credentials, in_session
+from callboard.actors.password_policy import PasswordPolicy, password_faults
+from callboard.actors.passwords import HashPassword, VerifyPassword, ask_hasher
 from callboard.actors.sessions import ForgetUser, end_sessions
 from callboard.actors.tokens import Signer, fingerprint
 from callboard.runtime import Actor, Ref, Request, on
-from callboard.streams.events import UserUpdated
+from callboard.streams.events import UserUpdated, UserVerified
 from callboard.streams.outbox import emit
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("recovery.sql"), "asyncpg")
@@ -34,13 +36,15 @@ RESET_TTL_S = 3600
 
 
 class ResetPassword(Request[None], frozen=True):
-    """Use the secret of such a mail, once: a new password, and the end of all sessions.
+    """Use the secret of such a mail, once: a new password, and the end of all sessions. It proves the mailbox, too.
 
-    Raises Problem(AUTH_MAIL_TOKEN_INVALID), and REQUEST_INVALID for a password that will not do; the secret stays good.
+    From `ip` the owner may then log in, however many strangers have tried. Raises Problem(AUTH_MAIL_TOKEN_INVALID), and
+    REQUEST_INVALID for a password that will not do; the secret stays good.
     """
 
     token: str
     new_password: str
+    ip: str | None = None
 
     def __repr__(self) -> str:
         """Without the secrets."""
@@ -98,6 +102,10 @@ class Recovery(Actor[ResetPassword | ChangePassword]):
             if not user_id or not await QUERIES.use_reset_token(connection, token_hash=token_hash):
                 raise _invalid_link()
             await self._set(connection, user_id, password_hash)
+            if await QUERIES.prove_mailbox(connection, user_id=user_id):
+                await emit(connection, UserVerified(user_id), event_id=uuid4())
+                await audit.record(connection, AuditAction.EMAIL_VERIFIED, of=user_id, by=user_id)
+            await remember_network(connection, user_id, message.ip)
             await audit.record(connection, AuditAction.PASSWORD_RESET, of=user_id, by=user_id)
         await self.sessions.ask(ForgetUser(user_id))
 
@@ -110,7 +118,7 @@ class Recovery(Actor[ResetPassword | ChangePassword]):
         if user is None or full_name is None:
             raise Problem(AUTH_SESSION_ENDED)
         self._check_new(message.new_password, user.email, full_name)
-        if not await self.checker.check(user.email, message.current_password, user):
+        if not await self.checker.check(user.email, message.current_password, user, in_session(message.session_id)):
             raise _wrong_password()
         password_hash = await ask_hasher(self.passwords, HashPassword(message.new_password))
         async with self.database.transaction() as connection:

@@ -22,7 +22,7 @@ returning true;
 -- The other links to reset the password, and those that would give the account an address that somebody else has asked
 -- for: who changes a password because of that must be rid of it.
 update mail_tokens set used_at = now()
-where user_id = :user_id and purpose in ('reset_password', 'change_email') and used_at is null;
+where user_id = :user_id and purpose in ('reset_password', 'change_email', 'verify_email') and used_at is null;
 
 -- name: set_password(password_hash, user_id, password_changed_at)$
 -- With the time of the last change that the caller has seen, only if nobody was faster.
@@ -33,3 +33,8 @@ returning true;
 
 -- name: full_name(user_id)$
 select full_name from users where user_id = :user_id and deleted_at is null;
+
+-- name: prove_mailbox(user_id)$
+update users set is_verified = true, password_needed = false
+where user_id = :user_id and not is_verified and deleted_at is null
+returning true;

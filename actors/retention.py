@@ -16,6 +16,8 @@ from callboard.actors.database import Database
 from callboard.actors.errors import SERVER_TIMEOUT, Problem
 from callboard.actors.job_kinds import Job, JobKind, Later, Outcome, Permanent, Priority, on_job
 from callboard.actors.job_queue import JobQueue
+from callboard.actors.known_devices import purge_networks
+from callboard.actors.registration import oldest_unproven, purge_unproven
 from callboard.actors.schedules import Schedule
 from callboard.runtime import Actor
 
@@ -74,7 +76,12 @@ def rules(*, audit_days: int = 365, audit_failure_days: int = 30) -> tuple[Reten
     async def purge_audit_log(connection: Any, limit: int) -> int:
         return await audit_log.purge(connection, days=audit_days, failure_days=audit_failure_days, limit=limit)
 
-    return (*map(_rule, TABLES), RetentionRule("audit_log", purge_audit_log))
+    return (
+        *map(_rule, TABLES),
+        RetentionRule("audit_log", purge_audit_log),
+        RetentionRule("unproven_accounts", purge_unproven, oldest_unproven),
+        RetentionRule("known_networks", purge_networks),
+    )
 
 
 class Retention(Actor[Job[PurgeExpired]]):

@@ -21,6 +21,7 @@ from callboard.actors.errors import (
     AUTH_INVALID_CREDENTIALS,
     AUTH_REFRESH_INVALID,
     AUTH_SESSION_ENDED,
+    AUTH_STEP_UP_REQUIRED,
     Problem,
 )
 from callboard.actors.identities import Authenticate, Identities
@@ -34,12 +35,16 @@ GRACE_S = 300  # a refresh token is taken so long past its session's expiry
 REUSE_S = 10  # and again so long after it was spent: two tabs, or an answer that was lost
 MAX_SESSIONS = 100  # of a user; one more ends the one that was not used for longest
 NOTE_EVERY_S = 30.0
+STEP_UP_S = 300.0  # for so long after the password was given a session may change what decides who has the account
 
 log = logging.getLogger(__name__)
 
 
 class Login(msgspec.Struct, frozen=True):
-    """A session's tokens, shown once, and whose it is. `expires_in` is the access token's life in seconds."""
+    """A session's tokens, shown once, and whose it is. `expires_in` is the access token's life in seconds.
+
+    A login gives its device a token, by which it is known again: see known_devices.
+    """
 
     access_token: str
     refresh_token: str
@@ -47,6 +52,7 @@ class Login(msgspec.Struct, frozen=True):
     user_id: UUID
     email: str
     full_name: str
+    device_token: str | None = None
 
     def __repr__(self) -> str:
         """Without the tokens."""
@@ -140,6 +146,15 @@ async def end_sessions(connection: Any, user_id: UUID, keep: UUID | None = None)
     a login that does not know of it yet either waits for the commit or is ended here.
     """
     await QUERIES.end_sessions(connection, user_id=user_id, keep=keep)
+
+
+async def demand_proof(connection: Any, session_id: UUID | None, within_s: float) -> None:
+    """Raise Problem(AUTH_STEP_UP_REQUIRED) unless the password was given in this session within the last seconds.
+
+    None is an operator at a command line, who has no session and needs none.
+    """
+    if session_id is not None and not await QUERIES.is_proved(connection, session_id=session_id, within_s=within_s):
+        raise Problem(AUTH_STEP_UP_REQUIRED)
 
 
 class Sessions(Actor[SessionMessage]):

@@ -81,3 +81,23 @@ where session_id in (
     where session_id = any(:session_ids::uuid[]) and ended_at is null and used_at < now() - interval '1 minute'
     for update skip locked
 );
+
+-- name: is_proved(session_id, within_s)$
+select true from sessions
+where session_id = :session_id and ended_at is null and proved_at > now() - make_interval(secs => :within_s);
+
+-- name: prove(session_id, user_id, password_changed_at)$
+-- The share lock makes it wait for a change of the password that is under way, and see it.
+with person as (
+    select user_id from users
+    where user_id = :user_id and is_active and deleted_at is null and password_changed_at = :password_changed_at
+    for share
+)
+update sessions s set proved_at = now() from person
+where s.session_id = :session_id and s.user_id = person.user_id and s.ended_at is null
+returning true;
+
+-- name: count_active_users(within_s)$
+-- Users whose session was used lately.
+select count(distinct user_id) from sessions
+where ended_at is null and used_at > now() - make_interval(secs => :within_s);

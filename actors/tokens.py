@@ -26,6 +26,7 @@ SKEW_S = 30  # by how much the clocks of two machines may differ
 _MAIL = b"callboard mail tokens, version 1"
 _REFRESH = b"callboard refresh tokens, version 1"
 _VALUE = b"callboard fingerprints, version 1"
+_DEVICE = b"callboard device tokens, version 1"
 
 
 class Claims(msgspec.Struct, frozen=True):
@@ -149,6 +150,14 @@ class Signer:
         value = parent.encode()
         made = self._keys.derived(_REFRESH, value, child_hash) if child_hash is not None else None
         return made or self._keys.derive(_REFRESH, value)
+
+    def device_proof(self, user_id: UUID, device_id: bytes) -> str:
+        """What shows that we have given a device its id, for this user."""
+        return self._keys.derive(_DEVICE, user_id.bytes + device_id)
+
+    def is_device_proof(self, user_id: UUID, device_id: bytes, proof: str) -> bool:
+        """Whether it is that, also one made under an earlier key."""
+        return self._keys.derived(_DEVICE, user_id.bytes + device_id, fingerprint(proof)) is not None
 
     def fingerprint_of(self, value: bytes) -> bytes:
         """What is stored to know a value again that may hold a guessable secret: nothing can be told from it."""

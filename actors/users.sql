@@ -1,7 +1,7 @@
--- name: add_user(user_id, email, password_hash, full_name, role, is_verified)^
+-- name: add_user(user_id, email, password_hash, full_name, role, is_verified, password_needed, registered_from)^
 -- Nothing comes back for an address or an id that is taken: the caller asks which.
-insert into users (user_id, email, password_hash, full_name, role, is_verified)
-values (:user_id, :email, :password_hash, :full_name, :role, :is_verified)
+insert into users (user_id, email, password_hash, full_name, role, is_verified, password_needed, registered_from)
+values (:user_id, :email, :password_hash, :full_name, :role, :is_verified, :password_needed, :registered_from::inet)
 on conflict do nothing
 returning user_id, email, full_name, role, is_verified, is_active, created_at;
 
@@ -21,23 +21,42 @@ select user_id, email, full_name, role, is_verified, is_active, created_at
 from users where user_id = :user_id and deleted_at is null
 for update;
 
--- name: mark_verified(user_id, email)^
-update users set is_verified = true, email = coalesce(:email, email)
+-- name: mark_verified(password_hash, user_id)^
+-- A password that comes with the proof of the mailbox is the one from now on.
+update users
+set is_verified = true, password_needed = false,
+    password_hash = coalesce(:password_hash, password_hash),
+    password_changed_at = case when :password_hash::text is null then password_changed_at else now() end
 where user_id = :user_id and deleted_at is null
 returning user_id, email, full_name, role, is_verified, is_active, created_at;
+
+-- name: move_to_address(email, user_id)^
+update users set is_verified = true, password_needed = false, email = :email
+where user_id = :user_id and deleted_at is null
+returning user_id, email, full_name, role, is_verified, is_active, created_at;
+
+-- name: forget_password(user_id)!
+-- Whoever knew it may be the one from whom the account was taken back.
+update users set password_hash = '', password_changed_at = now() where user_id = :user_id;
+
+-- name: forget_networks(user_id)!
+delete from known_networks where user_id = :user_id;
+
+-- name: remove_refused(user_id)$
+delete from users where user_id = :user_id and not is_verified and deleted_at is null returning user_id;
 
 -- name: adopt(password_hash, user_id)!
 -- The password of an account that was never verified is that of whoever typed the address in: it does not stay.
 update users
 set password_hash = case when is_verified then password_hash else :password_hash end,
     password_changed_at = case when is_verified then password_changed_at else now() end,
-    is_verified = true
+    is_verified = true, password_needed = false
 where user_id = :user_id and deleted_at is null;
 
 -- name: lock_admins()
 -- Locked in one order, so that two admins who demote each other do not both succeed.
 select user_id from users
-where role = 'admin' and is_active and deleted_at is null
+where role = 'admin' and is_active and is_verified and deleted_at is null
 order by user_id for update;
 
 -- name: change_user(role, is_active, user_id)^

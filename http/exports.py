@@ -1,6 +1,6 @@
 """Exports over HTTP: asking for all that is kept of oneself, and fetching it by the link in the mail."""
 
-from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID
+from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, AUTH_STEP_UP_REQUIRED
 from callboard.actors.exports import Export, FetchExport, RequestExport
 from callboard.http.call import Call, Query, Raw, Reply
 from callboard.http.routing import Access, Route
@@ -22,7 +22,7 @@ class Link(Query, frozen=True, kw_only=True):
 
 async def ask(call: Call[None, None, Services]) -> Reply[Export]:
     """Have one's archive made; a link to it is mailed."""
-    export = await call.services.exports.ask(RequestExport(call.identity.user_id))
+    export = await call.services.exports.ask(RequestExport(call.identity.user_id, call.identity.session_id))
     return Reply(export, message="A mail with a link is on its way once it is ready.")
 
 
@@ -42,6 +42,7 @@ ROUTES: tuple[Route[Services], ...] = (
         access=Access.USER,
         status=202,
         limit="mail",
+        errors=(AUTH_STEP_UP_REQUIRED,),
     ),
     Route(
         "GET",

@@ -25,6 +25,7 @@ CACHED = {"Cache-Control": "public, max-age=3600"}
 TITLES = {
     "/verify-email": "Confirm your email address",
     "/confirm-email": "Confirm your new email address",
+    "/undo-email-change": "Take your account back",
     "/reset-password": "Choose a new password",
     "/forgot-password": "Forgotten password",
     "/export": "Your data",

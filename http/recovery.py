@@ -6,21 +6,21 @@ from callboard.actors.recovery import ChangePassword, ResetPassword
 from callboard.http.call import Body, Call, Reply
 from callboard.http.routing import Access, Route
 from callboard.http.services import Services
-from callboard.http.users import Address, NewSecret, Secret
+from callboard.http.users import Address, NewPassword, Password, Secret
 
 
 class Reset(Body, frozen=True, kw_only=True):
     """The secret at the end of the link in the mail, and a new password."""
 
     token: Secret
-    new_password: NewSecret
+    new_password: NewPassword
 
 
 class Change(Body, frozen=True, kw_only=True):
     """The password that is, and the one that is to be."""
 
-    current_password: Secret
-    new_password: NewSecret
+    current_password: Password
+    new_password: NewPassword
 
 
 async def forgot(call: Call[Address, None, Services]) -> Reply[None]:
@@ -31,7 +31,7 @@ async def forgot(call: Call[Address, None, Services]) -> Reply[None]:
 
 async def reset(call: Call[Reset, None, Services]) -> Reply[None]:
     """Use the secret of such a mail, and end all sessions."""
-    await call.services.recovery.ask(ResetPassword(call.body.token, call.body.new_password))
+    await call.services.recovery.ask(ResetPassword(call.body.token, call.body.new_password, call.ip))
     return Reply(None, message="The password is changed; log in with the new one.")
 
 

@@ -12,8 +12,8 @@ from callboard.actors.exports import FetchExport, RequestExport
 from callboard.actors.flags import GetFlag, SetFlag
 from callboard.actors.keys import Jwk
 from callboard.actors.library import ListContent, ListTransitions, ReadContent, SearchContent
-from callboard.actors.logins import LogIn
-from callboard.actors.passwords import PasswordPolicy
+from callboard.actors.logins import LogIn, StepUp
+from callboard.actors.password_policy import PasswordPolicy
 from callboard.actors.profiles import GetProfile, PutProfile
 from callboard.actors.recovery import ChangePassword, ResetPassword
 from callboard.actors.sessions import SessionMessage
@@ -26,7 +26,7 @@ class Services(msgspec.Struct, frozen=True):
     """One reference for each kind of work, the clock, and what new passwords need."""
 
     users: Ref[UserMessage]
-    logins: Ref[LogIn]
+    logins: Ref[LogIn | StepUp]
     sessions: Ref[SessionMessage]
     content: Ref[CreateContent | EditContent | DeleteContent | MoveContent]
     library: Ref[ReadContent | ListContent | SearchContent | ListTransitions]

@@ -15,21 +15,30 @@ from callboard.actors.errors import (
     SESSIONS_NOT_FOUND,
     Problem,
 )
-from callboard.actors.logins import LogIn
+from callboard.actors.logins import LogIn, StepUp
 from callboard.actors.sessions import MAX_SESSIONS, EndSession, EndSessions, ListSessions, Login, RefreshSession
 from callboard.http.call import Body, Call, Listing, Reply
 from callboard.http.routing import Access, Route
 from callboard.http.services import Services
-from callboard.http.users import Secret
+from callboard.http.users import Password
 from callboard.streams.email_address import Email
 from callboard.streams.events import Moment
 
 
 class Credentials(Body, frozen=True, kw_only=True):
-    """Who logs in."""
+    """Who logs in. `device_token` is the one that an earlier login gave to this device, if it has one: strangers who
+    guess the password do not lock it out.
+    """
 
     email: Email
-    password: Secret
+    password: Password
+    device_token: Annotated[str, Meta(max_length=128)] | None = None
+
+
+class StepUpBody(Body, frozen=True, kw_only=True):
+    """The password of the account that is logged in."""
+
+    password: Password
 
 
 class Refresh(Body, frozen=True, kw_only=True):
@@ -49,13 +58,17 @@ class LoggedInUser(msgspec.Struct, frozen=True):
 
 
 class TokenPair(msgspec.Struct, frozen=True):
-    """A session's tokens. `expires_in` is the access token's life in seconds; a refresh token is good for one use."""
+    """A session's tokens. `expires_in` is the access token's life in seconds; a refresh token is good for one use.
+
+    `device_token`, which a login gives, is to be kept beyond the session and sent with the next login.
+    """
 
     access_token: str
     refresh_token: str
     expires_in: Annotated[int, Meta(ge=1)]
     user: LoggedInUser
     token_type: str = "Bearer"  # noqa: S105 - the type, not a token
+    device_token: str | None = None
 
 
 class SessionView(msgspec.Struct, frozen=True):
@@ -72,14 +85,25 @@ class SessionView(msgspec.Struct, frozen=True):
 
 def _pair(login: Login) -> Reply[TokenPair]:
     user = LoggedInUser(login.user_id, login.email, login.full_name)
-    pair = TokenPair(login.access_token, login.refresh_token, login.expires_in, user)
+    pair = TokenPair(login.access_token, login.refresh_token, login.expires_in, user, device_token=login.device_token)
     return Reply(pair, headers={"Cache-Control": "no-store"})  # RFC 6749, 5.1
 
 
 async def log_in(call: Call[Credentials, None, Services]) -> Reply[TokenPair]:
     """Check credentials and open a session."""
-    order = LogIn(call.body.email, call.body.password, device=call.user_agent, ip=call.ip)
+    order = LogIn(
+        call.body.email, call.body.password, device=call.user_agent, ip=call.ip, device_token=call.body.device_token
+    )
     return _pair(await call.services.logins.ask(order))
+
+
+async def step_up(call: Call[StepUpBody, None, Services]) -> Reply[None]:
+    """Give one's password again: for some minutes the session may change the address, delete the account and ask for
+    the export. A login counts, too.
+    """
+    who = call.identity
+    await call.services.logins.ask(StepUp(who.user_id, who.session_id, call.body.password))
+    return Reply(None, message="The session may now change what needs a fresh password.")
 
 
 async def refresh(call: Call[Refresh, None, Services]) -> Reply[TokenPair]:
@@ -130,6 +154,16 @@ ROUTES: tuple[Route[Services], ...] = (
         limit="login",
         maintained=True,
         errors=(AUTH_INVALID_CREDENTIALS, AUTH_UNVERIFIED, AUTH_INACTIVE, AUTH_ACCOUNT_LIMITED),
+    ),
+    Route(
+        "POST",
+        "/auth/step-up",
+        step_up,
+        summary="Give one's password again",
+        tag="sessions",
+        access=Access.USER,
+        limit="login",
+        errors=(AUTH_INVALID_CREDENTIALS, AUTH_ACCOUNT_LIMITED),
     ),
     Route(
         "POST",

@@ -13,6 +13,8 @@ from callboard.actors.addresses import FullName, enrolment_faults
 from callboard.actors.email_requests import RequestEmail
 from callboard.actors.errors import (
     AUTH_MAIL_TOKEN_INVALID,
+    AUTH_PASSWORD_NEEDED,
+    AUTH_STEP_UP_REQUIRED,
     REQUEST_CURSOR_INVALID,
     REQUEST_INVALID,
     USERS_EMAIL_TAKEN,
@@ -28,7 +30,9 @@ from callboard.actors.users import (
     EditUser,
     GetUser,
     ListUsers,
+    RefuseEmail,
     RegisterUser,
+    UndoEmailChange,
     User,
     VerifyEmail,
 )
@@ -40,14 +44,15 @@ from callboard.streams.email_address import Email
 from callboard.streams.events import Moment
 
 Secret = Annotated[str, Meta(max_length=128)]
+Password = Annotated[str, Meta(max_length=256)]  # of 128 characters, which decomposed may be more
 # What the usual policy asks for, as far as a schema can say it; what is wrong is told by the policy itself.
-NewSecret = Annotated[
+NewPassword = Annotated[
     str,
     Meta(
-        max_length=128,
-        description="8 to 128 characters, an upper case letter and a digit, and not a common one.",
+        max_length=256,
         examples=["Curtain-Call-7"],
-        extra_json_schema={"minLength": 8, "pattern": r"^(?=[\s\S]*[A-Z])(?=[\s\S]*[0-9])"},
+        description="8 to 128 characters, an upper case letter and a digit; none that is common or holds your name.",
+        extra_json_schema={"minLength": 8, "maxLength": 128, "pattern": r"^(?=[\s\S]*[A-Z])(?=[\s\S]*[0-9])"},
     ),
 ]
 
@@ -56,7 +61,7 @@ class Registration(Body, frozen=True, kw_only=True):
     """A new account. The password has 8 to 128 characters, an upper case letter and a digit."""
 
     email: Email
-    password: NewSecret
+    password: NewPassword
     full_name: FullName
     terms_accepted: bool
 
@@ -72,6 +77,17 @@ class Registered(msgspec.Struct, frozen=True):
 
 
 class Verification(Body, frozen=True, kw_only=True):
+    """The secret at the end of the link in the mail.
+
+    `password` is needed for a registration that is not the only one of its address, or whose mail was asked for again,
+    and it is the password from then on.
+    """
+
+    token: Secret
+    password: NewPassword | None = None
+
+
+class LinkToken(Body, frozen=True, kw_only=True):
     """The secret at the end of the link in the mail."""
 
     token: Secret
@@ -122,15 +138,34 @@ async def register(call: Call[Registration, None, Services]) -> Reply[Registered
     """Make an account, and have the verification mail sent."""
     body = call.body
     user = await call.services.users.ask(
-        RegisterUser(body.email, body.password, body.full_name, body.terms_accepted, call.new_id)
+        RegisterUser(body.email, body.password, body.full_name, body.terms_accepted, call.new_id, call.ip)
     )
     view = Registered(user.user_id, user.email, user.full_name, user.is_verified, user.created_at)
-    return Reply(view, message="Check your mail to verify the address.", location=f"/api/v1/users/{user.user_id}")
+    return Reply(
+        view,
+        message="Registration successful. Please check your email to verify your account.",
+        location=f"/api/v1/users/{user.user_id}",
+    )
 
 
 async def verify(call: Call[Verification, None, Services]) -> Reply[User]:
     """Use the secret of a verification mail."""
-    return Reply(await call.services.users.ask(VerifyEmail(call.body.token)))
+    return Reply(await call.services.users.ask(VerifyEmail(call.body.token, call.body.password)))
+
+
+async def refuse(call: Call[LinkToken, None, Services]) -> Reply[None]:
+    """Say by the link of such a mail that it was not oneself who asked for it: what was asked for never happens."""
+    await call.services.users.ask(RefuseEmail(call.body.token))
+    return Reply(None, message="Nothing comes of it: the registration or the change has been dropped.")
+
+
+async def undo(call: Call[LinkToken, None, Services]) -> Reply[User]:
+    """Give an account its earlier address again, by the link that was mailed there when it changed.
+
+    All sessions end and the password is no longer good: a mail to choose a new one is on its way.
+    """
+    user = await call.services.users.ask(UndoEmailChange(call.body.token))
+    return Reply(user, message="The account has this address again. A mail to choose a new password is on its way.")
 
 
 async def resend(call: Call[Address, None, Services]) -> Reply[None]:
@@ -158,7 +193,9 @@ async def read(call: Call[None, None, Services]) -> Reply[User]:
 async def edit(call: Call[Account, None, Services]) -> Reply[User]:
     """Replace an account's name, and have a new address proved."""
     email = call.body.email
-    user = await call.services.users.ask(EditUser(whose(call), call.body.full_name, email, call.tag))
+    user = await call.services.users.ask(
+        EditUser(whose(call), call.body.full_name, email, call.tag, call.identity.session_id)
+    )
     pending = email is not None and email.lower() != user.email.lower()
     message = "The new address is in force once it is confirmed: a mail is on its way." if pending else None
     return Reply(user, etag=user.tag, message=message)
@@ -166,7 +203,7 @@ async def edit(call: Call[Account, None, Services]) -> Reply[User]:
 
 async def delete(call: Call[None, None, Services]) -> Reply[None]:
     """Delete an account, and end its sessions."""
-    await call.services.users.ask(DeleteUser(whose(call), call.tag))
+    await call.services.users.ask(DeleteUser(whose(call), call.tag, call.identity.session_id))
     return Reply(None)
 
 
@@ -228,6 +265,24 @@ ROUTES: tuple[Route[Services], ...] = (
         summary="Verify an address",
         tag="accounts",
         access=Access.PUBLIC,
+        errors=(AUTH_MAIL_TOKEN_INVALID, AUTH_PASSWORD_NEEDED, USERS_EMAIL_TAKEN),
+    ),
+    Route(
+        "POST",
+        "/auth/verify-email/refuse",
+        refuse,
+        summary="Say that it was not oneself who asked",
+        tag="accounts",
+        access=Access.PUBLIC,
+        errors=(AUTH_MAIL_TOKEN_INVALID,),
+    ),
+    Route(
+        "POST",
+        "/auth/undo-email-change",
+        undo,
+        summary="Take back a change of the address",
+        tag="accounts",
+        access=Access.PUBLIC,
         errors=(AUTH_MAIL_TOKEN_INVALID, USERS_EMAIL_TAKEN),
     ),
     Route(
@@ -258,7 +313,7 @@ ROUTES: tuple[Route[Services], ...] = (
         tag="accounts",
         tagged=True,
         access=Access.USER,
-        errors=(USERS_EMAIL_TAKEN, USERS_STALE),
+        errors=(USERS_EMAIL_TAKEN, USERS_STALE, AUTH_STEP_UP_REQUIRED),
         current=current,
     ),
     Route(
@@ -269,7 +324,7 @@ ROUTES: tuple[Route[Services], ...] = (
         tag="accounts",
         access=Access.USER,
         status=204,
-        errors=(USERS_LAST_ADMIN, USERS_STALE),
+        errors=(USERS_LAST_ADMIN, USERS_STALE, AUTH_STEP_UP_REQUIRED),
         current=current,
     ),
     Route(
@@ -290,7 +345,7 @@ ROUTES: tuple[Route[Services], ...] = (
         tag="accounts",
         tagged=True,
         access=Access.SELF_OR_ADMIN,
-        errors=(USERS_NOT_FOUND, USERS_EMAIL_TAKEN, USERS_STALE),
+        errors=(USERS_NOT_FOUND, USERS_EMAIL_TAKEN, USERS_STALE, AUTH_STEP_UP_REQUIRED),
         current=current,
     ),
     Route(
@@ -301,7 +356,7 @@ ROUTES: tuple[Route[Services], ...] = (
         tag="accounts",
         access=Access.SELF_OR_ADMIN,
         status=204,
-        errors=(USERS_NOT_FOUND, USERS_LAST_ADMIN, USERS_STALE),
+        errors=(USERS_NOT_FOUND, USERS_LAST_ADMIN, USERS_STALE, AUTH_STEP_UP_REQUIRED),
         current=current,
     ),
     Route(

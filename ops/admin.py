@@ -23,7 +23,8 @@ from callboard.actors.database import Database, DatabaseGuard
 from callboard.actors.epochs import Epochs
 from callboard.actors.errors import USERS_NOT_FOUND, Problem
 from callboard.actors.identities import Identities
-from callboard.actors.passwords import PasswordPolicy, Passwords
+from callboard.actors.password_policy import PasswordPolicy
+from callboard.actors.passwords import Passwords
 from callboard.actors.sessions import Sessions
 from callboard.actors.tokens import Signer, utc_now
 from callboard.actors.users import AddUser, ChangeUser, ListUsers, UserMessage, Users

@@ -1,10 +1,11 @@
-"""The clients of the servers, made as the settings say. Nothing is connected yet."""
+"""The clients of the servers, and the limits, made as the settings say. Nothing is connected yet."""
 
 from collections.abc import Callable
 
 from callboard.actors.cache import Cache, KeySpace
 from callboard.actors.database import Database, PoolSettings
 from callboard.actors.database_server import DatabaseServer, Pooler
+from callboard.actors.limits import Policy
 from callboard.ops.config import Config
 
 QUEUE_POOL_SIZE = 4  # a claim, a renewal, and what ends, at once
@@ -35,3 +36,15 @@ def database_of(config: Config, observe: Callable[[str, str], None]) -> Database
 def cache_of(config: Config) -> Cache:
     """Redis, with names of keys that no other installation has."""
     return Cache(config.redis_url, KeySpace(config.environment, config.service_name))
+
+
+def policies_of(config: Config) -> dict[str, Policy]:
+    """The rate limits by name."""
+    return {
+        "default": Policy(config.rate_limit_per_minute, 60),
+        "register": Policy(config.rate_limit_register, 60),
+        "login": Policy(config.rate_limit_login, 60),
+        "mail": Policy(config.rate_limit_register, 60),
+        "account": Policy(config.rate_limit_account, 900),
+        "account_total": Policy(config.rate_limit_account_total, 900),
+    }

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 from callboard.actors.database_server import Pooler
 from callboard.actors.mail_message import parse_sender
 from callboard.actors.mail_producers import MailProducer, parse_mail_producers
-from callboard.actors.passwords import PasswordPolicy
+from callboard.actors.password_policy import PasswordPolicy
 from callboard.actors.smtp_client import SmtpSettings, Tls, parse_tls
 from callboard.ops import urls
 from callboard.ops.setting_parsers import ROLES
@@ -174,7 +174,15 @@ class Config:
     rate_limit_per_minute: int = setting("requests a minute, by user or address", _positive, 100)
     rate_limit_register: int = setting("registrations a minute, by address", _positive, 5)
     rate_limit_login: int = setting("logins a minute, by address", _positive, 10)
-    rate_limit_account: int = setting("failed logins of an account in 15 minutes", _positive, 10)
+    rate_limit_account: int = setting("failed logins of an account from one network in 15 minutes", _positive, 10)
+    rate_limit_account_total: int = setting(
+        "failed logins of an account from all networks that it does not know, in 15 minutes", _positive, 100
+    )
+    step_up_s: int = setting(
+        "seconds after a password was given in which a session may change what decides who has the account",
+        _positive,
+        300,
+    )
     trusted_proxies: tuple[str, ...] = setting(
         "addresses and networks of the proxies whose X-Forwarded-For is believed", _networks, ()
     )

@@ -58,7 +58,7 @@ class Metrics:
 
         self._mails = Counter(
             "callboard_mails",
-            "Deliveries of mails by result (sent, delayed, failed, dead) and reason.",
+            "Mails by result (sent, delayed, failed, dead, expired) and reason.",
             ("result", "reason"),
             registry=self.registry,
         )

@@ -23,7 +23,7 @@ from callboard.actors.idempotency import Idempotency
 from callboard.actors.identities import Caller, Identities
 from callboard.actors.keys import MIN_SECRET_BYTES
 from callboard.actors.library import Library
-from callboard.actors.limits import CheckLimit, Limiter, Limits, Policy, Verdict
+from callboard.actors.limits import CheckLimit, Limiter, Limits, Verdict
 from callboard.actors.logins import Logins
 from callboard.actors.mail_monitor import MailMonitor
 from callboard.actors.mail_producers import MailProducers
@@ -31,7 +31,8 @@ from callboard.actors.mail_queue import SEND_MAIL, MailQueue
 from callboard.actors.mail_sender import MailSender
 from callboard.actors.mail_writer import MailWriter
 from callboard.actors.notifier import Notifier
-from callboard.actors.passwords import PasswordPolicy, Passwords
+from callboard.actors.password_policy import PasswordPolicy
+from callboard.actors.passwords import Passwords
 from callboard.actors.profiles import Profiles
 from callboard.actors.reads import Reads
 from callboard.actors.recovery import Recovery
@@ -49,7 +50,7 @@ from callboard.http.routes import ROUTES
 from callboard.http.server import HttpServer
 from callboard.http.services import Services
 from callboard.ops import logs, plane, schema
-from callboard.ops.clients import cache_of, database_of
+from callboard.ops.clients import cache_of, database_of, policies_of
 from callboard.ops.config import Config, load
 from callboard.ops.descriptors import OPERATORS_LIMITS, limits_of
 from callboard.ops.embedded.servers import EmbeddedServer, Servers
@@ -132,7 +133,7 @@ class Parts:
         self.enrolment = Enrolment(PasswordPolicy(config.password_policy), config.registration_conflict == "conceal")
         self.users = self._pool(
             "users",
-            partial(Users, reads=Reads(database, READ_USERS, "user_id")),
+            partial(Users, reads=Reads(database, READ_USERS, "user_id"), step_up_s=config.step_up_s),
             database,
             self.passwords,
             signer,
@@ -140,14 +141,10 @@ class Parts:
             self.enrolment,
         )
         self.profiles = self._pool("profiles", Profiles, database)
-        self.exports = self._pool("exports", Exports, database, signer, self.jobs.queue)
-        self.policies = {
-            "default": Policy(config.rate_limit_per_minute, 60),
-            "register": Policy(config.rate_limit_register, 60),
-            "login": Policy(config.rate_limit_login, 60),
-            "mail": Policy(config.rate_limit_register, 60),
-            "account": Policy(config.rate_limit_account, 900),
-        }
+        self.exports = self._pool(
+            "exports", partial(Exports, step_up_s=config.step_up_s), database, signer, self.jobs.queue
+        )
+        self.policies = policies_of(config)
         self.flags = Flags()
         self.flag_keeper = worker("flags", FlagKeeper, database, self.flags)
         strict = partial(self.flags.on, FlagName.STRICT_LIMITS)
@@ -159,7 +156,7 @@ class Parts:
         self.audit_log = self._pool("audit_log", AuditLog, database)
         self.logins = self._pool(
             "logins",
-            Logins,
+            partial(Logins, signer=signer, conceal=self.enrolment.conceal),
             database,
             self.passwords,
             self.sessions,

@@ -71,7 +71,7 @@
     async verify(fields, pressed) {
       if (pressed?.name === "refuse") {
         await call("POST", "/auth/verify-email/refuse", { token });
-        return "The registration has ended. You need do nothing more.";
+        return "It is ended. You need do nothing more.";
       }
       const asked = fields.password ? { token, password: fields.password } : { token };
       await call("POST", "/auth/verify-email", asked);
@@ -87,7 +87,7 @@
     },
     async undo() {
       await call("POST", "/auth/undo-email-change", { token });
-      return "The change is undone. Choose a new password now.";
+      return "The change is undone. Choose a new password with the mail that is on its way.";
     },
     async export(fields) {
       await loggedIn(fields.email, fields.password, async (bearer) => {

@@ -63,7 +63,7 @@ async def test_a_name_is_edited_and_told(domain: Domain) -> None:
 async def test_another_address_is_in_force_once_it_is_proved_and_not_before(domain: Domain) -> None:
     who = await domain.person(email="ada@example.org")
     asks = await logged_in(domain, "ada@example.org")
-    user = await domain.users.ask(EditUser(who.user_id, "Ada", "Ada.King@EXAMPLE.org"))
+    user = await domain.users.ask(EditUser(who.user_id, "Ada", "Ada.King@EXAMPLE.org", session_id=asks.session_id))
     assert user.email == "ada@example.org"
     assert await letters(domain) == ["email_change_asked", "change_email"]
     assert "king" not in str(await domain.events()).lower()
@@ -321,19 +321,18 @@ async def test_of_sixteen_who_register_one_address_at_once_none_is_told_who_was_
     assert again.user_id == mine.user_id
     assert await domain.value("select count(*) from users") == 1
     told = await letters(domain)
-    assert told.count("verify_email") == 1
-    assert len(await domain.events("user.registered")) == await domain.value("select count(*) from mail_tokens") == 1
+    assert told == ["verify_email"] * MAX_LETTERS
+    assert await domain.value("select count(*) from mail_tokens") == MAX_LETTERS
 
 
 async def test_several_links_of_one_account_used_at_once_do_not_wait_for_each_other(domain: Domain) -> None:
     """The change of address spends all links, while each of them holds its own: locked in one order, none is stuck."""
     for n in range(20):
-        user_id = await domain.registered(f"a{n}@example.org")
-        first = await domain.mail_token(user_id)
-        await domain.users.ask(EditUser(user_id, "Ada", f"b{n}@example.org"))
-        change = await domain.mail_token(user_id)
-        assert change != first
-        won, lost = await at_once(*(domain.users.ask(VerifyEmail(token)) for token in (first, change) * 4))
-        assert 1 <= len(won) <= 2
-        assert lost == [AUTH_MAIL_TOKEN_INVALID] * (8 - len(won))
-        assert await domain.value("select email from users where user_id = $1", user_id) == f"b{n}@example.org"
+        who = await domain.person(email=f"a{n}@example.org")
+        links = []
+        for name in "bc":
+            await domain.users.ask(EditUser(who.user_id, "Ada", f"{name}{n}@example.org"))
+            links.append(await domain.mail_token(who.user_id))
+        won, lost = await at_once(*(domain.users.ask(VerifyEmail(token)) for token in links * 4))
+        assert (len(won), lost) == (1, [AUTH_MAIL_TOKEN_INVALID] * 7)
+        assert await domain.value("select email from users where user_id = $1", who.user_id) == won[0].email

@@ -24,6 +24,9 @@ NEW_PASSWORD = "Another-Lantern-43"
 TABLE = {
     "POST /auth/register": "201 201 201 201",
     "POST /auth/verify-email": "400 400 400 400",  # with a made-up secret
+    "POST /auth/verify-email/refuse": "400 400 400 400",  # the same
+    "POST /auth/undo-email-change": "400 400 400 400",  # the same
+    "POST /auth/step-up": "401 200 200 200",
     "POST /auth/resend-verification": "202 202 202 202",
     "POST /auth/login": "200 200 200 200",
     "POST /auth/refresh": "401 401 401 401",  # with a made-up token
@@ -68,6 +71,7 @@ TABLE = {
     "GET /docs": "200 200 200 200",
     "GET /verify-email": "200 200 200 200",
     "GET /confirm-email": "200 200 200 200",
+    "GET /undo-email-change": "200 200 200 200",
     "GET /reset-password": "200 200 200 200",
     "GET /forgot-password": "200 200 200 200",
     "GET /export": "200 200 200 200",
@@ -115,6 +119,9 @@ class Walk:
         return {
             "POST /auth/register": {"email": email, "password": PASSWORD, "full_name": "Ao", "terms_accepted": True},
             "POST /auth/verify-email": {"token": "x"},
+            "POST /auth/verify-email/refuse": {"token": "x"},
+            "POST /auth/undo-email-change": {"token": "x"},
+            "POST /auth/step-up": {"password": PASSWORD},
             "POST /auth/resend-verification": {"email": email},
             "POST /auth/login": {"email": owner.email, "password": PASSWORD},
             "POST /auth/refresh": {"refresh_token": "x"},

@@ -60,7 +60,27 @@ def test_a_new_address_is_proved_by_the_mail_that_goes_there(up: Up) -> None:
     assert up.call("POST", "/auth/verify-email", body={"token": up.mail_token(email)}).status == 200
     assert up.call("GET", "/users/me", token=ada["token"]).data["email"] == email
     assert up.log_in(email)
-    assert next(mail["subject"] for mail in up.mails_to(ada["email"])) == "Your e-mail address is about to change"
+    assert "Your email address is about to change" in {mail["subject"] for mail in up.mails_to(ada["email"])}
+
+
+def test_the_old_address_is_mailed_a_way_back_that_works(up: Up) -> None:
+    ada = up.join()
+    email = f"{secrets.token_hex(6)}@example.org"
+    assert put(up, "/users/me", ada["token"], {"full_name": "Ada", "email": email}).status == 200
+    assert up.call("POST", "/auth/verify-email", body={"token": up.mail_token(email)}).status == 200
+
+    def link() -> str | None:
+        texts = "".join(mail["text"] for mail in up.mails_to(ada["email"]))
+        found = re.search(r"/undo-email-change\?token=(\S+)", texts)
+        return found and found[1]
+
+    undo = {"token": until("the mail with the way back", link)}
+    assert up.call("POST", "/auth/undo-email-change", body=undo).data["email"] == ada["email"]
+    assert up.call("GET", "/users/me", token=ada["token"]).code == "AUTH_SESSION_ENDED_005"
+    again = up.call("POST", "/auth/undo-email-change", body=undo)
+    assert (again.status, again.code) == (400, "AUTH_MAIL_TOKEN_INVALID_009")
+    answer = up.call("POST", "/auth/login", body={"email": ada["email"], "password": PASSWORD})
+    assert answer.code == "AUTH_INVALID_CREDENTIALS_001"
 
 
 def test_admins_alone_list_accounts_page_by_page(up: Up) -> None:

@@ -51,7 +51,7 @@ PASSWORD = "Lantern-Walk-42"
 # A true hash of PASSWORD that costs next to nothing: what is tested is seldom the hashing.
 CHEAP_HASH = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
 
-POLICIES = {"account": Policy(5, 900)}
+POLICIES = {"account": Policy(5, 900), "account_total": Policy(50, 900)}
 
 EMPTY = """
 delete from content; delete from categories; delete from users; delete from outbox; delete from consumed_events;
@@ -63,9 +63,12 @@ delete from jobs; delete from finished_jobs; delete from dead_jobs; delete from 
 
 
 PASS_TIME = """
-update sessions set expires_at = expires_at - $1, used_at = used_at - $1, ended_at = ended_at - $1;
+update sessions
+set expires_at = expires_at - $1, proved_at = proved_at - $1, used_at = used_at - $1, ended_at = ended_at - $1;
 update refresh_tokens set spent_at = spent_at - $1;
 update mail_tokens set expires_at = expires_at - $1, created_at = created_at - $1;
+update users set unproven_since = unproven_since - $1;
+update known_networks set seen_at = seen_at - $1;
 """
 
 
@@ -89,7 +92,7 @@ class Domain:
         self.audit_recorder = worker("audit_recorder", AuditRecorder, database, self.failed_logins)
         self.audit_log = pool("audit_log", AuditLog, database, size=2)
         checks = (database, self.passwords, self.sessions, self.limits, self.failed_logins)
-        self.logins = pool("logins", Logins, *checks, size=4)
+        self.logins = pool("logins", partial(Logins, signer=signer), *checks, size=4)
         recovers = checks
         self.recovery = pool("recovery", Recovery, *recovers, size=16)
         self.jobs = JobQueue([EMAIL_REQUEST, MAKE_EXPORT])

@@ -3,7 +3,7 @@
 from callboard.ops.migrations.sql import execute
 
 revision = "0070"
-down_revision = "0060"
+down_revision = "0061"
 
 
 def upgrade() -> None:

@@ -1,0 +1,98 @@
+"""Password policy: the form in which a password is kept (RFC 8265), and which new ones are good enough."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+
+from zxcvbn.frequency_lists import FREQUENCY_LISTS
+
+MIN_LENGTH, MAX_LENGTH = 8, 128
+NIST_MIN_LENGTH = 15
+OWN_WORD_LENGTH = 4  # shorter words of a name are in too many good passwords by chance
+
+COMMON = frozenset(FREQUENCY_LISTS["passwords"])
+
+_LEET = str.maketrans("@4831!0$5+7|", "aabeiiosstti")
+_LEET_L = str.maketrans("1!|", "lll")
+_EDGES = re.compile(r"^[\W\d_]+|[\W\d_]+$")  # what is put around a word to have it taken
+_REPEATED = re.compile(r"(.+?)\1+", re.DOTALL)
+
+
+class PasswordPolicy(StrEnum):
+    """Which new passwords are good enough: `composition` is the default, `nist` NIST SP 800-63B-4, 3.1.1."""
+
+    COMPOSITION = "composition"
+    NIST = "nist"
+
+
+def prepare_password(password: str) -> str:
+    """The password as it is hashed, by RFC 8265's OpaqueString: every space is U+0020, and all is in NFC.
+
+    Raises ValueError for control characters and lone surrogates. Unlike the RFC this takes what its Unicode version
+    had not assigned: a password must not stop working by an update.
+    """
+    mapped = "".join(" " if unicodedata.category(each) == "Zs" else each for each in password)
+    if any(unicodedata.category(each) in ("Cc", "Cs") for each in mapped):
+        raise ValueError("must not contain control characters")
+    return unicodedata.normalize("NFC", mapped)
+
+
+def password_faults(
+    password: str, own: Iterable[str] = (), policy: PasswordPolicy = PasswordPolicy.COMPOSITION
+) -> list[str]:
+    """What is wrong with a new password, for its owner to read; `own` are texts that tell of them (name, address)."""
+    try:
+        password = prepare_password(password)
+    except ValueError as error:
+        return [str(error)]
+    faults: list[str] = []
+    shortest = NIST_MIN_LENGTH if policy is PasswordPolicy.NIST else MIN_LENGTH
+    if not shortest <= len(password) <= MAX_LENGTH:
+        faults.append(f"must have {shortest} to {MAX_LENGTH} characters")
+    if policy is PasswordPolicy.COMPOSITION and not any(letter.isupper() for letter in password):
+        faults.append("must have an upper case letter")
+    if policy is PasswordPolicy.COMPOSITION and not any(letter.isdigit() for letter in password):
+        faults.append("must have a digit")
+    if len(password) > MAX_LENGTH:
+        return faults  # what follows is not linear in the length
+    if is_common(password):
+        faults.append("is among the most common passwords")
+    words = {word for text in own for word in re.split(r"\W+", fold_case(text)) if len(word) >= OWN_WORD_LENGTH}
+    if any(word in form for word in words for form in _folded(fold_case(password))):
+        faults.append("must not contain your name or address")
+    return faults
+
+
+def is_common(password: str) -> bool:
+    """Whether somebody who guesses common passwords with the usual tricks would soon come to this one.
+
+    The tricks: case, accents, digits and signs for letters, digits and signs before and behind, the same twice.
+    """
+    lowered = fold_case(password)
+    return any(
+        form in COMMON
+        for bare in {lowered, _EDGES.sub("", lowered)}
+        for folded in _folded(bare)
+        for form in _unrepeated(folded)
+        if len(form) >= OWN_WORD_LENGTH
+    )
+
+
+def fold_case(text: str) -> str:
+    """The text without case, accents and compatibility forms."""
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(each for each in decomposed if not unicodedata.combining(each))
+
+
+def _folded(text: str) -> Iterator[str]:
+    """The text, and it with letters for the digits and signs that stand in their place."""
+    yield text
+    yield text.translate(_LEET)
+    yield text.translate(_LEET_L).translate(_LEET)
+
+
+def _unrepeated(text: str) -> Iterator[str]:
+    yield text
+    if repeated := _REPEATED.fullmatch(text):
+        yield repeated[1]
