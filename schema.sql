@@ -58,7 +58,7 @@ create table user_profiles (
     user_id     uuid        primary key references users on delete cascade,
     avatar_url  text        check (length(avatar_url) <= 2000),
     bio         text        check (length(bio) <= 2000),
-    preferences jsonb       not null default '{}',
+    preferences json        not null default '{}',   -- as text: jsonb makes 309 digits of 1e308
     created_at  timestamptz not null default now(),
     updated_at  timestamptz not null default now()
 );

@@ -29,10 +29,12 @@ LATEST = datetime(9999, 12, 31, tzinfo=UTC)  # before these a list begins
 LAST_ID = UUID(int=2**128 - 1)
 
 # A search costs what these say, however many articles match (tests/bench/search.py).
-COMMON = 5_000  # of a word in more articles than this only
-RECENT = 2_000  # the newest of all articles are looked at,
-CANDIDATES = 1_000  # and of what is found the newest are ranked
-MAX_QUESTION = 200  # characters that are looked for
+RECENT = 1_000  # the newest articles are looked at without an index,
+ENOUGH = 100  # and if so many of them match, no others;
+MATCHES = 5_000  # otherwise so many that the index gives,
+CANDIDATES = 1_000  # and the newest of all these are ranked
+MAX_QUESTION = 200  # characters
+MAX_WORDS = 16  # that are looked for
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -104,7 +106,8 @@ class ListContent(Request[list[Entry]], frozen=True):
 class SearchContent(Request[list[Hit]], frozen=True):
     """Published articles that match, best first, from below (`rank`, `before_id`) on; web search syntax.
 
-    The newest `CANDIDATES` matches are ranked. A question that only excludes words finds nothing.
+    The newest `CANDIDATES` matches are ranked; of words that many of the newest articles have, the matches among these.
+    A question that only excludes words finds nothing.
     """
 
     q: str
@@ -159,11 +162,12 @@ class Library(Actor[ReadContent | ListContent | SearchContent | ListTransitions]
             await QUERIES.plan_search(connection)
             rows = QUERIES.search_content(
                 connection,
-                q=message.q[:MAX_QUESTION],
+                q=bounded(message.q),
                 languages=list(Language),
                 category_id=message.category_id,
-                common=COMMON,
                 recent=RECENT,
+                enough=ENOUGH,
+                matches=MATCHES,
                 candidates=CANDIDATES,
                 rank=message.rank,
                 before_id=message.before_id,
@@ -185,6 +189,12 @@ class Library(Actor[ReadContent | ListContent | SearchContent | ListTransitions]
                 connection, content_id=message.content_id, after=message.after, limit=message.limit
             )
             return [msgspec.convert(dict(row), Transition) async for row in rows]
+
+
+def bounded(q: str) -> str:
+    """The beginning of a question: ranking takes time for each of its words, so none counts twice."""
+    words = q[:MAX_QUESTION].split()
+    return " ".join((words if '"' in q else list(dict.fromkeys(words)))[:MAX_WORDS])
 
 
 def _published(message: ListContent) -> Callable[..., Any] | None:

@@ -68,12 +68,13 @@ limit :limit;
 -- For the transaction of a search: its rows come by an index, though the statistics may say otherwise.
 select set_config('enable_seqscan', 'off', true), set_config('work_mem', '16MB', true);
 
--- name: search_content(q, languages, category_id, common, recent, candidates, rank, before_id, limit)
+-- name: search_content(q, languages, category_id, recent, enough, matches, candidates, rank, before_id, limit)
 -- Best first, at a cost that does not grow with what matches. `asked` is what an index can look up, in any language:
--- without exclusions, and with phrases as words. `matches` stops at `common` rows. Of a word that is as common as that, the
--- newest `recent` articles are looked at; of any other all matches. The newest `candidates` of them are held against the
--- whole question, in their own language, and ranked. A snippet is made for the rows of the page, of the beginning of the
--- text. The caller makes it safe, and puts <mark> where U+E000 stands and </mark> where U+E001 does.
+-- without exclusions, and with phrases as words. The newest `recent` articles are looked at one by one. If `enough` of
+-- them match, the words are common and no others are looked for; if not, the index is asked, for `matches` rows at most.
+-- The newest `candidates` of both are held against the whole question, in their own language, and ranked. A snippet is
+-- made for the rows of the page, of the beginning of the text. The caller makes it safe, and puts <mark> where U+E000
+-- stands and </mark> where U+E001 does.
 with in_language as materialized (
     select language, ('callboard_' || language)::regconfig as config, search_query(language, :q) as query
     from unnest(:languages::text[]) as language
@@ -83,35 +84,31 @@ with in_language as materialized (
     select (string_agg('(' || words || ')', ' | '))::tsquery && case when :category_id::uuid is null then ''::tsquery
         else quote_literal('category:' || :category_id::uuid)::tsquery end as query
     from words where words not in ('', 'T')
-), matches as materialized (
+), newest as materialized (
+    select content_id, published_at from (
+        select content_id, published_at, search from content
+        where status = 'published' and (select query from asked) is not null
+        order by published_at desc, content_id desc limit :recent) as recent
+    where search @@ (select query from asked)
+), others as materialized (
     select content_id, published_at from content
-    where status = 'published' and search @@ (select query from asked)
-    limit :common + 1
+    where status = 'published' and search @@ (select query from asked) and (select count(*) from newest) < :enough
+    limit :matches
 ), candidates as materialized (
-    (select content_id from matches
-     where (select count(*) from matches) <= :common
-     order by published_at desc, content_id desc limit :candidates)
-    union all
-    (select content_id from (
-        select content_id, search from content
-        where status = 'published' and (select count(*) from matches) > :common
-        order by published_at desc, content_id desc limit :recent) newest
-     where search @@ (select query from asked)
-     limit :candidates)
-), run as (
-    select (regexp_match(normalize(:q, nfkc), '[' || unsplit_scripts() || ']+'))[1] as run
-), found as (
-    select one.content_id, author_id, category_id, title, body, language, published_at, config, query,
-           ts_rank(search, query)::float8 as rank
-    from candidates cross join lateral (  -- the limit keeps the planner from joining with all content
-        select * from content where content.content_id = candidates.content_id limit 1) as one
-    join in_language using (language)
-    where search @@ query
+    select content_id from (select * from newest union select * from others) as either
+    order by published_at desc, content_id desc limit :candidates
+), texts as materialized (
+    select text.* from candidates cross join lateral (  -- the limit keeps the planner from joining with all content
+        select content_id, author_id, category_id, title, body, language, published_at, search
+        from content where content.content_id = candidates.content_id limit 1) as text
 ), page as (
-    select * from found
-    where :rank::float8 is null or (rank, content_id) < (:rank, :before_id::uuid)
+    select content_id, author_id, category_id, title, body, language, published_at, config, query, rank
+    from texts join in_language using (language) cross join lateral (select ts_rank(search, query)::float8 as rank) as ranked
+    where search @@ query and (:rank::float8 is null or (rank, content_id) < (:rank, :before_id::uuid))
     order by rank desc, content_id desc
     limit :limit
+), run as (
+    select (regexp_match(normalize(:q, nfkc), '[' || unsplit_scripts() || ']+'))[1] as run
 ), beginning as (
     select page.*, run, searchable(translate(left(body, 5000), E'\ue000\ue001', '')) as words from page, run
 ), bare as (

@@ -19,7 +19,7 @@ QUERIES: Any = aiosql.from_path(Path(__file__).with_name("profiles.sql"), "async
 
 MAX_URL_LENGTH = 2000  # as schema.sql has it, and the next
 MAX_BIO_LENGTH = 2000
-MAX_PREFERENCES_BYTES = 8192  # as JSON
+MAX_PREFERENCES_BYTES = 8192  # as JSON in the form that is stored and given
 MAX_PREFERENCES_DEPTH = 5
 
 

@@ -11,6 +11,6 @@ for update of p;
 
 -- name: put_profile(avatar_url, bio, preferences, user_id)^
 update user_profiles
-set avatar_url = :avatar_url, bio = :bio, preferences = :preferences::jsonb
+set avatar_url = :avatar_url, bio = :bio, preferences = :preferences::json
 where user_id = :user_id
 returning user_id, avatar_url, bio, preferences::text as preferences, updated_at;

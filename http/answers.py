@@ -63,7 +63,7 @@ class Answers:
         if isinstance(reply, Listing):
             page = PageInfo(reply.limit, reply.next_cursor)
             body = ENCODER.encode(SuccessEnvelope("success", reply.items, UNSET, page))
-            return self._response(exchange, self._json, NOTHING, body, status)
+            return self._response(exchange, self._json, reply.headers or NOTHING, body, status)
         own = {"Content-Type": reply.content_type, **_own(reply)}
         if reply.policy is not None:
             own["Content-Security-Policy"] = reply.policy

@@ -155,12 +155,20 @@ class Reply(Generic[T_co]):
 class Listing(Generic[T_co]):
     """One page of a list: its items, the limit that was applied, and the cursor of the next page or None at the end."""
 
-    __slots__ = ("items", "limit", "next_cursor")
+    __slots__ = ("headers", "items", "limit", "next_cursor")
 
-    def __init__(self, items: Sequence[T_co], *, limit: int, next_cursor: str | None) -> None:
+    def __init__(
+        self,
+        items: Sequence[T_co],
+        *,
+        limit: int,
+        next_cursor: str | None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self.items = items
         self.limit = limit
         self.next_cursor = next_cursor
+        self.headers = headers
 
 
 class Raw:

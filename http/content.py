@@ -1,7 +1,7 @@
 """Content over HTTP: writing, the editorial workflow, reading and searching."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
@@ -38,6 +38,8 @@ from callboard.http.services import Services
 from callboard.streams.visible_text import visible
 
 T = TypeVar("T")
+
+PENDING_DEPRECATED = {"Deprecation": f"@{int(datetime(2026, 12, 1, tzinfo=UTC).timestamp())}"}
 
 
 class Article(Body, frozen=True, kw_only=True):
@@ -94,9 +96,9 @@ def _whole(content: Content, status: int | None = None, location: str | None = N
     return Reply(content, status=status, etag=str(content.version), location=location)
 
 
-def _page(items: Sequence[T], limit: int, cursor: str | None) -> Listing[T]:
+def _page(items: Sequence[T], limit: int, cursor: str | None, headers: Mapping[str, str] | None = None) -> Listing[T]:
     """One row more than asked for was read, to know whether there is a next page."""
-    return Listing(items[:limit], limit=limit, next_cursor=cursor if len(items) > limit else None)
+    return Listing(items[:limit], limit=limit, next_cursor=cursor if len(items) > limit else None, headers=headers)
 
 
 async def create(call: Call[Article, None, Services]) -> Reply[Content]:
@@ -163,7 +165,8 @@ async def entries(call: Call[None, Filter, Services]) -> Listing[Entry]:
         )
     )
     last = found[: query.limit][-1:]
-    return _page(found, query.limit, encode_cursor(*last[0].position) if last else None)
+    headers = PENDING_DEPRECATED if query.status is StatusFilter.PENDING else None
+    return _page(found, query.limit, encode_cursor(*last[0].position) if last else None, headers)
 
 
 async def search(call: Call[None, Search, Services]) -> Listing[Hit]:
@@ -206,6 +209,7 @@ ROUTES: tuple[Route[Services], ...] = (
         entries,
         summary="List content",
         tag="content",
+        deprecates_values=True,
         access=Access.OPTIONAL,
         errors=(REQUEST_CURSOR_INVALID,),
     ),
@@ -216,6 +220,7 @@ ROUTES: tuple[Route[Services], ...] = (
         summary="Search published content",
         tag="content",
         access=Access.PUBLIC,
+        limit="search",
         errors=(REQUEST_CURSOR_INVALID,),
     ),
     Route(

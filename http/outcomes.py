@@ -109,4 +109,6 @@ def headers_given(route: Route[Any], status: int) -> list[str]:
     busy = status == HTTPStatus.CONFLICT and route.keyed
     if busy or status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         given.append("Retry-After")
+    if route.deprecates_values and status == route.status:
+        given.append("Deprecation")
     return given + list(route.deprecated.headers() if route.deprecated else ())

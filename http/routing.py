@@ -68,7 +68,9 @@ class Route(Generic[S_contra]):
     `path` stands below the server's base unless `absolute`. A parameter whose name ends in `_id` is a UUID, any other
     is text. `limit` names the rate policy that counts this route by IP, beside the policy "default"; `exempt` takes it
     out of both. `errors` are the codes it gives beyond those that follow from its access, body, query and path.
-    `version` 2 stands at /api/v2 beside /api/v1. `maintained` is open to all also during maintenance, as is whatever
+    `version` 2 stands at /api/v2 beside /api/v1. Where a value of the query is an old name, the route
+    `deprecates_values`, and its handler says so in the answer.
+    `maintained` is open to all also during maintenance, as is whatever
     is exempt. `tagged` answers have an ETag. A route that changes a tagged resource declares how its `current` tag is
     read; with a code of PRECONDITION_MISSING among its errors it is not called without If-Match. `content_type`
     is for the documents, where the answer is Raw. `rules` says what is wrong, beyond their form, with those fields of a
@@ -88,6 +90,7 @@ class Route(Generic[S_contra]):
     exempt: bool = False
     version: int = 1
     deprecated: Deprecation | None = None
+    deprecates_values: bool = False
     maintained: bool = False
     tagged: bool = False
     content_type: str = "*/*"

@@ -1,4 +1,4 @@
-"""The command line: `callboard up | serve | migrate | openapi | demo | config check | users ... | audit`."""
+"""The command line: `callboard up | serve | migrate | openapi | demo | config check | users ... | audit | doctor`."""
 
 import argparse
 import asyncio
@@ -69,6 +69,10 @@ def parser() -> argparse.ArgumentParser:
     audit = commands.add_parser("audit", parents=[data], help="list security events, newest first")
     audit.set_defaults(run=_audit)
     _add_audit(audit)
+
+    doctor = commands.add_parser("doctor", parents=[data], help="look for what wants upkeep")
+    doctor.add_argument("--indexes", action="store_true", required=True, help="bloated and unused indexes")
+    doctor.set_defaults(run=_doctor)
 
     migrate = commands.add_parser("migrate", help="the schema of the database")
     migrate.set_defaults(run=_migrate)
@@ -244,15 +248,13 @@ async def _audit(options: argparse.Namespace) -> int:
     )
 
 
-async def _migrate(options: argparse.Namespace) -> int:
+def _database_url(options: argparse.Namespace) -> str:
+    """The database of the environment, or of the running `callboard up`. Raises CommandError, ConfigError."""
     from callboard.ops import urls  # noqa: PLC0415 - see above
     from callboard.ops.config import checked  # noqa: PLC0415 - see above
     from callboard.ops.embedded.place import read_running  # noqa: PLC0415 - see above
-    from callboard.ops.migrations import runner  # noqa: PLC0415 - see above
     from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
 
-    if options.migrate == "up" and options.sql:
-        return runner.print_sql(options.since)
     url = (
         os.environ.get("DATABASE_DIRECT_URL")
         or os.environ.get("DATABASE_URL")
@@ -261,6 +263,21 @@ async def _migrate(options: argparse.Namespace) -> int:
     if not url:
         raise CommandError("no database: set DATABASE_URL, or run `callboard up` on this data folder")
     checked("DATABASE_URL", urls.database_url, url)
+    return url
+
+
+async def _doctor(options: argparse.Namespace) -> int:
+    from callboard.ops.doctor import report_indexes  # noqa: PLC0415 - see above
+
+    return await report_indexes(_database_url(options))
+
+
+async def _migrate(options: argparse.Namespace) -> int:
+    from callboard.ops.migrations import runner  # noqa: PLC0415 - see above
+
+    if options.migrate == "up" and options.sql:
+        return runner.print_sql(options.since)
+    url = _database_url(options)
     if options.migrate == "status":
         return await runner.status(url)
     return await (runner.up if options.migrate == "up" else runner.down)(url, options.to)

@@ -47,4 +47,5 @@ def policies_of(config: Config) -> dict[str, Policy]:
         "mail": Policy(config.rate_limit_register, 60),
         "account": Policy(config.rate_limit_account, 900),
         "account_total": Policy(config.rate_limit_account_total, 900),
+        "search": Policy(config.rate_limit_search, 60),
     }

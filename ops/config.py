@@ -174,6 +174,7 @@ class Config:
     rate_limit_per_minute: int = setting("requests a minute, by user or address", _positive, 100)
     rate_limit_register: int = setting("registrations a minute, by address", _positive, 5)
     rate_limit_login: int = setting("logins a minute, by address", _positive, 10)
+    rate_limit_search: int = setting("searches a minute, by address", _positive, 60)
     rate_limit_account: int = setting("failed logins of an account from one network in 15 minutes", _positive, 10)
     rate_limit_account_total: int = setting(
         "failed logins of an account from all networks that it does not know, in 15 minutes", _positive, 100

@@ -227,12 +227,13 @@ async def test_pages_of_a_search_of_accounts_hold_every_match_once(
         assert len(seen) == len(set(seen)) == count
 
 
+@pytest.mark.parametrize("enough", [50, 500])
 @pytest.mark.parametrize("q", ["common", "lantern", '"word common"', "common -nothing", "lantern or common"])
 async def test_a_search_of_a_common_word_reads_a_bounded_number(
-    filled: Domain, q: str, monkeypatch: pytest.MonkeyPatch
+    filled: Domain, q: str, enough: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All published articles hold the words; each node of the plan reads as many as the bounds say."""
-    for name, bound in (("COMMON", 200), ("RECENT", 100), ("CANDIDATES", 50)):
+    for name, bound in (("RECENT", 100), ("ENOUGH", enough), ("MATCHES", 200), ("CANDIDATES", 50)):
         monkeypatch.setattr(library, name, bound)
     plans = await explained(filled, filled.library.ask(SearchContent(q, PAGE)))
     assert least(plans) <= 201, plans
@@ -241,6 +242,6 @@ async def test_a_search_of_a_common_word_reads_a_bounded_number(
 
 
 async def test_a_rare_word_is_found_in_the_oldest_article(filled: Domain, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, bound in (("COMMON", 200), ("RECENT", 10), ("CANDIDATES", 50)):
+    for name, bound in (("RECENT", 10), ("ENOUGH", 10), ("MATCHES", 200), ("CANDIDATES", 50)):
         monkeypatch.setattr(library, name, bound)
     assert [hit.title for hit in await filled.library.ask(SearchContent("unicorns", PAGE))] == ["Unicorn"]
