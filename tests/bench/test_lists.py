@@ -1,6 +1,6 @@
 """Lists and searches in large tables: 200,000 articles and 1,000,000 accounts by COPY, with plans and times.
 
-It takes some minutes, so it is run when asked for: `BENCH_LISTS=1 .venv/bin/python -m pytest -s tests/bench/test_lists.py`.
+It takes some minutes, so it runs on demand: `BENCH_LISTS=1 .venv/bin/python -m pytest -s tests/bench/test_lists.py`.
 """
 
 import io
