@@ -252,7 +252,8 @@ def is_ready(up: Up) -> bool:
 async def settle(connection: Any, killed_at: datetime) -> None:
     """Wait until every event is published and every mail sent."""
     # The leases of the killed process lapse after 30 s, and copies without a reply are waited for longer; here at once.
-    lapse = "update jobs set lease_until = now() where state = 'running' and lease_until <= $1 + interval '30 s'"
+    leased = "state = 'running' and lease_until <= $1::timestamptz + interval '30 s'"
+    lapse = f"update jobs set lease_until = now() where {leased}"  # noqa: S608 - ours
     await connection.execute(lapse, killed_at)
     await connection.execute("update mails set copied_at = copied_at - interval '1 h' where copied_at < $1", killed_at)
     open_ones = """
