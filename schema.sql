@@ -31,7 +31,8 @@ create table users (
     deleted_at    timestamptz,
     password_needed boolean   not null default false,        -- the link that proves the mailbox needs a new password
     unproven_since timestamptz not null default now(),       -- an account that is not verified goes a week after this
-    registered_from inet
+    registered_from inet,
+    erased_at     timestamptz constraint users_erased_at_check check (erased_at is null or deleted_at is not null)
 );
 -- One living account an address, whatever its case. A deleted account frees its address; one that is not verified gives
 -- way to whoever registers the address or proves it.
@@ -43,6 +44,7 @@ create index users_active_idx on users (created_at desc, user_id desc) where is_
 create index users_inactive_idx on users (created_at desc, user_id desc) where not is_active and deleted_at is null;
 create index users_unverified_idx on users (created_at desc, user_id desc) where not is_verified and deleted_at is null;
 create index users_search_idx on users using gin ((full_name || ' ' || email) gin_trgm_ops) where deleted_at is null;
+create index users_erasure_idx on users (deleted_at) where deleted_at is not null and erased_at is null;
 create trigger users_touch before update on users for each row execute function touch_updated_at();
 
 -- Networks from which an account was logged in to: failed logins from elsewhere do not lock these out.
@@ -312,6 +314,55 @@ create index comments_author_idx on comments (author_id);
 create index comments_content_idx on comments (content_id, created_at, comment_id);
 create trigger comments_touch before update on comments for each row execute function touch_updated_at();
 
+-- Quotas ----------------------------------------------------------------------------------------------------------
+
+-- How much a user has, kept by triggers in the transaction of each change: nothing is counted anew, and whoever holds
+-- the row counts alone.
+create table user_usage (
+    user_id       uuid    primary key references users on delete cascade,
+    content_rows  bigint  not null default 0,
+    content_bytes bigint  not null default 0
+);
+
+create function content_size(content) returns bigint language sql immutable as
+    'select (octet_length($1.title) + octet_length($1.body) + octet_length($1.body_html))::bigint';
+
+create function count_content() returns trigger language plpgsql as $$
+declare
+    row_count  bigint := 0;
+    byte_count bigint := 0;
+begin
+    if tg_op <> 'DELETE' then
+        row_count := 1;
+        byte_count := content_size(new);
+    end if;
+    if tg_op <> 'INSERT' then
+        row_count := row_count - 1;
+        byte_count := byte_count - content_size(old);
+    end if;
+    if row_count <> 0 or byte_count <> 0 then
+        insert into user_usage (user_id, content_rows, content_bytes)
+        values (coalesce(new.author_id, old.author_id), row_count, byte_count)
+        on conflict (user_id) do update
+        set content_rows = user_usage.content_rows + excluded.content_rows,
+            content_bytes = user_usage.content_bytes + excluded.content_bytes;
+    end if;
+    return null;
+end $$;
+create trigger content_usage after insert or delete or update of title, body, body_html on content
+    for each row execute function count_content();
+
+-- How often a user has done what may be done so often in a period. Only ever added to: deleting what was made takes
+-- nothing back.
+create table user_rates (
+    user_id  uuid        not null references users on delete cascade,
+    name     text        not null,
+    period   timestamptz not null,             -- its beginning
+    used     integer     not null,
+    previous integer     not null default 0,   -- in the period before
+    primary key (user_id, name)
+);
+
 -- Subscriptions ---------------------------------------------------------------------------------------------------
 
 create table subscriptions (
@@ -433,6 +484,7 @@ create table dead_letters (
     created_at     timestamptz not null default now(),
     replayed_at    timestamptz
 );
+create index dead_letters_key_idx on dead_letters using hash (key);   -- of any length
 create index dead_letters_created_idx on dead_letters (created_at desc, dead_letter_id desc) where replayed_at is null;
 
 -- Audit log -------------------------------------------------------------------------------------------------------
@@ -541,6 +593,7 @@ create table mails (
     copies        smallint    not null default 0,       -- that left as a whole and were not refused
     copied_at     timestamptz
 );
+create index mails_recipient_idx on mails (lower(recipient), created_at);
 create index mails_due_idx on mails (due_at) where status in ('queued', 'sending');
 create trigger mails_touch before update on mails for each row execute function touch_updated_at();
 

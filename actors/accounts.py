@@ -11,9 +11,17 @@ import msgspec
 
 from callboard.actors.access import Role
 from callboard.actors.errors import USERS_EMAIL_TAKEN, Detail, Problem
+from callboard.actors.personal_data import PersonalData
 from callboard.streams.events import Moment
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("users.sql"), "asyncpg")
+
+PERSONAL_DATA = PersonalData(
+    "account",
+    {"users": ("email", "password_hash", "full_name", "registered_from")},
+    QUERIES.export_account,
+    QUERIES.erase_account,
+)
 
 
 class User(msgspec.Struct, frozen=True):

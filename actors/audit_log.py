@@ -20,6 +20,7 @@ import msgspec
 from callboard.actors.access import Identity, Role
 from callboard.actors.database import Database
 from callboard.actors.errors import Problem
+from callboard.actors.personal_data import PersonalData
 from callboard.runtime import Actor, Request, current_context, on
 from callboard.streams.events import Moment
 
@@ -374,9 +375,17 @@ async def purge(connection: Any, *, days: int, failure_days: int, limit: int) ->
     return int(await QUERIES.purge(connection, days=days, failure_days=failure_days, limit=limit))
 
 
-async def erase(connection: Any, user_id: UUID) -> int:
-    """Take from the entries where a user was and with what; how many entries have changed."""
+async def erase(connection: Any, user_id: UUID, limit: int | None = None) -> int:  # noqa: ARG001 - see PersonalData
+    """Take from the entries where a user was and with what, all at once; how many entries have changed."""
     return int(await QUERIES.erase(connection, user_id=user_id))
+
+
+PERSONAL_DATA = PersonalData(
+    "security_events",
+    {"audit_log": ("actor_id", "user_id", "ip", "user_agent", "detail")},
+    QUERIES.export_entries,
+    erase,
+)
 
 
 def _entry(row: Any) -> AuditEntry:

@@ -59,3 +59,15 @@ select purge_audit_log(make_interval(days => :days), make_interval(days => :fail
 
 -- name: erase(user_id)$
 select erase_from_audit_log(:user_id);
+
+-- name: export_entries(user_id, after, limit)
+-- Where another user was is not theirs to know: of an admin who did something to them it only says that it was a user.
+select x.audit_id::text as cursor, row_to_json(x)::text as document from (
+    select audit_id, occurred_at, action, actor, user_id, detail,
+           case when actor_id = :user_id then actor_id end as actor_id,
+           case when actor_id = :user_id or actor = 'anonymous' then ip end as ip,
+           case when actor_id = :user_id or actor = 'anonymous' then user_agent end as user_agent
+    from (select * from audit_log where user_id = :user_id
+          union all select * from audit_log where actor_id = :user_id and user_id is distinct from :user_id) both_of_them
+    where :after::text::bigint is null or audit_id > :after::text::bigint
+    order by audit_id limit :limit) x;

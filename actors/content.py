@@ -21,12 +21,33 @@ from callboard.actors.errors import (
     Problem,
 )
 from callboard.actors.html_sanitizer import HtmlSanitizer, MarkupError
+from callboard.actors.personal_data import PersonalData
+from callboard.actors.quotas import DEFAULT_QUOTAS, Quotas, check_content, count_use
 from callboard.runtime import Actor, Request, on
 from callboard.streams import events
 from callboard.streams.events import Moment
 from callboard.streams.outbox import emit
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("content.sql"), "asyncpg")
+
+PERSONAL_DATA = (
+    PersonalData(
+        "content",
+        {"content": ("author_id", "title", "body", "body_html", "search", "last_edited_by")},
+        QUERIES.export_content,
+        QUERIES.erase_content,
+    ),
+    PersonalData(
+        "transitions",
+        {"content_transitions": ("actor_id", "note")},
+        QUERIES.export_transitions,
+        QUERIES.erase_notes,
+    ),
+    PersonalData(
+        "comments", {"comments": ("author_id", "body", "body_html")}, QUERIES.export_comments, QUERIES.erase_comments
+    ),
+    PersonalData("subscriptions", {"subscriptions": ("user_id", "plan_type")}, QUERIES.export_subscriptions),
+)
 
 EVENT_OF: dict[Action, type[events.ContentEvent]] = {
     Action.SUBMIT_FOR_REVIEW: events.ContentSubmitted,
@@ -121,8 +142,9 @@ class MoveContent(Request[Content], frozen=True):
 class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | MoveContent]):
     """All changes of articles. A pool of these is keyed by content id; between processes the guarded SQL decides."""
 
-    def __init__(self, database: Database, sanitizer: HtmlSanitizer) -> None:
+    def __init__(self, database: Database, sanitizer: HtmlSanitizer, quotas: Quotas = DEFAULT_QUOTAS) -> None:
         self.database = database
+        self.quotas = quotas
         self.sanitizer = sanitizer
 
     @on(CreateContent)
@@ -141,6 +163,9 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | MoveCo
             )
             if row is None:
                 return await _made_before(connection, message)
+            author_id = message.author.user_id
+            await count_use(connection, "drafts", author_id, most=self.quotas.drafts_per_hour)
+            await check_content(connection, self.quotas, author_id)
             return await _tell(connection, events.ContentCreated, row, message.author)
 
     @on(EditContent)
@@ -168,6 +193,8 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | MoveCo
             )
             if row is None:
                 raise Problem(CONTENT_STALE)
+            if _size(row) > _size(msgspec.structs.asdict(before)):  # whoever has too much may make it less
+                await check_content(connection, self.quotas, before.author_id)
             if status is not before.status:
                 await _record(connection, before, "edit", status, message.who)
             return await _tell(connection, events.ContentEdited, row, message.who)
@@ -215,6 +242,10 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | MoveCo
         except MarkupError as error:
             raise Problem(REQUEST_INVALID, details=(Detail("body", str(error)),)) from error
         return {**msgspec.structs.asdict(draft), "body_html": body_html}
+
+
+def _size(row: Any) -> int:
+    return sum(len(row[name].encode()) for name in ("title", "body", "body_html"))
 
 
 async def _written(statement: Any) -> Any:

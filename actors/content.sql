@@ -36,3 +36,61 @@ returning content_id, author_id, category_id, title, body, body_html, language, 
 -- name: add_transition(content_id, actor_id, action, from_status, to_status, note)!
 insert into content_transitions (content_id, actor_id, action, from_status, to_status, note)
 values (:content_id, :actor_id, :action, :from_status, :to_status, :note);
+
+-- name: export_content(user_id, after, limit)
+-- Articles with their history.
+select x.content_id::text as cursor, row_to_json(x)::text as document from (
+    select c.content_id, c.category_id, c.title, c.body, c.status, c.version, c.published_at, c.created_at, c.updated_at,
+           (select coalesce(json_agg(h order by h.transition_id), '[]') from (
+                select transition_id, actor_id, action, from_status, to_status, note, created_at
+                from content_transitions t where t.content_id = c.content_id
+                order by transition_id desc limit 1000) h) as history
+    from content c
+    where c.author_id = :user_id and (:after::uuid is null or c.content_id > :after::uuid)
+    order by c.content_id limit :limit) x;
+
+-- name: erase_content(user_id, limit)$
+-- What is published stays, by a deleted user; what nobody could read goes.
+with gone as (
+    delete from content where content_id in (
+        select content_id from content where author_id = :user_id and status <> 'published' limit :limit)
+    returning 1
+)
+select count(*) from gone;
+
+-- name: export_transitions(user_id, after, limit)
+select x.transition_id::text as cursor, row_to_json(x)::text as document from (
+    select transition_id, content_id, action, from_status, to_status, note, created_at
+    from content_transitions
+    where actor_id = :user_id and (:after::text::bigint is null or transition_id > :after::text::bigint)
+    order by transition_id limit :limit) x;
+
+-- name: erase_notes(user_id, limit)$
+-- That it was approved or rejected is the article's history; what was said with it was said to the author, and has been
+-- mailed.
+with erased as (
+    update content_transitions set note = null where transition_id in (
+        select transition_id from content_transitions where actor_id = :user_id and note is not null limit :limit)
+    returning 1
+)
+select count(*) from erased;
+
+-- name: export_comments(user_id, after, limit)
+select x.comment_id::text as cursor, row_to_json(x)::text as document from (
+    select comment_id, content_id, body, created_at, updated_at, deleted_at
+    from comments where author_id = :user_id and (:after::uuid is null or comment_id > :after::uuid)
+    order by comment_id limit :limit) x;
+
+-- name: erase_comments(user_id, limit)$
+-- As with articles: what can be read stays, by a deleted user.
+with gone as (
+    delete from comments where comment_id in (
+        select comment_id from comments where author_id = :user_id and deleted_at is not null limit :limit)
+    returning 1
+)
+select count(*) from gone;
+
+-- name: export_subscriptions(user_id, after, limit)
+select x.subscription_id::text as cursor, (to_jsonb(x) - 'user_id')::text as document from (
+    select * from subscriptions where user_id = :user_id and (:after::uuid is null or subscription_id > :after::uuid)
+    order by subscription_id limit :limit) x;

@@ -19,6 +19,8 @@ class Kind(StrEnum):
     FORBIDDEN = "forbidden"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    MISDIRECTED = "misdirected"
+    GONE = "gone"
     CONFLICT = "conflict"
     REUSED = "reused"
     STALE = "stale"
@@ -154,6 +156,17 @@ CONTENT_FORBIDDEN = code(
 )
 CONTENT_CATEGORY_UNKNOWN = code("CONTENT_CATEGORY_UNKNOWN_008", Kind.INVALID, "There is no such category.")
 
+EXPORTS_LINK_GONE = code(
+    "EXPORTS_LINK_GONE_001",
+    Kind.GONE,
+    "An archive is no more had by its link alone: log in and POST the link's token to /users/me/export/download.",
+)
+
+QUOTA_CONTENT = code(
+    "QUOTA_CONTENT_001", Kind.CONFLICT, "You have as much content as you may have; delete some to write more."
+)
+QUOTA_RATE = code("QUOTA_RATE_002", Kind.LIMITED, "You have done this as often as you may for now; see Retry-After.")
+
 REQUEST_INVALID = code("REQUEST_INVALID_001", Kind.INVALID, "A field is missing, unknown, or of a wrong type or form.")
 REQUEST_MALFORMED = code("REQUEST_MALFORMED_002", Kind.INVALID, "The body is not JSON.")
 REQUEST_TOO_LARGE = code("REQUEST_TOO_LARGE_003", Kind.TOO_LARGE, "The body is larger than this server takes.")
@@ -187,6 +200,12 @@ REQUEST_EXPECTATION = code(
 )
 REQUEST_STALE = code(
     "REQUEST_STALE_017", Kind.STALE, "The resource is not as If-Match or If-None-Match asks; read it again."
+)
+
+REQUEST_HOST = code(
+    "REQUEST_HOST_018",
+    Kind.MISDIRECTED,
+    "The Host header names no IP address, not localhost, and none of OPS_HOSTS.",
 )
 
 ROUTE_NOT_FOUND = code("ROUTE_NOT_FOUND_001", Kind.NOT_FOUND, "There is no such route.")

@@ -5,6 +5,7 @@
 
 import io
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID, uuid4
@@ -16,9 +17,11 @@ import msgspec
 from callboard.actors import audit_log as audit
 from callboard.actors.audit_log import AuditAction
 from callboard.actors.database import Database
-from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, REQUEST_LIMITED, USERS_NOT_FOUND, Detail, Problem
+from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, USERS_NOT_FOUND, Detail, Problem
 from callboard.actors.job_kinds import Done, EndedJob, Job, JobKind, Outcome, Priority, on_job
 from callboard.actors.job_queue import JobQueue
+from callboard.actors.personal_data import PersonalData
+from callboard.actors.quotas import DEFAULT_QUOTAS, Quotas, count_use
 from callboard.actors.sessions import STEP_UP_S, demand_proof
 from callboard.actors.tokens import Signer, fingerprint
 from callboard.runtime import Actor, Request, on
@@ -28,8 +31,14 @@ from callboard.streams.topics import MAIL
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("exports.sql"), "asyncpg")
 
+PERSONAL_DATA = PersonalData(
+    "links",
+    {"mail_tokens": ("user_id", "token_hash", "email"), "exports": ("export_id", "user_id", "archive")},
+    QUERIES.export_links,
+    QUERIES.erase_links,
+)
+
 KEPT_S = 24 * 3600  # from when it is ready; retention throws it away after that
-MAX_EXPORTS = 5  # of one account in an hour
 MAX_ARCHIVE_BYTES = 16 << 20
 PAGE = 20  # articles in memory at a time, each of 200 000 characters at most
 
@@ -46,21 +55,26 @@ class RequestExport(Request[Export], frozen=True):
     """Have a user's archive made; while one is being made the reply is that one. Raises Problem(USERS_NOT_FOUND).
 
     An archive that was made before is thrown away: a user has one. The session that asks must have given its password
-    lately, or it is Problem(AUTH_STEP_UP_REQUIRED). Raises Problem(REQUEST_LIMITED) after MAX_EXPORTS in an hour.
+    lately, or it is Problem(AUTH_STEP_UP_REQUIRED). Raises Problem(QUOTA_RATE) after too many in an hour, though the
+    earlier ones are gone.
     """
 
     user_id: UUID
     session_id: UUID | None = None
 
 
-class FetchExport(Request[bytes], frozen=True):
-    """The archive that a mailed secret stands for, for 24 hours. Raises Problem(AUTH_MAIL_TOKEN_INVALID)."""
+class DownloadExport(Request[bytes], frozen=True):
+    """Spend the secret of a mailed link for the user's archive, once, within 24 hours.
 
+    Raises Problem(AUTH_MAIL_TOKEN_INVALID), also for the secret of another user, which stays good.
+    """
+
+    user_id: UUID
     token: str
 
     def __repr__(self) -> str:
         """Without the token."""
-        return "FetchExport(...)"
+        return f"DownloadExport(user_id={self.user_id})"
 
 
 class MakeExport(msgspec.Struct, frozen=True):
@@ -99,11 +113,20 @@ MAKE_EXPORT = JobKind(
 )
 
 
-class Exports(Actor[RequestExport | FetchExport]):
+class Exports(Actor[RequestExport | DownloadExport]):
     """Takes requests and gives archives out; the workers of the pool share nothing."""
 
-    def __init__(self, database: Database, signer: Signer, jobs: JobQueue, *, step_up_s: float = STEP_UP_S) -> None:
+    def __init__(
+        self,
+        database: Database,
+        signer: Signer,
+        jobs: JobQueue,
+        quotas: Quotas = DEFAULT_QUOTAS,
+        *,
+        step_up_s: float = STEP_UP_S,
+    ) -> None:
         self.database = database
+        self.quotas = quotas
         self.signer = signer
         self.jobs = jobs
         self.step_up_s = step_up_s
@@ -117,8 +140,8 @@ class Exports(Actor[RequestExport | FetchExport]):
             await demand_proof(connection, message.session_id, self.step_up_s)
             row = await QUERIES.export_of(connection, user_id=message.user_id)
             if row is None or row["status"] not in ("queued", "running"):
-                if await QUERIES.recent_exports(connection, user_id=message.user_id) >= MAX_EXPORTS:
-                    raise Problem(REQUEST_LIMITED, retry_after_s=3600)
+                most = self.quotas.exports_per_hour
+                await count_use(connection, "exports", message.user_id, most=most)
                 await QUERIES.drop_export(connection, user_id=message.user_id)
                 export_id = uuid4()
                 row = await QUERIES.add_export(
@@ -132,21 +155,27 @@ class Exports(Actor[RequestExport | FetchExport]):
                 await audit.record(connection, AuditAction.EXPORT_REQUESTED, of=message.user_id, export_id=export_id)
         return msgspec.convert(dict(row), Export)
 
-    @on(FetchExport)
-    async def fetch(self, message: FetchExport) -> bytes:
-        """Whoever has the link has the archive: that is why it is mailed, and for a day."""
-        async with self.database.acquire() as connection:
-            row = await QUERIES.archive_of(connection, token_hash=fingerprint(message.token))
-        if row is None:
-            raise Problem(AUTH_MAIL_TOKEN_INVALID, details=(Detail("token", "is not valid"),))
+    @on(DownloadExport)
+    async def download(self, message: DownloadExport) -> bytes:
+        """Whoever has the link and is not its owner has nothing: mailboxes and proxies' logs are read by others."""
+        async with self.database.transaction() as connection:
+            row = await QUERIES.spend_archive(
+                connection, token_hash=fingerprint(message.token), user_id=message.user_id
+            )
+            if row is None:
+                raise Problem(AUTH_MAIL_TOKEN_INVALID, details=(Detail("token", "is not valid"),))
+            await audit.record(
+                connection, AuditAction.EXPORT_DOWNLOADED, of=message.user_id, export_id=row["export_id"]
+            )
         return bytes(row["archive"])
 
 
 class ExportWorker(Actor[Job[MakeExport]]):
     """Makes archives."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, parts: Sequence[PersonalData]) -> None:
         self.database = database
+        self.parts = parts
 
     @on_job
     async def make(self, job: Job[MakeExport]) -> Outcome:
@@ -166,29 +195,25 @@ class ExportWorker(Actor[Job[MakeExport]]):
         whole = io.BytesIO()
         try:
             with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
-                for name in ("account", "profile", "sessions"):
-                    async with self.database.acquire() as connection:
-                        text = await getattr(QUERIES, f"export_{name}")(connection, user_id=user_id)
-                    archive.writestr(f"{name}.json", text or "null")
-                with archive.open("content.json", "w", force_zip64=True) as entry:
-                    await self._write_content(user_id, entry, whole)
+                for part in self.parts:
+                    with archive.open(f"{part.name}.json", "w", force_zip64=True) as entry:
+                        await self._write(part, user_id, entry, whole)
         except TooLargeError:
             return None
         return whole.getvalue()
 
-    async def _write_content(self, user_id: UUID, entry: Any, whole: io.BytesIO) -> None:
-        after: UUID | None = None
+    async def _write(self, part: PersonalData, user_id: UUID, entry: Any, whole: io.BytesIO) -> None:
+        """One list of documents, a page at a time."""
+        after: str | None = None
         entry.write(b"[")
         while True:
             async with self.database.acquire() as connection:
-                rows = [
-                    row async for row in QUERIES.export_content(connection, user_id=user_id, after=after, limit=PAGE)
-                ]
+                rows = [row async for row in part.export(connection, user_id=user_id, after=after, limit=PAGE)]
             if not rows:
                 break
             page = (b"\n" if after is None else b",\n") + ",\n".join(row["document"] for row in rows).encode()
             await anyio.to_thread.run_sync(entry.write, page)
             if whole.tell() > MAX_ARCHIVE_BYTES:
                 raise TooLargeError
-            after = rows[-1]["content_id"]
+            after = rows[-1]["cursor"]
         entry.write(b"\n]")

@@ -20,9 +20,14 @@ from callboard.actors import audit_log as audit
 from callboard.actors.audit_log import AuditAction
 from callboard.actors.database import Database
 from callboard.actors.errors import FLAGS_FULL, FLAGS_NOT_FOUND, USERS_NOT_FOUND, Problem
+from callboard.actors.personal_data import PersonalData
 from callboard.runtime import Actor, Message, Request, on
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("flags.sql"), "asyncpg")
+
+PERSONAL_DATA = PersonalData(
+    "flags", {"feature_flag_overrides": ("user_id",)}, QUERIES.export_overrides, QUERIES.erase_overrides
+)
 
 INTERVAL_S = 1.0  # how late a process may be to know of a change
 MOST_OVERRIDES = 10_000  # of one flag: every process holds them all
@@ -87,6 +92,10 @@ class Flags:
         if user_id is not None and (override := self._overrides.get((name, user_id))) is not None:
             return override
         return self._on.get(name, name in ON_BY_DEFAULT)
+
+    def view(self, user_id: UUID | None) -> dict[str, bool]:
+        """Every flag as it is for a user, or for somebody unknown."""
+        return {name.value: self.on(name, user_id) for name in FlagName}
 
     def hold(self, on: Mapping[str, bool], overrides: Mapping[tuple[str, UUID], bool]) -> None:
         """Take what PostgreSQL has for what is in force."""

@@ -22,3 +22,20 @@ on conflict (name, user_id) do update set is_on = excluded.is_on;
 
 -- name: remove_override(name, user_id)!
 delete from feature_flag_overrides where name = :name and user_id = :user_id;
+
+-- name: export_overrides(user_id, after, limit)
+select x.name as cursor, row_to_json(x)::text as document from (
+    select name, is_on, created_at from feature_flag_overrides
+    where user_id = :user_id and (:after::text is null or name > :after)
+    order by name limit :limit) x;
+
+-- name: erase_overrides(user_id, limit)$
+with gone as (
+    delete from feature_flag_overrides
+    where user_id = :user_id and name in (
+        select name from feature_flag_overrides where user_id = :user_id limit :limit)
+    returning name
+), told as (
+    update feature_flags set version = version + 1 where name in (select name from gone)
+)
+select count(*) from gone;

@@ -2,7 +2,8 @@
 -- one query for each index, since one query for all filters gets one plan for all.
 
 -- name: transitions_of(content_id, after, limit)
-select t.transition_id, t.action, t.from_status, t.to_status, t.note, t.created_at, t.actor_id, u.full_name as actor_name
+select t.transition_id, t.action, t.from_status, t.to_status, t.note, t.created_at, t.actor_id,
+       case when u.deleted_at is null then u.full_name else 'Deleted user' end as actor_name
 from content_transitions t join users u on u.user_id = t.actor_id
 where t.content_id = :content_id and t.transition_id > :after
 order by t.transition_id

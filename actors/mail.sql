@@ -73,3 +73,22 @@ where mail_id = :mail_id;
 
 -- name: mark_ended(mail_id, status, error)!
 update mails set status = :status, error = coalesce(:error, error) where mail_id = :mail_id and status <> 'sent';
+
+-- name: export_mails(user_id, after, limit)
+-- Those that went to the account's address while it was the account's: an address may have had another before or since.
+select x.mail_id::text as cursor, row_to_json(x)::text as document from (
+    select m.mail_id, m.recipient, m.letter, m.data, m.status, m.created_at, m.sent_at
+    from mails m join users u on lower(u.email) = lower(m.recipient)
+         and m.created_at >= u.created_at and m.created_at <= coalesce(u.deleted_at, 'infinity') + interval '1 hour'
+    where u.user_id = :user_id and (:after::uuid is null or m.mail_id > :after::uuid)
+    order by m.mail_id limit :limit) x;
+
+-- name: erase_mails(user_id, limit)$
+with gone as (
+    delete from mails where mail_id in (
+        select m.mail_id from mails m join users u on lower(u.email) = lower(m.recipient)
+         and m.created_at >= u.created_at and m.created_at <= coalesce(u.deleted_at, 'infinity') + interval '1 hour'
+        where u.user_id = :user_id limit :limit)
+    returning 1
+)
+select count(*) from gone;

@@ -12,6 +12,7 @@ from callboard.actors.job_kinds import Backoff, EndedJob, JobKind, Priority
 from callboard.actors.job_queue import JobQueue
 from callboard.actors.mail_producers import MailProducers
 from callboard.actors.mail_retries import MAX_ATTEMPTS
+from callboard.actors.personal_data import PersonalData
 from callboard.actors.smtp_client import RFC_TIMEOUTS
 from callboard.runtime import Actor, Context, Request, on, use_context
 from callboard.streams.events import Consume, Envelope, LetterRequested, MailRequested, derive_id
@@ -19,6 +20,10 @@ from callboard.streams.outbox import fresh
 from callboard.streams.topics import MAIL, PRIORITY
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("mail.sql"), "asyncpg")
+
+PERSONAL_DATA = PersonalData(
+    "mails", {"mails": ("recipient", "data", "error")}, QUERIES.export_mails, QUERIES.erase_mails
+)
 
 CONSUMER = "mail"
 READY = ""  # the template's name of a mail that a producer has written itself; no event can ask for a template by it

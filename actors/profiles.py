@@ -12,10 +12,18 @@ import msgspec
 
 from callboard.actors.database import Database
 from callboard.actors.errors import REQUEST_INVALID, USERS_NOT_FOUND, USERS_STALE, Detail, Problem
+from callboard.actors.personal_data import PersonalData
 from callboard.runtime import Actor, Request, on
 from callboard.streams.events import Moment
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("profiles.sql"), "asyncpg")
+
+PERSONAL_DATA = PersonalData(
+    "profile",
+    {"user_profiles": ("user_id", "avatar_url", "bio", "preferences")},
+    QUERIES.export_profile,
+    QUERIES.erase_profile,
+)
 
 MAX_URL_LENGTH = 2000  # as schema.sql has it, and the next
 MAX_BIO_LENGTH = 2000

@@ -14,3 +14,15 @@ update user_profiles
 set avatar_url = :avatar_url, bio = :bio, preferences = :preferences::json
 where user_id = :user_id
 returning user_id, avatar_url, bio, preferences::text as preferences, updated_at;
+
+-- name: export_profile(user_id, after, limit)
+select ''::text as cursor, row_to_json(x)::text as document from (
+    select avatar_url, bio, preferences, created_at, updated_at
+    from user_profiles where user_id = :user_id and :after::text is null limit :limit) x;
+
+-- name: erase_profile(user_id, limit)$
+with gone as (
+    delete from user_profiles where user_id in (select user_id from user_profiles where user_id = :user_id limit :limit)
+    returning 1
+)
+select count(*) from gone;

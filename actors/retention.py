@@ -13,6 +13,7 @@ import msgspec
 
 from callboard.actors import audit_log
 from callboard.actors.database import Database
+from callboard.actors.erasure import erase_due
 from callboard.actors.errors import SERVER_TIMEOUT, Problem
 from callboard.actors.job_kinds import Job, JobKind, Later, Outcome, Permanent, Priority, on_job
 from callboard.actors.job_queue import JobQueue
@@ -70,17 +71,21 @@ TABLES = (
 )
 
 
-def rules(*, audit_days: int = 365, audit_failure_days: int = 30) -> tuple[RetentionRule, ...]:
+def rules(*, audit_days: int = 365, audit_failure_days: int = 30, deleted_days: int = 30) -> tuple[RetentionRule, ...]:
     """Every rule. What may be told apart by settings is given in days."""
 
     async def purge_audit_log(connection: Any, limit: int) -> int:
         return await audit_log.purge(connection, days=audit_days, failure_days=audit_failure_days, limit=limit)
+
+    async def erase_deleted_users(connection: Any, limit: int) -> int:
+        return await erase_due(connection, deleted_days, limit)
 
     return (
         *map(_rule, TABLES),
         RetentionRule("audit_log", purge_audit_log),
         RetentionRule("unproven_accounts", purge_unproven, oldest_unproven),
         RetentionRule("known_networks", purge_networks),
+        RetentionRule("deleted_users", erase_deleted_users),
     )
 
 

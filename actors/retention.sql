@@ -28,6 +28,7 @@ with gone as (
     delete from mail_tokens where token_id in (
         select token_id from mail_tokens
         where expires_at < now() - interval '7 days' or (purpose = 'export' and expires_at <= now())
+           or (purpose = 'export' and used_at < now() - interval '2 hours')
         order by expires_at limit :limit for update skip locked)
     returning 1)
 select count(*) from gone;

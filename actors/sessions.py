@@ -25,10 +25,21 @@ from callboard.actors.errors import (
     Problem,
 )
 from callboard.actors.identities import Authenticate, Identities
+from callboard.actors.personal_data import PersonalData
 from callboard.actors.tokens import Signer, fingerprint, refresh_token
 from callboard.runtime import Actor, Message, Request, on
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("sessions.sql"), "asyncpg")
+
+PERSONAL_DATA = PersonalData(
+    "sessions",
+    {"sessions": ("user_id", "device", "ip"), "refresh_tokens": ("refresh_hash", "child_hash", "session_id")},
+    QUERIES.export_sessions,
+    QUERIES.erase_sessions,
+)
+NETWORKS = PersonalData(
+    "networks", {"known_networks": ("user_id", "network")}, QUERIES.export_networks, QUERIES.erase_networks
+)
 
 SESSION_TTL_S = 30 * 24 * 3600  # from the last refresh on
 GRACE_S = 300  # a refresh token is taken so long past its session's expiry

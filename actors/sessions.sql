@@ -101,3 +101,31 @@ returning true;
 -- Users whose session was used lately.
 select count(distinct user_id) from sessions
 where ended_at is null and used_at > now() - make_interval(secs => :within_s);
+
+-- name: export_sessions(user_id, after, limit)
+select x.session_id::text as cursor, row_to_json(x)::text as document from (
+    select session_id, device, ip, created_at, used_at, expires_at, ended_at
+    from sessions where user_id = :user_id and (:after::uuid is null or session_id > :after::uuid)
+    order by session_id limit :limit) x;
+
+-- name: erase_sessions(user_id, limit)$
+-- Their tokens go with them.
+with gone as (
+    delete from sessions where session_id in (select session_id from sessions where user_id = :user_id limit :limit)
+    returning 1
+)
+select count(*) from gone;
+
+-- name: export_networks(user_id, after, limit)
+select x.network::text as cursor, row_to_json(x)::text as document from (
+    select network, seen_at from known_networks
+    where user_id = :user_id and (:after::text is null or network > :after::text::cidr)
+    order by network limit :limit) x;
+
+-- name: erase_networks(user_id, limit)$
+with gone as (
+    delete from known_networks where user_id = :user_id and network in (
+        select network from known_networks where user_id = :user_id limit :limit)
+    returning 1
+)
+select count(*) from gone;

@@ -73,3 +73,23 @@ returning user_id, email, full_name, role, is_verified, is_active, created_at;
 update users set deleted_at = now()
 where user_id = :user_id and deleted_at is null
 returning user_id;
+
+-- name: export_account(user_id, after, limit)
+select ''::text as cursor, row_to_json(x)::text as document from (
+    select user_id, email, full_name, role, is_verified, is_active, terms_at, password_changed_at, created_at, updated_at,
+           registered_from
+    from users where user_id = :user_id and :after::text is null limit :limit) x;
+
+-- name: erase_account(user_id, limit)$
+-- The row stays, for what the account has published: by nobody who could be known. No address is like this one, so
+-- nothing that is looked up by address finds it.
+with erased as (
+    update users
+    set email = user_id || '@erased.invalid', full_name = 'Deleted user', password_hash = '', is_active = false,
+        registered_from = null
+    where user_id in (
+        select user_id from users
+        where user_id = :user_id and deleted_at is not null and email <> user_id || '@erased.invalid' limit :limit)
+    returning 1
+)
+select count(*) from erased;

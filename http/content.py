@@ -19,6 +19,8 @@ from callboard.actors.errors import (
     CONTENT_OWN_REVIEW,
     CONTENT_PUBLISHED,
     CONTENT_STALE,
+    QUOTA_CONTENT,
+    QUOTA_RATE,
     REQUEST_CURSOR_INVALID,
 )
 from callboard.actors.library import (
@@ -201,7 +203,7 @@ ROUTES: tuple[Route[Services], ...] = (
         tagged=True,
         access=Access.USER,
         status=201,
-        errors=(CONTENT_CATEGORY_UNKNOWN,),
+        errors=(CONTENT_CATEGORY_UNKNOWN, QUOTA_CONTENT, QUOTA_RATE),
     ),
     Route(
         "GET",
@@ -248,6 +250,7 @@ ROUTES: tuple[Route[Services], ...] = (
             CONTENT_STALE,
             CONTENT_IF_MATCH_MISSING,
             CONTENT_CATEGORY_UNKNOWN,
+            QUOTA_CONTENT,
         ),
         current=current,
     ),

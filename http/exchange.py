@@ -17,6 +17,7 @@ from callboard.actors.limits import Verdict
 from callboard.actors.tokens import Claims
 from callboard.http.aiohttp_private import HttpVersion11, RawRequestMessage, StreamReader
 from callboard.http.connection_limits import Bound
+from callboard.http.operator_access import AllowedHosts, OperatorToken
 from callboard.http.peers import NO_PROXIES, Proxies
 from callboard.runtime import Ref
 
@@ -31,9 +32,12 @@ def clean(text: str) -> str:
 
 @dataclass(frozen=True)
 class Settings:
-    """How a front door behaves. `base` stands before every path that is not absolute; `proxies` are those whose
-    X-Forwarded-For is believed; `token`, when set, is what every route that is not exempt asks for as Bearer. One that
-    is `secure` is reached by HTTPS, through a proxy, and tells browsers to keep to that.
+    """How a front door behaves.
+
+    `base` stands before every path that is not absolute; `proxies` are those whose X-Forwarded-For is believed;
+    `token`, when set, is what every route that is not exempt asks for as Bearer; `hosts` are the names that it may be
+    asked for by, any without them. One that is `secure` is reached by HTTPS, through a proxy, and tells browsers to
+    keep to that.
     """
 
     base: str = "/api/v1"
@@ -41,7 +45,8 @@ class Settings:
     max_body_bytes: int = 1 << 20
     timeout_s: float = 10.0
     proxies: Proxies = NO_PROXIES
-    token: str | None = None
+    token: OperatorToken | None = None
+    hosts: AllowedHosts | None = None
     secure: bool = False
 
 

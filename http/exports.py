@@ -1,9 +1,17 @@
-"""Exports over HTTP: asking for all that is kept of oneself, and fetching it by the link in the mail."""
+"""Exports over HTTP: asking for all that is kept of oneself, and downloading it once with the link in the mail."""
 
-from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, AUTH_STEP_UP_REQUIRED
-from callboard.actors.exports import Export, FetchExport, RequestExport
-from callboard.http.call import Call, Query, Raw, Reply
-from callboard.http.routing import Access, Route
+from datetime import UTC, datetime
+
+from callboard.actors.errors import (
+    AUTH_MAIL_TOKEN_INVALID,
+    AUTH_STEP_UP_REQUIRED,
+    EXPORTS_LINK_GONE,
+    QUOTA_RATE,
+    Problem,
+)
+from callboard.actors.exports import DownloadExport, Export, RequestExport
+from callboard.http.call import Body, Call, Query, Raw, Reply
+from callboard.http.routing import Access, Deprecation, Route
 from callboard.http.services import Services
 from callboard.http.users import Secret
 
@@ -12,12 +20,21 @@ HEADERS = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
 }
+LINK_GONE = Deprecation(
+    datetime(2026, 11, 27, tzinfo=UTC), sunset=datetime(2027, 6, 1, tzinfo=UTC), successor="/users/me/export/download"
+)
 
 
-class Link(Query, frozen=True, kw_only=True):
-    """The secret of the link in the mail."""
+class ExportLink(Body, frozen=True, kw_only=True):
+    """The secret at the end of the link in the mail."""
 
     token: Secret
+
+
+class OldExportLink(Query, frozen=True, kw_only=True):
+    """The query of the links that mails had before."""
+
+    token: str = ""
 
 
 async def ask(call: Call[None, None, Services]) -> Reply[Export]:
@@ -26,10 +43,15 @@ async def ask(call: Call[None, None, Services]) -> Reply[Export]:
     return Reply(export, message="A mail with a link is on its way once it is ready.")
 
 
-async def fetch(call: Call[None, Link, Services]) -> Raw:
-    """The archive, for whoever has the link."""
-    archive = await call.services.exports.ask(FetchExport(call.query.token))
+async def download(call: Call[ExportLink, None, Services]) -> Raw:
+    """Download the archive, once. If it is lost on the way, ask for another."""
+    archive = await call.services.exports.ask(DownloadExport(call.identity.user_id, call.body.token))
     return Raw(archive, "application/zip", headers=HEADERS)
+
+
+async def fetch(_call: Call[None, OldExportLink, Services]) -> Raw:
+    """Refuse a link of an earlier release: whoever reads a mailbox or a proxy's log has those."""
+    raise Problem(EXPORTS_LINK_GONE)
 
 
 ROUTES: tuple[Route[Services], ...] = (
@@ -42,15 +64,26 @@ ROUTES: tuple[Route[Services], ...] = (
         access=Access.USER,
         status=202,
         limit="mail",
-        errors=(AUTH_STEP_UP_REQUIRED,),
+        errors=(AUTH_STEP_UP_REQUIRED, QUOTA_RATE),
+    ),
+    Route(
+        "POST",
+        "/users/me/export/download",
+        download,
+        summary="Download one's archive, once",
+        tag="accounts",
+        access=Access.USER,
+        errors=(AUTH_MAIL_TOKEN_INVALID,),
+        content_type="application/zip",
     ),
     Route(
         "GET",
         "/exports",
         fetch,
-        summary="Fetch an export by its link",
+        summary="Refuse the links of an earlier release",
         tag="accounts",
         access=Access.PUBLIC,
-        errors=(AUTH_MAIL_TOKEN_INVALID,),
+        errors=(EXPORTS_LINK_GONE,),
+        deprecated=LINK_GONE,
     ),
 )

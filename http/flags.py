@@ -1,4 +1,7 @@
-"""Feature flags over HTTP, for admins; open during maintenance, so that it can be ended."""
+"""Feature flags over HTTP: everybody's own view, and the flags themselves for admins.
+
+All of it is open during maintenance, so that maintenance can be ended.
+"""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
@@ -37,6 +40,11 @@ class FlagBody(Body, frozen=True, kw_only=True):
     user_id: UUID | None = None
 
 
+async def view(call: Call[None, None, Services]) -> Reply[dict[str, bool]]:
+    """The flags as they are for the caller, whoever that is."""
+    return Reply(call.services.view_flags(None if call.caller is None else call.caller.user_id))
+
+
 async def read(call: Call[None, Whose, Services]) -> Reply[Flag]:
     """A flag."""
     return Reply(await call.services.flags.ask(GetFlag(call.text("name"), call.query.user_id)))
@@ -51,6 +59,15 @@ async def put(call: Call[FlagBody, None, Services]) -> Reply[Flag]:
 
 
 ROUTES: tuple[Route[Services], ...] = (
+    Route(
+        "GET",
+        "/flags",
+        view,
+        summary="Read the feature flags as they are for oneself",
+        tag="flags",
+        access=Access.OPTIONAL,
+        maintained=True,
+    ),
     Route(
         "GET",
         "/flags/{name}",

@@ -29,6 +29,7 @@ from callboard.http.exchange import Exchange, Hooks, Settings
 from callboard.http.guard import Guard
 from callboard.http.idempotency import Once, key_of
 from callboard.http.intake import Intake
+from callboard.http.operator_access import AllowedHosts
 from callboard.http.preconditions import Condition, condition_of, stale_code
 from callboard.http.response import Response
 from callboard.http.routing import Current, Methods, Route, Router, check_tags
@@ -187,6 +188,8 @@ class Front(Generic[S]):
             raise Problem(exchange.fault)
         if self.draining:
             raise Problem(SERVER_DRAINING)
+        if self.settings.hosts is not None:
+            _check_host(exchange, self.settings.hosts)
         found = self._router.find(exchange.target)
         if found is None:
             if exchange.message.path == "*":  # OPTIONS of the server itself; of no other method is it a target
@@ -207,3 +210,11 @@ class Front(Generic[S]):
         response = self.answers.failure(exchange, problem)
         response.closing = problem.code.name in CLOSING or exchange.fault is not None
         return response
+
+
+def _check_host(exchange: Exchange, hosts: AllowedHosts) -> None:
+    """A request of HTTP/1.0 may name no host: no browser sends one. A target that names one goes before the header."""
+    for host in exchange.headers.getall("Host", ()):
+        hosts.check(host)
+    if not exchange.message.path.startswith("/") and exchange.message.url.raw_authority:
+        hosts.check(exchange.message.url.raw_authority)

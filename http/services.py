@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from uuid import UUID
 
 import msgspec
 
 from callboard.actors.audit_log import ListAuditEntries
 from callboard.actors.content import CreateContent, DeleteContent, EditContent, MoveContent
 from callboard.actors.email_requests import RequestEmail
-from callboard.actors.exports import FetchExport, RequestExport
+from callboard.actors.exports import DownloadExport, RequestExport
 from callboard.actors.flags import GetFlag, SetFlag
 from callboard.actors.keys import Jwk
 from callboard.actors.library import ListContent, ListTransitions, ReadContent, SearchContent
@@ -34,9 +35,10 @@ class Services(msgspec.Struct, frozen=True):
     now: Callable[[], datetime]
     jwks: list[Jwk]
     profiles: Ref[GetProfile | PutProfile]
-    exports: Ref[RequestExport | FetchExport]
+    exports: Ref[RequestExport | DownloadExport]
     recovery: Ref[ResetPassword | ChangePassword]
     flags: Ref[GetFlag | SetFlag]
     email_requests: Ref[RequestEmail]
     password_policy: PasswordPolicy
     audit_log: Ref[ListAuditEntries]
+    view_flags: Callable[[UUID | None], dict[str, bool]]

@@ -10,7 +10,6 @@ from time import monotonic
 from typing import Any
 
 import anyio
-import msgspec
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -32,6 +31,7 @@ from callboard.ops import schema, urls
 from callboard.ops.cli import FAILED, OK, USAGE, CommandError
 from callboard.ops.config import checked
 from callboard.ops.embedded.place import read_running
+from callboard.ops.terminal import json_line, visible
 from callboard.runtime import Context, Ref, System, supervisor, use_context, worker
 
 CONNECT_S = 10.0
@@ -105,7 +105,7 @@ def _secret() -> str:
 def explain(problem: Problem) -> int:
     """Say on stderr what is wrong, a line for each fault; the exit status."""
     for line in [f"{detail.field} {detail.message}" for detail in problem.details] or [problem.message]:
-        print(f"callboard: {line}", file=sys.stderr)
+        print(f"callboard: {visible(line)}", file=sys.stderr)
     return USAGE if problem.details else FAILED
 
 
@@ -134,6 +134,20 @@ async def set_active(data: Path | None, email: str, *, active: bool) -> int:
     return OK
 
 
+async def set_role(data: Path | None, email: str, role: Role) -> int:
+    """Give an account another role; the exit status."""
+    async with desk(data) as at:
+        try:
+            found = await at.users.ask(ListUsers(1, email=email))
+            if not found:
+                return explain(Problem(USERS_NOT_FOUND, f"There is no account with the address {email}."))
+            user = await at.users.ask(ChangeUser(found[0].user_id, role))
+        except Problem as problem:
+            return explain(problem)
+    print(f"{user.email} is {'an' if role[0] in 'ae' else 'a'} {role} ({user.user_id})")
+    return OK
+
+
 async def list_users(data: Path | None, filters: Mapping[str, Any], *, as_json: bool) -> int:
     """Print the accounts that the filters leave, newest first: a table, or a JSON object a line; the exit status.
 
@@ -146,12 +160,12 @@ async def list_users(data: Path | None, filters: Mapping[str, Any], *, as_json: 
             while page := await at.users.ask(ListUsers(PAGE, **filters, **before)):
                 for user in page:
                     if as_json:
-                        print(msgspec.json.encode(user).decode())
+                        print(json_line(user))
                     else:
                         marks = ("yes" if flag else "no" for flag in (user.is_verified, user.is_active))
                         since = f"{user.created_at:%Y-%m-%d %H:%M}"
                         cells = (user.email, user.full_name, user.role, *marks, since, str(user.user_id))
-                        table.add_row(*map(escape, cells))
+                        table.add_row(*map(escape, map(visible, cells)))
                 before = {"before": page[-1].created_at, "before_id": page[-1].user_id}
         except Problem as problem:
             return explain(problem)

@@ -120,6 +120,10 @@ def _add_users(users: Any, data: argparse.ArgumentParser) -> None:
     listing.add_argument("--q", help="a part of the name or the address")
     listing.add_argument("--json", action="store_true", help="a JSON object a line")
 
+    role = users.add_parser("role", parents=[data], help="make an account a member, an editor or an admin")
+    role.add_argument("email")
+    role.add_argument("role", choices=["member", "editor", "admin"])
+
     disable = users.add_parser("disable", parents=[data], help="disable an account and end its sessions")
     disable.add_argument("email")
     disable.add_argument("--enable", action="store_true", help="enable it again")
@@ -218,7 +222,8 @@ async def _demo(options: argparse.Namespace) -> int:
 
     facts = read_running(data_folder(options.data_dir))
     if facts is None:
-        raise CommandError("nothing runs on that data folder: start it with `make run` or `callboard up`")
+        where = "that data folder" if options.data_dir else "the default data folder (say --data-dir for another)"
+        raise CommandError(f"nothing runs on {where}: start it with `make run` or `callboard up --demo`")
     try:
         await demo.play(demo.Target.of(facts), Console())
     except demo.DemoError as error:
@@ -284,12 +289,15 @@ async def _migrate(options: argparse.Namespace) -> int:
 
 
 async def _users(options: argparse.Namespace) -> int:
+    from callboard.actors.access import Role  # noqa: PLC0415 - see above
     from callboard.ops import admin, imports  # noqa: PLC0415 - see above
     from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
 
     data = data_folder(options.data_dir)
     if options.users == "create-admin":
         return await admin.create_admin(data, options.email, options.password, options.full_name)
+    if options.users == "role":
+        return await admin.set_role(data, options.email, Role(options.role))
     if options.users == "disable":
         return await admin.set_active(data, options.email, active=options.enable)
     if options.users == "list":

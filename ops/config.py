@@ -16,11 +16,14 @@ from callboard.actors.database_server import Pooler
 from callboard.actors.mail_message import parse_sender
 from callboard.actors.mail_producers import MailProducer, parse_mail_producers
 from callboard.actors.password_policy import PasswordPolicy
+from callboard.actors.quotas import Quotas
 from callboard.actors.smtp_client import SmtpSettings, Tls, parse_tls
 from callboard.ops import urls
 from callboard.ops.setting_parsers import ROLES
 from callboard.ops.setting_parsers import flag as _flag
+from callboard.ops.setting_parsers import hosts as _hosts
 from callboard.ops.setting_parsers import line as _line
+from callboard.ops.setting_parsers import natural as _natural
 from callboard.ops.setting_parsers import networks as _networks
 from callboard.ops.setting_parsers import one_of as _one_of
 from callboard.ops.setting_parsers import origins as _origins
@@ -32,6 +35,7 @@ from callboard.ops.setting_parsers import replication as _replication
 from callboard.ops.setting_parsers import roles as _roles
 from callboard.ops.setting_parsers import secret as _secret
 from callboard.ops.setting_parsers import secrets as _secrets
+from callboard.ops.setting_parsers import token as _token
 from callboard.ops.setting_parsers import up_to as _up_to
 from callboard.ops.setting_parsers import url as _url
 from callboard.streams.security import MECHANISMS, PROTOCOLS
@@ -92,7 +96,15 @@ class Config:
     http_port: int = setting("where the API listens", _port, 8000)
     ops_host: str = setting("where the operator plane listens", default="127.0.0.1")
     ops_port: int = setting("where the operator plane listens", _port, 9000)
-    ops_token: str = setting("the operators' Bearer token; needed beyond loopback", default="", secret=True)
+    ops_token: str = setting(
+        "the operators' Bearer token, 16 characters or more; needed beyond loopback", _token, "", secret=True
+    )
+    ops_wrong_tokens_per_minute: int = setting(
+        "wrong operator tokens in a minute from one address, after which it waits", _positive, 10
+    )
+    ops_hosts: tuple[str, ...] = setting(
+        "names that the operator plane may be asked for by, beside IP addresses and localhost", _hosts, ()
+    )
     public_url: str = setting(
         "the address that links in mails begin with; where it is https, browsers are told to keep to that",
         _url("http", "https"),
@@ -191,6 +203,13 @@ class Config:
     audit_failures_retention_days: int = setting(
         "how long the audit log's entries of failed logins are kept, days", _positive, 30
     )
+    quota_content_rows: int = setting("articles of one user", _positive, 10_000)
+    quota_content_bytes: int = setting("bytes of one user's articles, as sent and as shown", _positive, 100_000_000)
+    quota_drafts_per_hour: int = setting("articles that one user may begin in an hour", _positive, 1_000)
+    quota_exports_per_hour: int = setting("exports that one user may ask for in an hour", _positive, 5)
+    erase_after_days: int = setting(
+        "how long what says whose a deleted account was is kept, days; 0 erases within an hour", _natural, 30
+    )
     max_body_bytes: int = setting("the largest body the API takes", _positive, 1 << 20)
     html_max_depth: int = setting("how deep the elements of an article may be nested", _up_to(500), 100)
     html_max_elements: int = setting("the elements of an article", _up_to(50_000), 5_000)
@@ -264,6 +283,16 @@ class Config:
             return []
         name = "MAIL_LINK_URL" if self.mail_link_url else "PUBLIC_URL"
         return [f"{name} is an address of this machine only: links in mails work nowhere else"]
+
+    @property
+    def quotas(self) -> Quotas:
+        """What a user may have and do."""
+        return Quotas(
+            self.quota_content_rows,
+            self.quota_content_bytes,
+            self.quota_drafts_per_hour,
+            self.quota_exports_per_hour,
+        )
 
     def shown(self) -> dict[str, object]:
         """The settings by their names in the environment, without their secrets."""

@@ -10,6 +10,7 @@ import secrets
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -36,7 +37,9 @@ class Target(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> "Target":
-        """From what `callboard up` writes into its data folder."""
+        """From what `callboard up` writes into its data folder. Raises DemoError where it made no demo accounts."""
+        if "EDITOR_EMAIL" not in facts:
+            raise DemoError("this data folder has no demo accounts: stop it, and start it with `callboard up --demo`")
         return cls(
             f"{facts['HTTP_URL']}/api/v1",
             str(facts["OPS_URL"]),
@@ -63,11 +66,15 @@ class Play:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if token:
             sent["Authorization"] = f"Bearer {token}"
-        async with self.client.request(method, self.target.api + path, json=body, headers=sent) as response:
-            answer = await response.json() if response.status != 204 else {}  # noqa: PLR2004 - no content
-            if response.status != expected:
-                raise DemoError(f"{method} {path} answered {response.status} and not {expected}: {answer}")
-            return answer.get("data")
+        try:
+            async with self.client.request(method, self.target.api + path, json=body, headers=sent) as response:
+                if response.status != expected:
+                    raise DemoError(await _explained(method, path, expected, response))
+                return (await response.json()).get("data") if response.status != HTTPStatus.NO_CONTENT else None
+        except aiohttp.ClientError as error:
+            raise DemoError(f"{self.target.api} does not answer as Callboard does: {error}") from error
+        except TimeoutError as error:
+            raise DemoError(f"{method} {path} was not answered in time") from error
 
     async def look(self, path: str) -> Any:
         """One look at the operator plane; its `data`."""
@@ -108,6 +115,25 @@ class Play:
             return next((mail for mail in mails if mail["to"] == address and word in mail["subject"]), None)
 
         return await self.until(f"the mail '{word}' to {address}", seen)
+
+
+async def _explained(method: str, path: str, expected: int, response: aiohttp.ClientResponse) -> str:
+    """What to tell an operator of an answer that was not expected."""
+    status, text = response.status, (await response.text(errors="replace"))[:500]
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        wait = response.headers.get("Retry-After", "60")
+        return f"too many requests from this machine ({method} {path}): run it again in {wait} s"
+    if (path, status) in (("/auth/login", HTTPStatus.UNAUTHORIZED), ("/auth/login", HTTPStatus.FORBIDDEN)):
+        return (
+            f"POST {path} answered {status} and not {expected}: the demo's editor has another password or is disabled. "
+            "`callboard up --reset --demo` begins with an empty data folder"
+        )
+    if status == HTTPStatus.FORBIDDEN:
+        return (
+            f"{method} {path} answered 403: the demo's editor has another role. An admin gives it back: "
+            "`callboard users role editor@example.org editor`"
+        )
+    return f"{method} {path} answered {status} and not {expected}: {text}"
 
 
 async def play(target: Target, console: Console) -> int:

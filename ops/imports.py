@@ -21,9 +21,11 @@ from callboard.actors.imports import Candidate, candidate_faults, import_users
 from callboard.http.decoding import broken_rules, faults_of
 from callboard.ops.admin import desk
 from callboard.ops.cli import FAILED, OK, CommandError
+from callboard.ops.terminal import visible
 
 BATCH = 500  # lines in a transaction
 MAX_LINE_BYTES = 1 << 16
+CHUNK_BYTES = 1 << 16
 
 COLUMNS = Candidate.__struct_fields__
 NEEDED = ("email", "full_name")
@@ -45,12 +47,17 @@ def read_lines(file: IO[bytes], form: str) -> Iterator[Line]:
 
 
 def _bounded(file: IO[bytes]) -> Iterator[bytes]:
-    """Each line; of one that is too long no more than shows that it is."""
-    while line := file.readline(MAX_LINE_BYTES + 1):
-        rest = line
-        while len(rest) > MAX_LINE_BYTES and not rest.endswith(b"\n"):
-            rest = file.readline(MAX_LINE_BYTES + 1)
-        yield line
+    """Each line without its end, which is LF, CR LF or CR; of one that is too long no more than shows that it is."""
+    rest = b""
+    while piece := file.read(CHUNK_BYTES):
+        lines = (rest + piece).splitlines(keepends=True)
+        rest = b"" if lines[-1].endswith(b"\n") else lines.pop()  # a CR may have its LF in the next piece
+        if len(rest) > MAX_LINE_BYTES:
+            rest = rest[: MAX_LINE_BYTES + 1] + (b"\r" if rest.endswith(b"\r") else b"")
+        for line in lines:
+            yield line.rstrip(b"\r\n")
+    if rest:
+        yield rest.rstrip(b"\r")
 
 
 def _json_lines(file: IO[bytes]) -> Iterator[Line]:
@@ -66,46 +73,49 @@ def _json_lines(file: IO[bytes]) -> Iterator[Line]:
                 yield _line(number, value, strict=True)
 
 
-class _Texts:
-    """Lines of CSV as text. What is not UTF-8 comes through as surrogates, and what is too long as an error, so that
-    one such line does not end the whole import.
+def _cells(line: bytes, encoding: str = "utf-8") -> list[str]:
+    """The fields of one line of CSV. Raises ValueError that says what is wrong with it.
+
+    A record is a line: so a quote that is not closed spoils its own line, and takes no others with it.
     """
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._lines = _bounded(file)
-        self._encoding = "utf-8-sig"
-
-    def __iter__(self) -> "_Texts":
-        return self
-
-    def __next__(self) -> str:
-        line = next(self._lines)
-        encoding, self._encoding = self._encoding, "utf-8"
-        if len(line) > MAX_LINE_BYTES:
-            raise csv.Error(f"more than {MAX_LINE_BYTES} bytes")
-        return line.decode(encoding, "surrogateescape")
+    if len(line) > MAX_LINE_BYTES:
+        raise ValueError(f"has more than {MAX_LINE_BYTES} bytes")
+    try:
+        rows = list(csv.reader([line.decode(encoding)], strict=True))
+    except UnicodeDecodeError:
+        raise ValueError("is not UTF-8") from None
+    except csv.Error as error:
+        if "unexpected end" in str(error):
+            raise ValueError("has a quote that is not closed: a field may not go over several lines") from None
+        raise ValueError(f"is not CSV: {error}") from None
+    return rows[0] if rows else []
 
 
 def _csv_lines(file: IO[bytes]) -> Iterator[Line]:
-    rows = csv.reader(_Texts(file), strict=True)
-    header = next(rows, [])
-    if set(header) - set(COLUMNS) or not set(NEEDED) <= set(header) or len(set(header)) < len(header):
+    lines = enumerate(_bounded(file), start=1)
+    try:
+        header = _cells(next(lines, (1, b""))[1], "utf-8-sig")
+    except ValueError as error:
+        raise CommandError(f"the first line must name the columns, and {error}") from None
+    twice = sorted({name for name in header if header.count(name) > 1})
+    wrong = [f"{visible(name)[:40]!r} twice" for name in twice]
+    wrong += [f"{visible(name)[:40]!r}, which is none" for name in header if name not in COLUMNS][:5]
+    wrong += [f"no {name!r}" for name in NEEDED if name not in header]
+    if wrong:
         raise CommandError(
-            f"the first line must name the columns: {', '.join(NEEDED)}, and any of {', '.join(COLUMNS)}"
+            f"the first line must name the columns, with commas between: {', '.join(NEEDED)}, and any of "
+            f"{', '.join(COLUMNS)}; it has {', '.join(wrong)}"
         )
-    return _rows(rows, header)
+    return _rows(lines, header)
 
 
-def _rows(rows: Any, header: list[str]) -> Iterator[Line]:
-    while True:
-        number = rows.line_num + 1
+def _rows(lines: Iterator[tuple[int, bytes]], header: list[str]) -> Iterator[Line]:
+    for number, line in lines:
         try:
-            row = next(rows, None)
-        except csv.Error as error:
-            yield Line(number, faults=(Detail("", f"is not CSV: {error}"),))
+            row = _cells(line)
+        except ValueError as error:
+            yield Line(number, faults=(Detail("", str(error)),))
             continue
-        if row is None:
-            return
         if row:
             yield _csv_line(number, header, row)
 
@@ -113,10 +123,6 @@ def _rows(rows: Any, header: list[str]) -> Iterator[Line]:
 def _csv_line(number: int, header: list[str], row: list[str]) -> Line:
     if len(row) != len(header):
         return Line(number, faults=(Detail("", f"has {len(row)} fields, and {len(header)} columns"),))
-    try:
-        "".join(row).encode()
-    except UnicodeEncodeError:
-        return Line(number, faults=(Detail("", "is not UTF-8"),))
     return _line(number, {name: text for name, text in zip(header, row, strict=True) if text}, strict=False)
 
 
@@ -211,6 +217,7 @@ async def import_file(
             console = Console(stderr=True)
 
             def say(text: str) -> None:
+                text = visible(text)
                 if console.is_terminal:
                     console.print(f"callboard: {text}", markup=False, highlight=False, soft_wrap=True)
                 else:

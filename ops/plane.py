@@ -13,8 +13,11 @@ from callboard.actors import audit_log as audit
 from callboard.actors.audit_log import AuditAction
 from callboard.actors.database import Database
 from callboard.actors.errors import POOLS_NOT_FOUND, REQUEST_CURSOR_INVALID, Problem
+from callboard.actors.limits import Policy
 from callboard.http.call import Body, Call, Listing, Page, Raw, Reply
 from callboard.http.cursors import decode_cursor, encode_cursor
+from callboard.http.exchange import Settings
+from callboard.http.operator_access import AllowedHosts, OperatorToken
 from callboard.http.routing import Access, Route
 from callboard.ops.config import Config
 from callboard.ops.embedded.catcher import Mail
@@ -33,6 +36,13 @@ class Plane(msgspec.Struct, frozen=True):
     database: Database
     metrics: Metrics
     mails: Callable[[], list[Mail]] | None
+
+
+def settings(config: Config) -> Settings:
+    """How the operators' listener behaves: by which names it may be asked for, and with which token."""
+    wrong = Policy(config.ops_wrong_tokens_per_minute, 60)
+    token = OperatorToken(config.ops_token, wrong=wrong) if config.ops_token else None
+    return Settings(base="/ops/v1", token=token, hosts=AllowedHosts(frozenset(config.ops_hosts)))
 
 
 class DeadLetterView(msgspec.Struct, frozen=True):

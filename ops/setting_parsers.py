@@ -8,6 +8,7 @@ from callboard.actors.keys import MIN_SECRET_BYTES, read_private_key, read_publi
 from callboard.http.peers import network
 
 ROLES = frozenset({"front", "streams", "workers"})
+MIN_TOKEN = 16  # characters of OPS_TOKEN
 _MAX_PORT = 65535
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -45,6 +46,29 @@ def up_to(most: int) -> Callable[[str], int]:
         return value
 
     return parse
+
+
+def token(text: str) -> str:
+    """A token for operators."""
+    if len(text) < MIN_TOKEN:
+        raise ValueError(f"must have {MIN_TOKEN} characters or more: openssl rand -hex 24 makes one")
+    return text
+
+
+def hosts(text: str) -> tuple[str, ...]:
+    """Names of hosts."""
+    names = words(text)
+    if not all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}", name, re.ASCII) for name in names):
+        raise ValueError("must be names of hosts without ports, with commas between")
+    return names
+
+
+def natural(text: str) -> int:
+    """A whole number, 0 or more."""
+    value = int(text)
+    if value < 0:
+        raise ValueError("must be 0 or more")
+    return value
 
 
 def flag(text: str) -> bool:

@@ -16,6 +16,7 @@ from callboard.actors.content import ContentWorkflow
 from callboard.actors.database import DatabaseGuard
 from callboard.actors.email_requests import EMAIL_REQUEST, EmailRequests, EmailRequestWorker
 from callboard.actors.epochs import Epochs
+from callboard.actors.erasure import PERSONAL_DATA
 from callboard.actors.exports import MAKE_EXPORT, Exports, ExportWorker
 from callboard.actors.flags import FlagKeeper, FlagName, Flags
 from callboard.actors.html_sanitizer import HtmlBounds, HtmlSanitizer
@@ -142,7 +143,7 @@ class Parts:
         )
         self.profiles = self._pool("profiles", Profiles, database)
         self.exports = self._pool(
-            "exports", partial(Exports, step_up_s=config.step_up_s), database, signer, self.jobs.queue
+            "exports", partial(Exports, step_up_s=config.step_up_s), database, signer, self.jobs.queue, config.quotas
         )
         self.policies = policies_of(config)
         self.flags = Flags()
@@ -181,7 +182,7 @@ class Parts:
             HtmlBounds(config.html_max_depth, config.html_max_elements, config.html_max_attributes)
         )
         self.content = self._pool(
-            "content", ContentWorkflow, database, sanitizer, key=lambda message: message.content_id
+            "content", ContentWorkflow, database, sanitizer, config.quotas, key=lambda message: message.content_id
         )
         self.library = self._pool("library", Library, database)
         self.mail_producers = MailProducers(config.mail_producers)
@@ -198,11 +199,13 @@ class Parts:
     def _job_pools(self, config: Config, signer: Signer) -> None:
         """The handlers of the kinds of jobs, and what is due by the clock."""
         self.retention = rules(
-            audit_days=config.audit_retention_days, audit_failure_days=config.audit_failures_retention_days
+            audit_days=config.audit_retention_days,
+            audit_failure_days=config.audit_failures_retention_days,
+            deleted_days=config.erase_after_days,
         )
         handle, database = self.jobs.handle, self.jobs.database
         self.pools["email_request"] = handle(EMAIL_REQUEST, EmailRequestWorker, signer)
-        self.pools["export"] = handle(MAKE_EXPORT, ExportWorker, database)
+        self.pools["export"] = handle(MAKE_EXPORT, ExportWorker, database, PERSONAL_DATA)
         self.pools["retention"] = handle(PURGE_EXPIRED, Retention, database, self.jobs.queue, self.retention)
         self.mail_monitor = MailMonitor(self.metrics.count_mail)
         writer = MailWriter(signer, config.mail_from, config.link_url)
@@ -317,6 +320,7 @@ class Parts:
                 self.email_requests,
                 self.enrolment.policy,
                 self.audit_log,
+                self.flags.view,
             ),
             host=config.http_host,
             port=config.http_port,
@@ -355,7 +359,7 @@ class Parts:
             host=config.ops_host,
             port=config.ops_port,
             checks=self.checks(),
-            settings=Settings(base="/ops/v1", token=config.ops_token or None),
+            settings=plane.settings(config),
             hooks=Hooks(),
             documents=False,
             grace_s=0.5,

@@ -1,6 +1,5 @@
 """`callboard up`: the whole system on embedded servers, with progress while it starts and a guide when it has."""
 
-import asyncio
 import os
 import time
 from collections.abc import Mapping
@@ -9,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from callboard.actors.access import Role
-from callboard.actors.users import AddUser
+from callboard.actors.users import AddUser, ListUsers
 from callboard.ops import demo, logs
 from callboard.ops.config import Config, load, warnings
 from callboard.ops.embedded.errors import EmbeddedError
@@ -19,6 +18,7 @@ from callboard.ops.life import live
 from callboard.ops.tree import Parts
 from callboard.runtime import Lifecycle, Started
 
+DEMO_MARK = "demo-accounts-made"
 ACCOUNTS = (("admin", Role.ADMIN), ("editor", Role.EDITOR), ("author", Role.MEMBER))
 
 
@@ -69,13 +69,6 @@ class Up:
 
     async def _announce(self, parts: Parts) -> None:
         self._done("everything")
-        password = "Wings7-" + self.place.secret("demo")[:10]
-        await asyncio.gather(
-            *(
-                parts.users.ask(AddUser(f"{name}@example.org", password, f"Demo {name.title()}", role))
-                for name, role in ACCOUNTS
-            )
-        )
         config = parts.config
         facts = {
             "HTTP_URL": f"http://{config.http_host}:{config.http_port}",
@@ -84,25 +77,52 @@ class Up:
             "JWT_SECRET_KEY": config.jwt_secret_key,
             "ENVIRONMENT": config.environment,
             "SERVICE_NAME": config.service_name,
-            "EDITOR_EMAIL": "editor@example.org",
-            "EDITOR_PASSWORD": password,
+            **await self._demo_accounts(parts),
             **(parts.servers.environment() if parts.servers else {}),
         }
         self.place.write_running(facts)
-        self._guide(facts, password)
+        self._guide(facts)
         if self.play:
-            await demo.play(demo.Target.of(facts), self.console)
+            try:
+                await demo.play(demo.Target.of(facts), self.console)
+            except demo.DemoError as error:  # the rest is up
+                self.console.print(
+                    f"\nThe demo did not come out: {error}", highlight=False, markup=False, soft_wrap=True
+                )
         self.console.print("\nUp. Ctrl-C stops it; its data stays.", highlight=False)
 
-    def _guide(self, facts: Mapping[str, str], password: str) -> None:
-        api, operators = facts["HTTP_URL"], facts["OPS_URL"]
+    async def _demo_accounts(self, parts: Parts) -> dict[str, str]:
+        """Make the demo's accounts when it is asked for, once for a data folder; how to log in as its editor.
+
+        What becomes of them afterwards is the admins' business: one that was disabled, demoted or deleted stays so.
+        """
+        password = "Wings7-" + self.place.secret("demo")[:10]
+        if not self.place.has_mark(DEMO_MARK):
+            if not self.play:
+                return {}
+            for name, role in ACCOUNTS:
+                email = f"{name}@example.org"
+                if not await parts.users.ask(ListUsers(1, email=email)):
+                    await parts.users.ask(AddUser(email, password, f"Demo {name.title()}", role))
+            self.place.mark(DEMO_MARK)
+        return {"EDITOR_EMAIL": "editor@example.org", "EDITOR_PASSWORD": password}
+
+    def _guide(self, facts: Mapping[str, str]) -> None:
+        api, operators, data = facts["HTTP_URL"], facts["OPS_URL"], self.place.data
+        password = facts.get("EDITOR_PASSWORD")
+        accounts = (
+            f"admin@example.org  editor@example.org  author@example.org   password {password}"
+            if password
+            else f"none yet: callboard users create-admin --data-dir {data} --email … --password … --full-name …"
+        )
         guide = f"""
   API        {api}/docs
   operators  {operators}/ops/v1/tree  /ops/v1/mailbox  /ops/v1/config  /ops/v1/dead-letters  /metrics
   Kafka      {facts["KAFKA_BROKERS"]}
-  accounts   admin@example.org  editor@example.org  author@example.org   password {password}
+  accounts   {accounts}
+  roles      callboard users role --data-dir {data} EMAIL editor
 
-  try        make demo          (the main job, against this)
+  try        make demo          (the main job, against this; `up --demo` makes its accounts)
              curl {api}/api/v1/content
              curl {operators}/ops/v1/mailbox
 """

@@ -19,7 +19,7 @@ VIEWS = 1000
 async def test_the_main_job_prints_every_step_and_a_summary(up: Up) -> None:
     said = io.StringIO()
     console = Console(file=said, width=200)
-    steps = await demo.play(demo.Target.of(up.facts), console)
+    steps = await demo.play(demo.Target.of(up.demo_facts()), console)
     lines = [line for line in said.getvalue().splitlines() if line]
     assert steps == 18
     for number, line in enumerate(lines[:-1], start=1):
@@ -40,15 +40,16 @@ async def test_the_main_job_prints_every_step_and_a_summary(up: Up) -> None:
 
 
 async def test_a_demo_that_does_not_come_out_says_at_which_step(up: Up) -> None:
-    target = demo.Target.of({**up.facts, "EDITOR_PASSWORD": "Wrong-Wings-7"})
-    with pytest.raises(demo.DemoError, match=r"POST /auth/login answered 401 and not 200"):
+    target = demo.Target.of({**up.demo_facts(), "EDITOR_PASSWORD": "Wrong-Wings-7"})
+    with pytest.raises(demo.DemoError, match="the demo's editor has another password or is disabled"):
         await demo.play(target, Console(file=io.StringIO()))
 
 
-def test_the_demo_command_finds_the_running_system_and_plays_on_it(up: Up) -> None:
+def test_the_demo_command_says_what_is_missing(up: Up) -> None:
     command = Command("demo", "--data-dir", str(up.data))
-    assert command.wait() == 0, command.errors
-    assert "The main job: 18 steps" in command.output
+    assert command.wait() == 1
+    assert "no demo accounts: stop it, and start it with `callboard up --demo`" in command.errors
+    assert command.errors.count("\n") == 1
 
 
 def written(up: Up, author: str, body: str = "<p>words</p>") -> dict[str, Any]:

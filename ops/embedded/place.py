@@ -100,6 +100,14 @@ class Place:
             _write_atomically(path, password.encode("ascii"))
             return password
 
+    def has_mark(self, name: str) -> bool:
+        """Whether something that happens once in this data folder has happened."""
+        return (self.folder("marks") / name).exists()
+
+    def mark(self, name: str) -> None:
+        """Say that it has happened; kept until the folder is reset."""
+        _write_atomically(self.folder("marks") / name, b"")
+
     def write_running(self, facts: dict[str, str]) -> None:
         """Tell other commands where the servers are (names of the environment to values); the process id is added."""
         self._own(RUNNING)

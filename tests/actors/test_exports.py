@@ -10,15 +10,18 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from audited import actions
 from domain import PASSWORD, Domain, at_once, refused
 
 from callboard.actors import exports
 from callboard.actors.access import Identity, Role
-from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, REQUEST_LIMITED, USERS_NOT_FOUND
-from callboard.actors.exports import Exports, FetchExport, RequestExport
+from callboard.actors.erasure import PERSONAL_DATA
+from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, QUOTA_RATE, USERS_NOT_FOUND
+from callboard.actors.exports import DownloadExport, Exports, RequestExport
 from callboard.actors.job_counts import JobCounts
 from callboard.actors.job_sweeper import JobSweeper, Sweep
 from callboard.actors.logins import LogIn
+from callboard.actors.quotas import DEFAULT_QUOTAS
 from callboard.actors.retention import QUERIES
 from callboard.actors.users import DeleteUser
 from callboard.runtime import Ref, System, pool, supervisor
@@ -28,7 +31,7 @@ class Makers:
     """The actors of exports."""
 
     def __init__(self, domain: Domain) -> None:
-        self.exports: Ref[RequestExport | FetchExport] = pool(
+        self.exports: Ref[RequestExport | DownloadExport] = pool(
             "exports", Exports, domain.database, domain.signer, domain.jobs, size=16
         )
 
@@ -68,24 +71,24 @@ async def test_an_archive_has_all_of_its_user_and_nothing_of_another(domain: Dom
     await domain.draft(eve, "Eve's")
     await makers.exports.ask(RequestExport(ada.user_id))
     await domain.work()
-    archive = await makers.exports.ask(FetchExport(await token_of(domain)))
+    archive = await makers.exports.ask(DownloadExport(ada.user_id, await token_of(domain)))
     files = read(archive)
-    assert set(files) == {"account.json", "profile.json", "sessions.json", "content.json"}
-    assert files["account.json"]["email"] == "ada@example.org"
-    assert files["profile.json"]["bio"] == "bio of ada@example.org"
+    assert set(files) == {f"{part.name}.json" for part in PERSONAL_DATA}
+    assert files["account.json"][0]["email"] == "ada@example.org"
+    assert files["profile.json"][0]["bio"] == "bio of ada@example.org"
     assert [session["device"] for session in files["sessions.json"]] == ["Ada's telephone"]
     articles = {UUID(each["content_id"]): each for each in files["content.json"]}
     assert set(articles) == {*written, published.content_id}
     history = [step["action"] for step in articles[published.content_id]["history"]]
     assert history == ["submit_for_review", "approve", "publish"]
     whole = json.dumps(files)
-    for secret in ("eve", "Eve", "password_hash", "argon2", login.refresh_token):
+    for secret in ("eve@", "Eve's", "password_hash", "argon2", login.refresh_token):
         assert secret not in whole
 
 
 async def test_of_sixteen_who_ask_at_once_one_archive_is_made(domain: Domain, makers: Makers) -> None:
     ada = await author(domain, "ada@example.org")
-    for made in range(1, exports.MAX_EXPORTS + 1):
+    for made in range(1, DEFAULT_QUOTAS.exports_per_hour + 1):
         won, lost = await at_once(*(makers.exports.ask(RequestExport(ada.user_id)) for _ in range(16)))
         assert lost == []
         assert len({export.export_id for export in won}) == 1
@@ -98,11 +101,10 @@ async def test_another_archive_takes_the_place_of_the_one_before(domain: Domain,
     first = await makers.exports.ask(RequestExport(ada.user_id))
     await domain.work()
     token = await token_of(domain)
-    assert len(await makers.exports.ask(FetchExport(token)))
     second = await makers.exports.ask(RequestExport(ada.user_id))
     assert second.export_id != first.export_id
     with refused(AUTH_MAIL_TOKEN_INVALID):
-        await makers.exports.ask(FetchExport(token))
+        await makers.exports.ask(DownloadExport(ada.user_id, token))
     assert await domain.value("select count(*) from exports") == 1
 
 
@@ -122,11 +124,10 @@ async def test_a_link_that_is_old_or_for_something_else_or_of_who_is_gone_gives_
     await makers.exports.ask(RequestExport(ada.user_id))
     await domain.work()
     token = await token_of(domain)
-    assert await makers.exports.ask(FetchExport(token))
     await domain.execute(spoil)
     for each in (token, "", str(uuid4())):
         with refused(AUTH_MAIL_TOKEN_INVALID):
-            await makers.exports.ask(FetchExport(each))
+            await makers.exports.ask(DownloadExport(ada.user_id, each))
 
 
 async def test_an_archive_is_kept_a_day_from_when_it_is_ready_and_thrown_away_then(
@@ -138,10 +139,11 @@ async def test_an_archive_is_kept_a_day_from_when_it_is_ready_and_thrown_away_th
     await domain.work()
     token = await token_of(domain)
     await domain.pass_time(timedelta(hours=23).total_seconds())
-    assert await makers.exports.ask(FetchExport(token))
+    await domain.clean_up()
+    assert await domain.value("select count(*) from exports") == 1
     await domain.pass_time(timedelta(hours=1).total_seconds())
     with refused(AUTH_MAIL_TOKEN_INVALID):
-        await makers.exports.ask(FetchExport(token))
+        await makers.exports.ask(DownloadExport(ada.user_id, token))
     async with domain.database.acquire() as connection:
         assert await QUERIES.purge_mail_tokens(connection, limit=10) == 1
     assert await domain.value("select count(*) from exports") == 0
@@ -165,12 +167,14 @@ async def test_one_whose_maker_dies_three_times_is_given_up_and_its_user_told(do
 
 async def test_what_is_counted_is_not_uncounted_by_asking_anew(domain: Domain, makers: Makers) -> None:
     ada = await author(domain, "ada@example.org")
-    for _ in range(exports.MAX_EXPORTS):
+    for _ in range(DEFAULT_QUOTAS.exports_per_hour):
         await makers.exports.ask(RequestExport(ada.user_id))
         await domain.work()
-    with refused(REQUEST_LIMITED):
+    with refused(QUOTA_RATE):
         await makers.exports.ask(RequestExport(ada.user_id))
-    assert await makers.exports.ask(FetchExport(await token_of(domain, last=True)))  # the last one is still there
+    assert await makers.exports.ask(
+        DownloadExport(ada.user_id, await token_of(domain, last=True))
+    )  # the last one is still there
 
 
 async def test_an_archive_over_its_bound_is_given_up_and_its_user_told(
@@ -194,6 +198,46 @@ async def test_who_is_deleted_meanwhile_gets_none_and_may_ask_for_none(domain: D
     token = await token_of(domain)
     await domain.users.ask(DeleteUser(ada.user_id))
     with refused(AUTH_MAIL_TOKEN_INVALID):
-        await makers.exports.ask(FetchExport(token))
+        await makers.exports.ask(DownloadExport(ada.user_id, token))
     with refused(USERS_NOT_FOUND):
         await makers.exports.ask(RequestExport(ada.user_id))
+
+
+async def test_a_link_gives_its_archive_once_to_its_owner_and_to_nobody_else(domain: Domain, makers: Makers) -> None:
+    ada, eve = await author(domain, "ada@example.org"), await author(domain, "eve@example.org")
+    await makers.exports.ask(RequestExport(ada.user_id))
+    await domain.work()
+    token = await token_of(domain)
+    for _ in range(3):
+        with refused(AUTH_MAIL_TOKEN_INVALID):
+            await makers.exports.ask(DownloadExport(eve.user_id, token))
+    won, lost = await at_once(*(makers.exports.ask(DownloadExport(ada.user_id, token)) for _ in range(16)))
+    assert len(won) == 1
+    assert set(lost) == {AUTH_MAIL_TOKEN_INVALID}
+    assert await actions(domain, user_id=ada.user_id) == ["export.requested", "export.downloaded"]
+
+
+async def test_an_archive_that_was_lost_may_be_asked_for_anew_and_the_old_one_is_thrown_away(
+    domain: Domain, makers: Makers
+) -> None:
+    ada = await author(domain, "ada@example.org")
+    await makers.exports.ask(RequestExport(ada.user_id))
+    await domain.work()
+    await makers.exports.ask(DownloadExport(ada.user_id, await token_of(domain)))
+    await domain.execute("update mail_tokens set used_at = used_at - interval '121 minutes'")
+    await domain.clean_up()
+    assert await domain.value("select count(*) from exports") == 0
+    again = await makers.exports.ask(RequestExport(ada.user_id))
+    await domain.work()
+    assert await makers.exports.ask(DownloadExport(ada.user_id, domain.signer.mail_token(again.export_id)))
+
+
+async def test_exports_are_counted_though_nothing_is_left_of_them(domain: Domain, makers: Makers) -> None:
+    ada, eve = await author(domain, "ada@example.org"), await author(domain, "eve@example.org")
+    for _ in range(DEFAULT_QUOTAS.exports_per_hour):
+        await makers.exports.ask(RequestExport(ada.user_id))
+        await domain.execute("delete from mail_tokens")
+    with refused(QUOTA_RATE) as caught:
+        await makers.exports.ask(RequestExport(ada.user_id))
+    assert 0 < (caught.value.retry_after_s or 0) <= 2 * 3600
+    await makers.exports.ask(RequestExport(eve.user_id))

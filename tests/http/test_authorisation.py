@@ -44,7 +44,8 @@ TABLE = {
     "GET /users/me/profile": "401 200 200 200",
     "PUT /users/me/profile": "401 200 200 200",
     "POST /users/me/export": "401 202 202 202",
-    "GET /exports": "400 400 400 400",  # with a made-up secret
+    "POST /users/me/export/download": "401 400 400 400",  # with a made-up secret
+    "GET /exports": "410 410 410 410",  # the links of an earlier release
     "GET /users/{user_id}": "401 200 200 200 404 404 200",
     "PUT /users/{user_id}": "401 200 200 200 404 404 200",
     "DELETE /users/{user_id}": "401 204 204 204 404 404 204",
@@ -61,6 +62,7 @@ TABLE = {
     "GET /content/{content_id}/transitions": "401 200 200 200 404 200 200",
     "GET /audit": "401 403 403 200",
     "GET /stats": "401 403 200 200",
+    "GET /flags": "200 200 200 200",
     "GET /flags/{name}": "401 403 403 200",
     "PUT /flags/{name}": "401 403 403 200",
     "GET /.well-known/jwks.json": "200 200 200 200",
@@ -118,6 +120,7 @@ class Walk:
         email = f"{uuid4().hex}@example.org"
         return {
             "POST /auth/register": {"email": email, "password": PASSWORD, "full_name": "Ao", "terms_accepted": True},
+            "POST /users/me/export/download": {"token": "x"},
             "POST /auth/verify-email": {"token": "x"},
             "POST /auth/verify-email/refuse": {"token": "x"},
             "POST /auth/undo-email-change": {"token": "x"},

@@ -127,14 +127,21 @@ def test_all_that_is_kept_of_oneself_comes_by_a_link_in_a_mail(up: Up) -> None:
 
     def link() -> str | None:
         texts = [mail["text"] for mail in up.mails_to(ada["email"]) if mail["subject"] == "Your data is ready"]
-        found = re.search(r"https?://\S+/api/v1/exports\?token=\S+", texts[0]) if texts else None
+        found = re.search(r"https?://\S+\?token=\S+", texts[0]) if texts else None
         return found and found[0]
 
-    answer = request("GET", until("the mail with the link", link))
+    token = until("the mail with the link", link).partition("token=")[2]
+    fetched = request("GET", f"{up.api}/exports?token={token}")
+    assert (fetched.status, fetched.code) == (410, "EXPORTS_LINK_GONE_001")
+    assert fetched.headers["Deprecation"].startswith("@")
+    path, eve = "/users/me/export/download", up.join()
+    assert up.call("POST", path, body={"token": token}).status == 401
+    assert up.call("POST", path, token=eve["token"], body={"token": token}).code == "AUTH_MAIL_TOKEN_INVALID_009"
+    answer = up.call("POST", path, token=ada["token"], body={"token": token})
     assert (answer.status, answer.headers["Content-Type"]) == (200, "application/zip")
     assert answer.headers["Content-Disposition"].startswith("attachment;")
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers["Cache-Control"] == "no-store"
     with zipfile.ZipFile(io.BytesIO(answer.body)) as archive:
         assert ada["email"].encode() in archive.read("account.json")
-    assert request("GET", f"{up.api}/exports?token=made-up").code == "AUTH_MAIL_TOKEN_INVALID_009"
+    assert up.call("POST", path, token=ada["token"], body={"token": token}).code == "AUTH_MAIL_TOKEN_INVALID_009"

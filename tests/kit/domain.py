@@ -21,6 +21,7 @@ from callboard.actors.database import Database
 from callboard.actors.editorial import Action
 from callboard.actors.email_requests import EMAIL_REQUEST, EmailRequests, EmailRequestWorker, RequestEmail
 from callboard.actors.epochs import Epochs
+from callboard.actors.erasure import PERSONAL_DATA
 from callboard.actors.errors import Code, Problem
 from callboard.actors.exports import MAKE_EXPORT, ExportWorker
 from callboard.actors.html_sanitizer import HtmlSanitizer
@@ -54,7 +55,8 @@ CHEAP_HASH = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PAS
 POLICIES = {"account": Policy(5, 900), "account_total": Policy(50, 900)}
 
 EMPTY = """
-delete from content; delete from categories; delete from users; delete from outbox; delete from consumed_events;
+delete from content; delete from categories; delete from subscriptions; delete from users; delete from outbox;
+delete from consumed_events;
 delete from aggregated_stats; delete from idempotency_keys; delete from mails; delete from dead_letters;
 delete from feature_flags; delete from mail_producer_usage;
 select purge_audit_log('-1 day', '-1 day', 1000000);
@@ -219,7 +221,7 @@ class Domain:
     async def work(self) -> None:
         """Do the jobs that are due, to their end."""
         handlers = [job_pool(EMAIL_REQUEST, EmailRequestWorker, self.signer)]
-        handlers.append(job_pool(MAKE_EXPORT, ExportWorker, self.database))
+        handlers.append(job_pool(MAKE_EXPORT, ExportWorker, self.database, PERSONAL_DATA))
         pools = [each.pool for each in handlers]
         runner = worker("worker", partial(JobWorker, self.database, self.jobs, handlers, JobCounts(), name="domain"))
         due = "select count(*) from jobs where state = 'running' or (state = 'waiting' and run_at <= clock_timestamp())"

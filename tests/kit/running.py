@@ -3,6 +3,7 @@
 Not called after the command: a module `callboard` on this path would stand before the package.
 """
 
+import asyncio
 import atexit
 import contextlib
 import ctypes
@@ -22,7 +23,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
+import asyncpg
 import psutil
+from argon2 import PasswordHasher
 from contract import real
 
 from callboard.ops.embedded.place import free_ports
@@ -203,6 +206,7 @@ class Up(Site):
 
     def __init__(self, data: Path, *options: str, environment: Mapping[str, str] | None = None) -> None:
         self.data = data
+        self._people: tuple[str, ...] = ()
         super().__init__("up", *options, environment={"CALLBOARD_DATA_DIR": str(data), **(environment or {})})
 
     @property
@@ -226,13 +230,16 @@ class Up(Site):
         return self
 
     def people(self) -> tuple[str, str, str]:
-        """Access tokens of the demo's admin, editor and author."""
-        password = self.facts["EDITOR_PASSWORD"]
-        return (
-            self.log_in("admin@example.org", password),
-            self.log_in("editor@example.org", password),
-            self.log_in("author@example.org", password),
-        )
+        """Access tokens of an admin, an editor and an author, who are made when they are asked for first."""
+        if not self._people:
+            self._people = asyncio.run(make_people(self.facts["DATABASE_URL"]))
+        admin, editor, author = (self.log_in(email) for email in self._people)
+        return admin, editor, author
+
+    def demo_facts(self) -> dict[str, Any]:
+        """Its facts, with an editor as the demo needs one."""
+        self.people()
+        return {**self.facts, "EDITOR_EMAIL": self._people[1], "EDITOR_PASSWORD": PASSWORD}
 
     def server_pids(self) -> dict[str, int]:
         """The embedded servers' processes, as its pid files say; one that is just being written is left out."""
@@ -252,6 +259,24 @@ class Up(Site):
     def log(self) -> list[dict[str, Any]]:
         """Its log, by the line."""
         return [json.loads(line) for line in (self.data / "logs" / "callboard.log").read_text().splitlines()]
+
+
+async def make_people(url: str) -> tuple[str, ...]:
+    """An admin, an editor and an author in a running system's database; their addresses. Their password is PASSWORD."""
+    password_hash = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
+    emails = tuple(f"{role}-{secrets.token_hex(6)}@example.org" for role in ("admin", "editor", "member"))
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(
+            "with made as (insert into users (email, password_hash, full_name, role, is_verified) "
+            "select email, $2, 'Some One', split_part(email, '-', 1), true from unnest($1::text[]) email "
+            "returning user_id) insert into user_profiles (user_id) select user_id from made",
+            emails,
+            password_hash,
+        )
+    finally:
+        await connection.close()
+    return emails
 
 
 def gone(processes: list[psutil.Process], within_s: float = 3.0) -> list[psutil.Process]:

@@ -80,13 +80,13 @@ def test_all_faults_are_named_at_once() -> None:
 
 def test_secrets_and_addresses_with_a_login_may_come_from_files(tmp_path: Path) -> None:
     for name in ("JWT_SECRET_KEY", "OPS_TOKEN", "DATABASE_URL"):
-        (tmp_path / name).write_text(f"{NEEDED.get(name, 'a token')}\n")
+        (tmp_path / name).write_text(f"{NEEDED.get(name, 'a token of 16 and more')}\n")
     files = {f"{name}_FILE": str(tmp_path / name) for name in ("JWT_SECRET_KEY", "OPS_TOKEN", "DATABASE_URL")}
     rest = {name: value for name, value in NEEDED.items() if f"{name}_FILE" not in files}
     config = load(rest | files)
     assert config.jwt_secret_key == NEEDED["JWT_SECRET_KEY"]
     assert config.database_url == NEEDED["DATABASE_URL"]
-    assert config.ops_token == "a token"
+    assert config.ops_token == "a token of 16 and more"
 
 
 def test_a_secrets_file_that_cannot_be_read_is_named() -> None:
@@ -96,7 +96,7 @@ def test_a_secrets_file_that_cannot_be_read_is_named() -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "ops.example"])  # noqa: S104 - what is refused
 def test_the_operator_plane_does_not_listen_beyond_loopback_without_a_token(host: str) -> None:
     assert [fault.split()[0] for fault in faults(OPS_HOST=host)] == ["OPS_TOKEN"]
-    assert load(NEEDED | {"OPS_HOST": host, "OPS_TOKEN": "t"}).ops_host == host
+    assert load(NEEDED | {"OPS_HOST": host, "OPS_TOKEN": "t" * 16}).ops_host == host
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
@@ -109,7 +109,7 @@ def test_the_two_listeners_do_not_share_a_port() -> None:
 
 
 def test_what_is_shown_has_every_setting_by_its_name_and_no_secret() -> None:
-    config = load(NEEDED | {"OPS_TOKEN": "ops-secret", "SMTP_PASSWORD": "smtp-secret"})
+    config = load(NEEDED | {"OPS_TOKEN": "ops-secret-of-16-and-more", "SMTP_PASSWORD": "smtp-secret"})
     shown = config.shown()
     assert "secret" not in str(shown.values())
     assert list(shown) == [name.upper() for name in Config.__dataclass_fields__]
@@ -165,7 +165,7 @@ def test_names_of_others_are_not_warned_of() -> None:
 
 def test_a_setting_and_its_file_are_not_both_given(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("another token")
-    (fault,) = faults(OPS_TOKEN="a token", OPS_TOKEN_FILE=str(tmp_path / "token"))
+    (fault,) = faults(OPS_TOKEN="a token of 16 and more", OPS_TOKEN_FILE=str(tmp_path / "token"))
     assert fault.startswith("OPS_TOKEN must be given once, and OPS_TOKEN_FILE is set too")
 
 

@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaProducer
 from running import PASSWORD, Up, request, until
 
 from callboard.http.exchange import Settings
+from callboard.http.operator_access import OperatorToken
 from callboard.ops import plane
 from callboard.ops.config import load
 from callboard.ops.tree import Parts
@@ -201,7 +202,7 @@ async def test_with_a_token_set_only_liveness_is_open(parts: Parts) -> None:
         host="127.0.0.1",
         port=0,
         checks={},
-        settings=Settings(base="/ops/v1", token=parts.config.ops_token),
+        settings=Settings(base="/ops/v1", token=OperatorToken(parts.config.ops_token)),
         hooks=Hooks(),
         documents=False,
         on_bound=lambda host, port: bound.append((host, port)),

@@ -29,7 +29,7 @@ ROUTES: dict[str, Route[plane.Plane]] = {
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[Up]:
-    with one_up({"OPS_TOKEN": TOKEN}) as up:
+    with one_up({"OPS_TOKEN": TOKEN, "OPS_WRONG_TOKENS_PER_MINUTE": "1000000"}) as up:
         yield up
 
 
@@ -46,7 +46,7 @@ def test_every_route_has_its_row_and_every_row_its_route() -> None:
 
 @pytest.mark.parametrize("name", ROUTES)
 def test_no_route_but_liveness_is_open_and_no_token_but_the_operators_is_good(guarded: Up, name: str) -> None:
-    admin = guarded.log_in("admin@example.org", guarded.facts["EDITOR_PASSWORD"])
+    admin = guarded.people()[0]
     without, with_it = TABLE[name]
     for token in ("", admin, TOKEN[:-1], TOKEN + "x", TOKEN.upper()):
         assert ask(guarded, name, token) == without, token
@@ -61,3 +61,12 @@ def test_a_path_that_is_not_there_does_not_tell_more_than_that(guarded: Up) -> N
 def test_bytes_that_are_no_text_are_no_token(guarded: Up) -> None:
     answer = request("GET", f"{guarded.operators}/ops/v1/tree", headers={"Authorization": "Bearer \xff\xfe"})
     assert answer.status == 401
+
+
+def test_a_page_whose_name_was_bent_to_our_address_reads_nothing(guarded: Up) -> None:
+    for path in ("/ops/v1/mailbox", "/ops/v1/config", "/metrics", "/health", "/nothing"):
+        for host in ("evil.example", "evil.example:9000", "127.0.0.1.evil.example"):
+            answer = request("GET", guarded.operators + path, token=TOKEN, headers={"Host": host})
+            assert (answer.status, answer.code) == (421, "REQUEST_HOST_018"), (path, host)
+        assert request("GET", guarded.operators + path, token=TOKEN, headers={"Host": "localhost:1"}).status != 421
+    assert request("GET", guarded.api + "/flags", headers={"Host": "evil.example"}).status == 200

@@ -3,7 +3,7 @@
 from callboard.ops.migrations.sql import execute
 
 revision = "0080"
-down_revision = "0070"
+down_revision = "0071"
 
 
 def upgrade() -> None:

@@ -1,0 +1,42 @@
+"""The demo's accounts: made once, when they are asked for, and afterwards as the admins leave them."""
+
+from pathlib import Path
+
+from running import Command, Up, data_folder, until
+
+
+def users(data: Path, *words: str) -> Command:
+    command = Command("users", *words, "--data-dir", str(data))
+    assert command.wait(30) == 0, command.errors
+    return command
+
+
+def started(data: Path, *options: str) -> Up:
+    return Up(data, *options).ready(60)
+
+
+def test_what_becomes_of_a_demo_account_outlives_a_restart_with_the_demo_asked_for() -> None:
+    with data_folder() as data:
+        up = started(data, "--demo")
+        try:
+            assert "The main job: 18 steps" in up.output
+            password = up.facts["EDITOR_PASSWORD"]
+            assert password in up.output
+            assert up.log_in("admin@example.org", password)
+            users(data, "disable", "author@example.org")
+            assert "editor@example.org is a member" in users(data, "role", "editor@example.org", "member").output
+        finally:
+            up.end()
+        again = Up(data, "--demo")
+        try:
+            until("the play's end", lambda: "callboard users role" in again.errors + again.output, 60)
+            facts = until("its facts", lambda: again.facts, 30)
+            again.api = f"{facts['HTTP_URL']}/api/v1"
+            table = users(data, "list").output
+            assert table.count("@example.org") == 4  # these three, and the author of the play
+            row = next(line for line in table.splitlines() if "editor@example.org" in line)
+            assert "member" in row
+            body = {"email": "author@example.org", "password": password}
+            assert again.call("POST", "/auth/login", body=body).code == "AUTH_INACTIVE_007"
+        finally:
+            again.end()
