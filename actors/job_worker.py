@@ -33,6 +33,7 @@ from callboard.actors.job_writer import JobWriter
 from callboard.runtime import Actor, AskTimeoutError, Context, RuntimeFault, use_context
 
 POLL_S = 1.0
+QUIET_POLL_S = 5.0  # where notices come, and there was no work lately
 BUSY_POLL_S = 0.25  # where no notice comes, and there was work lately
 LATELY_S = 10.0
 AGAIN_S = 0.25  # after the database was away
@@ -167,7 +168,10 @@ class JobWorker(Actor[None]):
         """Wait for a ring, for the next job that is due, or for the next look."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        poll_s = BUSY_POLL_S if not self.queue.hinted and now - self._worked_at < LATELY_S else POLL_S
+        lately = now - self._worked_at < LATELY_S
+        poll_s = POLL_S
+        if lately != self.queue.hinted:
+            poll_s = BUSY_POLL_S if lately else QUIET_POLL_S
         idle = [each for each in self.kinds.values() if each.drained]
         if idle and not self._bell.is_set() and self._alone is None:
             due_s = await self.claims.next_due(idle)

@@ -24,6 +24,7 @@ from callboard.ops.embedded.catcher import Mail
 from callboard.ops.metrics import CONTENT_TYPE, Metrics
 from callboard.runtime import Entities, Pool, System, TreeNode, find_pools
 from callboard.streams.dead_letters import DeadLetter, list_dead_letters
+from callboard.streams.reconciler import QUERIES as RELAY
 
 MAX_SIZE = 1000  # workers: more than that is a slip of the pen
 
@@ -145,6 +146,32 @@ async def dead_letters(call: Call[None, Page, Plane]) -> Listing[DeadLetterView]
     return Listing([_view(letter) for letter in shown], limit=query.limit, next_cursor=cursor)
 
 
+class RefusedEventView(msgspec.Struct, frozen=True):
+    """An event of ours that the broker has refused so many times; it is tried again, at `retry_at` next."""
+
+    outbox_id: int
+    event_id: UUID
+    topic: str
+    key: str
+    type: str
+    bytes: int
+    refusals: int
+    error: str
+    retry_at: datetime
+    occurred_at: datetime
+
+
+async def refused_events(call: Call[None, Page, Plane]) -> Listing[RefusedEventView]:
+    """The events in the outbox that the broker refuses, oldest first, and why. Events of the same key wait behind them."""
+    query = call.query
+    after = decode_cursor(query.cursor, (int,))[0] if query.cursor else 0
+    async with call.services.database.acquire() as connection:
+        rows = [dict(row) async for row in RELAY.refused_rows(connection, after=after, limit=query.limit + 1)]
+    shown = [msgspec.convert(row, RefusedEventView) for row in rows[: query.limit]]
+    cursor = encode_cursor(shown[-1].outbox_id) if len(rows) > query.limit else None
+    return Listing(shown, limit=query.limit, next_cursor=cursor)
+
+
 def _view(letter: DeadLetter) -> DeadLetterView:
     return DeadLetterView(
         dead_letter_id=letter.dead_letter_id,
@@ -187,6 +214,15 @@ ROUTES: tuple[Route[Plane], ...] = (
         "/dead-letters",
         dead_letters,
         summary="Dead letters",
+        tag="operators",
+        access=Access.PUBLIC,
+        errors=(REQUEST_CURSOR_INVALID,),
+    ),
+    Route(
+        "GET",
+        "/outbox/refused",
+        refused_events,
+        summary="Events that the broker refuses",
         tag="operators",
         access=Access.PUBLIC,
         errors=(REQUEST_CURSOR_INVALID,),

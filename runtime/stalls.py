@@ -1,13 +1,15 @@
 """Stalls: which handler holds up the event loop, for how long, and how late the loop is.
 
-The hot path knows nothing of it. A timer beats on the loop; a thread looks, when a beat is late, at what the loop's
-thread is doing, and finds the actor and its message in the frame of the cell that called the handler.
+The hot path knows nothing of it, and a loop that rests is not woken. A thread glances at the thread of the loop. When
+that is at something, it asks the loop to call back, and looks until it does: it finds the actor and its message in the
+frame of the cell that called the handler.
 """
 
 import asyncio
+import selectors
 import sys
 import threading
-from time import perf_counter
+from time import monotonic, perf_counter
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -22,14 +24,20 @@ from callboard.runtime.life import Life
 if TYPE_CHECKING:
     from callboard.runtime.system import System
 
-BEATS = 10  # in the time that is a stall: what is reported is exact to about one of them
-LATE = 2  # beats, and the thread begins to look
+GLANCES = 2  # in the time that is a stall, while the loop rests
+LOOKS = 10  # in the same time, while the loop is at something
+BEAT_S = 1.0  # between two measures of the lag of a loop that rests
 HALF_MINUTE_S = 30.0
 
 # Whose frames have the cell in `self`, and the message in `item` or, in what an actor does beside messages, none.
 _IN_HAND = {
     method.__code__
     for method in (Cell._handle_one, Cell._handle_many, Cell._begin, Cell._finish)  # noqa: SLF001 - it is looked for
+}
+_SELECTS = {
+    selector.select.__code__
+    for selector in vars(selectors).values()
+    if isinstance(selector, type) and issubclass(selector, selectors.BaseSelector)
 }
 _BESIDE = {Life._live.__code__: "run", Life.start.__code__: "on_start"}  # noqa: SLF001 - the same
 
@@ -41,7 +49,7 @@ class Work(msgspec.Struct, eq=False):
     actor: str
     message: str
     where: str
-    began: float = 0.0
+    began: float = 0.0  # at the earliest
     ended: float | None = None
 
 
@@ -49,7 +57,8 @@ class StallWatch:
     """Reports what blocks the loop for `after_s` or more as a Blocked event, as soon as the loop is back.
 
     `async with StallWatch(system): ...`, or `System(..., stall_after_s=0.1)`. Under virtual time it does nothing: there
-    every handler takes no time. Durations are exact to about a tenth of `after_s`.
+    every handler takes no time. Durations are never too short. They are too long by half of `after_s` at most, and by
+    less where the cell knows since when its message waited.
     """
 
     def __init__(self, system: "System", after_s: float = 0.1) -> None:
@@ -57,21 +66,18 @@ class StallWatch:
             raise ValueError(f"a stall takes more than no time, not {after_s:g} s")
         self._system = system
         self._after_s = after_s
-        self._beat_s = after_s / BEATS
-        self._beat_at = perf_counter()  # also the number of the beat: the thread drops what it saw of an earlier one
+        self._beat_at = self._turned_at = perf_counter()
         self._beating: asyncio.TimerHandle | None = None
         self._thread: threading.Thread | None = None
         self._loop_thread = 0
-        self._end = threading.Event()
-        self._lock = threading.Lock()  # taken by the loop only when it was late
-        self._seen: list[Work] = []  # since the last beat
+        self._resting = _SELECTS  # the code that a loop is in while it waits
+        self._watching = threading.Lock()  # held while it watches: a lock costs a third less to wait for than an Event
         self._lag_s = 0.0
         self._max_lags_s = [0.0, 0.0]  # in this half minute and the one before
-        self._turned_at = self._beat_at
 
     @property
     def lag_s(self) -> float:
-        """How late the last beat was: how long a socket or a timer that was due then had to wait."""
+        """How late the loop was last: how long a socket or a timer that was due then had to wait."""
         return self._lag_s
 
     @property
@@ -83,18 +89,18 @@ class StallWatch:
         """Begin to watch the running loop; call it there. Under virtual time, and when it watches already, nothing."""
         if self._thread is not None or getattr(self._system.loop, "virtual", False):
             return
-        self._end.clear()
+        self._watching.acquire()
         self._loop_thread = threading.get_ident()
-        self._rest()
-        self._thread = threading.Thread(target=self._look, name="callboard stalls", daemon=True)
+        self._beat_in(0.0)
+        self._thread = threading.Thread(target=self._glance, name="callboard stalls", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Watch no more."""
-        self._end.set()
         if self._beating is not None:
             self._beating.cancel()
         if self._thread is not None:
+            self._watching.release()
             self._thread.join()
             self._thread = None
 
@@ -111,55 +117,84 @@ class StallWatch:
 
     # On the loop -----------------------------------------------------------------------------------------------------
 
-    def _rest(self) -> None:
-        self._beat_at = perf_counter()
-        self._beating = self._system.loop.call_later(self._beat_s, self._beat, context=self._system.context)
+    def _beat_in(self, seconds: float) -> None:
+        if self._beating is not None:
+            self._beating.cancel()
+        self._beat_at = perf_counter() + seconds
+        self._beating = self._system.loop.call_later(seconds, self._beat, context=self._system.context)
 
     def _beat(self) -> None:
+        # A loop in C has no frame of its own: at rest, the thread is in the Python function that runs the loop.
+        self._resting = _SELECTS | {sys._getframe(1).f_code}  # noqa: SLF001 - there is no other way to see it
+        self._measure(max(0.0, perf_counter() - self._beat_at))
+        self._beat_in(BEAT_S)
+
+    def _measure(self, lag_s: float) -> None:
         now = perf_counter()
-        self._lag_s = lag_s = max(0.0, now - self._beat_at - self._beat_s)
         if now - self._turned_at >= HALF_MINUTE_S:
             self._max_lags_s = [0.0, self._max_lags_s[0]]
             self._turned_at = now
+        self._lag_s = lag_s
         self._max_lags_s[0] = max(self._max_lags_s[0], lag_s)
-        if lag_s > self._beat_s:
-            with self._lock:
-                seen, self._seen = self._seen, []
-                self._rest()
-            self._report(seen, now)
-        else:
-            self._rest()
 
-    def _report(self, seen: list[Work], now: float) -> None:
+    def _back(self, busy: "_Busy") -> None:
         """Report what took too long; what was seen last has just ended."""
-        for work in seen:
-            seconds = (now if work.ended is None else work.ended) - work.began
+        seen, now = busy.end(), perf_counter()
+        took_s = [(now if work.ended is None else work.ended) - work.began for work in seen]
+        self._measure(max(now - busy.asked_at, *took_s, 0.0))
+        for work, seconds in zip(seen, took_s, strict=True):
             if seconds >= self._after_s:
                 self._system.emit(Blocked(work.actor, work.message, round(seconds * 1000), work.where))
+        if self._lag_s > self._after_s / LOOKS and self._thread is not None:
+            self._beat_in(self._after_s / LOOKS)  # is it still late?
 
     # On the thread ---------------------------------------------------------------------------------------------------
 
-    def _look(self) -> None:
-        """Sleep while the beats come; while one is late, look at each beat's time. It never touches the loop."""
-        looked_at = 0.0
-        while True:
-            beat_at, now = self._beat_at, perf_counter()
-            late_at = beat_at + LATE * self._beat_s
-            if now < late_at:
-                if self._end.wait(late_at - now):
-                    return
+    def _glance(self) -> None:
+        """Sleep while the loop rests; when it is at something, follow it until it is back."""
+        rested_at = perf_counter()
+        while not self._watching.acquire(timeout=self._after_s / GLANCES):
+            now = perf_counter()
+            top = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - there is no other way to see it
+            if top is None or top.f_code in self._resting:
+                rested_at = now
                 continue
-            self._sample(beat_at, max(beat_at, looked_at), now)
-            looked_at = now
-            if self._end.wait(self._beat_s):
+            busy = _Busy(rested_at, now)
+            busy.see(_at_work(top), now)
+            del top
+            try:
+                self._system.loop.call_soon_threadsafe(self._back, busy, context=self._system.context)
+            except RuntimeError:  # the loop is closed: nothing can hold it up any more
                 return
+            while self._watching.locked() and not busy.over.wait(self._after_s / LOOKS):
+                found = _at_work(sys._current_frames().get(self._loop_thread))  # noqa: SLF001 - the same
+                busy.see(found, perf_counter())
+            rested_at = perf_counter()
+        self._watching.release()
 
-    def _sample(self, beat_at: float, before: float, now: float) -> None:
-        """Note what is at work now; `before` is when the loop was last seen at something else, or beating."""
-        found = _at_work(sys._current_frames().get(self._loop_thread))  # noqa: SLF001 - there is no other way to see it
+
+class _Busy:
+    """One time in which the loop does not come back, and what it is seen at."""
+
+    def __init__(self, rested_at: float, asked_at: float) -> None:
+        self.asked_at = asked_at  # when the loop was asked to call back
+        self.over = threading.Event()
+        self._lock = threading.Lock()
+        self._seen: list[Work] = []
+        self._before = rested_at  # when the loop was last seen at rest, or at something else
+
+    def end(self) -> list[Work]:
+        """All that was seen; nothing is added any more."""
         with self._lock:
-            if self._beat_at != beat_at:  # the loop came back meanwhile
+            self.over.set()
+            return self._seen
+
+    def see(self, found: Work | None, now: float) -> None:
+        """Note what is at work now."""
+        with self._lock:
+            if self.over.is_set():  # the loop came back meanwhile
                 return
+            before, self._before = self._before, now
             last = self._seen[-1] if self._seen else None
             if last is not None and last.ended is None:
                 if found is not None and found.frame is last.frame:
@@ -167,7 +202,7 @@ class StallWatch:
                     return
                 last.ended = (before + now) / 2
             if found is not None:
-                found.began = before if last is None else (before + now) / 2
+                found.began = max(before, found.began) if last is None else (before + now) / 2
                 self._seen.append(found)
 
 
@@ -180,7 +215,10 @@ def _at_work(top: FrameType | None) -> Work | None:
         if callee is not None and (code in _IN_HAND or code in _BESIDE):
             values = frame.f_locals
             message = _BESIDE.get(code) or type(message_of(values["item"])).__name__
-            return Work(callee, values["self"].path, message, _line(top))
+            cell = values["self"]
+            # Its message waited since then, or its task began then: `since` is of the loop's clock.
+            began = perf_counter() - (monotonic() - cell.since) if code in _IN_HAND else 0.0
+            return Work(callee, cell.path, message, _line(top), began)
         if code.co_varnames[:1] == ("self",) and isinstance(frame.f_locals.get("self"), Actor):
             outermost = frame
         callee, frame = frame, frame.f_back

@@ -32,7 +32,7 @@ _STOP_S = 1.5  # the actor's own stop is to take 2 s at most
 _BUNDLE = 2000  # records to a poll, and so to a batch: a transaction of some 100 ms
 _QUEUE = 128  # bundles; an eighth of it is meant to be used, see driver.py
 _LAG_EVERY_S = 2.0
-_PAUSE_S = 0.15  # between two fetches of a broker that holds none until something comes: an event is met within 250 ms
+_PAUSE_S = 0.2  # between two fetches of a broker that holds none until something comes: an event is met within 250 ms
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 253_370_764_800_000  # the year 9999: a producer may write any timestamp
 

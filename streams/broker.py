@@ -28,7 +28,7 @@ from callboard.streams.topics import TOPICS, full_name
 
 _LOG = logging.getLogger(__name__)
 _PROBE_S = 0.25  # between two looks for a broker that is away: a refused connection costs about 0.1 ms
-_BEAT_S = 1.0
+_BEAT_S = 2.0
 _ANSWER_S = 3.0  # a broker that takes longer to name its topics is as good as away
 _MAKE_S = 15.0  # to make all of them: a busy cluster needs a while
 _REFUSED = frozenset(

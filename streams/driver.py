@@ -50,6 +50,13 @@ class _ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     reader: FetchReader | None = None
 
+    async def _keepalive2(self) -> None:
+        """Nothing: mode wakes both threads each second, for calls that do not wake the other. Ours all do."""
+
+    @faust.Service.task  # type: ignore[untyped-decorator]
+    async def _thread_keepalive(self) -> None:
+        """Nothing: the same."""
+
     def _create_worker_consumer(self, transport: Any) -> Any:
         """The constructor's arguments are out of reach: Faust hard-codes 1500 ms, and reads what was aborted."""
         consumer = super()._create_worker_consumer(transport)
@@ -111,6 +118,7 @@ class _Consumer(stock.Consumer):  # type: ignore[misc]
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._has_settled = asyncio.Event()
         self._settled: dict[TP, dict[str, int]] = {}
         self._handed_out: dict[TP, int] = {}
         self._first_handed_out: dict[TP, int] = {}  # of each partition's time with us
@@ -138,6 +146,26 @@ class _Consumer(stock.Consumer):  # type: ignore[misc]
         """Every record of the bundle has its fate with this stream. Late news of an earlier generation is ignored."""
         if bundle.generation == self.app.consumer_generation_id:
             self._settled.setdefault(bundle.tp, {})[stream] = bundle.last_offset
+            self._has_settled.set()
+
+    @faust.Service.task  # type: ignore[untyped-decorator]
+    async def _commit_handler(self) -> None:
+        """Commit some time after something was settled; Faust's timer runs whether there is something or not."""
+        while not self.should_stop:
+            await self._has_settled.wait()
+            await self.sleep(self.commit_interval)
+            self._has_settled.clear()
+            if not await self.commit() and self._uncommitted():
+                self._has_settled.set()
+
+    def _uncommitted(self) -> bool:
+        """Whether a commit was refused, which is tried again."""
+        offsets = ((tp, self._new_offset(tp)) for tp in list(self._settled))
+        return any(offset is not None and self._should_commit(tp, offset) for tp, offset in offsets)
+
+    @faust.Service.task  # type: ignore[untyped-decorator]
+    async def _commit_livelock_detector(self) -> None:
+        """Nothing: see `verify_event_path`."""
 
     def ack(self, message: Any) -> bool:
         """Keep Faust's set of open messages small, and nothing more: see the class."""
@@ -213,6 +241,14 @@ class _NoTables(TableManager):  # type: ignore[misc]
         await self.recovery.start()
 
 
+class _Monitor(faust.Monitor):  # type: ignore[misc]
+    """Counts, but works out no averages each second: nobody reads them."""
+
+    @faust.Service.task  # type: ignore[untyped-decorator]
+    async def _sampler(self) -> None:
+        pass
+
+
 class App(faust.App):  # type: ignore[misc]
     """A Faust app on our transport. It starts once: make a new one for each life.
 
@@ -226,7 +262,7 @@ class App(faust.App):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._streams: dict[str, set[str]] = {}
-        super().__init__(*args, TableManager=_NoTables, **kwargs)
+        super().__init__(*args, TableManager=_NoTables, Monitor=_Monitor, **kwargs)
 
     @property
     def patience_s(self) -> float:

@@ -22,6 +22,7 @@ from aiokafka.errors import (
 
 from callboard.streams.record_reader import FetchedRecords
 
+_ROUNDS = 5  # fetches of one and the same request, while nothing comes of it
 _REFUSED_S = 5.0  # how long a partition that the broker refuses to give us is left alone
 _STALE_S = 0.25  # and one whose leader has moved, or whose topic is being made anew
 _STALE = (NotLeaderForPartitionError, UnknownTopicOrPartitionError)
@@ -31,28 +32,35 @@ class FetchWake:
     """Wakes a consumer that waits between two fetches, from any thread."""
 
     def __init__(self) -> None:
-        self._waiting: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+        self._waiting: tuple[asyncio.AbstractEventLoop, asyncio.Future[None]] | None = None
         self._missed = False
 
     def wake(self) -> None:
         """End the wait that is now, or the next one."""
         self._missed = True
         if self._waiting is not None:
-            loop, event = self._waiting
+            loop, ended = self._waiting
             with contextlib.suppress(RuntimeError):  # the consumer's loop has just been closed
-                loop.call_soon_threadsafe(event.set)
+                loop.call_soon_threadsafe(_end, ended)
 
     async def wait(self, seconds: float) -> None:
         """Wait for so long, or until it is woken."""
-        event = asyncio.Event()
-        self._waiting = asyncio.get_running_loop(), event
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+        self._waiting = loop, ended
+        timer = loop.call_later(seconds, _end, ended)
         try:
             if not self._missed:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(event.wait(), seconds)
+                await ended
             self._missed = False
         finally:
+            timer.cancel()
             self._waiting = None
+
+
+def _end(wait: "asyncio.Future[None]") -> None:
+    if not wait.done():
+        wait.set_result(None)
 
 
 class End(NamedTuple):
@@ -79,24 +87,35 @@ class FetchReader:
         self._on_refused = on_refused
 
     async def fetch(self, assignment: Any, node_id: int, request: Any) -> bool:
-        """Send a fetch and take its answer in; whether there is something to hand out."""
+        """Send a fetch and take its answer in; whether there is something to hand out.
+
+        While nothing comes, and the request asks for all that is ours, it is sent again: aiokafka would work out the
+        same request from the state of each partition, which costs more than to send it.
+        """
         fetcher = self._fetcher
+        asked = {
+            TopicPartition(topic, partition): offset
+            for topic, partitions in request.topics
+            for partition, offset, _ in partitions
+        }
+        rounds = _ROUNDS if self._pause_s and len(asked) == len(assignment.tps) else 1
+        found = False
         try:
-            response = await fetcher._client.send(node_id, request)  # noqa: SLF001 - guarded by tests/streams/test_driver.py
-            if not assignment.active:
-                return False
-            asked = {
-                TopicPartition(topic, partition): offset
-                for topic, partitions in request.topics
-                for partition, offset, _ in partitions
-            }
-            found = False
-            for topic, partitions in response.topics:
-                for partition, code, highwater, *rest in partitions:
-                    tp = TopicPartition(topic, partition)
-                    found |= self._take(assignment, tp, asked[tp], code, highwater, rest)
-            if not found and self._pause_s:
-                await self._wake.wait(self._pause_s)
+            while rounds > 0 and assignment.active:
+                response = await fetcher._client.send(node_id, request)  # noqa: SLF001 - guarded by tests/streams/test_driver.py
+                if not assignment.active:
+                    return False
+                rounds -= 1
+                for topic, partitions in response.topics:
+                    for partition, code, highwater, *rest in partitions:
+                        tp = TopicPartition(topic, partition)
+                        found |= self._take(assignment, tp, asked[tp], code, highwater, rest)
+                        if code:
+                            rounds = 0  # its partition is to be paused, or set anew
+                if found:
+                    return True
+                if self._pause_s:
+                    await self._wake.wait(self._pause_s)
         except KafkaError:
             await asyncio.sleep(fetcher._retry_backoff)  # noqa: SLF001 - see above
             return False

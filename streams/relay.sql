@@ -88,11 +88,11 @@ select
         ) as first
     ), 0)::float8 as oldest_s;
 
--- name: refused_rows(limit)
--- The rows that no broker has taken, oldest first, and why.
+-- name: refused_rows(after, limit)
+-- The rows after `after` that no broker has taken, oldest first, and why.
 select outbox_id, event_id, topic, key, type, length(value) as bytes, refusals, error, retry_at, occurred_at
 from outbox
-where published_at is null and retry_at is not null
+where published_at is null and retry_at is not null and outbox_id > :after
 order by outbox_id
 limit :limit;
 

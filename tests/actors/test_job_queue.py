@@ -37,6 +37,7 @@ async def test_a_committed_cause_has_its_job_and_one_that_is_rolled_back_has_non
 async def test_a_job_starts_at_once_though_nobody_polls(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("callboard.actors.job_worker.POLL_S", 3600.0)
     monkeypatch.setattr("callboard.actors.job_worker.BUSY_POLL_S", 3600.0)
+    monkeypatch.setattr("callboard.actors.job_worker.QUIET_POLL_S", 3600.0)
     process = Process(database, (kind(), done))
     async with process.working():
         for _ in range(3):

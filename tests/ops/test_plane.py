@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 from aiokafka import AIOKafkaProducer
 from running import PASSWORD, Up, request, until
@@ -128,6 +129,39 @@ def test_dead_letters_show_what_came_and_why_it_was_refused_page_by_page(up: Up)
     assert first["data"][0]["dead_letter_id"] != second["data"][0]["dead_letter_id"]
     bad = request("GET", f"{up.operators}/ops/v1/dead-letters?cursor=x")
     assert (bad.status, bad.code) == (400, "REQUEST_CURSOR_INVALID_006")
+
+
+def test_events_that_the_broker_refuses_are_shown_with_their_reason_page_by_page(up: Up) -> None:
+    waiting = """
+        insert into outbox (event_id, topic, key, type, value, refusals, error, retry_at)
+        select gen_random_uuid(), 'content.v1', 'refused', 'content.created', 'four', n, 'TooLarge', now() + '1 hour'
+        from generate_series(1, 2) as n
+    """
+    gone = "delete from outbox where key = 'refused'"
+    asyncio.run(execute(up, waiting))
+    try:
+        pages = [request("GET", f"{up.operators}/ops/v1/outbox/refused?limit=1").body]
+        cursor = pages[0]["page"]["next_cursor"]
+        pages.append(request("GET", f"{up.operators}/ops/v1/outbox/refused?limit=1&cursor={cursor}").body)
+        first, second = (page["data"][0] for page in pages)
+        assert (first["refusals"], second["refusals"]) == (1, 2)
+        assert (first["topic"], first["key"], first["type"]) == ("content.v1", "refused", "content.created")
+        assert (first["error"], first["bytes"]) == ("TooLarge", 4)
+        assert "value" not in first
+        assert pages[1]["page"]["next_cursor"] is None
+        bad = request("GET", f"{up.operators}/ops/v1/outbox/refused?cursor=x")
+        assert (bad.status, bad.code) == (400, "REQUEST_CURSOR_INVALID_006")
+    finally:
+        asyncio.run(execute(up, gone))
+    assert up.look("/ops/v1/outbox/refused") == []
+
+
+async def execute(up: Up, statement: str) -> None:
+    connection = await asyncpg.connect(up.facts["DATABASE_URL"])
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
 
 
 def test_the_metrics_count_requests_and_actors_and_hold_nothing_personal(up: Up) -> None:

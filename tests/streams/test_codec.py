@@ -128,6 +128,43 @@ def test_a_bad_record_gets_its_reason(bad: Record, reason: str) -> None:
     assert caught.value.reason == reason
 
 
+@pytest.mark.parametrize(
+    "to",
+    [
+        *(
+            "a@[",
+            "a@[127.0.0.1]",
+            "a@",
+            "@b.example",
+            "a b@c.example",
+            "a..b@c.example",
+            '"a b"@c.example',
+            "a@-b.example",
+        ),
+        *(
+            "Ada <ada@b.example>",
+            "a@b.example, c@d.example",
+            "a@b.example\\r\\nBcc: c@d.example",
+            f"{'a' * 65}@b.example",
+            "",
+        ),
+    ],
+)
+def test_a_recipient_that_no_account_could_have_is_invalid_and_named(to: str) -> None:
+    value = b'{"to":"%s","subject":"s","text":"t"}' % to.replace('"', '\\"').encode()
+    with pytest.raises(BadRecord) as bad:
+        decode(record(value, ce_type="mail.requested", topic=MAIL.name))
+    assert bad.value.reason == "invalid"
+    assert "$.to" in bad.value.detail
+
+
+def test_a_recipient_is_canonical_once_it_is_read() -> None:
+    value = '{"to":" Ada@BÜCHER.example ","subject":"s","text":"t"}'.encode()
+    event = decode(record(value, ce_type="mail.requested", topic=MAIL.name)).event
+    assert isinstance(event, MailRequested)
+    assert event.to == "Ada@xn--bcher-kva.example"
+
+
 def test_structured_mode_is_read_too() -> None:
     attributes = {name.removeprefix("ce_"): text for name, text in OURS.items()} | {"time": "2026-03-01T11:00:00+02:00"}
     event = msgspec.json.encode({**attributes, "data": msgspec.Raw(VIEW)})
