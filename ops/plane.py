@@ -162,7 +162,7 @@ class RefusedEventView(msgspec.Struct, frozen=True):
 
 
 async def refused_events(call: Call[None, Page, Plane]) -> Listing[RefusedEventView]:
-    """The events in the outbox that the broker refuses, oldest first, and why. Events of the same key wait behind them."""
+    """The events in the outbox that the broker refuses, oldest first. Those of the same key wait behind them."""
     query = call.query
     after = decode_cursor(query.cursor, (int,))[0] if query.cursor else 0
     async with call.services.database.acquire() as connection:
