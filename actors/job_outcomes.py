@@ -42,7 +42,7 @@ class Ending(msgspec.Struct, frozen=True):
 def failure(cause: BaseException | str) -> Failure:
     """Describe a cause. An error's reason is its class, and the SQLSTATE if it has one; never its text."""
     if isinstance(cause, str):
-        bare = re.sub(r"\S*@\S*", "…", cause)
+        bare = re.sub(r"(?<!\S)\S*@\S*", "…", cause)
         return Failure(re.sub(r"\d+", "#", bare)[:MAX_REASON], _storable(cause))
     state = getattr(cause, "sqlstate", None)
     name = type(cause).__name__

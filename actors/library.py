@@ -29,10 +29,10 @@ LATEST = datetime(9999, 12, 31, tzinfo=UTC)  # before these a list begins
 LAST_ID = UUID(int=2**128 - 1)
 
 # A search costs what these say, however many articles match (tests/bench/search.py).
-RECENT = 1_000  # the newest articles are looked at without an index,
-ENOUGH = 100  # and if so many of them match, no others;
+RECENT = 500  # the newest articles are looked at without an index,
+ENOUGH = 50  # and if so many of them match, no others;
 MATCHES = 5_000  # otherwise so many that the index gives,
-CANDIDATES = 1_000  # and the newest of all these are ranked
+CANDIDATES = 500  # and the newest of all these are ranked
 MAX_QUESTION = 200  # characters
 MAX_WORDS = 16  # that are looked for
 

@@ -22,6 +22,7 @@ from callboard.ops import urls
 from callboard.ops.setting_parsers import ROLES
 from callboard.ops.setting_parsers import flag as _flag
 from callboard.ops.setting_parsers import hosts as _hosts
+from callboard.ops.setting_parsers import hours as _hours
 from callboard.ops.setting_parsers import line as _line
 from callboard.ops.setting_parsers import natural as _natural
 from callboard.ops.setting_parsers import networks as _networks
@@ -174,7 +175,8 @@ class Config:
         "public keys of earlier values of JWT_PRIVATE_KEY, in PEM: they still check", _public_keys, "", secret=True
     )  # no secret, but long, and at home in a file
     jwt_issuer: str = setting("the tokens' issuer", default="callboard")
-    access_token_ttl_s: int = setting("the life of an access token, seconds", _positive, 900)
+    jwt_expiration_hours: float = setting("the life of an access token, hours; 0.25 is a quarter", _hours, 1.0)
+    access_token_ttl_s: int | None = setting("the same in seconds, in its place", _positive, None)
     password_policy: str = setting(
         "what new passwords need: composition, or nist (15 characters)", _one_of(*PasswordPolicy), "composition"
     )
@@ -188,14 +190,8 @@ class Config:
     rate_limit_login: int = setting("logins a minute, by address", _positive, 10)
     rate_limit_search: int = setting("searches a minute, by address", _positive, 60)
     rate_limit_account: int = setting("failed logins of an account from one network in 15 minutes", _positive, 10)
-    rate_limit_account_total: int = setting(
-        "failed logins of an account from all networks that it does not know, in 15 minutes", _positive, 100
-    )
-    step_up_s: int = setting(
-        "seconds after a password was given in which a session may change what decides who has the account",
-        _positive,
-        300,
-    )
+    rate_limit_account_total: int = setting("those from all networks it does not know together", _positive, 100)
+    step_up_s: int = setting("seconds for which a password counts as given just now", _positive, 300)
     trusted_proxies: tuple[str, ...] = setting(
         "addresses and networks of the proxies whose X-Forwarded-For is believed", _networks, ()
     )
@@ -256,6 +252,11 @@ class Config:
         _flag,
         default=False,
     )
+
+    @property
+    def access_ttl_s(self) -> int:
+        """The life of an access token, seconds."""
+        return self.access_token_ttl_s or max(1, round(self.jwt_expiration_hours * 3600))
 
     @property
     def smtp(self) -> SmtpSettings:

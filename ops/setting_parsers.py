@@ -9,6 +9,7 @@ from callboard.http.peers import network
 
 ROLES = frozenset({"front", "streams", "workers"})
 MIN_TOKEN = 16  # characters of OPS_TOKEN
+MAX_HOURS = 8760
 _MAX_PORT = 65535
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -33,6 +34,14 @@ def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise ValueError("must be 1 or more")
+    return value
+
+
+def hours(text: str) -> float:
+    """Hours, also a fraction of one: a second at least, and a year at most."""
+    value = float(text)
+    if not 1 / 3600 <= value <= MAX_HOURS:
+        raise ValueError(f"must be hours, from a second to {MAX_HOURS} hours; 0.25 is a quarter")
     return value
 
 

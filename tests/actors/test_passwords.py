@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from callboard.actors import passwords
 from callboard.actors.errors import SERVER_OVERLOADED
-from callboard.actors.password_policy import COMMON, PasswordPolicy, password_faults
+from callboard.actors.password_policy import COMMON, PasswordPolicy, password_faults, prepare_password
 from callboard.actors.passwords import (
     HASHER,
     NO_PASSWORD,
@@ -230,3 +230,107 @@ async def test_one_thread_hashes_one_password_at_a_time_also_when_its_asker_has_
         assert gate.most == 1
     assert gate.begun.acquire(blocking=False)
     assert not gate.begun.acquire(blocking=False)  # the two that waited have never begun
+
+
+# The form in which a password is kept ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ("Cafe\u0301-Lantern-4", "Café-Lantern-4"),
+        ("Lantern\u00a0Walk\u300042", "Lantern Walk 42"),
+        ("Lantern-Walk-42", "Lantern-Walk-42"),
+        ("\uff37ide-Lantern-42", "\uff37ide-Lantern-42"),  # no compatibility mapping: RFC 8265, 4.2.2
+        ("Family-👩‍👩‍👧-42", "Family-👩‍👩‍👧-42"),
+    ],
+)
+def test_a_password_is_kept_composed_and_with_plain_spaces(typed: str, kept: str) -> None:
+    assert prepare_password(typed) == kept
+
+
+@pytest.mark.parametrize("control", ["\0", "\n", "\x1b", "\x7f", "\x85", "\ud800"], ids=ascii)
+def test_a_password_with_a_control_character_is_refused_and_never_verifies_by_accident(control: str) -> None:
+    assert password_faults(f"Lantern{control}Walk-42") == ["must not contain control characters"]
+    assert not passwords._verify(f"{GOOD}{control}", BCRYPT)
+    assert not passwords._verify(f"{GOOD}{control}", ARGON)
+
+
+async def test_what_was_typed_decomposed_opens_what_was_set_composed_and_the_other_way_round() -> None:
+    hasher = pool("passwords", Passwords, size=1)
+    composed, decomposed = "Café-Lantern-4", "Cafe\u0301-Lantern-4"
+    async with System(supervisor("root", hasher)):
+        for one, other in ((composed, decomposed), (decomposed, composed)):
+            made = await hasher.ask(HashPassword(one))
+            assert await hasher.ask(VerifyPassword(other, made))
+
+
+def test_a_hash_of_before_of_a_password_that_was_not_prepared_verifies_and_becomes_one_that_was() -> None:
+    decomposed = "Cafe\u0301-Lantern-4"
+    before = HASHER.hash(decomposed)
+    checked = passwords._verify(decomposed, before, renew=True)
+    assert checked.renewed is not None
+    for typed in (decomposed, "Café-Lantern-4"):
+        again = passwords._verify(typed, checked.renewed, renew=True)
+        assert (again.is_right, again.renewed) == (True, None)
+
+
+LONG = "Lantern-Walk-" * 7  # 91 bytes
+CUT = bcrypt.hashpw(LONG.encode()[:72], bcrypt.gensalt(4)).decode()
+
+
+@pytest.mark.parametrize("typed", [LONG, LONG[:72], LONG[:72] + "another tail", LONG[:72] + "ä"])
+def test_of_a_bcrypt_hash_no_more_is_kept_than_was_checked(typed: str) -> None:
+    """The owner's password may be any that begins with these 72 bytes, whichever of them came first."""
+    checked = passwords._verify(typed, CUT, renew=True)
+    assert checked.is_right
+    assert checked.renewed is not None
+    assert not outdated(checked.renewed)
+    for later in (LONG, LONG[:72], LONG + "x"):
+        again = passwords._verify(later, checked.renewed, renew=True)
+        assert (again.is_right, again.renewed) == (True, None)
+    assert not passwords._verify(LONG[:71], checked.renewed)
+    assert not passwords._verify("x" + LONG, checked.renewed)
+
+
+@pytest.mark.parametrize("length", [8, 71])
+def test_a_bcrypt_hash_of_a_shorter_password_becomes_one_of_that_password_alone(length: int) -> None:
+    typed = LONG[:length]
+    checked = passwords._verify(typed, bcrypt.hashpw(typed.encode(), bcrypt.gensalt(4)).decode(), renew=True)
+    assert checked.renewed is not None
+    assert checked.renewed.startswith("$argon2id$")
+    assert not passwords._verify(typed + "x", checked.renewed)
+
+
+def test_a_hash_of_bcrypts_72_bytes_cannot_be_imported() -> None:
+    assert hash_fault(f"$bcrypt72{HASHER.hash('x')}") == "must be an encoded bcrypt or Argon2 hash"
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        *(
+            "Summer2026",
+            "P@ssw0rd1",
+            "Winter2026!",
+            "Pa$$w0rd!",
+            "P4ssw0rd123",
+            "Qwerty123!",
+            "W3lc0me2025",
+            "Letmein1",
+        ),
+        *("1Password", "!!Password1!!", "PasswordPassword1", "Dr4gon99", "S3cret!!1", "Pässword1", "Passw0rd2026!!"),
+    ],
+)
+def test_a_common_password_in_disguise_is_refused(password: str) -> None:
+    assert password_faults(password) == ["is among the most common passwords"]
+
+
+@pytest.mark.parametrize("password", ["Lighthouse-Keeper-7", "Harbour-Pilot-31", "Correct-Horse-9", "Tr0ub4dor&3x"])
+def test_words_that_are_not_common_together_are_taken(password: str) -> None:
+    assert password_faults(password) == []
+
+
+@pytest.mark.parametrize("password", ["L0vel@ce-1815", "LOVELACE-xx-1", "Lövelace-xx-1"])
+def test_the_owners_words_are_known_in_disguise_too(password: str) -> None:
+    assert password_faults(password, ("Ada Lovelace",)) == ["must not contain your name or address"]

@@ -29,6 +29,7 @@ from callboard.actors.users import (
     AddUser,
     ChangeUser,
     GetUser,
+    ListUsers,
     RegisterUser,
     VerifyEmail,
 )
@@ -361,3 +362,11 @@ def test_the_signer_shows_nothing_of_its_secret() -> None:
     signer = tokens.Signer(SECRET, issuer="callboard", access_ttl_s=1)
     assert SECRET not in repr(signer)
     assert signer.mail_token(UUID(int=1)) not in repr(signer)
+
+
+async def test_an_operator_finds_an_account_by_any_spelling_of_its_address(domain: Domain) -> None:
+    who = await domain.person(email="ada@xn--bcher-kva.example")
+    old = await domain.person(email=f"{'x' * 65}@example.org")
+    for spelling in ("ada@b\u00fccher.example", " ADA@xn--bcher-kva.example ", "ada@bu\u0308cher.example"):
+        assert [user.user_id for user in await domain.users.ask(ListUsers(5, email=spelling))] == [who.user_id]
+    assert [user.user_id for user in await domain.users.ask(ListUsers(5, email=old.email))] == [old.user_id]

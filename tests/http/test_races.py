@@ -141,10 +141,10 @@ def test_one_session_is_ended_once(pair: Twins, somebody: Callable[[], Person]) 
     assert counted(at_once(pair, [racer] * 16)) == {(204, ""): 1, (404, "SESSIONS_NOT_FOUND_001"): 15}
 
 
-def test_one_address_is_registered_once(pair: Twins) -> None:
+def test_of_many_registrations_of_one_address_one_account_is_left(pair: Twins) -> None:
     for _ in range(ROUNDS):
         email = f"{secrets.token_hex(6)}@example.org"
         body = {"email": email, "password": PASSWORD, "full_name": "Ada", "terms_accepted": True}
         seen = counted(at_once(pair, [Racer("POST", "/auth/register", body)] * 16))
-        assert (seen[201, ""], seen.keys() - {(201, ""), (409, "USERS_EMAIL_TAKEN_001"), BUSY}) == (1, set())
+        assert seen.keys() <= {(201, ""), BUSY}
         assert len(pair.sql("select 1 from users where email = $1", email)) == 1

@@ -49,7 +49,7 @@ class Person:
 
 
 def until_rows(pair: Twins, query: str, *arguments: Any) -> list[dict[str, Any]]:
-    ends_at = time.monotonic() + 5
+    ends_at = time.monotonic() + 60
     while not (rows := pair.sql(query, *arguments)):
         assert time.monotonic() < ends_at
     return rows

@@ -274,3 +274,22 @@ def test_links_in_mails_begin_with_the_public_address_or_that_of_ones_own_pages(
     assert load(NEEDED | {"PUBLIC_URL": "https://board.example"}).link_url == "https://board.example"
     both = {"PUBLIC_URL": "https://board.example", "MAIL_LINK_URL": "https://pages.example/board"}
     assert load(NEEDED | both).link_url == "https://pages.example/board"
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        ({}, 3600),
+        ({"JWT_EXPIRATION_HOURS": "24"}, 86400),
+        ({"JWT_EXPIRATION_HOURS": "0.25"}, 900),
+        ({"JWT_EXPIRATION_HOURS": "24", "ACCESS_TOKEN_TTL_S": "60"}, 60),
+    ],
+)
+def test_an_access_token_lives_for_an_hour_unless_a_setting_says_otherwise(given: dict[str, str], seconds: int) -> None:
+    assert load(NEEDED | given).access_ttl_s == seconds
+
+
+@pytest.mark.parametrize("hours", ["0", "-1", "nan", "inf", "1e9", "an hour"])
+def test_hours_that_are_none_are_named(hours: str) -> None:
+    with pytest.raises(ConfigError, match="JWT_EXPIRATION_HOURS"):
+        load(NEEDED | {"JWT_EXPIRATION_HOURS": hours})
