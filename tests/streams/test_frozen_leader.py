@@ -11,8 +11,10 @@ from twins import Twins, twins
 TAKEN_OVER_S = 20.0  # 5 s are promised; the rest is for this machine
 SPY = (
     "create table marks (backend integer)",
-    "create function note_mark() returns trigger language plpgsql as "
-    "$$ begin insert into marks (backend) values (pg_backend_pid()); return null; end $$",
+    (
+        "create function note_mark() returns trigger language plpgsql as "
+        "$$ begin insert into marks (backend) values (pg_backend_pid()); return null; end $$"
+    ),
     "create trigger note_mark after update on outbox for each row execute function note_mark()",
 )
 EVENT = """
