@@ -212,15 +212,26 @@ class Connection(asyncio.Protocol):
     async def _serve(self) -> None:
         """Answer what comes, until the connection ends."""
         try:
-            while (taken := self._take() or await self._arrived()) is not None and self.transport is not None:
+            reader = self._reader
+            while True:
+                taken = self._take() if reader.is_begun else None
+                if taken is None and (taken := await self._arrived()) is None:
+                    return
+                if self.transport is None:
+                    return
                 message, payload, fault = taken
                 exchange = Exchange(message, payload, self.transport, self._task, self.peer)
                 exchange.fault = fault
                 response = await self._front.handle(exchange)
                 if self.transport is None:
                     return
-                kept = not (response.closing or message.should_close or self._reader.awaits_body or self._is_last())
-                await self._write(response, message, kept=kept)
+                kept = not (response.closing or message.should_close or reader.awaits_body or self._is_last())
+                if response.body is not None and len(response.body) > PIECE:
+                    await self._write_in_pieces(response, message, kept=kept)
+                else:
+                    self.transport.write(response.encode(message, kept=kept))
+                if self._writable is not None:
+                    await self._writable
                 if not kept:
                     return
         except ConnectionError:  # it has gone
@@ -247,26 +258,18 @@ class Connection(asyncio.Protocol):
         if self._arrival is not None and not self._arrival.done():
             self._arrival.set_result(None)
 
-    async def _write(self, response: Response, message: RawRequestMessage, *, kept: bool) -> None:
-        """Hand an answer to the network, a large one piece by piece as it is read. Raises ConnectionError."""
-        content = response.content(message)
+    async def _write_in_pieces(self, response: Response, message: RawRequestMessage, *, kept: bool) -> None:
+        """Hand a large answer to the network as it is read. Raises ConnectionError."""
+        content = memoryview(response.content(message))
         head = response.head(message, kept=kept)
-        transport = self.transport
-        if transport is None:
-            return
-        if len(content) <= PIECE:
-            transport.write(head + content)
-        else:
-            transport.write(head)
-            whole = memoryview(content)
-            for start in range(0, len(content), PIECE):
-                self._unwritten = 0 if response.is_shared else len(content) - start - PIECE
-                transport.write(whole[start : start + PIECE])
-                if self._writable is not None:
-                    await self._writable
-            self._unwritten = 0
-        if self._writable is not None:
-            await self._writable
+        for start in range(0, len(content) or 1, PIECE):  # the head goes alone where there is no content
+            if self.transport is None:
+                return
+            self._unwritten = 0 if response.is_shared else max(0, len(content) - start - PIECE)
+            self.transport.write(head + content[start : start + PIECE])
+            head = b""
+            if self._writable is not None:
+                await self._writable
 
     # Ends ----------------------------------------------------------------------------------------------------------
 
@@ -285,7 +288,7 @@ class Connection(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         reader = self._reader
-        may_send = reader.is_closed or reader.awaits_body or reader.is_begun
+        may_send = self.busy and (reader.is_closed or reader.awaits_body or reader.is_begun)
         self._stop_listening()
         if may_send and transport.can_write_eof():
             transport.write_eof()

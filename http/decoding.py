@@ -40,6 +40,7 @@ class BodyReader:
         decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kind)
         self._decode = decoder.decode
         self._times = times_of(kind)
+        self._required = sum(field.required for field in fields_of(kind))
         self._ruled = rules_of(kind) is not None
 
     def read(self, raw: bytes) -> Any:
@@ -48,7 +49,8 @@ class BodyReader:
             value = self._decode(raw)
             if self._times and (unstorable := beyond(value, self._times)):
                 raise invalid(unstorable)
-            if twice := repeated_keys(raw):
+            # Each required key is there, and a colon follows each: with no more colons, none is there twice.
+            if raw.count(b":") > self._required and (twice := repeated_keys(raw)):
                 raise invalid(twice)
             if b"\\u0000" in raw and (faults := tuple(nuls(sent := msgspec.json.decode(raw), ""))):
                 raise self._with_rules(sent, faults)
@@ -134,6 +136,11 @@ def malformed(error: Exception) -> Problem:
     else:
         said = str(error).removeprefix("JSON is malformed: ")
     return Problem(REQUEST_MALFORMED, f"The body is not JSON: {said}.")
+
+
+def fields_of(kind: type) -> tuple[msgspec.structs.FieldInfo, ...]:
+    """The fields of a Struct; none of what is no Struct."""
+    return msgspec.structs.fields(kind) if isinstance(kind, type) and issubclass(kind, msgspec.Struct) else ()
 
 
 def times_of(kind: type) -> tuple[tuple[str, str], ...]:

@@ -32,7 +32,7 @@ from callboard.http.intake import Intake
 from callboard.http.operator_access import AllowedHosts
 from callboard.http.preconditions import Condition, condition_of, stale_code
 from callboard.http.response import Response
-from callboard.http.routing import Current, Methods, Route, Router, check_tags
+from callboard.http.routing import Answer, Current, Methods, Route, Router, check_tags
 from callboard.runtime import Context, use_context
 
 # After these the connection is of no more use: its next bytes are the rest of this request, or the server is going.
@@ -83,7 +83,9 @@ class Endpoint(Generic[S]):
                 call = Call(body, query, path, self._services, exchange)
                 if once is not None and key is not None:
                     return await once.answer(exchange, key, partial(self._work, call), self._answers.replay)
-                return await self._handled(call, exchange)
+                if self._current is not None:
+                    await self._hold(call, self._current, condition_of(exchange.headers))
+                return self._answer(await self._handler(call), exchange)
         except asyncio.CancelledError:
             if not alone(exchange):
                 raise
@@ -91,11 +93,10 @@ class Endpoint(Generic[S]):
         finally:
             self._deadlines.end(exchange)
 
-    async def _handled(self, call: Call[Any, Any, S], exchange: Exchange) -> Response:
-        """Call the handler, if the request's preconditions hold. Raises Problem with the code of a stale tag."""
-        if self._current is not None:
-            await self._hold(call, self._current, condition_of(exchange.headers))
-        reply = await self._handler(call)
+    def _answer(self, reply: Answer, exchange: Exchange) -> Response:
+        """The response to a handler's reply; one that reads is held against the request's condition first. Raises
+        Problem with the code of a stale tag.
+        """
         if not self._changes and not isinstance(reply, Listing) and reply.etag is not None:
             condition = condition_of(exchange.headers)
             if condition is not None:
@@ -119,7 +120,9 @@ class Endpoint(Generic[S]):
         """What is done once for an Idempotency-Key; a refusal is an answer, too."""
         call.make_as(claim.new_id)
         try:
-            return await self._handled(call, exchange)
+            if self._current is not None:
+                await self._hold(call, self._current, condition_of(exchange.headers))
+            return self._answer(await self._handler(call), exchange)
         except Problem as problem:
             return self._answers.failure(exchange, problem)
 

@@ -5,12 +5,10 @@ a request, and what comes before one is always answered.
 """
 
 import asyncio
-from typing import NamedTuple
 
 from aiohttp.hdrs import CONTENT_LENGTH
 
 from callboard.actors.errors import REQUEST_HEADERS_TOO_LARGE, Code
-from callboard.http import framing
 from callboard.http.aiohttp_private import (
     EMPTY_PAYLOAD,
     FlowControl,
@@ -20,18 +18,28 @@ from callboard.http.aiohttp_private import (
     new_parser,
 )
 from callboard.http.exchange import NOT_HTTP
-from callboard.http.framing import HEAD_END, ChunkedBody, LengthBody
+from callboard.http.framing import (
+    BLANK_LINES,
+    HEAD_END,
+    MAX_HEAD,
+    MAX_HEADERS,
+    MAX_LINE,
+    ChunkedBody,
+    FramingError,
+    LengthBody,
+    fault_of_beginning,
+    fault_of_head,
+    fault_of_refused,
+)
 
 MAX_AHEAD = 1 << 16  # bytes that a client may send ahead of its answers before it is read no further
+CR = 13
 BUFFER = 1 << 16  # bytes of a body that wait to be read
 
 
-class Taken(NamedTuple):
-    """A request that has come, up to its body; or, with a fault, bytes that are refused as one."""
-
-    message: RawRequestMessage
-    payload: StreamReader
-    fault: Code | None = None
+# A request that has come, up to its body; or, with a fault, bytes that are refused as one. A plain tuple: there is one
+# for each request.
+Taken = tuple[RawRequestMessage, StreamReader, Code | None]
 
 
 class RequestReader:
@@ -40,7 +48,7 @@ class RequestReader:
     __slots__ = ("_ahead", "_blank", "_body", "_parser", "_payload", "_searched", "is_closed")
 
     def __init__(self, flow: FlowControl, loop: asyncio.AbstractEventLoop) -> None:
-        self._parser = new_parser(flow, loop, buffer=BUFFER, max_line=framing.MAX_LINE, max_headers=framing.MAX_HEADERS)
+        self._parser = new_parser(flow, loop, buffer=BUFFER, max_line=MAX_LINE, max_headers=MAX_HEADERS)
         self._ahead: bytes | bytearray = b""  # what has come beyond the request that is served
         self._blank = False  # empty lines have come, which may come before a request
         self._searched = 0  # bytes of it in which no end of a head was found
@@ -84,14 +92,16 @@ class RequestReader:
     def take(self) -> Taken | None:
         """The next request, once all of its head has come; or a refusal, once what has come can become no request."""
         data = self._ahead
-        if data[:2] == b"\r\n" and (blank := framing.BLANK_LINES.match(data)):  # RFC 9112, 2.2
-            data = self._ahead = data[blank.end() :]
-            self._searched, self._blank = 0, True
         if not data:
             return None
+        if data[0] == CR and (blank := BLANK_LINES.match(data)) and blank.end():  # RFC 9112, 2.2
+            data = self._ahead = data[blank.end() :]
+            self._searched, self._blank = 0, True
+            if not data:
+                return None
         end = data.find(HEAD_END, self._searched) + len(HEAD_END)
         if end < len(HEAD_END):
-            fault = framing.fault_of_beginning(data, self._searched)
+            fault = fault_of_beginning(data, self._searched)
             self._searched = max(0, len(data) - len(HEAD_END) + 1)
             return None if fault is None else self._refused(fault)
         self._searched, self._blank = 0, False
@@ -113,29 +123,42 @@ class RequestReader:
 
     def _refused(self, fault: Code, message: RawRequestMessage = NOT_HTTP) -> Taken:
         self.close()
-        return Taken(message, EMPTY_PAYLOAD, fault)
+        return message, EMPTY_PAYLOAD, fault
 
     def _parsed(self, head: bytes) -> Taken:
         """What a head says, and its body up to what has come of it."""
-        if len(head) > framing.MAX_HEAD:
+        if len(head) > MAX_HEAD:
             return self._refused(REQUEST_HEADERS_TOO_LARGE)
         try:
             ((message, payload),), upgraded, _ = self._parser.feed_data(head)
         except Exception as error:  # noqa: BLE001 - whatever the parser raises is a bad request, and the end
-            return self._refused(framing.fault_of_refused(head, error))
+            return self._refused(fault_of_refused(head, error))
         if upgraded:  # to what we do not speak: nothing has changed
             self._parser.set_upgraded(False)
-        fault = framing.fault_of_head(head, message, payload)
+        fault = fault_of_head(head, message, payload)
         if fault is not None:
             return self._refused(fault, message)
         self._payload = payload
         if payload is not EMPTY_PAYLOAD:
-            self._body = ChunkedBody() if message.chunked else LengthBody(int(message.headers[CONTENT_LENGTH]))
-            if self._ahead:
-                self._ahead = self._read_body(bytes(self._ahead))
+            self._begin_body(message)
         if message.should_close and self._body is None:
             self.close()
-        return Taken(message, payload)
+        return message, payload, None
+
+    def _begin_body(self, message: RawRequestMessage) -> None:
+        """Give a body what has come of it."""
+        ahead = self._ahead
+        if not message.chunked:
+            length = int(message.headers[CONTENT_LENGTH])
+            if length == len(ahead):  # it came with its head, and nothing else did
+                self._ahead = b""
+                self._feed_parser(bytes(ahead))
+                return
+            self._body = LengthBody(length)
+        else:
+            self._body = ChunkedBody()
+        if ahead:
+            self._ahead = self._read_body(bytes(ahead))
 
     def _read_body(self, data: bytes) -> bytes:
         """Give the body what is its part of these bytes; the rest of them."""
@@ -144,13 +167,22 @@ class RequestReader:
             return data
         try:
             parsed, end = body.take(data)
-            self._parser.feed_data(parsed)
-        except Exception as error:  # noqa: BLE001 - whatever the parser raises is a bad body, and the end
-            self._body = None
-            self.close()
-            self.break_body(RequestPayloadError(str(error)))
+        except FramingError as error:
+            self._fail(error)
             return b""
+        self._feed_parser(parsed)
         if not body.done:
             return b""
         self._body = None
-        return data[end:]
+        return b"" if self.is_closed else data[end:]
+
+    def _feed_parser(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except Exception as error:  # noqa: BLE001 - whatever the parser raises is a bad body, and the end
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._body = None
+        self.close()
+        self.break_body(RequestPayloadError(str(error)))

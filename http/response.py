@@ -69,7 +69,8 @@ class Response:
 
     def encode(self, request: RawRequestMessage, *, kept: bool) -> bytes:
         """All of it in one piece."""
-        return self.head(request, kept=kept) + self.content(request)
+        head = self.head(request, kept=kept)
+        return head if self.body is None or request.method == "HEAD" else head + self.body
 
 
 @lru_cache(1)
