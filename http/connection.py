@@ -279,6 +279,8 @@ class Connection(asyncio.Protocol):
         if self.busy and self._task is not None:
             self._task.cancel()
         self._wake()
+        if not self.busy:  # no answer is on its way that a reset could take away
+            self._close_now()
 
     def _close(self) -> None:
         """Close. A client that may still be sending is told the end first, and then not listened to for a while: if

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from callboard.http.exchange import Settings
+from callboard.http.operator_access import OperatorToken
 from callboard.http.routing import Access
 
 MEMBER, OTHER = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-0000000000ff"
@@ -58,7 +59,7 @@ async def test_a_401_says_how_to_authenticate(door: Any) -> None:
 
 
 async def test_the_operators_token_guards_all_but_health(open_door: Any) -> None:
-    async with open_door(Settings(base="/ops/v1", token="secret"), documents=False) as door:
+    async with open_door(Settings(base="/ops/v1", token=OperatorToken("secret")), documents=False) as door:
         path = "/ops/v1/posts"
         assert (await door.call("GET", path))[0] == 401
         assert (await door.call("GET", path, headers=bearer("secre")))[0] == 401

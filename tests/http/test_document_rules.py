@@ -27,7 +27,10 @@ OPERATIONS: dict[str, dict[str, Any]] = {
     for method, operation in methods.items()
 }
 # Given before any route is known.
-ROUTELESS = {"ROUTE_METHOD_002", "ROUTE_NOT_FOUND_001"} | ({code.name for code in ANYWAY} - {SERVER_DRAINING.name})
+# The operator plane has its own table of routes, and refuses a foreign Host before it looks at any.
+ROUTELESS = {"ROUTE_METHOD_002", "ROUTE_NOT_FOUND_001", "REQUEST_HOST_018"} | (
+    {code.name for code in ANYWAY} - {SERVER_DRAINING.name}
+)
 
 
 def at(reference: str) -> dict[str, Any]:
