@@ -68,9 +68,8 @@ class EmailRequests(Actor[RequestEmail]):
     @on(RequestEmail)
     async def request(self, message: RequestEmail) -> None:
         """The same statements for every address."""
-        async with self.database.transaction() as connection:
-            await self.jobs.admit(connection, EMAIL_REQUEST)
-            await self.jobs.enqueue(connection, EmailRequest(message.letter, message.email), deadline_s=TTL_S)
+        request = EmailRequest(message.letter, message.email)
+        await self.jobs.submit(self.database, request, deadline_s=TTL_S, admitted=True)
 
 
 class EmailRequestWorker(Actor[Job[EmailRequest]]):

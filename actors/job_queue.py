@@ -20,6 +20,7 @@ from typing import Any
 import aiosql
 import msgspec
 
+from callboard.actors.database import Database
 from callboard.actors.errors import SERVER_OVERLOADED, Problem
 from callboard.actors.job_kinds import MAX_PAYLOAD_BYTES, JobKind, Priority
 from callboard.runtime import current_context
@@ -100,6 +101,30 @@ class JobQueue:
             if await self._twins(connection, kind, [unique]):
                 return None
         raise Problem(SERVER_OVERLOADED, "Jobs of one key come and go too fast.", retry_after_s=1)
+
+    async def submit(
+        self,
+        database: Database,
+        payload: msgspec.Struct,
+        *,
+        priority: Priority | None = None,
+        delay_s: float = 0.0,
+        deadline_s: float | None = None,
+        admitted: bool = False,
+    ) -> int:
+        """Add a job that has no cause in the database: one statement, which is its own transaction; its id.
+
+        With `admitted` it raises Problem(SERVER_OVERLOADED) as `admit` does. Raises what `enqueue` does.
+        """
+        kind = self.kind_of(payload)
+        values = self._values(kind, priority, delay_s, deadline_s)
+        async with database.acquire() as connection:
+            if admitted:
+                await self.admit(connection, kind)
+            rows = QUERIES.enqueue_plain(connection, payloads=[_encoded(kind, payload)], **values)
+            (job_id,) = [row["job_id"] async for row in rows]
+            self._ring_after(connection)
+        return int(job_id)
 
     async def enqueue_many(
         self,

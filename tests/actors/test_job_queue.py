@@ -139,3 +139,15 @@ async def test_urgent_jobs_start_before_normal_ones_and_those_before_bulk(databa
     async with process.working():
         await process.settled()
     assert order == ["SECURITY"] * 2 + ["NORMAL"] * 2 + ["BULK"] * 2
+
+
+async def test_a_job_without_a_cause_is_one_statement_and_starts_at_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("callboard.actors.job_worker.POLL_S", 3600.0)
+    monkeypatch.setattr("callboard.actors.job_worker.BUSY_POLL_S", 3600.0)
+    process = Process(database, (kind(), done))
+    async with process.working():
+        for _ in range(3):
+            assert await process.queue.submit(database, Note("now"))
+            await process.settled(5.0)

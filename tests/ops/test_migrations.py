@@ -116,6 +116,21 @@ async def test_each_migration_can_be_taken_back_and_run_again(older: str) -> Non
     assert dump(older) == migrated
 
 
+async def test_what_was_asked_for_and_not_done_yet_are_jobs_after_it(older: str) -> None:
+    await runner.up(older, "head")
+    connection = await asyncpg.connect(older)
+    rows = await connection.fetch(
+        "select kind, priority, attempts, payload->>'email' as email, payload->>'export_id' as export_id, "
+        "deadline - created_at as life from jobs where kind <> 'mail' order by kind"
+    )
+    await connection.close()
+    request, export = rows
+    assert (request["kind"], request["priority"], request["email"]) == ("email_request", 0, "grace@example.org")
+    assert request["life"].total_seconds() == 3600
+    assert (export["kind"], export["attempts"]) == ("export", 1)
+    assert export["export_id"].endswith("3")  # the other one is ready
+
+
 async def test_several_processes_that_migrate_at_once_migrate_once(older: str) -> None:
     assert await asyncio.gather(*(runner.up(older) for _ in range(4))) == [0, 0, 0, 0]
 
