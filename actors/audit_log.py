@@ -58,8 +58,6 @@ class AuditAction(StrEnum):
     USERS_IMPORTED = "user.imported"
     EXPORT_REQUESTED = "export.requested"
     EXPORT_DOWNLOADED = "export.downloaded"
-    KEY_USED = "key.used"
-    KEYS_ROTATED = "key.rotated"
     FLAG_CHANGED = "flag.changed"
     SETTINGS_CHANGED = "settings.changed"
     POOL_RESIZED = "pool.resized"
@@ -69,8 +67,6 @@ class AuditAction(StrEnum):
     JOB_CHANGED = "job.changed"
     JOB_KIND_CHANGED = "job.kind_changed"
     JOB_SCHEDULE_CHANGED = "job.schedule_changed"
-    DEAD_LETTER_REPLAYED = "dead_letter.replayed"
-    DEAD_LETTER_DISCARDED = "dead_letter.discarded"
 
 
 FAILURES = frozenset({AuditAction.LOGIN_FAILED, AuditAction.LOGIN_LOCKED})

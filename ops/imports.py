@@ -25,7 +25,7 @@ from callboard.ops.terminal import visible
 
 BATCH = 500  # lines in a transaction
 MAX_LINE_BYTES = 1 << 16
-CHUNK_BYTES = 1 << 16
+CHUNK_BYTES = 1 << 13
 
 COLUMNS = Candidate.__struct_fields__
 NEEDED = ("email", "full_name")
@@ -98,9 +98,9 @@ def _csv_lines(file: IO[bytes]) -> Iterator[Line]:
     except ValueError as error:
         raise CommandError(f"the first line must name the columns, and {error}") from None
     twice = sorted({name for name in header if header.count(name) > 1})
-    wrong = [f"{visible(name)[:40]!r} twice" for name in twice]
-    wrong += [f"{visible(name)[:40]!r}, which is none" for name in header if name not in COLUMNS][:5]
-    wrong += [f"no {name!r}" for name in NEEDED if name not in header]
+    wrong = [f"'{visible(name)[:40]}' twice" for name in twice]
+    wrong += [f"'{visible(name)[:40]}', which is none" for name in header if name not in COLUMNS][:5]
+    wrong += [f"no '{name}'" for name in NEEDED if name not in header]
     if wrong:
         raise CommandError(
             f"the first line must name the columns, with commas between: {', '.join(NEEDED)}, and any of "
@@ -185,9 +185,12 @@ class Tenths:
 
     def look(self, place: int, run: Import) -> None:
         """Say how far it is, if that has changed."""
-        tenth, done = 10 * place // self._size, run.made + run.there
-        if tenth > self._told and done > self._done:
-            self._told, self._done = tenth, done
+        done = run.made + run.there
+        if done == self._done:  # the file is read ahead of its batches
+            return
+        tenth, self._done = 10 * place // self._size, done
+        if tenth > self._told:
+            self._told = tenth
             self._say(f"{10 * tenth} %: {run}")
 
 

@@ -32,7 +32,7 @@ async def live(parts: Parts, announce: Callable[[], Awaitable[None]]) -> int:
     file = parts.config.callboard_config
     if file:
         await tuning.configure(parts, file)
-        _on_hang_up(loop, lambda: tuning.reload(parts, file))
+        _on_hang_up(loop, lambda: tuning.reload(parts, file, parts.database))
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     system = parts.system()

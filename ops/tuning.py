@@ -23,6 +23,10 @@ from typing import Any, Protocol
 
 import msgspec
 
+from callboard.actors import audit_log as audit
+from callboard.actors.audit_log import AuditAction
+from callboard.actors.database import Database
+from callboard.actors.errors import Problem
 from callboard.actors.limits import Policy
 from callboard.actors.mail_producers import MailProducer, MailProducers, parse_mail_producer
 from callboard.ops.config import ConfigError
@@ -31,6 +35,7 @@ from callboard.runtime import Entities, Pool, SettingsError, apply_pools, plan_p
 log = logging.getLogger(__name__)
 
 RENAMED_POOLS = {"petitions": "email_requests"}  # old names, for one release
+MAX_CHANGES, MAX_CHANGE = 20, 100  # of one reload in the audit log, and characters of each
 MAX_LIMIT = 1_000_000_000
 MAX_WINDOW_S = 31 * 86400.0
 
@@ -96,26 +101,33 @@ def _checked(tuned: Tuned, path: str) -> tuple[dict[str, Any], dict[str, Policy]
     return pools, policies, producers
 
 
-async def configure(tuned: Tuned, path: str) -> None:
-    """Apply a file. Raises ConfigError that names every fault, and then nothing has changed."""
+async def configure(tuned: Tuned, path: str) -> list[str]:
+    """Apply a file; what has changed. Raises ConfigError that names every fault, and then nothing has changed."""
     pools, policies, producers = _checked(tuned, path)
-    for change in await apply_pools(tuned.pools, pools):
-        log.info("pools.%s.%s was %s, is %s", change.pool, change.field, change.before, change.after)
+    changes = [
+        f"pools.{change.pool}.{change.field} was {change.before}, is {change.after}"
+        for change in await apply_pools(tuned.pools, pools)
+    ]
     for name, policy in policies.items():
         before = tuned.policies[name]
         tuned.policies[name] = policy
-        for field in FIELDS:
-            if getattr(before, field) != getattr(policy, field):
-                log.info("limits.%s.%s was %s, is %s", name, field, getattr(before, field), getattr(policy, field))
+        changes += [
+            f"limits.{name}.{field} was {getattr(before, field)}, is {getattr(policy, field)}"
+            for field in FIELDS
+            if getattr(before, field) != getattr(policy, field)
+        ]
     if producers is not None and producers != tuned.mail_producers.named:
-        log.info("mail_producers: %s", ", ".join(producer.source for producer in producers) or "none")
+        changes.append(f"mail_producers: {', '.join(producer.source for producer in producers) or 'none'}")
         tuned.mail_producers.replace(producers)
+    for change in changes:
+        log.info("%s", change)
+    return changes
 
 
-async def reload(tuned: Tuned, path: str) -> None:
-    """Apply a file to the running tree, or log each of its faults and change nothing."""
+async def reload(tuned: Tuned, path: str, database: Database | None = None) -> None:
+    """Apply a file to the running tree, or log each of its faults and change nothing. Changes are security events."""
     try:
-        await configure(tuned, path)
+        changes = await configure(tuned, path)
     except ConfigError as error:
         for fault in error.faults:
             log.error("%s; nothing has changed", fault)  # noqa: TRY400 - the operator's slip, with no trace to read
@@ -123,6 +135,19 @@ async def reload(tuned: Tuned, path: str) -> None:
         log.exception("a worker did not start; nothing has changed")
     else:
         log.info("%s is in force", path)
+        if changes and database is not None:
+            await _record(database, changes)
+
+
+async def _record(database: Database, changes: list[str]) -> None:
+    try:
+        async with database.transaction() as connection:
+            shown = [change[:MAX_CHANGE] for change in changes[:MAX_CHANGES]]
+            await audit.record(
+                connection, AuditAction.SETTINGS_CHANGED, by=audit.OPERATOR, changes=shown, count=len(changes)
+            )
+    except Problem as problem:  # they are in force all the same, and stand in the log
+        log.error("the audit log lacks a change of the settings: %s", problem)  # noqa: TRY400 - the reason is known
 
 
 # Limits --------------------------------------------------------------------------------------------------------------

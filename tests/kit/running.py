@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -232,7 +233,8 @@ class Up(Site):
     def people(self) -> tuple[str, str, str]:
         """Access tokens of an admin, an editor and an author, who are made when they are asked for first."""
         if not self._people:
-            self._people = asyncio.run(make_people(self.facts["DATABASE_URL"]))
+            with ThreadPoolExecutor(1) as apart:  # a test may have a loop of its own
+                self._people = apart.submit(asyncio.run, make_people(self.facts["DATABASE_URL"])).result()
         admin, editor, author = (self.log_in(email) for email in self._people)
         return admin, editor, author
 

@@ -33,7 +33,7 @@ def test_what_becomes_of_a_demo_account_outlives_a_restart_with_the_demo_asked_f
             facts = until("its facts", lambda: again.facts, 30)
             again.api = f"{facts['HTTP_URL']}/api/v1"
             table = users(data, "list").output
-            assert table.count("@example.org") == 4  # these three, and the author of the play
+            assert table.count("@example.org") == 5  # these three, and the author of each play
             row = next(line for line in table.splitlines() if "editor@example.org" in line)
             assert "member" in row
             body = {"email": "author@example.org", "password": password}
