@@ -18,6 +18,9 @@ QUERIES: Any = aiosql.from_path(Path(__file__).with_name("job_worker.sql"), "asy
 MIN_BATCH, MAX_BATCH = 10, 500
 FULL_INTERVAL_S = 1.0  # at least so often a claim begins at the beginning
 FAIR_EVERY = 8
+# Free slots are collected for so long each, so that jobs that take no time are not claimed one by one: about what it
+# takes to handle one.
+GATHER_S, MAX_GATHER_S = 0.0001, 0.01
 LIMITS_TTL_S = 1.0  # for how long a process believes which kinds have a limit; the claim itself looks again
 FIRST_PROBE_S, LAST_PROBE_S = 1.0, 60.0
 BEGINNING = (datetime(2000, 1, 1, tzinfo=UTC), 0)
@@ -73,12 +76,23 @@ class KindClaims:
         self.asked = 0
         self.full = True  # whether the claim under way begins at the beginning
         self.floors: dict[int, Floor] = {}
+        self.claimed_at = 0.0
+        self.gathers = False  # whether a timer is set for the end of the gathering
         self._full_at = 0.0
         self._turn = 0
 
     def free(self, now: float) -> int:
         """How many more jobs may be claimed."""
         return max(0, self.gate.allows(now, self.handler.slots) - self.running)
+
+    def ready(self, now: float) -> bool:
+        """Whether to claim now. While jobs of the kind run, what is freed is gathered, so that one claim fills it."""
+        return self.free(now) > 0 and (not self.running or now >= self.claimed_at + self.gather_s)
+
+    @property
+    def gather_s(self) -> float:
+        """For how long free slots are collected."""
+        return min(MAX_GATHER_S, self.handler.slots * GATHER_S)
 
     def ask(self, now: float, most: int) -> int:
         """Begin a claim: how many to ask for."""

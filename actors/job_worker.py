@@ -131,7 +131,7 @@ class JobWorker(Actor[None]):
             return 0
         if now >= self._suspects_at and await self._claim_alone():
             return 1
-        kinds = [each for each in self.kinds.values() if not each.drained and each.free(now) > 0]
+        kinds = [each for each in self.kinds.values() if not each.drained and each.ready(now)]
         if not kinds:
             return 0
         sent_at = loop.time()
@@ -220,7 +220,7 @@ class JobWorker(Actor[None]):
 
     def _begin(self, each: KindClaims, rows: list[Any], sent_at: float) -> None:
         now = asyncio.get_running_loop().time()
-        self._worked_at = now
+        self._worked_at = each.claimed_at = now
         kind, size = each.kind, each.kind.group
         self.counts.add(kind.name, "claims")
         self.counts.add(kind.name, "attempts", len(rows))
@@ -291,7 +291,6 @@ class JobWorker(Actor[None]):
     def _end(self, each: KindClaims, run: RunningJob, outcome: Any, *, cancelled: bool = False) -> None:
         now = asyncio.get_running_loop().time()
         kind, slots = each.kind, each.handler.slots
-        was_full = each.running >= slots
         each.running -= 1
         if self.runs.by_id.get(run.job.job_id) is run:
             del self.runs.by_id[run.job.job_id]
@@ -306,11 +305,25 @@ class JobWorker(Actor[None]):
         if self._alone is run:
             self._alone = None
             self.ring()
-        elif was_full or self._draining or not self.runs.by_id:
+        elif self._draining or not self.runs.by_id:
             self._bell.set()
+        elif not each.drained:
+            self._ring_for_slots(each, now)
         if not self.runs.by_id:
             self._emptied.set()
             self.writer.hurry()
+
+    def _ring_for_slots(self, each: KindClaims, now: float) -> None:
+        """Have the slots that are free filled: at once if they are many, else when some more had time to follow."""
+        if each.ready(now):
+            self._bell.set()
+        elif not each.gathers:
+            each.gathers = True
+            asyncio.get_running_loop().call_later(1.1 * each.gather_s, self._gathered, each)
+
+    def _gathered(self, each: KindClaims) -> None:
+        each.gathers = False
+        self._bell.set()
 
     def _judge(self, each: KindClaims, outcome: Any, now: float) -> Any:
         """Turn what a handler has answered or raised into an outcome. A server of ours that is away is no attempt."""

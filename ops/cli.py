@@ -17,6 +17,7 @@ from rich.console import Console
 from callboard.http.server import CannotListenError
 from callboard.ops.config import ConfigError
 from callboard.ops.embedded.errors import EmbeddedError
+from callboard.ops.job_arguments import add_jobs
 from callboard.ops.start import complain
 
 OK, FAILED, USAGE = 0, 1, 2
@@ -77,6 +78,10 @@ def parser() -> argparse.ArgumentParser:
     migrate = commands.add_parser("migrate", help="the schema of the database")
     migrate.set_defaults(run=_migrate)
     _add_migrate(migrate.add_subparsers(dest="migrate", required=True, metavar="action"), data)
+
+    jobs = commands.add_parser("jobs", help="the job queue")
+    jobs.set_defaults(run=_jobs)
+    add_jobs(jobs.add_subparsers(dest="jobs", required=True, metavar="action"), data)
 
     users = commands.add_parser("users", help="accounts")
     users.set_defaults(run=_users)
@@ -286,6 +291,13 @@ async def _migrate(options: argparse.Namespace) -> int:
     if options.migrate == "status":
         return await runner.status(url)
     return await (runner.up if options.migrate == "up" else runner.down)(url, options.to)
+
+
+async def _jobs(options: argparse.Namespace) -> int:
+    from callboard.ops import job_commands  # noqa: PLC0415 - see above
+    from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
+
+    return await job_commands.run_jobs(data_folder(options.data_dir), options)
 
 
 async def _users(options: argparse.Namespace) -> int:

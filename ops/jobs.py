@@ -2,22 +2,33 @@
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from callboard.actors.database import Database
-from callboard.actors.email_requests import EMAIL_REQUEST
-from callboard.actors.exports import MAKE_EXPORT
+from callboard.actors.email_requests import EMAIL_REQUEST, EmailRequestWorker
+from callboard.actors.erasure import PERSONAL_DATA
+from callboard.actors.exports import MAKE_EXPORT, ExportWorker
+from callboard.actors.job_admin import JobAdmin
 from callboard.actors.job_counts import JobCounts
 from callboard.actors.job_hints import JobHints
 from callboard.actors.job_kinds import JobHandler, JobKind, job_pool
+from callboard.actors.job_monitor import JobDepths, JobMonitor
 from callboard.actors.job_queue import JobQueue
 from callboard.actors.job_sweeper import JobSweeper
 from callboard.actors.job_worker import JobWorker
+from callboard.actors.mail_monitor import MailMonitor
 from callboard.actors.mail_queue import SEND_MAIL
-from callboard.actors.retention import PURGE_EXPIRED
+from callboard.actors.mail_sender import MailSender
+from callboard.actors.mail_writer import MailWriter
+from callboard.actors.retention import HOURLY, PURGE_EXPIRED, Retention, RetentionRule, rules
 from callboard.actors.schedules import Schedule, Scheduler
+from callboard.actors.smtp_client import SmtpClient
+from callboard.actors.tokens import Signer
+from callboard.ops.config import Config
+from callboard.ops.job_metrics import JobCollector
+from callboard.ops.metrics import Metrics
 from callboard.runtime import Backoff, Intensity, Node, Pool, supervisor, worker
 
 # Every kind of jobs, whichever of them this process runs.
@@ -28,13 +39,18 @@ STOP_S = 2.5  # beyond the grace time: to cancel what is left, and to write it d
 class Jobs:
     """The queue of one process, its counts, and the handlers of the kinds that it runs."""
 
-    def __init__(self, database: Database, *, works: bool, grace_s: float) -> None:
+    def __init__(self, database: Database, metrics: Metrics, *, works: bool, grace_s: float) -> None:
         self.database = database.pool("jobs")
         self.claiming = database.pool("queue")
         self.works = works
         self.grace_s = grace_s
         self.queue = JobQueue(JOB_KINDS)
         self.counts = JobCounts()
+        self.depths = JobDepths()
+        self.admin = JobAdmin(database.pool("operators"), self.queue)
+        self.retention: Sequence[RetentionRule] = ()
+        self.observing = database.pool("operators")
+        metrics.registry.register(JobCollector(self.counts, self.depths))
         self.handlers: list[JobHandler[Any]] = []
         self.schedules: list[Schedule] = []
 
@@ -45,12 +61,31 @@ class Jobs:
             self.handlers.append(handler)
         return handler.pool
 
+    def handle_all(self, config: Config, signer: Signer, metrics: Metrics) -> dict[str, Pool[Any]]:
+        """The pools of all kinds, by name, and what is due by the clock."""
+        self.retention = rules(
+            audit_days=config.audit_retention_days,
+            audit_failure_days=config.audit_failures_retention_days,
+            deleted_days=config.erase_after_days,
+        )
+        self.mail_monitor = MailMonitor(metrics.count_mail)
+        self.schedules.append(HOURLY)
+        writer = MailWriter(signer, config.mail_from, config.link_url)
+        pools = (
+            self.handle(EMAIL_REQUEST, EmailRequestWorker, signer),
+            self.handle(MAKE_EXPORT, ExportWorker, self.database, PERSONAL_DATA),
+            self.handle(PURGE_EXPIRED, Retention, self.database, self.queue, self.retention),
+            self.handle(SEND_MAIL, MailSender, self.database, writer, SmtpClient(config.smtp), self.mail_monitor),
+        )
+        return {each.name: each for each in pools}
+
     def node(self, *, backoff: Backoff, intensity: Intensity) -> Node:
         """What runs the jobs. Its worker stops first, and waits for what the pools have in hand."""
         kinds = [each.kind for each in self.handlers]
         hints = worker("hints", partial(JobHints, self.claiming, self.queue, listens=bool(kinds)), backoff=backoff)
+        monitor = worker("monitor", JobMonitor, self.observing, JOB_KINDS, self.depths, self.retention, backoff=backoff)
         if not kinds:
-            return supervisor("jobs", hints, intensity=intensity)
+            return supervisor("jobs", hints, monitor, intensity=intensity)
         runner = partial(
             JobWorker,
             self.claiming,
@@ -66,6 +101,7 @@ class Jobs:
             *(each.pool for each in self.handlers),
             worker("sweeper", JobSweeper, self.claiming, self.queue, kinds, self.counts, backoff=backoff),
             hints,
+            monitor,
             worker("schedules", Scheduler, self.claiming, self.queue, self.schedules, backoff=backoff),
             worker("worker", runner, backoff=backoff, shutdown_s=self.grace_s + STOP_S),
             intensity=intensity,

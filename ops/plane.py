@@ -13,6 +13,7 @@ from callboard.actors import audit_log as audit
 from callboard.actors.audit_log import AuditAction
 from callboard.actors.database import Database
 from callboard.actors.errors import POOLS_NOT_FOUND, REQUEST_CURSOR_INVALID, Problem
+from callboard.actors.job_admin import JobAdmin
 from callboard.actors.limits import Policy
 from callboard.http.call import Body, Call, Listing, Page, Raw, Reply
 from callboard.http.cursors import decode_cursor, encode_cursor
@@ -37,6 +38,7 @@ class Plane(msgspec.Struct, frozen=True):
     database: Database
     metrics: Metrics
     mails: Callable[[], list[Mail]] | None
+    jobs: JobAdmin
 
 
 def settings(config: Config) -> Settings:

@@ -14,10 +14,9 @@ from callboard.actors.audit_log import AuditLog, AuditRecorder, FailedLogins
 from callboard.actors.cache import CacheGuard
 from callboard.actors.content import ContentWorkflow
 from callboard.actors.database import DatabaseGuard
-from callboard.actors.email_requests import EMAIL_REQUEST, EmailRequests, EmailRequestWorker
+from callboard.actors.email_requests import EmailRequests
 from callboard.actors.epochs import Epochs
-from callboard.actors.erasure import PERSONAL_DATA
-from callboard.actors.exports import MAKE_EXPORT, Exports, ExportWorker
+from callboard.actors.exports import Exports
 from callboard.actors.flags import FlagKeeper, FlagName, Flags
 from callboard.actors.html_sanitizer import HtmlBounds, HtmlSanitizer
 from callboard.actors.idempotency import Idempotency
@@ -26,21 +25,16 @@ from callboard.actors.keys import MIN_SECRET_BYTES
 from callboard.actors.library import Library
 from callboard.actors.limits import CheckLimit, Limiter, Limits, Verdict
 from callboard.actors.logins import Logins
-from callboard.actors.mail_monitor import MailMonitor
 from callboard.actors.mail_producers import MailProducers
-from callboard.actors.mail_queue import SEND_MAIL, MailQueue
-from callboard.actors.mail_sender import MailSender
-from callboard.actors.mail_writer import MailWriter
+from callboard.actors.mail_queue import MailQueue
 from callboard.actors.notifier import Notifier
 from callboard.actors.password_policy import PasswordPolicy
 from callboard.actors.passwords import Passwords
 from callboard.actors.profiles import Profiles
 from callboard.actors.reads import Reads
 from callboard.actors.recovery import Recovery
-from callboard.actors.retention import HOURLY, PURGE_EXPIRED, Retention, rules
 from callboard.actors.sessions import Sessions
 from callboard.actors.sessions import key_of as session_key
-from callboard.actors.smtp_client import SmtpClient
 from callboard.actors.stats import Aggregator
 from callboard.actors.tokens import Claims, Signer
 from callboard.actors.users import READ_USERS, Users
@@ -50,7 +44,7 @@ from callboard.http.peers import Proxies, network
 from callboard.http.routes import ROUTES
 from callboard.http.server import HttpServer
 from callboard.http.services import Services
-from callboard.ops import logs, plane, schema
+from callboard.ops import job_routes, logs, plane, schema
 from callboard.ops.clients import cache_of, database_of, policies_of
 from callboard.ops.config import Config, load
 from callboard.ops.descriptors import OPERATORS_LIMITS, limits_of
@@ -113,7 +107,7 @@ class Parts:
         self.database = database = database_of(config, self.metrics.count_database_error)
         self.metrics.watch_database(database)
         database.server.observe_query = self.metrics.observe_query
-        self.jobs = Jobs(database, works="workers" in config.roles, grace_s=config.jobs_grace_s)
+        self.jobs = Jobs(database, self.metrics, works="workers" in config.roles, grace_s=config.jobs_grace_s)
         self.now = now = database.server.now  # what expires is judged by one clock in all processes
         self.cache = cache_of(config)
         self.signer = signer = Signer(
@@ -176,7 +170,7 @@ class Parts:
             mailbox=refusing,
         )
         self.email_requests = self._pool("email_requests", EmailRequests, database, self.jobs.queue)
-        self._job_pools(config, signer)
+        self.pools |= self.jobs.handle_all(config, signer, self.metrics)
         self.idempotency = self._pool("idempotency", Idempotency, database, signer)
         sanitizer = HtmlSanitizer(
             HtmlBounds(config.html_max_depth, config.html_max_elements, config.html_max_attributes)
@@ -195,22 +189,6 @@ class Parts:
     def _pool(self, name: str, kind: Callable[..., Any], *args: Any, **options: Any) -> "Pool[Any]":
         made = self.pools[name] = pool(name, kind, *args, size=SIZES[name], **options)
         return made
-
-    def _job_pools(self, config: Config, signer: Signer) -> None:
-        """The handlers of the kinds of jobs, and what is due by the clock."""
-        self.retention = rules(
-            audit_days=config.audit_retention_days,
-            audit_failure_days=config.audit_failures_retention_days,
-            deleted_days=config.erase_after_days,
-        )
-        handle, database = self.jobs.handle, self.jobs.database
-        self.pools["email_request"] = handle(EMAIL_REQUEST, EmailRequestWorker, signer)
-        self.pools["export"] = handle(MAKE_EXPORT, ExportWorker, database, PERSONAL_DATA)
-        self.pools["retention"] = handle(PURGE_EXPIRED, Retention, database, self.jobs.queue, self.retention)
-        self.mail_monitor = MailMonitor(self.metrics.count_mail)
-        writer = MailWriter(signer, config.mail_from, config.link_url)
-        self.pools["mail"] = handle(SEND_MAIL, MailSender, database, writer, SmtpClient(config.smtp), self.mail_monitor)
-        self.jobs.schedules.append(HOURLY)
 
     async def _prepare(self, url: str) -> None:
         """See to the schema. A database that lacks what waiting does not bring ends the process: see `hopeless`."""
@@ -242,7 +220,8 @@ class Parts:
             "database": database.check,
             "redis": self.cache.check,
             "kafka": self.streams.check,
-            "smtp": self.mail_monitor.check,
+            "smtp": self.jobs.mail_monitor.check,
+            "jobs": self.jobs.depths.check,
         }
 
     # The tree --------------------------------------------------------------------------------------------------------
@@ -352,9 +331,14 @@ class Parts:
         config, catcher = self.config, self.servers and self.servers.catcher
         server = partial(
             HttpServer,
-            (*plane.ROUTES, *([plane.MAILBOX] if catcher else [])),
+            (*plane.ROUTES, *job_routes.ROUTES, *([plane.MAILBOX] if catcher else [])),
             plane.Plane(
-                self.running, config, self.database.pool("operators"), self.metrics, catcher.mails if catcher else None
+                self.running,
+                config,
+                self.database.pool("operators"),
+                self.metrics,
+                catcher.mails if catcher else None,
+                self.jobs.admin,
             ),
             host=config.ops_host,
             port=config.ops_port,

@@ -31,7 +31,7 @@ TREE = {
     "editorial": {"idempotency", "content", "library"},
     "insight": {"aggregator", "active_users"},
     "delivery": {"consumers", "streams", "relay"},
-    "jobs": {"email_request", "export", "mail", "retention", "sweeper", "hints", "schedules", "worker"},
+    "jobs": {"email_request", "export", "mail", "retention", "sweeper", "hints", "monitor", "schedules", "worker"},
     "delivery/consumers": {"notifier", "mail_queue"},
 }
 
@@ -197,7 +197,13 @@ def test_health_and_readiness_are_on_both_listeners(up: Up) -> None:
         assert request("GET", f"{base}/health").data == {"status": "healthy", "state": "up"}
         assert request("GET", f"{base}/ready").data == {
             "status": "ready",
-            "checks": {"database": "healthy", "redis": "healthy", "kafka": "healthy", "smtp": "healthy"},
+            "checks": {
+                "database": "healthy",
+                "redis": "healthy",
+                "kafka": "healthy",
+                "smtp": "healthy",
+                "jobs": "healthy",
+            },
         }
 
 
@@ -229,7 +235,7 @@ async def test_with_a_token_set_only_liveness_is_open(parts: Parts) -> None:
     from callboard.http.server import HttpServer  # noqa: PLC0415 - the same
 
     bound: list[tuple[str, int]] = []
-    view = plane.Plane(parts.running, parts.config, parts.database, parts.metrics, None)
+    view = plane.Plane(parts.running, parts.config, parts.database, parts.metrics, None, parts.jobs.admin)
     server: HttpServer[Any] = HttpServer(
         plane.ROUTES,
         view,

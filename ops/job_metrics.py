@@ -1,0 +1,84 @@
+"""Metrics of the job queue: what this process has counted, and what its monitor saw last. Labels are names of kinds."""
+
+from collections.abc import Iterable
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from callboard.actors.job_counts import JobCounts
+from callboard.actors.job_monitor import JobDepths
+
+KIND = ("kind",)
+
+
+class JobCollector(Collector):
+    """Reads when Prometheus asks, and asks the database nothing."""
+
+    def __init__(self, counts: JobCounts, depths: JobDepths) -> None:
+        self._counts = counts
+        self._depths = depths
+
+    def collect(self) -> Iterable[Metric]:
+        """See prometheus_client."""
+        yield from self._counted()
+        yield from self._seen()
+
+    def _counted(self) -> Iterable[Metric]:
+        outcomes = CounterMetricFamily("callboard_job_outcomes", "Ends of attempts.", labels=("kind", "outcome"))
+        for kind, counter in self._counts.outcomes.items():
+            for outcome, count in counter.items():
+                outcomes.add_metric((kind, outcome), count)
+        yield outcomes
+        for name, meaning in (
+            ("claims", "Claims that brought jobs."),
+            ("attempts", "Attempts that have begun."),
+            ("lost", "Leases that were lost, as this process has swept them."),
+        ):
+            family = CounterMetricFamily(f"callboard_job_{name}", meaning, labels=KIND)
+            for kind, counter in self._counts.by_kind.items():
+                family.add_metric((kind,), counter[name])
+            yield family
+        for name, meaning in (("waited", "Seconds from when jobs were due to their start."), ("run", "Seconds run.")):
+            family = CounterMetricFamily(f"callboard_job_{name}_seconds", meaning, labels=KIND)
+            for kind, seconds in self._counts.seconds.items():
+                family.add_metric((kind,), seconds[name])
+            yield family
+        for name, value in (("empty", self._counts.empty_claims), ("failed", self._counts.failed_claims)):
+            yield CounterMetricFamily(f"callboard_job_{name}_claims", f"Claims that were {name}.", value=value)
+
+    def _seen(self) -> Iterable[Metric]:
+        for name, meaning in (
+            ("waiting", "Jobs that wait; 10001 is that or more."),
+            ("blocked", "Jobs behind others of their order key; 10001 is that or more."),
+            ("running", "Jobs that run in any process."),
+            ("dead", "Dead letters that wait for a decision; 10001 is that or more."),
+        ):
+            family = GaugeMetricFamily(f"callboard_jobs_{name}", meaning, labels=KIND)
+            for kind, depth in self._depths.kinds.items():
+                if not depth.unclaimed:
+                    family.add_metric((kind,), getattr(depth, name))
+            yield family
+        oldest = GaugeMetricFamily("callboard_jobs_oldest_seconds", "Age of the oldest due job; 0: none.", labels=KIND)
+        unclaimed = GaugeMetricFamily("callboard_jobs_unclaimed", "Jobs of kinds that are not known.", labels=KIND)
+        for kind, depth in self._depths.kinds.items():
+            (unclaimed if depth.unclaimed else oldest).add_metric(
+                (kind,), depth.waiting if depth.unclaimed else depth.oldest_s
+            )
+        yield oldest
+        yield unclaimed
+        purged = GaugeMetricFamily(
+            "callboard_retention_oldest_seconds",
+            "For how long the oldest row has been due to be purged.",
+            labels=("rule",),
+        )
+        for rule, seconds in self._depths.retention.items():
+            purged.add_metric((rule,), seconds)
+        yield purged
+        yield GaugeMetricFamily(
+            "callboard_jobs_dead_tuples", "Dead rows in the table of jobs.", value=self._depths.dead_tuples
+        )
+        yield GaugeMetricFamily(
+            "callboard_database_oldest_snapshot_seconds",
+            "Age of the oldest snapshot: no vacuum takes what it may see.",
+            value=self._depths.oldest_snapshot_s,
+        )

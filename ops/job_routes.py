@@ -1,0 +1,204 @@
+"""The operator plane's routes of the job queue: look, cancel, retry, replay, discard, pause, limit, schedules."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any, Literal, Protocol
+
+import msgspec
+from msgspec import Meta
+
+from callboard.actors.errors import (
+    JOBS_KIND_UNKNOWN,
+    JOBS_NOT_DEAD,
+    JOBS_NOT_FOUND,
+    JOBS_NOT_WAITING,
+    JOBS_SCHEDULE_UNKNOWN,
+    REQUEST_CURSOR_INVALID,
+    Code,
+    Problem,
+)
+from callboard.actors.job_admin import DeadFilter, JobAdmin, JobView, KindView, ScheduleView
+from callboard.actors.job_kinds import Priority
+from callboard.http.call import Body, Call, Listing, Page, Reply
+from callboard.http.cursors import decode_cursor, encode_cursor
+from callboard.http.routing import Access, Route
+
+MAX_RATE = 1_000.0
+MAX_LIMIT = 100_000
+MAX_REPLAYED = 10_000
+
+
+class JobServices(Protocol):
+    """What these routes speak to."""
+
+    @property
+    def jobs(self) -> JobAdmin:
+        """The queue, as operators see it."""
+
+
+class JobQuery(Page, frozen=True, kw_only=True):
+    """Which jobs that have not ended."""
+
+    kind: str | None = None
+    state: Literal["waiting", "blocked", "running"] | None = None
+
+
+class DeadQuery(Page, frozen=True, kw_only=True):
+    """Which dead letters; `all` brings those too that were replayed or discarded."""
+
+    kind: str | None = None
+    reason: str | None = None
+    since: datetime | None = None
+    all: bool = False
+
+
+class JobChange(Body, frozen=True):
+    """What is to be done with a job. A replay is of a dead one, and makes a new job; a retry begins at once."""
+
+    action: Literal["cancel", "retry", "replay", "discard"] | None = None
+    priority: Literal["security", "normal", "bulk"] | None = None
+
+
+class JobChanged(msgspec.Struct, frozen=True):
+    """The result: `cancelled`, `requested` (of a running job), `retried`, `replayed`, `discarded` or `changed`."""
+
+    result: str
+    job_id: int
+
+
+class ReplayMany(Body, frozen=True):
+    """Replay dead letters, so many a second."""
+
+    kind: str
+    reason: str | None = None
+    since: datetime | None = None
+    per_second: Annotated[float, Meta(gt=0, le=MAX_RATE)] = 10.0
+    most: Annotated[int, Meta(ge=1, le=MAX_REPLAYED)] = 1000
+
+
+class Replayed(msgspec.Struct, frozen=True):
+    """How many were replayed."""
+
+    replayed: int
+
+
+class KindChange(Body, frozen=True):
+    """`max_running` 0 is no limit, null what the kind declares; what is not named stays."""
+
+    paused: bool | msgspec.UnsetType = msgspec.UNSET
+    max_running: Annotated[int, Meta(ge=0, le=MAX_LIMIT)] | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class ScheduleChange(Body, frozen=True):
+    """Enable or disable a schedule, or run it now."""
+
+    enabled: bool | None = None
+    run: bool = False
+
+
+async def list_jobs(call: Call[None, JobQuery, JobServices]) -> Listing[JobView]:
+    """Jobs that have not ended, in the order of their ids."""
+    query = call.query
+    (after,) = decode_cursor(query.cursor, (int,)) if query.cursor else (0,)
+    found = await call.services.jobs.jobs(kind=query.kind, state=query.state, after=after, limit=query.limit + 1)
+    shown = found[: query.limit]
+    cursor = encode_cursor(shown[-1].job_id) if len(found) > query.limit else None
+    return Listing(shown, limit=query.limit, next_cursor=cursor)
+
+
+async def list_dead(call: Call[None, DeadQuery, JobServices]) -> Listing[JobView]:
+    """Dead letters, newest first."""
+    query = call.query
+    before = decode_cursor(query.cursor, (datetime, int)) if query.cursor else None
+    which = DeadFilter(query.kind, query.reason, query.since, query.all)
+    found = await call.services.jobs.dead(which, before=before, limit=query.limit + 1)
+    shown = found[: query.limit]
+    cursor = encode_cursor(shown[-1].ended_at, shown[-1].job_id) if len(found) > query.limit else None
+    return Listing(shown, limit=query.limit, next_cursor=cursor)
+
+
+async def show_job(call: Call[None, None, JobServices]) -> Reply[JobView]:
+    """A job, wherever it is."""
+    return Reply(await call.services.jobs.job(_job_id(call)))
+
+
+async def change_job(call: Call[JobChange, None, JobServices]) -> Reply[JobChanged]:
+    """Cancel a job, start it now, replay or discard a dead one, or change its priority."""
+    jobs, job_id, change = call.services.jobs, _job_id(call), call.body
+    result = "unchanged"
+    if change.priority is not None:
+        await jobs.set_priority(job_id, Priority[change.priority.upper()])
+        result = "changed"
+    if change.action == "cancel":
+        result = await jobs.cancel(job_id)
+    elif change.action == "retry":
+        await jobs.retry_now(job_id)
+        result = "retried"
+    elif change.action == "replay":
+        return Reply(JobChanged("replayed", await jobs.replay(job_id)))
+    elif change.action == "discard":
+        await jobs.discard(job_id)
+        result = "discarded"
+    return Reply(JobChanged(result, job_id))
+
+
+async def replay_many(call: Call[ReplayMany, None, JobServices]) -> Reply[Replayed]:
+    """Replay the dead letters of a kind."""
+    body = call.body
+    which = DeadFilter(body.kind, body.reason, body.since)
+    count = await call.services.jobs.replay_all(which, per_second=body.per_second, most=body.most)
+    return Reply(Replayed(count))
+
+
+async def list_kinds(call: Call[None, None, JobServices]) -> Reply[list[KindView]]:
+    """The kinds, what waits of each, and what operators have set."""
+    return Reply(await call.services.jobs.kinds())
+
+
+async def change_kind(call: Call[KindChange, None, JobServices]) -> Reply[list[KindView]]:
+    """Pause or resume a kind, or set its limit for all processes."""
+    jobs, kind, change = call.services.jobs, call.text("kind"), call.body
+    if change.paused is not msgspec.UNSET:
+        await jobs.set_paused(kind, paused=change.paused)
+    if change.max_running is not msgspec.UNSET:
+        await jobs.set_limit(kind, change.max_running)
+    return Reply([each for each in await jobs.kinds() if each.kind == kind])
+
+
+async def list_schedules(call: Call[None, None, JobServices]) -> Reply[list[ScheduleView]]:
+    """The schedules, and when each is due."""
+    return Reply(await call.services.jobs.schedules())
+
+
+async def change_schedule(call: Call[ScheduleChange, None, JobServices]) -> Reply[list[ScheduleView]]:
+    """Enable or disable a schedule, or enqueue its job now."""
+    jobs, name, change = call.services.jobs, call.text("name"), call.body
+    if change.enabled is not None:
+        await jobs.enable_schedule(name, enabled=change.enabled)
+    if change.run:
+        await jobs.run_schedule(name)
+    return Reply([each for each in await jobs.schedules() if each.name == name])
+
+
+def _job_id(call: Call[Any, Any, Any]) -> int:
+    text = call.text("job_id")
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(2**62))):
+        raise Problem(JOBS_NOT_FOUND)
+    return int(text)
+
+
+def _route(method: str, path: str, handler: Callable[..., Any], summary: str, *errors: Code) -> Route[Any]:
+    return Route(method, path, handler, summary=summary, tag="operators", access=Access.PUBLIC, errors=errors)
+
+
+ROUTES: tuple[Route[Any], ...] = (
+    _route("GET", "/jobs", list_jobs, "Jobs that have not ended", REQUEST_CURSOR_INVALID),
+    _route("GET", "/jobs/{job_id}", show_job, "A job", JOBS_NOT_FOUND),
+    _route("PATCH", "/jobs/{job_id}", change_job, "Change a job", JOBS_NOT_FOUND, JOBS_NOT_WAITING, JOBS_NOT_DEAD),
+    _route("GET", "/dead-jobs", list_dead, "Dead letters of jobs", REQUEST_CURSOR_INVALID),
+    _route("POST", "/dead-jobs/replay", replay_many, "Replay dead letters", JOBS_KIND_UNKNOWN),
+    _route("GET", "/job-kinds", list_kinds, "Kinds of jobs"),
+    _route("PATCH", "/job-kinds/{kind}", change_kind, "Pause a kind, or set its limit", JOBS_KIND_UNKNOWN),
+    _route("GET", "/schedules", list_schedules, "Schedules"),
+    _route("PATCH", "/schedules/{name}", change_schedule, "Change a schedule, or run it", JOBS_SCHEDULE_UNKNOWN),
+)

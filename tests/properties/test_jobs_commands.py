@@ -1,0 +1,70 @@
+"""`callboard jobs`, each action, on a queue of its own."""
+
+import json
+
+import pytest
+from jobs import NOTE, Process, effect
+
+from callboard.actors.database import Database
+from callboard.actors.errors import JOBS_KIND_UNKNOWN, JOBS_NOT_DEAD, JOBS_NOT_FOUND, Problem
+from callboard.actors.job_admin import JobAdmin
+from callboard.ops import job_commands
+from callboard.ops.cli import CommandError, parser
+
+
+async def test_every_action_does_and_says_what_it_has_done(database: Database) -> None:
+    process = Process(database, (NOTE, effect))
+    admin = JobAdmin(database, process.queue)
+
+    async def run(*words: str) -> str:
+        return await job_commands._act(admin, parser().parse_args(["jobs", *words]))
+
+    first, second = await process.put("one", "two", delay_s=3600.0)
+    assert len((await run("list", "--json")).splitlines()) == 2
+    assert "waiting" in await run("list", "--kind", "note", "--after", str(first))
+    await run("priority", str(first), "security")
+    assert json.loads(await run("show", str(first)))["priority"] == "security"
+    assert await run("retry", str(first)) == "done"
+    assert await run("cancel", str(second)) == "cancelled"
+    for words in (("pause", "note"), ("limit", "note", "3"), ("limit", "note", "-1"), ("resume", "note")):
+        assert await run(*words) == "done"
+    assert "note" in await run("kinds")
+    await process.execute(
+        "insert into schedules (name, kind, payload, cron) values ('nightly', 'note', '{}', '0 1 * * *')"
+    )
+    for words in (("disable", "nightly"), ("enable", "nightly"), ("run", "nightly")):
+        assert await run(*words) == "done"
+    assert "nightly" in await run("schedules")
+    actions = {row["action"] for row in await process.rows("select action from audit_log")}
+    assert actions == {"job.changed", "job.cancelled", "job.kind_changed", "job.schedule_changed"}
+    by = {row["actor"] for row in await process.rows("select actor from audit_log")}
+    assert by == {"operator"}
+    for words, code in (
+        (("show", "99"), JOBS_NOT_FOUND),
+        (("cancel", "99"), JOBS_NOT_FOUND),
+        (("replay", "99"), JOBS_NOT_FOUND),
+        (("pause", "no"), JOBS_KIND_UNKNOWN),
+    ):
+        with pytest.raises(Problem) as caught:
+            await run(*words)
+        assert caught.value.code is code
+    with pytest.raises(CommandError):
+        await run("replay")
+
+
+async def test_dead_letters_are_replayed_by_kind_at_a_rate(database: Database) -> None:
+    process = Process(database, (NOTE, effect))
+    admin = JobAdmin(database, process.queue)
+    await process.execute(
+        "insert into dead_jobs (job_id, kind, version, priority, attempts, postponed, max_attempts, unique_active, "
+        "payload, reason, error, created_at) "
+        "select n, 'note', 1, 1, 3, 0, 3, false, '{}', 'broken', 'broken', now() from generate_series(1, 5) n"
+    )
+    options = parser().parse_args(["jobs", "replay", "--kind", "note", "--reason", "broken", "--per-second", "1"])
+    assert await job_commands._act(admin, options) == "5 replayed"
+    spread = await process.value("select extract(epoch from max(run_at) - min(run_at))::float8 from jobs")
+    assert 3.5 < spread < 10
+    assert await job_commands._act(admin, options) == "0 replayed"
+    with pytest.raises(Problem) as caught:
+        await admin.discard(1)
+    assert caught.value.code is JOBS_NOT_DEAD
