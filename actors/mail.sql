@@ -38,6 +38,15 @@ select mail_id, recipient, letter, data, status, copies,
        extract(epoch from expires_at - now())::float8 as left_s
 from mails where mail_id = :mail_id;
 
+-- name: revive(mail_id)^
+-- A mail whose job is replayed, as `mail_of` has it.
+update mails
+set status = 'queued', copies = 0, copied_at = null, expires_at = now() + (expires_at - created_at)
+where mail_id = :mail_id
+returning mail_id, recipient, letter, data, status, copies, 0::float8 as silent_s,
+          extract(epoch from now() - created_at)::float8 as age_s,
+          extract(epoch from expires_at - now())::float8 as left_s;
+
 -- name: count_copy(mail_id, job_id, lease_id)$
 -- Just before the final dot, and only for the holder of the job.
 update mails set copies = copies + 1, copied_at = clock_timestamp()

@@ -51,8 +51,10 @@ class MailSender(Actor[Job[SendMail]]):
         """No connection to the database is held while the SMTP server is spoken to."""
         async with self.database.acquire() as connection:
             mail = await QUERIES.mail_of(connection, mail_id=job.payload.mail_id)
-            if mail is None or mail["status"] in ("sent", "dead"):  # erased, or ended by an earlier release
+            if mail is None or mail["status"] == "sent":  # erased, or sent by a process of an earlier release
                 return Done()
+            if mail["status"] in ("dead", "expired"):  # an operator replays it: its copies count anew
+                mail = await QUERIES.revive(connection, mail_id=job.payload.mail_id)
             if mail["copies"]:
                 if mail["copies"] >= MAX_ATTEMPTS:
                     return Permanent(f"{Reason.UNKNOWN}: no copy was confirmed")

@@ -1,9 +1,11 @@
 """The mail writer: from a row of `mails` to the bytes that are sent, with every fact read from PostgreSQL."""
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
+import anyio.to_thread
 import msgspec
 
 from callboard.actors.email_templates import (
@@ -17,6 +19,8 @@ from callboard.actors.email_templates import (
 from callboard.actors.mail_message import OutgoingMail, RenderedEmail, encode_mail
 from callboard.actors.mail_queue import QUERIES, READY
 from callboard.actors.tokens import Signer
+
+LARGE = 16_384  # characters; more of a producer's text would hold the loop for up to 0.3 s
 
 
 class UnwritableError(Exception):
@@ -42,9 +46,16 @@ class MailWriter:
                 template = read_template(mail["letter"], data)
                 facts = await self._facts(connection, mail, template, user_id)
                 email = render(mail["letter"], template, facts)
-            return encode_mail(
-                email, sender=self.sender, recipient=mail["recipient"], mail_id=mail["mail_id"], sent_at=sent_at
+            encode = partial(
+                encode_mail,
+                email,
+                sender=self.sender,
+                recipient=mail["recipient"],
+                mail_id=mail["mail_id"],
+                sent_at=sent_at,
             )
+            large = len(email.text) + len(email.html or "") > LARGE
+            return await anyio.to_thread.run_sync(encode) if large else encode()
         except (ValueError, LookupError) as error:  # of which msgspec's and the templates' errors are some
             raise UnwritableError(f"{type(error).__name__}: {error}"[:500]) from error
 

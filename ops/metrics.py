@@ -58,7 +58,7 @@ class Metrics:
 
         self._mails = Counter(
             "callboard_mails",
-            "Mails by result (sent, delayed, failed, dead, expired) and reason.",
+            "Deliveries of mails by result (sent, delayed, failed, dead) and reason.",
             ("result", "reason"),
             registry=self.registry,
         )

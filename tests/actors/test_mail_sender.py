@@ -2,6 +2,7 @@
 
 import asyncio
 import email
+import threading
 from typing import Any
 
 import msgspec
@@ -11,8 +12,9 @@ from mail_post import QUICK, Post, misbehaving
 from prometheus_client import generate_latest
 from smtp_script import HANG_UP
 
-from callboard.actors import mail_sender
+from callboard.actors import mail_sender, mail_writer
 from callboard.actors.errors import SERVER_UNAVAILABLE, Problem
+from callboard.actors.job_admin import JobAdmin
 from callboard.actors.job_kinds import Job
 from callboard.ops.embedded.catcher import Catcher
 from callboard.ops.embedded.place import free_ports
@@ -75,7 +77,7 @@ async def test_a_server_that_fails_is_tried_three_times_each_after_twice_the_wai
 
 @pytest.mark.parametrize("where", ["RCPT", "DATA", "body"])
 async def test_a_greylisted_mail_is_delayed_by_minutes_and_spends_no_attempt(domain: Domain, where: str) -> None:
-    async with misbehaving(domain, **{where: "451 4.7.1 greylisted"}) as (post, script):
+    async with misbehaving(domain, **{where: "451 come back later"}) as (post, script):
         mail_id = await post.ready()
         for _ in range(5):
             await post.send(mail_id)
@@ -172,6 +174,23 @@ async def test_a_server_that_is_not_there_keeps_the_mail_queued(domain: Domain) 
     assert (await post.row(mail_id))["attempts"] == 0
 
 
+async def test_a_large_mail_of_a_producer_is_written_off_the_loop(
+    post: Post, catcher: Catcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+    encode = mail_writer.encode_mail
+
+    def noting(*values: Any, **named: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return encode(*values, **named)
+
+    monkeypatch.setattr(mail_writer, "encode_mail", noting)
+    await post.send(await post.ready(text="small"))
+    await post.send(await post.ready(text="é" * 60_000))
+    assert [name == threading.main_thread().name for name in threads] == [True, False]
+    assert catcher.mails()[0].text.strip() == "é" * 60_000
+
+
 # What operators see -------------------------------------------------------------------------------------------------
 
 
@@ -233,6 +252,23 @@ async def test_a_mail_whose_sender_crashes_each_time_is_dead_after_the_attempts_
     assert (row["status"], row["due_s"]) == ("dead", None)
     assert "ZeroDivisionError" in row["error"]
     assert catcher.mails() == []
+
+
+@pytest.mark.parametrize("answers", [{"RCPT": "550 no"}, {"body": HANG_UP}], ids=str)
+async def test_a_dead_mail_that_is_replayed_is_sent(domain: Domain, answers: dict[str, str]) -> None:
+    async with misbehaving(domain, **answers) as (post, script):
+        mail_id = await post.ready()
+        for _ in range(4):
+            await post.send(mail_id)
+            await post.due()
+        assert (await post.row(mail_id))["status"] == "dead"
+        (dead_id,) = [row["job_id"] for row in await domain.rows("select job_id from dead_jobs")]
+        copies = len(script.bodies)
+        script.answers |= {"RCPT": "250 ok", "body": "250 ok"}
+        await JobAdmin(domain.database, post.jobs).replay(dead_id)
+        await post.send()
+        assert (await post.row(mail_id))["status"] == "sent"
+        assert len(script.bodies) == copies + 1
 
 
 # The final dot ------------------------------------------------------------------------------------------------------

@@ -115,11 +115,13 @@ async def one_round(urls: dict[str, str], samples: report.Samples, scale: float)
 INSERT = {
     report.OURS: (
         "insert into jobs (kind, priority, max_attempts, payload, run_at) "
-        "select 'bench', {priority}, 8, '{{\"n\": 1}}', now() + interval '{later}' from generate_series(1, {count})"
+        "select 'bench', {priority}, 8, '{{\"n\": 1}}', now() + interval '{later}' "
+        "from generate_series(1, {count})"
     ),
     report.PROCRASTINATE: (
         "insert into procrastinate_jobs (queue_name, task_name, priority, args, scheduled_at) "
-        "select 'default', 'bench', -{priority}, '{{\"n\": 1}}', now() + interval '{later}' from generate_series(1, {count})"
+        "select 'default', 'bench', -{priority}, '{{\"n\": 1}}', now() + interval '{later}' "
+        "from generate_series(1, {count})"
     ),
     report.PGQUEUER: (
         "insert into pgqueuer (priority, status, entrypoint, payload, execute_after) "
