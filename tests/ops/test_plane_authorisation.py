@@ -17,6 +17,7 @@ TABLE = {
     "PATCH /pools/{name}": (401, 200),
     "GET /config": (401, 200),
     "GET /dead-letters": (401, 200),
+    "GET /outbox/refused": (401, 200),
     "GET /metrics": (401, 200),
     "GET /mailbox": (401, 200),
     "GET /health": (200, 200),

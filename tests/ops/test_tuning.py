@@ -168,7 +168,7 @@ def test_the_pools_are_listed_with_what_waits_for_them(up: Up) -> None:
     assert found.keys() >= SIZES.keys()
     keys = {"name", "size", "mailbox", "overflow", "route", "depth", "restarts"}
     assert all(each.keys() == keys for each in found.values())
-    assert {each["route"] for each in found.values()} == {"key", "round_robin"}
+    assert {each["route"] for each in found.values()} == {"key", "round_robin", "least_busy"}
 
 
 def test_a_pool_is_resized_while_it_works(up: Up) -> None:
