@@ -10,14 +10,15 @@ from uuid import UUID
 
 import pytest
 from argon2 import PasswordHasher
-from domain import Domain
+from domain import Domain, refused
 
 from callboard.actors import passwords
 from callboard.actors.access import Role
-from callboard.actors.errors import Problem
+from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, USERS_EMAIL_TAKEN, Problem
 from callboard.actors.imports import Candidate, import_users
 from callboard.actors.passwords import _verify
 from callboard.actors.recovery import ResetPassword
+from callboard.actors.registration import UNPROVEN_DAYS, purge_unproven
 from callboard.actors.users import AddUser, EditUser, RefuseEmail, RegisterUser, VerifyEmail
 
 MAILBOX = "victim@example.org"
@@ -184,3 +185,40 @@ async def test_an_account_opens_only_with_a_password_that_a_prover_of_its_mailbo
     for act in chance.choices(ACTS, k=14):
         await story.act(act)
         await story.check()
+
+
+async def test_links_of_an_earlier_registration_are_dead_and_a_reset_is_not(story: Story) -> None:
+    await story.owner_registers()
+    await story.owner_forgets()
+    (earlier,) = await story.links("verify_email")
+    await story.stranger_registers()
+    for password in (None, MINE):
+        with refused(AUTH_MAIL_TOKEN_INVALID):
+            await story.domain.users.ask(VerifyEmail(earlier, password))
+    await story.owner_resets()
+    await story.check()
+    assert await story.domain.value("select is_verified from users")
+
+
+async def test_an_unproven_account_is_in_the_way_of_no_change_of_address(story: Story) -> None:
+    await story.stranger_registers()
+    who = await story.domain.person(email="ada@example.org")
+    await story.domain.users.ask(EditUser(who.user_id, "Ada", MAILBOX))
+    moved = await story.domain.users.ask(VerifyEmail(await story.domain.mail_token(who.user_id)))
+    assert moved.email == MAILBOX
+    assert await story.domain.value("select count(*) from users where deleted_at is null") == 1
+    with refused(USERS_EMAIL_TAKEN):
+        await story.stranger_registers()
+
+
+async def test_an_unproven_account_is_removed_after_a_week_and_a_proved_one_is_not(story: Story) -> None:
+    await story.stranger_registers()
+    await story.domain.person(email="ada@example.org")
+    await story.domain.pass_time(UNPROVEN_DAYS * 86400 - 60)
+    async with story.domain.database.acquire() as connection:
+        assert await purge_unproven(connection, 10) == 0
+        await story.domain.pass_time(120)
+        assert await purge_unproven(connection, 10) == 1
+        assert await purge_unproven(connection, 10) == 0
+    assert [row["email"] for row in await story.domain.rows("select email from users")] == ["ada@example.org"]
+    assert len(await story.domain.events("user.deleted")) == 1
