@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callboard.actors.access import Identity, Role
-from callboard.actors.content import Content, DeleteContent, Draft, EditContent
+from callboard.actors.content import Content, DeleteContent, Draft, EditContent, MoveContent
 from callboard.actors.editorial import Action, Status
 from callboard.actors.errors import (
     CONTENT_CATEGORY_UNKNOWN,
@@ -204,6 +204,21 @@ async def test_what_a_stranger_may_see_they_may_not_change(
         await domain.move(content.content_id, Action.ARCHIVE, stranger)
     with refused(CONTENT_FORBIDDEN):
         await domain.content.ask(DeleteContent(content.content_id, stranger))
+
+
+async def test_no_change_is_made_of_another_version_than_the_one_that_was_read(
+    domain: Domain, author: Identity, editor: Identity
+) -> None:
+    content = await domain.draft(author)
+    newer = await edit(domain, content, author)
+    with refused(CONTENT_STALE):
+        await domain.content.ask(DeleteContent(content.content_id, author, content.version))
+    with refused(CONTENT_STALE):
+        await domain.content.ask(
+            MoveContent(content.content_id, Action.SUBMIT_FOR_REVIEW, None, author, content.version)
+        )
+    assert await domain.library.ask(ReadContent(content.content_id, editor)) == newer
+    await domain.content.ask(DeleteContent(content.content_id, author, newer.version))
 
 
 async def test_an_unknown_article_is_not_there(domain: Domain, author: Identity, editor: Identity) -> None:

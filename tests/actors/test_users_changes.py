@@ -141,6 +141,17 @@ async def test_of_sixteen_who_edit_one_version_at_once_exactly_one_wins(domain: 
     assert await domain.users.ask(EditUser(who.user_id, "Very last", None, None))
 
 
+async def test_no_account_is_changed_or_deleted_that_has_changed_since_it_was_read(domain: Domain) -> None:
+    who = await domain.person()
+    tag = (await domain.users.ask(GetUser(who.user_id))).tag
+    newer = await domain.users.ask(EditUser(who.user_id, "Somebody Else", None, tag))
+    for stale in (DeleteUser(who.user_id, tag), ChangeUser(who.user_id, Role.EDITOR, tag=tag)):
+        with refused(USERS_STALE):
+            await domain.users.ask(stale)
+    assert await domain.users.ask(GetUser(who.user_id)) == newer
+    await domain.users.ask(DeleteUser(who.user_id, newer.tag))
+
+
 # Deletion ------------------------------------------------------------------------------------------------------------
 
 
