@@ -77,6 +77,7 @@ SIBLINGS: dict[str, tuple[AbstractSet[str], AbstractSet[str]]] = {
 }
 SIBLINGS["dd"] = SIBLINGS["dt"]
 SECTIONS = frozenset({"tbody", "thead", "table"})
+IN_TABLE = SECTIONS | {"tr", "colgroup"}  # where nothing but parts of a table may stand
 TABLE_PARENTS = {
     **dict.fromkeys(("td", "th"), SECTIONS | {"tr"}),
     "tr": SECTIONS,
@@ -252,6 +253,8 @@ class _Scanner:
                 return  # a cell without a table
             self._close(parent + 1)
         else:
+            if self.open and self.open[-1] in IN_TABLE:  # a parser would move it before the table, each its own way
+                self._close(self._innermost({"table"}))
             self._close_siblings(name)
         self._write(f"<{TO_PARSER[name]}{self._allowed(name, attributes)}>")
         if name not in VOID:
