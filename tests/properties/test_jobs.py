@@ -10,7 +10,7 @@ from jobs import Note, Process, effect, effects, kind, outcomes
 from mortal import MortalDatabase
 
 from callboard.actors.database import Database
-from callboard.actors.job_kinds import Backoff, Done, Job, Later, LeaseLostError, Outcome, Retry
+from callboard.actors.job_kinds import Backoff, Done, Job, Later, LeaseLostError, Outcome, Priority, Retry
 from callboard.actors.job_sweeper import Sweep
 
 FAST = {"lease_s": 0.6, "backoff": Backoff(0.001, 0.002), "max_attempts": 6}
@@ -58,7 +58,7 @@ async def test_whatever_dies_wherever_each_job_has_one_effect_or_is_dead_and_no_
 
 
 async def test_of_two_holders_only_the_last_one_has_an_effect_however_late_the_first_is(database: Database) -> None:
-    begun, go_on = asyncio.Event(), asyncio.Event()
+    begun, go_on, held, tried = asyncio.Event(), asyncio.Event(), asyncio.Event(), asyncio.Event()
     refused: list[BaseException] = []
 
     async def slow(job: Job[Note]) -> Outcome:
@@ -69,21 +69,28 @@ async def test_of_two_holders_only_the_last_one_has_an_effect_however_late_the_f
         except LeaseLostError as error:
             refused.append(error)
             raise
+        finally:
+            tried.set()
+
+    async def last(job: Job[Note]) -> Outcome:
+        held.set()
+        await tried.wait()
+        return await effect(job)
 
     declared = kind(slots=1, backoff=Backoff(0.001, 0.002))
-    first, second = Process(database, (declared, slow), sweeps=False), Process(database, (declared, effect))
+    first, second = Process(database, (declared, slow), sweeps=False), Process(database, (declared, last))
     async with first.working():
         (job_id,) = await first.put("one")
         await asyncio.wait_for(begun.wait(), 10)
         await first.execute("update jobs set lease_until = now() - interval '1 second'")
         async with second.working():
             await second.sweeper.ask(Sweep())
-            await second.settled()
+            await asyncio.wait_for(held.wait(), 10)
+            (lease_id,) = [row["lease_id"] for row in await second.rows("select lease_id from jobs")]
             go_on.set()
-            async with asyncio.timeout(10):
-                while not refused:  # noqa: ASYNC110 - the handler's end is what is awaited
-                    await asyncio.sleep(0.001)
-    assert await second.value("select count(*) from job_effects where job_id = $1", job_id) == 1
+            await second.settled()
+    assert len(refused) == 1
+    assert await second.rows("select job_id, lease_id from job_effects") == [{"job_id": job_id, "lease_id": lease_id}]
     assert await outcomes(second) == {"done": 1}
     assert await second.value("select attempts from finished_jobs") == 2
 
@@ -259,16 +266,17 @@ async def test_jobs_of_a_kind_or_a_version_that_is_not_known_are_left_alone(data
     newer = Process(database, (kind(version=2), effect))
     other = Process(database, (kind(name="other"), effect))
     await newer.put("newer")
+    await newer.put("newer and waiting", priority=Priority.SECURITY)
     await other.put("other")
     await process.put("mine")
     await process.execute(
         "update jobs set state = 'running', lease_id = 1, lease_until = now() - interval '1 hour', attempts = 1 "
-        "where payload->>'text' <> 'mine'"
+        "where payload->>'text' in ('newer', 'other')"
     )
     async with process.working():
         async with asyncio.timeout(10):
-            while await process.value("select count(*) from jobs") > 2:  # noqa: ASYNC110 - it is in PostgreSQL
+            while await process.value("select count(*) from jobs") > 3:  # noqa: ASYNC110 - it is in PostgreSQL
                 await asyncio.sleep(0.01)
         assert await process.sweeper.ask(Sweep()) == 0
     assert await effects(process) == {"mine": 1}
-    assert [row["lost"] for row in await process.rows("select lost from jobs")] == [0, 0]
+    assert [row["lost"] for row in await process.rows("select lost from jobs")] == [0, 0, 0]

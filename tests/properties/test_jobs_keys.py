@@ -74,6 +74,30 @@ async def test_after_each_committed_cause_a_run_starts_that_sees_it(database: Da
     assert await one.value("select version from feature_flags") == 31
 
 
+async def test_a_job_does_not_start_before_the_cause_that_met_it_has_ended(database: Database) -> None:
+    started: list[str] = []
+
+    async def handle(job: Job[Note]) -> Outcome:
+        started.append(job.payload.text)
+        return Done()
+
+    process = Process(database, (kind(), handle))
+    await process.put("twin", unique="k")
+    async with database.transaction() as cause:
+        assert await process.queue.enqueue(cause, Note("again"), unique="k") is None
+        async with process.working():
+            await process.put("other")
+            async with asyncio.timeout(10):
+                while started != ["other"]:
+                    assert "twin" not in started
+                    await asyncio.sleep(0.002)
+            await asyncio.sleep(0.1)
+            assert started == ["other"]
+    async with Process(database, (kind(), handle)).working():
+        await process.settled()
+    assert started == ["other", "twin"]
+
+
 async def test_a_retry_that_meets_its_twin_is_superseded_and_the_twin_takes_the_larger_attempts(
     database: Database,
 ) -> None:
