@@ -6,7 +6,7 @@ select user_id from users where user_id = :user_id and deleted_at is null for up
 select export_id, status, created_at from exports where user_id = :user_id;
 
 -- name: drop_export(user_id)!
--- The archive goes and its link with it; the token's row stays, for it is counted.
+-- The archive goes and its link with it.
 with gone as (delete from exports where user_id = :user_id returning export_id)
 update mail_tokens set used_at = coalesce(used_at, now()) where token_id in (select export_id from gone);
 
