@@ -8,7 +8,6 @@ in memory: this is documented, and not looked at here.
 import asyncio
 import contextlib
 import io
-import os
 import random
 import re
 import secrets
@@ -27,8 +26,6 @@ from running import PASSWORD, Up, gone, request, succession, until, working_in
 
 from callboard.ops import demo
 
-# The promise is 5 s on two cores of one's own, which tests/bench/startup.py measures; other work makes it longer.
-READY_AGAIN_S = 5.0  # where the cores are free; more where several want each
 SENDERS = 5  # so many mails can be in flight at once
 LETTERS = {"publish": "Published: ", "reject": "Sent back: "}
 PATH = re.compile(r"/content/([0-9a-f-]{36})(/transitions)?$")
@@ -191,7 +188,7 @@ async def main_job(up: Up, oracle: Oracle) -> AsyncIterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo.Play, "call", call)
-        playing = asyncio.create_task(demo.play(demo.Target.of(up.facts), Console(file=io.StringIO())))
+        playing = asyncio.create_task(demo.play(demo.Target.of(up.demo_facts()), Console(file=io.StringIO())))
         yield
         playing.cancel()
         with contextlib.suppress(asyncio.CancelledError, aiohttp.ClientError, OSError):
@@ -228,7 +225,7 @@ async def test_a_killed_process_has_lost_nothing_that_it_acknowledged(folder: li
     killed_at = datetime.now(UTC)
 
     folder.append(again := Up(up.data, environment={"HTTP_PORT": up.environment["HTTP_PORT"]}))
-    until("readiness", lambda: is_ready(again), READY_AGAIN_S * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
+    until("readiness", lambda: is_ready(again))
     print(f"ready {time.monotonic() - again.began:.1f} s after the second start; {dict(oracle.counts())}")  # noqa: T201
     again.ready()
     connection = await asyncpg.connect(again.facts["DATABASE_URL"])
