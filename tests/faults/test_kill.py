@@ -326,7 +326,7 @@ async def owners(connection: Any, oracle: Oracle) -> dict[str, str]:
 def check_mails(mails: list[Any], oracle: Oracle, authors: dict[str, str]) -> None:
     """One mail for everything acknowledged; a copy more of what was in flight."""
     got = Counter((mail["to"], mail["subject"]) for mail in mails)
-    wanted = [(email, "Confirm your e-mail address") for email, outcome in oracle.users.items() if outcome == "ok"]
+    wanted = [(email, "Confirm your email address") for email, outcome in oracle.users.items() if outcome == "ok"]
     for content_id, article in oracle.articles.items():
         title = oracle.title_of[content_id]
         wanted += [(authors[content_id], LETTERS[action] + title) for action in article.ok() if action in LETTERS]

@@ -184,7 +184,7 @@ def test_it_stops_at_any_moment_of_its_life_and_data_lives_until_a_reset(fragile
 
     again = Up(data).ready()
     assert again.log_in(account["email"])
-    assert [mail["subject"] for mail in again.mails_to(account["email"])] == ["Confirm your e-mail address"]
+    assert [mail["subject"] for mail in again.mails_to(account["email"])] == ["Confirm your email address"]
     assert stopped(again, signal.SIGTERM) == 0
 
     secrets = {path.name: path.read_text() for path in (data / "secrets").iterdir()}
