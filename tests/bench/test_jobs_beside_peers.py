@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).with_name("jobs")))
 
 import report
 
-FACTS = report.Facts("2000-01-01", 3, 0.5)
+FACTS = report.Facts("2000-01-01", 3, 0.5, "pgqueuer 1.2.3")
 SAMPLES = {
     "Callboard": {"noop_1": [300.0, 600.0, 900.0], "group": [60.0], "latency": [0.001, 0.002], "backlog": [0.9]},
     "procrastinate": {"noop_1": [10.0, 10.0, 10.0], "effect": [1.0]},

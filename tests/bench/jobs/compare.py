@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -225,7 +226,8 @@ def main() -> None:
             return
         load, began = os.getloadavg()[0], time.time()
         samples = runner.run(measure(chosen.rounds, chosen.scale))
-    facts = report.Facts(dt.datetime.now(dt.UTC).date().isoformat(), chosen.rounds, load)
+    versions = ", ".join(f"{name} {version(name)}" for name in ("asyncpg", report.PROCRASTINATE, report.PGQUEUER))
+    facts = report.Facts(dt.datetime.now(dt.UTC).date().isoformat(), chosen.rounds, load, versions)
     chosen.out.mkdir(exist_ok=True)
     (chosen.out / "results.md").write_text(report.table(samples, facts))
     (chosen.out / "results.svg").write_text(report.picture(samples, facts))

@@ -4,7 +4,6 @@ import os
 import platform
 import statistics
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree as ET
@@ -66,6 +65,7 @@ class Facts(NamedTuple):
     date: str
     rounds: int
     load: float
+    versions: str
 
 
 def ratios(samples: Samples, row: str, peer: str) -> list[float]:
@@ -89,8 +89,7 @@ def _goal(found: list[float], goal: float, *, more: bool) -> str:
 
 def table(samples: Samples, facts: Facts) -> str:
     """The whole page."""
-    versions = ", ".join(f"{name} {version(name)}" for name in ("asyncpg", PROCRASTINATE, PGQUEUER))
-    head = HEAD.format(cores=os.cpu_count(), python=platform.python_version(), versions=versions, **facts._asdict())
+    head = HEAD.format(cores=os.cpu_count(), python=platform.python_version(), **facts._asdict())
     goals = [
         [
             what,
