@@ -64,6 +64,7 @@ def twins(up: Up, count: int = 2, **settings: str) -> Iterator[Twins]:
             "SMTP_PORT": facts["SMTP_PORT"],
             "SMTP_TLS": facts["SMTP_TLS"],
             "TOPIC_PREFIX": name,
+            "SERVICE_NAME": name,  # limits that other groups have used up are not ours
             "JWT_SECRET_KEY": secrets.token_urlsafe(48),
             "OPS_TOKEN": "a-token-for-operators",
             "ROLES": "front",
