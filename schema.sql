@@ -242,13 +242,14 @@ create function fill_search() returns trigger language plpgsql as $$
 begin
     if new.status <> 'published' then
         new.search := null;
-    elsif tg_op = 'INSERT' or old.search is null
+    elsif tg_op = 'INSERT' or old.search is null or old.search_outdated
             or (old.title, old.body, old.language) is distinct from (new.title, new.body, new.language) then
         new.search := search_vector(new.language, new.title, new.body, new.category_id);
     elsif old.category_id is distinct from new.category_id then
         new.search := ts_delete(old.search, tsvector_to_array(category_word(old.category_id)))
             || category_word(new.category_id);
     end if;
+    new.search_outdated := false;
     return new;
 end $$;
 
@@ -270,7 +271,8 @@ create table content (
     language     text        not null default 'english' constraint content_language_check check (language in (
         'arabic', 'armenian', 'basque', 'catalan', 'danish', 'dutch', 'english', 'finnish', 'french', 'german', 'greek',
         'hindi', 'hungarian', 'indonesian', 'irish', 'italian', 'lithuanian', 'nepali', 'norwegian', 'portuguese',
-        'romanian', 'russian', 'serbian', 'simple', 'spanish', 'swedish', 'tamil', 'turkish', 'yiddish'))
+        'romanian', 'russian', 'serbian', 'simple', 'spanish', 'swedish', 'tamil', 'turkish', 'yiddish')),
+    search_outdated boolean  not null default false   -- `search` is an earlier release's: a job makes it anew
 );
 create index content_published_idx on content (published_at desc, content_id desc) where status = 'published';
 create index content_author_published_idx on content (author_id, published_at desc, content_id desc) where status = 'published';
@@ -281,9 +283,11 @@ create index content_author_idx on content (author_id, status, created_at desc, 
 create index content_category_idx on content (category_id, status, created_at desc, content_id desc);
 create index content_editor_idx on content (last_edited_by) where last_edited_by is not null;
 create index content_search_idx on content using gin (search) where status = 'published';
-create trigger content_touch before update on content for each row execute function touch_updated_at();
-create trigger content_search before insert or update of title, body, language, category_id, status on content
-    for each row execute function fill_search();
+create index content_outdated_idx on content (published_at desc) where search_outdated;
+create trigger content_touch before update of author_id, category_id, title, body, body_html, status, version,
+    published_at, created_at, last_edited_by, language on content for each row execute function touch_updated_at();
+create trigger content_search before insert or update of title, body, language, category_id, status, search_outdated
+    on content for each row execute function fill_search();
 
 -- Who did what to an article, when and why. The editorial history is only ever added to.
 create table content_transitions (

@@ -79,32 +79,39 @@ select set_config('enable_seqscan', 'off', true), set_config('work_mem', '16MB',
 with in_language as materialized (
     select language, ('callboard_' || language)::regconfig as config, search_query(language, :q) as query
     from unnest(:languages::text[]) as language
+    union all  -- what an earlier release made is searched as it was then, until it is made anew
+    select 'outdated', 'pg_catalog.english'::regconfig, websearch_to_tsquery('pg_catalog.english', :q)
+    where exists (select from content where search_outdated)
 ), words as (
     select distinct regexp_replace(querytree(query), '<(-|[0-9]+)>', '&', 'g') as words from in_language
 ), asked as materialized (
-    select (string_agg('(' || words || ')', ' | '))::tsquery && case when :category_id::uuid is null then ''::tsquery
+    select (string_agg('(' || words || ')', ' | '))::tsquery && case
+        when :category_id::uuid is null or exists (select from in_language where language = 'outdated') then ''::tsquery
         else quote_literal('category:' || :category_id::uuid)::tsquery end as query
     from words where words not in ('', 'T')
 ), newest as materialized (
     select content_id, published_at from (
-        select content_id, published_at, search from content
+        select content_id, published_at, category_id, search from content
         where status = 'published' and (select query from asked) is not null
         order by published_at desc, content_id desc limit :recent) as recent
-    where search @@ (select query from asked)
+    where search @@ (select query from asked) and (:category_id::uuid is null or category_id = :category_id)
 ), others as materialized (
     select content_id, published_at from content
     where status = 'published' and search @@ (select query from asked) and (select count(*) from newest) < :enough
+      and (:category_id::uuid is null or category_id = :category_id)
     limit :matches
 ), candidates as materialized (
     select content_id from (select * from newest union select * from others) as either
     order by published_at desc, content_id desc limit :candidates
 ), texts as materialized (
     select text.* from candidates cross join lateral (  -- the limit keeps the planner from joining with all content
-        select content_id, author_id, category_id, title, body, language, published_at, search
+        select content_id, author_id, category_id, title, body, language, published_at, search,
+               case when search_outdated then 'outdated' else language end as searched_as
         from content where content.content_id = candidates.content_id limit 1) as text
 ), page as (
-    select content_id, author_id, category_id, title, body, language, published_at, config, query, rank
-    from texts join in_language using (language) cross join lateral (select ts_rank(search, query)::float8 as rank) as ranked
+    select content_id, author_id, category_id, title, body, texts.language, published_at, config, query, rank
+    from texts join in_language on in_language.language = searched_as
+        cross join lateral (select ts_rank(search, query)::float8 as rank) as ranked
     where search @@ query and (:rank::float8 is null or (rank, content_id) < (:rank, :before_id::uuid))
     order by rank desc, content_id desc
     limit :limit

@@ -24,6 +24,7 @@ from callboard.actors.mail_sender import MailSender
 from callboard.actors.mail_writer import MailWriter
 from callboard.actors.retention import HOURLY, PURGE_EXPIRED, Retention, RetentionRule, rules
 from callboard.actors.schedules import Schedule, Scheduler
+from callboard.actors.search_refill import REFILL_SEARCH, SearchRefill
 from callboard.actors.smtp_client import SmtpClient
 from callboard.actors.tokens import Signer
 from callboard.ops.config import Config
@@ -32,7 +33,7 @@ from callboard.ops.metrics import Metrics
 from callboard.runtime import Backoff, Intensity, Node, Pool, supervisor, worker
 
 # Every kind of jobs, whichever of them this process runs.
-JOB_KINDS: tuple[JobKind[Any], ...] = (EMAIL_REQUEST, MAKE_EXPORT, PURGE_EXPIRED, SEND_MAIL)
+JOB_KINDS: tuple[JobKind[Any], ...] = (EMAIL_REQUEST, MAKE_EXPORT, PURGE_EXPIRED, REFILL_SEARCH, SEND_MAIL)
 STOP_S = 2.5  # beyond the grace time: to cancel what is left, and to write it down
 
 
@@ -75,6 +76,7 @@ class Jobs:
             self.handle(EMAIL_REQUEST, EmailRequestWorker, signer),
             self.handle(MAKE_EXPORT, ExportWorker, self.database, PERSONAL_DATA),
             self.handle(PURGE_EXPIRED, Retention, self.database, self.queue, self.retention),
+            self.handle(REFILL_SEARCH, SearchRefill, self.database),
             self.handle(SEND_MAIL, MailSender, self.database, writer, SmtpClient(config.smtp), self.mail_monitor),
         )
         return {each.name: each for each in pools}

@@ -37,6 +37,7 @@ from callboard.actors.notifier import Notifier
 from callboard.actors.passwords import Passwords
 from callboard.actors.recovery import Recovery
 from callboard.actors.retention import rules
+from callboard.actors.search_refill import REFILL_SEARCH, SearchRefill
 from callboard.actors.sessions import Login, Sessions, key_of
 from callboard.actors.stats import Aggregator
 from callboard.actors.tokens import Signer
@@ -97,7 +98,7 @@ class Domain:
         self.logins = pool("logins", partial(Logins, signer=signer), *checks, size=4)
         recovers = checks
         self.recovery = pool("recovery", Recovery, *recovers, size=16)
-        self.jobs = JobQueue([EMAIL_REQUEST, MAKE_EXPORT])
+        self.jobs = JobQueue([EMAIL_REQUEST, MAKE_EXPORT, REFILL_SEARCH])
         self.email_requests = pool("email_requests", EmailRequests, database, self.jobs, size=4)
         self.users = pool("users", Users, database, self.passwords, signer, self.sessions, size=16)
         self.content = pool("content", ContentWorkflow, database, HtmlSanitizer(), size=8)
@@ -222,6 +223,7 @@ class Domain:
         """Do the jobs that are due, to their end."""
         handlers = [job_pool(EMAIL_REQUEST, EmailRequestWorker, self.signer)]
         handlers.append(job_pool(MAKE_EXPORT, ExportWorker, self.database, PERSONAL_DATA))
+        handlers.append(job_pool(REFILL_SEARCH, SearchRefill, self.database))
         pools = [each.pool for each in handlers]
         runner = worker("worker", partial(JobWorker, self.database, self.jobs, handlers, JobCounts(), name="domain"))
         due = "select count(*) from jobs where state = 'running' or (state = 'waiting' and run_at <= clock_timestamp())"

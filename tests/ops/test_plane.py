@@ -31,7 +31,18 @@ TREE = {
     "editorial": {"idempotency", "content", "library"},
     "insight": {"aggregator", "active_users"},
     "delivery": {"consumers", "streams", "relay"},
-    "jobs": {"email_request", "export", "mail", "retention", "sweeper", "hints", "monitor", "schedules", "worker"},
+    "jobs": {
+        "email_request",
+        "export",
+        "mail",
+        "retention",
+        "search_refill",
+        "sweeper",
+        "hints",
+        "monitor",
+        "schedules",
+        "worker",
+    },
     "delivery/consumers": {"notifier", "mail_queue"},
 }
 

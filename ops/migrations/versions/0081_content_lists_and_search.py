@@ -1,6 +1,6 @@
 """The states, lists and search of content: `pending_review`, the last editor, languages, and an index for every list.
 
-All rows stay. The search of published content is made anew, which takes most of the time.
+All rows stay. What is searched of content is made anew later, by a job.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ down_revision = "0080"
 
 
 def upgrade() -> None:
-    """Make tables, functions and indexes, and fill what is searched."""
+    """Make columns, functions and indexes."""
     execute(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
 
 

@@ -1,14 +1,17 @@
+-- What takes long comes first: content is locked only for what follows.
+update content_transitions
+set from_status = case from_status when 'pending' then 'pending_review' else from_status end,
+    to_status = case to_status when 'pending' then 'pending_review' else to_status end
+where 'pending' in (from_status, to_status);
+-- Answers that are kept for an Idempotency-Key must not say the old word either.
+update idempotency_keys
+set body = convert_to(replace(convert_from(body, 'UTF8'), '"status":"pending"', '"status":"pending_review"'), 'UTF8')
+where position('"status":"pending"'::bytea in body) > 0;
 alter table content disable trigger content_touch;
 alter table content drop constraint content_status_check;
 update content set status = 'pending_review' where status = 'pending';
 alter table content add constraint content_status_check
     check (status in ('draft', 'pending_review', 'approved', 'published', 'archived'));
-update content_transitions set from_status = 'pending_review' where from_status = 'pending';
-update content_transitions set to_status = 'pending_review' where to_status = 'pending';
--- Answers that are kept for an Idempotency-Key must not say the old word either.
-update idempotency_keys
-set body = convert_to(replace(convert_from(body, 'UTF8'), '"status":"pending"', '"status":"pending_review"'), 'UTF8')
-where position('"status":"pending"'::bytea in body) > 0;
 alter table content enable trigger content_touch;
 alter table content
     add column last_edited_by uuid constraint content_last_edited_by_fkey references users on delete set null,
@@ -139,11 +142,9 @@ begin
     end if;
     return new;
 end $$;
-    drop index content_search_idx;
-    alter table content alter column search drop expression;
-    alter table content disable trigger content_touch;
-    update content set search = search_vector(language, title, body, category_id) where status = 'published';
-    alter table content enable trigger content_touch;
+    -- What the first release made is searched as it was, until a job has made it anew.
+    alter table content alter column search drop expression, add column search_outdated boolean not null default true;
+    alter table content alter column search_outdated set default false;
 
     drop index content_published_idx, content_created_idx, content_author_idx, content_category_idx;
     drop trigger content_touch on content;
@@ -155,7 +156,6 @@ end $$;
     create index content_author_idx on content (author_id, status, created_at desc, content_id desc);
     create index content_category_idx on content (category_id, status, created_at desc, content_id desc);
     create index content_editor_idx on content (last_edited_by) where last_edited_by is not null;
-    create index content_search_idx on content using gin (search) where status = 'published';
     create trigger content_touch before update on content for each row execute function touch_updated_at();
     create trigger content_search before insert or update of title, body, language, category_id, status on content
         for each row execute function fill_search();

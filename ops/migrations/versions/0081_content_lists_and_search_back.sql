@@ -16,7 +16,7 @@ begin
     end loop;
 end $$;
 drop extension unaccent;
-alter table content drop column search, drop column last_edited_by, drop column language;
+alter table content drop column if exists search_outdated, drop column search, drop column last_edited_by, drop column language;
 alter table content add column search tsvector generated always as (
     setweight(to_tsvector('english', title), 'A') || setweight(to_tsvector('english', body), 'B')) stored;
 create index content_published_idx on content (published_at desc, content_id desc) where status = 'published';
