@@ -1,4 +1,4 @@
-"""Search of what an earlier release kept: found as before at every moment, and made anew without a change of the article."""
+"""Search of what an earlier release kept: found as before, then made anew without a change of the article."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ async def found(domain: Domain, q: str, **more: Any) -> set[str]:
 
 
 @pytest.mark.parametrize("q", ["Café", "lanterns", '"the lantern"', "lantern -quay", "well-known", "ada@example.org"])
-async def test_an_outdated_article_is_found_as_it_was_before_and_by_the_same_words_after(domain: Domain, q: str) -> None:
+async def test_an_outdated_article_is_found_as_before_and_by_the_same_words_after(domain: Domain, q: str) -> None:
     title = "The Lantern Café of the well-known ada@example.org"
     await aged(domain, title, "A quay")  # by no word that is asked for
     assert await found(domain, q) == {title}
@@ -93,5 +93,6 @@ async def test_what_somebody_edits_is_passed_over_and_comes_later(domain: Domain
     async with domain.database.transaction() as connection:
         await connection.execute("select from content where title = 'Held' for update")
         await refill(domain)
-        assert [row["title"] for row in await domain.rows("select title from content where search_outdated")] == ["Held"]
+        left = await domain.rows("select title from content where search_outdated")
+        assert [row["title"] for row in left] == ["Held"]
     assert await domain.value("select postponed from jobs") == 1
