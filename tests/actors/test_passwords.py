@@ -1,6 +1,7 @@
 """Passwords: the policy as a pure function, and hashing off the loop, a bounded number at a time."""
 
 import asyncio
+import itertools
 import os
 import sys
 import threading
@@ -124,6 +125,7 @@ async def test_who_has_no_password_cannot_log_in_not_even_with_nobodys() -> None
         ("5f4dcc3b5aa765d61d8327deb882cf99", "must be an encoded bcrypt or Argon2 hash"),
         ("", "must be an encoded bcrypt or Argon2 hash"),
     ],
+    ids=itertools.count(),  # the hashes differ from run to run
 )
 def test_a_hash_from_elsewhere_is_known_and_affordable_or_named(password_hash: str, fault: str | None) -> None:
     assert hash_fault(password_hash) == fault
