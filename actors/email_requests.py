@@ -11,7 +11,7 @@ import msgspec
 
 from callboard.actors.addresses import resend_verification
 from callboard.actors.database import Database
-from callboard.actors.job_kinds import Job, JobKind, Outcome, Priority, on_job
+from callboard.actors.job_kinds import Backoff, Job, JobKind, Outcome, Priority, on_job
 from callboard.actors.job_queue import JobQueue
 from callboard.actors.recovery import send_reset
 from callboard.actors.tokens import Signer
@@ -51,6 +51,7 @@ EMAIL_REQUEST = JobKind(
     slots=2,
     max_waiting=MAX_WAITING,
     max_attempts=100,  # its deadline ends it, and leaves nothing: a dead letter would keep the address for a month
+    backoff=Backoff(base_s=1.0, cap_s=60.0),
     timeout_s=20.0,
     secret=frozenset({"email"}),
 )

@@ -1,10 +1,8 @@
 """The operators' side of the queue: look at jobs, cancel, retry, replay, discard, pause. Each change is audited."""
 
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Literal
 
-import aiosql
 import msgspec
 
 from callboard.actors.audit_log import OPERATOR, AuditAction, record
@@ -21,10 +19,11 @@ from callboard.actors.job_kinds import Priority
 from callboard.actors.job_outcomes import QUERIES as OUTCOMES
 from callboard.actors.job_outcomes import free_key
 from callboard.actors.job_queue import JobQueue
+from callboard.actors.queries import queries_beside
 from callboard.actors.schedules import QUERIES as SCHEDULES
 from callboard.actors.schedules import next_due, scheduled
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("job_admin.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 HIDDEN = "***"
 MAX_COUNT = 10_001  # above it a count is only "more"

@@ -3,65 +3,27 @@
 import random
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import aiosql
+import msgspec
 
 from callboard.actors.database import Database
 from callboard.actors.errors import SERVER_TIMEOUT, Problem
 from callboard.actors.job_counts import JobCounts
-from callboard.actors.job_kinds import JITTER, JobHandler, Priority
+from callboard.actors.job_gate import Gate
+from callboard.actors.job_kinds import JobHandler, Priority
+from callboard.actors.queries import queries_beside
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("job_worker.sql"), "asyncpg")
+QUERIES = queries_beside(__file__, "job_worker")
 
 MIN_BATCH, MAX_BATCH = 10, 500
 FULL_INTERVAL_S = 1.0  # at least so often a claim begins at the beginning
 FAIR_EVERY = 8
-# Free slots are collected for so long each, so that jobs that take no time are not claimed one by one: about what it
-# takes to handle one.
-GATHER_S, MAX_GATHER_S = 0.0001, 0.01
-LIMITS_TTL_S = 1.0  # for how long a process believes which kinds have a limit; the claim itself looks again
-FIRST_PROBE_S, LAST_PROBE_S = 1.0, 60.0
+# Free slots are collected until half of all are, or for so long: jobs that take no time are not claimed one by one.
+GATHER_S = 0.01
 BEGINNING = (datetime(2000, 1, 1, tzinfo=UTC), 0)
 
 Floor = tuple[datetime, int]
-
-
-class Gate:
-    """Keeps a kind's jobs back while a server that all of them need is away, and lets them come again by and by."""
-
-    def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
-        self._wait_s = 0.0
-        self._closed_until = 0.0
-        self._open: int | None = None  # slots; None is all of them
-
-    def away(self, now: float) -> None:
-        """Close it, for twice as long as the last time; what was on its way at the same time says nothing new."""
-        if now < self._closed_until:
-            return
-        self._wait_s = min(LAST_PROBE_S, max(FIRST_PROBE_S, 2 * self._wait_s))
-        self._closed_until = now + self._wait_s * (1 + JITTER * self._rng.random())
-        self._open = 1
-
-    def here(self, now: float, slots: int) -> None:
-        """Open twice as many slots: a job has found the server."""
-        if self._open is None or now < self._closed_until:
-            return
-        self._open *= 2
-        if self._open >= slots:
-            self._open, self._wait_s = None, 0.0
-
-    def allows(self, now: float, slots: int) -> int:
-        """How many jobs may run."""
-        if self._open is None:
-            return slots
-        return 0 if now < self._closed_until else min(slots, self._open)
-
-    def opens_in(self, now: float) -> float | None:
-        """Seconds until a probe may go; None when it is not closed."""
-        return self._closed_until - now if self._open is not None and now < self._closed_until else None
 
 
 class KindClaims:
@@ -71,6 +33,7 @@ class KindClaims:
         self.handler = handler
         self.kind = handler.kind
         self.running = 0
+        self.slots = handler.slots  # as they were at the last claim
         self.gate = Gate(rng)
         self.drained = False  # a full claim has left nothing: there is no need to ask before somebody rings
         self.asked = 0
@@ -83,19 +46,16 @@ class KindClaims:
 
     def free(self, now: float) -> int:
         """How many more jobs may be claimed."""
-        return max(0, self.gate.allows(now, self.handler.slots) - self.running)
+        return max(0, self.gate.allows(now, self.slots) - self.running)
 
     def ready(self, now: float) -> bool:
         """Whether to claim now. While jobs of the kind run, what is freed is gathered, so that one claim fills it."""
-        return self.free(now) > 0 and (not self.running or now >= self.claimed_at + self.gather_s)
-
-    @property
-    def gather_s(self) -> float:
-        """For how long free slots are collected."""
-        return min(MAX_GATHER_S, self.handler.slots * GATHER_S)
+        free = self.free(now)
+        return free > 0 and (not self.running or 2 * free >= self.slots or now >= self.claimed_at + GATHER_S)
 
     def ask(self, now: float, most: int) -> int:
         """Begin a claim: how many to ask for."""
+        self.slots = self.handler.slots
         self.asked = min(self.free(now), most)
         self.full = not self.floors or now - self._full_at >= FULL_INTERVAL_S
         if self.full:
@@ -128,6 +88,17 @@ class KindClaims:
             self.floors.clear()
 
 
+class Sight(msgspec.Struct, frozen=True):
+    """What a look has shown: whether a job is due, in how many seconds the next one is (None: none waits), the same for
+    the oldest whose lease was lost, and whether operators have changed a limit since the last look.
+    """
+
+    is_due: bool
+    next_s: float | None
+    suspect_s: float | None
+    limits_changed: bool
+
+
 class Claims:
     """Claims jobs for a process. One caller at a time."""
 
@@ -136,16 +107,14 @@ class Claims:
         self.worker = worker
         self.counts = counts
         self.batch = MAX_BATCH
-        self._limits: dict[str, int] = {}
-        self._limits_at = -LIMITS_TTL_S
+        self.limits: dict[str, int] = {}  # what operators have set, as it was seen last; the claim itself looks again
 
     async def claim(self, kinds: Sequence[KindClaims], now: float) -> list[tuple[KindClaims, list[Any]]]:
         """Claim for all kinds that have free slots; the rows of each in the order in which they are to start.
 
         After a statement that took too long the next one asks for half as much. Raises Problem.
         """
-        await self._look_at_limits(kinds, now)
-        limited = [each for each in kinds if self._limits.get(each.kind.name, each.kind.max_running) > 0]
+        limited = [each for each in kinds if self._is_limited(each)]
         free = [each for each in kinds if each not in limited]
         try:
             found = await self._claim_free(free, now) if free else []
@@ -182,7 +151,7 @@ class Claims:
 
     async def claim_suspect(self, kinds: Sequence[KindClaims]) -> Any:
         """Claim the oldest job whose lease was lost; None when none is due."""
-        free = [each for each in kinds if self._limits.get(each.kind.name, each.kind.max_running) == 0]
+        free = [each for each in kinds if not self._is_limited(each)]
         async with self.database.acquire() as connection:
             row = await self._suspect(connection, free, limited=False)
         for each in kinds:
@@ -207,16 +176,16 @@ class Claims:
         )
         return next(iter([row async for row in rows]), None)
 
-    async def suspects_due(self, kinds: Iterable[KindClaims]) -> bool:
-        """Whether a job whose lease was lost waits to be claimed alone."""
+    async def look(self, kinds: Iterable[KindClaims]) -> Sight:
+        """See in one statement what waits, and what operators have set."""
         async with self.database.acquire() as connection:
-            return bool(await QUERIES.suspects_due(connection, kinds=[each.kind.name for each in kinds]))
+            row = await QUERIES.look(connection, kinds=[each.kind.name for each in kinds])
+        limits = msgspec.json.decode(row["limits"], type=dict[str, int])
+        changed, self.limits = limits != self.limits, limits
+        return Sight(row["is_due"], row["next_s"], row["suspect_s"], changed)
 
-    async def next_due(self, kinds: Iterable[KindClaims]) -> float | None:
-        """In how many seconds the next job is due; None when none waits."""
-        async with self.database.acquire() as connection:
-            due: float | None = await QUERIES.next_due(connection, kinds=[each.kind.name for each in kinds])
-            return due
+    def _is_limited(self, each: KindClaims) -> bool:
+        return self.limits.get(each.kind.name, each.kind.max_running) > 0
 
     async def _run(self, connection: Any, kinds: Sequence[KindClaims], *, limited: bool) -> list[Any]:
         floors = [[each.floor(priority) for each in kinds] for priority in Priority]
@@ -239,14 +208,6 @@ class Claims:
         if not rows:
             self.counts.empty_claims += 1
         return rows
-
-    async def _look_at_limits(self, kinds: Sequence[KindClaims], now: float) -> None:
-        if now - self._limits_at < LIMITS_TTL_S:
-            return
-        async with self.database.acquire() as connection:
-            rows = [row async for row in QUERIES.limits_of(connection, kinds=[each.kind.name for each in kinds])]
-        self._limits = {row["kind"]: row["max_running"] for row in rows if row["max_running"] is not None}
-        self._limits_at = now
 
 
 def _dealt(kinds: Sequence[KindClaims], rows: list[Any]) -> list[tuple[KindClaims, list[Any]]]:

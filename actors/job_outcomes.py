@@ -3,20 +3,19 @@
 import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import aiosql
 import asyncpg
 import msgspec
 
 from callboard.actors.database import Database
 from callboard.actors.job_kinds import MAX_ERROR, MAX_REASON, EndedJob, Hook, JobKind
+from callboard.actors.queries import queries_beside
 
 if TYPE_CHECKING:
     from callboard.actors.job_runs import RunningJob
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("job_outcomes.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 TRIES = 5  # a retry and a new twin may meet at each look
 MAX_SEEN = 1_000  # reasons that are remembered as logged

@@ -14,18 +14,17 @@ jobs of a key one at a time, in the order in which their causes committed. How k
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-import aiosql
 import msgspec
 
 from callboard.actors.database import Database
 from callboard.actors.errors import SERVER_OVERLOADED, Problem
 from callboard.actors.job_kinds import MAX_PAYLOAD_BYTES, JobKind, Priority
+from callboard.actors.queries import queries_beside
 from callboard.runtime import current_context
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("job_queue.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 ROOM_TTL_S = 1.0  # how long a process believes its count of waiting jobs
 TWIN_TRIES = 20  # a twin that starts, ends and comes again each time we look has to be very fast

@@ -3,17 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
-import aiosql
 import msgspec
 
 from callboard.actors.database import Database
 from callboard.actors.job_kinds import Job, JobKind, LeaseLostError
 from callboard.actors.job_outcomes import complete
+from callboard.actors.queries import queries_beside
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("job_worker.sql"), "asyncpg")
+QUERIES = queries_beside(__file__, "job_worker")
 
 MARGIN_S = 5.0  # a lease is trusted for so much less than it lasts
 MARGIN_SHARE = 6.0  # or for this part of it, if that is less
@@ -75,9 +74,24 @@ class RunningJobs:
         self.database = database
         self.effects = effects
         self.by_id: dict[int, RunningJob] = {}
+        self.any = asyncio.Event()  # set while there is one
+        self.none = asyncio.Event()
+        self.none.set()
 
-    def __len__(self) -> int:
-        return len(self.by_id)
+    def add(self, run: RunningJob) -> None:
+        """Take a job in hand."""
+        if not self.by_id:
+            self.any.set()
+            self.none.clear()
+        self.by_id[run.job.job_id] = run
+
+    def remove(self, run: RunningJob) -> None:
+        """Have it in hand no more."""
+        if self.by_id.get(run.job.job_id) is run:  # else a later claim of ours has it
+            del self.by_id[run.job.job_id]
+            if not self.by_id:
+                self.any.clear()
+                self.none.set()
 
     def make(self, row: Any, payload: msgspec.Struct | None) -> Job[Any]:
         """The job of a claimed row."""

@@ -1,12 +1,14 @@
-"""The sweeper: takes up what a process that died, froze or missed something has left behind. Every process sweeps."""
+"""The sweeper: takes up what a process that died, froze or missed something has left behind. Every process sweeps.
 
+A lease is over when its time is, or when its holder is proved dead: then nobody has to wait for the time.
+"""
+
+import asyncio
 import logging
 import random
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import aiosql
 import asyncpg
 
 from callboard.actors.database import Database
@@ -15,11 +17,13 @@ from callboard.actors.job_counts import JobCounts
 from callboard.actors.job_kinds import JobKind
 from callboard.actors.job_outcomes import Failure, Reasons, bury, end, failure, free_key, supersede
 from callboard.actors.job_queue import JobQueue
+from callboard.actors.queries import queries_beside
 from callboard.runtime import Actor, Request, on
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("job_sweeper.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 MAX_SWEPT = 100  # rows at a time
+IDLE_S = 30.0  # where no kind says how long its leases are
 VACUUM_AFTER = 20_000  # ends of jobs in this process
 VACUUM_TIMEOUT_S = 60.0
 LOST = Failure("lease lost", "the lease was lost: its process died, or could not reach the database")
@@ -32,7 +36,10 @@ class Sweep(Request[int], frozen=True):
 
 
 class JobSweeper(Actor[Sweep]):
-    """Sweeps every third of the shortest lease; rows that another sweeper holds are passed over."""
+    """Sweeps as soon as the database is there, and then every third of the shortest lease. Where there is nothing to
+    do that is one statement. Rows that another sweeper holds are passed over. `is_gone` says whether the process of
+    a holder's name is proved dead.
+    """
 
     def __init__(
         self,
@@ -40,21 +47,27 @@ class JobSweeper(Actor[Sweep]):
         queue: JobQueue,
         kinds: Sequence[JobKind[Any]],
         counts: JobCounts,
+        *,
         rng: random.Random | None = None,
+        is_gone: Callable[[str], bool] = lambda _holder: False,
     ) -> None:
         self.database = database
         self.queue = queue
         self.kinds = {kind.name: kind for kind in kinds}
         self.counts = counts
         self.rng = rng or random.Random()  # noqa: S311 - jitter
+        self.is_gone = is_gone
         self.reasons = Reasons()
         self._vacuumed_at = 0
         self._said: str | None = None
 
-    async def on_start(self) -> None:
-        """Begin the rounds."""
-        if self.kinds:
-            self.every(min(kind.lease_s for kind in self.kinds.values()) / 3, Sweep())
+    async def run(self) -> None:
+        """Have the rounds made, until the actor stops."""
+        every_s = min([kind.lease_s for kind in self.kinds.values()] or [IDLE_S]) / 3
+        while True:
+            await self.database.back.wait()
+            await self.ref.tell(Sweep())
+            await asyncio.sleep(every_s)
 
     @on(Sweep)
     async def sweep(self, _message: Sweep) -> int:
@@ -63,9 +76,13 @@ class JobSweeper(Actor[Sweep]):
             return 0
         swept = 0
         try:
-            while count := await self._sweep_leases():
-                swept += count
-            swept += await self._free_keys()
+            async with self.database.acquire() as connection:
+                seen = await QUERIES.to_sweep(connection)
+            gone = [holder for holder in seen["holders"] if self.is_gone(holder)]
+            if seen["lapsed"] or gone:
+                swept += await self._sweep_leases(gone)
+            if seen["blocked"]:
+                swept += await self._free_keys()
             await self._vacuum()
             self._said = None
         except (Problem, asyncpg.PostgresError) as error:
@@ -77,9 +94,18 @@ class JobSweeper(Actor[Sweep]):
             self.queue.ring()
         return swept
 
-    async def _sweep_leases(self) -> int:
-        """At most a batch of lost leases; how many of them were acted on. One row that cannot be stops no other."""
+    async def _sweep_leases(self, gone: Sequence[str]) -> int:
+        """Batch after batch of lost leases, while one is full and any of it was acted on; how many were."""
         swept = 0
+        while True:
+            found, acted = await self._sweep_batch(gone)
+            swept += acted
+            if found < MAX_SWEPT or not acted:
+                return swept
+
+    async def _sweep_batch(self, gone: Sequence[str]) -> tuple[int, int]:
+        """How many were found, and how many were acted on. One row that cannot be stops no other."""
+        acted = 0
         async with self.database.transaction() as connection:
             await QUERIES.wait_briefly(connection)
             rows = [
@@ -88,18 +114,19 @@ class JobSweeper(Actor[Sweep]):
                     connection,
                     kinds=list(self.kinds),
                     versions=[kind.version for kind in self.kinds.values()],
+                    gone=gone,
                     limit=MAX_SWEPT,
                 )
             ]
             plain = [row for row in rows if not _needs_care(row)]
             if plain:
-                swept += await self._lose(connection, plain)
+                acted += await self._lose(connection, plain)
             for row in rows:
                 if _needs_care(row):
-                    swept += await self._take_care(connection, row)
+                    acted += await self._take_care(connection, row)
         for row in rows:
             self.counts.add(row["kind"], "lost")
-        return swept if len(rows) == MAX_SWEPT else 0
+        return len(rows), acted
 
     async def _lose(self, connection: Any, rows: Sequence[Any]) -> int:
         lost = QUERIES.lose(

@@ -1,8 +1,15 @@
--- name: lost_leases(kinds, versions, limit)
--- Only rows that must be acted on, of kinds that this process knows.
+-- name: to_sweep()^
+-- Whether there is anything to do, and who holds what runs.
+select exists (select from jobs where state = 'running' and lease_until < statement_timestamp()) as lapsed,
+       exists (select from jobs where state = 'blocked') as blocked,
+       array(select distinct worker from jobs where state = 'running' and worker is not null) as holders;
+
+-- name: lost_leases(kinds, versions, gone, limit)
+-- Only rows that must be acted on, of kinds that this process knows: their time is over, or their holder is dead.
 select j.job_id, j.lease_id, j.kind, j.attempts, j.max_attempts, j.unique_key, j.cancel_requested_at is not null as cancelled
 from jobs j join unnest(:kinds::text[], :versions::smallint[]) as w (kind, version) on w.kind = j.kind
-where j.state = 'running' and j.lease_until < statement_timestamp() and j.version <= w.version
+where j.state = 'running' and (j.lease_until < statement_timestamp() or j.worker = any(:gone::text[]))
+      and j.version <= w.version
 order by j.lease_until limit :limit for update of j skip locked;
 
 -- name: lose(job_ids, lease_ids, delays_s)

@@ -84,10 +84,6 @@ returning job_id, kind, priority, run_at, coalesce(deadline <= statement_timesta
           order_key, payload, progress, traceparent, created_at,
           extract(epoch from statement_timestamp() - run_at)::float8 as waited_s;
 
--- name: suspects_due(kinds)$
-select exists (
-    select from jobs where state = 'waiting' and lost > 0 and run_at <= statement_timestamp() and kind = any(:kinds::text[]));
-
 -- name: lock_limit(kind)$
 -- In a statement of its own: what counts afterwards sees all that earlier holders of this lock have claimed.
 select pg_try_advisory_xact_lock(hashtext('job limit'), hashtext(:kind));
@@ -99,15 +95,21 @@ from (select 1) as one
 left join jobs j on j.kind = :kind and j.state = 'running'
 left join job_kinds k on k.kind = :kind;
 
--- name: limits_of(kinds)
-select kind, paused, max_running from job_kinds where kind = any(:kinds::text[]);
-
--- name: next_due(kinds)$
--- In how many seconds the next waiting job of these kinds is due; null when none waits.
-select extract(epoch from min(d.run_at) - statement_timestamp())::float8
-from unnest(:kinds::text[]) as k (kind), generate_series(0, 2) as p (priority),
-lateral (select run_at from jobs j where j.kind = k.kind and j.priority = p.priority and j.state = 'waiting' and j.lost = 0
-         and j.run_at > statement_timestamp() order by run_at, job_id limit 1) as d;
+-- name: look(kinds)^
+-- Whether a job of these kinds is due, in how many seconds the next one will be, the same for the oldest whose lease was
+-- lost, and the limits that operators have set.
+select coalesce(bool_or(d.head <= statement_timestamp()), false) as is_due,
+       extract(epoch from min(d.later) - statement_timestamp())::float8 as next_s,
+       extract(epoch from (
+           select run_at from jobs where state = 'waiting' and lost > 0 and kind = any(:kinds::text[])
+           order by run_at, job_id limit 1) - statement_timestamp())::float8 as suspect_s,
+       coalesce((select json_object_agg(kind, max_running) from job_kinds
+                 where max_running is not null and kind = any(:kinds::text[])), '{}')::text as limits
+from unnest(:kinds::text[]) as k (kind) cross join generate_series(0, 2) as p (priority) cross join lateral (
+    select (select run_at from jobs j where j.kind = k.kind and j.priority = p.priority and j.state = 'waiting'
+            and j.lost = 0 order by run_at, job_id limit 1) as head,
+           (select run_at from jobs j where j.kind = k.kind and j.priority = p.priority and j.state = 'waiting'
+            and j.lost = 0 and j.run_at > statement_timestamp() order by run_at, job_id limit 1) as later) as d;
 
 -- name: renew(job_ids, lease_ids, lease_s)
 -- A row that a transaction holds, be it our own `finish`, is passed over: that lock keeps everybody else off it.

@@ -5,20 +5,18 @@ import logging
 import random
 from typing import Any
 
-import asyncpg
 import msgspec
 
 from callboard.actors.database import Database
-from callboard.actors.errors import Problem
 from callboard.actors.job_counts import JobCounts
 from callboard.actors.job_kinds import JITTER, Done, EndedJob, Later, LeaseLostError, Permanent, Retry
+from callboard.actors.job_loops import AGAIN_S, DATABASE_ERRORS, Trouble
 from callboard.actors.job_outcomes import Ending, JobOutcomes, Reasons, complete, failure
 from callboard.actors.job_runs import RunningJob, RunningJobs, save_progress
 
 GATHER_S = 0.005  # completions are collected for so long
 MAX_WRITE = 500
 WRITES_AT_ONCE = 4
-AGAIN_S = 0.25  # after the database was away
 MAX_UNWRITTEN = 2_000  # outcomes that wait to be written; above it nothing is claimed
 
 log = logging.getLogger(__name__)
@@ -44,7 +42,7 @@ class JobWriter:
         self._due = asyncio.Event()
         self._done: list[RunningJob] = []
         self._others: list[Unwritten] = []
-        self._said: str | None = None
+        self._trouble = Trouble(log, "outcomes of jobs cannot be written")
 
     @property
     def full(self) -> bool:
@@ -70,22 +68,26 @@ class JobWriter:
             self._due.clear()
             if self.runs.by_id and len(self._done) < MAX_WRITE:
                 await asyncio.sleep(GATHER_S)
-            await self.write_all()
+            await self._write_some()
 
     async def write_all(self) -> None:
-        """Write what has ended. What the database cannot take now is tried again, while its lease is trusted."""
+        """Write all that has ended, at once."""
         while self._done or self._others:
-            done, self._done = self._done[:MAX_WRITE], self._done[MAX_WRITE:]
-            others, self._others = self._others[:WRITES_AT_ONCE], self._others[WRITES_AT_ONCE:]
-            try:
-                wrote = await asyncio.gather(self._write_done(done), *(self._write_other(each) for each in others))
-            except (
-                BaseException
-            ):  # cut short: whoever writes next does it again, and the fence refuses what was written
-                self._done[:0], self._others[:0] = done, others
-                raise
-            if not all(wrote):
-                await asyncio.sleep(AGAIN_S)
+            await self._write_some()
+
+    async def _write_some(self) -> None:
+        """Write some of it. What the database cannot take now is tried again, while its lease is trusted."""
+        done, self._done = self._done[:MAX_WRITE], self._done[MAX_WRITE:]
+        others, self._others = self._others[:WRITES_AT_ONCE], self._others[WRITES_AT_ONCE:]
+        try:
+            wrote = await asyncio.gather(self._write_done(done), *(self._write_other(each) for each in others))
+        except BaseException:  # cut short: whoever writes next does it again, and the fence refuses what was written
+            self._done[:0], self._others[:0] = done, others
+            raise
+        if not all(wrote):
+            await asyncio.sleep(AGAIN_S)
+        if self._done or self._others:
+            self._due.set()
 
     async def _write_done(self, runs: list[RunningJob]) -> bool:
         if not runs:
@@ -95,8 +97,8 @@ class JobWriter:
             async with self.database.acquire() if plain else self.database.transaction() as connection:
                 held, free_keys = await complete(connection, runs)
                 await free_keys()
-        except (Problem, asyncpg.PostgresError) as error:
-            self._say(error)
+        except DATABASE_ERRORS as error:
+            self._trouble.tell(error)
             self._done[:0] = self._still_ours(runs)
             return False
         for run in runs:
@@ -109,8 +111,8 @@ class JobWriter:
         run = each.run
         try:
             outcome = await self._record(run, each.outcome)
-        except (Problem, asyncpg.PostgresError) as error:
-            self._say(error)
+        except DATABASE_ERRORS as error:
+            self._trouble.tell(error)
             if self._still_ours([run]):
                 self._others.append(each)
             return False
@@ -125,12 +127,6 @@ class JobWriter:
             if run.trusted_until <= now:
                 self.counts.end(run.kind.name, "stale")
         return [run for run in runs if run.trusted_until > now]
-
-    def _say(self, error: Exception) -> None:
-        reason = failure(error).reason
-        if reason != self._said and not isinstance(error, Problem):  # that the database is away it says itself
-            log.error("outcomes of jobs cannot be written: %s", reason)
-        self._said = reason
 
     async def _record(self, run: RunningJob, outcome: Any) -> str:
         """Write one outcome; the name under which it is counted. Raises Problem."""

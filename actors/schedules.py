@@ -9,11 +9,9 @@ instant that does, one that comes twice runs once; an expression whose hours are
 import logging
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import aiosql
 import asyncpg
 import msgspec
 from cronsim import CronSim, CronSimError
@@ -21,9 +19,10 @@ from cronsim import CronSim, CronSimError
 from callboard.actors.database import Database
 from callboard.actors.errors import Problem
 from callboard.actors.job_queue import JobQueue
+from callboard.actors.queries import queries_beside
 from callboard.runtime import Actor, Request, on
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("schedules.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 LOOK_EVERY_S = 1.0
 LATE = timedelta(seconds=60)  # what is due for longer than this was missed

@@ -1,7 +1,5 @@
 """The job queue in the tree: which kinds there are, which of them a process runs, and the actors that run them."""
 
-import os
-import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -28,6 +26,7 @@ from callboard.actors.search_refill import REFILL_SEARCH, SearchRefill
 from callboard.actors.smtp_client import SmtpClient
 from callboard.actors.tokens import Signer
 from callboard.ops.config import Config
+from callboard.ops.job_holders import holder_name, is_gone
 from callboard.ops.job_metrics import JobCollector
 from callboard.ops.metrics import Metrics
 from callboard.runtime import Backoff, Intensity, Node, Pool, supervisor, worker
@@ -94,14 +93,15 @@ class Jobs:
             self.queue,
             self.handlers,
             self.counts,
-            name=f"{socket.gethostname()}:{os.getpid()}",
+            name=holder_name(),
             grace_s=self.grace_s,
             effects=self.database,
         )
+        sweeper = partial(JobSweeper, self.claiming, self.queue, kinds, self.counts, is_gone=is_gone)
         return supervisor(
             "jobs",
             *(each.pool for each in self.handlers),
-            worker("sweeper", JobSweeper, self.claiming, self.queue, kinds, self.counts, backoff=backoff),
+            worker("sweeper", sweeper, backoff=backoff),
             hints,
             monitor,
             worker("schedules", Scheduler, self.claiming, self.queue, self.schedules, backoff=backoff),

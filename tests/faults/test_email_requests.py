@@ -65,7 +65,7 @@ async def test_the_mail_comes_though_the_process_was_killed_right_after_the_202(
     assert working_in(up.data) == []
     folder.append(again := Up(up.data, environment={"HTTP_PORT": up.environment["HTTP_PORT"]}))
     await asyncio.to_thread(again.ready)
-    await asyncio.to_thread(until, "the mails", lambda: mailed(again, path, emails), 150.0)
+    await asyncio.to_thread(until, "the mails", lambda: mailed(again, path, emails))
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -11,7 +11,7 @@ from mortal import MortalDatabase
 
 from callboard.actors.database import Database
 from callboard.actors.job_kinds import Backoff, Done, Job, Later, LeaseLostError, Outcome, Priority, Retry
-from callboard.actors.job_sweeper import Sweep
+from callboard.actors.job_sweeper import JobSweeper, Sweep
 
 FAST = {"lease_s": 0.6, "backoff": Backoff(0.001, 0.002), "max_attempts": 6}
 
@@ -280,3 +280,27 @@ async def test_jobs_of_a_kind_or_a_version_that_is_not_known_are_left_alone(data
         assert await process.sweeper.ask(Sweep()) == 0
     assert await effects(process) == {"mine": 1}
     assert [row["lost"] for row in await process.rows("select lost from jobs")] == [0, 0, 0]
+
+
+async def test_the_jobs_of_a_holder_that_is_proved_dead_do_not_wait_for_their_leases_and_their_attempt_stays_spent(
+    database: Database,
+) -> None:
+    declared = kind(lease_s=3600.0, backoff=Backoff(0.001, 0.002))
+    process = Process(database, (declared, effect), sweeps=False)
+    await process.put("of the dead", "of the living")
+    await process.execute(
+        "update jobs set state = 'running', attempts = 1, lease_id = nextval('job_leases'), "
+        "lease_until = now() + interval '1 hour', worker = payload->>'text'"
+    )
+    for is_gone, swept in ((lambda _: False, 0), (lambda name: name == "of the dead", 1)):
+        sweeper = JobSweeper(database, process.queue, [declared], process.counts, is_gone=is_gone)
+        assert await sweeper.sweep(Sweep()) == swept
+    async with process.working():
+        async with asyncio.timeout(10):
+            while await process.value("select count(*) from jobs") > 1:  # noqa: ASYNC110 - it is in PostgreSQL
+                await asyncio.sleep(0.005)
+    assert await effects(process) == {"of the dead": 1}
+    assert await process.value("select attempts from finished_jobs") == 2
+    assert await process.rows("select worker, attempts, lost from jobs") == [
+        {"worker": "of the living", "attempts": 1, "lost": 0}
+    ]
