@@ -358,7 +358,7 @@ class Parts:
 
     def system(self) -> System:
         """The tree on the running event loop, with its metrics and logs; not started."""
-        self._system = system = System(self.tree(), stall_after_s=STALL_S)
+        self._system = system = System(self.tree(), stall_after_s=STALL_S, log=False)
         self.metrics.watch(system)
         self.metrics.registry.register(StreamCollector(self.streams.metrics))
         for watcher in self.watchers:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
+from callboard.runtime.errors import NotStartedError
 from callboard.runtime.handlers import NONE, Handlers, Tables, collect, protocol_of
 from callboard.runtime.message import Message
 
@@ -56,6 +57,14 @@ class Actor(Generic[M]):
         if surplus:
             raise TypeError(f"{cls.__name__} handles {', '.join(surplus)} and does not declare it: Actor[...]")
 
+    if not TYPE_CHECKING:  # a checker would take every name for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """Only where there is no attribute of that name."""
+            if name == "ref":
+                raise NotStartedError(type(self).__name__)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+
     async def on_start(self) -> None:
         """Runs before the first message of each incarnation. If it raises, the start has failed."""
 
@@ -73,7 +82,8 @@ class Actor(Generic[M]):
         return self.ref.schedule(message, delay_s)
 
     def every(self, interval_s: float, message: Any) -> "Timer":
-        """Tell this actor `message` each `interval_s` seconds, skipping ticks that find its mailbox full.
+        """Tell this actor `message` each `interval_s` seconds. One tick at a time: while it waits or is being handled,
+        and while the mailbox is full, the next ones are skipped.
 
         Raises ValueError for an interval of no time, and both raise UnhandledMessageError.
         """
@@ -91,7 +101,7 @@ class Actor(Generic[M]):
         self.ref.unwatch(ref)
 
     def stop(self, reason: str | None = None) -> None:
-        """End this incarnation after the current message; what follows is up to the restart type.
+        """End this incarnation after the current message, or after its start; the restart type says what follows.
 
         Without a reason it is a normal exit. With one it is a Shutdown, which differs in what watchers are told.
         """

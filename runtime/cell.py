@@ -6,15 +6,17 @@ task.
 """
 
 import asyncio
-from types import CoroutineType
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 from callboard.runtime import events
 from callboard.runtime.context import CURRENT, Envelope
 from callboard.runtime.deadlines import expire
-from callboard.runtime.errors import ActorCrashedError, AskTimeoutError, Refusal
+from callboard.runtime.errors import ENDING, ActorCrashedError, AskTimeoutError, Refusal, for_asker
+from callboard.runtime.handlers import to_await
 from callboard.runtime.handover import HANDLING, RUNNING, Handover
 from callboard.runtime.inbox import message_of
+from callboard.runtime.life import in_task
 from callboard.runtime.message import Message
 from callboard.runtime.tree import Abandoned, State, TreeNode
 
@@ -22,7 +24,6 @@ M = TypeVar("M", bound=Message | None)
 
 BURST = 256  # messages handled before other actors have their turn: enough to amortise the turn, about 0.1 ms
 RESOLUTION_S = 0.002  # of the loops' timers: two that are due at the same time may fire so far apart
-CRASHES = (Exception, asyncio.CancelledError)  # a handler that was not cancelled itself can come upon the latter
 
 
 class Cell(Handover[M]):
@@ -47,6 +48,9 @@ class Cell(Handover[M]):
             return
         queue = self._queue
         size = len(queue)
+        if not size:  # what waited has left
+            self.rest()
+            return
         if size == 1:
             self._handle_one(queue.popleft())
         else:
@@ -59,8 +63,12 @@ class Cell(Handover[M]):
             self._idle = True
 
     def _handle_many(self, size: int) -> None:
-        """The hot path: what has been handled is counted by how far the iterator has come."""
+        """The hot path: what has been handled is counted by how far the iterator has come.
+
+        A handler that leaves something in the context of this turn, a ContextVar of its own, ends the turn.
+        """
         table, actor, pop = self.table, self._actor, self._queue.popleft
+        context, clean = self.system.context, self.system.clean  # type: ignore[union-attr]
         self._size = size
         self._remaining = remaining = iter(range(size))
         result = item = None
@@ -68,13 +76,15 @@ class Cell(Handover[M]):
             for _ in remaining:
                 item = pop()
                 result = table[item.__class__](actor, item)
-                if result is not None and result.__class__ is CoroutineType:
+                if result is not None and (result := to_await(result)) is not None:
                     break
-        except CRASHES as error:  # the actor loop is the one place where a crash becomes a fate
+                if context != clean:
+                    self.cut_burst()
+        except BaseException as error:  # noqa: BLE001 - the actor loop is where a crash, of any class, becomes a fate
             self._leave_burst(item)
-            self._failed(item, error)
+            self._has_raised(item, error)
             return
-        if result.__class__ is CoroutineType:
+        if result is not None:
             self._leave_burst(item)
             self._start_task(item, result)
         else:
@@ -86,10 +96,12 @@ class Cell(Handover[M]):
         self.item = item
         try:
             result = self.table[item.__class__](self._actor, item)
-        except CRASHES as error:
-            self._failed(item, error)
+            if result is not None:
+                result = to_await(result)
+        except BaseException as error:  # noqa: BLE001 - see _handle_many
+            self._has_raised(item, error)
             return
-        if result is not None and result.__class__ is CoroutineType:
+        if result is not None:
             self._start_task(item, result)
         else:
             self._handled += 1
@@ -135,27 +147,29 @@ class Cell(Handover[M]):
         self.since = system.time()
         if self._rare is not None and self._rare.waiters:
             self.admit()
-        self.task = system.loop.create_task(
-            self._go_on(item, coroutine), name=f"actor {self.name}", context=system.context.copy()
-        )
+        self.task = system.new_task(self._go_on(item, coroutine), f"actor {self.name}")
 
     async def _go_on(self, item: Any, result: Any) -> None:
         """The rest of a burst from its first asynchronous handler: one task for all of them, not one for each."""
+        system = self.system
         try:
             if self.state not in HANDLING:  # killed or stopped before the task had its first step: it has not begun
                 result.close()
                 self._queue.appendleft(item)
                 return
-            for _ in range(self.system.burst):  # type: ignore[union-attr]
-                if result.__class__ is CoroutineType:
+            clean = system.clean  # type: ignore[union-attr]
+            for _ in range(system.burst):  # type: ignore[union-attr]
+                if result is not None:
                     await self._finish(item, result)
                 if not self._queue or self.state not in HANDLING or (self._rare is not None and self._rare.held):
+                    return
+                if copy_context() != clean:  # a handler has left something in it: the next one begins in another task
                     return
                 self.item = item = self._queue.popleft()
                 if self._rare is not None and self._rare.waiters:
                     self.admit()
                 result = self._begin(item)
-            if result.__class__ is CoroutineType:
+            if result is not None:
                 await self._finish(item, result)
         finally:
             self.task = None
@@ -165,10 +179,12 @@ class Cell(Handover[M]):
         """Call the handler of one message, outside of a burst. A coroutine is given back to be awaited."""
         try:
             result = self.table[item.__class__](self._actor, item)
-        except CRASHES as error:
-            self._failed(item, error)
+            if result is not None:
+                result = to_await(result)
+        except BaseException as error:  # noqa: BLE001 - see _handle_many
+            self._has_raised(item, error)
             return None
-        if result.__class__ is not CoroutineType:
+        if result is None:
             self._handled += 1
             self.item = None
             if self._rare is not None:
@@ -181,13 +197,9 @@ class Cell(Handover[M]):
         if item.__class__ is Envelope:
             CURRENT.set(item)
             if asked:
-                item.reply.add_done_callback(self._asker_gone)  # pyright: ignore[reportOptionalMemberAccess]
+                item.mind()
         try:
-            try:
-                result = await coroutine
-            finally:
-                if asked:  # before the reply is given: it would be called
-                    item.reply.remove_done_callback(self._asker_gone)  # pyright: ignore[reportOptionalMemberAccess]
+            result = await _whole(coroutine)
         except asyncio.CancelledError as error:
             if self._is_withdrawn(item):
                 self.unstashed(item)
@@ -200,8 +212,8 @@ class Cell(Handover[M]):
                 raise
             else:
                 self._failed(item, error)
-        except Exception as error:  # noqa: BLE001 - see _handle_many
-            self._failed(item, error)
+        except BaseException as error:  # noqa: BLE001 - see _handle_many
+            self._has_raised(item, error)
         else:
             self._succeeded(item, result, asked)
         finally:
@@ -225,31 +237,33 @@ class Cell(Handover[M]):
 
     def _succeeded(self, item: Any, result: Any, asked: bool) -> None:
         self._handled += 1
-        if asked and not self.stashed(item):
-            if item.reply.done():
-                self.record.counts.late += 1
-            else:
-                item.reply.set_result(result)
-                if item.asks is not None:
-                    item.asks.pop(item, None)
+        if asked and not self.stashed(item) and not item.answer(result):
+            self.record.counts.late += 1
 
     def _is_withdrawn(self, item: Any) -> bool:
         """Whether the handler of `item` is being cancelled because its asker has gone."""
         return self._rare is not None and self._rare.withdrawn is item
 
-    def _asker_gone(self, reply: "asyncio.Future[Any]") -> None:
-        """The reply that a running handler works for was settled by someone else: cancel the handler, by policy."""
-        if self.spec.abandoned is Abandoned.FINISH:
-            return
-        item = self.item
-        if item.__class__ is Envelope and item.reply is reply and self.task is not None and not self.task.done():
-            self.record.withdrawn = item
+    def asker_gone(self, envelope: Envelope) -> None:
+        """See Inbox. The handler that works for it is cancelled, by policy."""
+        if self.item is not envelope or self.task is None:
+            super().asker_gone(envelope)
+        elif self.spec.abandoned is not Abandoned.FINISH and not self.task.done():
+            self.record.withdrawn = envelope
             self.task.cancel()
 
     def _is_over(self, item: Any) -> bool:
         """Whether the deadline of an ask has passed."""
         system = self.system
         return bool(item.reply.done()) or (system is not None and system.time() >= item.due - RESOLUTION_S)
+
+    def _has_raised(self, item: Any, error: BaseException) -> None:
+        """Whatever a handler raises is a crash; what is to end the program ends it after that."""
+        if isinstance(error, GeneratorExit) and not in_task() and self.task is not None:
+            raise error  # the loop is gone, and the task of this handler is being closed
+        self._failed(item, error)
+        if isinstance(error, ENDING):
+            raise error
 
     def _failed(self, item: Any, error: BaseException) -> None:
         """A handler raised: an answer if it is a Refusal, else a crash, after which the message may be tried again."""
@@ -259,6 +273,8 @@ class Cell(Handover[M]):
         rare = self.record
         self.unstashed(item)
         if asked and isinstance(error, AskTimeoutError) and self._is_over(item):
+            item.unmind()
+            item.forget()
             expire(item)  # what its handler asked had the same deadline, and was told a moment before
             self.settle_early(item)
             return
@@ -286,7 +302,7 @@ class Cell(Handover[M]):
             else:
                 rare.counts.failed += 1
             if asked:
-                item.fail(error)
+                item.fail(for_asker(error, self.path, message))
         self.crash(error, type(message).__name__)
 
     # Watching --------------------------------------------------------------------------------------------------------
@@ -307,3 +323,11 @@ class Cell(Handover[M]):
             handled_per_s=None if system is None else system.rates.per_s(self, counts.handled, system.time()),
             counts=counts,
         )
+
+
+async def _whole(coroutine: Any) -> Any:
+    """Await what a handler has returned, and what that gives to be awaited."""
+    result = await coroutine
+    while result is not None and (later := to_await(result)) is not None:
+        result = await later
+    return result

@@ -11,6 +11,7 @@ import msgspec
 
 from callboard.runtime.actor import Actor
 from callboard.runtime.cell import Cell
+from callboard.runtime.context import Envelope
 from callboard.runtime.errors import ConcurrentStashError
 from callboard.runtime.handlers import Handlers
 from callboard.runtime.handover import HANDLING
@@ -63,9 +64,7 @@ class ConcurrentCell(Cell[M]):
         if not self._beside:
             self.since = system.time()
         self.item = None
-        task = system.loop.create_task(
-            self._handle_beside(item, coroutine), name=f"actor {self.name}", context=system.context.copy()
-        )
+        task = system.new_task(self._handle_beside(item, coroutine), f"actor {self.name}")
         self._beside[task] = item
         self.record.held += 1  # until this one has begun: no later message overtakes it
 
@@ -108,13 +107,14 @@ class ConcurrentCell(Cell[M]):
     def _is_withdrawn(self, item: Any) -> bool:
         return item in self._gone
 
-    def _asker_gone(self, reply: "asyncio.Future[Any]") -> None:
-        if self.spec.abandoned is Abandoned.FINISH:
-            return
-        for task, item in self._beside.items():
-            if getattr(item, "reply", None) is reply and not task.done():
-                self._gone.add(item)
-                task.cancel()
+    def asker_gone(self, envelope: Envelope) -> None:
+        """See Cell."""
+        tasks = [task for task, item in self._beside.items() if item is envelope]
+        if not tasks:
+            super().asker_gone(envelope)
+        elif self.spec.abandoned is not Abandoned.FINISH and not tasks[0].done():
+            self._gone.add(envelope)
+            tasks[0].cancel()
 
     async def _end_handlers(self, grace_s: float) -> None:
         if self._beside and not await self._fall_quiet(grace_s):

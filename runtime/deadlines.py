@@ -37,7 +37,7 @@ class Queue:
                     self.timer = self.loop.call_at(envelope.due, self.come_due)
                     return
                 expire(envelope)
-            del self.asks[envelope]
+            self.asks.pop(envelope, None)
 
 
 class Deadlines:
@@ -76,12 +76,12 @@ def expire(envelope: Envelope) -> None:
 _BY_LOOP: WeakKeyDictionary[asyncio.AbstractEventLoop, Deadlines] = WeakKeyDictionary()
 
 
-def deadlines() -> Deadlines:
-    """Those of the running event loop. Raises OutsideLoopError when none runs."""
+def deadlines(*error: str) -> Deadlines:
+    """Those of the running event loop. Raises OutsideLoopError, with these words, when none runs."""
     try:
         loop = asyncio.get_running_loop()
-    except RuntimeError as error:
-        raise OutsideLoopError from error
+    except RuntimeError:
+        raise OutsideLoopError(*error) from None
     found = _BY_LOOP.get(loop)
     if found is None:
         found = _BY_LOOP[loop] = Deadlines(loop)

@@ -20,14 +20,14 @@ from callboard.runtime.cell import Cell
 from callboard.runtime.concurrent import cell_of
 from callboard.runtime.context import Envelope
 from callboard.runtime.entity import Entity, Phase
-from callboard.runtime.errors import ActorStoppedError, EntitiesFullError, UnhandledMessageError
+from callboard.runtime.errors import ENDING, ActorStoppedError, EntitiesFullError, UnhandledMessageError
 from callboard.runtime.handlers import Handlers
 from callboard.runtime.mailbox import ACCEPTED, Counts, Overflow
 from callboard.runtime.message import Message
 from callboard.runtime.pool import made, total
 from callboard.runtime.ref import Ref
 from callboard.runtime.senders import Senders, let_go_on
-from callboard.runtime.supervisor import Intensity, Supervisor
+from callboard.runtime.supervisor import Intensity, Supervisor, is_being_cancelled
 from callboard.runtime.tree import ChildSpec, Node, State, TreeNode, spec_of
 
 if TYPE_CHECKING:
@@ -145,6 +145,10 @@ class Entities(Supervisor, Ref[M]):
         self._entities.move_to_end(entity.key)
         return accepted
 
+    def asker_gone(self, envelope: Envelope) -> None:
+        """An asker that waits for a place for the entity of its key waits no more."""
+        self._senders.remove(envelope.reply)
+
     # Places ----------------------------------------------------------------------------------------------------------
 
     def _make_room(self) -> bool:
@@ -167,7 +171,9 @@ class Entities(Supervisor, Ref[M]):
         asked = type(item) is Envelope and item.reply is not None
         if type(item) is Envelope:
             item.cell = self
-        if policy is Overflow.WAIT and may_wait:
+        if policy is Overflow.WAIT and may_wait and self._senders.count < self.spec.mailbox.max_waiting:
+            if asked:
+                item.mind()
             return self._senders.add(key, message, item)
         self._emit(events.Overflowed(self.path, message))
         if policy is Overflow.DROP_NEWEST and not asked:
@@ -249,13 +255,14 @@ class Entities(Supervisor, Ref[M]):
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         assert self.system is not None  # noqa: S101 - there is nothing to do before the start
-        task = self.system.loop.create_task(work, name=f"{self.path}!", context=self.system.context.copy())
-        self._recovers(task)
+        self._recovers(self.system.new_task(work, f"{self.path}!"))
 
     async def _start(self, entity: Entity) -> None:
         try:
             await entity.cell.start(self)
-        except Exception as error:  # noqa: BLE001 - a failed start is a crash, as in Supervisor
+        except BaseException as error:
+            if isinstance(error, ENDING) or is_being_cancelled():
+                raise
             self._emit(events.Crashed(entity.cell.path, "on_start", error))
             self.notice(entity.cell, error)
         else:

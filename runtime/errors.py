@@ -1,5 +1,8 @@
 """What can go wrong between actors. Each message says what to do about it."""
 
+import asyncio
+from collections.abc import Callable
+
 
 class RuntimeFault(Exception):  # noqa: N818 - the root names the library's faults; each child says its own kind
     """Root of every error that the runtime itself raises."""
@@ -87,10 +90,29 @@ class WrongStateError(Refusal):
 
 
 class OutsideLoopError(RuntimeFault):
-    """There is no running event loop to wait for a reply on. Ask from async code, or tell."""
+    """No event loop runs here. Ask from async code, or tell; make a System where its loop runs."""
 
-    def __init__(self) -> None:
-        super().__init__("an ask waits on the running event loop, and none runs: ask from async code, or tell_nowait")
+    def __init__(
+        self, what: str = "an ask waits on the running event loop, and none runs: ask from async code, or tell_nowait"
+    ) -> None:
+        super().__init__(what)
+
+
+class NotStartedError(RuntimeFault, AttributeError):
+    """The actor has no reference yet: in `__init__` it is not in the tree. Do it in `on_start`."""
+
+    def __init__(self, actor: str) -> None:
+        super().__init__(
+            f"{actor} has no `ref` yet, and so no timers, stash or watching: do in on_start what needs them, not in "
+            "__init__"
+        )
+
+
+class TooDeepError(RuntimeFault, ValueError):
+    """Supervisors stand in each other more levels deep than a tree may have. Make the tree flatter."""
+
+    def __init__(self, node: str, limit: int) -> None:
+        super().__init__(f"{node} would stand more than {limit} levels deep: make the tree flatter")
 
 
 class UnhandledMessageError(RuntimeFault, TypeError):
@@ -209,7 +231,30 @@ def described(error: BaseException | None) -> str:
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        text = str(error).strip().split("\n", 1)[0]
+        text = shown(error).strip().split("\n", 1)[0]
         parts.append(f"{type(error).__name__}: {text}" if text else type(error).__name__)
         error = error.__cause__ or error.__context__
     return " <- ".join(parts)
+
+
+def shown(value: object, how: Callable[[object], str] = str) -> str:
+    """A value as text; one whose own method for that fails is told by its type."""
+    try:
+        return how(value)
+    except Exception as error:  # noqa: BLE001 - it is somebody else's code, and what it describes must not be lost
+        return f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"
+
+
+def for_asker(error: BaseException, actor: str, message: object) -> BaseException:
+    """A handler's error as an answer. A future, a generator or a task would take some for their own: these are causes
+    of an ActorCrashedError.
+    """
+    if not isinstance(error, SPECIAL):
+        return error
+    crashed = ActorCrashedError(actor, message)
+    crashed.__cause__ = error
+    return crashed
+
+
+ENDING = (KeyboardInterrupt, SystemExit)  # they are a crash too, and then end the program
+SPECIAL = (StopIteration, StopAsyncIteration, GeneratorExit, asyncio.CancelledError, *ENDING)

@@ -2,7 +2,13 @@
 
 import msgspec
 
+from callboard.runtime.errors import shown
 from callboard.runtime.message import Message
+
+
+def _as_text(value: object) -> str:
+    """Text that JSON takes: no half of a surrogate pair."""
+    return shown(value, repr).encode("utf-8", "backslashreplace").decode()
 
 
 class Lifecycle(msgspec.Struct, frozen=True):
@@ -46,8 +52,11 @@ class DeadLettered(Lifecycle, frozen=True):
 
     @property
     def data(self) -> bytes:
-        """The message as JSON, as it would stand on Kafka."""
-        return msgspec.json.encode(self.message)
+        """The message as JSON; what JSON has no form for stands in it as text."""
+        try:
+            return msgspec.json.encode(self.message, enc_hook=_as_text)
+        except Exception:  # noqa: BLE001 - whatever a message holds, its type and its text are told
+            return msgspec.json.encode({"type": type(self.message).__name__, "text": _as_text(self.message)})
 
 
 class Overflowed(Lifecycle, frozen=True):

@@ -1,7 +1,9 @@
 """Handlers: which method takes which message, in which state. All mistakes show when the class is defined."""
 
+import inspect
 from collections.abc import Awaitable, Callable
-from types import CoroutineType, NoneType, UnionType
+from functools import partial
+from types import AsyncGeneratorType, CoroutineType, GeneratorType, NoneType, UnionType
 from typing import Any, Protocol, TypeVar, Union, get_args, get_origin, overload
 
 from callboard.runtime.context import CURRENT, Envelope
@@ -49,15 +51,57 @@ def on(message: type[M], *, state: str | None = None) -> Takes[M]: ...
 def on(message: type[Message], *, state: str | None = None) -> Any:
     """Make a method, plain or async, the handler of one type of message; with `state`, only in that state.
 
-    What it returns is the reply of an ask. Raises TypeError for what is not a Message class.
+    What it returns is the reply of an ask; what it returns to be awaited, like `other.ask(...)`, is awaited first.
+    Raises TypeError for what is not a Message class, and for a generator, whose body would never run.
     """
     if not (isinstance(message, type) and issubclass(message, Message)):
         raise TypeError(f"@on takes a Message class, not {message!r}")
 
     def mark(method: Handler) -> Any:
+        if _is_generator(method):
+            raise TypeError(
+                f"the handler {method.__qualname__} of {message.__name__} is a generator, whose body would not run: "
+                "return the reply, and do not yield"
+            )
         return Marker(message, method, state)
 
     return mark
+
+
+def _is_generator(method: Any) -> bool:
+    """Whether a call only makes a generator. One of `types.coroutine` is awaited and is none."""
+    while isinstance(method, partial):
+        method = method.func
+    if inspect.isasyncgenfunction(method):
+        return True
+    return inspect.isgeneratorfunction(method) and not method.__code__.co_flags & inspect.CO_ITERABLE_COROUTINE
+
+
+_PLAIN: set[type] = {NoneType, bool, int, str, float, bytes, list, dict, tuple, set, frozenset}  # no awaitables
+_MOST_PLAIN = 4096
+
+
+def to_await(result: Any) -> Any:
+    """What a handler has returned, as a coroutine, if it is to be awaited before it is a reply; else None.
+
+    Raises TypeError for a generator. What class is none of either is remembered: it is asked about once.
+    """
+    kind = result.__class__
+    if kind is CoroutineType:
+        return result
+    if kind in _PLAIN:
+        return None
+    if inspect.isawaitable(result):
+        return _wait(result)
+    if isinstance(result, (GeneratorType, AsyncGeneratorType)):
+        raise TypeError(f"a handler returned the generator {result!r}, whose body has not run: return the reply")
+    if len(_PLAIN) < _MOST_PLAIN:
+        _PLAIN.add(kind)
+    return None
+
+
+async def _wait(result: Awaitable[Any]) -> Any:
+    return await result
 
 
 def _wrong_state(_actor: Any, message: Any) -> None:
@@ -110,20 +154,25 @@ def open_envelope(actor: Any, envelope: Envelope) -> Any:
         enter(None)
     if reply is None or result.__class__ is CoroutineType:
         return result
+    if result.__class__ not in _PLAIN and (later := to_await(result)) is not None:
+        return later
     if cell._rare is not None and cell.stashed(envelope):  # noqa: SLF001 - a call saved in each ask
         return None
+    if envelope.minded:
+        envelope.unmind()
+    if envelope.asks is not None:
+        envelope.asks.pop(envelope, None)
     if reply.done():
         cell.record.counts.late += 1
-        return None
-    reply.set_result(result)
-    if envelope.asks is not None:
-        del envelope.asks[envelope]
+    else:
+        reply.set_result(result)
     return None
 
 
 def _too_late(cell: Any, envelope: Envelope) -> None:
     """A message that nobody waits for any more is not begun."""
     cell.uncount()
+    envelope.forget()
     if envelope.reply is not None and envelope.reply.done():
         cell.settle_early(envelope)
     else:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from callboard.runtime.context import Envelope
-from callboard.runtime.inbox import SHUT, message_of
+from callboard.runtime.inbox import SHUT, message_of, waits_on_reply
 from callboard.runtime.life import Life
 from callboard.runtime.message import Message
 from callboard.runtime.tree import ChildSpec, State
@@ -46,13 +46,12 @@ class Handover(Life[M]):
         self._rare.stash = [item for item in self._rare.stash if item is self.item]
         return items
 
-    def take_waiters(self) -> list[tuple[Any, "asyncio.Future[None] | None"]]:
+    def take_waiters(self) -> "list[tuple[Any, asyncio.Future[Any]]]":
         """Give up the senders that wait for room."""
         if self._rare is None:
             return []
-        waiters = list(self._rare.waiters)
-        self._rare.waiters.clear()
-        return waiters
+        waiters, self._rare.waiters = self._rare.waiters, {}
+        return [(item, room) for room, item in waiters.items()]
 
     def take_back(self, item: Any) -> Any:
         """Give up a message that was in hand, if it is to be handled again, after a crash or from the stash."""
@@ -82,12 +81,15 @@ class Handover(Life[M]):
         if self._idle:
             self.wake()
 
-    def take_waiter(self, waiter: tuple[Any, "asyncio.Future[None] | None"]) -> None:
+    def take_waiter(self, waiter: "tuple[Any, asyncio.Future[Any]]") -> None:
         """Let a sender that waited for room elsewhere wait for it here."""
-        item, _ = waiter
+        item, room = waiter
         if item.__class__ is Envelope:
             item.cell = self
-        self.record.waiters.append(waiter)
+        if not waits_on_reply(item, room):
+            room.add_done_callback(self._sender_gone)
+        self.record.waiters[room] = item
+        self._limit = SHUT
         self.let_in()
 
     def let_in(self) -> None:

@@ -13,7 +13,7 @@ from callboard.runtime.errors import ActorStoppedError, AskCycleError, MailboxFu
 from callboard.runtime.handlers import Handlers
 from callboard.runtime.mailbox import ACCEPTED, Counts, Overflow
 from callboard.runtime.message import Message, Request
-from callboard.runtime.ref import ASK_TIMEOUT_S, Ref
+from callboard.runtime.ref import ASK_TIMEOUT_S, Ref, time_left
 from callboard.runtime.tree import ChildSpec, Node, Record, State
 
 M = TypeVar("M", bound=Message | None)
@@ -27,6 +27,11 @@ SHUT = -1  # the limit of a mailbox that needs more than an append: not used yet
 def message_of(item: Any) -> Any:
     """The message in a mailbox's item, enveloped or bare."""
     return item.message if type(item) is Envelope else item
+
+
+def waits_on_reply(item: Any, room: "asyncio.Future[Any]") -> bool:
+    """Whether who waits for room is an asker: it waits on its reply."""
+    return item.__class__ is Envelope and item.reply is room
 
 
 def timer_of(item: Any) -> Any:
@@ -44,6 +49,7 @@ class Rare(Record):
         "crashes",
         "draining",
         "held",
+        "leaves",
         "life",
         "quiet",
         "reason",
@@ -59,7 +65,7 @@ class Rare(Record):
     def __init__(self) -> None:
         super().__init__()
         self.counts = Counts()  # but `handled`, which every actor counts in a slot of its own
-        self.waiters: deque[tuple[Any, asyncio.Future[None] | None]] = deque()  # senders that wait for room
+        self.waiters: dict[asyncio.Future[Any], Any] = {}  # what waits for room, by what its sender waits on
         self.timers: set[Any] = set()
         self.ticked = False  # a timer's tick may be in the mailbox
         self.life: asyncio.Task[None] | None = None  # Actor.run
@@ -74,6 +80,7 @@ class Rare(Record):
         self.reason: BaseException | None = None  # of the end, when that has come
         self.held = 0  # how many messages in hand elsewhere must be done before this actor begins another
         self.after_item: list[Callable[[], None]] = []  # who waits for the message in hand here
+        self.leaves: tuple[str | None] | None = None  # it wants to end, for that reason, as soon as it has started
 
 
 class Inbox(Node, Ref[M]):
@@ -124,7 +131,7 @@ class Inbox(Node, Ref[M]):
         outer = current()
         told: Any = message
         if outer is not None:
-            told = Envelope(message, outer.traceparent, outer.deadline, None, None, self, None, outer.baggage)
+            told = Envelope(message, outer.traceparent, time_left(outer), None, None, self, None, outer.baggage)
         queue.append(told)
         if self._idle:
             self.wake()
@@ -139,7 +146,7 @@ class Inbox(Node, Ref[M]):
         outer = current()
         told: Any = message
         if outer is not None:
-            told = Envelope(message, outer.traceparent, outer.deadline, None, None, self, None, outer.baggage)
+            told = Envelope(message, outer.traceparent, time_left(outer), None, None, self, None, outer.baggage)
         queue.append(told)
         if self._idle:
             self.wake()
@@ -171,6 +178,8 @@ class Inbox(Node, Ref[M]):
             self._queue.append(envelope)
         if self._idle:
             self.wake()
+        else:
+            envelope.mind()
         return reply
 
     def put(self, message: Any, item: Any, *, may_wait: bool = True) -> Awaitable[None]:
@@ -181,6 +190,8 @@ class Inbox(Node, Ref[M]):
             if item.outer is not None:
                 self._refuse_cycle(item)
             item.cell = self
+            if item.reply is not None and not self._idle:
+                item.mind()
         if len(self._queue) > self._limit:
             return self._put_rarely(message, item, may_wait)
         self._queue.append(item)
@@ -205,6 +216,8 @@ class Inbox(Node, Ref[M]):
         chain = [self.path]
         waits: Envelope | None = envelope.outer
         while waits is not None:
+            if waits.answered:
+                return
             chain.insert(0, waits.cell.path)
             if waits.cell is self:
                 raise AskCycleError(tuple(chain))
@@ -234,12 +247,17 @@ class Inbox(Node, Ref[M]):
     def _overflow(self, message: Any, item: Any, may_wait: bool) -> Awaitable[None]:
         policy = self.spec.mailbox.overflow
         asked = type(item) is Envelope and item.reply is not None
-        if policy is Overflow.WAIT and may_wait and self._sender_can_wait():
+        crowded = self._rare is not None and len(self._rare.waiters) >= self.spec.mailbox.max_waiting
+        if policy is Overflow.WAIT and may_wait and not crowded and self._sender_can_wait():
             # An ask waits on its reply, which its deadline settles; a tell has only the room to wait for.
-            room = item.reply if asked else asyncio.get_running_loop().create_future()
-            self.record.waiters.append((item, None if asked else room))
+            room: asyncio.Future[None] = item.reply if asked else asyncio.get_running_loop().create_future()
+            if asked:
+                item.mind()
+            else:
+                room.add_done_callback(self._sender_gone)
+            self.record.waiters[room] = item
             self._limit = SHUT  # until they have been let in: nothing overtakes them
-            return room  # pyright: ignore[reportReturnType]
+            return room
         if policy is Overflow.DROP_NEWEST and not asked:
             self.record.counts.dropped += 1
             self._overflowed(message)
@@ -251,6 +269,8 @@ class Inbox(Node, Ref[M]):
             self._overflowed(lost)
             if type(oldest) is Envelope:
                 oldest.fail(MailboxFullError(self.path, lost, self.spec.mailbox.capacity))
+            if asked:
+                item.mind()
         else:
             self._reject(message)
         return ACCEPTED
@@ -261,17 +281,42 @@ class Inbox(Node, Ref[M]):
             return
         if not isinstance(self._queue, deque):
             self._queue = deque()
-        waiters = () if self._rare is None else self._rare.waiters
+        waiters = {} if self._rare is None else self._rare.waiters
         capacity = self.spec.mailbox.capacity
         while waiters and len(self._queue) < capacity:
-            item, room = waiters.popleft()
-            if room is None:
-                if not item.reply.done():
-                    self._queue.append(item)
-            elif not room.done():  # its sender may have been cancelled
-                self._queue.append(item)
+            room = next(iter(waiters))
+            item = waiters.pop(room)
+            if room.done():  # its sender has gone in this turn of the loop
+                continue
+            self._queue.append(item)
+            if not waits_on_reply(item, room):
                 room.set_result(None)
         self._limit = SHUT if waiters else capacity - 1
+
+    def _sender_gone(self, room: "asyncio.Future[Any]") -> None:
+        """A sender waits for room no more, because it has been let in or cancelled."""
+        if self._rare is not None:
+            self._rare.waiters.pop(room, None)
+
+    def asker_gone(self, envelope: Envelope) -> None:
+        """Whoever asked has its answer from elsewhere, or waits no more: a message that waits leaves at once."""
+        rare = self._rare
+        if rare is not None and rare.waiters.pop(envelope.reply, None) is not None:
+            return
+        if envelope in self._queue:
+            self._queue.remove(envelope)
+            self.settle_early(envelope)
+            if rare is not None and rare.waiters:
+                self.admit()
+        elif rare is not None and envelope in rare.stash and envelope not in self.in_hand():
+            rare.stash.remove(envelope)
+            self.settle_early(envelope)
+        if rare is not None and rare.quiet is not None and not (rare.quiet.done() or self._queue or self.busy()):
+            rare.quiet.set_result(None)
+
+    def holds(self, item: Any) -> bool:
+        """Whether a message waits here, is put aside or is being handled."""
+        return item in self._queue or item in self.in_hand() or (self._rare is not None and item in self._rare.stash)
 
     def closed(self) -> bool:
         """Whether it takes no messages any more."""
@@ -284,13 +329,13 @@ class Inbox(Node, Ref[M]):
         self._limit = SHUT
         rare = self._rare
         if rare is not None:
-            for item, room in rare.waiters:
+            waiters, rare.waiters = rare.waiters, {}
+            for room, item in waiters.items():
                 error = ActorStoppedError(self.path, message_of(item))
-                if room is None:
+                if waits_on_reply(item, room):
                     item.fail(error)
                 elif not room.done():
                     room.set_exception(error)
-            rare.waiters.clear()
             if rare.stash:
                 self._queue = deque((*rare.stash, *self._queue))
                 rare.stash.clear()

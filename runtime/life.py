@@ -2,13 +2,21 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from callboard.runtime import events
 from callboard.runtime.actor import Actor
 from callboard.runtime.context import CURRENT, Envelope
-from callboard.runtime.errors import ActorKilledError, Shutdown, StashFullError, UnhandledMessageError
+from callboard.runtime.errors import (
+    ENDING,
+    ActorKilledError,
+    Shutdown,
+    StashFullError,
+    UnhandledMessageError,
+    for_asker,
+    shown,
+)
 from callboard.runtime.handlers import Handlers
 from callboard.runtime.inbox import SHUT, Inbox
 from callboard.runtime.message import Message
@@ -21,6 +29,7 @@ if TYPE_CHECKING:
     from callboard.runtime.system import System
 
 M = TypeVar("M", bound=Message | None)
+T = TypeVar("T")
 
 AGAIN_S = 1.0  # cleanup is shielded, so that a second cancellation does it no harm
 
@@ -40,8 +49,10 @@ class Life(Inbox[M]):
         """Report a crash to the supervisor, once for each incarnation."""
         if self.state in (State.RUNNING, State.DRAINING):
             self._falls()
-            self.emit(events.Crashed(self.path, message, error))
-            self.parent.notice(self, error)  # type: ignore[union-attr]
+            try:
+                self.emit(events.Crashed(self.path, message, error))
+            finally:  # whoever watches may be interrupted: the supervisor is told
+                self.parent.notice(self, error)  # type: ignore[union-attr]
 
     def kill(self) -> None:
         """End the incarnation at once, whatever it is doing; the supervisor decides what follows."""
@@ -53,6 +64,8 @@ class Life(Inbox[M]):
 
     def exit(self, reason: str | None = None) -> None:
         """End the incarnation after the message in hand: normally, or, with a reason, as a Shutdown."""
+        if self.state is State.STARTING:
+            self.record.leaves = (reason,)
         if self.state not in (State.RUNNING, State.DRAINING):
             return
         rare, actor = self.record, self._actor
@@ -94,6 +107,8 @@ class Life(Inbox[M]):
             self.since = system.time()
         self.state = State.STARTING
         self.table = self.handlers.first
+        if self._rare is not None:
+            self._rare.leaves = None
         try:
             actor = self.make()
             kind = type(actor)
@@ -103,23 +118,29 @@ class Life(Inbox[M]):
         except BaseException:
             self.state = State.CRASHED if self.state is State.STARTING else self.state
             raise
+        self._take_up(actor, kind, system)
+
+    def _take_up(self, actor: Actor[Any], kind: type[Actor[Any]], system: "System") -> None:
+        """The start hook is done: handle messages, or leave, if that is what it said."""
         self._actor = actor
         self.state = State.DRAINING if self._rare is not None and self._rare.draining else State.RUNNING
         self._idle = True
-        if kind.run is not Actor.run:
-            context = system.context.copy()
-            self.record.life = system.loop.create_task(self._live(actor), name=f"run {self.name}", context=context)
+        leaves = None if self._rare is None else self._rare.leaves
+        if kind.run is not Actor.run and leaves is None:
+            self.record.life = system.new_task(self._live(actor), f"run {self.name}")
         if self._rare is not None:
             self._rare.started_at = system.time()
         if system.watched:
             restarts = 0 if self._rare is None else self._rare.restarts
             self.emit(events.Restarted(self.path, restarts) if restarts else events.Started(self.path))
-        if self._queue:
+        if leaves is not None:
+            self.exit(*leaves)
+        elif self._queue:
             self.wake()
 
     async def _prepare(self, actor: Actor[Any], system: "System") -> None:
         """Run on_start, in a task that kill, halt and stop can cut short, and on_stop if that has failed."""
-        on_start = asyncio.ensure_future(actor.on_start())
+        on_start = new_task(actor.on_start(), f"on_start {self.name}")
         over = system.loop.create_future()
         system.moving[self] = (on_start, over)
         try:
@@ -145,10 +166,16 @@ class Life(Inbox[M]):
     async def _live(self, actor: Actor[Any]) -> None:
         try:
             await actor.run()
-        except Exception as error:  # noqa: BLE001 - as in the actor loop: a crash
-            self.crash(error)
+        except BaseException as error:
+            if isinstance(error, GeneratorExit) and not in_task():
+                raise
+            if self._actor is actor:  # else it has been ended, and this was cancelled for that
+                self.crash(error if isinstance(error, Exception) else for_asker(error, self.path, None))
+            if isinstance(error, (asyncio.CancelledError, *ENDING)):
+                raise
         else:
-            self.exit()
+            if self._actor is actor:
+                self.exit()
 
     async def halt(self) -> None:
         """See Node.halt. A handler that still runs is cancelled."""
@@ -273,8 +300,8 @@ class Life(Inbox[M]):
         """Run on_stop to its end, or for `shutdown_s`, whoever cancels us meanwhile; its errors are reported."""
         if type(actor).on_stop is Actor.on_stop:
             return
-        task = asyncio.ensure_future(actor.on_stop())
-        ends = asyncio.ensure_future(asyncio.wait((task,), timeout=self.spec.shutdown_s))
+        task = new_task(actor.on_stop(), f"on_stop {self.name}")
+        ends = new_task(asyncio.wait((task,), timeout=self.spec.shutdown_s), f"{self.path}!")
         try:
             await asyncio.shield(ends)
         except asyncio.CancelledError:
@@ -284,7 +311,9 @@ class Life(Inbox[M]):
             if not task.done():
                 task.cancel()
                 self.emit(events.Crashed(self.path, "on_stop", TimeoutError("on_stop took too long")))
-            elif not task.cancelled() and (error := task.exception()) is not None:
+            elif task.cancelled():
+                self.emit(events.Crashed(self.path, "on_stop", ActorKilledError(self.path)))
+            elif (error := task.exception()) is not None:
                 self.emit(events.Crashed(self.path, "on_stop", error))
 
     # What an actor asks for itself -----------------------------------------------------------------------------------
@@ -315,6 +344,8 @@ class Life(Inbox[M]):
             raise StashFullError(self.path, message, self.spec.mailbox.capacity)
         self.record.stash.append(item)
         self.record.aside = item
+        if type(item) is Envelope and item.reply is not None:
+            item.mind()
         self.cut_burst()
         self.uncount()
 
@@ -381,10 +412,23 @@ class Life(Inbox[M]):
             return  # a watcher that ends itself watches no more
         if self._limit == SHUT:
             self.admit()
-        why = None if reason is None else f"{type(reason).__name__}: {reason}"
+        why = None if reason is None else f"{type(reason).__name__}: {shown(reason)}"
         self._queue.append(events.Terminated(other.path, why))
         if self._idle:
             self.wake()
+
+
+def new_task(work: Coroutine[Any, Any, T], name: str) -> "asyncio.Task[T]":
+    """A task whose first step comes in a later turn of the running loop, whatever task factory that has."""
+    return asyncio.Task(work, loop=asyncio.get_running_loop(), name=name)
+
+
+def in_task() -> bool:
+    """Whether this runs in a task of a running loop, and not in what closes a coroutine that was left behind."""
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False
 
 
 async def cancelled(*tasks: "asyncio.Task[Any] | None") -> None:

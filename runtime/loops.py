@@ -100,6 +100,8 @@ class SeededLoop(VirtualTimeLoop):
             return
         try:
             for _ in range(rng.randint(1, len(ready)) if ready else 0):
+                if system.context != system.clean:
+                    break
                 place = rng.randrange(len(ready))
                 cell = ready[place]
                 del ready[place]

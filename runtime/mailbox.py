@@ -17,15 +17,21 @@ class Overflow(StrEnum):
 
 
 class Mailbox(msgspec.Struct, frozen=True):
-    """A capacity in messages, at least 1, and what overflow does. An ask that would be dropped is refused instead."""
+    """A capacity in messages, at least 1, and what overflow does. An ask that would be dropped is refused instead.
+
+    At most `max_waiting` senders wait for room; one more is refused like any by `reject`.
+    """
 
     capacity: int = 1024
     overflow: Overflow = Overflow.WAIT
+    max_waiting: int = 10_000
 
     def __post_init__(self) -> None:
         """Refuse a capacity that could hold nothing."""
         if self.capacity < 1:
             raise ValueError(f"a mailbox holds at least 1 message, not {self.capacity}")
+        if self.max_waiting < 0:
+            raise ValueError(f"0 senders or more wait for room in a mailbox, not {self.max_waiting}")
 
 
 class Counts(msgspec.Struct):

@@ -168,11 +168,7 @@ class Pool(Supervisor, Ref[M]):
                 self._leaving.remove(child)
                 del self._children[child.name]
             return []
-        loop, context = self.system.loop, self.system.context
-        tasks = [
-            loop.create_task(self._farewell(child, reason), name=f"{self.path}!", context=context.copy())
-            for child in leaving
-        ]
+        tasks = [self.system.new_task(self._farewell(child, reason), f"{self.path}!") for child in leaving]
         for task in tasks:
             self._recovers(task)
         return tasks

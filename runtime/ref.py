@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from callboard.runtime.context import CURRENT, Envelope
+from callboard.runtime.context import CURRENT, Context, Envelope
 from callboard.runtime.deadlines import deadlines
 from callboard.runtime.errors import WrongLoopError
 from callboard.runtime.message import Message, Request
@@ -33,6 +33,10 @@ class Ref(Generic[M_contra]):
     def path(self) -> str:
         """The full name."""
         raise NotImplementedError
+
+    def __repr__(self) -> str:
+        """The class and the path: `<Cell root/users>`."""
+        return f"<{type(self).__name__} {self.path}>"
 
     def tell(self, message: M_contra) -> Awaitable[None]:
         """Send a message and forget it: `await ref.tell(m)` suspends only while a full mailbox makes it wait.
@@ -64,9 +68,10 @@ class Ref(Generic[M_contra]):
         if outer is None:
             envelope = Envelope(message, None, deadline, reply)
         else:
-            if outer.deadline is not None and outer.deadline < deadline:
-                deadline, length = outer.deadline, None
-            waits = outer if type(outer) is Envelope and outer.reply is not None else None
+            due = time_left(outer)
+            if due is not None and due < deadline:
+                deadline, length = due, None
+            waits = outer if type(outer) is Envelope and outer.reply is not None and not outer.answered else None
             envelope = Envelope(message, outer.traceparent, deadline, reply, waits, baggage=outer.baggage)
         self.put(message, envelope)
         times.add(envelope, length)
@@ -82,4 +87,9 @@ def _told(message: Any) -> Any:
     current = CURRENT.get()
     if current is None:
         return message
-    return Envelope(message, current.traceparent, current.deadline, baggage=current.baggage)
+    return Envelope(message, current.traceparent, time_left(current), baggage=current.baggage)
+
+
+def time_left(current: Context | Envelope) -> float | None:
+    """The deadline of what is being handled, unless that has been answered and a task of its handler goes on."""
+    return None if current.__class__ is Envelope and current.answered else current.deadline

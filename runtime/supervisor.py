@@ -13,6 +13,7 @@ import msgspec
 
 from callboard.runtime import events
 from callboard.runtime.errors import (
+    ENDING,
     ActorKilledError,
     AlreadyStartedError,
     ChildSpecError,
@@ -20,13 +21,15 @@ from callboard.runtime.errors import (
     EscalationError,
     NotAChildError,
     SupervisorStoppedError,
+    TooDeepError,
 )
 from callboard.runtime.tree import DEFAULT, ChildSpec, Node, Record, Restart, State, TreeNode
 
 if TYPE_CHECKING:
     from callboard.runtime.system import System
 
-ENDED = (State.STOPPING, State.STOPPED)
+STOPPED = (State.STOPPING, State.STOPPED)
+MAX_LEVELS = 64  # of supervisors in one another: a start or a stop goes through all of them in one call
 
 
 class Strategy(StrEnum):
@@ -54,7 +57,17 @@ class Intensity(msgspec.Struct, frozen=True):
 class Supervisor(Node):
     """A node that keeps its children running. Crashes are noticed by being called, never by polling."""
 
-    __slots__ = ("_children", "_early", "_record", "_recoveries", "_restarted", "_turn", "intensity", "strategy")
+    __slots__ = (
+        "_children",
+        "_early",
+        "_record",
+        "_recoveries",
+        "_restarted",
+        "_turn",
+        "height",
+        "intensity",
+        "strategy",
+    )
 
     def __init__(
         self,
@@ -74,6 +87,7 @@ class Supervisor(Node):
         self._recoveries: dict[asyncio.Task[None], None] = {}  # in order: a set has another in each replay
         self._turn = asyncio.Lock()  # groups recover one after the other
         self._early: list[tuple[Node, BaseException | None]] = []  # who ended while others were still being started
+        self.height = 1  # levels of supervisors, itself and those below it
         for child in children:
             self._add(child)
 
@@ -93,8 +107,19 @@ class Supervisor(Node):
             raise ChildSpecError(f"a child of {self.path} is made by {made}, and {child!r} is not")
         if child.state not in (State.NEW, State.STOPPED):
             raise AlreadyStartedError(child.path, child.state)
+        if isinstance(child, Supervisor):
+            self._grow(child)
         if self._children.setdefault(child.name, child) is not child:
             raise DuplicateNameError(self.path, child.name)
+
+    def _grow(self, child: "Supervisor") -> None:
+        """Count the levels of a tree of which `child` becomes a part. Raises TooDeepError."""
+        above, node = 1, self.parent
+        while isinstance(node, Supervisor):
+            above, node = above + 1, node.parent
+        if above + child.height > MAX_LEVELS:
+            raise TooDeepError(child.path, MAX_LEVELS)
+        self.height = max(self.height, 1 + child.height)
 
     async def start(self, parent: "Supervisor | System") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Start all children in order; if one fails, stop those already started, in reverse, and raise its error."""
@@ -211,14 +236,19 @@ class Supervisor(Node):
         if self.state is State.STARTING:
             self._early.append((child, error))
         elif self.state is State.RUNNING and self.system is not None:
-            context = self.system.context.copy()
-            task = self.system.loop.create_task(self._recover(child, error), name=f"{self.path}!", context=context)
-            self._recovers(task)
+            self._recovers(self.system.new_task(self._recover(child, error), f"{self.path}!"))
 
     def _recovers(self, task: "asyncio.Task[None]") -> None:
         """Remember a recovery until it is done, to give it up at a stop."""
         self._recoveries[task] = None
-        task.add_done_callback(lambda _: self._recoveries.pop(task, None))
+        task.add_done_callback(self._recovered)
+
+    def _recovered(self, task: "asyncio.Task[None]") -> None:
+        self._recoveries.pop(task, None)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self.state is State.RUNNING and self.system is not None:
+            # Nobody is left who sees to the child: somebody else's code, a clock or a source of randomness, has failed.
+            self._recovers(self.system.new_task(self._escalate(self, error), f"{self.path}!"))
 
     async def _recover(self, child: Node, error: BaseException | None) -> None:
         if not child.spec.restart.after(error):
@@ -238,7 +268,7 @@ class Supervisor(Node):
 
     def _group(self, child: Node) -> list[Node]:
         first = self.children.index(child) if self.strategy is Strategy.REST_FOR_ONE else 0
-        left_out = (State.NEW, State.STARTING, *ENDED)  # somebody else is starting it, or has stopped it
+        left_out = (State.NEW, State.STARTING, *STOPPED)  # somebody else is starting it, or has stopped it
         return [node for node in self.children[first:] if node.state not in left_out]
 
     async def _restart(self, group: list[Node], child: Node, error: BaseException | None) -> None:
@@ -254,14 +284,16 @@ class Supervisor(Node):
                 return
             await asyncio.sleep(self._delay_s(child))
             for node in group:
-                if node.state in ENDED:  # as a temporary one, or by somebody else, while we waited
+                if node.state in STOPPED:  # as a temporary one, or by somebody else, while we waited
                     continue
                 child = node
                 node.record.restarts += 1
                 try:
                     await node.start(self)  # pyright: ignore[reportArgumentType]
-                except Exception as failure:  # noqa: BLE001 - a failed restart is a crash: counted, and tried again
-                    if node.state in ENDED:  # it was stopped while it started
+                except BaseException as failure:
+                    if isinstance(failure, ENDING) or is_being_cancelled():
+                        raise
+                    if node.state in STOPPED:  # it was stopped while it started
                         continue
                     error = failure
                     self._emit(events.Crashed(node.path, "on_start", failure))
@@ -308,6 +340,12 @@ class Supervisor(Node):
             restarts=self._record.restarts,
             children=[child.dump() for child in self.children],
         )
+
+
+def is_being_cancelled() -> bool:
+    """Whether somebody has cancelled the running task."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def supervisor(name: str, *children: Any, **options: Any) -> Supervisor:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from callboard.runtime.context import CURRENT, Envelope
 from callboard.runtime.errors import ActorStoppedError, MailboxFullError
+from callboard.runtime.ref import time_left
 
 if TYPE_CHECKING:
     from callboard.runtime.life import Life
@@ -14,15 +15,16 @@ class Timer:
     `every` only the trace, for it outlives what it was made for.
     """
 
-    __slots__ = ("_baggage", "_cell", "_deadline", "_handle", "_interval_s", "_message", "_traceparent")
+    __slots__ = ("_baggage", "_cell", "_deadline", "_handle", "_interval_s", "_last", "_message", "_traceparent")
 
     def __init__(self, cell: "Life[Any]", message: Any, delay_s: float, interval_s: float | None) -> None:
         current = CURRENT.get()
         self._cell = cell
         self._message = message
         self._interval_s = interval_s
+        self._last: Envelope | None = None  # the tick before
         self._traceparent = current.traceparent if current is not None else None
-        self._deadline = current.deadline if current is not None and interval_s is None else None
+        self._deadline = time_left(current) if current is not None and interval_s is None else None
         self._baggage = current.baggage if current is not None and interval_s is None else None
         self._arm(delay_s)
 
@@ -37,8 +39,11 @@ class Timer:
             self._cell.record.timers.discard(self)
         else:
             self._arm(self._interval_s)
+            if self._last is not None and self._cell.holds(self._last):
+                return
         # Always in an envelope: by it the tick is found again, when its timer is cancelled before it is handled.
         tick = Envelope(self._message, self._traceparent, self._deadline, asks=self, baggage=self._baggage)
+        self._last = tick
         try:
             self._cell.record.ticked = True
             self._cell.put(self._message, tick, may_wait=False)

@@ -50,14 +50,17 @@ class Backoff(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         """Refuse waits that shrink, or less than none."""
-        if self.initial_s < 0 or self.factor < 1 or self.max_s < 0 or not 0 <= self.jitter <= 1:
+        if not (self.initial_s >= 0 and self.factor >= 1 and self.max_s >= 0 and 0 <= self.jitter <= 1):
             raise ValueError(
                 f"a backoff waits 0 s or more, by a factor of 1 or more, with a jitter of 0 to 1, not {self}"
             )
 
     def delay_s(self, n: int, rng: random.Random) -> float:
         """The wait before the nth restart in a row, n from 1."""
-        delay = self.initial_s * self.factor ** min(n - 1, 64)
+        try:
+            delay = self.initial_s * self.factor ** min(n - 1, 64)
+        except OverflowError:
+            delay = self.max_s
         return min(self.max_s, delay) * (1 - self.jitter * rng.random())
 
 
@@ -158,8 +161,11 @@ class Node:
     @property
     def path(self) -> str:
         """The full name, `callboard/identity/sessions`; before the start only its end."""
-        above = self.parent.path if self.parent is not None else ""
-        return f"{above}/{self.name}" if above else self.name
+        names, node = [self.name], self.parent
+        while isinstance(node, Node):
+            names.append(node.name)
+            node = node.parent
+        return "/".join(reversed(names))
 
     async def start(self, parent: "Supervisor | System") -> None:
         """Start, or start again after `halt`. Raises what the start hook raised; then nothing is left running."""

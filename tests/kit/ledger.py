@@ -104,7 +104,7 @@ class Ledger:
             return None
         self.asks[job.id] = reply
         cells = [ref] if isinstance(ref, Cell) else ref.children  # type: ignore[attr-defined]
-        waits = any(message_of(item) is job for cell in cells if cell._rare for item, _ in cell._rare.waiters)
+        waits = any(message_of(item) is job for cell in cells if cell._rare for item in cell._rare.waiters.values())
         (self.waiting if waits else self.accepted)[job.id] = name
         return reply
 
@@ -115,14 +115,14 @@ class Ledger:
         admit = Cell.admit
 
         def spy(cell: Cell[Any]) -> None:
-            before = [] if cell._rare is None else list(cell._rare.waiters)
-            gone = {id(item) for item, room in before if room is None and item.reply.done()}
+            before = [] if cell._rare is None else [(item, room) for room, item in cell._rare.waiters.items()]
+            gone = {id(item) for item, room in before if room.done()}
             admit(cell)
-            left = set() if cell._rare is None else {id(item) for item, _ in cell._rare.waiters}
+            left = set() if cell._rare is None else {id(item) for item in cell._rare.waiters.values()}
             for item, room in before:
                 if id(item) in left or id(item) in gone:
                     continue
-                if room is None or (not room.cancelled() and room.exception() is None):
+                if not room.done() or (not room.cancelled() and room.exception() is None):
                     job = message_of(item)
                     self.accepted[job.id] = self.waiting.pop(job.id)
 

@@ -83,7 +83,7 @@ class Fates(RuleBasedStateMachine):
         self.root = supervisor("root", *self.refs, strategy=strategy, intensity=often)
 
         async def start() -> None:
-            self.system = System(self.root)
+            self.system = System(self.root, log=False)
             self.open.enter_context(self.ledger.watching(self.system))
             await self.system.start()
 

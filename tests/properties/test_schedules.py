@@ -47,7 +47,7 @@ class Afternoon:
         front = worker("front", Clerk, ledger, own, lambda: middle, **spec)
         self.crowd, self.refs = crowd, (front, middle, crowd)
         inner = supervisor("inner", front, middle, strategy=rng.choice(list(Strategy)), intensity=Intensity(9, 5))
-        self.system = System(supervisor("root", crowd, inner), rng=rng)
+        self.system = System(supervisor("root", crowd, inner), rng=rng, log=False)
 
     def send(self, sender: str) -> object:
         """One message, somehow; what there is to wait for."""
