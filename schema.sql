@@ -124,13 +124,24 @@ create table exports (
     user_id    uuid        not null references users on delete cascade,
     status     text        not null default 'queued' constraint exports_status_check
                            check (status in ('queued', 'running', 'ready', 'failed')),
-    archive    bytea       constraint exports_archive_check check ((archive is not null) = (status = 'ready')),
     created_at timestamptz not null default now(),
-    updated_at timestamptz not null default now()
+    updated_at timestamptz not null default now(),
+    maker      uuid,                                   -- the attempt whose pieces are taken
+    size       bigint      constraint exports_size_check check ((size is not null) = (status = 'ready')),
+    pieces     integer     constraint exports_pieces_check check ((pieces is not null) = (status = 'ready'))
 );
 -- A user has one export, the newest.
 create unique index exports_user_key on exports (user_id);
 create trigger exports_touch before update on exports for each row execute function touch_updated_at();
+
+-- An archive in pieces of a megabyte: nobody holds more of it in memory.
+create table export_pieces (
+    export_id uuid    not null references exports on delete cascade,
+    number    integer not null check (number >= 0),
+    piece     bytea   not null check (octet_length(piece) <= 1048576),
+    primary key (export_id, number)
+);
+alter table export_pieces alter column piece set storage external;   -- it is compressed
 
 -- Content ---------------------------------------------------------------------------------------------------------
 

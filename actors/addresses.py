@@ -22,7 +22,6 @@ from callboard.streams.visible_text import visible, visible_rule
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("addresses.sql"), "asyncpg")
 
 PROOF_TTL_S = 24 * 3600
-UNDO_TTL_S = 72 * 3600
 MAX_LETTERS = 5  # of one purpose, to one account in an hour, whoever asks
 NAME_LENGTH = 2, 255
 FullName = Annotated[str, visible(*NAME_LENGTH, examples=("Ada Lovelace",))]
@@ -30,12 +29,13 @@ checked_name = visible_rule(*NAME_LENGTH)
 
 
 class Enrolment(msgspec.Struct, frozen=True):
-    """How accounts are made: what a password needs, and whether the registration of a taken address is answered as if
-    it were a new one.
+    """How accounts come to their addresses: what a password needs, whether the registration of a taken address is
+    answered as if it were a new one, and for how long a change of the address can be undone.
     """
 
     policy: PasswordPolicy = PasswordPolicy.COMPOSITION
     conceal: bool = False
+    undo_ttl_s: float = 72 * 3600
 
 
 OPEN = Enrolment()

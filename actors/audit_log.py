@@ -144,7 +144,7 @@ async def record(
 
     `of` is whom it befell. Without `by` it is by the caller of the request that is being handled, by somebody unknown
     if that has none, by the operator at a command line, or else by the system. `detail` is small, holds no secret, and
-    addresses only as `masked`.
+    addresses only as `redact_email` leaves them.
     """
     origin = _origin()
     actor, actor_id = _actor(origin, by)
@@ -171,12 +171,6 @@ async def record_change(connection: Any, before: Any, after: Any) -> None:
         await record(
             connection, AuditAction.USER_ACTIVATED if after["is_active"] else AuditAction.USER_DEACTIVATED, of=user_id
         )
-
-
-def masked(email: str) -> str:
-    """An address of which enough is left to be recognised by who knows it: `a***@example.org`."""
-    local, at, domain = email.rpartition("@")
-    return f"{local[:1]}***{at}{domain}" if at else "***"
 
 
 def _origin() -> Origin | None:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import wraps
 from random import uniform
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import asyncpg
 from msgspec import Struct
@@ -23,8 +23,7 @@ from callboard.runtime import Actor, RuntimeFault, current_context
 
 log = logging.getLogger(__name__)
 
-A = TypeVar("A")
-M = TypeVar("M")
+P = ParamSpec("P")
 R = TypeVar("R")
 
 STATEMENT_TIMEOUT_S = 1.3  # the server's own limit, and the first to end: a slow statement does not make it away
@@ -44,17 +43,20 @@ class TransactionConflict(Problem):
         super().__init__(SERVER_UNAVAILABLE, "Another change came first; try again.", retry_after_s=1)
 
 
-def retried(handler: Callable[[A, M], Awaitable[R]]) -> Callable[[A, M], Awaitable[R]]:
-    """A handler of which all that it does is one transaction: run again, up to twice, when another came first."""
+def retried(work: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+    """Work that changes nothing but by one transaction: run again, up to twice, when another came first.
 
-    @wraps(handler)
-    async def run(actor: A, message: M) -> R:
+    Every transaction of an actor is in such a function: a test sees to that.
+    """
+
+    @wraps(work)
+    async def run(*args: P.args, **kwargs: P.kwargs) -> R:
         for pause_s in RETRY_PAUSES_S:
             try:
-                return await handler(actor, message)
+                return await work(*args, **kwargs)
             except TransactionConflict:
                 await asyncio.sleep(pause_s * uniform(0.5, 1.5))  # noqa: S311 - so that two do not meet again
-        return await handler(actor, message)
+        return await work(*args, **kwargs)
 
     return run
 

@@ -3,11 +3,10 @@
 `Exports` takes requests and gives archives out; `ExportWorker` makes them, as jobs.
 """
 
-import io
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal, cast
 from uuid import UUID, uuid4
 
 import aiosql
@@ -16,8 +15,8 @@ import msgspec
 
 from callboard.actors import audit_log as audit
 from callboard.actors.audit_log import AuditAction
-from callboard.actors.database import Database
-from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, USERS_NOT_FOUND, Detail, Problem
+from callboard.actors.database import Database, retried
+from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, EXPORTS_LINK_GONE, USERS_NOT_FOUND, Detail, Problem
 from callboard.actors.job_kinds import Done, EndedJob, Job, JobKind, Outcome, Priority, on_job
 from callboard.actors.job_queue import JobQueue
 from callboard.actors.personal_data import PersonalData
@@ -33,13 +32,18 @@ QUERIES: Any = aiosql.from_path(Path(__file__).with_name("exports.sql"), "asyncp
 
 PERSONAL_DATA = PersonalData(
     "links",
-    {"mail_tokens": ("user_id", "token_hash", "email"), "exports": ("export_id", "user_id", "archive")},
+    {
+        "mail_tokens": ("user_id", "token_hash", "email"),
+        "exports": ("export_id", "user_id"),
+        "export_pieces": ("piece",),
+    },
     QUERIES.export_links,
     QUERIES.erase_links,
 )
 
 KEPT_S = 24 * 3600  # from when it is ready; retention throws it away after that
-MAX_ARCHIVE_BYTES = 16 << 20
+MAX_ARCHIVE_BYTES = 512 << 20  # unless the settings say otherwise; the quota of content is far below
+PIECE_BYTES = 1 << 20  # as schema.sql has it
 PAGE = 20  # articles in memory at a time, each of 200 000 characters at most
 
 
@@ -63,8 +67,16 @@ class RequestExport(Request[Export], frozen=True):
     session_id: UUID | None = None
 
 
-class DownloadExport(Request[bytes], frozen=True):
-    """Spend the secret of a mailed link for the user's archive, once, within 24 hours.
+class Archive(msgspec.Struct, frozen=True):
+    """An archive that is ready: its bytes, and in how many pieces it is kept."""
+
+    export_id: UUID
+    size: int
+    pieces: int
+
+
+class DownloadExport(Request[Archive], frozen=True):
+    """Spend the secret of a mailed link for the user's archive, once, within 24 hours. `ReadPiece` reads it.
 
     Raises Problem(AUTH_MAIL_TOKEN_INVALID), also for the secret of another user, which stays good.
     """
@@ -75,6 +87,13 @@ class DownloadExport(Request[bytes], frozen=True):
     def __repr__(self) -> str:
         """Without the token."""
         return f"DownloadExport(user_id={self.user_id})"
+
+
+class ReadPiece(Request[bytes], frozen=True):
+    """Read a piece of an archive, for whoever has spent its secret. Raises Problem(EXPORTS_LINK_GONE)."""
+
+    export_id: UUID
+    number: int
 
 
 class MakeExport(msgspec.Struct, frozen=True):
@@ -88,15 +107,20 @@ class TooLargeError(Exception):
     """An archive grew over its bound."""
 
 
+class SupersededError(Exception):
+    """Another attempt makes this archive, or nobody wants it any more."""
+
+
 async def _give_up(connection: Any, job: EndedJob[MakeExport]) -> None:
     """Tell the user that there will be no archive."""
     await _settle(connection, job.payload, None)
 
 
-async def _settle(connection: Any, export: MakeExport, archive: bytes | None) -> None:
+async def _settle(connection: Any, export: MakeExport, archive: Archive | None) -> None:
     status, letter = ("failed", "export_failed") if archive is None else ("ready", "export")
+    made = {"size": archive and archive.size, "pieces": archive and archive.pieces}
     data = {} if archive is None else {"token_id": str(export.export_id)}
-    if await QUERIES.mark_export(connection, export_id=export.export_id, status=status, archive=archive) is None:
+    if await QUERIES.mark_export(connection, export_id=export.export_id, status=status, **made) is None:
         return
     await QUERIES.prolong_export(connection, export_id=export.export_id, ttl_s=KEPT_S)
     await emit(connection, LetterRequested(letter, export.user_id, data), event_id=uuid4(), topic=MAIL)
@@ -106,14 +130,14 @@ MAKE_EXPORT = JobKind(
     "export",
     MakeExport,
     priority=Priority.BULK,
-    slots=1,  # an archive may have 16 MB in memory
+    slots=1,  # a page of articles is in memory
     timeout_s=600.0,
     max_attempts=3,
     on_dead=_give_up,
 )
 
 
-class Exports(Actor[RequestExport | DownloadExport]):
+class Exports(Actor[RequestExport | DownloadExport | ReadPiece]):
     """Takes requests and gives archives out; the workers of the pool share nothing."""
 
     def __init__(
@@ -132,6 +156,7 @@ class Exports(Actor[RequestExport | DownloadExport]):
         self.step_up_s = step_up_s
 
     @on(RequestExport)
+    @retried
     async def request(self, message: RequestExport) -> Export:
         """Of any number at once one is made."""
         async with self.database.transaction() as connection:
@@ -156,7 +181,8 @@ class Exports(Actor[RequestExport | DownloadExport]):
         return msgspec.convert(dict(row), Export)
 
     @on(DownloadExport)
-    async def download(self, message: DownloadExport) -> bytes:
+    @retried
+    async def download(self, message: DownloadExport) -> Archive:
         """Whoever has the link and is not its owner has nothing: mailboxes and proxies' logs are read by others."""
         async with self.database.transaction() as connection:
             row = await QUERIES.spend_archive(
@@ -167,42 +193,99 @@ class Exports(Actor[RequestExport | DownloadExport]):
             await audit.record(
                 connection, AuditAction.EXPORT_DOWNLOADED, of=message.user_id, export_id=row["export_id"]
             )
-        return bytes(row["archive"])
+        return Archive(row["export_id"], row["size"], row["pieces"])
+
+    @on(ReadPiece)
+    async def piece(self, message: ReadPiece) -> bytes:
+        """One row."""
+        async with self.database.acquire() as connection:
+            found = await QUERIES.read_piece(connection, export_id=message.export_id, number=message.number)
+        if found is None:
+            raise Problem(EXPORTS_LINK_GONE)
+        return bytes(found)
+
+
+class _Pieces:
+    """A file to write an archive to, which `store` moves to the database piece by piece."""
+
+    def __init__(self, database: Database, export: MakeExport, max_bytes: int) -> None:
+        self.size = 0
+        self.count = 0
+        self._database = database
+        self._export = export
+        self._maker = uuid4()
+        self._max_bytes = max_bytes
+        self._waiting = bytearray()
+
+    def write(self, data: bytes) -> int:
+        """Take what comes next. Raises TooLargeError when the archive grows over its bound."""
+        self.size += len(data)
+        if self.size > self._max_bytes:
+            raise TooLargeError
+        self._waiting += data
+        return len(data)
+
+    def flush(self) -> None:
+        """See `store`."""
+
+    async def begin(self) -> bool:
+        """From now on no earlier attempt's pieces are taken. False for an archive that nobody wants any more."""
+        async with self._database.acquire() as connection:
+            return bool(await QUERIES.start_export(connection, export_id=self._export.export_id, maker=self._maker))
+
+    async def store(self, *, whole: bool = False) -> None:
+        """Write what is a piece already, or all there is. Raises SupersededError once another attempt has begun."""
+        while len(self._waiting) >= PIECE_BYTES or (whole and self._waiting):
+            piece = bytes(self._waiting[:PIECE_BYTES])
+            async with self._database.acquire() as connection:
+                stored = await QUERIES.add_piece(
+                    connection,
+                    export_id=self._export.export_id,
+                    maker=self._maker,
+                    number=self.count,
+                    piece=piece,
+                )
+            if not stored:
+                raise SupersededError
+            del self._waiting[:PIECE_BYTES]
+            self.count += 1
 
 
 class ExportWorker(Actor[Job[MakeExport]]):
-    """Makes archives."""
+    """Makes archives, a piece in memory at a time."""
 
-    def __init__(self, database: Database, parts: Sequence[PersonalData]) -> None:
+    def __init__(self, database: Database, parts: Sequence[PersonalData], max_bytes: int = MAX_ARCHIVE_BYTES) -> None:
         self.database = database
         self.parts = parts
+        self.max_bytes = max_bytes
 
     @on_job
     async def make(self, job: Job[MakeExport]) -> Outcome:
-        """Archive, mail and the job's end are one transaction."""
+        """The archive's end, its mail and the job's end are one transaction."""
         export = job.payload
-        async with self.database.acquire() as connection:
-            wanted = await QUERIES.start_export(connection, export_id=export.export_id)
-        if wanted is None:  # its user is gone, or has asked anew
+        pieces = _Pieces(self.database, export, self.max_bytes)
+        if not await pieces.begin():  # its user is gone, or has asked anew
             return Done()
-        archive = await self._archive(export.user_id)
+        try:
+            await self._archive(export.user_id, pieces)
+            made: Archive | None = Archive(export.export_id, pieces.size, pieces.count)
+        except TooLargeError:
+            made = None
+        except SupersededError:
+            return Done()
         async with job.finish() as connection:
-            await _settle(connection, export, archive)
+            await _settle(connection, export, made)
         return None
 
-    async def _archive(self, user_id: UUID) -> bytes | None:
-        """The zip, compressed off the loop; None when it grows over its bound."""
-        whole = io.BytesIO()
-        try:
-            with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
-                for part in self.parts:
-                    with archive.open(f"{part.name}.json", "w", force_zip64=True) as entry:
-                        await self._write(part, user_id, entry, whole)
-        except TooLargeError:
-            return None
-        return whole.getvalue()
+    async def _archive(self, user_id: UUID, pieces: _Pieces) -> None:
+        """The zip, compressed off the loop."""
+        with zipfile.ZipFile(cast("IO[bytes]", pieces), "w", zipfile.ZIP_DEFLATED) as archive:
+            for part in self.parts:
+                with archive.open(f"{part.name}.json", "w", force_zip64=True) as entry:
+                    await self._write(part, user_id, entry, pieces)
+        await pieces.store(whole=True)
 
-    async def _write(self, part: PersonalData, user_id: UUID, entry: Any, whole: io.BytesIO) -> None:
+    async def _write(self, part: PersonalData, user_id: UUID, entry: IO[bytes], pieces: _Pieces) -> None:
         """One list of documents, a page at a time."""
         after: str | None = None
         entry.write(b"[")
@@ -213,7 +296,6 @@ class ExportWorker(Actor[Job[MakeExport]]):
                 break
             page = (b"\n" if after is None else b",\n") + ",\n".join(row["document"] for row in rows).encode()
             await anyio.to_thread.run_sync(entry.write, page)
-            if whole.tell() > MAX_ARCHIVE_BYTES:
-                raise TooLargeError
+            await pieces.store()
             after = rows[-1]["cursor"]
         entry.write(b"\n]")

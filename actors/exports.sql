@@ -25,17 +25,38 @@ from exports e join users u using (user_id)
 where t.token_hash = :token_hash and t.purpose = 'export' and t.user_id = :user_id
   and t.used_at is null and t.expires_at > now()
   and e.export_id = t.token_id and e.status = 'ready' and u.deleted_at is null
-returning e.export_id, e.archive;
+returning e.export_id, e.size, e.pieces;
 
--- name: start_export(export_id)$
-update exports set status = 'running' where export_id = :export_id and status in ('queued', 'running')
+-- name: start_export(export_id, maker)$
+-- From now on only this maker's pieces are taken. What an earlier one has written is written over.
+update exports set status = 'running', maker = :maker where export_id = :export_id and status in ('queued', 'running')
 returning true;
 
--- name: mark_export(export_id, status, archive)^
--- Nothing comes back for one that was asked for anew, or whose user is gone.
-update exports set status = :status, archive = :archive
-where export_id = :export_id and status in ('queued', 'running')
-returning export_id;
+-- name: add_piece(export_id, maker, number, piece)$
+-- Nothing comes back once another makes it, or nobody wants it.
+with wanted as (
+    select export_id from exports
+    where export_id = :export_id and maker = :maker and status = 'running' for key share
+)
+insert into export_pieces (export_id, number, piece) select export_id, :number, :piece from wanted
+on conflict (export_id, number) do update set piece = excluded.piece
+returning true;
+
+-- name: read_piece(export_id, number)$
+select piece from export_pieces where export_id = :export_id and number = :number;
+
+-- name: mark_export(export_id, status, size, pieces)^
+-- Nothing comes back for one that was asked for anew, or whose user is gone. Pieces beyond the last are of an attempt
+-- that was cut off.
+with marked as (
+    update exports set status = :status, size = :size, pieces = :pieces
+    where export_id = :export_id and status in ('queued', 'running')
+    returning export_id
+), left_over as (
+    delete from export_pieces
+    where export_id in (select export_id from marked) and number >= coalesce(:pieces::integer, 0)
+)
+select export_id from marked;
 
 -- name: prolong_export(export_id, ttl_s)!
 update mail_tokens set expires_at = now() + make_interval(secs => :ttl_s) where token_id = :export_id;

@@ -18,7 +18,7 @@ import msgspec
 
 from callboard.actors import audit_log as audit
 from callboard.actors.audit_log import AuditAction
-from callboard.actors.database import Database
+from callboard.actors.database import Database, retried
 from callboard.actors.errors import FLAGS_FULL, FLAGS_NOT_FOUND, USERS_NOT_FOUND, Problem
 from callboard.actors.personal_data import PersonalData
 from callboard.runtime import Actor, Message, Request, on
@@ -141,6 +141,7 @@ class FlagKeeper(Actor[GetFlag | SetFlag | ReadFlags]):
             return await self._flag(connection, _name(message.name), message.user_id)
 
     @on(SetFlag)
+    @retried
     async def set(self, message: SetFlag) -> Flag:
         """In force in this process with the answer, if not before."""
         name, user_id = _name(message.name), message.user_id

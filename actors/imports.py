@@ -18,7 +18,7 @@ from callboard.actors import audit_log as audit
 from callboard.actors.access import Role
 from callboard.actors.addresses import PROOF_TTL_S, FullName
 from callboard.actors.audit_log import AuditAction
-from callboard.actors.database import Database, storable
+from callboard.actors.database import Database, retried, storable
 from callboard.actors.errors import Detail
 from callboard.actors.passwords import NO_PASSWORD, hash_fault
 from callboard.actors.registration import lock_addresses
@@ -56,6 +56,7 @@ def candidate_faults(candidate: Candidate) -> list[Detail]:
     return faults
 
 
+@retried
 async def import_users(database: Database, candidates: Sequence[Candidate], signer: Signer | None) -> int:
     """Make the accounts of these that have no fault and whose address has none, with their events, in one transaction.
 

@@ -17,7 +17,7 @@ from callboard.actors.tokens import Signer
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("known_devices.sql"), "asyncpg")
 
-KNOWN_DAYS = 90
+KNOWN_DAYS = 90  # unless the settings say otherwise
 _V4_PREFIX, _V6_PREFIX = 24, 64
 _ID_BYTES = 16
 
@@ -64,11 +64,17 @@ def device_of(signer: Signer, user_id: UUID, token: str | None) -> str | None:
 
 
 async def origin_of(
-    connection: Any, signer: Signer, user_id: UUID | None, ip: str | None, device_token: str | None
+    connection: Any,
+    signer: Signer,
+    user_id: UUID | None,
+    ip: str | None,
+    device_token: str | None,
+    *,
+    known_days: int = KNOWN_DAYS,
 ) -> Origin:
     """Where an attempt on an account comes from. The same is asked of PostgreSQL where there is no account."""
     network = network_of(ip)
-    is_known = await QUERIES.is_known(connection, user_id=user_id, network=network, days=KNOWN_DAYS)
+    is_known = await QUERIES.is_known(connection, user_id=user_id, network=network, days=known_days)
     device = device_of(signer, user_id or UUID(int=0), device_token)
     if device is not None:
         return Origin(f"device:{device}", is_known=True)
@@ -81,9 +87,9 @@ async def remember_network(connection: Any, user_id: UUID, ip: str | None) -> No
         await QUERIES.remember(connection, user_id=user_id, network=network)
 
 
-async def purge_networks(connection: Any, limit: int) -> int:
-    """Forget networks that were not seen for KNOWN_DAYS, `limit` at most; how many."""
-    return int(await QUERIES.purge(connection, days=KNOWN_DAYS, limit=limit))
+async def purge_networks(connection: Any, limit: int, days: int = KNOWN_DAYS) -> int:
+    """Forget networks that were not seen for so many days, `limit` at most; how many."""
+    return int(await QUERIES.purge(connection, days=days, limit=limit))
 
 
 def account_key(email: str, changed_at: float) -> str:

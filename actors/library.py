@@ -15,7 +15,7 @@ import msgspec
 from callboard.actors.access import Identity
 from callboard.actors.content import QUERIES as WORKFLOW
 from callboard.actors.content import Content, as_content
-from callboard.actors.database import Database
+from callboard.actors.database import Database, retried
 from callboard.actors.editorial import Language, Status, is_editor, may_see
 from callboard.actors.errors import CONTENT_FORBIDDEN, CONTENT_NOT_FOUND, Problem
 from callboard.actors.html_sanitizer import sanitize_text
@@ -156,6 +156,7 @@ class Library(Actor[ReadContent | ListContent | SearchContent | ListTransitions]
         return list(islice(merged, message.limit))
 
     @on(SearchContent)
+    @retried
     async def search(self, message: SearchContent) -> list[Hit]:
         """The stored text may hold markup of its author's: of it nothing is left in the snippet but the marks."""
         async with self.search_database.transaction() as connection:

@@ -13,7 +13,7 @@ import msgspec
 
 from callboard.actors import audit_log as audit
 from callboard.actors.audit_log import AuditAction, FailedLogins
-from callboard.actors.database import Database
+from callboard.actors.database import Database, retried
 from callboard.actors.errors import (
     AUTH_ACCOUNT_LIMITED,
     AUTH_INACTIVE,
@@ -23,6 +23,7 @@ from callboard.actors.errors import (
     Problem,
 )
 from callboard.actors.known_devices import (
+    KNOWN_DAYS,
     Origin,
     account_key,
     device_of,
@@ -159,20 +160,23 @@ class Logins(Actor[LogIn | StepUp]):
         *,
         signer: Signer,
         conceal: bool = False,
+        known_days: int = KNOWN_DAYS,
     ) -> None:
         self.database = database
         self.sessions = sessions
         self.checker = Checker(passwords, limits, failures)
         self.signer = signer
         self.conceal = conceal
+        self.known_days = known_days
 
     @on(LogIn)
     async def log_in(self, message: LogIn) -> Login:
         """No connection is held while the password is hashed."""
         async with self.database.acquire() as connection:
             user = await credentials(connection, message.email)
+            who = user.user_id if user else None
             origin = await origin_of(
-                connection, self.signer, user.user_id if user else None, message.ip, message.device_token
+                connection, self.signer, who, message.ip, message.device_token, known_days=self.known_days
             )
         checked = await self.checker.check(message.email, message.password, user, origin, renew=True)
         if not checked or user is None or (self.conceal and not user.is_verified):
@@ -204,12 +208,16 @@ class Logins(Actor[LogIn | StepUp]):
             raise Problem(AUTH_SESSION_ENDED)
         if not await self.checker.check(user.email, message.password, user, in_session(message.session_id)):
             raise Problem(AUTH_INVALID_CREDENTIALS, "The password is wrong.")
+        await self._prove(message, user.password_changed_at)
+
+    @retried
+    async def _prove(self, message: StepUp, seen: datetime) -> None:
         async with self.database.transaction() as connection:
             if not await SESSION_QUERIES.prove(
                 connection,
                 session_id=message.session_id,
                 user_id=message.user_id,
-                password_changed_at=user.password_changed_at,
+                password_changed_at=seen,
             ):
                 raise Problem(AUTH_SESSION_ENDED)
             await audit.record(

@@ -7,7 +7,7 @@ from uuid import UUID
 import aiosql
 import msgspec
 
-from callboard.actors.database import Database
+from callboard.actors.database import Database, retried
 from callboard.actors.job_kinds import Backoff, EndedJob, JobKind, Priority
 from callboard.actors.job_queue import JobQueue
 from callboard.actors.mail_producers import MailProducers
@@ -77,6 +77,7 @@ class MailQueue(Actor[Consume | AdoptMails]):
         self.every(ADOPT_EVERY_S, AdoptMails())
 
     @on(Consume)
+    @retried
     async def consume(self, message: Consume) -> None:
         """That an event was seen, its mail and its job are one transaction."""
         async with self.database.transaction() as connection:
@@ -114,6 +115,7 @@ class MailQueue(Actor[Consume | AdoptMails]):
                 )
 
     @on(AdoptMails)
+    @retried
     async def adopt(self, _message: AdoptMails) -> int:
         """Each keeps its id, its attempts and its deadline."""
         if self.database.away.is_set():

@@ -10,16 +10,17 @@ from uuid import UUID, uuid4
 from callboard.actors import addresses
 from callboard.actors import audit_log as audit
 from callboard.actors.accounts import QUERIES, User, taken, user_of
-from callboard.actors.addresses import UNDO_TTL_S, add_token, send_letter
-from callboard.actors.audit_log import AuditAction, masked
-from callboard.actors.database import Database
+from callboard.actors.addresses import Enrolment, add_token, send_letter
+from callboard.actors.audit_log import AuditAction
+from callboard.actors.database import Database, retried
 from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, AUTH_PASSWORD_NEEDED, REQUEST_INVALID, Detail, Problem
-from callboard.actors.password_policy import PasswordPolicy, password_faults
+from callboard.actors.password_policy import password_faults
 from callboard.actors.passwords import HashPassword, VerifyPassword, ask_hasher
 from callboard.actors.registration import lock_addresses, remove_unproven
 from callboard.actors.sessions import ForgetUser, end_sessions
 from callboard.actors.tokens import Signer, fingerprint
 from callboard.runtime import Ref, Request
+from callboard.streams.email_address import redact_email
 from callboard.streams.events import UserDeleted, UserUpdated, UserVerified
 from callboard.streams.outbox import emit
 
@@ -94,8 +95,9 @@ async def confirm_registration(connection: Any, used: Any, password_hash: str | 
     return row
 
 
-async def change_address(connection: Any, signer: Signer, used: Any) -> Any:
-    """A new address is proved. The old one is mailed a way back; all sessions end but the one that asked.
+async def change_address(connection: Any, signer: Signer, used: Any, undo_ttl_s: float) -> Any:
+    """A new address is proved. The old one is mailed a way back, good for so long. All sessions end but the one that
+    asked.
 
     Raises Problem(USERS_EMAIL_TAKEN).
     """
@@ -103,7 +105,7 @@ async def change_address(connection: Any, signer: Signer, used: Any) -> Any:
     row = await _move(connection, user_id, used["email"])
     await addresses.QUERIES.spend_tokens(connection, user_id=user_id)
     await end_sessions(connection, user_id, keep=used["session_id"])
-    token_id = await add_token(connection, signer, user_id, "undo_email", ttl_s=UNDO_TTL_S, email=old)
+    token_id = await add_token(connection, signer, user_id, "undo_email", ttl_s=undo_ttl_s, email=old)
     if token_id is not None:
         await send_letter(connection, "undo_email", user_id, token_id=str(token_id))
     await emit(connection, UserUpdated(user_id, ("email",)), event_id=uuid4())
@@ -112,8 +114,8 @@ async def change_address(connection: Any, signer: Signer, used: Any) -> Any:
         AuditAction.EMAIL_CHANGED,
         of=user_id,
         by=user_id,
-        old_email=masked(old),
-        new_email=masked(used["email"]),
+        old_email=redact_email(old),
+        new_email=redact_email(used["email"]),
     )
     return row
 
@@ -164,26 +166,32 @@ class MailboxProofs:
         passwords: Ref[HashPassword | VerifyPassword],
         signer: Signer,
         sessions: Ref[ForgetUser],
-        policy: PasswordPolicy,
+        enrolment: Enrolment,
     ) -> None:
         self.database = database
         self.passwords = passwords
         self.signer = signer
         self.sessions = sessions
-        self.policy = policy
+        self.policy = enrolment.policy
+        self.undo_ttl_s = enrolment.undo_ttl_s
 
     async def verify(self, message: VerifyEmail) -> User:
         """The link is used, the address verified and the event written in one transaction; hashing comes before it."""
         token_hash = fingerprint(message.token)
         link = await self._link(token_hash)
         password_hash = await self._new_hash(link, message.password)
+        user = await self._prove(token_hash, link["email"], password_hash)
+        await self.sessions.ask(ForgetUser(user.user_id))
+        return user
+
+    @retried
+    async def _prove(self, token_hash: bytes, email: str, password_hash: str | None) -> User:
         async with self.database.transaction() as connection:
-            used = await use_link(connection, token_hash, link["email"], "verify_email", "change_email")
+            used = await use_link(connection, token_hash, email, "verify_email", "change_email")
             if used["purpose"] == "verify_email":
                 row = await confirm_registration(connection, used, password_hash)
             else:
-                row = await change_address(connection, self.signer, used)
-        await self.sessions.ask(ForgetUser(row["user_id"]))
+                row = await change_address(connection, self.signer, used, self.undo_ttl_s)
         return user_of(row)
 
     async def _link(self, token_hash: bytes) -> Any:
@@ -204,6 +212,7 @@ class MailboxProofs:
             raise Problem(REQUEST_INVALID, details=tuple(Detail("password", fault) for fault in faults))
         return await ask_hasher(self.passwords, HashPassword(password))
 
+    @retried
     async def refuse(self, message: RefuseEmail) -> None:
         """Nobody is told but whoever reads the mailbox."""
         token_hash = fingerprint(message.token)
@@ -212,6 +221,7 @@ class MailboxProofs:
             used = await use_link(connection, token_hash, link["email"], "verify_email", "change_email")
             await drop_what_was_asked(connection, used)
 
+    @retried
     async def undo(self, message: UndoEmailChange) -> User:
         """The address, the sessions, the password and the event are one transaction."""
         token_hash = fingerprint(message.token)

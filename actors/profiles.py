@@ -3,18 +3,20 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import aiosql
 import msgspec
 
-from callboard.actors.database import Database
+from callboard.actors.database import Database, retried
 from callboard.actors.errors import REQUEST_INVALID, USERS_NOT_FOUND, USERS_STALE, Detail, Problem
 from callboard.actors.personal_data import PersonalData
 from callboard.runtime import Actor, Request, on
 from callboard.streams.events import Moment
+from callboard.streams.field_rules import apply_rules
+from callboard.streams.visible_text import visible, visible_rule
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("profiles.sql"), "asyncpg")
 
@@ -25,10 +27,12 @@ PERSONAL_DATA = PersonalData(
     QUERIES.erase_profile,
 )
 
-MAX_URL_LENGTH = 2000  # as schema.sql has it, and the next
-MAX_BIO_LENGTH = 2000
+MAX_URL_LENGTH = 2000  # as schema.sql has it
 MAX_PREFERENCES_BYTES = 8192  # as JSON in the form that is stored and given
 MAX_PREFERENCES_DEPTH = 5
+BIO_LENGTH = 0, 2000
+Bio = Annotated[str, visible(*BIO_LENGTH, lines=True, examples=("Writes about engines.",))]
+read_bio = visible_rule(*BIO_LENGTH, lines=True)
 
 
 class Profile(msgspec.Struct, frozen=True):
@@ -79,38 +83,42 @@ class Profiles(Actor[GetProfile | PutProfile]):
         return _profile(row)
 
     @on(PutProfile)
+    @retried
     async def put(self, message: PutProfile) -> Profile:
         """The row is locked while it is held against the tag."""
-        faults = profile_faults(message.avatar_url, message.bio, message.preferences)
-        if faults:
-            raise Problem(REQUEST_INVALID, details=tuple(faults))
         async with self.database.transaction() as connection:
             profile = _profile(await QUERIES.lock_profile(connection, user_id=message.user_id))
+            # An earlier release stored preferences in a longer form: what was got can be put.
+            room = max(MAX_PREFERENCES_BYTES, len(msgspec.json.encode(profile.preferences)))
+            if faults := profile_faults(message.avatar_url, message.bio, message.preferences, room):
+                raise Problem(REQUEST_INVALID, details=tuple(faults))
             if message.tag not in (None, profile.tag):
                 raise Problem(USERS_STALE)
             row = await QUERIES.put_profile(
                 connection,
                 user_id=message.user_id,
                 avatar_url=message.avatar_url,
-                bio=message.bio,
+                bio=None if message.bio is None else read_bio(message.bio),
                 preferences=msgspec.json.encode(message.preferences).decode(),
             )
         return _profile(row)
 
 
-def profile_faults(avatar_url: str | None, bio: str | None, preferences: Mapping[str, Any]) -> list[Detail]:
-    """What is wrong with a profile, for its owner to read."""
+def profile_faults(
+    avatar_url: str | None, bio: str | None, preferences: Mapping[str, Any], room: int = MAX_PREFERENCES_BYTES
+) -> list[Detail]:
+    """What is wrong with a profile, for its owner to read; its preferences may have `room` bytes."""
     faults: list[Detail] = []
     if avatar_url is not None and not is_web_address(avatar_url):
         faults.append(
             Detail("avatar_url", f"must begin with https:// or http://, of {MAX_URL_LENGTH} characters at most")
         )
-    if bio is not None and len(bio) > MAX_BIO_LENGTH:
-        faults.append(Detail("bio", f"must have {MAX_BIO_LENGTH} characters at most"))
+    _, broken = apply_rules(Bio | None, bio)
+    faults += [Detail("bio", each.message) for each in broken]
     if not is_within(preferences, MAX_PREFERENCES_DEPTH):
         faults.append(Detail("preferences", f"must not be nested deeper than {MAX_PREFERENCES_DEPTH} levels"))
-    elif len(msgspec.json.encode(preferences)) > MAX_PREFERENCES_BYTES:
-        faults.append(Detail("preferences", f"must have {MAX_PREFERENCES_BYTES} bytes at most"))
+    elif len(msgspec.json.encode(preferences)) > room:
+        faults.append(Detail("preferences", f"must have {room} bytes at most"))
     return faults
 
 

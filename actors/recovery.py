@@ -10,7 +10,7 @@ import aiosql
 from callboard.actors import audit_log as audit
 from callboard.actors.addresses import add_token, send_letter
 from callboard.actors.audit_log import AuditAction, FailedLogins
-from callboard.actors.database import Database
+from callboard.actors.database import Database, retried
 from callboard.actors.errors import (
     AUTH_INVALID_CREDENTIALS,
     AUTH_MAIL_TOKEN_INVALID,
@@ -97,17 +97,21 @@ class Recovery(Actor[ResetPassword | ChangePassword]):
             raise _invalid_link()
         self._check_new(message.new_password, owner["email"], owner["full_name"])
         password_hash = await ask_hasher(self.passwords, HashPassword(message.new_password))
+        await self._reset(owner["user_id"], token_hash, password_hash, message.ip)
+        await self.sessions.ask(ForgetUser(owner["user_id"]))
+
+    @retried
+    async def _reset(self, owner_id: UUID, token_hash: bytes, password_hash: str, ip: str | None) -> None:
         async with self.database.transaction() as connection:
-            user_id = await QUERIES.lock_person(connection, user_id=owner["user_id"])
+            user_id = await QUERIES.lock_person(connection, user_id=owner_id)
             if not user_id or not await QUERIES.use_reset_token(connection, token_hash=token_hash):
                 raise _invalid_link()
             await self._set(connection, user_id, password_hash)
             if await QUERIES.prove_mailbox(connection, user_id=user_id):
                 await emit(connection, UserVerified(user_id), event_id=uuid4())
                 await audit.record(connection, AuditAction.EMAIL_VERIFIED, of=user_id, by=user_id)
-            await remember_network(connection, user_id, message.ip)
+            await remember_network(connection, user_id, ip)
             await audit.record(connection, AuditAction.PASSWORD_RESET, of=user_id, by=user_id)
-        await self.sessions.ask(ForgetUser(user_id))
 
     @on(ChangePassword)
     async def change(self, message: ChangePassword) -> None:
@@ -121,14 +125,16 @@ class Recovery(Actor[ResetPassword | ChangePassword]):
         if not await self.checker.check(user.email, message.current_password, user, in_session(message.session_id)):
             raise _wrong_password()
         password_hash = await ask_hasher(self.passwords, HashPassword(message.new_password))
+        await self._change(message, user.password_changed_at, password_hash)
+        await self.sessions.ask(ForgetUser(message.user_id))
+
+    @retried
+    async def _change(self, message: ChangePassword, seen: datetime, password_hash: str) -> None:
         async with self.database.transaction() as connection:
             await QUERIES.lock_person(connection, user_id=message.user_id)
-            if not await self._set(
-                connection, message.user_id, password_hash, seen=user.password_changed_at, keep=message.session_id
-            ):
+            if not await self._set(connection, message.user_id, password_hash, seen=seen, keep=message.session_id):
                 raise _wrong_password()
             await audit.record(connection, AuditAction.PASSWORD_CHANGED, of=message.user_id)
-        await self.sessions.ask(ForgetUser(message.user_id))
 
     def _check_new(self, password: str, email: str, full_name: str) -> None:
         faults = password_faults(password, (email.split("@", maxsplit=1)[0], full_name), self.policy)

@@ -17,7 +17,7 @@ from callboard.actors.access import Role
 from callboard.actors.accounts import QUERIES as USER_QUERIES
 from callboard.actors.accounts import User, new_user, taken, user_of
 from callboard.actors.addresses import Enrolment, add_token, checked_enrolment, send_letter, send_verification
-from callboard.actors.database import Database
+from callboard.actors.database import Database, retried
 from callboard.actors.known_devices import address_of
 from callboard.actors.passwords import HashPassword, VerifyPassword, ask_hasher
 from callboard.actors.tokens import Signer
@@ -27,7 +27,7 @@ from callboard.streams.outbox import emit, emit_all
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("registration.sql"), "asyncpg")
 
-UNPROVEN_DAYS = 7
+UNPROVEN_DAYS = 7  # unless the settings say otherwise
 
 
 class RegisterUser(Request[User], frozen=True):
@@ -77,10 +77,13 @@ class Registrar:
         )
         password_hash = await ask_hasher(self.passwords, HashPassword(message.password))
         user = new_user(message.user_id or uuid4(), email, full_name, Role.MEMBER, is_verified=False)
-        ip = address_of(message.ip)
+        return await self._settle(user, password_hash, address_of(message.ip))
+
+    @retried
+    async def _settle(self, user: User, password_hash: str, ip: str | None) -> User:
         async with self.database.transaction() as connection:
-            await lock_addresses(connection, email)
-            owner = await USER_QUERIES.user_by_email(connection, email=email)
+            await lock_addresses(connection, user.email)
+            owner = await USER_QUERIES.user_by_email(connection, email=user.email)
             if owner is not None and owner["user_id"] == user.user_id:
                 return user_of(owner)  # the same request again
             if owner is not None and owner["is_verified"]:
@@ -161,16 +164,16 @@ async def remove_unproven(connection: Any, emails: Sequence[str]) -> None:
     await emit_all(connection, [UserDeleted(user_id) for user_id in removed])
 
 
-async def purge_unproven(connection: Any, limit: int) -> int:
-    """Remove accounts that nobody has proved for UNPROVEN_DAYS, `limit` at most; how many."""
+async def purge_unproven(connection: Any, limit: int, days: int = UNPROVEN_DAYS) -> int:
+    """Remove accounts that nobody has proved for so many days, `limit` at most; how many."""
     async with connection.transaction():
-        rows = QUERIES.purge_unproven(connection, days=UNPROVEN_DAYS, limit=limit)
+        rows = QUERIES.purge_unproven(connection, days=days, limit=limit)
         removed = [row["user_id"] async for row in rows]
         await emit_all(connection, [UserDeleted(user_id) for user_id in removed])
     return len(removed)
 
 
-async def oldest_unproven(connection: Any) -> float | None:
+async def oldest_unproven(connection: Any, days: int = UNPROVEN_DAYS) -> float | None:
     """For how many seconds the oldest unproven account has been due."""
-    seconds: float | None = await QUERIES.oldest_unproven(connection, days=UNPROVEN_DAYS)
+    seconds: float | None = await QUERIES.oldest_unproven(connection, days=days)
     return seconds

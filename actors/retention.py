@@ -5,6 +5,7 @@ one job an hour, which enqueues one for each rule.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from callboard.actors.erasure import erase_due
 from callboard.actors.errors import SERVER_TIMEOUT, Problem
 from callboard.actors.job_kinds import Job, JobKind, Later, Outcome, Permanent, Priority, on_job
 from callboard.actors.job_queue import JobQueue
-from callboard.actors.known_devices import purge_networks
-from callboard.actors.registration import oldest_unproven, purge_unproven
+from callboard.actors.known_devices import KNOWN_DAYS, purge_networks
+from callboard.actors.registration import UNPROVEN_DAYS, oldest_unproven, purge_unproven
 from callboard.actors.schedules import Schedule
 from callboard.runtime import Actor
 
@@ -71,7 +72,14 @@ TABLES = (
 )
 
 
-def rules(*, audit_days: int = 365, audit_failure_days: int = 30, deleted_days: int = 30) -> tuple[RetentionRule, ...]:
+def rules(
+    *,
+    audit_days: int = 365,
+    audit_failure_days: int = 30,
+    deleted_days: int = 30,
+    unproven_days: int = UNPROVEN_DAYS,
+    known_days: int = KNOWN_DAYS,
+) -> tuple[RetentionRule, ...]:
     """Every rule. What may be told apart by settings is given in days."""
 
     async def purge_audit_log(connection: Any, limit: int) -> int:
@@ -83,8 +91,12 @@ def rules(*, audit_days: int = 365, audit_failure_days: int = 30, deleted_days: 
     return (
         *map(_rule, TABLES),
         RetentionRule("audit_log", purge_audit_log),
-        RetentionRule("unproven_accounts", purge_unproven, oldest_unproven),
-        RetentionRule("known_networks", purge_networks),
+        RetentionRule(
+            "unproven_accounts",
+            partial(purge_unproven, days=unproven_days),
+            partial(oldest_unproven, days=unproven_days),
+        ),
+        RetentionRule("known_networks", partial(purge_networks, days=known_days)),
         RetentionRule("deleted_users", erase_deleted_users),
     )
 

@@ -16,7 +16,7 @@ import msgspec
 from callboard.actors import audit_log as audit
 from callboard.actors.access import Identity, Role
 from callboard.actors.audit_log import AuditAction
-from callboard.actors.database import Database
+from callboard.actors.database import Database, retried
 from callboard.actors.errors import (
     AUTH_INVALID_CREDENTIALS,
     AUTH_REFRESH_INVALID,
@@ -160,12 +160,16 @@ async def end_sessions(connection: Any, user_id: UUID, keep: UUID | None = None)
 
 
 async def demand_proof(connection: Any, session_id: UUID | None, within_s: float) -> None:
-    """Raise Problem(AUTH_STEP_UP_REQUIRED) unless the password was given in this session within the last seconds.
+    """Raise Problem(AUTH_STEP_UP_REQUIRED) unless the password was given in this session within the last seconds, and
+    AUTH_SESSION_ENDED if it has ended meanwhile.
 
     None is an operator at a command line, who has no session and needs none.
     """
-    if session_id is not None and not await QUERIES.is_proved(connection, session_id=session_id, within_s=within_s):
-        raise Problem(AUTH_STEP_UP_REQUIRED)
+    if session_id is None:
+        return
+    is_proved = await QUERIES.is_proved(connection, session_id=session_id, within_s=within_s)
+    if not is_proved:
+        raise Problem(AUTH_SESSION_ENDED if is_proved is None else AUTH_STEP_UP_REQUIRED)
 
 
 class Sessions(Actor[SessionMessage]):
@@ -209,6 +213,7 @@ class Sessions(Actor[SessionMessage]):
         return identity
 
     @on(OpenSession)
+    @retried
     async def open(self, message: OpenSession) -> Login:
         """Of the refresh token only the hash is kept."""
         session_id, refresh = uuid4(), refresh_token()
@@ -244,6 +249,7 @@ class Sessions(Actor[SessionMessage]):
         return Login(access, refresh, self.signer.access_ttl_s, user["user_id"], user["email"], user["full_name"])
 
     @on(RefreshSession)
+    @retried
     async def refresh(self, message: RefreshSession) -> Login:
         """Who holds the lock on the session's row decides; all others see what was decided."""
         token_hash = fingerprint(message.token)
@@ -284,6 +290,7 @@ class Sessions(Actor[SessionMessage]):
             return [Session(**row) async for row in rows]
 
     @on(EndSession)
+    @retried
     async def end(self, message: EndSession) -> bool:
         """Told again even if it had ended: the telling may be what an earlier try did not come to."""
         async with self.database.transaction() as connection:
@@ -296,6 +303,7 @@ class Sessions(Actor[SessionMessage]):
         return bool(ended)
 
     @on(EndSessions)
+    @retried
     async def end_all(self, message: EndSessions) -> None:
         """In one statement."""
         async with self.database.transaction() as connection:

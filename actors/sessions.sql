@@ -83,8 +83,9 @@ where session_id in (
 );
 
 -- name: is_proved(session_id, within_s)$
-select true from sessions
-where session_id = :session_id and ended_at is null and proved_at > now() - make_interval(secs => :within_s);
+-- Null for a session that has ended.
+select proved_at > now() - make_interval(secs => :within_s) from sessions
+where session_id = :session_id and ended_at is null;
 
 -- name: prove(session_id, user_id, password_changed_at)$
 -- The share lock makes it wait for a change of the password that is under way, and see it.

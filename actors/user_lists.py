@@ -10,7 +10,7 @@ from uuid import UUID
 
 import aiosql
 
-from callboard.actors.database import Database
+from callboard.actors.database import Database, retried
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("user_lists.sql"), "asyncpg")
 
@@ -22,6 +22,7 @@ RARE = 10_000  # matches that are sorted after they are found
 TRIGRAM = 3  # characters that the index needs of a part
 
 
+@retried
 async def list_users(database: Database, filters: Mapping[str, Any]) -> list[Any]:
     """Rows of accounts, newest first. `filters` are the fields of ListUsers; None filters nothing."""
     given = dict(filters)

@@ -12,8 +12,8 @@ from callboard.actors import addresses, audit_log
 from callboard.actors.access import Role
 from callboard.actors.accounts import QUERIES, User, new_user, taken, user_of
 from callboard.actors.addresses import OPEN, Enrolment, checked_enrolment
-from callboard.actors.audit_log import AuditAction, masked
-from callboard.actors.database import Database
+from callboard.actors.audit_log import AuditAction
+from callboard.actors.database import Database, retried
 from callboard.actors.errors import (
     REQUEST_INVALID,
     USERS_EMAIL_TAKEN,
@@ -30,7 +30,7 @@ from callboard.actors.sessions import STEP_UP_S, ForgetUser, demand_proof, end_s
 from callboard.actors.tokens import Signer
 from callboard.actors.user_lists import list_users
 from callboard.runtime import Actor, Ref, Request, on
-from callboard.streams.email_address import canonical_email
+from callboard.streams.email_address import known_email, redact_email
 from callboard.streams.events import UserDeleted, UserUpdated
 from callboard.streams.outbox import emit
 
@@ -169,7 +169,7 @@ class Users(Actor[UserMessage]):
     ) -> None:
         self.step_up_s = step_up_s
         self.registrar = Registrar(database, passwords, signer, enrolment, on_registered)
-        self.proofs = MailboxProofs(database, passwords, signer, sessions, enrolment.policy)
+        self.proofs = MailboxProofs(database, passwords, signer, sessions, enrolment)
         self.database = database
         self.reads = reads or Reads(database, READ_USERS, "user_id")
         self.passwords = passwords
@@ -183,6 +183,7 @@ class Users(Actor[UserMessage]):
         return await self.registrar.register(message)
 
     @on(AddUser)
+    @retried
     async def add(self, message: AddUser) -> User:
         """A verified account keeps its password: an operator's typo must not lock its owner out."""
         email, full_name = checked_enrolment(
@@ -238,21 +239,23 @@ class Users(Actor[UserMessage]):
         filters = msgspec.structs.asdict(message)
         if message.email is not None:
             with suppress(ValueError):  # an address of before today's rules is found as it stands
-                filters["email"] = canonical_email(message.email)
+                filters["email"] = known_email(message.email)
         return [user_of(row) for row in await list_users(self.database, filters)]
 
     @on(EditUser)
+    @retried
     async def edit(self, message: EditUser) -> User:
         """The row is locked while it is held against the tag; an address that differs in case only is the same one."""
         async with self.database.transaction() as connection:
             user = _held(await QUERIES.lock_user(connection, user_id=message.user_id), message.tag)
-            if faults := addresses.account_faults(message.email, message.full_name):
+            email = _asked_for(message.email, user.email)
+            is_new = email.lower() != user.email.lower()
+            if faults := addresses.account_faults(email if is_new else None, message.full_name):
                 raise Problem(REQUEST_INVALID, details=tuple(faults))
-            email: str | None = user.email if message.email is None else canonical_email(message.email)
-            if email is not None and email.lower() != user.email.lower():
+            if is_new:
                 await demand_proof(connection, message.session_id, self.step_up_s)
                 await self._ask_for(connection, user.user_id, email, message.session_id)
-                email = None
+                email = user.email
             name = addresses.checked_name(message.full_name)
             edited = await QUERIES.edit_user(connection, user_id=user.user_id, full_name=name, email=email)
             changed = tuple(each for each in ("full_name", "email") if edited[each] != getattr(user, each))
@@ -268,9 +271,12 @@ class Users(Actor[UserMessage]):
         if owner is not None and owner["is_verified"] and not self.enrolment.conceal:
             raise taken()
         await addresses.send_change(connection, self.signer, user_id, email, session_id)
-        await audit_log.record(connection, AuditAction.EMAIL_CHANGE_REQUESTED, of=user_id, new_email=masked(email))
+        await audit_log.record(
+            connection, AuditAction.EMAIL_CHANGE_REQUESTED, of=user_id, new_email=redact_email(email)
+        )
 
     @on(ChangeUser)
+    @retried
     async def change(self, message: ChangeUser) -> User:
         """There is always an active admin left."""
         async with self.database.transaction() as connection:
@@ -299,18 +305,29 @@ class Users(Actor[UserMessage]):
             raise Problem(USERS_LAST_ADMIN)
 
     @on(DeleteUser)
+    @retried
     async def delete(self, message: DeleteUser) -> None:
         """The row stays, for what the account has published."""
         async with self.database.transaction() as connection:
-            await demand_proof(connection, message.session_id, self.step_up_s)
             await self._keep_an_admin(connection, message.user_id, demoted=True)
             _held(await QUERIES.lock_user(connection, user_id=message.user_id), message.tag)
+            await demand_proof(connection, message.session_id, self.step_up_s)
             await QUERIES.delete_user(connection, user_id=message.user_id)
             await end_sessions(connection, message.user_id)
             await addresses.QUERIES.spend_tokens(connection, user_id=message.user_id)
             await emit(connection, UserDeleted(message.user_id), event_id=uuid4())
             await audit_log.record(connection, AuditAction.USER_DELETED, of=message.user_id)
         await self.sessions.ask(ForgetUser(message.user_id))
+
+
+def _asked_for(email: str | None, current: str) -> str:
+    """The address that an account is to have. What has no canonical form is given as it is, for a rule to refuse."""
+    if email is None:
+        return current
+    try:
+        return known_email(email)
+    except ValueError:
+        return email
 
 
 def _held(row: Any, tag: str | None) -> User:

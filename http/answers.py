@@ -13,7 +13,7 @@ from callboard.http.call import Listing, Raw, Reply
 from callboard.http.errors import headers_of, rendered, status_of
 from callboard.http.exchange import Exchange, Hooks, Settings
 from callboard.http.preconditions import kept_of
-from callboard.http.response import NO_CONTENT, NOT_MODIFIED, Response, SharedHeaders, encoded
+from callboard.http.response import NO_CONTENT, NOT_MODIFIED, Response, SharedHeaders, Stream, encoded
 from callboard.http.routing import Answer
 
 JSON = "application/json"
@@ -95,7 +95,12 @@ class Answers:
         return self._response(exchange, self._bare, own, None, NO_CONTENT)
 
     def _response(
-        self, exchange: Exchange, shared: SharedHeaders, own: Mapping[str, str], body: bytes | None, status: int
+        self,
+        exchange: Exchange,
+        shared: SharedHeaders,
+        own: Mapping[str, str],
+        body: bytes | Stream | None,
+        status: int,
     ) -> Response:
         lines = b"X-Request-ID: %b\r\n" % exchange.request_id.encode()  # harmless, or it would not be kept
         if exchange.verdicts:

@@ -15,6 +15,7 @@ from callboard.actors.access import Identity
 from callboard.actors.errors import AUTH_TOKEN_MISSING, Problem
 from callboard.http.exchange import MAX_AGENT, Exchange, clean
 from callboard.http.headers import joined
+from callboard.http.response import Stream
 
 MAX_PAGE = 100
 
@@ -180,7 +181,7 @@ class Raw:
 
     def __init__(
         self,
-        body: bytes,
+        body: bytes | Stream,
         content_type: str,
         *,
         status: int | None = None,

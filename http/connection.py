@@ -1,6 +1,7 @@
 """One client's connection: requests in, answers out, in order; and bounds on what a slow or broken client can hold."""
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from math import inf
 from typing import Any, cast
@@ -10,11 +11,14 @@ from callboard.http.connection_limits import OpenConnections
 from callboard.http.exchange import Exchange
 from callboard.http.front import Front
 from callboard.http.request_reader import RequestReader, Taken
-from callboard.http.response import Response
+from callboard.http.response import Response, Stream
 
 LINGERING_S = 2.0  # how long what still comes is thrown away, so that the client sees the answer before the close
 PIECE = 1 << 16  # bytes of an answer that are handed to the network at once
 UNSENT_HIGH, UNSENT_LOW = 16_384, 4_096  # bytes that wait for the network when nothing more is handed to it, and again
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -226,7 +230,9 @@ class Connection(asyncio.Protocol):
                 if self.transport is None:
                     return
                 kept = not (response.closing or message.should_close or reader.awaits_body or self._is_last())
-                if response.body is not None and len(response.body) > PIECE:
+                if isinstance(response.body, Stream):
+                    await self._write_stream(response, response.body, message, kept=kept)
+                elif response.body is not None and len(response.body) > PIECE:
                     await self._write_in_pieces(response, message, kept=kept)
                 else:
                     self.transport.write(response.encode(message, kept=kept))
@@ -260,12 +266,38 @@ class Connection(asyncio.Protocol):
 
     async def _write_in_pieces(self, response: Response, message: RawRequestMessage, *, kept: bool) -> None:
         """Hand a large answer to the network as it is read. Raises ConnectionError."""
-        content = memoryview(response.content(message))
-        head = response.head(message, kept=kept)
+        await self._write(response.head(message, kept=kept), response.content(message), is_shared=response.is_shared)
+
+    async def _write_stream(self, response: Response, body: Stream, message: RawRequestMessage, *, kept: bool) -> None:
+        """Hand an answer to the network piece by piece; the next is read when this one is on its way. Raises
+        ConnectionError.
+        """
+        head, left = response.head(message, kept=kept), 0 if message.method == "HEAD" else body.size
+        if not left:
+            await self._write(head, b"")
+        try:
+            while left:
+                if self.transport is None:
+                    raise ConnectionResetError("the client has gone")  # noqa: TRY301 - as any other end
+                piece = await anext(body.pieces)
+                left -= len(piece)
+                if left < 0:
+                    raise ValueError("a stream is longer than it was said to be")  # noqa: TRY301 - as any other fault
+                await self._write(head, piece)
+                head = b""
+        except ConnectionError:
+            raise
+        except Exception as error:
+            log.warning("an answer was cut off: %s: %s", type(error).__name__, error)
+            self.cut()
+            raise ConnectionAbortedError from error
+
+    async def _write(self, head: bytes, body: bytes, *, is_shared: bool = False) -> None:
+        content = memoryview(body)
         for start in range(0, len(content) or 1, PIECE):  # the head goes alone where there is no content
             if self.transport is None:
                 return
-            self._unwritten = 0 if response.is_shared else max(0, len(content) - start - PIECE)
+            self._unwritten = 0 if is_shared else max(0, len(content) - start - PIECE)
             self.transport.write(head + content[start : start + PIECE])
             head = b""
             if self._writable is not None:

@@ -48,7 +48,7 @@ class Article(Body, frozen=True, kw_only=True):
     """What an author writes. Markup in the body is kept as sent, and made safe in `body_html`."""
 
     title: Annotated[str, visible(1, 200, examples=("On the engine",))]
-    body: Annotated[str, Meta(max_length=200_000)]
+    body: Annotated[str, visible(0, 200_000, lines=True, as_sent=True)]
     category_id: UUID | None = None
     language: Language = Language.ENGLISH
 

@@ -1,5 +1,6 @@
 """Exports over HTTP: asking for all that is kept of oneself, and downloading it once with the link in the mail."""
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 from callboard.actors.errors import (
@@ -9,8 +10,9 @@ from callboard.actors.errors import (
     QUOTA_RATE,
     Problem,
 )
-from callboard.actors.exports import DownloadExport, Export, RequestExport
+from callboard.actors.exports import DownloadExport, Export, ReadPiece, RequestExport
 from callboard.http.call import Body, Call, Query, Raw, Reply
+from callboard.http.response import Stream
 from callboard.http.routing import Access, Deprecation, Route
 from callboard.http.services import Services
 from callboard.http.users import Secret
@@ -45,8 +47,14 @@ async def ask(call: Call[None, None, Services]) -> Reply[Export]:
 
 async def download(call: Call[ExportLink, None, Services]) -> Raw:
     """Download the archive, once. If it is lost on the way, ask for another."""
-    archive = await call.services.exports.ask(DownloadExport(call.identity.user_id, call.body.token))
-    return Raw(archive, "application/zip", headers=HEADERS)
+    exports = call.services.exports
+    archive = await exports.ask(DownloadExport(call.identity.user_id, call.body.token))
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for number in range(archive.pieces):
+            yield await exports.ask(ReadPiece(archive.export_id, number))
+
+    return Raw(Stream(archive.size, pieces()), "application/zip", headers=HEADERS)
 
 
 async def fetch(_call: Call[None, OldExportLink, Services]) -> Raw:

@@ -78,7 +78,7 @@ class Once:
 
     async def _keep(self, claim: Claim, response: Response) -> bool:
         headers = {name: value for name, value in response.headers.items() if name in KEPT_HEADERS}
-        body = response.body or b""
+        body = response.body if isinstance(response.body, bytes) else b""
         try:
             await self._keys.ask(KeepAnswer(claim, KeptAnswer(response.status, headers, body)))
         except (Refusal, RuntimeFault) as error:

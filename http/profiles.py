@@ -7,14 +7,13 @@ import msgspec
 from msgspec import Meta
 
 from callboard.actors.errors import USERS_NOT_FOUND, USERS_STALE, Detail
-from callboard.actors.profiles import MAX_BIO_LENGTH, MAX_URL_LENGTH, GetProfile, Profile, PutProfile, profile_faults
+from callboard.actors.profiles import MAX_URL_LENGTH, Bio, GetProfile, Profile, PutProfile, profile_faults
 from callboard.http.call import Body, Call, Reply
 from callboard.http.routing import Access, Route
 from callboard.http.services import Services
 from callboard.http.users import whose
 
 Url = Annotated[str, Meta(max_length=MAX_URL_LENGTH, examples=["https://example.org/ada.png"])]
-Bio = Annotated[str, Meta(max_length=MAX_BIO_LENGTH, examples=["Writes about engines."])]
 
 
 class ProfileBody(Body, frozen=True, kw_only=True):

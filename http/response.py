@@ -1,6 +1,6 @@
 """One answer on the wire: headers that many answers share are encoded once, and head and body go in one write."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -11,6 +11,23 @@ from callboard.http.aiohttp_private import HttpVersion11, RawRequestMessage
 STATUS_LINES = {each.value: f"HTTP/1.1 {each.value} {each.phrase}\r\n".encode() for each in HTTPStatus}
 NO_CONTENT, NOT_MODIFIED = 204, 304
 BODILESS = frozenset({NO_CONTENT, NOT_MODIFIED})  # their length would be that of another answer
+
+
+class Stream:
+    """A body that is read while it is sent: so many bytes, in pieces of any size.
+
+    An answer that has begun has no other end: if the pieces fail, or are fewer or more, the connection is cut.
+    """
+
+    __slots__ = ("pieces", "size")
+
+    def __init__(self, size: int, pieces: AsyncIterator[bytes]) -> None:
+        self.size = size
+        self.pieces = pieces
+
+    def __len__(self) -> int:
+        """Its bytes."""
+        return self.size
 
 
 class SharedHeaders:
@@ -34,7 +51,13 @@ class Response:
     __slots__ = ("_head", "_own", "_shared", "body", "closing", "is_shared", "status")
 
     def __init__(
-        self, shared: SharedHeaders, *, status: int, body: bytes | None, own: Mapping[str, str], lines: bytes = b""
+        self,
+        shared: SharedHeaders,
+        *,
+        status: int,
+        body: bytes | Stream | None,
+        own: Mapping[str, str],
+        lines: bytes = b"",
     ) -> None:
         self.status = status
         self.body = body
@@ -65,12 +88,12 @@ class Response:
 
     def content(self, request: RawRequestMessage) -> bytes:
         """What comes after the head."""
-        return b"" if request.method == "HEAD" or self.body is None else self.body
+        return b"" if request.method == "HEAD" or not isinstance(self.body, bytes) else self.body
 
     def encode(self, request: RawRequestMessage, *, kept: bool) -> bytes:
         """All of it in one piece."""
         head = self.head(request, kept=kept)
-        return head if self.body is None or request.method == "HEAD" else head + self.body
+        return head + self.content(request)
 
 
 @lru_cache(1)

@@ -9,7 +9,7 @@ import msgspec
 from callboard.actors.audit_log import ListAuditEntries
 from callboard.actors.content import CreateContent, DeleteContent, EditContent, MoveContent
 from callboard.actors.email_requests import RequestEmail
-from callboard.actors.exports import DownloadExport, RequestExport
+from callboard.actors.exports import DownloadExport, ReadPiece, RequestExport
 from callboard.actors.flags import GetFlag, SetFlag
 from callboard.actors.keys import Jwk
 from callboard.actors.library import ListContent, ListTransitions, ReadContent, SearchContent
@@ -35,7 +35,7 @@ class Services(msgspec.Struct, frozen=True):
     now: Callable[[], datetime]
     jwks: list[Jwk]
     profiles: Ref[GetProfile | PutProfile]
-    exports: Ref[RequestExport | DownloadExport]
+    exports: Ref[RequestExport | DownloadExport | ReadPiece]
     recovery: Ref[ResetPassword | ChangePassword]
     flags: Ref[GetFlag | SetFlag]
     email_requests: Ref[RequestEmail]

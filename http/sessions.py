@@ -21,7 +21,7 @@ from callboard.http.call import Body, Call, Listing, Reply
 from callboard.http.routing import Access, Route
 from callboard.http.services import Services
 from callboard.http.users import Password
-from callboard.streams.email_address import Email
+from callboard.streams.email_address import KnownEmail
 from callboard.streams.events import Moment
 
 
@@ -30,7 +30,7 @@ class Credentials(Body, frozen=True, kw_only=True):
     guess the password do not lock it out.
     """
 
-    email: Email
+    email: KnownEmail
     password: Password
     device_token: Annotated[str, Meta(max_length=128)] | None = None
 

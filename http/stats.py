@@ -14,10 +14,13 @@ from callboard.streams.events import Moment
 
 ROWS = 1000  # an answer's bound: 41 days of one metric by the hour
 DEFAULT_SPAN = timedelta(days=7)
+MAX_SPAN = timedelta(days=366)  # what is summed up for an answer
 
 
 class Span(Query, frozen=True, kw_only=True, rename={"since": "from", "until": "to"}):
-    """Which hours, from and to (exclusive); the last seven days, the running hour included, if nothing is said."""
+    """Which hours, from and to (exclusive), of 366 days at most; the last seven days, the running hour included, if
+    nothing is said.
+    """
 
     metric: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
     subject_id: Annotated[str, Meta(max_length=200)] | None = None
@@ -32,6 +35,8 @@ async def read(call: Call[None, Span, Services]) -> Reply[list[Stat]]:
     since = query.since or until - DEFAULT_SPAN
     if since >= until:
         raise Problem(REQUEST_INVALID, details=(Detail("from", "must be before to"),))
+    if until - since > MAX_SPAN:
+        raise Problem(REQUEST_INVALID, details=(Detail("from", f"must be {MAX_SPAN.days} days before to at most"),))
     rows = await call.services.stats.ask(GetStats(since, until, ROWS, metric=query.metric, subject_id=query.subject_id))
     return Reply(rows)
 

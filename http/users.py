@@ -40,7 +40,7 @@ from callboard.http.call import Body, Call, Listing, Page, Reply
 from callboard.http.cursors import decode_cursor, encode_cursor
 from callboard.http.routing import Access, Route
 from callboard.http.services import Services
-from callboard.streams.email_address import Email
+from callboard.streams.email_address import Email, KnownEmail
 from callboard.streams.events import Moment
 
 Secret = Annotated[str, Meta(max_length=128)]
@@ -96,7 +96,7 @@ class LinkToken(Body, frozen=True, kw_only=True):
 class Address(Body, frozen=True, kw_only=True):
     """An account's address."""
 
-    email: Email
+    email: KnownEmail
 
 
 class Account(Body, frozen=True, kw_only=True):
@@ -105,13 +105,13 @@ class Account(Body, frozen=True, kw_only=True):
     """
 
     full_name: FullName
-    email: Email | None = None
+    email: KnownEmail | None = None
 
 
 class Filter(Page, frozen=True, kw_only=True):
     """Which accounts to list: `email` is a whole address in any case, `q` a part of the name or the address."""
 
-    email: Email | None = None
+    email: KnownEmail | None = None
     role: Role | None = None
     is_verified: bool | None = None
     is_active: bool | None = None

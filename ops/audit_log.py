@@ -15,6 +15,7 @@ from rich.table import Table
 from callboard.actors.audit_log import AuditAction, AuditEntry, AuditLog, ListAuditEntries
 from callboard.actors.errors import USERS_NOT_FOUND, Problem
 from callboard.actors.users import ListUsers
+from callboard.http.decoding import in_reach
 from callboard.ops.admin import Desk, desk, explain
 from callboard.ops.cli import OK, CommandError
 from callboard.ops.terminal import json_line, visible
@@ -107,6 +108,9 @@ def _action(text: str | None) -> AuditAction | None:
 def _moment(text: str | None, option: str) -> datetime | None:
     """A time of RFC 3339. Raises CommandError."""
     try:
-        return None if text is None else msgspec.convert(text, Moment)
+        moment = None if text is None else msgspec.convert(text, Moment)
+        if moment is None or in_reach(moment):
+            return moment
+        raise CommandError(f"{option} must be in the years 2 to 9998")
     except msgspec.ValidationError:
         raise CommandError(f"{option} must be a time with a zone, such as 2026-01-31T12:00:00Z") from None

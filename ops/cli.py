@@ -42,6 +42,13 @@ class CommandError(Exception):
     """A command cannot do its work; one line says why."""
 
 
+def count(text: str) -> int:
+    """A whole number from 1 on. Raises ArgumentTypeError."""
+    if text.isdecimal() and int(text) >= 1:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more, and not {text!r}")
+
+
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     top = argparse.ArgumentParser(prog="callboard", description="A backend of supervised actors.")
@@ -94,7 +101,7 @@ def _add_audit(audit: argparse.ArgumentParser) -> None:
     audit.add_argument("--user", help="the id or the address of an account: events about it, and what it did")
     audit.add_argument("--since", help="a time with its zone, such as 2026-01-31T12:00:00Z")
     audit.add_argument("--until", help="likewise; events before it")
-    audit.add_argument("--limit", type=int, default=100, help="how many at most (default: 100)")
+    audit.add_argument("--limit", type=count, default=100, help="how many at most (default: 100)")
     audit.add_argument("--json", action="store_true", help="a JSON object a line")
 
 

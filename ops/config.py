@@ -24,7 +24,6 @@ from callboard.ops.setting_parsers import flag as _flag
 from callboard.ops.setting_parsers import hosts as _hosts
 from callboard.ops.setting_parsers import hours as _hours
 from callboard.ops.setting_parsers import line as _line
-from callboard.ops.setting_parsers import natural as _natural
 from callboard.ops.setting_parsers import networks as _networks
 from callboard.ops.setting_parsers import one_of as _one_of
 from callboard.ops.setting_parsers import origins as _origins
@@ -47,6 +46,7 @@ OTHERS = frozenset({"CALLBOARD_DATA_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY
 HIDDEN = "***"
 _NEAR = 0.86  # how alike two names are of which one is taken for a slip of the other
 SMTPS_PORT = 465
+MAX_DAYS = 36_500  # a time so long ago is one that PostgreSQL has
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -191,20 +191,28 @@ class Config:
     rate_limit_search: int = setting("searches a minute, by address", _positive, 60)
     rate_limit_account: int = setting("failed logins of an account from one network in 15 minutes", _positive, 10)
     rate_limit_account_total: int = setting("those from all networks it does not know together", _positive, 100)
-    step_up_s: int = setting("seconds for which a password counts as given just now", _positive, 300)
+    step_up_s: int = setting("seconds for which a password counts as given just now", _up_to(86_400), 300)
+    email_undo_hours: float = setting("hours for which a change of an address can be undone by mail", _hours, 72.0)
+    unproven_account_days: int = setting("days after which an account that nobody has proved goes", _up_to(MAX_DAYS), 7)
+    known_device_days: int = setting(
+        "days for which a network counts as known after a login, and is not locked out", _up_to(MAX_DAYS), 90
+    )
     trusted_proxies: tuple[str, ...] = setting(
         "addresses and networks of the proxies whose X-Forwarded-For is believed", _networks, ()
     )
-    audit_retention_days: int = setting("how long entries of the audit log are kept, days", _positive, 365)
+    audit_retention_days: int = setting("how long entries of the audit log are kept, days", _up_to(MAX_DAYS), 365)
     audit_failures_retention_days: int = setting(
-        "how long the audit log's entries of failed logins are kept, days", _positive, 30
+        "how long the audit log's entries of failed logins are kept, days", _up_to(MAX_DAYS), 30
     )
     quota_content_rows: int = setting("articles of one user", _positive, 10_000)
     quota_content_bytes: int = setting("bytes of one user's articles, as sent and as shown", _positive, 100_000_000)
     quota_drafts_per_hour: int = setting("articles that one user may begin in an hour", _positive, 1_000)
     quota_exports_per_hour: int = setting("exports that one user may ask for in an hour", _positive, 5)
+    export_max_bytes: int = setting("the largest archive of an export", _up_to(4 << 30), 512 << 20)
     erase_after_days: int = setting(
-        "how long what says whose a deleted account was is kept, days; 0 erases within an hour", _natural, 30
+        "how long what says whose a deleted account was is kept, days; 0 erases within an hour",
+        _up_to(MAX_DAYS, least=0),
+        30,
     )
     max_body_bytes: int = setting("the largest body the API takes", _positive, 1 << 20)
     html_max_depth: int = setting("how deep the elements of an article may be nested", _up_to(500), 100)

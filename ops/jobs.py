@@ -67,13 +67,15 @@ class Jobs:
             audit_days=config.audit_retention_days,
             audit_failure_days=config.audit_failures_retention_days,
             deleted_days=config.erase_after_days,
+            unproven_days=config.unproven_account_days,
+            known_days=config.known_device_days,
         )
         self.mail_monitor = MailMonitor(metrics.count_mail)
         self.schedules.append(HOURLY)
         writer = MailWriter(signer, config.mail_from, config.link_url)
         pools = (
             self.handle(EMAIL_REQUEST, EmailRequestWorker, signer),
-            self.handle(MAKE_EXPORT, ExportWorker, self.database, PERSONAL_DATA),
+            self.handle(MAKE_EXPORT, ExportWorker, self.database, PERSONAL_DATA, config.export_max_bytes),
             self.handle(PURGE_EXPIRED, Retention, self.database, self.queue, self.retention),
             self.handle(REFILL_SEARCH, SearchRefill, self.database),
             self.handle(SEND_MAIL, MailSender, self.database, writer, SmtpClient(config.smtp), self.mail_monitor),

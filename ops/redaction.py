@@ -8,7 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-REDACTED = "***"
+from callboard.streams.email_address import REDACTED, redact_email
+
 MAX_DEPTH = 8  # of nested fields; what lies deeper is hidden whole
 MAX_TEXT = 20_000  # characters of one text: the rest is cut off, since every shape is looked for in all of it
 
@@ -33,14 +34,6 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?<![\w-])(?=[\w-]*[a-z])(?=[\w-]*[A-Z])[A-Za-z0-9_-]{40,}"), REDACTED),
 )
 _ADDRESS = re.compile(r"(?<![^\s@<>\"'(),:;=\[\]\\/])[^\s@<>\"'(),:;=\[\]\\/]+@(?:[\w.-]*\w|\[[^\]\s]{2,60}\])")
-
-
-def redact_email(address: str) -> str:
-    """`u***@example.com`: enough to know one's own by, and no more."""
-    local, _, domain = address.rpartition("@")
-    if local.endswith(REDACTED):  # it has been here before
-        return address
-    return f"{local[:1]}{REDACTED}@{domain}" if local else REDACTED
 
 
 def redact_text(text: str) -> str:

@@ -45,13 +45,13 @@ def hours(text: str) -> float:
     return value
 
 
-def up_to(most: int) -> Callable[[str], int]:
+def up_to(most: int, *, least: int = 1) -> Callable[[str], int]:
     """What takes a whole number up to a bound."""
 
     def parse(text: str) -> int:
         value = int(text)
-        if not 1 <= value <= most:
-            raise ValueError(f"must be 1 to {most}")
+        if not least <= value <= most:
+            raise ValueError(f"must be {least} to {most}")
         return value
 
     return parse
@@ -70,14 +70,6 @@ def hosts(text: str) -> tuple[str, ...]:
     if not all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}", name, re.ASCII) for name in names):
         raise ValueError("must be names of hosts without ports, with commas between")
     return names
-
-
-def natural(text: str) -> int:
-    """A whole number, 0 or more."""
-    value = int(text)
-    if value < 0:
-        raise ValueError("must be 0 or more")
-    return value
 
 
 def flag(text: str) -> bool:

@@ -125,10 +125,19 @@ class Parts:
         self.passwords = self._pool("passwords", Passwords, mailbox=Mailbox(capacity=32, overflow=Overflow.REJECT))
         self.identities = Identities(Epochs(self.cache, time.monotonic))
         self.sessions = self._pool("sessions", Sessions, database, self.identities, signer, now, key=session_key)
-        self.enrolment = Enrolment(PasswordPolicy(config.password_policy), config.registration_conflict == "conceal")
+        self.enrolment = Enrolment(
+            PasswordPolicy(config.password_policy),
+            conceal=config.registration_conflict == "conceal",
+            undo_ttl_s=config.email_undo_hours * 3600,
+        )
         self.users = self._pool(
             "users",
-            partial(Users, reads=Reads(database, READ_USERS, "user_id"), step_up_s=config.step_up_s),
+            partial(
+                Users,
+                reads=Reads(database, READ_USERS, "user_id"),
+                step_up_s=config.step_up_s,
+                on_registered=self.metrics.count_registration,
+            ),
             database,
             self.passwords,
             signer,
@@ -151,7 +160,7 @@ class Parts:
         self.audit_log = self._pool("audit_log", AuditLog, database)
         self.logins = self._pool(
             "logins",
-            partial(Logins, signer=signer, conceal=self.enrolment.conceal),
+            partial(Logins, signer=signer, conceal=self.enrolment.conceal, known_days=config.known_device_days),
             database,
             self.passwords,
             self.sessions,

@@ -13,6 +13,7 @@ from email_validator import EmailNotValidError, validate_email
 from callboard.streams.field_rules import field_rule
 
 MAX_EMAIL_LENGTH = 254
+REDACTED = "***"
 
 # The addresses that can be typed in ASCII, written so that each match is taken. An internationalised domain is taken
 # in Unicode and as `xn--` too, which a pattern cannot tell from an invalid one.
@@ -21,8 +22,11 @@ _LABEL = "[A-Za-z0-9](?:-?[A-Za-z0-9]){0,62}"
 _PATTERN = rf"^\s*{_ATEXT}(?:\.?{_ATEXT}){{0,63}}@(?:{_LABEL}\.)+[A-Za-z](?:-?[A-Za-z]){{0,62}}\s*$"
 
 
-def canonical_email(text: str) -> str:
-    """The canonical form of an address. Raises ValueError with a sentence that says what is wrong."""
+def canonical_email(text: str, *, strict: bool = True) -> str:
+    """The canonical form of an address. Raises ValueError with a sentence that says what is wrong.
+
+    Without `strict` the local part may have more than 64 octets: earlier releases gave accounts to such addresses.
+    """
     trimmed = text.strip()
     if len(trimmed) > MAX_EMAIL_LENGTH:  # first: the rest is not linear in its length
         raise ValueError(f"must have {MAX_EMAIL_LENGTH} characters at most")
@@ -33,7 +37,7 @@ def canonical_email(text: str) -> str:
             allow_quoted_local=False,
             allow_domain_literal=False,
             allow_display_name=False,
-            strict=True,
+            strict=strict,
             check_deliverability=False,
         )
     except (EmailNotValidError, UnicodeError) as error:
@@ -45,16 +49,25 @@ def canonical_email(text: str) -> str:
     return email
 
 
-Email = Annotated[
-    str,
-    field_rule(
-        canonical_email,
-        {
-            "pattern": _PATTERN,
-            "minLength": 5,
-            "maxLength": MAX_EMAIL_LENGTH,
-            "description": "An email address. A domain may also be sent in Unicode or as A-labels (xn--).",
-        },
-        examples=("ada@example.org",),
-    ),
-]
+def known_email(text: str) -> str:
+    """The canonical form of an address that an account may have had since an earlier release. Raises ValueError."""
+    return canonical_email(text, strict=False)
+
+
+def redact_email(address: str) -> str:
+    """`u***@example.com`: enough to know one's own by, and no more."""
+    local, _, domain = address.rpartition("@")
+    if local in (REDACTED, f"{local[:1]}{REDACTED}"):  # it has been here before
+        return address
+    return f"{local[:1]}{REDACTED}@{domain}" if local else REDACTED
+
+
+_SCHEMA = {
+    "pattern": _PATTERN,
+    "minLength": 5,
+    "maxLength": MAX_EMAIL_LENGTH,
+    "description": "An email address. A domain may also be sent in Unicode or as A-labels (xn--).",
+}
+Email = Annotated[str, field_rule(canonical_email, _SCHEMA, examples=("ada@example.org",))]
+# Where an account is looked up, and nothing is given an address.
+KnownEmail = Annotated[str, field_rule(known_email, _SCHEMA, examples=("ada@example.org",))]

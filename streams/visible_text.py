@@ -96,7 +96,7 @@ def visible_rule(least: int, most: int, *, lines: bool = False, as_sent: bool = 
             raise ValueError(
                 f"must have {least} to {most} characters" if least > 1 else f"must have {most} characters at most"
             )
-        if kept and not _VISIBLE.search(kept):
+        if (kept if least else kept.strip()) and not _VISIBLE.search(kept):
             raise ValueError("must show something: it is made of invisible characters only")
         return kept
 

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import random
 import zipfile
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -17,7 +18,7 @@ from callboard.actors import exports
 from callboard.actors.access import Identity, Role
 from callboard.actors.erasure import PERSONAL_DATA
 from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, QUOTA_RATE, USERS_NOT_FOUND
-from callboard.actors.exports import DownloadExport, Exports, RequestExport
+from callboard.actors.exports import DownloadExport, Exports, ReadPiece, RequestExport
 from callboard.actors.job_counts import JobCounts
 from callboard.actors.job_sweeper import JobSweeper, Sweep
 from callboard.actors.logins import LogIn
@@ -31,9 +32,16 @@ class Makers:
     """The actors of exports."""
 
     def __init__(self, domain: Domain) -> None:
-        self.exports: Ref[RequestExport | DownloadExport] = pool(
+        self.exports: Ref[RequestExport | DownloadExport | ReadPiece] = pool(
             "exports", Exports, domain.database, domain.signer, domain.jobs, size=16
         )
+
+    async def fetched(self, user_id: UUID, token: str) -> bytes:
+        """The archive of a link."""
+        archive = await self.exports.ask(DownloadExport(user_id, token))
+        pieces = [await self.exports.ask(ReadPiece(archive.export_id, number)) for number in range(archive.pieces)]
+        assert sum(map(len, pieces)) == archive.size
+        return b"".join(pieces)
 
 
 @pytest.fixture
@@ -71,7 +79,7 @@ async def test_an_archive_has_all_of_its_user_and_nothing_of_another(domain: Dom
     await domain.draft(eve, "Eve's")
     await makers.exports.ask(RequestExport(ada.user_id))
     await domain.work()
-    archive = await makers.exports.ask(DownloadExport(ada.user_id, await token_of(domain)))
+    archive = await makers.fetched(ada.user_id, await token_of(domain))
     files = read(archive)
     assert set(files) == {f"{part.name}.json" for part in PERSONAL_DATA}
     assert files["account.json"][0]["email"] == "ada@example.org"
@@ -114,7 +122,7 @@ async def test_another_archive_takes_the_place_of_the_one_before(domain: Domain,
         "update mail_tokens set expires_at = now()",
         "update mail_tokens set purpose = 'reset_password'",
         "update users set deleted_at = now()",
-        "update exports set status = 'failed', archive = null",
+        "update exports set status = 'failed', size = null, pieces = null",
     ],
 )
 async def test_a_link_that_is_old_or_for_something_else_or_of_who_is_gone_gives_nothing(
@@ -177,18 +185,52 @@ async def test_what_is_counted_is_not_uncounted_by_asking_anew(domain: Domain, m
     )  # the last one is still there
 
 
-async def test_an_archive_over_its_bound_is_given_up_and_its_user_told(
-    domain: Domain, makers: Makers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(exports, "MAX_ARCHIVE_BYTES", 1000)
-    monkeypatch.setattr(exports, "PAGE", 1)
+async def test_an_archive_over_its_bound_is_given_up_and_its_user_told(domain: Domain, makers: Makers) -> None:
+    domain.max_archive_bytes = 1000
     ada = await author(domain, "ada@example.org")
-    for _ in range(12):  # the compressor keeps some tens of kilobytes to itself
-        await domain.draft(ada, "Long", "".join(str(uuid4()) for _ in range(300)))
     await makers.exports.ask(RequestExport(ada.user_id))
     await domain.work()
     assert await domain.value("select status from exports") == "failed"
+    assert await domain.value("select count(*) from export_pieces") == 0
     assert [value["letter"] for _, _, value in await domain.events("letter.requested")] == ["export_failed"]
+
+
+async def test_an_archive_of_any_size_is_made_and_given_in_pieces_of_a_megabyte(domain: Domain, makers: Makers) -> None:
+    ada = await author(domain, "ada@example.org")
+    chance = random.Random(7)  # noqa: S311 - words that do not compress
+    for number in range(14):
+        await domain.draft(
+            ada, f"Long {number}", "".join(chance.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=200_000))
+        )
+    await makers.exports.ask(RequestExport(ada.user_id))
+    await domain.work()
+    sizes = await domain.rows("select octet_length(piece) as size from export_pieces order by number")
+    assert [each["size"] for each in sizes[:-1]] == [exports.PIECE_BYTES] * (len(sizes) - 1)
+    assert len(sizes) > 1
+    files = read(await makers.fetched(ada.user_id, await token_of(domain)))
+    assert {each["title"] for each in files["content.json"]} == {f"Long {number}" for number in range(14)}
+
+
+async def test_an_attempt_that_another_has_overtaken_writes_no_more_and_leaves_nothing(
+    domain: Domain, makers: Makers
+) -> None:
+    ada = await author(domain, "ada@example.org")
+    export = await makers.exports.ask(RequestExport(ada.user_id))
+    slow, quick = (
+        exports._Pieces(domain.database, exports.MakeExport(export.export_id, ada.user_id), 10**9) for _ in "12"
+    )
+    assert await slow.begin()
+    slow.write(b"x" * 3 * exports.PIECE_BYTES)
+    await slow.store()
+    assert await quick.begin()
+    slow.write(b"x" * exports.PIECE_BYTES)
+    with pytest.raises(exports.SupersededError):
+        await slow.store()
+    await domain.work()
+    files = read(await makers.fetched(ada.user_id, await token_of(domain)))
+    assert files["account.json"][0]["email"] == "ada@example.org"
+    assert await domain.value("select count(*) from export_pieces") == 1
+    assert not await quick.begin()
 
 
 async def test_who_is_deleted_meanwhile_gets_none_and_may_ask_for_none(domain: Domain, makers: Makers) -> None:

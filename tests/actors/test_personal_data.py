@@ -43,7 +43,8 @@ FREE = {
         "fingerprint": "a hash",
         **dict.fromkeys(("consumer", "topic", "reason"), "a name"),
     },
-    "exports": {"status": "one of a list"},
+    "export_pieces": {"export_id": "an export's"},
+    "exports": {"status": "one of a list", "maker": "names an attempt"},
     "feature_flag_overrides": {"name": "a flag's"},
     "feature_flags": {"name": "a flag's"},
     "idempotency_keys": {

@@ -1,9 +1,7 @@
 """Accounts over HTTP, on the running system: one's own, another's, lists, profiles, and the public keys."""
 
-import io
 import re
 import secrets
-import zipfile
 from typing import Any
 
 from running import PASSWORD, Answer, Up, request, until
@@ -120,28 +118,69 @@ def test_there_is_a_key_set_and_no_secret_in_it(up: Up) -> None:
     assert answer.headers["Content-Type"] == "application/jwk-set+json"
 
 
-def test_all_that_is_kept_of_oneself_comes_by_a_link_in_a_mail(up: Up) -> None:
+def test_an_account_with_an_address_that_is_refused_now_logs_in_and_keeps_it(up: Up) -> None:
+    long = f"{'a' * 65}@{secrets.token_hex(5)}.example.org"
     ada = up.join()
-    asked = up.call("POST", "/users/me/export", token=ada["token"])
-    assert (asked.status, asked.data["status"]) == (202, "queued")
+    up.execute("update users set email = $1 where user_id = $2", long, ada["user_id"])
+    for typed in (long, f" {long.upper()} "):
+        token = up.log_in(typed)
+    assert up.call("POST", "/auth/password/forgot", body={"email": long}).status == 202
+    until("the mail to reset the password", lambda: up.mails_to(long))
+    got = up.call("GET", "/users/me", token=token).data
+    assert got["email"] == long
+    again = put(up, "/users/me", token, {"email": long, "full_name": got["full_name"]})
+    assert (again.status, again.data) == (200, got)
+    admin, _, _ = up.people()
+    assert up.call("GET", f"/users?email={long}", token=admin).data == [got]
+    refused = put(up, "/users/me", token, {"email": f"b{long}", "full_name": got["full_name"]})
+    assert (refused.status, refused.body["error"]["field"]) == (400, "email")
+    taken = {"email": long, "password": PASSWORD, "full_name": "Ada Lovelace", "terms_accepted": True}
+    assert up.call("POST", "/auth/register", body=taken).status == 400
 
-    def link() -> str | None:
-        texts = [mail["text"] for mail in up.mails_to(ada["email"]) if mail["subject"] == "Your data is ready"]
-        found = re.search(r"https?://\S+\?token=\S+", texts[0]) if texts else None
-        return found and found[0]
 
-    token = until("the mail with the link", link).partition("token=")[2]
-    fetched = request("GET", f"{up.api}/exports?token={token}")
-    assert (fetched.status, fetched.code) == (410, "EXPORTS_LINK_GONE_001")
-    assert fetched.headers["Deprecation"].startswith("@")
-    path, eve = "/users/me/export/download", up.join()
-    assert up.call("POST", path, body={"token": token}).status == 401
-    assert up.call("POST", path, token=eve["token"], body={"token": token}).code == "AUTH_MAIL_TOKEN_INVALID_009"
-    answer = up.call("POST", path, token=ada["token"], body={"token": token})
-    assert (answer.status, answer.headers["Content-Type"]) == (200, "application/zip")
-    assert answer.headers["Content-Disposition"].startswith("attachment;")
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert answer.headers["Cache-Control"] == "no-store"
-    with zipfile.ZipFile(io.BytesIO(answer.body)) as archive:
-        assert ada["email"].encode() in archive.read("account.json")
-    assert up.call("POST", path, token=ada["token"], body={"token": token}).code == "AUTH_MAIL_TOKEN_INVALID_009"
+def test_preferences_that_an_earlier_release_stored_in_a_longer_form_can_be_put_again_and_not_grow(up: Up) -> None:
+    ada = up.join()
+    numbers = ",".join(["1" + "0" * 308] * 30)
+    up.execute(
+        "update user_profiles set preferences = $1::text::json where user_id = $2",
+        f'{{"n": [{numbers}]}}',
+        ada["user_id"],
+    )
+    got = up.call("GET", "/users/me/profile", token=ada["token"]).data
+    assert put(up, "/users/me/profile", ada["token"], {"preferences": got["preferences"]}).status == 200
+    got["preferences"]["n"].append(1)
+    grown = put(up, "/users/me/profile", ada["token"], {"preferences": got["preferences"]})
+    assert (grown.status, grown.body["error"]["field"]) == (400, "preferences")
+
+
+@pytest.mark.parametrize("text", ["\u200b", "\u202eabc", "a\x0cb", "\u2800", "a\x85b", "\ufeff"])
+def test_bodies_and_bios_show_something_and_hold_no_controls_as_titles_and_names_do(up: Up, text: str) -> None:
+    ada = up.join()
+    for method, path, body in (
+        ("POST", "/content", {"title": text, "body": "b"}),
+        ("POST", "/content", {"title": "t", "body": text}),
+        ("PUT", "/users/me/profile", {"bio": text}),
+        ("PUT", "/users/me", {"full_name": f"{text} "}),
+    ):
+        answer = request(method, up.api + path, body=body, headers={"Authorization": f"Bearer {ada['token']}"})
+        field = {"/content": "title" if body.get("title") == text else "body"}.get(path, next(iter(body)))
+        assert (answer.status, answer.body["error"]["field"]) == (400, field)
+
+
+def test_a_body_may_have_lines_and_tabs_and_be_empty_and_is_kept_as_it_was_sent(up: Up) -> None:
+    ada = up.join()
+    for body in ("", "  \n", "a\tb\r\nc", "e\u0301", "\u05d0\u200f!"):
+        made = up.call("POST", "/content", token=ada["token"], body={"title": "t", "body": body})
+        assert (made.status, made.data["body"]) == (201, body)
+
+
+def test_registrations_are_counted_for_the_metrics(up: Up) -> None:
+    def counted() -> float:
+        page = request("GET", f"{up.operators}/metrics").body.decode()
+        return float(re.findall(r"^users_registered_total (\S+)$", page, re.MULTILINE)[0])
+
+    before = counted()
+    account = up.register()
+    up.register(account["email"])  # nobody has proved it: it is another one
+    up.call("POST", "/auth/register", body={"email": "a@["})
+    assert counted() == before + 2

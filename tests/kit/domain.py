@@ -23,7 +23,7 @@ from callboard.actors.email_requests import EMAIL_REQUEST, EmailRequests, EmailR
 from callboard.actors.epochs import Epochs
 from callboard.actors.erasure import PERSONAL_DATA
 from callboard.actors.errors import Code, Problem
-from callboard.actors.exports import MAKE_EXPORT, ExportWorker
+from callboard.actors.exports import MAKE_EXPORT, MAX_ARCHIVE_BYTES, ExportWorker
 from callboard.actors.html_sanitizer import HtmlSanitizer
 from callboard.actors.identities import Caller, Identities
 from callboard.actors.job_counts import JobCounts
@@ -105,6 +105,7 @@ class Domain:
         self.library = pool("library", Library, database, size=2)
         self.aggregator = pool("aggregator", Aggregator, database, size=4)
         self.notifier = pool("notifier", Notifier, database, size=2)
+        self.max_archive_bytes = MAX_ARCHIVE_BYTES
         self.crashes: list[Lifecycle] = []
 
     @asynccontextmanager
@@ -222,7 +223,7 @@ class Domain:
     async def work(self) -> None:
         """Do the jobs that are due, to their end."""
         handlers = [job_pool(EMAIL_REQUEST, EmailRequestWorker, self.signer)]
-        handlers.append(job_pool(MAKE_EXPORT, ExportWorker, self.database, PERSONAL_DATA))
+        handlers.append(job_pool(MAKE_EXPORT, ExportWorker, self.database, PERSONAL_DATA, self.max_archive_bytes))
         handlers.append(job_pool(REFILL_SEARCH, SearchRefill, self.database))
         pools = [each.pool for each in handlers]
         runner = worker("worker", partial(JobWorker, self.database, self.jobs, handlers, JobCounts(), name="domain"))

@@ -238,6 +238,19 @@ class Up(Site):
         admin, editor, author = (self.log_in(email) for email in self._people)
         return admin, editor, author
 
+    def execute(self, statement: str, *arguments: Any) -> None:
+        """A statement in its database."""
+
+        async def run() -> None:
+            connection = await asyncpg.connect(self.facts["DATABASE_URL"])
+            try:
+                await connection.execute(statement, *arguments)
+            finally:
+                await connection.close()
+
+        with ThreadPoolExecutor(1) as apart:  # a test may have a loop of its own
+            apart.submit(asyncio.run, run()).result()
+
     def demo_facts(self) -> dict[str, Any]:
         """Its facts, with an editor as the demo needs one."""
         self.people()

@@ -1,9 +1,11 @@
 """Settings: what is missing or bad is named before anything starts, and what is secret is never shown."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+import callboard.ops
 from callboard.actors.smtp_client import Tls
 from callboard.ops.cli import main
 from callboard.ops.config import HIDDEN, ROLES, Config, ConfigError, load, warnings
@@ -15,6 +17,11 @@ NEEDED = {
     "SMTP_HOST": "mail",
     "JWT_SECRET_KEY": "jwt-secret-" * 4,
 }
+
+
+def test_the_page_for_operators_names_every_setting() -> None:
+    page = (Path(callboard.ops.__file__).parent / "README.md").read_text(encoding="utf-8")
+    assert [name for each in fields(Config) if f"`{(name := each.name.upper())}`" not in page] == []
 
 
 def faults(**settings: str) -> list[str]:

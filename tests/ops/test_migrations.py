@@ -131,6 +131,34 @@ async def test_what_was_asked_for_and_not_done_yet_are_jobs_after_it(older: str)
     assert export["export_id"].endswith("3")  # the other one is ready
 
 
+async def test_texts_of_the_first_release_hold_nothing_that_is_refused_now_and_archives_are_kept(older: str) -> None:
+    connection = await asyncpg.connect(older)
+    reversed_name, form_feed = "Ada \u202eecalevoL", "one\x0ctwo\n\tthree\x9f"
+    archive = bytes(range(256)) * 8193  # two pieces and 256 bytes
+    await connection.execute("update users set full_name = $1 where email = 'grace@example.org'", reversed_name)
+    await connection.execute("update user_profiles set bio = $1", form_feed)
+    await connection.execute("update content_transitions set note = $1", form_feed)
+    await connection.execute("update content set title = $1, body = $2", "\u2066\n", form_feed)
+    await connection.execute("update exports set archive = $1 where status = 'ready'", archive)
+    assert await runner.up(older) == 0
+    try:
+        assert (
+            await connection.fetchval("select full_name from users where email = 'grace@example.org'")
+            == "Ada  ecalevoL"
+        )
+        kept = "onetwo\n\tthree"
+        assert {row["bio"] for row in await connection.fetch("select bio from user_profiles")} == {kept}
+        assert {row["note"] for row in await connection.fetch("select note from content_transitions")} == {kept}
+        rows = await connection.fetch("select title, body, version from content")
+        assert {(row["title"], row["body"], row["version"]) for row in rows} == {("--", kept, 2)}
+        pieces = await connection.fetch("select piece from export_pieces order by number")
+        assert [len(row["piece"]) for row in pieces] == [1 << 20, 1 << 20, 256]
+        assert b"".join(row["piece"] for row in pieces) == archive
+        assert await connection.fetchrow("select size, pieces from exports where status = 'ready'") == (len(archive), 3)
+    finally:
+        await connection.close()
+
+
 async def test_several_processes_that_migrate_at_once_migrate_once(older: str) -> None:
     assert await asyncio.gather(*(runner.up(older) for _ in range(4))) == [0, 0, 0, 0]
 

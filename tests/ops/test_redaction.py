@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from callboard.actors.users import RegisterUser
 from callboard.ops.logs import JsonFormatter
-from callboard.ops.redaction import MAX_TEXT, REDACTED, is_secret_key, redact, redact_email, redact_text
+from callboard.ops.redaction import MAX_TEXT, is_secret_key, redact, redact_text
+from callboard.streams.email_address import REDACTED, redact_email
 
 WORD = st.text(string.ascii_letters + string.digits, min_size=8, max_size=20)
 ADDRESS = st.builds("{}@{}.{}".format, WORD, WORD, st.sampled_from(["org", "co.uk", "example", "xn--p1ai"]))
@@ -153,8 +154,23 @@ def test_what_an_operator_needs_is_left_as_it_is(text: str) -> None:
     assert redact_text(text) == text
 
 
-def test_an_address_is_told_by_its_first_letter_and_its_domain() -> None:
-    assert redact_email("user@example.com") == "u***@example.com"
+@pytest.mark.parametrize(
+    ("email", "shown"),
+    [
+        ("user@example.com", "u***@example.com"),
+        ("u***@example.com", "u***@example.com"),
+        ("secret.name***@example.com", "s***@example.com"),
+        ("***@example.com", "***@example.com"),
+        ("@", "***"),
+        ("", "***"),
+        ("a", "***"),
+    ],
+)
+def test_an_address_is_told_by_its_first_letter_and_its_domain(email: str, shown: str) -> None:
+    assert redact_email(email) == shown
+
+
+def test_an_address_in_a_field_is_told_by_its_first_letter_and_its_domain() -> None:
     assert redact({"email": "user@example.com"}) == {"email": "u***@example.com"}
 
 
