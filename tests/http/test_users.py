@@ -4,6 +4,7 @@ import re
 import secrets
 from typing import Any
 
+import pytest
 from running import PASSWORD, Answer, Up, request, until
 
 
