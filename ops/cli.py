@@ -187,8 +187,9 @@ async def _up(options: argparse.Namespace) -> int:
 
 async def _serve(_options: argparse.Namespace) -> int:
     from callboard.ops import logs  # noqa: PLC0415 - see above
-    from callboard.ops.config import load, warnings  # noqa: PLC0415 - see above
+    from callboard.ops.config import load  # noqa: PLC0415 - see above
     from callboard.ops.life import live  # noqa: PLC0415 - see above
+    from callboard.ops.setting_names import warnings  # noqa: PLC0415 - see above
     from callboard.ops.tree import Parts  # noqa: PLC0415 - see above
 
     config = load(os.environ)
@@ -203,7 +204,8 @@ async def _serve(_options: argparse.Namespace) -> int:
 
 
 async def _check(options: argparse.Namespace) -> int:
-    from callboard.ops.config import load, warnings  # noqa: PLC0415 - see above
+    from callboard.ops.config import load  # noqa: PLC0415 - see above
+    from callboard.ops.setting_names import warnings  # noqa: PLC0415 - see above
     from callboard.ops.tree import unconnected  # noqa: PLC0415 - see above
     from callboard.ops.tuning import check  # noqa: PLC0415 - see above
 

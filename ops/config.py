@@ -1,13 +1,12 @@
 """Settings: each declared once, with its name in the environment, its form, its default and what it is for.
 
 A secret, and an address with a login in it, may also come from a file: JWT_SECRET_KEY_FILE=/run/secrets/jwt. Every
-fault is found and named before anything is started. A name that is nearly one of ours is warned of: `warnings`.
+fault is found and named before anything is started. A name that is nearly one of ours is warned of: see setting_names.
 """
 
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -41,10 +40,7 @@ from callboard.ops.setting_parsers import url as _url
 from callboard.streams.security import MECHANISMS, PROTOCOLS
 
 T = TypeVar("T")
-# Names that others have given meaning to, however near to ours they are.
-OTHERS = frozenset({"CALLBOARD_DATA_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"})
 HIDDEN = "***"
-_NEAR = 0.86  # how alike two names are of which one is taken for a slip of the other
 SMTPS_PORT = 465
 MAX_DAYS = 36_500  # a time so long ago is one that PostgreSQL has
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -356,28 +352,6 @@ def _text(environ: Mapping[str, str], name: str, metadata: Mapping[str, Any]) ->
         return Path(path).read_text(encoding="utf-8").strip()
     except UnicodeDecodeError as error:
         raise ValueError(f"must be text, and what {name}_FILE names is not UTF-8") from error
-
-
-def warnings(environ: Mapping[str, str]) -> list[str]:
-    """What the environment probably means otherwise: names that are nearly ours, and names of the release before."""
-    known: dict[str, str] = {}
-    said = []
-    for each in fields(Config):
-        name, former = each.name.upper(), each.metadata["formerly"]
-        known[name] = name
-        if each.metadata["secret"] or each.metadata["private"]:
-            known[f"{name}_FILE"] = f"{name}_FILE"
-        if former:
-            known[former] = name
-            if environ.get(former):
-                ignored = " and is ignored" if environ.get(name) else ""
-                said.append(f"{former} is deprecated{ignored}: say {name}")
-    strange = sorted(environ.keys() - known.keys() - OTHERS)
-    near = [(name, get_close_matches(name.upper(), known, n=1, cutoff=_NEAR)) for name in strange]
-    said += [
-        f"{name} is not a setting and is ignored: did you mean {known[found[0]]}?" for name, found in near if found
-    ]
-    return said
 
 
 def _conflicts(config: Config) -> list[str]:

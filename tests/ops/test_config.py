@@ -8,7 +8,8 @@ import pytest
 import callboard.ops
 from callboard.actors.smtp_client import Tls
 from callboard.ops.cli import main
-from callboard.ops.config import HIDDEN, ROLES, Config, ConfigError, load, warnings
+from callboard.ops.config import HIDDEN, ROLES, Config, ConfigError, load
+from callboard.ops.setting_names import warnings
 
 NEEDED = {
     "DATABASE_URL": "postgresql://callboard:pg-secret@db:5432/callboard?sslpassword=also-secret",

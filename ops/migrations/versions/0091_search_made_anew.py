@@ -5,7 +5,7 @@ from pathlib import Path
 from callboard.ops.migrations.sql import execute
 
 revision = "0091"
-down_revision = "0082"
+down_revision = "0090"
 
 
 def upgrade() -> None:
