@@ -31,7 +31,7 @@ _TEMPLATES = Environment(
     keep_trailing_newline=True,
 )
 _LINK = re.compile(r"https?://[^\s<]+")
-_SCHEME = re.compile(r"\w+:/+")
+_SCHEME = re.compile(r"(?<!\w)\w+:/+")
 
 Ip = Annotated[str, Meta(max_length=45, pattern=r"^[0-9A-Fa-f:.]+$")]
 

@@ -15,7 +15,6 @@ from callboard.actors.mail_text import clean_line, clean_text, header_phrase, he
 MAX_LOCAL_BYTES = 64  # RFC 5321, 4.5.3.1.1
 # A dot-atom, with the characters of other scripts for servers with SMTPUTF8 (RFC 6531).
 _LOCAL_PART = re.compile(r"[\w!#$%&'*+/=?^`{|}~-]+(\.[\w!#$%&'*+/=?^`{|}~-]+)*")
-_MAILBOX = re.compile(r"(.*)<([^<>]*)>", re.DOTALL)
 # Every body is ASCII in lines of 76 characters, so no server needs 8BITMIME.
 _POLICY = SMTP.clone(cte_type="7bit", max_line_length=76)
 
@@ -60,9 +59,10 @@ def envelope_address(text: str) -> str:
 
 def sender_mailbox(text: str) -> tuple[str, str]:
     """The display name, perhaps empty, and the address of MAIL_FROM. Raises ValueError."""
-    match = _MAILBOX.fullmatch(text.strip())
-    name, address = match.groups() if match else ("", text.strip())
-    return clean_line(name).strip('"'), envelope_address(address)
+    name, opened, address = text.strip().rpartition("<")
+    if opened and not address.endswith(">"):
+        raise ValueError("not a mailbox: the < has no >")
+    return clean_line(name).strip('"'), envelope_address(address.removesuffix(">") if opened else address)
 
 
 def parse_sender(text: str) -> str:

@@ -19,7 +19,7 @@ _HIDDEN = re.compile(
 )
 _LINE_BREAK = re.compile("\r\n|[\r\n\x0b\x0c\x85\u2028\u2029]")
 _PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]{1,60}")
-_ADDRESS = re.compile(r"[^\s<>\"'(),:;\[\]]+@[^\s<>\"'(),:;\[\]]+")
+_WORD = re.compile(r"[^\s<>\"(),:;\[\]]+")
 
 
 def clean_text(text: str) -> str:
@@ -66,4 +66,4 @@ def _encoded_word(piece: bytes) -> str:
 
 def without_addresses(text: str) -> str:
     """A server's words on one line, for logs and operators: servers quote the recipient's address."""
-    return _ADDRESS.sub("(address)", clean_line(text, 500))
+    return _WORD.sub(lambda word: "(address)" if "@" in word[0] else word[0], clean_line(text, 500))

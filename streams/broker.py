@@ -7,6 +7,7 @@ the relay and the Faust app hold one connection of their own, whose end tells th
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.conn import AIOKafkaConnection, create_conn
@@ -23,6 +24,7 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.metadata import MetadataRequest
 
+from callboard.streams.raw_answers import RawAnswer
 from callboard.streams.security import KafkaSecurity
 from callboard.streams.topics import TOPICS, full_name
 
@@ -121,27 +123,27 @@ class Broker:
 
     async def _hold(self, connection: AIOKafkaConnection, known: dict[str, tuple[int, int]]) -> None:
         """Return when the connection ends or does not answer; raise BrokerLostError when a topic is not as it was."""
-        closed = asyncio.Event()
+        closed, ask, seen = asyncio.Event(), RawAnswer(self._ask_topics()), b""
         # create_conn takes this callback too, but then calls it for a connection that never was.
         connection._on_close_cb = lambda *_: closed.set()  # noqa: SLF001 - guarded by tests/streams/test_driver.py
         while connection.connected() and not closed.is_set():
             try:
-                found = await self._describe(connection)
+                answer = await connection.send(ask)
             except _AWAY:
                 return
-            for name in self.unusable:  # what it is now is no news
-                known.setdefault(name, found.get(name, (0, 0)))
-            compare_topics(known, found)
+            if answer != seen:
+                seen, found = answer, _described(ask.read(answer))
+                for name in self.unusable:  # what it is now is no news
+                    known.setdefault(name, found.get(name, (0, 0)))
+                compare_topics(known, found)
             beat = asyncio.ensure_future(closed.wait())
             try:
                 await asyncio.wait({beat}, timeout=_BEAT_S)
             finally:
                 beat.cancel()
 
-    async def _describe(self, connection: AIOKafkaConnection) -> dict[str, tuple[int, int]]:
-        """The error code and the number of partitions of each of our topics."""
-        answer = await connection.send(MetadataRequest(self.topics, allow_auto_topic_creation=False))
-        return {name: (code, len(partitions)) for code, name, _, partitions in answer.topics}
+    def _ask_topics(self) -> MetadataRequest:
+        return MetadataRequest(self.topics, allow_auto_topic_creation=False)
 
     async def _ensure_topics(self) -> None:
         """Make the topics that are missing. Raises one of `_AWAY`, or BrokerLostError, when that cannot be done now.
@@ -150,7 +152,7 @@ class Broker:
         """
         connection, _ = await self._connect()  # the admin client takes seconds to find out what this tells at once
         try:
-            found = await asyncio.wait_for(self._describe(connection), _ANSWER_S)
+            found = _described(await asyncio.wait_for(connection.send(self._ask_topics()), _ANSWER_S))
         finally:
             connection.close()
         unusable = {name: for_code(code).__name__ for name, (code, _) in found.items() if code in _REFUSED}
@@ -186,6 +188,11 @@ class Broker:
         topic = NewTopic(name, self._partitions, 1)
         topic.replication_factor = self._replication  # its constructor refuses -1, though the protocol has it
         return topic
+
+
+def _described(answer: Any) -> dict[str, tuple[int, int]]:
+    """The error code and the number of partitions of each topic."""
+    return {name: (code, len(partitions)) for code, name, _, partitions in answer.topics}
 
 
 def compare_topics(known: dict[str, tuple[int, int]], found: Mapping[str, tuple[int, int]]) -> None:

@@ -2,12 +2,15 @@
 
 aiokafka's own reading of an answer is replaced by `FetchReader.fetch`: records are read by `FetchedRecords`, and a
 topic that refuses us pauses its own partitions alone. Where a broker does not answer a waiting fetch when something
-comes, the client waits instead, and can be woken.
+comes, the client waits instead: it can be woken, and asks now and then where the partitions end, which costs less than
+a fetch, and next to nothing while they end where they did.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
@@ -19,10 +22,14 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
     for_code,
 )
+from aiokafka.protocol.offset import OffsetRequest
 
+from callboard.streams.raw_answers import RawAnswer
 from callboard.streams.record_reader import FetchedRecords
 
-_ROUNDS = 5  # fetches of one and the same request, while nothing comes of it
+_ROUNDS = 25  # looks at the ends, before aiokafka works out the same request anew
+_OVERSEE_S = 2.0  # aiokafka looks so often whether there is something else to fetch; what it knows of wakes it
+_LATEST = -1
 _REFUSED_S = 5.0  # how long a partition that the broker refuses to give us is left alone
 _STALE_S = 0.25  # and one whose leader has moved, or whose topic is being made anew
 _STALE = (NotLeaderForPartitionError, UnknownTopicOrPartitionError)
@@ -70,11 +77,23 @@ class End(NamedTuple):
     end: int
 
 
+def _stands_at(assignment: Any, tp: TopicPartition, offset: int) -> bool:
+    state = assignment.state_value(tp)
+    return bool(state.has_valid_position and state.position == offset)
+
+
+def _ask_ends(partitions: Iterable[TopicPartition]) -> RawAnswer:
+    """A request that asks where partitions end."""
+    topics = groupby(sorted(partitions), attrgetter("topic"))
+    return RawAnswer(OffsetRequest(-1, 0, [(topic, [(tp.partition, _LATEST) for tp in tps]) for topic, tps in topics]))
+
+
 class FetchReader:
     """Takes the place of `_proc_fetch_request` of one aiokafka Fetcher; runs in the consumer's own loop.
 
-    `pause_s` is waited between two fetches that bring nothing, on `wake`. `on_refused` hears of a partition that the
-    broker refuses. `ends` is kept for whoever wants to know how far the partitions are read.
+    After a fetch that brings nothing the next one waits for `wake`, or for the ends to move, which are looked at each
+    `pause_s`. `on_refused` hears of a partition that the broker refuses. `ends` is kept for whoever wants to know how
+    far the partitions are read.
     """
 
     def __init__(
@@ -82,55 +101,73 @@ class FetchReader:
     ) -> None:
         self.ends: dict[TopicPartition, End] = {}
         self._fetcher = fetcher
+        fetcher._fetcher_timeout = _OVERSEE_S  # noqa: SLF001 - it is 0.2 s, and each time costs a look at all partitions
         self._wake = wake
         self._pause_s = pause_s
         self._on_refused = on_refused
 
     async def fetch(self, assignment: Any, node_id: int, request: Any) -> bool:
-        """Send a fetch and take its answer in; whether there is something to hand out.
-
-        While nothing comes, and the request asks for all that is ours, it is sent again: aiokafka would work out the
-        same request from the state of each partition, which costs more than to send it.
-        """
-        fetcher = self._fetcher
+        """Send a fetch and take its answer in; whether there is something to hand out."""
         asked = {
             TopicPartition(topic, partition): offset
             for topic, partitions in request.topics
             for partition, offset, _ in partitions
         }
-        rounds = _ROUNDS if self._pause_s and len(asked) == len(assignment.tps) else 1
-        found = False
+        ask = _ask_ends(asked) if self._pause_s and len(asked) == len(assignment.tps) else None
+        ends: bytes | None = b""
         try:
-            while rounds > 0 and assignment.active:
-                response = await fetcher._client.send(node_id, request)  # noqa: SLF001 - guarded by tests/streams/test_driver.py
-                if not assignment.active:
+            while True:
+                response = await self._fetcher._client.send(node_id, request)  # noqa: SLF001 - guarded by tests/streams/test_driver.py
+                news = self._take_all(assignment, asked, response)
+                if news is not None or ask is None:
+                    return bool(news)
+                ends = await self._moved(assignment, node_id, asked, ask, ends)
+                if ends is None:
                     return False
-                rounds -= 1
-                for topic, partitions in response.topics:
-                    for partition, code, highwater, *rest in partitions:
-                        tp = TopicPartition(topic, partition)
-                        found |= self._take(assignment, tp, asked[tp], code, highwater, rest)
-                        if code:
-                            rounds = 0  # its partition is to be paused, or set anew
-                if found:
-                    return True
-                if self._pause_s:
-                    await self._wake.wait(self._pause_s)
         except KafkaError:
-            await asyncio.sleep(fetcher._retry_backoff)  # noqa: SLF001 - see above
+            await asyncio.sleep(self._fetcher._retry_backoff)  # noqa: SLF001 - see above
             return False
         except asyncio.CancelledError:  # the assignment has ended, or the consumer has
             return False
+
+    async def _moved(
+        self,
+        assignment: Any,
+        node_id: int,
+        asked: Mapping[TopicPartition, int],
+        ask: RawAnswer,
+        seen: bytes | None,
+    ) -> bytes | None:
+        """Wait until the partitions do not end where they did before the last fetch; None when to ask anew."""
+        for _ in range(_ROUNDS):
+            ends: bytes = await self._fetcher._client.send(node_id, ask)  # noqa: SLF001 - see above
+            if ends != seen:
+                return ends
+            await self._wake.wait(self._pause_s)
+            if not assignment.active or not all(_stands_at(assignment, tp, offset) for tp, offset in asked.items()):
+                break
+        return None
+
+    def _take_all(self, assignment: Any, asked: Mapping[TopicPartition, int], response: Any) -> bool | None:
+        """Take an answer in: whether there is something to hand out; None when it says nothing at all."""
+        if not assignment.active:
+            return False
+        found: bool | None = None
+        for topic, partitions in response.topics:
+            for partition, code, highwater, *rest in partitions:
+                tp = TopicPartition(topic, partition)
+                taken = self._take(assignment, tp, asked[tp], code, highwater, rest)
+                if taken or code:  # a partition that is refused is to be paused, or set anew
+                    found = bool(found) or taken
         return found
 
     def _take(  # noqa: PLR0917 - the fields of one partition's answer
         self, assignment: Any, tp: TopicPartition, offset: int, code: int, highwater: int, rest: list[Any]
     ) -> bool:
         """Take one partition's answer in; whether there is something to hand out."""
-        state = assignment.state_value(tp)
-        if not state.has_valid_position or state.position != offset:
+        if not _stands_at(assignment, tp, offset):
             return False
-        fetcher = self._fetcher
+        state, fetcher = assignment.state_value(tp), self._fetcher
         if code:
             self._refused(tp, state, for_code(code))
             return False

@@ -51,7 +51,7 @@ class Broker:
             port=port,
             # It knows no passwords, so it should have as few rights as can be.
             account=account if account and reachable(program, account) else None,
-            environment={"RUST_LOG": "error"},
+            environment={"RUST_LOG": "error", "TOKIO_WORKER_THREADS": "1"},  # more wake one another for nothing
         )
 
     @property

@@ -181,6 +181,9 @@ def test_the_senders_name_is_encoded_where_it_must_be() -> None:
     assert b"From: Callboard <board@example.org>\r\n" in written()
     content = written(sender="Théâtre <board@example.org>")
     assert parsed(content)["From"].addresses[0].display_name == "Théâtre"
+    for text in ("Board <b@example.org", "Board b@example.org>", "<<b@example.org>>", "Board <b@example.org> x"):
+        with pytest.raises(ValueError, match="not "):
+            sender_mailbox(text)
     assert written(sender="board@example.org").startswith(b"From: <board@example.org>\r\n")
 
 
@@ -199,3 +202,4 @@ def test_a_servers_words_are_shown_without_addresses() -> None:
     assert (
         without_addresses("550 <a.b+c@d.example>: no\r\nmailto:x@y.example") == "550 <(address)>: no mailto:(address)"
     )
+    assert without_addresses("o'brien@d.example, 'x@y.example' and x@") == "(address), (address) and (address)"

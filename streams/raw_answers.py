@@ -1,0 +1,50 @@
+"""Requests whose answers are taken as bytes: what is asked for again and again mostly says the same as before.
+
+To compare an answer costs nothing beside reading it, for aiokafka's protocol is written in Python.
+"""
+
+from io import BytesIO
+from typing import Any
+
+
+class _Bytes:
+    """A response that stays as it came."""
+
+    @staticmethod
+    def decode(response: BytesIO) -> bytes:
+        return response.read()
+
+
+class RawAnswer:
+    """One of aiokafka's requests, encoded once; a connection answers it with bytes, which `read` reads."""
+
+    RESPONSE_TYPE = _Bytes
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+        self._versions: Any = None
+        self._struct: Any = None
+        self._encoded = b""
+
+    def prepare(self, versions: Any) -> "RawAnswer":
+        """Choose the version that the broker knows."""
+        if versions is not self._versions:
+            self._versions, self._struct = versions, self._request.prepare(versions)
+            self._encoded = self._struct.encode()
+        return self
+
+    def build_request_header(self, correlation_id: int, client_id: str) -> Any:
+        """As the request's own."""
+        return self._struct.build_request_header(correlation_id=correlation_id, client_id=client_id)
+
+    def parse_response_header(self, response: BytesIO) -> Any:
+        """As the request's own."""
+        return self._struct.parse_response_header(response)
+
+    def encode(self) -> bytes:
+        """The same bytes each time."""
+        return self._encoded
+
+    def read(self, answer: bytes) -> Any:
+        """What an answer to this request says."""
+        return self._struct.RESPONSE_TYPE.decode(BytesIO(answer))
