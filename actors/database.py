@@ -33,8 +33,6 @@ PROBE_INTERVAL_S = 0.25
 RETRY_PAUSES_S = (0.01, 0.05)  # after a lost race
 CLOCK_INTERVAL_S = 30.0  # how often the clocks are compared
 
-AWAY = ERRORS
-
 
 class TransactionConflict(Problem):
     """Another transaction came first, and all of ours is rolled back: the very same may be run again at once."""
@@ -331,7 +329,6 @@ class DatabaseGuard(Actor[None]):
 
 
 __all__ = [
-    "AWAY",
     "ERRORS",
     "Database",
     "DatabaseGuard",

@@ -29,7 +29,7 @@ class Reason(StrEnum):
     MISCONFIGURED = "misconfigured"  # it refuses us, not the mail: our settings or its own must change
     DELAYED = "delayed"  # greylisting or a rate limit
     FAILED = "failed"  # the server failed on this mail; it may succeed later
-    UNKNOWN = "unknown"  # the mail left as a whole, and no reply came
+    UNKNOWN = "unknown"  # the mail left as a whole, and no reply came that says yes or no
     REFUSED = "refused"  # the server will never take this mail
     INVALID = "invalid"  # the mail cannot be written, or not sent to this server
 
@@ -63,6 +63,7 @@ RULES: tuple[Rule, ...] = (
     Rule(Reason.INVALID, ANY, frozenset({Fault.INVALID, Fault.TOO_LARGE})),
     Rule(Reason.MISCONFIGURED, ANY, frozenset({Fault.TLS, Fault.UNSUPPORTED})),
     Rule(Reason.UNKNOWN, frozenset({Phase.FINAL}), SILENT),
+    Rule(Reason.UNKNOWN, frozenset({Phase.FINAL}), REPLY, r"[^45]"),  # it says neither yes nor no
     Rule(Reason.AWAY, SESSION, SILENT),
     Rule(Reason.FAILED, ANY, SILENT),
     Rule(Reason.AWAY, ANY, REPLY, rf"{SERVICE_CLOSING}"),

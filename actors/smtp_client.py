@@ -22,6 +22,7 @@ BLOCK_BYTES = 64 << 10
 FLUSH_PAUSE_S = 0.02
 MAX_ADDRESSES = 4  # of the server, that are tried one after the other
 NOT_IMPLEMENTED = (500, 502)
+ACCEPTED = 2  # the first digit of a reply tells its meaning, whatever the others are (RFC 5321, 4.3.2)
 _DOT_AT_START = re.compile(rb"(?m)^\.")
 _BARE_LINE_BREAK = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
@@ -219,7 +220,7 @@ class _Session:
         limit = client.esmtp_extensions.get("size", "")
         if client.supports_extension("size"):
             options.append(f"SIZE={size}")
-            if limit.isdecimal() and 0 < int(limit) < size:
+            if limit.isascii() and limit.isdecimal() and 0 < int(limit) < size:
                 raise _TooLargeError(f"{size} bytes, and the server takes {limit}")
         if not (sender.isascii() and recipient.isascii()):
             if not client.supports_extension("smtputf8"):
@@ -262,7 +263,7 @@ class _Session:
         self.phase = Phase.FINAL
         protocol.write(b".\r\n")
         reply = await protocol.read_response(timeout=self._timeouts.final_s)
-        if reply.code != SMTPStatus.completed:
+        if reply.code // 100 != ACCEPTED:
             raise aiosmtplib.SMTPDataError(reply.code, reply.message)
 
     def close(self) -> None:

@@ -16,7 +16,8 @@ import asyncpg
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from callboard.actors.database import AWAY, Database
+from callboard.actors.database import ERRORS, Database
+from callboard.actors.postgres_errors import words
 from callboard.runtime import Actor
 from callboard.streams.broker import Broker, BrokerLostError
 from callboard.streams.consumers import Expected
@@ -114,9 +115,9 @@ class Relay(Actor[None]):
                     await self._lead(holding, working)
             except LeaseLostError as lost:
                 _LOG.warning("the relay leads no more: %s", lost)
-            except (asyncpg.InterfaceError, *AWAY) as error:
-                if self._metrics.is_news("relay", type(error).__name__):
-                    _LOG.warning("the relay waits for PostgreSQL: %s", type(error).__name__)
+            except ERRORS as error:
+                if self._metrics.is_news("relay", words(error)):
+                    _LOG.warning("the relay waits for PostgreSQL: %s", words(error))
                 await asyncio.sleep(_DATABASE_RETRY_S)
             finally:
                 self._metrics.relay_leads = False

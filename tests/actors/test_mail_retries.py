@@ -53,6 +53,8 @@ REASONS: list[tuple[Phase, Fault, int | None, str, Reason]] = [
     (P.FINAL, F.REPLY, 451, "greylisted", R.DELAYED),
     (P.FINAL, F.REPLY, 421, "closing", R.AWAY),
     (P.FINAL, F.REPLY, 552, "too large", R.REFUSED),
+    (P.FINAL, F.REPLY, 150, "hm", R.UNKNOWN),
+    (P.FINAL, F.REPLY, 354, "go on", R.UNKNOWN),
     (P.FINAL, F.TIMEOUT, None, "", R.UNKNOWN),
     (P.FINAL, F.CLOSED, None, "", R.UNKNOWN),
     (P.FINAL, F.GARBLED, None, "?", R.UNKNOWN),
@@ -75,10 +77,14 @@ def test_every_failure_has_a_reason_and_every_rule_is_used() -> None:
     assert used == set(range(len(RULES)))
 
 
-def test_only_silence_after_the_final_dot_has_an_unknown_outcome() -> None:
+@pytest.mark.parametrize(("code", "says_no"), [(150, False), (999, False), (451, True), (550, True)])
+def test_only_silence_after_the_final_dot_or_neither_yes_nor_no_has_an_unknown_outcome(
+    code: int, says_no: bool
+) -> None:
     for phase, fault in itertools.product(Phase, Fault):
-        unknown = reason_of(SmtpError(phase, fault, 250)) is Reason.UNKNOWN
-        assert unknown == (phase is P.FINAL and fault in (F.TIMEOUT, F.CLOSED, F.GARBLED, F.UNREACHABLE))
+        unknown = reason_of(SmtpError(phase, fault, code)) is Reason.UNKNOWN
+        silent = fault in (F.TIMEOUT, F.CLOSED, F.GARBLED, F.UNREACHABLE)
+        assert unknown == (phase is P.FINAL and (silent or (fault is F.REPLY and not says_no)))
 
 
 DECISIONS: list[tuple[Reason, int, float, float, RetryDecision]] = [

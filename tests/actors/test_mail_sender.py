@@ -90,7 +90,7 @@ async def test_a_greylisted_mail_is_delayed_by_minutes_and_spends_no_attempt(dom
         assert (await post.row(mail_id))["status"] == "sent"
 
 
-@pytest.mark.parametrize("ending", [None, HANG_UP, "gibberish"])
+@pytest.mark.parametrize("ending", [None, HANG_UP, "gibberish", "150 hm", "354 go on"])
 async def test_a_mail_whose_outcome_is_unknown_has_spent_an_attempt_and_is_not_sent_at_once_again(
     domain: Domain, ending: str | None
 ) -> None:

@@ -59,6 +59,26 @@ async def test_a_mail_arrives_as_it_is() -> None:
     assert script.commands[1:4] == ["MAIL FROM:<b@example.org>", "RCPT TO:<ada@example.org>", "DATA"]
 
 
+@pytest.mark.parametrize("answer", ["250 kept", "251 kept", "200", "250-kept\n250 and more"])
+async def test_every_reply_of_the_two_hundreds_says_that_the_mail_was_taken(answer: str) -> None:
+    async with Script(body=answer).listening() as script:
+        await send(client(script))
+    assert len(script.bodies) == 1
+
+
+@pytest.mark.parametrize("limit", ["٣", "-1", "0", "", "9" * 30, "10 20"])
+async def test_a_size_that_is_no_number_limits_nothing(limit: str) -> None:
+    async with Script(EHLO=f"250-here\n250 SIZE {limit}").listening() as script:
+        await send(client(script))
+    assert len(script.bodies) == 1
+
+
+@pytest.mark.parametrize("word", ["EHLO", "MAIL", "body"])
+async def test_a_reply_that_never_ends_is_cut_off(word: str) -> None:
+    async with Script(**{word: "\n".join(["250-more"] * 200_000)}).listening() as script:
+        assert (await failure(client(script))).fault is Fault.GARBLED
+
+
 async def test_a_large_mail_leaves_in_blocks_and_whole() -> None:
     content = b"Subject: x\r\n\r\n" + b"".join(b"%d %s\r\n" % (n, b"." * 70) for n in range(20_000))
     async with Script().listening() as script:
@@ -199,6 +219,14 @@ async def test_starttls_encrypts_before_anything_is_said_of_the_mail(trusted: ss
     async with script.listening():
         await send(client(script, tls=Tls.STARTTLS))
     assert [line.split()[0] for line in script.commands[:4]] == ["EHLO", "STARTTLS", "EHLO", "MAIL"]
+
+
+async def test_what_was_said_before_the_encryption_is_not_taken_for_said_in_it(trusted: ssl.SSLContext) -> None:
+    async with Script(EHLO="250-here\n250 STARTTLS", STARTTLS="220 go\n250-evil\n250 AUTH PLAIN").listening() as script:
+        script.tls = trusted
+        error = await failure(client(script, tls=Tls.STARTTLS, username="ada", password="sesame"))
+    assert (error.phase, error.fault) == (Phase.AUTH, Fault.UNSUPPORTED)
+    assert not [command for command in script.commands if command.startswith(("AUTH", "MAIL"))]
 
 
 async def test_implicit_tls_encrypts_from_the_first_byte(trusted: ssl.SSLContext) -> None:
