@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from dataclasses import dataclass
+from itertools import count
 from math import inf
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from callboard.http.request_reader import RequestReader, Taken
 from callboard.http.response import Response, Stream
 
 LINGERING_S = 2.0  # how long what still comes is thrown away, so that the client sees the answer before the close
+AT_A_STRETCH = 16  # requests that were sent at once and are answered before other connections have their turn
 PIECE = 1 << 16  # bytes of an answer that are handed to the network at once
 UNSENT_HIGH, UNSENT_LOW = 16_384, 4_096  # bytes that wait for the network when nothing more is handed to it, and again
 
@@ -133,7 +135,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client says no more; what it asked before is still answered."""
         self._ending = True
-        return self._task is not None and self.busy and not self._reader.awaits_body
+        return self._task is not None and self.busy and self._reader.body is None
 
     def pause_writing(self) -> None:
         """What the client does not read piles up here: it has so long to read it down again."""
@@ -216,26 +218,30 @@ class Connection(asyncio.Protocol):
     async def _serve(self) -> None:
         """Answer what comes, until the connection ends."""
         try:
-            reader = self._reader
-            while True:
+            reader, handle = self._reader, self._front.handle
+            for number in count(1):
+                if number % AT_A_STRETCH == 0 and reader.is_begun:
+                    await asyncio.sleep(0)
                 taken = self._take() if reader.is_begun else None
-                if taken is None and (taken := await self._arrived()) is None:
-                    return
-                if self.transport is None:
-                    return
+                if taken is None:
+                    arrival = self._expect()
+                    if arrival is None or (taken := await arrival) is None or self.transport is None:
+                        return
+                assert self.transport is not None  # noqa: S101 - of one that is gone nothing is taken
                 message, payload, fault = taken
                 exchange = Exchange(message, payload, self.transport, self._task, self.peer)
                 exchange.fault = fault
-                response = await self._front.handle(exchange)
-                if self.transport is None:
+                response = await handle(exchange)
+                transport = self.transport
+                if transport is None:
                     return
-                kept = not (response.closing or message.should_close or reader.awaits_body or self._is_last())
-                if isinstance(response.body, Stream):
-                    await self._write_stream(response, response.body, message, kept=kept)
-                elif response.body is not None and len(response.body) > PIECE:
+                is_last = reader.is_closed or (self._ending and not reader.holds_another)
+                kept = not (is_last or response.closing or message.should_close or reader.body is not None)
+                body = response.body
+                if isinstance(body, Stream) or (body is not None and len(body) > PIECE):
                     await self._write_in_pieces(response, message, kept=kept)
                 else:
-                    self.transport.write(response.encode(message, kept=kept))
+                    transport.write(response.encode(message, kept=kept))
                 if self._writable is not None:
                     await self._writable
                 if not kept:
@@ -245,20 +251,13 @@ class Connection(asyncio.Protocol):
         finally:
             self._close()
 
-    async def _arrived(self) -> Taken | None:
-        """The next request, once there is one; None, when there will be none."""
+    def _expect(self) -> "asyncio.Future[Taken | None] | None":
+        """The next request, to be awaited; it is None, and so may this be, when there will be none."""
         if self._ending or self._reader.is_closed:
             return None
         self.idle_since = self._loop.time()
-        self._arrival = self._loop.create_future()
-        try:
-            return await self._arrival
-        finally:
-            self._arrival = None
-
-    def _is_last(self) -> bool:
-        """Whether no other request can come."""
-        return self._reader.is_closed or (self._ending and not self._reader.holds_another)
+        arrival = self._arrival = self._loop.create_future()
+        return arrival
 
     def _wake(self) -> None:
         if self._arrival is not None and not self._arrival.done():
@@ -266,6 +265,9 @@ class Connection(asyncio.Protocol):
 
     async def _write_in_pieces(self, response: Response, message: RawRequestMessage, *, kept: bool) -> None:
         """Hand a large answer to the network as it is read. Raises ConnectionError."""
+        if isinstance(response.body, Stream):
+            await self._write_stream(response, response.body, message, kept=kept)
+            return
         await self._write(response.head(message, kept=kept), response.content(message), is_shared=response.is_shared)
 
     async def _write_stream(self, response: Response, body: Stream, message: RawRequestMessage, *, kept: bool) -> None:
@@ -322,7 +324,7 @@ class Connection(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         reader = self._reader
-        may_send = self.busy and (reader.is_closed or reader.awaits_body or reader.is_begun)
+        may_send = self.busy and (reader.is_closed or reader.body is not None or reader.is_begun)
         self._stop_listening()
         if may_send and transport.can_write_eof():
             transport.write_eof()

@@ -83,6 +83,7 @@ class Hooks:
 NOT_HTTP = RawRequestMessage(
     "unknown", "/", HttpVersion11, CIMultiDictProxy(CIMultiDict()), (), True, None, False, False, URL("/")
 )
+NOT_HTTP_HEAD = NOT_HTTP._replace(method="HEAD")  # the same, but its answer has no content (RFC 9110, 9.3.2)
 
 
 class Exchange:

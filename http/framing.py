@@ -96,12 +96,14 @@ def fault_of_head(head: bytes, message: RawRequestMessage, payload: StreamReader
         fault = _fault_of_coding(message)
         if fault is not None:
             return fault
-    return None if payload is EMPTY_PAYLOAD else _fault_of_expectation(message)
+    if payload is not EMPTY_PAYLOAD and EXPECT in headers:
+        return _fault_of_expectation(message)
+    return None
 
 
 def _fault_of_expectation(message: RawRequestMessage) -> Code | None:
     """Of a request with a body: it may wait for 100 Continue, and for nothing else (RFC 9110, 10.1.1)."""
-    if message.version is HttpVersion11 and EXPECT in message.headers:
+    if message.version is HttpVersion11:
         expected = [each.strip().lower() for line in message.headers.getall(EXPECT) for each in line.split(",")]
         if any(each != "100-continue" for each in expected if each):
             return REQUEST_EXPECTATION

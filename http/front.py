@@ -28,7 +28,7 @@ from callboard.http.errors import problem_of
 from callboard.http.exchange import Exchange, Hooks, Settings
 from callboard.http.guard import Guard
 from callboard.http.idempotency import Once, key_of
-from callboard.http.intake import Intake
+from callboard.http.intake import NOTHING, Intake
 from callboard.http.operator_access import AllowedHosts
 from callboard.http.preconditions import Condition, condition_of, stale_code
 from callboard.http.response import Response
@@ -68,23 +68,25 @@ class Endpoint(Generic[S]):
         """Answer a request within its deadline. Raises Problem, or whatever the handler raises."""
         guard, intake, once = self._guard, self._intake, self._once
         exchange.notices = self._notices
-        self._deadlines.begin(exchange, wire.timeout_s(exchange.headers, self._timeout_s))
+        headers, timeout_s = exchange.headers, self._timeout_s
+        self._deadlines.begin(exchange, wire.timeout_s(headers, timeout_s) if wire.TIMEOUT in headers else timeout_s)
         try:
             with use_context(Context(exchange.traceparent, exchange.deadline, exchange)):
                 if self._maintenance is not None and self._maintenance():
                     await guard.only_admins(exchange)
                 if not guard.idle:
                     await guard.admit(exchange)
-                path = intake.path(exchange.values)
-                guard.authorise(exchange, path)
-                query = intake.query(exchange)
-                key = None if once is None else key_of(exchange.headers)
+                path = intake.path(exchange.values) if exchange.values else NOTHING
+                if exchange.caller is not None:
+                    guard.authorise(exchange, path)
+                query = intake.query(exchange) if intake.takes_query or "?" in exchange.message.path else None
+                key = None if once is None else key_of(headers)
                 body = await intake.body(exchange) if intake.takes_body else None
                 call = Call(body, query, path, self._services, exchange)
                 if once is not None and key is not None:
                     return await once.answer(exchange, key, partial(self._work, call), self._answers.replay)
                 if self._current is not None:
-                    await self._hold(call, self._current, condition_of(exchange.headers))
+                    await self._hold(call, self._current, condition_of(headers))
                 return self._answer(await self._handler(call), exchange)
         except asyncio.CancelledError:
             if not alone(exchange):
@@ -141,10 +143,10 @@ class Front(Generic[S]):
         self.answers = Answers(settings, hooks)
         self.deadlines = Deadlines(settings.timeout_s, asyncio.get_running_loop())
         self._time = asyncio.get_running_loop().time
+        self._behind_proxies = bool(settings.proxies)
         self.draining = False
         self.in_flight = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle: asyncio.Event | None = None  # of those who wait until nothing is in flight
         check_tags(routes)
         self._router: Router[Endpoint[Any]] = Router()
         for route in routes:
@@ -157,8 +159,11 @@ class Front(Generic[S]):
         started = self._time()
         headers, hooks = exchange.headers, self.hooks
         exchange.traceparent, exchange.trace_id = wire.traced(headers, hooks.rng)
-        exchange.request_id = wire.request_id(headers, exchange.trace_id)
-        exchange.ip = self.settings.proxies.client(exchange.ip, headers)
+        exchange.request_id = exchange.trace_id
+        if wire.REQUEST_ID in headers:
+            exchange.request_id = wire.request_id(headers, exchange.trace_id)
+        if self._behind_proxies:
+            exchange.ip = self.settings.proxies.client(exchange.ip, headers)
         self.in_flight += 1
         try:
             methods = self._find(exchange)
@@ -171,8 +176,9 @@ class Front(Generic[S]):
             response = self._failure(exchange, error)
         finally:
             self.in_flight -= 1
-            if not self.in_flight:
+            if self._idle is not None and not self.in_flight:
                 self._idle.set()
+                self._idle = None
         if self.draining:
             response.closing = True
         if hooks.observe is not None:
@@ -182,7 +188,7 @@ class Front(Generic[S]):
     async def idle(self) -> None:
         """Wait until no request is in flight."""
         while self.in_flight:
-            self._idle.clear()
+            self._idle = self._idle or asyncio.Event()
             await self._idle.wait()
 
     def _find(self, exchange: Exchange) -> Methods[Endpoint[Any]]:

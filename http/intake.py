@@ -38,6 +38,7 @@ class Intake:
         self._query = QueryReader(shape.query)
         self._body = None if shape.body in (type(None), bytes) else BodyReader(shape.body, rules)
         self._raw = shape.body is bytes
+        self.takes_query = shape.query is not type(None)
         self.takes_body = self._raw or self._body is not None
         self._max_body_bytes = max_body_bytes
 
@@ -45,8 +46,6 @@ class Intake:
         """The path's parameters. What cannot be an id is not found, just like an id that nothing has:
         otherwise a client would learn from the status what ids look like, and need two branches for one outcome.
         """
-        if not values:
-            return NOTHING
         path: dict[str, Any] = {}
         for (name, kind), value in zip(self._types.items(), values, strict=True):
             if kind is UUID:

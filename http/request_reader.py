@@ -17,7 +17,7 @@ from callboard.http.aiohttp_private import (
     StreamReader,
     new_parser,
 )
-from callboard.http.exchange import NOT_HTTP
+from callboard.http.exchange import NOT_HTTP, NOT_HTTP_HEAD
 from callboard.http.framing import (
     BLANK_LINES,
     HEAD_END,
@@ -45,21 +45,16 @@ Taken = tuple[RawRequestMessage, StreamReader, Code | None]
 class RequestReader:
     """The bytes of a connection that have come and are not served yet."""
 
-    __slots__ = ("_ahead", "_blank", "_body", "_parser", "_payload", "_searched", "is_closed")
+    __slots__ = ("_ahead", "_blank", "_parser", "_payload", "_searched", "body", "is_closed")
 
     def __init__(self, flow: FlowControl, loop: asyncio.AbstractEventLoop) -> None:
         self._parser = new_parser(flow, loop, buffer=BUFFER, max_line=MAX_LINE, max_headers=MAX_HEADERS)
         self._ahead: bytes | bytearray = b""  # what has come beyond the request that is served
         self._blank = False  # empty lines have come, which may come before a request
         self._searched = 0  # bytes of it in which no end of a head was found
-        self._body: LengthBody | ChunkedBody | None = None  # the one that still comes in
+        self.body: LengthBody | ChunkedBody | None = None  # of the request that was taken last, until it has come whole
         self._payload = EMPTY_PAYLOAD  # of the request that was taken last
         self.is_closed = False  # what comes is thrown away
-
-    @property
-    def awaits_body(self) -> bool:
-        """Whether the body of the request that was taken last has not come whole."""
-        return self._body is not None
 
     @property
     def is_begun(self) -> bool:
@@ -80,7 +75,7 @@ class RequestReader:
         """Give the body that comes in its part of these bytes, and keep the rest."""
         if self.is_closed:
             return
-        if self._body is not None:
+        if self.body is not None:
             data = self._read_body(data)
         if not self._ahead:
             self._ahead = data
@@ -103,7 +98,7 @@ class RequestReader:
         if end < len(HEAD_END):
             fault = fault_of_beginning(data, self._searched)
             self._searched = max(0, len(data) - len(HEAD_END) + 1)
-            return None if fault is None else self._refused(fault)
+            return None if fault is None else self._refused(fault, unread(data))
         self._searched, self._blank = 0, False
         if end == len(data):
             head, self._ahead = bytes(data), b""
@@ -121,18 +116,18 @@ class RequestReader:
         if not self._payload.is_eof() and self._payload.exception() is None:
             self._payload.set_exception(error)
 
-    def _refused(self, fault: Code, message: RawRequestMessage = NOT_HTTP) -> Taken:
+    def _refused(self, fault: Code, message: RawRequestMessage) -> Taken:
         self.close()
         return message, EMPTY_PAYLOAD, fault
 
     def _parsed(self, head: bytes) -> Taken:
         """What a head says, and its body up to what has come of it."""
         if len(head) > MAX_HEAD:
-            return self._refused(REQUEST_HEADERS_TOO_LARGE)
+            return self._refused(REQUEST_HEADERS_TOO_LARGE, unread(head))
         try:
             ((message, payload),), upgraded, _ = self._parser.feed_data(head)
         except Exception as error:  # noqa: BLE001 - whatever the parser raises is a bad request, and the end
-            return self._refused(fault_of_refused(head, error))
+            return self._refused(fault_of_refused(head, error), unread(head))
         if upgraded:  # to what we do not speak: nothing has changed
             self._parser.set_upgraded(False)
         fault = fault_of_head(head, message, payload)
@@ -141,7 +136,7 @@ class RequestReader:
         self._payload = payload
         if payload is not EMPTY_PAYLOAD:
             self._begin_body(message)
-        if message.should_close and self._body is None:
+        if message.should_close and self.body is None:
             self.close()
         return message, payload, None
 
@@ -154,15 +149,15 @@ class RequestReader:
                 self._ahead = b""
                 self._feed_parser(bytes(ahead))
                 return
-            self._body = LengthBody(length)
+            self.body = LengthBody(length)
         else:
-            self._body = ChunkedBody()
+            self.body = ChunkedBody()
         if ahead:
             self._ahead = self._read_body(bytes(ahead))
 
     def _read_body(self, data: bytes) -> bytes:
         """Give the body what is its part of these bytes; the rest of them."""
-        body = self._body
+        body = self.body
         if body is None:
             return data
         try:
@@ -173,7 +168,7 @@ class RequestReader:
         self._feed_parser(parsed)
         if not body.done:
             return b""
-        self._body = None
+        self.body = None
         return b"" if self.is_closed else data[end:]
 
     def _feed_parser(self, data: bytes) -> None:
@@ -183,6 +178,11 @@ class RequestReader:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        self._body = None
+        self.body = None
         self.close()
         self.break_body(RequestPayloadError(str(error)))
+
+
+def unread(data: bytes | bytearray) -> RawRequestMessage:
+    """What stands for a request that could not be read; of its method only HEAD matters for the answer."""
+    return NOT_HTTP_HEAD if data.startswith(b"HEAD ") else NOT_HTTP

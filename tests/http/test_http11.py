@@ -4,6 +4,7 @@ Bytes that a server may read in two ways are refused, and the connection ends: w
 must never be a request here.
 """
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -83,7 +84,7 @@ async def test_a_request_that_is_not_whole_is_not_answered(memory: Memory, name:
         assert (heard.statuses, heard.ended) == ((), False), pieces
 
 
-@pytest.mark.parametrize("method", [b"GET", b"OPTIONS", b"DELETE", b"HEAD"])
+@pytest.mark.parametrize("method", [b"GET", b"OPTIONS", b"DELETE", b"HEAD", b"TRACE"])
 @pytest.mark.parametrize("body", [post(b"%d" % len(GET), GET), CHUNKED + b"%x\r\n" % len(GET) + GET + b"\r\n" + LAST])
 async def test_a_body_that_nobody_wants_is_never_a_request(memory: Memory, method: bytes, body: bytes) -> None:
     """Where it has not come when the request is answered, the answer says that the connection ends."""
@@ -108,6 +109,32 @@ async def test_head_gives_the_length_of_get_and_no_body(memory: Memory) -> None:
     heard = await memory.hear(GET.replace(b"GET", b"HEAD") * 2, head=True)
     assert (heard.statuses, heard.ended) == ((200, 200), False)
     assert heard.raw.count(b"Content-Length: 4\r\n") == 2
+
+
+async def test_a_refused_head_has_no_body_in_its_answer(memory: Memory) -> None:
+    for sent in (
+        b"HEAD * HTTP/1.1\r\nHost: a",
+        b"HEAD / HTTP/1.1\r\nHost: a b",
+        b"HEAD / HTTP/9.9\r\nHost: a",
+        b"HEAD /\0",
+    ):
+        heard = await memory.hear(sent + b"\r\n\r\n", head=True)
+        assert (len(heard.statuses), heard.ended) == (1, True), sent
+        assert heard.raw.endswith(b"\r\n\r\n")
+
+
+async def test_a_client_that_sends_many_requests_at_once_lets_others_have_their_turn() -> None:
+    asked, order = 500, list[str]()
+
+    async def note(call: Call[None, None, Any]) -> Raw:
+        order.append(call.trace_id)
+        return Raw(b"noted", "text/plain")
+
+    memory = Memory((Route("GET", "/", note, "Note", "x", Access.PUBLIC, absolute=True, exempt=True),))
+    first, second = (head(b"traceparent: 00-%032d-%016d-01" % (number, number)) for number in (1, 2))
+    many, one = await asyncio.gather(memory.hear(first * asked, turns=asked), memory.hear(second))
+    assert (many.statuses, one.statuses) == ((200,) * asked, (200,))
+    assert order.index(f"{2:032}") < asked
 
 
 async def test_the_server_says_which_methods_it_takes(memory: Memory) -> None:

@@ -75,8 +75,8 @@ class Memory:
     def __init__(self, routes: Sequence[Route[Any]], settings: Settings | None = None) -> None:
         self.front = Front(routes, None, settings or Settings(), Hooks())
 
-    async def hear(self, *pieces: bytes, head: bool = False) -> Heard:
-        """What a new connection answers to these packets."""
+    async def hear(self, *pieces: bytes, head: bool = False, turns: int = TURNS) -> Heard:
+        """What a new connection answers to these packets within so many turns of the loop."""
         loop = asyncio.get_running_loop()
         open_: OpenConnections[Connection] = OpenConnections(ConnectionLimits())
         connection = Connection(self.front, open_, Patience(), loop)
@@ -87,7 +87,7 @@ class Memory:
             connection.data_received(piece)
             if len(pieces) < 3:
                 await turn(2)
-        await turn(TURNS)
+        await turn(turns)
         heard = Heard(*parsed(bytes(transport.written), head=head), transport.ended, bytes(transport.written))
         connection.connection_lost(None)
         await turn(2)
