@@ -140,7 +140,20 @@ async def record(
     by: UUID | Literal["operator", "system"] | None = None,
     **detail: Any,
 ) -> None:
-    """Write an entry in the caller's transaction; its log line follows the commit.
+    """Write an entry (see `draft`) in the caller's transaction; its log line follows the commit."""
+    written, tell = draft(action, of=of, by=by, **detail)
+    await QUERIES.add_entry(connection, entry=written)
+    connection.on_commit(tell)
+
+
+def draft(
+    action: AuditAction,
+    *,
+    of: UUID | None = None,
+    by: UUID | Literal["operator", "system"] | None = None,
+    **detail: Any,
+) -> tuple[str, Callable[[], None]]:
+    """An entry as JSON, for a statement that writes it with the change, and what logs it after the commit.
 
     `of` is whom it befell. Without `by` it is by the caller of the request that is being handled, by somebody unknown
     if that has none, by the operator at a command line, or else by the system. `detail` is small, holds no secret, and
@@ -157,8 +170,7 @@ async def record(
         "user_agent": (origin.user_agent[:MAX_AGENT] or None) if origin else None,
         "trace_id": _trace_id(),
     }
-    await QUERIES.add_entry(connection, **entry, detail=msgspec.json.encode(detail).decode())
-    connection.on_commit(lambda: _log(entry, detail))
+    return msgspec.json.encode({**entry, "detail": detail}).decode(), lambda: _log(entry, detail)
 
 
 async def record_change(connection: Any, before: Any, after: Any) -> None:
@@ -180,8 +192,7 @@ def _origin() -> Origin | None:
 
 def _trace_id() -> str | None:
     context = current_context()
-    parts = (context.traceparent or "").split("-") if context is not None else []
-    return parts[1] if len(parts) > 1 else None
+    return ((context.traceparent if context else None) or "").partition("-")[2].partition("-")[0] or None
 
 
 def _actor(origin: Origin | None, by: UUID | str | None) -> tuple[Actors, UUID | None]:

@@ -1,6 +1,7 @@
--- name: add_entry(action, actor, actor_id, user_id, ip, user_agent, trace_id, detail)!
+-- name: add_entry(entry)!
 insert into audit_log (action, actor, actor_id, user_id, ip, user_agent, trace_id, detail)
-values (:action, :actor, :actor_id, :user_id, :ip::inet, :user_agent, :trace_id, :detail::jsonb);
+select action, actor, actor_id, user_id, ip, user_agent, trace_id, detail
+from jsonb_populate_record(null::audit_log, :entry::jsonb);
 
 -- name: add_failures(actions, user_ids, ips, user_agents, trace_ids, details)!
 -- Of accounts that are gone meanwhile too: an entry refers to nobody.

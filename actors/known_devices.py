@@ -63,22 +63,14 @@ def device_of(signer: Signer, user_id: UUID, token: str | None) -> str | None:
     return device_id.hex() if good else None
 
 
-async def origin_of(
-    connection: Any,
-    signer: Signer,
-    user_id: UUID | None,
-    ip: str | None,
-    device_token: str | None,
-    *,
-    known_days: int = KNOWN_DAYS,
+def origin_of(
+    signer: Signer, user_id: UUID | None, ip: str | None, device_token: str | None, *, is_known: bool
 ) -> Origin:
-    """Where an attempt on an account comes from. The same is asked of PostgreSQL where there is no account."""
-    network = network_of(ip)
-    is_known = await QUERIES.is_known(connection, user_id=user_id, network=network, days=known_days)
+    """Where an attempt on an account comes from; `is_known` says whether its network is one of the account."""
     device = device_of(signer, user_id or UUID(int=0), device_token)
     if device is not None:
         return Origin(f"device:{device}", is_known=True)
-    return Origin(f"network:{network}", is_known=bool(is_known))
+    return Origin(f"network:{network_of(ip)}", is_known=is_known)
 
 
 async def remember_network(connection: Any, user_id: UUID, ip: str | None) -> None:

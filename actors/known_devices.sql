@@ -1,8 +1,3 @@
--- name: is_known(user_id, network, days)$
-select exists (
-    select from known_networks
-    where user_id = :user_id::uuid and network = :network::cidr and seen_at > now() - make_interval(days => :days));
-
 -- name: remember(user_id, network)!
 -- Within a day or so: who logs in all the time does not write all the time.
 insert into known_networks as known (user_id, network) values (:user_id, :network::cidr)

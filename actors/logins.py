@@ -28,8 +28,8 @@ from callboard.actors.known_devices import (
     account_key,
     device_of,
     make_device_token,
+    network_of,
     origin_of,
-    remember_network,
 )
 from callboard.actors.limits import CheckLimit, Verdict
 from callboard.actors.passwords import HashPassword, PasswordCheck, VerifyPassword, ask_hasher
@@ -138,13 +138,19 @@ def in_session(session_id: UUID) -> Origin:
     return Origin(f"session:{session_id}", is_known=True)
 
 
-async def credentials(connection: Any, who: str | UUID) -> Credentials | None:
-    """Those of the account with this address or id; None when there is none."""
-    if isinstance(who, UUID):
-        row = await QUERIES.credentials_by_id(connection, user_id=who)
-    else:
-        row = await QUERIES.credentials_by_email(connection, email=who)
+async def credentials(connection: Any, user_id: UUID) -> Credentials | None:
+    """Those of the account with this id; None when there is none."""
+    row = await QUERIES.credentials_by_id(connection, user_id=user_id)
     return Credentials(**row) if row else None
+
+
+async def credentials_from(
+    connection: Any, email: str, ip: str | None, known_days: int
+) -> tuple[Credentials | None, bool]:
+    """Those of the account with this address, or None; and whether it is known to log in from this network."""
+    row = dict(await QUERIES.credentials_by_email(connection, email=email, network=network_of(ip), days=known_days))
+    is_known = row.pop("is_known")
+    return Credentials(**row) if row["user_id"] else None, is_known
 
 
 class Logins(Actor[LogIn | StepUp]):
@@ -173,11 +179,9 @@ class Logins(Actor[LogIn | StepUp]):
     async def log_in(self, message: LogIn) -> Login:
         """No connection is held while the password is hashed."""
         async with self.database.acquire() as connection:
-            user = await credentials(connection, message.email)
-            who = user.user_id if user else None
-            origin = await origin_of(
-                connection, self.signer, who, message.ip, message.device_token, known_days=self.known_days
-            )
+            user, is_known = await credentials_from(connection, message.email, message.ip, self.known_days)
+        user_id = user.user_id if user else None
+        origin = origin_of(self.signer, user_id, message.ip, message.device_token, is_known=is_known)
         checked = await self.checker.check(message.email, message.password, user, origin, renew=True)
         if not checked or user is None or (self.conceal and not user.is_verified):
             raise Problem(AUTH_INVALID_CREDENTIALS)
@@ -185,9 +189,8 @@ class Logins(Actor[LogIn | StepUp]):
             raise Problem(AUTH_INACTIVE)
         if not user.is_verified:
             raise Problem(AUTH_UNVERIFIED)
-        async with self.database.acquire() as connection:
-            await remember_network(connection, user.user_id, message.ip)
-            if checked.renewed is not None:
+        if checked.renewed is not None:
+            async with self.database.acquire() as connection:
                 await QUERIES.renew_hash(
                     connection, user_id=user.user_id, password_hash=user.password_hash, renewed=checked.renewed
                 )

@@ -25,6 +25,7 @@ from callboard.actors.errors import (
     Problem,
 )
 from callboard.actors.identities import Authenticate, Identities
+from callboard.actors.known_devices import network_of
 from callboard.actors.personal_data import PersonalData
 from callboard.actors.tokens import Signer, fingerprint, refresh_token
 from callboard.runtime import Actor, Message, Request, on
@@ -71,7 +72,7 @@ class Login(msgspec.Struct, frozen=True):
 
 
 class OpenSession(Request[Login], frozen=True):
-    """Open a session for a user whose password has been checked.
+    """Open a session for a user whose password has been checked, and know the network again.
 
     Raises Problem(AUTH_INVALID_CREDENTIALS) when the password, last changed at `password_changed_at`, is no longer it.
     """
@@ -217,7 +218,10 @@ class Sessions(Actor[SessionMessage]):
     async def open(self, message: OpenSession) -> Login:
         """Of the refresh token only the hash is kept."""
         session_id, refresh = uuid4(), refresh_token()
-        async with self.database.transaction() as connection:
+        entry, tell = audit.draft(
+            AuditAction.LOGIN_SUCCEEDED, of=message.user_id, by=message.user_id, session_id=session_id
+        )
+        async with self.database.acquire() as connection:
             user = await QUERIES.open_session(
                 connection,
                 session_id=session_id,
@@ -225,15 +229,15 @@ class Sessions(Actor[SessionMessage]):
                 password_changed_at=message.password_changed_at,
                 device=message.device[:400],
                 ip=message.ip,
+                network=network_of(message.ip),
                 ttl_s=SESSION_TTL_S,
                 refresh_hash=fingerprint(refresh),
                 most=MAX_SESSIONS,
+                entry=entry,
             )
             if user is None:
                 raise Problem(AUTH_INVALID_CREDENTIALS)
-            await audit.record(
-                connection, AuditAction.LOGIN_SUCCEEDED, of=message.user_id, by=message.user_id, session_id=session_id
-            )
+            connection.on_commit(tell)
         if user["surplus"]:
             await self.epochs.turn(message.user_id)
         return self._login(user, refresh)

@@ -1,6 +1,7 @@
--- name: open_session(session_id, user_id, password_changed_at, device, ip, ttl_s, refresh_hash, most)^
+-- name: open_session(session_id, user_id, password_changed_at, device, ip, network, ttl_s, refresh_hash, most, entry)^
 -- The share lock makes it wait for a change of the password or the account that is under way, and see it. With the new
--- one a user has so many sessions at most; those that were used before all others end.
+-- one a user has so many sessions at most; those that were used before all others end. The network is known from now
+-- on, and the entry stands in the audit log: all in one round trip, since a login needs little else of PostgreSQL.
 with person as (
     select user_id, email, full_name from users
     where user_id = :user_id and is_active and deleted_at is null and password_changed_at = :password_changed_at
@@ -11,6 +12,14 @@ with person as (
     returning session_id
 ), token as (
     insert into refresh_tokens (refresh_hash, session_id) select :refresh_hash::bytea, session_id from session
+), network as (
+    insert into known_networks as known (user_id, network)
+    select user_id, :network::cidr from person where :network::cidr is not null
+    on conflict (user_id, network) do update set seen_at = now() where known.seen_at < now() - interval '1 day'
+), entry as (
+    insert into audit_log (action, actor, actor_id, user_id, ip, user_agent, trace_id, detail)
+    select e.action, e.actor, e.actor_id, e.user_id, e.ip, e.user_agent, e.trace_id, e.detail
+    from session, jsonb_populate_record(null::audit_log, :entry::jsonb) e
 ), surplus as (
     select s.session_id from sessions s join person using (user_id) where s.ended_at is null
     order by s.used_at desc, s.session_id offset :most::int - 1

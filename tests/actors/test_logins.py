@@ -141,7 +141,7 @@ async def test_a_damaged_hash_lets_nobody_in_and_breaks_nothing(domain: Domain) 
 async def test_a_login_whose_password_was_changed_meanwhile_opens_nothing(domain: Domain) -> None:
     user = await domain.person(email="ada@example.org")
     async with domain.database.acquire() as connection:
-        checked = await credentials(connection, "ada@example.org")
+        checked = await credentials(connection, user.user_id)
     assert checked is not None
     current = await whoami(domain, await log_in(domain))
     await domain.recovery.ask(ChangePassword(user.user_id, current.session_id, PASSWORD, NEW))
