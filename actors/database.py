@@ -206,13 +206,17 @@ class Database:
         return Problem(SERVER_TIMEOUT) if judgement.verdict is Verdict.SLOW else unavailable()
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Any]:
+    async def transaction(self, opening: str = "") -> AsyncIterator[Any]:
         """A connection in a transaction, committed when the block ends and rolled back when it raises.
 
-        Raises TransactionConflict when another came first; `retried` runs a whole handler again then.
+        The statement `opening` goes with its BEGIN, and costs no round trip of its own; it has no parameters, and
+        `connection.opened` says what it did. Raises TransactionConflict when another came first; `retried` runs a whole
+        handler again then.
         """
         async with self.acquire() as connection:
             cancelled = None
+            if opening:
+                connection.open_with(opening)
             try:
                 async with connection.transaction():
                     await connection.begun()

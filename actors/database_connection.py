@@ -23,7 +23,26 @@ class Connection(asyncpg.Connection):
     """
 
     limit_ms: int | None = None  # what the session has; None: unknown, since it is new or setting it was cut short
+    opened = ""  # PostgreSQL's word for what `open_with` has done
+    _opening = ""
     _after_commit: tuple[Callable[[], None], ...] = ()
+
+    def open_with(self, statement: str) -> None:
+        """Send a statement together with the BEGIN of the next transaction: one round trip for both."""
+        self._opening = statement
+
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109 - overrides
+        """See asyncpg. What opens a transaction has its BEGIN with it; if that fails, there is no transaction."""
+        if not self._opening or query[:5].upper() != "BEGIN":
+            return await super().execute(query, *args, timeout=timeout)
+        opening, self._opening = self._opening, ""
+        try:
+            self.opened = await super().execute(f"{query} {opening}", timeout=timeout)
+        except asyncpg.PostgresError:
+            if self.is_in_transaction():
+                await super().execute("rollback", timeout=timeout)
+            raise
+        return self.opened
 
     def get_reset_query(self) -> str:
         """Nothing to reset: measured, the reset is most of what a pooled query costs beyond a held one."""
@@ -65,6 +84,10 @@ class PooledConnection(Connection):
     async def limit(self, usual_s: float, deadline: float | None) -> None:
         """Remember the limit for the statements and transactions that come. Raises Problem(SERVER_TIMEOUT)."""
         self.limit_ms = limit_ms(usual_s, deadline)
+
+    def open_with(self, statement: str) -> None:
+        """See Connection. The limit comes before it: it is the first to need it."""
+        super().open_with(f"set local statement_timeout = {self.limit_ms}; {statement}" if self.limit_ms else statement)
 
     async def unlimit(self) -> None:
         """Keep the limit that the server's role has: one that is set here would stay in another's session."""

@@ -15,6 +15,7 @@ from callboard.actors.retention import RetentionRule, oldest
 from callboard.runtime import Actor, Request, on
 
 LOOK_EVERY_S = 10.0
+HEALTH_EVERY = 3  # looks
 RULES_EVERY = 30  # looks; the age of what retention has to purge changes slowly
 UNCLAIMED_S = 600.0  # so long a job of a kind that nobody here knows may wait before it shows
 
@@ -97,8 +98,9 @@ class JobMonitor(Actor[LookAtJobs]):
         async for row in QUERIES.unknown_kinds(connection, kinds=self.names, most=MAX_COUNT):
             seen[row["kind"]] = KindDepth(row["waiting"], oldest_s=row["oldest_s"] or 0.0, unclaimed=True)
         self.depths.kinds = seen
-        health = await QUERIES.table_health(connection)
-        self.depths.dead_tuples, self.depths.oldest_snapshot_s = health["dead_tuples"], health["oldest_snapshot_s"]
+        if self._looks % HEALTH_EVERY == 0:
+            health = await QUERIES.table_health(connection)
+            self.depths.dead_tuples, self.depths.oldest_snapshot_s = health["dead_tuples"], health["oldest_snapshot_s"]
         if self._looks % RULES_EVERY == 0:
             self.depths.retention = await oldest(connection, self.retention)
         self._looks += 1

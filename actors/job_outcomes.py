@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 QUERIES = queries_beside(__file__)
 
+ONE_DELETED = "DELETE 1"
 TRIES = 5  # a retry and a new twin may meet at each look
 MAX_SEEN = 1_000  # reasons that are remembered as logged
 
@@ -68,6 +69,13 @@ class Reasons:
         log.warning("a %s job is dead: %s (later ones for the same reason are only counted)", kind, reason)
 
 
+def completion(run: "RunningJob") -> str:
+    """The statement that deletes a job if it is still held, to be sent with a BEGIN; nothing if more has to be done."""
+    if run.order_key is not None or run.kind.keep_s:
+        return ""
+    return f"delete from jobs where job_id = {int(run.job.job_id)} and lease_id = {int(run.job.lease_id)}"  # noqa: S608
+
+
 async def complete(
     connection: Any, runs: "Sequence[RunningJob]"
 ) -> tuple[frozenset[int], Callable[[], Awaitable[None]]]:
@@ -76,7 +84,7 @@ async def complete(
     lease_ids = [run.job.lease_id for run in runs]
     if all(run.order_key is None and not run.kind.keep_s for run in runs):
         rows = QUERIES.complete_many(connection, job_ids=job_ids, lease_ids=lease_ids)
-        return frozenset([row["job_id"] async for row in rows]), _nothing
+        return frozenset([row["job_id"] async for row in rows]), nothing
     keep_s = [run.kind.keep_s for run in runs]
     rows = QUERIES.complete_kept(connection, job_ids=job_ids, lease_ids=lease_ids, keep_s=keep_s)
     gone = [(row["job_id"], row["kind"], row["order_key"]) async for row in rows]
@@ -88,7 +96,7 @@ async def complete(
     return frozenset(job_id for job_id, _, _ in gone), free
 
 
-async def _nothing() -> None:
+async def nothing() -> None:
     """No order key waits."""
 
 

@@ -1,7 +1,7 @@
 """The jobs that a process runs: its hold on each, told by the database's clock and trusted for less than the lease."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -9,7 +9,7 @@ import msgspec
 
 from callboard.actors.database import Database
 from callboard.actors.job_kinds import Job, JobKind, LeaseLostError
-from callboard.actors.job_outcomes import complete
+from callboard.actors.job_outcomes import ONE_DELETED, complete, completion, nothing
 from callboard.actors.queries import queries_beside
 
 QUERIES = queries_beside(__file__, "job_worker")
@@ -120,9 +120,14 @@ class RunningJobs:
         runs = [self._held(job) for job in jobs]
         for run in runs:
             run.finishing = True
+        opening = completion(runs[0]) if len(runs) == 1 else ""
         try:
-            async with self.effects.transaction() as connection:
-                held, free_keys = await complete(connection, runs)
+            async with self.effects.transaction(opening) as connection:
+                if opening:
+                    held = frozenset(run.job.job_id for run in runs if connection.opened == ONE_DELETED)
+                    free_keys: Callable[[], Awaitable[None]] = nothing
+                else:
+                    held, free_keys = await complete(connection, runs)
                 if not held:
                     raise LeaseLostError("another holds the job now, or it is gone")
                 yield connection, held

@@ -12,22 +12,23 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import asyncpg
 import msgspec
 from cronsim import CronSim, CronSimError
 
 from callboard.actors.database import Database
-from callboard.actors.errors import Problem
+from callboard.actors.job_loops import Trouble, repeat
 from callboard.actors.job_queue import JobQueue
 from callboard.actors.queries import queries_beside
 from callboard.runtime import Actor, Request, on
 
 QUERIES = queries_beside(__file__)
 
-LOOK_EVERY_S = 1.0
+LOOK_EVERY_S = 5.0  # for rows that an operator has changed
+AGAIN_S = 1.0  # after the database was away
 LATE = timedelta(seconds=60)  # what is due for longer than this was missed
 MAX_SHIFT = timedelta(hours=26)  # between a local time and the instant it stands for, or a zone's change of clocks
 FIELDS = 5
+UNREADABLE = (CronSimError, ZoneInfoNotFoundError, ValueError, OSError)
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ class Look(Request[int], frozen=True):
 
 
 class Scheduler(Actor[Look]):
-    """Looks each second. Its clock is the database's, and so the same in every process."""
+    """Looks when the next one is due. Its clock is the database's, and so the same in every process."""
 
     def __init__(self, database: Database, queue: JobQueue, schedules: Sequence[Schedule]) -> None:
         self.database = database
@@ -127,28 +128,32 @@ class Scheduler(Actor[Look]):
         self.schedules = schedules
         self._declared = False
         self._next: dict[tuple[str, str, str, datetime], datetime | None] = {}
+        self._trouble = Trouble(log, "schedules cannot be looked at")
         self._said: set[str] = set()
 
-    async def on_start(self) -> None:
-        """Begin to look."""
-        self.every(LOOK_EVERY_S, Look())
+    async def run(self) -> None:
+        """Look, and sleep until the next one is due, until the actor stops."""
+        await repeat(self._look_and_wait, self._trouble, AGAIN_S)
+
+    async def _look_and_wait(self) -> float:
+        await self.database.back.wait()
+        return (await self._look())[1]
 
     @on(Look)
     async def look(self, _message: Look) -> int:
-        """Each schedule by itself: a bad row stops no other."""
-        if self.database.away.is_set():
-            return 0
+        """Each schedule by itself: a bad row stops no other. Raises Problem."""
+        return (await self._look())[0]
+
+    async def _look(self) -> tuple[int, float]:
+        """How many jobs were made, and in how many seconds to look again."""
+        await self._declare()
+        async with self.database.acquire() as connection:
+            rows = [row async for row in QUERIES.enabled_schedules(connection, kinds=list(self.queue.kinds))]
         made = 0
-        try:
-            await self._declare()
-            async with self.database.acquire() as connection:
-                rows = [row async for row in QUERIES.enabled_schedules(connection, kinds=list(self.queue.kinds))]
-            for row in rows:
-                made += await self._make(row)
-        except (Problem, asyncpg.PostgresError) as error:
-            if not isinstance(error, Problem):
-                self._say("schedules", f"schedules cannot be looked at: {type(error).__name__}")
-        return made
+        for row in rows:
+            made += await self._make(row)
+        waits = [(due - row["now"]).total_seconds() for row in rows if (due := self._next_due(row)) is not None]
+        return made, min([LOOK_EVERY_S, *(each for each in waits if each > 0)])
 
     async def _declare(self) -> None:
         if self._declared:
@@ -166,14 +171,22 @@ class Scheduler(Actor[Look]):
                 )
         self._declared = True
 
-    def _due(self, row: Any) -> datetime | None:
-        """The time for which a row is due now; looked up again only when its next time has come."""
+    def _next_due(self, row: Any) -> datetime | None:
+        """The first time after a row's last; looked up once for each. None where it cannot be read."""
         key = row["name"], row["cron"], row["zone"], row["last_due"]
         if key not in self._next:
             if len(self._next) > 10 * (1 + len(self.schedules)):
                 self._next.clear()
-            self._next[key] = next_due(row["cron"], row["zone"], row["last_due"])
-        due: datetime | None = self._next[key]
+            try:
+                self._next[key] = next_due(row["cron"], row["zone"], row["last_due"])
+            except UNREADABLE as error:
+                self._say(row["name"], f"the schedule {row['name']} cannot be read: {error}")
+                self._next[key] = None
+        return self._next[key]
+
+    def _due(self, row: Any) -> datetime | None:
+        """The time for which a row is due now."""
+        due = self._next_due(row)
         if due is None or due > row["now"]:
             return None
         return last_due(row["cron"], row["zone"], row["last_due"], row["now"])
@@ -182,7 +195,7 @@ class Scheduler(Actor[Look]):
         try:
             due = self._due(row)
             payload = None if due is None else scheduled(self.queue, row, due)
-        except (ScheduleError, CronSimError, ZoneInfoNotFoundError, msgspec.MsgspecError) as error:
+        except msgspec.MsgspecError as error:
             self._say(row["name"], f"the schedule {row['name']} cannot be read: {error}")
             return 0
         if due is None or payload is None:
