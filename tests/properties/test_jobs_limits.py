@@ -11,7 +11,9 @@ from callboard.actors.database import Database
 from callboard.actors.errors import JOBS_NOT_DEAD, JOBS_NOT_FOUND, JOBS_NOT_WAITING, Problem
 from callboard.actors.job_admin import DeadFilter, JobAdmin
 from callboard.actors.job_hints import JobHints
-from callboard.actors.job_kinds import Backoff, Done, Job, Outcome, Permanent, Priority, Retry
+from callboard.actors.job_kinds import Backoff, Done, Job, Later, Outcome, Permanent, Priority, Retry
+from callboard.actors.job_monitor import JobDepths, JobMonitor
+from callboard.actors.schedules import Schedule, Scheduler
 from callboard.runtime import System, supervisor, worker
 
 
@@ -246,3 +248,84 @@ async def test_waiting_jobs_are_started_now_and_moved_in_priority_and_listed_by_
     with pytest.raises(Problem) as caught:
         await admin(process).retry_now(ids[1] or 0)
     assert caught.value.code is JOBS_NOT_WAITING
+
+
+async def test_after_an_outage_each_process_opens_its_slots_by_doubling(
+    database: Database,
+) -> None:
+    here, ended, most = False, 0, 0
+    running = 0
+
+    async def handle(_job: Job[Note]) -> Outcome:
+        nonlocal ended, running, most
+        if not here:
+            return Later(0.0, "the server is away", away=True)
+        running += 1
+        assert running <= 2**ended
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+        ended += 1
+        return Done()
+
+    process = Process(database, (kind(slots=8), handle))
+    async with database.transaction() as connection:
+        await process.queue.enqueue_many(connection, [Note(str(n)) for n in range(60)])
+    async with process.working():
+        await until(process, "select sum(postponed) >= 8 from jobs")
+        here = True
+        await process.settled(60.0)
+    assert most == 8
+    assert await outcomes(process) == {"done": 60}
+
+
+async def test_while_nobody_calls_the_queue_its_schedules_and_its_sweep_send_less_than_a_statement_a_second(
+    database: Database, url: str
+) -> None:
+    sent: list[str] = []
+    watched = Database(url, size=5)
+    watched.server.observe_query = lambda query: sent.append(query.query)
+    await watched.connect()
+    process = Process(watched, (kind(), effect))
+    hints = worker("hints", partial(JobHints, watched, process.queue, listens=True))
+    schedules = [Schedule("nightly", Note(), "0 1 1 1 *")]
+    scheduler = worker("schedules", partial(Scheduler, watched, process.queue, schedules))
+    monitor = worker("monitor", partial(JobMonitor, watched, [kind()], JobDepths()))
+    loop = asyncio.get_running_loop()
+    async with process.working(), System(supervisor("others", hints, scheduler, monitor)):
+        async with asyncio.timeout(20):
+            quiet_since = loop.time()
+            while not process.queue.hinted or loop.time() - quiet_since < 0.3:  # what each does when it begins
+                seen = len(sent)
+                await asyncio.sleep(0.01)
+                quiet_since = quiet_since if seen == len(sent) else loop.time()
+        sent.clear()
+        began = loop.time()
+        await asyncio.sleep(3.0)
+        assert len(sent) <= loop.time() - began, sent
+        await process.put("at once")  # and yet nobody waits for a poll
+        await process.settled(4.0)
+    watched.disconnect()
+
+
+async def test_an_effect_and_the_end_of_its_job_take_three_round_trips(database: Database, url: str) -> None:
+    sent: list[str] = []
+    watched = Database(url, size=5)
+    watched.server.observe_query = lambda query: sent.append(query.query)
+    await watched.connect()
+
+    async def handle(job: Job[Note]) -> Outcome:
+        sent.clear()
+        await effect(job)
+        seen.set_result(list(sent))
+        return None
+
+    seen: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+    process = Process(watched, (kind(keep_s=0.0), handle))
+    async with process.working():
+        await process.put("one")
+        words = [each.split()[0].lower() for each in await asyncio.wait_for(seen, 10)]
+        await process.settled()
+    assert words == ["begin;", "insert", "commit;"]
+    assert await effects(process) == {"one": 1}
+    watched.disconnect()
