@@ -279,8 +279,9 @@ async def test_after_an_outage_each_process_opens_its_slots_by_doubling(
     assert await outcomes(process) == {"done": 60}
 
 
+@pytest.mark.usefixtures("database")
 async def test_while_nobody_calls_the_queue_its_schedules_and_its_sweep_send_less_than_a_statement_a_second(
-    database: Database, url: str
+    url: str,
 ) -> None:
     sent: list[str] = []
     watched = Database(url, size=5)
@@ -308,7 +309,8 @@ async def test_while_nobody_calls_the_queue_its_schedules_and_its_sweep_send_les
     watched.disconnect()
 
 
-async def test_an_effect_and_the_end_of_its_job_take_three_round_trips(database: Database, url: str) -> None:
+@pytest.mark.usefixtures("database")
+async def test_an_effect_and_the_end_of_its_job_take_three_round_trips(url: str) -> None:
     sent: list[str] = []
     watched = Database(url, size=5)
     watched.server.observe_query = lambda query: sent.append(query.query)
