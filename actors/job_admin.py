@@ -21,11 +21,12 @@ from callboard.actors.job_outcomes import free_key
 from callboard.actors.job_queue import JobQueue
 from callboard.actors.queries import queries_beside
 from callboard.actors.schedules import QUERIES as SCHEDULES
-from callboard.actors.schedules import next_due, scheduled
+from callboard.actors.schedules import UNREADABLE, next_due, scheduled
 
 QUERIES = queries_beside(__file__)
 
 HIDDEN = "***"
+MAX_ID = 2**63 - 1
 MAX_COUNT = 10_001  # above it a count is only "more"
 TRIES = 10  # a job may start, or go back, between two looks
 BATCH = 100
@@ -170,7 +171,7 @@ class JobAdmin:
                 row["enabled"],
                 row["missed"],
                 row["last_due"],
-                next_due(row["cron"], row["zone"], max(row["last_due"], row["now"])) if row["enabled"] else None,
+                _next_due(row),
             )
             for row in rows
         ]
@@ -320,6 +321,14 @@ class JobAdmin:
         facts["ended_at"] = facts.get("died_at", facts.get("finished_at"))
         shown = {name: facts[name] for name in JobView.__struct_fields__ if facts.get(name) is not None}
         return JobView(**{**shown, "state": state})
+
+
+def _next_due(row: Any) -> datetime | None:
+    """When a schedule is due next; None for one that is disabled or cannot be read."""
+    try:
+        return next_due(row["cron"], row["zone"], max(row["last_due"], row["now"])) if row["enabled"] else None
+    except UNREADABLE:
+        return None
 
 
 async def _note(connection: Any, action: AuditAction, **detail: Any) -> None:

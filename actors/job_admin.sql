@@ -91,9 +91,6 @@ on conflict (kind) do update set paused = excluded.paused, version = job_kinds.v
 insert into job_kinds (kind, max_running) values (:kind, :max_running)
 on conflict (kind) do update set max_running = excluded.max_running, version = job_kinds.version + 1;
 
--- name: kinds_as_set()
-select kind, paused, max_running from job_kinds;
-
 -- name: depths(kinds, most)
 -- By kind: what waits, capped, what is blocked, capped too, what runs, and for how long the oldest that is due has waited.
 select k.kind,

@@ -1,10 +1,51 @@
 """The options of `callboard jobs`; apart from the commands, since `--help` needs none of what these import."""
 
 import argparse
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 PRIORITIES = ("security", "normal", "bulk")
+MAX_ID = 2**63 - 1
+MAX_SHOWN = 10_000
+MAX_LIMIT = 100_000
+MIN_RATE, MAX_RATE = 0.001, 1_000.0
+FIRST_YEAR, LAST_YEAR = 2, 9998  # so that a time of any zone is one in UTC
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    """A whole number in these bounds."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"it is from {least} to {most}")
+        return value
+
+    return number
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not MIN_RATE <= value <= MAX_RATE:
+        raise argparse.ArgumentTypeError(f"it is from {MIN_RATE} to {MAX_RATE}")
+    return value
+
+
+def _moment(text: str) -> datetime:
+    value = datetime.fromisoformat(text)
+    if value.tzinfo is None or not FIRST_YEAR <= value.year <= LAST_YEAR:
+        raise argparse.ArgumentTypeError("it needs a zone, such as 2026-01-31T12:00:00+00:00")
+    return value
+
+
+def _text(text: str) -> str:
+    """A name that can be asked for: UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise argparse.ArgumentTypeError("it is no UTF-8") from error
+    return text
 
 
 def add_jobs(jobs: Any, data: argparse.ArgumentParser) -> None:
@@ -13,15 +54,15 @@ def add_jobs(jobs: Any, data: argparse.ArgumentParser) -> None:
     def action(name: str, meaning: str, *names: str) -> argparse.ArgumentParser:
         made: argparse.ArgumentParser = jobs.add_parser(name, parents=[data], help=meaning)
         for each in names:
-            made.add_argument(each, type=int if each == "job_id" else str)
+            made.add_argument(each, type=_whole(1, MAX_ID) if each == "job_id" else _text)
         return made
 
     listing = action("list", "list jobs that have not ended, or with --dead the dead letters")
-    listing.add_argument("--kind")
+    listing.add_argument("--kind", type=_text)
     listing.add_argument("--state", choices=["waiting", "blocked", "running"])
     listing.add_argument("--dead", action="store_true", help="dead letters that wait for a decision, newest first")
-    listing.add_argument("--after", type=int, default=0, help="go on beyond this id")
-    listing.add_argument("--limit", type=int, default=100)
+    listing.add_argument("--after", type=_whole(0, MAX_ID), default=0, help="go on beyond this id")
+    listing.add_argument("--limit", type=_whole(1, MAX_SHOWN), default=100)
     listing.add_argument("--json", action="store_true", help="a JSON object a line")
     action("show", "show a job, wherever it is", "job_id")
     action("kinds", "list the kinds and how much of each there is")
@@ -31,16 +72,16 @@ def add_jobs(jobs: Any, data: argparse.ArgumentParser) -> None:
     priority = action("priority", "change the priority of a job", "job_id")
     priority.add_argument("priority", choices=PRIORITIES)
     replay = action("replay", "make a new job of a dead letter, or of many")
-    replay.add_argument("job_id", type=int, nargs="?")
-    replay.add_argument("--kind", help="all dead letters of this kind")
-    replay.add_argument("--reason", help="only those")
-    replay.add_argument("--since", type=datetime.fromisoformat, help="only those that died since, with its zone")
-    replay.add_argument("--per-second", type=float, default=10.0)
-    replay.add_argument("--most", type=int, default=1000)
+    replay.add_argument("job_id", type=_whole(1, MAX_ID), nargs="?")
+    replay.add_argument("--kind", type=_text, help="all dead letters of this kind")
+    replay.add_argument("--reason", type=_text, help="only those")
+    replay.add_argument("--since", type=_moment, help="only those that died since, with its zone")
+    replay.add_argument("--per-second", type=_rate, default=10.0)
+    replay.add_argument("--most", type=_whole(1, MAX_SHOWN), default=1000)
     action("pause", "start no more jobs of a kind", "kind")
     action("resume", "start jobs of a kind again", "kind")
     limit = action("limit", "bound what all processes run of a kind together", "kind")
-    limit.add_argument("max_running", type=int, help="0: no limit; -1: as the kind declares")
+    limit.add_argument("max_running", type=_whole(-1, MAX_LIMIT), help="0: no limit; -1: as the kind declares")
     action("schedules", "list the schedules")
     action("run", "enqueue the job of a schedule now", "name")
     action("enable", "have a schedule make jobs", "name")

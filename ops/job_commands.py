@@ -17,6 +17,7 @@ from callboard.actors.job_kinds import Priority
 from callboard.actors.job_queue import JobQueue
 from callboard.ops.admin import desk, explain
 from callboard.ops.cli import OK, CommandError
+from callboard.ops.terminal import json_line, visible
 
 
 async def run_jobs(data: Path | None, options: argparse.Namespace) -> int:
@@ -38,7 +39,7 @@ async def _act(admin: JobAdmin, options: argparse.Namespace) -> str:
         case "list":
             return await _list(admin, options)
         case "show":
-            return msgspec.json.format(msgspec.json.encode(await admin.job(options.job_id)), indent=2).decode()
+            return msgspec.json.format(json_line(await admin.job(options.job_id)), indent=2)
         case "kinds" | "schedules":
             return _table(await (admin.kinds() if options.jobs == "kinds" else admin.schedules()))
         case "cancel":
@@ -75,7 +76,7 @@ async def _list(admin: JobAdmin, options: argparse.Namespace) -> str:
     else:
         found = await admin.jobs(kind=options.kind, state=options.state, after=options.after, limit=options.limit)
     if options.json:
-        return "\n".join(msgspec.json.encode(each).decode() for each in found)
+        return "\n".join(json_line(each) for each in found)
     return _table(found, "job_id", "kind", "state", "priority", "attempts", "run_at", "created_at", "error")
 
 
@@ -84,10 +85,8 @@ async def _replay(admin: JobAdmin, options: argparse.Namespace) -> str:
         raise CommandError("name one dead letter, or with --kind those of a kind")
     if options.job_id is not None:
         return f"replayed as {await admin.replay(options.job_id)}"
-    if options.since is not None and options.since.tzinfo is None:
-        raise CommandError("--since needs a zone, such as 2026-01-31T12:00:00+00:00")
     which = DeadFilter(options.kind, options.reason, options.since)
-    count = await admin.replay_all(which, per_second=max(0.001, options.per_second), most=options.most)
+    count = await admin.replay_all(which, per_second=options.per_second, most=options.most)
     return f"{count} replayed"
 
 
@@ -97,7 +96,7 @@ def _table(rows: list[Any], *names: str) -> str:
     table = Table(*columns)
     for row in rows:
         values = (getattr(row, name) for name in columns)
-        table.add_row(*("" if value is None else escape(_cell(value)) for value in values))
+        table.add_row(*("" if value is None else escape(visible(_cell(value))) for value in values))
     console = Console(width=None if sys.stdout.isatty() else 200)
     with console.capture() as captured:
         console.print(table)

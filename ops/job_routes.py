@@ -14,10 +14,12 @@ from callboard.actors.errors import (
     JOBS_NOT_WAITING,
     JOBS_SCHEDULE_UNKNOWN,
     REQUEST_CURSOR_INVALID,
+    REQUEST_INVALID,
     Code,
+    Detail,
     Problem,
 )
-from callboard.actors.job_admin import DeadFilter, JobAdmin, JobView, KindView, ScheduleView
+from callboard.actors.job_admin import MAX_ID, DeadFilter, JobAdmin, JobView, KindView, ScheduleView
 from callboard.actors.job_kinds import Priority
 from callboard.http.call import Body, Call, Listing, Page, Reply
 from callboard.http.cursors import decode_cursor, encode_cursor
@@ -53,7 +55,7 @@ class DeadQuery(Page, frozen=True, kw_only=True):
 
 
 class JobChange(Body, frozen=True):
-    """What is to be done with a job. A replay is of a dead one, and makes a new job; a retry begins at once."""
+    """An action or a priority, one of them. A replay is of a dead job, and makes a new one; a retry begins at once."""
 
     action: Literal["cancel", "retry", "replay", "discard"] | None = None
     priority: Literal["security", "normal", "bulk"] | None = None
@@ -125,21 +127,22 @@ async def show_job(call: Call[None, None, JobServices]) -> Reply[JobView]:
 async def change_job(call: Call[JobChange, None, JobServices]) -> Reply[JobChanged]:
     """Cancel a job, start it now, replay or discard a dead one, or change its priority."""
     jobs, job_id, change = call.services.jobs, _job_id(call), call.body
-    result = "unchanged"
+    if (change.priority is None) == (change.action is None):
+        raise Problem(REQUEST_INVALID, details=(Detail("action", "name an action or a priority, one of them"),))
     if change.priority is not None:
         await jobs.set_priority(job_id, Priority[change.priority.upper()])
-        result = "changed"
-    if change.action == "cancel":
-        result = await jobs.cancel(job_id)
-    elif change.action == "retry":
-        await jobs.retry_now(job_id)
-        result = "retried"
-    elif change.action == "replay":
-        return Reply(JobChanged("replayed", await jobs.replay(job_id)))
-    elif change.action == "discard":
-        await jobs.discard(job_id)
-        result = "discarded"
-    return Reply(JobChanged(result, job_id))
+        return Reply(JobChanged("changed", job_id))
+    match change.action:
+        case "cancel":
+            return Reply(JobChanged(await jobs.cancel(job_id), job_id))
+        case "replay":
+            return Reply(JobChanged("replayed", await jobs.replay(job_id)))
+        case "discard":
+            await jobs.discard(job_id)
+            return Reply(JobChanged("discarded", job_id))
+        case _:
+            await jobs.retry_now(job_id)
+            return Reply(JobChanged("retried", job_id))
 
 
 async def replay_many(call: Call[ReplayMany, None, JobServices]) -> Reply[Replayed]:
@@ -182,7 +185,7 @@ async def change_schedule(call: Call[ScheduleChange, None, JobServices]) -> Repl
 
 def _job_id(call: Call[Any, Any, Any]) -> int:
     text = call.text("job_id")
-    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(2**62))):
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_ID)) and int(text) <= MAX_ID):
         raise Problem(JOBS_NOT_FOUND)
     return int(text)
 
@@ -196,7 +199,7 @@ ROUTES: tuple[Route[Any], ...] = (
     _route("GET", "/jobs/{job_id}", show_job, "A job", JOBS_NOT_FOUND),
     _route("PATCH", "/jobs/{job_id}", change_job, "Change a job", JOBS_NOT_FOUND, JOBS_NOT_WAITING, JOBS_NOT_DEAD),
     _route("GET", "/dead-jobs", list_dead, "Dead letters of jobs", REQUEST_CURSOR_INVALID),
-    _route("POST", "/dead-jobs/replay", replay_many, "Replay dead letters", JOBS_KIND_UNKNOWN),
+    _route("POST", "/dead-jobs/replay", replay_many, "Replay dead letters"),
     _route("GET", "/job-kinds", list_kinds, "Kinds of jobs"),
     _route("PATCH", "/job-kinds/{kind}", change_kind, "Pause a kind, or set its limit", JOBS_KIND_UNKNOWN),
     _route("GET", "/schedules", list_schedules, "Schedules"),

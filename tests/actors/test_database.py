@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-import asyncpg
 import psutil
 import pytest
 from domain import refused
@@ -393,26 +392,3 @@ async def test_only_a_request_that_has_less_than_the_usual_time_pays_for_a_limit
             with use_context(Context(deadline=left_s and loop.time() + left_s)):
                 await database.check()
             assert set_limits == seen
-
-
-async def test_a_statement_sent_with_the_begin_that_fails_leaves_no_transaction_and_no_statement_behind(
-    postgres: Postgres,
-) -> None:
-    database = Database(postgres.url, size=1)
-    await database.connect()
-    async with database.acquire() as connection:
-        await connection.execute("create temporary table opened (n int)")
-    with pytest.raises(asyncpg.DivisionByZeroError):
-        async with database.transaction("insert into opened values (1 / 0)"):
-            pytest.fail("there is no transaction")
-    async with database.transaction("insert into opened values (1)") as connection:
-        assert connection.opened == "INSERT 0 1"
-    async with database.transaction() as connection:
-        assert await connection.fetchval("select count(*) from opened") == 1
-    with pytest.raises(ZeroDivisionError):
-        async with database.transaction("insert into opened values (2)"):
-            raise ZeroDivisionError
-    async with database.acquire() as connection:
-        assert not connection.is_in_transaction()
-        assert await connection.fetchval("select array_agg(n) from opened") == [1]
-    database.disconnect()

@@ -68,3 +68,57 @@ async def test_dead_letters_are_replayed_by_kind_at_a_rate(database: Database) -
     with pytest.raises(Problem) as caught:
         await admin.discard(1)
     assert caught.value.code is JOBS_NOT_DEAD
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("show", "0"),
+        ("show", str(2**63)),
+        ("show", "x"),
+        ("cancel", "-1"),
+        ("list", "--limit", "-1"),
+        ("list", "--limit", str(10**12)),
+        ("list", "--after", str(2**64)),
+        ("list", "--kind", "\udcff"),
+        ("list", "--state", "done"),
+        ("limit", "note", "-2"),
+        ("limit", "note", str(2**31)),
+        ("replay", "--kind", "note", "--most", "-1"),
+        ("replay", "--kind", "note", "--per-second", "nan"),
+        ("replay", "--kind", "note", "--per-second", "0"),
+        ("replay", "--kind", "note", "--since", "2026-01-31"),
+        ("replay", "--kind", "note", "--since", "0001-01-01T00:00:00+14:00"),
+        ("priority", "1", "urgent"),
+    ],
+)
+def test_an_odd_argument_is_refused_by_name_before_anything_is_asked(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parser().parse_args(["jobs", *words])
+    assert caught.value.code == 2
+    assert "error: argument" in capsys.readouterr().err
+
+
+async def test_what_others_have_written_into_a_job_paints_no_terminal(database: Database) -> None:
+    process = Process(database, (NOTE, effect))
+    admin = JobAdmin(database, process.queue)
+    await process.put("\x1b[2J\x9b31m\u202e", delay_s=3600.0)
+    await process.execute("update jobs set last_error = E'550 \\x1b[2J \\u009b31m \\u202e'")
+    (job_id,) = [row["job_id"] for row in await process.rows("select job_id from jobs")]
+    for words in (("list",), ("list", "--json"), ("show", str(job_id))):
+        said = await job_commands._act(admin, parser().parse_args(["jobs", *words]))
+        assert "".join(said.split("\n")).isprintable()
+        assert "550" in said
+
+
+async def test_a_schedule_that_cannot_be_read_is_listed_without_its_next_time(database: Database) -> None:
+    process = Process(database, (NOTE, effect))
+    await process.execute(
+        "insert into schedules (name, kind, payload, cron) values ('bad', 'note', '{}', 'nonsense'), "
+        "('good', 'note', '{}', '0 1 * * *')"
+    )
+    shown = {each.name: each.next_due for each in await JobAdmin(database, process.queue).schedules()}
+    assert shown["bad"] is None
+    assert shown["good"] is not None

@@ -227,7 +227,7 @@ def main() -> None:
         load, began = os.getloadavg()[0], time.time()
         samples = runner.run(measure(chosen.rounds, chosen.scale))
     versions = ", ".join(f"{name} {version(name)}" for name in ("asyncpg", report.PROCRASTINATE, report.PGQUEUER))
-    facts = report.Facts(dt.datetime.now(dt.UTC).date().isoformat(), chosen.rounds, load, versions)
+    facts = report.Facts(dt.datetime.now(dt.UTC).date().isoformat(), chosen.rounds, load, versions, chosen.scale)
     chosen.out.mkdir(exist_ok=True)
     (chosen.out / "results.md").write_text(report.table(samples, facts))
     (chosen.out / "results.svg").write_text(report.picture(samples, facts))

@@ -46,7 +46,7 @@ SAME_AS = {"group": "effect"}  # what the peers have no row of their own for
 HEAD = """# The job queue beside its peers
 
 Made by `make bench-jobs`; do not edit. {cores} cores; CPython {python}; {versions}. {date}; {rounds} interleaved
-rounds; the load average was {load:.1f} when it began. On a busy machine only ratios mean anything: each is taken within
+rounds with {scale:g} of the jobs that each row names; the load average was {load:.1f} when it began. On a busy machine only ratios mean anything: each is taken within
 one round, and what stands here is their median, with the least and the greatest.
 
 ![Ratios to pgqueuer](results.svg)
@@ -66,6 +66,7 @@ class Facts(NamedTuple):
     rounds: int
     load: float
     versions: str
+    scale: float = 1.0
 
 
 def ratios(samples: Samples, row: str, peer: str) -> list[float]:
