@@ -46,8 +46,9 @@ SAME_AS = {"group": "effect"}  # what the peers have no row of their own for
 HEAD = """# The job queue beside its peers
 
 Made by `make bench-jobs`; do not edit. {cores} cores; CPython {python}; {versions}. {date}; {rounds} interleaved
-rounds with {scale:g} of the jobs that each row names; the load average was {load:.1f} when it began. On a busy machine only ratios mean anything: each is taken within
-one round, and what stands here is their median, with the least and the greatest.
+rounds with {scale:g} of the jobs that each row names; the load average was {load:.1f} when it began. On a busy machine
+only ratios mean anything: each is taken within one round, and what stands here is their median, with the least and the
+greatest.
 
 ![Ratios to pgqueuer](results.svg)
 """
