@@ -115,6 +115,8 @@ create table mail_tokens (
     constraint mail_tokens_new_email_check check ((email is not null) = (purpose in ('change_email', 'undo_email')))
 );
 create index mail_tokens_expiry_idx on mail_tokens (expires_at);
+create index mail_tokens_export_idx on mail_tokens (expires_at) where purpose = 'export';
+create index mail_tokens_exported_idx on mail_tokens (used_at) where purpose = 'export' and used_at is not null;
 create index mail_tokens_user_idx on mail_tokens (user_id, purpose);   -- used ones too: they count against the limit of mails
 
 -- What users have asked to be given of all that is kept of them. A job makes the archive. The link's secret is that of
@@ -499,6 +501,7 @@ create table dead_letters (
     created_at     timestamptz not null default now(),
     replayed_at    timestamptz
 );
+create index dead_letters_age_idx on dead_letters (created_at);
 create index dead_letters_key_idx on dead_letters using hash (key);   -- of any length
 create index dead_letters_created_idx on dead_letters (created_at desc, dead_letter_id desc) where replayed_at is null;
 
@@ -608,6 +611,7 @@ create table mails (
     copies        smallint    not null default 0,       -- that left as a whole and were not refused
     copied_at     timestamptz
 );
+create index mails_age_idx on mails (updated_at) where status in ('sent', 'dead', 'expired');
 create index mails_recipient_idx on mails (lower(recipient), created_at);
 create index mails_due_idx on mails (due_at) where status in ('queued', 'sending');
 create trigger mails_touch before update on mails for each row execute function touch_updated_at();

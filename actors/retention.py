@@ -69,6 +69,7 @@ TABLES = (
     "mails",
     "finished_jobs",
     "dead_jobs",
+    "dead_letters",
 )
 
 

@@ -24,12 +24,18 @@ where spent_at is not null;
 
 -- name: purge_mail_tokens(limit)$
 -- The archive of an export goes with its token, as soon as that has expired.
-with gone as (
+with old as (
+    select token_id from mail_tokens where expires_at < now() - interval '7 days'
+    order by expires_at limit :limit for update skip locked
+), expired as (
+    select token_id from mail_tokens where purpose = 'export' and expires_at <= now()
+    order by expires_at limit :limit for update skip locked
+), used as (
+    select token_id from mail_tokens where purpose = 'export' and used_at < now() - interval '2 hours'
+    order by used_at limit :limit for update skip locked
+), gone as (
     delete from mail_tokens where token_id in (
-        select token_id from mail_tokens
-        where expires_at < now() - interval '7 days' or (purpose = 'export' and expires_at <= now())
-           or (purpose = 'export' and used_at < now() - interval '2 hours')
-        order by expires_at limit :limit for update skip locked)
+        select token_id from old union select token_id from expired union select token_id from used)
     returning 1)
 select count(*) from gone;
 
@@ -81,3 +87,14 @@ select count(*) from gone;
 
 -- name: oldest_dead_jobs()$
 select extract(epoch from now() - interval '30 days' - min(died_at))::float8 from dead_jobs;
+
+-- name: purge_dead_letters(limit)$
+with gone as (
+    delete from dead_letters where dead_letter_id in (
+        select dead_letter_id from dead_letters where created_at < now() - interval '30 days'
+        order by created_at limit :limit for update skip locked)
+    returning 1)
+select count(*) from gone;
+
+-- name: oldest_dead_letters()$
+select extract(epoch from now() - interval '30 days' - min(created_at))::float8 from dead_letters;

@@ -1,5 +1,6 @@
 """The desk of an operator's commands: the same actors as the server's, in a tree of their own for a moment."""
 
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -19,6 +20,7 @@ from callboard.actors.addresses import Enrolment
 from callboard.actors.audit_log import CommandLine
 from callboard.actors.cache import Cache, CacheGuard, KeySpace
 from callboard.actors.database import Database, DatabaseGuard
+from callboard.actors.database_server import shown_address
 from callboard.actors.epochs import Epochs
 from callboard.actors.errors import USERS_NOT_FOUND, Problem
 from callboard.actors.identities import Identities
@@ -27,15 +29,16 @@ from callboard.actors.passwords import Passwords
 from callboard.actors.sessions import Sessions
 from callboard.actors.tokens import Signer, utc_now
 from callboard.actors.users import AddUser, ChangeUser, ListUsers, UserMessage, Users
-from callboard.ops import schema, urls
+from callboard.ops import schema
 from callboard.ops.cli import FAILED, OK, USAGE, CommandError
-from callboard.ops.config import checked
+from callboard.ops.config import read
 from callboard.ops.embedded.place import read_running
 from callboard.ops.terminal import json_line, visible
 from callboard.runtime import Context, Ref, System, supervisor, use_context, worker
 
 CONNECT_S = 10.0
 PAGE = 100  # accounts read at a time
+SETTINGS = ("DATABASE_URL", "REDIS_URL", "JWT_SECRET_KEY", "PASSWORD_POLICY", "ENVIRONMENT", "SERVICE_NAME")
 NO_REDIS = "redis://127.0.0.1:1"  # refuses at once: what is to be told there is then found out within 30 s
 
 
@@ -53,25 +56,21 @@ class Desk:
 async def desk(data: Path | None) -> AsyncIterator[Desk]:
     """Connect to DATABASE_URL and REDIS_URL, or to the running embedded servers.
 
-    Raises CommandError when there is no database. One that is away is found out by what is done at the desk.
+    Raises CommandError when there is no database or it is away, and ConfigError.
     """
+    logging.getLogger("callboard").addHandler(logging.NullHandler())  # a command has one line to say what is wrong
     facts = read_running(data) or {}
-    url, redis = (os.environ.get(name) or str(facts.get(name) or "") for name in ("DATABASE_URL", "REDIS_URL"))
-    if not url:
+    given: dict[str, Any] = {name: read(os.environ, name) or facts.get(name) for name in SETTINGS}
+    if not given["DATABASE_URL"]:
         raise CommandError("no database: set DATABASE_URL, or run `callboard up` on this data folder")
-    checked("DATABASE_URL", urls.database_url, url)
-    checked("REDIS_URL", urls.redis_url, redis or NO_REDIS)
-    policy = os.environ.get("PASSWORD_POLICY") or PasswordPolicy.COMPOSITION
-    if policy not in list(PasswordPolicy):
-        raise CommandError(f"PASSWORD_POLICY must be {' or '.join(PasswordPolicy)}")
-    usual = {"ENVIRONMENT": KeySpace().environment, "SERVICE_NAME": KeySpace().service}
-    keys = KeySpace(*(os.environ.get(name) or str(facts.get(name) or default) for name, default in usual.items()))
-    database, cache = Database(url, size=2), Cache(redis or NO_REDIS, keys)
-    secret = _secret() or str(facts.get("JWT_SECRET_KEY") or "")
+    keys = KeySpace(given["ENVIRONMENT"] or KeySpace().environment, given["SERVICE_NAME"] or KeySpace().service)
+    database, cache = Database(given["DATABASE_URL"], size=2), Cache(given["REDIS_URL"] or NO_REDIS, keys)
+    policy = PasswordPolicy(given["PASSWORD_POLICY"] or PasswordPolicy.COMPOSITION)
+    secret = given["JWT_SECRET_KEY"] or ""
     signer = Signer(secret, issuer="", access_ttl_s=1)
     passwords = worker("passwords", Passwords)
     sessions = worker("sessions", Sessions, database, Identities(Epochs(cache, monotonic)), signer, utc_now)
-    users = worker("users", Users, database, passwords, signer, sessions, Enrolment(PasswordPolicy(policy)))
+    users = worker("users", Users, database, passwords, signer, sessions, Enrolment(policy))
     refusals: list[str] = []
     settled = anyio.Event()  # the database is there, or refuses us for good
 
@@ -93,13 +92,10 @@ async def desk(data: Path | None) -> AsyncIterator[Desk]:
                 group.cancel_scope.cancel()
         if refusals:
             raise CommandError(refusals[0])
+        if not database.back.is_set():
+            raise CommandError(f"DATABASE_URL ({shown_address(database.server.url)}): {database.server.why}")
         with use_context(Context(baggage=origin)):
             yield Desk(database, users, signer, can_sign=bool(secret))
-
-
-def _secret() -> str:
-    file = os.environ.get("JWT_SECRET_KEY_FILE")
-    return Path(file).read_text().strip() if file else os.environ.get("JWT_SECRET_KEY", "")
 
 
 def explain(problem: Problem) -> int:

@@ -269,26 +269,36 @@ async def _audit(options: argparse.Namespace) -> int:
 
 def _database_url(options: argparse.Namespace) -> str:
     """The database of the environment, or of the running `callboard up`. Raises CommandError, ConfigError."""
-    from callboard.ops import urls  # noqa: PLC0415 - see above
-    from callboard.ops.config import checked  # noqa: PLC0415 - see above
+    from callboard.ops.config import read  # noqa: PLC0415 - see above
     from callboard.ops.embedded.place import read_running  # noqa: PLC0415 - see above
     from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
 
-    url = (
-        os.environ.get("DATABASE_DIRECT_URL")
-        or os.environ.get("DATABASE_URL")
-        or str((read_running(data_folder(options.data_dir)) or {}).get("DATABASE_URL") or "")
-    )
+    given = read(os.environ, "DATABASE_DIRECT_URL") or read(os.environ, "DATABASE_URL")
+    url = given or (read_running(data_folder(options.data_dir)) or {}).get("DATABASE_URL")
     if not url:
         raise CommandError("no database: set DATABASE_URL, or run `callboard up` on this data folder")
-    checked("DATABASE_URL", urls.database_url, url)
-    return url
+    return str(url)
+
+
+@contextmanager
+def _named(url: str) -> Iterator[None]:
+    """Raise CommandError for what a database answers: its address without the login, the state and its own words."""
+    from callboard.actors.database_server import ERRORS, shown_address  # noqa: PLC0415 - see above
+    from callboard.actors.postgres_errors import judge_connecting, words  # noqa: PLC0415 - see above
+
+    try:
+        yield
+    except ERRORS as error:
+        said = f"{judge_connecting(error).why}; {words(error)}"
+        raise CommandError(f"DATABASE_URL ({shown_address(url)}): {said}") from error
 
 
 async def _doctor(options: argparse.Namespace) -> int:
     from callboard.ops.doctor import report_indexes  # noqa: PLC0415 - see above
 
-    return await report_indexes(_database_url(options))
+    url = _database_url(options)
+    with _named(url):
+        return await report_indexes(url)
 
 
 async def _migrate(options: argparse.Namespace) -> int:
@@ -297,9 +307,10 @@ async def _migrate(options: argparse.Namespace) -> int:
     if options.migrate == "up" and options.sql:
         return runner.print_sql(options.since)
     url = _database_url(options)
-    if options.migrate == "status":
-        return await runner.status(url)
-    return await (runner.up if options.migrate == "up" else runner.down)(url, options.to)
+    with _named(url):
+        if options.migrate == "status":
+            return await runner.status(url)
+        return await (runner.up if options.migrate == "up" else runner.down)(url, options.to)
 
 
 async def _jobs(options: argparse.Namespace) -> int:

@@ -58,12 +58,13 @@ def head() -> str:
 
 
 async def revision_of(connection: Any) -> str | None:
-    """The revision that a database stands at; None for one without our tables."""
+    """The revision that a database stands at; None for one without our tables, whatever others it has."""
     if await connection.fetchval("select to_regclass('alembic_version') is not null"):
         version: str | None = await connection.fetchval("select version_num from alembic_version")
         if version is not None:
             return version
-    return FIRST if await connection.fetchval("select to_regclass('users') is not null") else None
+    ours = "select to_regclass('users') is not null and to_regclass('content_transitions') is not null"
+    return FIRST if await connection.fetchval(ours) else None
 
 
 def missing_from(revision: str | None) -> list[str]:

@@ -17,17 +17,22 @@ def warnings(environ: Mapping[str, str]) -> list[str]:
     said = []
     for each in fields(Config):
         name, former = each.name.upper(), each.metadata["formerly"]
-        known[name] = name
-        if each.metadata["secret"] or each.metadata["private"]:
-            known[f"{name}_FILE"] = f"{name}_FILE"
+        known |= {name: name, f"{name}_FILE": f"{name}_FILE"}
         if former:
             known[former] = name
             if environ.get(former):
                 ignored = " and is ignored" if environ.get(name) else ""
                 said.append(f"{former} is deprecated{ignored}: say {name}")
-    strange = sorted(environ.keys() - known.keys() - OTHERS)
-    near = [(name, get_close_matches(name.upper(), known, n=1, cutoff=_NEAR)) for name in strange]
-    said += [
-        f"{name} is not a setting and is ignored: did you mean {known[found[0]]}?" for name, found in near if found
-    ]
+    near = [(name, _nearest(name.upper(), known)) for name in sorted(environ.keys() - known.keys() - OTHERS)]
+    said += [f"{name} is not a setting and is ignored: did you mean {known[found]}?" for name, found in near if found]
     return said
+
+
+def _nearest(name: str, known: Mapping[str, str]) -> str | None:
+    """The setting that a name is a slip of: a letter or two, our name before it, or its last words left out."""
+    for each in (name, name.removeprefix("CALLBOARD_")):
+        if each in known:
+            return each
+        if found := get_close_matches(each, known, n=1, cutoff=_NEAR):
+            return found[0]
+    return min((each for each in known if "_" in name and each.startswith(name)), key=len, default=None)

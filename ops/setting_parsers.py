@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Callable
-from urllib.parse import urlsplit
+from contextlib import suppress
+from ipaddress import ip_address
+from urllib.parse import urlsplit, urlunsplit
 
 from callboard.actors.keys import MIN_SECRET_BYTES, read_private_key, read_public_keys
 from callboard.http.peers import network
@@ -10,7 +12,8 @@ from callboard.http.peers import network
 ROLES = frozenset({"front", "streams", "workers"})
 MIN_TOKEN = 16  # characters of OPS_TOKEN
 MAX_HOURS = 8760
-_MAX_PORT = 65535
+MAX_PORT = 65535
+_ORIGIN = re.compile(r"(?P<scheme>https?)://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -21,46 +24,48 @@ def line(text: str) -> str:
     return text
 
 
-def port(text: str) -> int:
-    """A port."""
-    value = int(text)
-    if not 0 < value <= _MAX_PORT:
-        raise ValueError("must be a port, 1 to 65535")
-    return value
-
-
-def positive(text: str) -> int:
-    """A whole number, 1 or more."""
-    value = int(text)
-    if value < 1:
-        raise ValueError("must be 1 or more")
-    return value
-
-
-def hours(text: str) -> float:
-    """Hours, also a fraction of one: a second at least, and a year at most."""
-    value = float(text)
-    if not 1 / 3600 <= value <= MAX_HOURS:
-        raise ValueError(f"must be hours, from a second to {MAX_HOURS} hours; 0.25 is a quarter")
-    return value
-
-
-def up_to(most: int, *, least: int = 1) -> Callable[[str], int]:
-    """What takes a whole number up to a bound."""
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """What takes a whole number from `low` to `high`: past such a bound times overflow and memory ends."""
 
     def parse(text: str) -> int:
-        value = int(text)
-        if not least <= value <= most:
-            raise ValueError(f"must be {least} to {most}")
-        return value
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", text, re.ASCII):
+            raise ValueError(f"must be a whole number, {low} to {high}")
+        if not low <= int(text) <= high:
+            raise ValueError(f"must be {low} to {high}")
+        return int(text)
 
     return parse
 
 
+def hours(text: str) -> float:
+    """Hours, also a fraction of one: a second at least, and a year at most."""
+    must = f"must be hours, from a second to {MAX_HOURS} hours; 0.25 is a quarter"
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(must) from None
+    if not 1 / 3600 <= value <= MAX_HOURS:
+        raise ValueError(must)
+    return value
+
+
+def host(text: str) -> str:
+    """A name or an address without a port; an IPv6 address may stand in brackets."""
+    bare = line(text).removeprefix("[").removesuffix("]")
+    with suppress(ValueError):
+        ip_address(bare.partition("%")[0])
+        return bare
+    if not re.fullmatch(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?", text, re.ASCII):
+        raise ValueError("must be the name of a host or an IP address, without a port")
+    return text
+
+
 def token(text: str) -> str:
     """A token for operators."""
-    if len(text) < MIN_TOKEN:
-        raise ValueError(f"must have {MIN_TOKEN} characters or more: openssl rand -hex 24 makes one")
+    if not re.fullmatch(rf"[!-~]{{{MIN_TOKEN},}}", text):
+        raise ValueError(
+            f"must have {MIN_TOKEN} characters or more, of ASCII and without spaces: openssl rand -hex 24 makes one"
+        )
     return text
 
 
@@ -85,12 +90,16 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def origins(text: str) -> tuple[str, ...]:
-    """Origins of pages, or `*` alone for any."""
+    """Origins of pages, as browsers write them, or `*` alone for any."""
     given = words(text)
     if "*" in given and len(given) > 1:
         raise ValueError("must be origins, or * alone")
-    if any(each != "*" and not re.fullmatch(r"https?://[a-z0-9._-]+(?::[0-9]{1,5})?", each) for each in given):
-        raise ValueError("must be origins such as https://app.example, in lower case and without a path, or *")
+    for each in given:
+        found = _ORIGIN.fullmatch(each)
+        if each != "*" and (found is None or int(found["port"] or 1) not in range(1, MAX_PORT + 1)):
+            raise ValueError("must be origins such as https://app.example, in lower case and without a path, or *")
+        if found is not None and (found["scheme"], found["port"]) in (("http", "80"), ("https", "443")):
+            raise ValueError("must be origins as browsers write them: without the port that their scheme means")
     return given
 
 
@@ -107,22 +116,24 @@ def roles(text: str) -> frozenset[str]:
     return roles
 
 
-def url(*schemes: str) -> Callable[[str], str]:
-    """What takes an address of one of these schemes."""
-
-    def parse(text: str) -> str:
-        if urlsplit(text).scheme not in schemes:
-            raise ValueError(f"must be an address that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
-        return text
-
-    return parse
+def web_address(text: str) -> str:
+    """An address of ours that paths are put behind: a scheme, a host, perhaps a port and a path."""
+    try:
+        parts = urlsplit(text)
+        host(parts.hostname or "")
+        good = parts.scheme in ("http", "https") and parts.port != 0 and "@" not in parts.netloc
+    except ValueError:
+        good = False
+    if not good or not text.isascii() or not text.isprintable() or re.search(r"[\s?#\"<>\\]", text):
+        raise ValueError("must be an address such as https://board.example, without a login, a query or a space")
+    return urlunsplit(parts).rstrip("/")
 
 
 def replication(text: str) -> int:
     """A number of copies; -1 is the broker's default."""
-    value = int(text)
-    if value != -1 and value < 1:
-        raise ValueError("must be -1 (the broker's default), or 1 or more")
+    value = whole(-1, 100)(text)
+    if value == 0:
+        raise ValueError("must be -1 (the broker's default), or 1 to 100")
     return value
 
 

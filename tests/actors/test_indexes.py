@@ -1,5 +1,6 @@
 """Indexes: every foreign key has one, and no list or search reads more of a table than its page needs."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from callboard.actors.cache import Cache
 from callboard.actors.database import Database
 from callboard.actors.editorial import Status
 from callboard.actors.library import ListContent, SearchContent
+from callboard.actors.retention import rules
 from callboard.actors.users import ListUsers
 from callboard.ops import schema
 from callboard.ops.embedded.postgres import Postgres
@@ -239,6 +241,50 @@ async def test_a_search_of_a_common_word_reads_a_bounded_number(
     assert least(plans) <= 201, plans
     found = await filled.library.ask(SearchContent(q, 100))
     assert len(found) == (0 if q.startswith('"') else 50)
+
+
+async def test_a_purge_reads_what_is_due_and_no_more(filled: Domain) -> None:
+    """A table of each rule holds many rows of which none is due."""
+    purges = [rule for rule in rules() if rule.name not in ("audit_log", "deleted_users")]
+    said: list[tuple[str, Any]] = []
+    connection = await asyncpg.connect(filled.database.server.url)
+    async with connection.transaction():
+        await connection.execute(NOT_DUE)
+        for rule in purges:
+            with connection.query_logger(lambda record: said.append((record.query, record.args))):
+                await rule.purge(connection, 10)
+                await asyncio.sleep(0)  # the record comes in the next turn of the loop
+            query, arguments = next(each for each in reversed(said) if "delete from" in each[0])
+            text = await connection.fetchval(f"explain (analyze, format json) {query}", *arguments)
+            assert least([read(json.loads(text)[0]["Plan"])]) <= 15, (rule.name, text)
+        await connection.execute("rollback; begin")
+    await connection.close()
+
+
+NOT_DUE = """
+    create temporary table few as select user_id from users limit 1500;
+    insert into mail_tokens (user_id, purpose, token_hash, expires_at)
+    select user_id, case when place % 2 = 0 then 'export' else 'reset_password' end, sha256(place::text::bytea),
+           now() + make_interval(mins => place::int)
+    from (select user_id, row_number() over () as place from few) as u;
+    insert into sessions (user_id, expires_at) select user_id, now() + interval '1 day' from few;
+    insert into refresh_tokens (refresh_hash, session_id, spent_at, child_hash)
+    select sha256(session_id::text::bytea), session_id, now(), 'x' from sessions;
+    insert into mails (mail_id, recipient, letter, status, expires_at)
+    select gen_random_uuid(), 'a@example.org', 'verify_email', 'sent', now() from few;
+    insert into idempotency_keys (name, fingerprint, new_id, claim_id, lapses_at, expires_at)
+    select sha256(user_id::text::bytea), 'x', user_id, user_id, now(), now() + interval '1 day' from few;
+    insert into dead_letters (fingerprint, consumer, topic, partition, "offset", reason, detail)
+    select sha256(user_id::text::bytea), 'c', 't', 0, row_number() over (), 'invalid', '' from few;
+    insert into dead_jobs (job_id, kind, version, priority, attempts, postponed, max_attempts, unique_active, payload,
+                           reason, error, created_at)
+    select row_number() over (), 'mail', 1, 1, 1, 0, 1, false, '{}', '', '', now() from few;
+    insert into finished_jobs (job_id, kind, outcome, attempts, created_at, keep_until)
+    select row_number() over (), 'mail', 'done', 1, now(), now() + interval '1 day' from few;
+    insert into known_networks (user_id, network) select user_id, '10.0.0.0/24' from few;
+    analyze mail_tokens, sessions, refresh_tokens, mails, idempotency_keys, dead_letters, dead_jobs, finished_jobs,
+            known_networks, users;
+"""
 
 
 async def test_a_rare_word_is_found_in_the_oldest_article(filled: Domain, monkeypatch: pytest.MonkeyPatch) -> None:

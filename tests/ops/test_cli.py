@@ -90,14 +90,36 @@ def test_a_weak_password_or_a_bad_address_is_named_and_makes_no_one_an_admin(
     assert "is an admin" not in said.out
 
 
-def test_a_database_that_is_away_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("users", "list"),
+        ("users", "create-admin", "--email", "a@example.org", "--password", PASSWORD, "--full-name", "Ada"),
+        ("users", "disable", "a@example.org"),
+        ("users", "role", "a@example.org", "editor"),
+        ("audit",),
+        ("jobs", "kinds"),
+        ("jobs", "list"),
+        ("migrate", "status"),
+        ("migrate", "up"),
+        ("migrate", "down"),
+        ("doctor", "--indexes"),
+    ],
+)
+def test_a_database_that_is_away_is_one_line_which_names_it_and_status_2(
+    arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(admin, "CONNECT_S", 0.3)
-    monkeypatch.setenv("DATABASE_URL", "postgresql://a:b@127.0.0.1:1/c")
-    account = ("--email", "a@example.org", "--password", PASSWORD, "--full-name", "Ada")
-    assert exit_status("users", "create-admin", *account) in (1, 2)
-    assert capsys.readouterr().err == "callboard: The database is away; try again.\n"
+    (tmp_path / "url").write_text("postgresql://callboard:hidden-word@127.0.0.1:1/board\n")
+    monkeypatch.setenv("DATABASE_URL_FILE", str(tmp_path / "url"))
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.setattr(admin, "CONNECT_S", 0.2)
+    assert exit_status(*arguments) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("callboard: DATABASE_URL (127.0.0.1:1/board): the server does not answer")
+    assert said.err.count("\n") == 1
+    assert not said.out
+    assert "hidden" not in said.err
 
 
 async def test_an_account_that_exists_becomes_an_admin_and_keeps_its_password(up: Up) -> None:

@@ -1,14 +1,14 @@
 """Settings: what is missing or bad is named before anything starts, and what is secret is never shown."""
 
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-import callboard.ops
 from callboard.actors.smtp_client import Tls
 from callboard.ops.cli import main
-from callboard.ops.config import HIDDEN, ROLES, Config, ConfigError, load
+from callboard.ops.config import HIDDEN, ROLES, Config, ConfigError, load, read
 from callboard.ops.setting_names import warnings
 
 NEEDED = {
@@ -18,11 +18,6 @@ NEEDED = {
     "SMTP_HOST": "mail",
     "JWT_SECRET_KEY": "jwt-secret-" * 4,
 }
-
-
-def test_the_page_for_operators_names_every_setting() -> None:
-    page = (Path(callboard.ops.__file__).parent / "README.md").read_text(encoding="utf-8")
-    assert [name for each in fields(Config) if f"`{(name := each.name.upper())}`" not in page] == []
 
 
 def faults(**settings: str) -> list[str]:
@@ -72,6 +67,20 @@ def test_an_empty_setting_is_as_good_as_none() -> None:
         ("ROLES", "front,kitchen"),
         ("ROLES", ","),
         ("PUBLIC_URL", "callboard.example"),
+        ("PUBLIC_URL", "https://"),
+        ("PUBLIC_URL", "https://board.example/?next=1"),
+        ("PUBLIC_URL", "https://u:p@board.example"),
+        ("PUBLIC_URL", "https://board.example:99999"),
+        ("PUBLIC_URL", "https://board example"),
+        ("MAIL_LINK_URL", "https://[::1"),
+        ("HTTP_HOST", "0.0.0.0:80"),
+        ("OPS_HOST", "*"),
+        ("SMTP_HOST", "smtp://mail.example"),
+        ("HTTP_IDLE_S", "8_0"),
+        ("HTTP_IDLE_S", "\u0668"),  # an eight, to int()
+        ("CORS_ORIGINS", "https://app.example:443"),
+        ("CORS_ORIGINS", "https://app.example:99999"),
+        ("OPS_TOKEN", "a token of 16 and more"),
         ("LOG_LEVEL", "loud"),
     ],
 )
@@ -81,6 +90,46 @@ def test_a_bad_value_is_named_with_what_it_must_be_and_no_secret_in_the_words(na
     assert name != "JWT_SECRET_KEY" or value not in fault
 
 
+NUMBERS = [
+    each.name.upper() for each in fields(Config) if each.metadata["parse"].__qualname__.startswith(("whole", "replic"))
+]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_no_number_is_beyond_what_clocks_memory_and_postgresql_can_hold(name: str) -> None:
+    for value in ("9" * 18, "9" * 5000, "-2", "1.5", "1e3", "0x10", "one"):
+        with pytest.raises(ConfigError) as caught:
+            read({name: value}, name)
+        (fault,) = caught.value.faults
+        assert fault.startswith(f"{name} must be ")
+        assert len(fault) < 300
+
+
+def test_every_number_has_a_bound() -> None:
+    whole = {each.name.upper() for each in fields(Config) if "int" in str(each.type)}
+    assert whole == set(NUMBERS)
+
+
+def test_addresses_are_kept_in_one_form() -> None:
+    given = {"PUBLIC_URL": "HTTPS://board.example/app/", "HTTP_HOST": "[::1]", "OPS_HOST": "::1", "SMTP_HOST": " mail "}
+    config = load(NEEDED | given | {"CORS_ORIGINS": "https://[::1]:3000"})
+    assert (config.public_url, config.http_host, config.smtp_host) == ("https://board.example/app", "::1", "mail")
+    assert config.cors_origins == ("https://[::1]:3000",)
+
+
+@pytest.mark.parametrize("name", [*NEEDED, "HTTP_PORT", "SMTP_PASSWORD", "CORS_ORIGINS", "ENABLE_DEBUG_MODE"])
+def test_any_setting_may_come_from_a_file_and_is_the_same_from_there(name: str, tmp_path: Path) -> None:
+    others = {"HTTP_PORT": "8080", "CORS_ORIGINS": "https://app.example", "ENABLE_DEBUG_MODE": "true"}
+    text = (NEEDED | others).get(name, "a password")
+    for form in (text, f"{text}\n", f"\ufeff{text}\r\n", f"\n {text} \n"):
+        (tmp_path / "file").write_text(form, encoding="utf-8", newline="")
+        assert read({f"{name}_FILE": str(tmp_path / "file")}, name) == read({name: text}, name)
+
+
+def test_a_file_that_is_too_large_or_endless_is_named() -> None:
+    assert faults(OPS_TOKEN_FILE="/dev/zero")[0].startswith("OPS_TOKEN must have 65536 characters at most")
+
+
 def test_all_faults_are_named_at_once() -> None:
     named = [fault.split()[0] for fault in faults(HTTP_PORT="x", SMTP_HOST="", ROLES="x")]
     assert named == ["SMTP_HOST", "HTTP_PORT", "ROLES"]
@@ -88,13 +137,13 @@ def test_all_faults_are_named_at_once() -> None:
 
 def test_secrets_and_addresses_with_a_login_may_come_from_files(tmp_path: Path) -> None:
     for name in ("JWT_SECRET_KEY", "OPS_TOKEN", "DATABASE_URL"):
-        (tmp_path / name).write_text(f"{NEEDED.get(name, 'a token of 16 and more')}\n")
+        (tmp_path / name).write_text(f"{NEEDED.get(name, 'a-token-of-16-and-more')}\n")
     files = {f"{name}_FILE": str(tmp_path / name) for name in ("JWT_SECRET_KEY", "OPS_TOKEN", "DATABASE_URL")}
     rest = {name: value for name, value in NEEDED.items() if f"{name}_FILE" not in files}
     config = load(rest | files)
     assert config.jwt_secret_key == NEEDED["JWT_SECRET_KEY"]
     assert config.database_url == NEEDED["DATABASE_URL"]
-    assert config.ops_token == "a token of 16 and more"
+    assert config.ops_token == "a-token-of-16-and-more"
 
 
 def test_a_secrets_file_that_cannot_be_read_is_named() -> None:
@@ -117,7 +166,9 @@ def test_the_two_listeners_do_not_share_a_port() -> None:
 
 
 def test_what_is_shown_has_every_setting_by_its_name_and_no_secret() -> None:
-    config = load(NEEDED | {"OPS_TOKEN": "ops-secret-of-16-and-more", "SMTP_PASSWORD": "smtp-secret"})
+    config = load(
+        NEEDED | {"OPS_TOKEN": "ops-secret-of-16-and-more", "SMTP_USERNAME": "u", "SMTP_PASSWORD": "smtp-secret"}
+    )
     shown = config.shown()
     assert "secret" not in str(shown.values())
     assert list(shown) == [name.upper() for name in Config.__dataclass_fields__]
@@ -159,6 +210,12 @@ def test_a_key_in_pem_is_no_secret() -> None:
         ("SMTP_PASWORD_FILE", "SMTP_PASSWORD_FILE"),
         ("database_url", "DATABASE_URL"),
         ("LOG_LEVELS", "LOG_LEVEL"),
+        ("JWT_SECRET", "JWT_SECRET_KEY"),
+        ("SMTP_PASS", "SMTP_PASSWORD"),
+        ("SMTP_USER", "SMTP_USERNAME"),
+        ("CALLBOARD_HTTP_PORT", "HTTP_PORT"),
+        ("CALLBOARD_CONF", "CALLBOARD_CONFIG"),
+        ("MAX_BODY", "MAX_BODY_BYTES"),
     ],
 )
 def test_a_name_that_is_nearly_ours_is_warned_of(name: str, meant: str) -> None:
@@ -167,13 +224,25 @@ def test_a_name_that_is_nearly_ours_is_warned_of(name: str, meant: str) -> None:
 
 
 def test_names_of_others_are_not_warned_of() -> None:
-    others = ("PATH", "HOME", "LANG", "HTTP_PROXY", "PGHOST", "KUBERNETES_PORT", "HOSTNAME", "CALLBOARD_DATA_DIR", "TZ")
+    others = (
+        "PATH",
+        "HOME",
+        "LANG",
+        "HTTP_PROXY",
+        "PGHOST",
+        "KUBERNETES_PORT",
+        "CALLBOARD_PORT",
+        "CALLBOARD_SERVICE_HOST",
+        "HOSTNAME",
+        "CALLBOARD_DATA_DIR",
+        "TZ",
+    )
     assert warnings(NEEDED | dict.fromkeys(others, "x")) == []
 
 
 def test_a_setting_and_its_file_are_not_both_given(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("another token")
-    (fault,) = faults(OPS_TOKEN="a token of 16 and more", OPS_TOKEN_FILE=str(tmp_path / "token"))
+    (fault,) = faults(OPS_TOKEN="a-token-of-16-and-more", OPS_TOKEN_FILE=str(tmp_path / "token"))
     assert fault.startswith("OPS_TOKEN must be given once, and OPS_TOKEN_FILE is set too")
 
 
@@ -269,11 +338,32 @@ def test_starttls_on_the_port_of_implicit_tls_is_a_fault() -> None:
     assert fault.startswith("SMTP_TLS must be implicit on port 465")
 
 
+@pytest.mark.parametrize(("given", "missing"), [("SMTP_USERNAME", "SMTP_PASSWORD"), ("SMTP_PASSWORD", "SMTP_USERNAME")])
+def test_half_a_login_is_a_fault(given: str, missing: str) -> None:
+    assert faults(**{given: "x"})[0].startswith(f"{missing} is missing")
+
+
+def row(each: Field[Any]) -> str:
+    """The row of a setting in the page for operators."""
+    needed = each.default is MISSING
+    words = ", ".join(sorted(each.default)) if isinstance(each.default, frozenset) else each.default
+    default = "**needed**" if needed else "" if words in (None, "", ()) else f"`{words}`"
+    secret = " (secret)" if each.metadata["secret"] else ""
+    return f"| `{each.name.upper()}`{secret} | {default} | {each.metadata['meaning']} |"
+
+
+def test_the_page_for_operators_has_every_setting_as_it_is_declared() -> None:
+    page = (Path(__file__).parents[2] / "ops" / "README.md").read_text(encoding="utf-8")
+    assert "\n".join(map(row, fields(Config))) in page
+
+
 def test_what_is_likely_not_meant_is_warned_of() -> None:
     assert [said.split()[0] for said in load(NEEDED).cautions] == ["PUBLIC_URL"]
     public = {"PUBLIC_URL": "https://board.example"}
     assert load(NEEDED | public).cautions == []
     assert load(NEEDED | {"MAIL_LINK_URL": "https://pages.example"}).cautions == []
+    risky = public | {"TRUSTED_PROXIES": "0.0.0.0/0", "SMTP_TLS": "none", "SMTP_USERNAME": "u", "SMTP_PASSWORD": "p"}
+    assert [said.split()[0] for said in load(NEEDED | risky).cautions] == ["TRUSTED_PROXIES", "SMTP_TLS"]
     (old,) = warnings(NEEDED | {"SMTP_STARTTLS": "true"})
     assert old.startswith("SMTP_STARTTLS is deprecated")
 

@@ -14,6 +14,7 @@ from alembic.script import ScriptDirectory
 from running import Command
 
 from callboard.ops import schema
+from callboard.ops.cli import CommandError
 from callboard.ops.embedded.binaries import find_postgres
 from callboard.ops.embedded.place import Place, free_ports, open_place
 from callboard.ops.embedded.postgres import Postgres
@@ -184,6 +185,30 @@ async def test_a_migration_that_fails_leaves_the_revision_before_it(
     connection = await asyncpg.connect(older)
     assert await connection.fetchval("select to_regclass('half')") is None
     assert await schema.revision_of(connection) == schema.head()
+    await connection.close()
+
+
+async def test_the_tables_of_another_application_are_left_alone(empty: str) -> None:
+    connection = await asyncpg.connect(empty)
+    await connection.execute("create table users (id int); insert into users values (7)")
+    assert await schema.revision_of(connection) is None
+    with pytest.raises(asyncpg.DuplicateTableError):
+        await runner.up(empty)
+    assert [row["tablename"] for row in await connection.fetch(TABLES)] == ["users"]
+    assert await connection.fetchval("select id from users") == 7
+    await connection.close()
+
+
+async def test_a_revision_that_this_release_does_not_know_is_neither_migrated_nor_taken_back(older: str) -> None:
+    await runner.up(older)
+    before = dump(older)
+    connection = await asyncpg.connect(older)
+    await connection.execute("update alembic_version set version_num = '9999'")
+    for work in (runner.up, runner.down):
+        with pytest.raises(CommandError, match="9999"):
+            await work(older)
+    assert await connection.fetchval("select version_num from alembic_version") == "9999"
+    assert dump(older) == before
     await connection.close()
 
 
