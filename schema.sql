@@ -86,7 +86,7 @@ create index sessions_used_idx on sessions (used_at) where ended_at is null;
 create trigger sessions_touch before update on sessions for each row execute function touch_updated_at();
 
 -- Spent tokens are kept: whoever comes with one has stolen it, or was stolen from. The child is derived from its parent
--- and a key that is not in the database (actors/tokens.py).
+-- and a key that is not in the database (actors/infrastructure/token_signer.py).
 create table refresh_tokens (
     refresh_hash bytea       primary key,              -- SHA-256 of the token, as is child_hash
     session_id   uuid        not null references sessions on delete cascade,
@@ -100,7 +100,7 @@ create index refresh_tokens_family_idx on refresh_tokens (session_id);
 create index refresh_tokens_spent_idx on refresh_tokens (spent_at) where spent_at is not null;
 
 -- Single-use secrets that travel by mail. The token is derived from token_id and a key that is not in the database
--- (actors/tokens.py), so neither this table nor an event that names token_id is worth stealing.
+-- (actors/infrastructure/token_signer.py), so neither this table nor an event that names token_id is worth stealing.
 create table mail_tokens (
     token_id   uuid        primary key default gen_random_uuid(),
     user_id    uuid        not null references users on delete cascade,

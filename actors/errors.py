@@ -1,7 +1,7 @@
 """What can go wrong, by stable code: one catalogue, from which the API's answers, its documents and its tests are made.
 
 A domain error is a `Problem`: a refusal that answers an ask and crashes nobody. HTTP statuses are mapped from `Kind`
-in one place, `callboard.http.errors`.
+in one place, `callboard.http.server.errors`.
 """
 
 from enum import StrEnum

@@ -14,10 +14,10 @@ from typing import Any
 import uvloop
 from rich.console import Console
 
-from callboard.http.server import CannotListenError
-from callboard.ops.config import ConfigError
+from callboard.http.server.server import CannotListenError
+from callboard.ops.commands.job_arguments import add_jobs
+from callboard.ops.config.settings import ConfigError
 from callboard.ops.embedded.errors import EmbeddedError
-from callboard.ops.job_arguments import add_jobs
 from callboard.ops.start import complain
 
 OK, FAILED, USAGE = 0, 1, 2
@@ -187,9 +187,9 @@ async def _up(options: argparse.Namespace) -> int:
 
 async def _serve(_options: argparse.Namespace) -> int:
     from callboard.ops import logs  # noqa: PLC0415 - see above
-    from callboard.ops.config import load  # noqa: PLC0415 - see above
-    from callboard.ops.life import live  # noqa: PLC0415 - see above
-    from callboard.ops.setting_names import warnings  # noqa: PLC0415 - see above
+    from callboard.ops.application import live  # noqa: PLC0415 - see above
+    from callboard.ops.config.names import warnings  # noqa: PLC0415 - see above
+    from callboard.ops.config.settings import load  # noqa: PLC0415 - see above
     from callboard.ops.tree import Parts  # noqa: PLC0415 - see above
 
     config = load(os.environ)
@@ -204,10 +204,10 @@ async def _serve(_options: argparse.Namespace) -> int:
 
 
 async def _check(options: argparse.Namespace) -> int:
-    from callboard.ops.config import load  # noqa: PLC0415 - see above
-    from callboard.ops.setting_names import warnings  # noqa: PLC0415 - see above
+    from callboard.ops.config.names import warnings  # noqa: PLC0415 - see above
+    from callboard.ops.config.reload import check  # noqa: PLC0415 - see above
+    from callboard.ops.config.settings import load  # noqa: PLC0415 - see above
     from callboard.ops.tree import unconnected  # noqa: PLC0415 - see above
-    from callboard.ops.tuning import check  # noqa: PLC0415 - see above
 
     file = options.file
     if file is None:
@@ -222,8 +222,8 @@ async def _check(options: argparse.Namespace) -> int:
 
 
 async def _openapi(_options: argparse.Namespace) -> int:
-    from callboard.http.documents import written  # noqa: PLC0415 - see above
-    from callboard.http.routes import ROUTES  # noqa: PLC0415 - see above
+    from callboard.http.api.routes import ROUTES  # noqa: PLC0415 - see above
+    from callboard.http.openapi.swagger import written  # noqa: PLC0415 - see above
 
     print(written(ROUTES), end="")
     return OK
@@ -231,7 +231,7 @@ async def _openapi(_options: argparse.Namespace) -> int:
 
 async def _demo(options: argparse.Namespace) -> int:
     from callboard.ops import demo  # noqa: PLC0415 - see above
-    from callboard.ops.embedded.place import read_running  # noqa: PLC0415 - see above
+    from callboard.ops.embedded.data_directory import read_running  # noqa: PLC0415 - see above
     from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
 
     facts = read_running(data_folder(options.data_dir))
@@ -253,7 +253,7 @@ async def _new_migration(options: argparse.Namespace) -> int:
 
 
 async def _audit(options: argparse.Namespace) -> int:
-    from callboard.ops import audit_log  # noqa: PLC0415 - see above
+    from callboard.ops.commands import audit_log  # noqa: PLC0415 - see above
     from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
 
     return await audit_log.list_entries(
@@ -269,8 +269,8 @@ async def _audit(options: argparse.Namespace) -> int:
 
 def _database_url(options: argparse.Namespace) -> str:
     """The database of the environment, or of the running `callboard up`. Raises CommandError, ConfigError."""
-    from callboard.ops.config import read  # noqa: PLC0415 - see above
-    from callboard.ops.embedded.place import read_running  # noqa: PLC0415 - see above
+    from callboard.ops.config.settings import read  # noqa: PLC0415 - see above
+    from callboard.ops.embedded.data_directory import read_running  # noqa: PLC0415 - see above
     from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
 
     given = read(os.environ, "DATABASE_DIRECT_URL") or read(os.environ, "DATABASE_URL")
@@ -283,8 +283,8 @@ def _database_url(options: argparse.Namespace) -> str:
 @contextmanager
 def _named(url: str) -> Iterator[None]:
     """Raise CommandError for what a database answers: its address without the login, the state and its own words."""
-    from callboard.actors.database_server import ERRORS, shown_address  # noqa: PLC0415 - see above
-    from callboard.actors.postgres_errors import judge_connecting, words  # noqa: PLC0415 - see above
+    from callboard.actors.infrastructure.database_server import ERRORS, shown_address  # noqa: PLC0415 - see above
+    from callboard.actors.infrastructure.postgres_errors import judge_connecting, words  # noqa: PLC0415 - see above
 
     try:
         yield
@@ -294,7 +294,7 @@ def _named(url: str) -> Iterator[None]:
 
 
 async def _doctor(options: argparse.Namespace) -> int:
-    from callboard.ops.doctor import report_indexes  # noqa: PLC0415 - see above
+    from callboard.ops.commands.doctor import report_indexes  # noqa: PLC0415 - see above
 
     url = _database_url(options)
     with _named(url):
@@ -314,24 +314,27 @@ async def _migrate(options: argparse.Namespace) -> int:
 
 
 async def _jobs(options: argparse.Namespace) -> int:
-    from callboard.ops import job_commands  # noqa: PLC0415 - see above
+    from callboard.ops.commands import job_commands  # noqa: PLC0415 - see above
     from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
 
     return await job_commands.run_jobs(data_folder(options.data_dir), options)
 
 
 async def _users(options: argparse.Namespace) -> int:
-    from callboard.actors.access import Role  # noqa: PLC0415 - see above
-    from callboard.ops import admin, imports  # noqa: PLC0415 - see above
+    from callboard.actors.infrastructure.principals import Role  # noqa: PLC0415 - see above
+    from callboard.ops.commands import (
+        context,
+        user_import,
+    )
     from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
 
     data = data_folder(options.data_dir)
     if options.users == "create-admin":
-        return await admin.create_admin(data, options.email, options.password, options.full_name)
+        return await context.create_admin(data, options.email, options.password, options.full_name)
     if options.users == "role":
-        return await admin.set_role(data, options.email, Role(options.role))
+        return await context.set_role(data, options.email, Role(options.role))
     if options.users == "disable":
-        return await admin.set_active(data, options.email, active=options.enable)
+        return await context.set_active(data, options.email, active=options.enable)
     if options.users == "list":
         filters = {
             "email": options.email,
@@ -340,8 +343,8 @@ async def _users(options: argparse.Namespace) -> int:
             "is_active": options.active,
             "q": options.q,
         }
-        return await admin.list_users(data, filters, as_json=options.json)
-    return await imports.import_file(
+        return await context.list_users(data, filters, as_json=options.json)
+    return await user_import.import_file(
         data,
         options.file,
         form=options.format,

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from callboard.actors.cache import Cache, KeySpace
-from callboard.actors.database import Database, PoolSettings
-from callboard.actors.database_server import DatabaseServer, Pooler
-from callboard.actors.limits import Policy
-from callboard.ops.config import Config
+from callboard.actors.infrastructure.database import Database, PoolSettings
+from callboard.actors.infrastructure.database_server import DatabaseServer, Pooler
+from callboard.actors.infrastructure.rate_limiter import Policy
+from callboard.actors.infrastructure.redis import Cache, KeySpace
+from callboard.ops.config.settings import Config
 
 QUEUE_POOL_SIZE = 4  # a claim, a renewal, and what ends, at once
 QUEUE_TIMEOUT_S = 1.0  # a claim that takes longer asks for less the next time

@@ -275,7 +275,7 @@ async def _measure(scene: Play, content_id: str, email: str, editor: str) -> Non
 
 async def _produce(brokers: str, topic: str, subject: str) -> None:
     """Run the producer as a process of its own."""
-    command = (sys.executable, "-m", "callboard.ops.producer", brokers, topic, subject, str(VIEWS))
+    command = (sys.executable, "-m", "callboard.ops.activity_producer", brokers, topic, subject, str(VIEWS))
     process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
     try:
         _, errors = await process.communicate()

@@ -3,8 +3,8 @@
 import logging
 import resource
 
-from callboard.http.connection_limits import ConnectionLimits
-from callboard.ops.config import Config
+from callboard.http.server.connection_limits import ConnectionLimits
+from callboard.ops.config.settings import Config
 
 RESERVED_DESCRIPTORS = 160  # for the operator plane, the pools of connections, Kafka, Redis, files and pipes
 OPERATORS_LIMITS = ConnectionLimits(connections=64, per_address=64, unsent_bytes=16 << 20)

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from callboard.actors.job_counts import JobCounts
-from callboard.actors.job_monitor import JobDepths
+from callboard.actors.infrastructure.job_counts import JobCounts
+from callboard.actors.infrastructure.job_monitor import JobDepths
 
 KIND = ("kind",)
 

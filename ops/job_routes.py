@@ -19,11 +19,11 @@ from callboard.actors.errors import (
     Detail,
     Problem,
 )
-from callboard.actors.job_admin import MAX_ID, DeadFilter, JobAdmin, JobView, KindView, ScheduleView
-from callboard.actors.job_kinds import Priority
-from callboard.http.call import Body, Call, Listing, Page, Reply
-from callboard.http.cursors import decode_cursor, encode_cursor
-from callboard.http.routing import Access, Route
+from callboard.actors.infrastructure.job_admin import MAX_ID, DeadFilter, JobAdmin, JobView, KindView, ScheduleView
+from callboard.actors.infrastructure.job_kinds import Priority
+from callboard.http.server.pagination import decode_cursor, encode_cursor
+from callboard.http.server.request import Body, Call, Listing, Page, Reply
+from callboard.http.server.routing import Access, Route
 
 MAX_RATE = 1_000.0
 MAX_LIMIT = 100_000

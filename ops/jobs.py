@@ -4,28 +4,28 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from callboard.actors.database import Database
-from callboard.actors.email_requests import EMAIL_REQUEST, EmailRequestWorker
-from callboard.actors.erasure import PERSONAL_DATA
-from callboard.actors.exports import MAKE_EXPORT, ExportWorker
-from callboard.actors.job_admin import JobAdmin
-from callboard.actors.job_counts import JobCounts
-from callboard.actors.job_hints import JobHints
-from callboard.actors.job_kinds import JobHandler, JobKind, job_pool
-from callboard.actors.job_monitor import JobDepths, JobMonitor
-from callboard.actors.job_queue import JobQueue
-from callboard.actors.job_sweeper import JobSweeper
-from callboard.actors.job_worker import JobWorker
-from callboard.actors.mail_monitor import MailMonitor
-from callboard.actors.mail_queue import SEND_MAIL
-from callboard.actors.mail_sender import MailSender
-from callboard.actors.mail_writer import MailWriter
-from callboard.actors.retention import HOURLY, PURGE_EXPIRED, Retention, RetentionRule, rules
-from callboard.actors.schedules import Schedule, Scheduler
-from callboard.actors.search_refill import REFILL_SEARCH, SearchRefill
-from callboard.actors.smtp_client import SmtpClient
-from callboard.actors.tokens import Signer
-from callboard.ops.config import Config
+from callboard.actors.delivery.mail_monitor import MailMonitor
+from callboard.actors.delivery.mail_queue import SEND_MAIL
+from callboard.actors.delivery.mail_sender import MailSender
+from callboard.actors.delivery.mail_writer import MailWriter
+from callboard.actors.delivery.smtp_client import SmtpClient
+from callboard.actors.editorial.search_refill import REFILL_SEARCH, SearchRefill
+from callboard.actors.identity.data_export import MAKE_EXPORT, ExportWorker
+from callboard.actors.identity.email_requests import EMAIL_REQUEST, EmailRequestWorker
+from callboard.actors.identity.erasure import PERSONAL_DATA
+from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.job_admin import JobAdmin
+from callboard.actors.infrastructure.job_counts import JobCounts
+from callboard.actors.infrastructure.job_hints import JobHints
+from callboard.actors.infrastructure.job_kinds import JobHandler, JobKind, job_pool
+from callboard.actors.infrastructure.job_monitor import JobDepths, JobMonitor
+from callboard.actors.infrastructure.job_queue import JobQueue
+from callboard.actors.infrastructure.job_sweeper import JobSweeper
+from callboard.actors.infrastructure.job_worker import JobWorker
+from callboard.actors.infrastructure.retention import HOURLY, PURGE_EXPIRED, Retention, RetentionRule, rules
+from callboard.actors.infrastructure.schedules import Schedule, Scheduler
+from callboard.actors.infrastructure.token_signer import Signer
+from callboard.ops.config.settings import Config
 from callboard.ops.job_holders import holder_name, is_gone
 from callboard.ops.job_metrics import JobCollector
 from callboard.ops.metrics import Metrics

@@ -33,7 +33,7 @@ from callboard.runtime import (
 log = logging.getLogger("callboard.tree")
 # Of `extra`, in this order.
 FIELDS = ("trace_id", "user_id", "email", "action", "duration_ms", "context", "actor", "actor_id", "detail")
-LIBRARIES = ("aiokafka", "faust", "mode", "callboard.streams.driver")
+LIBRARIES = ("aiokafka", "faust", "mode", "callboard.streams.faust_transport")
 
 
 class JsonFormatter(logging.Formatter):

@@ -12,9 +12,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from callboard.actors.active_users import ActiveUsersGauge
-from callboard.actors.database import Database
-from callboard.http.connection_limits import Bound
+from callboard.actors.identity.active_users import ActiveUsersGauge
+from callboard.actors.infrastructure.database import Database
+from callboard.http.server.connection_limits import Bound
 from callboard.runtime import System, TreeNode
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

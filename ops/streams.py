@@ -4,16 +4,16 @@ import asyncio
 from functools import partial
 from pathlib import Path
 
-from callboard.actors.database import Database
+from callboard.actors.delivery.mail_producers import MailProducers
 from callboard.actors.errors import SERVER_UNAVAILABLE, Problem
-from callboard.actors.mail_producers import MailProducers
-from callboard.ops.config import Config
+from callboard.actors.infrastructure.database import Database
+from callboard.ops.config.settings import Config
 from callboard.runtime import Backoff, Node, Ref, worker
-from callboard.streams import events
-from callboard.streams.app import Streams
-from callboard.streams.broker import Broker
+from callboard.streams import event_types
+from callboard.streams.cluster import Broker
 from callboard.streams.consumers import Consumer, expected
-from callboard.streams.events import Consume
+from callboard.streams.event_types import Consume
+from callboard.streams.faust_app import Streams
 from callboard.streams.fetching import FetchWake
 from callboard.streams.relay import Relay
 from callboard.streams.security import KafkaSecurity
@@ -26,11 +26,11 @@ def consumers(
     mail: Ref[Consume], notifier: Ref[Consume], aggregator: Ref[Consume], producers: MailProducers
 ) -> tuple[Consumer, ...]:
     """Who wants which events. A name must never change: see `Consumer`."""
-    letters = (events.LetterRequested, events.MailRequested)
+    letters = (event_types.LetterRequested, event_types.MailRequested)
     return (
         Consumer("mail", (MAIL, PRIORITY), letters, mail, producers.admit),
-        Consumer("notifier", (CONTENT,), (events.ContentPublished, events.ContentRejected), notifier),
-        Consumer("aggregator", (ACTIVITY,), (events.ActivityRecorded,), aggregator),
+        Consumer("notifier", (CONTENT,), (event_types.ContentPublished, event_types.ContentRejected), notifier),
+        Consumer("aggregator", (ACTIVITY,), (event_types.ActivityRecorded,), aggregator),
     )
 
 

@@ -7,46 +7,46 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from callboard.actors.access import Identity
-from callboard.actors.active_users import ActiveUsers
-from callboard.actors.addresses import Enrolment
-from callboard.actors.audit_log import AuditLog, AuditRecorder, FailedLogins
-from callboard.actors.cache import CacheGuard
-from callboard.actors.content import ContentWorkflow
-from callboard.actors.database import DatabaseGuard
-from callboard.actors.email_requests import EmailRequests
-from callboard.actors.epochs import Epochs
-from callboard.actors.exports import Exports
-from callboard.actors.flags import FlagKeeper, FlagName, Flags
-from callboard.actors.html_sanitizer import HtmlBounds, HtmlSanitizer
-from callboard.actors.idempotency import Idempotency
-from callboard.actors.identities import Caller, Identities
-from callboard.actors.keys import MIN_SECRET_BYTES
-from callboard.actors.library import Library
-from callboard.actors.limits import CheckLimit, Limiter, Limits, Verdict
-from callboard.actors.logins import Logins
-from callboard.actors.mail_producers import MailProducers
-from callboard.actors.mail_queue import MailQueue
-from callboard.actors.notifier import Notifier
-from callboard.actors.password_policy import PasswordPolicy
-from callboard.actors.passwords import Passwords
-from callboard.actors.profiles import Profiles
-from callboard.actors.reads import Reads
-from callboard.actors.recovery import Recovery
-from callboard.actors.sessions import Sessions
-from callboard.actors.sessions import key_of as session_key
-from callboard.actors.stats import Aggregator
-from callboard.actors.tokens import Claims, Signer
-from callboard.actors.users import READ_USERS, Users
-from callboard.http.connection import Patience
-from callboard.http.exchange import Hooks, Settings
-from callboard.http.peers import Proxies, network
-from callboard.http.routes import ROUTES
-from callboard.http.server import HttpServer
-from callboard.http.services import Services
-from callboard.ops import job_routes, logs, plane, schema
+from callboard.actors.analytics.aggregator import Aggregator
+from callboard.actors.delivery.mail_producers import MailProducers
+from callboard.actors.delivery.mail_queue import MailQueue
+from callboard.actors.delivery.notifier import Notifier
+from callboard.actors.editorial.content_queries import Library
+from callboard.actors.editorial.html_sanitizer import HtmlBounds, HtmlSanitizer
+from callboard.actors.editorial.workflow import ContentWorkflow
+from callboard.actors.identity.active_users import ActiveUsers
+from callboard.actors.identity.authentication import Logins
+from callboard.actors.identity.data_export import Exports
+from callboard.actors.identity.email_requests import EmailRequests
+from callboard.actors.identity.email_verification import Enrolment
+from callboard.actors.identity.password_hasher import Passwords
+from callboard.actors.identity.password_policy import PasswordPolicy
+from callboard.actors.identity.password_reset import Recovery
+from callboard.actors.identity.profiles import Profiles
+from callboard.actors.identity.session_cache import Caller, Identities
+from callboard.actors.identity.sessions import Sessions
+from callboard.actors.identity.sessions import key_of as session_key
+from callboard.actors.identity.user_generations import Epochs
+from callboard.actors.identity.users import READ_USERS, Users
+from callboard.actors.infrastructure.audit_log import AuditLog, AuditRecorder, FailedLogins
+from callboard.actors.infrastructure.database import DatabaseGuard
+from callboard.actors.infrastructure.feature_flags import FlagKeeper, FlagName, Flags
+from callboard.actors.infrastructure.idempotency import Idempotency
+from callboard.actors.infrastructure.principals import Identity
+from callboard.actors.infrastructure.rate_limiter import CheckLimit, Limiter, Limits, Verdict
+from callboard.actors.infrastructure.redis import CacheGuard
+from callboard.actors.infrastructure.row_loader import Reads
+from callboard.actors.infrastructure.signing_keys import MIN_SECRET_BYTES
+from callboard.actors.infrastructure.token_signer import Claims, Signer
+from callboard.http.api.dependencies import Services
+from callboard.http.api.routes import ROUTES
+from callboard.http.server.client_ip import Proxies, network
+from callboard.http.server.connection import Patience
+from callboard.http.server.raw_request import Hooks, Settings
+from callboard.http.server.server import HttpServer
+from callboard.ops import job_routes, logs, operator_api, schema
 from callboard.ops.clients import cache_of, database_of, policies_of
-from callboard.ops.config import Config, load
+from callboard.ops.config.settings import Config, load
 from callboard.ops.descriptors import OPERATORS_LIMITS, limits_of
 from callboard.ops.embedded.servers import EmbeddedServer, Servers
 from callboard.ops.jobs import Jobs
@@ -340,8 +340,8 @@ class Parts:
         config, catcher = self.config, self.servers and self.servers.catcher
         server = partial(
             HttpServer,
-            (*plane.ROUTES, *job_routes.ROUTES, *([plane.MAILBOX] if catcher else [])),
-            plane.Plane(
+            (*operator_api.ROUTES, *job_routes.ROUTES, *([operator_api.MAILBOX] if catcher else [])),
+            operator_api.Plane(
                 self.running,
                 config,
                 self.database.pool("operators"),
@@ -352,7 +352,7 @@ class Parts:
             host=config.ops_host,
             port=config.ops_port,
             checks=self.checks(),
-            settings=plane.settings(config),
+            settings=operator_api.settings(config),
             hooks=Hooks(),
             documents=False,
             grace_s=0.5,

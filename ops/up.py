@@ -7,15 +7,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from callboard.actors.access import Role
-from callboard.actors.users import AddUser, ListUsers
+from callboard.actors.identity.users import AddUser, ListUsers
+from callboard.actors.infrastructure.principals import Role
 from callboard.ops import demo, logs
-from callboard.ops.config import Config, load
+from callboard.ops.application import live
+from callboard.ops.config.names import warnings
+from callboard.ops.config.settings import Config, load
+from callboard.ops.embedded.data_directory import Place, free_ports, open_place, port_taken
 from callboard.ops.embedded.errors import EmbeddedError
-from callboard.ops.embedded.place import Place, free_ports, open_place, port_taken
 from callboard.ops.embedded.servers import embed
-from callboard.ops.life import live
-from callboard.ops.setting_names import warnings
 from callboard.ops.tree import Parts
 from callboard.runtime import Lifecycle, Started
 

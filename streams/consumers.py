@@ -6,7 +6,7 @@ from typing import Literal
 from msgspec import Struct
 
 from callboard.runtime import Message, Ref, Refusal
-from callboard.streams.events import Consume, Envelope, type_of
+from callboard.streams.event_types import Consume, Envelope, type_of
 from callboard.streams.topics import Topic
 
 RejectionReason = Literal["not_allowed", "over_quota"]

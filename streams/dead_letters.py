@@ -15,7 +15,7 @@ import aiosql
 import msgspec
 from msgspec import Struct
 
-from callboard.streams.codec import Record
+from callboard.streams.cloudevents import Record
 from callboard.streams.topics import TOPICS
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("dead_letters.sql"), "asyncpg")

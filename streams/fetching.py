@@ -117,7 +117,7 @@ class FetchReader:
         ends: bytes | None = b""
         try:
             while True:
-                response = await self._fetcher._client.send(node_id, request)  # noqa: SLF001 - guarded by tests/streams/test_driver.py
+                response = await self._fetcher._client.send(node_id, request)  # noqa: SLF001 - guarded by tests/streams/test_faust_transport.py
                 news = self._take_all(assignment, asked, response)
                 if news is not None or ask is None:
                     return bool(news)

@@ -13,8 +13,8 @@ from uuid import UUID, uuid4
 import aiosql
 
 from callboard.runtime import Message, current_context
-from callboard.streams.codec import encode_value
-from callboard.streams.events import Envelope, type_of
+from callboard.streams.cloudevents import encode_value
+from callboard.streams.event_types import Envelope, type_of
 from callboard.streams.topics import Topic
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("outbox.sql"), "asyncpg")

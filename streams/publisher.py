@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 from msgspec import Struct
 
-from callboard.streams.codec import signed_headers
-from callboard.streams.events import OUR_SOURCE
+from callboard.streams.cloudevents import signed_headers
+from callboard.streams.event_types import OUR_SOURCE
 from callboard.streams.signatures import EventSigner
 from callboard.streams.stream_metrics import StreamMetrics
 from callboard.streams.topics import full_name

@@ -28,16 +28,16 @@ from callboard.runtime import (
     use_context,
 )
 from callboard.streams.adaptive_batch import AdaptiveBatch
-from callboard.streams.codec import BadRecord, Record, decode, needs_signature
+from callboard.streams.cloudevents import BadRecord, Record, decode, needs_signature
 from callboard.streams.consumers import Consumer, RejectedError
 from callboard.streams.dead_letters import EVERY_CONSUMER, Letter, record_dead_letters
-from callboard.streams.events import EVENTS, Consume, Envelope
+from callboard.streams.event_types import EVENTS, Consume, Envelope
 from callboard.streams.signatures import EventSigner
 from callboard.streams.stream_metrics import StreamMetrics
 from callboard.streams.topics import EVENT_LIFE_S, TOPICS
 
 if TYPE_CHECKING:
-    from callboard.actors.database import Database
+    from callboard.actors.infrastructure.database import Database
 
 _LOG = logging.getLogger(__name__)
 _ASK_S = 10.0

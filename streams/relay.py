@@ -16,12 +16,12 @@ import asyncpg
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from callboard.actors.database import ERRORS, Database
-from callboard.actors.postgres_errors import words
+from callboard.actors.infrastructure.database import ERRORS, Database
+from callboard.actors.infrastructure.postgres_errors import words
 from callboard.runtime import Actor
-from callboard.streams.broker import Broker, BrokerLostError
+from callboard.streams.cluster import Broker, BrokerLostError
 from callboard.streams.consumers import Expected
-from callboard.streams.driver import cut
+from callboard.streams.faust_transport import cut
 from callboard.streams.lease import Lease, LeaseLostError
 from callboard.streams.publisher import Publisher
 from callboard.streams.reconciler import QUERIES, Reconciler

@@ -169,7 +169,7 @@ async def _report(up: Up, subject: str) -> None:
     producer = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "callboard.ops.producer",
+        "callboard.ops.activity_producer",
         config["KAFKA_BROKERS"],
         f"{config['TOPIC_PREFIX']}.activity.v1",
         subject,

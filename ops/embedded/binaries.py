@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from callboard.ops.embedded.account import Account, public_copy, reachable
 from callboard.ops.embedded.errors import EmbeddedError
+from callboard.ops.embedded.os_user import Account, public_copy, reachable
 
 OLDEST_POSTGRES = 15
 OLDEST_VALKEY = 7

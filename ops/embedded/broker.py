@@ -11,9 +11,9 @@ from pathlib import Path
 
 import anyio
 
-from callboard.ops.embedded.account import reachable, server_account
 from callboard.ops.embedded.binaries import find_broker
-from callboard.ops.embedded.place import Place
+from callboard.ops.embedded.data_directory import Place
+from callboard.ops.embedded.os_user import reachable, server_account
 from callboard.ops.embedded.process import Process
 
 NAME = "broker"

@@ -10,11 +10,11 @@ from pathlib import Path
 import anyio
 import asyncpg
 
-from callboard.ops.embedded.account import Account, account_of, server_account
 from callboard.ops.embedded.binaries import PostgresPrograms, find_postgres
+from callboard.ops.embedded.data_directory import Place
 from callboard.ops.embedded.errors import EmbeddedError
-from callboard.ops.embedded.orphans import end_all_in
-from callboard.ops.embedded.place import Place
+from callboard.ops.embedded.leftover_processes import end_all_in
+from callboard.ops.embedded.os_user import Account, account_of, server_account
 from callboard.ops.embedded.process import NotReady, Process
 
 NAME = "postgres"

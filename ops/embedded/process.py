@@ -18,10 +18,10 @@ from typing import TypeVar
 
 import anyio
 
-from callboard.ops.embedded.account import Account
+from callboard.ops.embedded.data_directory import port_taken
 from callboard.ops.embedded.errors import EmbeddedError
-from callboard.ops.embedded.orphans import LEFTOVER_WAIT_S, end, read_pid_file, write_pid_file
-from callboard.ops.embedded.place import port_taken
+from callboard.ops.embedded.leftover_processes import LEFTOVER_WAIT_S, end, read_pid_file, write_pid_file
+from callboard.ops.embedded.os_user import Account
 
 T = TypeVar("T")
 

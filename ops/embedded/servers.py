@@ -11,9 +11,9 @@ from typing import Protocol
 import msgspec
 
 from callboard.ops.embedded.broker import Broker
-from callboard.ops.embedded.catcher import Catcher
+from callboard.ops.embedded.data_directory import Place, free_ports
 from callboard.ops.embedded.errors import EmbeddedError
-from callboard.ops.embedded.place import Place, free_ports
+from callboard.ops.embedded.mail_catcher import Catcher
 from callboard.ops.embedded.postgres import Postgres
 from callboard.ops.embedded.valkey import Valkey
 from callboard.runtime import Actor

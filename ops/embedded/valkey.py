@@ -10,7 +10,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from callboard.ops.embedded.binaries import find_valkey
-from callboard.ops.embedded.place import Place
+from callboard.ops.embedded.data_directory import Place
 from callboard.ops.embedded.process import NotReady, Process
 
 NAME = "valkey"

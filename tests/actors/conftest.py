@@ -9,11 +9,11 @@ from domain import EMPTY, Domain
 from hypothesis import HealthCheck, settings
 from mail_post import Post
 
-from callboard.actors.cache import Cache
-from callboard.actors.database import Database
+from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.redis import Cache
 from callboard.ops import schema
-from callboard.ops.embedded.catcher import Catcher
-from callboard.ops.embedded.place import Place, free_ports, open_place
+from callboard.ops.embedded.data_directory import Place, free_ports, open_place
+from callboard.ops.embedded.mail_catcher import Catcher
 from callboard.ops.embedded.postgres import Postgres
 from callboard.ops.embedded.valkey import Valkey
 

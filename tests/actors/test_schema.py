@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 from domain import Domain
 
-from callboard.actors.database import Database
+from callboard.actors.infrastructure.database import Database
 from callboard.ops import schema
 from callboard.ops.embedded.postgres import Postgres
 

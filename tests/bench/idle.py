@@ -19,7 +19,7 @@ import asyncpg
 import msgspec
 import psutil
 
-from callboard.ops.embedded.place import free_ports, read_running
+from callboard.ops.embedded.data_directory import free_ports, read_running
 
 READY_S, SETTLE_S, EVENTS = 180.0, 15.0, 5
 EVENT = "insert into outbox (event_id, topic, key, type, value) values ($1, 'content.v1', 'k', 'content.published', $2)"

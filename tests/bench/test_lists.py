@@ -17,13 +17,13 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from callboard.actors import library
-from callboard.actors.database import Database
-from callboard.actors.library import Library, ListContent, SearchContent
-from callboard.actors.user_lists import list_users
-from callboard.actors.users import ListUsers
+from callboard.actors.editorial import content_queries
+from callboard.actors.editorial.content_queries import Library, ListContent, SearchContent
+from callboard.actors.identity.user_lists import list_users
+from callboard.actors.identity.users import ListUsers
+from callboard.actors.infrastructure.database import Database
 from callboard.ops import schema
-from callboard.ops.embedded.place import free_ports, open_place
+from callboard.ops.embedded.data_directory import free_ports, open_place
 from callboard.ops.embedded.postgres import Postgres
 from callboard.runtime import System, pool, supervisor
 
@@ -133,17 +133,17 @@ async def test_a_page_costs_the_same_in_a_table_of_any_size(database: Database) 
 async def test_the_plans_are_printed(database: Database) -> None:
     out = io.StringIO()
     async with database.transaction() as connection:
-        await library.QUERIES.plan_search(connection)
-        bounds = {"recent": library.RECENT, "enough": library.ENOUGH, "matches": library.MATCHES}
+        await content_queries.QUERIES.plan_search(connection)
+        bounds = {"recent": content_queries.RECENT, "enough": content_queries.ENOUGH, "matches": content_queries.MATCHES}
         for q in ("common", "word19999"):
             said: list[Any] = []
             with connection.query_logger(lambda record, said=said: said.append(record)):
-                rows = library.QUERIES.search_content(
+                rows = content_queries.QUERIES.search_content(
                     connection,
                     q=q,
                     languages=["english"],
                     category_id=None,
-                    candidates=library.CANDIDATES,
+                    candidates=content_queries.CANDIDATES,
                     rank=None,
                     before_id=None,
                     limit=21,

@@ -14,7 +14,7 @@ import pytest
 from running import PASSWORD, Site, Up
 from twins import Twins, twins
 
-from callboard.actors.passwords import HASHER
+from callboard.actors.identity.password_hasher import HASHER
 
 PAIRS = 300
 WITHIN = 0.05

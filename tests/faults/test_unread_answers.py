@@ -22,11 +22,11 @@ COUNT = 400  # requests of a client that behaves
 COSTS = 3.0  # times as much as without the others: a connection that is served in vain costs many times that
 SERVER = """
 import asyncio, uvloop
-from callboard.http.call import Call, Reply
-from callboard.http.connection_limits import ConnectionLimits
-from callboard.http.exchange import Hooks, Settings
-from callboard.http.routing import Access, Route
-from callboard.http.server import HttpServer
+from callboard.http.server.request import Call, Reply
+from callboard.http.server.connection_limits import ConnectionLimits
+from callboard.http.server.raw_request import Hooks, Settings
+from callboard.http.server.routing import Access, Route
+from callboard.http.server.server import HttpServer
 from callboard.ops.descriptors import raise_limit
 
 LARGE = "a" * 500_000  # an article with its markup made safe

@@ -18,7 +18,6 @@ from running import Up
 from twins import Twins, twins
 from wire import to_the_end
 
-from callboard.actors.access import Identity, Role
 from callboard.actors.errors import (
     AUTH_TOKEN_EXPIRED,
     AUTH_TOKEN_INVALID,
@@ -29,13 +28,14 @@ from callboard.actors.errors import (
     USERS_NOT_FOUND,
     Problem,
 )
-from callboard.actors.limits import Verdict
-from callboard.actors.tokens import Claims
-from callboard.http.call import Body, Call, Listing, Page, Query, Reply
-from callboard.http.cursors import decode_cursor, encode_cursor
-from callboard.http.exchange import Hooks, Settings
-from callboard.http.routing import Access, Route
-from callboard.http.server import HttpServer
+from callboard.actors.infrastructure.principals import Identity, Role
+from callboard.actors.infrastructure.rate_limiter import Verdict
+from callboard.actors.infrastructure.token_signer import Claims
+from callboard.http.server.pagination import decode_cursor, encode_cursor
+from callboard.http.server.raw_request import Hooks, Settings
+from callboard.http.server.request import Body, Call, Listing, Page, Query, Reply
+from callboard.http.server.routing import Access, Route
+from callboard.http.server.server import HttpServer
 from callboard.runtime import ActorStoppedError, AskTimeoutError, Context, MailboxFullError, current_context
 
 USERS = {

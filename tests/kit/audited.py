@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 from domain import Domain
 
-from callboard.actors.access import Identity
-from callboard.actors.audit_log import AuditEntry, ListAuditEntries
+from callboard.actors.infrastructure.audit_log import AuditEntry, ListAuditEntries
+from callboard.actors.infrastructure.principals import Identity
 from callboard.runtime import Context, use_context
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"

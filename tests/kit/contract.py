@@ -19,10 +19,10 @@ from callboard.actors.errors import (
     SERVER_DRAINING,
     Code,
 )
-from callboard.http.documents import common_routes, document_routes
-from callboard.http.outcomes import HEADERS, codes_of, headers_given
-from callboard.http.routes import ROUTES
-from callboard.http.routing import Route, Router, shape_of
+from callboard.http.api.routes import ROUTES
+from callboard.http.openapi.responses import HEADERS, codes_of, headers_given
+from callboard.http.openapi.swagger import common_routes, document_routes
+from callboard.http.server.routing import Route, Router, shape_of
 
 # Before any route is known.
 ANYWAY = (

@@ -13,37 +13,37 @@ import msgspec
 import pytest
 from argon2 import PasswordHasher
 
-from callboard.actors.access import Identity, Role
-from callboard.actors.audit_log import AuditLog, AuditRecorder, FailedLogins
-from callboard.actors.cache import Cache, CacheGuard
-from callboard.actors.content import Content, ContentWorkflow, CreateContent, Draft, MoveContent
-from callboard.actors.database import Database
-from callboard.actors.editorial import Action
-from callboard.actors.email_requests import EMAIL_REQUEST, EmailRequests, EmailRequestWorker, RequestEmail
-from callboard.actors.epochs import Epochs
-from callboard.actors.erasure import PERSONAL_DATA
+from callboard.actors.analytics.aggregator import Aggregator
+from callboard.actors.delivery.notifier import Notifier
+from callboard.actors.editorial.content_queries import Library
+from callboard.actors.editorial.html_sanitizer import HtmlSanitizer
+from callboard.actors.editorial.search_refill import REFILL_SEARCH, SearchRefill
+from callboard.actors.editorial.workflow import Content, ContentWorkflow, CreateContent, Draft, MoveContent
+from callboard.actors.editorial.workflow_rules import Action
 from callboard.actors.errors import Code, Problem
-from callboard.actors.exports import MAKE_EXPORT, MAX_ARCHIVE_BYTES, ExportWorker
-from callboard.actors.html_sanitizer import HtmlSanitizer
-from callboard.actors.identities import Caller, Identities
-from callboard.actors.job_counts import JobCounts
-from callboard.actors.job_kinds import job_pool
-from callboard.actors.job_queue import JobQueue
-from callboard.actors.job_worker import JobWorker
-from callboard.actors.library import Library
-from callboard.actors.limits import Limiter, Limits, Policy
-from callboard.actors.logins import LogIn, Logins
-from callboard.actors.notifier import Notifier
-from callboard.actors.passwords import Passwords
-from callboard.actors.recovery import Recovery
-from callboard.actors.retention import rules
-from callboard.actors.search_refill import REFILL_SEARCH, SearchRefill
-from callboard.actors.sessions import Login, Sessions, key_of
-from callboard.actors.stats import Aggregator
-from callboard.actors.tokens import Signer
-from callboard.actors.users import RegisterUser, Users
+from callboard.actors.identity.authentication import LogIn, Logins
+from callboard.actors.identity.data_export import MAKE_EXPORT, MAX_ARCHIVE_BYTES, ExportWorker
+from callboard.actors.identity.email_requests import EMAIL_REQUEST, EmailRequests, EmailRequestWorker, RequestEmail
+from callboard.actors.identity.erasure import PERSONAL_DATA
+from callboard.actors.identity.password_hasher import Passwords
+from callboard.actors.identity.password_reset import Recovery
+from callboard.actors.identity.session_cache import Caller, Identities
+from callboard.actors.identity.sessions import Login, Sessions, key_of
+from callboard.actors.identity.user_generations import Epochs
+from callboard.actors.identity.users import RegisterUser, Users
+from callboard.actors.infrastructure.audit_log import AuditLog, AuditRecorder, FailedLogins
+from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.job_counts import JobCounts
+from callboard.actors.infrastructure.job_kinds import job_pool
+from callboard.actors.infrastructure.job_queue import JobQueue
+from callboard.actors.infrastructure.job_worker import JobWorker
+from callboard.actors.infrastructure.principals import Identity, Role
+from callboard.actors.infrastructure.rate_limiter import Limiter, Limits, Policy
+from callboard.actors.infrastructure.redis import Cache, CacheGuard
+from callboard.actors.infrastructure.retention import rules
+from callboard.actors.infrastructure.token_signer import Signer
 from callboard.runtime import Crashed, Lifecycle, Message, System, pool, supervisor, worker
-from callboard.streams.events import Consume, Envelope, type_of
+from callboard.streams.event_types import Consume, Envelope, type_of
 
 T = TypeVar("T")
 

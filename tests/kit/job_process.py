@@ -17,9 +17,9 @@ from pathlib import Path
 
 from jobs import Note, Process, effect, kind
 
-from callboard.actors.database import Database
-from callboard.actors.job_kinds import Backoff, Job, Outcome
-from callboard.actors.job_sweeper import JobSweeper
+from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.job_kinds import Backoff, Job, Outcome
+from callboard.actors.infrastructure.job_sweeper import JobSweeper
 from callboard.ops.job_holders import holder_name, is_gone
 from callboard.runtime import worker
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from callboard.ops.embedded.place import free_ports
+from callboard.ops.embedded.data_directory import free_ports
 
 LIBRARIES = Path(__file__).parents[2] / ".kafka" / "lib"
 READY_S = 60.0

@@ -10,20 +10,20 @@ from uuid import UUID
 from domain import Domain, consume, envelope
 from smtp_script import Script
 
-from callboard.actors.job_counts import JobCounts
-from callboard.actors.job_kinds import job_pool
-from callboard.actors.job_queue import JobQueue
-from callboard.actors.job_sweeper import JobSweeper
-from callboard.actors.job_worker import JobWorker
-from callboard.actors.mail_monitor import MailMonitor
-from callboard.actors.mail_producers import MailProducers, parse_mail_producers
-from callboard.actors.mail_queue import SEND_MAIL, MailQueue, mail_id_of
-from callboard.actors.mail_sender import MailSender
-from callboard.actors.mail_writer import MailWriter
-from callboard.actors.smtp_client import SmtpClient, SmtpSettings, SmtpTimeouts, Tls
+from callboard.actors.delivery.mail_monitor import MailMonitor
+from callboard.actors.delivery.mail_producers import MailProducers, parse_mail_producers
+from callboard.actors.delivery.mail_queue import SEND_MAIL, MailQueue, mail_id_of
+from callboard.actors.delivery.mail_sender import MailSender
+from callboard.actors.delivery.mail_writer import MailWriter
+from callboard.actors.delivery.smtp_client import SmtpClient, SmtpSettings, SmtpTimeouts, Tls
+from callboard.actors.infrastructure.job_counts import JobCounts
+from callboard.actors.infrastructure.job_kinds import job_pool
+from callboard.actors.infrastructure.job_queue import JobQueue
+from callboard.actors.infrastructure.job_sweeper import JobSweeper
+from callboard.actors.infrastructure.job_worker import JobWorker
 from callboard.ops.metrics import Metrics
 from callboard.runtime import System, supervisor, worker
-from callboard.streams.events import LetterRequested, MailRequested
+from callboard.streams.event_types import LetterRequested, MailRequested
 
 PRODUCERS = MailProducers(parse_mail_producers("/tests 1000000/day *"))
 URL = "https://board.example"

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from callboard.http.connection import Connection, Patience
-from callboard.http.connection_limits import ConnectionLimits, OpenConnections
-from callboard.http.exchange import Hooks, Settings
-from callboard.http.front import Front
-from callboard.http.routing import Route
+from callboard.http.server.connection import Connection, Patience
+from callboard.http.server.connection_limits import ConnectionLimits, OpenConnections
+from callboard.http.server.dispatcher import Front
+from callboard.http.server.raw_request import Hooks, Settings
+from callboard.http.server.routing import Route
 
 TURNS = 12  # of the loop, within which a request is answered whose handler waits for nothing
 

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import asyncpg
 from domain import CHEAP_HASH
 
-from callboard.actors.tokens import Signer
+from callboard.actors.infrastructure.token_signer import Signer
 
 
 class Person(NamedTuple):

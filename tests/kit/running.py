@@ -29,7 +29,7 @@ import psutil
 from argon2 import PasswordHasher
 from contract import real
 
-from callboard.ops.embedded.place import free_ports
+from callboard.ops.embedded.data_directory import free_ports
 
 T = TypeVar("T")
 

@@ -10,8 +10,8 @@ import pytest
 from running import Answer, Up, request
 
 from callboard.actors.errors import CODES
-from callboard.actors.tokens import Signer
-from callboard.http.errors import status_of
+from callboard.actors.infrastructure.token_signer import Signer
+from callboard.http.server.errors import status_of
 
 DEEP = b'{"title":' + b"[" * 20_000 + b"]" * 20_000 + b"}"
 NOBODY = "0d3b4f5e-1c6a-4f5b-9e2d-7a8b9c0d1e2f"  # the id of nothing; fixed, as names of tests are

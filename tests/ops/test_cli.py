@@ -7,8 +7,8 @@ import asyncpg
 import pytest
 from running import PASSWORD, Command, Up
 
-from callboard.ops import admin
 from callboard.ops.cli import main
+from callboard.ops.commands import context
 
 
 def exit_status(*arguments: str) -> int:
@@ -113,7 +113,7 @@ def test_a_database_that_is_away_is_one_line_which_names_it_and_status_2(
     monkeypatch.setenv("DATABASE_URL_FILE", str(tmp_path / "url"))
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
     monkeypatch.delenv("DATABASE_URL", raising=False)
-    monkeypatch.setattr(admin, "CONNECT_S", 0.2)
+    monkeypatch.setattr(context, "CONNECT_S", 0.2)
     assert exit_status(*arguments) == 2
     said = capsys.readouterr()
     assert said.err.startswith("callboard: DATABASE_URL (127.0.0.1:1/board): the server does not answer")

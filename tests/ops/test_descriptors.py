@@ -6,7 +6,7 @@ from unittest import mock
 
 import pytest
 
-from callboard.http.connection_limits import MIN_CONNECTIONS, ConnectionLimits
+from callboard.http.server.connection_limits import MIN_CONNECTIONS, ConnectionLimits
 from callboard.ops.descriptors import RESERVED_DESCRIPTORS, raise_limit
 
 

@@ -16,7 +16,7 @@ from running import Command
 from callboard.ops import schema
 from callboard.ops.cli import CommandError
 from callboard.ops.embedded.binaries import find_postgres
-from callboard.ops.embedded.place import Place, free_ports, open_place
+from callboard.ops.embedded.data_directory import Place, free_ports, open_place
 from callboard.ops.embedded.postgres import Postgres
 from callboard.ops.migrations import runner
 from callboard.streams.email_address import canonical_email

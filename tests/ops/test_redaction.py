@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callboard.actors.users import RegisterUser
+from callboard.actors.identity.users import RegisterUser
 from callboard.ops.logs import JsonFormatter
 from callboard.ops.redaction import MAX_TEXT, is_secret_key, redact, redact_text
 from callboard.streams.email_address import REDACTED, redact_email

@@ -14,7 +14,7 @@ import pytest
 from running import Command, Site, Up, until
 
 from callboard.ops.cli import main
-from callboard.ops.config import load
+from callboard.ops.config.settings import load
 from callboard.ops.tree import Parts
 from callboard.runtime import Node, Supervisor
 
@@ -148,7 +148,7 @@ def test_two_processes_share_the_work_and_each_event_has_its_effect_once(up: Up,
 
 async def report(servers: dict[str, str], subject: str) -> None:
     topic = f"{servers['TOPIC_PREFIX']}.activity.v1"
-    command = ("-m", "callboard.ops.producer", servers["KAFKA_BROKERS"], topic, subject, str(VIEWS))
+    command = ("-m", "callboard.ops.activity_producer", servers["KAFKA_BROKERS"], topic, subject, str(VIEWS))
     producer = await asyncio.create_subprocess_exec(sys.executable, *command)
     assert await asyncio.wait_for(producer.wait(), 20) == 0
 

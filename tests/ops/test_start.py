@@ -13,7 +13,7 @@ import pytest
 from running import STOP_WITHIN_S, WAIT_S, request, until
 
 from callboard.ops import cli
-from callboard.ops.embedded.place import free_ports
+from callboard.ops.embedded.data_directory import free_ports
 
 COMMAND = (sys.executable, "-m", "callboard.ops", "serve")
 NOWHERE = {

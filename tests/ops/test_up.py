@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from running import Answer, Up, data_folder, gone, request, until, working_in
 
-from callboard.ops.embedded.place import free_ports, open_place
+from callboard.ops.embedded.data_directory import free_ports, open_place
 
 
 @pytest.fixture

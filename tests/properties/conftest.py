@@ -6,9 +6,9 @@ import asyncpg
 import pytest
 from domain import EMPTY
 
-from callboard.actors.database import Database
+from callboard.actors.infrastructure.database import Database
 from callboard.ops import schema
-from callboard.ops.embedded.place import Place, free_ports, open_place
+from callboard.ops.embedded.data_directory import Place, free_ports, open_place
 from callboard.ops.embedded.postgres import Postgres
 
 EFFECTS = "create table if not exists job_effects (job_id bigint not null, lease_id bigint not null, note text)"

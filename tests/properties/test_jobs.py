@@ -9,9 +9,18 @@ import pytest
 from jobs import Note, Process, effect, effects, kind, outcomes
 from mortal import MortalDatabase
 
-from callboard.actors.database import Database
-from callboard.actors.job_kinds import Backoff, Done, Job, Later, LeaseLostError, Outcome, Priority, Retry
-from callboard.actors.job_sweeper import JobSweeper, Sweep
+from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.job_kinds import (
+    Backoff,
+    Done,
+    Job,
+    Later,
+    LeaseLostError,
+    Outcome,
+    Priority,
+    Retry,
+)
+from callboard.actors.infrastructure.job_sweeper import JobSweeper, Sweep
 
 FAST = {"lease_s": 0.6, "backoff": Backoff(0.001, 0.002), "max_attempts": 6}
 

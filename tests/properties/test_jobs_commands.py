@@ -5,11 +5,11 @@ import json
 import pytest
 from jobs import NOTE, Process, effect
 
-from callboard.actors.database import Database
 from callboard.actors.errors import JOBS_KIND_UNKNOWN, JOBS_NOT_DEAD, JOBS_NOT_FOUND, Problem
-from callboard.actors.job_admin import JobAdmin
-from callboard.ops import job_commands
+from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.job_admin import JobAdmin
 from callboard.ops.cli import CommandError, parser
+from callboard.ops.commands import job_commands
 
 
 async def test_every_action_does_and_says_what_it_has_done(database: Database) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from jobs import Note, Process, effect, effects, kind, outcomes
 
-from callboard.actors import job_queue
-from callboard.actors.database import Database
 from callboard.actors.errors import Problem
-from callboard.actors.job_kinds import Done, Job, LeaseLostError, Outcome, Retry
+from callboard.actors.infrastructure import job_queue
+from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.job_kinds import Done, Job, LeaseLostError, Outcome, Retry
 
 
 async def test_past_its_deadline_a_job_is_not_started_and_its_hook_runs_in_the_transaction_of_its_end(

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from jobs import Note, Process, effect, kind, outcomes
 
-from callboard.actors.database import Database, TransactionConflict
-from callboard.actors.job_kinds import Backoff, Done, Job, Later, Outcome, Permanent, Retry
-from callboard.actors.job_sweeper import Sweep
+from callboard.actors.infrastructure.database import Database, TransactionConflict
+from callboard.actors.infrastructure.job_kinds import Backoff, Done, Job, Later, Outcome, Permanent, Retry
+from callboard.actors.infrastructure.job_sweeper import Sweep
 
 QUICK = {"backoff": Backoff(0.001, 0.003)}
 

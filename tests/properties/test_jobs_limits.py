@@ -6,14 +6,14 @@ from functools import partial
 import pytest
 from jobs import Note, Process, effect, effects, kind, outcomes
 
-from callboard.actors import job_claims, job_worker
-from callboard.actors.database import Database
 from callboard.actors.errors import JOBS_NOT_DEAD, JOBS_NOT_FOUND, JOBS_NOT_WAITING, Problem
-from callboard.actors.job_admin import DeadFilter, JobAdmin
-from callboard.actors.job_hints import JobHints
-from callboard.actors.job_kinds import Backoff, Done, Job, Later, Outcome, Permanent, Priority, Retry
-from callboard.actors.job_monitor import JobDepths, JobMonitor
-from callboard.actors.schedules import Schedule, Scheduler
+from callboard.actors.infrastructure import job_claims, job_worker
+from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.job_admin import DeadFilter, JobAdmin
+from callboard.actors.infrastructure.job_hints import JobHints
+from callboard.actors.infrastructure.job_kinds import Backoff, Done, Job, Later, Outcome, Permanent, Priority, Retry
+from callboard.actors.infrastructure.job_monitor import JobDepths, JobMonitor
+from callboard.actors.infrastructure.schedules import Schedule, Scheduler
 from callboard.runtime import System, supervisor, worker
 
 

@@ -8,7 +8,7 @@ import pytest
 from job_process import COMPILER, shim, working
 from jobs import Process, effect, effects, kind, outcomes
 
-from callboard.actors.database import Database
+from callboard.actors.infrastructure.database import Database
 
 
 async def test_what_a_killed_process_held_is_taken_up_long_before_its_lease_is_over(

@@ -7,10 +7,10 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 
-from callboard.actors.database import Database
-from callboard.actors.job_kinds import JobKind
-from callboard.actors.job_queue import JobQueue
-from callboard.actors.schedules import Look, Schedule, ScheduleError, Scheduler, last_due, next_due
+from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.job_kinds import JobKind
+from callboard.actors.infrastructure.job_queue import JobQueue
+from callboard.actors.infrastructure.schedules import Look, Schedule, ScheduleError, Scheduler, last_due, next_due
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -141,9 +141,9 @@ async def test_one_that_skips_makes_none_for_a_gap_and_goes_on(
     clock = Clock(database, missed="skip")
     await clock.look()
     await clock.pass_hours(5)
-    monkeypatch.setattr("callboard.actors.schedules.LATE", timedelta(seconds=-1))
+    monkeypatch.setattr("callboard.actors.infrastructure.schedules.LATE", timedelta(seconds=-1))
     assert await clock.look() == 0
-    monkeypatch.setattr("callboard.actors.schedules.LATE", timedelta(hours=2))
+    monkeypatch.setattr("callboard.actors.infrastructure.schedules.LATE", timedelta(hours=2))
     await clock.pass_hours(1)
     assert await clock.look() == 1
 

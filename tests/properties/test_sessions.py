@@ -26,15 +26,11 @@ from hypothesis.stateful import (
 )
 from running import Up
 
-from callboard.actors.access import Identity
-from callboard.actors.cache import Cache
-from callboard.actors.database import Database
-from callboard.actors.epochs import SETTLING_S
 from callboard.actors.errors import AUTH_REFRESH_INVALID, AUTH_SESSION_ENDED, AUTH_TOKEN_EXPIRED, Code, Problem
-from callboard.actors.identities import Caller
-from callboard.actors.logins import LogIn
-from callboard.actors.recovery import ChangePassword, ResetPassword
-from callboard.actors.sessions import (
+from callboard.actors.identity.authentication import LogIn
+from callboard.actors.identity.password_reset import ChangePassword, ResetPassword
+from callboard.actors.identity.session_cache import Caller
+from callboard.actors.identity.sessions import (
     GRACE_S,
     REUSE_S,
     SESSION_TTL_S,
@@ -44,7 +40,11 @@ from callboard.actors.sessions import (
     OpenSession,
     RefreshSession,
 )
-from callboard.actors.users import ChangeUser, DeleteUser
+from callboard.actors.identity.user_generations import SETTLING_S
+from callboard.actors.identity.users import ChangeUser, DeleteUser
+from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.principals import Identity
+from callboard.actors.infrastructure.redis import Cache
 from callboard.ops import schema
 from callboard.runtime import Ref, Request
 

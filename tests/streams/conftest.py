@@ -15,9 +15,9 @@ import asyncpg
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from callboard.actors.database import Database
+from callboard.actors.infrastructure.database import Database
 from callboard.ops.embedded.broker import Broker as Server
-from callboard.ops.embedded.place import Place, free_ports, open_place
+from callboard.ops.embedded.data_directory import Place, free_ports, open_place
 from callboard.ops.embedded.postgres import Postgres
 from callboard.runtime import (
     Actor,
@@ -31,11 +31,11 @@ from callboard.runtime import (
     supervisor,
     worker,
 )
-from callboard.streams.app import Streams
-from callboard.streams.broker import Broker
-from callboard.streams.codec import encode
+from callboard.streams.cloudevents import encode
+from callboard.streams.cluster import Broker
 from callboard.streams.consumers import Consumer, expected
-from callboard.streams.events import ActivityRecorded, Consume
+from callboard.streams.event_types import ActivityRecorded, Consume
+from callboard.streams.faust_app import Streams
 from callboard.streams.outbox import emit, fresh
 from callboard.streams.relay import Relay
 from callboard.streams.signatures import EventSigner

@@ -10,7 +10,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 
-from callboard.streams.broker import Broker
+from callboard.streams.cluster import Broker
 from callboard.streams.security import KafkaSecurity
 from callboard.streams.topics import ACTIVITY, full_name
 

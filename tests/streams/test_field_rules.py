@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callboard.actors.imports import Candidate
-from callboard.http.routes import ROUTES
-from callboard.http.routing import shape_of
+from callboard.actors.identity.user_import import Candidate
+from callboard.http.api.routes import ROUTES
+from callboard.http.server.routing import shape_of
 from callboard.streams.email_address import MAX_EMAIL_LENGTH, Email, canonical_email
-from callboard.streams.events import EVENTS
+from callboard.streams.event_types import EVENTS
 from callboard.streams.field_rules import apply_rules, field_rule, rules_of
 from callboard.streams.visible_text import visible, visible_rule
 

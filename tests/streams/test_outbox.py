@@ -6,9 +6,9 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from callboard.actors.database import Database
+from callboard.actors.infrastructure.database import Database
 from callboard.runtime import Context, use_context
-from callboard.streams.events import EVENTS, Envelope, LetterRequested, UserVerified
+from callboard.streams.event_types import EVENTS, Envelope, LetterRequested, UserVerified
 from callboard.streams.outbox import emit, fresh
 from callboard.streams.topics import CONTENT, MAIL, PRIORITY, TOPICS
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callboard.runtime import System, supervisor
-from callboard.streams.codec import BadRecord, Record, decode, encode, signed_headers
+from callboard.streams.cloudevents import BadRecord, Record, decode, encode, signed_headers
 from callboard.streams.consumers import Consumer
-from callboard.streams.events import EVENTS, ActivityRecorded, LetterRequested, derive_id
+from callboard.streams.event_types import EVENTS, ActivityRecorded, LetterRequested, derive_id
 from callboard.streams.record_processor import RecordProcessor
 from callboard.streams.signatures import EventSigner
 from callboard.streams.stream_metrics import StreamMetrics

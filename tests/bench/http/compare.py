@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "kit"))
 import page
 from running import Up, one_up, request, until
 
-from callboard.actors.passwords import HASHER
-from callboard.ops.embedded.place import free_ports
+from callboard.actors.identity.password_hasher import HASHER
+from callboard.ops.embedded.data_directory import free_ports
 
 HERE = Path(__file__).parent
 CONNECTIONS = 64

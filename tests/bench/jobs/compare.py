@@ -24,7 +24,7 @@ import report
 from peers import PgQueuer, Procrastinate
 
 from callboard.ops import schema
-from callboard.ops.embedded.place import free_ports, open_place
+from callboard.ops.embedded.data_directory import free_ports, open_place
 from callboard.ops.embedded.postgres import Postgres
 
 PEERS: dict[str, Any] = {report.PROCRASTINATE: Procrastinate(), report.PGQUEUER: PgQueuer()}

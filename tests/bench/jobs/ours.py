@@ -9,14 +9,14 @@ from typing import Any
 
 import msgspec
 
-from callboard.actors.database import Database
-from callboard.actors.job_claims import Claims, KindClaims
-from callboard.actors.job_counts import JobCounts
-from callboard.actors.job_hints import JobHints
-from callboard.actors.job_kinds import Job, JobGroup, JobKind, Outcome, job_pool, on_job, on_job_group
-from callboard.actors.job_queue import JobQueue
-from callboard.actors.job_sweeper import JobSweeper
-from callboard.actors.job_worker import JobWorker
+from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.job_claims import Claims, KindClaims
+from callboard.actors.infrastructure.job_counts import JobCounts
+from callboard.actors.infrastructure.job_hints import JobHints
+from callboard.actors.infrastructure.job_kinds import Job, JobGroup, JobKind, Outcome, job_pool, on_job, on_job_group
+from callboard.actors.infrastructure.job_queue import JobQueue
+from callboard.actors.infrastructure.job_sweeper import JobSweeper
+from callboard.actors.infrastructure.job_worker import JobWorker
 from callboard.runtime import Actor, System, supervisor, worker
 
 BATCH = 100

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from callboard.ops.embedded import account
-from callboard.ops.embedded.place import Place, open_place
+from callboard.ops.embedded import os_user
+from callboard.ops.embedded.data_directory import Place, open_place
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def public_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        monkeypatch.setattr(account, "PUBLIC_FOLDERS", (folder / "callboard",))
+        monkeypatch.setattr(os_user, "PUBLIC_FOLDERS", (folder / "callboard",))
         yield folder
 
 

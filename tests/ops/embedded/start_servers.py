@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import uvloop
 
-from callboard.ops.embedded.place import open_place
+from callboard.ops.embedded.data_directory import open_place
 from callboard.ops.embedded.servers import embed
 
 

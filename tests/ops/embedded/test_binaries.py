@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from callboard.ops.embedded import account, binaries
-from callboard.ops.embedded.account import Account, public_copy, reachable, server_account
+from callboard.ops.embedded import binaries, os_user
 from callboard.ops.embedded.binaries import find_broker, find_postgres, find_valkey, wheel_folder
 from callboard.ops.embedded.errors import EmbeddedError
+from callboard.ops.embedded.os_user import Account, public_copy, reachable, server_account
 
 SYSTEM_POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 
@@ -141,6 +141,6 @@ def test_a_public_folder_that_others_could_tamper_with_is_not_used(
     open_to_all = public_folder / "open"
     open_to_all.mkdir()
     open_to_all.chmod(0o777)
-    monkeypatch.setattr(account, "PUBLIC_FOLDERS", (open_to_all, public_folder / "missing/x"))
+    monkeypatch.setattr(os_user, "PUBLIC_FOLDERS", (open_to_all, public_folder / "missing/x"))
     with pytest.raises(EmbeddedError, match="no folder that stranger can reach"):
-        account.public_folder(stranger)
+        os_user.public_folder(stranger)

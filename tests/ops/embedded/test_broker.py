@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 
 from callboard.ops.embedded import broker as broker_module
 from callboard.ops.embedded.broker import Broker
-from callboard.ops.embedded.place import Place, free_ports
+from callboard.ops.embedded.data_directory import Place, free_ports
 
 
 async def publish(url: str) -> int:

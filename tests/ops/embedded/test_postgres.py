@@ -8,9 +8,9 @@ import anyio
 import asyncpg
 import pytest
 
-from callboard.ops.embedded import binaries, orphans, postgres
+from callboard.ops.embedded import binaries, leftover_processes, postgres
+from callboard.ops.embedded.data_directory import Place, free_ports, open_place
 from callboard.ops.embedded.errors import EmbeddedError
-from callboard.ops.embedded.place import Place, free_ports, open_place
 from callboard.ops.embedded.postgres import Postgres
 
 
@@ -74,7 +74,7 @@ async def test_a_stopped_process_is_ended_by_force_with_its_children(
     os.kill(server.pid, signal.SIGSTOP)
     await server.stop()
     assert server.pid is None
-    assert not orphans._living_in(place.folder("postgres"), "postgres")
+    assert not leftover_processes._living_in(place.folder("postgres"), "postgres")
 
 
 async def test_nobody_gets_in_without_the_password_and_a_lost_one_is_told_at_once(place: Place) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from callboard.ops.embedded import process as process_module
 from callboard.ops.embedded.errors import EmbeddedError
-from callboard.ops.embedded.orphans import is_alive, known, write_pid_file
+from callboard.ops.embedded.leftover_processes import is_alive, known, write_pid_file
 from callboard.ops.embedded.process import NotReady, Process
 
 FOREVER = "import signal; print('up', flush=True); signal.pause()"

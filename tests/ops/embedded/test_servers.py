@@ -8,10 +8,10 @@ import time
 import anyio
 import pytest
 
-from callboard.ops.embedded import binaries, catcher
+from callboard.ops.embedded import binaries, mail_catcher
+from callboard.ops.embedded.data_directory import Place
 from callboard.ops.embedded.errors import EmbeddedError
-from callboard.ops.embedded.orphans import read_pid_file
-from callboard.ops.embedded.place import Place
+from callboard.ops.embedded.leftover_processes import read_pid_file
 from callboard.ops.embedded.servers import EmbeddedServer, Server, embed
 from callboard.runtime import Crashed, Lifecycle, Restarted, Supervisor, System, worker
 
@@ -21,7 +21,7 @@ def test_a_missing_wheel_is_one_line_before_anything_is_started(
     place: Place, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find = binaries.wheel_folder
-    for module in (binaries, catcher):
+    for module in (binaries, mail_catcher):
         monkeypatch.setattr(module, "wheel_folder", lambda name: None if name == package else find(name))
     monkeypatch.setattr(binaries, "POSTGRES_FOLDERS", ())
     monkeypatch.setenv("PATH", "/nowhere")

@@ -9,7 +9,7 @@ import pytest
 import redis.asyncio
 from redis.exceptions import AuthenticationError
 
-from callboard.ops.embedded.place import Place, free_ports
+from callboard.ops.embedded.data_directory import Place, free_ports
 from callboard.ops.embedded.valkey import Valkey
 
 

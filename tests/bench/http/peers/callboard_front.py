@@ -9,12 +9,12 @@ from typing import Annotated
 import uvloop
 from msgspec import Meta, field
 
-from callboard.http.call import Body, Call, Reply
-from callboard.http.routing import Access, Route
-from callboard.http.services import Services
+from callboard.http.api.dependencies import Services
+from callboard.http.server.request import Body, Call, Reply
+from callboard.http.server.routing import Access, Route
 from callboard.ops import logs, tree
-from callboard.ops.config import load
-from callboard.ops.life import live
+from callboard.ops.application import live
+from callboard.ops.config.settings import load
 
 
 class Note(Body, frozen=True, kw_only=True):

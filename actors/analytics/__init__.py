@@ -1,0 +1,1 @@
+"""Analytics: the hourly figures."""

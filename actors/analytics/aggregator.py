@@ -1,0 +1,95 @@
+"""The aggregator: what producers report, added up by metric, subject and hour the running hour included."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiosql
+import msgspec
+
+from callboard.actors.infrastructure.database import Database, retried
+from callboard.runtime import Actor, Request, on
+from callboard.streams.event_types import ActivityRecorded, Consume, Moment
+from callboard.streams.outbox import fresh
+
+QUERIES: Any = aiosql.from_path(Path(__file__).with_name("aggregator.sql"), "asyncpg")
+
+CONSUMER = "aggregator"
+
+Sum = tuple[float, int]  # of values, and how many they were
+
+
+class Stat(msgspec.Struct, frozen=True):
+    """One metric in one hour, over all subjects or the one asked for."""
+
+    metric: str
+    hour: Moment
+    sum: float
+    avg: float
+    count: int
+
+
+class GetStats(Request[list[Stat]], frozen=True):
+    """Hours from `since` to before `until`, newest first, at most `limit` rows."""
+
+    since: datetime
+    until: datetime
+    limit: int
+    metric: str | None = None
+    subject_id: str | None = None
+
+
+def added_up(activities: Sequence[ActivityRecorded]) -> dict[tuple[str, str, datetime], Sum]:
+    """Sums and counts by (metric, subject, hour in UTC), in the order of those keys."""
+    sums: dict[tuple[str, str, datetime], Sum] = {}
+    for activity in activities:
+        hour = activity.occurred_at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+        key = (activity.metric, activity.subject_id, hour)
+        total, count = sums.get(key, (0.0, 0))
+        sums[key] = (total + activity.value, count + 1)
+    return dict(sorted(sums.items()))
+
+
+class Aggregator(Actor[Consume | GetStats]):
+    """Adds up each event once, however often it is delivered, and answers for the sums."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    @on(Consume)
+    @retried
+    async def consume(self, message: Consume) -> None:
+        """The memory of the events and their sums are one transaction."""
+        async with self.database.transaction() as connection:
+            activities = [
+                envelope.event
+                for envelope in await fresh(connection, CONSUMER, message.envelopes)
+                if isinstance(envelope.event, ActivityRecorded)
+            ]
+            sums = added_up(activities)
+            if sums:
+                await QUERIES.add_up(
+                    connection,
+                    metrics=[metric for metric, _, _ in sums],
+                    subject_ids=[subject_id for _, subject_id, _ in sums],
+                    hours=[hour for _, _, hour in sums],
+                    sums=[total for total, _ in sums.values()],
+                    counts=[count for _, count in sums.values()],
+                )
+
+    @on(GetStats)
+    async def stats(self, message: GetStats) -> list[Stat]:
+        """Read the sums."""
+        async with self.database.acquire() as connection:
+            rows = QUERIES.stats(
+                connection,
+                since=message.since,
+                until=message.until,
+                metric=message.metric,
+                subject_id=message.subject_id,
+                limit=message.limit,
+            )
+            # The average is taken here: of a quotient too small for a float PostgreSQL makes an error, Python 0.
+            found = [(row["metric"], row["hour"], row["sum"], row["count"]) async for row in rows]
+        return [Stat(metric, hour, total, total / count, count) for metric, hour, total, count in found]

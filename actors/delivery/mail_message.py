@@ -1,0 +1,104 @@
+"""A mail as it goes out: headers of our own making, a plain text, and the same as HTML (RFC 5322, 2045 to 2047)."""
+
+import re
+from datetime import datetime
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime
+from uuid import UUID
+
+import idna
+import msgspec
+
+from callboard.actors.delivery.mail_text import clean_line, clean_text, header_phrase, header_text
+
+MAX_LOCAL_BYTES = 64  # RFC 5321, 4.5.3.1.1
+# A dot-atom, with the characters of other scripts for servers with SMTPUTF8 (RFC 6531).
+_LOCAL_PART = re.compile(r"[\w!#$%&'*+/=?^`{|}~-]+(\.[\w!#$%&'*+/=?^`{|}~-]+)*")
+# Every body is ASCII in lines of 76 characters, so no server needs 8BITMIME.
+_POLICY = SMTP.clone(cte_type="7bit", max_line_length=76)
+
+
+class RenderedEmail(msgspec.Struct, frozen=True):
+    """The subject of a mail, its plain text, and its HTML if it has any."""
+
+    subject: str
+    text: str
+    html: str | None = None
+
+    def __repr__(self) -> str:
+        """Without the text, in which a secret link may stand."""
+        return "RenderedEmail(...)"
+
+
+class OutgoingMail(msgspec.Struct, frozen=True):
+    """The envelope's two addresses, and the bytes with CRLF line ends."""
+
+    sender: str
+    recipient: str
+    content: bytes
+
+    def __repr__(self) -> str:
+        """Without the content."""
+        return "OutgoingMail(...)"
+
+
+def envelope_address(text: str) -> str:
+    """The address for the envelope and the header, its domain as A-labels. Raises ValueError for anything but one
+    address.
+    """
+    local, at, domain = text.rpartition("@")
+    if not at or not _LOCAL_PART.fullmatch(local) or len(local.encode()) > MAX_LOCAL_BYTES:
+        raise ValueError("not an email address: the part before the @ is not valid")
+    try:
+        ascii_domain = idna.encode(domain, uts46=True).decode()
+    except UnicodeError as error:  # of which IDNAError is one
+        raise ValueError("not an email address: the part after the @ is not a domain") from error
+    return f"{local}@{ascii_domain}"
+
+
+def sender_mailbox(text: str) -> tuple[str, str]:
+    """The display name, perhaps empty, and the address of MAIL_FROM. Raises ValueError."""
+    name, opened, address = text.strip().rpartition("<")
+    if opened and not address.endswith(">"):
+        raise ValueError("not a mailbox: the < has no >")
+    return clean_line(name).strip('"'), envelope_address(address.removesuffix(">") if opened else address)
+
+
+def parse_sender(text: str) -> str:
+    """Check the setting MAIL_FROM. Raises ValueError that says what it must be."""
+    if not text.isprintable():
+        raise ValueError("must be one line without control characters")
+    try:
+        sender_mailbox(text)
+    except ValueError:
+        raise ValueError("must be an email address, with or without a name: Callboard <board@example.org>") from None
+    return text
+
+
+def encode_mail(email: RenderedEmail, *, sender: str, recipient: str, mail_id: UUID, sent_at: datetime) -> OutgoingMail:
+    """Write a mail. Its Message-ID follows from its id, so that a copy can be recognised.
+
+    Raises ValueError for a sender or recipient that is not exactly one address.
+    """
+    name, from_address = sender_mailbox(sender)
+    to_address = envelope_address(recipient)
+    headers = {
+        "From": f"{header_phrase(name)} <{from_address}>".strip(),
+        "To": f"<{to_address}>",
+        "Subject": header_text(clean_line(email.subject)),
+        "Date": format_datetime(sent_at),
+        "Message-ID": f"<{mail_id}@{from_address.rpartition('@')[2]}>",
+        "Auto-Submitted": "auto-generated",  # RFC 3834: no out-of-office replies to us
+    }
+    head = "".join(f"{key}: {value}\r\n" for key, value in headers.items())
+    return OutgoingMail(from_address, to_address, head.encode() + _encode_body(email))
+
+
+def _encode_body(email: RenderedEmail) -> bytes:
+    """The MIME part, which begins with its own headers; no text of a user stands in them."""
+    body = EmailMessage(policy=_POLICY)
+    body.set_content(clean_text(email.text), charset="utf-8")
+    if email.html is not None:
+        body.add_alternative(clean_text(email.html), subtype="html", charset="utf-8")
+    return bytes(body)

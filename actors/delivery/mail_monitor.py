@@ -1,0 +1,66 @@
+"""The results of sending mail: counted, logged once for each new reason, and shown in /ready while the server fails."""
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from callboard.actors.delivery.mail_retries import WAITING, Reason
+from callboard.actors.delivery.smtp_client import Phase, SmtpError
+from callboard.actors.errors import SERVER_UNAVAILABLE, Problem
+
+MAX_REASONS = 256  # remembered; the oldest is logged again when it comes back
+
+log = logging.getLogger(__name__)
+
+Count = Callable[[str, str], None]  # by result and reason
+
+
+def count_nothing(_result: str, _reason: str) -> None:
+    """Take a result and keep no count of it."""
+
+
+class MailMonitor:
+    """One process's results. `count` gets a result (sent, delayed, failed, dead) and its reason."""
+
+    def __init__(self, count: Count = count_nothing, clock: Callable[[], float] = time.monotonic) -> None:
+        self._count = count
+        self._clock = clock
+        self._logged: OrderedDict[str, None] = OrderedDict()
+        self._trouble: str | None = None
+        self._trouble_at = 0.0
+
+    def accepted(self) -> None:
+        """The server took a mail: it works."""
+        self._count("sent", "accepted")
+        if self._trouble is not None:
+            log.warning("the mail server takes mail again")
+            self._trouble = None
+            self._logged.clear()  # the next outage is news
+
+    def failed(self, result: str, reason: Reason, error: SmtpError) -> None:
+        """The server did not take a mail. There is trouble when the server or our settings are the reason."""
+        self._count(result, reason)
+        if reason in WAITING or error.phase is Phase.MAIL:
+            self._trouble, self._trouble_at = f"{reason}: {error}", self._clock()
+        self._log_once(f"{reason} {error.phase} {error.fault} {error.code}", reason, str(error))
+
+    def unwritable(self, reason: str) -> None:
+        """A mail could not be written, and is dead."""
+        self._count("dead", Reason.INVALID)
+        self._log_once(reason, Reason.INVALID, reason)
+
+    async def check(self) -> None:
+        """Raise Problem(SERVER_UNAVAILABLE) while the last contact with the mail server failed."""
+        if self._trouble is not None:
+            ago_s = self._clock() - self._trouble_at
+            raise Problem(SERVER_UNAVAILABLE, f"mail server, {ago_s:.0f} s ago: {self._trouble}")
+
+    def _log_once(self, key: str, reason: str, said: str) -> None:
+        if key in self._logged:
+            self._logged.move_to_end(key)
+            return
+        self._logged[key] = None
+        if len(self._logged) > MAX_REASONS:
+            self._logged.popitem(last=False)
+        log.warning("a mail was not sent (%s): %s; the same again is only counted", reason, said)

@@ -1,0 +1,131 @@
+"""Mail producers: the programs that may have mails sent over Kafka, each with a quota and the domains it may write to.
+
+None is named by default, so that nobody who can write to a topic can send mail in our name.
+"""
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiosql
+from msgspec import Struct
+
+from callboard.streams.consumers import RejectedError, Rejection
+from callboard.streams.event_types import OUR_SOURCE, Envelope, MailRequested
+
+QUERIES: Any = aiosql.from_path(Path(__file__).with_name("mail_producers.sql"), "asyncpg")
+
+PERIODS_S = {"minute": 60, "hour": 3600, "day": 86400}
+MAX_QUOTA = 1_000_000_000
+_SOURCE_LIMIT = 400
+_QUOTA = re.compile(r"(?P<quota>[1-9][0-9]{0,9})/(?P<period>minute|hour|day)")
+_DOMAIN = re.compile(r"\*|(\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
+
+
+class MailProducer(Struct, frozen=True):
+    """A program by its `ce_source`: so many mails a period, to addresses in these domains and no others.
+
+    A domain is exact, `*.example.org` stands for every domain below example.org, and `*` for any.
+    """
+
+    source: str
+    quota: int
+    period_s: int
+    domains: tuple[str, ...]
+
+    def may_write_to(self, address: str) -> bool:
+        """Whether an address is in one of the domains."""
+        domain = address.rpartition("@")[2].lower()
+        return any(
+            allowed in ("*", domain) or (allowed.startswith("*.") and domain.endswith(allowed[1:]))
+            for allowed in self.domains
+        )
+
+
+def parse_mail_producers(text: str) -> tuple[MailProducer, ...]:
+    """Producers, one a line or with semicolons between: `SOURCE QUOTA/PERIOD DOMAIN,DOMAIN`.
+
+    Raises ValueError that begins with "must".
+    """
+    producers: dict[str, MailProducer] = {}
+    for line in filter(None, (part.strip() for part in re.split(r"[;\n]", text))):
+        source, _, rule = line.partition(" ")
+        if source in producers:
+            raise ValueError(f"must name {source} once")
+        producers[source] = parse_mail_producer(source, rule)
+    return tuple(producers.values())
+
+
+def parse_mail_producer(source: str, rule: str) -> MailProducer:
+    """A producer from its source and `QUOTA/PERIOD DOMAIN,DOMAIN`. Raises ValueError that begins with "must"."""
+    quota, _, domains = rule.strip().partition(" ")
+    matched = _QUOTA.fullmatch(quota)
+    names = tuple(name.strip().lower() for name in domains.split(",") if name.strip())
+    if not source or len(source) > _SOURCE_LIMIT or source == OUR_SOURCE or re.search(r"[\s;]", source):
+        raise ValueError(f"must begin with a ce_source that is not {OUR_SOURCE!r} and has no space or semicolon")
+    if matched is None or int(matched["quota"]) > MAX_QUOTA:
+        raise ValueError(f"must give {source} a quota such as 500/hour (minute, hour or day)")
+    if not names or not all(_DOMAIN.fullmatch(name) for name in names):
+        raise ValueError(f"must give {source} the domains of its recipients: example.org,*.example.net, or * for any")
+    return MailProducer(source, int(matched["quota"]), PERIODS_S[matched["period"]], names)
+
+
+class MailProducers:
+    """The producers that are named. A setting may be replaced while the system runs."""
+
+    def __init__(self, producers: Iterable[MailProducer] = ()) -> None:
+        self._by_source: dict[str, MailProducer] = {}
+        self._exhausted_until: dict[str, float] = {}  # of the loop's time: so that a flood costs no statements
+        self.replace(producers)
+
+    @property
+    def named(self) -> tuple[MailProducer, ...]:
+        """All of them."""
+        return tuple(self._by_source.values())
+
+    def replace(self, producers: Iterable[MailProducer]) -> None:
+        """Name other producers from now on."""
+        self._by_source = {producer.source: producer for producer in producers}
+        self._exhausted_until.clear()
+
+    def admit(self, envelope: Envelope) -> Rejection | None:
+        """Why a mail is not even asked for; None when it may be, or is one of ours."""
+        event = envelope.event
+        if not isinstance(event, MailRequested):
+            return None
+        producer = self._by_source.get(envelope.source)
+        if producer is None:
+            return Rejection("not_allowed", f"MAIL_PRODUCERS does not name the source {envelope.source!r}")
+        if not producer.may_write_to(event.to):
+            return Rejection("not_allowed", f"{envelope.source!r} may not write to this domain")
+        if asyncio.get_running_loop().time() < self._exhausted_until.get(envelope.source, 0.0):
+            return _over_quota(producer)
+        return None
+
+    async def reserve(self, connection: Any, envelopes: Sequence[Envelope]) -> None:
+        """Count the mails of a batch against their producers' quotas, in the caller's transaction.
+
+        Raises RejectedError when one of them is not admitted or does not fit; then nothing is counted.
+        """
+        wanted: Counter[str] = Counter()
+        for envelope in envelopes:
+            if rejection := self.admit(envelope):
+                raise RejectedError(rejection)
+            if isinstance(envelope.event, MailRequested):
+                wanted[envelope.source] += 1
+        for source, count in sorted(wanted.items()):  # in one order, so that two batches cannot deadlock
+            producer = self._by_source[source]
+            facts = {"source": source, "period_s": producer.period_s}
+            if await QUERIES.reserve(connection, count=count, quota=producer.quota, **facts) is None:
+                if count == 1:
+                    left_s = await QUERIES.seconds_left(connection, period_s=producer.period_s)
+                    self._exhausted_until[source] = asyncio.get_running_loop().time() + left_s
+                raise RejectedError(_over_quota(producer))
+
+
+def _over_quota(producer: MailProducer) -> Rejection:
+    period = next(name for name, seconds in PERIODS_S.items() if seconds == producer.period_s)
+    return Rejection("over_quota", f"{producer.source!r} may have {producer.quota} mails sent each {period}")

@@ -1,0 +1,88 @@
+"""The mail writer: from a row of `mails` to the bytes that are sent, with every fact read from PostgreSQL."""
+
+from datetime import datetime
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import anyio.to_thread
+import msgspec
+
+from callboard.actors.delivery.email_templates import (
+    ContentEmail,
+    EmailTemplate,
+    Facts,
+    SecretLink,
+    read_template,
+    render,
+)
+from callboard.actors.delivery.mail_message import OutgoingMail, RenderedEmail, encode_mail
+from callboard.actors.delivery.mail_queue import QUERIES, READY
+from callboard.actors.infrastructure.token_signer import Signer
+
+LARGE = 16_384  # characters; more of a producer's text would hold the loop for up to 0.3 s
+
+
+class UnwritableError(Exception):
+    """A mail that can never be written; the text says why, and names no address."""
+
+
+class MailWriter:
+    """Writes mails. `sender` is the mailbox in whose name they are sent, and `link_url` begins every link."""
+
+    def __init__(self, signer: Signer, sender: str, link_url: str) -> None:
+        self.signer = signer
+        self.sender = sender
+        self.link_url = link_url.rstrip("/")
+
+    async def write(self, connection: Any, mail: Any, sent_at: datetime) -> OutgoingMail:
+        """The mail as it goes out. Raises UnwritableError, whatever is wrong with it."""
+        try:
+            data = msgspec.json.decode(mail["data"], type=dict[str, str])
+            if mail["letter"] == READY:
+                email = RenderedEmail(data["subject"], data["text"], data["html"] or None)
+            else:
+                user_id = UUID(data.pop("user_id"))
+                template = read_template(mail["letter"], data)
+                facts = await self._facts(connection, mail, template, user_id)
+                email = render(mail["letter"], template, facts)
+            encode = partial(
+                encode_mail,
+                email,
+                sender=self.sender,
+                recipient=mail["recipient"],
+                mail_id=mail["mail_id"],
+                sent_at=sent_at,
+            )
+            large = len(email.text) + len(email.html or "") > LARGE
+            return await anyio.to_thread.run_sync(encode) if large else encode()
+        except (ValueError, LookupError) as error:  # of which msgspec's and the templates' errors are some
+            raise UnwritableError(f"{type(error).__name__}: {error}"[:500]) from error
+
+    async def _facts(self, connection: Any, mail: Any, template: EmailTemplate, user_id: UUID) -> Facts:
+        """The truth for one of our mails. Raises UnwritableError."""
+        token, title, note = None, "", ""
+        if isinstance(template, SecretLink):
+            token = await self._secret(connection, mail, template.token_id)
+        elif isinstance(template, ContentEmail):
+            article = await QUERIES.article(
+                connection,
+                content_id=template.content_id,
+                transition_id=template.transition_id,
+                author_id=user_id,
+            )
+            if article is None:
+                raise UnwritableError("the article is not there, or not the recipient's")
+            title, note = article["title"], article["note"] or ""
+        full_name = await QUERIES.proved_name(connection, user_id=user_id, recipient=mail["recipient"])
+        return Facts(link_url=self.link_url, full_name=full_name, token=token, title=title, note=note)
+
+    async def _secret(self, connection: Any, mail: Any, token_id: UUID) -> str:
+        """The secret of a token. Whoever can write to the topic must not have another's sent to themselves."""
+        owner = await QUERIES.token_owner(connection, token_id=token_id, purpose=mail["letter"])
+        if owner is None or owner["email"] != mail["recipient"]:
+            raise UnwritableError("the mail's token is not the recipient's")
+        token = self.signer.mail_token_of(token_id, owner["token_hash"])
+        if token is None:
+            raise UnwritableError("the mail's token was made under a key that is gone")
+        return token

@@ -1,0 +1,66 @@
+"""The notifier: turns what has happened to an author's article into a letter to the author."""
+
+from pathlib import Path
+from typing import Any
+
+import aiosql
+
+from callboard.actors.infrastructure.database import Database, retried
+from callboard.runtime import Actor, Context, on, use_context
+from callboard.streams.event_types import (
+    Consume,
+    ContentEvent,
+    ContentPublished,
+    ContentRejected,
+    Envelope,
+    LetterRequested,
+    derive_id,
+)
+from callboard.streams.outbox import emit, fresh
+
+QUERIES: Any = aiosql.from_path(Path(__file__).with_name("notifier.sql"), "asyncpg")
+
+CONSUMER = "notifier"
+
+# The letter, and the action in the editorial history that it tells of.
+LETTER_FOR: dict[type[ContentEvent], tuple[str, str]] = {
+    ContentPublished: ("content_published", "publish"),
+    ContentRejected: ("content_rejected", "reject"),
+}
+
+
+class Notifier(Actor[Consume]):
+    """Asks for letters. That an event was seen and that its letter is asked for is one transaction.
+
+    The event says only where to look: author, title and note are what PostgreSQL has, and an event of which the
+    editorial history knows nothing is no letter.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    @on(Consume)
+    @retried
+    async def consume(self, message: Consume) -> None:
+        """The letter's event id follows from the event's: whoever asks twice asks for the same letter."""
+        async with self.database.transaction() as connection:
+            for envelope in await fresh(connection, CONSUMER, message.envelopes):
+                letter = await _letter(connection, envelope)
+                if letter is not None:
+                    event_id = derive_id(envelope.source, envelope.event_id, CONSUMER)
+                    with use_context(Context(envelope.traceparent)):  # a batch has many traces, a letter one
+                        await emit(connection, letter, event_id=event_id)
+
+
+async def _letter(connection: Any, envelope: Envelope) -> LetterRequested | None:
+    event = envelope.event
+    if not isinstance(event, ContentEvent) or type(event) not in LETTER_FOR:
+        return None
+    letter, action = LETTER_FOR[type(event)]
+    row = await QUERIES.transition(
+        connection, content_id=event.content_id, action=action, occurred_at=envelope.occurred_at
+    )
+    if row is None:  # deleted meanwhile, or it never happened
+        return None
+    data = {"content_id": str(event.content_id), "transition_id": str(row["transition_id"])}
+    return LetterRequested(letter, row["author_id"], data)

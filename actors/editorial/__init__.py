@@ -1,0 +1,1 @@
+"""Editorial: articles, their workflow, and the lists and searches that readers see."""

@@ -1,0 +1,228 @@
+"""The library: reading content. Readers share nothing, so the workers of its pool take turns."""
+
+import heapq
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import aiosql
+import msgspec
+
+from callboard.actors.editorial.html_sanitizer import sanitize_text
+from callboard.actors.editorial.workflow import QUERIES as WORKFLOW
+from callboard.actors.editorial.workflow import Content, as_content
+from callboard.actors.editorial.workflow_rules import Language, Status, is_editor, may_see
+from callboard.actors.errors import CONTENT_FORBIDDEN, CONTENT_NOT_FOUND, Problem
+from callboard.actors.infrastructure.database import Database, retried
+from callboard.actors.infrastructure.principals import Identity
+from callboard.runtime import Actor, Request, on
+from callboard.streams.event_types import Moment
+
+QUERIES: Any = aiosql.from_path(Path(__file__).with_name("content_queries.sql"), "asyncpg")
+
+UNPUBLISHED = [status for status in Status if status is not Status.PUBLISHED]
+LATEST = datetime(9999, 12, 31, tzinfo=UTC)  # before these a list begins
+LAST_ID = UUID(int=2**128 - 1)
+
+# A search costs what these say, however many articles match (tests/bench/search.py).
+RECENT = 500  # the newest articles are looked at without an index,
+ENOUGH = 50  # and if so many of them match, no others;
+MATCHES = 5_000  # otherwise so many that the index gives,
+CANDIDATES = 500  # and the newest of all these are ranked
+MAX_QUESTION = 200  # characters
+MAX_WORDS = 16  # that are looked for
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """An article in a list, without its text."""
+
+    content_id: UUID
+    author_id: UUID
+    category_id: UUID | None
+    title: str
+    language: Language
+    status: Status
+    version: int
+    published_at: Moment | None
+    created_at: Moment
+    updated_at: Moment
+
+    @property
+    def position(self) -> tuple[datetime, UUID]:
+        """Its place in lists: published content stands by its publication, all other by its creation."""
+        published = self.published_at if self.status is Status.PUBLISHED else None
+        return published or self.created_at, self.content_id
+
+
+class Hit(msgspec.Struct, frozen=True):
+    """A published article that was found; in `snippet` the words stand in <mark>, and nothing else is markup."""
+
+    content_id: UUID
+    author_id: UUID
+    category_id: UUID | None
+    title: str
+    language: Language
+    published_at: Moment
+    rank: float
+    snippet: str
+
+
+class Transition(msgspec.Struct, frozen=True):
+    """One step of an article's history."""
+
+    transition_id: int
+    action: str
+    from_status: Status
+    to_status: Status
+    note: str | None
+    actor_id: UUID
+    actor_name: str
+    created_at: Moment
+
+
+class ReadContent(Request[Content], frozen=True):
+    """One article, if `who` may see it. Raises Problem(CONTENT_NOT_FOUND)."""
+
+    content_id: UUID
+    who: Identity | None
+
+
+class ListContent(Request[list[Entry]], frozen=True):
+    """Articles that `who` may see, newest first, from before the `position` (`before`, `before_id`) on."""
+
+    who: Identity | None
+    limit: int
+    status: Status | None = None
+    author_id: UUID | None = None
+    category_id: UUID | None = None
+    before: datetime | None = None
+    before_id: UUID | None = None
+
+
+class SearchContent(Request[list[Hit]], frozen=True):
+    """Published articles that match, best first, from below (`rank`, `before_id`) on; web search syntax.
+
+    The newest `CANDIDATES` matches are ranked; of words that many of the newest articles have, the matches among these.
+    A question that only excludes words finds nothing.
+    """
+
+    q: str
+    limit: int
+    category_id: UUID | None = None
+    rank: float | None = None
+    before_id: UUID | None = None
+
+
+class ListTransitions(Request[list[Transition]], frozen=True):
+    """An article's history, oldest first, for its author and editors. Raises Problem(NOT_FOUND, FORBIDDEN)."""
+
+    content_id: UUID
+    who: Identity
+    limit: int
+    after: int = 0
+
+
+class Library(Actor[ReadContent | ListContent | SearchContent | ListTransitions]):
+    """Reads. Searches have a pool of connections of their own: they cost more than all other reads."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.search_database = database.pool("search")
+
+    @on(ReadContent)
+    async def read(self, message: ReadContent) -> Content:
+        """Content that they may not see is not there."""
+        async with self.database.acquire() as connection:
+            row = await WORKFLOW.content_by_id(connection, content_id=message.content_id)
+        if row is None or not may_see(message.who, row["author_id"], Status(row["status"])):
+            raise Problem(CONTENT_NOT_FOUND)
+        return as_content(row)
+
+    @on(ListContent)
+    async def entries(self, message: ListContent) -> list[Entry]:
+        """Merge published and unpublished content; each comes in the order of its own index."""
+        queries = [query for query in (_published(message), _unpublished(message)) if query is not None]
+        before, before_id = message.before or LATEST, message.before_id or LAST_ID
+        lists: list[list[Entry]] = []
+        async with self.database.acquire() as connection:
+            for query in queries:
+                rows = query(connection, before=before, before_id=before_id, limit=message.limit)
+                lists.append([msgspec.convert(dict(row), Entry) async for row in rows])
+        merged = heapq.merge(*lists, key=lambda entry: entry.position, reverse=True)
+        return list(islice(merged, message.limit))
+
+    @on(SearchContent)
+    @retried
+    async def search(self, message: SearchContent) -> list[Hit]:
+        """The stored text may hold markup of its author's: of it nothing is left in the snippet but the marks."""
+        async with self.search_database.transaction() as connection:
+            await QUERIES.plan_search(connection)
+            rows = QUERIES.search_content(
+                connection,
+                q=bounded(message.q),
+                languages=list(Language),
+                category_id=message.category_id,
+                recent=RECENT,
+                enough=ENOUGH,
+                matches=MATCHES,
+                candidates=CANDIDATES,
+                rank=message.rank,
+                before_id=message.before_id,
+                limit=message.limit,
+            )
+            hits = [dict(row) async for row in rows]
+        return [msgspec.convert({**hit, "snippet": sanitize_text(hit["snippet"])}, Hit) for hit in hits]
+
+    @on(ListTransitions)
+    async def transitions(self, message: ListTransitions) -> list[Transition]:
+        """Notes are between author and editors."""
+        async with self.database.acquire() as connection:
+            content = await WORKFLOW.content_by_id(connection, content_id=message.content_id)
+            if content is None or not may_see(message.who, content["author_id"], Status(content["status"])):
+                raise Problem(CONTENT_NOT_FOUND)
+            if not (is_editor(message.who) or message.who.user_id == content["author_id"]):
+                raise Problem(CONTENT_FORBIDDEN)
+            rows = QUERIES.transitions_of(
+                connection, content_id=message.content_id, after=message.after, limit=message.limit
+            )
+            return [msgspec.convert(dict(row), Transition) async for row in rows]
+
+
+def bounded(q: str) -> str:
+    """The beginning of a question: ranking takes time for each of its words, so none counts twice."""
+    words = q[:MAX_QUESTION].split()
+    return " ".join((words if '"' in q else list(dict.fromkeys(words)))[:MAX_WORDS])
+
+
+def _published(message: ListContent) -> Callable[..., Any] | None:
+    """The query for the published content that is asked for, or None if none is."""
+    if message.status not in (None, Status.PUBLISHED):
+        return None
+    if message.author_id is not None:
+        return partial(QUERIES.list_published_by, author_id=message.author_id, category_id=message.category_id)
+    if message.category_id is not None:
+        return partial(QUERIES.list_published_in, category_id=message.category_id)
+    return partial(QUERIES.list_published)
+
+
+def _unpublished(message: ListContent) -> Callable[..., Any] | None:
+    """The query for all other content that is asked for, if they may see any: their own, or as an editor all."""
+    if message.status is Status.PUBLISHED or message.who is None:
+        return None
+    author_id = message.author_id
+    if not is_editor(message.who):
+        if author_id not in (None, message.who.user_id):
+            return None
+        author_id = message.who.user_id
+    statuses = UNPUBLISHED if message.status is None else [message.status]
+    if author_id is not None:
+        return partial(
+            QUERIES.list_unpublished_by, author_id=author_id, category_id=message.category_id, statuses=statuses
+        )
+    if message.category_id is not None:
+        return partial(QUERIES.list_unpublished_in, category_id=message.category_id, statuses=statuses)
+    return partial(QUERIES.list_unpublished, statuses=statuses)

@@ -1,0 +1,301 @@
+"""Content: the editorial workflow. A change is one guarded statement, its history and its event, in one transaction."""
+
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import aiosql
+import asyncpg
+import msgspec
+
+from callboard.actors.editorial.html_sanitizer import HtmlSanitizer, MarkupError
+from callboard.actors.editorial.workflow_rules import Action, Language, Status, judge, judge_edit, may_see
+from callboard.actors.errors import (
+    CONTENT_CATEGORY_UNKNOWN,
+    CONTENT_ILLEGAL_TRANSITION,
+    CONTENT_NOT_FOUND,
+    CONTENT_STALE,
+    REQUEST_INVALID,
+    Detail,
+    Problem,
+)
+from callboard.actors.infrastructure.database import Database, retried
+from callboard.actors.infrastructure.personal_data import PersonalData
+from callboard.actors.infrastructure.principals import Identity
+from callboard.actors.infrastructure.quotas import DEFAULT_QUOTAS, Quotas, check_content, count_use
+from callboard.runtime import Actor, Request, on
+from callboard.streams import event_types
+from callboard.streams.event_types import Moment
+from callboard.streams.outbox import emit
+
+QUERIES: Any = aiosql.from_path(Path(__file__).with_name("workflow.sql"), "asyncpg")
+
+PERSONAL_DATA = (
+    PersonalData(
+        "content",
+        {"content": ("author_id", "title", "body", "body_html", "search", "last_edited_by")},
+        QUERIES.export_content,
+        QUERIES.erase_content,
+    ),
+    PersonalData(
+        "transitions",
+        {"content_transitions": ("actor_id", "note")},
+        QUERIES.export_transitions,
+        QUERIES.erase_notes,
+    ),
+    PersonalData(
+        "comments", {"comments": ("author_id", "body", "body_html")}, QUERIES.export_comments, QUERIES.erase_comments
+    ),
+    PersonalData("subscriptions", {"subscriptions": ("user_id", "plan_type")}, QUERIES.export_subscriptions),
+)
+
+EVENT_OF: dict[Action, type[event_types.ContentEvent]] = {
+    Action.SUBMIT_FOR_REVIEW: event_types.ContentSubmitted,
+    Action.APPROVE: event_types.ContentApproved,
+    Action.REJECT: event_types.ContentRejected,
+    Action.PUBLISH: event_types.ContentPublished,
+    Action.ARCHIVE: event_types.ContentArchived,
+    Action.RESTORE: event_types.ContentRestored,
+}
+
+
+class Content(msgspec.Struct, frozen=True):
+    """An article. `body` is as it was sent, `body_html` is safe to show; `version` counts its changes.
+
+    `last_edited_by` is None where that is not known: of content that has not been edited since an earlier release.
+    """
+
+    content_id: UUID
+    author_id: UUID
+    category_id: UUID | None
+    title: str
+    body: str
+    body_html: str
+    language: Language
+    status: Status
+    version: int
+    last_edited_by: UUID | None
+    published_at: Moment | None
+    created_at: Moment
+    updated_at: Moment
+
+    def has(self, draft: "Draft") -> bool:
+        """Whether an edit to this draft would change nothing."""
+        written = (self.title, self.body, self.category_id, self.language)
+        return written == (draft.title, draft.body, draft.category_id, draft.language)
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """The fields that an author writes."""
+
+    title: str
+    body: str
+    category_id: UUID | None = None
+    language: Language = Language.ENGLISH
+
+
+class CreateContent(Request[Content], frozen=True):
+    """Begin a draft; asked again with the same id, give what the author has by it.
+
+    Raises Problem(CONTENT_CATEGORY_UNKNOWN, REQUEST_INVALID, CONTENT_NOT_FOUND for an id that is another's).
+    """
+
+    content_id: UUID
+    draft: Draft
+    author: Identity
+
+
+class EditContent(Request[Content], frozen=True):
+    """Replace title, body, category and language, of this version if there is one.
+
+    Raises Problem(CONTENT_NOT_FOUND, CONTENT_FORBIDDEN, CONTENT_PUBLISHED, CONTENT_STALE, CONTENT_CATEGORY_UNKNOWN,
+    REQUEST_INVALID).
+    """
+
+    content_id: UUID
+    draft: Draft
+    version: int | None
+    who: Identity
+
+
+class DeleteContent(Request[None], frozen=True):
+    """Delete what is not published, with its history. Raises Problem like EditContent."""
+
+    content_id: UUID
+    who: Identity
+    version: int | None = None
+
+
+class MoveContent(Request[Content], frozen=True):
+    """Make an editorial transition.
+
+    Raises Problem(CONTENT_NOT_FOUND, CONTENT_FORBIDDEN, CONTENT_OWN_REVIEW, CONTENT_ILLEGAL_TRANSITION, CONTENT_STALE).
+    """
+
+    content_id: UUID
+    action: Action
+    note: str | None
+    who: Identity
+    version: int | None = None
+
+
+class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | MoveContent]):
+    """All changes of articles. A pool of these is keyed by content id; between processes the guarded SQL decides."""
+
+    def __init__(self, database: Database, sanitizer: HtmlSanitizer, quotas: Quotas = DEFAULT_QUOTAS) -> None:
+        self.database = database
+        self.quotas = quotas
+        self.sanitizer = sanitizer
+
+    @on(CreateContent)
+    @retried
+    async def create(self, message: CreateContent) -> Content:
+        """Draft and event."""
+        fields = await self._fields(message.draft)
+        async with self.database.transaction() as connection:
+            row = await _written(
+                QUERIES.add_content(
+                    connection,
+                    content_id=message.content_id,
+                    author_id=message.author.user_id,
+                    **fields,
+                )
+            )
+            if row is None:
+                return await _made_before(connection, message)
+            author_id = message.author.user_id
+            await count_use(connection, "drafts", author_id, most=self.quotas.drafts_per_hour)
+            await check_content(connection, self.quotas, author_id)
+            return await _tell(connection, event_types.ContentCreated, row, message.author)
+
+    @on(EditContent)
+    @retried
+    async def edit(self, message: EditContent) -> Content:
+        """An edit that takes content under review back to draft is part of its history; one that changes nothing is no
+        edit.
+        """
+        fields = await self._fields(message.draft)
+        async with self.database.transaction() as connection:
+            before = await _visible(connection, message.content_id, message.who)
+            status = judge_edit(message.who, before.author_id, before.status)
+            if before.has(message.draft) and message.version in (None, before.version):
+                return before
+            row = await _written(
+                QUERIES.edit_content(
+                    connection,
+                    content_id=message.content_id,
+                    version=before.version if message.version is None else message.version,
+                    editor_id=message.who.user_id,
+                    status=status,
+                    from_status=before.status,
+                    **fields,
+                )
+            )
+            if row is None:
+                raise Problem(CONTENT_STALE)
+            if _size(row) > _size(msgspec.structs.asdict(before)):  # whoever has too much may make it less
+                await check_content(connection, self.quotas, before.author_id)
+            if status is not before.status:
+                await _record(connection, before, "edit", status, message.who)
+            return await _tell(connection, event_types.ContentEdited, row, message.who)
+
+    @on(DeleteContent)
+    @retried
+    async def delete(self, message: DeleteContent) -> None:
+        """Archived content may go, published may not."""
+        async with self.database.transaction() as connection:
+            before = await _visible(connection, message.content_id, message.who)
+            if before.status is not Status.ARCHIVED:
+                judge_edit(message.who, before.author_id, before.status)
+            if message.version not in (None, before.version):
+                raise Problem(CONTENT_STALE)
+            row = await QUERIES.delete_content(connection, content_id=message.content_id, version=before.version)
+            if row is None:
+                raise Problem(CONTENT_STALE)
+            await _tell(connection, event_types.ContentDeleted, row, message.who)
+
+    @on(MoveContent)
+    @retried
+    async def move(self, message: MoveContent) -> Content:
+        """Of two at once one wins; the other gets the conflict, as if it had come later."""
+        async with self.database.transaction() as connection:
+            before = await _visible(connection, message.content_id, message.who)
+            target = judge(message.who, before.author_id, before.last_edited_by, before.status, message.action)
+            if message.version not in (None, before.version):
+                raise Problem(CONTENT_STALE)
+            row = await QUERIES.move_content(
+                connection,
+                content_id=message.content_id,
+                from_status=before.status,
+                to_status=target,
+                version=before.version,
+            )
+            if row is None:
+                raise Problem(CONTENT_ILLEGAL_TRANSITION, "The content has just been changed by someone else.")
+            await _record(connection, before, message.action, target, message.who, note=message.note)
+            return await _tell(connection, EVENT_OF[message.action], row, message.who, message.note)
+
+    async def _fields(self, draft: Draft) -> dict[str, Any]:
+        """The columns of a draft; made before there is a transaction, which nothing should hold open."""
+        try:
+            body_html = await self.sanitizer.clean(draft.body)
+        except MarkupError as error:
+            raise Problem(REQUEST_INVALID, details=(Detail("body", str(error)),)) from error
+        return {**msgspec.structs.asdict(draft), "body_html": body_html}
+
+
+def _size(row: Any) -> int:
+    return sum(len(row[name].encode()) for name in ("title", "body", "body_html"))
+
+
+async def _written(statement: Any) -> Any:
+    """The row of an insert or update of an author's text. Raises Problem for what the database refuses of it."""
+    try:
+        return await statement
+    except asyncpg.ForeignKeyViolationError as error:
+        if error.constraint_name != "content_category_id_fkey":
+            raise
+        raise Problem(CONTENT_CATEGORY_UNKNOWN, details=(Detail("category_id", "is unknown"),)) from error
+
+
+async def _made_before(connection: Any, message: CreateContent) -> Content:
+    row = await QUERIES.content_by_id(connection, content_id=message.content_id)
+    if row is None or row["author_id"] != message.author.user_id:
+        raise Problem(CONTENT_NOT_FOUND)
+    return as_content(row)
+
+
+async def _visible(connection: Any, content_id: UUID, who: Identity) -> Content:
+    row = await QUERIES.content_by_id(connection, content_id=content_id)
+    if row is None or not may_see(who, row["author_id"], Status(row["status"])):
+        raise Problem(CONTENT_NOT_FOUND)
+    return as_content(row)
+
+
+def as_content(row: Any) -> Content:
+    """A row of the content table as a Struct."""
+    return msgspec.convert(dict(row), Content)
+
+
+async def _record(
+    connection: Any, before: Content, action: str, target: Status, who: Identity, *, note: str | None = None
+) -> None:
+    await QUERIES.add_transition(
+        connection,
+        content_id=before.content_id,
+        actor_id=who.user_id,
+        action=action,
+        from_status=before.status,
+        to_status=target,
+        note=note,
+    )
+
+
+async def _tell(
+    connection: Any, kind: type[event_types.ContentEvent], row: Any, who: Identity, note: str | None = None
+) -> Content:
+    """Write the event of a change, and give the content as it is after it."""
+    content = as_content(row)
+    event = kind(content.content_id, content.author_id, content.title, who.user_id, content.version, note)
+    await emit(connection, event, event_id=uuid4())
+    return content

@@ -1,0 +1,148 @@
+"""The editorial rules: five states, six transitions, and who may make them. Pure functions, no clock and no SQL."""
+
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+
+from callboard.actors.errors import (
+    CONTENT_FORBIDDEN,
+    CONTENT_ILLEGAL_TRANSITION,
+    CONTENT_OWN_REVIEW,
+    CONTENT_PUBLISHED,
+    Problem,
+)
+from callboard.actors.infrastructure.principals import Identity, Role
+
+
+class Status(StrEnum):
+    """Where an article stands."""
+
+    DRAFT = "draft"
+    PENDING_REVIEW = "pending_review"
+    APPROVED = "approved"
+    PUBLISHED = "published"
+    ARCHIVED = "archived"
+
+
+class Language(StrEnum):
+    """The language of an article, by which its words are searched; `simple` is for any other."""
+
+    ARABIC = "arabic"
+    ARMENIAN = "armenian"
+    BASQUE = "basque"
+    CATALAN = "catalan"
+    DANISH = "danish"
+    DUTCH = "dutch"
+    ENGLISH = "english"
+    FINNISH = "finnish"
+    FRENCH = "french"
+    GERMAN = "german"
+    GREEK = "greek"
+    HINDI = "hindi"
+    HUNGARIAN = "hungarian"
+    INDONESIAN = "indonesian"
+    IRISH = "irish"
+    ITALIAN = "italian"
+    LITHUANIAN = "lithuanian"
+    NEPALI = "nepali"
+    NORWEGIAN = "norwegian"
+    PORTUGUESE = "portuguese"
+    ROMANIAN = "romanian"
+    RUSSIAN = "russian"
+    SERBIAN = "serbian"
+    SIMPLE = "simple"
+    SPANISH = "spanish"
+    SWEDISH = "swedish"
+    TAMIL = "tamil"
+    TURKISH = "turkish"
+    YIDDISH = "yiddish"
+
+
+class Action(StrEnum):
+    """What moves it on."""
+
+    SUBMIT_FOR_REVIEW = "submit_for_review"
+    APPROVE = "approve"
+    REJECT = "reject"
+    PUBLISH = "publish"
+    ARCHIVE = "archive"
+    RESTORE = "restore"
+
+
+class Move(msgspec.Struct, frozen=True):
+    """One transition: from, to, and whether the author may make it or only an editor."""
+
+    source: Status
+    target: Status
+    by_author: bool
+
+
+MOVES: dict[Action, Move] = {
+    Action.SUBMIT_FOR_REVIEW: Move(Status.DRAFT, Status.PENDING_REVIEW, by_author=True),
+    Action.APPROVE: Move(Status.PENDING_REVIEW, Status.APPROVED, by_author=False),
+    Action.REJECT: Move(Status.PENDING_REVIEW, Status.DRAFT, by_author=False),
+    Action.PUBLISH: Move(Status.APPROVED, Status.PUBLISHED, by_author=False),
+    Action.ARCHIVE: Move(Status.PUBLISHED, Status.ARCHIVED, by_author=True),
+    Action.RESTORE: Move(Status.ARCHIVED, Status.DRAFT, by_author=True),
+}
+
+
+def is_editor(who: Identity | None) -> bool:
+    """Whether they review, publish and see everything."""
+    return who is not None and who.role.includes(Role.EDITOR)
+
+
+def may_see(who: Identity | None, author_id: UUID, status: Status) -> bool:
+    """Anyone sees what is published; the rest is for its author and for editors."""
+    return status is Status.PUBLISHED or is_editor(who) or (who is not None and who.user_id == author_id)
+
+
+def is_own(who: Identity, author_id: UUID, edited_by: UUID | None) -> bool:
+    """Whether the text is theirs: they are its author, or they changed it last. `edited_by` is None for the author."""
+    return who.user_id in (author_id, edited_by)
+
+
+def may_make(who: Identity, author_id: UUID, edited_by: UUID | None, action: Action) -> bool:
+    """Whether their role allows the action on this content, in any state. Nobody approves a text of their own, so that
+    two people have seen whatever is published.
+    """
+    if action is Action.APPROVE and is_own(who, author_id, edited_by):
+        return False
+    return is_editor(who) or (MOVES[action].by_author and who.user_id == author_id)
+
+
+def allowed(who: Identity, author_id: UUID, edited_by: UUID | None, status: Status) -> list[Action]:
+    """The actions that they may take on it now."""
+    return [
+        action
+        for action, move in MOVES.items()
+        if move.source is status and may_make(who, author_id, edited_by, action)
+    ]
+
+
+def judge(who: Identity, author_id: UUID, edited_by: UUID | None, status: Status, action: Action) -> Status:
+    """The state that the action leads to.
+
+    Raises Problem: CONTENT_OWN_REVIEW or CONTENT_FORBIDDEN by role, CONTENT_ILLEGAL_TRANSITION by state, with what
+    would be allowed.
+    """
+    if not may_make(who, author_id, edited_by, action):
+        own = action is Action.APPROVE and is_own(who, author_id, edited_by) and is_editor(who)
+        raise Problem(CONTENT_OWN_REVIEW if own else CONTENT_FORBIDDEN)
+    move = MOVES[action]
+    if move.source is not status:
+        possible = tuple(allowed(who, author_id, edited_by, status))
+        now = ", ".join(possible) or "nothing"
+        message = f"{action} needs {move.source} content, and this is {status}; allowed now: {now}."
+        raise Problem(CONTENT_ILLEGAL_TRANSITION, message, allowed=possible)
+    return move.target
+
+
+def judge_edit(who: Identity, author_id: UUID, status: Status) -> Status:
+    """The state after an edit: reviewed text that changes must be reviewed again. Raises Problem likewise."""
+    if not (is_editor(who) or who.user_id == author_id):
+        raise Problem(CONTENT_FORBIDDEN)
+    if status in (Status.PUBLISHED, Status.ARCHIVED):
+        raise Problem(CONTENT_PUBLISHED)
+    return Status.DRAFT

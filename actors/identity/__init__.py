@@ -1,0 +1,1 @@
+"""Identity: accounts, their sessions, passwords, addresses and personal data."""

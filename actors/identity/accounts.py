@@ -1,0 +1,56 @@
+"""Accounts as their owners and admins see them, and what their rows are read into."""
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import aiosql
+import msgspec
+
+from callboard.actors.errors import USERS_EMAIL_TAKEN, Detail, Problem
+from callboard.actors.infrastructure.personal_data import PersonalData
+from callboard.actors.infrastructure.principals import Role
+from callboard.streams.event_types import Moment
+
+QUERIES: Any = aiosql.from_path(Path(__file__).with_name("users.sql"), "asyncpg")
+
+PERSONAL_DATA = PersonalData(
+    "account",
+    {"users": ("email", "password_hash", "full_name", "registered_from")},
+    QUERIES.export_account,
+    QUERIES.erase_account,
+)
+
+
+class User(msgspec.Struct, frozen=True):
+    """An account as its owner and admins see it."""
+
+    user_id: UUID
+    email: str
+    full_name: str
+    role: Role
+    is_verified: bool
+    is_active: bool
+    created_at: Moment
+
+    @property
+    def tag(self) -> str:
+        """Another one for all that is seen to differ: the ETag."""
+        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:16]
+
+
+def new_user(user_id: UUID, email: str, full_name: str, role: Role, *, is_verified: bool) -> User:
+    """An account that is to be made."""
+    return User(user_id, email, full_name, role, is_verified, is_active=True, created_at=datetime.now(UTC))
+
+
+def user_of(row: Any) -> User:
+    """The account of a row."""
+    return msgspec.convert({name: row[name] for name in User.__struct_fields__}, User)
+
+
+def taken() -> Problem:
+    """The refusal of an address that somebody else has proved."""
+    return Problem(USERS_EMAIL_TAKEN, details=(Detail("email", "is taken"),))

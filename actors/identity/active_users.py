@@ -1,0 +1,51 @@
+"""How many users have been here lately, counted now and then for the metrics."""
+
+from pathlib import Path
+from typing import Any
+
+import aiosql
+
+from callboard.actors.errors import Problem
+from callboard.actors.infrastructure.database import Database
+from callboard.runtime import Actor, Message, on
+
+QUERIES: Any = aiosql.from_path(Path(__file__).with_name("active_users.sql"), "asyncpg")
+
+INTERVAL_S = 30.0
+LATELY_S = 900.0
+
+
+class CountActiveUsers(Message, frozen=True):
+    """Count them now."""
+
+
+class ActiveUsers(Actor[CountActiveUsers]):
+    """Counts the users with a session that was used in the last 15 minutes.
+
+    The number is the installation's: every process shows the same one. While PostgreSQL is away the last one stands.
+    """
+
+    def __init__(self, database: Database, gauge: "ActiveUsersGauge") -> None:
+        self.database = database
+        self.gauge = gauge
+
+    async def on_start(self) -> None:
+        """Begin to count, when what a start asks of PostgreSQL has been asked."""
+        self.after(1.0, CountActiveUsers())
+        self.every(INTERVAL_S, CountActiveUsers())
+
+    @on(CountActiveUsers)
+    async def count(self, _message: CountActiveUsers) -> None:
+        """One statement, over an index."""
+        try:
+            async with self.database.acquire() as connection:
+                self.gauge.value = await QUERIES.count_active_users(connection, lately_s=LATELY_S)
+        except Problem:
+            return  # PostgreSQL is away or slow, which others tell
+
+
+class ActiveUsersGauge:
+    """The number that was counted last; None before there is one."""
+
+    def __init__(self) -> None:
+        self.value: int | None = None

@@ -1,0 +1,228 @@
+"""Logins: checking credentials, so that neither the answer nor its time tells which addresses have an account."""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import aiosql
+import msgspec
+
+from callboard.actors.errors import (
+    AUTH_ACCOUNT_LIMITED,
+    AUTH_INACTIVE,
+    AUTH_INVALID_CREDENTIALS,
+    AUTH_SESSION_ENDED,
+    AUTH_UNVERIFIED,
+    Problem,
+)
+from callboard.actors.identity.known_devices import (
+    KNOWN_DAYS,
+    Origin,
+    account_key,
+    device_of,
+    make_device_token,
+    network_of,
+    origin_of,
+)
+from callboard.actors.identity.password_hasher import HashPassword, PasswordCheck, VerifyPassword, ask_hasher
+from callboard.actors.identity.sessions import QUERIES as SESSION_QUERIES
+from callboard.actors.identity.sessions import Login, OpenSession
+from callboard.actors.infrastructure import audit_log as audit
+from callboard.actors.infrastructure.audit_log import AuditAction, FailedLogins
+from callboard.actors.infrastructure.database import Database, retried
+from callboard.actors.infrastructure.rate_limiter import CheckLimit, Verdict
+from callboard.actors.infrastructure.token_signer import Signer
+from callboard.runtime import Actor, Ref, Request, on
+
+QUERIES: Any = aiosql.from_path(Path(__file__).with_name("authentication.sql"), "asyncpg")
+
+ACCOUNT = "account"  # the policy that counts the failed logins of an account from one place
+ACCOUNT_TOTAL = "account_total"  # and from all places together
+
+
+class LogIn(Request[Login], frozen=True):
+    """Check credentials and open a session. `device_token` is that of an earlier login, if there is one.
+
+    Raises Problem(AUTH_INVALID_CREDENTIALS), after too many of these AUTH_ACCOUNT_LIMITED, also for the right password;
+    and with the right password only AUTH_UNVERIFIED, unless that is concealed, or AUTH_INACTIVE.
+    """
+
+    email: str
+    password: str
+    device: str
+    ip: str | None
+    device_token: str | None = None
+
+    def __repr__(self) -> str:
+        """Without the secrets."""
+        return "LogIn(...)"
+
+
+class StepUp(Request[None], frozen=True):
+    """Give the password again in a session, which may then change what decides who has the account.
+
+    Raises Problem(AUTH_INVALID_CREDENTIALS), which counts as a failed login: AUTH_ACCOUNT_LIMITED; and
+    AUTH_SESSION_ENDED.
+    """
+
+    user_id: UUID
+    session_id: UUID
+    password: str
+
+    def __repr__(self) -> str:
+        """Without the password."""
+        return f"StepUp(user_id={self.user_id})"
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """What a password is held against."""
+
+    user_id: UUID
+    email: str
+    is_verified: bool
+    is_active: bool
+    password_hash: str
+    password_changed_at: datetime
+
+    def __repr__(self) -> str:
+        """Without the hash."""
+        return f"Credentials(user_id={self.user_id})"
+
+
+class Checker:
+    """Checks an account's password, as slowly where there is none, and no more often than the policies allow.
+
+    Failures are counted twice: by account and by where they come from, and with a higher bound by account alone, so
+    that many networks together gain little (OWASP, Authentication Cheat Sheet). Who comes from where the account is
+    known is held to the first count only: strangers do not lock the owner out. Those that are being checked at the
+    same moment are not counted yet: as many more as there are hashers and logins may pass.
+    """
+
+    def __init__(
+        self, passwords: Ref[HashPassword | VerifyPassword], limits: Ref[CheckLimit], failures: FailedLogins
+    ) -> None:
+        self.passwords = passwords
+        self.limits = limits
+        self.failures = failures
+
+    async def check(
+        self, email: str, password: str, user: Credentials | None, origin: Origin, *, renew: bool = False
+    ) -> PasswordCheck:
+        """Whether it is the password of `user`, the owner of `email`. Raises Problem(AUTH_ACCOUNT_LIMITED)."""
+        # By the account's own spelling where there is one: no other spelling of an address has a count of its own.
+        account = account_key(user.email if user else email, user.password_changed_at.timestamp() if user else 0.0)
+        here = hashlib.sha256(f"{account}:{origin.key}".encode()).hexdigest()
+        counts = [(ACCOUNT, here), (ACCOUNT_TOTAL, account)]
+        verdicts = await self._look(counts[:1] if origin.is_known else counts, count=False)
+        if not all(verdict.allowed for verdict in verdicts):
+            self.failures.count(AuditAction.LOGIN_LOCKED, user.user_id if user else None)
+            raise Problem(AUTH_ACCOUNT_LIMITED, retry_after_s=max(verdict.retry_after_s for verdict in verdicts))
+        checked = await ask_hasher(
+            self.passwords, VerifyPassword(password, user.password_hash if user else None, renew)
+        )
+        if not checked:
+            await self._look(counts, count=True)
+            self.failures.count(AuditAction.LOGIN_FAILED, user.user_id if user else None)
+        return checked
+
+    async def _look(self, counts: Sequence[tuple[str, str]], *, count: bool) -> list[Verdict]:
+        return await asyncio.gather(*(self.limits.ask(CheckLimit(policy, key, count=count)) for policy, key in counts))
+
+
+def in_session(session_id: UUID) -> Origin:
+    """The origin of who is logged in: strangers cannot lock a session out."""
+    return Origin(f"session:{session_id}", is_known=True)
+
+
+async def credentials(connection: Any, user_id: UUID) -> Credentials | None:
+    """Those of the account with this id; None when there is none."""
+    row = await QUERIES.credentials_by_id(connection, user_id=user_id)
+    return Credentials(**row) if row else None
+
+
+async def credentials_from(
+    connection: Any, email: str, ip: str | None, known_days: int
+) -> tuple[Credentials | None, bool]:
+    """Those of the account with this address, or None; and whether it is known to log in from this network."""
+    row = dict(await QUERIES.credentials_by_email(connection, email=email, network=network_of(ip), days=known_days))
+    is_known = row.pop("is_known")
+    return Credentials(**row) if row["user_id"] else None, is_known
+
+
+class Logins(Actor[LogIn | StepUp]):
+    """Checks credentials. An unknown address costs the same time and gives the same answer as a wrong password."""
+
+    def __init__(
+        self,
+        database: Database,
+        passwords: Ref[HashPassword | VerifyPassword],
+        sessions: Ref[OpenSession],
+        limits: Ref[CheckLimit],
+        failures: FailedLogins,
+        *,
+        signer: Signer,
+        conceal: bool = False,
+        known_days: int = KNOWN_DAYS,
+    ) -> None:
+        self.database = database
+        self.sessions = sessions
+        self.checker = Checker(passwords, limits, failures)
+        self.signer = signer
+        self.conceal = conceal
+        self.known_days = known_days
+
+    @on(LogIn)
+    async def log_in(self, message: LogIn) -> Login:
+        """No connection is held while the password is hashed."""
+        async with self.database.acquire() as connection:
+            user, is_known = await credentials_from(connection, message.email, message.ip, self.known_days)
+        user_id = user.user_id if user else None
+        origin = origin_of(self.signer, user_id, message.ip, message.device_token, is_known=is_known)
+        checked = await self.checker.check(message.email, message.password, user, origin, renew=True)
+        if not checked or user is None or (self.conceal and not user.is_verified):
+            raise Problem(AUTH_INVALID_CREDENTIALS)
+        if not user.is_active:
+            raise Problem(AUTH_INACTIVE)
+        if not user.is_verified:
+            raise Problem(AUTH_UNVERIFIED)
+        if checked.renewed is not None:
+            async with self.database.acquire() as connection:
+                await QUERIES.renew_hash(
+                    connection, user_id=user.user_id, password_hash=user.password_hash, renewed=checked.renewed
+                )
+        login = await self.sessions.ask(OpenSession(user.user_id, user.password_changed_at, message.device, message.ip))
+        return msgspec.structs.replace(login, device_token=self._device_token(user.user_id, message.device_token))
+
+    def _device_token(self, user_id: UUID, given: str | None) -> str:
+        """The token that the device has, or a new one."""
+        is_ours = given is not None and device_of(self.signer, user_id, given) is not None
+        return given if given is not None and is_ours else make_device_token(self.signer, user_id)
+
+    @on(StepUp)
+    async def step_up(self, message: StepUp) -> None:
+        """The session is proved only if neither it nor the password has changed meanwhile."""
+        async with self.database.acquire() as connection:
+            user = await credentials(connection, message.user_id)
+        if user is None:
+            raise Problem(AUTH_SESSION_ENDED)
+        if not await self.checker.check(user.email, message.password, user, in_session(message.session_id)):
+            raise Problem(AUTH_INVALID_CREDENTIALS, "The password is wrong.")
+        await self._prove(message, user.password_changed_at)
+
+    @retried
+    async def _prove(self, message: StepUp, seen: datetime) -> None:
+        async with self.database.transaction() as connection:
+            if not await SESSION_QUERIES.prove(
+                connection,
+                session_id=message.session_id,
+                user_id=message.user_id,
+                password_changed_at=seen,
+            ):
+                raise Problem(AUTH_SESSION_ENDED)
+            await audit.record(
+                connection, AuditAction.STEP_UP_SUCCEEDED, of=message.user_id, session_id=message.session_id
+            )

@@ -1,0 +1,301 @@
+"""Exports: all that is kept of a user, as a zip of JSON files, made in the background and fetched by a mailed link.
+
+`Exports` takes requests and gives archives out; `ExportWorker` makes them, as jobs.
+"""
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any, Literal, cast
+from uuid import UUID, uuid4
+
+import aiosql
+import anyio.to_thread
+import msgspec
+
+from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, EXPORTS_LINK_GONE, USERS_NOT_FOUND, Detail, Problem
+from callboard.actors.identity.sessions import STEP_UP_S, demand_proof
+from callboard.actors.infrastructure import audit_log as audit
+from callboard.actors.infrastructure.audit_log import AuditAction
+from callboard.actors.infrastructure.database import Database, retried
+from callboard.actors.infrastructure.job_kinds import Done, EndedJob, Job, JobKind, Outcome, Priority, on_job
+from callboard.actors.infrastructure.job_queue import JobQueue
+from callboard.actors.infrastructure.personal_data import PersonalData
+from callboard.actors.infrastructure.quotas import DEFAULT_QUOTAS, Quotas, count_use
+from callboard.actors.infrastructure.token_signer import Signer, fingerprint
+from callboard.runtime import Actor, Request, on
+from callboard.streams.event_types import LetterRequested, Moment
+from callboard.streams.outbox import emit
+from callboard.streams.topics import MAIL
+
+QUERIES: Any = aiosql.from_path(Path(__file__).with_name("data_export.sql"), "asyncpg")
+
+PERSONAL_DATA = PersonalData(
+    "links",
+    {
+        "mail_tokens": ("user_id", "token_hash", "email"),
+        "exports": ("export_id", "user_id"),
+        "export_pieces": ("piece",),
+    },
+    QUERIES.export_links,
+    QUERIES.erase_links,
+)
+
+KEPT_S = 24 * 3600  # from when it is ready; retention throws it away after that
+MAX_ARCHIVE_BYTES = 512 << 20  # unless the settings say otherwise; the quota of content is far below
+PIECE_BYTES = 1 << 20  # as schema.sql has it
+PAGE = 20  # articles in memory at a time, each of 200 000 characters at most
+
+
+class Export(msgspec.Struct, frozen=True):
+    """A request for an archive, and how far it is. When it is ready, its user is mailed."""
+
+    export_id: UUID
+    status: Literal["queued", "running", "ready", "failed"]
+    created_at: Moment
+
+
+class RequestExport(Request[Export], frozen=True):
+    """Have a user's archive made; while one is being made the reply is that one. Raises Problem(USERS_NOT_FOUND).
+
+    An archive that was made before is thrown away: a user has one. The session that asks must have given its password
+    lately, or it is Problem(AUTH_STEP_UP_REQUIRED). Raises Problem(QUOTA_RATE) after too many in an hour, though the
+    earlier ones are gone.
+    """
+
+    user_id: UUID
+    session_id: UUID | None = None
+
+
+class Archive(msgspec.Struct, frozen=True):
+    """An archive that is ready: its bytes, and in how many pieces it is kept."""
+
+    export_id: UUID
+    size: int
+    pieces: int
+
+
+class DownloadExport(Request[Archive], frozen=True):
+    """Spend the secret of a mailed link for the user's archive, once, within 24 hours. `ReadPiece` reads it.
+
+    Raises Problem(AUTH_MAIL_TOKEN_INVALID), also for the secret of another user, which stays good.
+    """
+
+    user_id: UUID
+    token: str
+
+    def __repr__(self) -> str:
+        """Without the token."""
+        return f"DownloadExport(user_id={self.user_id})"
+
+
+class ReadPiece(Request[bytes], frozen=True):
+    """Read a piece of an archive, for whoever has spent its secret. Raises Problem(EXPORTS_LINK_GONE)."""
+
+    export_id: UUID
+    number: int
+
+
+class MakeExport(msgspec.Struct, frozen=True):
+    """The job of an export."""
+
+    export_id: UUID
+    user_id: UUID
+
+
+class TooLargeError(Exception):
+    """An archive grew over its bound."""
+
+
+class SupersededError(Exception):
+    """Another attempt makes this archive, or nobody wants it any more."""
+
+
+async def _give_up(connection: Any, job: EndedJob[MakeExport]) -> None:
+    """Tell the user that there will be no archive."""
+    await _settle(connection, job.payload, None)
+
+
+async def _settle(connection: Any, export: MakeExport, archive: Archive | None) -> None:
+    status, letter = ("failed", "export_failed") if archive is None else ("ready", "export")
+    made = {"size": archive and archive.size, "pieces": archive and archive.pieces}
+    data = {} if archive is None else {"token_id": str(export.export_id)}
+    if await QUERIES.mark_export(connection, export_id=export.export_id, status=status, **made) is None:
+        return
+    await QUERIES.prolong_export(connection, export_id=export.export_id, ttl_s=KEPT_S)
+    await emit(connection, LetterRequested(letter, export.user_id, data), event_id=uuid4(), topic=MAIL)
+
+
+MAKE_EXPORT = JobKind(
+    "export",
+    MakeExport,
+    priority=Priority.BULK,
+    slots=1,  # a page of articles is in memory
+    timeout_s=600.0,
+    max_attempts=3,
+    on_dead=_give_up,
+)
+
+
+class Exports(Actor[RequestExport | DownloadExport | ReadPiece]):
+    """Takes requests and gives archives out; the workers of the pool share nothing."""
+
+    def __init__(
+        self,
+        database: Database,
+        signer: Signer,
+        jobs: JobQueue,
+        quotas: Quotas = DEFAULT_QUOTAS,
+        *,
+        step_up_s: float = STEP_UP_S,
+    ) -> None:
+        self.database = database
+        self.quotas = quotas
+        self.signer = signer
+        self.jobs = jobs
+        self.step_up_s = step_up_s
+
+    @on(RequestExport)
+    @retried
+    async def request(self, message: RequestExport) -> Export:
+        """Of any number at once one is made."""
+        async with self.database.transaction() as connection:
+            if await QUERIES.lock_owner(connection, user_id=message.user_id) is None:
+                raise Problem(USERS_NOT_FOUND)
+            await demand_proof(connection, message.session_id, self.step_up_s)
+            row = await QUERIES.export_of(connection, user_id=message.user_id)
+            if row is None or row["status"] not in ("queued", "running"):
+                most = self.quotas.exports_per_hour
+                await count_use(connection, "exports", message.user_id, most=most)
+                await QUERIES.drop_export(connection, user_id=message.user_id)
+                export_id = uuid4()
+                row = await QUERIES.add_export(
+                    connection,
+                    export_id=export_id,
+                    user_id=message.user_id,
+                    token_hash=fingerprint(self.signer.mail_token(export_id)),
+                    ttl_s=KEPT_S,
+                )
+                await self.jobs.enqueue(connection, MakeExport(export_id, message.user_id))
+                await audit.record(connection, AuditAction.EXPORT_REQUESTED, of=message.user_id, export_id=export_id)
+        return msgspec.convert(dict(row), Export)
+
+    @on(DownloadExport)
+    @retried
+    async def download(self, message: DownloadExport) -> Archive:
+        """Whoever has the link and is not its owner has nothing: mailboxes and proxies' logs are read by others."""
+        async with self.database.transaction() as connection:
+            row = await QUERIES.spend_archive(
+                connection, token_hash=fingerprint(message.token), user_id=message.user_id
+            )
+            if row is None:
+                raise Problem(AUTH_MAIL_TOKEN_INVALID, details=(Detail("token", "is not valid"),))
+            await audit.record(
+                connection, AuditAction.EXPORT_DOWNLOADED, of=message.user_id, export_id=row["export_id"]
+            )
+        return Archive(row["export_id"], row["size"], row["pieces"])
+
+    @on(ReadPiece)
+    async def piece(self, message: ReadPiece) -> bytes:
+        """One row."""
+        async with self.database.acquire() as connection:
+            found = await QUERIES.read_piece(connection, export_id=message.export_id, number=message.number)
+        if found is None:
+            raise Problem(EXPORTS_LINK_GONE)
+        return bytes(found)
+
+
+class _Pieces:
+    """A file to write an archive to, which `store` moves to the database piece by piece."""
+
+    def __init__(self, database: Database, export: MakeExport, max_bytes: int) -> None:
+        self.size = 0
+        self.count = 0
+        self._database = database
+        self._export = export
+        self._maker = uuid4()
+        self._max_bytes = max_bytes
+        self._waiting = bytearray()
+
+    def write(self, data: bytes) -> int:
+        """Take what comes next. Raises TooLargeError when the archive grows over its bound."""
+        self.size += len(data)
+        if self.size > self._max_bytes:
+            raise TooLargeError
+        self._waiting += data
+        return len(data)
+
+    def flush(self) -> None:
+        """See `store`."""
+
+    async def begin(self) -> bool:
+        """From now on no earlier attempt's pieces are taken. False for an archive that nobody wants any more."""
+        async with self._database.acquire() as connection:
+            return bool(await QUERIES.start_export(connection, export_id=self._export.export_id, maker=self._maker))
+
+    async def store(self, *, whole: bool = False) -> None:
+        """Write what is a piece already, or all there is. Raises SupersededError once another attempt has begun."""
+        while len(self._waiting) >= PIECE_BYTES or (whole and self._waiting):
+            piece = bytes(self._waiting[:PIECE_BYTES])
+            async with self._database.acquire() as connection:
+                stored = await QUERIES.add_piece(
+                    connection,
+                    export_id=self._export.export_id,
+                    maker=self._maker,
+                    number=self.count,
+                    piece=piece,
+                )
+            if not stored:
+                raise SupersededError
+            del self._waiting[:PIECE_BYTES]
+            self.count += 1
+
+
+class ExportWorker(Actor[Job[MakeExport]]):
+    """Makes archives, a piece in memory at a time."""
+
+    def __init__(self, database: Database, parts: Sequence[PersonalData], max_bytes: int = MAX_ARCHIVE_BYTES) -> None:
+        self.database = database
+        self.parts = parts
+        self.max_bytes = max_bytes
+
+    @on_job
+    async def make(self, job: Job[MakeExport]) -> Outcome:
+        """The archive's end, its mail and the job's end are one transaction."""
+        export = job.payload
+        pieces = _Pieces(self.database, export, self.max_bytes)
+        if not await pieces.begin():  # its user is gone, or has asked anew
+            return Done()
+        try:
+            await self._archive(export.user_id, pieces)
+            made: Archive | None = Archive(export.export_id, pieces.size, pieces.count)
+        except TooLargeError:
+            made = None
+        except SupersededError:
+            return Done()
+        async with job.finish() as connection:
+            await _settle(connection, export, made)
+        return None
+
+    async def _archive(self, user_id: UUID, pieces: _Pieces) -> None:
+        """The zip, compressed off the loop."""
+        with zipfile.ZipFile(cast("IO[bytes]", pieces), "w", zipfile.ZIP_DEFLATED) as archive:
+            for part in self.parts:
+                with archive.open(f"{part.name}.json", "w", force_zip64=True) as entry:
+                    await self._write(part, user_id, entry, pieces)
+        await pieces.store(whole=True)
+
+    async def _write(self, part: PersonalData, user_id: UUID, entry: IO[bytes], pieces: _Pieces) -> None:
+        """One list of documents, a page at a time."""
+        after: str | None = None
+        entry.write(b"[")
+        while True:
+            async with self.database.acquire() as connection:
+                rows = [row async for row in part.export(connection, user_id=user_id, after=after, limit=PAGE)]
+            if not rows:
+                break
+            page = (b"\n" if after is None else b",\n") + ",\n".join(row["document"] for row in rows).encode()
+            await anyio.to_thread.run_sync(entry.write, page)
+            await pieces.store()
+            after = rows[-1]["cursor"]
+        entry.write(b"\n]")

@@ -1,0 +1,150 @@
+"""Addresses: what one must look like, and the mails that prove whose it is."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID, uuid4
+
+import aiosql
+import msgspec
+
+from callboard.actors.delivery.email_templates import read_template
+from callboard.actors.errors import REQUEST_INVALID, REQUEST_LIMITED, Detail, Problem
+from callboard.actors.identity.password_policy import PasswordPolicy, password_faults
+from callboard.actors.infrastructure.token_signer import Signer, fingerprint
+from callboard.streams.email_address import Email, canonical_email
+from callboard.streams.event_types import LetterRequested
+from callboard.streams.field_rules import apply_rules
+from callboard.streams.outbox import emit
+from callboard.streams.topics import PRIORITY
+from callboard.streams.visible_text import visible, visible_rule
+
+QUERIES: Any = aiosql.from_path(Path(__file__).with_name("email_verification.sql"), "asyncpg")
+
+PROOF_TTL_S = 24 * 3600
+MAX_LETTERS = 5  # of one purpose, to one account in an hour, whoever asks
+NAME_LENGTH = 2, 255
+FullName = Annotated[str, visible(*NAME_LENGTH, examples=("Ada Lovelace",))]
+checked_name = visible_rule(*NAME_LENGTH)
+
+
+class Enrolment(msgspec.Struct, frozen=True):
+    """How accounts come to their addresses: what a password needs, whether the registration of a taken address is
+    answered as if it were a new one, and for how long a change of the address can be undone.
+    """
+
+    policy: PasswordPolicy = PasswordPolicy.COMPOSITION
+    conceal: bool = False
+    undo_ttl_s: float = 72 * 3600
+
+
+OPEN = Enrolment()
+
+
+class _AccountFields(msgspec.Struct):
+    email: Email | None
+    full_name: FullName | None
+
+
+def account_faults(email: str | None, full_name: str | None) -> list[Detail]:
+    """What is wrong with an account's address and name; of None nothing is said."""
+    _, faults = apply_rules(_AccountFields, _AccountFields(email, full_name))
+    return [Detail(fault.path, fault.message) for fault in faults]
+
+
+def checked_enrolment(
+    email: str, password: str, full_name: str, policy: PasswordPolicy, *, terms_accepted: bool
+) -> tuple[str, str]:
+    """A new account's address and name as they are kept. Raises Problem(REQUEST_INVALID) that names every fault."""
+    faults = enrolment_faults(policy, email, password, full_name, terms_accepted=terms_accepted)
+    if faults:
+        raise Problem(REQUEST_INVALID, details=tuple(faults))
+    return canonical_email(email), checked_name(full_name)
+
+
+def enrolment_faults(
+    policy: PasswordPolicy,
+    email: str | None,
+    password: str | None,
+    full_name: str | None,
+    *,
+    terms_accepted: bool | None,
+) -> list[Detail]:
+    """What is wrong with what a new account is made of; of None nothing is said."""
+    faults = account_faults(email, full_name)
+    if terms_accepted is False:
+        faults.append(Detail("terms_accepted", "must be true"))
+    if password is not None:
+        own = ((email or "").split("@", maxsplit=1)[0], full_name or "")
+        faults += [Detail("password", fault) for fault in password_faults(password, own, policy)]
+    return faults
+
+
+async def send_letter(connection: Any, letter: str, user_id: UUID, **data: str) -> None:
+    """Have one of our letters sent, if the caller's transaction commits. Raises UnknownEmailError for one that there
+    is not, and for data that it does not take.
+    """
+    read_template(letter, data)
+    await emit(connection, LetterRequested(letter, user_id, data), event_id=uuid4(), topic=PRIORITY)
+
+
+async def send_verification(
+    connection: Any, signer: Signer, user_id: UUID, registered_at: datetime, ip: str | None
+) -> None:
+    """Mail a secret that proves the account's own address, unless too many were mailed to it. The mail says when and
+    from where the account was registered.
+    """
+    token_id = await add_token(connection, signer, user_id, "verify_email")
+    if token_id is not None:
+        at = registered_at.astimezone(UTC).isoformat(timespec="seconds")
+        where = {} if ip is None else {"ip": ip}
+        await send_letter(connection, "verify_email", user_id, token_id=str(token_id), requested_at=at, **where)
+
+
+async def resend_verification(connection: Any, signer: Signer, email: str) -> None:
+    """Send another verification mail, if the address has an account that needs one and the caller's transaction
+    commits. Earlier links stay good until they expire: the mails may cross. All of them need a password now.
+    """
+    user = await QUERIES.need_password(connection, email=email)
+    if user is not None:
+        await send_verification(connection, signer, user["user_id"], user["created_at"], user["ip"])
+
+
+async def send_change(connection: Any, signer: Signer, user_id: UUID, email: str, session_id: UUID | None) -> None:
+    """Mail a secret that proves a new address to it, and tell the old one. Events of one user stay in order, so the
+    notice is addressed before the new address can be in force. The caller holds the account's row; the session that
+    asks stays when the address changes.
+
+    Raises Problem(REQUEST_LIMITED): the address may be anybody's, and who has an account must not fill their mailbox.
+    """
+    token_id = await add_token(connection, signer, user_id, "change_email", email=email, session_id=session_id)
+    if token_id is None:
+        raise Problem(REQUEST_LIMITED, retry_after_s=3600)
+    await send_letter(connection, "email_change_asked", user_id)
+    await send_letter(connection, "change_email", user_id, token_id=str(token_id))
+
+
+async def add_token(
+    connection: Any,
+    signer: Signer,
+    user_id: UUID,
+    purpose: str,
+    *,
+    ttl_s: float = PROOF_TTL_S,
+    email: str | None = None,
+    session_id: UUID | None = None,
+) -> UUID | None:
+    """The id of a new secret to be mailed; None for an account that had MAX_LETTERS of this purpose in an hour."""
+    token_id = uuid4()
+    added = await QUERIES.add_token(
+        connection,
+        token_id=token_id,
+        user_id=user_id,
+        purpose=purpose,
+        token_hash=fingerprint(signer.mail_token(token_id)),
+        ttl_s=ttl_s,
+        email=email,
+        session_id=session_id,
+        most=MAX_LETTERS,
+    )
+    return token_id if added else None

@@ -1,0 +1,89 @@
+"""Known devices: where an account was logged in to before. Strangers who guess its password do not lock these out.
+
+A device is known by the token that a login gave it, or by its network (/24, for IPv6 /64), for as long as the settings
+say. A device token is no credential: it opens nothing without the password, and has a count of failures of its own.
+"""
+
+import hashlib
+from ipaddress import IPv6Address, ip_address, ip_network
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import aiosql
+import msgspec
+
+from callboard.actors.infrastructure.token_signer import Signer
+
+QUERIES: Any = aiosql.from_path(Path(__file__).with_name("known_devices.sql"), "asyncpg")
+
+KNOWN_DAYS = 90  # unless the settings say otherwise
+_V4_PREFIX, _V6_PREFIX = 24, 64
+_ID_BYTES = 16
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where an attempt comes from: what its failures are counted under, and whether strangers can lock it out."""
+
+    key: str
+    is_known: bool = False
+
+
+def address_of(ip: str | None) -> str | None:
+    """The address as PostgreSQL takes it; None for what is none, such as a socket's path."""
+    try:
+        address = ip_address((ip or "").partition("%")[0])
+    except ValueError:
+        return None
+    return str((address.ipv4_mapped if isinstance(address, IPv6Address) else None) or address)
+
+
+def network_of(ip: str | None) -> str | None:
+    """The network of an address; None where there is none."""
+    address = address_of(ip)
+    if address is None:
+        return None
+    return str(ip_network((address, _V6_PREFIX if ":" in address else _V4_PREFIX), strict=False))
+
+
+def make_device_token(signer: Signer, user_id: UUID) -> str:
+    """A token that `device_of` knows again for this user and no other."""
+    device_id = uuid4().bytes
+    return f"{device_id.hex()}.{signer.device_proof(user_id, device_id)}"
+
+
+def device_of(signer: Signer, user_id: UUID, token: str | None) -> str | None:
+    """The id of the device that a token of ours names; None for any other text."""
+    name, _, proof = (token or "").partition(".")
+    try:
+        device_id = bytes.fromhex(name)
+    except ValueError:
+        return None
+    good = len(device_id) == _ID_BYTES and signer.is_device_proof(user_id, device_id, proof)
+    return device_id.hex() if good else None
+
+
+def origin_of(
+    signer: Signer, user_id: UUID | None, ip: str | None, device_token: str | None, *, is_known: bool
+) -> Origin:
+    """Where an attempt on an account comes from; `is_known` says whether its network is one of the account."""
+    device = device_of(signer, user_id or UUID(int=0), device_token)
+    if device is not None:
+        return Origin(f"device:{device}", is_known=True)
+    return Origin(f"network:{network_of(ip)}", is_known=is_known)
+
+
+async def remember_network(connection: Any, user_id: UUID, ip: str | None) -> None:
+    """Know this network again: somebody has just given the password there, or proved the mailbox."""
+    if (network := network_of(ip)) is not None:
+        await QUERIES.remember(connection, user_id=user_id, network=network)
+
+
+async def purge_networks(connection: Any, limit: int, days: int = KNOWN_DAYS) -> int:
+    """Forget networks that were not seen for so many days, `limit` at most; how many."""
+    return int(await QUERIES.purge(connection, days=days, limit=limit))
+
+
+def account_key(email: str, changed_at: float) -> str:
+    """What failed logins of an account are counted under. A new password begins a new count."""
+    return hashlib.sha256(f"{changed_at}:{email.lower()}".encode("utf-8", "replace")).hexdigest()

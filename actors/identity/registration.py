@@ -1,0 +1,185 @@
+"""Registration: an address belongs to nobody until somebody proves its mailbox.
+
+An account that is not verified gives way: to the next registration of its address, to a change of address that is
+proved, and to an import. So there is at most one account an address, and none that a stranger could block.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import aiosql
+import msgspec
+
+from callboard.actors.identity.accounts import QUERIES as USER_QUERIES
+from callboard.actors.identity.accounts import User, new_user, taken, user_of
+from callboard.actors.identity.email_verification import (
+    Enrolment,
+    add_token,
+    checked_enrolment,
+    send_letter,
+    send_verification,
+)
+from callboard.actors.identity.known_devices import address_of
+from callboard.actors.identity.password_hasher import HashPassword, VerifyPassword, ask_hasher
+from callboard.actors.infrastructure.database import Database, retried
+from callboard.actors.infrastructure.principals import Role
+from callboard.actors.infrastructure.token_signer import Signer
+from callboard.runtime import Ref, Request
+from callboard.streams.event_types import UserDeleted, UserRegistered
+from callboard.streams.outbox import emit, emit_all
+
+QUERIES: Any = aiosql.from_path(Path(__file__).with_name("registration.sql"), "asyncpg")
+
+UNPROVEN_DAYS = 7  # unless the settings say otherwise
+
+
+class RegisterUser(Request[User], frozen=True):
+    """Make an account and have the verification mail sent. Raises Problem(REQUEST_INVALID, USERS_EMAIL_TAKEN).
+
+    It takes the place of an account of this address that nobody has proved. `user_id` is the id that it is to have;
+    asked again with the same one, the reply is the account that there is. `ip` is told in the mail.
+    """
+
+    email: str
+    password: str
+    full_name: str
+    terms_accepted: bool
+    user_id: UUID | None = None
+    ip: str | None = None
+
+    def __repr__(self) -> str:
+        """Without the password."""
+        return "RegisterUser(...)"
+
+
+class Registrar:
+    """Makes accounts, for the actor that is asked to."""
+
+    def __init__(
+        self,
+        database: Database,
+        passwords: Ref[HashPassword | VerifyPassword],
+        signer: Signer,
+        enrolment: Enrolment,
+        on_registered: Callable[[], None],
+    ) -> None:
+        self.database = database
+        self.passwords = passwords
+        self.signer = signer
+        self.enrolment = enrolment
+        self.on_registered = on_registered  # after the commit, for the metrics
+
+    async def register(self, message: RegisterUser) -> User:
+        """The account, its token, its event and the request for its mail are one transaction."""
+        email, full_name = checked_enrolment(
+            message.email,
+            message.password,
+            message.full_name,
+            self.enrolment.policy,
+            terms_accepted=message.terms_accepted,
+        )
+        password_hash = await ask_hasher(self.passwords, HashPassword(message.password))
+        user = new_user(message.user_id or uuid4(), email, full_name, Role.MEMBER, is_verified=False)
+        return await self._settle(user, password_hash, address_of(message.ip))
+
+    @retried
+    async def _settle(self, user: User, password_hash: str, ip: str | None) -> User:
+        async with self.database.transaction() as connection:
+            await lock_addresses(connection, user.email)
+            owner = await USER_QUERIES.user_by_email(connection, email=user.email)
+            if owner is not None and owner["user_id"] == user.user_id:
+                return user_of(owner)  # the same request again
+            if owner is not None and owner["is_verified"]:
+                if not self.enrolment.conceal:
+                    raise taken()
+                return await self._conceal(connection, user, password_hash, owner["user_id"])
+            # A savepoint only where an account that is made for nobody has one.
+            async with connection.transaction() if self.enrolment.conceal else nullcontext():
+                made = await self._register(connection, user, password_hash, ip)
+            await send_verification(connection, self.signer, made.user_id, made.created_at, ip)
+            return made
+
+    async def _register(self, connection: Any, user: User, password_hash: str, ip: str | None) -> User:
+        """The account, in the place of an unproven one of its address."""
+        old_id = await retire_unproven(connection, user.email)
+        made = await self.add(connection, user, password_hash, password_needed=old_id is not None, ip=ip)
+        if made is None:
+            raise taken()  # by its id: an account that the owner of this key made before, and has moved since
+        if old_id is not None:
+            await replace(connection, old_id, made.user_id)
+        connection.on_commit(self.on_registered)
+        return made
+
+    async def _conceal(self, connection: Any, user: User, password_hash: str, owner_id: UUID) -> User:
+        """A letter to the owner of the address, and an account that nobody will ever see.
+
+        Neither the reply nor its time tells: the same statements are made as for a new account, and taken back.
+        """
+        attempt = connection.transaction()  # within the transaction: a savepoint
+        await attempt.start()
+        nobody = msgspec.structs.replace(user, user_id=uuid4(), email=f"{uuid4().hex}@example.invalid")
+        await retire_unproven(connection, nobody.email)
+        await self.add(connection, nobody, password_hash, password_needed=False, ip=None)
+        await attempt.rollback()
+        if await add_token(connection, self.signer, owner_id, "address_taken") is not None:
+            await send_letter(connection, "address_taken", owner_id)
+        return user
+
+    async def add(
+        self, connection: Any, user: User, password_hash: str, *, password_needed: bool, ip: str | None
+    ) -> User | None:
+        """Add an account whose address is free and locked; None for an address or an id that is taken after all."""
+        row = await USER_QUERIES.add_user(
+            connection,
+            password_hash=password_hash,
+            password_needed=password_needed,
+            registered_from=ip,
+            **msgspec.structs.asdict(user),
+        )
+        if row is None:
+            return None
+        await USER_QUERIES.add_profile(connection, user_id=user.user_id)
+        await emit(connection, UserRegistered(user.user_id, user.email), event_id=uuid4())
+        return user_of(row)
+
+
+async def lock_addresses(connection: Any, *emails: str) -> None:
+    """Hold these addresses until the end of the transaction, whoever has them. To be done before any row is locked."""
+    await QUERIES.lock_addresses(connection, emails=emails)
+
+
+async def retire_unproven(connection: Any, email: str) -> UUID | None:
+    """Free an address of its unproven account, which `replace` then removes; its id, or None if there is none."""
+    user_id: UUID | None = await QUERIES.retire_unproven(connection, email=email)
+    return user_id
+
+
+async def replace(connection: Any, old_id: UUID, new_id: UUID) -> None:
+    """Remove a retired account. The account in its place takes over what counts against the limit of mails."""
+    await QUERIES.move_tokens(connection, new_id=new_id, old_id=old_id)
+    await QUERIES.remove_retired(connection, user_id=old_id)
+    await emit_all(connection, [UserDeleted(old_id)])
+
+
+async def remove_unproven(connection: Any, emails: Sequence[str]) -> None:
+    """Remove the unproven accounts of these addresses."""
+    removed = [row["user_id"] async for row in QUERIES.remove_unproven(connection, emails=emails)]
+    await emit_all(connection, [UserDeleted(user_id) for user_id in removed])
+
+
+async def purge_unproven(connection: Any, limit: int, days: int = UNPROVEN_DAYS) -> int:
+    """Remove accounts that nobody has proved for so many days, `limit` at most; how many."""
+    async with connection.transaction():
+        rows = QUERIES.purge_unproven(connection, days=days, limit=limit)
+        removed = [row["user_id"] async for row in rows]
+        await emit_all(connection, [UserDeleted(user_id) for user_id in removed])
+    return len(removed)
+
+
+async def oldest_unproven(connection: Any, days: int = UNPROVEN_DAYS) -> float | None:
+    """For how many seconds the oldest unproven account has been due."""
+    seconds: float | None = await QUERIES.oldest_unproven(connection, days=days)
+    return seconds

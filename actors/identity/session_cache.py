@@ -1,0 +1,97 @@
+"""Who calls: what a process remembers of sessions, looked at before the session manager is asked.
+
+Only a yes is remembered, and it holds only in the epoch it was read in: a session that has ended is refused from the
+next request on, in every process.
+"""
+
+from collections.abc import Generator
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from callboard.actors.identity.user_generations import LIFE_S, Epochs
+from callboard.actors.infrastructure.principals import Identity
+from callboard.runtime import Ref, Request
+
+REMEMBERED = 32_768  # sessions, each about 1 kB
+
+
+class Authenticate(Request[Identity], frozen=True):
+    """Who calls with a token of this session. Raises Problem(AUTH_SESSION_ENDED)."""
+
+    user_id: UUID
+    session_id: UUID
+
+
+class Known(msgspec.Struct, frozen=True):
+    """A session that was living in this epoch; it may be answered from memory until `until`, in the clock's time."""
+
+    identity: Identity
+    epoch: bytes
+    until: float
+
+
+class Identities:
+    """The memory of a process. The session manager writes it, and the front door reads it.
+
+    `used` are the sessions that have been seen in use, for the session manager to write down.
+    """
+
+    def __init__(self, epochs: Epochs) -> None:
+        self.epochs = epochs
+        self.used: set[UUID] = set()
+        self._known: dict[UUID, Known] = {}
+
+    def recall(self, user_id: UUID, session_id: UUID, epoch: bytes | None) -> Identity | None:
+        """Who it is, if that is known in this epoch of the user."""
+        known = self._known.get(session_id)
+        if (
+            known is None
+            or epoch is None
+            or known.epoch != epoch
+            or self.epochs.clock() >= known.until
+            or known.identity.user_id != user_id
+        ):
+            return None
+        self.note(session_id)
+        return known.identity
+
+    def remember(self, identity: Identity, epoch: bytes, asked_at: float, left_s: float) -> None:
+        """Keep who it is, as PostgreSQL said at `asked_at`; the session has `left_s` seconds more by itself."""
+        self._known.pop(identity.session_id, None)
+        self._known[identity.session_id] = Known(identity, epoch, asked_at + min(LIFE_S, left_s))
+        if len(self._known) > REMEMBERED:
+            del self._known[next(iter(self._known))]
+
+    def forget(self, session_id: UUID) -> None:
+        """It must be read anew."""
+        self._known.pop(session_id, None)
+
+    def note(self, session_id: UUID) -> None:
+        """It is in use."""
+        if len(self.used) < REMEMBERED:
+            self.used.add(session_id)
+
+
+class Caller:
+    """Who calls with a token of this session: asked at once, and awaited for the answer.
+
+    So the look into Redis goes out with whatever else the request asks of it. Raises what Authenticate raises.
+    """
+
+    __slots__ = ("_epoch", "_identities", "_sessions", "_who")
+
+    def __init__(self, identities: Identities, sessions: Ref[Any], user_id: UUID, session_id: UUID) -> None:
+        self._identities = identities
+        self._sessions: Ref[Authenticate] = sessions
+        self._who = user_id, session_id
+        self._epoch = identities.epochs.read(user_id)
+
+    def __await__(self) -> Generator[Any, None, Identity]:
+        """From memory, or by the session manager."""
+        epoch = yield from self._epoch.__await__()
+        identity = self._identities.recall(*self._who, epoch)
+        if identity is None:
+            identity = yield from self._sessions.ask(Authenticate(*self._who)).__await__()
+        return identity

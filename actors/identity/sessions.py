@@ -1,0 +1,329 @@
+"""Sessions: who an access token speaks for, the rotation of refresh tokens, and how sessions end.
+
+A session is a row in PostgreSQL and a family of refresh tokens, of which one is good at a time (RFC 9700, 4.14.2).
+"""
+
+import logging
+from collections.abc import Callable, Hashable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import aiosql
+import msgspec
+
+from callboard.actors.errors import (
+    AUTH_INVALID_CREDENTIALS,
+    AUTH_REFRESH_INVALID,
+    AUTH_SESSION_ENDED,
+    AUTH_STEP_UP_REQUIRED,
+    Problem,
+)
+from callboard.actors.identity.known_devices import network_of
+from callboard.actors.identity.session_cache import Authenticate, Identities
+from callboard.actors.infrastructure import audit_log as audit
+from callboard.actors.infrastructure.audit_log import AuditAction
+from callboard.actors.infrastructure.database import Database, retried
+from callboard.actors.infrastructure.personal_data import PersonalData
+from callboard.actors.infrastructure.principals import Identity, Role
+from callboard.actors.infrastructure.token_signer import Signer, fingerprint, refresh_token
+from callboard.runtime import Actor, Message, Request, on
+
+QUERIES: Any = aiosql.from_path(Path(__file__).with_name("sessions.sql"), "asyncpg")
+
+PERSONAL_DATA = PersonalData(
+    "sessions",
+    {"sessions": ("user_id", "device", "ip"), "refresh_tokens": ("refresh_hash", "child_hash", "session_id")},
+    QUERIES.export_sessions,
+    QUERIES.erase_sessions,
+)
+NETWORKS = PersonalData(
+    "networks", {"known_networks": ("user_id", "network")}, QUERIES.export_networks, QUERIES.erase_networks
+)
+
+SESSION_TTL_S = 30 * 24 * 3600  # from the last refresh on
+GRACE_S = 300  # a refresh token is taken so long past its session's expiry
+REUSE_S = 10  # and again so long after it was spent: two tabs, or an answer that was lost
+MAX_SESSIONS = 100  # of a user; one more ends the one that was not used for longest
+NOTE_EVERY_S = 30.0
+STEP_UP_S = 300.0  # for so long after the password was given a session may change what decides who has the account
+
+log = logging.getLogger(__name__)
+
+
+class Login(msgspec.Struct, frozen=True):
+    """A session's tokens, shown once, and whose it is. `expires_in` is the access token's life in seconds.
+
+    A login gives its device a token, by which it is known again: see known_devices.
+    """
+
+    access_token: str
+    refresh_token: str
+    expires_in: int
+    user_id: UUID
+    email: str
+    full_name: str
+    device_token: str | None = None
+
+    def __repr__(self) -> str:
+        """Without the tokens."""
+        return f"Login(user_id={self.user_id})"
+
+
+class OpenSession(Request[Login], frozen=True):
+    """Open a session for a user whose password has been checked, and know the network again.
+
+    Raises Problem(AUTH_INVALID_CREDENTIALS) when the password, last changed at `password_changed_at`, is no longer it.
+    """
+
+    user_id: UUID
+    password_changed_at: datetime
+    device: str
+    ip: str | None
+
+
+class RefreshSession(Request[Login], frozen=True):
+    """Spend a refresh token for its child and a new access token.
+
+    Spent within the last REUSE_S seconds, it gives the same child; later, it ends the session. Raises
+    Problem(AUTH_REFRESH_INVALID), the same for every token that is not good.
+    """
+
+    token: str
+    ip: str | None = None
+
+    def __repr__(self) -> str:
+        """Without the token."""
+        return "RefreshSession(...)"
+
+
+class Session(msgspec.Struct, frozen=True):
+    """A living session as its owner sees it; `used_at` is right within a minute or so."""
+
+    session_id: UUID
+    device: str
+    ip: str | None
+    created_at: datetime
+    used_at: datetime
+    expires_at: datetime
+
+
+class ListSessions(Request[list[Session]], frozen=True):
+    """A user's living sessions, the last used first; MAX_SESSIONS at most."""
+
+    user_id: UUID
+
+
+class EndSession(Request[bool], frozen=True):
+    """End one of a user's sessions, in force once this is answered; whether it was living, and theirs."""
+
+    user_id: UUID
+    session_id: UUID
+
+
+class EndSessions(Request[None], frozen=True):
+    """End all of a user's sessions, in force once this is answered."""
+
+    user_id: UUID
+
+
+class ForgetUser(Request[None], frozen=True):
+    """Forget, here and in every process, what is known of a user: their sessions or their account have changed.
+
+    To be asked after the commit of the change, which is in force once this is answered.
+    """
+
+    user_id: UUID
+
+
+class NoteUses(Message, frozen=True):
+    """Write down which sessions have been used."""
+
+
+SessionMessage = (
+    OpenSession | RefreshSession | Authenticate | ListSessions | EndSession | EndSessions | ForgetUser | NoteUses
+)
+
+
+def key_of(message: Any) -> Hashable:
+    """What the pool is keyed by: the user, or the token where only that is known."""
+    return message.token if isinstance(message, RefreshSession) else message.user_id
+
+
+async def end_sessions(connection: Any, user_id: UUID, keep: UUID | None = None) -> None:
+    """End a user's sessions, but `keep`, in the caller's transaction; `ForgetUser` is to follow its commit.
+
+    What makes the sessions end (a new password, a deactivated account) stands before this in the transaction, so that
+    a login that does not know of it yet either waits for the commit or is ended here.
+    """
+    await QUERIES.end_sessions(connection, user_id=user_id, keep=keep)
+
+
+async def demand_proof(connection: Any, session_id: UUID | None, within_s: float) -> None:
+    """Raise Problem(AUTH_STEP_UP_REQUIRED) unless the password was given in this session within the last seconds, and
+    AUTH_SESSION_ENDED if it has ended meanwhile.
+
+    None is an operator at a command line, who has no session and needs none.
+    """
+    if session_id is None:
+        return
+    is_proved = await QUERIES.is_proved(connection, session_id=session_id, within_s=within_s)
+    if not is_proved:
+        raise Problem(AUTH_SESSION_ENDED if is_proved is None else AUTH_STEP_UP_REQUIRED)
+
+
+class Sessions(Actor[SessionMessage]):
+    """The session manager, keyed by user. Its workers share what the process remembers of sessions.
+
+    A change is in force in every process once it is answered. While Redis is away nothing is remembered, and
+    PostgreSQL is asked each time. A process that alone has lost Redis still ends sessions at once for itself; those
+    that have it may take an ended session for LIFE_S more.
+    """
+
+    def __init__(self, database: Database, identities: Identities, signer: Signer, now: Callable[[], datetime]) -> None:
+        self.database = database
+        self.identities = identities
+        self.epochs = identities.epochs
+        self.signer = signer
+        self.now = now
+
+    async def on_start(self) -> None:
+        """Note from time to time, off the way of the requests, which sessions are in use."""
+        self.every(NOTE_EVERY_S, NoteUses())
+
+    @on(Authenticate)
+    async def authenticate(self, message: Authenticate) -> Identity:
+        """The role is the one of this moment, not of the token."""
+        epoch = await self.epochs.read(message.user_id)
+        known = self.identities.recall(message.user_id, message.session_id, epoch)
+        return known or await self._read(message, epoch)
+
+    async def _read(self, message: Authenticate, epoch: bytes | None) -> Identity:
+        """Ask PostgreSQL, and remember a yes if the epoch was known before."""
+        self.identities.forget(message.session_id)
+        asked_at = self.epochs.clock()
+        async with self.database.acquire() as connection:
+            row = await QUERIES.living_session(connection, session_id=message.session_id, user_id=message.user_id)
+        if row is None:
+            raise Problem(AUTH_SESSION_ENDED)
+        identity = Identity(row["user_id"], row["session_id"], row["email"], Role(row["role"]))
+        if epoch is not None:
+            self.identities.remember(identity, epoch, asked_at, row["left_s"])
+        self.identities.note(message.session_id)
+        return identity
+
+    @on(OpenSession)
+    @retried
+    async def open(self, message: OpenSession) -> Login:
+        """Of the refresh token only the hash is kept."""
+        session_id, refresh = uuid4(), refresh_token()
+        entry, tell = audit.draft(
+            AuditAction.LOGIN_SUCCEEDED, of=message.user_id, by=message.user_id, session_id=session_id
+        )
+        async with self.database.acquire() as connection:
+            user = await QUERIES.open_session(
+                connection,
+                session_id=session_id,
+                user_id=message.user_id,
+                password_changed_at=message.password_changed_at,
+                device=message.device[:400],
+                ip=message.ip,
+                network=network_of(message.ip),
+                ttl_s=SESSION_TTL_S,
+                refresh_hash=fingerprint(refresh),
+                most=MAX_SESSIONS,
+                entry=entry,
+            )
+            if user is None:
+                raise Problem(AUTH_INVALID_CREDENTIALS)
+            connection.on_commit(tell)
+        if user["surplus"]:
+            await self.epochs.turn(message.user_id)
+        return self._login(user, refresh)
+
+    def _login(self, user: Any, refresh: str) -> Login:
+        access = self.signer.issue(
+            user_id=user["user_id"],
+            email=user["email"],
+            session_id=user["session_id"],
+            token_id=uuid4(),
+            now=self.now(),
+        )
+        return Login(access, refresh, self.signer.access_ttl_s, user["user_id"], user["email"], user["full_name"])
+
+    @on(RefreshSession)
+    @retried
+    async def refresh(self, message: RefreshSession) -> Login:
+        """Who holds the lock on the session's row decides; all others see what was decided."""
+        token_hash = fingerprint(message.token)
+        async with self.database.transaction() as connection:
+            session_id = await QUERIES.session_of(connection, refresh_hash=token_hash)
+            user = session_id and await QUERIES.lock_session(connection, session_id=session_id, grace_s=GRACE_S)
+            if not user:
+                raise Problem(AUTH_REFRESH_INVALID)
+            token = await QUERIES.read_token(connection, refresh_hash=token_hash, reuse_s=REUSE_S)
+            stolen = token["spent"] and not token["again"]
+            if stolen:
+                await QUERIES.end_session(connection, session_id=session_id, user_id=user["user_id"])
+                await audit.record(
+                    connection, AuditAction.REFRESH_TOKEN_REUSED, of=user["user_id"], session_id=session_id
+                )
+            elif not token["spent"]:
+                await self._rotate(connection, session_id, message)
+        if stolen:
+            await self.epochs.turn(user["user_id"])
+            log.warning("a spent refresh token came again; session %s has been ended", session_id)
+            raise Problem(AUTH_REFRESH_INVALID)
+        child = self.signer.child_token(message.token, token["child_hash"])
+        if token["spent"] and fingerprint(child) != token["child_hash"]:  # made under a key that is gone
+            raise Problem(AUTH_REFRESH_INVALID)
+        return self._login(user, child)
+
+    async def _rotate(self, connection: Any, session_id: UUID, message: RefreshSession) -> None:
+        token_hash, child_hash = fingerprint(message.token), fingerprint(self.signer.child_token(message.token))
+        await QUERIES.spend_token(connection, refresh_hash=token_hash, child_hash=child_hash)
+        await QUERIES.add_refresh_token(connection, refresh_hash=child_hash, session_id=session_id)
+        await QUERIES.prolong_session(connection, session_id=session_id, ip=message.ip, ttl_s=SESSION_TTL_S)
+
+    @on(ListSessions)
+    async def living(self, message: ListSessions) -> list[Session]:
+        """Read them all: there are not many."""
+        async with self.database.acquire() as connection:
+            rows = QUERIES.living_sessions(connection, user_id=message.user_id, most=MAX_SESSIONS)
+            return [Session(**row) async for row in rows]
+
+    @on(EndSession)
+    @retried
+    async def end(self, message: EndSession) -> bool:
+        """Told again even if it had ended: the telling may be what an earlier try did not come to."""
+        async with self.database.transaction() as connection:
+            ended = await QUERIES.end_session(connection, session_id=message.session_id, user_id=message.user_id)
+            if ended is not None:
+                await audit.record(
+                    connection, AuditAction.SESSION_REVOKED, of=message.user_id, session_id=message.session_id
+                )
+        await self.epochs.turn(message.user_id)
+        return bool(ended)
+
+    @on(EndSessions)
+    @retried
+    async def end_all(self, message: EndSessions) -> None:
+        """In one statement."""
+        async with self.database.transaction() as connection:
+            await end_sessions(connection, message.user_id)
+            await audit.record(connection, AuditAction.SESSIONS_REVOKED, of=message.user_id)
+        await self.epochs.turn(message.user_id)
+
+    @on(ForgetUser)
+    async def forget(self, message: ForgetUser) -> None:
+        """What is remembered here is of an earlier epoch, too."""
+        await self.epochs.turn(message.user_id)
+
+    @on(NoteUses)
+    async def note(self, _message: NoteUses) -> None:
+        """At most once a minute for each session, whatever number of processes have seen it used."""
+        used, self.identities.used = self.identities.used, set()
+        if used and not self.database.away.is_set():
+            async with self.database.acquire() as connection:
+                await QUERIES.note_uses(connection, session_ids=list(used))

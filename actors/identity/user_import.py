@@ -1,0 +1,112 @@
+"""Imports: accounts that come from elsewhere, with the hashes of their passwords, many in one transaction.
+
+An address that has an account is left as it is. So an import that was cut off at any moment is completed by making it
+again, from its beginning.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import uuid4
+
+import aiosql
+import msgspec
+from msgspec import Meta
+
+from callboard.actors.errors import Detail
+from callboard.actors.identity.email_verification import PROOF_TTL_S, FullName
+from callboard.actors.identity.password_hasher import NO_PASSWORD, hash_fault
+from callboard.actors.identity.registration import lock_addresses
+from callboard.actors.infrastructure import audit_log as audit
+from callboard.actors.infrastructure.audit_log import AuditAction
+from callboard.actors.infrastructure.database import Database, retried, storable
+from callboard.actors.infrastructure.principals import Role
+from callboard.actors.infrastructure.token_signer import Signer, fingerprint
+from callboard.streams.email_address import Email
+from callboard.streams.event_types import LetterRequested, UserDeleted, UserRegistered
+from callboard.streams.outbox import emit_all
+from callboard.streams.topics import MAIL
+
+QUERIES: Any = aiosql.from_path(Path(__file__).with_name("user_import.sql"), "asyncpg")
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One line of an import. Without a hash nobody can log in until the password is reset by mail."""
+
+    email: Email
+    full_name: FullName
+    password_hash: str | None = None
+    role: Role = Role.MEMBER
+    is_verified: bool = False
+    created_at: Annotated[datetime, Meta(tz=True)] | None = None
+
+    def __repr__(self) -> str:
+        """Without the hash."""
+        return f"Candidate({self.email})"
+
+
+def candidate_faults(candidate: Candidate) -> list[Detail]:
+    """What is wrong with a line beyond its form and the rules of its fields."""
+    faults: list[Detail] = []
+    if candidate.created_at is not None and not storable(candidate.created_at):
+        faults.append(Detail("created_at", "must be in the years 1 to 9999 in UTC"))
+    if candidate.password_hash and (fault := hash_fault(candidate.password_hash)):
+        faults.append(Detail("password_hash", fault))
+    return faults
+
+
+@retried
+async def import_users(database: Database, candidates: Sequence[Candidate], signer: Signer | None) -> int:
+    """Make the accounts of these that have no fault and whose address has none, with their events, in one transaction.
+
+    With a `signer` those that are not verified are mailed a link, which they have as long as any. Returns how many
+    were made. Raises Problem(SERVER_UNAVAILABLE).
+    """
+    emails = [each.email for each in candidates]
+    made = {
+        "emails": emails,
+        "password_hashes": [each.password_hash or NO_PASSWORD for each in candidates],
+        "full_names": [each.full_name for each in candidates],
+        "verified": [each.is_verified for each in candidates],
+    }
+    async with database.transaction() as connection:
+        await lock_addresses(connection, *emails)
+        removed = [row async for row in QUERIES.remove_unproven(connection, **made)]
+        await emit_all(connection, [UserDeleted(row["user_id"]) for row in removed])
+        rows = [
+            row
+            async for row in QUERIES.import_users(
+                connection,
+                user_ids=[uuid4() for _ in candidates],
+                roles=[each.role.value for each in candidates],
+                created=[each.created_at for each in candidates],
+                replaced=[row["address"] for row in removed],
+                **made,
+            )
+        ]
+        await QUERIES.import_profiles(connection, user_ids=[row["user_id"] for row in rows])
+        await emit_all(connection, [UserRegistered(row["user_id"], row["email"]) for row in rows])
+        await audit.record(
+            connection, AuditAction.USERS_IMPORTED, made=len(rows), there_already=len(candidates) - len(rows)
+        )
+        if signer is not None:
+            await _send_verifications(connection, signer, [row["user_id"] for row in rows if not row["is_verified"]])
+    return len(rows)
+
+
+async def _send_verifications(connection: Any, signer: Signer, user_ids: Sequence[Any]) -> None:
+    tokens = [uuid4() for _ in user_ids]
+    await QUERIES.import_tokens(
+        connection,
+        token_ids=tokens,
+        user_ids=user_ids,
+        token_hashes=[fingerprint(signer.mail_token(token_id)) for token_id in tokens],
+        ttl_s=PROOF_TTL_S,
+    )
+    letters = [
+        LetterRequested("verify_email", user_id, {"token_id": str(token_id)})
+        for user_id, token_id in zip(user_ids, tokens, strict=True)
+    ]
+    # Not with the security mail: that has 5 minutes, and these are many.
+    await emit_all(connection, letters, topic=MAIL)

@@ -1,0 +1,338 @@
+"""Users: registration, verification of the address, looking up, and what they and admins may change."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+
+from callboard.actors.errors import (
+    REQUEST_INVALID,
+    USERS_EMAIL_TAKEN,
+    USERS_LAST_ADMIN,
+    USERS_NOT_FOUND,
+    USERS_STALE,
+    Problem,
+)
+from callboard.actors.identity import email_verification
+from callboard.actors.identity.accounts import QUERIES, User, new_user, taken, user_of
+from callboard.actors.identity.email_verification import OPEN, Enrolment, checked_enrolment
+from callboard.actors.identity.mailbox_proofs import MailboxProofs, RefuseEmail, UndoEmailChange, VerifyEmail
+from callboard.actors.identity.password_hasher import HashPassword, VerifyPassword, ask_hasher
+from callboard.actors.identity.registration import RegisterUser, Registrar, lock_addresses
+from callboard.actors.identity.sessions import STEP_UP_S, ForgetUser, demand_proof, end_sessions
+from callboard.actors.identity.user_lists import list_users
+from callboard.actors.infrastructure import audit_log
+from callboard.actors.infrastructure.audit_log import AuditAction
+from callboard.actors.infrastructure.database import Database, retried
+from callboard.actors.infrastructure.principals import Role
+from callboard.actors.infrastructure.row_loader import Reads
+from callboard.actors.infrastructure.token_signer import Signer
+from callboard.runtime import Actor, Ref, Request, on
+from callboard.streams.email_address import known_email, redact_email
+from callboard.streams.event_types import UserDeleted, UserUpdated
+from callboard.streams.outbox import emit
+
+__all__ = [  # the protocol of the actor
+    "AddUser",
+    "ChangeUser",
+    "DeleteUser",
+    "EditUser",
+    "GetUser",
+    "ListUsers",
+    "RefuseEmail",
+    "RegisterUser",
+    "UndoEmailChange",
+    "User",
+    "UserMessage",
+    "Users",
+    "VerifyEmail",
+]
+
+READ_USERS: str = QUERIES.users_by_id.sql
+
+AT_ONCE = 32  # in one worker: most of them wait for PostgreSQL together
+
+
+class AddUser(Request[User], frozen=True):
+    """Make a verified account with a role, or give the account of this address that role. For operators.
+
+    Raises Problem(REQUEST_INVALID).
+    """
+
+    email: str
+    password: str
+    full_name: str
+    role: Role
+
+    def __repr__(self) -> str:
+        """Without the password."""
+        return "AddUser(...)"
+
+
+class GetUser(Request[User], frozen=True):
+    """Look an account up. Raises Problem(USERS_NOT_FOUND)."""
+
+    user_id: UUID
+
+
+class ListUsers(Request[list[User]], frozen=True):
+    """Accounts, newest first, from before (`before`, `before_id`) on; None filters nothing.
+
+    `email` is a whole address in any case, `q` a part of the name or the address.
+    """
+
+    limit: int
+    email: str | None = None
+    role: Role | None = None
+    is_verified: bool | None = None
+    is_active: bool | None = None
+    created_after: datetime | None = None
+    q: str | None = None
+    before: datetime | None = None
+    before_id: UUID | None = None
+
+
+class EditUser(Request[User], frozen=True):
+    """Change an account's name, and have a new address proved, which is then in force; None leaves the address.
+
+    `tag` is that of the account that was read. The session that asks, which an operator has none of, must have given
+    its password lately for a new address. Raises Problem(REQUEST_INVALID, USERS_NOT_FOUND, USERS_STALE,
+    USERS_EMAIL_TAKEN, AUTH_STEP_UP_REQUIRED, and REQUEST_LIMITED for too many addresses in an hour).
+    """
+
+    user_id: UUID
+    full_name: str
+    email: str | None = None
+    tag: str | None = None
+    session_id: UUID | None = None
+
+
+class ChangeUser(Request[User], frozen=True):
+    """Change an account's role or whether it is active; None leaves it. An inactive account has no session. `tag` is of
+    the account that was read. Raises Problem(USERS_NOT_FOUND, USERS_LAST_ADMIN, USERS_STALE).
+    """
+
+    user_id: UUID
+    role: Role | None = None
+    is_active: bool | None = None
+    tag: str | None = None
+
+
+class DeleteUser(Request[None], frozen=True):
+    """Take an account and its sessions away. Its address is free; what it published stays.
+
+    The session that asks, which an operator has none of, must have given its password lately: else it is
+    Problem(AUTH_STEP_UP_REQUIRED). Raises like ChangeUser.
+    """
+
+    user_id: UUID
+    tag: str | None = None
+    session_id: UUID | None = None
+
+
+UserMessage = (
+    RegisterUser
+    | AddUser
+    | VerifyEmail
+    | RefuseEmail
+    | UndoEmailChange
+    | GetUser
+    | ListUsers
+    | EditUser
+    | ChangeUser
+    | DeleteUser
+)
+
+
+class Users(Actor[UserMessage]):
+    """Accounts. What must be unique or single-use is so by SQL; handlers and workers share nothing but reads.
+
+    Whatever changes who an account's sessions speak for is told to the session manager after its commit, and before
+    the reply: the next request sees it.
+    """
+
+    concurrency = AT_ONCE
+
+    def __init__(
+        self,
+        database: Database,
+        passwords: Ref[HashPassword | VerifyPassword],
+        signer: Signer,
+        sessions: Ref[ForgetUser],
+        enrolment: Enrolment = OPEN,
+        *,
+        reads: Reads[UUID] | None = None,
+        step_up_s: float = STEP_UP_S,
+        on_registered: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.step_up_s = step_up_s
+        self.registrar = Registrar(database, passwords, signer, enrolment, on_registered)
+        self.proofs = MailboxProofs(database, passwords, signer, sessions, enrolment)
+        self.database = database
+        self.reads = reads or Reads(database, READ_USERS, "user_id")
+        self.passwords = passwords
+        self.signer = signer
+        self.sessions = sessions
+        self.enrolment = enrolment
+
+    @on(RegisterUser)
+    async def register(self, message: RegisterUser) -> User:
+        """See Registrar.register."""
+        return await self.registrar.register(message)
+
+    @on(AddUser)
+    @retried
+    async def add(self, message: AddUser) -> User:
+        """A verified account keeps its password: an operator's typo must not lock its owner out."""
+        email, full_name = checked_enrolment(
+            message.email, message.password, message.full_name, self.enrolment.policy, terms_accepted=True
+        )
+        password_hash = await ask_hasher(self.passwords, HashPassword(message.password))
+        fresh = new_user(uuid4(), email, full_name, message.role, is_verified=True)
+        async with self.database.transaction() as connection:
+            await lock_addresses(connection, email)
+            made = await self.registrar.add(connection, fresh, password_hash, password_needed=False, ip=None)
+            if made is not None:
+                await audit_log.record(connection, AuditAction.USER_CREATED, of=made.user_id, role=made.role)
+                return made
+            row = await QUERIES.user_by_email(connection, email=email)
+            if row is None:  # deleted in this moment
+                raise Problem(USERS_EMAIL_TAKEN)
+            user = user_of(row)
+            if user.role is message.role and user.is_verified and user.is_active:
+                return user
+            await QUERIES.adopt(connection, user_id=user.user_id, password_hash=password_hash)
+            if not user.is_verified:
+                await email_verification.QUERIES.spend_tokens(connection, user_id=user.user_id)
+            user = await self._change(connection, ChangeUser(user.user_id, message.role, is_active=True))
+        await self.sessions.ask(ForgetUser(user.user_id))
+        return user
+
+    @on(VerifyEmail)
+    async def verify(self, message: VerifyEmail) -> User:
+        """See MailboxProofs.verify."""
+        return await self.proofs.verify(message)
+
+    @on(RefuseEmail)
+    async def refuse(self, message: RefuseEmail) -> None:
+        """See MailboxProofs.refuse."""
+        await self.proofs.refuse(message)
+
+    @on(UndoEmailChange)
+    async def undo(self, message: UndoEmailChange) -> User:
+        """See MailboxProofs.undo."""
+        return await self.proofs.undo(message)
+
+    @on(GetUser)
+    async def get(self, message: GetUser) -> User:
+        """Read one row, together with others."""
+        row = await self.reads.read(message.user_id)
+        if row is None:
+            raise Problem(USERS_NOT_FOUND)
+        return user_of(row)
+
+    @on(ListUsers)
+    async def users(self, message: ListUsers) -> list[User]:
+        """Read so many rows."""
+        filters = msgspec.structs.asdict(message)
+        if message.email is not None:
+            with suppress(ValueError):  # an address of before today's rules is found as it stands
+                filters["email"] = known_email(message.email)
+        return [user_of(row) for row in await list_users(self.database, filters)]
+
+    @on(EditUser)
+    @retried
+    async def edit(self, message: EditUser) -> User:
+        """The row is locked while it is held against the tag; an address that differs in case only is the same one."""
+        async with self.database.transaction() as connection:
+            user = _held(await QUERIES.lock_user(connection, user_id=message.user_id), message.tag)
+            email = _asked_for(message.email, user.email)
+            is_new = email.lower() != user.email.lower()
+            if faults := email_verification.account_faults(email if is_new else None, message.full_name):
+                raise Problem(REQUEST_INVALID, details=tuple(faults))
+            if is_new:
+                await demand_proof(connection, message.session_id, self.step_up_s)
+                await self._ask_for(connection, user.user_id, email, message.session_id)
+                email = user.email
+            name = email_verification.checked_name(message.full_name)
+            edited = await QUERIES.edit_user(connection, user_id=user.user_id, full_name=name, email=email)
+            changed = tuple(each for each in ("full_name", "email") if edited[each] != getattr(user, each))
+            if changed:
+                await emit(connection, UserUpdated(user.user_id, changed), event_id=uuid4())
+        if "email" in changed:
+            await self.sessions.ask(ForgetUser(user.user_id))
+        return user_of(edited)
+
+    async def _ask_for(self, connection: Any, user_id: UUID, email: str, session_id: UUID | None) -> None:
+        # Concealed, a taken address is mailed to as well: whoever reads it may know, and cannot have it twice.
+        owner = await QUERIES.user_by_email(connection, email=email)
+        if owner is not None and owner["is_verified"] and not self.enrolment.conceal:
+            raise taken()
+        await email_verification.send_change(connection, self.signer, user_id, email, session_id)
+        await audit_log.record(
+            connection, AuditAction.EMAIL_CHANGE_REQUESTED, of=user_id, new_email=redact_email(email)
+        )
+
+    @on(ChangeUser)
+    @retried
+    async def change(self, message: ChangeUser) -> User:
+        """There is always an active admin left."""
+        async with self.database.transaction() as connection:
+            user = await self._change(connection, message)
+        await self.sessions.ask(ForgetUser(message.user_id))
+        return user
+
+    async def _change(self, connection: Any, message: ChangeUser) -> User:
+        demoted = message.role not in (None, Role.ADMIN) or message.is_active is False
+        await self._keep_an_admin(connection, message.user_id, demoted=demoted)
+        before = await QUERIES.lock_user(connection, user_id=message.user_id)
+        _held(before, message.tag)
+        row = await QUERIES.change_user(
+            connection, user_id=before["user_id"], role=message.role, is_active=message.is_active
+        )
+        await audit_log.record_change(connection, before, row)
+        if not row["is_active"]:
+            await end_sessions(connection, message.user_id)
+        changed = tuple(name for name in ("role", "is_active") if getattr(message, name) is not None)
+        await emit(connection, UserUpdated(message.user_id, changed), event_id=uuid4())
+        return user_of(row)
+
+    async def _keep_an_admin(self, connection: Any, user_id: UUID, *, demoted: bool) -> None:
+        admins = [row["user_id"] async for row in QUERIES.lock_admins(connection)]
+        if demoted and admins == [user_id]:
+            raise Problem(USERS_LAST_ADMIN)
+
+    @on(DeleteUser)
+    @retried
+    async def delete(self, message: DeleteUser) -> None:
+        """The row stays, for what the account has published."""
+        async with self.database.transaction() as connection:
+            await self._keep_an_admin(connection, message.user_id, demoted=True)
+            _held(await QUERIES.lock_user(connection, user_id=message.user_id), message.tag)
+            await demand_proof(connection, message.session_id, self.step_up_s)
+            await QUERIES.delete_user(connection, user_id=message.user_id)
+            await end_sessions(connection, message.user_id)
+            await email_verification.QUERIES.spend_tokens(connection, user_id=message.user_id)
+            await emit(connection, UserDeleted(message.user_id), event_id=uuid4())
+            await audit_log.record(connection, AuditAction.USER_DELETED, of=message.user_id)
+        await self.sessions.ask(ForgetUser(message.user_id))
+
+
+def _asked_for(email: str | None, current: str) -> str:
+    """The address that an account is to have. What has no canonical form is given as it is, for a rule to refuse."""
+    if email is None:
+        return current
+    try:
+        return known_email(email)
+    except ValueError:
+        return email
+
+
+def _held(row: Any, tag: str | None) -> User:
+    """The account of a locked row. Raises Problem(USERS_NOT_FOUND, or USERS_STALE for one that was changed)."""
+    if row is not None and tag in (None, user_of(row).tag):
+        return user_of(row)
+    raise Problem(USERS_NOT_FOUND if row is None else USERS_STALE)

@@ -1,0 +1,394 @@
+"""The audit log: security events, by whom and to whom, from where and when. Entries are only ever added.
+
+`record` writes an entry in the transaction of the change that it tells of. Failed logins have no transaction and may
+come by the thousand: `FailedLogins` counts them in memory, and `AuditRecorder` writes the counts.
+"""
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from enum import StrEnum
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any, Literal, Protocol
+from uuid import UUID
+
+import aiosql
+import msgspec
+
+from callboard.actors.errors import Problem
+from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.personal_data import PersonalData
+from callboard.actors.infrastructure.principals import Identity, Role
+from callboard.runtime import Actor, Request, current_context, on
+from callboard.streams.event_types import Moment
+
+QUERIES: Any = aiosql.from_path(Path(__file__).with_name("audit_log.sql"), "asyncpg")
+
+MAX_AGENT = 400  # as schema.sql has it
+V6_PREFIX = 64  # what a subscriber is given at least, RFC 6177
+
+log = logging.getLogger("callboard.audit")
+
+
+class AuditAction(StrEnum):
+    """The security events there are. Names are stable: clients and alerts filter by them."""
+
+    LOGIN_SUCCEEDED = "login.succeeded"
+    LOGIN_FAILED = "login.failed"
+    LOGIN_LOCKED = "login.locked"
+    STEP_UP_SUCCEEDED = "login.stepped_up"
+    SESSION_REVOKED = "session.revoked"
+    SESSIONS_REVOKED = "session.all_revoked"
+    REFRESH_TOKEN_REUSED = "session.token_reused"  # noqa: S105 - an event, not a secret
+    PASSWORD_CHANGED = "password.changed"  # noqa: S105 - likewise
+    PASSWORD_RESET = "password.reset"  # noqa: S105 - likewise
+    EMAIL_VERIFIED = "email.verified"
+    EMAIL_CHANGE_REQUESTED = "email.change_requested"
+    EMAIL_CHANGED = "email.changed"
+    EMAIL_CHANGE_UNDONE = "email.change_undone"
+    USER_CREATED = "user.created"
+    USER_PROMOTED = "user.promoted"
+    USER_DEMOTED = "user.demoted"
+    USER_ACTIVATED = "user.activated"
+    USER_DEACTIVATED = "user.deactivated"
+    USER_DELETED = "user.deleted"
+    USER_ERASED = "user.erased"
+    USERS_IMPORTED = "user.imported"
+    EXPORT_REQUESTED = "export.requested"
+    EXPORT_DOWNLOADED = "export.downloaded"
+    FLAG_CHANGED = "flag.changed"
+    SETTINGS_CHANGED = "settings.changed"
+    POOL_RESIZED = "pool.resized"
+    JOB_REPLAYED = "job.replayed"
+    JOB_CANCELLED = "job.cancelled"
+    JOB_DISCARDED = "job.discarded"
+    JOB_CHANGED = "job.changed"
+    JOB_KIND_CHANGED = "job.kind_changed"
+    JOB_SCHEDULE_CHANGED = "job.schedule_changed"
+
+
+FAILURES = frozenset({AuditAction.LOGIN_FAILED, AuditAction.LOGIN_LOCKED})
+
+Actors = Literal["user", "anonymous", "operator", "system"]
+OPERATOR: Literal["operator"] = "operator"
+SYSTEM: Literal["system"] = "system"
+
+
+class Origin(Protocol):
+    """Where a request comes from; the baggage of its context, so that whoever works on it need not be told."""
+
+    @property
+    def ip(self) -> str | None:
+        """The client's address."""
+
+    @property
+    def user_agent(self) -> str:
+        """What the client calls itself."""
+
+    @property
+    def caller(self) -> Identity | None:
+        """The user whose token came with the request."""
+
+
+class CommandLine(msgspec.Struct, frozen=True):
+    """The origin of what an operator's command does."""
+
+    user_agent: str
+    ip: str | None = None
+    caller: Identity | None = None
+
+
+class AuditEntry(msgspec.Struct, frozen=True):
+    """A security event. `actor` did it, `actor_id` if it was a user; it befell `user_id`.
+
+    For `login.failed` and `login.locked` `detail.count` says how many came from there since the entry before.
+    """
+
+    audit_id: int
+    occurred_at: Moment
+    action: str
+    actor: Actors
+    actor_id: UUID | None
+    user_id: UUID | None
+    ip: str | None
+    user_agent: str | None
+    trace_id: str | None
+    detail: dict[str, Any]
+
+
+class ListAuditEntries(Request[list[AuditEntry]], frozen=True):
+    """Entries from `since` to before `until`, newest first, from before (`before`, `before_id`) on; None filters
+    nothing. With `user_id` those about the user, and those of what the user did.
+    """
+
+    limit: int
+    action: AuditAction | None = None
+    user_id: UUID | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    before: datetime | None = None
+    before_id: int | None = None
+
+
+async def record(
+    connection: Any,
+    action: AuditAction,
+    *,
+    of: UUID | None = None,
+    by: UUID | Literal["operator", "system"] | None = None,
+    **detail: Any,
+) -> None:
+    """Write an entry (see `draft`) in the caller's transaction; its log line follows the commit."""
+    written, tell = draft(action, of=of, by=by, **detail)
+    await QUERIES.add_entry(connection, entry=written)
+    connection.on_commit(tell)
+
+
+def draft(
+    action: AuditAction,
+    *,
+    of: UUID | None = None,
+    by: UUID | Literal["operator", "system"] | None = None,
+    **detail: Any,
+) -> tuple[str, Callable[[], None]]:
+    """An entry as JSON, for a statement that writes it with the change, and what logs it after the commit.
+
+    `of` is whom it befell. Without `by` it is by the caller of the request that is being handled, by somebody unknown
+    if that has none, by the operator at a command line, or else by the system. `detail` is small, holds no secret, and
+    addresses only as `redact_email` leaves them.
+    """
+    origin = _origin()
+    actor, actor_id = _actor(origin, by)
+    entry = {
+        "action": action.value,
+        "actor": actor,
+        "actor_id": actor_id,
+        "user_id": of,
+        "ip": _address(origin.ip) if origin else None,
+        "user_agent": (origin.user_agent[:MAX_AGENT] or None) if origin else None,
+        "trace_id": _trace_id(),
+    }
+    return msgspec.json.encode({**entry, "detail": detail}).decode(), lambda: _log(entry, detail)
+
+
+async def record_change(connection: Any, before: Any, after: Any) -> None:
+    """Write what an admin has changed of an account, from its row before and after."""
+    user_id, was, role = after["user_id"], Role(before["role"]), Role(after["role"])
+    if role is not was:
+        action = AuditAction.USER_PROMOTED if role.includes(was) else AuditAction.USER_DEMOTED
+        await record(connection, action, of=user_id, old_role=was, new_role=role)
+    if after["is_active"] is not before["is_active"]:
+        await record(
+            connection, AuditAction.USER_ACTIVATED if after["is_active"] else AuditAction.USER_DEACTIVATED, of=user_id
+        )
+
+
+def _origin() -> Origin | None:
+    context = current_context()
+    return context.baggage if context is not None else None
+
+
+def _trace_id() -> str | None:
+    context = current_context()
+    return ((context.traceparent if context else None) or "").partition("-")[2].partition("-")[0] or None
+
+
+def _actor(origin: Origin | None, by: UUID | str | None) -> tuple[Actors, UUID | None]:
+    if isinstance(by, UUID):
+        return "user", by
+    if by == OPERATOR or (by is None and isinstance(origin, CommandLine)):
+        return OPERATOR, None
+    if by == SYSTEM or origin is None:
+        return SYSTEM, None
+    return ("user", origin.caller.user_id) if origin.caller is not None else ("anonymous", None)
+
+
+def _address(text: str | None) -> str | None:
+    """The address as PostgreSQL takes it; None for what is none, such as a socket's path."""
+    try:
+        return str(ip_address((text or "").partition("%")[0]))
+    except ValueError:
+        return None
+
+
+def _network(text: str | None) -> str:
+    """What failed logins are counted by: an address, or the /64 of an IPv6 one."""
+    address = _address(text)
+    if address is None:
+        return "unknown"
+    return str(ip_network((address, V6_PREFIX), strict=False)) if ":" in address else address
+
+
+def _log(entry: dict[str, Any], detail: dict[str, Any]) -> None:
+    """One line for each entry."""
+    known = {name: str(value) for name, value in entry.items() if value is not None}
+    where = {"ip_address": known.pop("ip", None), "user_agent": known.pop("user_agent", None)}
+    log.info("%s", entry["action"], extra={**known, "context": where, "detail": detail})
+
+
+# Failed logins -------------------------------------------------------------------------------------------------------
+
+
+class Failures(msgspec.Struct):
+    """Failed logins of one account from one network that are not written yet."""
+
+    opened_at: float
+    count: int = 0
+    is_written: bool = False
+    ip: str | None = None
+    user_agent: str | None = None
+    trace_id: str | None = None
+
+
+FailureKey = tuple[AuditAction, UUID | None, str]
+
+
+class FailedLogins:
+    """Counts failed logins by account and network, in bounded memory and at the same cost for every address.
+
+    The first of a key is due at once, the next ones together at the end of the window. What comes when there are
+    `most` keys already, of known accounts or of unknown ones, counts under one key that names nobody. So what a process
+    writes is bounded, and whoever fills the room of unknown accounts hides no attack on a known one. The addresses
+    that were tried are not kept: they may be anybody's, or a password in the wrong field.
+    """
+
+    WINDOW_S = 900.0
+
+    def __init__(self, now: Callable[[], float], *, most: int = 100) -> None:
+        self._now = now
+        self._most = most
+        self._waiting: dict[FailureKey, Failures] = {}
+
+    def count(self, action: AuditAction, user_id: UUID | None) -> None:
+        """Count one, from the origin of the request that is being handled."""
+        origin = _origin()
+        key: FailureKey = (action, user_id, _network(origin.ip) if origin else "unknown")
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            known = sum((each[1] is None) == (user_id is None) for each in self._waiting)
+            key = key if known < self._most else (action, None, "")
+            waiting = self._waiting.get(key)
+            if waiting is None:
+                waiting = self._waiting[key] = Failures(self._now())
+        waiting.count += 1
+        if origin is not None:
+            waiting.ip = _address(origin.ip) if key[2] else None
+            waiting.user_agent = origin.user_agent[:MAX_AGENT] or None
+        waiting.trace_id = _trace_id()
+
+    def due(self, *, whole: bool = False) -> list[tuple[FailureKey, Failures]]:
+        """What is to be written now: copies, so that counting goes on meanwhile; `whole` is all there is."""
+        now, due = self._now(), []
+        for key, waiting in tuple(self._waiting.items()):
+            over = now - waiting.opened_at >= self.WINDOW_S
+            if waiting.count and (whole or over or not waiting.is_written):
+                due.append((key, msgspec.structs.replace(waiting)))
+            elif over:
+                del self._waiting[key]
+        return due
+
+    def settle(self, written: list[tuple[FailureKey, Failures]]) -> None:
+        """Take what has been written off the counts, and begin a window for each."""
+        for key, was in written:
+            waiting = self._waiting[key]
+            waiting.count -= was.count
+            waiting.is_written, waiting.opened_at = True, self._now()
+
+
+class WriteFailures(Request[int], frozen=True):
+    """Write the failed logins that are due; the reply is how many entries they are."""
+
+
+class AuditRecorder(Actor[WriteFailures]):
+    """Writes failed logins, each second and when it stops. What cannot be written is kept and goes on counting."""
+
+    INTERVAL_S = 1.0
+
+    def __init__(self, database: Database, failures: FailedLogins) -> None:
+        self.database = database
+        self.failures = failures
+
+    async def on_start(self) -> None:
+        """Begin the rounds."""
+        self.every(self.INTERVAL_S, WriteFailures())
+
+    async def on_stop(self) -> None:
+        """Write all there is, if the database is there."""
+        with suppress(Problem):
+            await self._write(self.failures.due(whole=True))
+
+    @on(WriteFailures)
+    async def write(self, _message: WriteFailures) -> int:
+        """Nothing is asked of the database while nobody fails."""
+        due = self.failures.due()
+        with suppress(Problem):  # PostgreSQL is away: they are still due
+            await self._write(due)
+        return len(due)
+
+    async def _write(self, due: list[tuple[FailureKey, Failures]]) -> None:
+        if not due:
+            return
+        entries = [(*key[:2], each, {"count": each.count}) for key, each in due]
+        async with self.database.acquire() as connection:
+            await QUERIES.add_failures(
+                connection,
+                actions=[action.value for action, _, _, _ in entries],
+                user_ids=[user_id for _, user_id, _, _ in entries],
+                ips=[each.ip for _, _, each, _ in entries],
+                user_agents=[each.user_agent for _, _, each, _ in entries],
+                trace_ids=[each.trace_id for _, _, each, _ in entries],
+                details=[msgspec.json.encode(detail).decode() for _, _, _, detail in entries],
+            )
+        self.failures.settle(due)
+        for action, user_id, each, detail in entries:
+            facts = {"ip": each.ip, "user_agent": each.user_agent, "trace_id": each.trace_id}
+            _log({"action": action.value, "actor": "anonymous", "user_id": user_id, **facts}, detail)
+
+
+# Reading -------------------------------------------------------------------------------------------------------------
+
+
+class AuditLog(Actor[ListAuditEntries]):
+    """Answers for the entries; the workers of the pool share nothing."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    @on(ListAuditEntries)
+    async def list_entries(self, message: ListAuditEntries) -> list[AuditEntry]:
+        """Read one page by an index."""
+        filters = msgspec.structs.asdict(message)
+        user_id, action = filters.pop("user_id"), filters.pop("action")
+        async with self.database.acquire() as connection:
+            if user_id is not None:
+                rows = QUERIES.entries_of(connection, user_id=user_id, action=action, **filters)
+            elif action is not None:
+                rows = QUERIES.entries_by_action(connection, action=action, **filters)
+            else:
+                rows = QUERIES.entries(connection, **filters)
+            return [_entry(row) async for row in rows]
+
+
+async def purge(connection: Any, *, days: int, failure_days: int, limit: int) -> int:
+    """Delete entries older than `days`, and failed logins older than `failure_days`, `limit` at most; how many."""
+    return int(await QUERIES.purge(connection, days=days, failure_days=failure_days, limit=limit))
+
+
+async def erase(connection: Any, user_id: UUID, limit: int | None = None) -> int:  # noqa: ARG001 - see PersonalData
+    """Take from the entries where a user was and with what, all at once; how many entries have changed."""
+    return int(await QUERIES.erase(connection, user_id=user_id))
+
+
+PERSONAL_DATA = PersonalData(
+    "security_events",
+    {"audit_log": ("actor_id", "user_id", "ip", "user_agent", "detail")},
+    QUERIES.export_entries,
+    erase,
+)
+
+
+def _entry(row: Any) -> AuditEntry:
+    fields = {name: row[name] for name in AuditEntry.__struct_fields__}
+    return AuditEntry(**{**fields, "detail": msgspec.json.decode(row["detail"])})

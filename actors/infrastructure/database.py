@@ -1,0 +1,345 @@
+"""PostgreSQL, where the truth is kept: pools of connections that say at once when it is away.
+
+`Database` is the handle that actors hold, a pool for one kind of work; `DatabaseGuard` is the actor that connects all
+pools of a process, and connects them again. How the server itself is, `DatabaseServer` knows.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from functools import wraps
+from random import uniform
+from typing import Any, ParamSpec, TypeVar
+
+import asyncpg
+from msgspec import Struct
+
+from callboard.actors.errors import SERVER_TIMEOUT, SERVER_UNAVAILABLE, DegradedError, Problem
+from callboard.actors.infrastructure.database_server import ACQUIRE_TIMEOUT_S, ERRORS, DatabaseServer
+from callboard.actors.infrastructure.postgres_errors import NO_ANSWER, Scope, Verdict, judge, judge_connecting
+from callboard.runtime import Actor, RuntimeFault, current_context
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+STATEMENT_TIMEOUT_S = 1.3  # the server's own limit, and the first to end: a slow statement does not make it away
+# One statement, as we wait for it: with the above and the wait for a connection, a stopped server is a 503 in 2 to 3 s.
+GRACE_S = 0.2
+PROBE_INTERVAL_S = 0.25
+RETRY_PAUSES_S = (0.01, 0.05)  # after a lost race
+CLOCK_INTERVAL_S = 30.0  # how often the clocks are compared
+
+
+class TransactionConflict(Problem):
+    """Another transaction came first, and all of ours is rolled back: the very same may be run again at once."""
+
+    def __init__(self) -> None:
+        super().__init__(SERVER_UNAVAILABLE, "Another change came first; try again.", retry_after_s=1)
+
+
+def retried(work: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+    """Work that changes nothing but by one transaction: run again, up to twice, when another came first.
+
+    Every transaction of an actor is in such a function: a test sees to that.
+    """
+
+    @wraps(work)
+    async def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        for pause_s in RETRY_PAUSES_S:
+            try:
+                return await work(*args, **kwargs)
+            except TransactionConflict:
+                await asyncio.sleep(pause_s * uniform(0.5, 1.5))  # noqa: S311 - so that two do not meet again
+        return await work(*args, **kwargs)
+
+    return run
+
+
+class PoolSettings(Struct, frozen=True):
+    """A pool for one kind of work: how many connections it may have, and how long one of its statements may take."""
+
+    size: int
+    statement_timeout_s: float = STATEMENT_TIMEOUT_S
+
+
+def storable(moment: datetime) -> bool:
+    """Whether a time can be given to PostgreSQL: it goes in UTC, where its year may be 0 or 10000."""
+    try:
+        moment.astimezone(UTC)
+    except OverflowError:
+        return False
+    return True
+
+
+def unavailable(why: str = "The database is away; try again.") -> Problem:
+    """The answer while PostgreSQL cannot do its work."""
+    return Problem(SERVER_UNAVAILABLE, why, retry_after_s=1)
+
+
+def _gone(connection: Any) -> bool:
+    """Whether a pooled connection is closed. One that closed by itself is the pool's again, and raises at any call."""
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        return True
+
+
+def _drop(connection: Any) -> None:
+    """Close a connection at once, if it is not gone already."""
+    with suppress(asyncpg.InterfaceError):
+        connection.terminate()
+
+
+class Database:
+    """A bounded pool on a server, which may be given by its URL. While that is away every call raises
+    Problem(SERVER_UNAVAILABLE), without waiting.
+
+    A statement that takes longer than the pool allows, or than the request being handled has left, is cancelled on the
+    server, and raises Problem(SERVER_TIMEOUT). What passes raises Problem(SERVER_UNAVAILABLE), a lost race
+    TransactionConflict; only what is a bug, or the caller's to understand, is asyncpg's own error.
+    """
+
+    def __init__(
+        self,
+        server: DatabaseServer | str,
+        *,
+        size: int = 10,
+        statement_timeout_s: float = STATEMENT_TIMEOUT_S,
+        pools: Mapping[str, PoolSettings] | None = None,
+    ) -> None:
+        self.server = DatabaseServer(server) if isinstance(server, str) else server
+        self.size = size
+        self.statement_timeout_s = statement_timeout_s
+        self._pool: asyncpg.Pool[Any] | None = None
+        self._kinds: dict[str, Database] = {}
+        self.server.pools.append(self)
+        for kind, each in (pools or {}).items():
+            self._kinds[kind] = Database(self.server, size=each.size, statement_timeout_s=each.statement_timeout_s)
+
+    def pool(self, kind: str) -> "Database":
+        """The pool for a kind of work: its flood takes no connection of another's. Without one it is this pool."""
+        return self._kinds.get(kind, self)
+
+    def kinds(self) -> "dict[str, Database]":
+        """The pools by the work that they are for."""
+        return {"requests": self, **self._kinds}
+
+    def connections(self) -> dict[str, int]:
+        """How many connections are open, in use, and the most there may be."""
+        pool = self._pool
+        opened, idle = (0, 0) if pool is None else (pool.get_size(), pool.get_idle_size())
+        return {"open": opened, "used": opened - idle, "max": self.size}
+
+    @property
+    def url(self) -> str:
+        """Where the server is, for requests: perhaps a pooler."""
+        return self.server.url
+
+    @property
+    def direct_url(self) -> str:
+        """The same for what needs a session of its own: a lock that outlives a transaction, LISTEN, a migration."""
+        return self.server.direct_url
+
+    @property
+    def away(self) -> asyncio.Event:
+        """Set while the server cannot be used."""
+        return self.server.away
+
+    @property
+    def back(self) -> asyncio.Event:
+        """Set while it can."""
+        return self.server.back
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Any]:
+        """A connection for single statements. Raises Problem(SERVER_UNAVAILABLE, SERVER_TIMEOUT)."""
+        pool = self._pool  # ours to the end, though the guard connects another meanwhile
+        if pool is None or self.away.is_set():
+            raise unavailable()
+        connection: Any = None
+        try:
+            context = current_context()
+            connection = await pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
+            await connection.limit(self.statement_timeout_s, context and context.deadline)
+            connection.take_commits()  # of work that failed
+            yield connection
+            for call in connection.take_commits():
+                call()
+        except RuntimeFault:  # an ask inside the block that timed out says nothing about the database
+            raise
+        except ERRORS as error:
+            refusal = self._refusal(error, connection, pool)
+            if refusal is None:
+                raise
+            raise refusal from error
+        finally:
+            if connection is not None:
+                try:
+                    await pool.release(connection, timeout=ACQUIRE_TIMEOUT_S)
+                except ERRORS as error:  # it is terminated; the block's own outcome stands
+                    self._lose(error, pool)
+
+    def _refusal(self, error: BaseException, connection: Any, pool: "asyncpg.Pool[Any]") -> Problem | None:
+        """Act on an error as it is judged; the answer to give instead, or None for a bug or the caller's own error."""
+        if connection is None:
+            if isinstance(error, TimeoutError) and pool.get_size() == self.size:
+                return unavailable()  # all connections are taken: the server may be well
+            judgement = judge_connecting(error)
+        elif isinstance(error, asyncpg.InterfaceError):
+            if not _gone(connection):
+                return None
+            judgement = NO_ANSWER
+        else:
+            judgement = judge(error)
+        if judgement.verdict is Verdict.BUG:
+            return None
+        if judgement.scope in (Scope.CONNECTION, Scope.SERVER) and connection is not None:
+            _drop(connection)
+        if pool is self._pool:
+            self.server.suffer(judgement, error)
+        if judgement.verdict is Verdict.CONFLICT:
+            return TransactionConflict()
+        return Problem(SERVER_TIMEOUT) if judgement.verdict is Verdict.SLOW else unavailable()
+
+    @asynccontextmanager
+    async def transaction(self, opening: str = "") -> AsyncIterator[Any]:
+        """A connection in a transaction, committed when the block ends and rolled back when it raises.
+
+        The statement `opening` goes with its BEGIN, and costs no round trip of its own; it has no parameters, and
+        `connection.opened` says what it did. Raises TransactionConflict when another came first; `retried` runs a whole
+        handler again then.
+        """
+        async with self.acquire() as connection:
+            cancelled = None
+            if opening:
+                connection.open_with(opening)
+            try:
+                async with connection.transaction():
+                    await connection.begun()
+                    try:
+                        yield connection
+                    except asyncio.CancelledError as error:
+                        cancelled = error
+                        raise
+                    except RuntimeFault:
+                        raise
+                    except TimeoutError:
+                        _drop(connection)  # a server that gave no answer gives none to a rollback either
+                        raise
+            except ERRORS as error:
+                if cancelled is None:
+                    raise
+                _drop(connection)  # it could not be rolled back; the server does that when it finds us gone
+                self._lose(error, self._pool)
+                raise cancelled from None
+
+    def _lose(self, error: BaseException, pool: "asyncpg.Pool[Any] | None") -> None:
+        """Note that the server is away; what befalls a connection of an earlier `pool` says nothing of this one."""
+        if pool is self._pool:
+            self.server.lose(NO_ANSWER, error)
+
+    async def connect(self) -> None:
+        """Connect all pools of the process anew. Raises one of `ERRORS` when the server is away."""
+        await self.server.connect()
+
+    def disconnect(self) -> None:
+        """Drop all connections of all pools at once, also while they hang."""
+        self.server.disconnect()
+
+    async def open(self) -> None:
+        """Make the pool; its connections come when they are asked for."""
+        self._pool = await self.server.make_pool(self.size, self.statement_timeout_s + GRACE_S)
+
+    def close(self) -> None:
+        """Drop the connections."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.terminate()
+
+    async def expire(self) -> None:
+        """Have every connection replaced before it is used again."""
+        if self._pool is not None:
+            await self._pool.expire_connections()
+
+    async def check(self) -> None:
+        """Raise Problem(SERVER_UNAVAILABLE) unless the server answers, and DegradedError unless it takes writes."""
+        if self.away.is_set():
+            raise unavailable(self.server.why)
+        async with self.acquire() as connection:
+            read_only = await connection.fetchval("select current_setting('transaction_read_only')::boolean")
+        if read_only:
+            self.server.expire()
+            raise DegradedError("the server is read-only")
+        if self.server.trouble:
+            raise DegradedError(self.server.trouble)
+
+
+class DatabaseGuard(Actor[None]):
+    """Connects the database, notices its loss by signal, and tries until it is back; its absence crashes nobody.
+
+    `prepare(url)` sees before each connection that the database has our schema. `give_up` is told the reason, once the
+    server has refused the very first attempts for what no waiting mends.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        prepare: Callable[[str], Awaitable[None]],
+        give_up: Callable[[str], None] = lambda _reason: None,
+    ) -> None:
+        self.server = database.server
+        self.prepare = prepare
+        self.give_up = give_up
+
+    async def run(self) -> None:
+        """Connect whenever the database is away, and watch its clock while it is there."""
+        while True:
+            if self.server.away.is_set():
+                await self._connect()
+            else:
+                await self._watch_clock()
+
+    async def _connect(self) -> None:
+        server = self.server
+        step = server.direct_setting
+        try:
+            await self.prepare(server.direct_url)
+            step = "DATABASE_URL"
+            await server.connect()
+        except ERRORS as error:
+            judgement = judge_connecting(error)
+            reason = server.report(step, judgement, error)
+            if judgement.verdict is Verdict.UNMENDABLE and not server.has_worked:
+                self.give_up(reason)
+            await asyncio.sleep(PROBE_INTERVAL_S)
+        else:
+            log.info("PostgreSQL is here%s", ", behind a pooler" if server.pooled else "")
+
+    async def _watch_clock(self) -> None:
+        """Wait for the loss of the server, and compare the clocks now and then."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.server.away.wait(), CLOCK_INTERVAL_S)
+            return
+        with suppress(*ERRORS):
+            await self.server.compare_clocks()
+
+    async def on_stop(self) -> None:
+        """Close the connections at once, also those that hang."""
+        self.server.disconnect()
+
+
+__all__ = [
+    "ERRORS",
+    "Database",
+    "DatabaseGuard",
+    "DatabaseServer",
+    "PoolSettings",
+    "TransactionConflict",
+    "retried",
+    "storable",
+    "unavailable",
+]

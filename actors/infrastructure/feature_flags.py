@@ -1,0 +1,176 @@
+"""Feature flags: switches for all, and for single users, in force in every process within a second.
+
+The truth is in PostgreSQL. `Flags` is the handle that is asked in process, at no cost; `FlagKeeper` is the actor that
+keeps it up to date, and while PostgreSQL is away leaves it as it was.
+"""
+
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import aiosql
+import asyncpg
+import msgspec
+
+from callboard.actors.errors import FLAGS_FULL, FLAGS_NOT_FOUND, USERS_NOT_FOUND, Problem
+from callboard.actors.infrastructure import audit_log as audit
+from callboard.actors.infrastructure.audit_log import AuditAction
+from callboard.actors.infrastructure.database import Database, retried
+from callboard.actors.infrastructure.personal_data import PersonalData
+from callboard.runtime import Actor, Message, Request, on
+
+QUERIES: Any = aiosql.from_path(Path(__file__).with_name("feature_flags.sql"), "asyncpg")
+
+PERSONAL_DATA = PersonalData(
+    "flags", {"feature_flag_overrides": ("user_id",)}, QUERIES.export_overrides, QUERIES.erase_overrides
+)
+
+INTERVAL_S = 1.0  # how late a process may be to know of a change
+MOST_OVERRIDES = 10_000  # of one flag: every process holds them all
+
+log = logging.getLogger(__name__)
+
+
+class FlagName(StrEnum):
+    """The flags there are; schema.sql has the same. What nobody has set is as ON_BY_DEFAULT says."""
+
+    NEW_UI = "enable_new_ui"
+    ADVANCED_SEARCH = "enable_advanced_search"
+    VIDEO_UPLOAD = "enable_video_upload"
+    MAINTENANCE = "maintenance_mode"  # only admins pass
+    STRICT_LIMITS = "rate_limit_strict"  # rate limits are as the settings say; off, they are twice as much
+
+
+ON_BY_DEFAULT = frozenset({FlagName.STRICT_LIMITS})
+
+
+class Flag(msgspec.Struct, frozen=True):
+    """A flag: whether it is on for all, for how many users that is overridden, and how for the one asked for."""
+
+    name: FlagName
+    is_on: bool
+    overrides: int
+    user_id: UUID | None = None
+    override: bool | None = None
+
+
+class GetFlag(Request[Flag], frozen=True):
+    """Read a flag, and one user's override. Raises Problem(FLAGS_NOT_FOUND)."""
+
+    name: str
+    user_id: UUID | None = None
+
+
+class SetFlag(Request[Flag], frozen=True):
+    """Turn a flag on or off, for all or for one user; None takes that user's override away.
+
+    Raises Problem(FLAGS_NOT_FOUND, USERS_NOT_FOUND, FLAGS_FULL).
+    """
+
+    name: str
+    is_on: bool | None
+    user_id: UUID | None = None
+
+
+class ReadFlags(Message, frozen=True):
+    """See whether a flag has changed elsewhere."""
+
+
+class Flags:
+    """What this process knows of the flags."""
+
+    def __init__(self) -> None:
+        self._on: Mapping[str, bool] = {}
+        self._overrides: Mapping[tuple[str, UUID], bool] = {}
+
+    def on(self, name: FlagName, user_id: UUID | None = None) -> bool:
+        """Whether a flag is on, for a user if one is named."""
+        if user_id is not None and (override := self._overrides.get((name, user_id))) is not None:
+            return override
+        return self._on.get(name, name in ON_BY_DEFAULT)
+
+    def view(self, user_id: UUID | None) -> dict[str, bool]:
+        """Every flag as it is for a user, or for somebody unknown."""
+        return {name.value: self.on(name, user_id) for name in FlagName}
+
+    def hold(self, on: Mapping[str, bool], overrides: Mapping[tuple[str, UUID], bool]) -> None:
+        """Take what PostgreSQL has for what is in force."""
+        for name in FlagName:
+            default = name in ON_BY_DEFAULT
+            before, after = self._on.get(name, default), on.get(name, default)
+            if before is not after:
+                log.info("flag %s is %s", name, "on" if after else "off")
+        self._on, self._overrides = on, overrides
+
+
+class FlagKeeper(Actor[GetFlag | SetFlag | ReadFlags]):
+    """Reads and writes flags, and keeps the handle."""
+
+    def __init__(self, database: Database, flags: Flags) -> None:
+        self.database = database
+        self.flags = flags
+        self.versions: dict[str, tuple[bool, int]] | None = None
+
+    async def on_start(self) -> None:
+        """Begin the rounds."""
+        await self.ref.tell(ReadFlags())
+        self.every(INTERVAL_S, ReadFlags())
+
+    @on(ReadFlags)
+    async def read(self, _message: ReadFlags) -> None:
+        """Overrides are read only when a version says that something has changed."""
+        with suppress(Problem):  # PostgreSQL is away: what is known goes on to hold
+            async with self.database.acquire() as connection:
+                await self._read(connection)
+
+    async def _read(self, connection: Any) -> None:
+        versions = {row["name"]: (row["is_on"], row["version"]) async for row in QUERIES.versions(connection)}
+        if versions != self.versions:
+            overrides = {(row["name"], row["user_id"]): row["is_on"] async for row in QUERIES.overrides(connection)}
+            self.flags.hold({name: is_on for name, (is_on, _) in versions.items()}, overrides)
+            self.versions = versions
+
+    @on(GetFlag)
+    async def get(self, message: GetFlag) -> Flag:
+        """From PostgreSQL, so that who has just changed one in another process sees it."""
+        async with self.database.acquire() as connection:
+            return await self._flag(connection, _name(message.name), message.user_id)
+
+    @on(SetFlag)
+    @retried
+    async def set(self, message: SetFlag) -> Flag:
+        """In force in this process with the answer, if not before."""
+        name, user_id = _name(message.name), message.user_id
+        async with self.database.transaction() as connection:
+            is_on = message.is_on if user_id is None else None
+            await QUERIES.put_flag(connection, name=name, is_on=is_on, default=name in ON_BY_DEFAULT)
+            if user_id is not None and message.is_on is None:
+                await QUERIES.remove_override(connection, name=name, user_id=user_id)
+            elif user_id is not None:
+                try:
+                    await QUERIES.put_override(connection, name=name, user_id=user_id, is_on=message.is_on)
+                except asyncpg.ForeignKeyViolationError as error:
+                    raise Problem(USERS_NOT_FOUND) from error
+            flag = await self._flag(connection, name, user_id)
+            if flag.overrides > MOST_OVERRIDES:
+                raise Problem(FLAGS_FULL)
+            await audit.record(connection, AuditAction.FLAG_CHANGED, of=user_id, name=name, is_on=message.is_on)
+        await self.read(ReadFlags())
+        return flag
+
+    async def _flag(self, connection: Any, name: FlagName, user_id: UUID | None) -> Flag:
+        row = await QUERIES.flag(connection, name=name, user_id=user_id)
+        if row is None:
+            return Flag(name, name in ON_BY_DEFAULT, overrides=0, user_id=user_id)
+        return Flag(name, row["is_on"], row["overrides"], user_id, row["override"])
+
+
+def _name(text: str) -> FlagName:
+    try:
+        return FlagName(text)
+    except ValueError:
+        raise Problem(FLAGS_NOT_FOUND) from None

@@ -1,0 +1,336 @@
+"""The operators' side of the queue: look at jobs, cancel, retry, replay, discard, pause. Each change is audited."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+from callboard.actors.errors import (
+    JOBS_KIND_UNKNOWN,
+    JOBS_NOT_DEAD,
+    JOBS_NOT_FOUND,
+    JOBS_NOT_WAITING,
+    JOBS_SCHEDULE_UNKNOWN,
+    Problem,
+)
+from callboard.actors.infrastructure.audit_log import OPERATOR, AuditAction, record
+from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.job_kinds import Priority
+from callboard.actors.infrastructure.job_outcomes import QUERIES as OUTCOMES
+from callboard.actors.infrastructure.job_outcomes import free_key
+from callboard.actors.infrastructure.job_queue import JobQueue
+from callboard.actors.infrastructure.queries import queries_beside
+from callboard.actors.infrastructure.schedules import QUERIES as SCHEDULES
+from callboard.actors.infrastructure.schedules import UNREADABLE, next_due, scheduled
+
+QUERIES = queries_beside(__file__)
+
+HIDDEN = "***"
+MAX_ID = 2**63 - 1
+MAX_COUNT = 10_001  # above it a count is only "more"
+TRIES = 10  # a job may start, or go back, between two looks
+BATCH = 100
+
+
+class JobView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A job as operators see it. `state` is waiting, blocked or running, or how it ended."""
+
+    job_id: int
+    kind: str
+    state: str
+    attempts: int
+    created_at: datetime
+    priority: str | None = None
+    max_attempts: int | None = None
+    run_at: datetime | None = None
+    deadline: datetime | None = None
+    lost: int = 0
+    postponed: int = 0
+    worker: str | None = None
+    lease_until: datetime | None = None
+    unique_key: str | None = None
+    order_key: str | None = None
+    cancel_requested_at: datetime | None = None
+    progress: dict[str, Any] | None = None
+    reason: str | None = None
+    error: str | None = None
+    payload: dict[str, Any] | None = None
+    traceparent: str | None = None
+    ended_at: datetime | None = None
+    replayed_as: int | None = None
+    discarded_at: datetime | None = None
+
+
+class KindView(msgspec.Struct, frozen=True):
+    """A kind and how much of it there is; counts end at 10,001. A limit of 0 is none."""
+
+    kind: str
+    known: bool
+    paused: bool
+    max_running: int
+    waiting: int
+    blocked: int
+    running: int
+    dead: int
+    oldest_s: float
+
+
+class ScheduleView(msgspec.Struct, frozen=True):
+    """A schedule and when it is due next."""
+
+    name: str
+    kind: str
+    cron: str
+    zone: str
+    enabled: bool
+    missed: str
+    last_due: datetime
+    next_due: datetime | None
+
+
+class DeadFilter(msgspec.Struct, frozen=True):
+    """Which dead letters; those that were replayed or discarded are left out unless `all`."""
+
+    kind: str | None = None
+    reason: str | None = None
+    since: datetime | None = None
+    all: bool = False
+
+
+class JobAdmin:
+    """Looks at the queue and changes it. Raises Problem(JOBS_...) for what there is not."""
+
+    def __init__(self, database: Database, queue: JobQueue) -> None:
+        self.database = database
+        self.queue = queue
+
+    # Looking ---------------------------------------------------------------------------------------------------------
+
+    async def jobs(self, *, kind: str | None, state: str | None, after: int, limit: int) -> list[JobView]:
+        """Jobs that have not ended, by id, beyond `after`."""
+        async with self.database.acquire() as connection:
+            rows = QUERIES.list_jobs(connection, kind=kind, state=state, after=after, limit=limit)
+            return [self._view(row, row["state"]) async for row in rows]
+
+    async def dead(
+        self, which: DeadFilter, *, before: tuple[datetime, int] | None = None, limit: int = BATCH
+    ) -> list[JobView]:
+        """Dead letters, the newest first, beyond `before`."""
+        at, job_id = before or (None, None)
+        async with self.database.acquire() as connection:
+            rows = QUERIES.list_dead_jobs(
+                connection, **msgspec.structs.asdict(which), before_at=at, before_id=job_id, limit=limit
+            )
+            return [self._view(row, "dead") async for row in rows]
+
+    async def job(self, job_id: int) -> JobView:
+        """A job wherever it is: in the queue, dead, or among the outcomes that are kept."""
+        async with self.database.acquire() as connection:
+            if (row := await QUERIES.job(connection, job_id=job_id)) is not None:
+                return self._view(row, row["state"])
+            if (row := await QUERIES.dead_job(connection, job_id=job_id)) is not None:
+                return self._view(row, "dead")
+            if (row := await QUERIES.finished_job(connection, job_id=job_id)) is not None:
+                return self._view(row, row["outcome"])
+        raise Problem(JOBS_NOT_FOUND)
+
+    async def kinds(self) -> list[KindView]:
+        """Every kind that this release knows, and those that only wait."""
+        known = self.queue.kinds
+        async with self.database.acquire() as connection:
+            rows = [row async for row in QUERIES.depths(connection, kinds=list(known), most=MAX_COUNT)]
+            others = [row async for row in QUERIES.unknown_kinds(connection, kinds=list(known), most=MAX_COUNT)]
+        views = [
+            KindView(
+                row["kind"],
+                True,
+                row["paused"],
+                known[row["kind"]].max_running if row["max_running"] is None else row["max_running"],
+                row["waiting"],
+                row["blocked"],
+                row["running"],
+                row["dead"],
+                row["oldest_s"],
+            )
+            for row in rows
+        ]
+        return views + [
+            KindView(row["kind"], False, False, 0, row["waiting"], 0, 0, 0, row["oldest_s"] or 0.0) for row in others
+        ]
+
+    async def schedules(self) -> list[ScheduleView]:
+        """Every schedule, by name."""
+        async with self.database.acquire() as connection:
+            rows = [row async for row in SCHEDULES.list_schedules(connection)]
+        return [
+            ScheduleView(
+                row["name"],
+                row["kind"],
+                row["cron"],
+                row["zone"],
+                row["enabled"],
+                row["missed"],
+                row["last_due"],
+                _next_due(row),
+            )
+            for row in rows
+        ]
+
+    # Changing --------------------------------------------------------------------------------------------------------
+
+    async def cancel(self, job_id: int) -> Literal["cancelled", "requested"]:
+        """End a job that has not started, or ask for the end of one that runs: its handler is cancelled within a third
+        of its lease, unless it is done first.
+        """
+        for _ in range(TRIES):
+            async with self.database.transaction() as connection:
+                known = await QUERIES.job(connection, job_id=job_id)
+                kind = known and self.queue.kinds.get(known["kind"])
+                row = await QUERIES.cancel_waiting(connection, job_id=job_id, keep_s=kind.keep_s if kind else 0.0)
+                if row is not None:
+                    await free_key(connection, row["kind"], row["order_key"])
+                    await _note(connection, AuditAction.JOB_CANCELLED, job_id=job_id, kind=row["kind"])
+                    return "cancelled"
+                name = await QUERIES.request_cancel(connection, job_id=job_id)
+                if name is not None:
+                    await _note(connection, AuditAction.JOB_CANCELLED, job_id=job_id, kind=name)
+                    return "requested"
+                if known is None:
+                    raise Problem(JOBS_NOT_FOUND)
+        raise Problem(JOBS_NOT_WAITING)
+
+    async def retry_now(self, job_id: int) -> None:
+        """Have a waiting job start without further delay."""
+        await self._change(QUERIES.retry_now, job_id)
+        self.queue.ring()
+
+    async def set_priority(self, job_id: int, priority: Priority) -> None:
+        """Give a job that has not started another priority."""
+        await self._change(QUERIES.set_priority, job_id, priority=int(priority))
+        self.queue.ring()
+
+    async def discard(self, job_id: int) -> None:
+        """Decide that a dead letter will not be replayed, and let its order key go on."""
+        async with self.database.transaction() as connection:
+            row = await QUERIES.take_dead(connection, job_id=job_id)
+            if row is None or await QUERIES.discard(connection, job_id=job_id) is None:
+                raise Problem(JOBS_NOT_FOUND if row is None else JOBS_NOT_DEAD)
+            await free_key(connection, row["kind"], row["order_key"])
+            await _note(connection, AuditAction.JOB_DISCARDED, job_id=job_id, kind=row["kind"])
+        self.queue.ring()
+
+    async def replay(self, job_id: int, *, delay_s: float = 0.0) -> int:
+        """Make a new job of a dead letter, once; its id."""
+        async with self.database.transaction() as connection:
+            row = await QUERIES.take_dead(connection, job_id=job_id)
+            if row is None:
+                raise Problem(JOBS_NOT_FOUND)
+            key, blocked = row["order_key"], False
+            if key is not None:
+                await OUTCOMES.wait_for_key(connection, kind=row["kind"], order_key=key)
+                blocked = await QUERIES.head_of(connection, kind=row["kind"], order_key=key)
+            made = await QUERIES.replay(connection, job_id=job_id, delay_s=delay_s, blocked=blocked)
+            if made["job_id"] is None:
+                raise Problem(JOBS_NOT_DEAD)
+            await QUERIES.mark_replayed(connection, job_id=job_id, replayed_as=made["job_id"])
+            await _note(
+                connection, AuditAction.JOB_REPLAYED, job_id=job_id, kind=row["kind"], replayed_as=made["job_id"]
+            )
+        self.queue.ring()
+        return int(made["job_id"])
+
+    async def replay_all(self, which: DeadFilter, *, per_second: float, most: int) -> int:
+        """Replay the dead letters of a filter, so many a second, the newest first; how many were."""
+        replayed = 0
+        before: tuple[datetime, int] | None = None
+        while replayed < most:
+            page = await self.dead(which, before=before, limit=min(BATCH, most - replayed))
+            for each in page:
+                try:
+                    await self.replay(each.job_id, delay_s=replayed / per_second)
+                except Problem as problem:
+                    if problem.code not in (JOBS_NOT_DEAD, JOBS_NOT_FOUND):  # else another was quicker
+                        raise
+                    continue
+                replayed += 1
+            if not page or page[-1].ended_at is None:
+                break
+            before = page[-1].ended_at, page[-1].job_id
+        return replayed
+
+    async def set_paused(self, kind: str, *, paused: bool) -> None:
+        """Start no more jobs of a kind in any process, or start them again. What runs goes on to its end."""
+        self._known(kind)
+        async with self.database.transaction() as connection:
+            await QUERIES.set_paused(connection, kind=kind, paused=paused)
+            await _note(connection, AuditAction.JOB_KIND_CHANGED, kind=kind, paused=paused)
+        self.queue.ring()
+
+    async def set_limit(self, kind: str, max_running: int | None) -> None:
+        """Bound what all processes run of a kind together: 0 is no bound, None what the kind itself declares."""
+        self._known(kind)
+        async with self.database.transaction() as connection:
+            await QUERIES.set_limit(connection, kind=kind, max_running=max_running)
+            await _note(connection, AuditAction.JOB_KIND_CHANGED, kind=kind, max_running=max_running)
+        self.queue.ring()
+
+    async def enable_schedule(self, name: str, *, enabled: bool) -> None:
+        """Have a schedule make jobs, or none."""
+        async with self.database.transaction() as connection:
+            if not await SCHEDULES.enable_schedule(connection, name=name, enabled=enabled):
+                raise Problem(JOBS_SCHEDULE_UNKNOWN)
+            await _note(connection, AuditAction.JOB_SCHEDULE_CHANGED, schedule=name, enabled=enabled)
+
+    async def run_schedule(self, name: str) -> int | None:
+        """Enqueue a schedule's job for now, beside its rhythm; None when one of its key waits already."""
+        async with self.database.transaction() as connection:
+            row = await SCHEDULES.schedule_of(connection, name=name)
+            if row is None or row["kind"] not in self.queue.kinds:
+                raise Problem(JOBS_SCHEDULE_UNKNOWN)
+            job_id = await self.queue.enqueue(connection, scheduled(self.queue, row, row["now"]))
+            await _note(connection, AuditAction.JOB_SCHEDULE_CHANGED, schedule=name, job_id=job_id)
+        return job_id
+
+    async def _change(self, query: Any, job_id: int, **values: Any) -> None:
+        async with self.database.transaction() as connection:
+            kind = await query(connection, job_id=job_id, **values)
+            if kind is None:
+                known = await QUERIES.job(connection, job_id=job_id)
+                raise Problem(JOBS_NOT_FOUND if known is None else JOBS_NOT_WAITING)
+            await _note(connection, AuditAction.JOB_CHANGED, job_id=job_id, kind=kind, **values)
+
+    def _known(self, kind: str) -> None:
+        if kind not in self.queue.kinds:
+            raise Problem(JOBS_KIND_UNKNOWN)
+
+    def _view(self, row: Any, state: str) -> JobView:
+        """A row as it may be shown: without the fields that its kind declares secret; all are, of an unknown kind."""
+        facts = dict(row)
+        kind = self.queue.kinds.get(facts["kind"])
+        payload = facts.get("payload")
+        if payload is not None:
+            fields = msgspec.json.decode(payload)
+            facts["payload"] = {
+                name: HIDDEN if kind is None or name in kind.secret else value for name, value in fields.items()
+            }
+        if facts.get("progress") is not None:
+            facts["progress"] = msgspec.json.decode(facts["progress"])
+        if "priority" in facts:
+            facts["priority"] = Priority(facts["priority"]).name.lower()
+        facts["error"] = facts.get("error", facts.get("last_error"))
+        facts["ended_at"] = facts.get("died_at", facts.get("finished_at"))
+        shown = {name: facts[name] for name in JobView.__struct_fields__ if facts.get(name) is not None}
+        return JobView(**{**shown, "state": state})
+
+
+def _next_due(row: Any) -> datetime | None:
+    """When a schedule is due next; None for one that is disabled or cannot be read."""
+    try:
+        return next_due(row["cron"], row["zone"], max(row["last_due"], row["now"])) if row["enabled"] else None
+    except UNREADABLE:
+        return None
+
+
+async def _note(connection: Any, action: AuditAction, **detail: Any) -> None:
+    """Write a change to the audit log, in its own transaction."""
+    await record(connection, action, by=OPERATOR, **detail)

@@ -1,0 +1,220 @@
+"""Claims: how many jobs of which kinds a process asks for, from where on, and how it reads them."""
+
+import random
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from callboard.actors.errors import SERVER_TIMEOUT, Problem
+from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.job_counts import JobCounts
+from callboard.actors.infrastructure.job_gate import Gate
+from callboard.actors.infrastructure.job_kinds import JobHandler, Priority
+from callboard.actors.infrastructure.queries import queries_beside
+
+QUERIES = queries_beside(__file__, "job_worker")
+
+MIN_BATCH, MAX_BATCH = 10, 500
+FULL_INTERVAL_S = 1.0  # at least so often a claim begins at the beginning
+FAIR_EVERY = 8
+# Free slots are collected until half of all are, or for so long: jobs that take no time are not claimed one by one.
+GATHER_S = 0.01
+BEGINNING = (datetime(2000, 1, 1, tzinfo=UTC), 0)
+
+Floor = tuple[datetime, int]
+
+
+class KindClaims:
+    """What a process knows of one kind: its free slots, its floors, whose turn it is, and that nothing waits."""
+
+    def __init__(self, handler: JobHandler[Any], rng: random.Random) -> None:
+        self.handler = handler
+        self.kind = handler.kind
+        self.running = 0
+        self.slots = handler.slots  # as they were at the last claim
+        self.gate = Gate(rng)
+        self.drained = False  # a full claim has left nothing: there is no need to ask before somebody rings
+        self.asked = 0
+        self.full = True  # whether the claim under way begins at the beginning
+        self.floors: dict[int, Floor] = {}
+        self.claimed_at = 0.0
+        self.gathers = False  # whether a timer is set for the end of the gathering
+        self._full_at = 0.0
+        self._turn = 0
+
+    def free(self, now: float) -> int:
+        """How many more jobs may be claimed."""
+        return max(0, self.gate.allows(now, self.slots) - self.running)
+
+    def ready(self, now: float) -> bool:
+        """Whether to claim now. While jobs of the kind run, what is freed is gathered, so that one claim fills it."""
+        free = self.free(now)
+        return free > 0 and (not self.running or 2 * free >= self.slots or now >= self.claimed_at + GATHER_S)
+
+    def ask(self, now: float, most: int) -> int:
+        """Begin a claim: how many to ask for."""
+        self.slots = self.handler.slots
+        self.asked = min(self.free(now), most)
+        self.full = not self.floors or now - self._full_at >= FULL_INTERVAL_S
+        if self.full:
+            self._full_at = now
+        self._turn += 1
+        return self.asked
+
+    @property
+    def fair(self) -> bool:
+        """Whether this claim takes the oldest job of any class first."""
+        return self._turn % FAIR_EVERY == 0
+
+    def floor(self, priority: int) -> Floor:
+        """From where on to look."""
+        return BEGINNING if self.full else self.floors.get(priority, BEGINNING)
+
+    def note(self, rows: Sequence[Any]) -> None:
+        """Take the last row of each class for its floor, also when it lies further back than the last floor did."""
+        floors: dict[int, Floor] = {}
+        for row in rows:
+            place = row["run_at"], row["job_id"]
+            floors[row["priority"]] = max(place, floors.get(row["priority"], place))
+        if len(rows) >= self.asked:
+            self.floors |= floors
+        elif self.full:
+            self.drained = True
+            self.floors |= floors
+        else:
+            self._full_at = -FULL_INTERVAL_S  # nothing more beyond the floors: look at all of it next
+            self.floors.clear()
+
+
+class Sight(msgspec.Struct, frozen=True):
+    """What a look has shown: whether a job is due, in how many seconds the next one is (None: none waits), the same for
+    the oldest whose lease was lost, and whether operators have changed a limit since the last look.
+    """
+
+    is_due: bool
+    next_s: float | None
+    suspect_s: float | None
+    limits_changed: bool
+
+
+class Claims:
+    """Claims jobs for a process. One caller at a time."""
+
+    def __init__(self, database: Database, worker: str, counts: JobCounts) -> None:
+        self.database = database
+        self.worker = worker
+        self.counts = counts
+        self.batch = MAX_BATCH
+        self.limits: dict[str, int] = {}  # what operators have set, as it was seen last; the claim itself looks again
+
+    async def claim(self, kinds: Sequence[KindClaims], now: float) -> list[tuple[KindClaims, list[Any]]]:
+        """Claim for all kinds that have free slots; the rows of each in the order in which they are to start.
+
+        After a statement that took too long the next one asks for half as much. Raises Problem.
+        """
+        limited = [each for each in kinds if self._is_limited(each)]
+        free = [each for each in kinds if each not in limited]
+        try:
+            found = await self._claim_free(free, now) if free else []
+            for each in limited:
+                found += await self._claim_limited(each, now)
+        except Problem as problem:
+            if problem.code is SERVER_TIMEOUT:
+                self.batch = max(MIN_BATCH, self.batch // 2)
+            raise
+        self.batch = min(MAX_BATCH, self.batch * 2)
+        return found
+
+    async def _claim_free(self, kinds: Sequence[KindClaims], now: float) -> list[tuple[KindClaims, list[Any]]]:
+        left = self.batch
+        for each in kinds:
+            left -= each.ask(now, left)
+        asking = [each for each in kinds if each.asked]
+        async with self.database.acquire() as connection:
+            rows = await self._run(connection, asking, limited=False)
+        return _dealt(asking, rows)
+
+    async def _claim_limited(self, each: KindClaims, now: float) -> list[tuple[KindClaims, list[Any]]]:
+        """Lock, count and claim in three statements: a count in the claim itself would not see its rivals'."""
+        kind = each.kind
+        async with self.database.transaction() as connection:
+            if not await QUERIES.lock_limit(connection, kind=kind.name):
+                return []
+            row = await QUERIES.running_of(connection, kind=kind.name, max_running=kind.max_running)
+            room = self.batch if row["allowed"] == 0 else row["allowed"] - row["running"]
+            if room < 1 or not each.ask(now, min(room, self.batch)):
+                return []
+            rows = await self._run(connection, [each], limited=True)
+        return _dealt([each], rows)
+
+    async def claim_suspect(self, kinds: Sequence[KindClaims]) -> Any:
+        """Claim the oldest job whose lease was lost; None when none is due."""
+        free = [each for each in kinds if not self._is_limited(each)]
+        async with self.database.acquire() as connection:
+            row = await self._suspect(connection, free, limited=False)
+        for each in kinds:
+            if row is None and each not in free:
+                async with self.database.transaction() as connection:
+                    if not await QUERIES.lock_limit(connection, kind=each.kind.name):
+                        continue
+                    count = await QUERIES.running_of(connection, kind=each.kind.name, max_running=each.kind.max_running)
+                    if count["allowed"] == 0 or count["running"] < count["allowed"]:
+                        row = await self._suspect(connection, [each], limited=True)
+        return row
+
+    async def _suspect(self, connection: Any, kinds: Sequence[KindClaims], *, limited: bool) -> Any:
+        rows = QUERIES.claim_suspect(
+            connection,
+            worker=self.worker,
+            limited=limited,
+            kinds=[each.kind.name for each in kinds],
+            versions=[each.kind.version for each in kinds],
+            lease_s=[each.kind.lease_s for each in kinds],
+            max_running=[each.kind.max_running for each in kinds],
+        )
+        return next(iter([row async for row in rows]), None)
+
+    async def look(self, kinds: Iterable[KindClaims]) -> Sight:
+        """See in one statement what waits, and what operators have set."""
+        async with self.database.acquire() as connection:
+            row = await QUERIES.look(connection, kinds=[each.kind.name for each in kinds])
+        limits = msgspec.json.decode(row["limits"], type=dict[str, int])
+        changed, self.limits = limits != self.limits, limits
+        return Sight(row["is_due"], row["next_s"], row["suspect_s"], changed)
+
+    def _is_limited(self, each: KindClaims) -> bool:
+        return self.limits.get(each.kind.name, each.kind.max_running) > 0
+
+    async def _run(self, connection: Any, kinds: Sequence[KindClaims], *, limited: bool) -> list[Any]:
+        floors = [[each.floor(priority) for each in kinds] for priority in Priority]
+        rows = [
+            row
+            async for row in QUERIES.claim(
+                connection,
+                worker=self.worker,
+                limited=limited,
+                kinds=[each.kind.name for each in kinds],
+                versions=[each.kind.version for each in kinds],
+                free=[each.asked for each in kinds],
+                lease_s=[each.kind.lease_s for each in kinds],
+                max_running=[each.kind.max_running for each in kinds],
+                fair=[each.fair for each in kinds],
+                **{f"from_at_{n}": [at for at, _ in floors[n]] for n in range(3)},
+                **{f"from_id_{n}": [job_id for _, job_id in floors[n]] for n in range(3)},
+            )
+        ]
+        if not rows:
+            self.counts.empty_claims += 1
+        return rows
+
+
+def _dealt(kinds: Sequence[KindClaims], rows: list[Any]) -> list[tuple[KindClaims, list[Any]]]:
+    """The rows of each kind, those that start first in front; each kind notes where it has come to."""
+    of_kind: dict[str, list[Any]] = {each.kind.name: [] for each in kinds}
+    for row in sorted(rows, key=lambda row: (row["priority"], row["run_at"], row["job_id"])):
+        of_kind[row["kind"]].append(row)
+    for each in kinds:
+        each.note(of_kind[each.kind.name])
+    return [(each, of_kind[each.kind.name]) for each in kinds if of_kind[each.kind.name]]

@@ -1,0 +1,46 @@
+"""Keeps the leases of what a process runs, and lets go of a job whose lease is not to be relied on any more."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from callboard.actors.infrastructure.job_kinds import JobKind
+from callboard.actors.infrastructure.job_loops import AGAIN_S, Trouble, repeat
+from callboard.actors.infrastructure.job_runs import RunningJobs
+
+LOOKS = 12  # in the time of a lease, for leases that are over: a job that is claimed meanwhile is trusted for longer
+IDLE_S = 30.0  # where no kind says how long its leases are
+
+log = logging.getLogger(__name__)
+
+
+class LeaseKeeper:
+    """Renews every third of the shortest lease, and looks after the clock beside it: a renewal may hang.
+
+    While nothing is in hand it sleeps.
+    """
+
+    def __init__(self, runs: RunningJobs, kinds: Sequence[JobKind[Any]]) -> None:
+        self.runs = runs
+        self.lease_s = min([kind.lease_s for kind in kinds] or [IDLE_S])
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        again_s = min(AGAIN_S, self.lease_s / 9)
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(repeat(self._renew, Trouble(log, "leases of jobs cannot be renewed"), again_s))
+            loops.create_task(repeat(self._let_go, Trouble(log, "leases of jobs cannot be watched")))
+
+    async def _renew(self) -> float:
+        if self.runs.any.is_set():
+            await self.runs.renew()
+        else:
+            await self.runs.any.wait()  # what has just been claimed has all of its lease
+        return self.lease_s / 3
+
+    async def _let_go(self) -> float:
+        await self.runs.any.wait()
+        earliest = self.runs.distrust()
+        every_s = self.lease_s / LOOKS
+        return every_s if earliest is None else min(every_s, max(0.0, earliest - asyncio.get_running_loop().time()))

@@ -1,0 +1,106 @@
+"""The monitor: looks at the queue now and then, for metrics and for /ready. Nothing is decided by what it sees."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from callboard.actors.errors import SERVER_UNAVAILABLE, Problem
+from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.job_admin import MAX_COUNT, QUERIES
+from callboard.actors.infrastructure.job_kinds import JobKind
+from callboard.actors.infrastructure.retention import RetentionRule, oldest
+from callboard.runtime import Actor, Request, on
+
+LOOK_EVERY_S = 10.0
+HEALTH_EVERY = 3  # looks
+RULES_EVERY = 30  # looks; the age of what retention has to purge changes slowly
+UNCLAIMED_S = 600.0  # so long a job of a kind that nobody here knows may wait before it shows
+
+log = logging.getLogger(__name__)
+
+
+class KindDepth(msgspec.Struct, frozen=True):
+    """How much of a kind there is. Counts end at 10,001; `oldest_s` is the age of the oldest that is due, or 0."""
+
+    waiting: int = 0
+    blocked: int = 0
+    running: int = 0
+    dead: int = 0
+    oldest_s: float = 0.0
+    unclaimed: bool = False
+
+
+class JobDepths:
+    """What was seen last. Every process has its own; `kinds` is empty before the first look."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[str, KindDepth] = {}
+        self.alarms: dict[str, float] = {}
+        self.retention: dict[str, float] = {}
+        self.dead_tuples = 0
+        self.oldest_snapshot_s = 0.0
+
+    async def check(self) -> None:
+        """Raise Problem, which names them, when jobs of a kind have been due for longer than the kind bears."""
+        late = [
+            f"{name} for {depth.oldest_s:.0f} s"
+            for name, depth in sorted(self.kinds.items())
+            if depth.oldest_s > (UNCLAIMED_S if depth.unclaimed else self.alarms.get(name, UNCLAIMED_S))
+        ]
+        if late:
+            raise Problem(SERVER_UNAVAILABLE, f"jobs wait: {', '.join(late)}")
+
+
+class LookAtJobs(Request[None], frozen=True):
+    """Look now."""
+
+
+class JobMonitor(Actor[LookAtJobs]):
+    """Looks every ten seconds, at what the ends of indexes say."""
+
+    def __init__(
+        self,
+        database: Database,
+        kinds: Sequence[JobKind[Any]],
+        depths: JobDepths,
+        retention: Sequence[RetentionRule] = (),
+    ) -> None:
+        self.database = database
+        self.depths = depths
+        self.retention = retention
+        self.names = [kind.name for kind in kinds]
+        self._looks = 0
+        depths.alarms = {kind.name: kind.alarm_s for kind in kinds}
+
+    async def on_start(self) -> None:
+        """Begin to look."""
+        self.every(LOOK_EVERY_S, LookAtJobs())
+
+    @on(LookAtJobs)
+    async def look(self, _message: LookAtJobs) -> None:
+        """What cannot be seen now stays as it was seen last."""
+        if self.database.away.is_set():
+            return
+        try:
+            async with self.database.acquire() as connection:
+                await self._look(connection)
+        except (Problem, asyncpg.PostgresError) as error:
+            log.debug("jobs cannot be looked at: %s", type(error).__name__)
+
+    async def _look(self, connection: Any) -> None:
+        seen = {
+            row["kind"]: KindDepth(row["waiting"], row["blocked"], row["running"], row["dead"], row["oldest_s"])
+            async for row in QUERIES.depths(connection, kinds=self.names, most=MAX_COUNT)
+        }
+        async for row in QUERIES.unknown_kinds(connection, kinds=self.names, most=MAX_COUNT):
+            seen[row["kind"]] = KindDepth(row["waiting"], oldest_s=row["oldest_s"] or 0.0, unclaimed=True)
+        self.depths.kinds = seen
+        if self._looks % HEALTH_EVERY == 0:
+            health = await QUERIES.table_health(connection)
+            self.depths.dead_tuples, self.depths.oldest_snapshot_s = health["dead_tuples"], health["oldest_snapshot_s"]
+        if self._looks % RULES_EVERY == 0:
+            self.depths.retention = await oldest(connection, self.retention)
+        self._looks += 1

@@ -1,0 +1,251 @@
+"""The job queue's public face: `JobQueue.enqueue` puts a job into the transaction of its cause.
+
+    async with database.transaction() as connection:
+        await QUERIES.add_user(connection, ...)
+        await jobs.enqueue(connection, SendMail(mail_id), priority=Priority.SECURITY, deadline_s=3600)
+
+The job exists if and only if that transaction commits, and starts within milliseconds of it. It runs at least once;
+what its handler does in the transaction of `job.finish()` happens exactly once. `unique` keeps at most one unstarted
+job of a key: a second cause gets None, and the job that waits will see what that cause has changed. `order` runs the
+jobs of a key one at a time, in the order in which their causes committed. How kinds and handlers are declared:
+`actors/infrastructure/job_kinds.py`.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from callboard.actors.errors import SERVER_OVERLOADED, Problem
+from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.job_kinds import MAX_PAYLOAD_BYTES, JobKind, Priority
+from callboard.actors.infrastructure.queries import queries_beside
+from callboard.runtime import current_context
+
+QUERIES = queries_beside(__file__)
+
+ROOM_TTL_S = 1.0  # how long a process believes its count of waiting jobs
+TWIN_TRIES = 20  # a twin that starts, ends and comes again each time we look has to be very fast
+
+Key = str | None
+
+_encode = msgspec.json.Encoder().encode
+
+
+class UnknownJobKindError(TypeError):
+    """A payload of a type that no kind of this process declares."""
+
+
+class JobQueue:
+    """The queue as the domain's actors see it: put jobs in, and ask whether there is room.
+
+    It holds the kinds of this process and rings after a commit; claiming and running are the worker's.
+    """
+
+    def __init__(self, kinds: Iterable[JobKind[Any]]) -> None:
+        self.kinds: dict[str, JobKind[Any]] = {}
+        self._by_payload: dict[type, JobKind[Any]] = {}
+        self.bells: list[Callable[[], None]] = []  # of the workers of this process
+        self.tellers: list[Callable[[], None]] = []  # of what tells the other processes
+        self.hinted = False  # whether their notices come
+        self._rooms: dict[str, tuple[float, int]] = {}
+        for kind in kinds:
+            if kind.name in self.kinds or kind.payload in self._by_payload:
+                raise ValueError(f"job kind {kind.name} or its payload {kind.payload.__name__} is declared twice")
+            self.kinds[kind.name] = self._by_payload[kind.payload] = kind
+
+    def kind_of(self, payload: msgspec.Struct) -> JobKind[Any]:
+        """The kind whose payload this is. Raises UnknownJobKindError."""
+        kind = self._by_payload.get(type(payload))
+        if kind is None:
+            raise UnknownJobKindError(f"no kind of jobs takes a {type(payload).__name__}")
+        return kind
+
+    async def enqueue(
+        self,
+        connection: Any,
+        payload: msgspec.Struct,
+        *,
+        priority: Priority | None = None,
+        delay_s: float = 0.0,
+        run_at: datetime | None = None,
+        deadline_s: float | None = None,
+        deadline: datetime | None = None,
+        unique: str | None = None,
+        order: str | None = None,
+    ) -> int | None:
+        """Add a job in the caller's transaction; the reply is its id, or None for a twin that waits already.
+
+        It starts `delay_s` after now, or after `run_at`, a time of the domain. Past its deadline it is not started.
+        Raises UnknownJobKindError, RuntimeError outside of a transaction, and ValueError for a payload over 16 kB.
+        """
+        kind = self._begin(connection, payload)
+        values = self._values(kind, priority, delay_s, deadline_s) | {
+            "run_at": run_at,
+            "deadline": deadline,
+            "unique_key": unique,
+            "unique_active": kind.unique_active,
+            "order_key": order,
+            "payload": _encoded(kind, payload),
+        }
+        if order is not None:
+            await QUERIES.lock_order(connection, kind=kind.name, order_keys=[order])
+        for _ in range(1 if unique is None else TWIN_TRIES):
+            job_id: int | None = await QUERIES.enqueue(connection, **values)
+            if job_id is not None:
+                self._ring_after(connection)
+                return job_id
+            if await self._twins(connection, kind, [unique]):
+                return None
+        raise Problem(SERVER_OVERLOADED, "Jobs of one key come and go too fast.", retry_after_s=1)
+
+    async def submit(
+        self,
+        database: Database,
+        payload: msgspec.Struct,
+        *,
+        priority: Priority | None = None,
+        delay_s: float = 0.0,
+        deadline_s: float | None = None,
+        admitted: bool = False,
+    ) -> int:
+        """Add a job that has no cause in the database: one statement, which is its own transaction; its id.
+
+        With `admitted` it raises Problem(SERVER_OVERLOADED) as `admit` does. Raises what `enqueue` does.
+        """
+        kind = self.kind_of(payload)
+        values = self._values(kind, priority, delay_s, deadline_s)
+        async with database.acquire() as connection:
+            if admitted:
+                await self.admit(connection, kind)
+            rows = QUERIES.enqueue_plain(connection, payloads=[_encoded(kind, payload)], **values)
+            (job_id,) = [row["job_id"] async for row in rows]
+            self._ring_after(connection)
+        return int(job_id)
+
+    async def enqueue_many(
+        self,
+        connection: Any,
+        payloads: Sequence[msgspec.Struct],
+        *,
+        priority: Priority | None = None,
+        delay_s: float = 0.0,
+        run_at: datetime | None = None,
+        deadline_s: float | None = None,
+        deadline: datetime | None = None,
+        unique: Sequence[str | None] | None = None,
+        order: Sequence[str | None] | None = None,
+    ) -> list[int]:
+        """Add jobs of one kind as `enqueue` does, in one statement; the ids of those that were added.
+
+        `unique` and `order` have a key, or None, for each payload. Raises what `enqueue` does.
+        """
+        if not payloads:
+            return []
+        kind = self._begin(connection, payloads[0])
+        if any(type(payload) is not kind.payload for payload in payloads):
+            raise UnknownJobKindError(f"not all of these payloads are a {kind.payload.__name__}")
+        texts = [_encoded(kind, payload) for payload in payloads]
+        values = self._values(kind, priority, delay_s, deadline_s)
+        if unique is None and order is None and run_at is None and deadline is None:
+            added = [row["job_id"] async for row in QUERIES.enqueue_plain(connection, payloads=texts, **values)]
+        else:
+            values |= {"run_at": run_at, "deadline": deadline, "unique_active": kind.unique_active}
+            none: list[Key] = [None] * len(texts)
+            keyed = list(zip(texts, unique or none, order or none, strict=True))
+            added = await self._enqueue_keyed(connection, kind, values, keyed)
+        self._ring_after(connection)
+        return added
+
+    async def _enqueue_keyed(
+        self, connection: Any, kind: JobKind[Any], values: dict[str, Any], left: "list[tuple[str, Key, Key]]"
+    ) -> list[int]:
+        """Add (payload, unique key, order key) until each is there, or has a twin."""
+        if any(order is not None for _, _, order in left):
+            await QUERIES.lock_order(connection, kind=kind.name, order_keys=[order for _, _, order in left])
+        added: list[int] = []
+        for _ in range(TWIN_TRIES):
+            rows = [
+                (row["job_id"], row["unique_key"])
+                async for row in QUERIES.enqueue_many(
+                    connection,
+                    payloads=[text for text, _, _ in left],
+                    unique_keys=[key for _, key, _ in left],
+                    order_keys=[key for _, _, key in left],
+                    **values,
+                )
+            ]
+            added += [job_id for job_id, _ in rows]
+            here = {key for _, key in rows}
+            met = [key for _, key, _ in left if key is not None and key not in here]
+            twins = await self._twins(connection, kind, met) if met else set()
+            left = [each for each in left if each[1] is not None and each[1] not in here and each[1] not in twins]
+            if not left:
+                return added
+        raise Problem(SERVER_OVERLOADED, "Jobs of one key come and go too fast.", retry_after_s=1)
+
+    async def admit(self, connection: Any, kind: JobKind[Any]) -> None:
+        """Raise Problem(SERVER_OVERLOADED) when too many jobs of a kind wait; for requests from outside.
+
+        The count is capped, and each process believes its own for a second.
+        """
+        now = asyncio.get_running_loop().time()
+        counted_at, waiting = self._rooms.get(kind.name, (-ROOM_TTL_S, 0))
+        if now - counted_at >= ROOM_TTL_S:
+            waiting = await QUERIES.count_unfinished(connection, kind=kind.name, most=kind.max_waiting)
+            counted_at = now
+        self._rooms[kind.name] = counted_at, waiting + 1  # one more is coming
+        if waiting >= kind.max_waiting:
+            raise Problem(SERVER_OVERLOADED, retry_after_s=1)
+
+    def ring(self) -> None:
+        """Say here and to the other processes that there is work."""
+        self.wake()
+        for tell in self.tellers:
+            tell()
+
+    def wake(self) -> None:
+        """Say it here only."""
+        for bell in self.bells:
+            bell()
+
+    def _begin(self, connection: Any, payload: msgspec.Struct) -> JobKind[Any]:
+        if not connection.is_in_transaction():
+            raise RuntimeError("a job is enqueued in the transaction of its cause")
+        return self.kind_of(payload)
+
+    def _values(
+        self, kind: JobKind[Any], priority: Priority | None, delay_s: float, deadline_s: float | None
+    ) -> dict[str, Any]:
+        context = current_context()
+        return {
+            "kind": kind.name,
+            "version": kind.version,
+            "priority": int(kind.priority if priority is None else priority),
+            "delay_s": delay_s,
+            "deadline_s": deadline_s,
+            "max_attempts": kind.max_attempts,
+            "traceparent": context.traceparent if context else None,
+        }
+
+    def _ring_after(self, connection: Any) -> None:
+        if hasattr(connection, "on_commit"):  # else it is none of a pool of ours, and a poll finds the job
+            connection.on_commit(self.ring)
+
+    async def _twins(self, connection: Any, kind: JobKind[Any], keys: Sequence[str | None]) -> set[str]:
+        """The keys of those whose job waits, and cannot start before we commit; or runs, if the kind has it so."""
+        found = {row["unique_key"] async for row in QUERIES.lock_twins(connection, kind=kind.name, unique_keys=keys)}
+        if kind.unique_active and len(found) < len(set(keys)):
+            rows = QUERIES.active_twins(connection, kind=kind.name, unique_keys=keys)
+            found |= {row["unique_key"] async for row in rows}
+        return found
+
+
+def _encoded(kind: JobKind[Any], payload: msgspec.Struct) -> str:
+    text = _encode(payload)
+    # jsonb is written with a space after each comma and colon.
+    if len(text) + text.count(b",") + text.count(b":") > MAX_PAYLOAD_BYTES:
+        raise ValueError(f"the payload of a {kind.name} job is over {MAX_PAYLOAD_BYTES} bytes: hold ids, not contents")
+    return text.decode()

@@ -1,0 +1,254 @@
+"""The worker: one claiming loop in each process, which starts at once what it claims, and keeps the leases."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.job_attempts import Attempts
+from callboard.actors.infrastructure.job_claims import GATHER_S, Claims, KindClaims
+from callboard.actors.infrastructure.job_counts import JobCounts
+from callboard.actors.infrastructure.job_kinds import JobHandler
+from callboard.actors.infrastructure.job_leases import LeaseKeeper
+from callboard.actors.infrastructure.job_loops import DATABASE_ERRORS, Trouble, repeat
+from callboard.actors.infrastructure.job_queue import JobQueue
+from callboard.actors.infrastructure.job_runs import RunningJob, RunningJobs
+from callboard.actors.infrastructure.job_writer import JobWriter
+from callboard.runtime import Actor
+
+POLL_S = 1.0
+QUIET_POLL_S = 5.0  # where notices come, and there was no work lately
+BUSY_POLL_S = 0.25  # where no notice comes, and there was work lately
+LATELY_S = 10.0
+LOOK_EVERY_S = 0.5  # while there is work
+LAST_S = 0.5  # for what is cancelled at the stop to end, and for the last outcomes to be written
+ALONE_S = 10.0  # a job whose lease was lost runs for so long without company
+LATE_S = 0.001  # so much later than it is due by our clock a job is asked for
+DRAIN_S = 2.0  # and so long a process waits for that with what it has in hand
+
+log = logging.getLogger(__name__)
+
+
+class JobWorker(Actor[None]):
+    """Runs the jobs of its handlers' kinds. What it has in hand when it stops or crashes goes back to the queue."""
+
+    def __init__(
+        self,
+        database: Database,
+        queue: JobQueue,
+        handlers: Sequence[JobHandler[Any]],
+        counts: JobCounts,
+        *,
+        name: str,
+        grace_s: float = 2.0,
+        rng: random.Random | None = None,
+        effects: Database | None = None,
+    ) -> None:
+        rng = rng or random.Random()  # noqa: S311 - jitter
+        self.database = database
+        self.queue = queue
+        self.counts = counts
+        self.grace_s = grace_s
+        self.kinds = [KindClaims(handler, rng) for handler in handlers]
+        self.runs = RunningJobs(database, effects or database)
+        self.claims = Claims(database, name, counts)
+        self.writer = JobWriter(database, self.runs, counts, rng)
+        self.leases = LeaseKeeper(self.runs, [each.kind for each in self.kinds])
+        self.attempts = Attempts(self.runs, self.writer, counts, self._has_ended)
+        self._bell = asyncio.Event()
+        self._worked_at = 0.0
+        self._looked_at = 0.0
+        self._is_due = False  # whether jobs were due at the last look, of kinds that may be paused
+        self._suspects = False  # the same of one whose lease was lost
+        self._suspects_from = 0.0
+        self._alone: RunningJob | None = None
+        self._draining = False
+
+    # The loops -------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Claim, keep the leases, and write, each in a loop of its own, until the actor stops."""
+        self.queue.bells.append(self.ring)
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(repeat(self._claim, Trouble(log, "jobs cannot be claimed")))
+            loops.create_task(self.leases.run())
+            loops.create_task(self.writer.run())
+            loops.create_task(self._ring_for_keys())
+
+    def ring(self) -> None:
+        """There may be work: look."""
+        for each in self.kinds:
+            each.drained = False
+        self._bell.set()
+
+    async def _ring_for_keys(self) -> None:
+        while True:
+            await self.writer.freed.wait()
+            self.writer.freed.clear()
+            self.ring()
+
+    async def _claim(self) -> float:
+        """Claim once, and rest if there was nothing."""
+        await self.database.back.wait()
+        self._bell.clear()
+        try:
+            if not await self._claim_once():
+                await self._rest()
+        except DATABASE_ERRORS:
+            self.counts.failed_claims += 1
+            raise
+        return 0.0
+
+    async def _claim_once(self) -> int:
+        """How many kinds have got jobs, or are to be asked for once more."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if self.writer.full or self._is_alone(now):
+            return 0
+        if self._suspects and await self._claim_alone():
+            return 1
+        for each in self.kinds:
+            each.slots = each.handler.slots
+        kinds = [each for each in self.kinds if not each.drained and each.ready(now)]
+        if not kinds:
+            return 0
+        found = await self.claims.claim(kinds, now)
+        for each, rows in found:
+            self.attempts.begin(each, rows, now)
+            self._worked_at = now
+        if now - self._looked_at >= LOOK_EVERY_S and not all(each.drained for each in kinds):
+            await self._look()
+        # Beyond the floors nothing has come: the claim that follows begins at the beginning.
+        return len(found) or sum(not each.drained and not each.full for each in kinds)
+
+    def _is_alone(self, now: float) -> bool:
+        return self._alone is not None and now - self._alone.started_at < ALONE_S
+
+    async def _claim_alone(self) -> bool:
+        """Run a job whose lease was lost while nothing else is in hand, if one may run."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + DRAIN_S
+        self._draining = True
+        try:
+            while self.runs.by_id and loop.time() < until:
+                await self._wait(until - loop.time())
+        finally:
+            self._draining = False
+        sent_at = loop.time()
+        row = await self.claims.claim_suspect(self.kinds)
+        if row is None:
+            self._suspects, self._suspects_from = False, loop.time() + LOOK_EVERY_S
+            return False
+        (kind,) = (each for each in self.kinds if each.kind.name == row["kind"])
+        self.attempts.begin(kind, [row], sent_at)
+        self._worked_at = loop.time()
+        self._alone = self.runs.by_id.get(row["job_id"])
+        return True
+
+    def _has_ended(self, each: KindClaims, run: RunningJob) -> None:
+        if self._alone is run:
+            self._alone = None
+            self.ring()
+        elif self._draining:
+            self._bell.set()
+        elif not each.drained and not self._bell.is_set():
+            self._gather(each)
+
+    def _gather(self, each: KindClaims) -> None:
+        """Have the slots that are free filled: at once if they are many, else when some more had time to follow."""
+        loop = asyncio.get_running_loop()
+        if each.ready(loop.time()):
+            self._bell.set()
+        elif not each.gathers:
+            each.gathers = True
+            loop.call_at(each.claimed_at + GATHER_S, self._gathered, each)
+
+    def _gathered(self, each: KindClaims) -> None:
+        each.gathers = False
+        self._bell.set()
+
+    # Resting ---------------------------------------------------------------------------------------------------------
+
+    async def _rest(self) -> None:
+        """Wait for a ring, for what is due, or for room. While nobody calls that is one statement a poll."""
+        loop = asyncio.get_running_loop()
+        tried = True  # what is due now a claim has just left: it is paused, say
+        while True:
+            due_s = None
+            if not self._is_alone(loop.time()) and not self._bell.is_set() and self._has_to_look(loop.time()):
+                due_s = await self._look()
+                if self._suspects or (self._is_due and not tried):
+                    break
+            poll_s = self._poll_s(loop.time())
+            if await self._wait(poll_s if due_s is None else min(poll_s, due_s)):
+                return
+            if due_s is not None and due_s <= poll_s:
+                break
+            if any(not each.drained and each.ready(loop.time()) for each in self.kinds):
+                return
+            tried = False
+        for each in self.kinds:
+            each.drained = False
+
+    def _has_to_look(self, now: float) -> bool:
+        return any(each.drained for each in self.kinds) or now - self._looked_at >= LOOK_EVERY_S
+
+    async def _look(self) -> float | None:
+        """See what waits; in how many seconds the next job is due, if there is one."""
+        seen = await self.claims.look(self.kinds)
+        self._looked_at = now = asyncio.get_running_loop().time()
+        if seen.limits_changed:
+            self.ring()
+        self._is_due = seen.is_due
+        self._suspects = seen.suspect_s is not None and seen.suspect_s <= 0 and now >= self._suspects_from
+        waits = [each for each in (seen.next_s, seen.suspect_s) if each is not None and each > 0]
+        return min(waits) + LATE_S if waits else None
+
+    def _poll_s(self, now: float) -> float:
+        """For how long to rest."""
+        lately = now - self._worked_at < LATELY_S
+        poll_s = POLL_S
+        if lately != self.queue.hinted:
+            poll_s = BUSY_POLL_S if lately else QUIET_POLL_S
+        return min([poll_s, *(opens_s for each in self.kinds if (opens_s := each.gate.opens_in(now)) is not None)])
+
+    async def _wait(self, seconds: float) -> bool:
+        """Whether somebody rang within so many seconds."""
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(max(0.0, seconds), self._bell.set)
+        try:
+            await self._bell.wait()
+            return loop.time() < timer.when()
+        finally:
+            timer.cancel()
+            self._bell.clear()
+
+    # The end ---------------------------------------------------------------------------------------------------------
+
+    async def on_stop(self) -> None:
+        """Wait for what is in hand, for `grace_s` at most; give the rest back with its attempt."""
+        if self.ring in self.queue.bells:
+            self.queue.bells.remove(self.ring)
+        loops = [asyncio.ensure_future(each) for each in (self.leases.run(), self.writer.run())]
+        try:
+            await self._in_hand_gone(self.grace_s)
+            for run in list(self.runs.by_id.values()):
+                if not run.finishing:
+                    run.stop("stopping")
+            await self._in_hand_gone(LAST_S)
+        finally:
+            for each in loops:
+                each.cancel()
+            await asyncio.wait(loops)
+        if not self.database.away.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_S):
+                    await self.writer.write_all()
+
+    async def _in_hand_gone(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.runs.none.wait()

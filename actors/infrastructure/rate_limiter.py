@@ -1,0 +1,267 @@
+"""The rate limiter: GCRA, decided in one Lua call by Redis for all processes, or by this process alone without it.
+
+GCRA (ITU-T I.371) keeps one number for each key, the theoretical arrival time of the next request at the allowed
+pace; a burst of `limit` is allowed, then one request each `window_s / limit` seconds.
+"""
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import msgspec
+from redis.exceptions import NoScriptError
+
+from callboard.actors.infrastructure.redis import Cache, KeySpace
+from callboard.runtime import Actor, Request, on
+
+LOCAL_KEYS = 10_000  # what a process remembers by itself while Redis is away; the oldest are forgotten first
+AT_ONCE = 256  # checks of one worker that may wait for Redis together
+MOST = 500  # keys in one call of the script: more would keep Redis busy, and the first of them waiting
+
+# Times are the server's, in seconds, so that processes with different clocks agree. No key is further ahead than its
+# window: a policy may have become shorter since.
+# KEYS: what to check; ARGV: for each the interval, the window, and how many to count; answers: for each how many would
+# have passed, and how many seconds the key was ahead of its pace before.
+GCRA = """
+local t = redis.call('TIME')
+local now = t[1] + t[2] / 1e6
+local answers = {}
+for i, key in ipairs(KEYS) do
+    local interval, window = tonumber(ARGV[3 * i - 2]), tonumber(ARGV[3 * i - 1])
+    local ahead = tonumber(redis.call('GET', key) or now) - now
+    ahead = math.min(math.max(ahead, 0), window)
+    local free = math.floor((window - ahead) / interval + 1e-6)
+    local taken = math.min(free, tonumber(ARGV[3 * i]))
+    if taken > 0 then
+        local after = ahead + taken * interval
+        redis.call('SET', key, string.format('%.6f', now + after), 'PX', math.ceil(after * 1000) + 1)
+    end
+    answers[2 * i - 1], answers[2 * i] = free, string.format('%.6f', ahead)
+end
+return answers
+"""
+GCRA_SHA = hashlib.sha1(GCRA.encode(), usedforsecurity=False).hexdigest()  # as Redis names scripts
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """So many requests in a window of so many seconds, at most. In the shadow it only counts, and refuses nothing."""
+
+    limit: int
+    window_s: float
+    shadow: bool = False
+
+    @property
+    def interval_s(self) -> float:
+        """The pace: seconds for each request."""
+        return self.window_s / self.limit
+
+    def doubled(self) -> "Policy":
+        """The lenient form."""
+        return msgspec.structs.replace(self, limit=self.limit * 2)
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """Whether a request may pass; `remaining` more may at once, all may again in `reset_s` seconds.
+
+    One of a policy in the shadow is always allowed, and is not for the client to see.
+    """
+
+    allowed: bool
+    limit: int
+    window_s: float
+    remaining: int
+    reset_s: float
+    retry_after_s: float
+    shadow: bool = False
+
+
+class CheckLimit(Request[Verdict], frozen=True):
+    """Count one request of `key` against a policy, or only look whether one would pass now.
+
+    Raises KeyError for a policy that is not configured.
+    """
+
+    policy: str
+    key: str
+    count: bool = True
+
+
+def verdict(policy: Policy, free: int, ahead_s: float, nth: int) -> Verdict:
+    """What to tell the `nth` of those that came at once (0 for one that only looks), when `free` could pass and the
+    key was `ahead_s` seconds ahead of its pace.
+    """
+    interval_s, window_s, shadow = policy.interval_s, policy.window_s, policy.shadow
+    if free >= (nth or 1):
+        return Verdict(True, policy.limit, window_s, free - nth, ahead_s + nth * interval_s, 0.0, shadow)
+    ahead_s += free * interval_s
+    return Verdict(shadow, policy.limit, window_s, 0, ahead_s, max(0.0, ahead_s + interval_s - window_s), shadow)
+
+
+class LocalLimiter:
+    """GCRA in memory, bounded in keys."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._arrivals: OrderedDict[str, float] = OrderedDict()
+
+    def take(self, key: str, policy: Policy, count: int) -> tuple[int, float]:
+        """The same as GCRA in Redis."""
+        now = self._now()
+        ahead_s = min(max(self._arrivals.get(key, now) - now, 0.0), policy.window_s)
+        free = int((policy.window_s - ahead_s) / policy.interval_s + 1e-6)
+        if taken := min(free, count):
+            self._arrivals[key] = now + ahead_s + taken * policy.interval_s
+            self._arrivals.move_to_end(key)
+            if len(self._arrivals) > LOCAL_KEYS:
+                self._arrivals.popitem(last=False)
+        return free, ahead_s
+
+    def check(self, key: str, policy: Policy, *, count: bool = True) -> Verdict:
+        """Count one request, or only look."""
+        return verdict(policy, *self.take(key, policy, int(count)), nth=int(count))
+
+
+class Checks:
+    """Those of one key that go to Redis together."""
+
+    __slots__ = ("message", "policy", "replies")
+
+    def __init__(self, message: CheckLimit, policy: Policy) -> None:
+        self.message = message
+        self.policy = policy
+        self.replies: list[asyncio.Future[Verdict]] = []
+
+    @property
+    def count(self) -> int:
+        """How many are to be counted."""
+        return len(self.replies) if self.message.count else 0
+
+    @property
+    def key(self) -> str:
+        """What they are counted under."""
+        return f"{self.message.policy}:{self.message.key}"
+
+    def answer(self, free: int, ahead_s: float) -> None:
+        """Give each its verdict, in the order they came."""
+        for nth, reply in enumerate(self.replies, start=1):
+            if not reply.done():
+                reply.set_result(verdict(self.policy, free, ahead_s, nth if self.message.count else 0))
+
+
+Batch = dict[CheckLimit, Checks]
+
+
+def script(batch: Batch, keys_of: KeySpace) -> tuple[Any, ...]:
+    """What the script is given."""
+    keys = [keys_of.key("rate_limit", checks.message.key, checks.message.policy) for checks in batch.values()]
+    arguments: list[Any] = []
+    for checks in batch.values():
+        arguments += (checks.policy.interval_s, checks.policy.window_s, checks.count)
+    return len(keys), *keys, *arguments
+
+
+class Limiter:
+    """What all workers of the pool share: the policies, and what is being asked.
+
+    All checks that come up while a round trip is under way are one call of the script in the next, those of one key one
+    of its keys. `policies` may be changed in place; while `strict` says no every limit is doubled. `observe` is told
+    the policy, the outcome (allowed, refused, or shadowed: it would have been) and how many.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        policies: Mapping[str, Policy],
+        now: Callable[[], float],
+        *,
+        strict: Callable[[], bool] = lambda: True,
+        observe: Callable[[str, str, int], None] = lambda _policy, _outcome, _count: None,
+    ) -> None:
+        self.policies = policies
+        self.local = LocalLimiter(now)
+        self._cache = cache
+        self._strict = strict
+        self._observe = observe
+        self._gathering: Batch = {}
+        cache.add_trial(self._try)
+
+    async def _try(self) -> None:
+        """Run the script and count nothing. Raises what Redis says to it."""
+        check = CheckLimit("probe", "server", count=False)
+        arguments = script({check: Checks(check, Policy(1, 60))}, self._cache.keys)
+        try:
+            await self._cache.send("EVALSHA", GCRA_SHA, *arguments)
+        except NoScriptError:
+            await self._cache.send("EVAL", GCRA, *arguments)
+
+    def check(self, message: CheckLimit) -> "asyncio.Future[Verdict]":
+        """Ask Redis, or decide alone: a limit is never the reason why a request fails, and never falls away.
+
+        It is asked at once; the reply raises KeyError for a policy that is not configured.
+        """
+        reply: asyncio.Future[Verdict] = self._cache.loop.create_future()
+        batch = self._gathering
+        checks = batch.get(message)
+        if checks is None:
+            policy = self.policies.get(message.policy)
+            if policy is None:
+                reply.set_exception(KeyError(message.policy))
+                return reply
+            if not batch or len(batch) == MOST:
+                batch = self._gathering = {}
+                self._cache.send_late(partial(self._begin, batch)).add_done_callback(partial(self._teach, batch))
+            checks = batch[message] = Checks(message, policy if self._strict() else policy.doubled())
+        checks.replies.append(reply)
+        return reply
+
+    def _begin(self, batch: Batch) -> tuple[Any, ...]:
+        self._close(batch)
+        return "EVALSHA", GCRA_SHA, *script(batch, self._cache.keys)
+
+    def _close(self, batch: Batch) -> None:
+        """Nothing is added to it any more."""
+        if self._gathering is batch:
+            self._gathering = {}
+
+    def _teach(self, batch: Batch, answer: "asyncio.Future[Any]") -> None:
+        if isinstance(answer.exception(), NoScriptError):
+            self._cache.send("EVAL", GCRA, *script(batch, self._cache.keys)).add_done_callback(
+                partial(self._settle, batch)
+            )
+        else:
+            self._settle(batch, answer)
+
+    def _settle(self, batch: Batch, answer: "asyncio.Future[Any]") -> None:
+        if answer.exception() is None:
+            told = answer.result()
+            for checks, free, ahead_s in zip(batch.values(), told[::2], told[1::2], strict=True):
+                self._tell(checks, int(free), float(ahead_s))
+            return
+        self._close(batch)  # it has not gone
+        for checks in batch.values():
+            self._tell(checks, *self.local.take(checks.key, checks.policy, checks.count))
+
+    def _tell(self, checks: Checks, free: int, ahead_s: float) -> None:
+        checks.answer(free, ahead_s)
+        if checks.count:
+            passed, policy = min(free, checks.count), checks.message.policy
+            self._observe(policy, "allowed", passed)
+            if passed < checks.count:
+                self._observe(policy, "shadowed" if checks.policy.shadow else "refused", checks.count - passed)
+
+
+class Limits(Actor[CheckLimit]):
+    """Checks limits. Its workers share one limiter, so they keep no order: Redis decides each key by itself."""
+
+    concurrency = AT_ONCE
+
+    def __init__(self, limiter: Limiter) -> None:
+        self.limiter = limiter
+
+    @on(CheckLimit)
+    async def check(self, message: CheckLimit) -> Verdict:
+        """See Limiter.check."""
+        return await self.limiter.check(message)

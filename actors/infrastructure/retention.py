@@ -1,0 +1,158 @@
+"""Retention: purge jobs throw away what nobody will ask for again, a table each, a batch at a time, until done.
+
+What has expired is refused at once, by its own query; when its row goes is only a matter of room. A schedule enqueues
+one job an hour, which enqueues one for each rule.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import aiosql
+import msgspec
+
+from callboard.actors.errors import SERVER_TIMEOUT, Problem
+from callboard.actors.identity.erasure import erase_due
+from callboard.actors.identity.known_devices import KNOWN_DAYS, purge_networks
+from callboard.actors.identity.registration import UNPROVEN_DAYS, oldest_unproven, purge_unproven
+from callboard.actors.infrastructure import audit_log
+from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.job_kinds import Job, JobKind, Later, Outcome, Permanent, Priority, on_job
+from callboard.actors.infrastructure.job_queue import JobQueue
+from callboard.actors.infrastructure.schedules import Schedule
+from callboard.runtime import Actor
+
+QUERIES: Any = aiosql.from_path(Path(__file__).with_name("retention.sql"), "asyncpg")
+
+MIN_BATCH, MAX_BATCH = 10, 1_000  # rows a statement
+TURN = 200  # statements in one attempt; then others of the kind have their turn
+
+Purge = Callable[[Any, int], Awaitable[int]]  # with a connection and the most rows: how many it has deleted
+Oldest = Callable[[Any], Awaitable[float | None]]  # for how many seconds the oldest row has been due
+
+
+class RetentionRule(msgspec.Struct, frozen=True):
+    """A table by itself: how a batch of it is purged, and how old what is left is."""
+
+    name: str
+    purge: Purge
+    oldest: Oldest | None = None
+
+
+class PurgeExpired(msgspec.Struct, frozen=True):
+    """Purge the table of one rule; without a rule, enqueue a job for each."""
+
+    rule: str = ""
+
+
+PURGE_EXPIRED = JobKind(
+    "retention", PurgeExpired, priority=Priority.BULK, slots=2, timeout_s=300.0, max_attempts=20, alarm_s=6 * 3600.0
+)
+HOURLY = Schedule("retention", PurgeExpired(), "0 * * * *")
+
+
+def _rule(name: str) -> RetentionRule:
+    purge, oldest = getattr(QUERIES, f"purge_{name}"), getattr(QUERIES, f"oldest_{name}")
+
+    async def run(connection: Any, limit: int) -> int:
+        return int(await purge(connection, limit=limit))
+
+    return RetentionRule(name, run, oldest)
+
+
+TABLES = (
+    "sessions",
+    "refresh_tokens",
+    "mail_tokens",
+    "idempotency_keys",
+    "mails",
+    "finished_jobs",
+    "dead_jobs",
+    "dead_letters",
+)
+
+
+def rules(
+    *,
+    audit_days: int = 365,
+    audit_failure_days: int = 30,
+    deleted_days: int = 30,
+    unproven_days: int = UNPROVEN_DAYS,
+    known_days: int = KNOWN_DAYS,
+) -> tuple[RetentionRule, ...]:
+    """Every rule. What may be told apart by settings is given in days."""
+
+    async def purge_audit_log(connection: Any, limit: int) -> int:
+        return await audit_log.purge(connection, days=audit_days, failure_days=audit_failure_days, limit=limit)
+
+    async def erase_deleted_users(connection: Any, limit: int) -> int:
+        return await erase_due(connection, deleted_days, limit)
+
+    return (
+        *map(_rule, TABLES),
+        RetentionRule("audit_log", purge_audit_log),
+        RetentionRule(
+            "unproven_accounts",
+            partial(purge_unproven, days=unproven_days),
+            partial(oldest_unproven, days=unproven_days),
+        ),
+        RetentionRule("known_networks", partial(purge_networks, days=known_days)),
+        RetentionRule("deleted_users", erase_deleted_users),
+    )
+
+
+class Retention(Actor[Job[PurgeExpired]]):
+    """Runs purges. Two of one rule at once do no harm: each passes over the rows of the other."""
+
+    def __init__(self, database: Database, queue: JobQueue, retention: Sequence[RetentionRule]) -> None:
+        self.database = database
+        self.queue = queue
+        self.rules = {rule.name: rule for rule in retention}
+        self.batches: dict[str, int] = {}
+
+    @on_job
+    async def purge(self, job: Job[PurgeExpired]) -> Outcome:
+        """One rule, until nothing is left; after so many batches the rest is another turn's."""
+        if not job.payload.rule:
+            await self._enqueue_all(job)
+            return None
+        rule = self.rules.get(job.payload.rule)
+        if rule is None:
+            return Permanent("there is no such rule")
+        deleted = 0
+        for _ in range(TURN):
+            batch = self.batches.get(rule.name, MAX_BATCH)
+            count = await self._purge_once(rule, batch)
+            if count is None:
+                if batch == MIN_BATCH:
+                    return Later(60.0, "even a small batch takes too long")
+                self.batches[rule.name] = max(MIN_BATCH, batch // 2)
+                continue
+            self.batches[rule.name] = min(MAX_BATCH, batch * 2)
+            deleted += count
+            await job.progress(deleted)
+            if count < batch:
+                return None
+        return Later(0.0, "there is more")
+
+    async def _purge_once(self, rule: RetentionRule, batch: int) -> int | None:
+        """How many rows are gone; None when it took too long."""
+        try:
+            async with self.database.acquire() as connection:
+                return await rule.purge(connection, batch)
+        except Problem as problem:
+            if problem.code is SERVER_TIMEOUT:
+                return None
+            raise
+
+    async def _enqueue_all(self, job: Job[PurgeExpired]) -> None:
+        async with job.finish() as connection:
+            await self.queue.enqueue_many(
+                connection, [PurgeExpired(name) for name in self.rules], unique=list(self.rules)
+            )
+
+
+async def oldest(connection: Any, retention: Sequence[RetentionRule]) -> dict[str, float]:
+    """For how many seconds the oldest row of each rule's table has been due; 0 when none is."""
+    return {rule.name: max(0.0, await rule.oldest(connection) or 0.0) for rule in retention if rule.oldest is not None}

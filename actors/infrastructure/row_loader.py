@@ -1,0 +1,74 @@
+"""Reads of single rows, gathered: those that come up while one query is under way are one query together, the next."""
+
+import asyncio
+from contextvars import Context
+from typing import Any, Generic, TypeVar
+
+from callboard.actors.infrastructure.database import Database
+
+K = TypeVar("K")
+
+MOST = 100  # rows in one query
+
+
+class Reads(Generic[K]):
+    """Reads rows by their key, the column `key`: `query` takes an array of keys and gives the rows there are.
+
+    A read always begins after it was asked for, so it sees what was committed before. What a query raises, all that
+    wait for it get.
+    """
+
+    def __init__(self, database: Database, query: str, key: str) -> None:
+        self._database = database
+        self._query = query
+        self._key = key
+        self._waiting: dict[K, list[asyncio.Future[Any]]] = {}
+        self._reader: asyncio.Task[None] | None = None
+
+    def read(self, key: K) -> "asyncio.Future[Any]":
+        """The row with this key, or None."""
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[Any] = loop.create_future()
+        self._waiting.setdefault(key, []).append(reply)
+        if self._reader is None:  # in a context of its own: it reads for others too, whose deadlines are their own
+            self._reader = loop.create_task(self._read_waiting(), name="reads", context=Context())
+        return reply
+
+    async def _read_waiting(self) -> None:
+        asked: dict[K, list[asyncio.Future[Any]]] = {}
+        try:
+            await asyncio.sleep(0)  # for whoever else comes in this turn of the loop
+            while asked := self._take():
+                try:
+                    async with self._database.acquire() as connection:
+                        while asked:  # as long as there is something to read: to acquire costs as much as to read
+                            rows = await connection.fetch(self._query, list(asked))
+                            _answer(asked, {row[self._key]: row for row in rows})
+                            asked = self._take()
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is their answer
+                    _settle(asked, error)
+        finally:
+            self._reader = None
+            left, self._waiting = self._waiting, {}
+            for each in (asked, left):  # none, unless this is cancelled
+                for replies in each.values():
+                    for reply in replies:
+                        reply.cancel()
+
+    def _take(self) -> "dict[K, list[asyncio.Future[Any]]]":
+        return {key: self._waiting.pop(key) for key in list(self._waiting)[:MOST]}
+
+
+def _answer(asked: "dict[Any, list[asyncio.Future[Any]]]", rows: dict[Any, Any]) -> None:
+    for key, replies in asked.items():
+        row = rows.get(key)
+        for reply in replies:
+            if not reply.done():
+                reply.set_result(row)
+
+
+def _settle(asked: "dict[Any, list[asyncio.Future[Any]]]", error: Exception) -> None:
+    for replies in asked.values():
+        for reply in replies:
+            if not reply.done():
+                reply.set_exception(error)

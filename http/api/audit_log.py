@@ -1,0 +1,51 @@
+"""The audit log over HTTP, for admins."""
+
+from datetime import datetime
+from uuid import UUID
+
+from callboard.actors.errors import REQUEST_CURSOR_INVALID, REQUEST_INVALID, Detail, Problem
+from callboard.actors.infrastructure.audit_log import AuditAction, AuditEntry, ListAuditEntries
+from callboard.http.api.dependencies import Services
+from callboard.http.server.pagination import decode_cursor, encode_cursor
+from callboard.http.server.request import Call, Listing, Page
+from callboard.http.server.routing import Access, Route
+from callboard.streams.event_types import Moment
+
+
+class AuditQuery(Page, frozen=True, kw_only=True):
+    """Which entries to list, from `since` to before `until`; with `user_id` those about a user or of what they did."""
+
+    action: AuditAction | None = None
+    user_id: UUID | None = None
+    since: Moment | None = None
+    until: Moment | None = None
+
+
+async def list_entries(call: Call[None, AuditQuery, Services]) -> Listing[AuditEntry]:
+    """List security events, newest first."""
+    query = call.query
+    if query.since is not None and query.until is not None and query.since >= query.until:
+        raise Problem(REQUEST_INVALID, details=(Detail("since", "must be before until"),))
+    before, before_id = decode_cursor(query.cursor, (datetime, int)) if query.cursor else (None, None)
+    found = await call.services.audit_log.ask(
+        ListAuditEntries(
+            query.limit + 1, query.action, query.user_id, query.since, query.until, before=before, before_id=before_id
+        )
+    )
+    last = found[query.limit - 1] if len(found) > query.limit else None
+    cursor = encode_cursor(last.occurred_at, last.audit_id) if last else None
+    return Listing(found[: query.limit], limit=query.limit, next_cursor=cursor)
+
+
+ROUTES: tuple[Route[Services], ...] = (
+    Route(
+        "GET",
+        "/audit",
+        list_entries,
+        summary="List security events",
+        tag="audit",
+        access=Access.ADMIN,
+        errors=(REQUEST_CURSOR_INVALID,),
+        maintained=True,
+    ),
+)

@@ -1,0 +1,294 @@
+"""Content over HTTP: writing, the editorial workflow, reading and searching."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
+
+from msgspec import Meta
+
+from callboard.actors.editorial.content_queries import (
+    MAX_QUESTION,
+    Entry,
+    Hit,
+    ListContent,
+    ListTransitions,
+    ReadContent,
+    SearchContent,
+    Transition,
+)
+from callboard.actors.editorial.workflow import Content, CreateContent, DeleteContent, Draft, EditContent, MoveContent
+from callboard.actors.editorial.workflow_rules import Action, Language, Status, judge_edit
+from callboard.actors.errors import (
+    CONTENT_CATEGORY_UNKNOWN,
+    CONTENT_FORBIDDEN,
+    CONTENT_IF_MATCH_MISSING,
+    CONTENT_ILLEGAL_TRANSITION,
+    CONTENT_NOT_FOUND,
+    CONTENT_OWN_REVIEW,
+    CONTENT_PUBLISHED,
+    CONTENT_STALE,
+    QUOTA_CONTENT,
+    QUOTA_RATE,
+    REQUEST_CURSOR_INVALID,
+)
+from callboard.http.api.dependencies import Services
+from callboard.http.server.pagination import decode_cursor, encode_cursor
+from callboard.http.server.request import Body, Call, Listing, Page, Reply
+from callboard.http.server.routing import Access, Route
+from callboard.streams.visible_text import visible
+
+T = TypeVar("T")
+
+PENDING_DEPRECATED = {"Deprecation": f"@{int(datetime(2026, 12, 1, tzinfo=UTC).timestamp())}"}
+
+
+class Article(Body, frozen=True, kw_only=True):
+    """What an author writes. Markup in the body is kept as sent, and made safe in `body_html`."""
+
+    title: Annotated[str, visible(1, 200, examples=("On the engine",))]
+    body: Annotated[str, visible(0, 200_000, lines=True, as_sent=True)]
+    category_id: UUID | None = None
+    language: Language = Language.ENGLISH
+
+    def draft(self) -> Draft:
+        """The same for the domain."""
+        return Draft(self.title, self.body, self.category_id, self.language)
+
+
+class Move(Body, frozen=True, kw_only=True):
+    """An editorial action, with a note to the author or the next editor."""
+
+    action: Action
+    note: Annotated[str, visible(0, 2000, lines=True)] | None = None
+
+
+class StatusFilter(StrEnum):
+    """The states of content. `pending` is the deprecated name of `pending_review`."""
+
+    DRAFT = "draft"
+    PENDING_REVIEW = "pending_review"
+    APPROVED = "approved"
+    PUBLISHED = "published"
+    ARCHIVED = "archived"
+    PENDING = "pending"
+
+    def status(self) -> Status:
+        """The state that is meant."""
+        return Status.PENDING_REVIEW if self is StatusFilter.PENDING else Status(self.value)
+
+
+class Filter(Page, frozen=True, kw_only=True):
+    """Which articles to list."""
+
+    status: StatusFilter | None = None
+    author: UUID | None = None
+    category: UUID | None = None
+
+
+class Search(Page, frozen=True, kw_only=True):
+    """What to look for: words, "phrases", -exclusions, or."""
+
+    q: Annotated[str, Meta(min_length=1, max_length=MAX_QUESTION)]
+    category: UUID | None = None
+
+
+def _whole(content: Content, status: int | None = None, location: str | None = None) -> Reply[Content]:
+    return Reply(content, status=status, etag=str(content.version), location=location)
+
+
+def _page(items: Sequence[T], limit: int, cursor: str | None, headers: Mapping[str, str] | None = None) -> Listing[T]:
+    """One row more than asked for was read, to know whether there is a next page."""
+    return Listing(items[:limit], limit=limit, next_cursor=cursor if len(items) > limit else None, headers=headers)
+
+
+async def create(call: Call[Article, None, Services]) -> Reply[Content]:
+    """Begin a draft."""
+    content = await call.services.content.ask(CreateContent(call.new_id, call.body.draft(), call.identity))
+    return _whole(content, location=f"/api/v1/content/{content.content_id}")
+
+
+async def read(call: Call[None, None, Services]) -> Reply[Content]:
+    """Read an article."""
+    return _whole(await call.services.library.ask(ReadContent(call.uuid("content_id"), call.caller)))
+
+
+async def current(call: Call[Any, Any, Services]) -> str:
+    """The ETag of an article that is to be edited or deleted. Raises Problem like the change itself."""
+    content = await call.services.library.ask(ReadContent(call.uuid("content_id"), call.caller))
+    if call.body is not None or content.status is not Status.ARCHIVED:
+        judge_edit(call.identity, content.author_id, content.status)
+    return str(content.version)
+
+
+async def current_for_move(call: Call[Any, Any, Services]) -> str:
+    """The ETag of an article that is to be moved."""
+    content = await call.services.library.ask(ReadContent(call.uuid("content_id"), call.caller))
+    return str(content.version)
+
+
+def version_of(call: Call[Any, Any, Services]) -> int | None:
+    """The version for which the request's precondition has held; None without one."""
+    return None if call.tag is None else int(call.tag)
+
+
+async def edit(call: Call[Article, None, Services]) -> Reply[Content]:
+    """Replace an article's text, if it is still the version that If-Match names."""
+    message = EditContent(call.uuid("content_id"), call.body.draft(), version_of(call), call.identity)
+    return _whole(await call.services.content.ask(message))
+
+
+async def delete(call: Call[None, None, Services]) -> Reply[None]:
+    """Delete an article that is not published."""
+    await call.services.content.ask(DeleteContent(call.uuid("content_id"), call.identity, version_of(call)))
+    return Reply(None)
+
+
+async def move(call: Call[Move, None, Services]) -> Reply[Content]:
+    """Make an editorial transition."""
+    message = MoveContent(call.uuid("content_id"), call.body.action, call.body.note, call.identity, version_of(call))
+    return _whole(await call.services.content.ask(message))
+
+
+async def entries(call: Call[None, Filter, Services]) -> Listing[Entry]:
+    """List articles, newest first: published ones by their publication, all others by their creation."""
+    query = call.query
+    before, before_id = decode_cursor(query.cursor, (datetime, UUID)) if query.cursor else (None, None)
+    found = await call.services.library.ask(
+        ListContent(
+            call.caller,
+            query.limit + 1,
+            status=None if query.status is None else query.status.status(),
+            author_id=query.author,
+            category_id=query.category,
+            before=before,
+            before_id=before_id,
+        )
+    )
+    last = found[: query.limit][-1:]
+    headers = PENDING_DEPRECATED if query.status is StatusFilter.PENDING else None
+    return _page(found, query.limit, encode_cursor(*last[0].position) if last else None, headers)
+
+
+async def search(call: Call[None, Search, Services]) -> Listing[Hit]:
+    """Search published articles, best first."""
+    query = call.query
+    rank, before_id = decode_cursor(query.cursor, (float, UUID)) if query.cursor else (None, None)
+    found = await call.services.library.ask(
+        SearchContent(query.q, query.limit + 1, category_id=query.category, rank=rank, before_id=before_id)
+    )
+    last = found[: query.limit][-1:]
+    return _page(found, query.limit, encode_cursor(last[0].rank, last[0].content_id) if last else None)
+
+
+async def transitions(call: Call[None, Page, Services]) -> Listing[Transition]:
+    """An article's history, oldest first."""
+    query = call.query
+    (after,) = decode_cursor(query.cursor, (int,)) if query.cursor else (0,)
+    found = await call.services.library.ask(
+        ListTransitions(call.uuid("content_id"), call.identity, query.limit + 1, after)
+    )
+    last = found[: query.limit][-1:]
+    return _page(found, query.limit, encode_cursor(last[0].transition_id) if last else None)
+
+
+ROUTES: tuple[Route[Services], ...] = (
+    Route(
+        "POST",
+        "/content",
+        create,
+        summary="Begin a draft",
+        tag="content",
+        tagged=True,
+        access=Access.USER,
+        status=201,
+        errors=(CONTENT_CATEGORY_UNKNOWN, QUOTA_CONTENT, QUOTA_RATE),
+    ),
+    Route(
+        "GET",
+        "/content",
+        entries,
+        summary="List content",
+        tag="content",
+        deprecates_values=True,
+        access=Access.OPTIONAL,
+        errors=(REQUEST_CURSOR_INVALID,),
+    ),
+    Route(
+        "GET",
+        "/content/search",
+        search,
+        summary="Search published content",
+        tag="content",
+        access=Access.PUBLIC,
+        limit="search",
+        errors=(REQUEST_CURSOR_INVALID,),
+    ),
+    Route(
+        "GET",
+        "/content/{content_id}",
+        read,
+        summary="Read content",
+        tag="content",
+        tagged=True,
+        access=Access.OPTIONAL,
+        errors=(CONTENT_NOT_FOUND,),
+    ),
+    Route(
+        "PUT",
+        "/content/{content_id}",
+        edit,
+        summary="Edit content",
+        tag="content",
+        tagged=True,
+        access=Access.USER,
+        errors=(
+            CONTENT_NOT_FOUND,
+            CONTENT_FORBIDDEN,
+            CONTENT_PUBLISHED,
+            CONTENT_STALE,
+            CONTENT_IF_MATCH_MISSING,
+            CONTENT_CATEGORY_UNKNOWN,
+            QUOTA_CONTENT,
+        ),
+        current=current,
+    ),
+    Route(
+        "DELETE",
+        "/content/{content_id}",
+        delete,
+        summary="Delete content that is not published",
+        tag="content",
+        access=Access.USER,
+        status=204,
+        errors=(CONTENT_NOT_FOUND, CONTENT_FORBIDDEN, CONTENT_PUBLISHED, CONTENT_STALE),
+        current=current,
+    ),
+    Route(
+        "POST",
+        "/content/{content_id}/transitions",
+        move,
+        summary="Make an editorial transition",
+        tag="content",
+        tagged=True,
+        access=Access.USER,
+        errors=(
+            CONTENT_NOT_FOUND,
+            CONTENT_FORBIDDEN,
+            CONTENT_OWN_REVIEW,
+            CONTENT_ILLEGAL_TRANSITION,
+            CONTENT_STALE,
+        ),
+        current=current_for_move,
+    ),
+    Route(
+        "GET",
+        "/content/{content_id}/transitions",
+        transitions,
+        summary="Read the editorial history",
+        tag="content",
+        access=Access.USER,
+        errors=(CONTENT_NOT_FOUND, CONTENT_FORBIDDEN, REQUEST_CURSOR_INVALID),
+    ),
+)

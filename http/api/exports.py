@@ -1,0 +1,97 @@
+"""Exports over HTTP: asking for all that is kept of oneself, and downloading it once with the link in the mail."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+from callboard.actors.errors import (
+    AUTH_MAIL_TOKEN_INVALID,
+    AUTH_STEP_UP_REQUIRED,
+    EXPORTS_LINK_GONE,
+    QUOTA_RATE,
+    Problem,
+)
+from callboard.actors.identity.data_export import DownloadExport, Export, ReadPiece, RequestExport
+from callboard.http.api.dependencies import Services
+from callboard.http.api.users import Secret
+from callboard.http.server.request import Body, Call, Query, Raw, Reply
+from callboard.http.server.response import Stream
+from callboard.http.server.routing import Access, Deprecation, Route
+
+HEADERS = {
+    "Content-Disposition": 'attachment; filename="callboard-export.zip"',
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+}
+LINK_GONE = Deprecation(
+    datetime(2026, 11, 27, tzinfo=UTC), sunset=datetime(2027, 6, 1, tzinfo=UTC), successor="/users/me/export/download"
+)
+
+
+class ExportLink(Body, frozen=True, kw_only=True):
+    """The secret at the end of the link in the mail."""
+
+    token: Secret
+
+
+class OldExportLink(Query, frozen=True, kw_only=True):
+    """The query of the links that mails had before."""
+
+    token: str = ""
+
+
+async def ask(call: Call[None, None, Services]) -> Reply[Export]:
+    """Have one's archive made; a link to it is mailed."""
+    export = await call.services.exports.ask(RequestExport(call.identity.user_id, call.identity.session_id))
+    return Reply(export, message="A mail with a link is on its way once it is ready.")
+
+
+async def download(call: Call[ExportLink, None, Services]) -> Raw:
+    """Download the archive, once. If it is lost on the way, ask for another."""
+    exports = call.services.exports
+    archive = await exports.ask(DownloadExport(call.identity.user_id, call.body.token))
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for number in range(archive.pieces):
+            yield await exports.ask(ReadPiece(archive.export_id, number))
+
+    return Raw(Stream(archive.size, pieces()), "application/zip", headers=HEADERS)
+
+
+async def fetch(_call: Call[None, OldExportLink, Services]) -> Raw:
+    """Refuse a link of an earlier release: whoever reads a mailbox or a proxy's log has those."""
+    raise Problem(EXPORTS_LINK_GONE)
+
+
+ROUTES: tuple[Route[Services], ...] = (
+    Route(
+        "POST",
+        "/users/me/export",
+        ask,
+        summary="Ask for all that is kept of oneself",
+        tag="accounts",
+        access=Access.USER,
+        status=202,
+        limit="mail",
+        errors=(AUTH_STEP_UP_REQUIRED, QUOTA_RATE),
+    ),
+    Route(
+        "POST",
+        "/users/me/export/download",
+        download,
+        summary="Download one's archive, once",
+        tag="accounts",
+        access=Access.USER,
+        errors=(AUTH_MAIL_TOKEN_INVALID,),
+        content_type="application/zip",
+    ),
+    Route(
+        "GET",
+        "/exports",
+        fetch,
+        summary="Refuse the links of an earlier release",
+        tag="accounts",
+        access=Access.PUBLIC,
+        errors=(EXPORTS_LINK_GONE,),
+        deprecated=LINK_GONE,
+    ),
+)

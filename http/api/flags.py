@@ -1,0 +1,91 @@
+"""Feature flags over HTTP: everybody's own view, and the flags themselves for admins.
+
+All of it is open during maintenance, so that maintenance can be ended.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+from uuid import UUID
+
+from msgspec import Meta
+
+from callboard.actors.errors import FLAGS_FULL, FLAGS_NOT_FOUND, REQUEST_INVALID, USERS_NOT_FOUND, Detail, Problem
+from callboard.actors.infrastructure.feature_flags import Flag, GetFlag, SetFlag
+from callboard.http.api.dependencies import Services
+from callboard.http.server.request import Body, Call, Query, Reply
+from callboard.http.server.routing import Access, Route
+
+
+class Whose(Query, frozen=True, kw_only=True):
+    """Also one user's override."""
+
+    user_id: UUID | None = None
+
+
+class FlagBody(Body, frozen=True, kw_only=True):
+    """For all, or with `user_id` for one user; null then takes the user's override away."""
+
+    SCHEMA: ClassVar[Mapping[str, Any]] = {
+        "allOf": [
+            {
+                "anyOf": [
+                    {"properties": {"is_on": {"type": "boolean"}}},
+                    {"properties": {"user_id": {"type": "string", "format": "uuid"}}, "required": ["user_id"]},
+                ]
+            }
+        ]
+    }
+
+    is_on: Annotated[bool | None, Meta(examples=[True])]
+    user_id: UUID | None = None
+
+
+async def view(call: Call[None, None, Services]) -> Reply[dict[str, bool]]:
+    """The flags as they are for the caller, whoever that is."""
+    return Reply(call.services.view_flags(None if call.caller is None else call.caller.user_id))
+
+
+async def read(call: Call[None, Whose, Services]) -> Reply[Flag]:
+    """A flag."""
+    return Reply(await call.services.flags.ask(GetFlag(call.text("name"), call.query.user_id)))
+
+
+async def put(call: Call[FlagBody, None, Services]) -> Reply[Flag]:
+    """Turn a flag on or off."""
+    body = call.body
+    if body.is_on is None and body.user_id is None:
+        raise Problem(REQUEST_INVALID, details=(Detail("is_on", "must be true or false, unless user_id is given"),))
+    return Reply(await call.services.flags.ask(SetFlag(call.text("name"), body.is_on, body.user_id)))
+
+
+ROUTES: tuple[Route[Services], ...] = (
+    Route(
+        "GET",
+        "/flags",
+        view,
+        summary="Read the feature flags as they are for oneself",
+        tag="flags",
+        access=Access.OPTIONAL,
+        maintained=True,
+    ),
+    Route(
+        "GET",
+        "/flags/{name}",
+        read,
+        summary="Read a feature flag",
+        tag="flags",
+        access=Access.ADMIN,
+        errors=(FLAGS_NOT_FOUND,),
+        maintained=True,
+    ),
+    Route(
+        "PUT",
+        "/flags/{name}",
+        put,
+        summary="Turn a feature flag on or off, for all or for one user",
+        tag="flags",
+        access=Access.ADMIN,
+        errors=(FLAGS_NOT_FOUND, USERS_NOT_FOUND, FLAGS_FULL),
+        maintained=True,
+    ),
+)

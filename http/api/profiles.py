@@ -1,0 +1,90 @@
+"""Profiles over HTTP: what users tell of themselves, and what their clients keep for them."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from callboard.actors.errors import USERS_NOT_FOUND, USERS_STALE, Detail
+from callboard.actors.identity.profiles import MAX_URL_LENGTH, Bio, GetProfile, Profile, PutProfile, profile_faults
+from callboard.http.api.dependencies import Services
+from callboard.http.api.users import whose
+from callboard.http.server.request import Body, Call, Reply
+from callboard.http.server.routing import Access, Route
+
+Url = Annotated[str, Meta(max_length=MAX_URL_LENGTH, examples=["https://example.org/ada.png"])]
+
+
+class ProfileBody(Body, frozen=True, kw_only=True):
+    """A whole profile: what is left out is emptied. `avatar_url` begins with https:// or http://; `preferences` is any
+    JSON object of at most 8192 bytes and 5 levels.
+    """
+
+    avatar_url: Url | None = None
+    bio: Bio | None = None
+    preferences: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+def rules(_services: Services, sound: Mapping[str, Any]) -> list[Detail]:
+    """What is wrong with a profile's sound fields."""
+    return profile_faults(sound.get("avatar_url"), sound.get("bio"), sound.get("preferences", {}))
+
+
+async def current(call: Call[Any, Any, Services]) -> str:
+    """The ETag that a profile has now."""
+    return (await call.services.profiles.ask(GetProfile(whose(call)))).tag
+
+
+async def read(call: Call[None, None, Services]) -> Reply[Profile]:
+    """A profile."""
+    profile = await call.services.profiles.ask(GetProfile(whose(call)))
+    return Reply(profile, etag=profile.tag)
+
+
+async def put(call: Call[ProfileBody, None, Services]) -> Reply[Profile]:
+    """Replace a profile."""
+    body = call.body
+    profile = await call.services.profiles.ask(
+        PutProfile(whose(call), body.avatar_url, body.bio, body.preferences, call.tag)
+    )
+    return Reply(profile, etag=profile.tag)
+
+
+ROUTES: tuple[Route[Services], ...] = (
+    Route("GET", "/users/me/profile", read, "Read one's own profile", tag="accounts", access=Access.USER, tagged=True),
+    Route(
+        "PUT",
+        "/users/me/profile",
+        put,
+        summary="Replace one's own profile",
+        tag="accounts",
+        access=Access.USER,
+        errors=(USERS_STALE,),
+        tagged=True,
+        rules=rules,
+        current=current,
+    ),
+    Route(
+        "GET",
+        "/users/{user_id}/profile",
+        read,
+        summary="Read a profile",
+        tag="accounts",
+        access=Access.SELF_OR_ADMIN,
+        errors=(USERS_NOT_FOUND,),
+        tagged=True,
+    ),
+    Route(
+        "PUT",
+        "/users/{user_id}/profile",
+        put,
+        summary="Replace a profile",
+        tag="accounts",
+        access=Access.SELF_OR_ADMIN,
+        errors=(USERS_NOT_FOUND, USERS_STALE),
+        tagged=True,
+        rules=rules,
+        current=current,
+    ),
+)

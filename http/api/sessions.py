@@ -1,0 +1,207 @@
+"""Sessions over HTTP: logging in, refreshing, logging out, and looking at one's own sessions."""
+
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from callboard.actors.errors import (
+    AUTH_ACCOUNT_LIMITED,
+    AUTH_INACTIVE,
+    AUTH_INVALID_CREDENTIALS,
+    AUTH_REFRESH_INVALID,
+    AUTH_UNVERIFIED,
+    SESSIONS_NOT_FOUND,
+    Problem,
+)
+from callboard.actors.identity.authentication import LogIn, StepUp
+from callboard.actors.identity.sessions import (
+    MAX_SESSIONS,
+    EndSession,
+    EndSessions,
+    ListSessions,
+    Login,
+    RefreshSession,
+)
+from callboard.http.api.dependencies import Services
+from callboard.http.api.users import Password
+from callboard.http.server.request import Body, Call, Listing, Reply
+from callboard.http.server.routing import Access, Route
+from callboard.streams.email_address import KnownEmail
+from callboard.streams.event_types import Moment
+
+
+class Credentials(Body, frozen=True, kw_only=True):
+    """Who logs in. `device_token` is the one that an earlier login gave to this device, if it has one: strangers who
+    guess the password do not lock it out.
+    """
+
+    email: KnownEmail
+    password: Password
+    device_token: Annotated[str, Meta(max_length=128)] | None = None
+
+
+class StepUpBody(Body, frozen=True, kw_only=True):
+    """The password of the account that is logged in."""
+
+    password: Password
+
+
+class Refresh(Body, frozen=True, kw_only=True):
+    """The refresh token of the last pair. It is short, but whatever else stands in its place, an access token say, is
+    a wrong one like any other.
+    """
+
+    refresh_token: Annotated[str, Meta(max_length=8192)]
+
+
+class LoggedInUser(msgspec.Struct, frozen=True):
+    """Whose session it is."""
+
+    user_id: UUID
+    email: str
+    full_name: str
+
+
+class TokenPair(msgspec.Struct, frozen=True):
+    """A session's tokens. `expires_in` is the access token's life in seconds; a refresh token is good for one use.
+
+    `device_token`, which a login gives, is to be kept beyond the session and sent with the next login.
+    """
+
+    access_token: str
+    refresh_token: str
+    expires_in: Annotated[int, Meta(ge=1)]
+    user: LoggedInUser
+    token_type: str = "Bearer"  # noqa: S105 - the type, not a token
+    device_token: str | None = None
+
+
+class SessionView(msgspec.Struct, frozen=True):
+    """One of the caller's sessions; `used_at` is right within a minute or so, `current` is the one that asks."""
+
+    session_id: UUID
+    device: str
+    ip: str | None
+    created_at: Moment
+    used_at: Moment
+    expires_at: Moment
+    current: bool
+
+
+def _pair(login: Login) -> Reply[TokenPair]:
+    user = LoggedInUser(login.user_id, login.email, login.full_name)
+    pair = TokenPair(login.access_token, login.refresh_token, login.expires_in, user, device_token=login.device_token)
+    return Reply(pair, headers={"Cache-Control": "no-store"})  # RFC 6749, 5.1
+
+
+async def log_in(call: Call[Credentials, None, Services]) -> Reply[TokenPair]:
+    """Check credentials and open a session."""
+    order = LogIn(
+        call.body.email, call.body.password, device=call.user_agent, ip=call.ip, device_token=call.body.device_token
+    )
+    return _pair(await call.services.logins.ask(order))
+
+
+async def step_up(call: Call[StepUpBody, None, Services]) -> Reply[None]:
+    """Give one's password again: for some minutes the session may change the address, delete the account and ask for
+    the export. A login counts, too.
+    """
+    who = call.identity
+    await call.services.logins.ask(StepUp(who.user_id, who.session_id, call.body.password))
+    return Reply(None, message="The session may now change what needs a fresh password.")
+
+
+async def refresh(call: Call[Refresh, None, Services]) -> Reply[TokenPair]:
+    """Spend a refresh token for a new pair.
+
+    The same token again within 10 seconds gives the same refresh token; later it ends the session.
+    """
+    return _pair(await call.services.sessions.ask(RefreshSession(call.body.refresh_token, call.ip)))
+
+
+async def log_out(call: Call[None, None, Services]) -> Reply[None]:
+    """End this session: its access token is refused from the next request on."""
+    await call.services.sessions.ask(EndSession(call.identity.user_id, call.identity.session_id))
+    return Reply(None)
+
+
+async def log_out_all(call: Call[None, None, Services]) -> Reply[None]:
+    """End all of one's sessions."""
+    await call.services.sessions.ask(EndSessions(call.identity.user_id))
+    return Reply(None)
+
+
+async def sessions(call: Call[None, None, Services]) -> Listing[SessionView]:
+    """One's living sessions, the last used first: all of them, for there are not many."""
+    found = await call.services.sessions.ask(ListSessions(call.identity.user_id))
+    views = [
+        SessionView(**msgspec.structs.asdict(each), current=each.session_id == call.identity.session_id)
+        for each in found
+    ]
+    return Listing(views, limit=MAX_SESSIONS, next_cursor=None)
+
+
+async def end(call: Call[None, None, Services]) -> Reply[None]:
+    """End one of one's own sessions."""
+    if not await call.services.sessions.ask(EndSession(call.identity.user_id, call.uuid("session_id"))):
+        raise Problem(SESSIONS_NOT_FOUND)
+    return Reply(None)
+
+
+ROUTES: tuple[Route[Services], ...] = (
+    Route(
+        "POST",
+        "/auth/login",
+        log_in,
+        summary="Log in",
+        tag="sessions",
+        access=Access.PUBLIC,
+        limit="login",
+        maintained=True,
+        errors=(AUTH_INVALID_CREDENTIALS, AUTH_UNVERIFIED, AUTH_INACTIVE, AUTH_ACCOUNT_LIMITED),
+    ),
+    Route(
+        "POST",
+        "/auth/step-up",
+        step_up,
+        summary="Give one's password again",
+        tag="sessions",
+        access=Access.USER,
+        limit="login",
+        errors=(AUTH_INVALID_CREDENTIALS, AUTH_ACCOUNT_LIMITED),
+    ),
+    Route(
+        "POST",
+        "/auth/refresh",
+        refresh,
+        summary="Spend a refresh token for a new pair",
+        tag="sessions",
+        access=Access.PUBLIC,
+        errors=(AUTH_REFRESH_INVALID,),
+        maintained=True,
+    ),
+    Route("POST", "/auth/logout", log_out, "Log out", "sessions", Access.USER, status=204, maintained=True),
+    Route(
+        "POST",
+        "/auth/logout-all",
+        log_out_all,
+        summary="Log out everywhere",
+        tag="sessions",
+        access=Access.USER,
+        status=204,
+        maintained=True,
+    ),
+    Route("GET", "/auth/sessions", sessions, summary="List one's sessions", tag="sessions", access=Access.USER),
+    Route(
+        "DELETE",
+        "/auth/sessions/{session_id}",
+        end,
+        summary="End one of one's sessions",
+        tag="sessions",
+        access=Access.USER,
+        status=204,
+        errors=(SESSIONS_NOT_FOUND,),
+    ),
+)

@@ -1,0 +1,46 @@
+"""Statistics over HTTP."""
+
+from datetime import timedelta
+from typing import Annotated
+
+from msgspec import Meta
+
+from callboard.actors.analytics.aggregator import GetStats, Stat
+from callboard.actors.errors import REQUEST_INVALID, Detail, Problem
+from callboard.http.api.dependencies import Services
+from callboard.http.server.request import Call, Query, Reply
+from callboard.http.server.routing import Access, Route
+from callboard.streams.event_types import Moment
+
+ROWS = 1000  # an answer's bound: 41 days of one metric by the hour
+DEFAULT_SPAN = timedelta(days=7)
+MAX_SPAN = timedelta(days=366)  # what is summed up for an answer
+
+
+class Span(Query, frozen=True, kw_only=True, rename={"since": "from", "until": "to"}):
+    """Which hours, from and to (exclusive), of 366 days at most; the last seven days, the running hour included, if
+    nothing is said.
+    """
+
+    metric: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
+    subject_id: Annotated[str, Meta(max_length=200)] | None = None
+    since: Moment | None = None
+    until: Moment | None = None
+
+
+async def read(call: Call[None, Span, Services]) -> Reply[list[Stat]]:
+    """Read statistics by metric and hour, newest first."""
+    query = call.query
+    until = query.until or call.services.now() + timedelta(hours=1)
+    since = query.since or until - DEFAULT_SPAN
+    if since >= until:
+        raise Problem(REQUEST_INVALID, details=(Detail("from", "must be before to"),))
+    if until - since > MAX_SPAN:
+        raise Problem(REQUEST_INVALID, details=(Detail("from", f"must be {MAX_SPAN.days} days before to at most"),))
+    rows = await call.services.stats.ask(GetStats(since, until, ROWS, metric=query.metric, subject_id=query.subject_id))
+    return Reply(rows)
+
+
+ROUTES: tuple[Route[Services], ...] = (
+    Route("GET", "/stats", read, summary="Read statistics by the hour", tag="stats", access=Access.EDITOR),
+)

@@ -1,0 +1,372 @@
+"""Accounts over HTTP: registration, verification, one's own account, and what admins see and change."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, ClassVar
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from callboard.actors.errors import (
+    AUTH_MAIL_TOKEN_INVALID,
+    AUTH_PASSWORD_NEEDED,
+    AUTH_STEP_UP_REQUIRED,
+    REQUEST_CURSOR_INVALID,
+    REQUEST_INVALID,
+    USERS_EMAIL_TAKEN,
+    USERS_LAST_ADMIN,
+    USERS_NOT_FOUND,
+    USERS_STALE,
+    Detail,
+    Problem,
+)
+from callboard.actors.identity.email_requests import RequestEmail
+from callboard.actors.identity.email_verification import FullName, enrolment_faults
+from callboard.actors.identity.users import (
+    ChangeUser,
+    DeleteUser,
+    EditUser,
+    GetUser,
+    ListUsers,
+    RefuseEmail,
+    RegisterUser,
+    UndoEmailChange,
+    User,
+    VerifyEmail,
+)
+from callboard.actors.infrastructure.principals import Role
+from callboard.http.api.dependencies import Services
+from callboard.http.server.pagination import decode_cursor, encode_cursor
+from callboard.http.server.request import Body, Call, Listing, Page, Reply
+from callboard.http.server.routing import Access, Route
+from callboard.streams.email_address import Email, KnownEmail
+from callboard.streams.event_types import Moment
+
+Secret = Annotated[str, Meta(max_length=128)]
+Password = Annotated[str, Meta(max_length=256)]  # of 128 characters, which decomposed may be more
+# What the usual policy asks for, as far as a schema can say it; what is wrong is told by the policy itself.
+NewPassword = Annotated[
+    str,
+    Meta(
+        max_length=256,
+        examples=["Curtain-Call-7"],
+        description="8 to 128 characters, an upper case letter and a digit; none that is common or holds your name.",
+        extra_json_schema={"minLength": 8, "maxLength": 128, "pattern": r"^(?=[\s\S]*[A-Z])(?=[\s\S]*[0-9])"},
+    ),
+]
+
+
+class Registration(Body, frozen=True, kw_only=True):
+    """A new account. The password has 8 to 128 characters, an upper case letter and a digit."""
+
+    email: Email
+    password: NewPassword
+    full_name: FullName
+    terms_accepted: bool
+
+
+class Registered(msgspec.Struct, frozen=True):
+    """The account that was made; it can log in once its address is verified."""
+
+    user_id: UUID
+    email: str
+    full_name: str
+    is_verified: bool
+    created_at: Moment
+
+
+class Verification(Body, frozen=True, kw_only=True):
+    """The secret at the end of the link in the mail.
+
+    `password` is needed for a registration that is not the only one of its address, or whose mail was asked for again,
+    and it is the password from then on.
+    """
+
+    token: Secret
+    password: NewPassword | None = None
+
+
+class LinkToken(Body, frozen=True, kw_only=True):
+    """The secret at the end of the link in the mail."""
+
+    token: Secret
+
+
+class Address(Body, frozen=True, kw_only=True):
+    """An account's address."""
+
+    email: KnownEmail
+
+
+class Account(Body, frozen=True, kw_only=True):
+    """What users may change of their accounts. Without an address the one there is stays; another one is proved by a
+    mail before it is in force.
+    """
+
+    full_name: FullName
+    email: KnownEmail | None = None
+
+
+class Filter(Page, frozen=True, kw_only=True):
+    """Which accounts to list: `email` is a whole address in any case, `q` a part of the name or the address."""
+
+    email: KnownEmail | None = None
+    role: Role | None = None
+    is_verified: bool | None = None
+    is_active: bool | None = None
+    created_after: Moment | None = None
+    q: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+
+
+class UserChange(Body, frozen=True, kw_only=True):
+    """What an admin may change; what is left out stays."""
+
+    SCHEMA: ClassVar[Mapping[str, Any]] = {"minProperties": 1}
+
+    role: Role | msgspec.UnsetType = msgspec.UNSET
+    is_active: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+def registration_rules(services: Services, sound: Mapping[str, Any]) -> list[Detail]:
+    """What is wrong with a registration's sound fields."""
+    email, password, full_name, terms = map(sound.get, ("email", "password", "full_name", "terms_accepted"))
+    return enrolment_faults(services.password_policy, email, password, full_name, terms_accepted=terms)
+
+
+async def register(call: Call[Registration, None, Services]) -> Reply[Registered]:
+    """Make an account, and have the verification mail sent."""
+    body = call.body
+    user = await call.services.users.ask(
+        RegisterUser(body.email, body.password, body.full_name, body.terms_accepted, call.new_id, call.ip)
+    )
+    view = Registered(user.user_id, user.email, user.full_name, user.is_verified, user.created_at)
+    return Reply(
+        view,
+        message="Registration successful. Please check your email to verify your account.",
+        location=f"/api/v1/users/{user.user_id}",
+    )
+
+
+async def verify(call: Call[Verification, None, Services]) -> Reply[User]:
+    """Use the secret of a verification mail."""
+    return Reply(await call.services.users.ask(VerifyEmail(call.body.token, call.body.password)))
+
+
+async def refuse(call: Call[LinkToken, None, Services]) -> Reply[None]:
+    """Say by the link of such a mail that it was not oneself who asked for it: what was asked for never happens."""
+    await call.services.users.ask(RefuseEmail(call.body.token))
+    return Reply(None, message="Nothing comes of it: the registration or the change has been dropped.")
+
+
+async def undo(call: Call[LinkToken, None, Services]) -> Reply[User]:
+    """Give an account its earlier address again, by the link that was mailed there when it changed.
+
+    All sessions end and the password is no longer good: a mail to choose a new one is on its way.
+    """
+    user = await call.services.users.ask(UndoEmailChange(call.body.token))
+    return Reply(user, message="The account has this address again. A mail to choose a new password is on its way.")
+
+
+async def resend(call: Call[Address, None, Services]) -> Reply[None]:
+    """Send the verification mail again; the answer is the same whether there is such an account or not."""
+    await call.services.email_requests.ask(RequestEmail("verify_email", call.body.email))
+    return Reply(None, message="If the address has an account to verify, a mail is on its way.")
+
+
+def whose(call: Call[Any, Any, Services]) -> UUID:
+    """The user of the path, or on a path for oneself the caller."""
+    return call.uuid("user_id") if "user_id" in call.path else call.identity.user_id
+
+
+async def current(call: Call[Any, Any, Services]) -> str:
+    """The ETag that an account has now."""
+    return (await call.services.users.ask(GetUser(whose(call)))).tag
+
+
+async def read(call: Call[None, None, Services]) -> Reply[User]:
+    """An account."""
+    user = await call.services.users.ask(GetUser(whose(call)))
+    return Reply(user, etag=user.tag)
+
+
+async def edit(call: Call[Account, None, Services]) -> Reply[User]:
+    """Replace an account's name, and have a new address proved."""
+    email = call.body.email
+    user = await call.services.users.ask(
+        EditUser(whose(call), call.body.full_name, email, call.tag, call.identity.session_id)
+    )
+    pending = email is not None and email.lower() != user.email.lower()
+    message = "The new address is in force once it is confirmed: a mail is on its way." if pending else None
+    return Reply(user, etag=user.tag, message=message)
+
+
+async def delete(call: Call[None, None, Services]) -> Reply[None]:
+    """Delete an account, and end its sessions."""
+    await call.services.users.ask(DeleteUser(whose(call), call.tag, call.identity.session_id))
+    return Reply(None)
+
+
+async def users(call: Call[None, Filter, Services]) -> Listing[User]:
+    """List accounts, newest first."""
+    query = call.query
+    before, before_id = decode_cursor(query.cursor, (datetime, UUID)) if query.cursor else (None, None)
+    found = await call.services.users.ask(
+        ListUsers(
+            query.limit + 1,
+            email=query.email,
+            role=query.role,
+            is_verified=query.is_verified,
+            is_active=query.is_active,
+            created_after=query.created_after,
+            q=query.q,
+            before=before,
+            before_id=before_id,
+        )
+    )
+    last = found[query.limit - 1] if len(found) > query.limit else None
+    cursor = encode_cursor(last.created_at, last.user_id) if last else None
+    return Listing(found[: query.limit], limit=query.limit, next_cursor=cursor)
+
+
+async def change(call: Call[UserChange, None, Services]) -> Reply[User]:
+    """Change an account's role or whether it is active."""
+    role, is_active = call.body.role, call.body.is_active
+    if role is msgspec.UNSET and is_active is msgspec.UNSET:
+        raise Problem(REQUEST_INVALID, details=(Detail("role", "give role, is_active or both"),))
+    changed = await call.services.users.ask(
+        ChangeUser(
+            call.uuid("user_id"),
+            None if isinstance(role, msgspec.UnsetType) else role,
+            None if isinstance(is_active, msgspec.UnsetType) else is_active,
+            call.tag,
+        )
+    )
+    return Reply(changed)
+
+
+ROUTES: tuple[Route[Services], ...] = (
+    Route(
+        "POST",
+        "/auth/register",
+        register,
+        summary="Register an account",
+        tag="accounts",
+        access=Access.PUBLIC,
+        status=201,
+        limit="register",
+        errors=(USERS_EMAIL_TAKEN,),
+        rules=registration_rules,
+    ),
+    Route(
+        "POST",
+        "/auth/verify-email",
+        verify,
+        summary="Verify an address",
+        tag="accounts",
+        access=Access.PUBLIC,
+        errors=(AUTH_MAIL_TOKEN_INVALID, AUTH_PASSWORD_NEEDED, USERS_EMAIL_TAKEN),
+    ),
+    Route(
+        "POST",
+        "/auth/verify-email/refuse",
+        refuse,
+        summary="Say that it was not oneself who asked",
+        tag="accounts",
+        access=Access.PUBLIC,
+        errors=(AUTH_MAIL_TOKEN_INVALID,),
+    ),
+    Route(
+        "POST",
+        "/auth/undo-email-change",
+        undo,
+        summary="Take back a change of the address",
+        tag="accounts",
+        access=Access.PUBLIC,
+        errors=(AUTH_MAIL_TOKEN_INVALID, USERS_EMAIL_TAKEN),
+    ),
+    Route(
+        "POST",
+        "/auth/resend-verification",
+        resend,
+        summary="Send the verification mail again",
+        tag="accounts",
+        access=Access.PUBLIC,
+        status=202,
+        limit="mail",
+    ),
+    Route(
+        "GET",
+        "/users",
+        users,
+        summary="List accounts",
+        tag="accounts",
+        access=Access.ADMIN,
+        errors=(REQUEST_CURSOR_INVALID,),
+    ),
+    Route("GET", "/users/me", read, "Read one's own account", tag="accounts", access=Access.USER, tagged=True),
+    Route(
+        "PUT",
+        "/users/me",
+        edit,
+        summary="Edit one's own account",
+        tag="accounts",
+        tagged=True,
+        access=Access.USER,
+        errors=(USERS_EMAIL_TAKEN, USERS_STALE, AUTH_STEP_UP_REQUIRED),
+        current=current,
+    ),
+    Route(
+        "DELETE",
+        "/users/me",
+        delete,
+        summary="Delete one's own account",
+        tag="accounts",
+        access=Access.USER,
+        status=204,
+        errors=(USERS_LAST_ADMIN, USERS_STALE, AUTH_STEP_UP_REQUIRED),
+        current=current,
+    ),
+    Route(
+        "GET",
+        "/users/{user_id}",
+        read,
+        summary="Read an account",
+        tag="accounts",
+        tagged=True,
+        access=Access.SELF_OR_ADMIN,
+        errors=(USERS_NOT_FOUND,),
+    ),
+    Route(
+        "PUT",
+        "/users/{user_id}",
+        edit,
+        summary="Edit an account",
+        tag="accounts",
+        tagged=True,
+        access=Access.SELF_OR_ADMIN,
+        errors=(USERS_NOT_FOUND, USERS_EMAIL_TAKEN, USERS_STALE, AUTH_STEP_UP_REQUIRED),
+        current=current,
+    ),
+    Route(
+        "DELETE",
+        "/users/{user_id}",
+        delete,
+        summary="Delete an account",
+        tag="accounts",
+        access=Access.SELF_OR_ADMIN,
+        status=204,
+        errors=(USERS_NOT_FOUND, USERS_LAST_ADMIN, USERS_STALE, AUTH_STEP_UP_REQUIRED),
+        current=current,
+    ),
+    Route(
+        "PATCH",
+        "/users/{user_id}",
+        change,
+        summary="Change an account's role or whether it is active",
+        tag="accounts",
+        access=Access.ADMIN,
+        errors=(USERS_NOT_FOUND, USERS_LAST_ADMIN, USERS_STALE),
+        current=current,
+    ),
+)

@@ -1,0 +1,292 @@
+"""OpenAPI 3.1, generated from the route table and the Structs it names: nothing about a route is said twice."""
+
+import hashlib
+import inspect
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from callboard.actors.errors import Code
+from callboard.http.openapi.examples import example_for
+from callboard.http.openapi.responses import HEADERS, by_status, codes_of, headers_given
+from callboard.http.server.errors import ErrorEnvelope, Failure, ProblemDetails, status_of
+from callboard.http.server.headers import PROBLEM_JSON
+from callboard.http.server.response_builder import PageInfo
+from callboard.http.server.routing import Access, Route, Shape, shape_of
+
+REFS = "#/components/schemas/{name}"
+REFERENCE = re.compile(r'"#/components/([^"]+)"')
+NONE = type(None)
+TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+DESCRIPTION = (
+    "Send `Authorization: Bearer` with the access token of a login. Errors come in one envelope, with a stable code; "
+    "`GET {base}/errors` lists all codes, and `Accept: application/problem+json` gives RFC 9457 instead."
+)
+
+
+def _parameter(name: str, description: str, example: str, **schema: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "header",
+        "description": description,
+        "schema": {"type": "string", **schema},
+        "example": example,
+    }
+
+
+TEXT_PATTERN = r"^[^\u0000]*$"
+TIME_PATTERN = r"^(?!000[01]|9999)[0-9]{4}-"
+TAGS_PATTERN = r'^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)$'
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "X-Request-Timeout": _parameter(
+        "X-Request-Timeout",
+        "Seconds that the call may take at most.",
+        "2.5",
+        pattern=r"^(?!0+(\.0+)?$)[0-9]{1,6}(\.[0-9]{1,6})?$",
+    ),
+    "Idempotency-Key": _parameter(
+        "Idempotency-Key",
+        "Of your choice, and new for each thing to make: the same request sent again gets the first one's answer.",
+        "8e03978e-40d5-43dd-bc93-6894a57f9324",
+        pattern=r"^[!-~]([ -~]{0,253}[!-~])?$",
+    ),
+    "If-Match": _parameter(
+        "If-Match", "The ETags of which the resource must have one, or `*`.", '"3"', pattern=TAGS_PATTERN
+    ),
+    "If-None-Match": _parameter(
+        "If-None-Match", "The ETags of which the resource must have none, or `*`.", '"3"', pattern=TAGS_PATTERN
+    ),
+}
+
+
+def openapi(routes: Sequence[Route[Any]], base: str) -> bytes:
+    """The document of a route table, as JSON."""
+    shapes = [shape_of(route) for route in routes]
+    kinds = {kind: None for shape in shapes for kind in (shape.body, shape.query) if kind not in (NONE, bytes)}
+    answers = [shape.answer for shape in shapes if shape.answer is not NONE]
+    types: list[Any] = [*kinds, *answers, ErrorEnvelope, ProblemDetails, PageInfo]
+    schemas, components = msgspec.json.schema_components(types, ref_template=REFS)
+    for component in components.values():
+        if "description" in component:  # a docstring, as it stands in the source before Python 3.13
+            component["description"] = inspect.cleandoc(component["description"])
+    for kind, schema in zip(kinds, schemas, strict=False):  # the first are what is read
+        component = components[schema["$ref"].rpartition("/")[2]]
+        tighten(component)
+        component.update(getattr(kind, "SCHEMA", {}))
+    by_type = {repr(kind): schema for kind, schema in zip(types, schemas, strict=True)}
+    paths: dict[str, dict[str, Any]] = {}
+    used: dict[str, Code] = {}
+    shared: dict[str, dict[str, Any]] = {}
+    for route, shape in zip(routes, shapes, strict=True):
+        used |= {code.name: code for code in codes_of(route, shape)}
+        path = route.full_path(base)
+        words = re.findall(r"\w+", path)  # a client generator makes a function's name of it
+        name = "_".join((route.tag, route.method.lower(), *words))
+        operation = operation_of(route, shape, by_type, components, shared)
+        paths.setdefault(path, {})[route.method.lower()] = {"operationId": name, **operation}
+    document = {
+        "openapi": "3.1.0",
+        "info": {"title": "Callboard", "version": "1", "description": DESCRIPTION.format(base=base)},
+        "servers": [{"url": "/"}],
+        "tags": [{"name": tag} for tag in dict.fromkeys(route.tag for route in routes)],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "examples": {name: {"value": failure_of(code)} for name, code in sorted(used.items())}
+            | {problem_name(code): {"value": problem_example(code)} for _, code in sorted(used.items())},
+            "headers": HEADERS,
+            "parameters": PARAMETERS,
+            "responses": dict(sorted(shared.items())),
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+        },
+    }
+    document["components"] = used_of(document)
+    return msgspec.json.encode(document)
+
+
+def tighten(schema: Any) -> None:
+    """Say of what is read the rules that the door has for every text and time, whatever its field."""
+    for each in schema.values() if isinstance(schema, dict) else schema:
+        if isinstance(each, dict | list):
+            tighten(each)
+    if isinstance(schema, dict) and schema.get("type") == "string" and "enum" not in schema:
+        rule = {"date-time": TIME_PATTERN, None: TEXT_PATTERN}.get(schema.get("format"))
+        if rule is not None and "pattern" not in schema:
+            schema["pattern"] = rule
+        elif rule is not None:
+            schema["allOf"] = [{"pattern": rule}]
+
+
+def used_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The components that something refers to: what stands in a query or in the path is written out there."""
+    components = document["components"]
+    found: set[str] = set()
+    left = REFERENCE.findall(msgspec.json.encode(document["paths"]).decode())
+    while left:
+        if (name := left.pop()) not in found:
+            found.add(name)
+            kind, _, each = name.partition("/")
+            left += REFERENCE.findall(msgspec.json.encode(components[kind][each]).decode())
+    kept = {
+        kind: {name: each for name, each in named.items() if kind == "securitySchemes" or f"{kind}/{name}" in found}
+        for kind, named in components.items()
+    }
+    return {kind: named for kind, named in kept.items() if named}
+
+
+def operation_of(
+    route: Route[Any],
+    shape: Shape,
+    by_type: dict[str, dict[str, Any]],
+    components: dict[str, Any],
+    shared: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
+    """One operation: what it takes, what it gives, and who may."""
+    bearer: dict[str, list[str]] = {"bearer": []}
+    security = {Access.PUBLIC: [], Access.OPTIONAL: [{}, bearer]}.get(route.access, [bearer])
+    said = inspect.getdoc(route.handler)
+    operation: dict[str, Any] = {
+        "summary": route.summary,
+        "description": f"{said}\n\nAccess: {route.access.value}." if said else f"Access: {route.access.value}.",
+        "tags": [route.tag],
+        "security": security,
+        "parameters": parameters_of(route, shape, by_type, components),
+        "responses": responses_of(route, shape, by_type, components, shared),
+    }
+    if route.deprecated is not None:
+        operation["deprecated"] = True
+    if shape.body is bytes:
+        content: dict[str, Any] = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
+        operation["requestBody"] = {"required": True, "content": content}
+    elif shape.body is not NONE:
+        schema = by_type[repr(shape.body)]
+        media = {"schema": schema, "example": example_for(schema, components)}
+        operation["requestBody"] = {"required": True, "content": {"application/json": media}}
+    return operation
+
+
+def parameters_of(
+    route: Route[Any], shape: Shape, by_type: dict[str, dict[str, Any]], components: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """The parameters of the path, those of the query, and the headers it looks at."""
+    parameters: list[dict[str, Any]] = []
+    for name, kind in route.parameters.items():
+        schema = {"type": "string", "format": "uuid"} if kind is UUID else {"type": "string"}
+        example = example_for(schema, components, name)
+        parameters.append({"name": name, "in": "path", "required": True, "schema": schema, "example": example})
+    if shape.query is not NONE:
+        query = components[by_type[repr(shape.query)]["$ref"].rpartition("/")[2]]
+        for name, schema in query["properties"].items():
+            required = name in query["required"]
+            parameters.append({"name": name, "in": "query", "required": required, "schema": schema})
+    headers = ["Idempotency-Key", "X-Request-Timeout"] if route.keyed else ["X-Request-Timeout"]
+    if route.is_conditional:
+        if route.match_missing is None:
+            headers.append("If-Match")
+        else:
+            parameters.append({**PARAMETERS["If-Match"], "required": True})
+        headers.append("If-None-Match")
+    return parameters + [{"$ref": f"#/components/parameters/{name}"} for name in headers]
+
+
+def responses_of(
+    route: Route[Any],
+    shape: Shape,
+    by_type: dict[str, dict[str, Any]],
+    components: dict[str, Any],
+    shared: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
+    """The route's own status, and each status its codes have; the errors stand in `shared`, under their names."""
+    success: dict[str, Any] = {
+        "description": HTTPStatus(route.status).phrase,
+        "headers": headers_of(route, route.status),
+    }
+    if shape.raw:
+        success["content"] = {route.content_type: {}}
+    elif route.status != HTTPStatus.NO_CONTENT:
+        schema = envelope_of(shape, by_type)
+        media = {"schema": schema, "example": example_for(schema, components)}
+        success["content"] = {"application/json": media}
+    responses = {str(route.status): success}
+    if route.tagged and not route.makes_changes:
+        headers = headers_of(route, HTTPStatus.NOT_MODIFIED)
+        responses[str(HTTPStatus.NOT_MODIFIED.value)] = {"description": "Not Modified", "headers": headers}
+    for status, codes in by_status(codes_of(route, shape)).items():
+        name = response_name(route, status, codes)
+        shared.setdefault(name, error_of(route, status, codes, by_type))
+        responses[str(status)] = {"$ref": f"#/components/responses/{name}"}
+    return responses
+
+
+def response_name(route: Route[Any], status: int, codes: Sequence[Code]) -> str:
+    """What an error response is called that several routes have alike: its status, and a digest of what is in it."""
+    inside = " ".join((*sorted(code.name for code in codes), *headers_given(route, status)))
+    return f"{status}.{hashlib.sha256(inside.encode()).hexdigest()[:8]}"
+
+
+def error_of(
+    route: Route[Any], status: int, codes: Sequence[Code], by_type: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """An error response, with its codes as examples."""
+    named = {code.name: {"$ref": f"#/components/examples/{code.name}"} for code in codes}
+    problems = {code.name: {"$ref": f"#/components/examples/{problem_name(code)}"} for code in codes}
+    return {
+        "description": "\n".join(f"- `{code.name}`: {code.meaning}" for code in codes),
+        "headers": headers_of(route, status),
+        "content": {
+            "application/json": {"schema": by_type[repr(ErrorEnvelope)], "examples": named},
+            PROBLEM_JSON: {"schema": by_type[repr(ProblemDetails)], "examples": problems},
+        },
+    }
+
+
+def headers_of(route: Route[Any], status: int) -> dict[str, Any]:
+    """References to the headers of an answer."""
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in headers_given(route, status)}
+
+
+def envelope_of(shape: Shape, by_type: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The schema of the envelope around one answer."""
+    data: dict[str, Any] = {"type": "null"} if shape.answer is NONE else by_type[repr(shape.answer)]
+    properties: dict[str, Any] = {"status": {"const": "success"}, "data": data}
+    if shape.listed:
+        properties["data"] = {"type": "array", "items": data}
+        properties["page"] = by_type[repr(PageInfo)]
+    else:
+        properties["message"] = {"type": "string"}
+    required = ["status", "data", "page"] if shape.listed else ["status", "data"]
+    return {"type": "object", "properties": properties, "required": required}
+
+
+def failure_of(code: Code) -> Any:
+    """An error with this code, as the envelope has it."""
+    failure = Failure(
+        code=code.name, message=code.meaning, timestamp=datetime(2026, 1, 1, tzinfo=UTC), trace_id=TRACE_ID
+    )
+    return msgspec.to_builtins(ErrorEnvelope("error", failure))
+
+
+def problem_name(code: Code) -> str:
+    """What the example of RFC 9457 is called."""
+    return f"{code.name}.problem"
+
+
+def problem_example(code: Code) -> Any:
+    """An error with this code, as RFC 9457 has it."""
+    return msgspec.to_builtins(
+        ProblemDetails(
+            type=f"/api/v1/errors#{code.name}",
+            title=code.meaning,
+            status=status_of(code),
+            detail=code.meaning,
+            code=code.name,
+            timestamp=datetime(2026, 1, 1, tzinfo=UTC),
+            trace_id=TRACE_ID,
+        )
+    )

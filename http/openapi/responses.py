@@ -1,0 +1,114 @@
+"""Every outcome a route can have, derived from what it declares: statuses, error codes and the headers of answers."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from callboard.actors.errors import (
+    AUTH_FORBIDDEN,
+    AUTH_SESSION_ENDED,
+    AUTH_TOKEN_EXPIRED,
+    AUTH_TOKEN_INVALID,
+    AUTH_TOKEN_MISSING,
+    REQUEST_CURSOR_INVALID,
+    REQUEST_INVALID,
+    REQUEST_KEY_BUSY,
+    REQUEST_KEY_REUSED,
+    REQUEST_LIMITED,
+    REQUEST_MALFORMED,
+    REQUEST_SLOW,
+    REQUEST_TOO_LARGE,
+    REQUEST_UNSUPPORTED,
+    SERVER_BUG,
+    SERVER_DRAINING,
+    SERVER_MAINTENANCE,
+    SERVER_OVERLOADED,
+    SERVER_TIMEOUT,
+    SERVER_UNAVAILABLE,
+    Code,
+)
+from callboard.http.server.errors import status_of
+from callboard.http.server.preconditions import stale_code
+from callboard.http.server.request import Page
+from callboard.http.server.routing import Access, Route, Shape
+
+EVERYWHERE = (REQUEST_INVALID, SERVER_BUG, SERVER_DRAINING, SERVER_OVERLOADED, SERVER_TIMEOUT, SERVER_UNAVAILABLE)
+OF_BODIES = (REQUEST_MALFORMED, REQUEST_SLOW, REQUEST_TOO_LARGE, REQUEST_UNSUPPORTED)
+OF_KEYS = (REQUEST_KEY_BUSY, REQUEST_KEY_REUSED)
+OF_TOKENS = (AUTH_TOKEN_INVALID, AUTH_TOKEN_EXPIRED, AUTH_SESSION_ENDED)
+
+
+def _header(description: str, example: str, **schema: Any) -> dict[str, Any]:
+    return {"description": description, "schema": {"type": "string", **schema}, "example": example}
+
+
+HEADERS: Mapping[str, dict[str, Any]] = {
+    "X-Request-ID": _header("The client's own, when it sent a harmless one, else made here.", "4bf92f3577b34da6"),
+    "RateLimit": _header("How many more at once, and when all again.", '"default";r=50;t=30'),
+    "RateLimit-Policy": _header("How many in how many seconds.", '"default";q=300;w=60'),
+    "Retry-After": _header("Seconds to wait before trying again.", "1", pattern="^[0-9]+$"),
+    "WWW-Authenticate": _header("How to authenticate (RFC 6750).", 'Bearer realm="callboard"'),
+    "Accept": _header("The media type of bodies that the call takes.", "application/json"),
+    "Accept-Encoding": _header("The coding of bodies that the call takes.", "identity"),
+    "ETag": _header("The version that was answered, for If-Match.", '"3"'),
+    "Location": _header("Where what was made stands.", "/api/v1/content/3fa85f64-5717-4562-b3fc-2c963f66afa6"),
+    "Idempotency-Replayed": _header("The answer of an earlier request with this key.", "true", const="true"),
+    "Deprecation": _header("Since when the call is deprecated (RFC 9745).", "@1767225600", pattern="^@[0-9]+$"),
+    "Sunset": _header("When the call will be gone (RFC 8594).", "Wed, 01 Jul 2026 00:00:00 GMT"),
+    "Link": _header("What takes its place, and why.", '</api/v2/content>; rel="successor-version"'),
+}
+
+
+def codes_of(route: Route[Any], shape: Shape) -> tuple[Code, ...]:
+    """Every code a route can give, each once: its own, and those that follow from what it declares."""
+    codes = [*route.errors, *EVERYWHERE]
+    if issubclass(shape.query, Page):
+        codes.append(REQUEST_CURSOR_INVALID)
+    if shape.body is not type(None):
+        codes += OF_BODIES
+    if route.keyed:
+        codes += OF_KEYS
+    if not route.exempt:
+        codes.append(REQUEST_LIMITED)
+        if not route.maintained:
+            codes.append(SERVER_MAINTENANCE)
+    if route.access is not Access.PUBLIC:
+        codes += OF_TOKENS
+    if route.access not in (Access.PUBLIC, Access.OPTIONAL):
+        codes.append(AUTH_TOKEN_MISSING)
+    if route.access in (Access.EDITOR, Access.ADMIN):
+        codes.append(AUTH_FORBIDDEN)
+    codes += [route.not_found] if route.parameters else []
+    codes += [stale_code(route.errors)] if route.is_conditional else []
+    return tuple({code.name: code for code in codes}.values())
+
+
+def by_status(codes: tuple[Code, ...]) -> dict[int, list[Code]]:
+    """The codes under the statuses they come with, in order of these."""
+    grouped: dict[int, list[Code]] = {}
+    for code in codes:
+        grouped.setdefault(status_of(code), []).append(code)
+    return dict(sorted(grouped.items()))
+
+
+def headers_given(route: Route[Any], status: int) -> list[str]:
+    """The headers that an answer of this status may have, beyond those of HTTP itself."""
+    given = ["X-Request-ID"]
+    if not route.exempt:
+        given += ["RateLimit", "RateLimit-Policy"]
+    if status in (route.status, HTTPStatus.NOT_MODIFIED):
+        given += ["ETag"] if route.tagged else []
+    if status == route.status:
+        given += ["Location"] if route.keyed else []
+    if route.keyed and status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        given.append("Idempotency-Replayed")
+    if status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
+        given += ["Accept", "Accept-Encoding"]
+    if status == HTTPStatus.UNAUTHORIZED:
+        given.append("WWW-Authenticate")
+    busy = status == HTTPStatus.CONFLICT and route.keyed
+    if busy or status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+        given.append("Retry-After")
+    if route.deprecates_values and status == route.status:
+        given.append("Deprecation")
+    return given + list(route.deprecated.headers() if route.deprecated else ())

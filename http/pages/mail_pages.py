@@ -1,0 +1,64 @@
+"""The pages that links in mails lead to: static, without third parties, and with a policy that runs our script alone.
+
+Opening a page spends nothing: its button sends the link's secret to the API. The secret is read by the page's script,
+so it stands in no page of ours, and no browser sends it on as a referrer.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from msgspec import Meta, Struct
+
+from callboard.http.server.request import Call, Raw
+from callboard.http.server.routing import Access, Route
+
+FOLDER = Path(__file__).with_name("pages")
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HTML, CSS, JS = "text/html; charset=utf-8", "text/css; charset=utf-8", "text/javascript; charset=utf-8"
+CACHED = {"Cache-Control": "public, max-age=3600"}
+
+# By path, without a base of its own: what links in mails say.
+TITLES = {
+    "/verify-email": "Confirm your email address",
+    "/confirm-email": "Confirm your new email address",
+    "/undo-email-change": "Take your account back",
+    "/reset-password": "Choose a new password",
+    "/forgot-password": "Forgotten password",
+    "/export": "Your data",
+    "/content/{article_id}": "Article",
+}
+
+
+class LinkQuery(Struct, frozen=True):
+    """The query of a link: its secret, which the page's script reads. Whatever mail programs add is ignored."""
+
+    token: Annotated[str, Meta(max_length=200)] = ""
+
+
+def mail_page_routes(base: str) -> tuple[Route[object], ...]:
+    """The pages, for an API at `base`, and the two files that they share."""
+    templates = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined)
+
+    def page(path: str, title: str) -> Route[object]:
+        name = path.split("/")[1]
+        body = templates.get_template(f"{name}.html").render(api=base, title=title).encode()
+
+        async def show(call: Call[None, LinkQuery, object]) -> Raw:  # noqa: ARG001 - a handler's face
+            return Raw(body, HTML, policy=POLICY)
+
+        return Route("GET", path, show, f"Show {path}", "pages", Access.PUBLIC, absolute=True, maintained=True)
+
+    def file(name: str, content_type: str) -> Route[object]:
+        body = (FOLDER / name).read_bytes()
+
+        async def serve(call: Call[None, None, object]) -> Raw:  # noqa: ARG001 - a handler's face
+            return Raw(body, content_type, headers=CACHED)
+
+        path = f"/pages/{name}"
+        return Route("GET", path, serve, f"Serve {path}", "pages", Access.PUBLIC, absolute=True, maintained=True)
+
+    return (*(page(*each) for each in TITLES.items()), file("pages.css", CSS), file("pages.js", JS))

@@ -1,0 +1,141 @@
+"""Who may pass: rate limits, tokens and roles, for every route in this one place."""
+
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
+
+from callboard.actors.errors import (
+    AUTH_FORBIDDEN,
+    AUTH_TOKEN_INVALID,
+    AUTH_TOKEN_MISSING,
+    REQUEST_LIMITED,
+    SERVER_MAINTENANCE,
+    Problem,
+)
+from callboard.actors.infrastructure.principals import Role
+from callboard.actors.infrastructure.rate_limiter import Verdict
+from callboard.actors.infrastructure.token_signer import Claims
+from callboard.http.server import headers as wire
+from callboard.http.server.client_ip import counted_as
+from callboard.http.server.raw_request import Exchange, Hooks, Settings
+from callboard.http.server.routing import Access, Route
+
+MAINTENANCE_S = 60.0  # when to try again: nobody knows how long it lasts
+DEFAULT = "default"  # the policy that counts every request
+
+NEEDED: dict[Access, Role] = {
+    Access.USER: Role.MEMBER,
+    Access.SELF_OR_ADMIN: Role.MEMBER,
+    Access.EDITOR: Role.EDITOR,
+    Access.ADMIN: Role.ADMIN,
+}
+
+log = logging.getLogger(__name__)
+
+
+class Guard:
+    """The guard of one route: `admit` before the path is read, unless it is `idle`, and `authorise` after."""
+
+    def __init__(self, route: Route[Any], settings: Settings, hooks: Hooks) -> None:
+        self._route = route
+        self._hooks = hooks
+        self._token = None if route.exempt else settings.token
+        self._needed = NEEDED.get(route.access)
+        self._counted = hooks.check_limit is not None and not route.exempt
+        self.idle = self._token is None and not self._counted and route.access is Access.PUBLIC
+        if route.access is not Access.PUBLIC and (hooks.read_token is None or hooks.authenticate is None):
+            raise ValueError(f"{route.method} {route.path} needs a caller, and the server has no authenticate")
+        if route.access is Access.SELF_OR_ADMIN and "user_id" not in route.parameters:
+            raise ValueError(f"{route.method} {route.path} is for oneself, and its path names no user_id")
+
+    async def admit(self, exchange: Exchange) -> None:
+        """Count the request and learn whose it is. Raises Problem: REQUEST_LIMITED, AUTH_..."""
+        if self._token is not None:
+            self._check_operator(exchange)
+        if self._route.access is Access.PUBLIC:
+            await self._count(exchange, None)
+            return
+        try:
+            claims = self._claims(exchange)
+        except Problem:
+            await self._count(exchange, None)  # guessing tokens is counted too
+            raise
+        if claims is None or self._hooks.authenticate is None:
+            await self._count(exchange, None)
+            return
+        asked = self._hooks.authenticate(claims)  # before the count: both go in one round trip
+        await self._count(exchange, claims.user_id)
+        exchange.caller = await asked
+
+    async def only_admins(self, exchange: Exchange) -> None:
+        """Let only an admin pass, also where no token is needed. Raises Problem(SERVER_MAINTENANCE)."""
+        token = wire.bearer(exchange.headers)
+        if token and self._hooks.read_token is not None and self._hooks.authenticate is not None:
+            with suppress(Problem):  # whose token is bad is nobody
+                if (await self._hooks.authenticate(self._hooks.read_token(token))).role is Role.ADMIN:
+                    return
+        raise Problem(SERVER_MAINTENANCE, retry_after_s=MAINTENANCE_S)
+
+    def authorise(self, exchange: Exchange, path: Mapping[str, Any]) -> None:
+        """Hold the caller against the route's access. Raises Problem: AUTH_FORBIDDEN, or the route's 404."""
+        caller = exchange.caller
+        if self._needed is None or caller is None:
+            return
+        if self._route.access is Access.SELF_OR_ADMIN:
+            if path["user_id"] != caller.user_id and caller.role is not Role.ADMIN:
+                raise Problem(self._route.not_found)
+        elif not caller.role.includes(self._needed):
+            raise Problem(AUTH_FORBIDDEN)
+
+    def _claims(self, exchange: Exchange) -> Claims | None:
+        if self._hooks.read_token is None:
+            return None
+        token = wire.bearer(exchange.headers)
+        if token is None:
+            if self._needed is None:
+                return None
+            raise Problem(AUTH_TOKEN_MISSING)
+        if not token:
+            raise Problem(AUTH_TOKEN_INVALID)
+        return self._hooks.read_token(token)
+
+    def _check_operator(self, exchange: Exchange) -> None:
+        token = wire.bearer(exchange.headers)
+        if token is None:
+            raise Problem(AUTH_TOKEN_MISSING)
+        if self._token is not None:
+            self._token.check(token, exchange.ip)
+
+    async def _count(self, exchange: Exchange, user_id: UUID | None) -> None:
+        """Count against all policies in one go: the default by user or address, the route's by address."""
+        check = self._hooks.check_limit
+        if check is None or not self._counted:
+            return
+        address = f"ip:{counted_as(exchange.ip)}"
+        who = address if user_id is None else f"user:{user_id}"
+        asked = [] if self._route.limit is None else [(self._route.limit, check(self._route.limit, address))]
+        asked.append((DEFAULT, check(DEFAULT, who)))
+        verdicts: dict[str, Verdict] = {}
+        for policy, pending in asked:
+            try:
+                verdict = await pending
+            except Exception:
+                # Whatever the limiter suffers from, the request goes on without it.
+                log.warning("the rate limiter failed for policy %s", policy, exc_info=True)
+                continue
+            if not verdict.shadow:
+                verdicts[policy] = verdict
+        if len(verdicts) > 1:
+            verdicts = dict(sorted(verdicts.items(), key=_room))
+        exchange.verdicts = verdicts
+        refused = [verdict.retry_after_s for verdict in verdicts.values() if not verdict.allowed]
+        if refused:
+            raise Problem(REQUEST_LIMITED, retry_after_s=max(refused))
+
+
+def _room(seen: tuple[str, Verdict]) -> tuple[bool, float]:
+    """The tightest policy goes first: one that refuses, then by the share that is left."""
+    _, verdict = seen
+    return verdict.allowed, verdict.remaining / verdict.limit

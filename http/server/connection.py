@@ -1,0 +1,356 @@
+"""One client's connection: requests in, answers out, in order; and bounds on what a slow or broken client can hold."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from itertools import count
+from math import inf
+from typing import Any, cast
+
+from callboard.http.server.aiohttp_private import RawRequestMessage
+from callboard.http.server.connection_limits import OpenConnections
+from callboard.http.server.dispatcher import Front
+from callboard.http.server.raw_request import Exchange
+from callboard.http.server.request_reader import RequestReader, Taken
+from callboard.http.server.response import Response, Stream
+
+LINGERING_S = 2.0  # how long what still comes is thrown away, so that the client sees the answer before the close
+AT_A_STRETCH = 16  # requests that were sent at once and are answered before other connections have their turn
+PIECE = 1 << 16  # bytes of an answer that are handed to the network at once
+UNSENT_HIGH, UNSENT_LOW = 16_384, 4_096  # bytes that wait for the network when nothing more is handed to it, and again
+
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a slow client may hold a connection: over a request's line and headers, from their first byte; between
+    requests, longer than the 60 seconds after which proxies close; and over reading what it was answered. Over a body
+    it may take as long as its request.
+    """
+
+    head_s: float = 10.0
+    idle_s: float = 75.0
+    reader_s: float = 30.0
+
+
+class Connection(asyncio.Protocol):
+    """Serves one request at a time, in the order they come.
+
+    A client that is slower than `Patience` is cut off without a word: it would not read that either. One that has gone
+    does not cancel its request: what it asked for may be half done.
+    """
+
+    __slots__ = (
+        "_ahead_paused",
+        "_arrival",
+        "_ending",
+        "_front",
+        "_head_timer",
+        "_idle_timer",
+        "_loop",
+        "_open",
+        "_patience",
+        "_reader",
+        "_reader_timer",
+        "_reading_paused",
+        "_task",
+        "_unwritten",
+        "_writable",
+        "address",
+        "gone",
+        "idle_since",
+        "peer",
+        "transport",
+    )
+
+    def __init__(
+        self,
+        front: Front[Any],
+        open_: "OpenConnections[Connection]",
+        patience: Patience,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.gone = asyncio.Event()
+        self.peer: str | None = None
+        self.address = ""  # that it is counted under
+        self.idle_since = loop.time()  # infinite while a request is served
+        self._loop = loop
+        self._front = front
+        self._open = open_
+        self._patience = patience
+        self._reader = RequestReader(self, loop)
+        self._ending = False  # no further request is waited for
+        self._arrival: asyncio.Future[Taken | None] | None = None  # of a request, while none is there
+        self._task: asyncio.Task[None] | None = None
+        self._reading_paused = False
+        self._ahead_paused = False
+        self._writable: asyncio.Future[None] | None = None  # while the network takes no more
+        self._unwritten = 0  # bytes of the answer that were not handed to the network
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._reader_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being served."""
+        return self.idle_since == inf
+
+    @property
+    def connected(self) -> bool:
+        """Whether bytes can still come."""
+        return self.transport is not None
+
+    @property
+    def writing_paused(self) -> bool:
+        """Whether the client does not read what it was answered."""
+        return self._writable is not None
+
+    # What the transport says ---------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for the first request."""
+        transport = self.transport = cast("asyncio.Transport", transport)  # uvloop's only behaves like one
+        transport.set_write_buffer_limits(UNSENT_HIGH, UNSENT_LOW)
+        peer = transport.get_extra_info("peername")
+        self.peer = str(peer[0]) if isinstance(peer, tuple) else None
+        if not self._open.add(self, self.peer):
+            self.cut()
+        self._idle_timer = self._loop.call_at(self.idle_since + self._patience.idle_s, self._look_idle)
+        self._task = self._loop.create_task(self._serve(), name="connection")
+
+    def data_received(self, data: bytes) -> None:
+        """Keep it, and serve the request that is whole in its head."""
+        reader, arrival = self._reader, self._arrival
+        reader.feed(data)
+        if arrival is not None and not arrival.done():
+            if (taken := self._take()) is not None:
+                arrival.set_result(taken)
+        elif reader.is_full and not self._ahead_paused:
+            self._ahead_paused = True
+            self._pause()
+
+    def eof_received(self) -> bool:
+        """The client says no more; what it asked before is still answered."""
+        self._ending = True
+        return self._task is not None and self.busy and self._reader.body is None
+
+    def pause_writing(self) -> None:
+        """What the client does not read piles up here: it has so long to read it down again."""
+        assert self.transport is not None  # noqa: S101 - for the type checker
+        self._writable = self._loop.create_future()
+        self._reader_timer = self._loop.call_later(self._patience.reader_s, self.cut)
+        self._open.unsent(self, self.transport.get_write_buffer_size() + self._unwritten)
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        self._open.sent(self)
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+            self._reader_timer = None
+
+    def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002 - a protocol's face
+        """Let go of the timers, and of a request that waits for the rest of its body."""
+        for timer in (self._idle_timer, self._head_timer, self._reader_timer):
+            if timer is not None:
+                timer.cancel()
+        self.transport = None
+        self._ending = True
+        self._reader.close()
+        self._reader.break_body(ConnectionResetError("the client has gone"))
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_exception(ConnectionResetError("the client has gone"))
+            self._writable.exception()  # nobody may wait for it
+        self._wake()
+        self._open.discard(self)
+        self.gone.set()
+
+    # What the body's reader says -----------------------------------------------------------------------------------
+
+    def pause_reading(self) -> None:
+        """More of the body waits to be read than should."""
+        self._reading_paused = True
+        self._pause()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: ARG002 - the parser's face
+        """The body is being read: called for each piece of it, also where nothing was paused."""
+        if self._reading_paused:
+            self._reading_paused = False
+            self._resume()
+
+    def _pause(self) -> None:
+        if self.transport is not None:
+            self.transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self.transport is not None and not self._reading_paused and not self._ahead_paused:
+            self.transport.resume_reading()
+
+    def _take(self) -> Taken | None:
+        """The next request, once it is there. The rest of a head that has begun has so long to come."""
+        taken = self._reader.take()
+        if taken is None:
+            if self._head_timer is None and self._reader.is_begun:
+                self._head_timer = self._loop.call_later(self._patience.head_s, self.cut)
+            return None
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+        self.idle_since = inf
+        if self._ahead_paused and not self._reader.is_full:
+            self._ahead_paused = False
+            self._resume()
+        return taken
+
+    def _stop_listening(self) -> None:
+        self._reader.close()
+        if self._ahead_paused or self._reading_paused:
+            self._ahead_paused = self._reading_paused = False
+            self._resume()
+
+    # Serving -------------------------------------------------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        """Answer what comes, until the connection ends."""
+        try:
+            reader, handle = self._reader, self._front.handle
+            for number in count(1):
+                if number % AT_A_STRETCH == 0 and reader.is_begun:
+                    await asyncio.sleep(0)
+                taken = self._take() if reader.is_begun else None
+                if taken is None:
+                    arrival = self._expect()
+                    if arrival is None or (taken := await arrival) is None or self.transport is None:
+                        return
+                assert self.transport is not None  # noqa: S101 - of one that is gone nothing is taken
+                message, payload, fault = taken
+                exchange = Exchange(message, payload, self.transport, self._task, self.peer)
+                exchange.fault = fault
+                response = await handle(exchange)
+                transport = self.transport
+                if transport is None:
+                    return
+                is_last = reader.is_closed or (self._ending and not reader.holds_another)
+                kept = not (is_last or response.closing or message.should_close or reader.body is not None)
+                body = response.body
+                if isinstance(body, Stream) or (body is not None and len(body) > PIECE):
+                    await self._write_in_pieces(response, message, kept=kept)
+                else:
+                    transport.write(response.encode(message, kept=kept))
+                if self._writable is not None:
+                    await self._writable
+                if not kept:
+                    return
+        except ConnectionError:  # it has gone
+            pass
+        finally:
+            self._close()
+
+    def _expect(self) -> "asyncio.Future[Taken | None] | None":
+        """The next request, to be awaited; it is None, and so may this be, when there will be none."""
+        if self._ending or self._reader.is_closed:
+            return None
+        self.idle_since = self._loop.time()
+        arrival = self._arrival = self._loop.create_future()
+        return arrival
+
+    def _wake(self) -> None:
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+
+    async def _write_in_pieces(self, response: Response, message: RawRequestMessage, *, kept: bool) -> None:
+        """Hand a large answer to the network as it is read. Raises ConnectionError."""
+        if isinstance(response.body, Stream):
+            await self._write_stream(response, response.body, message, kept=kept)
+            return
+        await self._write(response.head(message, kept=kept), response.content(message), is_shared=response.is_shared)
+
+    async def _write_stream(self, response: Response, body: Stream, message: RawRequestMessage, *, kept: bool) -> None:
+        """Hand an answer to the network piece by piece; the next is read when this one is on its way. Raises
+        ConnectionError.
+        """
+        head, left = response.head(message, kept=kept), 0 if message.method == "HEAD" else body.size
+        if not left:
+            await self._write(head, b"")
+        try:
+            while left:
+                if self.transport is None:
+                    raise ConnectionResetError("the client has gone")  # noqa: TRY301 - as any other end
+                piece = await anext(body.pieces)
+                left -= len(piece)
+                if left < 0:
+                    raise ValueError("a stream is longer than it was said to be")  # noqa: TRY301 - as any other fault
+                await self._write(head, piece)
+                head = b""
+        except ConnectionError:
+            raise
+        except Exception as error:
+            log.warning("an answer was cut off: %s: %s", type(error).__name__, error)
+            self.cut()
+            raise ConnectionAbortedError from error
+
+    async def _write(self, head: bytes, body: bytes, *, is_shared: bool = False) -> None:
+        content = memoryview(body)
+        for start in range(0, len(content) or 1, PIECE):  # the head goes alone where there is no content
+            if self.transport is None:
+                return
+            self._unwritten = 0 if is_shared else max(0, len(content) - start - PIECE)
+            self.transport.write(head + content[start : start + PIECE])
+            head = b""
+            if self._writable is not None:
+                await self._writable
+
+    # Ends ----------------------------------------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """End now: whatever is being served is cancelled, and what has been answered is still written."""
+        self._ending = True
+        if self.busy and self._task is not None:
+            self._task.cancel()
+        self._wake()
+        if not self.busy:  # no answer is on its way that a reset could take away
+            self._close_now()
+
+    def _close(self) -> None:
+        """Close. A client that may still be sending is told the end first, and then not listened to for a while: if
+        bytes of its came to a closed connection, the network would take the answer away from it (RFC 9112, 9.6).
+        """
+        transport, self._task, self._ending = self.transport, None, True
+        if transport is None or transport.is_closing():
+            return
+        reader = self._reader
+        may_send = self.busy and (reader.is_closed or reader.body is not None or reader.is_begun)
+        self._stop_listening()
+        if may_send and transport.can_write_eof():
+            transport.write_eof()
+            self._loop.call_later(LINGERING_S, self._close_now)
+        else:
+            self._close_now()
+
+    def _close_now(self) -> None:
+        """Close when the client has read what it was answered, for which it has so long."""
+        transport = self.transport
+        if transport is not None and not transport.is_closing():
+            transport.close()
+            if transport.get_write_buffer_size():
+                self._loop.call_later(self._patience.reader_s, transport.abort)
+
+    def cut(self) -> None:
+        """Close without another word."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _look_idle(self) -> None:
+        now = self._loop.time()
+        ends_at = (now if self.busy else self.idle_since) + self._patience.idle_s
+        if ends_at <= now:
+            self._ending = True
+            self._wake()
+            self._close_now()
+        else:
+            self._idle_timer = self._loop.call_at(ends_at, self._look_idle)

@@ -1,0 +1,149 @@
+"""Errors on the wire: from a problem's kind to its status, headers and envelope, in this one place."""
+
+from datetime import datetime
+from math import ceil
+from typing import Literal
+
+import msgspec
+
+from callboard.actors.errors import (
+    AUTH_SESSION_ENDED,
+    AUTH_TOKEN_EXPIRED,
+    AUTH_TOKEN_INVALID,
+    SERVER_OVERLOADED,
+    SERVER_TIMEOUT,
+    SERVER_UNAVAILABLE,
+    Code,
+    Detail,
+    Kind,
+    Problem,
+)
+from callboard.runtime import ActorStoppedError, AskTimeoutError, MailboxFullError
+from callboard.streams.event_types import Moment
+
+RETRY_AFTER_S = 1.0  # of a 503 that does not say better
+
+STATUS: dict[Kind, int] = {
+    Kind.INVALID: 400,
+    Kind.UNAUTHENTICATED: 401,
+    Kind.FORBIDDEN: 403,
+    Kind.NOT_FOUND: 404,
+    Kind.METHOD_NOT_ALLOWED: 405,
+    Kind.SLOW: 408,
+    Kind.CONFLICT: 409,
+    Kind.GONE: 410,
+    Kind.STALE: 412,
+    Kind.TOO_LARGE: 413,
+    Kind.TARGET_TOO_LONG: 414,
+    Kind.UNSUPPORTED: 415,
+    Kind.EXPECTATION_FAILED: 417,
+    Kind.MISDIRECTED: 421,
+    Kind.REUSED: 422,
+    Kind.PRECONDITION_MISSING: 428,
+    Kind.LIMITED: 429,
+    Kind.HEADERS_TOO_LARGE: 431,
+    Kind.BUG: 500,
+    Kind.NOT_IMPLEMENTED: 501,
+    Kind.UNAVAILABLE: 503,
+    Kind.VERSION_UNSUPPORTED: 505,
+}
+
+# What the runtime raises at an asker, as an answer: none of these is a bug of the caller's.
+FAULTS: tuple[tuple[type[Exception], Code], ...] = (
+    (AskTimeoutError, SERVER_TIMEOUT),
+    (MailboxFullError, SERVER_OVERLOADED),
+    (ActorStoppedError, SERVER_UNAVAILABLE),
+)
+
+BAD_TOKEN = {AUTH_TOKEN_INVALID.name, AUTH_TOKEN_EXPIRED.name, AUTH_SESSION_ENDED.name}
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What went wrong. `field` is the first invalid field, `details` are all; `allowed` is what would have been."""
+
+    code: str
+    message: str
+    field: str | None = None
+    details: tuple[Detail, ...] = ()
+    allowed: tuple[str, ...] = ()
+    timestamp: Moment
+    trace_id: str
+
+
+class ErrorEnvelope(msgspec.Struct, frozen=True):
+    """Every error, unless the client asks for RFC 9457."""
+
+    status: Literal["error"]
+    error: Failure
+
+
+class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The same as RFC 9457 has it, for `Accept: application/problem+json`."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: tuple[Detail, ...] = ()
+    allowed: tuple[str, ...] = ()
+    timestamp: Moment
+    trace_id: str
+
+
+def status_of(code: Code) -> int:
+    """The HTTP status that a code is answered with."""
+    return STATUS[code.kind]
+
+
+def problem_of(error: Exception) -> Problem | None:
+    """The answer that an exception stands for, or None: then it is a bug of ours."""
+    if isinstance(error, Problem):
+        return error
+    return next((Problem(code) for fault, code in FAULTS if isinstance(error, fault)), None)
+
+
+def headers_of(problem: Problem) -> dict[str, str]:
+    """The headers that a status asks for."""
+    kind = problem.code.kind
+    if kind is Kind.UNAUTHENTICATED:
+        challenge = 'Bearer realm="callboard"'
+        if problem.code.name in BAD_TOKEN:
+            challenge += f', error="invalid_token", error_description="{problem.code.meaning}"'
+        return {"WWW-Authenticate": challenge}
+    if kind is Kind.UNSUPPORTED:
+        return {"Accept": "application/json", "Accept-Encoding": "identity"}
+    if kind is Kind.METHOD_NOT_ALLOWED:
+        return {"Allow": ", ".join(problem.allowed)}
+    if kind in (Kind.LIMITED, Kind.UNAVAILABLE) or problem.retry_after_s is not None:
+        retry_after_s = RETRY_AFTER_S if problem.retry_after_s is None else problem.retry_after_s
+        return {"Retry-After": str(max(1, ceil(retry_after_s)))}
+    return {}
+
+
+def rendered(problem: Problem, *, now: datetime, trace_id: str, as_problem: bool) -> bytes:
+    """The body of an error: the envelope, or RFC 9457's object."""
+    if as_problem:
+        return msgspec.json.encode(
+            ProblemDetails(
+                type=f"/api/v1/errors#{problem.code.name}",
+                title=problem.code.meaning,
+                status=status_of(problem.code),
+                detail=problem.message,
+                code=problem.code.name,
+                errors=problem.details,
+                allowed=problem.allowed,
+                timestamp=now,
+                trace_id=trace_id,
+            )
+        )
+    failure = Failure(
+        code=problem.code.name,
+        message=problem.message,
+        field=problem.details[0].field if problem.details else None,
+        details=problem.details,
+        allowed=problem.allowed,
+        timestamp=now,
+        trace_id=trace_id,
+    )
+    return msgspec.json.encode(ErrorEnvelope("error", failure))

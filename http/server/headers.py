@@ -1,0 +1,167 @@
+"""What goes on around an answer: request ids, W3C trace context, security headers, CORS, limits.
+
+CORS is written out here, since the library for it needs aiohttp's own router.
+"""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
+from math import ceil
+from random import Random
+
+from aiohttp.hdrs import AUTHORIZATION
+from multidict import CIMultiDictProxy, istr
+
+from callboard.actors.errors import REQUEST_INVALID, Detail, Problem
+from callboard.actors.infrastructure.rate_limiter import Verdict
+
+JSON_POLICY = "default-src 'none'; frame-ancestors 'none'"
+
+SECURITY = {
+    "Server": "callboard",  # or aiohttp puts its version there
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": JSON_POLICY,
+    "Cache-Control": "no-store",
+}
+# For whoever is reached by HTTPS: for a year, no browser tries it without (RFC 6797).
+TRANSPORT = {"Strict-Transport-Security": "max-age=31536000"}
+
+ANY_ORIGIN = "*"
+CORS_METHODS = "GET, POST, PUT, PATCH, DELETE"
+CORS_MAX_AGE_S = "3600"
+CORS_REQUEST = (
+    "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, "
+    "X-Request-ID, X-Request-Timeout, traceparent"
+)
+CORS_EXPOSED = (
+    "Deprecation, ETag, Idempotency-Replayed, Link, Location, RateLimit, RateLimit-Policy, Retry-After, Sunset, "
+    "X-Request-ID"
+)
+
+EXPOSED = {"Access-Control-Expose-Headers": CORS_EXPOSED}
+
+# Of this type a name is found without being folded first, four times in each request.
+PARENT, REQUEST_ID, TIMEOUT = istr("traceparent"), istr("X-Request-ID"), istr("X-Request-Timeout")
+
+HARMLESS = re.compile(r"[A-Za-z0-9._-]{1,128}")
+TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
+WEIGHT = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
+PROBLEM_JSON = "application/problem+json"
+NO_TRACE, NO_SPAN = "0" * 32, "0" * 16
+NOT_ZERO = 1 << 128 | 1  # neither the span's id nor the trace's
+
+
+def joined(headers: CIMultiDictProxy[str], name: str) -> str | None:
+    """The value of a header that is a list: what stands on several lines is one list (RFC 9110, 5.2)."""
+    lines = headers.getall(name, None)
+    if lines is None:
+        return None
+    return lines[0] if len(lines) == 1 else ", ".join(lines)
+
+
+def single(headers: CIMultiDictProxy[str], name: str) -> str | None:
+    """The value of a header that is no list. Raises Problem(REQUEST_INVALID) when it stands on several lines: whoever
+    wrote the first, a proxy say, does not know of the second.
+    """
+    lines = headers.getall(name, None)
+    if lines is None:
+        return None
+    if len(lines) > 1:
+        raise Problem(REQUEST_INVALID, details=(Detail(str(name), "Must be given once."),))
+    return lines[0]
+
+
+def traced(headers: CIMultiDictProxy[str], rng: Random) -> tuple[str, str]:
+    """The traceparent that this request's own span has, and its trace id; a good traceparent is continued."""
+    made = (rng.getrandbits(192) | NOT_ZERO).to_bytes(24).hex()
+    span, trace_id = made[:16], made[16:]
+    sent = headers.get(PARENT)
+    if sent is not None and (match := TRACEPARENT.fullmatch(sent)):
+        version, continued, parent, flags, more = match.groups()
+        fits = version != "ff" and (more is None or version != "00")
+        if fits and continued != NO_TRACE and parent != NO_SPAN:
+            return f"00-{continued}-{span}-{flags}", continued
+    return f"00-{trace_id}-{span}-01", trace_id
+
+
+def request_id(headers: Mapping[str, str], trace_id: str) -> str:
+    """The client's own X-Request-ID when it is harmless, else the trace id."""
+    sent = headers.get(REQUEST_ID)
+    return sent if sent is not None and HARMLESS.fullmatch(sent) else trace_id
+
+
+def timeout_s(headers: CIMultiDictProxy[str], most_s: float) -> float:
+    """How long the request may take: X-Request-Timeout, in seconds, lowers it. Raises Problem(REQUEST_INVALID)."""
+    sent = single(headers, TIMEOUT)
+    if sent is None:
+        return most_s
+    if not SECONDS.fullmatch(sent) or not float(sent):
+        detail = Detail("X-Request-Timeout", "Must be a number of seconds above 0, such as 2.5.")
+        raise Problem(REQUEST_INVALID, details=(detail,))
+    return min(most_s, float(sent))
+
+
+def wants_problem(headers: CIMultiDictProxy[str]) -> bool:
+    """Whether errors are to come as RFC 9457: by name, and not weighed below JSON (RFC 9110, 12.5.1)."""
+    accept = joined(headers, "Accept")
+    if accept is None or PROBLEM_JSON not in accept.lower():
+        return False
+    weights = {"application/json": 0.0, PROBLEM_JSON: 0.0}
+    for each in accept.lower().split(","):
+        kind, *parameters = (part.strip() for part in each.split(";"))
+        weight = next((part[2:] for part in parameters if part.startswith("q=")), "1")
+        if kind in weights and WEIGHT.fullmatch(weight):
+            weights[kind] = float(weight)
+    return weights[PROBLEM_JSON] > 0 and weights[PROBLEM_JSON] >= weights["application/json"]
+
+
+def bearer(headers: CIMultiDictProxy[str]) -> str | None:
+    """The token of `Authorization: Bearer`, empty for another scheme, None without the header.
+
+    Raises Problem(REQUEST_INVALID) for a second Authorization.
+    """
+    sent = single(headers, AUTHORIZATION)
+    if sent is None:
+        return None
+    scheme, _, token = sent.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and sent.isascii() else ""
+
+
+def limits(verdicts: Mapping[str, Verdict]) -> bytes:
+    """RateLimit and RateLimit-Policy, encoded, as draft-ietf-httpapi-ratelimit-headers-10 has them."""
+    room = ", ".join([f'"{name}";r={each.remaining};t={ceil(each.reset_s)}' for name, each in verdicts.items()])
+    policies = ", ".join([_policy(name, each.limit, each.window_s) for name, each in verdicts.items()])
+    return f"RateLimit: {room}\r\nRateLimit-Policy: {policies}\r\n".encode()
+
+
+@lru_cache(256)
+def _policy(name: str, limit: int, window_s: float) -> str:
+    return f'"{name}";q={limit};w={ceil(window_s)}'
+
+
+def cors(headers: Mapping[str, str], origins: Collection[str]) -> dict[str, str]:
+    """What a browser of an allowed origin needs to see. The origins that are named may send credentials; `*` lets any
+    page read what needs none.
+    """
+    if not origins:
+        return {}
+    origin = headers.get("Origin")
+    if ANY_ORIGIN in origins:
+        return {} if origin is None else {"Access-Control-Allow-Origin": "*", **EXPOSED}
+    if origin is None or origin not in origins:
+        return {"Vary": "Origin"}
+    allowed = {"Access-Control-Allow-Origin": origin, "Access-Control-Allow-Credentials": "true"}
+    return {"Vary": "Origin", **allowed, **EXPOSED}
+
+
+def preflight(headers: Mapping[str, str], allowed: Sequence[str], origins: Collection[str]) -> dict[str, str]:
+    """The headers of an answer to OPTIONS, beside those of `cors`."""
+    answer = {"Allow": ", ".join(allowed)}
+    if "Access-Control-Allow-Origin" in cors(headers, origins) and "Access-Control-Request-Method" in headers:
+        answer["Access-Control-Allow-Methods"] = CORS_METHODS
+        answer["Access-Control-Allow-Headers"] = CORS_REQUEST
+        answer["Access-Control-Max-Age"] = CORS_MAX_AGE_S
+    return answer

@@ -1,0 +1,118 @@
+"""The routes every listener has: /health, /ready, and, below the base, the catalogue of error codes."""
+
+from collections.abc import Awaitable, Callable, Container, Mapping
+from typing import Literal
+
+import anyio
+import msgspec
+
+from callboard.actors.errors import CODES, SERVER_NOT_READY, DegradedError, Detail, Problem
+from callboard.http.server.errors import status_of
+from callboard.http.server.request import Call, Reply
+from callboard.http.server.routing import Access, Route
+from callboard.runtime import described
+
+CHECK_S = 1.0
+
+Checks = Mapping[str, Callable[[], Awaitable[None]]]
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """What a check has found: why something is wrong, or nothing; degraded, it still does a part of its work."""
+
+    why: str = ""
+    is_degraded: bool = False
+
+    @property
+    def shown(self) -> str:
+        """As /ready has it."""
+        return f"unhealthy: {self.why}" if self.why else "healthy"
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The process lives and its event loop turns; nothing else is said. `state` goes with the next release."""
+
+    status: Literal["healthy"] = "healthy"
+    state: Literal["up"] = "up"
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """Whether all is well, and the checks by name, each "healthy" or "unhealthy: why"."""
+
+    status: Literal["ready", "degraded"]
+    checks: dict[str, str]
+
+
+class CodeEntry(msgspec.Struct, frozen=True):
+    """An error code, what it means, and the status it comes with."""
+
+    code: str
+    status: int
+    meaning: str
+
+
+async def health(call: Call[None, None, object]) -> Reply[Health]:  # noqa: ARG001 - a handler's face
+    """Say that the process lives."""
+    return Reply(Health())
+
+
+async def errors(call: Call[None, None, object]) -> Reply[list[CodeEntry]]:  # noqa: ARG001 - a handler's face
+    """List every error code there is."""
+    return Reply([CodeEntry(code.name, status_of(code), code.meaning) for code in CODES.values()])
+
+
+def liveness_routes(checks: Checks, essential: Container[str] | None = None) -> tuple[Route[object], ...]:
+    """/health, and /ready with these checks: each raises when what it checks is away.
+
+    Without an `essential` one no request can be served: then /ready is 503, and only then. None: all must be well.
+    """
+
+    def is_fatal(name: str, result: Checked) -> bool:
+        return bool(result.why) and (essential is None or (name in essential and not result.is_degraded))
+
+    async def ready(call: Call[None, None, object]) -> Reply[Readiness]:  # noqa: ARG001 - a handler's face
+        results = await run_checks(checks)
+        shown = {name: result.shown for name, result in results.items()}
+        if any(is_fatal(name, result) for name, result in results.items()):
+            failing_first = sorted(shown, key=lambda name: not results[name].why)
+            raise Problem(SERVER_NOT_READY, details=tuple(Detail(name, shown[name]) for name in failing_first))
+        return Reply(Readiness("degraded" if any(result.why for result in results.values()) else "ready", shown))
+
+    return (
+        Route("GET", "/health", health, "Is the process up?", "server", Access.PUBLIC, absolute=True, exempt=True),
+        Route(
+            "GET",
+            "/ready",
+            ready,
+            "Can it serve? The checks by name",
+            "server",
+            Access.PUBLIC,
+            errors=(SERVER_NOT_READY,),
+            absolute=True,
+            exempt=True,
+        ),
+    )
+
+
+CATALOGUE: Route[object] = Route("GET", "/errors", errors, "List every error code", "server", Access.PUBLIC)
+
+
+async def run_checks(checks: Checks) -> dict[str, Checked]:
+    """Run all checks together, each for a second at most."""
+    results = dict.fromkeys(checks, Checked())
+
+    async def run(name: str) -> None:
+        try:
+            with anyio.fail_after(CHECK_S):
+                await checks[name]()
+        except TimeoutError:
+            results[name] = Checked(f"no answer within {CHECK_S:g} s")
+        except DegradedError as error:
+            results[name] = Checked(str(error), is_degraded=True)
+        except Exception as error:  # noqa: BLE001 - a check answers by raising, whatever its library raises
+            results[name] = Checked(error.message if isinstance(error, Problem) else str(error) or described(error))
+
+    async with anyio.create_task_group() as group:
+        for name in checks:
+            group.start_soon(run, name)
+    return results

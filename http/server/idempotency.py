@@ -1,0 +1,107 @@
+"""Idempotency-Key on the routes that create: the same request again is answered as the first was
+(draft-ietf-httpapi-idempotency-key-header-07).
+
+What is kept is the answer of the work itself. A request that was refused before it (bad body, no token, over a limit)
+leaves the key free, and so does one that failed on our side (5xx) or was told to come again (429).
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable
+
+from multidict import CIMultiDictProxy
+
+from callboard.actors.errors import REQUEST_INVALID, REQUEST_KEY_BUSY, Detail, Problem
+from callboard.actors.infrastructure.idempotency import Claim, ClaimKey, FreeKey, KeepAnswer, KeptAnswer, key_name
+from callboard.http.server.raw_request import Exchange
+from callboard.http.server.response import Response
+from callboard.runtime import Context, Ref, Refusal, RuntimeFault, use_context
+
+HEADER = "Idempotency-Key"
+PRINTABLE = re.compile(r"[\x20-\x7e]{1,255}")
+KEPT_HEADERS = ("Content-Type", "ETag", "Location")
+NOT_KEPT = frozenset({429, *range(500, 600)})
+
+FIRST_LOOK_S = 0.02
+LAST_LOOKS_S = 0.25
+MARGIN_S = 0.1  # how long before its deadline a request that waits for another gives up
+GRACE_S = 1.0  # how long after its deadline a request's claim lapses
+
+log = logging.getLogger(__name__)
+
+
+class Once:
+    """Sees to it that the work of a key is done once."""
+
+    def __init__(self, keys: Ref[ClaimKey | KeepAnswer | FreeKey]) -> None:
+        self._keys = keys
+
+    async def answer(
+        self,
+        exchange: Exchange,
+        key: str,
+        work: Callable[[Exchange, Claim], Awaitable[Response]],
+        replay: Callable[[Exchange, KeptAnswer], Response],
+    ) -> Response:
+        """The answer of `work`, or of the request that did it before.
+
+        Raises Problem: REQUEST_KEY_REUSED for another body, REQUEST_KEY_BUSY when who has the claim does not end in
+        time, SERVER_UNAVAILABLE, and whatever `work` raises.
+        """
+        claim = await self._claimed(exchange, key)
+        if isinstance(claim, KeptAnswer):
+            return replay(exchange, claim)
+        kept = False
+        try:
+            response = await work(exchange, claim)
+            if response.status not in NOT_KEPT:
+                kept = await self._keep(claim, response)
+        finally:
+            if not kept:
+                self._free(exchange, claim)
+        return response
+
+    async def _claimed(self, exchange: Exchange, key: str) -> Claim | KeptAnswer:
+        caller, loop = exchange.caller, asyncio.get_running_loop()
+        name = key_name(None if caller is None else caller.user_id, exchange.method, exchange.path, key)
+        wait_s = FIRST_LOOK_S
+        while True:
+            left_s = exchange.deadline - loop.time()
+            found = await self._keys.ask(ClaimKey(name, exchange.body, left_s + GRACE_S))
+            if found is not None:
+                return found
+            if left_s - wait_s < MARGIN_S:
+                raise Problem(REQUEST_KEY_BUSY, retry_after_s=1)
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, LAST_LOOKS_S)
+
+    async def _keep(self, claim: Claim, response: Response) -> bool:
+        headers = {name: value for name, value in response.headers.items() if name in KEPT_HEADERS}
+        body = response.body if isinstance(response.body, bytes) else b""
+        try:
+            await self._keys.ask(KeepAnswer(claim, KeptAnswer(response.status, headers, body)))
+        except (Refusal, RuntimeFault) as error:
+            # The work is done, and the client is told. Done again under the same id, it finds what it made.
+            log.warning("an answer was not kept for its Idempotency-Key: %s", error)
+            return False
+        return True
+
+    def _free(self, exchange: Exchange, claim: Claim) -> None:
+        # Outside of the request's deadline, which may be over.
+        with use_context(Context(traceparent=exchange.traceparent)):
+            try:
+                self._keys.tell_nowait(FreeKey(claim))
+            except RuntimeFault as error:
+                log.warning("a claim of an Idempotency-Key is left to lapse: %s", error)
+
+
+def key_of(headers: CIMultiDictProxy[str]) -> str | None:
+    """The request's key, 1 to 255 printable ASCII characters as they came. Raises Problem(REQUEST_INVALID)."""
+    sent = headers.getall(HEADER, ())
+    if not sent:
+        return None
+    if len(sent) > 1 or not PRINTABLE.fullmatch(sent[0]):
+        detail = Detail(HEADER, "Must be given once, and be 1 to 255 printable ASCII characters.")
+        raise Problem(REQUEST_INVALID, details=(detail,))
+    return sent[0]

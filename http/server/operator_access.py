@@ -1,0 +1,68 @@
+"""Who may reach the operator plane: by which names, and with which token.
+
+A page of a stranger whose name a browser resolves to our address must not read what stands there (DNS rebinding), and
+nobody may guess the token at the pace of the network.
+"""
+
+import hashlib
+import hmac
+import re
+import time
+from collections.abc import Callable
+from ipaddress import ip_address
+
+from callboard.actors.errors import AUTH_TOKEN_INVALID, REQUEST_HOST, REQUEST_LIMITED, Problem
+from callboard.actors.infrastructure.rate_limiter import LocalLimiter, Policy
+from callboard.http.server.client_ip import counted_as
+
+AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::[0-9]{1,5})?", re.ASCII)
+WRONG_TOKENS = Policy(10, 60)  # of one address; then one each six seconds, unless the settings say otherwise
+
+
+class AllowedHosts:
+    """The names by which a listener may be asked for: any IP address, localhost, and those that are given."""
+
+    def __init__(self, names: frozenset[str] = frozenset()) -> None:
+        self._names = {"localhost", *(name.lower().rstrip(".") for name in names)}
+
+    def check(self, authority: str) -> None:
+        """Raise Problem(REQUEST_HOST) unless a Host header, or a target's authority, names one of them."""
+        found = AUTHORITY.fullmatch(authority)
+        if found is None or not self._is_allowed(found[1].lower()):
+            raise Problem(REQUEST_HOST)
+
+    def _is_allowed(self, host: str) -> bool:
+        if host.rstrip(".") in self._names:
+            return True
+        in_brackets = host.startswith("[")
+        try:
+            return (ip_address(host.strip("[]")).version == 6) == in_brackets  # noqa: PLR2004 - IPv6
+        except ValueError:
+            return False
+
+
+class OperatorToken:
+    """The operators' token. Whoever sends wrong ones waits, by address; nobody else waits for them."""
+
+    def __init__(self, token: str, now: Callable[[], float] = time.monotonic, *, wrong: Policy = WRONG_TOKENS) -> None:
+        self._hash = _hash(token)
+        self._policy = wrong
+        self._wrong = LocalLimiter(now)  # of bounded memory
+
+    def check(self, token: str, ip: str) -> None:
+        """Raise Problem(AUTH_TOKEN_INVALID), or REQUEST_LIMITED for an address that has sent too many wrong ones.
+
+        An address that waits is refused with the right token too: else waiting would tell nothing to who guesses.
+        """
+        key = counted_as(ip)
+        verdict = self._wrong.check(key, self._policy, count=False)
+        if not verdict.allowed:
+            raise Problem(REQUEST_LIMITED, retry_after_s=verdict.retry_after_s)
+        if not hmac.compare_digest(_hash(token), self._hash):
+            self._wrong.check(key, self._policy)
+            raise Problem(AUTH_TOKEN_INVALID)
+
+
+def _hash(token: str) -> bytes:
+    """Of one length, so that comparing takes one time."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,199 @@
+"""What a handler is given and what it gives back: `Call`, `Reply`, `Listing`, `Raw`, and the roots of what is read.
+
+The annotation of a handler is the declaration of its route: `async def create(call: Call[CreateContent, None,
+Services]) -> Reply[ContentView]` says how the body is read, that there is no query, and what the answer looks like.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
+from uuid import UUID, uuid4
+
+import msgspec
+from msgspec import Meta
+
+from callboard.actors.errors import AUTH_TOKEN_MISSING, Problem
+from callboard.actors.infrastructure.principals import Identity
+from callboard.http.server.headers import joined
+from callboard.http.server.raw_request import MAX_AGENT, Exchange, clean
+from callboard.http.server.response import Stream
+
+MAX_PAGE = 100
+
+B_co = TypeVar("B_co", covariant=True)
+Q_co = TypeVar("Q_co", covariant=True)
+S_co = TypeVar("S_co", covariant=True)
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Root of every JSON body: a field that it does not declare is refused. `SCHEMA` is for the documents: what JSON
+    Schema can say of several fields together.
+    """
+
+    SCHEMA: ClassVar[Mapping[str, Any]] = {}
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Root of every query string: a parameter that it does not declare is refused. A list field may be repeated."""
+
+
+CURSOR = Meta(
+    min_length=1,
+    description="The next_cursor of the page before.",
+    extra_json_schema={"pattern": "^[A-Za-z0-9_-]+$", "maxLength": 1000},
+)
+
+
+class Page(Query, frozen=True, kw_only=True):
+    """The query of a list. A `limit` over 100 counts as 100; `cursor` is the `next_cursor` of the page before."""
+
+    limit: Annotated[int, Meta(ge=1, description="How many at most; more than 100 counts as 100.")] = 20
+    cursor: Annotated[str, CURSOR] | None = None
+
+    def __post_init__(self) -> None:
+        if self.limit > MAX_PAGE:
+            msgspec.structs.force_setattr(self, "limit", MAX_PAGE)
+
+
+class Call(Generic[B_co, Q_co, S_co]):
+    """One request, read and authorised: `Call[body, query, services]`, with None for a body or query there is none of.
+
+    A body of type `bytes` is handed over as it came, whatever its content type (webhooks sign their bytes).
+    """
+
+    __slots__ = ("_new_id", "body", "caller", "headers", "ip", "path", "query", "services", "tag", "trace_id")
+
+    def __init__(
+        self,
+        body: B_co,
+        query: Q_co,
+        path: Mapping[str, Any],
+        services: S_co,
+        exchange: Exchange,
+    ) -> None:
+        self.body = body
+        self.query = query
+        self.path = path
+        self.services = services
+        self.caller = exchange.caller
+        self.headers = exchange.headers
+        self.tag: str | None = None  # of the resource, for which the request's precondition has held
+        self.ip = exchange.ip
+        self.trace_id = exchange.trace_id
+        self._new_id: UUID | None = None
+
+    @property
+    def new_id(self) -> UUID:
+        """The id for what this request makes: a random one, or, with an Idempotency-Key, the one kept with the key, so
+        that the request finds what it made before a crash. Create by it with `on conflict do nothing`, and read back.
+        """
+        if self._new_id is None:
+            self._new_id = uuid4()
+        return self._new_id
+
+    def make_as(self, new_id: UUID) -> None:
+        """Have what this request makes get this id."""
+        self._new_id = new_id
+
+    @property
+    def identity(self) -> Identity:
+        """Who asks. Raises Problem(AUTH_TOKEN_MISSING) when nobody is known; `caller` gives None instead."""
+        if self.caller is None:
+            raise Problem(AUTH_TOKEN_MISSING)
+        return self.caller
+
+    def uuid(self, name: str) -> UUID:
+        """A path parameter whose name ends in `_id`."""
+        value = self.path[name]
+        if not isinstance(value, UUID):
+            raise TypeError(f"path parameter {name} is text: ask for it with text()")
+        return value
+
+    def text(self, name: str) -> str:
+        """Any other path parameter, percent-decoded."""
+        value = self.path[name]
+        if not isinstance(value, str):
+            raise TypeError(f"path parameter {name} is an id: ask for it with uuid()")
+        return value
+
+    def header(self, name: str) -> str | None:
+        """A request header as clean text: what is not UTF-8 or is NUL becomes `?`, so that it can be stored."""
+        value = joined(self.headers, name)
+        return None if value is None else clean(value)
+
+    @property
+    def user_agent(self) -> str:
+        """What the client calls itself, at most 400 characters, or an empty string."""
+        return (self.header("User-Agent") or "")[:MAX_AGENT]
+
+
+class Reply(Generic[T_co]):
+    """A success: `data` in the envelope, `message` for people. `status` overrides the route's.
+
+    `etag` is given bare and sent in quotes. A route of status 204 replies `Reply(None)`.
+    """
+
+    __slots__ = ("data", "etag", "headers", "location", "message", "status")
+
+    def __init__(
+        self,
+        data: T_co,
+        *,
+        message: str | None = None,
+        status: int | None = None,
+        etag: str | None = None,
+        location: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.data = data
+        self.message = message
+        self.status = status
+        self.etag = etag
+        self.location = location
+        self.headers = headers
+
+
+class Listing(Generic[T_co]):
+    """One page of a list: its items, the limit that was applied, and the cursor of the next page or None at the end."""
+
+    __slots__ = ("headers", "items", "limit", "next_cursor")
+
+    def __init__(
+        self,
+        items: Sequence[T_co],
+        *,
+        limit: int,
+        next_cursor: str | None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.items = items
+        self.limit = limit
+        self.next_cursor = next_cursor
+        self.headers = headers
+
+
+class Raw:
+    """An answer outside of the envelope: a page, a file, metrics. `policy` replaces the Content-Security-Policy; `etag`
+    is given bare. A body that `is_shared` is the same object for all clients.
+    """
+
+    __slots__ = ("body", "content_type", "etag", "headers", "is_shared", "policy", "status")
+
+    def __init__(
+        self,
+        body: bytes | Stream,
+        content_type: str,
+        *,
+        status: int | None = None,
+        policy: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        etag: str | None = None,
+        is_shared: bool = False,
+    ) -> None:
+        self.body = body
+        self.content_type = content_type
+        self.status = status
+        self.policy = policy
+        self.headers = headers
+        self.etag = etag
+        self.is_shared = is_shared

@@ -1,0 +1,188 @@
+"""Reads the requests of one connection out of its bytes: one at a time, each with a stream of its body.
+
+The head that comes next is not looked at before it is asked for. So what follows a close or a refusal is never read as
+a request, and what comes before one is always answered.
+"""
+
+import asyncio
+
+from aiohttp.hdrs import CONTENT_LENGTH
+
+from callboard.actors.errors import REQUEST_HEADERS_TOO_LARGE, Code
+from callboard.http.server.aiohttp_private import (
+    EMPTY_PAYLOAD,
+    FlowControl,
+    RawRequestMessage,
+    RequestPayloadError,
+    StreamReader,
+    new_parser,
+)
+from callboard.http.server.framing import (
+    BLANK_LINES,
+    HEAD_END,
+    MAX_HEAD,
+    MAX_HEADERS,
+    MAX_LINE,
+    ChunkedBody,
+    FramingError,
+    LengthBody,
+    fault_of_beginning,
+    fault_of_head,
+    fault_of_refused,
+)
+from callboard.http.server.raw_request import NOT_HTTP, NOT_HTTP_HEAD
+
+MAX_AHEAD = 1 << 16  # bytes that a client may send ahead of its answers before it is read no further
+CR = 13
+BUFFER = 1 << 16  # bytes of a body that wait to be read
+
+
+# A request that has come, up to its body; or, with a fault, bytes that are refused as one. A plain tuple: there is one
+# for each request.
+Taken = tuple[RawRequestMessage, StreamReader, Code | None]
+
+
+class RequestReader:
+    """The bytes of a connection that have come and are not served yet."""
+
+    __slots__ = ("_ahead", "_blank", "_parser", "_payload", "_searched", "body", "is_closed")
+
+    def __init__(self, flow: FlowControl, loop: asyncio.AbstractEventLoop) -> None:
+        self._parser = new_parser(flow, loop, buffer=BUFFER, max_line=MAX_LINE, max_headers=MAX_HEADERS)
+        self._ahead: bytes | bytearray = b""  # what has come beyond the request that is served
+        self._blank = False  # empty lines have come, which may come before a request
+        self._searched = 0  # bytes of it in which no end of a head was found
+        self.body: LengthBody | ChunkedBody | None = None  # of the request that was taken last, until it has come whole
+        self._payload = EMPTY_PAYLOAD  # of the request that was taken last
+        self.is_closed = False  # what comes is thrown away
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether something of another request has come."""
+        return self._blank or bool(self._ahead)
+
+    @property
+    def holds_another(self) -> bool:
+        """Whether all of another request's head has come."""
+        return HEAD_END in self._ahead
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more has come than should wait."""
+        return len(self._ahead) > MAX_AHEAD
+
+    def feed(self, data: bytes) -> None:
+        """Give the body that comes in its part of these bytes, and keep the rest."""
+        if self.is_closed:
+            return
+        if self.body is not None:
+            data = self._read_body(data)
+        if not self._ahead:
+            self._ahead = data
+        elif data:
+            if isinstance(self._ahead, bytes):
+                self._ahead = bytearray(self._ahead)
+            self._ahead += data
+
+    def take(self) -> Taken | None:
+        """The next request, once all of its head has come; or a refusal, once what has come can become no request."""
+        data = self._ahead
+        if not data:
+            return None
+        if data[0] == CR and (blank := BLANK_LINES.match(data)) and blank.end():  # RFC 9112, 2.2
+            data = self._ahead = data[blank.end() :]
+            self._searched, self._blank = 0, True
+            if not data:
+                return None
+        end = data.find(HEAD_END, self._searched) + len(HEAD_END)
+        if end < len(HEAD_END):
+            fault = fault_of_beginning(data, self._searched)
+            self._searched = max(0, len(data) - len(HEAD_END) + 1)
+            return None if fault is None else self._refused(fault, unread(data))
+        self._searched, self._blank = 0, False
+        if end == len(data):
+            head, self._ahead = bytes(data), b""
+        else:
+            head, self._ahead = bytes(data[:end]), data[end:]
+        return self._parsed(head)
+
+    def close(self) -> None:
+        """Throw away what has come and what still comes (RFC 9112, 9.6)."""
+        self.is_closed = True
+        self._ahead = b""
+
+    def break_body(self, error: Exception) -> None:
+        """The rest of the body does not come: whoever reads it gets the error."""
+        if not self._payload.is_eof() and self._payload.exception() is None:
+            self._payload.set_exception(error)
+
+    def _refused(self, fault: Code, message: RawRequestMessage) -> Taken:
+        self.close()
+        return message, EMPTY_PAYLOAD, fault
+
+    def _parsed(self, head: bytes) -> Taken:
+        """What a head says, and its body up to what has come of it."""
+        if len(head) > MAX_HEAD:
+            return self._refused(REQUEST_HEADERS_TOO_LARGE, unread(head))
+        try:
+            ((message, payload),), upgraded, _ = self._parser.feed_data(head)
+        except Exception as error:  # noqa: BLE001 - whatever the parser raises is a bad request, and the end
+            return self._refused(fault_of_refused(head, error), unread(head))
+        if upgraded:  # to what we do not speak: nothing has changed
+            self._parser.set_upgraded(False)
+        fault = fault_of_head(head, message, payload)
+        if fault is not None:
+            return self._refused(fault, message)
+        self._payload = payload
+        if payload is not EMPTY_PAYLOAD:
+            self._begin_body(message)
+        if message.should_close and self.body is None:
+            self.close()
+        return message, payload, None
+
+    def _begin_body(self, message: RawRequestMessage) -> None:
+        """Give a body what has come of it."""
+        ahead = self._ahead
+        if not message.chunked:
+            length = int(message.headers[CONTENT_LENGTH])
+            if length == len(ahead):  # it came with its head, and nothing else did
+                self._ahead = b""
+                self._feed_parser(bytes(ahead))
+                return
+            self.body = LengthBody(length)
+        else:
+            self.body = ChunkedBody()
+        if ahead:
+            self._ahead = self._read_body(bytes(ahead))
+
+    def _read_body(self, data: bytes) -> bytes:
+        """Give the body what is its part of these bytes; the rest of them."""
+        body = self.body
+        if body is None:
+            return data
+        try:
+            parsed, end = body.take(data)
+        except FramingError as error:
+            self._fail(error)
+            return b""
+        self._feed_parser(parsed)
+        if not body.done:
+            return b""
+        self.body = None
+        return b"" if self.is_closed else data[end:]
+
+    def _feed_parser(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except Exception as error:  # noqa: BLE001 - whatever the parser raises is a bad body, and the end
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self.body = None
+        self.close()
+        self.break_body(RequestPayloadError(str(error)))
+
+
+def unread(data: bytes | bytearray) -> RawRequestMessage:
+    """What stands for a request that could not be read; of its method only HEAD matters for the answer."""
+    return NOT_HTTP_HEAD if data.startswith(b"HEAD ") else NOT_HTTP

@@ -1,0 +1,121 @@
+"""From what a handler replies to bytes on the wire: envelopes, headers, errors. Encoded once, headers made before."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from callboard.actors.errors import Problem
+from callboard.actors.infrastructure.idempotency import KeptAnswer
+from callboard.http.server import headers as wire
+from callboard.http.server.errors import headers_of, rendered, status_of
+from callboard.http.server.preconditions import kept_of
+from callboard.http.server.raw_request import Exchange, Hooks, Settings
+from callboard.http.server.request import Listing, Raw, Reply
+from callboard.http.server.response import NO_CONTENT, NOT_MODIFIED, Response, SharedHeaders, Stream, encoded
+from callboard.http.server.routing import Answer
+
+JSON = "application/json"
+REPLAYED = "Idempotency-Replayed"
+
+
+class PageInfo(msgspec.Struct, frozen=True):
+    """The limit that was applied, and the cursor of the next page: null at the end."""
+
+    limit: int
+    next_cursor: str | None
+
+
+class SuccessEnvelope(msgspec.Struct, frozen=True):
+    """Every success."""
+
+    status: Literal["success"]
+    data: Any
+    message: str | UnsetType = UNSET
+    page: PageInfo | UnsetType = UNSET
+
+
+ENCODER = msgspec.json.Encoder()
+NOTHING: Mapping[str, str] = {}
+
+
+class Answers:
+    """Makes the responses of one server."""
+
+    def __init__(self, settings: Settings, hooks: Hooks) -> None:
+        self._origins = settings.origins
+        self._now = hooks.now
+        security = {**wire.SECURITY, **(wire.TRANSPORT if settings.secure else {})}
+        self._json = SharedHeaders({**security, "Content-Type": JSON})
+        self._bare = SharedHeaders(security)
+
+    def success(self, exchange: Exchange, reply: Answer, status: int) -> Response:
+        """The response to a handler's reply; `status` is the route's."""
+        if isinstance(reply, Reply):
+            status = reply.status or status
+            own = NOTHING if reply.headers is None and reply.etag is None and reply.location is None else _own(reply)
+            if status == NO_CONTENT:
+                return self._response(exchange, self._bare, own, None, status)
+            message = UNSET if reply.message is None else reply.message
+            body = ENCODER.encode(SuccessEnvelope("success", reply.data, message))
+            return self._response(exchange, self._json, own, body, status)
+        if isinstance(reply, Listing):
+            page = PageInfo(reply.limit, reply.next_cursor)
+            body = ENCODER.encode(SuccessEnvelope("success", reply.items, UNSET, page))
+            return self._response(exchange, self._json, reply.headers or NOTHING, body, status)
+        own = {"Content-Type": reply.content_type, **_own(reply)}
+        if reply.policy is not None:
+            own["Content-Security-Policy"] = reply.policy
+        response = self._response(exchange, self._bare, own, reply.body, reply.status or status)
+        response.is_shared = reply.is_shared
+        return response
+
+    def not_modified(self, exchange: Exchange, reply: Reply[Any] | Raw) -> Response:
+        """The response to a request for what the client has already."""
+        return self._response(exchange, self._bare, kept_of(_own(reply)), None, NOT_MODIFIED)
+
+    def failure(self, exchange: Exchange, problem: Problem) -> Response:
+        """The response to a problem, in the form the client asks for."""
+        as_problem = wire.wants_problem(exchange.headers)
+        body = rendered(problem, now=self._now(), trace_id=exchange.trace_id, as_problem=as_problem)
+        own = headers_of(problem)
+        if as_problem:
+            own["Content-Type"] = wire.PROBLEM_JSON
+        return self._response(exchange, self._json, own, body, status_of(problem.code))
+
+    def replay(self, exchange: Exchange, kept: KeptAnswer) -> Response:
+        """The response to a request whose Idempotency-Key has an answer."""
+        own = {**kept.headers, REPLAYED: "true"}
+        return self._response(exchange, self._bare, own, kept.body, kept.status)
+
+    def options(self, exchange: Exchange, allowed: Sequence[str]) -> Response:
+        """The response to OPTIONS, a preflight or not."""
+        own = wire.preflight(exchange.headers, allowed, self._origins)
+        return self._response(exchange, self._bare, own, None, NO_CONTENT)
+
+    def _response(
+        self,
+        exchange: Exchange,
+        shared: SharedHeaders,
+        own: Mapping[str, str],
+        body: bytes | Stream | None,
+        status: int,
+    ) -> Response:
+        lines = b"X-Request-ID: %b\r\n" % exchange.request_id.encode()  # harmless, or it would not be kept
+        if exchange.verdicts:
+            lines += wire.limits(exchange.verdicts)
+        if self._origins:
+            lines += encoded(wire.cors(exchange.headers, self._origins))
+        if exchange.notices is not None:
+            own = {**exchange.notices, **own}
+        return Response(shared, status=status, body=body, own=own, lines=lines)
+
+
+def _own(reply: Reply[Any] | Raw) -> dict[str, str]:
+    own = dict(reply.headers or {})
+    if reply.etag is not None:
+        own["ETag"] = f'"{reply.etag}"'
+    if isinstance(reply, Reply) and reply.location is not None:
+        own["Location"] = reply.location
+    return own

@@ -1,0 +1,254 @@
+"""The route table: what a route declares, and how a method and a path find theirs.
+
+What a route reads and answers is taken from its handler's annotation, so the two cannot disagree.
+"""
+
+import inspect
+import re
+import typing
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Any, Generic, TypeVar
+from urllib.parse import unquote
+from uuid import UUID
+
+from callboard.actors.errors import ROUTE_NOT_FOUND, Code, Detail, Kind
+from callboard.http.server.request import Call, Listing, Raw, Reply
+
+PARAMETER = re.compile(r"\{([a-z_]+)\}")
+
+S_contra = TypeVar("S_contra", contravariant=True)
+V = TypeVar("V")
+
+Answer = Reply[Any] | Listing[Any] | Raw
+Current = Callable[[Call[Any, Any, S_contra]], Awaitable[str]]  # the bare tag that a resource has now
+
+
+class Access(StrEnum):
+    """Who may call a route. It is checked in one place, before the body is read."""
+
+    PUBLIC = "public"  # anyone; a token is not even looked at, so an expired one does no harm
+    OPTIONAL = "optional"  # anyone; a token that is sent must be good, and `call.caller` says whose it is
+    USER = "user"
+    SELF_OR_ADMIN = "self_or_admin"  # the path's user_id is the caller, or the caller is an admin; else 404
+    EDITOR = "editor"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True)
+class Deprecation:
+    """That a route is going: since when, when it will be gone, what takes its place (a path below the base of that
+    version, such as `/api/v2/content`), and a page that tells why.
+    """
+
+    since: datetime
+    sunset: datetime | None = None
+    successor: str | None = None
+    link: str | None = None
+
+    def headers(self) -> dict[str, str]:
+        """Deprecation (RFC 9745), Sunset (RFC 8594) and Link with the relations that these and RFC 5829 define."""
+        headers = {"Deprecation": f"@{int(self.since.timestamp())}"}
+        if self.sunset is not None:
+            headers["Sunset"] = format_datetime(self.sunset.astimezone(UTC), usegmt=True)
+        links = ((self.successor, "successor-version"), (self.link, "deprecation"))
+        if any(target for target, _ in links):
+            headers["Link"] = ", ".join(f'<{target}>; rel="{relation}"' for target, relation in links if target)
+        return headers
+
+
+@dataclass(frozen=True)
+class Route(Generic[S_contra]):
+    """One call of the API: `Route("POST", "/content", create, summary=..., tag=..., access=Access.USER, status=201)`.
+
+    `path` stands below the server's base unless `absolute`. A parameter whose name ends in `_id` is a UUID, any other
+    is text. `limit` names the rate policy that counts this route by IP, beside the policy "default"; `exempt` takes it
+    out of both. `errors` are the codes it gives beyond those that follow from its access, body, query and path.
+    `version` 2 stands at /api/v2 beside /api/v1. Where a value of the query is an old name, the route
+    `deprecates_values`, and its handler says so in the answer.
+    `maintained` is open to all also during maintenance, as is whatever
+    is exempt. `tagged` answers have an ETag. A route that changes a tagged resource declares how its `current` tag is
+    read; with a code of PRECONDITION_MISSING among its errors it is not called without If-Match. `content_type`
+    is for the documents, where the answer is Raw. `rules` says what is wrong, beyond their form, with those fields of a
+    body that are sound: it is asked when others are not, so that one answer names every fault.
+    """
+
+    method: str
+    path: str
+    handler: Callable[[Call[Any, Any, S_contra]], Awaitable[Answer]]
+    summary: str
+    tag: str
+    access: Access
+    status: int = 200
+    limit: str | None = None
+    errors: tuple[Code, ...] = ()
+    absolute: bool = False
+    exempt: bool = False
+    version: int = 1
+    deprecated: Deprecation | None = None
+    deprecates_values: bool = False
+    maintained: bool = False
+    tagged: bool = False
+    content_type: str = "*/*"
+    current: "Current[S_contra] | None" = None
+    rules: Callable[[S_contra, Mapping[str, Any]], Sequence[Detail]] | None = None
+
+    @property
+    def keyed(self) -> bool:
+        """Whether it makes something, and so takes an Idempotency-Key."""
+        return self.method == "POST" and self.status == HTTPStatus.CREATED
+
+    @property
+    def match_missing(self) -> Code | None:
+        """The code for a request without If-Match, where there must be one."""
+        return next((code for code in self.errors if code.kind is Kind.PRECONDITION_MISSING), None)
+
+    @property
+    def makes_changes(self) -> bool:
+        """Whether it is called to change something."""
+        return self.method not in ("GET", "HEAD")
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether it reads If-Match and If-None-Match."""
+        return self.current is not None or (self.tagged and not self.makes_changes)
+
+    def full_path(self, base: str) -> str:
+        """Where it stands: below the base, whose version is that of the route, unless it is absolute."""
+        if self.absolute:
+            return self.path
+        return (base if self.version == 1 else f"{base.rpartition('/')[0]}/v{self.version}") + self.path
+
+    @property
+    def parameters(self) -> dict[str, type]:
+        """The names of the path's parameters and what they are read as."""
+        return {name: UUID if name.endswith("_id") else str for name in PARAMETER.findall(self.path)}
+
+    @property
+    def not_found(self) -> Code:
+        """The 404 that the route gives for an unknown id, and so for one that cannot be an id, or is another's."""
+        return next((code for code in self.errors if code.kind is Kind.NOT_FOUND), ROUTE_NOT_FOUND)
+
+
+def check_tags(routes: Sequence[Route[Any]]) -> None:
+    """See that every change of a tagged resource can be held against its tag. Raises TypeError for one that cannot."""
+    tagged = {(route.version, route.path) for route in routes if route.tagged and not route.makes_changes}
+    for route in routes:
+        answers = route.tagged and not route.keyed
+        if route.makes_changes and route.current is None and (answers or (route.version, route.path) in tagged):
+            raise TypeError(f"{route.method} {route.path} changes what has an ETag: declare its current one")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a handler's annotation says: its body and query types (NoneType for none) and what it answers."""
+
+    body: type
+    query: type
+    answer: Any
+    listed: bool
+    raw: bool
+
+
+def shape_of(route: Route[Any]) -> Shape:
+    """Read a handler's annotation. Raises TypeError when it is not `(Call[B, Q, S]) -> Reply[T] | Listing[T] | Raw`."""
+    name = getattr(route.handler, "__qualname__", repr(route.handler))
+    hints = typing.get_type_hints(route.handler)
+    reply = hints.pop("return", None)
+    parameters = list(hints.values())
+    call = parameters[0] if len(parameters) == 1 else None
+    kind = typing.get_origin(reply) or reply
+    if typing.get_origin(call) is not Call or kind not in (Reply, Listing, Raw):
+        raise TypeError(f"{name} must be annotated (call: Call[Body, Query, Services]) -> Reply[T], Listing[T] or Raw")
+    if not inspect.iscoroutinefunction(route.handler):
+        raise TypeError(f"{name} must be an async function")
+    body, query, _ = typing.get_args(call)
+    answer = (typing.get_args(reply) or (type(None),))[0]
+    return Shape(body, query, answer, listed=kind is Listing, raw=kind is Raw)
+
+
+class Methods(Generic[V]):
+    """What stands at one path: a value for each method, and the methods that are `allowed`."""
+
+    __slots__ = ("allowed", "by_method", "template")
+
+    def __init__(self, template: str) -> None:
+        self.template = template
+        self.by_method: dict[str, V] = {}
+        self.allowed: tuple[str, ...] = ()
+
+    def add(self, method: str, value: V) -> None:
+        """Enter the value of a method; GET's stands for HEAD too. Raises ValueError when it is taken."""
+        if method in self.by_method:
+            raise ValueError(f"{method} {self.template} is routed twice")
+        self.by_method[method] = value
+        if method == "GET":
+            self.by_method["HEAD"] = value
+        self.allowed = tuple(sorted({*self.by_method, "OPTIONS"}))
+
+
+class Router(Generic[V]):
+    """Finds what stands at a path: one look into a dict for a fixed path, a walk by segments for one with parameters.
+
+    A fixed segment goes before a parameter: `/users/me` before `/users/{user_id}`.
+    """
+
+    def __init__(self) -> None:
+        self._fixed: dict[str, Methods[V]] = {}
+        self._tree: dict[str, Any] = {}
+        self._by_form: dict[str, Methods[V]] = {}
+
+    def add(self, method: str, path: str, value: V) -> None:
+        """Enter a value. Raises ValueError for a method and path that are taken."""
+        form = PARAMETER.sub("{}", path)
+        methods = self._by_form.get(form)
+        if methods is None:
+            methods = self._by_form[form] = Methods(path)
+            if form == path:
+                self._fixed[path] = methods
+            if not path.endswith("/"):  # which is found as it stands, or not at all
+                node = self._tree
+                for segment in form[1:].split("/"):
+                    node = node.setdefault(segment, {})
+                node[""] = methods
+        methods.add(method, value)
+
+    def find(self, target: str) -> tuple[Methods[V], Sequence[str]] | None:
+        """The methods at the path of a target, percent-encoded as it came and perhaps with a query, and the path's
+        parameters, decoded, in order.
+        """
+        methods = self._fixed.get(target)
+        if methods is not None:
+            return methods, ()
+        path = target.partition("?")[0]
+        if path != target and (methods := self._fixed.get(path)) is not None:
+            return methods, ()
+        segments = path[1:].split("/")
+        if "%" in path:
+            try:
+                # Split first: an encoded slash belongs to its segment.
+                segments = [unquote(segment, errors="strict") for segment in segments]
+            except UnicodeDecodeError:
+                return None
+        if "" in segments:
+            return None
+        return self._walk(self._tree, segments, 0, ())
+
+    def _walk(
+        self, node: dict[str, Any], segments: list[str], index: int, values: tuple[str, ...]
+    ) -> tuple[Methods[V], Sequence[str]] | None:
+        if index == len(segments):
+            methods = node.get("")
+            return None if methods is None else (methods, values)
+        segment = segments[index]
+        below = node.get(segment) if segment != "{}" else None
+        if below is not None and (found := self._walk(below, segments, index + 1, values)) is not None:
+            return found
+        below = node.get("{}")
+        if below is None:
+            return None
+        return self._walk(below, segments, index + 1, (*values, segment))

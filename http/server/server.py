@@ -1,0 +1,137 @@
+"""The actor that listens: it makes a `Connection` of each client, and drains before it closes."""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable, Container, Sequence
+from typing import Generic, TypeVar
+
+import anyio
+
+from callboard.http.openapi.swagger import common_routes, document_routes
+from callboard.http.pages.mail_pages import mail_page_routes
+from callboard.http.server.connection import Connection, Patience
+from callboard.http.server.connection_limits import ConnectionLimits, OpenConnections
+from callboard.http.server.dispatcher import Front
+from callboard.http.server.health import Checks, liveness_routes
+from callboard.http.server.raw_request import Hooks, Settings
+from callboard.http.server.routing import Route
+from callboard.runtime import Actor
+
+BACKLOG = 1024
+KERNEL_UNSENT = 1 << 16  # bytes of an answer that the kernel holds before it sends them: else megabytes a connection
+LAST_WRITES_S = 1.0
+PATIENT = Patience()
+LIMITED = ConnectionLimits()
+
+S = TypeVar("S")
+
+
+class CannotListenError(OSError):
+    """The address is taken or not ours; the message says which setting to change."""
+
+
+def full_table(
+    routes: Sequence[Route[S]],
+    checks: Checks,
+    settings: Settings,
+    *,
+    documents: bool,
+    essential: Container[str] | None = None,
+) -> list[Route[S]]:
+    """A table and the routes every listener has; with `documents`, also the catalogue of errors, the documents and the
+    pages that links in mails lead to.
+    """
+    if not documents:
+        return [*routes, *liveness_routes(checks, essential)]
+    table: list[Route[S]] = [*routes, *common_routes(checks, essential)]
+    return [*table, *document_routes(table, settings.base), *mail_page_routes(settings.base)]
+
+
+class HttpServer(Actor[None], Generic[S]):
+    """Listens on `host:port` for a route table; `port` 0 takes a free one, and `on_bound` is told which.
+
+    /ready is 503 when a check fails; with `essential` only when one of those does.
+    At the stop it takes no new connections, answers new requests on kept ones with 503 SERVER_DRAINING, lets those in
+    flight finish within `grace_s`, and then closes. Give the child a `shutdown_s` of `grace_s` and 2 seconds more.
+    """
+
+    def __init__(
+        self,
+        routes: Sequence[Route[S]],
+        services: S,
+        *,
+        host: str,
+        port: int,
+        checks: Checks,
+        essential: Container[str] | None = None,
+        settings: Settings,
+        hooks: Hooks,
+        documents: bool = True,
+        grace_s: float = 10.0,
+        on_bound: Callable[[str, int], None] | None = None,
+        patience: Patience = PATIENT,
+        limits: ConnectionLimits = LIMITED,
+    ) -> None:
+        self._table = full_table(routes, checks, settings, documents=documents, essential=essential)
+        self._services = services
+        self._host = host
+        self._port = port
+        self._settings = settings
+        self._hooks = hooks
+        self._grace_s = grace_s
+        self._on_bound = on_bound
+        self._patience = patience
+        self._limits = limits
+        self._connections: OpenConnections[Connection] | None = None
+        self._front: Front[S] | None = None
+        self._server: asyncio.Server | None = None
+
+    @property
+    def connections(self) -> OpenConnections[Connection]:
+        """The open connections. Raises RuntimeError before it has started."""
+        if self._connections is None:
+            raise RuntimeError("the server has not been started")
+        return self._connections
+
+    async def on_start(self) -> None:
+        """Compile the table and listen. Raises CannotListenError."""
+        loop = asyncio.get_running_loop()
+        open_ = self._connections = OpenConnections(self._limits, self._settings.proxies, self._hooks.connection_closed)
+        front = self._front = Front(self._table, self._services, self._settings, self._hooks)
+
+        def connection() -> Connection:
+            return Connection(front, open_, self._patience, loop)
+
+        try:
+            self._server = await loop.create_server(connection, self._host, self._port, backlog=BACKLOG)
+        except OSError as error:
+            why = "the port is taken" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+            raise CannotListenError(error.errno, f"cannot listen on {self._host}:{self._port}: {why}") from error
+        for listening in self._server.sockets:  # inherited by each connection
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_UNSENT)
+        if self._on_bound is not None:
+            self._on_bound(self._host, self._server.sockets[0].getsockname()[1])
+
+    async def run(self) -> None:
+        """Live until stopped; the loop does the work."""
+        await anyio.sleep_forever()
+
+    async def on_stop(self) -> None:
+        """Drain, then close."""
+        if self._front is None or self._server is None:
+            return
+        self._front.draining = True
+        self._server.close()
+        with anyio.move_on_after(self._grace_s):
+            await self._front.idle()
+        for connection in self.connections:
+            connection.end()
+        with anyio.move_on_after(LAST_WRITES_S):
+            await self._all_gone()
+        for connection in self.connections:
+            connection.cut()
+
+    async def _all_gone(self) -> None:
+        while self.connections:
+            await next(iter(self.connections)).gone.wait()

@@ -1,0 +1,116 @@
+"""`callboard audit`: the security events, for operators."""
+
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from callboard.actors.errors import USERS_NOT_FOUND, Problem
+from callboard.actors.identity.users import ListUsers
+from callboard.actors.infrastructure.audit_log import AuditAction, AuditEntry, AuditLog, ListAuditEntries
+from callboard.http.server.validation import in_reach
+from callboard.ops.cli import OK, CommandError
+from callboard.ops.commands.context import Desk, desk, explain
+from callboard.ops.terminal import json_line, visible
+from callboard.streams.event_types import Moment
+
+PAGE = 100  # entries read at a time
+
+
+async def list_entries(
+    data: Path | None,
+    *,
+    action: str | None,
+    user: str | None,
+    since: str | None,
+    until: str | None,
+    limit: int,
+    as_json: bool,
+) -> int:
+    """Print entries, newest first: a table, or a JSON object a line; the exit status. `user` is an id or an address.
+
+    Raises CommandError.
+    """
+    filters = {
+        "action": _action(action),
+        "since": _moment(since, "--since"),
+        "until": _moment(until, "--until"),
+    }
+    table = Table("when", "action", "by", "of", "from", "detail", "trace")
+    async with desk(data) as at:
+        try:
+            async for entry in _entries(at, filters, user, limit):
+                if as_json:
+                    print(json_line(entry))
+                else:
+                    table.add_row(*map(escape, map(visible, _cells(entry))))
+        except Problem as problem:
+            return explain(problem)
+    if not as_json:
+        Console(width=None if sys.stdout.isatty() else 200).print(table)
+    return OK
+
+
+async def _entries(at: Desk, filters: Mapping[str, Any], user: str | None, limit: int) -> Any:
+    log = AuditLog(at.database)
+    before: dict[str, Any] = {}
+    left = limit
+    user_id = await _user_id(at, user) if user else None
+    while left > 0:
+        page = await log.list_entries(ListAuditEntries(min(left, PAGE), user_id=user_id, **filters, **before))
+        for entry in page:
+            yield entry
+        left -= PAGE
+        if len(page) < PAGE:
+            return
+        before = {"before": page[-1].occurred_at, "before_id": page[-1].audit_id}
+
+
+async def _user_id(at: Desk, user: str) -> UUID:
+    """The id itself, which may be of an account that is gone, or that of an address. Raises Problem."""
+    try:
+        return UUID(user)
+    except ValueError:
+        found = await at.users.ask(ListUsers(1, email=user))
+        if not found:
+            raise Problem(USERS_NOT_FOUND, f"There is no account with the address {visible(user)}.") from None
+        return found[0].user_id
+
+
+def _cells(entry: AuditEntry) -> tuple[str, ...]:
+    detail = " ".join(f"{name}={value}" for name, value in entry.detail.items())
+    return (
+        f"{entry.occurred_at:%Y-%m-%d %H:%M:%S}",
+        entry.action,
+        str(entry.actor_id or entry.actor),
+        str(entry.user_id or ""),
+        " ".join(filter(None, (entry.ip, entry.user_agent))),
+        detail,
+        entry.trace_id or "",
+    )
+
+
+def _action(text: str | None) -> AuditAction | None:
+    """A kind of event. Raises CommandError."""
+    try:
+        return None if text is None else AuditAction(text)
+    except ValueError:
+        raise CommandError(f"--action must be one of {', '.join(AuditAction)}") from None
+
+
+def _moment(text: str | None, option: str) -> datetime | None:
+    """A time of RFC 3339. Raises CommandError."""
+    try:
+        moment = None if text is None else msgspec.convert(text, Moment)
+        if moment is None or in_reach(moment):
+            return moment
+        raise CommandError(f"{option} must be in the years 2 to 9998")
+    except msgspec.ValidationError:
+        raise CommandError(f"{option} must be a time with a zone, such as 2026-01-31T12:00:00Z") from None

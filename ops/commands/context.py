@@ -1,0 +1,170 @@
+"""The desk of an operator's commands: the same actors as the server's, in a tree of their own for a moment."""
+
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import anyio
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from callboard.actors.errors import USERS_NOT_FOUND, Problem
+from callboard.actors.identity.email_verification import Enrolment
+from callboard.actors.identity.password_hasher import Passwords
+from callboard.actors.identity.password_policy import PasswordPolicy
+from callboard.actors.identity.session_cache import Identities
+from callboard.actors.identity.sessions import Sessions
+from callboard.actors.identity.user_generations import Epochs
+from callboard.actors.identity.users import AddUser, ChangeUser, ListUsers, UserMessage, Users
+from callboard.actors.infrastructure.audit_log import CommandLine
+from callboard.actors.infrastructure.database import Database, DatabaseGuard
+from callboard.actors.infrastructure.database_server import shown_address
+from callboard.actors.infrastructure.principals import Role
+from callboard.actors.infrastructure.redis import Cache, CacheGuard, KeySpace
+from callboard.actors.infrastructure.token_signer import Signer, utc_now
+from callboard.ops import schema
+from callboard.ops.cli import FAILED, OK, USAGE, CommandError
+from callboard.ops.config.settings import read
+from callboard.ops.embedded.data_directory import read_running
+from callboard.ops.terminal import json_line, visible
+from callboard.runtime import Context, Ref, System, supervisor, use_context, worker
+
+CONNECT_S = 10.0
+PAGE = 100  # accounts read at a time
+SETTINGS = ("DATABASE_URL", "REDIS_URL", "JWT_SECRET_KEY", "PASSWORD_POLICY", "ENVIRONMENT", "SERVICE_NAME")
+NO_REDIS = "redis://127.0.0.1:1"  # refuses at once: what is to be told there is then found out within 30 s
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What a command works with."""
+
+    database: Database
+    users: Ref[UserMessage]
+    signer: Signer
+    can_sign: bool
+
+
+@asynccontextmanager
+async def desk(data: Path | None) -> AsyncIterator[Desk]:
+    """Connect to DATABASE_URL and REDIS_URL, or to the running embedded servers.
+
+    Raises CommandError when there is no database or it is away, and ConfigError.
+    """
+    logging.getLogger("callboard").addHandler(logging.NullHandler())  # a command has one line to say what is wrong
+    facts = read_running(data) or {}
+    given: dict[str, Any] = {name: read(os.environ, name) or facts.get(name) for name in SETTINGS}
+    if not given["DATABASE_URL"]:
+        raise CommandError("no database: set DATABASE_URL, or run `callboard up` on this data folder")
+    keys = KeySpace(given["ENVIRONMENT"] or KeySpace().environment, given["SERVICE_NAME"] or KeySpace().service)
+    database, cache = Database(given["DATABASE_URL"], size=2), Cache(given["REDIS_URL"] or NO_REDIS, keys)
+    policy = PasswordPolicy(given["PASSWORD_POLICY"] or PasswordPolicy.COMPOSITION)
+    secret = given["JWT_SECRET_KEY"] or ""
+    signer = Signer(secret, issuer="", access_ttl_s=1)
+    passwords = worker("passwords", Passwords)
+    sessions = worker("sessions", Sessions, database, Identities(Epochs(cache, monotonic)), signer, utc_now)
+    users = worker("users", Users, database, passwords, signer, sessions, Enrolment(policy))
+    refusals: list[str] = []
+    settled = anyio.Event()  # the database is there, or refuses us for good
+
+    def give_up(reason: str) -> None:
+        refusals.append(reason)
+        settled.set()
+
+    async def wait() -> None:
+        await database.back.wait()
+        settled.set()
+
+    guards = worker("database", DatabaseGuard, database, schema.install, give_up), worker("cache", CacheGuard, cache)
+    origin = CommandLine(f"callboard, uid {os.getuid()}")
+    async with System(supervisor("desk", *guards, passwords, sessions, users)):
+        with anyio.move_on_after(CONNECT_S):
+            async with anyio.create_task_group() as group:
+                group.start_soon(wait)
+                await settled.wait()
+                group.cancel_scope.cancel()
+        if refusals:
+            raise CommandError(refusals[0])
+        if not database.back.is_set():
+            raise CommandError(f"DATABASE_URL ({shown_address(database.server.url)}): {database.server.why}")
+        with use_context(Context(baggage=origin)):
+            yield Desk(database, users, signer, can_sign=bool(secret))
+
+
+def explain(problem: Problem) -> int:
+    """Say on stderr what is wrong, a line for each fault; the exit status."""
+    for line in [f"{detail.field} {detail.message}" for detail in problem.details] or [problem.message]:
+        print(f"callboard: {visible(line)}", file=sys.stderr)
+    return USAGE if problem.details else FAILED
+
+
+async def create_admin(data: Path | None, email: str, password: str, full_name: str) -> int:
+    """Make an admin, or an account one; the exit status."""
+    async with desk(data) as at:
+        try:
+            user = await at.users.ask(AddUser(email, password, full_name, Role.ADMIN))
+        except Problem as problem:
+            return explain(problem)
+    print(f"{user.email} is an admin ({user.user_id})")
+    return OK
+
+
+async def set_active(data: Path | None, email: str, *, active: bool) -> int:
+    """Disable an account, which ends its sessions at once, or enable it again; the exit status."""
+    async with desk(data) as at:
+        try:
+            found = await at.users.ask(ListUsers(1, email=email))
+            if not found:
+                return explain(Problem(USERS_NOT_FOUND, f"There is no account with the address {email}."))
+            user = await at.users.ask(ChangeUser(found[0].user_id, is_active=active))
+        except Problem as problem:
+            return explain(problem)
+    print(f"{user.email} is {'enabled' if active else 'disabled'} ({user.user_id})")
+    return OK
+
+
+async def set_role(data: Path | None, email: str, role: Role) -> int:
+    """Give an account another role; the exit status."""
+    async with desk(data) as at:
+        try:
+            found = await at.users.ask(ListUsers(1, email=email))
+            if not found:
+                return explain(Problem(USERS_NOT_FOUND, f"There is no account with the address {email}."))
+            user = await at.users.ask(ChangeUser(found[0].user_id, role))
+        except Problem as problem:
+            return explain(problem)
+    print(f"{user.email} is {'an' if role[0] in 'ae' else 'a'} {role} ({user.user_id})")
+    return OK
+
+
+async def list_users(data: Path | None, filters: Mapping[str, Any], *, as_json: bool) -> int:
+    """Print the accounts that the filters leave, newest first: a table, or a JSON object a line; the exit status.
+
+    Accounts are read and written a hundred at a time when they go out as JSON; a table is written when it is whole.
+    """
+    table = Table("address", "name", "role", "verified", "active", "since", "id")
+    async with desk(data) as at:
+        try:
+            before: dict[str, Any] = {}
+            while page := await at.users.ask(ListUsers(PAGE, **filters, **before)):
+                for user in page:
+                    if as_json:
+                        print(json_line(user))
+                    else:
+                        marks = ("yes" if flag else "no" for flag in (user.is_verified, user.is_active))
+                        since = f"{user.created_at:%Y-%m-%d %H:%M}"
+                        cells = (user.email, user.full_name, user.role, *marks, since, str(user.user_id))
+                        table.add_row(*map(escape, map(visible, cells)))
+                before = {"before": page[-1].created_at, "before_id": page[-1].user_id}
+        except Problem as problem:
+            return explain(problem)
+    if not as_json:
+        Console(width=None if sys.stdout.isatty() else 200).print(table)
+    return OK

@@ -1,0 +1,109 @@
+"""`callboard jobs`: the operator's commands of the job queue, against the running servers."""
+
+import argparse
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from callboard.actors.errors import Problem
+from callboard.actors.infrastructure.job_admin import DeadFilter, JobAdmin
+from callboard.actors.infrastructure.job_kinds import Priority
+from callboard.actors.infrastructure.job_queue import JobQueue
+from callboard.ops.cli import OK, CommandError
+from callboard.ops.commands.context import desk, explain
+from callboard.ops.terminal import json_line, visible
+
+
+async def run_jobs(data: Path | None, options: argparse.Namespace) -> int:
+    """Run an action; the exit status."""
+    from callboard.ops.jobs import JOB_KINDS  # noqa: PLC0415 - it brings all handlers, and --help needs none
+
+    async with desk(data) as at:
+        admin = JobAdmin(at.database, JobQueue(JOB_KINDS))
+        try:
+            print(await _act(admin, options))
+        except Problem as problem:
+            return explain(problem)
+    return OK
+
+
+async def _act(admin: JobAdmin, options: argparse.Namespace) -> str:
+    """Run an action; what is to be said."""
+    match options.jobs:
+        case "list":
+            return await _list(admin, options)
+        case "show":
+            return msgspec.json.format(json_line(await admin.job(options.job_id)), indent=2)
+        case "kinds" | "schedules":
+            return _table(await (admin.kinds() if options.jobs == "kinds" else admin.schedules()))
+        case "cancel":
+            asked = await admin.cancel(options.job_id)
+            return "cancelled" if asked == "cancelled" else "it runs, and is asked to end"
+        case "replay":
+            return await _replay(admin, options)
+        case _:
+            await _change(admin, options)
+            return "done"
+
+
+async def _change(admin: JobAdmin, options: argparse.Namespace) -> None:
+    match options.jobs:
+        case "retry":
+            await admin.retry_now(options.job_id)
+        case "discard":
+            await admin.discard(options.job_id)
+        case "priority":
+            await admin.set_priority(options.job_id, Priority[options.priority.upper()])
+        case "pause" | "resume":
+            await admin.set_paused(options.kind, paused=options.jobs == "pause")
+        case "limit":
+            await admin.set_limit(options.kind, None if options.max_running < 0 else options.max_running)
+        case "run":
+            await admin.run_schedule(options.name)
+        case "enable" | "disable":
+            await admin.enable_schedule(options.name, enabled=options.jobs == "enable")
+
+
+async def _list(admin: JobAdmin, options: argparse.Namespace) -> str:
+    if options.dead:
+        found = await admin.dead(DeadFilter(options.kind), limit=options.limit)
+    else:
+        found = await admin.jobs(kind=options.kind, state=options.state, after=options.after, limit=options.limit)
+    if options.json:
+        return "\n".join(json_line(each) for each in found)
+    return _table(found, "job_id", "kind", "state", "priority", "attempts", "run_at", "created_at", "error")
+
+
+async def _replay(admin: JobAdmin, options: argparse.Namespace) -> str:
+    if (options.job_id is None) == (options.kind is None):
+        raise CommandError("name one dead letter, or with --kind those of a kind")
+    if options.job_id is not None:
+        return f"replayed as {await admin.replay(options.job_id)}"
+    which = DeadFilter(options.kind, options.reason, options.since)
+    count = await admin.replay_all(which, per_second=options.per_second, most=options.most)
+    return f"{count} replayed"
+
+
+def _table(rows: list[Any], *names: str) -> str:
+    """The rows as a table of these fields, or of all."""
+    columns = names or tuple(rows[0].__struct_fields__ if rows else ())
+    table = Table(*columns)
+    for row in rows:
+        values = (getattr(row, name) for name in columns)
+        table.add_row(*("" if value is None else escape(visible(_cell(value))) for value in values))
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get().rstrip()
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    return f"{value:.0f}" if isinstance(value, float) else str(value)

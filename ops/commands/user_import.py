@@ -1,0 +1,258 @@
+"""`callboard users import`: reads a file line by line, says what is wrong with each bad line, and imports the others.
+
+The file may be of any length: a line may have 64 KiB, and no more than a batch of lines is held at once. Nothing but
+the accounts themselves says how far an import has come.
+"""
+
+import csv
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from callboard.actors.errors import Detail, Problem
+from callboard.actors.identity.user_import import Candidate, candidate_faults, import_users
+from callboard.http.server.validation import broken_rules, faults_of
+from callboard.ops.cli import FAILED, OK, CommandError
+from callboard.ops.commands.context import desk
+from callboard.ops.terminal import visible
+
+BATCH = 500  # lines in a transaction
+MAX_LINE_BYTES = 1 << 16
+CHUNK_BYTES = 1 << 13
+
+COLUMNS = Candidate.__struct_fields__
+NEEDED = ("email", "full_name")
+
+
+class Line(msgspec.Struct, frozen=True):
+    """A line of a file, by its number from 1 on: an account, or what is wrong with it."""
+
+    number: int
+    candidate: Candidate | None = None
+    faults: tuple[Detail, ...] = ()
+
+
+def read_lines(file: IO[bytes], form: str) -> Iterator[Line]:
+    """The lines of a file in `form`, "csv" or "jsonl"; empty ones are left out. Raises CommandError for a CSV file
+    whose first line does not name its columns.
+    """
+    return _csv_lines(file) if form == "csv" else _json_lines(file)
+
+
+def _bounded(file: IO[bytes]) -> Iterator[bytes]:
+    """Each line without its end, which is LF, CR LF or CR; of one that is too long no more than shows that it is."""
+    rest = b""
+    while piece := file.read(CHUNK_BYTES):
+        lines = (rest + piece).splitlines(keepends=True)
+        rest = b"" if lines[-1].endswith(b"\n") else lines.pop()  # a CR may have its LF in the next piece
+        if len(rest) > MAX_LINE_BYTES:
+            rest = rest[: MAX_LINE_BYTES + 1] + (b"\r" if rest.endswith(b"\r") else b"")
+        for line in lines:
+            yield line.rstrip(b"\r\n")
+    if rest:
+        yield rest.rstrip(b"\r")
+
+
+def _json_lines(file: IO[bytes]) -> Iterator[Line]:
+    for number, line in enumerate(_bounded(file), start=1):
+        if len(line) > MAX_LINE_BYTES:
+            yield Line(number, faults=(Detail("", f"has more than {MAX_LINE_BYTES} bytes"),))
+        elif line.strip():
+            try:
+                value = msgspec.json.decode(line.removeprefix(b"\xef\xbb\xbf"))
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                yield Line(number, faults=(Detail("", "is not JSON"),))
+            else:
+                yield _line(number, value, strict=True)
+
+
+def _cells(line: bytes, encoding: str = "utf-8") -> list[str]:
+    """The fields of one line of CSV. Raises ValueError that says what is wrong with it.
+
+    A record is a line: so a quote that is not closed spoils its own line, and takes no others with it.
+    """
+    if len(line) > MAX_LINE_BYTES:
+        raise ValueError(f"has more than {MAX_LINE_BYTES} bytes")
+    try:
+        rows = list(csv.reader([line.decode(encoding)], strict=True))
+    except UnicodeDecodeError:
+        raise ValueError("is not UTF-8") from None
+    except csv.Error as error:
+        if "unexpected end" in str(error):
+            raise ValueError("has a quote that is not closed: a field may not go over several lines") from None
+        raise ValueError(f"is not CSV: {error}") from None
+    return rows[0] if rows else []
+
+
+def _csv_lines(file: IO[bytes]) -> Iterator[Line]:
+    lines = enumerate(_bounded(file), start=1)
+    try:
+        header = _cells(next(lines, (1, b""))[1], "utf-8-sig")
+    except ValueError as error:
+        raise CommandError(f"the first line must name the columns, and {error}") from None
+    twice = sorted({name for name in header if header.count(name) > 1})
+    wrong = [f"'{visible(name)[:40]}' twice" for name in twice]
+    wrong += [f"'{visible(name)[:40]}', which is none" for name in header if name not in COLUMNS][:5]
+    wrong += [f"no '{name}'" for name in NEEDED if name not in header]
+    if wrong:
+        raise CommandError(
+            f"the first line must name the columns, with commas between: {', '.join(NEEDED)}, and any of "
+            f"{', '.join(COLUMNS)}; it has {', '.join(wrong)}"
+        )
+    return _rows(lines, header)
+
+
+def _rows(lines: Iterator[tuple[int, bytes]], header: list[str]) -> Iterator[Line]:
+    for number, line in lines:
+        try:
+            row = _cells(line)
+        except ValueError as error:
+            yield Line(number, faults=(Detail("", str(error)),))
+            continue
+        if row:
+            yield _csv_line(number, header, row)
+
+
+def _csv_line(number: int, header: list[str], row: list[str]) -> Line:
+    if len(row) != len(header):
+        return Line(number, faults=(Detail("", f"has {len(row)} fields, and {len(header)} columns"),))
+    return _line(number, {name: text for name, text in zip(header, row, strict=True) if text}, strict=False)
+
+
+def _line(number: int, value: Any, *, strict: bool) -> Line:
+    try:
+        candidate = msgspec.convert(value, Candidate, strict=strict)
+    except msgspec.ValidationError:
+        return Line(number, faults=tuple(faults_of(value, Candidate, "", strict=strict)))
+    candidate, broken = broken_rules(Candidate, candidate, "")
+    faults = (*broken, *candidate_faults(candidate))
+    return Line(number, None if faults else candidate, faults)
+
+
+class Import:
+    """One run: what it has counted, and where it says so."""
+
+    def __init__(
+        self, send: Callable[[list[Candidate]], Any], errors: IO[str] | None, say: Callable[[str], None]
+    ) -> None:
+        self._send = send
+        self._errors = errors
+        self._say = say
+        self._batch: list[Candidate] = []
+        self.made = self.there = self.bad = 0
+
+    async def take(self, line: Line) -> None:
+        """Import a line with its batch, or say what is wrong with it."""
+        if line.candidate is None:
+            self.bad += 1
+            for fault in line.faults:
+                where = f"line {line.number}: {fault.field}".rstrip(": ")
+                self._say(f"{where}: {fault.message}")
+                if self._errors is not None:
+                    entry = {"line": line.number, "field": fault.field, "message": fault.message}
+                    self._errors.write(msgspec.json.encode(entry).decode() + "\n")
+        else:
+            self._batch.append(line.candidate)
+            if len(self._batch) >= BATCH:
+                await self.flush()
+
+    async def flush(self) -> None:
+        """Import what waits."""
+        if self._batch:
+            made = await self._send(self._batch)
+            self.made += made
+            self.there += len(self._batch) - made
+            self._batch = []
+
+    def __str__(self) -> str:
+        return f"{self.made} imported, {self.there} there already, {self.bad} bad"
+
+
+class Tenths:
+    """Progress where there is no terminal to draw it on: a line for each tenth of the file, once its batches are in."""
+
+    def __init__(self, size: int, say: Callable[[str], None]) -> None:
+        self._size = size or 1
+        self._say = say
+        self._told = self._done = 0
+
+    def look(self, place: int, run: Import) -> None:
+        """Say how far it is, if that has changed."""
+        done = run.made + run.there
+        if done == self._done:  # the file is read ahead of its batches
+            return
+        tenth, self._done = 10 * place // self._size, done
+        if tenth > self._told:
+            self._told = tenth
+            self._say(f"{10 * tenth} %: {run}")
+
+
+def form_of(path: Path) -> str:
+    """What a file is by its name. Raises CommandError."""
+    form = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}.get(path.suffix.lower())
+    if form is None:
+        raise CommandError(f"{path.name} is neither .csv nor .jsonl: say --format csv or --format jsonl")
+    return form
+
+
+async def import_file(
+    data: Path | None, path: Path, *, form: str | None, errors: Path | None, send_verification: bool
+) -> int:
+    """Import a file; the exit status: 0 when every line is good. Raises CommandError."""
+    form = form or form_of(path)
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(path.open("rb"))
+            said = stack.enter_context(errors.open("w", encoding="utf-8")) if errors else None
+        except OSError as error:
+            raise CommandError(f"{error.filename}: {error.strerror}") from error
+        lines = read_lines(file, form)
+        async with desk(data) as at:
+            if send_verification and not at.can_sign:
+                raise CommandError("JWT_SECRET_KEY is missing: the links in the mails are made with it")
+            console = Console(stderr=True)
+
+            def say(text: str) -> None:
+                text = visible(text)
+                if console.is_terminal:
+                    console.print(f"callboard: {text}", markup=False, highlight=False, soft_wrap=True)
+                else:
+                    print(f"callboard: {text}", file=sys.stderr)
+
+            async def send(batch: list[Candidate]) -> int:
+                return await import_users(at.database, batch, at.signer if send_verification else None)
+
+            run = Import(send, said, say)
+            try:
+                await _take_all(file, lines, run, console, say)
+            except Problem as problem:
+                say(f"{problem.message} {run}; run it again to go on")
+                return FAILED
+    print(run)
+    return FAILED if run.bad else OK
+
+
+async def _take_all(
+    file: IO[bytes], lines: Iterator[Line], run: Import, console: Console, say: Callable[[str], None]
+) -> None:
+    """Take every line, and show how far it is; of a pipe only how many there were."""
+    size = os.fstat(file.fileno()).st_size if file.seekable() else 0
+    tenths = Tenths(size, say)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("importing", total=size or None)
+        for line in lines:
+            await run.take(line)
+            place = file.tell() if size else 0
+            bar.update(task, completed=place, description=str(run))
+            if not console.is_terminal:
+                tenths.look(place, run)
+        await run.flush()
+        bar.update(task, description=str(run))

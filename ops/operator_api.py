@@ -1,0 +1,234 @@
+"""The operator plane's routes: the tree, the settings, the dead letters, the metrics, and the caught mails."""
+
+import base64
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from callboard.actors.errors import POOLS_NOT_FOUND, REQUEST_CURSOR_INVALID, Problem
+from callboard.actors.infrastructure import audit_log as audit
+from callboard.actors.infrastructure.audit_log import AuditAction
+from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.job_admin import JobAdmin
+from callboard.actors.infrastructure.rate_limiter import Policy
+from callboard.http.server.operator_access import AllowedHosts, OperatorToken
+from callboard.http.server.pagination import decode_cursor, encode_cursor
+from callboard.http.server.raw_request import Settings
+from callboard.http.server.request import Body, Call, Listing, Page, Raw, Reply
+from callboard.http.server.routing import Access, Route
+from callboard.ops.config.settings import Config
+from callboard.ops.embedded.mail_catcher import Mail
+from callboard.ops.metrics import CONTENT_TYPE, Metrics
+from callboard.runtime import Entities, Pool, System, TreeNode, find_pools
+from callboard.streams.dead_letters import DeadLetter, list_dead_letters
+from callboard.streams.reconciler import QUERIES as RELAY
+
+MAX_SIZE = 1000  # workers: more than that is a slip of the pen
+
+
+class Plane(msgspec.Struct, frozen=True):
+    """What the operator plane shows; `mails` is there only with the embedded catcher."""
+
+    system: Callable[[], System]
+    config: Config
+    database: Database
+    metrics: Metrics
+    mails: Callable[[], list[Mail]] | None
+    jobs: JobAdmin
+
+
+def settings(config: Config) -> Settings:
+    """How the operators' listener behaves: by which names it may be asked for, and with which token."""
+    wrong = Policy(config.ops_wrong_tokens_per_minute, 60)
+    token = OperatorToken(config.ops_token, wrong=wrong) if config.ops_token else None
+    return Settings(base="/ops/v1", token=token, hosts=AllowedHosts(frozenset(config.ops_hosts)))
+
+
+class DeadLetterView(msgspec.Struct, frozen=True):
+    """A dead letter. Key and value stand as text when they are UTF-8, and as base64 in any case."""
+
+    dead_letter_id: UUID
+    consumer: str
+    topic: str
+    partition: int
+    offset: int
+    key: str | None
+    value: str | None
+    value_base64: str | None
+    headers: list[tuple[str, str | None]]
+    reason: str
+    detail: str
+    created_at: datetime
+
+
+async def tree(call: Call[None, None, Plane]) -> Reply[TreeNode]:
+    """The supervision tree as of now."""
+    return Reply(call.services.system().dump())
+
+
+async def config(call: Call[None, None, Plane]) -> Reply[dict[str, Any]]:
+    """The settings in force, by their names in the environment, without secrets."""
+    return Reply(call.services.config.shown())
+
+
+class PoolView(msgspec.Struct, frozen=True):
+    """A pool: its workers, the capacity of each one's mailbox, and how many messages wait at all of them."""
+
+    name: str
+    size: int
+    mailbox: int
+    overflow: str
+    route: str
+    depth: int
+    restarts: int
+
+
+class Resize(Body, frozen=True):
+    """How many workers a pool is to have."""
+
+    size: Annotated[int, Meta(ge=1, le=MAX_SIZE, description="Workers.")]
+
+
+async def list_pools(call: Call[None, None, Plane]) -> Reply[list[PoolView]]:
+    """The pools of this process, as they are now."""
+    return Reply([_pool(name, each) for name, each in find_pools(call.services.system()).items()])
+
+
+async def resize_pool(call: Call[Resize, None, Plane]) -> Reply[PoolView]:
+    """Give a pool another size, until the next start or reload. No message is lost, and each key keeps its order."""
+    name = call.text("name")
+    found = find_pools(call.services.system()).get(name)
+    if not isinstance(found, Pool):
+        raise Problem(POOLS_NOT_FOUND)
+    before = found.size
+    await found.resize(call.body.size)
+    async with call.services.database.transaction() as connection:
+        await audit.record(
+            connection, AuditAction.POOL_RESIZED, by=audit.OPERATOR, pool=name, old_size=before, new_size=found.size
+        )
+    return Reply(_pool(name, found))
+
+
+def _pool(name: str, found: Pool[Any] | Entities[Any]) -> PoolView:
+    workers = found.dump().children
+    return PoolView(
+        name=name,
+        size=found.size,
+        mailbox=found.spec.mailbox.capacity,
+        overflow=found.spec.mailbox.overflow,
+        route=found.route if isinstance(found, Pool) else "entities",
+        depth=sum(each.depth or 0 for each in workers),
+        restarts=sum(each.restarts for each in workers),
+    )
+
+
+async def mailbox(call: Call[None, None, Plane]) -> Reply[list[Mail]]:
+    """The mails that the embedded catcher has caught, newest first."""
+    return Reply(call.services.mails() if call.services.mails else [])
+
+
+async def metrics(call: Call[None, None, Plane]) -> Raw:
+    """Prometheus' text format."""
+    return Raw(call.services.metrics.page(), CONTENT_TYPE)
+
+
+async def dead_letters(call: Call[None, Page, Plane]) -> Listing[DeadLetterView]:
+    """The dead letters that wait for a decision, newest first."""
+    query = call.query
+    after = decode_cursor(query.cursor, (datetime, UUID)) if query.cursor else None
+    async with call.services.database.acquire() as connection:
+        found = await list_dead_letters(connection, limit=query.limit + 1, after=after)
+    shown = found[: query.limit]
+    more = len(found) > query.limit
+    cursor = encode_cursor(shown[-1].created_at, shown[-1].dead_letter_id) if more else None
+    return Listing([_view(letter) for letter in shown], limit=query.limit, next_cursor=cursor)
+
+
+class RefusedEventView(msgspec.Struct, frozen=True):
+    """An event of ours that the broker has refused so many times; it is tried again, at `retry_at` next."""
+
+    outbox_id: int
+    event_id: UUID
+    topic: str
+    key: str
+    type: str
+    bytes: int
+    refusals: int
+    error: str
+    retry_at: datetime
+    occurred_at: datetime
+
+
+async def refused_events(call: Call[None, Page, Plane]) -> Listing[RefusedEventView]:
+    """The events in the outbox that the broker refuses, oldest first. Those of the same key wait behind them."""
+    query = call.query
+    after = decode_cursor(query.cursor, (int,))[0] if query.cursor else 0
+    async with call.services.database.acquire() as connection:
+        rows = [dict(row) async for row in RELAY.refused_rows(connection, after=after, limit=query.limit + 1)]
+    shown = [msgspec.convert(row, RefusedEventView) for row in rows[: query.limit]]
+    cursor = encode_cursor(shown[-1].outbox_id) if len(rows) > query.limit else None
+    return Listing(shown, limit=query.limit, next_cursor=cursor)
+
+
+def _view(letter: DeadLetter) -> DeadLetterView:
+    return DeadLetterView(
+        dead_letter_id=letter.dead_letter_id,
+        consumer=letter.consumer,
+        topic=letter.topic,
+        partition=letter.partition,
+        offset=letter.offset,
+        key=_text(letter.key),
+        value=_text(letter.value),
+        value_base64=None if letter.value is None else base64.b64encode(letter.value).decode(),
+        headers=letter.headers,
+        reason=letter.reason,
+        detail=letter.detail,
+        created_at=letter.created_at,
+    )
+
+
+def _text(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+ROUTES: tuple[Route[Plane], ...] = (
+    Route("GET", "/tree", tree, summary="The supervision tree", tag="operators", access=Access.PUBLIC),
+    Route("GET", "/pools", list_pools, summary="The pools", tag="operators", access=Access.PUBLIC),
+    Route(
+        "PATCH",
+        "/pools/{name}",
+        resize_pool,
+        summary="Resize a pool",
+        tag="operators",
+        access=Access.PUBLIC,
+        errors=(POOLS_NOT_FOUND,),
+    ),
+    Route("GET", "/config", config, summary="The settings in force", tag="operators", access=Access.PUBLIC),
+    Route(
+        "GET",
+        "/dead-letters",
+        dead_letters,
+        summary="Dead letters",
+        tag="operators",
+        access=Access.PUBLIC,
+        errors=(REQUEST_CURSOR_INVALID,),
+    ),
+    Route(
+        "GET",
+        "/outbox/refused",
+        refused_events,
+        summary="Events that the broker refuses",
+        tag="operators",
+        access=Access.PUBLIC,
+        errors=(REQUEST_CURSOR_INVALID,),
+    ),
+    Route("GET", "/metrics", metrics, summary="Metrics", tag="operators", access=Access.PUBLIC, absolute=True),
+)
+MAILBOX: Route[Plane] = Route("GET", "/mailbox", mailbox, summary="Caught mails", tag="operators", access=Access.PUBLIC)

@@ -1,0 +1,212 @@
+"""The Kafka cluster as a thing that comes and goes: is it there, is it still the same one, does it have our topics.
+
+Kafka's clients hide a broker's absence behind endless retries, and none of them notices one that came back empty. So
+the relay and the Faust app hold one connection of their own, whose end tells them at once.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.conn import AIOKafkaConnection, create_conn
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    InvalidTopicError,
+    KafkaError,
+    LeaderNotAvailableError,
+    PolicyViolationError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
+from aiokafka.protocol.metadata import MetadataRequest
+
+from callboard.streams.raw_answers import RawAnswer
+from callboard.streams.security import KafkaSecurity
+from callboard.streams.topics import TOPICS, full_name
+
+_LOG = logging.getLogger(__name__)
+_PROBE_S = 0.25  # between two looks for a broker that is away: a refused connection costs about 0.1 ms
+_BEAT_S = 2.0
+_ANSWER_S = 3.0  # a broker that takes longer to name its topics is as good as away
+_MAKE_S = 15.0  # to make all of them: a busy cluster needs a while
+_REFUSED = frozenset(
+    error.errno
+    for error in (
+        ClusterAuthorizationFailedError,
+        InvalidTopicError,
+        PolicyViolationError,
+        TopicAuthorizationFailedError,
+    )
+)
+_AWAY = (KafkaError, OSError, TimeoutError)
+
+
+class BrokerLostError(Exception):
+    """No broker answers, or what it has is not what we knew."""
+
+
+class Broker:
+    """A cluster by its addresses, `host:port,host:port`, and the topics of one installation on it.
+
+    Topics that are missing are made with `partitions` and `replication` (-1: the broker's default); those that exist
+    are left as they are. `holds_no_fetch` says that the broker answers a fetch that finds nothing only when its time is
+    over, whatever comes meanwhile.
+    """
+
+    def __init__(
+        self,
+        addresses: str,
+        prefix: str,
+        *,
+        partitions: int = 4,
+        replication: int = -1,
+        security: KafkaSecurity | None = None,
+        holds_no_fetch: bool = False,
+    ) -> None:
+        self.security = security or KafkaSecurity()
+        self.holds_no_fetch = holds_no_fetch
+        self.addresses = [address.strip() for address in addresses.split(",")]
+        self.prefix = prefix
+        self.topics = [
+            full_name(prefix, name) for topic in TOPICS.values() for name in (topic.name, topic.dead_letters)
+        ]
+        self.unusable: dict[str, str] = {}  # topics by their full names, and why
+        self._partitions = partitions
+        self._replication = replication
+
+    async def wait(self, who: str) -> None:
+        """Return when a broker answers and has every topic. That `who` waits is logged once, and so is its end."""
+        waited = False
+        while True:
+            try:
+                await self._ensure_topics()
+            except (*_AWAY, BrokerLostError) as error:
+                if not waited:
+                    _LOG.warning("%s waits for the broker: %s", who, error)
+                waited = True
+                await asyncio.sleep(_PROBE_S)
+            else:
+                if waited:
+                    _LOG.info("%s has the broker back", who)
+                return
+
+    async def watch(self) -> None:
+        """Run until the cluster is lost, or its topics are not as they were; then raise BrokerLostError.
+
+        One broker of several may go: the watch moves on to the next.
+        """
+        gone: str | None = None
+        known: dict[str, tuple[int, int]] = {}  # of this watch alone: another may have seen a change before
+        while True:
+            connection, gone = await self._connect(without=gone)
+            try:
+                await self._hold(connection, known)
+            finally:
+                connection.close()
+
+    async def _connect(self, *, without: str | None = None) -> tuple[AIOKafkaConnection, str]:
+        for address in self.addresses:
+            if address == without:
+                continue
+            host, _, port = address.rpartition(":")
+            options = self.security.client_options()
+            connecting = create_conn(host.strip("[]"), int(port), request_timeout_ms=int(_ANSWER_S * 1000), **options)
+            try:
+                return await asyncio.wait_for(connecting, _ANSWER_S), address
+            except _AWAY:
+                continue
+        raise BrokerLostError(f"no broker answers at {', '.join(self.addresses)}")
+
+    async def _hold(self, connection: AIOKafkaConnection, known: dict[str, tuple[int, int]]) -> None:
+        """Return when the connection ends or does not answer; raise BrokerLostError when a topic is not as it was."""
+        closed, ask, seen = asyncio.Event(), RawAnswer(self._ask_topics()), b""
+        # create_conn takes this callback too, but then calls it for a connection that never was.
+        connection._on_close_cb = lambda *_: closed.set()  # noqa: SLF001 - guarded by tests/streams/test_faust_transport.py
+        while connection.connected() and not closed.is_set():
+            try:
+                answer = await connection.send(ask)
+            except _AWAY:
+                return
+            if answer != seen:
+                seen, found = answer, _described(ask.read(answer))
+                for name in self.unusable:  # what it is now is no news
+                    known.setdefault(name, found.get(name, (0, 0)))
+                compare_topics(known, found)
+            beat = asyncio.ensure_future(closed.wait())
+            try:
+                await asyncio.wait({beat}, timeout=_BEAT_S)
+            finally:
+                beat.cancel()
+
+    def _ask_topics(self) -> MetadataRequest:
+        return MetadataRequest(self.topics, allow_auto_topic_creation=False)
+
+    async def _ensure_topics(self) -> None:
+        """Make the topics that are missing. Raises one of `_AWAY`, or BrokerLostError, when that cannot be done now.
+
+        A topic that we may not see or make is `unusable`, and does not hold up the others.
+        """
+        connection, _ = await self._connect()  # the admin client takes seconds to find out what this tells at once
+        try:
+            found = _described(await asyncio.wait_for(connection.send(self._ask_topics()), _ANSWER_S))
+        finally:
+            connection.close()
+        unusable = {name: for_code(code).__name__ for name, (code, _) in found.items() if code in _REFUSED}
+        missing = sorted(name for name, (code, _) in found.items() if code == UnknownTopicOrPartitionError.errno)
+        if missing:
+            unusable |= await self._make(missing)
+        for name, why in unusable.items():
+            if self.unusable.get(name) != why:
+                _LOG.warning("the topic %s cannot be used: %s", name, why)
+        self.unusable = unusable
+
+    async def _make(self, names: Sequence[str]) -> dict[str, str]:
+        """Make topics; those that we may not make, and why. Raises one of `_AWAY`."""
+        admin = AIOKafkaAdminClient(
+            bootstrap_servers=self.addresses,
+            request_timeout_ms=int(_ANSWER_S * 1000),
+            **self.security.client_options(),
+        )
+        refused: dict[str, str] = {}
+        try:
+            await asyncio.wait_for(admin.start(), _ANSWER_S)
+            made = await asyncio.wait_for(admin.create_topics([self._new_topic(name) for name in names]), _MAKE_S)
+            for name, code, *_ in made.topic_errors:
+                if code in _REFUSED:
+                    refused[name] = for_code(code).__name__
+                elif code not in (0, TopicAlreadyExistsError.errno):  # another process may have been faster
+                    raise for_code(code)
+        finally:
+            await admin.close()
+        return refused
+
+    def _new_topic(self, name: str) -> NewTopic:
+        topic = NewTopic(name, self._partitions, 1)
+        topic.replication_factor = self._replication  # its constructor refuses -1, though the protocol has it
+        return topic
+
+
+def _described(answer: Any) -> dict[str, tuple[int, int]]:
+    """The error code and the number of partitions of each topic."""
+    return {name: (code, len(partitions)) for code, name, _, partitions in answer.topics}
+
+
+def compare_topics(known: dict[str, tuple[int, int]], found: Mapping[str, tuple[int, int]]) -> None:
+    """Raise BrokerLostError for the first topic that has gone, has come, or has other partitions than it had.
+
+    Both hold each topic's error code and its number of partitions; what is new in `found` is known afterwards.
+    """
+    for name, (code, partitions) in found.items():
+        if code == UnknownTopicOrPartitionError.errno and not known.get(name, (0, 0))[0]:
+            raise BrokerLostError(f"the broker has no topic {name}")
+        if code == LeaderNotAvailableError.errno:
+            continue
+        before = known.setdefault(name, (code, partitions))
+        if before[0] != code:
+            raise BrokerLostError(f"the topic {name} {'cannot' if code else 'can'} be used now")
+        if before[1] != partitions:
+            raise BrokerLostError(f"the topic {name} has {partitions} partitions now, and had {before[1]}")

@@ -1,0 +1,217 @@
+"""The Faust app as an actor: it reads the topics and brings every record to its fate, life after life.
+
+A broker that goes away is a normal state: the actor waits for it and starts a new app. A fault of the app itself
+crashes the actor, and its supervisor starts it again.
+"""
+
+import asyncio
+import logging
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiokafka.errors import KafkaError
+
+from callboard.runtime import Actor
+from callboard.streams.cloudevents import Record
+from callboard.streams.cluster import Broker, BrokerLostError
+from callboard.streams.consumers import Consumer
+from callboard.streams.faust_transport import App, Bundle
+from callboard.streams.fetching import FetchWake
+from callboard.streams.record_processor import RecordProcessor
+from callboard.streams.signatures import EventSigner
+from callboard.streams.stream_metrics import StreamMetrics
+from callboard.streams.topics import full_name, short_name
+
+if TYPE_CHECKING:
+    from callboard.actors.infrastructure.database import Database
+
+_LOG = logging.getLogger(__name__)
+_START_S = 30.0
+_STOP_S = 1.5  # the actor's own stop is to take 2 s at most
+_BUNDLE = 2000  # records to a poll, and so to a batch: a transaction of some 100 ms
+_QUEUE = 128  # bundles; an eighth of it is meant to be used, see driver.py
+_LAG_EVERY_S = 2.0
+_PAUSE_S = 0.2  # between two fetches of a broker that holds none until something comes: an event is met within 250 ms
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MS = 253_370_764_800_000  # the year 9999: a producer may write any timestamp
+
+
+class Streams(Actor[None]):
+    """Reads the topics of all consumers, in one consumer group named `<prefix>-streams`.
+
+    Offsets are committed each half second, never past a record without its fate; what was read and not committed
+    comes again. `reading` is set while records are read. `data` is a folder for Faust, which keeps nothing of worth
+    there. After `session_timeout_s` the partitions of a process that was killed move on; Kafka by default refuses less
+    than 6.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        consumers: tuple[Consumer, ...],
+        database: "Database",
+        signer: EventSigner,
+        data: Path,
+        *,
+        reading: asyncio.Event | None = None,
+        metrics: StreamMetrics | None = None,
+        wake: FetchWake | None = None,
+        session_timeout_s: float = 6.0,
+    ) -> None:
+        self._broker = broker
+        self._consumers = consumers
+        self._database = database
+        self._signer = signer
+        self._metrics = metrics or StreamMetrics()
+        self._wake = wake or FetchWake()
+        self._data = data
+        self._session_timeout_s = session_timeout_s
+        self._reading = reading or asyncio.Event()
+        self._app: App | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Live through one app after the other. Raises what crashes an app."""
+        while True:
+            await self._broker.wait("the Faust app")
+            try:
+                await self._live()
+            except BrokerLostError as lost:
+                _LOG.warning("the Faust app stops: %s", lost)
+                if self._app is not None:
+                    self._app.broker_lost = True
+                await self._end()
+
+    async def on_stop(self) -> None:
+        """Stop the app, within 2 s, broker or not."""
+        await self._end()
+
+    async def _live(self) -> None:
+        """One app's life; it always ends with an error."""
+        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        app = self._app = self._make(failed)
+        watch = asyncio.ensure_future(self._broker.watch())
+        crash = asyncio.ensure_future(app.crashed_with())
+        self._starting = asyncio.ensure_future(app.start())
+        try:
+            await asyncio.wait({self._starting, watch, failed, crash}, timeout=_START_S, return_when="FIRST_COMPLETED")
+            if self._starting.done():
+                self._starting.result()
+                measure = asyncio.ensure_future(self._measure_lag(app))
+                try:
+                    await asyncio.wait({watch, failed, crash, measure}, return_when="FIRST_COMPLETED")
+                    if measure.done():
+                        measure.result()
+                finally:
+                    measure.cancel()
+            for end in (watch, failed, crash):
+                if end.done():
+                    end.result()
+            raise TimeoutError(f"the Faust app has not started in {_START_S:g} s")
+        except (KafkaError, OSError) as error:
+            raise BrokerLostError(str(error)) from error
+        finally:
+            self._reading.clear()
+            for end in (watch, failed, crash):
+                end.cancel()
+
+    async def _measure_lag(self, app: App) -> None:
+        """Keep the lag of our partitions; those of others are theirs to tell."""
+        before: dict[tuple[str, int], int] = {}
+        while True:
+            lag = {(short_name(self._broker.prefix, tp.topic), tp.partition): each for tp, each in app.lag().items()}
+            for place in set(self._metrics.lag).difference(lag):
+                del self._metrics.lag[place]
+            done = {place: reached for place, (reached, _) in lag.items()}
+            for (topic, partition), (reached, records) in lag.items():
+                progressed = before.get((topic, partition)) != reached
+                self._metrics.set_lag(topic, partition, records, progressed=progressed)
+            before = done
+            await asyncio.sleep(_LAG_EVERY_S)
+
+    async def _end(self) -> None:
+        """Stop the app, bounded. A call that was cancelled is taken up by the next."""
+        if self._app is None:
+            return
+        self._reading.clear()
+        if self._ending is None:
+            self._ending = asyncio.ensure_future(self._app.stop())
+        await asyncio.wait({self._ending}, timeout=_STOP_S)
+        if not self._ending.done():
+            _LOG.warning("the Faust app did not stop in %g s and is left behind", _STOP_S)
+            self._ending.cancel()
+        if self._starting is not None:
+            self._starting.cancel()
+        self._app = self._starting = self._ending = None
+
+    def _make(self, failed: "asyncio.Future[None]") -> App:
+        """A new app with an agent for each consumer. What goes wrong in an agent is set on `failed`."""
+        app = App(
+            f"{self._broker.prefix}-streams",
+            broker=[f"kafka://{address}" for address in self._broker.addresses],
+            broker_credentials=self._broker.security.faust_credentials(),
+            datadir=str(self._data),
+            store="memory://",
+            autodiscover=False,
+            web_enabled=False,
+            topic_disable_leader=True,
+            topic_allow_declare=False,
+            key_serializer="raw",
+            value_serializer="raw",
+            consumer_auto_offset_reset="earliest",
+            broker_session_timeout=self._session_timeout_s,
+            broker_rebalance_timeout=max(5.0, self._session_timeout_s),
+            broker_heartbeat_interval=self._session_timeout_s / 3,
+            consumer_metadata_max_age_ms=10_000,
+            broker_commit_interval=0.5,
+            broker_max_poll_records=_BUNDLE,
+            stream_buffer_maxsize=_QUEUE,
+            stream_wait_empty=False,
+        )
+        app.wake = self._wake
+        app.fetch_wait_ms, app.fetch_pause_s = (1, _PAUSE_S) if self._broker.holds_no_fetch else (500, 0.0)
+        for consumer in self._consumers:
+            for topic in consumer.topics:  # a stream for each: a topic with a backlog does not hold up the others
+                name, stream = full_name(self._broker.prefix, topic), f"{consumer.name} {topic.name}"
+                if name in self._broker.unusable:
+                    continue
+                app.register(stream, [name])
+                app.agent(app.topic(name), name=stream)(self._reader(app, consumer, stream, failed))
+        app.on_rebalance_complete.connect(self._rebalanced)
+        return app
+
+    async def _rebalanced(self, *_: object, **__: object) -> None:
+        self._reading.set()
+
+    def _reader(self, app: App, consumer: Consumer, stream_name: str, failed: "asyncio.Future[None]") -> Any:
+        processor = RecordProcessor(consumer, self._database, self._signer, self._metrics)
+        prefix = self._broker.prefix
+
+        async def read(stream: Any) -> None:
+            async for event in stream.noack().events():
+                bundle: Bundle = event.value
+                try:
+                    await processor.process([_record(prefix, record) for record in bundle.records])
+                except Exception as error:  # noqa: BLE001 - Faust would skip the bundle; `failed` crashes the actor with it
+                    if not failed.done():
+                        failed.set_exception(error)
+                    return
+                app.settle(stream_name, bundle)
+
+        return read
+
+
+def _record(prefix: str, record: Any) -> Record:
+    """An aiokafka record as the codec wants it."""
+    return Record(
+        topic=short_name(prefix, record.topic),
+        partition=record.partition,
+        offset=record.offset,
+        timestamp=_EPOCH + timedelta(milliseconds=record.timestamp if 0 <= record.timestamp < _LAST_MS else 0),
+        key=record.key,
+        value=record.value,
+        headers=tuple(record.headers),
+        fault=getattr(record, "fault", None),
+    )

@@ -1,0 +1,313 @@
+"""Faust, made fit to run inside another program's event loop, on brokers that die, without losing a record.
+
+Each class here changes one thing of Faust's or mode's, and says why. They reach into private names, so the three
+packages are pinned exactly, and tests/streams/test_faust_transport.py holds every name that is touched against them.
+"""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import faust
+from aiokafka import TopicPartition
+from faust.tables.manager import TableManager
+from faust.transport.drivers import aiokafka as stock
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+from mode.utils.queues import ThrowableQueue
+
+from callboard.streams.fetching import FetchReader, FetchWake
+from callboard.streams.record_reader import last_offset
+
+_BROKER_S = 1.0  # what may wait for the broker, and may be given up
+_STOP_S = 0.3  # the same once the app stops: a broker that is there takes some milliseconds
+
+
+class Bundle:
+    """What one poll brought of one partition: to Faust a single message, which saves its cost for each record."""
+
+    __slots__ = ("generation", "last_offset", "records", "tp")
+
+    def __init__(self, tp: TP, records: Sequence[Any]) -> None:
+        self.tp = tp
+        self.records = records
+        self.last_offset = last_offset(records[-1])
+        self.generation = 0
+
+
+class _Queue(ThrowableQueue):  # type: ignore[misc]
+    """A stream's queue that asks for no more long before it is full.
+
+    The one task that feeds all streams blocks on a full queue, so that one stuck consumer would stop the others. At
+    an eighth of its size the queue takes its partitions out of the fetch; the rest is room for what was on the way.
+    """
+
+    pressure_high_ratio = 8
+
+
+class _ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Faust's consumer, bounded where it waits for the broker for ever, with our way of fetching."""
+
+    reader: FetchReader | None = None
+
+    async def _keepalive2(self) -> None:
+        """Nothing: mode wakes both threads each second, for calls that do not wake the other. Ours all do."""
+
+    @faust.Service.task  # type: ignore[untyped-decorator]
+    async def _thread_keepalive(self) -> None:
+        """Nothing: the same."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        """The constructor's arguments are out of reach: Faust hard-codes 1500 ms, and reads what was aborted."""
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = self.app.fetch_wait_ms  # noqa: SLF001 - see above
+        consumer._isolation_level = "read_committed"  # noqa: SLF001 - see above
+        return consumer
+
+    async def on_start(self) -> None:
+        """Nothing has been fetched when this returns: there is no subscription yet."""
+        await super().on_start()
+        fetcher = self._consumer._fetcher  # noqa: SLF001 - see fetching.py
+        self.reader = FetchReader(fetcher, self.app.wake, self.app.fetch_pause_s, self.app.partition_refused)
+        fetcher._proc_fetch_request = self.reader.fetch  # noqa: SLF001 - see fetching.py
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Bounded: aiokafka retries a commit for ever while the broker or the topic is away. False: not committed."""
+        if self.app.broker_lost:
+            return False
+        try:
+            return bool(await asyncio.wait_for(super()._commit(offsets), self.app.patience_s))
+        except TimeoutError:
+            return False
+
+    async def on_thread_stop(self) -> None:
+        """Stop, or be cut off. An error out of here would end the thread before it says so, and stop() would hang."""
+        consumer = self._consumer
+        if consumer is None or self.app.broker_lost:
+            # A consumer that lives on for a moment may join the group of a broker that is just back, and its ghost
+            # then holds its partitions until the session times out.
+            await super(stock.AIOKafkaConsumerThread, self).on_thread_stop()
+        else:
+            if consumer._coordinator.generation == 0:  # noqa: SLF001 - see next line
+                consumer._coordinator.generation = 1  # noqa: SLF001 - aiokafka says goodbye from 1 on, Tansu counts from 0
+            try:
+                await asyncio.wait_for(super().on_thread_stop(), self.app.patience_s)
+            except (TimeoutError, OSError, asyncio.CancelledError, stock.ConsumerStoppedError) as error:
+                self.log.info("the consumer is cut off from its broker: %r", error)
+        if consumer is not None:
+            await self._cut(consumer)
+
+    @staticmethod
+    async def _cut(consumer: Any) -> None:
+        """End what the consumer left running in this thread's loop, which is closed next, and its connections."""
+        consumer._closed = True  # noqa: SLF001 - as its stop() does first
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        if rest:
+            await asyncio.wait(rest, timeout=_STOP_S)
+        await consumer._client.close()  # noqa: SLF001 - its stop() closes it last, if it gets there
+        await asyncio.sleep(0)  # a transport closes in the next turn of the loop
+
+
+class _Consumer(stock.Consumer):  # type: ignore[misc]
+    """Hands out bundles, and commits only what every stream of a topic has settled.
+
+    Faust's own acknowledgements are ignored: it acknowledges what it skips during a rebalance, and passes gaps that
+    it never saw; both commit past records that nobody has handled.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._has_settled = asyncio.Event()
+        self._settled: dict[TP, dict[str, int]] = {}
+        self._handed_out: dict[TP, int] = {}
+        self._first_handed_out: dict[TP, int] = {}  # of each partition's time with us
+        super().__init__(*args, **kwargs)
+
+    def _new_consumer_thread(self) -> _ConsumerThread:
+        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109 - overrides
+        records = await super()._getmany(active_partitions, timeout)
+        return {tp: [Bundle(tp, batch)] for tp, batch in (records or {}).items() if batch}
+
+    def _to_message(self, tp: TP, record: Bundle) -> ConsumerMessage:
+        last = record.records[-1]
+        record.generation = self.app.consumer_generation_id
+        self._read_offset[tp] = None  # Faust would drop, unsaid, what a topic that was made anew begins with
+        self._handed_out[tp] = record.last_offset
+        self._first_handed_out.setdefault(tp, record.records[0].offset)
+        return ConsumerMessage(
+            last.topic, last.partition, record.last_offset, last.timestamp / 1000, last.timestamp_type, None, None,
+            record, None, 0, 0, tp, generation_id=record.generation,
+        )  # fmt: skip
+
+    def settle(self, stream: str, bundle: Bundle) -> None:
+        """Every record of the bundle has its fate with this stream. Late news of an earlier generation is ignored."""
+        if bundle.generation == self.app.consumer_generation_id:
+            self._settled.setdefault(bundle.tp, {})[stream] = bundle.last_offset
+            self._has_settled.set()
+
+    @faust.Service.task  # type: ignore[untyped-decorator]
+    async def _commit_handler(self) -> None:
+        """Commit some time after something was settled; Faust's timer runs whether there is something or not."""
+        while not self.should_stop:
+            await self._has_settled.wait()
+            await self.sleep(self.commit_interval)
+            self._has_settled.clear()
+            if not await self.commit() and self._uncommitted():
+                self._has_settled.set()
+
+    def _uncommitted(self) -> bool:
+        """Whether a commit was refused, which is tried again."""
+        offsets = ((tp, self._new_offset(tp)) for tp in list(self._settled))
+        return any(offset is not None and self._should_commit(tp, offset) for tp, offset in offsets)
+
+    @faust.Service.task  # type: ignore[untyped-decorator]
+    async def _commit_livelock_detector(self) -> None:
+        """Nothing: see `verify_event_path`."""
+
+    def ack(self, message: Any) -> bool:
+        """Keep Faust's set of open messages small, and nothing more: see the class."""
+        self._unacked_messages.discard(message)
+        message.acked = True
+        return False
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return (tp for tp in list(self._settled) if topics is None or tp in topics or tp.topic in topics)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        settled = self._settled.get(tp, {})
+        streams = self.app.streams_of(tp.topic)
+        if not streams or any(stream not in settled for stream in streams):
+            return None
+        return min(settled[stream] for stream in streams) + 1
+
+    def lag(self) -> dict[TP, tuple[int, int]]:
+        """Of each partition the offset up to which all is done, and how many records are not."""
+        reader = self._thread.reader
+        lag: dict[TP, tuple[int, int]] = {}
+        for tp in self.assignment() if reader is not None else ():
+            end = reader.ends.get(TopicPartition(tp.topic, tp.partition))
+            if end is not None:
+                done = end.position
+                if tp in self._handed_out:
+                    settled = self._new_offset(tp)
+                    if settled is None or settled <= self._handed_out[tp]:
+                        done = settled if settled is not None else min(done, self._first_handed_out[tp])
+                lag[tp] = done, max(0, end.end - done)
+        return lag
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust's watch for stuck streams counts messages, and takes bundles for a standstill."""
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """A gap between two bundles is nothing: the log was compacted, or the broker numbers in steps."""
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Forget what was settled: whoever has the partition next begins at what was committed."""
+        await super().on_partitions_revoked(revoked)
+        for tp in revoked:
+            self._settled.pop(tp, None)
+            self._handed_out.pop(tp, None)
+            self._first_handed_out.pop(tp, None)
+
+
+class _Producer(stock.Producer):  # type: ignore[misc]
+    """Faust starts a producer whether one is used or not. Ours is none, and saves a connection."""
+
+    async def on_start(self) -> None:
+        pass
+
+    async def flush(self) -> None:
+        pass
+
+    async def on_stop(self) -> None:
+        pass
+
+
+class _Transport(stock.Transport):  # type: ignore[misc]
+    """Faust's transport over aiokafka, with our consumer and producer."""
+
+    Consumer = _Consumer
+    Producer = _Producer
+
+
+class _NoTables(TableManager):  # type: ignore[misc]
+    """Faust waits a second at its start for tables to be declared. We have none: PostgreSQL keeps the truth."""
+
+    async def on_start(self) -> None:
+        await self._update_channels()
+        await self.recovery.start()
+
+
+class _Monitor(faust.Monitor):  # type: ignore[misc]
+    """Counts, but works out no averages each second: nobody reads them."""
+
+    @faust.Service.task  # type: ignore[untyped-decorator]
+    async def _sampler(self) -> None:
+        pass
+
+
+class App(faust.App):  # type: ignore[misc]
+    """A Faust app on our transport. It starts once: make a new one for each life.
+
+    Set `broker_lost` before `stop()` when the broker has gone: then nothing is asked of it any more.
+    """
+
+    broker_lost = False
+    fetch_wait_ms = 500  # how long the broker may hold a fetch that finds nothing
+    fetch_pause_s = 0.0  # how long to wait between two of them
+    wake = FetchWake()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._streams: dict[str, set[str]] = {}
+        super().__init__(*args, TableManager=_NoTables, Monitor=_Monitor, **kwargs)
+
+    @property
+    def patience_s(self) -> float:
+        """How long to wait for the broker."""
+        return _STOP_S if self.should_stop else _BROKER_S
+
+    def register(self, stream: str, topics: Iterable[str]) -> None:
+        """Say that `stream` reads `topics`: their offsets wait for it."""
+        for topic in topics:
+            self._streams.setdefault(topic, set()).add(stream)
+
+    def streams_of(self, topic: str) -> set[str]:
+        """The streams that must have settled a record of `topic` before it is committed."""
+        return self._streams.get(topic, set())
+
+    def settle(self, stream: str, bundle: Bundle) -> None:
+        """Every record of `bundle` has its fate with `stream`, which got it in its turn."""
+        self.consumer.settle(stream, bundle)
+
+    def partition_refused(self, tp: TopicPartition, why: str) -> None:
+        """Called in the consumer's thread when the broker refuses to give us a partition."""
+        self.log.warning("the broker refuses %s[%d]: %s", tp.topic, tp.partition, why)
+
+    def lag(self) -> dict[TP, tuple[int, int]]:
+        """Of each partition the offset up to which all is done, and how many records are not."""
+        return dict(self.consumer.lag())
+
+    async def crashed_with(self) -> None:
+        """Wait until the app crashes, which it half survives, and raise why."""
+        await self._crashed.wait()
+        raise self.crash_reason or RuntimeError("the Faust app crashed and did not say why")
+
+    def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> ThrowableQueue:  # noqa: N802 - overrides
+        """See `_Queue`."""
+        return _Queue(maxsize=maxsize, flow_control=self.flow_control, clear_on_resume=clear_on_resume)
+
+    def _new_transport(self) -> _Transport:
+        return _Transport(self.conf.broker_consumer, self)
+
+    def _new_producer_transport(self) -> _Transport:
+        return _Transport(self.conf.broker_producer, self)
+
+
+async def cut(producer: Any) -> None:
+    """Close an aiokafka producer without waiting for what it could not send: its own stop() would, for ever."""
+    producer._closed = True  # noqa: SLF001 - as stop() does first
+    await producer._sender.close()  # noqa: SLF001
+    await producer.client.close()

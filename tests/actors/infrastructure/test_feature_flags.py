@@ -1,0 +1,148 @@
+"""Feature flags: in force at once where they are set, soon elsewhere, and as they were while PostgreSQL is away."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from domain import Domain, refused
+
+from callboard.actors.errors import FLAGS_FULL, FLAGS_NOT_FOUND, SERVER_UNAVAILABLE, USERS_NOT_FOUND
+from callboard.actors.infrastructure import feature_flags as module
+from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.feature_flags import FlagKeeper, FlagName, Flags, GetFlag, ReadFlags, SetFlag
+from callboard.actors.infrastructure.postgres_errors import NO_ANSWER
+from callboard.runtime import System, supervisor, worker
+
+INTERVAL_S = module.INTERVAL_S  # as it is outside of these tests
+UI, MAINTENANCE = FlagName.NEW_UI, FlagName.MAINTENANCE
+
+
+class Watched(Flags):
+    """Says when it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = asyncio.Event()
+
+    def hold(self, on: Mapping[str, bool], overrides: Mapping[tuple[str, UUID], bool]) -> None:
+        super().hold(on, overrides)
+        self.held.set()
+
+
+@asynccontextmanager
+async def process(database: Database) -> Any:
+    """The flags of a process that looks at PostgreSQL when it is told to, and otherwise each hour."""
+    flags = Watched()
+    keeper = worker("flags", FlagKeeper, database, flags)
+    async with System(supervisor("root", keeper)):
+        async with asyncio.timeout(5):
+            await flags.held.wait()
+        yield keeper, flags
+
+
+@pytest.fixture(autouse=True)
+def slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "INTERVAL_S", 3600.0)
+
+
+async def looked(keeper: Any) -> None:
+    """Have it look, and wait until it has."""
+    await keeper.tell(ReadFlags())
+    await keeper.ask(GetFlag(UI))
+
+
+async def test_every_flag_of_the_schema_is_known_and_off_but_the_strict_limits(database: Database) -> None:
+    async with process(database) as (keeper, flags):
+        for name in FlagName:
+            assert flags.on(name) == (name is FlagName.STRICT_LIMITS)
+            assert (await keeper.ask(GetFlag(name))).is_on == flags.on(name)
+    async with database.acquire() as connection:
+        rule = await connection.fetchval(
+            "select pg_get_constraintdef(oid) from pg_constraint where conname = 'feature_flags_name_check'"
+        )
+    assert sorted(part.split("'")[0] for part in rule.split("ARRAY['")[1].split(", '")) == sorted(FlagName)
+
+
+async def test_a_flag_is_in_force_with_the_answer_and_elsewhere_at_the_next_look(database: Database) -> None:
+    async with process(database) as (keeper, flags), process(database) as (other, elsewhere):
+        answer = await keeper.ask(SetFlag(MAINTENANCE, is_on=True))
+        assert (answer.is_on, flags.on(MAINTENANCE), flags.on(UI)) == (True, True, False)
+        assert not elsewhere.on(MAINTENANCE)
+        await looked(other)
+        assert elsewhere.on(MAINTENANCE)
+        assert (await other.ask(GetFlag(MAINTENANCE))).is_on
+        await other.ask(SetFlag(MAINTENANCE, is_on=False))
+        await looked(keeper)
+        assert not flags.on(MAINTENANCE)
+
+
+async def test_a_process_looks_by_itself(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with process(database) as (keeper, _):
+        monkeypatch.setattr(module, "INTERVAL_S", 0.01)
+        async with process(database) as (_, elsewhere):
+            elsewhere.held.clear()
+            await keeper.ask(SetFlag(UI, is_on=True))
+            async with asyncio.timeout(5):
+                await elsewhere.held.wait()
+            assert elsewhere.on(UI)
+    assert INTERVAL_S <= 1.0
+
+
+async def test_a_user_may_have_a_flag_otherwise_than_all_others(domain: Domain) -> None:
+    user, someone = (await domain.person()).user_id, uuid4()
+    async with process(domain.database) as (keeper, flags), process(domain.database) as (other, elsewhere):
+        answer = await keeper.ask(SetFlag(UI, is_on=True, user_id=user))
+        assert (answer.is_on, answer.override, answer.overrides) == (False, True, 1)
+        await looked(other)
+        for each in (flags, elsewhere):
+            assert (each.on(UI), each.on(UI, user), each.on(UI, someone)) == (False, True, False)
+            assert not each.on(MAINTENANCE, user)
+        await keeper.ask(SetFlag(UI, is_on=True))
+        await keeper.ask(SetFlag(UI, is_on=False, user_id=user))
+        assert (flags.on(UI), flags.on(UI, user), flags.on(UI, someone)) == (True, False, True)
+        answer = await keeper.ask(SetFlag(UI, is_on=None, user_id=user))
+        assert (answer.is_on, answer.override, answer.overrides) == (True, None, 0)
+        assert flags.on(UI, user)
+        await looked(other)
+        assert elsewhere.on(UI, user)
+
+
+async def test_what_is_not_there_is_said(database: Database) -> None:
+    async with process(database) as (keeper, flags):
+        with refused(FLAGS_NOT_FOUND):
+            await keeper.ask(GetFlag("enable_everything"))
+        with refused(FLAGS_NOT_FOUND):
+            await keeper.ask(SetFlag("enable_everything", is_on=True))
+        with refused(USERS_NOT_FOUND):
+            await keeper.ask(SetFlag(UI, is_on=True, user_id=uuid4()))
+        assert not flags.on(UI)
+
+
+async def test_overrides_are_bounded(domain: Domain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_OVERRIDES", 2)
+    users = [(await domain.person()).user_id for _ in range(3)]
+    async with process(domain.database) as (keeper, _):
+        for user in users[:2]:
+            await keeper.ask(SetFlag(UI, is_on=True, user_id=user))
+        with refused(FLAGS_FULL):
+            await keeper.ask(SetFlag(UI, is_on=True, user_id=users[2]))
+        await keeper.ask(SetFlag(UI, is_on=False, user_id=users[0]))
+        await keeper.ask(SetFlag(UI, is_on=None, user_id=users[0]))
+        assert (await keeper.ask(SetFlag(UI, is_on=True, user_id=users[2]))).overrides == 2
+
+
+async def test_without_postgresql_the_last_known_goes_on_to_hold(database: Database) -> None:
+    own = Database(database.url)
+    await own.connect()
+    async with process(own) as (keeper, flags):
+        await keeper.ask(SetFlag(UI, is_on=True))
+        own.server.lose(NO_ANSWER, TimeoutError())
+        await keeper.tell(ReadFlags())
+        with refused(SERVER_UNAVAILABLE):
+            await keeper.ask(SetFlag(UI, is_on=False))
+        assert flags.on(UI)
+        assert keeper.tally().failed == 0  # it is not worth a word each second: the guard says that PostgreSQL is away
+    own.disconnect()

@@ -1,0 +1,135 @@
+"""The handle on Redis: what is asked at one time shares a round trip, and no caller waits for a server that is away."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from redis.exceptions import ResponseError
+
+from callboard.actors.infrastructure.redis import Cache, CacheAwayError
+from callboard.ops.embedded.data_directory import Place, free_ports
+from callboard.ops.embedded.valkey import Valkey
+
+
+@pytest.fixture
+async def cache(valkey: Valkey) -> AsyncIterator[Cache]:
+    cache = Cache(valkey.url)
+    yield cache
+    await cache.close()
+
+
+@pytest.fixture
+def trips(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many commands went in each round trip."""
+    sizes: list[int] = []
+    send_batch = cache._send_batch
+
+    async def counted(batch: Any) -> None:
+        sizes.append(len(batch))
+        await send_batch(batch)
+
+    monkeypatch.setattr(cache, "_send_batch", counted)
+    return sizes
+
+
+async def test_what_is_asked_at_one_time_shares_a_round_trip_and_each_gets_its_own_reply(
+    cache: Cache, trips: list[int]
+) -> None:
+    key = uuid4().hex
+    replies = await asyncio.gather(*(cache.send("INCR", key) for _ in range(100)))
+    assert replies == list(range(1, 101))
+    assert trips == [100]
+
+
+async def test_what_comes_while_a_batch_is_under_way_goes_in_the_next(cache: Cache, trips: list[int]) -> None:
+    key, begun = uuid4().hex, asyncio.Event()
+
+    async def later(n: int) -> Any:
+        await begun.wait()
+        return await cache.send("INCR", f"{key}{n}")
+
+    tasks = [asyncio.ensure_future(later(n)) for n in range(20)]
+    first = cache.send("SET", key, "a")
+    await asyncio.sleep(0)
+    begun.set()
+    assert await asyncio.gather(first, *tasks) == [b"OK", *[1] * 20]
+    assert trips == [1, 20]
+
+
+async def test_a_batch_is_bounded(cache: Cache, trips: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callboard.actors.infrastructure.redis.BATCH", 8)
+    await asyncio.gather(*(cache.send("PING") for _ in range(20)))
+    assert trips == [8, 8, 4]
+
+
+async def test_an_error_is_its_callers_alone(cache: Cache) -> None:
+    key = uuid4().hex
+    replies = await asyncio.gather(
+        cache.send("SET", key, "text"), cache.send("INCR", key), cache.send("GET", key), return_exceptions=True
+    )
+    assert replies[0] == b"OK"
+    assert isinstance(replies[1], ResponseError)
+    assert replies[2] == b"text"
+    assert not cache.away.is_set()
+
+
+async def test_a_caller_that_is_cancelled_leaves_the_others_their_replies(cache: Cache, trips: list[int]) -> None:
+    key = uuid4().hex
+    tasks = [cache.send("INCR", key) for _ in range(3)]
+    tasks[1].cancel()
+    replies = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(replies[1], asyncio.CancelledError)
+    assert (replies[0], replies[2]) == (1, 2)
+    assert trips == [2]
+
+
+async def test_a_deadline_of_one_caller_is_not_that_of_the_others(cache: Cache) -> None:
+    """The first to ask begins the round trip; when it gives up, the trip goes on."""
+    key = uuid4().hex
+
+    async def hasty() -> None:
+        async with asyncio.timeout(0):
+            await cache.send("INCR", key)
+
+    first, second = asyncio.ensure_future(hasty()), cache.send("INCR", key)
+    with pytest.raises(TimeoutError):
+        await first
+    assert await second in (1, 2)
+
+
+async def test_without_redis_every_caller_is_told_within_the_limit_and_then_at_once(data: Place) -> None:
+    server = Valkey(data, free_ports(1)[0])
+    await server.start()
+    cache = Cache(server.url)
+    try:
+        assert await cache.send("PING")
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGSTOP)
+        began = time.monotonic()
+        try:
+            replies = await asyncio.gather(*(cache.send("PING") for _ in range(50)), return_exceptions=True)
+            took_s = time.monotonic() - began
+            with pytest.raises(CacheAwayError):
+                await cache.send("PING")
+            at_once_s = time.monotonic() - began - took_s
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        assert [type(reply) for reply in replies] == [CacheAwayError] * 50
+        assert took_s < 0.35
+        assert at_once_s < 0.05
+    finally:
+        await cache.close()
+        await server.stop()
+
+
+async def test_closing_answers_those_who_wait(valkey: Valkey) -> None:
+    cache = Cache(valkey.url)
+    waiting = cache.send("BLPOP", uuid4().hex, 5)
+    await cache.close()
+    with pytest.raises(CacheAwayError):
+        await waiting

@@ -1,0 +1,208 @@
+"""Who may call what: every route, with every role, on one's own and on another's, walked on the running system.
+
+The table is what was decided; the routes' Access is held against it, and so are the real answers. A route without a
+row fails.
+"""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from domain import PASSWORD
+from people import People, Person
+from running import Answer, Up, request
+
+from callboard.http.api.routes import ROUTES
+from callboard.http.server.raw_request import Settings
+from callboard.http.server.routing import Access, Route
+from callboard.http.server.server import full_table
+
+NEW_PASSWORD = "Another-Lantern-43"
+
+# Nobody · on one's own: member, editor, admin · on a member's: another member, an editor, an admin.
+TABLE = {
+    "POST /auth/register": "201 201 201 201",
+    "POST /auth/verify-email": "400 400 400 400",  # with a made-up secret
+    "POST /auth/verify-email/refuse": "400 400 400 400",  # the same
+    "POST /auth/undo-email-change": "400 400 400 400",  # the same
+    "POST /auth/step-up": "401 200 200 200",
+    "POST /auth/resend-verification": "202 202 202 202",
+    "POST /auth/login": "200 200 200 200",
+    "POST /auth/refresh": "401 401 401 401",  # with a made-up token
+    "POST /auth/logout": "401 204 204 204",
+    "POST /auth/logout-all": "401 204 204 204",
+    "GET /auth/sessions": "401 200 200 200",
+    "DELETE /auth/sessions/{session_id}": "401 204 204 204 404 404 404",
+    "POST /auth/password/forgot": "202 202 202 202",
+    "POST /auth/password/reset": "400 400 400 400",  # with a made-up secret
+    "POST /auth/password/change": "401 200 200 200",
+    "GET /users": "401 403 403 200",
+    "GET /users/me": "401 200 200 200",
+    "PUT /users/me": "401 200 200 200",
+    "DELETE /users/me": "401 204 204 204",
+    "GET /users/me/profile": "401 200 200 200",
+    "PUT /users/me/profile": "401 200 200 200",
+    "POST /users/me/export": "401 202 202 202",
+    "POST /users/me/export/download": "401 400 400 400",  # with a made-up secret
+    "GET /exports": "410 410 410 410",  # the links of an earlier release
+    "GET /users/{user_id}": "401 200 200 200 404 404 200",
+    "PUT /users/{user_id}": "401 200 200 200 404 404 200",
+    "DELETE /users/{user_id}": "401 204 204 204 404 404 204",
+    "PATCH /users/{user_id}": "401 403 403 200 403 403 200",
+    "GET /users/{user_id}/profile": "401 200 200 200 404 404 200",
+    "PUT /users/{user_id}/profile": "401 200 200 200 404 404 200",
+    "POST /content": "401 201 201 201",
+    "GET /content": "200 200 200 200",
+    "GET /content/search": "200 200 200 200",
+    "GET /content/{content_id}": "404 200 200 200 404 200 200",  # of a draft
+    "PUT /content/{content_id}": "401 200 200 200 404 200 200",
+    "DELETE /content/{content_id}": "401 204 204 204 404 204 204",
+    "POST /content/{content_id}/transitions": "401 200 200 200 404 200 200",
+    "GET /content/{content_id}/transitions": "401 200 200 200 404 200 200",
+    "GET /audit": "401 403 403 200",
+    "GET /stats": "401 403 200 200",
+    "GET /flags": "200 200 200 200",
+    "GET /flags/{name}": "401 403 403 200",
+    "PUT /flags/{name}": "401 403 403 200",
+    "GET /.well-known/jwks.json": "200 200 200 200",
+    "GET /errors": "200 200 200 200",
+    "GET /health": "200 200 200 200",
+    "GET /ready": "200 200 200 200",
+    "GET /openapi.json": "200 200 200 200",
+    "GET /": "200 200 200 200",
+    "GET /docs": "200 200 200 200",
+    "GET /docs/": "308 308 308 308",
+    "GET /verify-email": "200 200 200 200",
+    "GET /confirm-email": "200 200 200 200",
+    "GET /undo-email-change": "200 200 200 200",
+    "GET /reset-password": "200 200 200 200",
+    "GET /forgot-password": "200 200 200 200",
+    "GET /export": "200 200 200 200",
+    "GET /content/{article_id}": "200 200 200 200",  # a page, the same for any id
+    "GET /pages/pages.css": "200 200 200 200",
+    "GET /pages/pages.js": "200 200 200 200",
+    "GET /docs/start.js": "200 200 200 200",
+    "GET /docs/swagger-ui.css": "200 200 200 200",
+    "GET /docs/swagger-ui-bundle.js": "200 200 200 200",
+    "GET /docs/favicon-32x32.png": "200 200 200 200",
+}
+OF_SOMEBODY = {"user_id", "content_id", "session_id"}
+
+
+class Walk:
+    """One request for each route that is good in itself: what it is answered with is a matter of who asks."""
+
+    def __init__(self, up: Up) -> None:
+        self.up = up
+        self.people = People(up.facts)
+
+    def ask(self, route: Route[Any], token: str, owner: Person) -> Answer:
+        """Ask for something that is `owner`'s."""
+        name = f"{route.method} {route.path}"
+        path = route.path
+        makers: dict[str, Callable[[], UUID | str]] = {
+            "user_id": lambda: owner.user_id,
+            "session_id": lambda: owner.session_id,
+            "content_id": lambda: self.people.draft(owner),
+            "article_id": uuid4,
+            "name": lambda: "enable_new_ui",
+        }
+        for parameter in route.parameters:
+            path = path.replace(f"{{{parameter}}}", str(makers[parameter]()))
+        if route.path == "/content/search":
+            path += "?q=a"
+        if route.path == "/exports":
+            path += "?token=x"
+        headers = {"If-Match": '"1"'} if name == "PUT /content/{content_id}" else {}
+        base = self.up.api.removesuffix("/api/v1") if route.absolute else self.up.api
+        return request(route.method, base + path, token=token, body=self.body(name, owner), headers=headers)
+
+    def body(self, name: str, owner: Person) -> Any:
+        email = f"{uuid4().hex}@example.org"
+        return {
+            "POST /auth/register": {"email": email, "password": PASSWORD, "full_name": "Ao", "terms_accepted": True},
+            "POST /users/me/export/download": {"token": "x"},
+            "POST /auth/verify-email": {"token": "x"},
+            "POST /auth/verify-email/refuse": {"token": "x"},
+            "POST /auth/undo-email-change": {"token": "x"},
+            "POST /auth/step-up": {"password": PASSWORD},
+            "POST /auth/resend-verification": {"email": email},
+            "POST /auth/login": {"email": owner.email, "password": PASSWORD},
+            "POST /auth/refresh": {"refresh_token": "x"},
+            "POST /auth/password/forgot": {"email": email},
+            "POST /auth/password/reset": {"token": "x", "new_password": NEW_PASSWORD},
+            "POST /auth/password/change": {"current_password": PASSWORD, "new_password": NEW_PASSWORD},
+            "PUT /users/me": {"full_name": "Bo"},
+            "PUT /users/{user_id}": {"full_name": "Bo"},
+            "PATCH /users/{user_id}": {"is_active": True},
+            "PUT /users/me/profile": {"bio": "b"},
+            "PUT /users/{user_id}/profile": {"bio": "b"},
+            "POST /content": {"title": "a", "body": "b"},
+            "PUT /content/{content_id}": {"title": "c", "body": "d"},
+            "POST /content/{content_id}/transitions": {"action": "submit_for_review"},
+            "PUT /flags/{name}": {"is_on": False},
+        }.get(name)
+
+
+NAMES = {f"{route.method} {route.path}": route for route in full_table(ROUTES, {}, Settings(), documents=True)}
+GUARDED = [name for name, route in NAMES.items() if route.access is not Access.PUBLIC]
+
+
+@pytest.fixture(scope="module")
+def walk(up: Up) -> Walk:
+    return Walk(up)
+
+
+def test_every_route_has_its_row_and_every_row_its_route() -> None:
+    assert NAMES.keys() - TABLE.keys() == set()
+    assert TABLE.keys() - NAMES.keys() == set()
+
+
+def test_the_running_system_has_these_routes_and_no_others(up: Up) -> None:
+    """As its document says; what is not in the document are the pages that show it, and those of mails."""
+    document = request("GET", up.api.removesuffix("/api/v1") + "/openapi.json").body
+    served = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
+    tabled = {f"{route.method} {route.full_path('/api/v1')}" for route in NAMES.values()}
+    pages = {name for name, route in NAMES.items() if route.tag in ("documents", "pages")}
+    assert served == tabled - pages
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_table_agrees_with_what_the_route_declares(name: str) -> None:
+    route, row = NAMES[name], TABLE[name].split()
+    assert len(row) == (7 if OF_SOMEBODY & route.parameters.keys() else 4)
+    nobody, member, editor, admin = row[:4]
+    needs_token = route.access not in (Access.PUBLIC, Access.OPTIONAL)
+    assert (nobody == "401") == needs_token or name == "POST /auth/refresh"
+    assert (member == "403") == (route.access in (Access.EDITOR, Access.ADMIN))
+    assert (editor == "403") == (route.access is Access.ADMIN)
+    assert admin != "403"
+    if route.access is Access.SELF_OR_ADMIN:
+        assert row[4:6] == ["404", "404"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_route_answers_every_role_as_the_table_says(walk: Walk, name: str) -> None:
+    route = NAMES[name]
+    person, somebody = walk.people.person, walk.people.person("member")
+    answers = [walk.ask(route, "", somebody)]
+    answers += [walk.ask(route, asking.token, asking) for asking in map(person, ("member", "editor", "admin"))]
+    if OF_SOMEBODY & route.parameters.keys():
+        answers += [walk.ask(route, person(role).token, person("member")) for role in ("member", "editor", "admin")]
+    assert " ".join(str(answer.status) for answer in answers) == TABLE.get(name)
+
+
+@pytest.mark.parametrize("name", GUARDED)
+def test_no_route_that_looks_at_tokens_takes_a_bad_one(walk: Walk, name: str) -> None:
+    admin = walk.people.person("admin")
+    codes = [
+        walk.ask(NAMES[name], token, admin).code
+        for token in (admin.expired, admin.ended, f"{admin.token[:-4]}AAAA", "x")
+    ]
+    assert codes == [
+        "AUTH_TOKEN_EXPIRED_004",
+        "AUTH_SESSION_ENDED_005",
+        "AUTH_TOKEN_INVALID_003",
+        "AUTH_TOKEN_INVALID_003",
+    ]

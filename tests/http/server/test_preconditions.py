@@ -1,0 +1,122 @@
+"""If-Match and If-None-Match: one evaluation for every tagged resource and every method (RFC 9110, 13)."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callboard.http.api.routes import ROUTES
+from callboard.http.server.preconditions import Condition
+from callboard.http.server.routing import check_tags
+
+ZERO = "00000000-0000-0000-0000-000000000000"
+POST = f"/api/v1/posts/{ZERO}"
+ALSO_GONE = f"/api/v1/posts/{ZERO[:-1]}1"
+
+# The condition, whether a change with it is made, and how a GET with it is answered. The post's tag is "7".
+CONDITIONS: tuple[tuple[dict[str, str], bool, int], ...] = (
+    ({"If-Match": '"7"'}, True, 200),
+    ({"If-Match": "*"}, True, 200),
+    ({"If-Match": ' "1" , "7",'}, True, 200),
+    ({"If-Match": '"1","7"'}, True, 200),
+    ({"If-Match": '"a,b", "7"'}, True, 200),
+    ({"If-Match": '"6"'}, False, 412),
+    ({"If-Match": '"1", "2"'}, False, 412),
+    ({"If-Match": 'W/"7"'}, False, 412),
+    ({"If-Match": '""'}, False, 412),
+    ({"If-Match": '"7 "'}, False, 400),
+    ({"If-None-Match": '"7"'}, False, 304),
+    ({"If-None-Match": 'W/"7"'}, False, 304),
+    ({"If-None-Match": '"1", W/"7"'}, False, 304),
+    ({"If-None-Match": "*"}, False, 304),
+    ({"If-None-Match": '"6"'}, True, 200),
+    ({"If-None-Match": 'W/"6", "8"'}, True, 200),
+    ({"If-Match": '"7"', "If-None-Match": '"7"'}, False, 304),
+    ({"If-Match": '"6"', "If-None-Match": '"6"'}, False, 412),
+)
+MALFORMED = ("7", "", '"7', '7"', 'w/"7"', '"7" "8"', '*, "7"', '"7", *', 'W/ "7"', "'7'", ",", "**")
+
+
+@pytest.mark.parametrize(("headers", "made", "read"), CONDITIONS)
+async def test_a_condition_is_held_against_the_tag_of_the_resource(
+    door: Any, headers: dict[str, str], *, made: bool, read: int
+) -> None:
+    status, _, response = await door.call("GET", POST, headers=headers)
+    assert status == read
+    assert (response.headers.get("ETag") == '"7"') == (read in (200, 304))
+    refused = 400 if read == 400 else 412
+    for method, done in (("DELETE", 204), ("PATCH", 200)):
+        assert (await door.call(method, POST, headers=headers))[0] == (done if made else refused)
+    if "If-Match" in headers:
+        status, body, _ = await door.call("PUT", POST, headers=headers)
+        assert (status, status == 200 and body["data"]) == ((200, "7") if made else (refused, False))
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize("name", ["If-Match", "If-None-Match"])
+async def test_what_is_no_list_of_tags_is_refused_by_name(door: Any, method: str, name: str) -> None:
+    for value in MALFORMED:
+        sent = {"If-Match": "*", name: value}
+        status, body, _ = await door.call(method, POST, headers=sent)
+        assert (status, body["error"]["field"]) == (400, name), value
+
+
+async def test_a_list_on_several_lines_is_one_list(door: Any) -> None:
+    for name, status in (("If-Match", 204), ("If-None-Match", 412)):
+        lines = [(name, '"1"'), (name, '"7"')]
+        assert (await door.call("DELETE", POST, headers=lines))[0] == status
+
+
+async def test_an_edit_that_needs_a_condition_is_428_without_and_the_others_go_on(door: Any) -> None:
+    assert (await door.call("PUT", POST))[0] == 428
+    assert (await door.call("PUT", POST, headers={"If-None-Match": '"1"'}))[0] == 428
+    assert (await door.call("PATCH", POST))[1]["data"] == "unconditional"
+    assert (await door.call("DELETE", POST))[0] == 204
+
+
+async def test_what_is_not_there_is_404_whatever_the_condition_says(door: Any) -> None:
+    for headers in ({"If-Match": '"7"'}, {"If-Match": "*"}, {"If-Match": "*", "If-None-Match": "*"}):
+        for method in ("GET", "PUT", "PATCH", "DELETE"):
+            assert (await door.call(method, ALSO_GONE, headers=headers))[0] == 404
+
+
+async def test_head_is_answered_as_get_and_a_304_has_no_body_and_no_length(door: Any) -> None:
+    sent = f'HEAD {POST} HTTP/1.1\r\nHost: a\r\nIf-None-Match: "7"\r\nConnection: close\r\n\r\n'
+    for method in ("HEAD", "GET"):
+        received = await door.raw(sent.replace("HEAD", method).encode())
+        head, _, body = received.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 304 ")
+        assert body == b""
+        assert b"Content-Length" not in head
+        assert b"\r\nContent-Type" not in head
+        assert b'ETag: "7"' in head
+        assert b"X-Request-ID: " in head
+
+
+async def test_what_has_no_tag_looks_at_no_condition(door: Any) -> None:
+    for headers in ({"If-Match": '"1"'}, {"If-None-Match": "*"}, {"If-None-Match": "rubbish"}):
+        assert (await door.call("GET", "/health", headers=headers))[0] == 200
+        assert (await door.call("POST", "/api/v1/posts", json={"title": "a"}, headers=headers))[0] == 201
+
+
+def test_a_table_that_lets_a_tagged_resource_be_changed_without_its_tag_is_refused() -> None:
+    check_tags(ROUTES)
+    for number, route in enumerate(ROUTES):
+        if route.current is not None:
+            with pytest.raises(TypeError, match="ETag"):
+                check_tags([*ROUTES[:number], replace(route, current=None, tagged=True), *ROUTES[number + 1 :]])
+
+
+opaque = st.text(st.characters(codec="ascii", exclude_characters='"', min_codepoint=0x21, max_codepoint=0x7E))
+
+
+@given(tag=opaque, others=st.lists(opaque), known=st.booleans())
+def test_of_two_conditions_with_the_same_tags_exactly_one_holds(tag: str, others: list[str], *, known: bool) -> None:
+    tags = tuple(f'"{each}"' for each in ([*others, tag] if known else [each for each in others if each != tag]))
+    assert Condition(tags, None).holds_for(tag) is known
+    assert Condition(None, tags).holds_for(tag) is not known
+    weak = tuple(f"W/{each}" for each in tags)
+    assert not Condition(weak, None).holds_for(tag)
+    assert Condition(None, weak).holds_for(tag) is not known

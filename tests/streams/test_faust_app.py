@@ -1,0 +1,187 @@
+"""What the Faust app promises: every record has its fate, once, and nothing is committed before."""
+
+import asyncio
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from callboard.runtime import Context, Crashed, use_context
+from callboard.streams import faust_app
+from callboard.streams.cluster import Broker
+from callboard.streams.topics import ACTIVITY, full_name
+
+EFFECTS = "select count(*) from effects"
+LETTERS = "select count(*) from dead_letters"
+README = Path(__file__).parents[2] / "streams" / "README.md"
+RECOVERY_S = 3.2
+STOP_S = 2.0
+ASK_S = 10.0
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def committed(stage: Any) -> int:
+    """How many records of the activity topic the group has committed."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=stage.broker.addresses, group_id=f"{stage.broker.prefix}-streams", enable_auto_commit=False
+    )
+    await consumer.start()
+    try:
+        name = full_name(stage.broker.prefix, ACTIVITY)
+        found = [await consumer.committed(TopicPartition(name, number)) for number in range(4)]
+    finally:
+        await consumer.stop()
+    return sum(each or 0 for each in found)
+
+
+async def test_one_poison_among_a_thousand_is_one_dead_letter_and_999_effects(stage: Any) -> None:
+    async with stage.playing("streams"), stage.producer() as send:
+        for number in range(1000):
+            value, headers = stage.encoded(stage.view(f"s{number % 7}"))
+            await send(b"{" if number == 500 else value, headers, key=f"s{number % 7}")
+        await stage.until(999, EFFECTS)
+        await stage.until(1, LETTERS)
+        assert await stage.count(EFFECTS) == 999
+    assert await committed(stage) == 1000
+
+
+async def test_the_same_events_sent_twice_have_one_effect_each(stage: Any) -> None:
+    records = [stage.encoded(stage.view(f"s{number}")) for number in range(200)]
+    async with stage.playing("streams"), stage.producer() as send:
+        for _ in range(2):
+            for value, headers in records:
+                await send(value, headers)
+        last, headers = stage.encoded(stage.view("last"))
+        await send(last, headers)
+        await stage.until(1, "select count(*) from effects where subject_id = 'last'")
+    assert await stage.count(EFFECTS) == 201
+
+
+async def test_no_offset_is_committed_past_a_record_in_flight_and_a_new_app_redoes_it(stage: Any) -> None:
+    async with stage.producer() as send:
+        async with stage.playing("streams"):
+            stage.books.open.clear()
+            for number in range(20):
+                value, headers = stage.encoded(stage.view(f"s{number}"))
+                await send(value, headers)
+            await stage.books.asked.wait()
+            await asyncio.wait({asyncio.ensure_future(stage.books.open.wait())}, timeout=1.5)  # three commit intervals
+        assert await committed(stage) == 0
+        stage.books.open.set()
+        stage.recast()
+        async with stage.playing("streams"):
+            await stage.until(20, EFFECTS)
+        assert await committed(stage) == 20
+
+
+async def test_only_the_event_that_is_refused_or_crashes_the_consumer_is_buried(stage: Any) -> None:
+    stage.books.open.clear()
+    async with stage.playing("streams"), stage.producer() as send:
+        for subject in ("first", *("fine",) * 30, "refused", *("fine",) * 30, "crash", "fine"):
+            value, headers = stage.encoded(stage.view(subject))
+            await send(value, headers)
+        await stage.books.asked.wait()
+        stage.books.open.set()
+        await stage.until(62, EFFECTS)
+        await stage.until(2, LETTERS)
+        assert await stage.count("select count(*) from dead_letters where reason = 'refused'") == 1
+        assert await stage.count("select count(*) from dead_letters where reason = 'failed'") == 1
+        assert await stage.count("select count(*) from effects where subject_id not in ('first', 'fine')") == 0
+    assert not [each for each in stage.seen if isinstance(each, Crashed) and each.actor.endswith("streams")]
+
+
+async def test_while_postgresql_is_away_records_wait_and_none_is_buried(stage: Any) -> None:
+    async with stage.playing("streams"), stage.producer() as send:
+        stage.database.disconnect()
+        for number in range(9):
+            value, headers = stage.encoded(stage.view(f"s{number}"))
+            await send(value, headers)
+        for _ in range(3):
+            await stage.books.asked.wait()
+            stage.books.asked.clear()
+        await send(b"{", headers)
+        await stage.database.connect()
+        await stage.until(9, EFFECTS)
+        await stage.until(1, LETTERS)
+
+
+async def test_a_broker_that_was_killed_is_read_again_soon_after_its_return(stage: Any, kill: Any) -> None:
+    async with stage.playing("streams"):
+        await kill(stage.server)
+        await stage.lost()
+        await stage.server.start()
+        returned_at = now()
+        await asyncio.wait_for(stage.reading.wait(), 10)
+        took_s = now() - returned_at
+        async with stage.producer() as send:
+            value, headers = stage.encoded(stage.view())
+            await send(value, headers)
+            await stage.until(1, EFFECTS)
+    assert took_s < RECOVERY_S
+    assert not [each for each in stage.seen if isinstance(each, Crashed)]
+
+
+async def test_it_stops_in_two_seconds_when_the_broker_is_dead(stage: Any, kill: Any) -> None:
+    async with stage.playing("streams"):
+        await kill(stage.server)
+        began_at = now()
+    assert now() - began_at < STOP_S
+
+
+async def test_it_stops_in_two_seconds_when_the_broker_is_frozen(stage: Any) -> None:
+    async with stage.playing("streams"), stage.producer() as send:
+        value, headers = stage.encoded(stage.view(), str(uuid4()))
+        await send(value, headers)
+        await stage.until(1, EFFECTS)
+        stage.signal(signal.SIGSTOP)
+        began_at = now()
+    assert now() - began_at < STOP_S
+    stage.signal(signal.SIGCONT)
+
+
+async def test_the_producer_of_the_readme_works(stage: Any) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    stage.broker = Broker(stage.server.url, "callboard")
+    async with stage.playing("streams"):
+        command = (sys.executable, "-c", example, stage.server.url, "an-article")
+        process = await asyncio.create_subprocess_exec(*command)
+        assert await process.wait() == 0
+        await stage.until(1, "select count(*) from effects where subject_id = 'an-article'")
+
+
+async def test_trace_context_and_deadline_survive_the_crossing_of_kafka(stage: Any) -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    async with stage.playing("relay", "streams"):
+        with use_context(Context(traceparent=trace)):
+            await stage.emit(stage.view("traced"))
+        await stage.until(1, EFFECTS)
+        (context,) = stage.books.contexts
+        assert context.traceparent == trace
+        assert 0 < context.deadline - now() <= ASK_S
+
+
+async def test_records_that_wait_are_shown_by_partition_until_they_are_done(stage: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(faust_app, "_LAG_EVERY_S", 0.05)
+
+    async def shown(wanted: int) -> None:
+        async with asyncio.timeout(ASK_S * 4):
+            while sum(each.records for each in stage.metrics.lag.values()) != wanted:  # noqa: ASYNC110 - a gauge tells nobody
+                await asyncio.sleep(0.01)
+
+    async with stage.playing("streams"), stage.producer() as send:
+        stage.books.open.clear()
+        for number in range(20):
+            value, headers = stage.encoded(stage.view(f"s{number}"))
+            await send(value, headers, key=f"s{number}")
+        await shown(20)
+        assert {topic for topic, _ in stage.metrics.lag} >= {"activity.v1"}
+        stage.books.open.set()
+        await stage.until(20, EFFECTS)
+        await shown(0)

@@ -1,0 +1,119 @@
+"""The private names of Faust, mode and aiokafka that streams/ touches: a new version that moves one fails here."""
+
+import inspect
+from importlib.metadata import version
+
+import pytest
+from aiokafka import AIOKafkaClient, AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.conn import AIOKafkaConnection
+from aiokafka.consumer.fetcher import Fetcher, FetchResult
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.consumer.subscription_state import TopicPartitionState
+from faust import App
+from faust.tables.manager import TableManager
+from faust.transport import consumer
+from faust.transport.drivers import aiokafka as stock
+from mode.utils.queues import ThrowableQueue
+
+from callboard.streams import faust_transport
+
+
+@pytest.mark.parametrize(
+    ("package", "pinned"), [("faust-streaming", "0.15.3"), ("mode-streaming", "0.7.1"), ("aiokafka", "0.14.0")]
+)
+def test_the_packages_are_those_that_the_driver_was_written_for(package: str, pinned: str) -> None:
+    assert version(package) == pinned
+
+
+@pytest.mark.parametrize(
+    ("ours", "stock_class"),
+    [
+        (faust_transport._ConsumerThread, stock.AIOKafkaConsumerThread),
+        (faust_transport._Consumer, stock.Consumer),
+        (faust_transport._Producer, stock.Producer),
+        (faust_transport.App, App),
+        (faust_transport._NoTables, TableManager),
+    ],
+)
+def test_every_method_that_is_overridden_is_there_and_takes_the_same(ours: type, stock_class: type) -> None:
+    own = {
+        "settle",
+        "register",
+        "streams_of",
+        "crashed_with",
+        "patience_s",
+        "_cut",
+        "_uncommitted",
+        "lag",
+        "partition_refused",
+        "__init__",
+        "__doc__",
+        "__module__",
+    }
+    for name, method in vars(ours).items():
+        if name in own or not inspect.isfunction(method):
+            continue
+        assert hasattr(stock_class, name), name
+        theirs = inspect.signature(getattr(stock_class, name)).parameters
+        assert list(inspect.signature(method).parameters) == list(theirs), name
+        assert inspect.iscoroutinefunction(method) == inspect.iscoroutinefunction(getattr(stock_class, name)), name
+
+
+@pytest.mark.parametrize(
+    ("where", "names"),
+    [
+        (
+            AIOKafkaConsumer,
+            ["_fetch_max_wait_ms", "_isolation_level", "_client", "_coordinator", "_closed", "_fetcher"],
+        ),
+        (
+            Fetcher,
+            ["self._proc_fetch_request(assignment, node_id, request)", "await self._client.send(node_id, request)"],
+        ),
+        (
+            Fetcher,
+            [
+                "backoff = self._fetcher_timeout",
+                "_records",
+                "_retry_backoff",
+                "_prefetch_backoff",
+                "_default_reset_strategy",
+                "part_data[-1]",
+            ],
+        ),
+        (FetchResult, ["for msg in self._partition_records", "self._partition_records.next_fetch_offset"]),
+        (TopicPartitionState, ["def pause", "def resume", "def await_reset", "has_valid_position", "highwater", "lso"]),
+        (AIOKafkaProducer, ["_closed", "_sender", "client"]),
+        (AIOKafkaClient, ["close"]),
+        (GroupCoordinator, ["generation", "self.generation > 0 and self._group_instance_id is None"]),
+        (TableManager, ["_update_channels", "recovery"]),
+        (
+            AIOKafkaConnection,
+            [
+                "request.prepare(self._versions)",
+                "request_struct.encode()",
+                "request.RESPONSE_TYPE",
+                "resp_type.decode(resp)",
+            ],
+        ),
+        (AIOKafkaConnection, ["_on_close_cb", "connected", "send", "close"]),
+        (
+            consumer.Consumer,
+            ["_read_offset", "_unacked_messages", "_committed_offset", "_should_commit", "_commit_tps"],
+        ),
+        (App, ["_crashed", "crash_reason", "consumer_generation_id"]),
+        (stock.AIOKafkaConsumerThread, ["_consumer"]),
+        (ThrowableQueue, ["pressure_high_ratio", "pressure_high_size"]),
+    ],
+)
+def test_every_private_name_that_is_touched_is_there(where: type, names: list[str]) -> None:
+    source = "".join(
+        inspect.getsource(each)
+        for each in where.__mro__
+        if each.__module__ != "builtins"
+        and each is not object
+        and "typing" not in each.__module__
+        and "abc" not in each.__module__
+    )
+    for name in names:
+        assert name in source, name
