@@ -1,6 +1,6 @@
 """What can go wrong, by stable code: one catalogue, from which the API's answers, its documents and its tests are made.
 
-A domain error is a `Problem`: a refusal that answers an ask and crashes nobody. HTTP statuses are mapped from `Kind`
+A domain error is a `Problem`: a refusal that answers an ask and crashes nobody. HTTP statuses are mapped from `ErrorKind`
 in one place, `callboard.http.server.errors`.
 """
 
@@ -11,7 +11,7 @@ import msgspec
 from callboard.runtime import Refusal
 
 
-class Kind(StrEnum):
+class ErrorKind(StrEnum):
     """What sort of answer a problem is; each stands for one HTTP status."""
 
     INVALID = "invalid"
@@ -38,26 +38,26 @@ class Kind(StrEnum):
     VERSION_UNSUPPORTED = "version_unsupported"
 
 
-class Code(msgspec.Struct, frozen=True):
+class ErrorCode(msgspec.Struct, frozen=True):
     """A stable error code, `{MODULE}_{TYPE}_{NNN}`, with what it means to a client."""
 
     name: str
-    kind: Kind
+    kind: ErrorKind
     meaning: str
 
 
-CODES: dict[str, Code] = {}
+CODES: dict[str, ErrorCode] = {}
 
 
-def code(name: str, kind: Kind, meaning: str) -> Code:
+def code(name: str, kind: ErrorKind, meaning: str) -> ErrorCode:
     """Enter a code into the catalogue. Raises ValueError for a name that is taken."""
     if name in CODES:
         raise ValueError(f"error code {name} is declared twice")
-    CODES[name] = entry = Code(name, kind, meaning)
+    CODES[name] = entry = ErrorCode(name, kind, meaning)
     return entry
 
 
-class Detail(msgspec.Struct, frozen=True):
+class FieldError(msgspec.Struct, frozen=True):
     """One invalid field, by its path (`title`, `tags[2].name`), and what is wrong with it."""
 
     field: str
@@ -73,10 +73,10 @@ class Problem(Refusal):
 
     def __init__(
         self,
-        code: Code,
+        code: ErrorCode,
         message: str | None = None,
         *,
-        details: tuple[Detail, ...] = (),
+        details: tuple[FieldError, ...] = (),
         retry_after_s: float | None = None,
         allowed: tuple[str, ...] = (),
     ) -> None:
@@ -93,151 +93,177 @@ class DegradedError(Exception):
 
 
 AUTH_INVALID_CREDENTIALS = code(
-    "AUTH_INVALID_CREDENTIALS_001", Kind.UNAUTHENTICATED, "The e-mail address or the password is wrong."
+    "AUTH_INVALID_CREDENTIALS_001", ErrorKind.UNAUTHENTICATED, "The e-mail address or the password is wrong."
 )
-AUTH_TOKEN_MISSING = code("AUTH_TOKEN_MISSING_002", Kind.UNAUTHENTICATED, "This call needs a Bearer access token.")
-AUTH_TOKEN_INVALID = code("AUTH_TOKEN_INVALID_003", Kind.UNAUTHENTICATED, "The access token is not valid.")
-AUTH_TOKEN_EXPIRED = code("AUTH_TOKEN_EXPIRED_004", Kind.UNAUTHENTICATED, "The access token has expired.")
-AUTH_SESSION_ENDED = code("AUTH_SESSION_ENDED_005", Kind.UNAUTHENTICATED, "The session has ended; log in again.")
+AUTH_TOKEN_MISSING = code("AUTH_TOKEN_MISSING_002", ErrorKind.UNAUTHENTICATED, "This call needs a Bearer access token.")
+AUTH_TOKEN_INVALID = code("AUTH_TOKEN_INVALID_003", ErrorKind.UNAUTHENTICATED, "The access token is not valid.")
+AUTH_TOKEN_EXPIRED = code("AUTH_TOKEN_EXPIRED_004", ErrorKind.UNAUTHENTICATED, "The access token has expired.")
+AUTH_SESSION_ENDED = code("AUTH_SESSION_ENDED_005", ErrorKind.UNAUTHENTICATED, "The session has ended; log in again.")
 AUTH_UNVERIFIED = code(
-    "AUTH_UNVERIFIED_006", Kind.FORBIDDEN, "Verify the e-mail address first: the link is in your mail."
+    "AUTH_UNVERIFIED_006", ErrorKind.FORBIDDEN, "Verify the e-mail address first: the link is in your mail."
 )
-AUTH_INACTIVE = code("AUTH_INACTIVE_007", Kind.FORBIDDEN, "This account has been deactivated.")
-AUTH_FORBIDDEN = code("AUTH_FORBIDDEN_008", Kind.FORBIDDEN, "Your role does not allow this.")
+AUTH_INACTIVE = code("AUTH_INACTIVE_007", ErrorKind.FORBIDDEN, "This account has been deactivated.")
+AUTH_FORBIDDEN = code("AUTH_FORBIDDEN_008", ErrorKind.FORBIDDEN, "Your role does not allow this.")
 AUTH_MAIL_TOKEN_INVALID = code(
-    "AUTH_MAIL_TOKEN_INVALID_009", Kind.INVALID, "The link is not valid: unknown, used already, or expired."
+    "AUTH_MAIL_TOKEN_INVALID_009", ErrorKind.INVALID, "The link is not valid: unknown, used already, or expired."
 )
 AUTH_REFRESH_INVALID = code(
-    "AUTH_REFRESH_INVALID_011", Kind.UNAUTHENTICATED, "The refresh token is not valid (any more); log in again."
+    "AUTH_REFRESH_INVALID_011", ErrorKind.UNAUTHENTICATED, "The refresh token is not valid (any more); log in again."
 )
 AUTH_ACCOUNT_LIMITED = code(
-    "AUTH_ACCOUNT_LIMITED_012", Kind.LIMITED, "Too many failed logins of this account; wait as Retry-After says."
+    "AUTH_ACCOUNT_LIMITED_012", ErrorKind.LIMITED, "Too many failed logins of this account; wait as Retry-After says."
 )
 AUTH_PASSWORD_NEEDED = code(
     "AUTH_PASSWORD_NEEDED_013",
-    Kind.INVALID,
+    ErrorKind.INVALID,
     "Send a password with this link: the address was registered more than once, or the mail was asked for again.",
 )
 AUTH_STEP_UP_REQUIRED = code(
-    "AUTH_STEP_UP_REQUIRED_014", Kind.FORBIDDEN, "Give your password again first: POST /auth/step-up."
+    "AUTH_STEP_UP_REQUIRED_014", ErrorKind.FORBIDDEN, "Give your password again first: POST /auth/step-up."
 )
 
-SESSIONS_NOT_FOUND = code("SESSIONS_NOT_FOUND_001", Kind.NOT_FOUND, "You have no such session.")
+SESSIONS_NOT_FOUND = code("SESSIONS_NOT_FOUND_001", ErrorKind.NOT_FOUND, "You have no such session.")
 
-USERS_EMAIL_TAKEN = code("USERS_EMAIL_TAKEN_001", Kind.CONFLICT, "An account with this e-mail address exists.")
-USERS_NOT_FOUND = code("USERS_NOT_FOUND_002", Kind.NOT_FOUND, "There is no such user, or you may not see them.")
+USERS_EMAIL_TAKEN = code("USERS_EMAIL_TAKEN_001", ErrorKind.CONFLICT, "An account with this e-mail address exists.")
+USERS_NOT_FOUND = code("USERS_NOT_FOUND_002", ErrorKind.NOT_FOUND, "There is no such user, or you may not see them.")
 USERS_LAST_ADMIN = code(
-    "USERS_LAST_ADMIN_003", Kind.CONFLICT, "The last active admin cannot be demoted, deactivated or deleted."
+    "USERS_LAST_ADMIN_003", ErrorKind.CONFLICT, "The last active admin cannot be demoted, deactivated or deleted."
 )
 USERS_STALE = code(
-    "USERS_STALE_004", Kind.STALE, "The account has changed since you read it; read it again and repeat your edit."
+    "USERS_STALE_004", ErrorKind.STALE, "The account has changed since you read it; read it again and repeat your edit."
 )
 
-CONTENT_NOT_FOUND = code("CONTENT_NOT_FOUND_001", Kind.NOT_FOUND, "There is no such content, or you may not see it.")
+CONTENT_NOT_FOUND = code(
+    "CONTENT_NOT_FOUND_001", ErrorKind.NOT_FOUND, "There is no such content, or you may not see it."
+)
 CONTENT_ILLEGAL_TRANSITION = code(
-    "CONTENT_ILLEGAL_TRANSITION_002", Kind.CONFLICT, "The content's state does not allow this action."
+    "CONTENT_ILLEGAL_TRANSITION_002", ErrorKind.CONFLICT, "The content's state does not allow this action."
 )
 CONTENT_STALE = code(
-    "CONTENT_STALE_003", Kind.STALE, "The content has changed since you read it; read it again and repeat your edit."
+    "CONTENT_STALE_003",
+    ErrorKind.STALE,
+    "The content has changed since you read it; read it again and repeat your edit.",
 )
 CONTENT_IF_MATCH_MISSING = code(
-    "CONTENT_IF_MATCH_MISSING_004", Kind.PRECONDITION_MISSING, "Send If-Match with the ETag of the version you edit."
+    "CONTENT_IF_MATCH_MISSING_004",
+    ErrorKind.PRECONDITION_MISSING,
+    "Send If-Match with the ETag of the version you edit.",
 )
 CONTENT_OWN_REVIEW = code(
     "CONTENT_OWN_REVIEW_005",
-    Kind.FORBIDDEN,
+    ErrorKind.FORBIDDEN,
     "Somebody else must approve: you wrote this content, or changed it last.",
 )
 CONTENT_PUBLISHED = code(
-    "CONTENT_PUBLISHED_006", Kind.CONFLICT, "Published content must be archived and restored before it is changed."
+    "CONTENT_PUBLISHED_006", ErrorKind.CONFLICT, "Published content must be archived and restored before it is changed."
 )
 CONTENT_FORBIDDEN = code(
-    "CONTENT_FORBIDDEN_007", Kind.FORBIDDEN, "Your role does not allow this action on this content."
+    "CONTENT_FORBIDDEN_007", ErrorKind.FORBIDDEN, "Your role does not allow this action on this content."
 )
-CONTENT_CATEGORY_UNKNOWN = code("CONTENT_CATEGORY_UNKNOWN_008", Kind.INVALID, "There is no such category.")
+CONTENT_CATEGORY_UNKNOWN = code("CONTENT_CATEGORY_UNKNOWN_008", ErrorKind.INVALID, "There is no such category.")
 
 EXPORTS_LINK_GONE = code(
     "EXPORTS_LINK_GONE_001",
-    Kind.GONE,
+    ErrorKind.GONE,
     "An archive is no more had by its link alone: log in and POST the link's token to /users/me/export/download.",
 )
 
 QUOTA_CONTENT = code(
-    "QUOTA_CONTENT_001", Kind.CONFLICT, "You have as much content as you may have; delete some to write more."
+    "QUOTA_CONTENT_001", ErrorKind.CONFLICT, "You have as much content as you may have; delete some to write more."
 )
-QUOTA_RATE = code("QUOTA_RATE_002", Kind.LIMITED, "You have done this as often as you may for now; see Retry-After.")
+QUOTA_RATE = code(
+    "QUOTA_RATE_002", ErrorKind.LIMITED, "You have done this as often as you may for now; see Retry-After."
+)
 
-REQUEST_INVALID = code("REQUEST_INVALID_001", Kind.INVALID, "A field is missing, unknown, or of a wrong type or form.")
-REQUEST_MALFORMED = code("REQUEST_MALFORMED_002", Kind.INVALID, "The body is not JSON.")
-REQUEST_TOO_LARGE = code("REQUEST_TOO_LARGE_003", Kind.TOO_LARGE, "The body is larger than this server takes.")
-REQUEST_UNSUPPORTED = code("REQUEST_UNSUPPORTED_004", Kind.UNSUPPORTED, "Send the body as application/json.")
-REQUEST_LIMITED = code("REQUEST_LIMITED_005", Kind.LIMITED, "Too many requests; wait as long as Retry-After says.")
-REQUEST_CURSOR_INVALID = code("REQUEST_CURSOR_INVALID_006", Kind.INVALID, "The cursor is not one this server gave.")
-REQUEST_SLOW = code("REQUEST_SLOW_007", Kind.SLOW, "The body did not arrive in time.")
-REQUEST_NOT_HTTP = code("REQUEST_NOT_HTTP_008", Kind.INVALID, "The request is not well-formed HTTP/1.1.")
+REQUEST_INVALID = code(
+    "REQUEST_INVALID_001", ErrorKind.INVALID, "A field is missing, unknown, or of a wrong type or form."
+)
+REQUEST_MALFORMED = code("REQUEST_MALFORMED_002", ErrorKind.INVALID, "The body is not JSON.")
+REQUEST_TOO_LARGE = code("REQUEST_TOO_LARGE_003", ErrorKind.TOO_LARGE, "The body is larger than this server takes.")
+REQUEST_UNSUPPORTED = code("REQUEST_UNSUPPORTED_004", ErrorKind.UNSUPPORTED, "Send the body as application/json.")
+REQUEST_LIMITED = code("REQUEST_LIMITED_005", ErrorKind.LIMITED, "Too many requests; wait as long as Retry-After says.")
+REQUEST_CURSOR_INVALID = code(
+    "REQUEST_CURSOR_INVALID_006", ErrorKind.INVALID, "The cursor is not one this server gave."
+)
+REQUEST_SLOW = code("REQUEST_SLOW_007", ErrorKind.SLOW, "The body did not arrive in time.")
+REQUEST_NOT_HTTP = code("REQUEST_NOT_HTTP_008", ErrorKind.INVALID, "The request is not well-formed HTTP/1.1.")
 
 REQUEST_KEY_REUSED = code(
-    "REQUEST_KEY_REUSED_009", Kind.REUSED, "The Idempotency-Key came before with another body; take a new key."
+    "REQUEST_KEY_REUSED_009", ErrorKind.REUSED, "The Idempotency-Key came before with another body; take a new key."
 )
 REQUEST_KEY_BUSY = code(
-    "REQUEST_KEY_BUSY_010", Kind.CONFLICT, "A request with this Idempotency-Key is still being worked on; repeat it."
+    "REQUEST_KEY_BUSY_010",
+    ErrorKind.CONFLICT,
+    "A request with this Idempotency-Key is still being worked on; repeat it.",
 )
 REQUEST_TARGET_TOO_LONG = code(
-    "REQUEST_TARGET_TOO_LONG_011", Kind.TARGET_TOO_LONG, "The request's target is longer than this server takes."
+    "REQUEST_TARGET_TOO_LONG_011", ErrorKind.TARGET_TOO_LONG, "The request's target is longer than this server takes."
 )
 REQUEST_HEADERS_TOO_LARGE = code(
-    "REQUEST_HEADERS_TOO_LARGE_012", Kind.HEADERS_TOO_LARGE, "The request's headers are too large or too many."
+    "REQUEST_HEADERS_TOO_LARGE_012", ErrorKind.HEADERS_TOO_LARGE, "The request's headers are too large or too many."
 )
 REQUEST_CODING_UNKNOWN = code(
-    "REQUEST_CODING_UNKNOWN_013", Kind.NOT_IMPLEMENTED, "The only Transfer-Encoding that this server takes is chunked."
+    "REQUEST_CODING_UNKNOWN_013",
+    ErrorKind.NOT_IMPLEMENTED,
+    "The only Transfer-Encoding that this server takes is chunked.",
 )
 REQUEST_METHOD_UNKNOWN = code(
-    "REQUEST_METHOD_UNKNOWN_014", Kind.NOT_IMPLEMENTED, "This server does not know the request's method."
+    "REQUEST_METHOD_UNKNOWN_014", ErrorKind.NOT_IMPLEMENTED, "This server does not know the request's method."
 )
-REQUEST_VERSION = code("REQUEST_VERSION_015", Kind.VERSION_UNSUPPORTED, "This server speaks HTTP/1.1 and HTTP/1.0.")
+REQUEST_VERSION = code(
+    "REQUEST_VERSION_015", ErrorKind.VERSION_UNSUPPORTED, "This server speaks HTTP/1.1 and HTTP/1.0."
+)
 REQUEST_EXPECTATION = code(
-    "REQUEST_EXPECTATION_016", Kind.EXPECTATION_FAILED, "The only expectation that this server meets is 100-continue."
+    "REQUEST_EXPECTATION_016",
+    ErrorKind.EXPECTATION_FAILED,
+    "The only expectation that this server meets is 100-continue.",
 )
 REQUEST_STALE = code(
-    "REQUEST_STALE_017", Kind.STALE, "The resource is not as If-Match or If-None-Match asks; read it again."
+    "REQUEST_STALE_017", ErrorKind.STALE, "The resource is not as If-Match or If-None-Match asks; read it again."
 )
 
 REQUEST_HOST = code(
     "REQUEST_HOST_018",
-    Kind.MISDIRECTED,
+    ErrorKind.MISDIRECTED,
     "The Host header names no IP address, not localhost, and none of OPS_HOSTS.",
 )
 
-ROUTE_NOT_FOUND = code("ROUTE_NOT_FOUND_001", Kind.NOT_FOUND, "There is no such route.")
-ROUTE_METHOD = code("ROUTE_METHOD_002", Kind.METHOD_NOT_ALLOWED, "The route does not take this method.")
+ROUTE_NOT_FOUND = code("ROUTE_NOT_FOUND_001", ErrorKind.NOT_FOUND, "There is no such route.")
+ROUTE_METHOD = code("ROUTE_METHOD_002", ErrorKind.METHOD_NOT_ALLOWED, "The route does not take this method.")
 
-POOLS_NOT_FOUND = code("POOLS_NOT_FOUND_001", Kind.NOT_FOUND, "There is no such pool.")
+POOLS_NOT_FOUND = code("POOLS_NOT_FOUND_001", ErrorKind.NOT_FOUND, "There is no such pool.")
 
-JOBS_NOT_FOUND = code("JOBS_NOT_FOUND_001", Kind.NOT_FOUND, "There is no such job.")
-JOBS_NOT_WAITING = code("JOBS_NOT_WAITING_002", Kind.CONFLICT, "The job is not waiting: it runs, or its key holds it.")
-JOBS_NOT_DEAD = code(
-    "JOBS_NOT_DEAD_003", Kind.CONFLICT, "The job is no dead letter that could be replayed: somebody has decided on it."
+JOBS_NOT_FOUND = code("JOBS_NOT_FOUND_001", ErrorKind.NOT_FOUND, "There is no such job.")
+JOBS_NOT_WAITING = code(
+    "JOBS_NOT_WAITING_002", ErrorKind.CONFLICT, "The job is not waiting: it runs, or its key holds it."
 )
-JOBS_KIND_UNKNOWN = code("JOBS_KIND_UNKNOWN_004", Kind.NOT_FOUND, "There is no such kind of jobs.")
-JOBS_SCHEDULE_UNKNOWN = code("JOBS_SCHEDULE_UNKNOWN_005", Kind.NOT_FOUND, "There is no such schedule.")
+JOBS_NOT_DEAD = code(
+    "JOBS_NOT_DEAD_003",
+    ErrorKind.CONFLICT,
+    "The job is no dead letter that could be replayed: somebody has decided on it.",
+)
+JOBS_KIND_UNKNOWN = code("JOBS_KIND_UNKNOWN_004", ErrorKind.NOT_FOUND, "There is no such kind of jobs.")
+JOBS_SCHEDULE_UNKNOWN = code("JOBS_SCHEDULE_UNKNOWN_005", ErrorKind.NOT_FOUND, "There is no such schedule.")
 
-FLAGS_NOT_FOUND = code("FLAGS_NOT_FOUND_001", Kind.NOT_FOUND, "There is no such feature flag.")
-FLAGS_FULL = code("FLAGS_FULL_002", Kind.CONFLICT, "The flag is overridden for as many users as it can be.")
+FLAGS_NOT_FOUND = code("FLAGS_NOT_FOUND_001", ErrorKind.NOT_FOUND, "There is no such feature flag.")
+FLAGS_FULL = code("FLAGS_FULL_002", ErrorKind.CONFLICT, "The flag is overridden for as many users as it can be.")
 
-SERVER_UNAVAILABLE = code("SERVER_UNAVAILABLE_001", Kind.UNAVAILABLE, "A server this call needs is away; try again.")
-SERVER_OVERLOADED = code("SERVER_OVERLOADED_002", Kind.UNAVAILABLE, "The server is at its limit; try again.")
+SERVER_UNAVAILABLE = code(
+    "SERVER_UNAVAILABLE_001", ErrorKind.UNAVAILABLE, "A server this call needs is away; try again."
+)
+SERVER_OVERLOADED = code("SERVER_OVERLOADED_002", ErrorKind.UNAVAILABLE, "The server is at its limit; try again.")
 SERVER_TIMEOUT = code(
     "SERVER_TIMEOUT_003",
-    Kind.UNAVAILABLE,
+    ErrorKind.UNAVAILABLE,
     "No answer in time. It may have happened: repeat with the same Idempotency-Key.",
 )
 SERVER_DRAINING = code(
-    "SERVER_DRAINING_004", Kind.UNAVAILABLE, "The server is stopping; try again, another will answer."
+    "SERVER_DRAINING_004", ErrorKind.UNAVAILABLE, "The server is stopping; try again, another will answer."
 )
-SERVER_BUG = code("SERVER_BUG_005", Kind.BUG, "Something is broken on our side; report the trace id.")
+SERVER_BUG = code("SERVER_BUG_005", ErrorKind.BUG, "Something is broken on our side; report the trace id.")
 SERVER_NOT_READY = code(
-    "SERVER_NOT_READY_006", Kind.UNAVAILABLE, "Something this server needs is away; see the details."
+    "SERVER_NOT_READY_006", ErrorKind.UNAVAILABLE, "Something this server needs is away; see the details."
 )
 SERVER_MAINTENANCE = code(
-    "SERVER_MAINTENANCE_007", Kind.UNAVAILABLE, "The server is being maintained; try again later."
+    "SERVER_MAINTENANCE_007", ErrorKind.UNAVAILABLE, "The server is being maintained; try again later."
 )

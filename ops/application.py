@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from callboard.ops import descriptors
 from callboard.ops.config import reload
 from callboard.ops.start import complain
-from callboard.ops.tree import Parts
+from callboard.ops.tree import Application
 from callboard.runtime import described
 
 GC_AFTER = 20_000  # objects more than before
@@ -19,7 +19,7 @@ LAST_S = 0.5
 log = logging.getLogger(__name__)
 
 
-async def live(parts: Parts, announce: Callable[[], Awaitable[None]]) -> int:
+async def live(parts: Application, announce: Callable[[], Awaitable[None]]) -> int:
     """Run the tree; `announce` is called once it works, and may take its time. The exit status: 0, 1 for a crash, or 2
     for what no waiting mends, which `parts.hopeless` names.
 

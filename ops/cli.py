@@ -190,7 +190,7 @@ async def _serve(_options: argparse.Namespace) -> int:
     from callboard.ops.application import live  # noqa: PLC0415 - see above
     from callboard.ops.config.names import warnings  # noqa: PLC0415 - see above
     from callboard.ops.config.settings import load  # noqa: PLC0415 - see above
-    from callboard.ops.tree import Parts  # noqa: PLC0415 - see above
+    from callboard.ops.tree import Application  # noqa: PLC0415 - see above
 
     config = load(os.environ)
     logs.configure(config.log_level, debug=config.enable_debug_mode)
@@ -200,7 +200,7 @@ async def _serve(_options: argparse.Namespace) -> int:
         complain(f"callboard serves on {config.http_host}:{config.http_port}")
 
     with _scratch() as folder:
-        return await live(Parts(config, folder), announce)
+        return await live(Application(config, folder), announce)
 
 
 async def _check(options: argparse.Namespace) -> int:
@@ -223,9 +223,9 @@ async def _check(options: argparse.Namespace) -> int:
 
 async def _openapi(_options: argparse.Namespace) -> int:
     from callboard.http.api.routes import ROUTES  # noqa: PLC0415 - see above
-    from callboard.http.openapi.swagger import written  # noqa: PLC0415 - see above
+    from callboard.http.openapi.swagger import render_committed_document  # noqa: PLC0415 - see above
 
-    print(written(ROUTES), end="")
+    print(render_committed_document(ROUTES), end="")
     return OK
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from callboard.actors.infrastructure.database import Database, PoolSettings
 from callboard.actors.infrastructure.database_server import DatabaseServer, Pooler
 from callboard.actors.infrastructure.rate_limiter import Policy
-from callboard.actors.infrastructure.redis import Cache, KeySpace
+from callboard.actors.infrastructure.redis import KeySpace, RedisClient
 from callboard.ops.config.settings import Config
 
 QUEUE_POOL_SIZE = 4  # a claim, a renewal, and what ends, at once
@@ -33,9 +33,9 @@ def database_of(config: Config, observe: Callable[[str, str], None]) -> Database
     )
 
 
-def cache_of(config: Config) -> Cache:
+def cache_of(config: Config) -> RedisClient:
     """Redis, with names of keys that no other installation has."""
-    return Cache(config.redis_url, KeySpace(config.environment, config.service_name))
+    return RedisClient(config.redis_url, KeySpace(config.environment, config.service_name))
 
 
 def policies_of(config: Config) -> dict[str, Policy]:

@@ -49,7 +49,7 @@ class Target(msgspec.Struct, frozen=True):
         )
 
 
-class Play:
+class Scenario:
     """One play: a client session, the people in it, and the count of steps."""
 
     def __init__(self, target: Target, client: aiohttp.ClientSession, console: Console) -> None:
@@ -139,7 +139,7 @@ async def _explained(method: str, path: str, expected: int, response: aiohttp.Cl
 async def play(target: Target, console: Console) -> int:
     """Play the main job; the number of steps. Raises DemoError."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as client:
-        scene = Play(target, client, console)
+        scene = Scenario(target, client, console)
         email = f"author-{secrets.token_hex(4)}@example.org"
         author = await _join(scene, email)
         editor = await _log_in(scene, target.editor_email, target.editor_password)
@@ -151,7 +151,7 @@ async def play(target: Target, console: Console) -> int:
         return scene.steps
 
 
-async def _join(scene: Play, email: str) -> str:
+async def _join(scene: Scenario, email: str) -> str:
     """Register, read the mail, verify, log in; the author's access token."""
     password = "Quiet-" + secrets.token_urlsafe(9) + "7"
     account = {"email": email, "password": password, "full_name": "Ada Penwright", "terms_accepted": True}
@@ -176,7 +176,7 @@ async def _join(scene: Play, email: str) -> str:
     return await _log_in(scene, email, password)
 
 
-async def _log_in(scene: Play, email: str, password: str) -> str:
+async def _log_in(scene: Scenario, email: str, password: str) -> str:
     login = await scene.step(
         f"POST /auth/login {email}",
         scene.call("POST", "/auth/login", 200, body={"email": email, "password": password}),
@@ -185,7 +185,7 @@ async def _log_in(scene: Play, email: str, password: str) -> str:
     return str(login["access_token"])
 
 
-async def _publish(scene: Play, author: str, editor: str) -> tuple[str, str]:
+async def _publish(scene: Scenario, author: str, editor: str) -> tuple[str, str]:
     """Draft, review, rejection, second draft, approval, publication; the article's id and a word only it has."""
     word = "w" + secrets.token_hex(5)
     title = "What the call board said"
@@ -218,7 +218,7 @@ async def _publish(scene: Play, author: str, editor: str) -> tuple[str, str]:
     return str(content["content_id"]), word
 
 
-async def _read(scene: Play, content_id: str, word: str) -> None:
+async def _read(scene: Scenario, content_id: str, word: str) -> None:
     """Find and read, without an account."""
     await scene.step(
         f"reader: GET /content/search?q={word}",
@@ -232,7 +232,7 @@ async def _read(scene: Play, content_id: str, word: str) -> None:
     )
 
 
-async def _measure(scene: Play, content_id: str, email: str, editor: str) -> None:
+async def _measure(scene: Scenario, content_id: str, email: str, editor: str) -> None:
     """An outside producer reports readers; the mail, the statistics and the dead letters follow."""
     config = await scene.look("/ops/v1/config")
     topic = f"{config['TOPIC_PREFIX']}.activity.v1"

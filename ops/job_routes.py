@@ -15,14 +15,14 @@ from callboard.actors.errors import (
     JOBS_SCHEDULE_UNKNOWN,
     REQUEST_CURSOR_INVALID,
     REQUEST_INVALID,
-    Code,
-    Detail,
+    ErrorCode,
+    FieldError,
     Problem,
 )
 from callboard.actors.infrastructure.job_admin import MAX_ID, DeadFilter, JobAdmin, JobView, KindView, ScheduleView
 from callboard.actors.infrastructure.job_kinds import Priority
 from callboard.http.server.pagination import decode_cursor, encode_cursor
-from callboard.http.server.request import Body, Call, Listing, Page, Reply
+from callboard.http.server.request import Body, HttpRequest, Page, PageReply, Reply
 from callboard.http.server.routing import Access, Route
 
 MAX_RATE = 1_000.0
@@ -98,37 +98,37 @@ class ScheduleChange(Body, frozen=True):
     run: bool = False
 
 
-async def list_jobs(call: Call[None, JobQuery, JobServices]) -> Listing[JobView]:
+async def list_jobs(request: HttpRequest[None, JobQuery, JobServices]) -> PageReply[JobView]:
     """Jobs that have not ended, in the order of their ids."""
-    query = call.query
+    query = request.query
     (after,) = decode_cursor(query.cursor, (int,)) if query.cursor else (0,)
-    found = await call.services.jobs.jobs(kind=query.kind, state=query.state, after=after, limit=query.limit + 1)
+    found = await request.services.jobs.jobs(kind=query.kind, state=query.state, after=after, limit=query.limit + 1)
     shown = found[: query.limit]
     cursor = encode_cursor(shown[-1].job_id) if len(found) > query.limit else None
-    return Listing(shown, limit=query.limit, next_cursor=cursor)
+    return PageReply(shown, limit=query.limit, next_cursor=cursor)
 
 
-async def list_dead(call: Call[None, DeadQuery, JobServices]) -> Listing[JobView]:
+async def list_dead(request: HttpRequest[None, DeadQuery, JobServices]) -> PageReply[JobView]:
     """Dead letters, newest first."""
-    query = call.query
+    query = request.query
     before = decode_cursor(query.cursor, (datetime, int)) if query.cursor else None
     which = DeadFilter(query.kind, query.reason, query.since, query.all)
-    found = await call.services.jobs.dead(which, before=before, limit=query.limit + 1)
+    found = await request.services.jobs.dead(which, before=before, limit=query.limit + 1)
     shown = found[: query.limit]
     cursor = encode_cursor(shown[-1].ended_at, shown[-1].job_id) if len(found) > query.limit else None
-    return Listing(shown, limit=query.limit, next_cursor=cursor)
+    return PageReply(shown, limit=query.limit, next_cursor=cursor)
 
 
-async def show_job(call: Call[None, None, JobServices]) -> Reply[JobView]:
+async def show_job(request: HttpRequest[None, None, JobServices]) -> Reply[JobView]:
     """A job, wherever it is."""
-    return Reply(await call.services.jobs.job(_job_id(call)))
+    return Reply(await request.services.jobs.job(_job_id(request)))
 
 
-async def change_job(call: Call[JobChange, None, JobServices]) -> Reply[JobChanged]:
+async def change_job(request: HttpRequest[JobChange, None, JobServices]) -> Reply[JobChanged]:
     """Cancel a job, start it now, replay or discard a dead one, or change its priority."""
-    jobs, job_id, change = call.services.jobs, _job_id(call), call.body
+    jobs, job_id, change = request.services.jobs, _job_id(request), request.body
     if (change.priority is None) == (change.action is None):
-        raise Problem(REQUEST_INVALID, details=(Detail("action", "name an action or a priority, one of them"),))
+        raise Problem(REQUEST_INVALID, details=(FieldError("action", "name an action or a priority, one of them"),))
     if change.priority is not None:
         await jobs.set_priority(job_id, Priority[change.priority.upper()])
         return Reply(JobChanged("changed", job_id))
@@ -145,22 +145,22 @@ async def change_job(call: Call[JobChange, None, JobServices]) -> Reply[JobChang
             return Reply(JobChanged("retried", job_id))
 
 
-async def replay_many(call: Call[ReplayMany, None, JobServices]) -> Reply[Replayed]:
+async def replay_many(request: HttpRequest[ReplayMany, None, JobServices]) -> Reply[Replayed]:
     """Replay the dead letters of a kind."""
-    body = call.body
+    body = request.body
     which = DeadFilter(body.kind, body.reason, body.since)
-    count = await call.services.jobs.replay_all(which, per_second=body.per_second, most=body.most)
+    count = await request.services.jobs.replay_all(which, per_second=body.per_second, most=body.most)
     return Reply(Replayed(count))
 
 
-async def list_kinds(call: Call[None, None, JobServices]) -> Reply[list[KindView]]:
+async def list_kinds(request: HttpRequest[None, None, JobServices]) -> Reply[list[KindView]]:
     """The kinds, what waits of each, and what operators have set."""
-    return Reply(await call.services.jobs.kinds())
+    return Reply(await request.services.jobs.kinds())
 
 
-async def change_kind(call: Call[KindChange, None, JobServices]) -> Reply[list[KindView]]:
+async def change_kind(request: HttpRequest[KindChange, None, JobServices]) -> Reply[list[KindView]]:
     """Pause or resume a kind, or set its limit for all processes."""
-    jobs, kind, change = call.services.jobs, call.text("kind"), call.body
+    jobs, kind, change = request.services.jobs, request.text("kind"), request.body
     if change.paused is not msgspec.UNSET:
         await jobs.set_paused(kind, paused=change.paused)
     if change.max_running is not msgspec.UNSET:
@@ -168,14 +168,14 @@ async def change_kind(call: Call[KindChange, None, JobServices]) -> Reply[list[K
     return Reply([each for each in await jobs.kinds() if each.kind == kind])
 
 
-async def list_schedules(call: Call[None, None, JobServices]) -> Reply[list[ScheduleView]]:
+async def list_schedules(request: HttpRequest[None, None, JobServices]) -> Reply[list[ScheduleView]]:
     """The schedules, and when each is due."""
-    return Reply(await call.services.jobs.schedules())
+    return Reply(await request.services.jobs.schedules())
 
 
-async def change_schedule(call: Call[ScheduleChange, None, JobServices]) -> Reply[list[ScheduleView]]:
+async def change_schedule(request: HttpRequest[ScheduleChange, None, JobServices]) -> Reply[list[ScheduleView]]:
     """Enable or disable a schedule, or enqueue its job now."""
-    jobs, name, change = call.services.jobs, call.text("name"), call.body
+    jobs, name, change = request.services.jobs, request.text("name"), request.body
     if change.enabled is not None:
         await jobs.enable_schedule(name, enabled=change.enabled)
     if change.run:
@@ -183,14 +183,14 @@ async def change_schedule(call: Call[ScheduleChange, None, JobServices]) -> Repl
     return Reply([each for each in await jobs.schedules() if each.name == name])
 
 
-def _job_id(call: Call[Any, Any, Any]) -> int:
-    text = call.text("job_id")
+def _job_id(request: HttpRequest[Any, Any, Any]) -> int:
+    text = request.text("job_id")
     if not (text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_ID)) and int(text) <= MAX_ID):
         raise Problem(JOBS_NOT_FOUND)
     return int(text)
 
 
-def _route(method: str, path: str, handler: Callable[..., Any], summary: str, *errors: Code) -> Route[Any]:
+def _route(method: str, path: str, handler: Callable[..., Any], summary: str, *errors: ErrorCode) -> Route[Any]:
     return Route(method, path, handler, summary=summary, tag="operators", access=Access.PUBLIC, errors=errors)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from callboard.actors.errors import Kind, Problem
+from callboard.actors.errors import ErrorKind, Problem
 from callboard.ops.redaction import redact, redact_text
 from callboard.runtime import (
     Blocked,
@@ -98,7 +98,7 @@ def watch(event: Lifecycle) -> None:
             log.warning("%s restarted, %d times so far", event.actor, event.restarts)
         case DeadLettered() | Overflowed():
             log.warning("%s: %s of %s", event.actor, type(event).__name__.lower(), type(event.message).__name__)
-        case Refused(error=Problem(code=code)) if code.kind is Kind.UNAVAILABLE:
+        case Refused(error=Problem(code=code)) if code.kind is ErrorKind.UNAVAILABLE:
             # A server is away, which was said once; those who look after their work each second find it so each time.
             log.debug("%s put off %s: %s", event.actor, type(event.message).__name__, code.name)
         case Refused():

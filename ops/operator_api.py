@@ -18,7 +18,7 @@ from callboard.actors.infrastructure.rate_limiter import Policy
 from callboard.http.server.operator_access import AllowedHosts, OperatorToken
 from callboard.http.server.pagination import decode_cursor, encode_cursor
 from callboard.http.server.raw_request import Settings
-from callboard.http.server.request import Body, Call, Listing, Page, Raw, Reply
+from callboard.http.server.request import Body, HttpRequest, Page, PageReply, RawReply, Reply
 from callboard.http.server.routing import Access, Route
 from callboard.ops.config.settings import Config
 from callboard.ops.embedded.mail_catcher import Mail
@@ -30,7 +30,7 @@ from callboard.streams.reconciler import QUERIES as RELAY
 MAX_SIZE = 1000  # workers: more than that is a slip of the pen
 
 
-class Plane(msgspec.Struct, frozen=True):
+class OperatorServices(msgspec.Struct, frozen=True):
     """What the operator plane shows; `mails` is there only with the embedded catcher."""
 
     system: Callable[[], System]
@@ -65,14 +65,14 @@ class DeadLetterView(msgspec.Struct, frozen=True):
     created_at: datetime
 
 
-async def tree(call: Call[None, None, Plane]) -> Reply[TreeNode]:
+async def tree(request: HttpRequest[None, None, OperatorServices]) -> Reply[TreeNode]:
     """The supervision tree as of now."""
-    return Reply(call.services.system().dump())
+    return Reply(request.services.system().dump())
 
 
-async def config(call: Call[None, None, Plane]) -> Reply[dict[str, Any]]:
+async def config(request: HttpRequest[None, None, OperatorServices]) -> Reply[dict[str, Any]]:
     """The settings in force, by their names in the environment, without secrets."""
-    return Reply(call.services.config.shown())
+    return Reply(request.services.config.shown())
 
 
 class PoolView(msgspec.Struct, frozen=True):
@@ -93,20 +93,20 @@ class Resize(Body, frozen=True):
     size: Annotated[int, Meta(ge=1, le=MAX_SIZE, description="Workers.")]
 
 
-async def list_pools(call: Call[None, None, Plane]) -> Reply[list[PoolView]]:
+async def list_pools(request: HttpRequest[None, None, OperatorServices]) -> Reply[list[PoolView]]:
     """The pools of this process, as they are now."""
-    return Reply([_pool(name, each) for name, each in find_pools(call.services.system()).items()])
+    return Reply([_pool(name, each) for name, each in find_pools(request.services.system()).items()])
 
 
-async def resize_pool(call: Call[Resize, None, Plane]) -> Reply[PoolView]:
+async def resize_pool(request: HttpRequest[Resize, None, OperatorServices]) -> Reply[PoolView]:
     """Give a pool another size, until the next start or reload. No message is lost, and each key keeps its order."""
-    name = call.text("name")
-    found = find_pools(call.services.system()).get(name)
+    name = request.text("name")
+    found = find_pools(request.services.system()).get(name)
     if not isinstance(found, Pool):
         raise Problem(POOLS_NOT_FOUND)
     before = found.size
-    await found.resize(call.body.size)
-    async with call.services.database.transaction() as connection:
+    await found.resize(request.body.size)
+    async with request.services.database.transaction() as connection:
         await audit.record(
             connection, AuditAction.POOL_RESIZED, by=audit.OPERATOR, pool=name, old_size=before, new_size=found.size
         )
@@ -126,26 +126,26 @@ def _pool(name: str, found: Pool[Any] | Entities[Any]) -> PoolView:
     )
 
 
-async def mailbox(call: Call[None, None, Plane]) -> Reply[list[Mail]]:
+async def mailbox(request: HttpRequest[None, None, OperatorServices]) -> Reply[list[Mail]]:
     """The mails that the embedded catcher has caught, newest first."""
-    return Reply(call.services.mails() if call.services.mails else [])
+    return Reply(request.services.mails() if request.services.mails else [])
 
 
-async def metrics(call: Call[None, None, Plane]) -> Raw:
+async def metrics(request: HttpRequest[None, None, OperatorServices]) -> RawReply:
     """Prometheus' text format."""
-    return Raw(call.services.metrics.page(), CONTENT_TYPE)
+    return RawReply(request.services.metrics.page(), CONTENT_TYPE)
 
 
-async def dead_letters(call: Call[None, Page, Plane]) -> Listing[DeadLetterView]:
+async def dead_letters(request: HttpRequest[None, Page, OperatorServices]) -> PageReply[DeadLetterView]:
     """The dead letters that wait for a decision, newest first."""
-    query = call.query
+    query = request.query
     after = decode_cursor(query.cursor, (datetime, UUID)) if query.cursor else None
-    async with call.services.database.acquire() as connection:
+    async with request.services.database.acquire() as connection:
         found = await list_dead_letters(connection, limit=query.limit + 1, after=after)
     shown = found[: query.limit]
     more = len(found) > query.limit
     cursor = encode_cursor(shown[-1].created_at, shown[-1].dead_letter_id) if more else None
-    return Listing([_view(letter) for letter in shown], limit=query.limit, next_cursor=cursor)
+    return PageReply([_view(letter) for letter in shown], limit=query.limit, next_cursor=cursor)
 
 
 class RefusedEventView(msgspec.Struct, frozen=True):
@@ -163,15 +163,15 @@ class RefusedEventView(msgspec.Struct, frozen=True):
     occurred_at: datetime
 
 
-async def refused_events(call: Call[None, Page, Plane]) -> Listing[RefusedEventView]:
+async def refused_events(request: HttpRequest[None, Page, OperatorServices]) -> PageReply[RefusedEventView]:
     """The events in the outbox that the broker refuses, oldest first. Those of the same key wait behind them."""
-    query = call.query
+    query = request.query
     after = decode_cursor(query.cursor, (int,))[0] if query.cursor else 0
-    async with call.services.database.acquire() as connection:
+    async with request.services.database.acquire() as connection:
         rows = [dict(row) async for row in RELAY.refused_rows(connection, after=after, limit=query.limit + 1)]
     shown = [msgspec.convert(row, RefusedEventView) for row in rows[: query.limit]]
     cursor = encode_cursor(shown[-1].outbox_id) if len(rows) > query.limit else None
-    return Listing(shown, limit=query.limit, next_cursor=cursor)
+    return PageReply(shown, limit=query.limit, next_cursor=cursor)
 
 
 def _view(letter: DeadLetter) -> DeadLetterView:
@@ -198,7 +198,7 @@ def _text(value: bytes | None) -> str | None:
         return None
 
 
-ROUTES: tuple[Route[Plane], ...] = (
+ROUTES: tuple[Route[OperatorServices], ...] = (
     Route("GET", "/tree", tree, summary="The supervision tree", tag="operators", access=Access.PUBLIC),
     Route("GET", "/pools", list_pools, summary="The pools", tag="operators", access=Access.PUBLIC),
     Route(
@@ -231,4 +231,6 @@ ROUTES: tuple[Route[Plane], ...] = (
     ),
     Route("GET", "/metrics", metrics, summary="Metrics", tag="operators", access=Access.PUBLIC, absolute=True),
 )
-MAILBOX: Route[Plane] = Route("GET", "/mailbox", mailbox, summary="Caught mails", tag="operators", access=Access.PUBLIC)
+MAILBOX: Route[OperatorServices] = Route(
+    "GET", "/mailbox", mailbox, summary="Caught mails", tag="operators", access=Access.PUBLIC
+)

@@ -10,10 +10,10 @@ from callboard.actors.infrastructure.database import Database
 from callboard.ops.config.settings import Config
 from callboard.runtime import Backoff, Node, Ref, worker
 from callboard.streams import event_types
-from callboard.streams.cluster import Broker
+from callboard.streams.cluster import KafkaCluster
 from callboard.streams.consumers import Consumer, expected
-from callboard.streams.event_types import Consume
-from callboard.streams.faust_app import Streams
+from callboard.streams.event_types import ConsumeEvents
+from callboard.streams.faust_app import FaustConsumer
 from callboard.streams.fetching import FetchWake
 from callboard.streams.relay import Relay
 from callboard.streams.security import KafkaSecurity
@@ -23,10 +23,10 @@ from callboard.streams.topics import ACTIVITY, CONTENT, MAIL, PRIORITY
 
 
 def consumers(
-    mail: Ref[Consume], notifier: Ref[Consume], aggregator: Ref[Consume], producers: MailProducers
+    mail: Ref[ConsumeEvents], notifier: Ref[ConsumeEvents], aggregator: Ref[ConsumeEvents], producers: MailProducers
 ) -> tuple[Consumer, ...]:
     """Who wants which events. A name must never change: see `Consumer`."""
-    letters = (event_types.LetterRequested, event_types.MailRequested)
+    letters = (event_types.TemplatedEmailRequested, event_types.MailRequested)
     return (
         Consumer("mail", (MAIL, PRIORITY), letters, mail, producers.admit),
         Consumer("notifier", (CONTENT,), (event_types.ContentPublished, event_types.ContentRejected), notifier),
@@ -44,7 +44,7 @@ class StreamParts:
         self._runs_here = "streams" in config.roles
         self._database = database
         self._consumers = consumers
-        self._broker = Broker(
+        self._broker = KafkaCluster(
             config.kafka_brokers,
             config.topic_prefix,
             partitions=config.kafka_partitions,
@@ -71,7 +71,7 @@ class StreamParts:
             return []
         relay = partial(Relay, reconcile_at_start=self._embedded, metrics=self.metrics, on_published=self._wake.wake)
         streams = partial(
-            Streams,
+            FaustConsumer,
             session_timeout_s=3.0 if self._embedded else 6.0,
             reading=self.reading,
             metrics=self.metrics,

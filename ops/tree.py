@@ -1,4 +1,4 @@
-"""The composition: every part is made here and put in its place. `Parts.tree` is the whole system on one screen."""
+"""The composition: every part is made here and put in its place. `Application.tree` is the whole system on one screen."""
 
 import asyncio
 import time
@@ -11,38 +11,38 @@ from callboard.actors.analytics.aggregator import Aggregator
 from callboard.actors.delivery.mail_producers import MailProducers
 from callboard.actors.delivery.mail_queue import MailQueue
 from callboard.actors.delivery.notifier import Notifier
-from callboard.actors.editorial.content_queries import Library
+from callboard.actors.editorial.content_queries import ContentQueries
 from callboard.actors.editorial.html_sanitizer import HtmlBounds, HtmlSanitizer
 from callboard.actors.editorial.workflow import ContentWorkflow
 from callboard.actors.identity.active_users import ActiveUsers
 from callboard.actors.identity.authentication import Logins
 from callboard.actors.identity.data_export import Exports
 from callboard.actors.identity.email_requests import EmailRequests
-from callboard.actors.identity.email_verification import Enrolment
-from callboard.actors.identity.password_hasher import Passwords
+from callboard.actors.identity.email_verification import RegistrationPolicy
+from callboard.actors.identity.password_hasher import PasswordHasher
 from callboard.actors.identity.password_policy import PasswordPolicy
 from callboard.actors.identity.password_reset import Recovery
 from callboard.actors.identity.profiles import Profiles
-from callboard.actors.identity.session_cache import Caller, Identities
+from callboard.actors.identity.session_cache import Authentication, SessionCache
 from callboard.actors.identity.sessions import Sessions
 from callboard.actors.identity.sessions import key_of as session_key
-from callboard.actors.identity.user_generations import Epochs
+from callboard.actors.identity.user_generations import UserGenerations
 from callboard.actors.identity.users import READ_USERS, Users
 from callboard.actors.infrastructure.audit_log import AuditLog, AuditRecorder, FailedLogins
 from callboard.actors.infrastructure.database import DatabaseGuard
-from callboard.actors.infrastructure.feature_flags import FlagKeeper, FlagName, Flags
+from callboard.actors.infrastructure.feature_flags import FlagKeeper, FlagName, FlagSnapshot
 from callboard.actors.infrastructure.idempotency import Idempotency
-from callboard.actors.infrastructure.principals import Identity
-from callboard.actors.infrastructure.rate_limiter import CheckLimit, Limiter, Limits, Verdict
-from callboard.actors.infrastructure.redis import CacheGuard
+from callboard.actors.infrastructure.principals import Principal
+from callboard.actors.infrastructure.rate_limiter import CheckLimit, LimitBatcher, LimitResult, RateLimiter
+from callboard.actors.infrastructure.redis import RedisConnector
 from callboard.actors.infrastructure.row_loader import Reads
 from callboard.actors.infrastructure.signing_keys import MIN_SECRET_BYTES
 from callboard.actors.infrastructure.token_signer import Claims, Signer
 from callboard.http.api.dependencies import Services
 from callboard.http.api.routes import ROUTES
 from callboard.http.server.client_ip import Proxies, network
-from callboard.http.server.connection import Patience
-from callboard.http.server.raw_request import Hooks, Settings
+from callboard.http.server.connection import ConnectionTimeouts
+from callboard.http.server.raw_request import ServerDependencies, Settings
 from callboard.http.server.server import HttpServer
 from callboard.ops import job_routes, logs, operator_api, schema
 from callboard.ops.clients import cache_of, database_of, policies_of
@@ -70,7 +70,7 @@ from callboard.runtime import (
 )
 
 # A server that dies again and again is brought back again and again, at a pace; only a storm is given up on.
-STUBBORN = Intensity(restarts=30, window_s=60)
+SERVER_INTENSITY = Intensity(restarts=30, window_s=60)
 # How many workers each pool has, unless the file that CALLBOARD_CONFIG names says otherwise.
 SIZES = {
     "passwords": 2,
@@ -87,11 +87,11 @@ SIZES = {
     "content": 8,
     "library": 8,
 }
-PACED = Backoff(initial_s=0.1, max_s=5.0, jitter=0.2)
+SERVER_BACKOFF = Backoff(initial_s=0.1, max_s=5.0, jitter=0.2)
 STALL_S = 0.1  # a handler that holds up the loop for so long is named in the log
 
 
-class Parts:
+class Application:
     """The actors of one process, and what they share. Nothing has been started."""
 
     def __init__(self, config: Config, data: Path, servers: Servers | None = None) -> None:
@@ -122,10 +122,10 @@ class Parts:
         # A full mailbox of a hasher or a login is a refusal, 503, and not a queue that nobody waits for any more: what
         # 8 workers with 4 waiting for each have accepted takes two hashers about a second.
         refusing = Mailbox(capacity=4, overflow=Overflow.REJECT)
-        self.passwords = self._pool("passwords", Passwords, mailbox=Mailbox(capacity=32, overflow=Overflow.REJECT))
-        self.identities = Identities(Epochs(self.cache, time.monotonic))
+        self.passwords = self._pool("passwords", PasswordHasher, mailbox=Mailbox(capacity=32, overflow=Overflow.REJECT))
+        self.identities = SessionCache(UserGenerations(self.cache, time.monotonic))
         self.sessions = self._pool("sessions", Sessions, database, self.identities, signer, now, key=session_key)
-        self.enrolment = Enrolment(
+        self.enrolment = RegistrationPolicy(
             PasswordPolicy(config.password_policy),
             conceal=config.registration_conflict == "conceal",
             undo_ttl_s=config.email_undo_hours * 3600,
@@ -149,13 +149,13 @@ class Parts:
             "exports", partial(Exports, step_up_s=config.step_up_s), database, signer, self.jobs.queue, config.quotas
         )
         self.policies = policies_of(config)
-        self.flags = Flags()
+        self.flags = FlagSnapshot()
         self.flag_keeper = worker("flags", FlagKeeper, database, self.flags)
         strict = partial(self.flags.on, FlagName.STRICT_LIMITS)
-        self.limiter = Limiter(
+        self.limiter = LimitBatcher(
             self.cache, self.policies, time.monotonic, strict=strict, observe=self.metrics.count_checks
         )
-        self.limits = self._pool("limits", Limits, self.limiter)
+        self.limits = self._pool("limits", RateLimiter, self.limiter)
         self.failed_logins = FailedLogins(time.monotonic)
         self.audit_log = self._pool("audit_log", AuditLog, database)
         self.logins = self._pool(
@@ -187,7 +187,7 @@ class Parts:
         self.content = self._pool(
             "content", ContentWorkflow, database, sanitizer, config.quotas, key=lambda message: message.content_id
         )
-        self.library = self._pool("library", Library, database)
+        self.library = self._pool("library", ContentQueries, database)
         self.mail_producers = MailProducers(config.mail_producers)
         self.mail_queue = worker("mail_queue", MailQueue, database, self.jobs.queue, self.mail_producers)
         self.notifier = worker("notifier", Notifier, database)
@@ -214,11 +214,11 @@ class Parts:
 
     # What the front door asks --------------------------------------------------------------------------------------
 
-    def authenticate(self, claims: Claims) -> Awaitable[Identity]:
+    def authenticate(self, claims: Claims) -> Awaitable[Principal]:
         """Who a token with these claims speaks for. Raises Problem(AUTH_...)."""
-        return Caller(self.identities, self.sessions, claims.user_id, claims.session_id)
+        return Authentication(self.identities, self.sessions, claims.user_id, claims.session_id)
 
-    def check_limit(self, policy: str, key: str) -> Awaitable[Verdict]:
+    def check_limit(self, policy: str, key: str) -> Awaitable[LimitResult]:
         """Count a request. Not by the actor: that would be two turns of the loop more, and in a flood each is long."""
         return self.limiter.check(CheckLimit(policy, key))
 
@@ -244,7 +244,7 @@ class Parts:
             supervisor(
                 "guard",
                 worker("database", DatabaseGuard, self.database, self._prepare, self.give_up),
-                worker("cache", CacheGuard, self.cache),
+                worker("cache", RedisConnector, self.cache),
             ),
             supervisor(
                 "identity",
@@ -271,21 +271,21 @@ class Parts:
             supervisor(
                 "delivery",
                 supervisor("consumers", self.notifier, self.mail_queue),
-                *self.streams.nodes(self.data, PACED),
+                *self.streams.nodes(self.data, SERVER_BACKOFF),
                 strategy=Strategy.REST_FOR_ONE,
-                intensity=STUBBORN,
+                intensity=SERVER_INTENSITY,
             ),
-            self.jobs.node(backoff=PACED, intensity=STUBBORN),
+            self.jobs.node(backoff=SERVER_BACKOFF, intensity=SERVER_INTENSITY),
             *([self._front_door()] if "front" in roles else []),
             self._operators(),
-            intensity=STUBBORN,
+            intensity=SERVER_INTENSITY,
         )
 
     def _embedded(self) -> list[Node]:
         if self.servers is None:
             return []
-        children = [worker(each.name, EmbeddedServer, each, backoff=PACED) for each in self.servers.all()]
-        return [supervisor("servers", *children, intensity=STUBBORN)]
+        children = [worker(each.name, EmbeddedServer, each, backoff=SERVER_BACKOFF) for each in self.servers.all()]
+        return [supervisor("servers", *children, intensity=SERVER_INTENSITY)]
 
     def _front_door(self) -> Node:
         config, maintenance = self.config, partial(self.flags.on, FlagName.MAINTENANCE)
@@ -320,7 +320,7 @@ class Parts:
                 secure=config.public_url.startswith("https:"),
                 proxies=Proxies([network(each) for each in config.trusted_proxies]),
             ),
-            hooks=Hooks(
+            hooks=ServerDependencies(
                 self.signer.read,
                 self.authenticate,
                 self.check_limit,
@@ -331,17 +331,17 @@ class Parts:
                 self.metrics.count_closed,
             ),
             grace_s=config.shutdown_grace_s,
-            patience=Patience(idle_s=config.http_idle_s),
+            patience=ConnectionTimeouts(idle_s=config.http_idle_s),
             limits=limits_of(config),
         )
-        return worker("front", server, backoff=PACED, shutdown_s=config.shutdown_grace_s + 2.0)
+        return worker("front", server, backoff=SERVER_BACKOFF, shutdown_s=config.shutdown_grace_s + 2.0)
 
     def _operators(self) -> Node:
         config, catcher = self.config, self.servers and self.servers.catcher
         server = partial(
             HttpServer,
             (*operator_api.ROUTES, *job_routes.ROUTES, *([operator_api.MAILBOX] if catcher else [])),
-            operator_api.Plane(
+            operator_api.OperatorServices(
                 self.running,
                 config,
                 self.database.pool("operators"),
@@ -353,12 +353,12 @@ class Parts:
             port=config.ops_port,
             checks=self.checks(),
             settings=operator_api.settings(config),
-            hooks=Hooks(),
+            hooks=ServerDependencies(),
             documents=False,
             grace_s=0.5,
             limits=OPERATORS_LIMITS,
         )
-        return worker("operators", server, backoff=PACED)
+        return worker("operators", server, backoff=SERVER_BACKOFF)
 
     async def works(self) -> None:
         """Wait until the database is there and the streams are read."""
@@ -381,7 +381,7 @@ class Parts:
         return self._system
 
 
-def unconnected() -> Parts:
+def unconnected() -> Application:
     """The parts of a process that has no servers: to look at, not to start."""
     nowhere = {
         "DATABASE_URL": "postgresql://nowhere",
@@ -390,4 +390,4 @@ def unconnected() -> Parts:
         "SMTP_HOST": "nowhere",
         "JWT_SECRET_KEY": "-" * MIN_SECRET_BYTES,
     }
-    return Parts(load(nowhere), Path())
+    return Application(load(nowhere), Path())

@@ -7,16 +7,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from callboard.actors.identity.users import AddUser, ListUsers
+from callboard.actors.identity.users import CreateUser, ListUsers
 from callboard.actors.infrastructure.principals import Role
 from callboard.ops import demo, logs
 from callboard.ops.application import live
 from callboard.ops.config.names import warnings
 from callboard.ops.config.settings import Config, load
-from callboard.ops.embedded.data_directory import Place, free_ports, open_place, port_taken
+from callboard.ops.embedded.data_directory import DataDirectory, free_ports, open_place, port_taken
 from callboard.ops.embedded.errors import EmbeddedError
 from callboard.ops.embedded.servers import embed
-from callboard.ops.tree import Parts
+from callboard.ops.tree import Application
 from callboard.runtime import Lifecycle, Started
 
 DEMO_MARK = "demo-accounts-made"
@@ -26,7 +26,7 @@ ACCOUNTS = (("admin", Role.ADMIN), ("editor", Role.EDITOR), ("author", Role.MEMB
 class Up:
     """One `callboard up` on an open data folder."""
 
-    def __init__(self, place: Place, console: Console, *, play: bool) -> None:
+    def __init__(self, place: DataDirectory, console: Console, *, play: bool) -> None:
         self.place = place
         self.console = console
         self.play = play
@@ -38,7 +38,7 @@ class Up:
         config = self._config({**environ, **servers.environment()})
         logs.configure(config.log_level, self.place.log("callboard"), debug=config.enable_debug_mode)
         logs.warn(warnings(environ))
-        parts = Parts(config, self.place.folder("faust"), servers)
+        parts = Application(config, self.place.folder("faust"), servers)
         self.console.print(f"Callboard on embedded servers, data in {self.place.data}", highlight=False)
         parts.watchers.append(self._progress)
         return await live(parts, lambda: self._announce(parts))
@@ -68,7 +68,7 @@ class Up:
     def _done(self, what: str) -> None:
         self.console.print(f"  {what:<12} ready after {time.monotonic() - self.began:5.2f} s", highlight=False)
 
-    async def _announce(self, parts: Parts) -> None:
+    async def _announce(self, parts: Application) -> None:
         self._done("everything")
         config = parts.config
         facts = {
@@ -92,7 +92,7 @@ class Up:
                 )
         self.console.print("\nUp. Ctrl-C stops it; its data stays.", highlight=False)
 
-    async def _demo_accounts(self, parts: Parts) -> dict[str, str]:
+    async def _demo_accounts(self, parts: Application) -> dict[str, str]:
         """Make the demo's accounts when it is asked for, once for a data folder; how to log in as its editor.
 
         What becomes of them afterwards is the admins' business: one that was disabled, demoted or deleted stays so.
@@ -104,7 +104,7 @@ class Up:
             for name, role in ACCOUNTS:
                 email = f"{name}@example.org"
                 if not await parts.users.ask(ListUsers(1, email=email)):
-                    await parts.users.ask(AddUser(email, password, f"Demo {name.title()}", role))
+                    await parts.users.ask(CreateUser(email, password, f"Demo {name.title()}", role))
             self.place.mark(DEMO_MARK)
         return {"EDITOR_EMAIL": "editor@example.org", "EDITOR_PASSWORD": password}
 

@@ -1,7 +1,7 @@
 """CloudEvents 1.0 over Kafka: binary mode both ways, structured mode read too.
 
 `decode` is the one gate to everything that producers send: whatever the bytes, it gives an `Envelope` or raises
-`BadRecord`, so that a consumer can dead-letter what it cannot read and go on at once.
+`InvalidRecordError`, so that a consumer can dead-letter what it cannot read and go on at once.
 """
 
 import base64
@@ -47,7 +47,7 @@ class Record(Struct, frozen=True):
     fault: str | None = None
 
 
-class BadRecord(Exception):  # noqa: N818 - it names what came, and is a verdict rather than a failure
+class InvalidRecordError(Exception):
     """A record that no consumer can act on, and why.
 
     malformed: no CloudEvent, or no JSON. unknown_type: not in the registry. invalid: a field missing or wrong, or the
@@ -146,11 +146,11 @@ def decode(record: Record, signer: EventSigner) -> Envelope:
     An event of a type that only we write, or one in our name, is taken only with a signature that `signer` accepts.
     """
     if record.fault is not None:
-        raise BadRecord("unreadable", record.fault)
+        raise InvalidRecordError("unreadable", record.fault)
     if record.value is None:
-        raise BadRecord("malformed", "the record has no value")
+        raise InvalidRecordError("malformed", "the record has no value")
     if len(record.value) > VALUE_LIMIT:
-        raise BadRecord("too_large", f"the value takes {len(record.value)} bytes, more than {VALUE_LIMIT}")
+        raise InvalidRecordError("too_large", f"the value takes {len(record.value)} bytes, more than {VALUE_LIMIT}")
     headers = _texts(record.headers)
     if _media_type(headers.get("content-type")) == _STRUCTURED:
         attributes, data = _structured(record.value)
@@ -164,7 +164,7 @@ def decode(record: Record, signer: EventSigner) -> Envelope:
 
 def _envelope(record: Record, attributes: Mapping[str, str], data: bytes, signer: EventSigner) -> Envelope:
     if attributes.get("specversion") != "1.0":
-        raise BadRecord("malformed", "ce_specversion is not 1.0")
+        raise InvalidRecordError("malformed", "ce_specversion is not 1.0")
     event_id = _attribute(attributes, "id", _ID_LIMIT)
     source = _attribute(attributes, "source", _SOURCE_LIMIT)
     name = _attribute(attributes, "type", _ID_LIMIT)
@@ -172,9 +172,9 @@ def _envelope(record: Record, attributes: Mapping[str, str], data: bytes, signer
     traceparent = attributes.get("traceparent", "")
     declared = EVENTS.get(name)
     if declared is None:
-        raise BadRecord("unknown_type", f"no event is called {name!r}")
+        raise InvalidRecordError("unknown_type", f"no event is called {name!r}")
     if all(topic.name != record.topic for topic in declared.topics):
-        raise BadRecord("invalid", f"{name} does not travel on {record.topic}")
+        raise InvalidRecordError("invalid", f"{name} does not travel on {record.topic}")
     if needs_signature(declared, source):
         _check_signature(attributes, data, signer)
     return Envelope(
@@ -198,9 +198,9 @@ def _check_signature(attributes: Mapping[str, str], data: bytes, signer: EventSi
     signature, time = attributes.get("signature", ""), attributes.get("time", "")
     facts = {"event_id": attributes["id"], "source": attributes["source"], "type": attributes["type"], "time": time}
     if not signature or not time:
-        raise BadRecord("unsigned", "an event of this type or source needs our signature")
+        raise InvalidRecordError("unsigned", "an event of this type or source needs our signature")
     if not signer.verify(signature, data=data, **facts):
-        raise BadRecord("unsigned", "the signature is not ours")
+        raise InvalidRecordError("unsigned", "the signature is not ours")
 
 
 def _texts(headers: tuple[tuple[str, bytes | None], ...]) -> dict[str, str]:
@@ -213,7 +213,7 @@ def _texts(headers: tuple[tuple[str, bytes | None], ...]) -> dict[str, str]:
         try:
             texts[known] = value.decode()
         except UnicodeDecodeError:
-            raise BadRecord("malformed", f"header {known!r} is not UTF-8") from None
+            raise InvalidRecordError("malformed", f"header {known!r} is not UTF-8") from None
     return texts
 
 
@@ -221,7 +221,7 @@ def _structured(value: bytes) -> tuple[dict[str, str], bytes]:
     try:
         event = _STRUCTURED_DECODER.decode(value)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise BadRecord("malformed", f"not a structured CloudEvent: {error}") from None
+        raise InvalidRecordError("malformed", f"not a structured CloudEvent: {error}") from None
     if event.datacontenttype is not None:
         _expect_json(event.datacontenttype)
     attributes = {"specversion": event.specversion, "id": event.id, "source": event.source, "type": event.type}
@@ -236,7 +236,7 @@ def _structured(value: bytes) -> tuple[dict[str, str], bytes]:
     try:
         return attributes, base64.b64decode(event.data_base64, validate=True)
     except ValueError as error:
-        raise BadRecord("malformed", f"data_base64: {error}") from None
+        raise InvalidRecordError("malformed", f"data_base64: {error}") from None
 
 
 def _media_type(content_type: str | None) -> str:
@@ -247,15 +247,15 @@ def _expect_json(content_type: str | None) -> None:
     """A producer that says nothing of its content means JSON; one that says something must say JSON."""
     media_type = _media_type(content_type)
     if media_type and media_type != "application/json" and not media_type.endswith("+json"):
-        raise BadRecord("malformed", f"content type {media_type!r} is not JSON")
+        raise InvalidRecordError("malformed", f"content type {media_type!r} is not JSON")
 
 
 def _attribute(attributes: Mapping[str, str], name: str, limit: int) -> str:
     text = attributes.get(name, "")
     if not text:
-        raise BadRecord("malformed", f"ce_{name} is missing")
+        raise InvalidRecordError("malformed", f"ce_{name} is missing")
     if len(text) > limit or _CONTROL.search(text):
-        raise BadRecord("malformed", f"ce_{name} is over {limit} characters or has control characters")
+        raise InvalidRecordError("malformed", f"ce_{name} is over {limit} characters or has control characters")
     return text
 
 
@@ -263,20 +263,20 @@ def _moment(text: str) -> datetime:
     try:
         moment = msgspec.convert(text, datetime)
         if moment.tzinfo is None:
-            raise BadRecord("malformed", "ce_time has no time zone")
+            raise InvalidRecordError("malformed", "ce_time has no time zone")
         return moment.astimezone(UTC)
     except (msgspec.MsgspecError, ValueError, OverflowError) as error:
-        raise BadRecord("malformed", f"ce_time: {error}") from None
+        raise InvalidRecordError("malformed", f"ce_time: {error}") from None
 
 
 def _parse(decoder: msgspec.json.Decoder[Message], data: bytes) -> Message:
     try:
         event, faults = apply_rules(decoder.type, decoder.decode(data))
     except msgspec.ValidationError as error:
-        raise BadRecord("invalid", str(error)) from None
+        raise InvalidRecordError("invalid", str(error)) from None
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise BadRecord("malformed", f"the value is not JSON: {error}") from None
+        raise InvalidRecordError("malformed", f"the value is not JSON: {error}") from None
     if faults:
-        raise BadRecord("invalid", f"{faults[0].message} - at `$.{faults[0].path}`")
+        raise InvalidRecordError("invalid", f"{faults[0].message} - at `$.{faults[0].path}`")
     checked: Message = event
     return checked

@@ -49,7 +49,7 @@ class BrokerLostError(Exception):
     """No broker answers, or what it has is not what we knew."""
 
 
-class Broker:
+class KafkaCluster:
     """A cluster by its addresses, `host:port,host:port`, and the topics of one installation on it.
 
     Topics that are missing are made with `partitions` and `replication` (-1: the broker's default); those that exist

@@ -6,7 +6,7 @@ from typing import Literal
 from msgspec import Struct
 
 from callboard.runtime import Message, Ref, Refusal
-from callboard.streams.event_types import Consume, Envelope, type_of
+from callboard.streams.event_types import ConsumeEvents, Envelope, type_of
 from callboard.streams.topics import Topic
 
 RejectionReason = Literal["not_allowed", "over_quota"]
@@ -32,7 +32,7 @@ def _admit_all(_: Envelope) -> Rejection | None:
 
 
 class Consumer(Struct, frozen=True):
-    """Who wants which events: `ref` takes `Consume` with those of `topics` whose Struct is among `accepts`.
+    """Who wants which events: `ref` takes `ConsumeEvents` with those of `topics` whose Struct is among `accepts`.
 
     `name` is what the actor passes to `fresh`, and what the reconciler looks for: it must never change. `admit` is
     asked first, without the actor: an event that it rejects becomes a dead letter.
@@ -41,7 +41,7 @@ class Consumer(Struct, frozen=True):
     name: str
     topics: tuple[Topic, ...]
     accepts: tuple[type[Message], ...]
-    ref: Ref[Consume]
+    ref: Ref[ConsumeEvents]
     admit: Callable[[Envelope], Rejection | None] = _admit_all
 
 

@@ -22,7 +22,7 @@ Text = Annotated[str, Meta(pattern=r"^[^\x00]*\Z")]
 Line = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length=998)]
 Name = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", min_length=1, max_length=100)]
 SubjectId = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length=200)]
-Moment = Annotated[datetime, Meta(tz=True)]
+UtcDatetime = Annotated[datetime, Meta(tz=True)]
 
 # Wide enough for any metric, and an hour's sum of them still fits PostgreSQL's double precision.
 _VALUE_LIMIT = 1e100
@@ -102,7 +102,7 @@ class ContentDeleted(ContentEvent, frozen=True):
     """It is gone, with its history."""
 
 
-class LetterRequested(Message, frozen=True):
+class TemplatedEmailRequested(Message, frozen=True):
     """One of our own letters to one of our users; the mail sender looks the address up when it sends."""
 
     letter: Name
@@ -125,7 +125,7 @@ class ActivityRecorded(Message, frozen=True):
     metric: Name
     value: Annotated[float, Meta(ge=-_VALUE_LIMIT, le=_VALUE_LIMIT)]
     subject_id: SubjectId
-    occurred_at: Moment
+    occurred_at: UtcDatetime
 
     def __post_init__(self) -> None:
         """Raise ValueError for a time that could not be turned into UTC without leaving the calendar."""
@@ -171,7 +171,7 @@ EVENTS: dict[str, EventType] = {
         _declare("content.archived", ContentArchived, "content_id", CONTENT),
         _declare("content.restored", ContentRestored, "content_id", CONTENT),
         _declare("content.deleted", ContentDeleted, "content_id", CONTENT),
-        _declare("letter.requested", LetterRequested, "user_id", MAIL, PRIORITY),
+        _declare("letter.requested", TemplatedEmailRequested, "user_id", MAIL, PRIORITY),
         _declare("mail.requested", MailRequested, "to", MAIL, PRIORITY, open_to_producers=True),
         _declare("activity.recorded", ActivityRecorded, "subject_id", ACTIVITY, open_to_producers=True),
     )
@@ -202,7 +202,7 @@ def derive_id(*parts: str) -> UUID:
     return uuid5(NAMESPACE_URL, "".join(f"{len(part)}:{part}" for part in parts))
 
 
-class Consume(Request[None], frozen=True):
+class ConsumeEvents(Request[None], frozen=True):
     """What a consuming actor is asked: do the effect of these, in their order, in one transaction with `fresh`.
 
     A Refusal or a crash refuses the whole batch; the stream then asks again one by one, so that only the poison goes

@@ -14,9 +14,9 @@ from aiokafka.errors import KafkaError
 
 from callboard.runtime import Actor
 from callboard.streams.cloudevents import Record
-from callboard.streams.cluster import Broker, BrokerLostError
+from callboard.streams.cluster import BrokerLostError, KafkaCluster
 from callboard.streams.consumers import Consumer
-from callboard.streams.faust_transport import App, Bundle
+from callboard.streams.faust_transport import App, RecordBatch
 from callboard.streams.fetching import FetchWake
 from callboard.streams.record_processor import RecordProcessor
 from callboard.streams.signatures import EventSigner
@@ -37,7 +37,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 253_370_764_800_000  # the year 9999: a producer may write any timestamp
 
 
-class Streams(Actor[None]):
+class FaustConsumer(Actor[None]):
     """Reads the topics of all consumers, in one consumer group named `<prefix>-streams`.
 
     Offsets are committed each half second, never past a record without its fate; what was read and not committed
@@ -48,7 +48,7 @@ class Streams(Actor[None]):
 
     def __init__(
         self,
-        broker: Broker,
+        broker: KafkaCluster,
         consumers: tuple[Consumer, ...],
         database: "Database",
         signer: EventSigner,
@@ -191,7 +191,7 @@ class Streams(Actor[None]):
 
         async def read(stream: Any) -> None:
             async for event in stream.noack().events():
-                bundle: Bundle = event.value
+                bundle: RecordBatch = event.value
                 try:
                     await processor.process([_record(prefix, record) for record in bundle.records])
                 except Exception as error:  # noqa: BLE001 - Faust would skip the bundle; `failed` crashes the actor with it

@@ -23,7 +23,7 @@ _BROKER_S = 1.0  # what may wait for the broker, and may be given up
 _STOP_S = 0.3  # the same once the app stops: a broker that is there takes some milliseconds
 
 
-class Bundle:
+class RecordBatch:
     """What one poll brought of one partition: to Faust a single message, which saves its cost for each record."""
 
     __slots__ = ("generation", "last_offset", "records", "tp")
@@ -129,9 +129,9 @@ class _Consumer(stock.Consumer):  # type: ignore[misc]
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109 - overrides
         records = await super()._getmany(active_partitions, timeout)
-        return {tp: [Bundle(tp, batch)] for tp, batch in (records or {}).items() if batch}
+        return {tp: [RecordBatch(tp, batch)] for tp, batch in (records or {}).items() if batch}
 
-    def _to_message(self, tp: TP, record: Bundle) -> ConsumerMessage:
+    def _to_message(self, tp: TP, record: RecordBatch) -> ConsumerMessage:
         last = record.records[-1]
         record.generation = self.app.consumer_generation_id
         self._read_offset[tp] = None  # Faust would drop, unsaid, what a topic that was made anew begins with
@@ -142,7 +142,7 @@ class _Consumer(stock.Consumer):  # type: ignore[misc]
             record, None, 0, 0, tp, generation_id=record.generation,
         )  # fmt: skip
 
-    def settle(self, stream: str, bundle: Bundle) -> None:
+    def settle(self, stream: str, bundle: RecordBatch) -> None:
         """Every record of the bundle has its fate with this stream. Late news of an earlier generation is ignored."""
         if bundle.generation == self.app.consumer_generation_id:
             self._settled.setdefault(bundle.tp, {})[stream] = bundle.last_offset
@@ -278,7 +278,7 @@ class App(faust.App):  # type: ignore[misc]
         """The streams that must have settled a record of `topic` before it is committed."""
         return self._streams.get(topic, set())
 
-    def settle(self, stream: str, bundle: Bundle) -> None:
+    def settle(self, stream: str, bundle: RecordBatch) -> None:
         """Every record of `bundle` has its fate with `stream`, which got it in its turn."""
         self.consumer.settle(stream, bundle)
 

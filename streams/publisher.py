@@ -35,7 +35,7 @@ class Producer(Protocol):
         """Hand a record over; a future of its acknowledgement."""
 
 
-class Ledger(Protocol):
+class MessageAccounting(Protocol):
     """Where the fates of rows are noted; both calls raise LeaseLostError once another leads."""
 
     def check(self) -> None:
@@ -69,7 +69,7 @@ class Publisher:
         now = asyncio.get_running_loop().time()
         return [topic for topic, closed in self._closed.items() if now < closed.until]
 
-    async def publish(self, producer: Producer, ledger: Ledger, topic: str, rows: Sequence[Row]) -> None:
+    async def publish(self, producer: Producer, ledger: MessageAccounting, topic: str, rows: Sequence[Row]) -> None:
         """Publish rows of one topic, each only after the one before it of its key, and note what became of them."""
         acknowledged: list[int] = []
         refused: dict[int, str] = {}
@@ -94,7 +94,7 @@ class Publisher:
     async def _send(
         self,
         producer: Producer,
-        ledger: Ledger,
+        ledger: MessageAccounting,
         wave: Sequence[Row],
         acknowledged: list[int],
         refused: dict[int, str],
@@ -117,7 +117,7 @@ class Publisher:
         return failure
 
     async def _send_together(
-        self, producer: Producer, ledger: Ledger, rows: Sequence[Row]
+        self, producer: Producer, ledger: MessageAccounting, rows: Sequence[Row]
     ) -> list[BaseException | None]:
         """Each row's error, or None when the broker has it."""
         ledger.check()

@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 
 from msgspec import Struct
 
-from callboard.actors.errors import SERVER_TIMEOUT, Kind, Problem
+from callboard.actors.errors import SERVER_TIMEOUT, ErrorKind, Problem
 from callboard.runtime import (
     ActorStoppedError,
     AskTimeoutError,
@@ -28,10 +28,10 @@ from callboard.runtime import (
     use_context,
 )
 from callboard.streams.adaptive_batch import AdaptiveBatch
-from callboard.streams.cloudevents import BadRecord, Record, decode, needs_signature
+from callboard.streams.cloudevents import InvalidRecordError, Record, decode, needs_signature
 from callboard.streams.consumers import Consumer, RejectedError
 from callboard.streams.dead_letters import EVERY_CONSUMER, Letter, record_dead_letters
-from callboard.streams.event_types import EVENTS, Consume, Envelope
+from callboard.streams.event_types import EVENTS, ConsumeEvents, Envelope
 from callboard.streams.signatures import EventSigner
 from callboard.streams.stream_metrics import StreamMetrics
 from callboard.streams.topics import EVENT_LIFE_S, TOPICS
@@ -104,7 +104,7 @@ class RecordProcessor:
         for record in records:
             try:
                 envelope = decode(record, self._signer)
-            except BadRecord as bad:
+            except InvalidRecordError as bad:
                 # Without a source or id: whoever forges an event must not have the true one taken for consumed.
                 letters.append(Letter(record, EVERY_CONSUMER, bad.reason, bad.detail))
                 continue
@@ -169,7 +169,7 @@ class RecordProcessor:
         context = Context(traceparent=traces.pop() if len(traces) == 1 else None)
         try:
             with use_context(context):
-                await self._consumer.ref.ask(Consume(tuple(item.envelope for item in items)), timeout_s=_ASK_S)
+                await self._consumer.ref.ask(ConsumeEvents(tuple(item.envelope for item in items)), timeout_s=_ASK_S)
         except Exception as error:  # noqa: BLE001 - the actor may crash of any kind: its asker decides the events' fate
             return _verdict_of(error)
         return _Verdict(_Outcome.DONE)
@@ -201,7 +201,7 @@ class RecordProcessor:
                 async with self._database.acquire() as connection:
                     now: datetime = await connection.fetchval("select now()")
             except Problem as problem:
-                if problem.code.kind is not Kind.UNAVAILABLE:
+                if problem.code.kind is not ErrorKind.UNAVAILABLE:
                     raise
                 await self._wait(waits, str(problem))
                 waits += 1
@@ -222,7 +222,7 @@ class RecordProcessor:
                 async with self._database.transaction() as connection:
                     await record_dead_letters(connection, part, new_id=self._new_id)
             except Problem as problem:
-                if problem.code.kind is not Kind.UNAVAILABLE:
+                if problem.code.kind is not ErrorKind.UNAVAILABLE:
                     raise
                 if problem.code is SERVER_TIMEOUT and self._letter_batch.timed_out():
                     continue
@@ -257,7 +257,7 @@ class RecordProcessor:
 def _verdict_of(error: Exception) -> _Verdict:
     """What an error that an ask raised means for its events."""
     later = isinstance(error, ActorStoppedError | MailboxFullError) or (
-        isinstance(error, Problem) and error.code.kind in (Kind.UNAVAILABLE, Kind.LIMITED)
+        isinstance(error, Problem) and error.code.kind in (ErrorKind.UNAVAILABLE, ErrorKind.LIMITED)
     )
     if isinstance(error, AskTimeoutError) or (isinstance(error, Problem) and error.code is SERVER_TIMEOUT):
         return _Verdict(_Outcome.SLOW, detail=str(error))

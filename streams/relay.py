@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 from callboard.actors.infrastructure.database import ERRORS, Database
 from callboard.actors.infrastructure.postgres_errors import words
 from callboard.runtime import Actor
-from callboard.streams.cluster import Broker, BrokerLostError
+from callboard.streams.cluster import BrokerLostError, KafkaCluster
 from callboard.streams.consumers import Expected
 from callboard.streams.faust_transport import cut
 from callboard.streams.lease import Lease, LeaseLostError
@@ -85,7 +85,7 @@ class Relay(Actor[None]):
     def __init__(
         self,
         database: Database,
-        broker: Broker,
+        broker: KafkaCluster,
         expected: Sequence[Expected],
         signer: EventSigner,
         *,

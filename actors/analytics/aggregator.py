@@ -10,7 +10,7 @@ import msgspec
 
 from callboard.actors.infrastructure.database import Database, retried
 from callboard.runtime import Actor, Request, on
-from callboard.streams.event_types import ActivityRecorded, Consume, Moment
+from callboard.streams.event_types import ActivityRecorded, ConsumeEvents, UtcDatetime
 from callboard.streams.outbox import fresh
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("aggregator.sql"), "asyncpg")
@@ -20,17 +20,17 @@ CONSUMER = "aggregator"
 Sum = tuple[float, int]  # of values, and how many they were
 
 
-class Stat(msgspec.Struct, frozen=True):
+class HourlyMetric(msgspec.Struct, frozen=True):
     """One metric in one hour, over all subjects or the one asked for."""
 
     metric: str
-    hour: Moment
+    hour: UtcDatetime
     sum: float
     avg: float
     count: int
 
 
-class GetStats(Request[list[Stat]], frozen=True):
+class GetStats(Request[list[HourlyMetric]], frozen=True):
     """Hours from `since` to before `until`, newest first, at most `limit` rows."""
 
     since: datetime
@@ -40,7 +40,7 @@ class GetStats(Request[list[Stat]], frozen=True):
     subject_id: str | None = None
 
 
-def added_up(activities: Sequence[ActivityRecorded]) -> dict[tuple[str, str, datetime], Sum]:
+def aggregate(activities: Sequence[ActivityRecorded]) -> dict[tuple[str, str, datetime], Sum]:
     """Sums and counts by (metric, subject, hour in UTC), in the order of those keys."""
     sums: dict[tuple[str, str, datetime], Sum] = {}
     for activity in activities:
@@ -51,15 +51,15 @@ def added_up(activities: Sequence[ActivityRecorded]) -> dict[tuple[str, str, dat
     return dict(sorted(sums.items()))
 
 
-class Aggregator(Actor[Consume | GetStats]):
+class Aggregator(Actor[ConsumeEvents | GetStats]):
     """Adds up each event once, however often it is delivered, and answers for the sums."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    @on(Consume)
+    @on(ConsumeEvents)
     @retried
-    async def consume(self, message: Consume) -> None:
+    async def consume(self, message: ConsumeEvents) -> None:
         """The memory of the events and their sums are one transaction."""
         async with self.database.transaction() as connection:
             activities = [
@@ -67,7 +67,7 @@ class Aggregator(Actor[Consume | GetStats]):
                 for envelope in await fresh(connection, CONSUMER, message.envelopes)
                 if isinstance(envelope.event, ActivityRecorded)
             ]
-            sums = added_up(activities)
+            sums = aggregate(activities)
             if sums:
                 await QUERIES.add_up(
                     connection,
@@ -79,7 +79,7 @@ class Aggregator(Actor[Consume | GetStats]):
                 )
 
     @on(GetStats)
-    async def stats(self, message: GetStats) -> list[Stat]:
+    async def stats(self, message: GetStats) -> list[HourlyMetric]:
         """Read the sums."""
         async with self.database.acquire() as connection:
             rows = QUERIES.stats(
@@ -92,4 +92,4 @@ class Aggregator(Actor[Consume | GetStats]):
             )
             # The average is taken here: of a quotient too small for a float PostgreSQL makes an error, Python 0.
             found = [(row["metric"], row["hour"], row["sum"], row["count"]) async for row in rows]
-        return [Stat(metric, hour, total, total / count, count) for metric, hour, total, count in found]
+        return [HourlyMetric(metric, hour, total, total / count, count) for metric, hour, total, count in found]

@@ -19,7 +19,7 @@ from msgspec import Meta
 
 from callboard.actors.delivery.mail_message import RenderedEmail
 from callboard.actors.delivery.mail_text import clean_line, clean_text
-from callboard.streams.event_types import Moment
+from callboard.streams.event_types import UtcDatetime
 
 MAX_NAME = 100
 MAX_NOTE = 2000
@@ -53,7 +53,7 @@ class SecretLink(EmailTemplate, frozen=True, kw_only=True):
 class VerifyEmail(SecretLink, frozen=True, kw_only=True):
     """Proves an address that was registered, and says when and from where."""
 
-    requested_at: Moment | None = None
+    requested_at: UtcDatetime | None = None
     ip: Ip | None = None
 
 

@@ -15,7 +15,7 @@ from callboard.actors.infrastructure.job_kinds import Backoff, EndedJob, JobKind
 from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.runtime import Actor, Context, Request, on, use_context
-from callboard.streams.event_types import Consume, Envelope, LetterRequested, MailRequested, derive_id
+from callboard.streams.event_types import ConsumeEvents, Envelope, MailRequested, TemplatedEmailRequested, derive_id
 from callboard.streams.outbox import fresh
 from callboard.streams.topics import MAIL, PRIORITY
 
@@ -64,7 +64,7 @@ SEND_MAIL: JobKind[SendMail] = JobKind(
 )
 
 
-class MailQueue(Actor[Consume | AdoptMails]):
+class MailQueue(Actor[ConsumeEvents | AdoptMails]):
     """Puts requested mails into the queue, once each."""
 
     def __init__(self, database: Database, jobs: JobQueue, producers: MailProducers) -> None:
@@ -76,9 +76,9 @@ class MailQueue(Actor[Consume | AdoptMails]):
         """Look after what processes of an earlier release leave."""
         self.every(ADOPT_EVERY_S, AdoptMails())
 
-    @on(Consume)
+    @on(ConsumeEvents)
     @retried
-    async def consume(self, message: Consume) -> None:
+    async def consume(self, message: ConsumeEvents) -> None:
         """That an event was seen, its mail and its job are one transaction."""
         async with self.database.transaction() as connection:
             new = await fresh(connection, CONSUMER, message.envelopes)
@@ -91,7 +91,7 @@ class MailQueue(Actor[Consume | AdoptMails]):
         if isinstance(event, MailRequested):
             recipient, template = event.to, READY
             data = {"subject": event.subject, "text": event.text, "html": event.html or ""}
-        elif isinstance(event, LetterRequested):
+        elif isinstance(event, TemplatedEmailRequested):
             found = await QUERIES.address_of(connection, user_id=event.user_id, token_id=_token_id(event.data))
             if found is None:  # deleted meanwhile: there is nobody to write to
                 return

@@ -16,7 +16,7 @@ from callboard.actors.delivery.mail_queue import QUERIES, SendMail
 from callboard.actors.delivery.mail_retries import MAX_ATTEMPTS, WAITING, Reason, decide, reason_of, unknown_wait_s
 from callboard.actors.delivery.mail_writer import MailWriter, UnwritableError
 from callboard.actors.delivery.smtp_client import Phase, SmtpClient, SmtpError
-from callboard.actors.errors import Kind, Problem
+from callboard.actors.errors import ErrorKind, Problem
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.job_kinds import (
     Done,
@@ -103,7 +103,7 @@ class MailSender(Actor[Job[SendMail]]):
                 async with job.finish() as connection:
                     await QUERIES.mark_sent(connection, mail_id=job.payload.mail_id, attempts=job.attempt)
             except Problem as problem:
-                if problem.code.kind is not Kind.UNAVAILABLE:
+                if problem.code.kind is not ErrorKind.UNAVAILABLE:
                     raise
                 await asyncio.sleep(AGAIN_S)
             else:

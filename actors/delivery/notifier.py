@@ -8,12 +8,12 @@ import aiosql
 from callboard.actors.infrastructure.database import Database, retried
 from callboard.runtime import Actor, Context, on, use_context
 from callboard.streams.event_types import (
-    Consume,
+    ConsumeEvents,
     ContentEvent,
     ContentPublished,
     ContentRejected,
     Envelope,
-    LetterRequested,
+    TemplatedEmailRequested,
     derive_id,
 )
 from callboard.streams.outbox import emit, fresh
@@ -29,7 +29,7 @@ LETTER_FOR: dict[type[ContentEvent], tuple[str, str]] = {
 }
 
 
-class Notifier(Actor[Consume]):
+class Notifier(Actor[ConsumeEvents]):
     """Asks for letters. That an event was seen and that its letter is asked for is one transaction.
 
     The event says only where to look: author, title and note are what PostgreSQL has, and an event of which the
@@ -39,9 +39,9 @@ class Notifier(Actor[Consume]):
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    @on(Consume)
+    @on(ConsumeEvents)
     @retried
-    async def consume(self, message: Consume) -> None:
+    async def consume(self, message: ConsumeEvents) -> None:
         """The letter's event id follows from the event's: whoever asks twice asks for the same letter."""
         async with self.database.transaction() as connection:
             for envelope in await fresh(connection, CONSUMER, message.envelopes):
@@ -52,7 +52,7 @@ class Notifier(Actor[Consume]):
                         await emit(connection, letter, event_id=event_id)
 
 
-async def _letter(connection: Any, envelope: Envelope) -> LetterRequested | None:
+async def _letter(connection: Any, envelope: Envelope) -> TemplatedEmailRequested | None:
     event = envelope.event
     if not isinstance(event, ContentEvent) or type(event) not in LETTER_FOR:
         return None
@@ -63,4 +63,4 @@ async def _letter(connection: Any, envelope: Envelope) -> LetterRequested | None
     if row is None:  # deleted meanwhile, or it never happened
         return None
     data = {"content_id": str(event.content_id), "transition_id": str(row["transition_id"])}
-    return LetterRequested(letter, row["author_id"], data)
+    return TemplatedEmailRequested(letter, row["author_id"], data)

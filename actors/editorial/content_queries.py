@@ -18,9 +18,9 @@ from callboard.actors.editorial.workflow import Content, as_content
 from callboard.actors.editorial.workflow_rules import Language, Status, is_editor, may_see
 from callboard.actors.errors import CONTENT_FORBIDDEN, CONTENT_NOT_FOUND, Problem
 from callboard.actors.infrastructure.database import Database, retried
-from callboard.actors.infrastructure.principals import Identity
+from callboard.actors.infrastructure.principals import Principal
 from callboard.runtime import Actor, Request, on
-from callboard.streams.event_types import Moment
+from callboard.streams.event_types import UtcDatetime
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("content_queries.sql"), "asyncpg")
 
@@ -37,7 +37,7 @@ MAX_QUESTION = 200  # characters
 MAX_WORDS = 16  # that are looked for
 
 
-class Entry(msgspec.Struct, frozen=True):
+class ContentSummary(msgspec.Struct, frozen=True):
     """An article in a list, without its text."""
 
     content_id: UUID
@@ -47,9 +47,9 @@ class Entry(msgspec.Struct, frozen=True):
     language: Language
     status: Status
     version: int
-    published_at: Moment | None
-    created_at: Moment
-    updated_at: Moment
+    published_at: UtcDatetime | None
+    created_at: UtcDatetime
+    updated_at: UtcDatetime
 
     @property
     def position(self) -> tuple[datetime, UUID]:
@@ -58,7 +58,7 @@ class Entry(msgspec.Struct, frozen=True):
         return published or self.created_at, self.content_id
 
 
-class Hit(msgspec.Struct, frozen=True):
+class SearchResult(msgspec.Struct, frozen=True):
     """A published article that was found; in `snippet` the words stand in <mark>, and nothing else is markup."""
 
     content_id: UUID
@@ -66,7 +66,7 @@ class Hit(msgspec.Struct, frozen=True):
     category_id: UUID | None
     title: str
     language: Language
-    published_at: Moment
+    published_at: UtcDatetime
     rank: float
     snippet: str
 
@@ -81,20 +81,20 @@ class Transition(msgspec.Struct, frozen=True):
     note: str | None
     actor_id: UUID
     actor_name: str
-    created_at: Moment
+    created_at: UtcDatetime
 
 
 class ReadContent(Request[Content], frozen=True):
     """One article, if `who` may see it. Raises Problem(CONTENT_NOT_FOUND)."""
 
     content_id: UUID
-    who: Identity | None
+    who: Principal | None
 
 
-class ListContent(Request[list[Entry]], frozen=True):
+class ListContent(Request[list[ContentSummary]], frozen=True):
     """Articles that `who` may see, newest first, from before the `position` (`before`, `before_id`) on."""
 
-    who: Identity | None
+    who: Principal | None
     limit: int
     status: Status | None = None
     author_id: UUID | None = None
@@ -103,7 +103,7 @@ class ListContent(Request[list[Entry]], frozen=True):
     before_id: UUID | None = None
 
 
-class SearchContent(Request[list[Hit]], frozen=True):
+class SearchContent(Request[list[SearchResult]], frozen=True):
     """Published articles that match, best first, from below (`rank`, `before_id`) on; web search syntax.
 
     The newest `CANDIDATES` matches are ranked; of words that many of the newest articles have, the matches among these.
@@ -121,12 +121,12 @@ class ListTransitions(Request[list[Transition]], frozen=True):
     """An article's history, oldest first, for its author and editors. Raises Problem(NOT_FOUND, FORBIDDEN)."""
 
     content_id: UUID
-    who: Identity
+    who: Principal
     limit: int
     after: int = 0
 
 
-class Library(Actor[ReadContent | ListContent | SearchContent | ListTransitions]):
+class ContentQueries(Actor[ReadContent | ListContent | SearchContent | ListTransitions]):
     """Reads. Searches have a pool of connections of their own: they cost more than all other reads."""
 
     def __init__(self, database: Database) -> None:
@@ -143,21 +143,21 @@ class Library(Actor[ReadContent | ListContent | SearchContent | ListTransitions]
         return as_content(row)
 
     @on(ListContent)
-    async def entries(self, message: ListContent) -> list[Entry]:
+    async def entries(self, message: ListContent) -> list[ContentSummary]:
         """Merge published and unpublished content; each comes in the order of its own index."""
         queries = [query for query in (_published(message), _unpublished(message)) if query is not None]
         before, before_id = message.before or LATEST, message.before_id or LAST_ID
-        lists: list[list[Entry]] = []
+        lists: list[list[ContentSummary]] = []
         async with self.database.acquire() as connection:
             for query in queries:
                 rows = query(connection, before=before, before_id=before_id, limit=message.limit)
-                lists.append([msgspec.convert(dict(row), Entry) async for row in rows])
+                lists.append([msgspec.convert(dict(row), ContentSummary) async for row in rows])
         merged = heapq.merge(*lists, key=lambda entry: entry.position, reverse=True)
         return list(islice(merged, message.limit))
 
     @on(SearchContent)
     @retried
-    async def search(self, message: SearchContent) -> list[Hit]:
+    async def search(self, message: SearchContent) -> list[SearchResult]:
         """The stored text may hold markup of its author's: of it nothing is left in the snippet but the marks."""
         async with self.search_database.transaction() as connection:
             await QUERIES.plan_search(connection)
@@ -175,7 +175,7 @@ class Library(Actor[ReadContent | ListContent | SearchContent | ListTransitions]
                 limit=message.limit,
             )
             hits = [dict(row) async for row in rows]
-        return [msgspec.convert({**hit, "snippet": sanitize_text(hit["snippet"])}, Hit) for hit in hits]
+        return [msgspec.convert({**hit, "snippet": sanitize_text(hit["snippet"])}, SearchResult) for hit in hits]
 
     @on(ListTransitions)
     async def transitions(self, message: ListTransitions) -> list[Transition]:

@@ -9,23 +9,23 @@ import asyncpg
 import msgspec
 
 from callboard.actors.editorial.html_sanitizer import HtmlSanitizer, MarkupError
-from callboard.actors.editorial.workflow_rules import Action, Language, Status, judge, judge_edit, may_see
+from callboard.actors.editorial.workflow_rules import Action, Language, Status, check_transition, judge_edit, may_see
 from callboard.actors.errors import (
     CONTENT_CATEGORY_UNKNOWN,
     CONTENT_ILLEGAL_TRANSITION,
     CONTENT_NOT_FOUND,
     CONTENT_STALE,
     REQUEST_INVALID,
-    Detail,
+    FieldError,
     Problem,
 )
 from callboard.actors.infrastructure.database import Database, retried
 from callboard.actors.infrastructure.personal_data import PersonalData
-from callboard.actors.infrastructure.principals import Identity
+from callboard.actors.infrastructure.principals import Principal
 from callboard.actors.infrastructure.quotas import DEFAULT_QUOTAS, Quotas, check_content, count_use
 from callboard.runtime import Actor, Request, on
 from callboard.streams import event_types
-from callboard.streams.event_types import Moment
+from callboard.streams.event_types import UtcDatetime
 from callboard.streams.outbox import emit
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("workflow.sql"), "asyncpg")
@@ -75,9 +75,9 @@ class Content(msgspec.Struct, frozen=True):
     status: Status
     version: int
     last_edited_by: UUID | None
-    published_at: Moment | None
-    created_at: Moment
-    updated_at: Moment
+    published_at: UtcDatetime | None
+    created_at: UtcDatetime
+    updated_at: UtcDatetime
 
     def has(self, draft: "Draft") -> bool:
         """Whether an edit to this draft would change nothing."""
@@ -102,7 +102,7 @@ class CreateContent(Request[Content], frozen=True):
 
     content_id: UUID
     draft: Draft
-    author: Identity
+    author: Principal
 
 
 class EditContent(Request[Content], frozen=True):
@@ -115,18 +115,18 @@ class EditContent(Request[Content], frozen=True):
     content_id: UUID
     draft: Draft
     version: int | None
-    who: Identity
+    who: Principal
 
 
 class DeleteContent(Request[None], frozen=True):
     """Delete what is not published, with its history. Raises Problem like EditContent."""
 
     content_id: UUID
-    who: Identity
+    who: Principal
     version: int | None = None
 
 
-class MoveContent(Request[Content], frozen=True):
+class TransitionContent(Request[Content], frozen=True):
     """Make an editorial transition.
 
     Raises Problem(CONTENT_NOT_FOUND, CONTENT_FORBIDDEN, CONTENT_OWN_REVIEW, CONTENT_ILLEGAL_TRANSITION, CONTENT_STALE).
@@ -135,11 +135,11 @@ class MoveContent(Request[Content], frozen=True):
     content_id: UUID
     action: Action
     note: str | None
-    who: Identity
+    who: Principal
     version: int | None = None
 
 
-class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | MoveContent]):
+class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | TransitionContent]):
     """All changes of articles. A pool of these is keyed by content id; between processes the guarded SQL decides."""
 
     def __init__(self, database: Database, sanitizer: HtmlSanitizer, quotas: Quotas = DEFAULT_QUOTAS) -> None:
@@ -214,13 +214,15 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | MoveCo
                 raise Problem(CONTENT_STALE)
             await _tell(connection, event_types.ContentDeleted, row, message.who)
 
-    @on(MoveContent)
+    @on(TransitionContent)
     @retried
-    async def move(self, message: MoveContent) -> Content:
+    async def move(self, message: TransitionContent) -> Content:
         """Of two at once one wins; the other gets the conflict, as if it had come later."""
         async with self.database.transaction() as connection:
             before = await _visible(connection, message.content_id, message.who)
-            target = judge(message.who, before.author_id, before.last_edited_by, before.status, message.action)
+            target = check_transition(
+                message.who, before.author_id, before.last_edited_by, before.status, message.action
+            )
             if message.version not in (None, before.version):
                 raise Problem(CONTENT_STALE)
             row = await QUERIES.move_content(
@@ -240,7 +242,7 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | MoveCo
         try:
             body_html = await self.sanitizer.clean(draft.body)
         except MarkupError as error:
-            raise Problem(REQUEST_INVALID, details=(Detail("body", str(error)),)) from error
+            raise Problem(REQUEST_INVALID, details=(FieldError("body", str(error)),)) from error
         return {**msgspec.structs.asdict(draft), "body_html": body_html}
 
 
@@ -255,7 +257,7 @@ async def _written(statement: Any) -> Any:
     except asyncpg.ForeignKeyViolationError as error:
         if error.constraint_name != "content_category_id_fkey":
             raise
-        raise Problem(CONTENT_CATEGORY_UNKNOWN, details=(Detail("category_id", "is unknown"),)) from error
+        raise Problem(CONTENT_CATEGORY_UNKNOWN, details=(FieldError("category_id", "is unknown"),)) from error
 
 
 async def _made_before(connection: Any, message: CreateContent) -> Content:
@@ -265,7 +267,7 @@ async def _made_before(connection: Any, message: CreateContent) -> Content:
     return as_content(row)
 
 
-async def _visible(connection: Any, content_id: UUID, who: Identity) -> Content:
+async def _visible(connection: Any, content_id: UUID, who: Principal) -> Content:
     row = await QUERIES.content_by_id(connection, content_id=content_id)
     if row is None or not may_see(who, row["author_id"], Status(row["status"])):
         raise Problem(CONTENT_NOT_FOUND)
@@ -278,7 +280,7 @@ def as_content(row: Any) -> Content:
 
 
 async def _record(
-    connection: Any, before: Content, action: str, target: Status, who: Identity, *, note: str | None = None
+    connection: Any, before: Content, action: str, target: Status, who: Principal, *, note: str | None = None
 ) -> None:
     await QUERIES.add_transition(
         connection,
@@ -292,7 +294,7 @@ async def _record(
 
 
 async def _tell(
-    connection: Any, kind: type[event_types.ContentEvent], row: Any, who: Identity, note: str | None = None
+    connection: Any, kind: type[event_types.ContentEvent], row: Any, who: Principal, note: str | None = None
 ) -> Content:
     """Write the event of a change, and give the content as it is after it."""
     content = as_content(row)

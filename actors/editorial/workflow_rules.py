@@ -12,7 +12,7 @@ from callboard.actors.errors import (
     CONTENT_PUBLISHED,
     Problem,
 )
-from callboard.actors.infrastructure.principals import Identity, Role
+from callboard.actors.infrastructure.principals import Principal, Role
 
 
 class Status(StrEnum):
@@ -88,22 +88,22 @@ MOVES: dict[Action, Move] = {
 }
 
 
-def is_editor(who: Identity | None) -> bool:
+def is_editor(who: Principal | None) -> bool:
     """Whether they review, publish and see everything."""
     return who is not None and who.role.includes(Role.EDITOR)
 
 
-def may_see(who: Identity | None, author_id: UUID, status: Status) -> bool:
+def may_see(who: Principal | None, author_id: UUID, status: Status) -> bool:
     """Anyone sees what is published; the rest is for its author and for editors."""
     return status is Status.PUBLISHED or is_editor(who) or (who is not None and who.user_id == author_id)
 
 
-def is_own(who: Identity, author_id: UUID, edited_by: UUID | None) -> bool:
+def is_own(who: Principal, author_id: UUID, edited_by: UUID | None) -> bool:
     """Whether the text is theirs: they are its author, or they changed it last. `edited_by` is None for the author."""
     return who.user_id in (author_id, edited_by)
 
 
-def may_make(who: Identity, author_id: UUID, edited_by: UUID | None, action: Action) -> bool:
+def may_make(who: Principal, author_id: UUID, edited_by: UUID | None, action: Action) -> bool:
     """Whether their role allows the action on this content, in any state. Nobody approves a text of their own, so that
     two people have seen whatever is published.
     """
@@ -112,7 +112,7 @@ def may_make(who: Identity, author_id: UUID, edited_by: UUID | None, action: Act
     return is_editor(who) or (MOVES[action].by_author and who.user_id == author_id)
 
 
-def allowed(who: Identity, author_id: UUID, edited_by: UUID | None, status: Status) -> list[Action]:
+def allowed(who: Principal, author_id: UUID, edited_by: UUID | None, status: Status) -> list[Action]:
     """The actions that they may take on it now."""
     return [
         action
@@ -121,7 +121,7 @@ def allowed(who: Identity, author_id: UUID, edited_by: UUID | None, status: Stat
     ]
 
 
-def judge(who: Identity, author_id: UUID, edited_by: UUID | None, status: Status, action: Action) -> Status:
+def check_transition(who: Principal, author_id: UUID, edited_by: UUID | None, status: Status, action: Action) -> Status:
     """The state that the action leads to.
 
     Raises Problem: CONTENT_OWN_REVIEW or CONTENT_FORBIDDEN by role, CONTENT_ILLEGAL_TRANSITION by state, with what
@@ -139,7 +139,7 @@ def judge(who: Identity, author_id: UUID, edited_by: UUID | None, status: Status
     return move.target
 
 
-def judge_edit(who: Identity, author_id: UUID, status: Status) -> Status:
+def judge_edit(who: Principal, author_id: UUID, status: Status) -> Status:
     """The state after an edit: reviewed text that changes must be reviewed again. Raises Problem likewise."""
     if not (is_editor(who) or who.user_id == author_id):
         raise Problem(CONTENT_FORBIDDEN)

@@ -9,10 +9,10 @@ from uuid import UUID
 import aiosql
 import msgspec
 
-from callboard.actors.errors import USERS_EMAIL_TAKEN, Detail, Problem
+from callboard.actors.errors import USERS_EMAIL_TAKEN, FieldError, Problem
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.actors.infrastructure.principals import Role
-from callboard.streams.event_types import Moment
+from callboard.streams.event_types import UtcDatetime
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("users.sql"), "asyncpg")
 
@@ -33,7 +33,7 @@ class User(msgspec.Struct, frozen=True):
     role: Role
     is_verified: bool
     is_active: bool
-    created_at: Moment
+    created_at: UtcDatetime
 
     @property
     def tag(self) -> str:
@@ -53,4 +53,4 @@ def user_of(row: Any) -> User:
 
 def taken() -> Problem:
     """The refusal of an address that somebody else has proved."""
-    return Problem(USERS_EMAIL_TAKEN, details=(Detail("email", "is taken"),))
+    return Problem(USERS_EMAIL_TAKEN, details=(FieldError("email", "is taken"),))

@@ -28,13 +28,13 @@ from callboard.actors.identity.known_devices import (
     network_of,
     origin_of,
 )
-from callboard.actors.identity.password_hasher import HashPassword, PasswordCheck, VerifyPassword, ask_hasher
+from callboard.actors.identity.password_hasher import HashPassword, PasswordCheck, VerifyPassword, hash_or_overloaded
 from callboard.actors.identity.sessions import QUERIES as SESSION_QUERIES
-from callboard.actors.identity.sessions import Login, OpenSession
+from callboard.actors.identity.sessions import LoginResult, OpenSession
 from callboard.actors.infrastructure import audit_log as audit
 from callboard.actors.infrastructure.audit_log import AuditAction, FailedLogins
 from callboard.actors.infrastructure.database import Database, retried
-from callboard.actors.infrastructure.rate_limiter import CheckLimit, Verdict
+from callboard.actors.infrastructure.rate_limiter import CheckLimit, LimitResult
 from callboard.actors.infrastructure.token_signer import Signer
 from callboard.runtime import Actor, Ref, Request, on
 
@@ -44,7 +44,7 @@ ACCOUNT = "account"  # the policy that counts the failed logins of an account fr
 ACCOUNT_TOTAL = "account_total"  # and from all places together
 
 
-class LogIn(Request[Login], frozen=True):
+class LogIn(Request[LoginResult], frozen=True):
     """Check credentials and open a session. `device_token` is that of an earlier login, if there is one.
 
     Raises Problem(AUTH_INVALID_CREDENTIALS), after too many of these AUTH_ACCOUNT_LIMITED, also for the right password;
@@ -121,7 +121,7 @@ class Checker:
         if not all(verdict.allowed for verdict in verdicts):
             self.failures.count(AuditAction.LOGIN_LOCKED, user.user_id if user else None)
             raise Problem(AUTH_ACCOUNT_LIMITED, retry_after_s=max(verdict.retry_after_s for verdict in verdicts))
-        checked = await ask_hasher(
+        checked = await hash_or_overloaded(
             self.passwords, VerifyPassword(password, user.password_hash if user else None, renew)
         )
         if not checked:
@@ -129,7 +129,7 @@ class Checker:
             self.failures.count(AuditAction.LOGIN_FAILED, user.user_id if user else None)
         return checked
 
-    async def _look(self, counts: Sequence[tuple[str, str]], *, count: bool) -> list[Verdict]:
+    async def _look(self, counts: Sequence[tuple[str, str]], *, count: bool) -> list[LimitResult]:
         return await asyncio.gather(*(self.limits.ask(CheckLimit(policy, key, count=count)) for policy, key in counts))
 
 
@@ -176,7 +176,7 @@ class Logins(Actor[LogIn | StepUp]):
         self.known_days = known_days
 
     @on(LogIn)
-    async def log_in(self, message: LogIn) -> Login:
+    async def log_in(self, message: LogIn) -> LoginResult:
         """No connection is held while the password is hashed."""
         async with self.database.acquire() as connection:
             user, is_known = await credentials_from(connection, message.email, message.ip, self.known_days)

@@ -13,7 +13,7 @@ import aiosql
 import anyio.to_thread
 import msgspec
 
-from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, EXPORTS_LINK_GONE, USERS_NOT_FOUND, Detail, Problem
+from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, EXPORTS_LINK_GONE, USERS_NOT_FOUND, FieldError, Problem
 from callboard.actors.identity.sessions import STEP_UP_S, demand_proof
 from callboard.actors.infrastructure import audit_log as audit
 from callboard.actors.infrastructure.audit_log import AuditAction
@@ -24,7 +24,7 @@ from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.actors.infrastructure.quotas import DEFAULT_QUOTAS, Quotas, count_use
 from callboard.actors.infrastructure.token_signer import Signer, fingerprint
 from callboard.runtime import Actor, Request, on
-from callboard.streams.event_types import LetterRequested, Moment
+from callboard.streams.event_types import TemplatedEmailRequested, UtcDatetime
 from callboard.streams.outbox import emit
 from callboard.streams.topics import MAIL
 
@@ -52,7 +52,7 @@ class Export(msgspec.Struct, frozen=True):
 
     export_id: UUID
     status: Literal["queued", "running", "ready", "failed"]
-    created_at: Moment
+    created_at: UtcDatetime
 
 
 class RequestExport(Request[Export], frozen=True):
@@ -123,7 +123,7 @@ async def _settle(connection: Any, export: MakeExport, archive: Archive | None) 
     if await QUERIES.mark_export(connection, export_id=export.export_id, status=status, **made) is None:
         return
     await QUERIES.prolong_export(connection, export_id=export.export_id, ttl_s=KEPT_S)
-    await emit(connection, LetterRequested(letter, export.user_id, data), event_id=uuid4(), topic=MAIL)
+    await emit(connection, TemplatedEmailRequested(letter, export.user_id, data), event_id=uuid4(), topic=MAIL)
 
 
 MAKE_EXPORT = JobKind(
@@ -189,7 +189,7 @@ class Exports(Actor[RequestExport | DownloadExport | ReadPiece]):
                 connection, token_hash=fingerprint(message.token), user_id=message.user_id
             )
             if row is None:
-                raise Problem(AUTH_MAIL_TOKEN_INVALID, details=(Detail("token", "is not valid"),))
+                raise Problem(AUTH_MAIL_TOKEN_INVALID, details=(FieldError("token", "is not valid"),))
             await audit.record(
                 connection, AuditAction.EXPORT_DOWNLOADED, of=message.user_id, export_id=row["export_id"]
             )

@@ -9,11 +9,11 @@ import aiosql
 import msgspec
 
 from callboard.actors.delivery.email_templates import read_template
-from callboard.actors.errors import REQUEST_INVALID, REQUEST_LIMITED, Detail, Problem
+from callboard.actors.errors import REQUEST_INVALID, REQUEST_LIMITED, FieldError, Problem
 from callboard.actors.identity.password_policy import PasswordPolicy, password_faults
 from callboard.actors.infrastructure.token_signer import Signer, fingerprint
 from callboard.streams.email_address import Email, canonical_email
-from callboard.streams.event_types import LetterRequested
+from callboard.streams.event_types import TemplatedEmailRequested
 from callboard.streams.field_rules import apply_rules
 from callboard.streams.outbox import emit
 from callboard.streams.topics import PRIORITY
@@ -28,7 +28,7 @@ FullName = Annotated[str, visible(*NAME_LENGTH, examples=("Ada Lovelace",))]
 checked_name = visible_rule(*NAME_LENGTH)
 
 
-class Enrolment(msgspec.Struct, frozen=True):
+class RegistrationPolicy(msgspec.Struct, frozen=True):
     """How accounts come to their addresses: what a password needs, whether the registration of a taken address is
     answered as if it were a new one, and for how long a change of the address can be undone.
     """
@@ -38,7 +38,7 @@ class Enrolment(msgspec.Struct, frozen=True):
     undo_ttl_s: float = 72 * 3600
 
 
-OPEN = Enrolment()
+OPEN = RegistrationPolicy()
 
 
 class _AccountFields(msgspec.Struct):
@@ -46,10 +46,10 @@ class _AccountFields(msgspec.Struct):
     full_name: FullName | None
 
 
-def account_faults(email: str | None, full_name: str | None) -> list[Detail]:
+def account_faults(email: str | None, full_name: str | None) -> list[FieldError]:
     """What is wrong with an account's address and name; of None nothing is said."""
     _, faults = apply_rules(_AccountFields, _AccountFields(email, full_name))
-    return [Detail(fault.path, fault.message) for fault in faults]
+    return [FieldError(fault.path, fault.message) for fault in faults]
 
 
 def checked_enrolment(
@@ -69,14 +69,14 @@ def enrolment_faults(
     full_name: str | None,
     *,
     terms_accepted: bool | None,
-) -> list[Detail]:
+) -> list[FieldError]:
     """What is wrong with what a new account is made of; of None nothing is said."""
     faults = account_faults(email, full_name)
     if terms_accepted is False:
-        faults.append(Detail("terms_accepted", "must be true"))
+        faults.append(FieldError("terms_accepted", "must be true"))
     if password is not None:
         own = ((email or "").split("@", maxsplit=1)[0], full_name or "")
-        faults += [Detail("password", fault) for fault in password_faults(password, own, policy)]
+        faults += [FieldError("password", fault) for fault in password_faults(password, own, policy)]
     return faults
 
 
@@ -85,7 +85,7 @@ async def send_letter(connection: Any, letter: str, user_id: UUID, **data: str) 
     is not, and for data that it does not take.
     """
     read_template(letter, data)
-    await emit(connection, LetterRequested(letter, user_id, data), event_id=uuid4(), topic=PRIORITY)
+    await emit(connection, TemplatedEmailRequested(letter, user_id, data), event_id=uuid4(), topic=PRIORITY)
 
 
 async def send_verification(

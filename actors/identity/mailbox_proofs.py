@@ -7,14 +7,14 @@ may have been caused by another person asks for a new one, and the way back to a
 from typing import Any
 from uuid import UUID, uuid4
 
-from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, AUTH_PASSWORD_NEEDED, REQUEST_INVALID, Detail, Problem
+from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, AUTH_PASSWORD_NEEDED, REQUEST_INVALID, FieldError, Problem
 from callboard.actors.identity import email_verification
 from callboard.actors.identity.accounts import QUERIES, User, taken, user_of
-from callboard.actors.identity.email_verification import Enrolment, add_token, send_letter
-from callboard.actors.identity.password_hasher import HashPassword, VerifyPassword, ask_hasher
+from callboard.actors.identity.email_verification import RegistrationPolicy, add_token, send_letter
+from callboard.actors.identity.password_hasher import HashPassword, VerifyPassword, hash_or_overloaded
 from callboard.actors.identity.password_policy import password_faults
 from callboard.actors.identity.registration import lock_addresses, remove_unproven
-from callboard.actors.identity.sessions import ForgetUser, end_sessions
+from callboard.actors.identity.sessions import InvalidateUser, end_sessions
 from callboard.actors.infrastructure import audit_log as audit
 from callboard.actors.infrastructure.audit_log import AuditAction
 from callboard.actors.infrastructure.database import Database, retried
@@ -71,7 +71,7 @@ class UndoEmailChange(Request[User], frozen=True):
 
 def invalid_link() -> Problem:
     """The refusal of a link that is unknown, spent, expired, or for something else."""
-    return Problem(AUTH_MAIL_TOKEN_INVALID, details=(Detail("token", "is not valid"),))
+    return Problem(AUTH_MAIL_TOKEN_INVALID, details=(FieldError("token", "is not valid"),))
 
 
 async def use_link(connection: Any, token_hash: bytes, email: str, *purposes: str) -> Any:
@@ -87,7 +87,7 @@ async def confirm_registration(connection: Any, used: Any, password_hash: str | 
     """The account's own address is proved. Raises Problem(AUTH_PASSWORD_NEEDED)."""
     user_id = used["user_id"]
     if used["password_needed"] and password_hash is None:
-        raise Problem(AUTH_PASSWORD_NEEDED, details=(Detail("password", "is needed"),))
+        raise Problem(AUTH_PASSWORD_NEEDED, details=(FieldError("password", "is needed"),))
     row = await QUERIES.mark_verified(connection, user_id=user_id, password_hash=password_hash)
     await email_verification.QUERIES.spend_tokens(connection, user_id=user_id)
     await emit(connection, UserVerified(user_id), event_id=uuid4())
@@ -165,8 +165,8 @@ class MailboxProofs:
         database: Database,
         passwords: Ref[HashPassword | VerifyPassword],
         signer: Signer,
-        sessions: Ref[ForgetUser],
-        enrolment: Enrolment,
+        sessions: Ref[InvalidateUser],
+        enrolment: RegistrationPolicy,
     ) -> None:
         self.database = database
         self.passwords = passwords
@@ -181,7 +181,7 @@ class MailboxProofs:
         link = await self._link(token_hash)
         password_hash = await self._new_hash(link, message.password)
         user = await self._prove(token_hash, link["email"], password_hash)
-        await self.sessions.ask(ForgetUser(user.user_id))
+        await self.sessions.ask(InvalidateUser(user.user_id))
         return user
 
     @retried
@@ -206,11 +206,11 @@ class MailboxProofs:
         if password is None:
             return None
         if link["purpose"] != "verify_email":
-            raise Problem(REQUEST_INVALID, details=(Detail("password", "is not for this link"),))
+            raise Problem(REQUEST_INVALID, details=(FieldError("password", "is not for this link"),))
         own = (link["email"].partition("@")[0], link["full_name"])
         if faults := password_faults(password, own, self.policy):
-            raise Problem(REQUEST_INVALID, details=tuple(Detail("password", fault) for fault in faults))
-        return await ask_hasher(self.passwords, HashPassword(password))
+            raise Problem(REQUEST_INVALID, details=tuple(FieldError("password", fault) for fault in faults))
+        return await hash_or_overloaded(self.passwords, HashPassword(password))
 
     @retried
     async def refuse(self, message: RefuseEmail) -> None:
@@ -229,5 +229,5 @@ class MailboxProofs:
         async with self.database.transaction() as connection:
             used = await use_link(connection, token_hash, link["email"], "undo_email")
             row = await undo_change(connection, self.signer, used)
-        await self.sessions.ask(ForgetUser(row["user_id"]))
+        await self.sessions.ask(InvalidateUser(row["user_id"]))
         return user_of(row)

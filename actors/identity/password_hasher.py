@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import bcrypt
 import msgspec
-from argon2 import PasswordHasher
+from argon2 import PasswordHasher as Argon2Hasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from callboard.actors.errors import SERVER_OVERLOADED, Problem
@@ -28,7 +28,7 @@ T = TypeVar("T")
 NICENESS = 10  # of the threads that hash; with more a busy machine would let nobody log in
 
 # OWASP, Password Storage Cheat Sheet: m = 19 MiB, t = 2, p = 1.
-HASHER = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
+HASHER = Argon2Hasher(time_cost=2, memory_cost=19456, parallelism=1)
 
 
 NO_PASSWORD = ""  # the hash of an account that nobody can log in to until its password is reset
@@ -84,7 +84,7 @@ class VerifyPassword(Request[PasswordCheck], frozen=True):
         return "VerifyPassword(...)"
 
 
-class Passwords(Actor[HashPassword | VerifyPassword]):
+class PasswordHasher(Actor[HashPassword | VerifyPassword]):
     """Hashes off the loop, one at a time; a pool of these, as large as the cores, bounds the hashing of a process.
 
     Argon2 releases the GIL, so a thread is a core; it gives way to the loop's, and has the next password beside it, so
@@ -114,7 +114,7 @@ class Passwords(Actor[HashPassword | VerifyPassword]):
         )
 
 
-async def ask_hasher(passwords: Ref[HashPassword | VerifyPassword], message: Request[T]) -> T:
+async def hash_or_overloaded(passwords: Ref[HashPassword | VerifyPassword], message: Request[T]) -> T:
     """What `passwords` answers. Raises Problem(SERVER_OVERLOADED) when too many wait already."""
     try:
         return await passwords.ask(message)

@@ -12,15 +12,15 @@ from callboard.actors.errors import (
     AUTH_MAIL_TOKEN_INVALID,
     AUTH_SESSION_ENDED,
     REQUEST_INVALID,
-    Detail,
+    FieldError,
     Problem,
 )
 from callboard.actors.identity.authentication import Checker, credentials, in_session
 from callboard.actors.identity.email_verification import add_token, send_letter
 from callboard.actors.identity.known_devices import remember_network
-from callboard.actors.identity.password_hasher import HashPassword, VerifyPassword, ask_hasher
+from callboard.actors.identity.password_hasher import HashPassword, VerifyPassword, hash_or_overloaded
 from callboard.actors.identity.password_policy import PasswordPolicy, password_faults
-from callboard.actors.identity.sessions import ForgetUser, end_sessions
+from callboard.actors.identity.sessions import InvalidateUser, end_sessions
 from callboard.actors.infrastructure import audit_log as audit
 from callboard.actors.infrastructure.audit_log import AuditAction, FailedLogins
 from callboard.actors.infrastructure.database import Database, retried
@@ -75,7 +75,7 @@ class Recovery(Actor[ResetPassword | ChangePassword]):
         self,
         database: Database,
         passwords: Ref[HashPassword | VerifyPassword],
-        sessions: Ref[ForgetUser],
+        sessions: Ref[InvalidateUser],
         limits: Ref[CheckLimit],
         failures: FailedLogins,
         *,
@@ -96,9 +96,9 @@ class Recovery(Actor[ResetPassword | ChangePassword]):
         if owner is None:
             raise _invalid_link()
         self._check_new(message.new_password, owner["email"], owner["full_name"])
-        password_hash = await ask_hasher(self.passwords, HashPassword(message.new_password))
+        password_hash = await hash_or_overloaded(self.passwords, HashPassword(message.new_password))
         await self._reset(owner["user_id"], token_hash, password_hash, message.ip)
-        await self.sessions.ask(ForgetUser(owner["user_id"]))
+        await self.sessions.ask(InvalidateUser(owner["user_id"]))
 
     @retried
     async def _reset(self, owner_id: UUID, token_hash: bytes, password_hash: str, ip: str | None) -> None:
@@ -124,9 +124,9 @@ class Recovery(Actor[ResetPassword | ChangePassword]):
         self._check_new(message.new_password, user.email, full_name)
         if not await self.checker.check(user.email, message.current_password, user, in_session(message.session_id)):
             raise _wrong_password()
-        password_hash = await ask_hasher(self.passwords, HashPassword(message.new_password))
+        password_hash = await hash_or_overloaded(self.passwords, HashPassword(message.new_password))
         await self._change(message, user.password_changed_at, password_hash)
-        await self.sessions.ask(ForgetUser(message.user_id))
+        await self.sessions.ask(InvalidateUser(message.user_id))
 
     @retried
     async def _change(self, message: ChangePassword, seen: datetime, password_hash: str) -> None:
@@ -139,7 +139,7 @@ class Recovery(Actor[ResetPassword | ChangePassword]):
     def _check_new(self, password: str, email: str, full_name: str) -> None:
         faults = password_faults(password, (email.split("@", maxsplit=1)[0], full_name), self.policy)
         if faults:
-            raise Problem(REQUEST_INVALID, details=tuple(Detail("new_password", fault) for fault in faults))
+            raise Problem(REQUEST_INVALID, details=tuple(FieldError("new_password", fault) for fault in faults))
 
     async def _set(
         self,
@@ -175,7 +175,7 @@ async def send_reset(connection: Any, signer: Signer, email: str) -> None:
 
 
 def _invalid_link() -> Problem:
-    return Problem(AUTH_MAIL_TOKEN_INVALID, details=(Detail("token", "is not valid"),))
+    return Problem(AUTH_MAIL_TOKEN_INVALID, details=(FieldError("token", "is not valid"),))
 
 
 def _wrong_password() -> Problem:

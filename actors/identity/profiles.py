@@ -10,11 +10,11 @@ from uuid import UUID
 import aiosql
 import msgspec
 
-from callboard.actors.errors import REQUEST_INVALID, USERS_NOT_FOUND, USERS_STALE, Detail, Problem
+from callboard.actors.errors import REQUEST_INVALID, USERS_NOT_FOUND, USERS_STALE, FieldError, Problem
 from callboard.actors.infrastructure.database import Database, retried
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.runtime import Actor, Request, on
-from callboard.streams.event_types import Moment
+from callboard.streams.event_types import UtcDatetime
 from callboard.streams.field_rules import apply_rules
 from callboard.streams.visible_text import visible, visible_rule
 
@@ -42,7 +42,7 @@ class Profile(msgspec.Struct, frozen=True):
     avatar_url: str | None
     bio: str | None
     preferences: dict[str, Any]
-    updated_at: Moment
+    updated_at: UtcDatetime
 
     @property
     def tag(self) -> str:
@@ -56,7 +56,7 @@ class GetProfile(Request[Profile], frozen=True):
     user_id: UUID
 
 
-class PutProfile(Request[Profile], frozen=True):
+class ReplaceProfile(Request[Profile], frozen=True):
     """Replace a user's profile. `tag` is that of the profile that was read, or None.
 
     Raises Problem(REQUEST_INVALID, USERS_NOT_FOUND, USERS_STALE).
@@ -69,7 +69,7 @@ class PutProfile(Request[Profile], frozen=True):
     tag: str | None = None
 
 
-class Profiles(Actor[GetProfile | PutProfile]):
+class Profiles(Actor[GetProfile | ReplaceProfile]):
     """Reads and writes profiles; the workers of the pool share nothing."""
 
     def __init__(self, database: Database) -> None:
@@ -82,9 +82,9 @@ class Profiles(Actor[GetProfile | PutProfile]):
             row = await QUERIES.profile_of(connection, user_id=message.user_id)
         return _profile(row)
 
-    @on(PutProfile)
+    @on(ReplaceProfile)
     @retried
-    async def put(self, message: PutProfile) -> Profile:
+    async def put(self, message: ReplaceProfile) -> Profile:
         """The row is locked while it is held against the tag."""
         async with self.database.transaction() as connection:
             profile = _profile(await QUERIES.lock_profile(connection, user_id=message.user_id))
@@ -106,19 +106,19 @@ class Profiles(Actor[GetProfile | PutProfile]):
 
 def profile_faults(
     avatar_url: str | None, bio: str | None, preferences: Mapping[str, Any], room: int = MAX_PREFERENCES_BYTES
-) -> list[Detail]:
+) -> list[FieldError]:
     """What is wrong with a profile, for its owner to read; its preferences may have `room` bytes."""
-    faults: list[Detail] = []
+    faults: list[FieldError] = []
     if avatar_url is not None and not is_web_address(avatar_url):
         faults.append(
-            Detail("avatar_url", f"must begin with https:// or http://, of {MAX_URL_LENGTH} characters at most")
+            FieldError("avatar_url", f"must begin with https:// or http://, of {MAX_URL_LENGTH} characters at most")
         )
     _, broken = apply_rules(Bio | None, bio)
-    faults += [Detail("bio", each.message) for each in broken]
+    faults += [FieldError("bio", each.message) for each in broken]
     if not is_within(preferences, MAX_PREFERENCES_DEPTH):
-        faults.append(Detail("preferences", f"must not be nested deeper than {MAX_PREFERENCES_DEPTH} levels"))
+        faults.append(FieldError("preferences", f"must not be nested deeper than {MAX_PREFERENCES_DEPTH} levels"))
     elif len(msgspec.json.encode(preferences)) > room:
-        faults.append(Detail("preferences", f"must have {room} bytes at most"))
+        faults.append(FieldError("preferences", f"must have {room} bytes at most"))
     return faults
 
 

@@ -16,14 +16,14 @@ import msgspec
 from callboard.actors.identity.accounts import QUERIES as USER_QUERIES
 from callboard.actors.identity.accounts import User, new_user, taken, user_of
 from callboard.actors.identity.email_verification import (
-    Enrolment,
+    RegistrationPolicy,
     add_token,
     checked_enrolment,
     send_letter,
     send_verification,
 )
 from callboard.actors.identity.known_devices import address_of
-from callboard.actors.identity.password_hasher import HashPassword, VerifyPassword, ask_hasher
+from callboard.actors.identity.password_hasher import HashPassword, VerifyPassword, hash_or_overloaded
 from callboard.actors.infrastructure.database import Database, retried
 from callboard.actors.infrastructure.principals import Role
 from callboard.actors.infrastructure.token_signer import Signer
@@ -63,7 +63,7 @@ class Registrar:
         database: Database,
         passwords: Ref[HashPassword | VerifyPassword],
         signer: Signer,
-        enrolment: Enrolment,
+        enrolment: RegistrationPolicy,
         on_registered: Callable[[], None],
     ) -> None:
         self.database = database
@@ -81,7 +81,7 @@ class Registrar:
             self.enrolment.policy,
             terms_accepted=message.terms_accepted,
         )
-        password_hash = await ask_hasher(self.passwords, HashPassword(message.password))
+        password_hash = await hash_or_overloaded(self.passwords, HashPassword(message.password))
         user = new_user(message.user_id or uuid4(), email, full_name, Role.MEMBER, is_verified=False)
         return await self._settle(user, password_hash, address_of(message.ip))
 

@@ -10,14 +10,14 @@ from uuid import UUID
 
 import msgspec
 
-from callboard.actors.identity.user_generations import LIFE_S, Epochs
-from callboard.actors.infrastructure.principals import Identity
+from callboard.actors.identity.user_generations import LIFE_S, UserGenerations
+from callboard.actors.infrastructure.principals import Principal
 from callboard.runtime import Ref, Request
 
 REMEMBERED = 32_768  # sessions, each about 1 kB
 
 
-class Authenticate(Request[Identity], frozen=True):
+class Authenticate(Request[Principal], frozen=True):
     """Who calls with a token of this session. Raises Problem(AUTH_SESSION_ENDED)."""
 
     user_id: UUID
@@ -27,23 +27,23 @@ class Authenticate(Request[Identity], frozen=True):
 class Known(msgspec.Struct, frozen=True):
     """A session that was living in this epoch; it may be answered from memory until `until`, in the clock's time."""
 
-    identity: Identity
+    identity: Principal
     epoch: bytes
     until: float
 
 
-class Identities:
+class SessionCache:
     """The memory of a process. The session manager writes it, and the front door reads it.
 
     `used` are the sessions that have been seen in use, for the session manager to write down.
     """
 
-    def __init__(self, epochs: Epochs) -> None:
+    def __init__(self, epochs: UserGenerations) -> None:
         self.epochs = epochs
         self.used: set[UUID] = set()
         self._known: dict[UUID, Known] = {}
 
-    def recall(self, user_id: UUID, session_id: UUID, epoch: bytes | None) -> Identity | None:
+    def recall(self, user_id: UUID, session_id: UUID, epoch: bytes | None) -> Principal | None:
         """Who it is, if that is known in this epoch of the user."""
         known = self._known.get(session_id)
         if (
@@ -57,7 +57,7 @@ class Identities:
         self.note(session_id)
         return known.identity
 
-    def remember(self, identity: Identity, epoch: bytes, asked_at: float, left_s: float) -> None:
+    def remember(self, identity: Principal, epoch: bytes, asked_at: float, left_s: float) -> None:
         """Keep who it is, as PostgreSQL said at `asked_at`; the session has `left_s` seconds more by itself."""
         self._known.pop(identity.session_id, None)
         self._known[identity.session_id] = Known(identity, epoch, asked_at + min(LIFE_S, left_s))
@@ -74,7 +74,7 @@ class Identities:
             self.used.add(session_id)
 
 
-class Caller:
+class Authentication:
     """Who calls with a token of this session: asked at once, and awaited for the answer.
 
     So the look into Redis goes out with whatever else the request asks of it. Raises what Authenticate raises.
@@ -82,13 +82,13 @@ class Caller:
 
     __slots__ = ("_epoch", "_identities", "_sessions", "_who")
 
-    def __init__(self, identities: Identities, sessions: Ref[Any], user_id: UUID, session_id: UUID) -> None:
+    def __init__(self, identities: SessionCache, sessions: Ref[Any], user_id: UUID, session_id: UUID) -> None:
         self._identities = identities
         self._sessions: Ref[Authenticate] = sessions
         self._who = user_id, session_id
         self._epoch = identities.epochs.read(user_id)
 
-    def __await__(self) -> Generator[Any, None, Identity]:
+    def __await__(self) -> Generator[Any, None, Principal]:
         """From memory, or by the session manager."""
         epoch = yield from self._epoch.__await__()
         identity = self._identities.recall(*self._who, epoch)

@@ -21,12 +21,12 @@ from callboard.actors.errors import (
     Problem,
 )
 from callboard.actors.identity.known_devices import network_of
-from callboard.actors.identity.session_cache import Authenticate, Identities
+from callboard.actors.identity.session_cache import Authenticate, SessionCache
 from callboard.actors.infrastructure import audit_log as audit
 from callboard.actors.infrastructure.audit_log import AuditAction
 from callboard.actors.infrastructure.database import Database, retried
 from callboard.actors.infrastructure.personal_data import PersonalData
-from callboard.actors.infrastructure.principals import Identity, Role
+from callboard.actors.infrastructure.principals import Principal, Role
 from callboard.actors.infrastructure.token_signer import Signer, fingerprint, refresh_token
 from callboard.runtime import Actor, Message, Request, on
 
@@ -52,7 +52,7 @@ STEP_UP_S = 300.0  # for so long after the password was given a session may chan
 log = logging.getLogger(__name__)
 
 
-class Login(msgspec.Struct, frozen=True):
+class LoginResult(msgspec.Struct, frozen=True):
     """A session's tokens, shown once, and whose it is. `expires_in` is the access token's life in seconds.
 
     A login gives its device a token, by which it is known again: see known_devices.
@@ -71,7 +71,7 @@ class Login(msgspec.Struct, frozen=True):
         return f"Login(user_id={self.user_id})"
 
 
-class OpenSession(Request[Login], frozen=True):
+class OpenSession(Request[LoginResult], frozen=True):
     """Open a session for a user whose password has been checked, and know the network again.
 
     Raises Problem(AUTH_INVALID_CREDENTIALS) when the password, last changed at `password_changed_at`, is no longer it.
@@ -83,7 +83,7 @@ class OpenSession(Request[Login], frozen=True):
     ip: str | None
 
 
-class RefreshSession(Request[Login], frozen=True):
+class RefreshSession(Request[LoginResult], frozen=True):
     """Spend a refresh token for its child and a new access token.
 
     Spent within the last REUSE_S seconds, it gives the same child; later, it ends the session. Raises
@@ -115,7 +115,7 @@ class ListSessions(Request[list[Session]], frozen=True):
     user_id: UUID
 
 
-class EndSession(Request[bool], frozen=True):
+class RevokeSession(Request[bool], frozen=True):
     """End one of a user's sessions, in force once this is answered; whether it was living, and theirs."""
 
     user_id: UUID
@@ -128,7 +128,7 @@ class EndSessions(Request[None], frozen=True):
     user_id: UUID
 
 
-class ForgetUser(Request[None], frozen=True):
+class InvalidateUser(Request[None], frozen=True):
     """Forget, here and in every process, what is known of a user: their sessions or their account have changed.
 
     To be asked after the commit of the change, which is in force once this is answered.
@@ -142,7 +142,7 @@ class NoteUses(Message, frozen=True):
 
 
 SessionMessage = (
-    OpenSession | RefreshSession | Authenticate | ListSessions | EndSession | EndSessions | ForgetUser | NoteUses
+    OpenSession | RefreshSession | Authenticate | ListSessions | RevokeSession | EndSessions | InvalidateUser | NoteUses
 )
 
 
@@ -152,7 +152,7 @@ def key_of(message: Any) -> Hashable:
 
 
 async def end_sessions(connection: Any, user_id: UUID, keep: UUID | None = None) -> None:
-    """End a user's sessions, but `keep`, in the caller's transaction; `ForgetUser` is to follow its commit.
+    """End a user's sessions, but `keep`, in the caller's transaction; `InvalidateUser` is to follow its commit.
 
     What makes the sessions end (a new password, a deactivated account) stands before this in the transaction, so that
     a login that does not know of it yet either waits for the commit or is ended here.
@@ -181,7 +181,9 @@ class Sessions(Actor[SessionMessage]):
     that have it may take an ended session for LIFE_S more.
     """
 
-    def __init__(self, database: Database, identities: Identities, signer: Signer, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, database: Database, identities: SessionCache, signer: Signer, now: Callable[[], datetime]
+    ) -> None:
         self.database = database
         self.identities = identities
         self.epochs = identities.epochs
@@ -193,13 +195,13 @@ class Sessions(Actor[SessionMessage]):
         self.every(NOTE_EVERY_S, NoteUses())
 
     @on(Authenticate)
-    async def authenticate(self, message: Authenticate) -> Identity:
+    async def authenticate(self, message: Authenticate) -> Principal:
         """The role is the one of this moment, not of the token."""
         epoch = await self.epochs.read(message.user_id)
         known = self.identities.recall(message.user_id, message.session_id, epoch)
         return known or await self._read(message, epoch)
 
-    async def _read(self, message: Authenticate, epoch: bytes | None) -> Identity:
+    async def _read(self, message: Authenticate, epoch: bytes | None) -> Principal:
         """Ask PostgreSQL, and remember a yes if the epoch was known before."""
         self.identities.forget(message.session_id)
         asked_at = self.epochs.clock()
@@ -207,7 +209,7 @@ class Sessions(Actor[SessionMessage]):
             row = await QUERIES.living_session(connection, session_id=message.session_id, user_id=message.user_id)
         if row is None:
             raise Problem(AUTH_SESSION_ENDED)
-        identity = Identity(row["user_id"], row["session_id"], row["email"], Role(row["role"]))
+        identity = Principal(row["user_id"], row["session_id"], row["email"], Role(row["role"]))
         if epoch is not None:
             self.identities.remember(identity, epoch, asked_at, row["left_s"])
         self.identities.note(message.session_id)
@@ -215,7 +217,7 @@ class Sessions(Actor[SessionMessage]):
 
     @on(OpenSession)
     @retried
-    async def open(self, message: OpenSession) -> Login:
+    async def open(self, message: OpenSession) -> LoginResult:
         """Of the refresh token only the hash is kept."""
         session_id, refresh = uuid4(), refresh_token()
         entry, tell = audit.draft(
@@ -242,7 +244,7 @@ class Sessions(Actor[SessionMessage]):
             await self.epochs.turn(message.user_id)
         return self._login(user, refresh)
 
-    def _login(self, user: Any, refresh: str) -> Login:
+    def _login(self, user: Any, refresh: str) -> LoginResult:
         access = self.signer.issue(
             user_id=user["user_id"],
             email=user["email"],
@@ -250,11 +252,11 @@ class Sessions(Actor[SessionMessage]):
             token_id=uuid4(),
             now=self.now(),
         )
-        return Login(access, refresh, self.signer.access_ttl_s, user["user_id"], user["email"], user["full_name"])
+        return LoginResult(access, refresh, self.signer.access_ttl_s, user["user_id"], user["email"], user["full_name"])
 
     @on(RefreshSession)
     @retried
-    async def refresh(self, message: RefreshSession) -> Login:
+    async def refresh(self, message: RefreshSession) -> LoginResult:
         """Who holds the lock on the session's row decides; all others see what was decided."""
         token_hash = fingerprint(message.token)
         async with self.database.transaction() as connection:
@@ -275,13 +277,16 @@ class Sessions(Actor[SessionMessage]):
             await self.epochs.turn(user["user_id"])
             log.warning("a spent refresh token came again; session %s has been ended", session_id)
             raise Problem(AUTH_REFRESH_INVALID)
-        child = self.signer.child_token(message.token, token["child_hash"])
+        child = self.signer.derive_refresh_token(message.token, token["child_hash"])
         if token["spent"] and fingerprint(child) != token["child_hash"]:  # made under a key that is gone
             raise Problem(AUTH_REFRESH_INVALID)
         return self._login(user, child)
 
     async def _rotate(self, connection: Any, session_id: UUID, message: RefreshSession) -> None:
-        token_hash, child_hash = fingerprint(message.token), fingerprint(self.signer.child_token(message.token))
+        token_hash, child_hash = (
+            fingerprint(message.token),
+            fingerprint(self.signer.derive_refresh_token(message.token)),
+        )
         await QUERIES.spend_token(connection, refresh_hash=token_hash, child_hash=child_hash)
         await QUERIES.add_refresh_token(connection, refresh_hash=child_hash, session_id=session_id)
         await QUERIES.prolong_session(connection, session_id=session_id, ip=message.ip, ttl_s=SESSION_TTL_S)
@@ -293,9 +298,9 @@ class Sessions(Actor[SessionMessage]):
             rows = QUERIES.living_sessions(connection, user_id=message.user_id, most=MAX_SESSIONS)
             return [Session(**row) async for row in rows]
 
-    @on(EndSession)
+    @on(RevokeSession)
     @retried
-    async def end(self, message: EndSession) -> bool:
+    async def end(self, message: RevokeSession) -> bool:
         """Told again even if it had ended: the telling may be what an earlier try did not come to."""
         async with self.database.transaction() as connection:
             ended = await QUERIES.end_session(connection, session_id=message.session_id, user_id=message.user_id)
@@ -315,8 +320,8 @@ class Sessions(Actor[SessionMessage]):
             await audit.record(connection, AuditAction.SESSIONS_REVOKED, of=message.user_id)
         await self.epochs.turn(message.user_id)
 
-    @on(ForgetUser)
-    async def forget(self, message: ForgetUser) -> None:
+    @on(InvalidateUser)
+    async def forget(self, message: InvalidateUser) -> None:
         """What is remembered here is of an earlier epoch, too."""
         await self.epochs.turn(message.user_id)
 

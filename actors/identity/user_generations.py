@@ -13,7 +13,7 @@ from uuid import UUID
 
 from redis.exceptions import ResponseError
 
-from callboard.actors.infrastructure.redis import Ask, Cache, CacheAwayError
+from callboard.actors.infrastructure.redis import Ask, CacheAwayError, RedisClient
 
 LIFE_S = 30.0  # how long anything may be remembered, whatever Redis says
 SETTLING_S = 2.0  # after Redis was away: the other processes find it again, and tell what they owe
@@ -21,13 +21,13 @@ KEPT_S = 3600  # in Redis; longer than LIFE_S, so that what is remembered is nev
 MAX_OWED = 10_000  # the oldest are forgotten first; LIFE_S bounds what that can do
 
 
-class Epochs:
+class UserGenerations:
     """The epochs of a process, shared by whoever remembers users. `clock` is monotonic, in seconds.
 
     An epoch that could not be told is owed, and told before Redis is trusted again.
     """
 
-    def __init__(self, cache: Cache, clock: Callable[[], float]) -> None:
+    def __init__(self, cache: RedisClient, clock: Callable[[], float]) -> None:
         self.clock = clock
         self._cache = cache
         self._owed: dict[UUID, tuple[float]] = {}  # since when; a debt is itself, and no other of the same moment

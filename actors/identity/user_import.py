@@ -14,7 +14,7 @@ import aiosql
 import msgspec
 from msgspec import Meta
 
-from callboard.actors.errors import Detail
+from callboard.actors.errors import FieldError
 from callboard.actors.identity.email_verification import PROOF_TTL_S, FullName
 from callboard.actors.identity.password_hasher import NO_PASSWORD, hash_fault
 from callboard.actors.identity.registration import lock_addresses
@@ -24,14 +24,14 @@ from callboard.actors.infrastructure.database import Database, retried, storable
 from callboard.actors.infrastructure.principals import Role
 from callboard.actors.infrastructure.token_signer import Signer, fingerprint
 from callboard.streams.email_address import Email
-from callboard.streams.event_types import LetterRequested, UserDeleted, UserRegistered
+from callboard.streams.event_types import TemplatedEmailRequested, UserDeleted, UserRegistered
 from callboard.streams.outbox import emit_all
 from callboard.streams.topics import MAIL
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("user_import.sql"), "asyncpg")
 
 
-class Candidate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ImportedUser(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One line of an import. Without a hash nobody can log in until the password is reset by mail."""
 
     email: Email
@@ -46,18 +46,18 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return f"Candidate({self.email})"
 
 
-def candidate_faults(candidate: Candidate) -> list[Detail]:
+def candidate_faults(candidate: ImportedUser) -> list[FieldError]:
     """What is wrong with a line beyond its form and the rules of its fields."""
-    faults: list[Detail] = []
+    faults: list[FieldError] = []
     if candidate.created_at is not None and not storable(candidate.created_at):
-        faults.append(Detail("created_at", "must be in the years 1 to 9999 in UTC"))
+        faults.append(FieldError("created_at", "must be in the years 1 to 9999 in UTC"))
     if candidate.password_hash and (fault := hash_fault(candidate.password_hash)):
-        faults.append(Detail("password_hash", fault))
+        faults.append(FieldError("password_hash", fault))
     return faults
 
 
 @retried
-async def import_users(database: Database, candidates: Sequence[Candidate], signer: Signer | None) -> int:
+async def import_users(database: Database, candidates: Sequence[ImportedUser], signer: Signer | None) -> int:
     """Make the accounts of these that have no fault and whose address has none, with their events, in one transaction.
 
     With a `signer` those that are not verified are mailed a link, which they have as long as any. Returns how many
@@ -105,7 +105,7 @@ async def _send_verifications(connection: Any, signer: Signer, user_ids: Sequenc
         ttl_s=PROOF_TTL_S,
     )
     letters = [
-        LetterRequested("verify_email", user_id, {"token_id": str(token_id)})
+        TemplatedEmailRequested("verify_email", user_id, {"token_id": str(token_id)})
         for user_id, token_id in zip(user_ids, tokens, strict=True)
     ]
     # Not with the security mail: that has 5 minutes, and these are many.

@@ -18,11 +18,11 @@ from callboard.actors.errors import (
 )
 from callboard.actors.identity import email_verification
 from callboard.actors.identity.accounts import QUERIES, User, new_user, taken, user_of
-from callboard.actors.identity.email_verification import OPEN, Enrolment, checked_enrolment
+from callboard.actors.identity.email_verification import OPEN, RegistrationPolicy, checked_enrolment
 from callboard.actors.identity.mailbox_proofs import MailboxProofs, RefuseEmail, UndoEmailChange, VerifyEmail
-from callboard.actors.identity.password_hasher import HashPassword, VerifyPassword, ask_hasher
+from callboard.actors.identity.password_hasher import HashPassword, VerifyPassword, hash_or_overloaded
 from callboard.actors.identity.registration import RegisterUser, Registrar, lock_addresses
-from callboard.actors.identity.sessions import STEP_UP_S, ForgetUser, demand_proof, end_sessions
+from callboard.actors.identity.sessions import STEP_UP_S, InvalidateUser, demand_proof, end_sessions
 from callboard.actors.identity.user_lists import list_users
 from callboard.actors.infrastructure import audit_log
 from callboard.actors.infrastructure.audit_log import AuditAction
@@ -36,15 +36,15 @@ from callboard.streams.event_types import UserDeleted, UserUpdated
 from callboard.streams.outbox import emit
 
 __all__ = [  # the protocol of the actor
-    "AddUser",
     "ChangeUser",
+    "CreateUser",
     "DeleteUser",
-    "EditUser",
     "GetUser",
     "ListUsers",
     "RefuseEmail",
     "RegisterUser",
     "UndoEmailChange",
+    "UpdateUser",
     "User",
     "UserMessage",
     "Users",
@@ -56,7 +56,7 @@ READ_USERS: str = QUERIES.users_by_id.sql
 AT_ONCE = 32  # in one worker: most of them wait for PostgreSQL together
 
 
-class AddUser(Request[User], frozen=True):
+class CreateUser(Request[User], frozen=True):
     """Make a verified account with a role, or give the account of this address that role. For operators.
 
     Raises Problem(REQUEST_INVALID).
@@ -95,7 +95,7 @@ class ListUsers(Request[list[User]], frozen=True):
     before_id: UUID | None = None
 
 
-class EditUser(Request[User], frozen=True):
+class UpdateUser(Request[User], frozen=True):
     """Change an account's name, and have a new address proved, which is then in force; None leaves the address.
 
     `tag` is that of the account that was read. The session that asks, which an operator has none of, must have given
@@ -135,13 +135,13 @@ class DeleteUser(Request[None], frozen=True):
 
 UserMessage = (
     RegisterUser
-    | AddUser
+    | CreateUser
     | VerifyEmail
     | RefuseEmail
     | UndoEmailChange
     | GetUser
     | ListUsers
-    | EditUser
+    | UpdateUser
     | ChangeUser
     | DeleteUser
 )
@@ -161,8 +161,8 @@ class Users(Actor[UserMessage]):
         database: Database,
         passwords: Ref[HashPassword | VerifyPassword],
         signer: Signer,
-        sessions: Ref[ForgetUser],
-        enrolment: Enrolment = OPEN,
+        sessions: Ref[InvalidateUser],
+        enrolment: RegistrationPolicy = OPEN,
         *,
         reads: Reads[UUID] | None = None,
         step_up_s: float = STEP_UP_S,
@@ -183,14 +183,14 @@ class Users(Actor[UserMessage]):
         """See Registrar.register."""
         return await self.registrar.register(message)
 
-    @on(AddUser)
+    @on(CreateUser)
     @retried
-    async def add(self, message: AddUser) -> User:
+    async def add(self, message: CreateUser) -> User:
         """A verified account keeps its password: an operator's typo must not lock its owner out."""
         email, full_name = checked_enrolment(
             message.email, message.password, message.full_name, self.enrolment.policy, terms_accepted=True
         )
-        password_hash = await ask_hasher(self.passwords, HashPassword(message.password))
+        password_hash = await hash_or_overloaded(self.passwords, HashPassword(message.password))
         fresh = new_user(uuid4(), email, full_name, message.role, is_verified=True)
         async with self.database.transaction() as connection:
             await lock_addresses(connection, email)
@@ -208,7 +208,7 @@ class Users(Actor[UserMessage]):
             if not user.is_verified:
                 await email_verification.QUERIES.spend_tokens(connection, user_id=user.user_id)
             user = await self._change(connection, ChangeUser(user.user_id, message.role, is_active=True))
-        await self.sessions.ask(ForgetUser(user.user_id))
+        await self.sessions.ask(InvalidateUser(user.user_id))
         return user
 
     @on(VerifyEmail)
@@ -243,9 +243,9 @@ class Users(Actor[UserMessage]):
                 filters["email"] = known_email(message.email)
         return [user_of(row) for row in await list_users(self.database, filters)]
 
-    @on(EditUser)
+    @on(UpdateUser)
     @retried
-    async def edit(self, message: EditUser) -> User:
+    async def edit(self, message: UpdateUser) -> User:
         """The row is locked while it is held against the tag; an address that differs in case only is the same one."""
         async with self.database.transaction() as connection:
             user = _held(await QUERIES.lock_user(connection, user_id=message.user_id), message.tag)
@@ -263,7 +263,7 @@ class Users(Actor[UserMessage]):
             if changed:
                 await emit(connection, UserUpdated(user.user_id, changed), event_id=uuid4())
         if "email" in changed:
-            await self.sessions.ask(ForgetUser(user.user_id))
+            await self.sessions.ask(InvalidateUser(user.user_id))
         return user_of(edited)
 
     async def _ask_for(self, connection: Any, user_id: UUID, email: str, session_id: UUID | None) -> None:
@@ -282,7 +282,7 @@ class Users(Actor[UserMessage]):
         """There is always an active admin left."""
         async with self.database.transaction() as connection:
             user = await self._change(connection, message)
-        await self.sessions.ask(ForgetUser(message.user_id))
+        await self.sessions.ask(InvalidateUser(message.user_id))
         return user
 
     async def _change(self, connection: Any, message: ChangeUser) -> User:
@@ -318,7 +318,7 @@ class Users(Actor[UserMessage]):
             await email_verification.QUERIES.spend_tokens(connection, user_id=message.user_id)
             await emit(connection, UserDeleted(message.user_id), event_id=uuid4())
             await audit_log.record(connection, AuditAction.USER_DELETED, of=message.user_id)
-        await self.sessions.ask(ForgetUser(message.user_id))
+        await self.sessions.ask(InvalidateUser(message.user_id))
 
 
 def _asked_for(email: str | None, current: str) -> str:

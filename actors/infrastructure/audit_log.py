@@ -20,9 +20,9 @@ import msgspec
 from callboard.actors.errors import Problem
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.personal_data import PersonalData
-from callboard.actors.infrastructure.principals import Identity, Role
+from callboard.actors.infrastructure.principals import Principal, Role
 from callboard.runtime import Actor, Request, current_context, on
-from callboard.streams.event_types import Moment
+from callboard.streams.event_types import UtcDatetime
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("audit_log.sql"), "asyncpg")
 
@@ -88,7 +88,7 @@ class Origin(Protocol):
         """What the client calls itself."""
 
     @property
-    def caller(self) -> Identity | None:
+    def caller(self) -> Principal | None:
         """The user whose token came with the request."""
 
 
@@ -97,7 +97,7 @@ class CommandLine(msgspec.Struct, frozen=True):
 
     user_agent: str
     ip: str | None = None
-    caller: Identity | None = None
+    caller: Principal | None = None
 
 
 class AuditEntry(msgspec.Struct, frozen=True):
@@ -107,7 +107,7 @@ class AuditEntry(msgspec.Struct, frozen=True):
     """
 
     audit_id: int
-    occurred_at: Moment
+    occurred_at: UtcDatetime
     action: str
     actor: Actors
     actor_id: UUID | None

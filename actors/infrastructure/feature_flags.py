@@ -1,6 +1,6 @@
 """Feature flags: switches for all, and for single users, in force in every process within a second.
 
-The truth is in PostgreSQL. `Flags` is the handle that is asked in process, at no cost; `FlagKeeper` is the actor that
+The truth is in PostgreSQL. `FlagSnapshot` is the handle that is asked in process, at no cost; `FlagKeeper` is the actor that
 keeps it up to date, and while PostgreSQL is away leaves it as it was.
 """
 
@@ -80,7 +80,7 @@ class ReadFlags(Message, frozen=True):
     """See whether a flag has changed elsewhere."""
 
 
-class Flags:
+class FlagSnapshot:
     """What this process knows of the flags."""
 
     def __init__(self) -> None:
@@ -110,7 +110,7 @@ class Flags:
 class FlagKeeper(Actor[GetFlag | SetFlag | ReadFlags]):
     """Reads and writes flags, and keeps the handle."""
 
-    def __init__(self, database: Database, flags: Flags) -> None:
+    def __init__(self, database: Database, flags: FlagSnapshot) -> None:
         self.database = database
         self.flags = flags
         self.versions: dict[str, tuple[bool, int]] | None = None

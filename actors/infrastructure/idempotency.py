@@ -22,7 +22,7 @@ QUERIES: Any = aiosql.from_path(Path(__file__).with_name("idempotency.sql"), "as
 KEPT_S = 24 * 3600
 
 
-class KeptAnswer(msgspec.Struct, frozen=True):
+class StoredResponse(msgspec.Struct, frozen=True):
     """What a request was answered with."""
 
     status: int
@@ -38,7 +38,7 @@ class Claim(msgspec.Struct, frozen=True):
     new_id: UUID
 
 
-class ClaimKey(Request[Claim | KeptAnswer | None], frozen=True):
+class ClaimKey(Request[Claim | StoredResponse | None], frozen=True):
     """Ask for a key: a claim that lapses after `lease_s`, the answer that is kept, or None while another has the claim.
 
     Raises Problem(REQUEST_KEY_REUSED) when the key came with another body, Problem(SERVER_UNAVAILABLE).
@@ -57,20 +57,20 @@ class KeepAnswer(Request[None], frozen=True):
     """Keep the answer of a claim's work. A claim that has lapsed and been taken by another keeps nothing."""
 
     claim: Claim
-    answer: KeptAnswer
+    answer: StoredResponse
 
     def __repr__(self) -> str:
         """Without the answer, which is its client's."""
         return f"KeepAnswer({self.claim.claim_id})"
 
 
-class FreeKey(Message, frozen=True):
+class ReleaseKey(Message, frozen=True):
     """Give a claim up: its work has no answer to keep. The key's next request does the work again."""
 
     claim: Claim
 
 
-class Idempotency(Actor[ClaimKey | KeepAnswer | FreeKey]):
+class Idempotency(Actor[ClaimKey | KeepAnswer | ReleaseKey]):
     """Claims of keys. Which of several at once gets one is decided by SQL; the workers of a pool share nothing."""
 
     def __init__(self, database: Database, signer: Signer) -> None:
@@ -78,7 +78,7 @@ class Idempotency(Actor[ClaimKey | KeepAnswer | FreeKey]):
         self.signer = signer
 
     @on(ClaimKey)
-    async def claim(self, message: ClaimKey) -> Claim | KeptAnswer | None:
+    async def claim(self, message: ClaimKey) -> Claim | StoredResponse | None:
         """Take what is free, has expired or has lapsed; else look at what is there."""
         name, claim_id = message.name, uuid4()
         # Salted with the name, under a key that is not in the database: what a body says cannot be guessed from it.
@@ -87,7 +87,7 @@ class Idempotency(Actor[ClaimKey | KeepAnswer | FreeKey]):
             row = await QUERIES.claim_key(
                 connection,
                 name=name,
-                fingerprint=self.signer.fingerprint_of(salted),
+                fingerprint=self.signer.keyed_fingerprint(salted),
                 new_id=uuid4(),
                 claim_id=claim_id,
                 lease_s=message.lease_s,
@@ -100,7 +100,7 @@ class Idempotency(Actor[ClaimKey | KeepAnswer | FreeKey]):
                 if not self.signer.is_fingerprint_of(salted, row["fingerprint"]):
                     raise Problem(REQUEST_KEY_REUSED)
                 if row["status"] is not None:
-                    return KeptAnswer(row["status"], msgspec.json.decode(row["headers"]), row["body"])
+                    return StoredResponse(row["status"], msgspec.json.decode(row["headers"]), row["body"])
                 if not row["has_lapsed"]:
                     return None
                 row = await QUERIES.retake_key(connection, name=name, claim_id=claim_id, lease_s=message.lease_s)
@@ -120,8 +120,8 @@ class Idempotency(Actor[ClaimKey | KeepAnswer | FreeKey]):
                 body=answer.body,
             )
 
-    @on(FreeKey)
-    async def free(self, message: FreeKey) -> None:
+    @on(ReleaseKey)
+    async def free(self, message: ReleaseKey) -> None:
         """While the database is away the claim lapses by itself."""
         async with self.database.acquire() as connection:
             await QUERIES.free_key(connection, name=message.claim.name, claim_id=message.claim.claim_id)

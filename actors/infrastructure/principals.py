@@ -21,7 +21,7 @@ class Role(StrEnum):
 RANKS = {role: rank for rank, role in enumerate(Role)}
 
 
-class Identity(msgspec.Struct, frozen=True):
+class Principal(msgspec.Struct, frozen=True):
     """A user with a living session, as the session manager knows them."""
 
     user_id: UUID

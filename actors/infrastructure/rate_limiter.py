@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from redis.exceptions import NoScriptError
 
-from callboard.actors.infrastructure.redis import Cache, KeySpace
+from callboard.actors.infrastructure.redis import KeySpace, RedisClient
 from callboard.runtime import Actor, Request, on
 
 LOCAL_KEYS = 10_000  # what a process remembers by itself while Redis is away; the oldest are forgotten first
@@ -63,7 +63,7 @@ class Policy(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, limit=self.limit * 2)
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class LimitResult(msgspec.Struct, frozen=True):
     """Whether a request may pass; `remaining` more may at once, all may again in `reset_s` seconds.
 
     One of a policy in the shadow is always allowed, and is not for the client to see.
@@ -78,7 +78,7 @@ class Verdict(msgspec.Struct, frozen=True):
     shadow: bool = False
 
 
-class CheckLimit(Request[Verdict], frozen=True):
+class CheckLimit(Request[LimitResult], frozen=True):
     """Count one request of `key` against a policy, or only look whether one would pass now.
 
     Raises KeyError for a policy that is not configured.
@@ -89,15 +89,15 @@ class CheckLimit(Request[Verdict], frozen=True):
     count: bool = True
 
 
-def verdict(policy: Policy, free: int, ahead_s: float, nth: int) -> Verdict:
+def verdict(policy: Policy, free: int, ahead_s: float, nth: int) -> LimitResult:
     """What to tell the `nth` of those that came at once (0 for one that only looks), when `free` could pass and the
     key was `ahead_s` seconds ahead of its pace.
     """
     interval_s, window_s, shadow = policy.interval_s, policy.window_s, policy.shadow
     if free >= (nth or 1):
-        return Verdict(True, policy.limit, window_s, free - nth, ahead_s + nth * interval_s, 0.0, shadow)
+        return LimitResult(True, policy.limit, window_s, free - nth, ahead_s + nth * interval_s, 0.0, shadow)
     ahead_s += free * interval_s
-    return Verdict(shadow, policy.limit, window_s, 0, ahead_s, max(0.0, ahead_s + interval_s - window_s), shadow)
+    return LimitResult(shadow, policy.limit, window_s, 0, ahead_s, max(0.0, ahead_s + interval_s - window_s), shadow)
 
 
 class LocalLimiter:
@@ -119,7 +119,7 @@ class LocalLimiter:
                 self._arrivals.popitem(last=False)
         return free, ahead_s
 
-    def check(self, key: str, policy: Policy, *, count: bool = True) -> Verdict:
+    def check(self, key: str, policy: Policy, *, count: bool = True) -> LimitResult:
         """Count one request, or only look."""
         return verdict(policy, *self.take(key, policy, int(count)), nth=int(count))
 
@@ -132,7 +132,7 @@ class Checks:
     def __init__(self, message: CheckLimit, policy: Policy) -> None:
         self.message = message
         self.policy = policy
-        self.replies: list[asyncio.Future[Verdict]] = []
+        self.replies: list[asyncio.Future[LimitResult]] = []
 
     @property
     def count(self) -> int:
@@ -163,7 +163,7 @@ def script(batch: Batch, keys_of: KeySpace) -> tuple[Any, ...]:
     return len(keys), *keys, *arguments
 
 
-class Limiter:
+class LimitBatcher:
     """What all workers of the pool share: the policies, and what is being asked.
 
     All checks that come up while a round trip is under way are one call of the script in the next, those of one key one
@@ -173,7 +173,7 @@ class Limiter:
 
     def __init__(
         self,
-        cache: Cache,
+        cache: RedisClient,
         policies: Mapping[str, Policy],
         now: Callable[[], float],
         *,
@@ -197,12 +197,12 @@ class Limiter:
         except NoScriptError:
             await self._cache.send("EVAL", GCRA, *arguments)
 
-    def check(self, message: CheckLimit) -> "asyncio.Future[Verdict]":
+    def check(self, message: CheckLimit) -> "asyncio.Future[LimitResult]":
         """Ask Redis, or decide alone: a limit is never the reason why a request fails, and never falls away.
 
         It is asked at once; the reply raises KeyError for a policy that is not configured.
         """
-        reply: asyncio.Future[Verdict] = self._cache.loop.create_future()
+        reply: asyncio.Future[LimitResult] = self._cache.loop.create_future()
         batch = self._gathering
         checks = batch.get(message)
         if checks is None:
@@ -253,15 +253,15 @@ class Limiter:
                 self._observe(policy, "shadowed" if checks.policy.shadow else "refused", checks.count - passed)
 
 
-class Limits(Actor[CheckLimit]):
+class RateLimiter(Actor[CheckLimit]):
     """Checks limits. Its workers share one limiter, so they keep no order: Redis decides each key by itself."""
 
     concurrency = AT_ONCE
 
-    def __init__(self, limiter: Limiter) -> None:
+    def __init__(self, limiter: LimitBatcher) -> None:
         self.limiter = limiter
 
     @on(CheckLimit)
-    async def check(self, message: CheckLimit) -> Verdict:
+    async def check(self, message: CheckLimit) -> LimitResult:
         """See Limiter.check."""
         return await self.limiter.check(message)

@@ -60,7 +60,7 @@ class KeySpace(msgspec.Struct, frozen=True):
 DEFAULT_KEYS = KeySpace()
 
 
-class Cache:
+class RedisClient:
     """A Redis client behind a circuit breaker: after a failure, calls fail at once until the guard's probe succeeds.
 
     It speaks over one connection, held: what is asked at one time goes in one round trip. In a cluster it follows the
@@ -313,10 +313,10 @@ def spoken(error: BaseException) -> str:
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
-class CacheGuard(Actor[None]):
+class RedisConnector(Actor[None]):
     """Probes Redis at the start and whenever the breaker is open, until it may close."""
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: RedisClient) -> None:
         self.cache = cache
 
     async def run(self) -> None:

@@ -46,7 +46,7 @@ class Key(msgspec.Struct, frozen=True):
         return f"Key({self.kid}, {self.algorithm})"
 
 
-class Keys:
+class KeyRing:
     """`secret` signs, or `private_key` (an Ed25519 key in PEM) when there is one; all the others only check.
 
     `previous` are earlier secrets, `public_keys` earlier Ed25519 public keys, in PEM, one after the other. Raises

@@ -17,7 +17,7 @@ import jwt
 import msgspec
 
 from callboard.actors.errors import AUTH_TOKEN_EXPIRED, AUTH_TOKEN_INVALID, Problem
-from callboard.actors.infrastructure.signing_keys import Jwk, Keys, text_of
+from callboard.actors.infrastructure.signing_keys import Jwk, KeyRing, text_of
 
 REMEMBERED = 4096  # checked tokens, each about 700 bytes
 
@@ -54,7 +54,7 @@ def utc_now() -> datetime:
 
 
 class Signer:
-    """Makes and reads tokens; the keys are those of `Keys`, and in no repr.
+    """Makes and reads tokens; the keys are those of `KeyRing`, and in no repr.
 
     A token that was good is remembered until it expires, so that it is decoded once: 4096 of them, the ones that were
     not used for longest are forgotten first.
@@ -71,7 +71,7 @@ class Signer:
         public_keys: str = "",
         now: Callable[[], datetime] = utc_now,
     ) -> None:
-        self._keys = Keys(secret, previous=previous, private_key=private_key, public_keys=public_keys)
+        self._keys = KeyRing(secret, previous=previous, private_key=private_key, public_keys=public_keys)
         self._issuer = issuer
         self._now = now
         self._known: OrderedDict[str, tuple[int, int, Claims]] = OrderedDict()
@@ -143,7 +143,7 @@ class Signer:
         """The secret of a mail_tokens row, also of one made under an earlier key; None when that key is gone."""
         return self._keys.derived(_MAIL, token_id.bytes, token_hash)
 
-    def child_token(self, parent: str, child_hash: bytes | None = None) -> str:
+    def derive_refresh_token(self, parent: str, child_hash: bytes | None = None) -> str:
         """The refresh token that follows `parent`; with the fingerprint of its child, the child made under an earlier
         key too. It is today's when that key is gone.
         """
@@ -159,7 +159,7 @@ class Signer:
         """Whether it is that, also one made under an earlier key."""
         return self._keys.derived(_DEVICE, user_id.bytes + device_id, fingerprint(proof)) is not None
 
-    def fingerprint_of(self, value: bytes) -> bytes:
+    def keyed_fingerprint(self, value: bytes) -> bytes:
         """What is stored to know a value again that may hold a guessable secret: nothing can be told from it."""
         return fingerprint(self._keys.derive(_VALUE, value))
 

@@ -3,13 +3,13 @@
 from datetime import datetime
 from uuid import UUID
 
-from callboard.actors.errors import REQUEST_CURSOR_INVALID, REQUEST_INVALID, Detail, Problem
+from callboard.actors.errors import REQUEST_CURSOR_INVALID, REQUEST_INVALID, FieldError, Problem
 from callboard.actors.infrastructure.audit_log import AuditAction, AuditEntry, ListAuditEntries
 from callboard.http.api.dependencies import Services
 from callboard.http.server.pagination import decode_cursor, encode_cursor
-from callboard.http.server.request import Call, Listing, Page
+from callboard.http.server.request import HttpRequest, Page, PageReply
 from callboard.http.server.routing import Access, Route
-from callboard.streams.event_types import Moment
+from callboard.streams.event_types import UtcDatetime
 
 
 class AuditQuery(Page, frozen=True, kw_only=True):
@@ -17,24 +17,24 @@ class AuditQuery(Page, frozen=True, kw_only=True):
 
     action: AuditAction | None = None
     user_id: UUID | None = None
-    since: Moment | None = None
-    until: Moment | None = None
+    since: UtcDatetime | None = None
+    until: UtcDatetime | None = None
 
 
-async def list_entries(call: Call[None, AuditQuery, Services]) -> Listing[AuditEntry]:
+async def list_entries(request: HttpRequest[None, AuditQuery, Services]) -> PageReply[AuditEntry]:
     """List security events, newest first."""
-    query = call.query
+    query = request.query
     if query.since is not None and query.until is not None and query.since >= query.until:
-        raise Problem(REQUEST_INVALID, details=(Detail("since", "must be before until"),))
+        raise Problem(REQUEST_INVALID, details=(FieldError("since", "must be before until"),))
     before, before_id = decode_cursor(query.cursor, (datetime, int)) if query.cursor else (None, None)
-    found = await call.services.audit_log.ask(
+    found = await request.services.audit_log.ask(
         ListAuditEntries(
             query.limit + 1, query.action, query.user_id, query.since, query.until, before=before, before_id=before_id
         )
     )
     last = found[query.limit - 1] if len(found) > query.limit else None
     cursor = encode_cursor(last.occurred_at, last.audit_id) if last else None
-    return Listing(found[: query.limit], limit=query.limit, next_cursor=cursor)
+    return PageReply(found[: query.limit], limit=query.limit, next_cursor=cursor)
 
 
 ROUTES: tuple[Route[Services], ...] = (

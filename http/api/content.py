@@ -10,15 +10,22 @@ from msgspec import Meta
 
 from callboard.actors.editorial.content_queries import (
     MAX_QUESTION,
-    Entry,
-    Hit,
+    ContentSummary,
     ListContent,
     ListTransitions,
     ReadContent,
     SearchContent,
+    SearchResult,
     Transition,
 )
-from callboard.actors.editorial.workflow import Content, CreateContent, DeleteContent, Draft, EditContent, MoveContent
+from callboard.actors.editorial.workflow import (
+    Content,
+    CreateContent,
+    DeleteContent,
+    Draft,
+    EditContent,
+    TransitionContent,
+)
 from callboard.actors.editorial.workflow_rules import Action, Language, Status, judge_edit
 from callboard.actors.errors import (
     CONTENT_CATEGORY_UNKNOWN,
@@ -35,7 +42,7 @@ from callboard.actors.errors import (
 )
 from callboard.http.api.dependencies import Services
 from callboard.http.server.pagination import decode_cursor, encode_cursor
-from callboard.http.server.request import Body, Call, Listing, Page, Reply
+from callboard.http.server.request import Body, HttpRequest, Page, PageReply, Reply
 from callboard.http.server.routing import Access, Route
 from callboard.streams.visible_text import visible
 
@@ -44,7 +51,7 @@ T = TypeVar("T")
 PENDING_DEPRECATED = {"Deprecation": f"@{int(datetime(2026, 12, 1, tzinfo=UTC).timestamp())}"}
 
 
-class Article(Body, frozen=True, kw_only=True):
+class ContentBody(Body, frozen=True, kw_only=True):
     """What an author writes. Markup in the body is kept as sent, and made safe in `body_html`."""
 
     title: Annotated[str, visible(1, 200, examples=("On the engine",))]
@@ -57,7 +64,7 @@ class Article(Body, frozen=True, kw_only=True):
         return Draft(self.title, self.body, self.category_id, self.language)
 
 
-class Move(Body, frozen=True, kw_only=True):
+class TransitionBody(Body, frozen=True, kw_only=True):
     """An editorial action, with a note to the author or the next editor."""
 
     action: Action
@@ -98,66 +105,68 @@ def _whole(content: Content, status: int | None = None, location: str | None = N
     return Reply(content, status=status, etag=str(content.version), location=location)
 
 
-def _page(items: Sequence[T], limit: int, cursor: str | None, headers: Mapping[str, str] | None = None) -> Listing[T]:
+def _page(items: Sequence[T], limit: int, cursor: str | None, headers: Mapping[str, str] | None = None) -> PageReply[T]:
     """One row more than asked for was read, to know whether there is a next page."""
-    return Listing(items[:limit], limit=limit, next_cursor=cursor if len(items) > limit else None, headers=headers)
+    return PageReply(items[:limit], limit=limit, next_cursor=cursor if len(items) > limit else None, headers=headers)
 
 
-async def create(call: Call[Article, None, Services]) -> Reply[Content]:
+async def create(request: HttpRequest[ContentBody, None, Services]) -> Reply[Content]:
     """Begin a draft."""
-    content = await call.services.content.ask(CreateContent(call.new_id, call.body.draft(), call.identity))
+    content = await request.services.content.ask(CreateContent(request.new_id, request.body.draft(), request.identity))
     return _whole(content, location=f"/api/v1/content/{content.content_id}")
 
 
-async def read(call: Call[None, None, Services]) -> Reply[Content]:
+async def read(request: HttpRequest[None, None, Services]) -> Reply[Content]:
     """Read an article."""
-    return _whole(await call.services.library.ask(ReadContent(call.uuid("content_id"), call.caller)))
+    return _whole(await request.services.library.ask(ReadContent(request.uuid("content_id"), request.caller)))
 
 
-async def current(call: Call[Any, Any, Services]) -> str:
+async def current(request: HttpRequest[Any, Any, Services]) -> str:
     """The ETag of an article that is to be edited or deleted. Raises Problem like the change itself."""
-    content = await call.services.library.ask(ReadContent(call.uuid("content_id"), call.caller))
-    if call.body is not None or content.status is not Status.ARCHIVED:
-        judge_edit(call.identity, content.author_id, content.status)
+    content = await request.services.library.ask(ReadContent(request.uuid("content_id"), request.caller))
+    if request.body is not None or content.status is not Status.ARCHIVED:
+        judge_edit(request.identity, content.author_id, content.status)
     return str(content.version)
 
 
-async def current_for_move(call: Call[Any, Any, Services]) -> str:
+async def current_for_move(request: HttpRequest[Any, Any, Services]) -> str:
     """The ETag of an article that is to be moved."""
-    content = await call.services.library.ask(ReadContent(call.uuid("content_id"), call.caller))
+    content = await request.services.library.ask(ReadContent(request.uuid("content_id"), request.caller))
     return str(content.version)
 
 
-def version_of(call: Call[Any, Any, Services]) -> int | None:
+def version_of(request: HttpRequest[Any, Any, Services]) -> int | None:
     """The version for which the request's precondition has held; None without one."""
-    return None if call.tag is None else int(call.tag)
+    return None if request.tag is None else int(request.tag)
 
 
-async def edit(call: Call[Article, None, Services]) -> Reply[Content]:
+async def edit(request: HttpRequest[ContentBody, None, Services]) -> Reply[Content]:
     """Replace an article's text, if it is still the version that If-Match names."""
-    message = EditContent(call.uuid("content_id"), call.body.draft(), version_of(call), call.identity)
-    return _whole(await call.services.content.ask(message))
+    message = EditContent(request.uuid("content_id"), request.body.draft(), version_of(request), request.identity)
+    return _whole(await request.services.content.ask(message))
 
 
-async def delete(call: Call[None, None, Services]) -> Reply[None]:
+async def delete(request: HttpRequest[None, None, Services]) -> Reply[None]:
     """Delete an article that is not published."""
-    await call.services.content.ask(DeleteContent(call.uuid("content_id"), call.identity, version_of(call)))
+    await request.services.content.ask(DeleteContent(request.uuid("content_id"), request.identity, version_of(request)))
     return Reply(None)
 
 
-async def move(call: Call[Move, None, Services]) -> Reply[Content]:
+async def move(request: HttpRequest[TransitionBody, None, Services]) -> Reply[Content]:
     """Make an editorial transition."""
-    message = MoveContent(call.uuid("content_id"), call.body.action, call.body.note, call.identity, version_of(call))
-    return _whole(await call.services.content.ask(message))
+    message = TransitionContent(
+        request.uuid("content_id"), request.body.action, request.body.note, request.identity, version_of(request)
+    )
+    return _whole(await request.services.content.ask(message))
 
 
-async def entries(call: Call[None, Filter, Services]) -> Listing[Entry]:
+async def entries(request: HttpRequest[None, Filter, Services]) -> PageReply[ContentSummary]:
     """List articles, newest first: published ones by their publication, all others by their creation."""
-    query = call.query
+    query = request.query
     before, before_id = decode_cursor(query.cursor, (datetime, UUID)) if query.cursor else (None, None)
-    found = await call.services.library.ask(
+    found = await request.services.library.ask(
         ListContent(
-            call.caller,
+            request.caller,
             query.limit + 1,
             status=None if query.status is None else query.status.status(),
             author_id=query.author,
@@ -171,23 +180,23 @@ async def entries(call: Call[None, Filter, Services]) -> Listing[Entry]:
     return _page(found, query.limit, encode_cursor(*last[0].position) if last else None, headers)
 
 
-async def search(call: Call[None, Search, Services]) -> Listing[Hit]:
+async def search(request: HttpRequest[None, Search, Services]) -> PageReply[SearchResult]:
     """Search published articles, best first."""
-    query = call.query
+    query = request.query
     rank, before_id = decode_cursor(query.cursor, (float, UUID)) if query.cursor else (None, None)
-    found = await call.services.library.ask(
+    found = await request.services.library.ask(
         SearchContent(query.q, query.limit + 1, category_id=query.category, rank=rank, before_id=before_id)
     )
     last = found[: query.limit][-1:]
     return _page(found, query.limit, encode_cursor(last[0].rank, last[0].content_id) if last else None)
 
 
-async def transitions(call: Call[None, Page, Services]) -> Listing[Transition]:
+async def transitions(request: HttpRequest[None, Page, Services]) -> PageReply[Transition]:
     """An article's history, oldest first."""
-    query = call.query
+    query = request.query
     (after,) = decode_cursor(query.cursor, (int,)) if query.cursor else (0,)
-    found = await call.services.library.ask(
-        ListTransitions(call.uuid("content_id"), call.identity, query.limit + 1, after)
+    found = await request.services.library.ask(
+        ListTransitions(request.uuid("content_id"), request.identity, query.limit + 1, after)
     )
     last = found[: query.limit][-1:]
     return _page(found, query.limit, encode_cursor(last[0].transition_id) if last else None)

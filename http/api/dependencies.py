@@ -8,13 +8,13 @@ import msgspec
 
 from callboard.actors.analytics.aggregator import GetStats
 from callboard.actors.editorial.content_queries import ListContent, ListTransitions, ReadContent, SearchContent
-from callboard.actors.editorial.workflow import CreateContent, DeleteContent, EditContent, MoveContent
+from callboard.actors.editorial.workflow import CreateContent, DeleteContent, EditContent, TransitionContent
 from callboard.actors.identity.authentication import LogIn, StepUp
 from callboard.actors.identity.data_export import DownloadExport, ReadPiece, RequestExport
 from callboard.actors.identity.email_requests import RequestEmail
 from callboard.actors.identity.password_policy import PasswordPolicy
 from callboard.actors.identity.password_reset import ChangePassword, ResetPassword
-from callboard.actors.identity.profiles import GetProfile, PutProfile
+from callboard.actors.identity.profiles import GetProfile, ReplaceProfile
 from callboard.actors.identity.sessions import SessionMessage
 from callboard.actors.identity.users import UserMessage
 from callboard.actors.infrastructure.audit_log import ListAuditEntries
@@ -29,12 +29,12 @@ class Services(msgspec.Struct, frozen=True):
     users: Ref[UserMessage]
     logins: Ref[LogIn | StepUp]
     sessions: Ref[SessionMessage]
-    content: Ref[CreateContent | EditContent | DeleteContent | MoveContent]
+    content: Ref[CreateContent | EditContent | DeleteContent | TransitionContent]
     library: Ref[ReadContent | ListContent | SearchContent | ListTransitions]
     stats: Ref[GetStats]
     now: Callable[[], datetime]
     jwks: list[Jwk]
-    profiles: Ref[GetProfile | PutProfile]
+    profiles: Ref[GetProfile | ReplaceProfile]
     exports: Ref[RequestExport | DownloadExport | ReadPiece]
     recovery: Ref[ResetPassword | ChangePassword]
     flags: Ref[GetFlag | SetFlag]

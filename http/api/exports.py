@@ -13,7 +13,7 @@ from callboard.actors.errors import (
 from callboard.actors.identity.data_export import DownloadExport, Export, ReadPiece, RequestExport
 from callboard.http.api.dependencies import Services
 from callboard.http.api.users import Secret
-from callboard.http.server.request import Body, Call, Query, Raw, Reply
+from callboard.http.server.request import Body, HttpRequest, Query, RawReply, Reply
 from callboard.http.server.response import Stream
 from callboard.http.server.routing import Access, Deprecation, Route
 
@@ -39,25 +39,25 @@ class OldExportLink(Query, frozen=True, kw_only=True):
     token: str = ""
 
 
-async def ask(call: Call[None, None, Services]) -> Reply[Export]:
+async def ask(request: HttpRequest[None, None, Services]) -> Reply[Export]:
     """Have one's archive made; a link to it is mailed."""
-    export = await call.services.exports.ask(RequestExport(call.identity.user_id, call.identity.session_id))
+    export = await request.services.exports.ask(RequestExport(request.identity.user_id, request.identity.session_id))
     return Reply(export, message="A mail with a link is on its way once it is ready.")
 
 
-async def download(call: Call[ExportLink, None, Services]) -> Raw:
+async def download(request: HttpRequest[ExportLink, None, Services]) -> RawReply:
     """Download the archive, once. If it is lost on the way, ask for another."""
-    exports = call.services.exports
-    archive = await exports.ask(DownloadExport(call.identity.user_id, call.body.token))
+    exports = request.services.exports
+    archive = await exports.ask(DownloadExport(request.identity.user_id, request.body.token))
 
     async def pieces() -> AsyncIterator[bytes]:
         for number in range(archive.pieces):
             yield await exports.ask(ReadPiece(archive.export_id, number))
 
-    return Raw(Stream(archive.size, pieces()), "application/zip", headers=HEADERS)
+    return RawReply(Stream(archive.size, pieces()), "application/zip", headers=HEADERS)
 
 
-async def fetch(_call: Call[None, OldExportLink, Services]) -> Raw:
+async def fetch(_call: HttpRequest[None, OldExportLink, Services]) -> RawReply:
     """Refuse a link of an earlier release: whoever reads a mailbox or a proxy's log has those."""
     raise Problem(EXPORTS_LINK_GONE)
 

@@ -9,14 +9,14 @@ from uuid import UUID
 
 from msgspec import Meta
 
-from callboard.actors.errors import FLAGS_FULL, FLAGS_NOT_FOUND, REQUEST_INVALID, USERS_NOT_FOUND, Detail, Problem
+from callboard.actors.errors import FLAGS_FULL, FLAGS_NOT_FOUND, REQUEST_INVALID, USERS_NOT_FOUND, FieldError, Problem
 from callboard.actors.infrastructure.feature_flags import Flag, GetFlag, SetFlag
 from callboard.http.api.dependencies import Services
-from callboard.http.server.request import Body, Call, Query, Reply
+from callboard.http.server.request import Body, HttpRequest, Query, Reply
 from callboard.http.server.routing import Access, Route
 
 
-class Whose(Query, frozen=True, kw_only=True):
+class UserQuery(Query, frozen=True, kw_only=True):
     """Also one user's override."""
 
     user_id: UUID | None = None
@@ -40,22 +40,22 @@ class FlagBody(Body, frozen=True, kw_only=True):
     user_id: UUID | None = None
 
 
-async def view(call: Call[None, None, Services]) -> Reply[dict[str, bool]]:
+async def view(request: HttpRequest[None, None, Services]) -> Reply[dict[str, bool]]:
     """The flags as they are for the caller, whoever that is."""
-    return Reply(call.services.view_flags(None if call.caller is None else call.caller.user_id))
+    return Reply(request.services.view_flags(None if request.caller is None else request.caller.user_id))
 
 
-async def read(call: Call[None, Whose, Services]) -> Reply[Flag]:
+async def read(request: HttpRequest[None, UserQuery, Services]) -> Reply[Flag]:
     """A flag."""
-    return Reply(await call.services.flags.ask(GetFlag(call.text("name"), call.query.user_id)))
+    return Reply(await request.services.flags.ask(GetFlag(request.text("name"), request.query.user_id)))
 
 
-async def put(call: Call[FlagBody, None, Services]) -> Reply[Flag]:
+async def put(request: HttpRequest[FlagBody, None, Services]) -> Reply[Flag]:
     """Turn a flag on or off."""
-    body = call.body
+    body = request.body
     if body.is_on is None and body.user_id is None:
-        raise Problem(REQUEST_INVALID, details=(Detail("is_on", "must be true or false, unless user_id is given"),))
-    return Reply(await call.services.flags.ask(SetFlag(call.text("name"), body.is_on, body.user_id)))
+        raise Problem(REQUEST_INVALID, details=(FieldError("is_on", "must be true or false, unless user_id is given"),))
+    return Reply(await request.services.flags.ask(SetFlag(request.text("name"), body.is_on, body.user_id)))
 
 
 ROUTES: tuple[Route[Services], ...] = (

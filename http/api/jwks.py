@@ -3,14 +3,14 @@
 import msgspec
 
 from callboard.http.api.dependencies import Services
-from callboard.http.server.request import Call, Raw
+from callboard.http.server.request import HttpRequest, RawReply
 from callboard.http.server.routing import Access, Route
 
 
-async def jwks(call: Call[None, None, Services]) -> Raw:
+async def jwks(request: HttpRequest[None, None, Services]) -> RawReply:
     """The key set (RFC 7517); it is empty while tokens are signed with a secret."""
-    body = msgspec.json.encode({"keys": call.services.jwks})
-    return Raw(body, "application/jwk-set+json", headers={"Cache-Control": "public, max-age=300"})
+    body = msgspec.json.encode({"keys": request.services.jwks})
+    return RawReply(body, "application/jwk-set+json", headers={"Cache-Control": "public, max-age=300"})
 
 
 ROUTES: tuple[Route[Services], ...] = (

@@ -5,7 +5,7 @@ from callboard.actors.identity.email_requests import RequestEmail
 from callboard.actors.identity.password_reset import ChangePassword, ResetPassword
 from callboard.http.api.dependencies import Services
 from callboard.http.api.users import Address, NewPassword, Password, Secret
-from callboard.http.server.request import Body, Call, Reply
+from callboard.http.server.request import Body, HttpRequest, Reply
 from callboard.http.server.routing import Access, Route
 
 
@@ -23,23 +23,23 @@ class Change(Body, frozen=True, kw_only=True):
     new_password: NewPassword
 
 
-async def forgot(call: Call[Address, None, Services]) -> Reply[None]:
+async def forgot(request: HttpRequest[Address, None, Services]) -> Reply[None]:
     """Mail a link to reset the password; answer and time are the same whether there is such an account or not."""
-    await call.services.email_requests.ask(RequestEmail("reset_password", call.body.email))
+    await request.services.email_requests.ask(RequestEmail("reset_password", request.body.email))
     return Reply(None, message="If the address has an account, a mail is on its way.")
 
 
-async def reset(call: Call[Reset, None, Services]) -> Reply[None]:
+async def reset(request: HttpRequest[Reset, None, Services]) -> Reply[None]:
     """Use the secret of such a mail, and end all sessions."""
-    await call.services.recovery.ask(ResetPassword(call.body.token, call.body.new_password, call.ip))
+    await request.services.recovery.ask(ResetPassword(request.body.token, request.body.new_password, request.ip))
     return Reply(None, message="The password is changed; log in with the new one.")
 
 
-async def change(call: Call[Change, None, Services]) -> Reply[None]:
+async def change(request: HttpRequest[Change, None, Services]) -> Reply[None]:
     """Change one's password, and end all other sessions."""
-    who = call.identity
-    order = ChangePassword(who.user_id, who.session_id, call.body.current_password, call.body.new_password)
-    await call.services.recovery.ask(order)
+    who = request.identity
+    order = ChangePassword(who.user_id, who.session_id, request.body.current_password, request.body.new_password)
+    await request.services.recovery.ask(order)
     return Reply(None, message="The password is changed, and all other sessions have ended.")
 
 

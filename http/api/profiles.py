@@ -6,11 +6,11 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from callboard.actors.errors import USERS_NOT_FOUND, USERS_STALE, Detail
-from callboard.actors.identity.profiles import MAX_URL_LENGTH, Bio, GetProfile, Profile, PutProfile, profile_faults
+from callboard.actors.errors import USERS_NOT_FOUND, USERS_STALE, FieldError
+from callboard.actors.identity.profiles import MAX_URL_LENGTH, Bio, GetProfile, Profile, ReplaceProfile, profile_faults
 from callboard.http.api.dependencies import Services
 from callboard.http.api.users import whose
-from callboard.http.server.request import Body, Call, Reply
+from callboard.http.server.request import Body, HttpRequest, Reply
 from callboard.http.server.routing import Access, Route
 
 Url = Annotated[str, Meta(max_length=MAX_URL_LENGTH, examples=["https://example.org/ada.png"])]
@@ -26,27 +26,27 @@ class ProfileBody(Body, frozen=True, kw_only=True):
     preferences: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-def rules(_services: Services, sound: Mapping[str, Any]) -> list[Detail]:
+def rules(_services: Services, sound: Mapping[str, Any]) -> list[FieldError]:
     """What is wrong with a profile's sound fields."""
     return profile_faults(sound.get("avatar_url"), sound.get("bio"), sound.get("preferences", {}))
 
 
-async def current(call: Call[Any, Any, Services]) -> str:
+async def current(request: HttpRequest[Any, Any, Services]) -> str:
     """The ETag that a profile has now."""
-    return (await call.services.profiles.ask(GetProfile(whose(call)))).tag
+    return (await request.services.profiles.ask(GetProfile(whose(request)))).tag
 
 
-async def read(call: Call[None, None, Services]) -> Reply[Profile]:
+async def read(request: HttpRequest[None, None, Services]) -> Reply[Profile]:
     """A profile."""
-    profile = await call.services.profiles.ask(GetProfile(whose(call)))
+    profile = await request.services.profiles.ask(GetProfile(whose(request)))
     return Reply(profile, etag=profile.tag)
 
 
-async def put(call: Call[ProfileBody, None, Services]) -> Reply[Profile]:
+async def put(request: HttpRequest[ProfileBody, None, Services]) -> Reply[Profile]:
     """Replace a profile."""
-    body = call.body
-    profile = await call.services.profiles.ask(
-        PutProfile(whose(call), body.avatar_url, body.bio, body.preferences, call.tag)
+    body = request.body
+    profile = await request.services.profiles.ask(
+        ReplaceProfile(whose(request), body.avatar_url, body.bio, body.preferences, request.tag)
     )
     return Reply(profile, etag=profile.tag)
 

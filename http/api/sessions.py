@@ -18,18 +18,18 @@ from callboard.actors.errors import (
 from callboard.actors.identity.authentication import LogIn, StepUp
 from callboard.actors.identity.sessions import (
     MAX_SESSIONS,
-    EndSession,
     EndSessions,
     ListSessions,
-    Login,
+    LoginResult,
     RefreshSession,
+    RevokeSession,
 )
 from callboard.http.api.dependencies import Services
 from callboard.http.api.users import Password
-from callboard.http.server.request import Body, Call, Listing, Reply
+from callboard.http.server.request import Body, HttpRequest, PageReply, Reply
 from callboard.http.server.routing import Access, Route
 from callboard.streams.email_address import KnownEmail
-from callboard.streams.event_types import Moment
+from callboard.streams.event_types import UtcDatetime
 
 
 class Credentials(Body, frozen=True, kw_only=True):
@@ -84,68 +84,72 @@ class SessionView(msgspec.Struct, frozen=True):
     session_id: UUID
     device: str
     ip: str | None
-    created_at: Moment
-    used_at: Moment
-    expires_at: Moment
+    created_at: UtcDatetime
+    used_at: UtcDatetime
+    expires_at: UtcDatetime
     current: bool
 
 
-def _pair(login: Login) -> Reply[TokenPair]:
+def _pair(login: LoginResult) -> Reply[TokenPair]:
     user = LoggedInUser(login.user_id, login.email, login.full_name)
     pair = TokenPair(login.access_token, login.refresh_token, login.expires_in, user, device_token=login.device_token)
     return Reply(pair, headers={"Cache-Control": "no-store"})  # RFC 6749, 5.1
 
 
-async def log_in(call: Call[Credentials, None, Services]) -> Reply[TokenPair]:
+async def log_in(request: HttpRequest[Credentials, None, Services]) -> Reply[TokenPair]:
     """Check credentials and open a session."""
     order = LogIn(
-        call.body.email, call.body.password, device=call.user_agent, ip=call.ip, device_token=call.body.device_token
+        request.body.email,
+        request.body.password,
+        device=request.user_agent,
+        ip=request.ip,
+        device_token=request.body.device_token,
     )
-    return _pair(await call.services.logins.ask(order))
+    return _pair(await request.services.logins.ask(order))
 
 
-async def step_up(call: Call[StepUpBody, None, Services]) -> Reply[None]:
+async def step_up(request: HttpRequest[StepUpBody, None, Services]) -> Reply[None]:
     """Give one's password again: for some minutes the session may change the address, delete the account and ask for
     the export. A login counts, too.
     """
-    who = call.identity
-    await call.services.logins.ask(StepUp(who.user_id, who.session_id, call.body.password))
+    who = request.identity
+    await request.services.logins.ask(StepUp(who.user_id, who.session_id, request.body.password))
     return Reply(None, message="The session may now change what needs a fresh password.")
 
 
-async def refresh(call: Call[Refresh, None, Services]) -> Reply[TokenPair]:
+async def refresh(request: HttpRequest[Refresh, None, Services]) -> Reply[TokenPair]:
     """Spend a refresh token for a new pair.
 
     The same token again within 10 seconds gives the same refresh token; later it ends the session.
     """
-    return _pair(await call.services.sessions.ask(RefreshSession(call.body.refresh_token, call.ip)))
+    return _pair(await request.services.sessions.ask(RefreshSession(request.body.refresh_token, request.ip)))
 
 
-async def log_out(call: Call[None, None, Services]) -> Reply[None]:
+async def log_out(request: HttpRequest[None, None, Services]) -> Reply[None]:
     """End this session: its access token is refused from the next request on."""
-    await call.services.sessions.ask(EndSession(call.identity.user_id, call.identity.session_id))
+    await request.services.sessions.ask(RevokeSession(request.identity.user_id, request.identity.session_id))
     return Reply(None)
 
 
-async def log_out_all(call: Call[None, None, Services]) -> Reply[None]:
+async def log_out_all(request: HttpRequest[None, None, Services]) -> Reply[None]:
     """End all of one's sessions."""
-    await call.services.sessions.ask(EndSessions(call.identity.user_id))
+    await request.services.sessions.ask(EndSessions(request.identity.user_id))
     return Reply(None)
 
 
-async def sessions(call: Call[None, None, Services]) -> Listing[SessionView]:
+async def sessions(request: HttpRequest[None, None, Services]) -> PageReply[SessionView]:
     """One's living sessions, the last used first: all of them, for there are not many."""
-    found = await call.services.sessions.ask(ListSessions(call.identity.user_id))
+    found = await request.services.sessions.ask(ListSessions(request.identity.user_id))
     views = [
-        SessionView(**msgspec.structs.asdict(each), current=each.session_id == call.identity.session_id)
+        SessionView(**msgspec.structs.asdict(each), current=each.session_id == request.identity.session_id)
         for each in found
     ]
-    return Listing(views, limit=MAX_SESSIONS, next_cursor=None)
+    return PageReply(views, limit=MAX_SESSIONS, next_cursor=None)
 
 
-async def end(call: Call[None, None, Services]) -> Reply[None]:
+async def end(request: HttpRequest[None, None, Services]) -> Reply[None]:
     """End one of one's own sessions."""
-    if not await call.services.sessions.ask(EndSession(call.identity.user_id, call.uuid("session_id"))):
+    if not await request.services.sessions.ask(RevokeSession(request.identity.user_id, request.uuid("session_id"))):
         raise Problem(SESSIONS_NOT_FOUND)
     return Reply(None)
 

@@ -5,39 +5,41 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from callboard.actors.analytics.aggregator import GetStats, Stat
-from callboard.actors.errors import REQUEST_INVALID, Detail, Problem
+from callboard.actors.analytics.aggregator import GetStats, HourlyMetric
+from callboard.actors.errors import REQUEST_INVALID, FieldError, Problem
 from callboard.http.api.dependencies import Services
-from callboard.http.server.request import Call, Query, Reply
+from callboard.http.server.request import HttpRequest, Query, Reply
 from callboard.http.server.routing import Access, Route
-from callboard.streams.event_types import Moment
+from callboard.streams.event_types import UtcDatetime
 
 ROWS = 1000  # an answer's bound: 41 days of one metric by the hour
 DEFAULT_SPAN = timedelta(days=7)
 MAX_SPAN = timedelta(days=366)  # what is summed up for an answer
 
 
-class Span(Query, frozen=True, kw_only=True, rename={"since": "from", "until": "to"}):
+class TimeRange(Query, frozen=True, kw_only=True, rename={"since": "from", "until": "to"}):
     """Which hours, from and to (exclusive), of 366 days at most; the last seven days, the running hour included, if
     nothing is said.
     """
 
     metric: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
     subject_id: Annotated[str, Meta(max_length=200)] | None = None
-    since: Moment | None = None
-    until: Moment | None = None
+    since: UtcDatetime | None = None
+    until: UtcDatetime | None = None
 
 
-async def read(call: Call[None, Span, Services]) -> Reply[list[Stat]]:
+async def read(request: HttpRequest[None, TimeRange, Services]) -> Reply[list[HourlyMetric]]:
     """Read statistics by metric and hour, newest first."""
-    query = call.query
-    until = query.until or call.services.now() + timedelta(hours=1)
+    query = request.query
+    until = query.until or request.services.now() + timedelta(hours=1)
     since = query.since or until - DEFAULT_SPAN
     if since >= until:
-        raise Problem(REQUEST_INVALID, details=(Detail("from", "must be before to"),))
+        raise Problem(REQUEST_INVALID, details=(FieldError("from", "must be before to"),))
     if until - since > MAX_SPAN:
-        raise Problem(REQUEST_INVALID, details=(Detail("from", f"must be {MAX_SPAN.days} days before to at most"),))
-    rows = await call.services.stats.ask(GetStats(since, until, ROWS, metric=query.metric, subject_id=query.subject_id))
+        raise Problem(REQUEST_INVALID, details=(FieldError("from", f"must be {MAX_SPAN.days} days before to at most"),))
+    rows = await request.services.stats.ask(
+        GetStats(since, until, ROWS, metric=query.metric, subject_id=query.subject_id)
+    )
     return Reply(rows)
 
 

@@ -18,7 +18,7 @@ from callboard.actors.errors import (
     USERS_LAST_ADMIN,
     USERS_NOT_FOUND,
     USERS_STALE,
-    Detail,
+    FieldError,
     Problem,
 )
 from callboard.actors.identity.email_requests import RequestEmail
@@ -26,22 +26,22 @@ from callboard.actors.identity.email_verification import FullName, enrolment_fau
 from callboard.actors.identity.users import (
     ChangeUser,
     DeleteUser,
-    EditUser,
     GetUser,
     ListUsers,
     RefuseEmail,
     RegisterUser,
     UndoEmailChange,
+    UpdateUser,
     User,
     VerifyEmail,
 )
 from callboard.actors.infrastructure.principals import Role
 from callboard.http.api.dependencies import Services
 from callboard.http.server.pagination import decode_cursor, encode_cursor
-from callboard.http.server.request import Body, Call, Listing, Page, Reply
+from callboard.http.server.request import Body, HttpRequest, Page, PageReply, Reply
 from callboard.http.server.routing import Access, Route
 from callboard.streams.email_address import Email, KnownEmail
-from callboard.streams.event_types import Moment
+from callboard.streams.event_types import UtcDatetime
 
 Secret = Annotated[str, Meta(max_length=128)]
 Password = Annotated[str, Meta(max_length=256)]  # of 128 characters, which decomposed may be more
@@ -73,7 +73,7 @@ class Registered(msgspec.Struct, frozen=True):
     email: str
     full_name: str
     is_verified: bool
-    created_at: Moment
+    created_at: UtcDatetime
 
 
 class Verification(Body, frozen=True, kw_only=True):
@@ -115,7 +115,7 @@ class Filter(Page, frozen=True, kw_only=True):
     role: Role | None = None
     is_verified: bool | None = None
     is_active: bool | None = None
-    created_after: Moment | None = None
+    created_after: UtcDatetime | None = None
     q: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
 
 
@@ -128,17 +128,17 @@ class UserChange(Body, frozen=True, kw_only=True):
     is_active: bool | msgspec.UnsetType = msgspec.UNSET
 
 
-def registration_rules(services: Services, sound: Mapping[str, Any]) -> list[Detail]:
+def registration_rules(services: Services, sound: Mapping[str, Any]) -> list[FieldError]:
     """What is wrong with a registration's sound fields."""
     email, password, full_name, terms = map(sound.get, ("email", "password", "full_name", "terms_accepted"))
     return enrolment_faults(services.password_policy, email, password, full_name, terms_accepted=terms)
 
 
-async def register(call: Call[Registration, None, Services]) -> Reply[Registered]:
+async def register(request: HttpRequest[Registration, None, Services]) -> Reply[Registered]:
     """Make an account, and have the verification mail sent."""
-    body = call.body
-    user = await call.services.users.ask(
-        RegisterUser(body.email, body.password, body.full_name, body.terms_accepted, call.new_id, call.ip)
+    body = request.body
+    user = await request.services.users.ask(
+        RegisterUser(body.email, body.password, body.full_name, body.terms_accepted, request.new_id, request.ip)
     )
     view = Registered(user.user_id, user.email, user.full_name, user.is_verified, user.created_at)
     return Reply(
@@ -148,70 +148,70 @@ async def register(call: Call[Registration, None, Services]) -> Reply[Registered
     )
 
 
-async def verify(call: Call[Verification, None, Services]) -> Reply[User]:
+async def verify(request: HttpRequest[Verification, None, Services]) -> Reply[User]:
     """Use the secret of a verification mail."""
-    return Reply(await call.services.users.ask(VerifyEmail(call.body.token, call.body.password)))
+    return Reply(await request.services.users.ask(VerifyEmail(request.body.token, request.body.password)))
 
 
-async def refuse(call: Call[LinkToken, None, Services]) -> Reply[None]:
+async def refuse(request: HttpRequest[LinkToken, None, Services]) -> Reply[None]:
     """Say by the link of such a mail that it was not oneself who asked for it: what was asked for never happens."""
-    await call.services.users.ask(RefuseEmail(call.body.token))
+    await request.services.users.ask(RefuseEmail(request.body.token))
     return Reply(None, message="Nothing comes of it: the registration or the change has been dropped.")
 
 
-async def undo(call: Call[LinkToken, None, Services]) -> Reply[User]:
+async def undo(request: HttpRequest[LinkToken, None, Services]) -> Reply[User]:
     """Give an account its earlier address again, by the link that was mailed there when it changed.
 
     All sessions end and the password is no longer good: a mail to choose a new one is on its way.
     """
-    user = await call.services.users.ask(UndoEmailChange(call.body.token))
+    user = await request.services.users.ask(UndoEmailChange(request.body.token))
     return Reply(user, message="The account has this address again. A mail to choose a new password is on its way.")
 
 
-async def resend(call: Call[Address, None, Services]) -> Reply[None]:
+async def resend(request: HttpRequest[Address, None, Services]) -> Reply[None]:
     """Send the verification mail again; the answer is the same whether there is such an account or not."""
-    await call.services.email_requests.ask(RequestEmail("verify_email", call.body.email))
+    await request.services.email_requests.ask(RequestEmail("verify_email", request.body.email))
     return Reply(None, message="If the address has an account to verify, a mail is on its way.")
 
 
-def whose(call: Call[Any, Any, Services]) -> UUID:
+def whose(request: HttpRequest[Any, Any, Services]) -> UUID:
     """The user of the path, or on a path for oneself the caller."""
-    return call.uuid("user_id") if "user_id" in call.path else call.identity.user_id
+    return request.uuid("user_id") if "user_id" in request.path else request.identity.user_id
 
 
-async def current(call: Call[Any, Any, Services]) -> str:
+async def current(request: HttpRequest[Any, Any, Services]) -> str:
     """The ETag that an account has now."""
-    return (await call.services.users.ask(GetUser(whose(call)))).tag
+    return (await request.services.users.ask(GetUser(whose(request)))).tag
 
 
-async def read(call: Call[None, None, Services]) -> Reply[User]:
+async def read(request: HttpRequest[None, None, Services]) -> Reply[User]:
     """An account."""
-    user = await call.services.users.ask(GetUser(whose(call)))
+    user = await request.services.users.ask(GetUser(whose(request)))
     return Reply(user, etag=user.tag)
 
 
-async def edit(call: Call[Account, None, Services]) -> Reply[User]:
+async def edit(request: HttpRequest[Account, None, Services]) -> Reply[User]:
     """Replace an account's name, and have a new address proved."""
-    email = call.body.email
-    user = await call.services.users.ask(
-        EditUser(whose(call), call.body.full_name, email, call.tag, call.identity.session_id)
+    email = request.body.email
+    user = await request.services.users.ask(
+        UpdateUser(whose(request), request.body.full_name, email, request.tag, request.identity.session_id)
     )
     pending = email is not None and email.lower() != user.email.lower()
     message = "The new address is in force once it is confirmed: a mail is on its way." if pending else None
     return Reply(user, etag=user.tag, message=message)
 
 
-async def delete(call: Call[None, None, Services]) -> Reply[None]:
+async def delete(request: HttpRequest[None, None, Services]) -> Reply[None]:
     """Delete an account, and end its sessions."""
-    await call.services.users.ask(DeleteUser(whose(call), call.tag, call.identity.session_id))
+    await request.services.users.ask(DeleteUser(whose(request), request.tag, request.identity.session_id))
     return Reply(None)
 
 
-async def users(call: Call[None, Filter, Services]) -> Listing[User]:
+async def users(request: HttpRequest[None, Filter, Services]) -> PageReply[User]:
     """List accounts, newest first."""
-    query = call.query
+    query = request.query
     before, before_id = decode_cursor(query.cursor, (datetime, UUID)) if query.cursor else (None, None)
-    found = await call.services.users.ask(
+    found = await request.services.users.ask(
         ListUsers(
             query.limit + 1,
             email=query.email,
@@ -226,20 +226,20 @@ async def users(call: Call[None, Filter, Services]) -> Listing[User]:
     )
     last = found[query.limit - 1] if len(found) > query.limit else None
     cursor = encode_cursor(last.created_at, last.user_id) if last else None
-    return Listing(found[: query.limit], limit=query.limit, next_cursor=cursor)
+    return PageReply(found[: query.limit], limit=query.limit, next_cursor=cursor)
 
 
-async def change(call: Call[UserChange, None, Services]) -> Reply[User]:
+async def change(request: HttpRequest[UserChange, None, Services]) -> Reply[User]:
     """Change an account's role or whether it is active."""
-    role, is_active = call.body.role, call.body.is_active
+    role, is_active = request.body.role, request.body.is_active
     if role is msgspec.UNSET and is_active is msgspec.UNSET:
-        raise Problem(REQUEST_INVALID, details=(Detail("role", "give role, is_active or both"),))
-    changed = await call.services.users.ask(
+        raise Problem(REQUEST_INVALID, details=(FieldError("role", "give role, is_active or both"),))
+    changed = await request.services.users.ask(
         ChangeUser(
-            call.uuid("user_id"),
+            request.uuid("user_id"),
             None if isinstance(role, msgspec.UnsetType) else role,
             None if isinstance(is_active, msgspec.UnsetType) else is_active,
-            call.tag,
+            request.tag,
         )
     )
     return Reply(changed)

@@ -11,13 +11,13 @@ from uuid import UUID
 
 import msgspec
 
-from callboard.actors.errors import Code
+from callboard.actors.errors import ErrorCode
 from callboard.http.openapi.examples import example_for
 from callboard.http.openapi.responses import HEADERS, by_status, codes_of, headers_given
 from callboard.http.server.errors import ErrorEnvelope, Failure, ProblemDetails, status_of
 from callboard.http.server.headers import PROBLEM_JSON
 from callboard.http.server.response_builder import PageInfo
-from callboard.http.server.routing import Access, Route, Shape, shape_of
+from callboard.http.server.routing import Access, HandlerSignature, Route, shape_of
 
 REFS = "#/components/schemas/{name}"
 REFERENCE = re.compile(r'"#/components/([^"]+)"')
@@ -81,7 +81,7 @@ def openapi(routes: Sequence[Route[Any]], base: str) -> bytes:
         component.update(getattr(kind, "SCHEMA", {}))
     by_type = {repr(kind): schema for kind, schema in zip(types, schemas, strict=True)}
     paths: dict[str, dict[str, Any]] = {}
-    used: dict[str, Code] = {}
+    used: dict[str, ErrorCode] = {}
     shared: dict[str, dict[str, Any]] = {}
     for route, shape in zip(routes, shapes, strict=True):
         used |= {code.name: code for code in codes_of(route, shape)}
@@ -142,7 +142,7 @@ def used_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def operation_of(
     route: Route[Any],
-    shape: Shape,
+    shape: HandlerSignature,
     by_type: dict[str, dict[str, Any]],
     components: dict[str, Any],
     shared: dict[str, dict[str, Any]],
@@ -172,7 +172,7 @@ def operation_of(
 
 
 def parameters_of(
-    route: Route[Any], shape: Shape, by_type: dict[str, dict[str, Any]], components: dict[str, Any]
+    route: Route[Any], shape: HandlerSignature, by_type: dict[str, dict[str, Any]], components: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """The parameters of the path, those of the query, and the headers it looks at."""
     parameters: list[dict[str, Any]] = []
@@ -197,7 +197,7 @@ def parameters_of(
 
 def responses_of(
     route: Route[Any],
-    shape: Shape,
+    shape: HandlerSignature,
     by_type: dict[str, dict[str, Any]],
     components: dict[str, Any],
     shared: dict[str, dict[str, Any]],
@@ -224,14 +224,14 @@ def responses_of(
     return responses
 
 
-def response_name(route: Route[Any], status: int, codes: Sequence[Code]) -> str:
+def response_name(route: Route[Any], status: int, codes: Sequence[ErrorCode]) -> str:
     """What an error response is called that several routes have alike: its status, and a digest of what is in it."""
     inside = " ".join((*sorted(code.name for code in codes), *headers_given(route, status)))
     return f"{status}.{hashlib.sha256(inside.encode()).hexdigest()[:8]}"
 
 
 def error_of(
-    route: Route[Any], status: int, codes: Sequence[Code], by_type: dict[str, dict[str, Any]]
+    route: Route[Any], status: int, codes: Sequence[ErrorCode], by_type: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
     """An error response, with its codes as examples."""
     named = {code.name: {"$ref": f"#/components/examples/{code.name}"} for code in codes}
@@ -251,7 +251,7 @@ def headers_of(route: Route[Any], status: int) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in headers_given(route, status)}
 
 
-def envelope_of(shape: Shape, by_type: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def envelope_of(shape: HandlerSignature, by_type: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The schema of the envelope around one answer."""
     data: dict[str, Any] = {"type": "null"} if shape.answer is NONE else by_type[repr(shape.answer)]
     properties: dict[str, Any] = {"status": {"const": "success"}, "data": data}
@@ -264,7 +264,7 @@ def envelope_of(shape: Shape, by_type: dict[str, dict[str, Any]]) -> dict[str, A
     return {"type": "object", "properties": properties, "required": required}
 
 
-def failure_of(code: Code) -> Any:
+def failure_of(code: ErrorCode) -> Any:
     """An error with this code, as the envelope has it."""
     failure = Failure(
         code=code.name, message=code.meaning, timestamp=datetime(2026, 1, 1, tzinfo=UTC), trace_id=TRACE_ID
@@ -272,12 +272,12 @@ def failure_of(code: Code) -> Any:
     return msgspec.to_builtins(ErrorEnvelope("error", failure))
 
 
-def problem_name(code: Code) -> str:
+def problem_name(code: ErrorCode) -> str:
     """What the example of RFC 9457 is called."""
     return f"{code.name}.problem"
 
 
-def problem_example(code: Code) -> Any:
+def problem_example(code: ErrorCode) -> Any:
     """An error with this code, as RFC 9457 has it."""
     return msgspec.to_builtins(
         ProblemDetails(

@@ -25,15 +25,15 @@ from callboard.actors.errors import (
     SERVER_OVERLOADED,
     SERVER_TIMEOUT,
     SERVER_UNAVAILABLE,
-    Code,
+    ErrorCode,
 )
 from callboard.http.server.errors import status_of
 from callboard.http.server.preconditions import stale_code
 from callboard.http.server.request import Page
-from callboard.http.server.routing import Access, Route, Shape
+from callboard.http.server.routing import Access, HandlerSignature, Route
 
 EVERYWHERE = (REQUEST_INVALID, SERVER_BUG, SERVER_DRAINING, SERVER_OVERLOADED, SERVER_TIMEOUT, SERVER_UNAVAILABLE)
-OF_BODIES = (REQUEST_MALFORMED, REQUEST_SLOW, REQUEST_TOO_LARGE, REQUEST_UNSUPPORTED)
+BODY_ERRORS = (REQUEST_MALFORMED, REQUEST_SLOW, REQUEST_TOO_LARGE, REQUEST_UNSUPPORTED)
 OF_KEYS = (REQUEST_KEY_BUSY, REQUEST_KEY_REUSED)
 OF_TOKENS = (AUTH_TOKEN_INVALID, AUTH_TOKEN_EXPIRED, AUTH_SESSION_ENDED)
 
@@ -59,13 +59,13 @@ HEADERS: Mapping[str, dict[str, Any]] = {
 }
 
 
-def codes_of(route: Route[Any], shape: Shape) -> tuple[Code, ...]:
+def codes_of(route: Route[Any], shape: HandlerSignature) -> tuple[ErrorCode, ...]:
     """Every code a route can give, each once: its own, and those that follow from what it declares."""
     codes = [*route.errors, *EVERYWHERE]
     if issubclass(shape.query, Page):
         codes.append(REQUEST_CURSOR_INVALID)
     if shape.body is not type(None):
-        codes += OF_BODIES
+        codes += BODY_ERRORS
     if route.keyed:
         codes += OF_KEYS
     if not route.exempt:
@@ -83,9 +83,9 @@ def codes_of(route: Route[Any], shape: Shape) -> tuple[Code, ...]:
     return tuple({code.name: code for code in codes}.values())
 
 
-def by_status(codes: tuple[Code, ...]) -> dict[int, list[Code]]:
+def by_status(codes: tuple[ErrorCode, ...]) -> dict[int, list[ErrorCode]]:
     """The codes under the statuses they come with, in order of these."""
-    grouped: dict[int, list[Code]] = {}
+    grouped: dict[int, list[ErrorCode]] = {}
     for code in codes:
         grouped.setdefault(status_of(code), []).append(code)
     return dict(sorted(grouped.items()))

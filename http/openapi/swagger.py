@@ -14,7 +14,7 @@ import msgspec
 from callboard.http.openapi.document import openapi
 from callboard.http.server.health import CATALOGUE, Checks, liveness_routes
 from callboard.http.server.raw_request import Settings
-from callboard.http.server.request import Call, Raw
+from callboard.http.server.request import HttpRequest, RawReply
 from callboard.http.server.routing import Access, Route
 
 # React sets styles on elements, hence 'unsafe-inline' for styles; for scripts there is no such need.
@@ -92,7 +92,7 @@ def common_routes(checks: Checks, essential: Container[str] | None = None) -> tu
     return (*liveness_routes(checks, essential), CATALOGUE)
 
 
-def written(routes: Sequence[Route[Any]], base: str = Settings.base) -> str:
+def render_committed_document(routes: Sequence[Route[Any]], base: str = Settings.base) -> str:
     """The document as it is committed: http/openapi.json, for these routes and the common ones."""
     return msgspec.json.format(openapi((*routes, *common_routes({})), base), indent=2).decode() + "\n"
 
@@ -102,13 +102,13 @@ def document_routes(routes: Sequence[Route[Any]], base: str) -> tuple[Route[obje
     document = openapi(routes, base)
     folder = swagger_folder()
 
-    async def moved(call: Call[None, None, object]) -> Raw:  # noqa: ARG001 - a handler's face
-        return Raw(b"", "text/plain", headers={"Location": "/docs"})
+    async def moved(request: HttpRequest[None, None, object]) -> RawReply:  # noqa: ARG001 - a handler's face
+        return RawReply(b"", "text/plain", headers={"Location": "/docs"})
 
     def asset(name: str, content_type: str) -> Route[object]:
-        held: list[Raw] = []
+        held: list[RawReply] = []
 
-        async def read(call: Call[None, None, object]) -> Raw:  # noqa: ARG001 - a handler's face
+        async def read(request: HttpRequest[None, None, object]) -> RawReply:  # noqa: ARG001 - a handler's face
             # Up to 1.5 MB, seldom asked for: read when asked first, off the loop, and then one for all clients.
             if not held:
                 body = await anyio.to_thread.run_sync((folder / name).read_bytes)
@@ -119,7 +119,7 @@ def document_routes(routes: Sequence[Route[Any]], base: str) -> tuple[Route[obje
 
     pages = {
         "/": _shared(START_PAGE, HTML, CACHED, START_POLICY),
-        "/docs": Raw(PAGE, HTML, policy=DOCS_POLICY),
+        "/docs": RawReply(PAGE, HTML, policy=DOCS_POLICY),
         "/docs/start.js": _shared(START, "text/javascript; charset=utf-8", CACHED),
         "/openapi.json": _shared(document, "application/json", {"Cache-Control": "public, max-age=60"}),
     }
@@ -130,14 +130,14 @@ def document_routes(routes: Sequence[Route[Any]], base: str) -> tuple[Route[obje
     )
 
 
-def _shared(body: bytes, content_type: str, headers: Mapping[str, str], policy: str | None = None) -> Raw:
+def _shared(body: bytes, content_type: str, headers: Mapping[str, str], policy: str | None = None) -> RawReply:
     """An answer that all clients get, with the digest of its bytes as its tag."""
     tag = hashlib.sha256(body).hexdigest()[:16]
-    return Raw(body, content_type, policy=policy, headers=headers, etag=tag, is_shared=True)
+    return RawReply(body, content_type, policy=policy, headers=headers, etag=tag, is_shared=True)
 
 
-def _always(answer: Raw) -> Any:
-    async def read(call: Call[None, None, object]) -> Raw:  # noqa: ARG001 - a handler's face
+def _always(answer: RawReply) -> Any:
+    async def read(request: HttpRequest[None, None, object]) -> RawReply:  # noqa: ARG001 - a handler's face
         return answer
 
     return read

@@ -10,7 +10,7 @@ from typing import Annotated
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from msgspec import Meta, Struct
 
-from callboard.http.server.request import Call, Raw
+from callboard.http.server.request import HttpRequest, RawReply
 from callboard.http.server.routing import Access, Route
 
 FOLDER = Path(__file__).with_name("pages")
@@ -47,16 +47,16 @@ def mail_page_routes(base: str) -> tuple[Route[object], ...]:
         name = path.split("/")[1]
         body = templates.get_template(f"{name}.html").render(api=base, title=title).encode()
 
-        async def show(call: Call[None, LinkQuery, object]) -> Raw:  # noqa: ARG001 - a handler's face
-            return Raw(body, HTML, policy=POLICY)
+        async def show(request: HttpRequest[None, LinkQuery, object]) -> RawReply:  # noqa: ARG001 - a handler's face
+            return RawReply(body, HTML, policy=POLICY)
 
         return Route("GET", path, show, f"Show {path}", "pages", Access.PUBLIC, absolute=True, maintained=True)
 
     def file(name: str, content_type: str) -> Route[object]:
         body = (FOLDER / name).read_bytes()
 
-        async def serve(call: Call[None, None, object]) -> Raw:  # noqa: ARG001 - a handler's face
-            return Raw(body, content_type, headers=CACHED)
+        async def serve(request: HttpRequest[None, None, object]) -> RawReply:  # noqa: ARG001 - a handler's face
+            return RawReply(body, content_type, headers=CACHED)
 
         path = f"/pages/{name}"
         return Route("GET", path, serve, f"Serve {path}", "pages", Access.PUBLIC, absolute=True, maintained=True)

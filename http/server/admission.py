@@ -15,11 +15,11 @@ from callboard.actors.errors import (
     Problem,
 )
 from callboard.actors.infrastructure.principals import Role
-from callboard.actors.infrastructure.rate_limiter import Verdict
+from callboard.actors.infrastructure.rate_limiter import LimitResult
 from callboard.actors.infrastructure.token_signer import Claims
 from callboard.http.server import headers as wire
-from callboard.http.server.client_ip import counted_as
-from callboard.http.server.raw_request import Exchange, Hooks, Settings
+from callboard.http.server.client_ip import rate_limit_address
+from callboard.http.server.raw_request import RawRequest, ServerDependencies, Settings
 from callboard.http.server.routing import Access, Route
 
 MAINTENANCE_S = 60.0  # when to try again: nobody knows how long it lasts
@@ -35,10 +35,10 @@ NEEDED: dict[Access, Role] = {
 log = logging.getLogger(__name__)
 
 
-class Guard:
+class Admission:
     """The guard of one route: `admit` before the path is read, unless it is `idle`, and `authorise` after."""
 
-    def __init__(self, route: Route[Any], settings: Settings, hooks: Hooks) -> None:
+    def __init__(self, route: Route[Any], settings: Settings, hooks: ServerDependencies) -> None:
         self._route = route
         self._hooks = hooks
         self._token = None if route.exempt else settings.token
@@ -50,7 +50,7 @@ class Guard:
         if route.access is Access.SELF_OR_ADMIN and "user_id" not in route.parameters:
             raise ValueError(f"{route.method} {route.path} is for oneself, and its path names no user_id")
 
-    async def admit(self, exchange: Exchange) -> None:
+    async def admit(self, exchange: RawRequest) -> None:
         """Count the request and learn whose it is. Raises Problem: REQUEST_LIMITED, AUTH_..."""
         if self._token is not None:
             self._check_operator(exchange)
@@ -69,7 +69,7 @@ class Guard:
         await self._count(exchange, claims.user_id)
         exchange.caller = await asked
 
-    async def only_admins(self, exchange: Exchange) -> None:
+    async def only_admins(self, exchange: RawRequest) -> None:
         """Let only an admin pass, also where no token is needed. Raises Problem(SERVER_MAINTENANCE)."""
         token = wire.bearer(exchange.headers)
         if token and self._hooks.read_token is not None and self._hooks.authenticate is not None:
@@ -78,7 +78,7 @@ class Guard:
                     return
         raise Problem(SERVER_MAINTENANCE, retry_after_s=MAINTENANCE_S)
 
-    def authorise(self, exchange: Exchange, path: Mapping[str, Any]) -> None:
+    def authorise(self, exchange: RawRequest, path: Mapping[str, Any]) -> None:
         """Hold the caller against the route's access. Raises Problem: AUTH_FORBIDDEN, or the route's 404."""
         caller = exchange.caller
         if self._needed is None or caller is None:
@@ -89,7 +89,7 @@ class Guard:
         elif not caller.role.includes(self._needed):
             raise Problem(AUTH_FORBIDDEN)
 
-    def _claims(self, exchange: Exchange) -> Claims | None:
+    def _claims(self, exchange: RawRequest) -> Claims | None:
         if self._hooks.read_token is None:
             return None
         token = wire.bearer(exchange.headers)
@@ -101,23 +101,23 @@ class Guard:
             raise Problem(AUTH_TOKEN_INVALID)
         return self._hooks.read_token(token)
 
-    def _check_operator(self, exchange: Exchange) -> None:
+    def _check_operator(self, exchange: RawRequest) -> None:
         token = wire.bearer(exchange.headers)
         if token is None:
             raise Problem(AUTH_TOKEN_MISSING)
         if self._token is not None:
             self._token.check(token, exchange.ip)
 
-    async def _count(self, exchange: Exchange, user_id: UUID | None) -> None:
+    async def _count(self, exchange: RawRequest, user_id: UUID | None) -> None:
         """Count against all policies in one go: the default by user or address, the route's by address."""
         check = self._hooks.check_limit
         if check is None or not self._counted:
             return
-        address = f"ip:{counted_as(exchange.ip)}"
+        address = f"ip:{rate_limit_address(exchange.ip)}"
         who = address if user_id is None else f"user:{user_id}"
         asked = [] if self._route.limit is None else [(self._route.limit, check(self._route.limit, address))]
         asked.append((DEFAULT, check(DEFAULT, who)))
-        verdicts: dict[str, Verdict] = {}
+        verdicts: dict[str, LimitResult] = {}
         for policy, pending in asked:
             try:
                 verdict = await pending
@@ -135,7 +135,7 @@ class Guard:
             raise Problem(REQUEST_LIMITED, retry_after_s=max(refused))
 
 
-def _room(seen: tuple[str, Verdict]) -> tuple[bool, float]:
+def _room(seen: tuple[str, LimitResult]) -> tuple[bool, float]:
     """The tightest policy goes first: one that refuses, then by the share that is left."""
     _, verdict = seen
     return verdict.allowed, verdict.remaining / verdict.limit

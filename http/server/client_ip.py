@@ -49,7 +49,7 @@ def _parsed(text: str) -> Address | None:
 
 
 @lru_cache(REMEMBERED)
-def counted_as(ip: str) -> str:
+def rate_limit_address(ip: str) -> str:
     """What limits count an address as: itself, or its /64. Anything else, a socket's path say, is all the same."""
     address = parsed(ip)
     if address is None:

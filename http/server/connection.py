@@ -9,8 +9,8 @@ from typing import Any, cast
 
 from callboard.http.server.aiohttp_private import RawRequestMessage
 from callboard.http.server.connection_limits import OpenConnections
-from callboard.http.server.dispatcher import Front
-from callboard.http.server.raw_request import Exchange
+from callboard.http.server.dispatcher import Dispatcher
+from callboard.http.server.raw_request import RawRequest
 from callboard.http.server.request_reader import RequestReader, Taken
 from callboard.http.server.response import Response, Stream
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Patience:
+class ConnectionTimeouts:
     """How long a slow client may hold a connection: over a request's line and headers, from their first byte; between
     requests, longer than the 60 seconds after which proxies close; and over reading what it was answered. Over a body
     it may take as long as its request.
@@ -38,7 +38,7 @@ class Patience:
 class Connection(asyncio.Protocol):
     """Serves one request at a time, in the order they come.
 
-    A client that is slower than `Patience` is cut off without a word: it would not read that either. One that has gone
+    A client that is slower than `ConnectionTimeouts` is cut off without a word: it would not read that either. One that has gone
     does not cancel its request: what it asked for may be half done.
     """
 
@@ -67,9 +67,9 @@ class Connection(asyncio.Protocol):
 
     def __init__(
         self,
-        front: Front[Any],
+        front: Dispatcher[Any],
         open_: "OpenConnections[Connection]",
-        patience: Patience,
+        patience: ConnectionTimeouts,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.transport: asyncio.Transport | None = None
@@ -229,7 +229,7 @@ class Connection(asyncio.Protocol):
                         return
                 assert self.transport is not None  # noqa: S101 - of one that is gone nothing is taken
                 message, payload, fault = taken
-                exchange = Exchange(message, payload, self.transport, self._task, self.peer)
+                exchange = RawRequest(message, payload, self.transport, self._task, self.peer)
                 exchange.fault = fault
                 response = await handle(exchange)
                 transport = self.transport

@@ -14,7 +14,7 @@ from itertools import islice
 from math import inf
 from typing import Generic, Protocol, TypeVar
 
-from callboard.http.server.client_ip import NO_PROXIES, Proxies, counted_as
+from callboard.http.server.client_ip import NO_PROXIES, Proxies, rate_limit_address
 
 REPEAT_S = 60.0  # the least time between two log lines about one reason
 CANDIDATES = 256  # connections, oldest first, among which the one that is idle for longest is sought
@@ -94,7 +94,7 @@ class OpenConnections(Generic[C]):
 
     def add(self, connection: C, peer: str | None) -> bool:
         """Enter a connection, for which an idle one may have to go. False when there is no room for it."""
-        connection.address = address = "" if peer and self._proxies.trusts(peer) else counted_as(peer or "")
+        connection.address = address = "" if peer and self._proxies.trusts(peer) else rate_limit_address(peer or "")
         of_address = self._by_address.setdefault(address, {})
         room = not address or len(of_address) < self.limits.per_address or self._close_idle(of_address, Bound.ADDRESS)
         room = room and (len(self._all) < self._most or self._close_idle(self._all, Bound.ALL))

@@ -4,7 +4,7 @@ one timer for them all, where one for each costs as much as reading a request do
 
 import asyncio
 
-from callboard.http.server.raw_request import Exchange
+from callboard.http.server.raw_request import RawRequest
 
 
 class Deadlines:
@@ -13,10 +13,10 @@ class Deadlines:
     def __init__(self, usual_s: float, loop: asyncio.AbstractEventLoop) -> None:
         self._usual_s = usual_s
         self._loop = loop
-        self._running: dict[Exchange, None] = {}  # those of the usual time, in the order of their deadlines
+        self._running: dict[RawRequest, None] = {}  # those of the usual time, in the order of their deadlines
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, exchange: Exchange, timeout_s: float) -> None:
+    def begin(self, exchange: RawRequest, timeout_s: float) -> None:
         """Give the request so long from now."""
         exchange.deadline = self._loop.time() + timeout_s
         if timeout_s != self._usual_s:
@@ -26,7 +26,7 @@ class Deadlines:
         if self._timer is None:
             self._timer = self._loop.call_at(exchange.deadline, self._come_due)
 
-    def end(self, exchange: Exchange) -> None:
+    def end(self, exchange: RawRequest) -> None:
         """The request has its answer, or none: its task may go on to the next."""
         if exchange.timer is not None:
             exchange.timer.cancel()
@@ -45,12 +45,12 @@ class Deadlines:
             _cancel(exchange)
 
 
-def _cancel(exchange: Exchange) -> None:
+def _cancel(exchange: RawRequest) -> None:
     if exchange.task is not None:
         exchange.late = True
         exchange.task.cancel()
 
 
-def alone(exchange: Exchange) -> bool:
+def cancelled_by_deadline(exchange: RawRequest) -> bool:
     """Whether it is the deadline, and nobody else, that has cancelled the request."""
     return exchange.late and exchange.task is not None and exchange.task.cancelling() == 1

@@ -21,22 +21,22 @@ from callboard.actors.errors import (
 )
 from callboard.actors.infrastructure.idempotency import Claim
 from callboard.http.server import headers as wire
-from callboard.http.server.admission import Guard
-from callboard.http.server.deadlines import Deadlines, alone
+from callboard.http.server.admission import Admission
+from callboard.http.server.deadlines import Deadlines, cancelled_by_deadline
 from callboard.http.server.errors import problem_of
-from callboard.http.server.idempotency import Once, key_of
+from callboard.http.server.idempotency import IdempotencyStep, key_of
 from callboard.http.server.operator_access import AllowedHosts
 from callboard.http.server.preconditions import Condition, condition_of, stale_code
-from callboard.http.server.raw_request import Exchange, Hooks, Settings
-from callboard.http.server.request import Call, Listing
-from callboard.http.server.request_parser import NOTHING, Intake
+from callboard.http.server.raw_request import RawRequest, ServerDependencies, Settings
+from callboard.http.server.request import HttpRequest, PageReply
+from callboard.http.server.request_parser import NOTHING, RequestParser
 from callboard.http.server.response import Response
-from callboard.http.server.response_builder import Answers
-from callboard.http.server.routing import Answer, Current, Methods, Route, Router, check_tags
+from callboard.http.server.response_builder import ResponseBuilder
+from callboard.http.server.routing import Answer, Current, Resource, Route, Router, check_tags
 from callboard.runtime import Context, use_context
 
 # After these the connection is of no more use: its next bytes are the rest of this request, or the server is going.
-CLOSING = {REQUEST_SLOW.name, SERVER_DRAINING.name}
+CLOSE_AFTER = {REQUEST_SLOW.name, SERVER_DRAINING.name}
 
 S = TypeVar("S")
 
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 class Endpoint(Generic[S]):
     """One route, compiled."""
 
-    def __init__(self, route: Route[S], front: "Front[S]") -> None:
+    def __init__(self, route: Route[S], front: "Dispatcher[S]") -> None:
         settings, hooks = front.settings, front.hooks
         self._handler = route.handler
         self._status = route.status
@@ -58,13 +58,13 @@ class Endpoint(Generic[S]):
         self._timeout_s = settings.timeout_s
         self._answers = front.answers
         self._deadlines = front.deadlines
-        self._once = Once(hooks.keys) if route.keyed and hooks.keys is not None else None
+        self._once = IdempotencyStep(hooks.keys) if route.keyed and hooks.keys is not None else None
         self._notices = None if route.deprecated is None else route.deprecated.headers()
         self._maintenance = None if route.exempt or route.maintained else hooks.maintenance
-        self._guard = Guard(route, settings, hooks)
-        self._intake = Intake(route, front.services, settings.max_body_bytes)
+        self._guard = Admission(route, settings, hooks)
+        self._intake = RequestParser(route, front.services, settings.max_body_bytes)
 
-    async def serve(self, exchange: Exchange) -> Response:
+    async def serve(self, exchange: RawRequest) -> Response:
         """Answer a request within its deadline. Raises Problem, or whatever the handler raises."""
         guard, intake, once = self._guard, self._intake, self._once
         exchange.notices = self._notices
@@ -82,24 +82,24 @@ class Endpoint(Generic[S]):
                 query = intake.query(exchange) if intake.takes_query or "?" in exchange.message.path else None
                 key = None if once is None else key_of(headers)
                 body = await intake.body(exchange) if intake.takes_body else None
-                call = Call(body, query, path, self._services, exchange)
+                call = HttpRequest(body, query, path, self._services, exchange)
                 if once is not None and key is not None:
                     return await once.answer(exchange, key, partial(self._work, call), self._answers.replay)
                 if self._current is not None:
                     await self._hold(call, self._current, condition_of(headers))
                 return self._answer(await self._handler(call), exchange)
         except asyncio.CancelledError:
-            if not alone(exchange):
+            if not cancelled_by_deadline(exchange):
                 raise
             raise Problem(REQUEST_SLOW if exchange.reading else SERVER_TIMEOUT) from None
         finally:
             self._deadlines.end(exchange)
 
-    def _answer(self, reply: Answer, exchange: Exchange) -> Response:
+    def _answer(self, reply: Answer, exchange: RawRequest) -> Response:
         """The response to a handler's reply; one that reads is held against the request's condition first. Raises
         Problem with the code of a stale tag.
         """
-        if not self._changes and not isinstance(reply, Listing) and reply.etag is not None:
+        if not self._changes and not isinstance(reply, PageReply) and reply.etag is not None:
             condition = condition_of(exchange.headers)
             if condition is not None:
                 if not condition.matches(reply.etag):
@@ -108,7 +108,7 @@ class Endpoint(Generic[S]):
                     return self._answers.not_modified(exchange, reply)
         return self._answers.success(exchange, reply, self._status)
 
-    async def _hold(self, call: Call[Any, Any, S], current: Current[S], condition: Condition | None) -> None:
+    async def _hold(self, call: HttpRequest[Any, Any, S], current: Current[S], condition: Condition | None) -> None:
         """Hold a change's condition against its resource's current tag."""
         if self._match_missing is not None and (condition is None or condition.match is None):
             raise Problem(self._match_missing)
@@ -118,7 +118,7 @@ class Endpoint(Generic[S]):
                 raise Problem(self._stale)
             call.tag = tag
 
-    async def _work(self, call: Call[Any, Any, S], exchange: Exchange, claim: Claim) -> Response:
+    async def _work(self, call: HttpRequest[Any, Any, S], exchange: RawRequest, claim: Claim) -> Response:
         """What is done once for an Idempotency-Key; a refusal is an answer, too."""
         call.make_as(claim.new_id)
         try:
@@ -129,18 +129,18 @@ class Endpoint(Generic[S]):
             return self._answers.failure(exchange, problem)
 
 
-class Front(Generic[S]):
+class Dispatcher(Generic[S]):
     """A route table, ready to answer, on the running event loop.
 
     Raises ValueError or TypeError at once for a table that cannot work: a route given twice, a handler whose
     annotation says nothing, a route for oneself without a user_id.
     """
 
-    def __init__(self, routes: Sequence[Route[S]], services: S, settings: Settings, hooks: Hooks) -> None:
+    def __init__(self, routes: Sequence[Route[S]], services: S, settings: Settings, hooks: ServerDependencies) -> None:
         self.services = services
         self.settings = settings
         self.hooks = hooks
-        self.answers = Answers(settings, hooks)
+        self.answers = ResponseBuilder(settings, hooks)
         self.deadlines = Deadlines(settings.timeout_s, asyncio.get_running_loop())
         self._time = asyncio.get_running_loop().time
         self._behind_proxies = bool(settings.proxies)
@@ -151,14 +151,14 @@ class Front(Generic[S]):
         self._router: Router[Endpoint[Any]] = Router()
         for route in routes:
             self._router.add(route.method, route.full_path(settings.base), Endpoint(route, self))
-        self._anything: Methods[Endpoint[Any]] = Methods("*")
+        self._anything: Resource[Endpoint[Any]] = Resource("*")
         self._anything.allowed = tuple(sorted({"HEAD", "OPTIONS"} | {route.method for route in routes}))
 
-    async def handle(self, exchange: Exchange) -> Response:
+    async def handle(self, exchange: RawRequest) -> Response:
         """Answer any request; only cancellation goes past this."""
         started = self._time()
         headers, hooks = exchange.headers, self.hooks
-        exchange.traceparent, exchange.trace_id = wire.traced(headers, hooks.rng)
+        exchange.traceparent, exchange.trace_id = wire.trace_context(headers, hooks.rng)
         exchange.request_id = exchange.trace_id
         if wire.REQUEST_ID in headers:
             exchange.request_id = wire.request_id(headers, exchange.trace_id)
@@ -191,7 +191,7 @@ class Front(Generic[S]):
             self._idle = self._idle or asyncio.Event()
             await self._idle.wait()
 
-    def _find(self, exchange: Exchange) -> Methods[Endpoint[Any]]:
+    def _find(self, exchange: RawRequest) -> Resource[Endpoint[Any]]:
         """What stands at the path of a request, and takes its method. OPTIONS is answered for all of a path."""
         if exchange.fault is not None:
             raise Problem(exchange.fault)
@@ -210,18 +210,18 @@ class Front(Generic[S]):
             raise Problem(ROUTE_METHOD, allowed=methods.allowed)
         return methods
 
-    def _failure(self, exchange: Exchange, error: Exception) -> Response:
+    def _failure(self, exchange: RawRequest, error: Exception) -> Response:
         problem = problem_of(error)
         if problem is None:
             where = exchange.method, exchange.template, exchange.trace_id
             log.error("%s %s failed, trace %s", *where, exc_info=error)
             problem = Problem(SERVER_BUG)
         response = self.answers.failure(exchange, problem)
-        response.closing = problem.code.name in CLOSING or exchange.fault is not None
+        response.closing = problem.code.name in CLOSE_AFTER or exchange.fault is not None
         return response
 
 
-def _check_host(exchange: Exchange, hosts: AllowedHosts) -> None:
+def _check_host(exchange: RawRequest, hosts: AllowedHosts) -> None:
     """A request of HTTP/1.0 may name no host: no browser sends one. A target that names one goes before the header."""
     for host in exchange.headers.getall("Host", ()):
         hosts.check(host)

@@ -13,43 +13,43 @@ from callboard.actors.errors import (
     SERVER_OVERLOADED,
     SERVER_TIMEOUT,
     SERVER_UNAVAILABLE,
-    Code,
-    Detail,
-    Kind,
+    ErrorCode,
+    ErrorKind,
+    FieldError,
     Problem,
 )
 from callboard.runtime import ActorStoppedError, AskTimeoutError, MailboxFullError
-from callboard.streams.event_types import Moment
+from callboard.streams.event_types import UtcDatetime
 
 RETRY_AFTER_S = 1.0  # of a 503 that does not say better
 
-STATUS: dict[Kind, int] = {
-    Kind.INVALID: 400,
-    Kind.UNAUTHENTICATED: 401,
-    Kind.FORBIDDEN: 403,
-    Kind.NOT_FOUND: 404,
-    Kind.METHOD_NOT_ALLOWED: 405,
-    Kind.SLOW: 408,
-    Kind.CONFLICT: 409,
-    Kind.GONE: 410,
-    Kind.STALE: 412,
-    Kind.TOO_LARGE: 413,
-    Kind.TARGET_TOO_LONG: 414,
-    Kind.UNSUPPORTED: 415,
-    Kind.EXPECTATION_FAILED: 417,
-    Kind.MISDIRECTED: 421,
-    Kind.REUSED: 422,
-    Kind.PRECONDITION_MISSING: 428,
-    Kind.LIMITED: 429,
-    Kind.HEADERS_TOO_LARGE: 431,
-    Kind.BUG: 500,
-    Kind.NOT_IMPLEMENTED: 501,
-    Kind.UNAVAILABLE: 503,
-    Kind.VERSION_UNSUPPORTED: 505,
+STATUS: dict[ErrorKind, int] = {
+    ErrorKind.INVALID: 400,
+    ErrorKind.UNAUTHENTICATED: 401,
+    ErrorKind.FORBIDDEN: 403,
+    ErrorKind.NOT_FOUND: 404,
+    ErrorKind.METHOD_NOT_ALLOWED: 405,
+    ErrorKind.SLOW: 408,
+    ErrorKind.CONFLICT: 409,
+    ErrorKind.GONE: 410,
+    ErrorKind.STALE: 412,
+    ErrorKind.TOO_LARGE: 413,
+    ErrorKind.TARGET_TOO_LONG: 414,
+    ErrorKind.UNSUPPORTED: 415,
+    ErrorKind.EXPECTATION_FAILED: 417,
+    ErrorKind.MISDIRECTED: 421,
+    ErrorKind.REUSED: 422,
+    ErrorKind.PRECONDITION_MISSING: 428,
+    ErrorKind.LIMITED: 429,
+    ErrorKind.HEADERS_TOO_LARGE: 431,
+    ErrorKind.BUG: 500,
+    ErrorKind.NOT_IMPLEMENTED: 501,
+    ErrorKind.UNAVAILABLE: 503,
+    ErrorKind.VERSION_UNSUPPORTED: 505,
 }
 
 # What the runtime raises at an asker, as an answer: none of these is a bug of the caller's.
-FAULTS: tuple[tuple[type[Exception], Code], ...] = (
+FAULTS: tuple[tuple[type[Exception], ErrorCode], ...] = (
     (AskTimeoutError, SERVER_TIMEOUT),
     (MailboxFullError, SERVER_OVERLOADED),
     (ActorStoppedError, SERVER_UNAVAILABLE),
@@ -64,9 +64,9 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     code: str
     message: str
     field: str | None = None
-    details: tuple[Detail, ...] = ()
+    details: tuple[FieldError, ...] = ()
     allowed: tuple[str, ...] = ()
-    timestamp: Moment
+    timestamp: UtcDatetime
     trace_id: str
 
 
@@ -85,13 +85,13 @@ class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     status: int
     detail: str
     code: str
-    errors: tuple[Detail, ...] = ()
+    errors: tuple[FieldError, ...] = ()
     allowed: tuple[str, ...] = ()
-    timestamp: Moment
+    timestamp: UtcDatetime
     trace_id: str
 
 
-def status_of(code: Code) -> int:
+def status_of(code: ErrorCode) -> int:
     """The HTTP status that a code is answered with."""
     return STATUS[code.kind]
 
@@ -106,16 +106,16 @@ def problem_of(error: Exception) -> Problem | None:
 def headers_of(problem: Problem) -> dict[str, str]:
     """The headers that a status asks for."""
     kind = problem.code.kind
-    if kind is Kind.UNAUTHENTICATED:
+    if kind is ErrorKind.UNAUTHENTICATED:
         challenge = 'Bearer realm="callboard"'
         if problem.code.name in BAD_TOKEN:
             challenge += f', error="invalid_token", error_description="{problem.code.meaning}"'
         return {"WWW-Authenticate": challenge}
-    if kind is Kind.UNSUPPORTED:
+    if kind is ErrorKind.UNSUPPORTED:
         return {"Accept": "application/json", "Accept-Encoding": "identity"}
-    if kind is Kind.METHOD_NOT_ALLOWED:
+    if kind is ErrorKind.METHOD_NOT_ALLOWED:
         return {"Allow": ", ".join(problem.allowed)}
-    if kind in (Kind.LIMITED, Kind.UNAVAILABLE) or problem.retry_after_s is not None:
+    if kind in (ErrorKind.LIMITED, ErrorKind.UNAVAILABLE) or problem.retry_after_s is not None:
         retry_after_s = RETRY_AFTER_S if problem.retry_after_s is None else problem.retry_after_s
         return {"Retry-After": str(max(1, ceil(retry_after_s)))}
     return {}

@@ -18,7 +18,7 @@ from callboard.actors.errors import (
     REQUEST_NOT_HTTP,
     REQUEST_TARGET_TOO_LONG,
     REQUEST_VERSION,
-    Code,
+    ErrorCode,
 )
 from callboard.http.server.aiohttp_private import (
     EMPTY_PAYLOAD,
@@ -79,7 +79,7 @@ def is_host(text: str) -> bool:
     return True
 
 
-def fault_of_head(head: bytes, message: RawRequestMessage, payload: StreamReader) -> Code | None:
+def fault_of_head(head: bytes, message: RawRequestMessage, payload: StreamReader) -> ErrorCode | None:
     """The code of the error that a parsed head is answered with, or None for a good one."""
     headers, target = message.headers, message.path
     end = len(message.method) + len(target) + 1  # of a line with single spaces
@@ -101,7 +101,7 @@ def fault_of_head(head: bytes, message: RawRequestMessage, payload: StreamReader
     return None
 
 
-def _fault_of_expectation(message: RawRequestMessage) -> Code | None:
+def _fault_of_expectation(message: RawRequestMessage) -> ErrorCode | None:
     """Of a request with a body: it may wait for 100 Continue, and for nothing else (RFC 9110, 10.1.1)."""
     if message.version is HttpVersion11:
         expected = [each.strip().lower() for line in message.headers.getall(EXPECT) for each in line.split(",")]
@@ -110,7 +110,7 @@ def _fault_of_expectation(message: RawRequestMessage) -> Code | None:
     return None
 
 
-def _fault_of_target(message: RawRequestMessage) -> Code | None:
+def _fault_of_target(message: RawRequestMessage) -> ErrorCode | None:
     """Of a target that is no plain path: `*` is for OPTIONS, and an absolute one names a host without a login."""
     target = message.path
     if target == "*":
@@ -120,7 +120,7 @@ def _fault_of_target(message: RawRequestMessage) -> Code | None:
     return None if good else REQUEST_NOT_HTTP
 
 
-def _fault_of_coding(message: RawRequestMessage) -> Code | None:
+def _fault_of_coding(message: RawRequestMessage) -> ErrorCode | None:
     """Of a Transfer-Encoding: it stands alone, is of HTTP/1.1, and is `chunked`, which is the last and stands once."""
     coding = message.headers[TRANSFER_ENCODING].lower()
     if message.version is not HttpVersion11 or CONTENT_LENGTH in message.headers:
@@ -130,7 +130,7 @@ def _fault_of_coding(message: RawRequestMessage) -> Code | None:
     return _fault_of_codings(coding)
 
 
-def _fault_of_codings(codings: str) -> Code:
+def _fault_of_codings(codings: str) -> ErrorCode:
     """A coding that is unknown is 501 (RFC 9112, 6.1), and a list that leaves the end of the body open is 400."""
     if not CODINGS.fullmatch(codings):
         return REQUEST_NOT_HTTP
@@ -138,7 +138,7 @@ def _fault_of_codings(codings: str) -> Code:
     return REQUEST_NOT_HTTP if "chunked" in names[:-1] else REQUEST_CODING_UNKNOWN
 
 
-def fault_of_refused(head: bytes, error: Exception | None = None) -> Code:
+def fault_of_refused(head: bytes, error: Exception | None = None) -> ErrorCode:
     """The code for a head with a bad line, or one that the parser has refused.
 
     It goes by the bytes, since the parser's words are not stable.
@@ -162,7 +162,7 @@ def fault_of_refused(head: bytes, error: Exception | None = None) -> Code:
     return found
 
 
-def fault_of_beginning(data: bytes | bytearray, searched: int) -> Code | None:
+def fault_of_beginning(data: bytes | bytearray, searched: int) -> ErrorCode | None:
     """The code for the beginning of a head that can become no good one; its first `searched` bytes were looked at.
 
     So bytes that are no HTTP are answered when they come, and not cut off when the time for a head is over.

@@ -12,8 +12,8 @@ from random import Random
 from aiohttp.hdrs import AUTHORIZATION
 from multidict import CIMultiDictProxy, istr
 
-from callboard.actors.errors import REQUEST_INVALID, Detail, Problem
-from callboard.actors.infrastructure.rate_limiter import Verdict
+from callboard.actors.errors import REQUEST_INVALID, FieldError, Problem
+from callboard.actors.infrastructure.rate_limiter import LimitResult
 
 JSON_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
@@ -26,7 +26,7 @@ SECURITY = {
     "Cache-Control": "no-store",
 }
 # For whoever is reached by HTTPS: for a year, no browser tries it without (RFC 6797).
-TRANSPORT = {"Strict-Transport-Security": "max-age=31536000"}
+HSTS = {"Strict-Transport-Security": "max-age=31536000"}
 
 ANY_ORIGIN = "*"
 CORS_METHODS = "GET, POST, PUT, PATCH, DELETE"
@@ -45,7 +45,7 @@ EXPOSED = {"Access-Control-Expose-Headers": CORS_EXPOSED}
 # Of this type a name is found without being folded first, four times in each request.
 PARENT, REQUEST_ID, TIMEOUT = istr("traceparent"), istr("X-Request-ID"), istr("X-Request-Timeout")
 
-HARMLESS = re.compile(r"[A-Za-z0-9._-]{1,128}")
+SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
 WEIGHT = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
@@ -70,11 +70,11 @@ def single(headers: CIMultiDictProxy[str], name: str) -> str | None:
     if lines is None:
         return None
     if len(lines) > 1:
-        raise Problem(REQUEST_INVALID, details=(Detail(str(name), "Must be given once."),))
+        raise Problem(REQUEST_INVALID, details=(FieldError(str(name), "Must be given once."),))
     return lines[0]
 
 
-def traced(headers: CIMultiDictProxy[str], rng: Random) -> tuple[str, str]:
+def trace_context(headers: CIMultiDictProxy[str], rng: Random) -> tuple[str, str]:
     """The traceparent that this request's own span has, and its trace id; a good traceparent is continued."""
     made = (rng.getrandbits(192) | NOT_ZERO).to_bytes(24).hex()
     span, trace_id = made[:16], made[16:]
@@ -90,7 +90,7 @@ def traced(headers: CIMultiDictProxy[str], rng: Random) -> tuple[str, str]:
 def request_id(headers: Mapping[str, str], trace_id: str) -> str:
     """The client's own X-Request-ID when it is harmless, else the trace id."""
     sent = headers.get(REQUEST_ID)
-    return sent if sent is not None and HARMLESS.fullmatch(sent) else trace_id
+    return sent if sent is not None and SAFE_ID.fullmatch(sent) else trace_id
 
 
 def timeout_s(headers: CIMultiDictProxy[str], most_s: float) -> float:
@@ -99,7 +99,7 @@ def timeout_s(headers: CIMultiDictProxy[str], most_s: float) -> float:
     if sent is None:
         return most_s
     if not SECONDS.fullmatch(sent) or not float(sent):
-        detail = Detail("X-Request-Timeout", "Must be a number of seconds above 0, such as 2.5.")
+        detail = FieldError("X-Request-Timeout", "Must be a number of seconds above 0, such as 2.5.")
         raise Problem(REQUEST_INVALID, details=(detail,))
     return min(most_s, float(sent))
 
@@ -130,7 +130,7 @@ def bearer(headers: CIMultiDictProxy[str]) -> str | None:
     return token.strip() if scheme.lower() == "bearer" and sent.isascii() else ""
 
 
-def limits(verdicts: Mapping[str, Verdict]) -> bytes:
+def limits(verdicts: Mapping[str, LimitResult]) -> bytes:
     """RateLimit and RateLimit-Policy, encoded, as draft-ietf-httpapi-ratelimit-headers-10 has them."""
     room = ", ".join([f'"{name}";r={each.remaining};t={ceil(each.reset_s)}' for name, each in verdicts.items()])
     policies = ", ".join([_policy(name, each.limit, each.window_s) for name, each in verdicts.items()])

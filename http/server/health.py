@@ -6,9 +6,9 @@ from typing import Literal
 import anyio
 import msgspec
 
-from callboard.actors.errors import CODES, SERVER_NOT_READY, DegradedError, Detail, Problem
+from callboard.actors.errors import CODES, SERVER_NOT_READY, DegradedError, FieldError, Problem
 from callboard.http.server.errors import status_of
-from callboard.http.server.request import Call, Reply
+from callboard.http.server.request import HttpRequest, Reply
 from callboard.http.server.routing import Access, Route
 from callboard.runtime import described
 
@@ -51,12 +51,12 @@ class CodeEntry(msgspec.Struct, frozen=True):
     meaning: str
 
 
-async def health(call: Call[None, None, object]) -> Reply[Health]:  # noqa: ARG001 - a handler's face
+async def health(request: HttpRequest[None, None, object]) -> Reply[Health]:  # noqa: ARG001 - a handler's face
     """Say that the process lives."""
     return Reply(Health())
 
 
-async def errors(call: Call[None, None, object]) -> Reply[list[CodeEntry]]:  # noqa: ARG001 - a handler's face
+async def errors(request: HttpRequest[None, None, object]) -> Reply[list[CodeEntry]]:  # noqa: ARG001 - a handler's face
     """List every error code there is."""
     return Reply([CodeEntry(code.name, status_of(code), code.meaning) for code in CODES.values()])
 
@@ -70,12 +70,12 @@ def liveness_routes(checks: Checks, essential: Container[str] | None = None) -> 
     def is_fatal(name: str, result: Checked) -> bool:
         return bool(result.why) and (essential is None or (name in essential and not result.is_degraded))
 
-    async def ready(call: Call[None, None, object]) -> Reply[Readiness]:  # noqa: ARG001 - a handler's face
+    async def ready(request: HttpRequest[None, None, object]) -> Reply[Readiness]:  # noqa: ARG001 - a handler's face
         results = await run_checks(checks)
         shown = {name: result.shown for name, result in results.items()}
         if any(is_fatal(name, result) for name, result in results.items()):
             failing_first = sorted(shown, key=lambda name: not results[name].why)
-            raise Problem(SERVER_NOT_READY, details=tuple(Detail(name, shown[name]) for name in failing_first))
+            raise Problem(SERVER_NOT_READY, details=tuple(FieldError(name, shown[name]) for name in failing_first))
         return Reply(Readiness("degraded" if any(result.why for result in results.values()) else "ready", shown))
 
     return (

@@ -12,9 +12,16 @@ from collections.abc import Awaitable, Callable
 
 from multidict import CIMultiDictProxy
 
-from callboard.actors.errors import REQUEST_INVALID, REQUEST_KEY_BUSY, Detail, Problem
-from callboard.actors.infrastructure.idempotency import Claim, ClaimKey, FreeKey, KeepAnswer, KeptAnswer, key_name
-from callboard.http.server.raw_request import Exchange
+from callboard.actors.errors import REQUEST_INVALID, REQUEST_KEY_BUSY, FieldError, Problem
+from callboard.actors.infrastructure.idempotency import (
+    Claim,
+    ClaimKey,
+    KeepAnswer,
+    ReleaseKey,
+    StoredResponse,
+    key_name,
+)
+from callboard.http.server.raw_request import RawRequest
 from callboard.http.server.response import Response
 from callboard.runtime import Context, Ref, Refusal, RuntimeFault, use_context
 
@@ -31,18 +38,18 @@ GRACE_S = 1.0  # how long after its deadline a request's claim lapses
 log = logging.getLogger(__name__)
 
 
-class Once:
+class IdempotencyStep:
     """Sees to it that the work of a key is done once."""
 
-    def __init__(self, keys: Ref[ClaimKey | KeepAnswer | FreeKey]) -> None:
+    def __init__(self, keys: Ref[ClaimKey | KeepAnswer | ReleaseKey]) -> None:
         self._keys = keys
 
     async def answer(
         self,
-        exchange: Exchange,
+        exchange: RawRequest,
         key: str,
-        work: Callable[[Exchange, Claim], Awaitable[Response]],
-        replay: Callable[[Exchange, KeptAnswer], Response],
+        work: Callable[[RawRequest, Claim], Awaitable[Response]],
+        replay: Callable[[RawRequest, StoredResponse], Response],
     ) -> Response:
         """The answer of `work`, or of the request that did it before.
 
@@ -50,7 +57,7 @@ class Once:
         time, SERVER_UNAVAILABLE, and whatever `work` raises.
         """
         claim = await self._claimed(exchange, key)
-        if isinstance(claim, KeptAnswer):
+        if isinstance(claim, StoredResponse):
             return replay(exchange, claim)
         kept = False
         try:
@@ -62,7 +69,7 @@ class Once:
                 self._free(exchange, claim)
         return response
 
-    async def _claimed(self, exchange: Exchange, key: str) -> Claim | KeptAnswer:
+    async def _claimed(self, exchange: RawRequest, key: str) -> Claim | StoredResponse:
         caller, loop = exchange.caller, asyncio.get_running_loop()
         name = key_name(None if caller is None else caller.user_id, exchange.method, exchange.path, key)
         wait_s = FIRST_LOOK_S
@@ -80,18 +87,18 @@ class Once:
         headers = {name: value for name, value in response.headers.items() if name in KEPT_HEADERS}
         body = response.body if isinstance(response.body, bytes) else b""
         try:
-            await self._keys.ask(KeepAnswer(claim, KeptAnswer(response.status, headers, body)))
+            await self._keys.ask(KeepAnswer(claim, StoredResponse(response.status, headers, body)))
         except (Refusal, RuntimeFault) as error:
             # The work is done, and the client is told. Done again under the same id, it finds what it made.
             log.warning("an answer was not kept for its Idempotency-Key: %s", error)
             return False
         return True
 
-    def _free(self, exchange: Exchange, claim: Claim) -> None:
+    def _free(self, exchange: RawRequest, claim: Claim) -> None:
         # Outside of the request's deadline, which may be over.
         with use_context(Context(traceparent=exchange.traceparent)):
             try:
-                self._keys.tell_nowait(FreeKey(claim))
+                self._keys.tell_nowait(ReleaseKey(claim))
             except RuntimeFault as error:
                 log.warning("a claim of an Idempotency-Key is left to lapse: %s", error)
 
@@ -102,6 +109,6 @@ def key_of(headers: CIMultiDictProxy[str]) -> str | None:
     if not sent:
         return None
     if len(sent) > 1 or not PRINTABLE.fullmatch(sent[0]):
-        detail = Detail(HEADER, "Must be given once, and be 1 to 255 printable ASCII characters.")
+        detail = FieldError(HEADER, "Must be given once, and be 1 to 255 printable ASCII characters.")
         raise Problem(REQUEST_INVALID, details=(detail,))
     return sent[0]

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 
 from callboard.actors.errors import AUTH_TOKEN_INVALID, REQUEST_HOST, REQUEST_LIMITED, Problem
 from callboard.actors.infrastructure.rate_limiter import LocalLimiter, Policy
-from callboard.http.server.client_ip import counted_as
+from callboard.http.server.client_ip import rate_limit_address
 
 AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::[0-9]{1,5})?", re.ASCII)
 WRONG_TOKENS = Policy(10, 60)  # of one address; then one each six seconds, unless the settings say otherwise
@@ -54,7 +54,7 @@ class OperatorToken:
 
         An address that waits is refused with the right token too: else waiting would tell nothing to who guesses.
         """
-        key = counted_as(ip)
+        key = rate_limit_address(ip)
         verdict = self._wrong.check(key, self._policy, count=False)
         if not verdict.allowed:
             raise Problem(REQUEST_LIMITED, retry_after_s=verdict.retry_after_s)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar, overload
 import msgspec
 from msgspec import Meta
 
-from callboard.actors.errors import REQUEST_CURSOR_INVALID, Detail, Problem
+from callboard.actors.errors import REQUEST_CURSOR_INVALID, FieldError, Problem
 
 LONGEST = 1_000  # characters; ours have a time and an id
 
@@ -51,4 +51,4 @@ def decode_cursor(text: str, types: tuple[type[Any], ...]) -> tuple[Any, ...]:
 
 
 def _refused() -> Problem:
-    return Problem(REQUEST_CURSOR_INVALID, details=(Detail("cursor", "Is not one that this server gave."),))
+    return Problem(REQUEST_CURSOR_INVALID, details=(FieldError("cursor", "Is not one that this server gave."),))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from multidict import CIMultiDictProxy, istr
 
-from callboard.actors.errors import REQUEST_INVALID, REQUEST_STALE, Code, Detail, Kind, Problem
+from callboard.actors.errors import REQUEST_INVALID, REQUEST_STALE, ErrorCode, ErrorKind, FieldError, Problem
 from callboard.http.server.headers import joined
 
 IF_MATCH, IF_NONE_MATCH = istr("If-Match"), istr("If-None-Match")
@@ -56,9 +56,9 @@ def condition_of(headers: CIMultiDictProxy[str]) -> Condition | None:
     return Condition(_tags(headers, IF_MATCH), _tags(headers, IF_NONE_MATCH))
 
 
-def stale_code(errors: tuple[Code, ...]) -> Code:
+def stale_code(errors: tuple[ErrorCode, ...]) -> ErrorCode:
     """The code of a failed precondition: a route's own, if it declares one."""
-    return next((each for each in errors if each.kind is Kind.STALE), REQUEST_STALE)
+    return next((each for each in errors if each.kind is ErrorKind.STALE), REQUEST_STALE)
 
 
 def _tags(headers: CIMultiDictProxy[str], name: str) -> tuple[str, ...] | None:
@@ -69,7 +69,7 @@ def _tags(headers: CIMultiDictProxy[str], name: str) -> tuple[str, ...] | None:
         return (ANY,)
     tags = tuple(ONE_TAG.findall(sent)) if TAGS.fullmatch(sent) else ()
     if not 0 < len(tags) <= MAX_TAGS:
-        raise Problem(REQUEST_INVALID, details=(Detail(str(name), 'Must be ETags in quotes, such as "3", or *.'),))
+        raise Problem(REQUEST_INVALID, details=(FieldError(str(name), 'Must be ETags in quotes, such as "3", or *.'),))
     return tags
 
 

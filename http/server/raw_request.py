@@ -1,4 +1,4 @@
-"""One request on its way, and what the server was told to be: `Exchange`, `Settings`, `Hooks`."""
+"""One request on its way, and what the server was told to be: `RawRequest`, `Settings`, `ServerDependencies`."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -10,10 +10,10 @@ from random import Random
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from callboard.actors.errors import Code
-from callboard.actors.infrastructure.idempotency import ClaimKey, FreeKey, KeepAnswer
-from callboard.actors.infrastructure.principals import Identity
-from callboard.actors.infrastructure.rate_limiter import Verdict
+from callboard.actors.errors import ErrorCode
+from callboard.actors.infrastructure.idempotency import ClaimKey, KeepAnswer, ReleaseKey
+from callboard.actors.infrastructure.principals import Principal
+from callboard.actors.infrastructure.rate_limiter import LimitResult
 from callboard.actors.infrastructure.token_signer import Claims
 from callboard.http.server.aiohttp_private import HttpVersion11, RawRequestMessage, StreamReader
 from callboard.http.server.client_ip import NO_PROXIES, Proxies
@@ -22,7 +22,7 @@ from callboard.http.server.operator_access import AllowedHosts, OperatorToken
 from callboard.runtime import Ref
 
 MAX_AGENT = 400
-CheckLimit = Callable[[str, str], Awaitable[Verdict]]  # by policy and key
+CheckLimit = Callable[[str, str], Awaitable[LimitResult]]  # by policy and key
 
 
 def clean(text: str) -> str:
@@ -56,7 +56,7 @@ def utc_now() -> datetime:
 
 
 @dataclass(frozen=True)
-class Hooks:
+class ServerDependencies:
     """What a front door asks others for.
 
     `read_token` checks a token by itself, and `authenticate`, which begins when it is called and need not be awaited,
@@ -69,10 +69,10 @@ class Hooks:
     """
 
     read_token: Callable[[str], Claims] | None = None
-    authenticate: Callable[[Claims], Awaitable[Identity]] | None = None
+    authenticate: Callable[[Claims], Awaitable[Principal]] | None = None
     check_limit: CheckLimit | None = None
     observe: Callable[[str, str, int, float], None] | None = None
-    keys: Ref[ClaimKey | KeepAnswer | FreeKey] | None = None
+    keys: Ref[ClaimKey | KeepAnswer | ReleaseKey] | None = None
     maintenance: Callable[[], bool] | None = None
     now: Callable[[], datetime] = utc_now
     connection_closed: Callable[[Bound], None] | None = None
@@ -80,13 +80,13 @@ class Hooks:
 
 
 # Stands for what could not be read as a request; nothing of it is known.
-NOT_HTTP = RawRequestMessage(
+MALFORMED_REQUEST = RawRequestMessage(
     "unknown", "/", HttpVersion11, CIMultiDictProxy(CIMultiDict()), (), True, None, False, False, URL("/")
 )
-NOT_HTTP_HEAD = NOT_HTTP._replace(method="HEAD")  # the same, but its answer has no content (RFC 9110, 9.3.2)
+NOT_HTTP_HEAD = MALFORMED_REQUEST._replace(method="HEAD")  # the same, but its answer has no content (RFC 9110, 9.3.2)
 
 
-class Exchange:
+class RawRequest:
     """A request, and what is known of it while it is answered; the parts fill in as they get to know them."""
 
     __slots__ = (
@@ -122,7 +122,7 @@ class Exchange:
         ip: str | None,
     ) -> None:
         self.message = message
-        self.fault: Code | None = None  # for which it is refused before anything of it is looked at
+        self.fault: ErrorCode | None = None  # for which it is refused before anything of it is looked at
         self.method = message.method
         self.headers = message.headers
         self.payload = payload
@@ -134,8 +134,8 @@ class Exchange:
         self.traceparent = ""
         self.trace_id = ""
         self.request_id = ""
-        self.caller: Identity | None = None
-        self.verdicts: dict[str, Verdict] = {}
+        self.caller: Principal | None = None
+        self.verdicts: dict[str, LimitResult] = {}
         self.notices: Mapping[str, str] | None = None  # headers of every answer of the route
         self.reading = False
         self.body = b""

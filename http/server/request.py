@@ -1,4 +1,4 @@
-"""What a handler is given and what it gives back: `Call`, `Reply`, `Listing`, `Raw`, and the roots of what is read.
+"""What a handler is given and what it gives back: `HttpRequest`, `Reply`, `PageReply`, `RawReply`, and the roots of what is read.
 
 The annotation of a handler is the declaration of its route: `async def create(call: Call[CreateContent, None,
 Services]) -> Reply[ContentView]` says how the body is read, that there is no query, and what the answer looks like.
@@ -12,9 +12,9 @@ import msgspec
 from msgspec import Meta
 
 from callboard.actors.errors import AUTH_TOKEN_MISSING, Problem
-from callboard.actors.infrastructure.principals import Identity
+from callboard.actors.infrastructure.principals import Principal
 from callboard.http.server.headers import joined
-from callboard.http.server.raw_request import MAX_AGENT, Exchange, clean
+from callboard.http.server.raw_request import MAX_AGENT, RawRequest, clean
 from callboard.http.server.response import Stream
 
 MAX_PAGE = 100
@@ -55,8 +55,8 @@ class Page(Query, frozen=True, kw_only=True):
             msgspec.structs.force_setattr(self, "limit", MAX_PAGE)
 
 
-class Call(Generic[B_co, Q_co, S_co]):
-    """One request, read and authorised: `Call[body, query, services]`, with None for a body or query there is none of.
+class HttpRequest(Generic[B_co, Q_co, S_co]):
+    """One request, read and authorised: `HttpRequest[body, query, services]`, with None for a body or query there is none of.
 
     A body of type `bytes` is handed over as it came, whatever its content type (webhooks sign their bytes).
     """
@@ -69,7 +69,7 @@ class Call(Generic[B_co, Q_co, S_co]):
         query: Q_co,
         path: Mapping[str, Any],
         services: S_co,
-        exchange: Exchange,
+        exchange: RawRequest,
     ) -> None:
         self.body = body
         self.query = query
@@ -96,7 +96,7 @@ class Call(Generic[B_co, Q_co, S_co]):
         self._new_id = new_id
 
     @property
-    def identity(self) -> Identity:
+    def identity(self) -> Principal:
         """Who asks. Raises Problem(AUTH_TOKEN_MISSING) when nobody is known; `caller` gives None instead."""
         if self.caller is None:
             raise Problem(AUTH_TOKEN_MISSING)
@@ -153,7 +153,7 @@ class Reply(Generic[T_co]):
         self.headers = headers
 
 
-class Listing(Generic[T_co]):
+class PageReply(Generic[T_co]):
     """One page of a list: its items, the limit that was applied, and the cursor of the next page or None at the end."""
 
     __slots__ = ("headers", "items", "limit", "next_cursor")
@@ -172,7 +172,7 @@ class Listing(Generic[T_co]):
         self.headers = headers
 
 
-class Raw:
+class RawReply:
     """An answer outside of the envelope: a page, a file, metrics. `policy` replaces the Content-Security-Policy; `etag`
     is given bare. A body that `is_shared` is the same object for all clients.
     """

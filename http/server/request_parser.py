@@ -13,11 +13,11 @@ from callboard.actors.errors import (
     REQUEST_MALFORMED,
     REQUEST_TOO_LARGE,
     REQUEST_UNSUPPORTED,
-    Detail,
+    FieldError,
     Problem,
 )
 from callboard.http.server.aiohttp_private import HttpVersion11, RequestPayloadError
-from callboard.http.server.raw_request import Exchange
+from callboard.http.server.raw_request import RawRequest
 from callboard.http.server.routing import Route, shape_of
 from callboard.http.server.validation import BodyReader, QueryReader
 
@@ -27,7 +27,7 @@ NOTHING: Mapping[str, Any] = {}
 S = TypeVar("S")
 
 
-class Intake:
+class RequestParser:
     """What one route takes in; its decoders are made once."""
 
     def __init__(self, route: Route[S], services: S, max_body_bytes: int) -> None:
@@ -61,7 +61,7 @@ class Intake:
                 path[name] = value
         return path
 
-    def query(self, exchange: Exchange) -> Any:
+    def query(self, exchange: RawRequest) -> Any:
         """The query. Raises Problem(REQUEST_INVALID)."""
         message = exchange.message
         if "?" not in message.path:
@@ -70,7 +70,7 @@ class Intake:
             check_utf8(message.path.partition("?")[2])
         return self._query.read(tuple(message.url.query.items()))
 
-    async def body(self, exchange: Exchange) -> Any:
+    async def body(self, exchange: RawRequest) -> Any:
         """The body. Raises Problem: REQUEST_UNSUPPORTED, REQUEST_TOO_LARGE, REQUEST_MALFORMED, REQUEST_INVALID."""
         headers, payload = exchange.headers, exchange.payload
         if CONTENT_ENCODING in headers:
@@ -86,7 +86,7 @@ class Intake:
         exchange.body = raw
         return raw if self._body is None else self._body.read(raw)
 
-    async def _arriving(self, exchange: Exchange) -> bytes:
+    async def _arriving(self, exchange: RawRequest) -> bytes:
         """A body that is still to come, within its bound."""
         headers, payload, left = exchange.headers, exchange.payload, self._max_body_bytes
         if int(headers.get(CONTENT_LENGTH, 0)) > left:
@@ -114,7 +114,7 @@ def check_utf8(query: str) -> None:
             unquote(pair, errors="strict")
         except UnicodeDecodeError:
             name = unquote(pair.partition("=")[0], errors="replace")
-            faults.append(Detail(name, "Must be UTF-8, percent-encoded."))
+            faults.append(FieldError(name, "Must be UTF-8, percent-encoded."))
     if faults:
         raise Problem(REQUEST_INVALID, details=tuple(faults))
 

@@ -8,7 +8,7 @@ import asyncio
 
 from aiohttp.hdrs import CONTENT_LENGTH
 
-from callboard.actors.errors import REQUEST_HEADERS_TOO_LARGE, Code
+from callboard.actors.errors import REQUEST_HEADERS_TOO_LARGE, ErrorCode
 from callboard.http.server.aiohttp_private import (
     EMPTY_PAYLOAD,
     FlowControl,
@@ -30,7 +30,7 @@ from callboard.http.server.framing import (
     fault_of_head,
     fault_of_refused,
 )
-from callboard.http.server.raw_request import NOT_HTTP, NOT_HTTP_HEAD
+from callboard.http.server.raw_request import MALFORMED_REQUEST, NOT_HTTP_HEAD
 
 MAX_AHEAD = 1 << 16  # bytes that a client may send ahead of its answers before it is read no further
 CR = 13
@@ -39,7 +39,7 @@ BUFFER = 1 << 16  # bytes of a body that wait to be read
 
 # A request that has come, up to its body; or, with a fault, bytes that are refused as one. A plain tuple: there is one
 # for each request.
-Taken = tuple[RawRequestMessage, StreamReader, Code | None]
+Taken = tuple[RawRequestMessage, StreamReader, ErrorCode | None]
 
 
 class RequestReader:
@@ -116,7 +116,7 @@ class RequestReader:
         if not self._payload.is_eof() and self._payload.exception() is None:
             self._payload.set_exception(error)
 
-    def _refused(self, fault: Code, message: RawRequestMessage) -> Taken:
+    def _refused(self, fault: ErrorCode, message: RawRequestMessage) -> Taken:
         self.close()
         return message, EMPTY_PAYLOAD, fault
 
@@ -185,4 +185,4 @@ class RequestReader:
 
 def unread(data: bytes | bytearray) -> RawRequestMessage:
     """What stands for a request that could not be read; of its method only HEAD matters for the answer."""
-    return NOT_HTTP_HEAD if data.startswith(b"HEAD ") else NOT_HTTP
+    return NOT_HTTP_HEAD if data.startswith(b"HEAD ") else MALFORMED_REQUEST

@@ -7,12 +7,12 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from callboard.actors.errors import Problem
-from callboard.actors.infrastructure.idempotency import KeptAnswer
+from callboard.actors.infrastructure.idempotency import StoredResponse
 from callboard.http.server import headers as wire
 from callboard.http.server.errors import headers_of, rendered, status_of
 from callboard.http.server.preconditions import kept_of
-from callboard.http.server.raw_request import Exchange, Hooks, Settings
-from callboard.http.server.request import Listing, Raw, Reply
+from callboard.http.server.raw_request import RawRequest, ServerDependencies, Settings
+from callboard.http.server.request import PageReply, RawReply, Reply
 from callboard.http.server.response import NO_CONTENT, NOT_MODIFIED, Response, SharedHeaders, Stream, encoded
 from callboard.http.server.routing import Answer
 
@@ -40,17 +40,17 @@ ENCODER = msgspec.json.Encoder()
 NOTHING: Mapping[str, str] = {}
 
 
-class Answers:
+class ResponseBuilder:
     """Makes the responses of one server."""
 
-    def __init__(self, settings: Settings, hooks: Hooks) -> None:
+    def __init__(self, settings: Settings, hooks: ServerDependencies) -> None:
         self._origins = settings.origins
         self._now = hooks.now
-        security = {**wire.SECURITY, **(wire.TRANSPORT if settings.secure else {})}
+        security = {**wire.SECURITY, **(wire.HSTS if settings.secure else {})}
         self._json = SharedHeaders({**security, "Content-Type": JSON})
         self._bare = SharedHeaders(security)
 
-    def success(self, exchange: Exchange, reply: Answer, status: int) -> Response:
+    def success(self, exchange: RawRequest, reply: Answer, status: int) -> Response:
         """The response to a handler's reply; `status` is the route's."""
         if isinstance(reply, Reply):
             status = reply.status or status
@@ -60,7 +60,7 @@ class Answers:
             message = UNSET if reply.message is None else reply.message
             body = ENCODER.encode(SuccessEnvelope("success", reply.data, message))
             return self._response(exchange, self._json, own, body, status)
-        if isinstance(reply, Listing):
+        if isinstance(reply, PageReply):
             page = PageInfo(reply.limit, reply.next_cursor)
             body = ENCODER.encode(SuccessEnvelope("success", reply.items, UNSET, page))
             return self._response(exchange, self._json, reply.headers or NOTHING, body, status)
@@ -71,11 +71,11 @@ class Answers:
         response.is_shared = reply.is_shared
         return response
 
-    def not_modified(self, exchange: Exchange, reply: Reply[Any] | Raw) -> Response:
+    def not_modified(self, exchange: RawRequest, reply: Reply[Any] | RawReply) -> Response:
         """The response to a request for what the client has already."""
         return self._response(exchange, self._bare, kept_of(_own(reply)), None, NOT_MODIFIED)
 
-    def failure(self, exchange: Exchange, problem: Problem) -> Response:
+    def failure(self, exchange: RawRequest, problem: Problem) -> Response:
         """The response to a problem, in the form the client asks for."""
         as_problem = wire.wants_problem(exchange.headers)
         body = rendered(problem, now=self._now(), trace_id=exchange.trace_id, as_problem=as_problem)
@@ -84,19 +84,19 @@ class Answers:
             own["Content-Type"] = wire.PROBLEM_JSON
         return self._response(exchange, self._json, own, body, status_of(problem.code))
 
-    def replay(self, exchange: Exchange, kept: KeptAnswer) -> Response:
+    def replay(self, exchange: RawRequest, kept: StoredResponse) -> Response:
         """The response to a request whose Idempotency-Key has an answer."""
         own = {**kept.headers, REPLAYED: "true"}
         return self._response(exchange, self._bare, own, kept.body, kept.status)
 
-    def options(self, exchange: Exchange, allowed: Sequence[str]) -> Response:
+    def options(self, exchange: RawRequest, allowed: Sequence[str]) -> Response:
         """The response to OPTIONS, a preflight or not."""
         own = wire.preflight(exchange.headers, allowed, self._origins)
         return self._response(exchange, self._bare, own, None, NO_CONTENT)
 
     def _response(
         self,
-        exchange: Exchange,
+        exchange: RawRequest,
         shared: SharedHeaders,
         own: Mapping[str, str],
         body: bytes | Stream | None,
@@ -112,7 +112,7 @@ class Answers:
         return Response(shared, status=status, body=body, own=own, lines=lines)
 
 
-def _own(reply: Reply[Any] | Raw) -> dict[str, str]:
+def _own(reply: Reply[Any] | RawReply) -> dict[str, str]:
     own = dict(reply.headers or {})
     if reply.etag is not None:
         own["ETag"] = f'"{reply.etag}"'

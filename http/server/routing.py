@@ -16,16 +16,16 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import unquote
 from uuid import UUID
 
-from callboard.actors.errors import ROUTE_NOT_FOUND, Code, Detail, Kind
-from callboard.http.server.request import Call, Listing, Raw, Reply
+from callboard.actors.errors import ROUTE_NOT_FOUND, ErrorCode, ErrorKind, FieldError
+from callboard.http.server.request import HttpRequest, PageReply, RawReply, Reply
 
 PARAMETER = re.compile(r"\{([a-z_]+)\}")
 
 S_contra = TypeVar("S_contra", contravariant=True)
 V = TypeVar("V")
 
-Answer = Reply[Any] | Listing[Any] | Raw
-Current = Callable[[Call[Any, Any, S_contra]], Awaitable[str]]  # the bare tag that a resource has now
+Answer = Reply[Any] | PageReply[Any] | RawReply
+Current = Callable[[HttpRequest[Any, Any, S_contra]], Awaitable[str]]  # the bare tag that a resource has now
 
 
 class Access(StrEnum):
@@ -79,13 +79,13 @@ class Route(Generic[S_contra]):
 
     method: str
     path: str
-    handler: Callable[[Call[Any, Any, S_contra]], Awaitable[Answer]]
+    handler: Callable[[HttpRequest[Any, Any, S_contra]], Awaitable[Answer]]
     summary: str
     tag: str
     access: Access
     status: int = 200
     limit: str | None = None
-    errors: tuple[Code, ...] = ()
+    errors: tuple[ErrorCode, ...] = ()
     absolute: bool = False
     exempt: bool = False
     version: int = 1
@@ -95,7 +95,7 @@ class Route(Generic[S_contra]):
     tagged: bool = False
     content_type: str = "*/*"
     current: "Current[S_contra] | None" = None
-    rules: Callable[[S_contra, Mapping[str, Any]], Sequence[Detail]] | None = None
+    rules: Callable[[S_contra, Mapping[str, Any]], Sequence[FieldError]] | None = None
 
     @property
     def keyed(self) -> bool:
@@ -103,9 +103,9 @@ class Route(Generic[S_contra]):
         return self.method == "POST" and self.status == HTTPStatus.CREATED
 
     @property
-    def match_missing(self) -> Code | None:
+    def match_missing(self) -> ErrorCode | None:
         """The code for a request without If-Match, where there must be one."""
-        return next((code for code in self.errors if code.kind is Kind.PRECONDITION_MISSING), None)
+        return next((code for code in self.errors if code.kind is ErrorKind.PRECONDITION_MISSING), None)
 
     @property
     def makes_changes(self) -> bool:
@@ -129,9 +129,9 @@ class Route(Generic[S_contra]):
         return {name: UUID if name.endswith("_id") else str for name in PARAMETER.findall(self.path)}
 
     @property
-    def not_found(self) -> Code:
+    def not_found(self) -> ErrorCode:
         """The 404 that the route gives for an unknown id, and so for one that cannot be an id, or is another's."""
-        return next((code for code in self.errors if code.kind is Kind.NOT_FOUND), ROUTE_NOT_FOUND)
+        return next((code for code in self.errors if code.kind is ErrorKind.NOT_FOUND), ROUTE_NOT_FOUND)
 
 
 def check_tags(routes: Sequence[Route[Any]]) -> None:
@@ -144,7 +144,7 @@ def check_tags(routes: Sequence[Route[Any]]) -> None:
 
 
 @dataclass(frozen=True)
-class Shape:
+class HandlerSignature:
     """What a handler's annotation says: its body and query types (NoneType for none) and what it answers."""
 
     body: type
@@ -154,24 +154,24 @@ class Shape:
     raw: bool
 
 
-def shape_of(route: Route[Any]) -> Shape:
-    """Read a handler's annotation. Raises TypeError when it is not `(Call[B, Q, S]) -> Reply[T] | Listing[T] | Raw`."""
+def shape_of(route: Route[Any]) -> HandlerSignature:
+    """Read a handler's annotation. Raises TypeError when it is not `(HttpRequest[B, Q, S]) -> Reply[T] | PageReply[T] | RawReply`."""
     name = getattr(route.handler, "__qualname__", repr(route.handler))
     hints = typing.get_type_hints(route.handler)
     reply = hints.pop("return", None)
     parameters = list(hints.values())
-    call = parameters[0] if len(parameters) == 1 else None
+    request = parameters[0] if len(parameters) == 1 else None
     kind = typing.get_origin(reply) or reply
-    if typing.get_origin(call) is not Call or kind not in (Reply, Listing, Raw):
+    if typing.get_origin(request) is not HttpRequest or kind not in (Reply, PageReply, RawReply):
         raise TypeError(f"{name} must be annotated (call: Call[Body, Query, Services]) -> Reply[T], Listing[T] or Raw")
     if not inspect.iscoroutinefunction(route.handler):
         raise TypeError(f"{name} must be an async function")
-    body, query, _ = typing.get_args(call)
+    body, query, _ = typing.get_args(request)
     answer = (typing.get_args(reply) or (type(None),))[0]
-    return Shape(body, query, answer, listed=kind is Listing, raw=kind is Raw)
+    return HandlerSignature(body, query, answer, listed=kind is PageReply, raw=kind is RawReply)
 
 
-class Methods(Generic[V]):
+class Resource(Generic[V]):
     """What stands at one path: a value for each method, and the methods that are `allowed`."""
 
     __slots__ = ("allowed", "by_method", "template")
@@ -198,16 +198,16 @@ class Router(Generic[V]):
     """
 
     def __init__(self) -> None:
-        self._fixed: dict[str, Methods[V]] = {}
+        self._fixed: dict[str, Resource[V]] = {}
         self._tree: dict[str, Any] = {}
-        self._by_form: dict[str, Methods[V]] = {}
+        self._by_form: dict[str, Resource[V]] = {}
 
     def add(self, method: str, path: str, value: V) -> None:
         """Enter a value. Raises ValueError for a method and path that are taken."""
         form = PARAMETER.sub("{}", path)
         methods = self._by_form.get(form)
         if methods is None:
-            methods = self._by_form[form] = Methods(path)
+            methods = self._by_form[form] = Resource(path)
             if form == path:
                 self._fixed[path] = methods
             if not path.endswith("/"):  # which is found as it stands, or not at all
@@ -217,7 +217,7 @@ class Router(Generic[V]):
                 node[""] = methods
         methods.add(method, value)
 
-    def find(self, target: str) -> tuple[Methods[V], Sequence[str]] | None:
+    def find(self, target: str) -> tuple[Resource[V], Sequence[str]] | None:
         """The methods at the path of a target, percent-encoded as it came and perhaps with a query, and the path's
         parameters, decoded, in order.
         """
@@ -240,7 +240,7 @@ class Router(Generic[V]):
 
     def _walk(
         self, node: dict[str, Any], segments: list[str], index: int, values: tuple[str, ...]
-    ) -> tuple[Methods[V], Sequence[str]] | None:
+    ) -> tuple[Resource[V], Sequence[str]] | None:
         if index == len(segments):
             methods = node.get("")
             return None if methods is None else (methods, values)

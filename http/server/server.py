@@ -10,18 +10,18 @@ import anyio
 
 from callboard.http.openapi.swagger import common_routes, document_routes
 from callboard.http.pages.mail_pages import mail_page_routes
-from callboard.http.server.connection import Connection, Patience
+from callboard.http.server.connection import Connection, ConnectionTimeouts
 from callboard.http.server.connection_limits import ConnectionLimits, OpenConnections
-from callboard.http.server.dispatcher import Front
+from callboard.http.server.dispatcher import Dispatcher
 from callboard.http.server.health import Checks, liveness_routes
-from callboard.http.server.raw_request import Hooks, Settings
+from callboard.http.server.raw_request import ServerDependencies, Settings
 from callboard.http.server.routing import Route
 from callboard.runtime import Actor
 
 BACKLOG = 1024
 KERNEL_UNSENT = 1 << 16  # bytes of an answer that the kernel holds before it sends them: else megabytes a connection
 LAST_WRITES_S = 1.0
-PATIENT = Patience()
+DEFAULT_TIMEOUTS = ConnectionTimeouts()
 LIMITED = ConnectionLimits()
 
 S = TypeVar("S")
@@ -66,11 +66,11 @@ class HttpServer(Actor[None], Generic[S]):
         checks: Checks,
         essential: Container[str] | None = None,
         settings: Settings,
-        hooks: Hooks,
+        hooks: ServerDependencies,
         documents: bool = True,
         grace_s: float = 10.0,
         on_bound: Callable[[str, int], None] | None = None,
-        patience: Patience = PATIENT,
+        patience: ConnectionTimeouts = DEFAULT_TIMEOUTS,
         limits: ConnectionLimits = LIMITED,
     ) -> None:
         self._table = full_table(routes, checks, settings, documents=documents, essential=essential)
@@ -84,7 +84,7 @@ class HttpServer(Actor[None], Generic[S]):
         self._patience = patience
         self._limits = limits
         self._connections: OpenConnections[Connection] | None = None
-        self._front: Front[S] | None = None
+        self._front: Dispatcher[S] | None = None
         self._server: asyncio.Server | None = None
 
     @property
@@ -98,7 +98,7 @@ class HttpServer(Actor[None], Generic[S]):
         """Compile the table and listen. Raises CannotListenError."""
         loop = asyncio.get_running_loop()
         open_ = self._connections = OpenConnections(self._limits, self._settings.proxies, self._hooks.connection_closed)
-        front = self._front = Front(self._table, self._services, self._settings, self._hooks)
+        front = self._front = Dispatcher(self._table, self._services, self._settings, self._hooks)
 
         def connection() -> Connection:
             return Connection(front, open_, self._patience, loop)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import inspect
 
-from callboard.actors.errors import REQUEST_INVALID, REQUEST_MALFORMED, Detail, Problem
+from callboard.actors.errors import REQUEST_INVALID, REQUEST_MALFORMED, FieldError, Problem
 from callboard.streams.field_rules import apply_rules, rules_of
 
 MAX_DETAILS = 50
@@ -28,7 +28,7 @@ NO_SUCH_TIME = "Must be in the years 2 to 9998 in UTC."
 PLACE = re.compile(r"^(?P<said>.*?)(?: - at `(?:key in )?\$(?P<path>.*)`)?$", re.DOTALL)
 
 T = TypeVar("T")
-Rules = Callable[[Mapping[str, Any]], Sequence[Detail]]  # what is wrong with the sound fields of a body
+Rules = Callable[[Mapping[str, Any]], Sequence[FieldError]]  # what is wrong with the sound fields of a body
 
 
 class BodyReader:
@@ -47,12 +47,12 @@ class BodyReader:
         """The body. Raises Problem(REQUEST_MALFORMED) for what is not JSON, else REQUEST_INVALID with every fault."""
         try:
             value = self._decode(raw)
-            if self._times and (unstorable := beyond(value, self._times)):
+            if self._times and (unstorable := unstorable_times(value, self._times)):
                 raise invalid(unstorable)
             # Each required key is there, and a colon follows each: with no more colons, none is there twice.
             if raw.count(b":") > self._required and (twice := repeated_keys(raw)):
                 raise invalid(twice)
-            if b"\\u0000" in raw and (faults := tuple(nuls(sent := msgspec.json.decode(raw), ""))):
+            if b"\\u0000" in raw and (faults := tuple(nul_errors(sent := msgspec.json.decode(raw), ""))):
                 raise self._with_rules(sent, faults)
             if self._ruled:
                 value, broken = broken_rules(self.kind, value, "")
@@ -67,7 +67,9 @@ class BodyReader:
     def _invalid(self, raw: bytes, error: msgspec.ValidationError) -> Problem:
         try:
             value = msgspec.json.decode(raw)
-            faults = [*faults_of(value, self.kind, "", strict=True), *nuls(value, "")] or [detail_of(error, "")]
+            faults = [*validation_errors(value, self.kind, "", strict=True), *nul_errors(value, "")] or [
+                detail_of(error, "")
+            ]
         except msgspec.ValidationError:  # a number that no float can hold
             return invalid([detail_of(error, "")])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
@@ -75,7 +77,7 @@ class BodyReader:
             return malformed(fault)
         return self._with_rules(value, faults)
 
-    def _with_rules(self, value: Any, faults: Sequence[Detail]) -> Problem:
+    def _with_rules(self, value: Any, faults: Sequence[FieldError]) -> Problem:
         """These faults, and what the rules say of the fields that have none of them."""
         if self._rules is None or not isinstance(value, dict):
             return invalid(faults)
@@ -100,18 +102,18 @@ class QueryReader:
         if not pairs and (self._default is not None or self.kind is type(None)):
             return self._default
         value: dict[str, Any] = {}
-        faults: list[Detail] = []
+        faults: list[FieldError] = []
         for name, text in pairs:
             if "\0" in text or "\0" in name:
-                faults.append(Detail(name.replace("\0", "?"), NO_NUL))
+                faults.append(FieldError(name.replace("\0", "?"), NO_NUL))
             elif name in self._lists:
                 value.setdefault(name, []).append(text)
             elif name in value:
-                faults.append(Detail(name, ONCE))
+                faults.append(FieldError(name, ONCE))
             else:
                 value[name] = text
         if self.kind is type(None):
-            raise invalid([Detail(name, "There is no such parameter.") for name in value] + faults)
+            raise invalid([FieldError(name, "There is no such parameter.") for name in value] + faults)
         if faults:
             raise invalid(faults)
         return self._converted(value)
@@ -120,9 +122,9 @@ class QueryReader:
         try:
             query: Any = msgspec.convert(value, self.kind, strict=False)
         except msgspec.ValidationError as error:
-            raise invalid(faults_of(value, self.kind, "", strict=False) or [detail_of(error, "")]) from None
+            raise invalid(validation_errors(value, self.kind, "", strict=False) or [detail_of(error, "")]) from None
         query, faults = broken_rules(self.kind, query, "")
-        if unstorable := [*beyond(query, self._times), *faults]:
+        if unstorable := [*unstorable_times(query, self._times), *faults]:
             raise invalid(unstorable)
         return query
 
@@ -151,10 +153,12 @@ def times_of(kind: type) -> tuple[tuple[str, str], ...]:
     return tuple((each.name, each.encode_name) for each in fields if plain(each.type, ...) is datetime)
 
 
-def beyond(value: Any, times: Sequence[tuple[str, str]]) -> list[Detail]:
+def unstorable_times(value: Any, times: Sequence[tuple[str, str]]) -> list[FieldError]:
     """The times in a Struct that are well-formed and too near to the ends of time."""
     given = ((shown, getattr(value, name)) for name, shown in times)
-    return [Detail(shown, NO_SUCH_TIME) for shown, time in given if isinstance(time, datetime) and not in_reach(time)]
+    return [
+        FieldError(shown, NO_SUCH_TIME) for shown, time in given if isinstance(time, datetime) and not in_reach(time)
+    ]
 
 
 def in_reach(time: datetime) -> bool:
@@ -162,15 +166,15 @@ def in_reach(time: datetime) -> bool:
     return FIRST_TIME <= (time if time.tzinfo else time.replace(tzinfo=UTC)) <= LAST_TIME
 
 
-def repeated_keys(raw: bytes) -> list[Detail]:
+def repeated_keys(raw: bytes) -> list[FieldError]:
     """The keys that stand twice in one object of a JSON text: whoever checked the first does not see the second."""
     if raw.count(b":") == keys_in(msgspec.json.decode(raw)):
         return []
-    found: list[Detail] = []
+    found: list[FieldError] = []
 
     def look(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = Counter(name for name, _ in pairs)
-        found.extend(Detail(name, ONCE) for name, count in names.items() if count > 1)
+        found.extend(FieldError(name, ONCE) for name, count in names.items() if count > 1)
         return {}
 
     json.loads(raw, object_pairs_hook=look)
@@ -186,7 +190,7 @@ def keys_in(value: Any) -> int:
     return 0
 
 
-def invalid(details: Sequence[Detail]) -> Problem:
+def invalid(details: Sequence[FieldError]) -> Problem:
     """The problem that names these faults."""
     return Problem(REQUEST_INVALID, details=tuple(details[:MAX_DETAILS]))
 
@@ -198,28 +202,28 @@ def is_list(kind: Any) -> bool:
     return isinstance(info, inspect.ListType | inspect.VarTupleType | inspect.SetType)
 
 
-def detail_of(error: msgspec.ValidationError, path: str) -> Detail:
+def detail_of(error: msgspec.ValidationError, path: str) -> FieldError:
     """The message of msgspec, its place taken out of it and added to `path`."""
     match = PLACE.match(str(error))
     said, inner = (match["said"], match["path"] or "") if match else (str(error), "")
-    return Detail((path + inner).lstrip("."), said)
+    return FieldError((path + inner).lstrip("."), said)
 
 
-def faults_of(value: Any, kind: Any, path: str, *, strict: bool) -> list[Detail]:
+def validation_errors(value: Any, kind: Any, path: str, *, strict: bool) -> list[FieldError]:
     """Every fault of `value` as a `kind`: below a Struct field by field, below a list element by element."""
     try:
         _, found = broken_rules(kind, msgspec.convert(value, kind, strict=strict, str_keys=True), path)
     except msgspec.ValidationError as error:
         found = list(inner_faults(value, kind, path, strict=strict)) or [
-            detail_of(error, path) if (said := choices(value, kind, strict=strict)) is None else Detail(path, said)
+            detail_of(error, path) if (said := choices(value, kind, strict=strict)) is None else FieldError(path, said)
         ]
     return found[:MAX_DETAILS]
 
 
-def broken_rules(kind: Any, value: Any, path: str) -> tuple[Any, list[Detail]]:
+def broken_rules(kind: Any, value: Any, path: str) -> tuple[Any, list[FieldError]]:
     """A decoded value as its field rules leave it, and what is wrong with it by these."""
     value, faults = apply_rules(kind, value)
-    return value, [Detail(f"{path}.{each.path}".strip("."), each.message) for each in faults]
+    return value, [FieldError(f"{path}.{each.path}".strip("."), each.message) for each in faults]
 
 
 def choices(value: Any, kind: Any, *, strict: bool) -> str | None:
@@ -232,7 +236,7 @@ def choices(value: Any, kind: Any, *, strict: bool) -> str | None:
     return None
 
 
-def inner_faults(value: Any, kind: Any, path: str, *, strict: bool) -> Iterator[Detail]:
+def inner_faults(value: Any, kind: Any, path: str, *, strict: bool) -> Iterator[FieldError]:
     """The faults of what is inside of `value`; none when it is the value itself that is wrong."""
     kind = plain(kind, value)
     if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, msgspec.Struct):
@@ -240,17 +244,19 @@ def inner_faults(value: Any, kind: Any, path: str, *, strict: bool) -> Iterator[
         for name, field in fields.items():
             place = f"{path}.{name}".lstrip(".")
             if name in value:
-                yield from faults_of(value[name], field.type, place, strict=strict)
+                yield from validation_errors(value[name], field.type, place, strict=strict)
             elif field.required:
-                yield Detail(place, "Is missing.")
+                yield FieldError(place, "Is missing.")
         if kind.__struct_config__.forbid_unknown_fields:
             yield from (
-                Detail(f"{path}.{name}".lstrip("."), "There is no such field.") for name in value if name not in fields
+                FieldError(f"{path}.{name}".lstrip("."), "There is no such field.")
+                for name in value
+                if name not in fields
             )
     elif isinstance(value, list) and typing.get_origin(kind) in (list, tuple, set, frozenset):
         element = typing.get_args(kind)[0]
         for index, each in enumerate(value):
-            yield from faults_of(each, element, f"{path}[{index}]", strict=strict)
+            yield from validation_errors(each, element, f"{path}[{index}]", strict=strict)
 
 
 def plain(kind: Any, value: Any) -> Any:
@@ -263,17 +269,17 @@ def plain(kind: Any, value: Any) -> Any:
     return kind
 
 
-def nuls(value: Any, path: str) -> Iterator[Detail]:
+def nul_errors(value: Any, path: str) -> Iterator[FieldError]:
     """Each text with a NUL in it, by its path."""
     if isinstance(value, str):
         if "\0" in value:
-            yield Detail(path, NO_NUL)
+            yield FieldError(path, NO_NUL)
     elif isinstance(value, Mapping):
         for name, each in value.items():
             if "\0" in name:
-                yield Detail(path, NO_NUL)
+                yield FieldError(path, NO_NUL)
             else:
-                yield from nuls(each, f"{path}.{name}".lstrip("."))
+                yield from nul_errors(each, f"{path}.{name}".lstrip("."))
     elif isinstance(value, list):
         for index, each in enumerate(value):
-            yield from nuls(each, f"{path}[{index}]")
+            yield from nul_errors(each, f"{path}[{index}]")

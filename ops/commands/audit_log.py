@@ -17,9 +17,9 @@ from callboard.actors.identity.users import ListUsers
 from callboard.actors.infrastructure.audit_log import AuditAction, AuditEntry, AuditLog, ListAuditEntries
 from callboard.http.server.validation import in_reach
 from callboard.ops.cli import OK, CommandError
-from callboard.ops.commands.context import Desk, desk, explain
+from callboard.ops.commands.context import CommandContext, desk, print_problem
 from callboard.ops.terminal import json_line, visible
-from callboard.streams.event_types import Moment
+from callboard.streams.event_types import UtcDatetime
 
 PAGE = 100  # entries read at a time
 
@@ -52,13 +52,13 @@ async def list_entries(
                 else:
                     table.add_row(*map(escape, map(visible, _cells(entry))))
         except Problem as problem:
-            return explain(problem)
+            return print_problem(problem)
     if not as_json:
         Console(width=None if sys.stdout.isatty() else 200).print(table)
     return OK
 
 
-async def _entries(at: Desk, filters: Mapping[str, Any], user: str | None, limit: int) -> Any:
+async def _entries(at: CommandContext, filters: Mapping[str, Any], user: str | None, limit: int) -> Any:
     log = AuditLog(at.database)
     before: dict[str, Any] = {}
     left = limit
@@ -73,7 +73,7 @@ async def _entries(at: Desk, filters: Mapping[str, Any], user: str | None, limit
         before = {"before": page[-1].occurred_at, "before_id": page[-1].audit_id}
 
 
-async def _user_id(at: Desk, user: str) -> UUID:
+async def _user_id(at: CommandContext, user: str) -> UUID:
     """The id itself, which may be of an account that is gone, or that of an address. Raises Problem."""
     try:
         return UUID(user)
@@ -108,7 +108,7 @@ def _action(text: str | None) -> AuditAction | None:
 def _moment(text: str | None, option: str) -> datetime | None:
     """A time of RFC 3339. Raises CommandError."""
     try:
-        moment = None if text is None else msgspec.convert(text, Moment)
+        moment = None if text is None else msgspec.convert(text, UtcDatetime)
         if moment is None or in_reach(moment):
             return moment
         raise CommandError(f"{option} must be in the years 2 to 9998")

@@ -16,18 +16,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from callboard.actors.errors import USERS_NOT_FOUND, Problem
-from callboard.actors.identity.email_verification import Enrolment
-from callboard.actors.identity.password_hasher import Passwords
+from callboard.actors.identity.email_verification import RegistrationPolicy
+from callboard.actors.identity.password_hasher import PasswordHasher
 from callboard.actors.identity.password_policy import PasswordPolicy
-from callboard.actors.identity.session_cache import Identities
+from callboard.actors.identity.session_cache import SessionCache
 from callboard.actors.identity.sessions import Sessions
-from callboard.actors.identity.user_generations import Epochs
-from callboard.actors.identity.users import AddUser, ChangeUser, ListUsers, UserMessage, Users
+from callboard.actors.identity.user_generations import UserGenerations
+from callboard.actors.identity.users import ChangeUser, CreateUser, ListUsers, UserMessage, Users
 from callboard.actors.infrastructure.audit_log import CommandLine
 from callboard.actors.infrastructure.database import Database, DatabaseGuard
 from callboard.actors.infrastructure.database_server import shown_address
 from callboard.actors.infrastructure.principals import Role
-from callboard.actors.infrastructure.redis import Cache, CacheGuard, KeySpace
+from callboard.actors.infrastructure.redis import KeySpace, RedisClient, RedisConnector
 from callboard.actors.infrastructure.token_signer import Signer, utc_now
 from callboard.ops import schema
 from callboard.ops.cli import FAILED, OK, USAGE, CommandError
@@ -43,7 +43,7 @@ NO_REDIS = "redis://127.0.0.1:1"  # refuses at once: what is to be told there is
 
 
 @dataclass(frozen=True)
-class Desk:
+class CommandContext:
     """What a command works with."""
 
     database: Database
@@ -53,7 +53,7 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk(data: Path | None) -> AsyncIterator[Desk]:
+async def desk(data: Path | None) -> AsyncIterator[CommandContext]:
     """Connect to DATABASE_URL and REDIS_URL, or to the running embedded servers.
 
     Raises CommandError when there is no database or it is away, and ConfigError.
@@ -64,13 +64,13 @@ async def desk(data: Path | None) -> AsyncIterator[Desk]:
     if not given["DATABASE_URL"]:
         raise CommandError("no database: set DATABASE_URL, or run `callboard up` on this data folder")
     keys = KeySpace(given["ENVIRONMENT"] or KeySpace().environment, given["SERVICE_NAME"] or KeySpace().service)
-    database, cache = Database(given["DATABASE_URL"], size=2), Cache(given["REDIS_URL"] or NO_REDIS, keys)
+    database, cache = Database(given["DATABASE_URL"], size=2), RedisClient(given["REDIS_URL"] or NO_REDIS, keys)
     policy = PasswordPolicy(given["PASSWORD_POLICY"] or PasswordPolicy.COMPOSITION)
     secret = given["JWT_SECRET_KEY"] or ""
     signer = Signer(secret, issuer="", access_ttl_s=1)
-    passwords = worker("passwords", Passwords)
-    sessions = worker("sessions", Sessions, database, Identities(Epochs(cache, monotonic)), signer, utc_now)
-    users = worker("users", Users, database, passwords, signer, sessions, Enrolment(policy))
+    passwords = worker("passwords", PasswordHasher)
+    sessions = worker("sessions", Sessions, database, SessionCache(UserGenerations(cache, monotonic)), signer, utc_now)
+    users = worker("users", Users, database, passwords, signer, sessions, RegistrationPolicy(policy))
     refusals: list[str] = []
     settled = anyio.Event()  # the database is there, or refuses us for good
 
@@ -82,7 +82,10 @@ async def desk(data: Path | None) -> AsyncIterator[Desk]:
         await database.back.wait()
         settled.set()
 
-    guards = worker("database", DatabaseGuard, database, schema.install, give_up), worker("cache", CacheGuard, cache)
+    guards = (
+        worker("database", DatabaseGuard, database, schema.install, give_up),
+        worker("cache", RedisConnector, cache),
+    )
     origin = CommandLine(f"callboard, uid {os.getuid()}")
     async with System(supervisor("desk", *guards, passwords, sessions, users)):
         with anyio.move_on_after(CONNECT_S):
@@ -95,10 +98,10 @@ async def desk(data: Path | None) -> AsyncIterator[Desk]:
         if not database.back.is_set():
             raise CommandError(f"DATABASE_URL ({shown_address(database.server.url)}): {database.server.why}")
         with use_context(Context(baggage=origin)):
-            yield Desk(database, users, signer, can_sign=bool(secret))
+            yield CommandContext(database, users, signer, can_sign=bool(secret))
 
 
-def explain(problem: Problem) -> int:
+def print_problem(problem: Problem) -> int:
     """Say on stderr what is wrong, a line for each fault; the exit status."""
     for line in [f"{detail.field} {detail.message}" for detail in problem.details] or [problem.message]:
         print(f"callboard: {visible(line)}", file=sys.stderr)
@@ -109,9 +112,9 @@ async def create_admin(data: Path | None, email: str, password: str, full_name: 
     """Make an admin, or an account one; the exit status."""
     async with desk(data) as at:
         try:
-            user = await at.users.ask(AddUser(email, password, full_name, Role.ADMIN))
+            user = await at.users.ask(CreateUser(email, password, full_name, Role.ADMIN))
         except Problem as problem:
-            return explain(problem)
+            return print_problem(problem)
     print(f"{user.email} is an admin ({user.user_id})")
     return OK
 
@@ -122,10 +125,10 @@ async def set_active(data: Path | None, email: str, *, active: bool) -> int:
         try:
             found = await at.users.ask(ListUsers(1, email=email))
             if not found:
-                return explain(Problem(USERS_NOT_FOUND, f"There is no account with the address {email}."))
+                return print_problem(Problem(USERS_NOT_FOUND, f"There is no account with the address {email}."))
             user = await at.users.ask(ChangeUser(found[0].user_id, is_active=active))
         except Problem as problem:
-            return explain(problem)
+            return print_problem(problem)
     print(f"{user.email} is {'enabled' if active else 'disabled'} ({user.user_id})")
     return OK
 
@@ -136,10 +139,10 @@ async def set_role(data: Path | None, email: str, role: Role) -> int:
         try:
             found = await at.users.ask(ListUsers(1, email=email))
             if not found:
-                return explain(Problem(USERS_NOT_FOUND, f"There is no account with the address {email}."))
+                return print_problem(Problem(USERS_NOT_FOUND, f"There is no account with the address {email}."))
             user = await at.users.ask(ChangeUser(found[0].user_id, role))
         except Problem as problem:
-            return explain(problem)
+            return print_problem(problem)
     print(f"{user.email} is {'an' if role[0] in 'ae' else 'a'} {role} ({user.user_id})")
     return OK
 
@@ -164,7 +167,7 @@ async def list_users(data: Path | None, filters: Mapping[str, Any], *, as_json: 
                         table.add_row(*map(escape, map(visible, cells)))
                 before = {"before": page[-1].created_at, "before_id": page[-1].user_id}
         except Problem as problem:
-            return explain(problem)
+            return print_problem(problem)
     if not as_json:
         Console(width=None if sys.stdout.isatty() else 200).print(table)
     return OK

@@ -16,7 +16,7 @@ from callboard.actors.infrastructure.job_admin import DeadFilter, JobAdmin
 from callboard.actors.infrastructure.job_kinds import Priority
 from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.ops.cli import OK, CommandError
-from callboard.ops.commands.context import desk, explain
+from callboard.ops.commands.context import desk, print_problem
 from callboard.ops.terminal import json_line, visible
 
 
@@ -29,7 +29,7 @@ async def run_jobs(data: Path | None, options: argparse.Namespace) -> int:
         try:
             print(await _act(admin, options))
         except Problem as problem:
-            return explain(problem)
+            return print_problem(problem)
     return OK
 
 

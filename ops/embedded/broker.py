@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 
 from callboard.ops.embedded.binaries import find_broker
-from callboard.ops.embedded.data_directory import Place
+from callboard.ops.embedded.data_directory import DataDirectory
 from callboard.ops.embedded.os_user import reachable, server_account
 from callboard.ops.embedded.process import Process
 
@@ -24,12 +24,12 @@ MEMORY_LIMIT_BYTES = 512 << 20
 MEMORY_CHECK_INTERVAL_S = 15.0
 
 
-class Broker:
+class KafkaCluster:
     """Tansu on `port`. Building it raises EmbeddedError in one line when there is no wheel of it for this machine."""
 
     name = NAME
 
-    def __init__(self, place: Place, port: int, *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> None:
+    def __init__(self, place: DataDirectory, port: int, *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> None:
         self.url = f"127.0.0.1:{port}"
         self._port = port
         self._memory_limit_bytes = memory_limit_bytes

@@ -34,7 +34,7 @@ from callboard.ops.embedded.leftover_processes import (
     known,
     read_pid_file,
 )
-from callboard.ops.embedded.os_user import Account, account_of, public_folder, reachable
+from callboard.ops.embedded.os_user import OsUser, account_of, public_folder, reachable
 
 ROOT_DATA = Path("/var/lib/callboard/data")
 MARKER = ".callboard"
@@ -44,7 +44,7 @@ HALF = ".half"
 Facts = dict[str, str | int]
 
 
-class Place:
+class DataDirectory:
     """An open data folder. `open_place` makes one; `close` gives the folder back."""
 
     def __init__(self, data: Path, lock: int) -> None:
@@ -58,7 +58,7 @@ class Place:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def folder(self, name: str, account: Account | None = None) -> Path:
+    def folder(self, name: str, account: OsUser | None = None) -> Path:
         """A folder of mode 700 in the data folder, made when missing, owned by and reachable for the account.
 
         Where the account cannot come through the data folder it stands in a public folder, and a link here leads to
@@ -159,7 +159,7 @@ def default_data() -> Path:
     return ROOT_DATA if os.geteuid() == 0 else platformdirs.user_data_path("callboard", appauthor=False)
 
 
-def open_place(path: Path | None = None, *, reset: bool = False) -> Place:
+def open_place(path: Path | None = None, *, reset: bool = False) -> DataDirectory:
     """Take a data folder for ourselves, making it when missing. Raises EmbeddedError, in one line, when it is in use,
     is not Callboard's, or cannot be written.
     """
@@ -185,13 +185,13 @@ def open_place(path: Path | None = None, *, reset: bool = False) -> Place:
         raise EmbeddedError(f"cannot use {data} as data folder: {error.strerror} ({error.filename})") from error
 
 
-def _settle(data: Path, lock: int, *, reset: bool) -> Place:
+def _settle(data: Path, lock: int, *, reset: bool) -> DataDirectory:
     """What is done to a folder once it is locked."""
     if _read_marker(data) is None:
         _write_marker(data, set())
     for half in data.glob(f"*{HALF}"):
         half.unlink()
-    place = Place(data, lock)
+    place = DataDirectory(data, lock)
     if reset:
         place.reset()
     return place

@@ -25,7 +25,7 @@ class Known(msgspec.Struct, frozen=True):
     born: str
 
 
-def birth(pid: int) -> str | None:
+def start_time(pid: int) -> str | None:
     """When the process was born, in words that no later process of the same id repeats; None when it is dead."""
     if sys.platform == "linux":
         try:
@@ -43,12 +43,12 @@ def birth(pid: int) -> str | None:
 
 def is_alive(known: Known) -> bool:
     """Whether this very process still lives."""
-    return birth(known.pid) == known.born
+    return start_time(known.pid) == known.born
 
 
 def known(pid: int) -> Known | None:
     """The living process of this id; None when there is none."""
-    born = birth(pid)
+    born = start_time(pid)
     return None if born is None else Known(pid, born)
 
 

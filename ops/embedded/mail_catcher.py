@@ -25,7 +25,7 @@ import anyio
 import msgspec
 
 from callboard.ops.embedded.binaries import wheel_folder
-from callboard.ops.embedded.data_directory import Place
+from callboard.ops.embedded.data_directory import DataDirectory
 from callboard.ops.embedded.errors import EmbeddedError
 
 NAME = "mail"
@@ -58,7 +58,7 @@ class Catcher:
 
     name = NAME
 
-    def __init__(self, place: Place, port: int, *, clock_ns: Callable[[], int] = time.time_ns) -> None:
+    def __init__(self, place: DataDirectory, port: int, *, clock_ns: Callable[[], int] = time.time_ns) -> None:
         if wheel_folder("aiosmtpd") is None:
             raise EmbeddedError("no embedded SMTP server: install callboard[embedded]")
         self.url = f"127.0.0.1:{port}"

@@ -21,7 +21,7 @@ PUBLIC_FOLDERS = (Path("/var/lib/callboard"), Path("/var/tmp/callboard"))  # noq
 HALF_COPY_AGE_S = 3600.0
 
 
-class Account(msgspec.Struct, frozen=True):
+class OsUser(msgspec.Struct, frozen=True):
     """A user other than ourselves that a server runs as."""
 
     name: str
@@ -29,7 +29,7 @@ class Account(msgspec.Struct, frozen=True):
     gid: int
 
 
-def server_account() -> Account | None:
+def server_account() -> OsUser | None:
     """Who the servers run as: `nobody` when we are root, else None, that is ourselves."""
     if os.geteuid() != 0:
         return None
@@ -37,10 +37,10 @@ def server_account() -> Account | None:
         entry = pwd.getpwnam("nobody")
     except KeyError:
         raise EmbeddedError("PostgreSQL does not run as root, and there is no user `nobody` to run it as") from None
-    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+    return OsUser(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 
-def account_of(path: Path) -> Account | None:
+def account_of(path: Path) -> OsUser | None:
     """Whose an existing server's folder is; None when it is our own. Raises EmbeddedError when we may not be them."""
     uid = path.stat().st_uid
     if uid == os.geteuid():
@@ -51,10 +51,10 @@ def account_of(path: Path) -> Account | None:
         entry = pwd.getpwuid(uid)
     except KeyError:
         raise EmbeddedError(f"{path} belongs to user id {uid}, which this machine does not know") from None
-    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+    return OsUser(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 
-def reachable(path: Path, account: Account | None, need: int = os.X_OK) -> bool:
+def reachable(path: Path, account: OsUser | None, need: int = os.X_OK) -> bool:
     """Whether the account may come to an existing path and use it so (os.R_OK, os.W_OK, os.X_OK), by mode bits."""
     if account is None:
         return os.access(path, need)
@@ -62,7 +62,7 @@ def reachable(path: Path, account: Account | None, need: int = os.X_OK) -> bool:
     return all(_allows(folder, account, os.X_OK) for folder in real.parents) and _allows(real, account, need)
 
 
-def _allows(path: Path, account: Account, need: int) -> bool:
+def _allows(path: Path, account: OsUser, need: int) -> bool:
     status = path.stat()
     if status.st_uid == account.uid:
         granted = status.st_mode >> 6
@@ -73,7 +73,7 @@ def _allows(path: Path, account: Account, need: int) -> bool:
     return granted & need == need
 
 
-def public_folder(account: Account) -> Path:
+def public_folder(account: OsUser) -> Path:
     """A folder of Callboard's own that the account can come through. Only root has one, and needs one."""
     for folder in PUBLIC_FOLDERS:
         try:
@@ -89,7 +89,7 @@ def public_folder(account: Account) -> Path:
     raise EmbeddedError(f"no folder that {account.name} can reach: tried {', '.join(map(str, PUBLIC_FOLDERS))}")
 
 
-def public_copy(name: str, sources: dict[str, Path], account: Account) -> Path:
+def copy_for_user(name: str, sources: dict[str, Path], account: OsUser) -> Path:
     """A copy of `sources` (name inside: folder) that anyone can read, made once and used ever after.
 
     It is complete or not there at all: it is built under another name, and what an interrupted copy left is removed.

@@ -11,10 +11,10 @@ import anyio
 import asyncpg
 
 from callboard.ops.embedded.binaries import PostgresPrograms, find_postgres
-from callboard.ops.embedded.data_directory import Place
+from callboard.ops.embedded.data_directory import DataDirectory
 from callboard.ops.embedded.errors import EmbeddedError
 from callboard.ops.embedded.leftover_processes import end_all_in
-from callboard.ops.embedded.os_user import Account, account_of, server_account
+from callboard.ops.embedded.os_user import OsUser, account_of, server_account
 from callboard.ops.embedded.process import NotReady, Process
 
 NAME = "postgres"
@@ -58,7 +58,7 @@ class Postgres:
 
     name = NAME
 
-    def __init__(self, place: Place, port: int) -> None:
+    def __init__(self, place: DataDirectory, port: int) -> None:
         self._folder = place.folder(NAME, server_account())
         self._cluster = self._folder.resolve() / "cluster"
         self._account = account_of(self._folder)
@@ -198,7 +198,7 @@ def _initdb_command(programs: PostgresPrograms, cluster: Path, password_file: Pa
     ]
 
 
-def _prepare(cluster: Path, password_file: Path, password: str, account: Account | None) -> None:
+def _prepare(cluster: Path, password_file: Path, password: str, account: OsUser | None) -> None:
     """An empty folder and the password's file for initdb, in place of what an interrupted one left."""
     if cluster.exists():
         shutil.rmtree(cluster)

@@ -21,7 +21,7 @@ import anyio
 from callboard.ops.embedded.data_directory import port_taken
 from callboard.ops.embedded.errors import EmbeddedError
 from callboard.ops.embedded.leftover_processes import LEFTOVER_WAIT_S, end, read_pid_file, write_pid_file
-from callboard.ops.embedded.os_user import Account
+from callboard.ops.embedded.os_user import OsUser
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ class Process:
         log: Path,
         pid_file: Path,
         port: int | None = None,
-        account: Account | None = None,
+        account: OsUser | None = None,
         cwd: Path = Path("/"),
         environment: Mapping[str, str] | None = None,
         death_signal: signal.Signals = signal.SIGKILL,

@@ -10,8 +10,8 @@ from typing import Protocol
 
 import msgspec
 
-from callboard.ops.embedded.broker import Broker
-from callboard.ops.embedded.data_directory import Place, free_ports
+from callboard.ops.embedded.broker import KafkaCluster
+from callboard.ops.embedded.data_directory import DataDirectory, free_ports
 from callboard.ops.embedded.errors import EmbeddedError
 from callboard.ops.embedded.mail_catcher import Catcher
 from callboard.ops.embedded.postgres import Postgres
@@ -61,7 +61,7 @@ class Servers(msgspec.Struct, frozen=True):
 
     postgres: Postgres
     valkey: Valkey
-    broker: Broker
+    broker: KafkaCluster
     catcher: Catcher
 
     def all(self) -> tuple[Server, ...]:
@@ -81,11 +81,13 @@ class Servers(msgspec.Struct, frozen=True):
         }
 
 
-def embed(place: Place) -> Servers:
+def embed(place: DataDirectory) -> Servers:
     """Choose free ports and build the four servers. Raises EmbeddedError, in one line, when one cannot run here."""
     database, cache, events, mail = free_ports(4)
     try:
-        return Servers(Postgres(place, database), Valkey(place, cache), Broker(place, events), Catcher(place, mail))
+        return Servers(
+            Postgres(place, database), Valkey(place, cache), KafkaCluster(place, events), Catcher(place, mail)
+        )
     except OSError as error:
         where = os.fspath(error.filename) if error.filename else place.data
         raise EmbeddedError(f"cannot prepare the embedded servers: {error.strerror} ({where})") from error

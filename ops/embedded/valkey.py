@@ -10,7 +10,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from callboard.ops.embedded.binaries import find_valkey
-from callboard.ops.embedded.data_directory import Place
+from callboard.ops.embedded.data_directory import DataDirectory
 from callboard.ops.embedded.process import NotReady, Process
 
 NAME = "valkey"
@@ -43,7 +43,7 @@ class Valkey:
 
     name = NAME
 
-    def __init__(self, place: Place, port: int) -> None:
+    def __init__(self, place: DataDirectory, port: int) -> None:
         program = find_valkey()
         self._folder = place.folder(NAME)
         self._config = self._folder / "valkey.conf"

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, settings
 from mail_post import Post
 
 from callboard.actors.infrastructure.database import Database
-from callboard.actors.infrastructure.redis import Cache
+from callboard.actors.infrastructure.redis import RedisClient
 from callboard.ops import schema
-from callboard.ops.embedded.data_directory import Place, free_ports, open_place
+from callboard.ops.embedded.data_directory import DataDirectory, free_ports, open_place
 from callboard.ops.embedded.mail_catcher import Catcher
 from callboard.ops.embedded.postgres import Postgres
 from callboard.ops.embedded.valkey import Valkey
@@ -29,14 +29,14 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DataDirectory]:
     with open_place(tmp_path_factory.mktemp("actors") / "data") as place:
         yield place
         place.reset()
 
 
 @pytest.fixture(scope="session")
-async def postgres(place: Place) -> AsyncIterator[Postgres]:
+async def postgres(place: DataDirectory) -> AsyncIterator[Postgres]:
     server = Postgres(place, free_ports(1)[0])
     await server.start()
     connection = await asyncpg.connect(server.url)
@@ -48,7 +48,7 @@ async def postgres(place: Place) -> AsyncIterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-async def valkey(place: Place) -> AsyncIterator[Valkey]:
+async def valkey(place: DataDirectory) -> AsyncIterator[Valkey]:
     server = Valkey(place, free_ports(1)[0])
     await server.start()
     yield server
@@ -72,15 +72,15 @@ async def database(connected: Database) -> Database:
 
 
 @pytest.fixture
-async def cache(valkey: Valkey) -> Cache:
+async def cache(valkey: Valkey) -> RedisClient:
     """An empty Redis; whoever plays a domain with it closes it."""
-    cache = Cache(valkey.url)
+    cache = RedisClient(valkey.url)
     await cache.send("FLUSHDB")
     return cache
 
 
 @pytest.fixture
-async def domain(database: Database, cache: Cache) -> AsyncIterator[Domain]:
+async def domain(database: Database, cache: RedisClient) -> AsyncIterator[Domain]:
     domain = Domain(database, cache)
     async with domain.playing():
         yield domain
@@ -89,13 +89,13 @@ async def domain(database: Database, cache: Cache) -> AsyncIterator[Domain]:
 @pytest.fixture
 async def other(domain: Domain, valkey: Valkey) -> AsyncIterator[Domain]:
     """Another process beside `domain`, on the same servers."""
-    other = Domain(domain.database, Cache(valkey.url))
+    other = Domain(domain.database, RedisClient(valkey.url))
     async with other.playing():
         yield other
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Iterator[Place]:
+def data(tmp_path: Path) -> Iterator[DataDirectory]:
     """A data folder for a server of the test's own."""
     with open_place(tmp_path / "data") as place:
         yield place
@@ -103,7 +103,7 @@ def data(tmp_path: Path) -> Iterator[Place]:
 
 
 @pytest.fixture
-async def catcher(data: Place) -> AsyncIterator[Catcher]:
+async def catcher(data: DataDirectory) -> AsyncIterator[Catcher]:
     catcher = Catcher(data, free_ports(1)[0])
     await catcher.start()
     yield catcher

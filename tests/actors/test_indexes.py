@@ -18,8 +18,8 @@ from callboard.actors.editorial.workflow_rules import Status
 from callboard.actors.identity import user_lists
 from callboard.actors.identity.users import ListUsers
 from callboard.actors.infrastructure.database import Database
-from callboard.actors.infrastructure.principals import Identity, Role
-from callboard.actors.infrastructure.redis import Cache
+from callboard.actors.infrastructure.principals import Principal, Role
+from callboard.actors.infrastructure.redis import RedisClient
 from callboard.actors.infrastructure.retention import rules
 from callboard.ops import schema
 from callboard.ops.embedded.postgres import Postgres
@@ -76,7 +76,7 @@ async def filled_database(postgres: Postgres) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def filled(filled_database: Database, cache: Cache) -> AsyncIterator[Domain]:
+async def filled(filled_database: Database, cache: RedisClient) -> AsyncIterator[Domain]:
     domain = Domain(filled_database, cache)
     async with domain.playing():
         yield domain
@@ -169,7 +169,7 @@ LISTS: list[dict[str, Any]] = [
 async def test_a_list_of_content_reads_its_page_and_no_more(filled: Domain, viewer: Role | None) -> None:
     some = {"category_id": await filled.value("select category_id from content limit 1")}
     some["author_id"] = await filled.value("select author_id from content where category_id = $1", some["category_id"])
-    who = viewer and Identity(some["author_id"], uuid4(), "who@example.org", viewer)
+    who = viewer and Principal(some["author_id"], uuid4(), "who@example.org", viewer)
     for filters in LISTS:
         asked = {name: some[name] if value is ... else value for name, value in filters.items()}
         plans = await explained(filled, filled.library.ask(ListContent(who, PAGE, **asked)))

@@ -18,7 +18,7 @@ import asyncpg
 import pytest
 
 from callboard.actors.editorial import content_queries
-from callboard.actors.editorial.content_queries import Library, ListContent, SearchContent
+from callboard.actors.editorial.content_queries import ContentQueries, ListContent, SearchContent
 from callboard.actors.identity.user_lists import list_users
 from callboard.actors.identity.users import ListUsers
 from callboard.actors.infrastructure.database import Database
@@ -118,7 +118,7 @@ async def measured(name: str, ask: Callable[[], Awaitable[list[Any]]]) -> float:
 
 
 async def test_a_page_costs_the_same_in_a_table_of_any_size(database: Database) -> None:
-    reader = pool("library", Library, database, size=2)
+    reader = pool("library", ContentQueries, database, size=2)
     async with System(supervisor("reads", reader)):
         for limit in (21, 101):
             await measured(f"published, {limit}", lambda limit=limit: reader.ask(ListContent(None, limit)))  # type: ignore[misc]
@@ -134,7 +134,11 @@ async def test_the_plans_are_printed(database: Database) -> None:
     out = io.StringIO()
     async with database.transaction() as connection:
         await content_queries.QUERIES.plan_search(connection)
-        bounds = {"recent": content_queries.RECENT, "enough": content_queries.ENOUGH, "matches": content_queries.MATCHES}
+        bounds = {
+            "recent": content_queries.RECENT,
+            "enough": content_queries.ENOUGH,
+            "matches": content_queries.MATCHES,
+        }
         for q in ("common", "word19999"):
             said: list[Any] = []
             with connection.query_logger(lambda record, said=said: said.append(record)):

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
-from running import PASSWORD, Site, Up
-from twins import Twins, twins
+from running import PASSWORD, CallboardProcess, Up
+from twins import ProcessGroup, twins
 
 from callboard.actors.identity.password_hasher import HASHER
 
@@ -51,7 +51,7 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def concealing(up: Up) -> Iterator[Twins]:
+def concealing(up: Up) -> Iterator[ProcessGroup]:
     """One process with the API alone: what its own work on the mails would add is noise."""
     with twins(up, 1, REGISTRATION_CONFLICT="conceal", RATE_LIMIT_ACCOUNT="1000000") as one:
         yield one
@@ -69,7 +69,7 @@ class Answered(NamedTuple):
 class Asker:
     """One connection that asks one thing after the other, which are on their way in one packet each."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: CallboardProcess) -> None:
         where = urlsplit(site.api)
         self.base = where.path
         self.connection = HTTPConnection(where.hostname or "", where.port, timeout=10)
@@ -97,7 +97,7 @@ def addresses() -> list[str]:
     return [f"{secrets.token_hex(8)}@example.org" for _ in range(PAIRS)]
 
 
-def enrol(one: Twins, emails: list[str], *, verified: bool) -> None:
+def enrol(one: ProcessGroup, emails: list[str], *, verified: bool) -> None:
     """Accounts with these addresses."""
     statement = (
         "insert into users (email, password_hash, full_name, is_verified) "
@@ -107,7 +107,7 @@ def enrol(one: Twins, emails: list[str], *, verified: bool) -> None:
     one.sql("analyze users")  # so that no plan changes in the middle
 
 
-def compared(one: Twins, case: Case, order: random.Random) -> tuple[list[float], list[float]]:
+def compared(one: ProcessGroup, case: Case, order: random.Random) -> tuple[list[float], list[float]]:
     """The times, in ms, for known and for unknown addresses. Each is asked about once."""
     known, unknown = addresses(), addresses()
     enrol(one, known, verified=case.verified)
@@ -159,7 +159,9 @@ def test_a_difference_is_told_from_noise() -> None:
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("name", CASES)
-def test_known_and_unknown_addresses_are_answered_alike_and_in_the_same_time(concealing: Twins, name: str) -> None:
+def test_known_and_unknown_addresses_are_answered_alike_and_in_the_same_time(
+    concealing: ProcessGroup, name: str
+) -> None:
     rounds, differs = [], 1.0
     while differs > WITHIN and len(rounds) < ROUNDS:
         seed = random.SystemRandom().randrange(1 << 32)

@@ -173,9 +173,9 @@ async def crowd(up: Up, oracle: Oracle) -> AsyncIterator[None]:
 @asynccontextmanager
 async def main_job(up: Up, oracle: Oracle) -> AsyncIterator[None]:
     """The demo, as it is, with the oracle at its every call."""
-    original = demo.Play.call
+    original = demo.Scenario.call
 
-    async def call(play: demo.Play, method: str, path: str, expected: int, **options: Any) -> Any:
+    async def call(play: demo.Scenario, method: str, path: str, expected: int, **options: Any) -> Any:
         body, status, data = options.get("body"), None, None
         if path == "/auth/verify-email":
             oracle.tokens[body["token"]] = next(iter(oracle.users.keys() - oracle.verified.keys()))
@@ -187,7 +187,7 @@ async def main_job(up: Up, oracle: Oracle) -> AsyncIterator[None]:
         return data
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo.Play, "call", call)
+        patch.setattr(demo.Scenario, "call", call)
         playing = asyncio.create_task(demo.play(demo.Target.of(up.demo_facts()), Console(file=io.StringIO())))
         yield
         playing.cancel()

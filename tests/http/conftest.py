@@ -15,7 +15,7 @@ import pytest
 from contract import Contract
 from msgspec import Meta
 from running import Up
-from twins import Twins, twins
+from twins import ProcessGroup, twins
 from wire import to_the_end
 
 from callboard.actors.errors import (
@@ -28,18 +28,18 @@ from callboard.actors.errors import (
     USERS_NOT_FOUND,
     Problem,
 )
-from callboard.actors.infrastructure.principals import Identity, Role
-from callboard.actors.infrastructure.rate_limiter import Verdict
+from callboard.actors.infrastructure.principals import Principal, Role
+from callboard.actors.infrastructure.rate_limiter import LimitResult
 from callboard.actors.infrastructure.token_signer import Claims
 from callboard.http.server.pagination import decode_cursor, encode_cursor
-from callboard.http.server.raw_request import Hooks, Settings
-from callboard.http.server.request import Body, Call, Listing, Page, Query, Reply
+from callboard.http.server.raw_request import ServerDependencies, Settings
+from callboard.http.server.request import Body, HttpRequest, Page, PageReply, Query, Reply
 from callboard.http.server.routing import Access, Route
 from callboard.http.server.server import HttpServer
 from callboard.runtime import ActorStoppedError, AskTimeoutError, Context, MailboxFullError, current_context
 
 USERS = {
-    role: Identity(UUID(int=index), UUID(int=100 + index), f"{role}@example.org", role)
+    role: Principal(UUID(int=index), UUID(int=100 + index), f"{role}@example.org", role)
     for index, role in enumerate(Role, start=1)
 }
 FAULTS = {
@@ -85,58 +85,58 @@ class Services:
     contexts: list[Context | None] = field(default_factory=list)
 
 
-async def create(call: Call[Post, None, Services]) -> Reply[Posted]:
+async def create(call: HttpRequest[Post, None, Services]) -> Reply[Posted]:
     return Reply(Posted(call.body.title, call.caller.email if call.caller else "nobody"), message="Made.")
 
 
-async def entries(call: Call[None, Filter, Services]) -> Listing[int]:
+async def entries(call: HttpRequest[None, Filter, Services]) -> PageReply[int]:
     (after,) = decode_cursor(call.query.cursor, (int,)) if call.query.cursor else (0,)
     items = list(range(after, 250))[: call.query.limit]
     more = bool(items) and items[-1] < 249
-    return Listing(items, limit=call.query.limit, next_cursor=encode_cursor(items[-1] + 1) if more else None)
+    return PageReply(items, limit=call.query.limit, next_cursor=encode_cursor(items[-1] + 1) if more else None)
 
 
-async def search(call: Call[None, Needed, Services]) -> Reply[str]:
+async def search(call: HttpRequest[None, Needed, Services]) -> Reply[str]:
     return Reply(call.query.q)
 
 
-async def read(call: Call[None, None, Services]) -> Reply[UUID]:
+async def read(call: HttpRequest[None, None, Services]) -> Reply[UUID]:
     content_id = call.uuid("content_id")
     if content_id.int:
         raise Problem(CONTENT_NOT_FOUND)
     return Reply(content_id, etag="7")
 
 
-async def tag_now(call: Call[Any, Any, Services]) -> str:
+async def tag_now(call: HttpRequest[Any, Any, Services]) -> str:
     if call.uuid("content_id").int:
         raise Problem(CONTENT_NOT_FOUND)
     return "7"
 
 
-async def edit(call: Call[None, None, Services]) -> Reply[str]:
+async def edit(call: HttpRequest[None, None, Services]) -> Reply[str]:
     return Reply(call.tag or "unconditional")
 
 
-async def whoami(call: Call[None, None, Services]) -> Reply[str]:
+async def whoami(call: HttpRequest[None, None, Services]) -> Reply[str]:
     return Reply(call.caller.email if call.caller else "nobody")
 
 
-async def fail(call: Call[None, None, Services]) -> Reply[None]:
+async def fail(call: HttpRequest[None, None, Services]) -> Reply[None]:
     raise FAULTS[call.text("kind")]
 
 
-async def wait(call: Call[None, None, Services]) -> Reply[str]:
+async def wait(call: HttpRequest[None, None, Services]) -> Reply[str]:
     call.services.contexts.append(current_context())
     call.services.entered.set()
     await call.services.leave.wait()
     return Reply("done")
 
 
-async def remove(call: Call[None, None, Services]) -> Reply[None]:  # noqa: ARG001 - a handler's face
+async def remove(call: HttpRequest[None, None, Services]) -> Reply[None]:  # noqa: ARG001 - a handler's face
     return Reply(None)
 
 
-async def signed(call: Call[bytes, None, Services]) -> Reply[int]:
+async def signed(call: HttpRequest[bytes, None, Services]) -> Reply[int]:
     return Reply(len(call.body))
 
 
@@ -181,28 +181,28 @@ def read_token(token: str) -> Claims:
     return Claims(USERS[Role(token)].user_id, USERS[Role(token)].session_id)
 
 
-def authenticate(claims: Claims) -> asyncio.Future[Identity]:
+def authenticate(claims: Claims) -> asyncio.Future[Principal]:
     """Who has that id."""
-    found: asyncio.Future[Identity] = asyncio.get_running_loop().create_future()
+    found: asyncio.Future[Principal] = asyncio.get_running_loop().create_future()
     found.set_result(next(each for each in USERS.values() if each.user_id == claims.user_id))
     return found
 
 
 @dataclass
-class Limiter:
+class LimitBatcher:
     """Lets through what is not in `spent`; raises `fault` if there is one."""
 
     spent: set[str] = field(default_factory=set)
     seen: list[tuple[str, str]] = field(default_factory=list)
     fault: Exception | None = None
 
-    async def check(self, policy: str, key: str) -> Verdict:
+    async def check(self, policy: str, key: str) -> LimitResult:
         self.seen.append((policy, key))
         if self.fault is not None:
             raise self.fault
         if policy in self.spent:
-            return Verdict(allowed=False, limit=10, window_s=60, remaining=0, reset_s=60, retry_after_s=4.2)
-        return Verdict(allowed=True, limit=100, window_s=60, remaining=50, reset_s=29.5, retry_after_s=0)
+            return LimitResult(allowed=False, limit=10, window_s=60, remaining=0, reset_s=60, retry_after_s=4.2)
+        return LimitResult(allowed=True, limit=100, window_s=60, remaining=50, reset_s=29.5, retry_after_s=0)
 
 
 @dataclass
@@ -213,7 +213,7 @@ class Door:
     client: aiohttp.ClientSession
     port: int
     services: Services
-    limiter: Limiter
+    limiter: LimitBatcher
     observed: list[tuple[str, str, int]]
     contract: Contract
 
@@ -235,9 +235,9 @@ class Door:
 @asynccontextmanager
 async def opened(settings: Settings | None = None, **options: Any) -> AsyncIterator[Door]:
     """A front door on a free port."""
-    services, limiter, ports = Services(), Limiter(), []
+    services, limiter, ports = Services(), LimitBatcher(), []
     observed: list[tuple[str, str, int]] = []
-    hooks = Hooks(
+    hooks = ServerDependencies(
         read_token=read_token,
         authenticate=authenticate,
         check_limit=options.pop("check_limit", limiter.check),
@@ -269,7 +269,7 @@ async def opened(settings: Settings | None = None, **options: Any) -> AsyncItera
 
 
 @pytest.fixture(scope="session")
-def pair(up: Up) -> Iterator[Twins]:
+def pair(up: Up) -> Iterator[ProcessGroup]:
     """Two processes side by side, shared: leave them as well as you found them."""
     with twins(up) as pair:
         yield pair

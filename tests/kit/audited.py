@@ -8,7 +8,7 @@ import msgspec
 from domain import Domain
 
 from callboard.actors.infrastructure.audit_log import AuditEntry, ListAuditEntries
-from callboard.actors.infrastructure.principals import Identity
+from callboard.actors.infrastructure.principals import Principal
 from callboard.runtime import Context, use_context
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -19,7 +19,7 @@ class From(msgspec.Struct, frozen=True):
 
     ip: str = "203.0.113.7"
     user_agent: str = "a browser"
-    caller: Identity | None = None
+    caller: Principal | None = None
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from callboard.actors.errors import (
     ROUTE_METHOD,
     ROUTE_NOT_FOUND,
     SERVER_DRAINING,
-    Code,
+    ErrorCode,
 )
 from callboard.http.api.routes import ROUTES
 from callboard.http.openapi.responses import HEADERS, codes_of, headers_given
@@ -34,8 +34,8 @@ ANYWAY = (
 class Contract:
     """The outcomes of a route table, and `also` of each route."""
 
-    def __init__(self, routes: Sequence[Route[Any]], base: str = "/api/v1", also: tuple[Code, ...] = ()) -> None:
-        self._router: Router[tuple[Route[Any], tuple[Code, ...]]] = Router()
+    def __init__(self, routes: Sequence[Route[Any]], base: str = "/api/v1", also: tuple[ErrorCode, ...] = ()) -> None:
+        self._router: Router[tuple[Route[Any], tuple[ErrorCode, ...]]] = Router()
         for route in routes:
             self._router.add(route.method, route.full_path(base), (route, codes_of(route, shape_of(route)) + also))
 

@@ -11,25 +11,25 @@ from uuid import UUID, uuid4
 
 import msgspec
 import pytest
-from argon2 import PasswordHasher
+from argon2 import PasswordHasher as Argon2Hasher
 
 from callboard.actors.analytics.aggregator import Aggregator
 from callboard.actors.delivery.notifier import Notifier
-from callboard.actors.editorial.content_queries import Library
+from callboard.actors.editorial.content_queries import ContentQueries
 from callboard.actors.editorial.html_sanitizer import HtmlSanitizer
 from callboard.actors.editorial.search_refill import REFILL_SEARCH, SearchRefill
-from callboard.actors.editorial.workflow import Content, ContentWorkflow, CreateContent, Draft, MoveContent
+from callboard.actors.editorial.workflow import Content, ContentWorkflow, CreateContent, Draft, TransitionContent
 from callboard.actors.editorial.workflow_rules import Action
-from callboard.actors.errors import Code, Problem
+from callboard.actors.errors import ErrorCode, Problem
 from callboard.actors.identity.authentication import LogIn, Logins
 from callboard.actors.identity.data_export import MAKE_EXPORT, MAX_ARCHIVE_BYTES, ExportWorker
 from callboard.actors.identity.email_requests import EMAIL_REQUEST, EmailRequests, EmailRequestWorker, RequestEmail
 from callboard.actors.identity.erasure import PERSONAL_DATA
-from callboard.actors.identity.password_hasher import Passwords
+from callboard.actors.identity.password_hasher import PasswordHasher
 from callboard.actors.identity.password_reset import Recovery
-from callboard.actors.identity.session_cache import Caller, Identities
-from callboard.actors.identity.sessions import Login, Sessions, key_of
-from callboard.actors.identity.user_generations import Epochs
+from callboard.actors.identity.session_cache import Authentication, SessionCache
+from callboard.actors.identity.sessions import LoginResult, Sessions, key_of
+from callboard.actors.identity.user_generations import UserGenerations
 from callboard.actors.identity.users import RegisterUser, Users
 from callboard.actors.infrastructure.audit_log import AuditLog, AuditRecorder, FailedLogins
 from callboard.actors.infrastructure.database import Database
@@ -37,13 +37,13 @@ from callboard.actors.infrastructure.job_counts import JobCounts
 from callboard.actors.infrastructure.job_kinds import job_pool
 from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.actors.infrastructure.job_worker import JobWorker
-from callboard.actors.infrastructure.principals import Identity, Role
-from callboard.actors.infrastructure.rate_limiter import Limiter, Limits, Policy
-from callboard.actors.infrastructure.redis import Cache, CacheGuard
+from callboard.actors.infrastructure.principals import Principal, Role
+from callboard.actors.infrastructure.rate_limiter import LimitBatcher, Policy, RateLimiter
+from callboard.actors.infrastructure.redis import RedisClient, RedisConnector
 from callboard.actors.infrastructure.retention import rules
 from callboard.actors.infrastructure.token_signer import Signer
 from callboard.runtime import Crashed, Lifecycle, Message, System, pool, supervisor, worker
-from callboard.streams.event_types import Consume, Envelope, type_of
+from callboard.streams.event_types import ConsumeEvents, Envelope, type_of
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ SECRET = "the tests' own secret, long enough for HS512 too: 64 bytes and some mo
 ISSUER = "callboard"
 PASSWORD = "Lantern-Walk-42"
 # A true hash of PASSWORD that costs next to nothing: what is tested is seldom the hashing.
-CHEAP_HASH = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
+CHEAP_HASH = Argon2Hasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
 
 POLICIES = {"account": Policy(5, 900), "account_total": Policy(50, 900)}
 
@@ -78,19 +78,19 @@ update known_networks set seen_at = seen_at - $1;
 class Domain:
     """Every actor of the domain, in pools without a key: what must hold between processes must hold between workers.
 
-    Two of these on one database and one Redis, each with a `Cache` of its own, are two processes.
+    Two of these on one database and one Redis, each with a `RedisClient` of its own, are two processes.
     """
 
-    def __init__(self, database: Database, cache: Cache) -> None:
+    def __init__(self, database: Database, cache: RedisClient) -> None:
         self.database = database
         self.cache = cache
         self.passed_s = 0.0  # by how much our clocks are ahead of the machine's
         self.signer = signer = Signer(SECRET, issuer=ISSUER, access_ttl_s=900, now=self.now)
-        self.identities = Identities(Epochs(cache, self.clock))
+        self.identities = SessionCache(UserGenerations(cache, self.clock))
         self.epochs = self.identities.epochs
-        self.passwords = pool("passwords", Passwords, size=2)
+        self.passwords = pool("passwords", PasswordHasher, size=2)
         self.sessions = pool("sessions", Sessions, database, self.identities, signer, self.now, size=16, key=key_of)
-        self.limits = pool("limits", Limits, Limiter(cache, POLICIES, self.clock), size=2)
+        self.limits = pool("limits", RateLimiter, LimitBatcher(cache, POLICIES, self.clock), size=2)
         self.failed_logins = FailedLogins(self.clock)
         self.audit_recorder = worker("audit_recorder", AuditRecorder, database, self.failed_logins)
         self.audit_log = pool("audit_log", AuditLog, database, size=2)
@@ -102,7 +102,7 @@ class Domain:
         self.email_requests = pool("email_requests", EmailRequests, database, self.jobs, size=4)
         self.users = pool("users", Users, database, self.passwords, signer, self.sessions, size=16)
         self.content = pool("content", ContentWorkflow, database, HtmlSanitizer(), size=8)
-        self.library = pool("library", Library, database, size=2)
+        self.library = pool("library", ContentQueries, database, size=2)
         self.aggregator = pool("aggregator", Aggregator, database, size=4)
         self.notifier = pool("notifier", Notifier, database, size=2)
         self.max_archive_bytes = MAX_ARCHIVE_BYTES
@@ -114,7 +114,7 @@ class Domain:
 
         Without the guard the test itself says when Redis is back: `cache.probe()`.
         """
-        guard = [worker("cache", CacheGuard, self.cache)] if guarded else []
+        guard = [worker("cache", RedisConnector, self.cache)] if guarded else []
         identity = supervisor(
             "identity",
             self.audit_log,
@@ -195,7 +195,7 @@ class Domain:
         is_verified: bool = True,
         is_active: bool = True,
         password_hash: str = CHEAP_HASH,
-    ) -> Identity:
+    ) -> Principal:
         """Somebody with an account, without the ceremony of registering."""
         user_id = uuid4()
         email = email or f"{role}-{user_id.hex[:8]}@example.org"
@@ -209,7 +209,7 @@ class Domain:
             is_verified,
             is_active,
         )
-        return Identity(user_id, uuid4(), email, role)
+        return Principal(user_id, uuid4(), email, role)
 
     async def registered(self, email: str = "ada@example.org") -> UUID:
         """Somebody who has registered and not verified."""
@@ -244,13 +244,13 @@ class Domain:
         query = "select token_id from mail_tokens where user_id = $1 order by created_at desc limit 1"
         return self.signer.mail_token(UUID(str(await self.value(query, user_id))))
 
-    async def draft(self, author: Identity, title: str = "A title", body: str = "A body", **more: Any) -> Content:
+    async def draft(self, author: Principal, title: str = "A title", body: str = "A body", **more: Any) -> Content:
         return await self.content.ask(CreateContent(uuid4(), Draft(title, body, **more), author))
 
-    async def move(self, content_id: UUID, action: Action, who: Identity, note: str | None = None) -> Content:
-        return await self.content.ask(MoveContent(content_id, action, note, who))
+    async def move(self, content_id: UUID, action: Action, who: Principal, note: str | None = None) -> Content:
+        return await self.content.ask(TransitionContent(content_id, action, note, who))
 
-    async def published(self, author: Identity, editor: Identity, title: str = "A title", body: str = "") -> Content:
+    async def published(self, author: Principal, editor: Principal, title: str = "A title", body: str = "") -> Content:
         content = await self.draft(author, title, body)
         await self.move(content.content_id, Action.SUBMIT_FOR_REVIEW, author)
         await self.move(content.content_id, Action.APPROVE, editor)
@@ -264,24 +264,24 @@ def envelope(event: Message, event_id: str | None = None, **more: Any) -> Envelo
     return Envelope(event_id=event_id or str(uuid4()), type=declared.name, traceparent=None, event=event, **facts)
 
 
-def consume(*envelopes: Envelope) -> Consume:
+def consume(*envelopes: Envelope) -> ConsumeEvents:
     """The envelopes as one batch."""
-    return Consume(envelopes)
+    return ConsumeEvents(envelopes)
 
 
 @contextmanager
-def refused(code: Code) -> Iterator[pytest.ExceptionInfo[Problem]]:
+def refused(code: ErrorCode) -> Iterator[pytest.ExceptionInfo[Problem]]:
     """The block is refused, with this code."""
     with pytest.raises(Problem) as caught:
         yield caught
     assert caught.value.code is code, caught.value
 
 
-async def at_once(*asks: Awaitable[T]) -> tuple[list[T], list[Code]]:
+async def at_once(*asks: Awaitable[T]) -> tuple[list[T], list[ErrorCode]]:
     """Run them all at once: the replies of those that won, and why the others were refused."""
     results = await asyncio.gather(*asks, return_exceptions=True)
     won: list[T] = []
-    lost: list[Code] = []
+    lost: list[ErrorCode] = []
     for result in results:
         if isinstance(result, Problem):
             lost.append(result.code)
@@ -292,11 +292,11 @@ async def at_once(*asks: Awaitable[T]) -> tuple[list[T], list[Code]]:
     return won, lost
 
 
-async def log_in(domain: Domain, email: str = "ada@example.org", password: str = PASSWORD) -> Login:
+async def log_in(domain: Domain, email: str = "ada@example.org", password: str = PASSWORD) -> LoginResult:
     return await domain.logins.ask(LogIn(email, password, "a browser", "127.0.0.1"))
 
 
-async def whoami(domain: Domain, login: Login) -> Identity:
+async def whoami(domain: Domain, login: LoginResult) -> Principal:
     """Whom a login's access token speaks for now."""
     claims = domain.signer.read(login.access_token)
-    return await Caller(domain.identities, domain.sessions, claims.user_id, claims.session_id)
+    return await Authentication(domain.identities, domain.sessions, claims.user_id, claims.session_id)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import schemathesis
-from people import People, Person
+from people import Person, UserFactory
 from running import request
 
 ROLE = os.environ["FUZZING_ROLE"]
@@ -35,7 +35,7 @@ if ROLE != "nobody":
         """Bearer tokens of people of the role."""
 
         def __init__(self) -> None:
-            self.people = People(FACTS)
+            self.people = UserFactory(FACTS)
             self.person = self.people.person(ROLE)
 
         def get(self, case: schemathesis.Case, _context: Any) -> Person:

@@ -51,7 +51,7 @@ class Slow(Job, frozen=True):
     """Handled by an asynchronous one."""
 
 
-class Ledger:
+class MessageAccounting:
     """What was sent to a tree: see `settle` and `check`."""
 
     def __init__(self) -> None:
@@ -285,7 +285,7 @@ class Clerk(Actor[Quick | Slow]):
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: MessageAccounting,
         lane: Callable[[Cell[Any], Job], object] = own,
         next_: Callable[[], Ref[Any]] | None = None,
     ) -> None:

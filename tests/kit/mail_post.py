@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from domain import Domain, consume, envelope
-from smtp_script import Script
+from smtp_script import ScriptedSmtpServer
 
 from callboard.actors.delivery.mail_monitor import MailMonitor
 from callboard.actors.delivery.mail_producers import MailProducers, parse_mail_producers
@@ -23,7 +23,7 @@ from callboard.actors.infrastructure.job_sweeper import JobSweeper
 from callboard.actors.infrastructure.job_worker import JobWorker
 from callboard.ops.metrics import Metrics
 from callboard.runtime import System, supervisor, worker
-from callboard.streams.event_types import LetterRequested, MailRequested
+from callboard.streams.event_types import MailRequested, TemplatedEmailRequested
 
 PRODUCERS = MailProducers(parse_mail_producers("/tests 1000000/day *"))
 URL = "https://board.example"
@@ -98,12 +98,12 @@ class Post:
 
 
 @asynccontextmanager
-async def misbehaving(domain: Domain, **answers: Any) -> AsyncIterator[tuple[Post, Script]]:
-    async with Script(**answers).listening() as script:
+async def misbehaving(domain: Domain, **answers: Any) -> AsyncIterator[tuple[Post, ScriptedSmtpServer]]:
+    async with ScriptedSmtpServer(**answers).listening() as script:
         yield Post(domain, script.port), script
 
 
 async def verification(post: Post, domain: Domain, user_id: UUID, token_of: UUID | None = None) -> UUID:
     query = "select token_id from mail_tokens where user_id = $1"
     token_id = await domain.value(query, token_of or user_id)
-    return await post.queue(LetterRequested("verify_email", user_id, {"token_id": str(token_id)}))
+    return await post.queue(TemplatedEmailRequested("verify_email", user_id, {"token_id": str(token_id)}))

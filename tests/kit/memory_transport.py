@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from callboard.http.server.connection import Connection, Patience
+from callboard.http.server.connection import Connection, ConnectionTimeouts
 from callboard.http.server.connection_limits import ConnectionLimits, OpenConnections
-from callboard.http.server.dispatcher import Front
-from callboard.http.server.raw_request import Hooks, Settings
+from callboard.http.server.dispatcher import Dispatcher
+from callboard.http.server.raw_request import ServerDependencies, Settings
 from callboard.http.server.routing import Route
 
 TURNS = 12  # of the loop, within which a request is answered whose handler waits for nothing
@@ -73,13 +73,13 @@ class Memory:
     """Connections of one route table."""
 
     def __init__(self, routes: Sequence[Route[Any]], settings: Settings | None = None) -> None:
-        self.front = Front(routes, None, settings or Settings(), Hooks())
+        self.front = Dispatcher(routes, None, settings or Settings(), ServerDependencies())
 
     async def hear(self, *pieces: bytes, head: bool = False, turns: int = TURNS) -> Heard:
         """What a new connection answers to these packets within so many turns of the loop."""
         loop = asyncio.get_running_loop()
         open_: OpenConnections[Connection] = OpenConnections(ConnectionLimits())
-        connection = Connection(self.front, open_, Patience(), loop)
+        connection = Connection(self.front, open_, ConnectionTimeouts(), loop)
         transport = MemoryTransport()
         connection.connection_made(transport)
         await asyncio.sleep(0)

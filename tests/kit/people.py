@@ -24,7 +24,7 @@ class Person(NamedTuple):
     ended: str = ""
 
 
-class People:
+class UserFactory:
     """Makes people and what is theirs, in the system that says these facts."""
 
     def __init__(self, facts: Mapping[str, str]) -> None:

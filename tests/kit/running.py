@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import psutil
-from argon2 import PasswordHasher
+from argon2 import PasswordHasher as Argon2Hasher
 from contract import real
 
 from callboard.ops.embedded.data_directory import free_ports
@@ -140,7 +140,7 @@ class Command:
         _living.discard(self)
 
 
-class Site(Command):
+class CallboardProcess(Command):
     """A process that serves the API and the operator plane on ports of its own."""
 
     def __init__(self, *arguments: str, environment: Mapping[str, str]) -> None:
@@ -202,7 +202,7 @@ class Site(Command):
 PASSWORD = "Quiet-Wings-7"
 
 
-class Up(Site):
+class Up(CallboardProcess):
     """`callboard up` on a data folder."""
 
     def __init__(self, data: Path, *options: str, environment: Mapping[str, str] | None = None) -> None:
@@ -278,7 +278,7 @@ class Up(Site):
 
 async def make_people(url: str) -> tuple[str, ...]:
     """An admin, an editor and an author in a running system's database; their addresses. Their password is PASSWORD."""
-    password_hash = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
+    password_hash = Argon2Hasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
     emails = tuple(f"{role}-{secrets.token_hex(6)}@example.org" for role in ("admin", "editor", "member"))
     connection = await asyncpg.connect(url)
     try:

@@ -9,7 +9,7 @@ HANG_UP = "hang up"
 LIMIT_BYTES = 4 << 20
 
 
-class Script:
+class ScriptedSmtpServer:
     """The answers of a misbehaving server, by the command's first word.
 
     None is no answer at all, HANG_UP closes the connection instead, and a tuple is one answer after the other, of which
@@ -37,7 +37,7 @@ class Script:
         self.port = 0
 
     @asynccontextmanager
-    async def listening(self, tls: ssl.SSLContext | None = None) -> AsyncIterator["Script"]:
+    async def listening(self, tls: ssl.SSLContext | None = None) -> AsyncIterator["ScriptedSmtpServer"]:
         """Serve on a free port of the loopback."""
         server = await asyncio.start_server(self.talk, "127.0.0.1", 0, ssl=tls, limit=LIMIT_BYTES)
         self.port = server.sockets[0].getsockname()[1]

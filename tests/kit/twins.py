@@ -8,30 +8,30 @@ from contextlib import contextmanager
 from typing import Any
 
 import asyncpg
-from running import PASSWORD, Command, Site, Up, until
+from running import PASSWORD, CallboardProcess, Command, Up, until
 
 
-class Twins:
+class ProcessGroup:
     """The processes that were started, and an admin of theirs."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self.environment = environment
-        self.sites: list[Site] = []
+        self.sites: list[CallboardProcess] = []
         self.admin = ""
 
-    def start(self, **settings: str) -> Site:
+    def start(self, **settings: str) -> CallboardProcess:
         """One more process, with settings that the others do not have; it has the API alone."""
         return self.start_all(1, **settings)[0]
 
-    def start_all(self, count: int, **settings: str) -> list[Site]:
+    def start_all(self, count: int, **settings: str) -> list[CallboardProcess]:
         """So many more, at once."""
-        started = [Site("serve", environment=self.environment | settings) for _ in range(count)]
+        started = [CallboardProcess("serve", environment=self.environment | settings) for _ in range(count)]
         self.sites += started
         for site in started:
             until("its word that it serves", lambda each=site: "callboard serves on" in each.errors)
         return started
 
-    def end(self, site: Site) -> None:
+    def end(self, site: CallboardProcess) -> None:
         """One fewer: the others are left as they were found."""
         self.sites.remove(site)
         site.end()
@@ -50,12 +50,12 @@ class Twins:
 
 
 @contextmanager
-def twins(up: Up, count: int = 2, **settings: str) -> Iterator[Twins]:
+def twins(up: Up, count: int = 2, **settings: str) -> Iterator[ProcessGroup]:
     """So many processes, and an admin's access token."""
     name = f"twins_{secrets.token_hex(4)}"
     facts = up.facts
     asyncio.run(_make_database(facts["DATABASE_URL"], name))
-    made = Twins(
+    made = ProcessGroup(
         {
             "DATABASE_URL": facts["DATABASE_URL"].rpartition("/")[0] + f"/{name}",
             "REDIS_URL": facts["REDIS_URL"].rpartition("/")[0] + "/8",

@@ -13,8 +13,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from running import PASSWORD, Answer, Site, Up, request
-from twins import Twins, twins
+from running import PASSWORD, Answer, CallboardProcess, Up, request
+from twins import ProcessGroup, twins
 
 OLD, NEW = secrets.token_urlsafe(48), secrets.token_urlsafe(48)
 OLD_KEY, NEW_KEY = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
@@ -31,26 +31,26 @@ def public(key: Ed25519PrivateKey) -> str:
 class Stages(NamedTuple):
     """A process of each."""
 
-    behind: Site
-    ahead: Site
-    after: Site
+    behind: CallboardProcess
+    ahead: CallboardProcess
+    after: CallboardProcess
 
 
 @pytest.fixture(scope="module")
-def made(up: Up) -> Iterator[Twins]:
+def made(up: Up) -> Iterator[ProcessGroup]:
     with twins(up, 1, JWT_SECRET_KEY=OLD, JWT_PREVIOUS_KEYS=NEW) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def hashed(made: Twins) -> Stages:
+def hashed(made: ProcessGroup) -> Stages:
     """From one secret to another."""
     ahead = made.start(JWT_SECRET_KEY=NEW, JWT_PREVIOUS_KEYS=OLD)
     return Stages(made.sites[0], ahead, made.start(JWT_SECRET_KEY=NEW, JWT_PREVIOUS_KEYS=""))
 
 
 @pytest.fixture(scope="module")
-def signed(made: Twins) -> Stages:
+def signed(made: ProcessGroup) -> Stages:
     """From one Ed25519 key to another."""
     return Stages(
         made.start(JWT_PRIVATE_KEY=private(OLD_KEY), JWT_PREVIOUS_PUBLIC_KEYS=public(NEW_KEY)),
@@ -60,24 +60,24 @@ def signed(made: Twins) -> Stages:
 
 
 @pytest.fixture
-def email(made: Twins) -> str:
+def email(made: ProcessGroup) -> str:
     """Of a verified account."""
     account = made.sites[0].register()
     made.sql("update users set is_verified = true where email = $1", account["email"])
     return account["email"]
 
 
-def log_in(site: Site, email: str) -> Any:
+def log_in(site: CallboardProcess, email: str) -> Any:
     answer = site.call("POST", "/auth/login", body={"email": email, "password": PASSWORD})
     assert answer.status == 200, answer
     return answer.data
 
 
-def statuses(sites: tuple[Site, ...], tokens: Any) -> list[int]:
+def statuses(sites: tuple[CallboardProcess, ...], tokens: Any) -> list[int]:
     return [site.call("GET", "/users/me", token=tokens["access_token"]).status for site in sites]
 
 
-def refresh(site: Site, tokens: Any) -> Answer:
+def refresh(site: CallboardProcess, tokens: Any) -> Answer:
     return site.call("POST", "/auth/refresh", body={"refresh_token": tokens["refresh_token"]})
 
 
@@ -150,7 +150,7 @@ def test_both_serve_both_keys_and_they_check_the_tokens_of_both(signed: Stages, 
     assert request("GET", hashed.ahead.api.removesuffix("/api/v1") + "/.well-known/jwks.json").body == {"keys": []}
 
 
-def test_going_from_a_secret_to_a_key_and_back_logs_nobody_out(made: Twins, signed: Stages, email: str) -> None:
+def test_going_from_a_secret_to_a_key_and_back_logs_nobody_out(made: ProcessGroup, signed: Stages, email: str) -> None:
     """What signs with a secret has to know the public key before anything signs with it."""
     knowing = made.start(JWT_PREVIOUS_PUBLIC_KEYS=public(NEW_KEY))
     for here, there in ((knowing, signed.ahead), (signed.ahead, knowing)):

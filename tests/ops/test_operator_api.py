@@ -18,7 +18,7 @@ from callboard.http.server.operator_access import OperatorToken
 from callboard.http.server.raw_request import Settings
 from callboard.ops import operator_api
 from callboard.ops.config.settings import load
-from callboard.ops.tree import Parts
+from callboard.ops.tree import Application
 
 FATES = {"handled", "failed", "expired", "dropped", "dead_lettered", "returned", "pending", "late"}
 TREE = {
@@ -229,7 +229,7 @@ def test_the_two_listeners_do_not_serve_each_others_routes(up: Up) -> None:
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> Parts:
+def parts(tmp_path: Path) -> Application:
     settings = {
         "DATABASE_URL": "postgresql://a:b@127.0.0.1:1/c",
         "REDIS_URL": "redis://127.0.0.1:1",
@@ -238,15 +238,17 @@ def parts(tmp_path: Path) -> Parts:
         "JWT_SECRET_KEY": "x" * 32,
         "OPS_TOKEN": "let-operators-in",
     }
-    return Parts(load(settings), tmp_path)
+    return Application(load(settings), tmp_path)
 
 
-async def test_with_a_token_set_only_liveness_is_open(parts: Parts) -> None:
-    from callboard.http.server.raw_request import Hooks  # noqa: PLC0415 - beside its one use
+async def test_with_a_token_set_only_liveness_is_open(parts: Application) -> None:
+    from callboard.http.server.raw_request import ServerDependencies  # noqa: PLC0415 - beside its one use
     from callboard.http.server.server import HttpServer  # noqa: PLC0415 - the same
 
     bound: list[tuple[str, int]] = []
-    view = operator_api.Plane(parts.running, parts.config, parts.database, parts.metrics, None, parts.jobs.admin)
+    view = operator_api.OperatorServices(
+        parts.running, parts.config, parts.database, parts.metrics, None, parts.jobs.admin
+    )
     server: HttpServer[Any] = HttpServer(
         operator_api.ROUTES,
         view,
@@ -254,7 +256,7 @@ async def test_with_a_token_set_only_liveness_is_open(parts: Parts) -> None:
         port=0,
         checks={},
         settings=Settings(base="/ops/v1", token=OperatorToken(parts.config.ops_token)),
-        hooks=Hooks(),
+        hooks=ServerDependencies(),
         documents=False,
         on_bound=lambda host, port: bound.append((host, port)),
     )

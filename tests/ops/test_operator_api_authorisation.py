@@ -23,8 +23,9 @@ TABLE = {
     "GET /health": (200, 200),
     "GET /ready": (200, 200),
 }
-ROUTES: dict[str, Route[operator_api.Plane]] = {
-    f"{route.method} {route.path}": route for route in (*operator_api.ROUTES, operator_api.MAILBOX, *liveness_routes({}))
+ROUTES: dict[str, Route[operator_api.OperatorServices]] = {
+    f"{route.method} {route.path}": route
+    for route in (*operator_api.ROUTES, operator_api.MAILBOX, *liveness_routes({}))
 }
 
 

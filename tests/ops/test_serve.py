@@ -11,11 +11,11 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from running import Command, Site, Up, until
+from running import CallboardProcess, Command, Up, until
 
 from callboard.ops.cli import main
 from callboard.ops.config.settings import load
-from callboard.ops.tree import Parts
+from callboard.ops.tree import Application
 from callboard.runtime import Node, Supervisor
 
 NEEDED = ("DATABASE_URL", "REDIS_URL", "KAFKA_BROKERS", "SMTP_HOST", "JWT_SECRET_KEY")
@@ -93,9 +93,9 @@ def servers(up: Up, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def serving(up: Up, servers: dict[str, str], *roles: str) -> Iterator[list[Site]]:
+def serving(up: Up, servers: dict[str, str], *roles: str) -> Iterator[list[CallboardProcess]]:
     token = {"OPS_TOKEN": "a-token-for-operators"}
-    sites = [Site("serve", environment={**servers, **token, "ROLES": each}) for each in roles]
+    sites = [CallboardProcess("serve", environment={**servers, **token, "ROLES": each}) for each in roles]
     try:
         for site in sites:
             site.mails_to = up.mails_to  # type: ignore[method-assign]  # the mails are caught by the other system
@@ -153,7 +153,7 @@ async def report(servers: dict[str, str], subject: str) -> None:
     assert await asyncio.wait_for(producer.wait(), 20) == 0
 
 
-def make_editor(servers: dict[str, str], site: Site) -> str:
+def make_editor(servers: dict[str, str], site: CallboardProcess) -> str:
     """An admin by the command line, on DATABASE_URL; admins may do what editors may."""
     email = f"{secrets.token_hex(4)}@example.org"
     arguments = ("users", "create-admin", "--email", email, "--password", "Quiet-Wings-7", "--full-name", "Grace")
@@ -181,7 +181,7 @@ ALWAYS = {"guard", "identity", "editorial", "insight", "delivery", "jobs", "oper
 async def test_roles_choose_the_parts_of_the_tree(
     roles: str, parts: set[str], delivery: set[str], tmp_path: Path
 ) -> None:
-    tree = Parts(load({**ELSEWHERE, "ROLES": roles}), tmp_path).tree()
+    tree = Application(load({**ELSEWHERE, "ROLES": roles}), tmp_path).tree()
     assert {child.name for child in tree.children} == parts
     (found,) = [child for child in tree.children if child.name == "delivery"]
     assert below(found) == delivery

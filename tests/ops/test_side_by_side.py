@@ -6,16 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from people import People
-from running import PASSWORD, Answer, Site, Up, request, until
-from twins import Twins, twins
+from people import UserFactory
+from running import PASSWORD, Answer, CallboardProcess, Up, request, until
+from twins import ProcessGroup, twins
 
 LIMIT = 20
 WITHIN_S = 2.0  # of which the other process may take one second, and the rest is for this machine
 
 
 @pytest.fixture(scope="module")
-def two(up: Up, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
+def two(up: Up, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessGroup]:
     """Behind a proxy, which is the test; limits by address that nobody outlives, and none by user to speak of."""
     file: Path = tmp_path_factory.mktemp("tuning") / "tuning.toml"
     file.write_text(f"[limits.default]\nlimit = {LIMIT}\nwindow_s = 3600\n[limits.login]\nlimit = 4\nwindow_s = 3600")
@@ -23,7 +23,7 @@ def two(up: Up, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
         yield made
 
 
-def get(site: Site, forwarded: str, path: str = "/content", token: str = "") -> Answer:
+def get(site: CallboardProcess, forwarded: str, path: str = "/content", token: str = "") -> Answer:
     return request("GET", site.api + path, token=token, headers={"X-Forwarded-For": forwarded})
 
 
@@ -32,7 +32,7 @@ def address() -> str:
     return f"2001:db8:{secrets.token_hex(2)}:{secrets.token_hex(2)}::1"
 
 
-def test_two_processes_count_one_limit_exactly(two: Twins) -> None:
+def test_two_processes_count_one_limit_exactly(two: ProcessGroup) -> None:
     client = address()
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda n: get(two.sites[n % 2], client), range(3 * LIMIT)))
@@ -42,7 +42,7 @@ def test_two_processes_count_one_limit_exactly(two: Twins) -> None:
     assert all(answer.code == "REQUEST_LIMITED_005" for answer in answers if answer.status == 429)
 
 
-def test_no_header_that_a_client_writes_gives_it_another_limit(two: Twins) -> None:
+def test_no_header_that_a_client_writes_gives_it_another_limit(two: ProcessGroup) -> None:
     network = address().removesuffix("::1")
     claims = [
         "",
@@ -61,7 +61,7 @@ def test_no_header_that_a_client_writes_gives_it_another_limit(two: Twins) -> No
     assert [answer.status for answer in answers] == [200] * LIMIT + [429] * 10
 
 
-def test_logins_from_one_address_are_limited_in_both(two: Twins) -> None:
+def test_logins_from_one_address_are_limited_in_both(two: ProcessGroup) -> None:
     client = {"X-Forwarded-For": address()}
     body = {"email": f"{secrets.token_hex(6)}@example.org", "password": "Wrong-Password-1"}
     statuses = [
@@ -70,12 +70,12 @@ def test_logins_from_one_address_are_limited_in_both(two: Twins) -> None:
     assert statuses == [401] * 4 + [429] * 2
 
 
-def test_a_flag_that_one_process_sets_is_in_force_in_the_other_within_a_second(two: Twins) -> None:
+def test_a_flag_that_one_process_sets_is_in_force_in_the_other_within_a_second(two: ProcessGroup) -> None:
     one, other = two.sites
     path, client = "/flags/maintenance_mode", address()
     token = two.admin
 
-    def put(site: Site, *, is_on: bool) -> None:
+    def put(site: CallboardProcess, *, is_on: bool) -> None:
         answer = request("PUT", site.api + path, token=token, body={"is_on": is_on})
         assert (answer.status, answer.data["is_on"]) == (200, is_on)
 
@@ -94,7 +94,7 @@ def test_a_flag_that_one_process_sets_is_in_force_in_the_other_within_a_second(t
     until("its end", lambda: get(one, address()).status == 200, WITHIN_S)
 
 
-def test_limits_that_are_not_strict_are_twice_what_they_were(two: Twins) -> None:
+def test_limits_that_are_not_strict_are_twice_what_they_were(two: ProcessGroup) -> None:
     one, other = two.sites
     token = two.admin
     path = f"{one.api}/flags/rate_limit_strict"
@@ -112,7 +112,7 @@ def test_limits_that_are_not_strict_are_twice_what_they_were(two: Twins) -> None
         assert request("PUT", path, token=token, body={"is_on": True}).status == 200
 
 
-def test_flags_are_for_admins_and_say_what_is_wrong(two: Twins) -> None:
+def test_flags_are_for_admins_and_say_what_is_wrong(two: ProcessGroup) -> None:
     one = two.sites[0]
     token = two.admin
 
@@ -162,7 +162,7 @@ def test_unless_told_otherwise_there_are_5_registrations_10_logins_and_100_reque
             )
 
 
-def test_who_is_logged_in_is_counted_as_one_from_whatever_address(two: Twins) -> None:
-    user = People(two.environment).person("member")
+def test_who_is_logged_in_is_counted_as_one_from_whatever_address(two: ProcessGroup) -> None:
+    user = UserFactory(two.environment).person("member")
     answers = [get(two.sites[n % 2], address(), "/users/me", user.token) for n in range(LIMIT + 4)]
     assert [answer.status for answer in answers] == [200] * LIMIT + [429] * 4

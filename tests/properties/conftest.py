@@ -8,7 +8,7 @@ from domain import EMPTY
 
 from callboard.actors.infrastructure.database import Database
 from callboard.ops import schema
-from callboard.ops.embedded.data_directory import Place, free_ports, open_place
+from callboard.ops.embedded.data_directory import DataDirectory, free_ports, open_place
 from callboard.ops.embedded.postgres import Postgres
 
 EFFECTS = "create table if not exists job_effects (job_id bigint not null, lease_id bigint not null, note text)"
@@ -20,14 +20,14 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def jobs_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def jobs_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DataDirectory]:
     with open_place(tmp_path_factory.mktemp("jobs") / "data") as place:
         yield place
         place.reset()
 
 
 @pytest.fixture(scope="session")
-async def jobs_postgres(jobs_place: Place) -> AsyncIterator[Postgres]:
+async def jobs_postgres(jobs_place: DataDirectory) -> AsyncIterator[Postgres]:
     server = Postgres(jobs_place, free_ports(1)[0])
     await server.start()
     connection = await asyncpg.connect(server.url)

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from ledger import Clerk, Crew, Ledger, Quick, Slow, by_key, own, unordered
+from ledger import Clerk, Crew, MessageAccounting, Quick, Slow, by_key, own, unordered
 
 from callboard.runtime import (
     Backoff,
@@ -68,7 +68,7 @@ class Fates(RuleBasedStateMachine):
     def begin(self, seed: int, specs: list[dict[str, Any]], strategy: Strategy) -> None:
         self.loop = SeededLoop(seed)
         self.loop.set_exception_handler(lambda _loop, _context: None)  # whose asks' errors interest nobody
-        self.ledger = Ledger()
+        self.ledger = MessageAccounting()
         self.open = ExitStack()
         self.work: list[asyncio.Future[Any]] = []
         often = Intensity(50, 5)

@@ -5,7 +5,7 @@ import random
 from functools import partial
 from typing import Any
 
-from ledger import WAITS, Clerk, Job, Ledger, Quick, Slow, by_key, own, unordered
+from ledger import WAITS, Clerk, Job, MessageAccounting, Quick, Slow, by_key, own, unordered
 
 from callboard.runtime import (
     Backoff,
@@ -31,7 +31,7 @@ class Afternoon:
 
     def __init__(self, seed: int) -> None:
         self.rng = rng = random.Random(seed)  # noqa: S311
-        self.ledger = ledger = Ledger()
+        self.ledger = ledger = MessageAccounting()
         keyed = rng.random() < 0.5
         spec: dict[str, Any] = {
             "mailbox": Mailbox(rng.choice((1, 2, 8)), rng.choice(WAITS)),

@@ -26,25 +26,25 @@ from hypothesis.stateful import (
 )
 from running import Up
 
-from callboard.actors.errors import AUTH_REFRESH_INVALID, AUTH_SESSION_ENDED, AUTH_TOKEN_EXPIRED, Code, Problem
+from callboard.actors.errors import AUTH_REFRESH_INVALID, AUTH_SESSION_ENDED, AUTH_TOKEN_EXPIRED, ErrorCode, Problem
 from callboard.actors.identity.authentication import LogIn
 from callboard.actors.identity.password_reset import ChangePassword, ResetPassword
-from callboard.actors.identity.session_cache import Caller
+from callboard.actors.identity.session_cache import Authentication
 from callboard.actors.identity.sessions import (
     GRACE_S,
     REUSE_S,
     SESSION_TTL_S,
-    EndSession,
     EndSessions,
-    Login,
+    LoginResult,
     OpenSession,
     RefreshSession,
+    RevokeSession,
 )
 from callboard.actors.identity.user_generations import SETTLING_S
 from callboard.actors.identity.users import ChangeUser, DeleteUser
 from callboard.actors.infrastructure.database import Database
-from callboard.actors.infrastructure.principals import Identity
-from callboard.actors.infrastructure.redis import Cache
+from callboard.actors.infrastructure.principals import Principal
+from callboard.actors.infrastructure.redis import RedisClient
 from callboard.ops import schema
 from callboard.runtime import Ref, Request
 
@@ -73,7 +73,7 @@ class World:
 
     async def _play(self, redis_url: str, ready: asyncio.Event) -> None:
         await self.database.connect()
-        self.processes = [Domain(self.database, Cache(redis_url)) for _ in range(2)]
+        self.processes = [Domain(self.database, RedisClient(redis_url)) for _ in range(2)]
         async with AsyncExitStack() as stack:
             for process in self.processes:
                 await stack.enter_async_context(process.playing(guarded=False))
@@ -107,7 +107,7 @@ class Family:
     lives: bool = True
 
 
-async def answered(ask: Awaitable[T]) -> T | Code:
+async def answered(ask: Awaitable[T]) -> T | ErrorCode:
     """What an ask is answered, or the code of its refusal."""
     try:
         return await ask
@@ -115,7 +115,7 @@ async def answered(ask: Awaitable[T]) -> T | Code:
         return problem.code
 
 
-def readable(process: Domain, family: Family) -> Code | None:
+def readable(process: Domain, family: Family) -> ErrorCode | None:
     """What a process finds wrong with a family's newest access token, before it looks for its session."""
     try:
         process.signer.read(family.access[0])
@@ -139,7 +139,7 @@ class Model(RuleBasedStateMachine):
         self.is_active = True
         self.is_deleted = False
         self.password = PASSWORD
-        self.person: Identity = self.world.run(self.world.processes[0].person())
+        self.person: Principal = self.world.run(self.world.processes[0].person())
 
     def told(self, what: Coroutine[Any, Any, T]) -> T | Problem:
         async def go() -> T | Problem:
@@ -173,8 +173,8 @@ class Model(RuleBasedStateMachine):
             login = self.ask(domain.logins, LogIn(self.person.email, self.password, "a browser", None))
         else:
             login = self.told(self._open(domain))
-        assert isinstance(login, Login) == self.is_active
-        if isinstance(login, Login):
+        assert isinstance(login, LoginResult) == self.is_active
+        if isinstance(login, LoginResult):
             session_id = domain.signer.read(login.access_token).session_id
             family = Family(
                 self.person.user_id,
@@ -185,7 +185,7 @@ class Model(RuleBasedStateMachine):
             )
             self.families = [*self.families, family][-MOST:]
 
-    async def _open(self, domain: Domain) -> Login:
+    async def _open(self, domain: Domain) -> LoginResult:
         """What a login does once the password has been checked."""
         query = "select password_changed_at from users where user_id = $1"
         changed_at: datetime = await domain.value(query, self.person.user_id)
@@ -207,24 +207,24 @@ class Model(RuleBasedStateMachine):
         if not good:
             assert isinstance(answer, Problem), "a token of an ended session was taken"
         elif spent_at is None:
-            assert isinstance(answer, Login)
+            assert isinstance(answer, LoginResult)
             family.spent_at[token] = self.now
             family.tokens.append(answer.refresh_token)
             family.access = (answer.access_token, self.now)
             family.expires_at = self.now + SESSION_TTL_S
         elif self.now - spent_at < REUSE_S:
-            assert isinstance(answer, Login)
+            assert isinstance(answer, LoginResult)
             assert answer.refresh_token == family.tokens[family.tokens.index(token) + 1]
         else:
             assert isinstance(answer, Problem), "a spent token was taken late"
             family.lives = False
-        assert isinstance(answer, Login) or answer.code is AUTH_REFRESH_INVALID
+        assert isinstance(answer, LoginResult) or answer.code is AUTH_REFRESH_INVALID
 
     @precondition(lambda self: self.families)
     @rule(where=WHERE, which=WHICH)
     def log_out(self, where: int, which: int) -> None:
         family = self.family(which)
-        order = EndSession(family.user_id, family.session_id)
+        order = RevokeSession(family.user_id, family.session_id)
         self.ask(self.world.processes[where].sessions, order)
         family.lives = False
 
@@ -305,18 +305,18 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def accepted_if_and_only_if_the_model_says_so(self) -> None:
-        async def look() -> list[tuple[Family, int, object, Code | None]]:
+        async def look() -> list[tuple[Family, int, object, ErrorCode | None]]:
             seen = []
             for family in self.families:
                 for number, process in enumerate(self.world.processes):
-                    caller = Caller(process.identities, process.sessions, family.user_id, family.session_id)
+                    caller = Authentication(process.identities, process.sessions, family.user_id, family.session_id)
                     seen.append((family, number, await answered(caller), readable(process, family)))
             return seen
 
         for family, number, answer, read in self.world.run(look()):
             if not self.unsure(self.now, family.expires_at):
                 good = family.lives and self.now < family.expires_at
-                expected = isinstance(answer, Identity) if good else answer is AUTH_SESSION_ENDED
+                expected = isinstance(answer, Principal) if good else answer is AUTH_SESSION_ENDED
                 assert expected, f"process {number} answers {answer} for {family} at {self.now}"
             age_s = self.now - family.access[1]
             if not self.unsure(age_s, ACCESS_TTL_S):

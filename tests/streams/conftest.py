@@ -16,8 +16,8 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from callboard.actors.infrastructure.database import Database
-from callboard.ops.embedded.broker import Broker as Server
-from callboard.ops.embedded.data_directory import Place, free_ports, open_place
+from callboard.ops.embedded.broker import KafkaCluster as Server
+from callboard.ops.embedded.data_directory import DataDirectory, free_ports, open_place
 from callboard.ops.embedded.postgres import Postgres
 from callboard.runtime import (
     Actor,
@@ -32,10 +32,10 @@ from callboard.runtime import (
     worker,
 )
 from callboard.streams.cloudevents import encode
-from callboard.streams.cluster import Broker
+from callboard.streams.cluster import KafkaCluster
 from callboard.streams.consumers import Consumer, expected
-from callboard.streams.event_types import ActivityRecorded, Consume
-from callboard.streams.faust_app import Streams
+from callboard.streams.event_types import ActivityRecorded, ConsumeEvents
+from callboard.streams.faust_app import FaustConsumer
 from callboard.streams.outbox import emit, fresh
 from callboard.streams.relay import Relay
 from callboard.streams.signatures import EventSigner
@@ -55,14 +55,14 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterable[Place]:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterable[DataDirectory]:
     with open_place(tmp_path_factory.mktemp("streams") / "data") as place:
         yield place
         place.reset()
 
 
 @pytest.fixture(scope="session")
-async def postgres(place: Place) -> AsyncIterator[Postgres]:
+async def postgres(place: DataDirectory) -> AsyncIterator[Postgres]:
     (port,) = free_ports(1)
     server = Postgres(place, port)
     await server.start()
@@ -85,7 +85,7 @@ async def database(postgres: Postgres) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def server(place: Place) -> AsyncIterator[Server]:
+async def server(place: DataDirectory) -> AsyncIterator[Server]:
     (port,) = free_ports(1)
     server = Server(place, port)
     await server.start()
@@ -114,15 +114,15 @@ class Books:
         self.contexts: list[Context | None] = []
 
 
-class Recorder(Actor[Consume]):
+class Recorder(Actor[ConsumeEvents]):
     """The consumer: an effect is a row. The subject "refused" is refused, "crash" crashes the actor."""
 
     def __init__(self, database: Database, books: Books) -> None:
         self.database = database
         self.books = books
 
-    @on(Consume)
-    async def consume(self, message: Consume) -> None:
+    @on(ConsumeEvents)
+    async def consume(self, message: ConsumeEvents) -> None:
         self.books.batches.append(len(message.envelopes))
         self.books.contexts.append(current_context())
         self.books.asked.set()
@@ -149,7 +149,7 @@ class Stage:
         self.database = database
         self.server = server
         self.data = data
-        self.broker = Broker(server.url, f"t{uuid4().hex[:8]}", partitions=PARTITIONS, holds_no_fetch=True)
+        self.broker = KafkaCluster(server.url, f"t{uuid4().hex[:8]}", partitions=PARTITIONS, holds_no_fetch=True)
         self.books = Books()
         self.reading = asyncio.Event()
         self.seen: list[Any] = []  # what happened in the tree
@@ -176,7 +176,7 @@ class Stage:
             children.append(
                 worker(
                     "streams",
-                    partial(Streams, session_timeout_s=2.0, reading=self.reading, metrics=self.metrics),
+                    partial(FaustConsumer, session_timeout_s=2.0, reading=self.reading, metrics=self.metrics),
                     *streams,
                 )
             )

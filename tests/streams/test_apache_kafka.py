@@ -10,7 +10,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 
-from callboard.streams.cluster import Broker
+from callboard.streams.cluster import KafkaCluster
 from callboard.streams.security import KafkaSecurity
 from callboard.streams.topics import ACTIVITY, full_name
 
@@ -27,7 +27,7 @@ async def addresses(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[t
 @pytest.fixture
 def real(stage: Any, addresses: tuple[str, str]) -> Any:
     """The stage, on Apache Kafka."""
-    stage.broker = Broker(addresses[0], f"t{uuid4().hex[:8]}", partitions=4)
+    stage.broker = KafkaCluster(addresses[0], f"t{uuid4().hex[:8]}", partitions=4)
     return stage
 
 
@@ -46,7 +46,7 @@ async def send(stage: Any, count: int, **options: Any) -> None:
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
 async def test_events_go_and_come_over_a_login(real: Any, addresses: tuple[str, str], mechanism: str) -> None:
     security = KafkaSecurity("SASL_PLAINTEXT", mechanism, kafka.USER, kafka.PASSWORD)
-    real.broker = Broker(addresses[1], f"t{uuid4().hex[:8]}", security=security)
+    real.broker = KafkaCluster(addresses[1], f"t{uuid4().hex[:8]}", security=security)
     async with real.playing("relay", "streams"):
         await real.emit(*(real.view(f"s{number}") for number in range(20)))
         await real.until(20, EFFECTS)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from callboard.streams.cloudevents import VALUE_LIMIT, BadRecord, Record, encode, encode_value
+from callboard.streams.cloudevents import VALUE_LIMIT, InvalidRecordError, Record, encode, encode_value
 from callboard.streams.cloudevents import decode as decode_signed
 from callboard.streams.event_types import ActivityRecorded, Envelope, MailRequested, type_of
 from callboard.streams.signatures import EventSigner
@@ -83,7 +83,7 @@ def test_whatever_the_bytes_there_is_an_envelope_or_a_verdict(value: Any, header
     verdict = ""
     try:
         read = decode(Record(topic, 0, 0, READ_AT, None, value, tuple(headers)))
-    except BadRecord as bad:
+    except InvalidRecordError as bad:
         verdict = bad.reason
     assert verdict in {"malformed", "unknown_type", "invalid", "too_large"} or isinstance(read, Envelope)
 
@@ -123,7 +123,7 @@ def test_whatever_the_bytes_there_is_an_envelope_or_a_verdict(value: Any, header
     ],
 )
 def test_a_bad_record_gets_its_reason(bad: Record, reason: str) -> None:
-    with pytest.raises(BadRecord) as caught:
+    with pytest.raises(InvalidRecordError) as caught:
         decode(bad)
     assert caught.value.reason == reason
 
@@ -152,7 +152,7 @@ def test_a_bad_record_gets_its_reason(bad: Record, reason: str) -> None:
 )
 def test_a_recipient_that_no_account_could_have_is_invalid_and_named(to: str) -> None:
     value = b'{"to":"%s","subject":"s","text":"t"}' % to.replace('"', '\\"').encode()
-    with pytest.raises(BadRecord) as bad:
+    with pytest.raises(InvalidRecordError) as bad:
         decode(record(value, ce_type="mail.requested", topic=MAIL.name))
     assert bad.value.reason == "invalid"
     assert "$.to" in bad.value.detail
@@ -214,7 +214,7 @@ def test_mail_travels_on_two_topics() -> None:
 @pytest.mark.parametrize("field", [{"to": "a@b.example\r\nBcc: c@d.example"}, {"subject": "a\nb"}, {"to": "nobody"}])
 def test_a_mail_request_cannot_smuggle_a_header(field: dict[str, str]) -> None:
     body = msgspec.json.encode({"to": "a@b.example", "subject": "s", "text": "t"} | field)
-    with pytest.raises(BadRecord, match="invalid"):
+    with pytest.raises(InvalidRecordError, match="invalid"):
         decode(record(body, MAIL.name, ce_type="mail.requested"))
 
 

@@ -14,7 +14,7 @@ from callboard.streams import dead_letters, lease, outbox, reconciler
 from callboard.streams.cloudevents import VALUE_LIMIT, Record, encode
 from callboard.streams.consumers import Consumer, Expected, expected
 from callboard.streams.dead_letters import Letter, count, list_dead_letters, record_dead_letters
-from callboard.streams.event_types import LetterRequested, MailRequested
+from callboard.streams.event_types import MailRequested, TemplatedEmailRequested
 from callboard.streams.record_processor import RecordProcessor
 from callboard.streams.signatures import EventSigner
 from callboard.streams.stream_metrics import StreamMetrics
@@ -134,7 +134,7 @@ def _mail(occurred_at: datetime) -> tuple[bytes, tuple[tuple[str, bytes], ...]]:
 
 def test_a_consumer_is_expected_to_record_what_it_accepts_on_the_topics_it_reads() -> None:
     ref: Any = None
-    consumer = Consumer("mail", (MAIL, ACTIVITY), (MailRequested, LetterRequested), ref)
+    consumer = Consumer("mail", (MAIL, ACTIVITY), (MailRequested, TemplatedEmailRequested), ref)
     assert expected([consumer]) == (
         Expected("mail.v1", "mail.requested", "mail"),
         Expected("mail.v1", "letter.requested", "mail"),

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from callboard.runtime import Context, Crashed, use_context
 from callboard.streams import faust_app
-from callboard.streams.cluster import Broker
+from callboard.streams.cluster import KafkaCluster
 from callboard.streams.topics import ACTIVITY, full_name
 
 EFFECTS = "select count(*) from effects"
@@ -148,7 +148,7 @@ async def test_it_stops_in_two_seconds_when_the_broker_is_frozen(stage: Any) -> 
 
 async def test_the_producer_of_the_readme_works(stage: Any) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    stage.broker = Broker(stage.server.url, "callboard")
+    stage.broker = KafkaCluster(stage.server.url, "callboard")
     async with stage.playing("streams"):
         command = (sys.executable, "-c", example, stage.server.url, "an-article")
         process = await asyncio.create_subprocess_exec(*command)

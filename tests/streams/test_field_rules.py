@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callboard.actors.identity.user_import import Candidate
+from callboard.actors.identity.user_import import ImportedUser
 from callboard.http.api.routes import ROUTES
 from callboard.http.server.routing import shape_of
 from callboard.streams.email_address import MAX_EMAIL_LENGTH, Email, canonical_email
@@ -202,7 +202,7 @@ def described(kind: Any) -> Sequence[tuple[str, str, Any]]:
 
 READ = {
     kind for shape in map(shape_of, ROUTES) for kind in (shape.body, shape.query) if kind not in (bytes, type(None))
-} | {Candidate, EVENTS["mail.requested"].struct}
+} | {ImportedUser, EVENTS["mail.requested"].struct}
 BY_RULE = {"email", "to", "full_name", "title", "note"}
 
 

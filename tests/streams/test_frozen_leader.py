@@ -5,8 +5,8 @@ import signal
 from typing import Any
 from uuid import uuid4
 
-from running import Site, Up, until
-from twins import Twins, twins
+from running import CallboardProcess, Up, until
+from twins import ProcessGroup, twins
 
 TAKEN_OVER_S = 20.0  # 5 s are promised; the rest is for this machine
 SPY = (
@@ -26,7 +26,7 @@ LEASE = "select fence, holder from leases where name = 'relay' and expires_at > 
 MARKERS = "select distinct backend from marks order by 1"
 
 
-def publish(pair: Twins) -> set[Any]:
+def publish(pair: ProcessGroup) -> set[Any]:
     """The sessions that marked rows while some more events were published."""
     pair.sql("truncate marks")
     pair.sql(EVENT, str(uuid4()))
@@ -34,7 +34,7 @@ def publish(pair: Twins) -> set[Any]:
     return {row["backend"] for row in pair.sql(MARKERS)}
 
 
-def leader(pair: Twins) -> tuple[Site, int]:
+def leader(pair: ProcessGroup) -> tuple[CallboardProcess, int]:
     """The process that publishes, and its fence."""
     lease = until("a leader", lambda: next(iter(pair.sql(LEASE)), None), TAKEN_OVER_S)
     pid = int(re.sub(r".*:", "", lease["holder"]))

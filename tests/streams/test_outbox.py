@@ -8,7 +8,7 @@ import pytest
 
 from callboard.actors.infrastructure.database import Database
 from callboard.runtime import Context, use_context
-from callboard.streams.event_types import EVENTS, Envelope, LetterRequested, UserVerified
+from callboard.streams.event_types import EVENTS, Envelope, TemplatedEmailRequested, UserVerified
 from callboard.streams.outbox import emit, fresh
 from callboard.streams.topics import CONTENT, MAIL, PRIORITY, TOPICS
 
@@ -35,7 +35,7 @@ async def test_an_event_is_written_if_and_only_if_its_transaction_commits(databa
 
 async def test_a_row_carries_key_value_trace_and_time(database: Database) -> None:
     user_id, event_id = uuid4(), uuid4()
-    letter = LetterRequested("verify_email", user_id, {"name": "Ada"})
+    letter = TemplatedEmailRequested("verify_email", user_id, {"name": "Ada"})
     async with database.transaction() as connection:
         with use_context(Context(traceparent=TRACE)):
             await emit(connection, letter, topic=PRIORITY, event_id=event_id, occurred_at=AT)
@@ -46,7 +46,7 @@ async def test_a_row_carries_key_value_trace_and_time(database: Database) -> Non
 
 
 async def test_an_event_travels_only_on_its_topics(database: Database) -> None:
-    letter = LetterRequested("welcome", uuid4())
+    letter = TemplatedEmailRequested("welcome", uuid4())
     async with database.transaction() as connection:
         await emit(connection, letter, event_id=uuid4())
         assert await connection.fetchval("select topic from outbox") == MAIL.name

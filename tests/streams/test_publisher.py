@@ -17,7 +17,7 @@ from callboard.streams.stream_metrics import StreamMetrics
 Verdict = Callable[[bytes, bytes], BaseException | None]
 
 
-class Broker:
+class KafkaCluster:
     """A producer whose broker judges each record; those handed over together share a batch."""
 
     def __init__(self, verdict: Verdict, *, unknown: BaseException | None = None) -> None:
@@ -40,7 +40,7 @@ class Broker:
         return outcome
 
 
-class Ledger:
+class MessageAccounting:
     """What was noted."""
 
     def __init__(self) -> None:
@@ -74,16 +74,16 @@ def too_large(_key: bytes, value: bytes) -> BaseException | None:
 
 
 async def test_a_row_that_is_too_large_waits_with_those_of_its_key_and_no_other(publisher: Publisher) -> None:
-    ledger = Ledger()
+    ledger = MessageAccounting()
     rows = [row(1, "a"), row(2, "b", b"x" * 200), row(3, "a"), row(4, "b"), row(5, "c")]
-    await publisher.publish(Broker(too_large), ledger, "t.v1", rows)
+    await publisher.publish(KafkaCluster(too_large), ledger, "t.v1", rows)
     assert sorted(ledger.marked) == [1, 3, 5]
     assert list(ledger.refused) == [2]
     assert publisher.closed_topics() == []
 
 
 async def test_small_rows_that_shared_a_batch_with_one_too_large_are_sent_alone(publisher: Publisher) -> None:
-    ledger, broker = Ledger(), Broker(lambda _key, _value: None)
+    ledger, broker = MessageAccounting(), KafkaCluster(lambda _key, _value: None)
     seen: list[bytes] = []
 
     def verdict(key: bytes, _value: bytes) -> BaseException | None:
@@ -98,15 +98,15 @@ async def test_small_rows_that_shared_a_batch_with_one_too_large_are_sent_alone(
 
 @pytest.mark.parametrize("error", [ValueError("no"), TypeError("no"), AssertionError("no")])
 async def test_a_row_that_the_client_itself_refuses_waits_alone(publisher: Publisher, error: Exception) -> None:
-    ledger = Ledger()
-    broker = Broker(lambda key, _value: error if key == b"bad" else None)
+    ledger = MessageAccounting()
+    broker = KafkaCluster(lambda key, _value: error if key == b"bad" else None)
     await publisher.publish(broker, ledger, "t.v1", [row(1, "bad"), row(2, "good")])
     assert (ledger.marked, list(ledger.refused)) == ([2], [1])
 
 
 async def test_a_key_that_is_no_utf8_waits_alone(publisher: Publisher) -> None:
-    ledger = Ledger()
-    await publisher.publish(Broker(too_large), ledger, "t.v1", [row(1, "\ud800"), row(2, "good")])
+    ledger = MessageAccounting()
+    await publisher.publish(KafkaCluster(too_large), ledger, "t.v1", [row(1, "\ud800"), row(2, "good")])
     assert (ledger.marked, list(ledger.refused)) == ([2], [1])
 
 
@@ -114,31 +114,31 @@ async def test_a_key_that_is_no_utf8_waits_alone(publisher: Publisher) -> None:
 async def test_a_topic_that_refuses_is_left_alone_for_a_while_and_no_row_is_blamed(
     publisher: Publisher, error: Exception
 ) -> None:
-    ledger = Ledger()
-    await publisher.publish(Broker(lambda _key, _value: error), ledger, "t.v1", [row(1, "a"), row(2, "a")])
+    ledger = MessageAccounting()
+    await publisher.publish(KafkaCluster(lambda _key, _value: error), ledger, "t.v1", [row(1, "a"), row(2, "a")])
     assert (ledger.marked, ledger.refused) == ([], {})
     assert publisher.closed_topics() == ["t.v1"]
-    await publisher.publish(Broker(too_large), ledger, "u.v1", [row(3, "a", topic="u.v1")])
+    await publisher.publish(KafkaCluster(too_large), ledger, "u.v1", [row(3, "a", topic="u.v1")])
     assert ledger.marked == [3]
 
 
 async def test_a_topic_that_is_unknown_is_left_alone(publisher: Publisher) -> None:
-    ledger = Ledger()
-    broker = Broker(too_large, unknown=TopicAuthorizationFailedError())
+    ledger = MessageAccounting()
+    broker = KafkaCluster(too_large, unknown=TopicAuthorizationFailedError())
     await publisher.publish(broker, ledger, "t.v1", [row(1, "a")])
     assert publisher.closed_topics() == ["t.v1"]
     assert broker.taken == []
 
 
 async def test_behind_a_row_that_the_topic_refuses_those_of_its_key_are_not_sent(publisher: Publisher) -> None:
-    ledger, answers = Ledger(), iter([KafkaTimeoutError(), None])
-    broker = Broker(lambda _key, _value: next(answers))
+    ledger, answers = MessageAccounting(), iter([KafkaTimeoutError(), None])
+    broker = KafkaCluster(lambda _key, _value: next(answers))
     await publisher.publish(broker, ledger, "t.v1", [row(1, "a", b"1"), row(2, "b", b"2"), row(3, "a", b"3")])
     assert (broker.taken, ledger.marked) == ([b"2"], [2])
 
 
 async def test_who_lost_the_lease_sends_nothing(publisher: Publisher) -> None:
-    ledger, broker = Ledger(), Broker(too_large)
+    ledger, broker = MessageAccounting(), KafkaCluster(too_large)
     ledger.lost = True
     with pytest.raises(LeaseLostError):
         await publisher.publish(broker, ledger, "t.v1", [row(1, "a")])

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callboard.runtime import System, supervisor
-from callboard.streams.cloudevents import BadRecord, Record, decode, encode, signed_headers
+from callboard.streams.cloudevents import InvalidRecordError, Record, decode, encode, signed_headers
 from callboard.streams.consumers import Consumer
-from callboard.streams.event_types import EVENTS, ActivityRecorded, LetterRequested, derive_id
+from callboard.streams.event_types import EVENTS, ActivityRecorded, TemplatedEmailRequested, derive_id
 from callboard.streams.record_processor import RecordProcessor
 from callboard.streams.signatures import EventSigner
 from callboard.streams.stream_metrics import StreamMetrics
@@ -21,7 +21,7 @@ from callboard.streams.topics import ACTIVITY, MAIL
 SECRET, EARLIER = "the secret of today, and of no other day", "the secret of yesterday, which is still accepted"
 SIGNER = EventSigner([SECRET, EARLIER])
 AT = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
-LETTER = LetterRequested("verify_email", UUID(int=7), {"token_id": str(UUID(int=8))})
+LETTER = TemplatedEmailRequested("verify_email", UUID(int=7), {"token_id": str(UUID(int=8))})
 VALUE = msgspec.json.encode(LETTER)
 FACTS: dict[str, Any] = {
     "event_id": "e1",
@@ -48,7 +48,7 @@ def test_an_event_that_we_signed_is_read() -> None:
 def test_an_event_signed_under_an_earlier_secret_is_read_while_that_is_listed() -> None:
     old = signed(EventSigner([EARLIER]))
     assert decode(record(old), SIGNER).event == LETTER
-    with pytest.raises(BadRecord, match="unsigned"):
+    with pytest.raises(InvalidRecordError, match="unsigned"):
         decode(record(old), EventSigner([SECRET]))
 
 
@@ -56,19 +56,19 @@ def test_an_event_signed_under_an_earlier_secret_is_read_while_that_is_listed() 
 def test_a_changed_header_makes_the_signature_void(name: str) -> None:
     other = {"ce_type": b"letter.requested ", "ce_time": b"2026-03-01T12:00:00.123456Z"}.get(name, b"other")
     changed = [(each, other if each == name else value) for each, value in signed()]
-    with pytest.raises(BadRecord) as refused:
+    with pytest.raises(InvalidRecordError) as refused:
         decode(record(changed), SIGNER)
     assert refused.value.reason == ("unknown_type" if name == "ce_type" else "unsigned")
 
 
 @pytest.mark.parametrize("name", ["ce_time", "ce_signature"])
 def test_an_event_of_ours_without_a_time_or_a_signature_is_unsigned(name: str) -> None:
-    with pytest.raises(BadRecord, match="unsigned"):
+    with pytest.raises(InvalidRecordError, match="unsigned"):
         decode(record(pair for pair in signed() if pair[0] != name), SIGNER)
 
 
 def test_other_data_makes_the_signature_void() -> None:
-    with pytest.raises(BadRecord, match="unsigned"):
+    with pytest.raises(InvalidRecordError, match="unsigned"):
         decode(record(signed(), VALUE.replace(b"verify_email", b"reset_passwd")), SIGNER)
 
 
@@ -81,14 +81,14 @@ def test_a_part_moved_into_its_neighbour_makes_another_signature() -> None:
 def test_every_event_type_that_is_ours_needs_a_signature(name: str) -> None:
     declared = EVENTS[name]
     headers = [("ce_specversion", b"1.0"), ("ce_id", b"1"), ("ce_source", b"/x"), ("ce_type", name.encode())]
-    with pytest.raises(BadRecord, match="unsigned"):
+    with pytest.raises(InvalidRecordError, match="unsigned"):
         decode(record([*headers, ("ce_time", b"2026-03-01T12:00:00Z")], b"{}", declared.topics[0].name), SIGNER)
 
 
 def test_a_producer_cannot_speak_in_our_name_even_with_a_type_that_is_open() -> None:
     view = ActivityRecorded("page_views", 1.0, "s", AT)
     value, headers = encode(view, event_id="e1", occurred_at=AT, source="callboard")
-    with pytest.raises(BadRecord, match="unsigned"):
+    with pytest.raises(InvalidRecordError, match="unsigned"):
         decode(record(headers, value, ACTIVITY.name), SIGNER)
     value, headers = encode(view, event_id="e1", occurred_at=AT, source="/web")
     assert decode(record(headers, value, ACTIVITY.name), SIGNER).event == view
@@ -101,7 +101,7 @@ def test_a_structured_event_of_ours_is_signed_over_its_data() -> None:
     mode = [("content-type", b"application/cloudevents+json")]
     whole = msgspec.json.encode({**event, "signature": signature, "data": msgspec.Raw(VALUE)})
     assert decode(record(mode, whole), SIGNER).event == LETTER
-    with pytest.raises(BadRecord, match="unsigned"):
+    with pytest.raises(InvalidRecordError, match="unsigned"):
         decode(record(mode, whole.replace(b"verify_email", b"reset_passwd")), SIGNER)
 
 

@@ -9,7 +9,7 @@ from domain import Domain, consume, envelope
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callboard.actors.analytics.aggregator import GetStats, Stat, added_up
+from callboard.actors.analytics.aggregator import GetStats, HourlyMetric, aggregate
 from callboard.streams.event_types import ActivityRecorded, UserVerified
 
 HOUR = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -20,14 +20,14 @@ def view(value: float = 1, *, at: datetime = HOUR, metric: str = "page_views", s
     return ActivityRecorded(metric, value, subject, at)
 
 
-async def stats(domain: Domain, since: datetime = EARLY, until: datetime = LATE, **filters: Any) -> list[Stat]:
+async def stats(domain: Domain, since: datetime = EARLY, until: datetime = LATE, **filters: Any) -> list[HourlyMetric]:
     return await domain.aggregator.ask(GetStats(since, until, **({"limit": 100} | filters)))
 
 
 async def test_values_are_summed_averaged_and_counted(domain: Domain) -> None:
     await domain.aggregator.ask(consume(*(envelope(view(value)) for value in (1, 2, 6))))
     await domain.aggregator.ask(consume(envelope(view(-1))))
-    assert await stats(domain) == [Stat("page_views", HOUR, 8.0, 2.0, 4)]
+    assert await stats(domain) == [HourlyMetric("page_views", HOUR, 8.0, 2.0, 4)]
 
 
 async def test_the_same_events_again_change_nothing(domain: Domain) -> None:
@@ -119,13 +119,13 @@ async def test_values_and_names_at_their_limits_are_taken(domain: Domain) -> Non
     )
 )
 def test_adding_up_loses_nothing_and_orders_its_keys(activities: list[ActivityRecorded]) -> None:
-    sums = added_up(activities)
+    sums = aggregate(activities)
     assert sum(count for _, count in sums.values()) == len(activities)
     assert sum(total for total, _ in sums.values()) == sum(activity.value for activity in activities)
     assert list(sums) == sorted(sums)
     for _, _, hour in sums:
         assert (hour.tzinfo, hour.minute, hour.second, hour.microsecond) == (UTC, 0, 0, 0)
-    assert added_up(activities[::-1]) == sums
+    assert aggregate(activities[::-1]) == sums
 
 
 @pytest.mark.parametrize("count", [0, 1])

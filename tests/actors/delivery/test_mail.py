@@ -11,7 +11,7 @@ from mail_post import URL, Post, verification
 
 from callboard.actors.delivery.mail_queue import AdoptMails, mail_id_of
 from callboard.ops.embedded.mail_catcher import Catcher
-from callboard.streams.event_types import LetterRequested, MailRequested
+from callboard.streams.event_types import MailRequested, TemplatedEmailRequested
 from callboard.streams.topics import PRIORITY
 
 # The way of a mail --------------------------------------------------------------------------------------------------
@@ -50,8 +50,8 @@ async def test_security_mail_is_sent_before_all_other_mail_and_ours_before_that_
     user = await domain.person()
     for n in range(30):
         await post.ready(subject=f"Bulk {n}")
-    await post.queue(LetterRequested("export_failed", user.user_id))
-    await post.queue(LetterRequested("password_changed", user.user_id), topic=PRIORITY.name)
+    await post.queue(TemplatedEmailRequested("export_failed", user.user_id))
+    await post.queue(TemplatedEmailRequested("password_changed", user.user_id), topic=PRIORITY.name)
     await post.queue(MailRequested("ada@example.org", "Urgent, says a producer", "t"), topic=PRIORITY.name)
     rows = await domain.rows(
         "select letter, priority from jobs join mails on payload->>'mail_id' = mail_id::text order by priority limit 2"
@@ -111,7 +111,7 @@ async def test_a_mail_past_its_deadline_is_not_sent(post: Post, catcher: Catcher
 async def test_who_is_deleted_gets_no_letter(post: Post, domain: Domain) -> None:
     user = await domain.person()
     await domain.execute("update users set deleted_at = now()")
-    await post.queue(LetterRequested("content_published", user.user_id, {"content_id": str(uuid4())}))
+    await post.queue(TemplatedEmailRequested("content_published", user.user_id, {"content_id": str(uuid4())}))
     assert await domain.value("select count(*) from mails") == 0
 
 
@@ -142,21 +142,21 @@ async def test_anothers_secret_is_not_sent_to_an_address_of_ones_own(
 @pytest.mark.parametrize(
     "event",
     [
-        LetterRequested("no_such_letter", UUID(int=0)),
-        LetterRequested("../mail", UUID(int=0)),
-        LetterRequested("content_published", UUID(int=0)),
-        LetterRequested("verify_email", UUID(int=0), {"token_id": "x"}),
-        LetterRequested("verify_email", UUID(int=0), {"token_id": str(uuid4())}),
-        LetterRequested("verify_email", UUID(int=0)),
-        LetterRequested("ready", UUID(int=0)),
+        TemplatedEmailRequested("no_such_letter", UUID(int=0)),
+        TemplatedEmailRequested("../mail", UUID(int=0)),
+        TemplatedEmailRequested("content_published", UUID(int=0)),
+        TemplatedEmailRequested("verify_email", UUID(int=0), {"token_id": "x"}),
+        TemplatedEmailRequested("verify_email", UUID(int=0), {"token_id": str(uuid4())}),
+        TemplatedEmailRequested("verify_email", UUID(int=0)),
+        TemplatedEmailRequested("ready", UUID(int=0)),
     ],
     ids=lambda event: f"{event.letter} {sorted(event.data)}",
 )
 async def test_a_letter_that_cannot_be_written_is_dead_with_the_reason_and_crashes_nobody(
-    post: Post, domain: Domain, catcher: Catcher, event: LetterRequested
+    post: Post, domain: Domain, catcher: Catcher, event: TemplatedEmailRequested
 ) -> None:
     user = await domain.person()
-    mail_id = await post.queue(LetterRequested(event.letter, user.user_id, event.data))
+    mail_id = await post.queue(TemplatedEmailRequested(event.letter, user.user_id, event.data))
     await post.send(mail_id)
     row = await post.row(mail_id)
     assert row["status"] == "dead"

@@ -11,7 +11,7 @@ from callboard.actors.delivery.mail_queue import SEND_MAIL, MailQueue
 from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.ops.config.settings import ConfigError, load
 from callboard.streams.consumers import RejectedError
-from callboard.streams.event_types import LetterRequested, MailRequested
+from callboard.streams.event_types import MailRequested, TemplatedEmailRequested
 from callboard.streams.topics import MAIL
 
 MAILS = "select count(*) from mails"
@@ -35,7 +35,7 @@ async def test_without_named_producers_nobody_has_a_mail_sent(domain: Domain) ->
 
 async def test_our_own_letters_need_no_producer(domain: Domain) -> None:
     user = await domain.person()
-    await mail_queue(domain, "").consume(consume(envelope(LetterRequested("content_published", user.user_id))))
+    await mail_queue(domain, "").consume(consume(envelope(TemplatedEmailRequested("content_published", user.user_id))))
     assert await domain.value(MAILS) == 1
 
 

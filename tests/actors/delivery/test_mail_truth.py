@@ -10,7 +10,7 @@ from callboard.actors.editorial.workflow_rules import Action
 from callboard.actors.infrastructure.principals import Role
 from callboard.actors.infrastructure.token_signer import fingerprint
 from callboard.ops.embedded.mail_catcher import Catcher
-from callboard.streams.event_types import LetterRequested
+from callboard.streams.event_types import TemplatedEmailRequested
 
 # The truth ----------------------------------------------------------------------------------------------------------
 
@@ -29,12 +29,12 @@ async def test_a_mail_about_an_article_says_what_the_database_says_and_not_the_e
     await domain.move(article.content_id, Action.SUBMIT_FOR_REVIEW, author)
     await domain.move(article.content_id, Action.REJECT, editor, "The true note")
     told = await told_of(domain, article.content_id)
-    await post.send(await post.queue(LetterRequested("content_rejected", author.user_id, told)))
+    await post.send(await post.queue(TemplatedEmailRequested("content_rejected", author.user_id, told)))
     (caught,) = catcher.mails()
     assert (caught.to, caught.subject) == (author.email, "Sent back: The true title")
     assert "The true note" in caught.text
-    forged = await post.queue(LetterRequested("content_rejected", author.user_id, told | {"note": "Pay here"}))
-    another = await post.queue(LetterRequested("content_rejected", editor.user_id, told))
+    forged = await post.queue(TemplatedEmailRequested("content_rejected", author.user_id, told | {"note": "Pay here"}))
+    another = await post.queue(TemplatedEmailRequested("content_rejected", editor.user_id, told))
     for mail_id in (forged, another):
         await post.send(mail_id)
         assert (await post.row(mail_id))["status"] == "dead"
@@ -48,7 +48,7 @@ async def test_a_title_that_looks_like_an_encoded_header_stays_a_title(
     author, editor = await domain.person(), await domain.person(Role.EDITOR)
     article = await domain.published(author, editor, title)
     told = await told_of(domain, article.content_id)
-    await post.send(await post.queue(LetterRequested("content_published", author.user_id, told)))
+    await post.send(await post.queue(TemplatedEmailRequested("content_published", author.user_id, told)))
     await post.send(await post.ready(subject=title))
     assert [mail.subject for mail in reversed(catcher.mails())] == [f"Published: {title}", title]
     for file in catcher._folder.glob("*.eml"):
@@ -64,12 +64,12 @@ async def test_a_name_is_sent_only_to_an_address_that_its_owner_has_proved(
     await post.send(await verification(post, domain, user_id))
     await domain.answered("reset_password", "victim@example.org")
     token_id = await domain.value("select token_id from mail_tokens where purpose = 'reset_password'")
-    await post.send(await post.queue(LetterRequested("reset_password", user_id, {"token_id": str(token_id)})))
+    await post.send(await post.queue(TemplatedEmailRequested("reset_password", user_id, {"token_id": str(token_id)})))
     assert len(catcher.mails()) == 2
     for mail in catcher.mails():
         assert "evil" not in f"{mail.subject} {mail.text} {mail.html}"
     await domain.execute("update users set is_verified = true")
-    await post.send(await post.queue(LetterRequested("password_changed", user_id)))
+    await post.send(await post.queue(TemplatedEmailRequested("password_changed", user_id)))
     assert catcher.mails()[0].text.startswith("Hello Visit evil.example now exe,")
 
 
@@ -86,7 +86,9 @@ async def test_the_name_of_an_account_is_not_sent_to_a_new_address_before_it_is_
         fingerprint(domain.signer.mail_token(token_id)),
     )
     await domain.execute("update users set full_name = 'Visit evil.example now'")
-    await post.send(await post.queue(LetterRequested("change_email", thief.user_id, {"token_id": str(token_id)})))
+    await post.send(
+        await post.queue(TemplatedEmailRequested("change_email", thief.user_id, {"token_id": str(token_id)}))
+    )
     (caught,) = catcher.mails()
     assert caught.to == "victim@example.org"
     assert "evil" not in f"{caught.text} {caught.html}"

@@ -10,7 +10,7 @@ import pytest
 from certificates import server_context
 from hypothesis import given
 from hypothesis import strategies as st
-from smtp_script import HANG_UP, Script
+from smtp_script import HANG_UP, ScriptedSmtpServer
 
 from callboard.actors.delivery.smtp_client import Fault, Phase, SmtpClient, SmtpError, SmtpSettings, SmtpTimeouts, Tls
 from callboard.ops.embedded.data_directory import free_ports
@@ -31,7 +31,7 @@ STALLS = [
 ]
 
 
-def client(script: Script, timeouts: SmtpTimeouts = LONG, **more: Any) -> SmtpClient:
+def client(script: ScriptedSmtpServer, timeouts: SmtpTimeouts = LONG, **more: Any) -> SmtpClient:
     settings = {"host": "127.0.0.1", "port": script.port, "sender": "b@example.org", "tls": Tls.NONE} | more
     return SmtpClient(SmtpSettings(**settings), timeouts)
 
@@ -52,7 +52,7 @@ def limited(name: str) -> SmtpTimeouts:
 
 
 async def test_a_mail_arrives_as_it_is() -> None:
-    async with Script().listening() as script:
+    async with ScriptedSmtpServer().listening() as script:
         await send(client(script))
     assert script.bodies == [b"Subject: x\r\n\r\nHello\r\n..\r\n...two\r\n.\r\n"]
     assert script.commands[0].startswith("EHLO ")
@@ -61,41 +61,41 @@ async def test_a_mail_arrives_as_it_is() -> None:
 
 @pytest.mark.parametrize("answer", ["250 kept", "251 kept", "200", "250-kept\n250 and more"])
 async def test_every_reply_of_the_two_hundreds_says_that_the_mail_was_taken(answer: str) -> None:
-    async with Script(body=answer).listening() as script:
+    async with ScriptedSmtpServer(body=answer).listening() as script:
         await send(client(script))
     assert len(script.bodies) == 1
 
 
 @pytest.mark.parametrize("limit", ["٣", "-1", "0", "", "9" * 30, "10 20"])
 async def test_a_size_that_is_no_number_limits_nothing(limit: str) -> None:
-    async with Script(EHLO=f"250-here\n250 SIZE {limit}").listening() as script:
+    async with ScriptedSmtpServer(EHLO=f"250-here\n250 SIZE {limit}").listening() as script:
         await send(client(script))
     assert len(script.bodies) == 1
 
 
 @pytest.mark.parametrize("word", ["EHLO", "MAIL", "body"])
 async def test_a_reply_that_never_ends_is_cut_off(word: str) -> None:
-    async with Script(**{word: "\n".join(["250-more"] * 200_000)}).listening() as script:
+    async with ScriptedSmtpServer(**{word: "\n".join(["250-more"] * 200_000)}).listening() as script:
         assert (await failure(client(script))).fault is Fault.GARBLED
 
 
 async def test_a_large_mail_leaves_in_blocks_and_whole() -> None:
     content = b"Subject: x\r\n\r\n" + b"".join(b"%d %s\r\n" % (n, b"." * 70) for n in range(20_000))
-    async with Script().listening() as script:
+    async with ScriptedSmtpServer().listening() as script:
         await send(client(script), content=content)
     assert script.bodies == [content + b".\r\n"]
 
 
 @pytest.mark.parametrize(("word", "phase", "limit"), STALLS)
 async def test_a_stall_ends_by_the_limit_of_its_phase(word: str, phase: Phase, limit: str) -> None:
-    async with Script(**{word: None}).listening() as script:
+    async with ScriptedSmtpServer(**{word: None}).listening() as script:
         error = await failure(client(script, limited(limit)))
     assert (error.phase, error.fault) == (phase, Fault.TIMEOUT)
 
 
 @pytest.mark.parametrize(("word", "phase", "_limit"), STALLS)
 async def test_a_closed_connection_is_told_by_its_phase(word: str, phase: Phase, _limit: str) -> None:
-    async with Script(**{word: HANG_UP}).listening() as script:
+    async with ScriptedSmtpServer(**{word: HANG_UP}).listening() as script:
         error = await failure(client(script))
     assert (error.phase, error.fault) == (phase, Fault.CLOSED)
 
@@ -103,7 +103,7 @@ async def test_a_closed_connection_is_told_by_its_phase(word: str, phase: Phase,
 @pytest.mark.parametrize(("word", "phase", "_limit"), STALLS)
 @pytest.mark.parametrize("answer", ["421 busy", "450 later", "451 4.7.1 greylisted", "550 no"])
 async def test_a_refusal_has_its_phase_and_code(word: str, phase: Phase, _limit: str, answer: str) -> None:
-    async with Script(**{word: answer}, HELO=answer).listening() as script:
+    async with ScriptedSmtpServer(**{word: answer}, HELO=answer).listening() as script:
         error = await failure(client(script))
     assert (error.phase, error.fault, error.code, error.text) == (phase, Fault.REPLY, int(answer[:3]), answer[4:])
 
@@ -111,12 +111,12 @@ async def test_a_refusal_has_its_phase_and_code(word: str, phase: Phase, _limit:
 @pytest.mark.parametrize("word", ["greeting", "MAIL", "body"])
 @pytest.mark.parametrize("answer", ["HTTP/1.1 400 Bad Request", "hello?", "x" * 40_000])
 async def test_what_is_no_smtp_is_told_as_such(word: str, answer: str) -> None:
-    async with Script(**{word: answer}).listening() as script:
+    async with ScriptedSmtpServer(**{word: answer}).listening() as script:
         assert (await failure(client(script))).fault is Fault.GARBLED
 
 
 async def test_a_slow_answer_to_the_final_dot_is_waited_for() -> None:
-    async with Script(body=None).listening() as script:
+    async with ScriptedSmtpServer(body=None).listening() as script:
         sending = asyncio.create_task(send(client(script, LONG)))
         while not script.bodies:  # noqa: ASYNC110 - the script's side of the wire
             await asyncio.sleep(0.005)
@@ -128,7 +128,7 @@ async def test_a_slow_answer_to_the_final_dot_is_waited_for() -> None:
 
 
 async def test_all_phases_before_the_final_dot_are_bounded_together() -> None:
-    async with Script(RCPT=None).listening() as script:
+    async with ScriptedSmtpServer(RCPT=None).listening() as script:
         error = await failure(client(script, limited("before_dot_s")))
         assert (error.phase, error.fault) == (Phase.RCPT, Fault.TIMEOUT)
 
@@ -140,7 +140,7 @@ async def test_the_wait_for_the_final_dot_is_not_cut_by_the_bound_before_it() ->
 
 
 async def test_nobody_listens() -> None:
-    script = Script()
+    script = ScriptedSmtpServer()
     (script.port,) = free_ports(1)
     error = await failure(client(script))
     assert (error.phase, error.fault) == (Phase.CONNECT, Fault.UNREACHABLE)
@@ -148,33 +148,33 @@ async def test_nobody_listens() -> None:
 
 
 async def test_a_mail_that_was_taken_waits_for_no_goodbye() -> None:
-    async with Script(QUIT=None).listening() as script:
+    async with ScriptedSmtpServer(QUIT=None).listening() as script:
         await send(client(script))
         assert len(script.bodies) == 1
 
 
 async def test_no_connection_is_left_open() -> None:
-    async with Script(RCPT="550 no").listening() as script:
+    async with ScriptedSmtpServer(RCPT="550 no").listening() as script:
         for _ in range(3):
             await failure(client(script))
         assert script.connections == 3
 
 
 async def test_a_bare_line_break_never_leaves() -> None:
-    async with Script().listening() as script:
+    async with ScriptedSmtpServer().listening() as script:
         for content in (b"a\rb\r\n", b"a\nb\r\n", b"a\r\n.\nb\r\n", b"a\r\r\n"):
             assert (await failure(client(script), content=content)).fault is Fault.INVALID
     assert script.bodies == []
 
 
 async def test_a_server_without_ehlo_is_asked_with_helo() -> None:
-    async with Script(EHLO="502 what").listening() as script:
+    async with ScriptedSmtpServer(EHLO="502 what").listening() as script:
         await send(client(script))
     assert [line.split()[0] for line in script.commands[:2]] == ["EHLO", "HELO"]
 
 
 async def test_a_mail_larger_than_the_server_says_is_not_begun() -> None:
-    async with Script(EHLO="250-here\n250 SIZE 20").listening() as script:
+    async with ScriptedSmtpServer(EHLO="250-here\n250 SIZE 20").listening() as script:
         error = await failure(client(script))
         assert (error.phase, error.fault) == (Phase.MAIL, Fault.TOO_LARGE)
         assert "DATA" not in script.commands
@@ -187,7 +187,7 @@ async def test_a_mail_larger_than_the_server_says_is_not_begun() -> None:
 
 
 async def test_a_name_that_is_not_ascii_needs_smtputf8() -> None:
-    async with Script().listening() as script:
+    async with ScriptedSmtpServer().listening() as script:
         error = await failure(client(script), recipient="jürgen@example.org")
         assert (error.phase, error.fault) == (Phase.RCPT, Fault.INVALID)
         assert "SMTPUTF8" in str(error)
@@ -214,7 +214,7 @@ def trusted(contexts: tuple[ssl.SSLContext, ssl.SSLContext], monkeypatch: pytest
 
 
 async def test_starttls_encrypts_before_anything_is_said_of_the_mail(trusted: ssl.SSLContext) -> None:
-    script = Script(EHLO="250-here\n250 STARTTLS", STARTTLS="220 go")
+    script = ScriptedSmtpServer(EHLO="250-here\n250 STARTTLS", STARTTLS="220 go")
     script.tls = trusted
     async with script.listening():
         await send(client(script, tls=Tls.STARTTLS))
@@ -222,7 +222,9 @@ async def test_starttls_encrypts_before_anything_is_said_of_the_mail(trusted: ss
 
 
 async def test_what_was_said_before_the_encryption_is_not_taken_for_said_in_it(trusted: ssl.SSLContext) -> None:
-    async with Script(EHLO="250-here\n250 STARTTLS", STARTTLS="220 go\n250-evil\n250 AUTH PLAIN").listening() as script:
+    async with ScriptedSmtpServer(
+        EHLO="250-here\n250 STARTTLS", STARTTLS="220 go\n250-evil\n250 AUTH PLAIN"
+    ).listening() as script:
         script.tls = trusted
         error = await failure(client(script, tls=Tls.STARTTLS, username="ada", password="sesame"))
     assert (error.phase, error.fault) == (Phase.AUTH, Fault.UNSUPPORTED)
@@ -230,7 +232,7 @@ async def test_what_was_said_before_the_encryption_is_not_taken_for_said_in_it(t
 
 
 async def test_implicit_tls_encrypts_from_the_first_byte(trusted: ssl.SSLContext) -> None:
-    async with Script().listening(trusted) as script:
+    async with ScriptedSmtpServer().listening(trusted) as script:
         await send(client(script, tls=Tls.IMPLICIT))
     assert len(script.bodies) == 1
 
@@ -239,7 +241,7 @@ async def test_implicit_tls_encrypts_from_the_first_byte(trusted: ssl.SSLContext
 async def test_a_certificate_that_is_not_trusted_is_refused(
     contexts: tuple[ssl.SSLContext, ssl.SSLContext], tls: Tls
 ) -> None:
-    script = Script(EHLO="250-here\n250 STARTTLS", STARTTLS="220 go")
+    script = ScriptedSmtpServer(EHLO="250-here\n250 STARTTLS", STARTTLS="220 go")
     script.tls = contexts[0]
     async with script.listening(contexts[0] if tls is Tls.IMPLICIT else None):
         error = await failure(client(script, tls=tls))
@@ -249,12 +251,12 @@ async def test_a_certificate_that_is_not_trusted_is_refused(
 
 
 async def test_a_server_that_speaks_no_tls_at_once_is_told_as_such() -> None:
-    async with Script().listening() as script:
+    async with ScriptedSmtpServer().listening() as script:
         assert (await failure(client(script, tls=Tls.IMPLICIT))).fault is Fault.TLS
 
 
 async def test_starttls_that_is_not_offered_is_not_done_without() -> None:
-    async with Script().listening() as script:
+    async with ScriptedSmtpServer().listening() as script:
         error = await failure(client(script, tls=Tls.STARTTLS))
     assert (error.phase, error.fault) == (Phase.TLS, Fault.UNSUPPORTED)
     assert "STARTTLS" in str(error)
@@ -262,7 +264,7 @@ async def test_starttls_that_is_not_offered_is_not_done_without() -> None:
 
 
 async def test_a_login_is_done_and_a_refused_one_shows_no_password() -> None:
-    async with Script(EHLO="250-here\n250 AUTH PLAIN", AUTH="235 ok").listening() as script:
+    async with ScriptedSmtpServer(EHLO="250-here\n250 AUTH PLAIN", AUTH="235 ok").listening() as script:
         await send(client(script, username="board", password="hunter2"))
         said = base64.b64encode(b"\0board\0hunter2").decode()
         assert f"AUTH PLAIN {said}" in script.commands
@@ -273,7 +275,7 @@ async def test_a_login_is_done_and_a_refused_one_shows_no_password() -> None:
 
 
 async def test_a_login_that_is_not_offered_is_told() -> None:
-    async with Script().listening() as script:
+    async with ScriptedSmtpServer().listening() as script:
         error = await failure(client(script, username="board", password="hunter2"))
     assert (error.phase, error.fault) == (Phase.AUTH, Fault.UNSUPPORTED)
 
@@ -282,7 +284,9 @@ async def test_a_login_that_is_not_offered_is_told() -> None:
 
 
 async def test_an_error_holds_no_address() -> None:
-    async with Script(RCPT="550 5.1.1 <ada@example.org>: unknown; jürgen@bücher.example too").listening() as script:
+    async with ScriptedSmtpServer(
+        RCPT="550 5.1.1 <ada@example.org>: unknown; jürgen@bücher.example too"
+    ).listening() as script:
         error = await failure(client(script))
     assert str(error) == "RCPT: 550 5.1.1 <(address)>: unknown; (address) too"
 

@@ -8,37 +8,37 @@ import pytest
 from domain import Domain, refused
 
 from callboard.actors.editorial.content_queries import (
-    Entry,
-    Hit,
+    ContentSummary,
     ListContent,
     ListTransitions,
     ReadContent,
     SearchContent,
+    SearchResult,
 )
 from callboard.actors.editorial.workflow_rules import Action, Status
 from callboard.actors.errors import CONTENT_FORBIDDEN, CONTENT_NOT_FOUND
-from callboard.actors.infrastructure.principals import Identity, Role
+from callboard.actors.infrastructure.principals import Principal, Role
 
 
 @pytest.fixture
-async def author(domain: Domain) -> Identity:
+async def author(domain: Domain) -> Principal:
     return await domain.person()
 
 
 @pytest.fixture
-async def editor(domain: Domain) -> Identity:
+async def editor(domain: Domain) -> Principal:
     return await domain.person(Role.EDITOR)
 
 
-async def titles(domain: Domain, who: Identity | None, **filters: Any) -> set[str]:
+async def titles(domain: Domain, who: Principal | None, **filters: Any) -> set[str]:
     return {entry.title for entry in await domain.library.ask(ListContent(who, 100, **filters))}
 
 
-async def search(domain: Domain, q: str, **more: Any) -> list[Hit]:
+async def search(domain: Domain, q: str, **more: Any) -> list[SearchResult]:
     return await domain.library.ask(SearchContent(q, **({"limit": 100} | more)))
 
 
-async def insert(domain: Domain, author: Identity, count: int, body: str = "lantern") -> set[UUID]:
+async def insert(domain: Domain, author: Principal, count: int, body: str = "lantern") -> set[UUID]:
     """Published articles of one and the same moment, so that only their ids tell them apart."""
     rows = await domain.rows(
         "insert into content (author_id, title, body, body_html, status, published_at, created_at) "
@@ -55,7 +55,7 @@ async def insert(domain: Domain, author: Identity, count: int, body: str = "lant
 
 
 async def test_readers_list_what_is_published_authors_their_own_too_and_editors_all(
-    domain: Domain, author: Identity, editor: Identity
+    domain: Domain, author: Principal, editor: Principal
 ) -> None:
     other = await domain.person()
     await domain.draft(author, "draft of author")
@@ -68,7 +68,7 @@ async def test_readers_list_what_is_published_authors_their_own_too_and_editors_
     assert await titles(domain, await domain.person(Role.ADMIN)) == await titles(domain, editor)
 
 
-async def test_filters_narrow_and_never_show_more(domain: Domain, author: Identity, editor: Identity) -> None:
+async def test_filters_narrow_and_never_show_more(domain: Domain, author: Principal, editor: Principal) -> None:
     other = await domain.person()
     category_id = await domain.value("insert into categories (slug, name) values ('a', 'A') returning category_id")
     await domain.draft(author, "draft", category_id=category_id)
@@ -83,9 +83,9 @@ async def test_filters_narrow_and_never_show_more(domain: Domain, author: Identi
     assert await titles(domain, author, status=Status.ARCHIVED) == set()
 
 
-async def test_pages_show_every_row_once_and_in_order_while_rows_are_added(domain: Domain, author: Identity) -> None:
+async def test_pages_show_every_row_once_and_in_order_while_rows_are_added(domain: Domain, author: Principal) -> None:
     ids = await insert(domain, author, 25)
-    seen: list[Entry] = []
+    seen: list[ContentSummary] = []
     before, before_id = None, None
     while page := await domain.library.ask(ListContent(None, 4, before=before, before_id=before_id)):
         seen += page
@@ -103,7 +103,7 @@ async def test_pages_show_every_row_once_and_in_order_while_rows_are_added(domai
 
 
 async def test_published_articles_stand_in_the_order_of_their_publication(
-    domain: Domain, author: Identity, editor: Identity
+    domain: Domain, author: Principal, editor: Principal
 ) -> None:
     """An old draft that is published today is today's article, whoever lists it."""
     old = await domain.draft(author, "an old draft")
@@ -121,7 +121,7 @@ async def test_published_articles_stand_in_the_order_of_their_publication(
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7])
-async def test_pages_of_every_list_hold_every_row_once_in_order(domain: Domain, author: Identity, limit: int) -> None:
+async def test_pages_of_every_list_hold_every_row_once_in_order(domain: Domain, author: Principal, limit: int) -> None:
     category_id = await domain.value("insert into categories (slug, name) values ('a', 'A') returning category_id")
     await domain.rows(
         "insert into content (author_id, category_id, title, body, body_html, status, published_at, created_at) "
@@ -136,7 +136,7 @@ async def test_pages_of_every_list_hold_every_row_once_in_order(domain: Domain, 
         for filters in ({}, {"category_id": category_id}, {"author_id": author.user_id}, {"status": Status.DRAFT}):
             every = await domain.library.ask(ListContent(who, 100, **filters))
             assert [entry.position for entry in every] == sorted((entry.position for entry in every), reverse=True)
-            seen: list[Entry] = []
+            seen: list[ContentSummary] = []
             position: tuple[Any, Any] = (None, None)
             while page := await domain.library.ask(
                 ListContent(who, limit, before=position[0], before_id=position[1], **filters)
@@ -149,7 +149,7 @@ async def test_pages_of_every_list_hold_every_row_once_in_order(domain: Domain, 
 # Reading -------------------------------------------------------------------------------------------------------------
 
 
-async def test_an_article_is_read_by_whom_it_may_be_seen(domain: Domain, author: Identity, editor: Identity) -> None:
+async def test_an_article_is_read_by_whom_it_may_be_seen(domain: Domain, author: Principal, editor: Principal) -> None:
     content = await domain.draft(author)
     for who in (author, editor):
         assert await domain.library.ask(ReadContent(content.content_id, who)) == content
@@ -160,7 +160,7 @@ async def test_an_article_is_read_by_whom_it_may_be_seen(domain: Domain, author:
     assert await domain.library.ask(ReadContent(published.content_id, None)) == published
 
 
-async def test_the_history_is_between_author_and_editors(domain: Domain, author: Identity, editor: Identity) -> None:
+async def test_the_history_is_between_author_and_editors(domain: Domain, author: Principal, editor: Principal) -> None:
     content = await domain.published(author, editor)
     draft = await domain.draft(author)
     stranger = await domain.person()
@@ -178,7 +178,7 @@ async def test_the_history_is_between_author_and_editors(domain: Domain, author:
 # Searching -----------------------------------------------------------------------------------------------------------
 
 
-async def test_only_what_is_published_is_found(domain: Domain, author: Identity, editor: Identity) -> None:
+async def test_only_what_is_published_is_found(domain: Domain, author: Principal, editor: Principal) -> None:
     content = await domain.published(author, editor, "Lanterns", "on the quay")
     await domain.draft(author, "Lanterns of mine", "unpublished")
     assert [hit.content_id for hit in await search(domain, "lantern")] == [content.content_id]
@@ -187,7 +187,7 @@ async def test_only_what_is_published_is_found(domain: Domain, author: Identity,
 
 
 async def test_a_word_in_the_title_ranks_above_one_in_the_text(
-    domain: Domain, author: Identity, editor: Identity
+    domain: Domain, author: Principal, editor: Principal
 ) -> None:
     await domain.published(author, editor, "Harbours", "a lantern on the quay")
     await domain.published(author, editor, "The lantern", "on the quay")
@@ -210,14 +210,14 @@ async def test_a_word_in_the_title_ranks_above_one_in_the_text(
     ],
 )
 async def test_the_search_takes_words_phrases_exclusions_and_or(
-    domain: Domain, author: Identity, editor: Identity, q: str, found: set[str]
+    domain: Domain, author: Principal, editor: Principal, q: str, found: set[str]
 ) -> None:
     await domain.published(author, editor, "a", "a lantern on the old quay")
     await domain.published(author, editor, "b", "a lantern in the street")
     assert {hit.title for hit in await search(domain, q)} == found
 
 
-async def test_the_category_narrows_a_search(domain: Domain, author: Identity, editor: Identity) -> None:
+async def test_the_category_narrows_a_search(domain: Domain, author: Principal, editor: Principal) -> None:
     category_id = await domain.value("insert into categories (slug, name) values ('a', 'A') returning category_id")
     inside = await domain.published(author, editor, "inside", "lantern")
     await domain.published(author, editor, "outside", "lantern")
@@ -225,9 +225,9 @@ async def test_the_category_narrows_a_search(domain: Domain, author: Identity, e
     assert [hit.title for hit in await search(domain, "lantern", category_id=category_id)] == ["inside"]
 
 
-async def test_pages_of_a_search_show_every_hit_once_while_hits_are_added(domain: Domain, author: Identity) -> None:
+async def test_pages_of_a_search_show_every_hit_once_while_hits_are_added(domain: Domain, author: Principal) -> None:
     ids = await insert(domain, author, 10) | await insert(domain, author, 10, "lantern lantern lantern")
-    seen: list[Hit] = []
+    seen: list[SearchResult] = []
     rank, before_id = None, None
     while page := await search(domain, "lantern", limit=3, rank=rank, before_id=before_id):
         seen += page
@@ -250,7 +250,7 @@ async def test_pages_of_a_search_show_every_hit_once_while_hits_are_added(domain
     ],
 )
 async def test_a_snippet_holds_no_markup_but_its_marks(
-    domain: Domain, author: Identity, editor: Identity, body: str
+    domain: Domain, author: Principal, editor: Principal, body: str
 ) -> None:
     await domain.published(author, editor, "t", body)
     (hit,) = await search(domain, "lantern")
@@ -297,7 +297,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("q", HOSTILE, ids=range(len(HOSTILE)))
-async def test_no_search_is_an_error(domain: Domain, author: Identity, editor: Identity, q: str) -> None:
+async def test_no_search_is_an_error(domain: Domain, author: Principal, editor: Principal, q: str) -> None:
     await domain.published(author, editor, "a", "b")
     for hit in await search(domain, q):
         assert hit.title == "a"

@@ -8,15 +8,15 @@ from domain import Domain, refused
 from callboard.actors.editorial.content_queries import SearchContent
 from callboard.actors.editorial.workflow import Content, Draft, EditContent
 from callboard.actors.errors import REQUEST_INVALID
-from callboard.actors.infrastructure.principals import Identity, Role
+from callboard.actors.infrastructure.principals import Principal, Role
 
 
 @pytest.fixture
-async def author(domain: Domain) -> Identity:
+async def author(domain: Domain) -> Principal:
     return await domain.person()
 
 
-async def edit(domain: Domain, content: Content, who: Identity, **fields: Any) -> Content:
+async def edit(domain: Domain, content: Content, who: Principal, **fields: Any) -> Content:
     draft = Draft(**({"title": "Changed", "body": "Changed"} | fields))
     return await domain.content.ask(EditContent(content.content_id, draft, content.version, who))
 
@@ -35,7 +35,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize(("body", "safe"), HOSTILE)
 async def test_markup_is_kept_as_sent_and_made_safe_beside_it(
-    domain: Domain, author: Identity, body: str, safe: str
+    domain: Domain, author: Principal, body: str, safe: str
 ) -> None:
     content = await domain.draft(author, "<script>alert(1)</script>", body)
     assert (content.title, content.body, content.body_html) == ("<script>alert(1)</script>", body, safe)
@@ -53,7 +53,7 @@ TOO_MUCH = {
 
 
 @pytest.mark.parametrize("body", TOO_MUCH.values(), ids=TOO_MUCH)
-async def test_markup_without_bound_is_a_fault_of_the_body(domain: Domain, author: Identity, body: str) -> None:
+async def test_markup_without_bound_is_a_fault_of_the_body(domain: Domain, author: Principal, body: str) -> None:
     content = await domain.draft(author)
     for attempt in (domain.draft(author, "A title", body), edit(domain, content, author, body=body)):
         with refused(REQUEST_INVALID) as caught:
@@ -62,7 +62,7 @@ async def test_markup_without_bound_is_a_fault_of_the_body(domain: Domain, autho
     assert [kind for _, kind, _ in await domain.events()] == ["content.created"]
 
 
-async def test_markup_within_the_bounds_makes_no_more_html_than_it_is_itself(domain: Domain, author: Identity) -> None:
+async def test_markup_within_the_bounds_makes_no_more_html_than_it_is_itself(domain: Domain, author: Principal) -> None:
     body = "<p>" + "".join(f"<b a{n}>" for n in range(90)) + "<p>x" * 4_000
     content = await domain.draft(author, "A title", body)
     assert len(content.body_html) < 3 * len(body)
@@ -76,7 +76,7 @@ def wordy() -> str:
 
 
 async def test_of_a_text_of_too_many_words_to_be_searched_the_beginning_is_found(
-    domain: Domain, author: Identity
+    domain: Domain, author: Principal
 ) -> None:
     editor = await domain.person(Role.EDITOR)
     content = await domain.published(author, editor, "A title", ("lantern " + wordy())[:200_000])
@@ -87,14 +87,14 @@ SLOW_TO_SPLIT = ["a_", "~/", "a-", "a.", "x.y@z.com/", "http://", "1.", "&#1", "
 
 
 @pytest.mark.parametrize("unit", SLOW_TO_SPLIT)
-async def test_no_text_costs_the_database_more_than_its_length(domain: Domain, author: Identity, unit: str) -> None:
+async def test_no_text_costs_the_database_more_than_its_length(domain: Domain, author: Principal, unit: str) -> None:
     """Underscores alone cost PostgreSQL's parser the square of their number: 200,000 characters never ended."""
     editor = await domain.person(Role.EDITOR)
     content = await domain.published(author, editor, "Lantern", (unit * 200_000)[:199_000])
     assert [hit.content_id for hit in await domain.library.ask(SearchContent("lantern", 10))] == [content.content_id]
 
 
-async def test_a_text_of_the_largest_size_is_taken(domain: Domain, author: Identity) -> None:
+async def test_a_text_of_the_largest_size_is_taken(domain: Domain, author: Principal) -> None:
     body = ("word " * 40_000)[:200_000]
     assert (await domain.draft(author, "x" * 200, body)).body == body
     assert (await domain.draft(author, "one word", "x" * 200_000)).body_html == "x" * 200_000

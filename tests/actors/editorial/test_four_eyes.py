@@ -8,31 +8,31 @@ from domain import Domain, refused
 from callboard.actors.editorial.workflow import Content, Draft, EditContent
 from callboard.actors.editorial.workflow_rules import Action, Language, Status
 from callboard.actors.errors import CONTENT_OWN_REVIEW, CONTENT_STALE
-from callboard.actors.infrastructure.principals import Identity, Role
+from callboard.actors.infrastructure.principals import Principal, Role
 
 
 @pytest.fixture
-async def author(domain: Domain) -> Identity:
+async def author(domain: Domain) -> Principal:
     return await domain.person()
 
 
 @pytest.fixture
-async def editor(domain: Domain) -> Identity:
+async def editor(domain: Domain) -> Principal:
     return await domain.person(Role.EDITOR)
 
 
-async def edit(domain: Domain, content: Content, who: Identity, **fields: Any) -> Content:
+async def edit(domain: Domain, content: Content, who: Principal, **fields: Any) -> Content:
     draft = Draft(**({"title": content.title, "body": content.body} | fields))
     return await domain.content.ask(EditContent(content.content_id, draft, content.version, who))
 
 
-async def submitted(domain: Domain, content: Content, who: Identity) -> Content:
+async def submitted(domain: Domain, content: Content, who: Principal) -> Content:
     return await domain.move(content.content_id, Action.SUBMIT_FOR_REVIEW, who)
 
 
 @pytest.mark.parametrize("role", [Role.EDITOR, Role.ADMIN])
 async def test_an_editor_who_rewrites_anothers_draft_does_not_approve_it(
-    domain: Domain, author: Identity, editor: Identity, role: Role
+    domain: Domain, author: Principal, editor: Principal, role: Role
 ) -> None:
     rewriter = await domain.person(role)
     content = await edit(domain, await domain.draft(author), rewriter, body="Mine now")
@@ -45,7 +45,7 @@ async def test_an_editor_who_rewrites_anothers_draft_does_not_approve_it(
 
 
 async def test_text_that_its_author_changed_again_may_be_approved_by_the_editor_before(
-    domain: Domain, author: Identity, editor: Identity
+    domain: Domain, author: Principal, editor: Principal
 ) -> None:
     content = await edit(domain, await domain.draft(author), editor, title="A better title")
     content = await edit(domain, content, author, body="And a better body")
@@ -54,7 +54,7 @@ async def test_text_that_its_author_changed_again_may_be_approved_by_the_editor_
 
 
 async def test_saving_without_a_change_does_not_pass_the_text_on_to_another(
-    domain: Domain, author: Identity, editor: Identity
+    domain: Domain, author: Principal, editor: Principal
 ) -> None:
     content = await edit(domain, await domain.draft(author), editor, body="By the editor")
     assert await edit(domain, content, author) == content
@@ -65,7 +65,7 @@ async def test_saving_without_a_change_does_not_pass_the_text_on_to_another(
 
 @pytest.mark.parametrize("action", [None, Action.APPROVE])
 async def test_an_edit_that_changes_nothing_leaves_state_version_and_events(
-    domain: Domain, author: Identity, editor: Identity, action: Action | None
+    domain: Domain, author: Principal, editor: Principal, action: Action | None
 ) -> None:
     content = await submitted(domain, await domain.draft(author), author)
     if action is not None:
@@ -81,7 +81,7 @@ async def test_an_edit_that_changes_nothing_leaves_state_version_and_events(
 
 
 async def test_an_edit_of_anything_sends_approved_content_back(
-    domain: Domain, author: Identity, editor: Identity
+    domain: Domain, author: Principal, editor: Principal
 ) -> None:
     category_id = await domain.value("insert into categories (slug, name) values ('a', 'A') returning category_id")
     changes: list[dict[str, Any]] = [

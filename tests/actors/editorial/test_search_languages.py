@@ -7,10 +7,10 @@ from domain import Domain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callboard.actors.editorial.content_queries import Hit, SearchContent
+from callboard.actors.editorial.content_queries import SearchContent, SearchResult
 from callboard.actors.editorial.workflow import CreateContent, Draft
 from callboard.actors.editorial.workflow_rules import Action, Language
-from callboard.actors.infrastructure.principals import Identity, Role
+from callboard.actors.infrastructure.principals import Principal, Role
 
 TOKYO = "東京タワーの歴史"
 
@@ -23,7 +23,7 @@ async def publish(domain: Domain, title: str, body: str = "", **more: Any) -> No
         await domain.move(content.content_id, action, editor)
 
 
-async def search(domain: Domain, q: str, **more: Any) -> list[Hit]:
+async def search(domain: Domain, q: str, **more: Any) -> list[SearchResult]:
     return await domain.library.ask(SearchContent(q, 10, **more))
 
 
@@ -121,7 +121,7 @@ async def test_a_category_that_goes_or_comes_is_searched_at_once(domain: Domain)
     assert await titles(domain, "lantern") == {"In it", "Outside"}
 
 
-async def test_the_languages_of_the_code_are_those_of_the_database(domain: Domain, author: Identity) -> None:
+async def test_the_languages_of_the_code_are_those_of_the_database(domain: Domain, author: Principal) -> None:
     for language in Language:
         await domain.draft(author, "A title", language=language)
     configs = await domain.rows("select cfgname from pg_ts_config where cfgname like 'callboard%'")
@@ -129,7 +129,7 @@ async def test_the_languages_of_the_code_are_those_of_the_database(domain: Domai
 
 
 @pytest.fixture
-async def author(domain: Domain) -> Identity:
+async def author(domain: Domain) -> Principal:
     return await domain.person()
 
 
@@ -149,7 +149,7 @@ async def test_a_run_of_an_unsplit_script_is_found_if_all_pairs_of_it_are_there(
     assert found is all(pair in text for pair in pairs)
 
 
-async def test_the_vector_is_there_for_published_content_only(domain: Domain, author: Identity) -> None:
+async def test_the_vector_is_there_for_published_content_only(domain: Domain, author: Principal) -> None:
     editor = await domain.person(Role.EDITOR)
     content = await domain.content.ask(CreateContent(author.session_id, Draft("Lantern", "Text"), author))
     filled = "select search is not null from content"

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callboard.actors.editorial.content_queries import ListTransitions, ReadContent
-from callboard.actors.editorial.workflow import Content, DeleteContent, Draft, EditContent, MoveContent
+from callboard.actors.editorial.workflow import Content, DeleteContent, Draft, EditContent, TransitionContent
 from callboard.actors.editorial.workflow_rules import Action, Status
 from callboard.actors.errors import (
     CONTENT_CATEGORY_UNKNOWN,
@@ -23,28 +23,28 @@ from callboard.actors.errors import (
     CONTENT_STALE,
     Problem,
 )
-from callboard.actors.infrastructure.principals import Identity, Role
+from callboard.actors.infrastructure.principals import Principal, Role
 
 PATH = [Action.SUBMIT_FOR_REVIEW, Action.APPROVE, Action.PUBLISH, Action.ARCHIVE]  # a full life, state by state
 STEPS_TO = {Status.DRAFT: 0, Status.PENDING_REVIEW: 1, Status.APPROVED: 2, Status.PUBLISHED: 3, Status.ARCHIVED: 4}
 
 
 @pytest.fixture
-async def author(domain: Domain) -> Identity:
+async def author(domain: Domain) -> Principal:
     return await domain.person()
 
 
 @pytest.fixture
-async def editor(domain: Domain) -> Identity:
+async def editor(domain: Domain) -> Principal:
     return await domain.person(Role.EDITOR)
 
 
 @pytest.fixture
-async def stranger(domain: Domain) -> Identity:
+async def stranger(domain: Domain) -> Principal:
     return await domain.person()
 
 
-async def content_in(domain: Domain, status: Status, author: Identity, editor: Identity) -> Content:
+async def content_in(domain: Domain, status: Status, author: Principal, editor: Principal) -> Content:
     content = await domain.draft(author)
     for action in PATH[: STEPS_TO[status]]:
         content = await domain.move(content.content_id, action, editor)
@@ -52,7 +52,7 @@ async def content_in(domain: Domain, status: Status, author: Identity, editor: I
     return content
 
 
-async def edit(domain: Domain, content: Content, who: Identity, version: int | None = None, **fields: Any) -> Content:
+async def edit(domain: Domain, content: Content, who: Principal, version: int | None = None, **fields: Any) -> Content:
     draft = Draft(**({"title": "Changed", "body": "Changed"} | fields))
     return await domain.content.ask(
         EditContent(content.content_id, draft, content.version if version is None else version, who)
@@ -76,7 +76,7 @@ async def history(domain: Domain, content_id: UUID) -> list[tuple[str, str, str]
 # One change at a time ------------------------------------------------------------------------------------------------
 
 
-async def test_a_new_article_is_a_draft_of_version_one(domain: Domain, author: Identity) -> None:
+async def test_a_new_article_is_a_draft_of_version_one(domain: Domain, author: Principal) -> None:
     content = await domain.draft(author, "Lighthouses", "All of them")
     assert (content.status, content.version, content.author_id) == (Status.DRAFT, 1, author.user_id)
     assert (content.title, content.body, content.published_at) == ("Lighthouses", "All of them", None)
@@ -84,7 +84,9 @@ async def test_a_new_article_is_a_draft_of_version_one(domain: Domain, author: I
     assert await history(domain, content.content_id) == []
 
 
-async def test_the_whole_way_from_draft_to_archive_and_back(domain: Domain, author: Identity, editor: Identity) -> None:
+async def test_the_whole_way_from_draft_to_archive_and_back(
+    domain: Domain, author: Principal, editor: Principal
+) -> None:
     content = await domain.draft(author)
     for action, who in zip([*PATH, Action.RESTORE], [author, editor, editor, author, author], strict=True):
         content = await domain.move(content.content_id, action, who)
@@ -107,7 +109,7 @@ async def test_the_whole_way_from_draft_to_archive_and_back(domain: Domain, auth
     ]
 
 
-async def test_a_change_its_history_and_its_event_come_from_one_transaction(domain: Domain, author: Identity) -> None:
+async def test_a_change_its_history_and_its_event_come_from_one_transaction(domain: Domain, author: Principal) -> None:
     content = await domain.draft(author)
     await domain.execute("delete from outbox")
     await domain.move(content.content_id, Action.SUBMIT_FOR_REVIEW, author)
@@ -116,7 +118,7 @@ async def test_a_change_its_history_and_its_event_come_from_one_transaction(doma
     assert await domain.value(f"select count(distinct xmin) from ({union}) as rows") == 1  # noqa: S608
 
 
-async def test_a_note_is_in_the_history_and_in_the_event(domain: Domain, author: Identity, editor: Identity) -> None:
+async def test_a_note_is_in_the_history_and_in_the_event(domain: Domain, author: Principal, editor: Principal) -> None:
     content = await content_in(domain, Status.PENDING_REVIEW, author, editor)
     note = "Too long; see <b>page 2</b> & 'quotes'"
     await domain.move(content.content_id, Action.REJECT, editor, note)
@@ -135,7 +137,7 @@ async def test_a_note_is_in_the_history_and_in_the_event(domain: Domain, author:
 
 @pytest.mark.parametrize("status", [Status.PENDING_REVIEW, Status.APPROVED])
 async def test_an_edit_takes_what_was_reviewed_back_to_draft_and_says_so(
-    domain: Domain, author: Identity, editor: Identity, status: Status
+    domain: Domain, author: Principal, editor: Principal, status: Status
 ) -> None:
     content = await content_in(domain, status, author, editor)
     edited = await edit(domain, content, author)
@@ -144,7 +146,7 @@ async def test_an_edit_takes_what_was_reviewed_back_to_draft_and_says_so(
     assert (await story(domain, content.content_id))[-1] == ("content.edited", edited.version)
 
 
-async def test_an_edit_of_a_draft_is_no_step_of_its_history(domain: Domain, author: Identity) -> None:
+async def test_an_edit_of_a_draft_is_no_step_of_its_history(domain: Domain, author: Principal) -> None:
     content = await edit(domain, await domain.draft(author), author)
     assert (content.status, content.version) == (Status.DRAFT, 2)
     assert await history(domain, content.content_id) == []
@@ -152,7 +154,7 @@ async def test_an_edit_of_a_draft_is_no_step_of_its_history(domain: Domain, auth
 
 @pytest.mark.parametrize("status", [Status.PUBLISHED, Status.ARCHIVED])
 async def test_what_is_published_or_archived_cannot_be_edited(
-    domain: Domain, author: Identity, editor: Identity, status: Status
+    domain: Domain, author: Principal, editor: Principal, status: Status
 ) -> None:
     content = await content_in(domain, status, author, editor)
     told = await story(domain, content.content_id)
@@ -163,14 +165,14 @@ async def test_what_is_published_or_archived_cannot_be_edited(
 
 
 @pytest.mark.parametrize("version", [0, 1, 3, 999_999_999])
-async def test_an_edit_of_another_version_is_stale(domain: Domain, author: Identity, version: int) -> None:
+async def test_an_edit_of_another_version_is_stale(domain: Domain, author: Principal, version: int) -> None:
     content = await edit(domain, await domain.draft(author), author)
     with refused(CONTENT_STALE):
         await edit(domain, content, author, version=version)
     assert len(await story(domain, content.content_id)) == 2
 
 
-async def test_an_author_with_an_editors_role_does_not_approve_their_own(domain: Domain, editor: Identity) -> None:
+async def test_an_author_with_an_editors_role_does_not_approve_their_own(domain: Domain, editor: Principal) -> None:
     content = await domain.draft(editor)
     await domain.move(content.content_id, Action.SUBMIT_FOR_REVIEW, editor)
     with refused(CONTENT_OWN_REVIEW):
@@ -180,7 +182,7 @@ async def test_an_author_with_an_editors_role_does_not_approve_their_own(domain:
 
 
 async def test_what_a_stranger_may_not_see_is_not_there_for_any_change(
-    domain: Domain, author: Identity, editor: Identity, stranger: Identity
+    domain: Domain, author: Principal, editor: Principal, stranger: Principal
 ) -> None:
     for status in (Status.DRAFT, Status.PENDING_REVIEW, Status.APPROVED, Status.ARCHIVED):
         content = await content_in(domain, status, author, editor)
@@ -195,7 +197,7 @@ async def test_what_a_stranger_may_not_see_is_not_there_for_any_change(
 
 
 async def test_what_a_stranger_may_see_they_may_not_change(
-    domain: Domain, author: Identity, editor: Identity, stranger: Identity
+    domain: Domain, author: Principal, editor: Principal, stranger: Principal
 ) -> None:
     content = await content_in(domain, Status.PUBLISHED, author, editor)
     with refused(CONTENT_FORBIDDEN):
@@ -207,7 +209,7 @@ async def test_what_a_stranger_may_see_they_may_not_change(
 
 
 async def test_no_change_is_made_of_another_version_than_the_one_that_was_read(
-    domain: Domain, author: Identity, editor: Identity
+    domain: Domain, author: Principal, editor: Principal
 ) -> None:
     content = await domain.draft(author)
     newer = await edit(domain, content, author)
@@ -215,13 +217,13 @@ async def test_no_change_is_made_of_another_version_than_the_one_that_was_read(
         await domain.content.ask(DeleteContent(content.content_id, author, content.version))
     with refused(CONTENT_STALE):
         await domain.content.ask(
-            MoveContent(content.content_id, Action.SUBMIT_FOR_REVIEW, None, author, content.version)
+            TransitionContent(content.content_id, Action.SUBMIT_FOR_REVIEW, None, author, content.version)
         )
     assert await domain.library.ask(ReadContent(content.content_id, editor)) == newer
     await domain.content.ask(DeleteContent(content.content_id, author, newer.version))
 
 
-async def test_an_unknown_article_is_not_there(domain: Domain, author: Identity, editor: Identity) -> None:
+async def test_an_unknown_article_is_not_there(domain: Domain, author: Principal, editor: Principal) -> None:
     content = await domain.draft(author)
     await domain.content.ask(DeleteContent(content.content_id, author))
     for who in (author, editor):
@@ -231,7 +233,7 @@ async def test_an_unknown_article_is_not_there(domain: Domain, author: Identity,
             await domain.move(uuid4(), Action.APPROVE, who)
 
 
-async def test_a_category_must_exist_and_one_that_goes_leaves_its_articles(domain: Domain, author: Identity) -> None:
+async def test_a_category_must_exist_and_one_that_goes_leaves_its_articles(domain: Domain, author: Principal) -> None:
     with refused(CONTENT_CATEGORY_UNKNOWN) as caught:
         await domain.draft(author, category_id=uuid4())
     assert [detail.field for detail in caught.value.details] == ["category_id"]
@@ -247,7 +249,7 @@ async def test_a_category_must_exist_and_one_that_goes_leaves_its_articles(domai
 
 @pytest.mark.parametrize("status", [Status.DRAFT, Status.PENDING_REVIEW, Status.APPROVED, Status.ARCHIVED])
 async def test_what_is_not_published_can_be_deleted_with_its_history(
-    domain: Domain, author: Identity, editor: Identity, status: Status
+    domain: Domain, author: Principal, editor: Principal, status: Status
 ) -> None:
     content = await content_in(domain, status, author, editor)
     await domain.content.ask(DeleteContent(content.content_id, author))
@@ -256,7 +258,7 @@ async def test_what_is_not_published_can_be_deleted_with_its_history(
     assert (await story(domain, content.content_id))[-1] == ("content.deleted", content.version)
 
 
-async def test_what_is_published_cannot_be_deleted(domain: Domain, author: Identity, editor: Identity) -> None:
+async def test_what_is_published_cannot_be_deleted(domain: Domain, author: Principal, editor: Principal) -> None:
     content = await content_in(domain, Status.PUBLISHED, author, editor)
     for who in (author, editor):
         with refused(CONTENT_PUBLISHED):
@@ -269,7 +271,7 @@ async def test_what_is_published_cannot_be_deleted(domain: Domain, author: Ident
 
 @pytest.mark.parametrize("actions", [(Action.APPROVE, Action.APPROVE), (Action.APPROVE, Action.REJECT)])
 async def test_of_transitions_at_once_one_wins_and_is_told_once(
-    domain: Domain, author: Identity, editor: Identity, actions: tuple[Action, Action]
+    domain: Domain, author: Principal, editor: Principal, actions: tuple[Action, Action]
 ) -> None:
     for _ in range(5):
         content = await content_in(domain, Status.PENDING_REVIEW, author, editor)
@@ -280,7 +282,7 @@ async def test_of_transitions_at_once_one_wins_and_is_told_once(
         assert len(await history(domain, content.content_id)) == 2
 
 
-async def test_of_edits_of_one_version_at_once_one_wins(domain: Domain, author: Identity) -> None:
+async def test_of_edits_of_one_version_at_once_one_wins(domain: Domain, author: Principal) -> None:
     content = await domain.draft(author)
     won, lost = await at_once(*(edit(domain, content, author, title=f"Take {n}") for n in range(8)))
     assert len(won) == 1
@@ -290,7 +292,7 @@ async def test_of_edits_of_one_version_at_once_one_wins(domain: Domain, author: 
 
 
 async def test_what_was_approved_is_what_was_read_though_an_edit_comes_at_once(
-    domain: Domain, author: Identity, editor: Identity
+    domain: Domain, author: Principal, editor: Principal
 ) -> None:
     for _ in range(8):
         content = await content_in(domain, Status.PENDING_REVIEW, author, editor)
@@ -304,7 +306,7 @@ async def test_what_was_approved_is_what_was_read_though_an_edit_comes_at_once(
         assert now.version == content.version + 1
 
 
-async def test_a_deletion_and_a_transition_at_once_leave_one_story(domain: Domain, author: Identity) -> None:
+async def test_a_deletion_and_a_transition_at_once_leave_one_story(domain: Domain, author: Principal) -> None:
     for _ in range(8):
         content = await domain.draft(author)
         won, lost = await at_once(

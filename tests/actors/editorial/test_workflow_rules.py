@@ -6,7 +6,15 @@ from uuid import UUID
 import pytest
 from domain import refused
 
-from callboard.actors.editorial.workflow_rules import Action, Status, allowed, is_own, judge, judge_edit, may_see
+from callboard.actors.editorial.workflow_rules import (
+    Action,
+    Status,
+    allowed,
+    check_transition,
+    is_own,
+    judge_edit,
+    may_see,
+)
 from callboard.actors.errors import (
     CONTENT_FORBIDDEN,
     CONTENT_ILLEGAL_TRANSITION,
@@ -14,7 +22,7 @@ from callboard.actors.errors import (
     CONTENT_PUBLISHED,
     Problem,
 )
-from callboard.actors.infrastructure.principals import Identity, Role
+from callboard.actors.infrastructure.principals import Principal, Role
 
 AUTHOR, OTHER = UUID(int=1), UUID(int=2)
 
@@ -37,8 +45,8 @@ MAY = {  # whoever is not named here may do nothing
 CASES = list(product(Status, Action, Role, (True, False)))
 
 
-def person(role: Role, *, is_author: bool) -> Identity:
-    return Identity(AUTHOR if is_author else OTHER, UUID(int=9), "who@example.org", role)
+def person(role: Role, *, is_author: bool) -> Principal:
+    return Principal(AUTHOR if is_author else OTHER, UUID(int=9), "who@example.org", role)
 
 
 def rights(role: Role, *, is_author: bool) -> set[str]:
@@ -61,12 +69,12 @@ def test_who_may_do_what_in_which_state(status: Status, action: Action, role: Ro
     if action not in may:
         own = action is Action.APPROVE and is_author and role is not Role.MEMBER
         with refused(CONTENT_OWN_REVIEW if own else CONTENT_FORBIDDEN):
-            judge(who, AUTHOR, None, status, action)
+            check_transition(who, AUTHOR, None, status, action)
     elif (status, action) in TARGETS:
-        assert judge(who, AUTHOR, None, status, action) == TARGETS[status, action]
+        assert check_transition(who, AUTHOR, None, status, action) == TARGETS[status, action]
     else:
         with refused(CONTENT_ILLEGAL_TRANSITION) as caught:
-            judge(who, AUTHOR, None, status, action)
+            check_transition(who, AUTHOR, None, status, action)
         assert list(caught.value.allowed) == possible
         assert all(each in caught.value.message for each in possible)
 
@@ -105,7 +113,7 @@ def test_nobody_can_publish_without_a_second_pair_of_eyes() -> None:
             status = ahead.pop()
             for action in Action:
                 try:
-                    target = judge(alone, AUTHOR, edited_by, status, action)
+                    target = check_transition(alone, AUTHOR, edited_by, status, action)
                 except Problem:
                     continue
                 if target not in reached:

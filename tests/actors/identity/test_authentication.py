@@ -14,7 +14,7 @@ from callboard.actors.errors import (
     AUTH_INACTIVE,
     AUTH_INVALID_CREDENTIALS,
     AUTH_UNVERIFIED,
-    Code,
+    ErrorCode,
     Problem,
 )
 from callboard.actors.identity import authentication, password_hasher
@@ -100,7 +100,7 @@ async def test_the_password_that_nobody_has_opens_nothing(domain: Domain) -> Non
     ],
 )
 async def test_the_state_of_an_account_is_told_only_with_the_right_password(
-    domain: Domain, state: dict[str, bool], code: Code
+    domain: Domain, state: dict[str, bool], code: ErrorCode
 ) -> None:
     await domain.person(email="ada@example.org", **state)
     with refused(AUTH_INVALID_CREDENTIALS):

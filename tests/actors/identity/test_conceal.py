@@ -9,12 +9,12 @@ from domain import PASSWORD, Domain, refused
 
 from callboard.actors.errors import AUTH_INVALID_CREDENTIALS, AUTH_UNVERIFIED, Problem
 from callboard.actors.identity.authentication import LogIn, Logins
-from callboard.actors.identity.email_verification import MAX_LETTERS, Enrolment
-from callboard.actors.identity.users import EditUser, RegisterUser, Users
+from callboard.actors.identity.email_verification import MAX_LETTERS, RegistrationPolicy
+from callboard.actors.identity.users import RegisterUser, UpdateUser, Users
 from callboard.runtime import Ref, System, pool, supervisor
 
 
-class Site:
+class CallboardProcess:
     """The two actors that strangers ask, with everything concealed."""
 
     def __init__(self, users: Ref[Any], logins: Ref[Any]) -> None:
@@ -26,16 +26,16 @@ class Site:
 
 
 @pytest.fixture
-async def site(domain: Domain) -> AsyncIterator[Site]:
+async def site(domain: Domain) -> AsyncIterator[CallboardProcess]:
     shared = (domain.database, domain.passwords, domain.signer, domain.sessions)
-    users = pool("users", Users, *shared, Enrolment(conceal=True), size=2)
+    users = pool("users", Users, *shared, RegistrationPolicy(conceal=True), size=2)
     checks = (domain.database, domain.passwords, domain.sessions, domain.limits, domain.failed_logins)
     logins = pool("logins", partial(Logins, signer=domain.signer, conceal=True), *checks, size=2)
     async with System(supervisor("concealing", users, logins)):
-        yield Site(users, logins)
+        yield CallboardProcess(users, logins)
 
 
-async def test_to_register_and_log_in_tells_nothing_of_an_address(domain: Domain, site: Site) -> None:
+async def test_to_register_and_log_in_tells_nothing_of_an_address(domain: Domain, site: CallboardProcess) -> None:
     await domain.person(email="taken@example.org", password_hash="")
     for email in ("taken@example.org", "free@example.org", "free@example.org"):
         await site.register(email)
@@ -51,7 +51,7 @@ async def test_where_nothing_is_concealed_the_right_password_is_told_what_is_mis
 
 
 async def test_letters_to_the_owner_of_a_taken_address_are_limited_and_the_answer_stays_the_same(
-    domain: Domain, site: Site
+    domain: Domain, site: CallboardProcess
 ) -> None:
     owner = await domain.person(email="taken@example.org")
     for _ in range(MAX_LETTERS + 3):
@@ -61,14 +61,16 @@ async def test_letters_to_the_owner_of_a_taken_address_are_limited_and_the_answe
     assert {each["user_id"] for each in letters} == {str(owner.user_id)}
 
 
-async def test_a_change_of_address_tells_no_more_than_a_registration_does(domain: Domain, site: Site) -> None:
+async def test_a_change_of_address_tells_no_more_than_a_registration_does(
+    domain: Domain, site: CallboardProcess
+) -> None:
     await domain.person(email="taken@example.org")
     await domain.registered("unproven@example.org")
     answers = []
     for email in ("taken@example.org", "unproven@example.org", "free@example.org"):
         who = await domain.person()
         try:
-            answers.append((await site.users.ask(EditUser(who.user_id, "Ada", email))).full_name)
+            answers.append((await site.users.ask(UpdateUser(who.user_id, "Ada", email))).full_name)
         except Problem as problem:
             answers.append(problem.code.name)
     assert answers == ["Ada"] * 3

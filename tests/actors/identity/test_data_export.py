@@ -22,7 +22,7 @@ from callboard.actors.identity.erasure import PERSONAL_DATA
 from callboard.actors.identity.users import DeleteUser
 from callboard.actors.infrastructure.job_counts import JobCounts
 from callboard.actors.infrastructure.job_sweeper import JobSweeper, Sweep
-from callboard.actors.infrastructure.principals import Identity, Role
+from callboard.actors.infrastructure.principals import Principal, Role
 from callboard.actors.infrastructure.quotas import DEFAULT_QUOTAS
 from callboard.actors.infrastructure.retention import QUERIES
 from callboard.runtime import Ref, System, pool, supervisor
@@ -51,7 +51,7 @@ async def makers(domain: Domain) -> AsyncIterator[Makers]:
         yield made
 
 
-async def author(domain: Domain, email: str) -> Identity:
+async def author(domain: Domain, email: str) -> Principal:
     who = await domain.person(email=email)
     await domain.rows("insert into user_profiles (user_id, bio) values ($1, $2)", who.user_id, f"bio of {email}")
     return who

@@ -10,14 +10,14 @@ from callboard.actors.identity.authentication import LogIn, StepUp
 from callboard.actors.identity.email_verification import add_token
 from callboard.actors.identity.known_devices import KNOWN_DAYS, device_of, make_device_token, network_of
 from callboard.actors.identity.password_reset import ResetPassword
-from callboard.actors.identity.sessions import Login
+from callboard.actors.identity.sessions import LoginResult
 
 OWNERS = "198.51.100.7"
 TOTAL = POLICIES["account_total"].limit
 EACH = POLICIES["account"].limit
 
 
-async def log_in(domain: Domain, password: str = PASSWORD, ip: str = OWNERS, device: str | None = None) -> Login:
+async def log_in(domain: Domain, password: str = PASSWORD, ip: str = OWNERS, device: str | None = None) -> LoginResult:
     return await domain.logins.ask(LogIn("ada@example.org", password, "a browser", ip, device))
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from uuid import UUID
 
 import pytest
-from argon2 import PasswordHasher
+from argon2 import PasswordHasher as Argon2Hasher
 from domain import Domain, refused
 
 from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, USERS_EMAIL_TAKEN, Problem
@@ -17,8 +17,8 @@ from callboard.actors.identity import password_hasher
 from callboard.actors.identity.password_hasher import _verify
 from callboard.actors.identity.password_reset import ResetPassword
 from callboard.actors.identity.registration import UNPROVEN_DAYS, purge_unproven
-from callboard.actors.identity.user_import import Candidate, import_users
-from callboard.actors.identity.users import AddUser, EditUser, RefuseEmail, RegisterUser, VerifyEmail
+from callboard.actors.identity.user_import import ImportedUser, import_users
+from callboard.actors.identity.users import CreateUser, RefuseEmail, RegisterUser, UpdateUser, VerifyEmail
 from callboard.actors.infrastructure.principals import Role
 
 MAILBOX = "victim@example.org"
@@ -65,17 +65,19 @@ class Story:
         await self.domain.answered("reset_password", MAILBOX)
 
     async def stranger_imported(self) -> None:
-        candidate = Candidate(email=MAILBOX, full_name="Im Port", password_hash=password_hasher.HASHER.hash(IMPORTED))
+        candidate = ImportedUser(
+            email=MAILBOX, full_name="Im Port", password_hash=password_hasher.HASHER.hash(IMPORTED)
+        )
         if await import_users(self.domain.database, [candidate], self.domain.signer):
             self.registered_by.append(IMPORTED)
 
     async def stranger_asks_for_the_address(self) -> None:
         if self.stranger is None:
             self.stranger = (await self.domain.person(email="stranger@example.org")).user_id
-        await self.domain.users.ask(EditUser(self.stranger, "Str Anger", MAILBOX))
+        await self.domain.users.ask(UpdateUser(self.stranger, "Str Anger", MAILBOX))
 
     async def operator_adds(self) -> None:
-        await self.domain.users.ask(AddUser(MAILBOX, OPERATORS, "Op Erator", Role.MEMBER))
+        await self.domain.users.ask(CreateUser(MAILBOX, OPERATORS, "Op Erator", Role.MEMBER))
         self.proved_with.add(OPERATORS)
 
     async def links(self, purpose: str) -> list[str]:
@@ -166,7 +168,7 @@ TAKEOVERS = [
 
 @pytest.fixture
 def story(domain: Domain, monkeypatch: pytest.MonkeyPatch) -> Story:
-    monkeypatch.setattr(password_hasher, "HASHER", PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))
+    monkeypatch.setattr(password_hasher, "HASHER", Argon2Hasher(time_cost=1, memory_cost=64, parallelism=1))
     return Story(domain)
 
 
@@ -203,7 +205,7 @@ async def test_links_of_an_earlier_registration_are_dead_and_a_reset_is_not(stor
 async def test_an_unproven_account_is_in_the_way_of_no_change_of_address(story: Story) -> None:
     await story.stranger_registers()
     who = await story.domain.person(email="ada@example.org")
-    await story.domain.users.ask(EditUser(who.user_id, "Ada", MAILBOX))
+    await story.domain.users.ask(UpdateUser(who.user_id, "Ada", MAILBOX))
     moved = await story.domain.users.ask(VerifyEmail(await story.domain.mail_token(who.user_id)))
     assert moved.email == MAILBOX
     assert await story.domain.value("select count(*) from users where deleted_at is null") == 1

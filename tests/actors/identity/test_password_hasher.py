@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import bcrypt
 import pytest
-from argon2 import PasswordHasher
+from argon2 import PasswordHasher as Argon2Hasher
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,10 +19,10 @@ from callboard.actors.identity.password_hasher import (
     HASHER,
     NO_PASSWORD,
     HashPassword,
-    Passwords,
+    PasswordHasher,
     VerifyPassword,
-    ask_hasher,
     hash_fault,
+    hash_or_overloaded,
     outdated,
 )
 from callboard.actors.identity.password_policy import COMMON, PasswordPolicy, password_faults, prepare_password
@@ -84,11 +84,11 @@ def test_nist_asks_for_length_and_no_composition(password: str, faults: list[str
 
 
 BCRYPT = bcrypt.hashpw(GOOD.encode(), bcrypt.gensalt(4)).decode()
-ARGON = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(GOOD)
+ARGON = Argon2Hasher(time_cost=1, memory_cost=64, parallelism=1).hash(GOOD)
 
 
 async def test_a_hash_from_elsewhere_verifies_and_is_worth_making_anew() -> None:
-    hasher = pool("passwords", Passwords, size=1)
+    hasher = pool("passwords", PasswordHasher, size=1)
     long = "ä" * 40  # 80 bytes, of which bcrypt has only ever looked at 72
     cut = bcrypt.hashpw(long.encode()[:72], bcrypt.gensalt(4)).decode()
     async with System(supervisor("root", hasher)):
@@ -132,7 +132,7 @@ def test_a_hash_from_elsewhere_is_known_and_affordable_or_named(password_hash: s
 
 
 async def test_a_hash_verifies_its_own_password_only() -> None:
-    hasher = pool("passwords", Passwords, size=1)
+    hasher = pool("passwords", PasswordHasher, size=1)
     async with System(supervisor("root", hasher)):
         made = await hasher.ask(HashPassword(GOOD))
         assert await hasher.ask(VerifyPassword(GOOD, made))
@@ -164,13 +164,13 @@ class Gate:
 
 
 async def hashed(hasher: Ref[HashPassword | VerifyPassword], password: str) -> str:
-    return await ask_hasher(hasher, HashPassword(password))
+    return await hash_or_overloaded(hasher, HashPassword(password))
 
 
 async def test_the_loop_turns_while_a_password_is_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate()
     monkeypatch.setattr(password_hasher, "HASHER", gate)
-    hasher = pool("passwords", Passwords, size=1)
+    hasher = pool("passwords", PasswordHasher, size=1)
     async with System(supervisor("root", hasher)):
         asked = asyncio.create_task(hashed(hasher, GOOD))
         await asyncio.to_thread(gate.begun.acquire)
@@ -181,7 +181,7 @@ async def test_the_loop_turns_while_a_password_is_hashed(monkeypatch: pytest.Mon
 async def test_a_flood_of_logins_is_refused_and_not_queued(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate()
     monkeypatch.setattr(password_hasher, "HASHER", gate)
-    hasher = pool("passwords", Passwords, size=2, mailbox=Mailbox(capacity=3, overflow=Overflow.REJECT))
+    hasher = pool("passwords", PasswordHasher, size=2, mailbox=Mailbox(capacity=3, overflow=Overflow.REJECT))
     async with System(supervisor("root", hasher)):
         asked = [asyncio.create_task(hashed(hasher, str(number))) for number in range(2)]
         for _ in range(2):
@@ -206,7 +206,7 @@ async def test_the_threads_that_hash_give_way_and_no_other_does(monkeypatch: pyt
 
     monkeypatch.setattr(password_hasher, "HASHER", SimpleNamespace(hash=hash_it))
     ours = os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0)
-    hasher = pool("passwords", Passwords, size=2)
+    hasher = pool("passwords", PasswordHasher, size=2)
     async with System(supervisor("root", hasher)):
         for _ in range(2):
             await hashed(hasher, GOOD)
@@ -219,7 +219,7 @@ async def test_one_thread_hashes_one_password_at_a_time_also_when_its_asker_has_
 ) -> None:
     gate = Gate()
     monkeypatch.setattr(password_hasher, "HASHER", gate)
-    hasher = pool("passwords", Passwords, size=1)
+    hasher = pool("passwords", PasswordHasher, size=1)
     async with System(supervisor("root", hasher)):
         gone = [asyncio.create_task(hashed(hasher, str(number))) for number in range(3)]
         await asyncio.to_thread(gate.begun.acquire)
@@ -259,7 +259,7 @@ def test_a_password_with_a_control_character_is_refused_and_never_verifies_by_ac
 
 
 async def test_what_was_typed_decomposed_opens_what_was_set_composed_and_the_other_way_round() -> None:
-    hasher = pool("passwords", Passwords, size=1)
+    hasher = pool("passwords", PasswordHasher, size=1)
     composed, decomposed = "Café-Lantern-4", "Cafe\u0301-Lantern-4"
     async with System(supervisor("root", hasher)):
         for one, other in ((composed, decomposed), (decomposed, composed)):

@@ -19,7 +19,7 @@ from callboard.actors.identity.email_verification import MAX_LETTERS
 from callboard.actors.identity.password_policy import PasswordPolicy
 from callboard.actors.identity.password_reset import RESET_TTL_S, ChangePassword, Recovery, ResetPassword
 from callboard.actors.identity.sessions import RefreshSession
-from callboard.actors.identity.users import EditUser, VerifyEmail
+from callboard.actors.identity.users import UpdateUser, VerifyEmail
 
 NEW = "Paper-Boats-77"
 
@@ -165,7 +165,7 @@ async def test_with_the_password_goes_the_change_of_address_that_somebody_else_h
 ) -> None:
     """As the letter to the old address says: if this was not you, change your password."""
     user = await domain.person(email="ada@example.org")
-    await domain.users.ask(EditUser(user.user_id, "Ada", "mallory@example.org"))
+    await domain.users.ask(UpdateUser(user.user_id, "Ada", "mallory@example.org"))
     link = await domain.mail_token(user.user_id)
     if how == "changed":
         await change(domain, await log_in(domain))

@@ -14,9 +14,9 @@ from callboard.actors.editorial.workflow_rules import Action
 from callboard.actors.errors import AUTH_INVALID_CREDENTIALS
 from callboard.actors.identity.authentication import LogIn
 from callboard.actors.identity.erasure import PERSONAL_DATA, erase_due, erase_user
-from callboard.actors.identity.users import DeleteUser, EditUser
+from callboard.actors.identity.users import DeleteUser, UpdateUser
 from callboard.actors.infrastructure.feature_flags import FlagName
-from callboard.actors.infrastructure.principals import Identity, Role
+from callboard.actors.infrastructure.principals import Principal, Role
 
 COVERED = {
     f"{table}.{column}" for part in PERSONAL_DATA for table, columns in part.covers.items() for column in columns
@@ -109,7 +109,7 @@ def test_every_file_of_an_archive_has_a_name_of_its_own() -> None:
     assert len({part.name for part in PERSONAL_DATA}) == len(PERSONAL_DATA)
 
 
-async def person(domain: Domain, mark: str) -> Identity:
+async def person(domain: Domain, mark: str) -> Principal:
     """Somebody with something in every table, and a mark in all of it."""
     email, ip = f"{mark}@example.org", "203.0.113.77"
     who = await domain.person(email=email)
@@ -129,7 +129,7 @@ async def person(domain: Domain, mark: str) -> Identity:
     await domain.person(Role.ADMIN)
     with request(From(ip, f"Agent {mark}", who)):
         await domain.logins.ask(LogIn(email, PASSWORD, f"Device {mark}", ip))
-        await domain.users.ask(EditUser(who.user_id, f"Name {mark}", f"new-{mark}@example.org"))
+        await domain.users.ask(UpdateUser(who.user_id, f"Name {mark}", f"new-{mark}@example.org"))
     await domain.draft(who, f"Draft {mark}")
     published = await domain.published(who, editor, "A published article")
     other = await domain.draft(reader)
@@ -287,7 +287,7 @@ async def test_an_export_has_something_from_every_part_whatever_its_pages(domain
     ada = await person(domain, "zanzibarquark")
     await domain.draft(ada, "Another one")
     with request(From("198.51.100.99", "an admin's", await domain.person(Role.ADMIN))):
-        await domain.users.ask(EditUser(ada.user_id, "Name zanzibarquark", None))
+        await domain.users.ask(UpdateUser(ada.user_id, "Name zanzibarquark", None))
     found: dict[str, list[Any]] = {}
     for part in PERSONAL_DATA:
         after: str | None = None

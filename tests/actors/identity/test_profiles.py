@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callboard.actors.errors import REQUEST_INVALID, USERS_NOT_FOUND, USERS_STALE, Problem
-from callboard.actors.identity.profiles import GetProfile, Profiles, PutProfile, is_web_address, is_within
+from callboard.actors.identity.profiles import GetProfile, Profiles, ReplaceProfile, is_web_address, is_within
 from callboard.actors.identity.users import DeleteUser, RegisterUser
 from callboard.runtime import Ref, System, pool, supervisor
 
-Asked = Ref[GetProfile | PutProfile]
+Asked = Ref[GetProfile | ReplaceProfile]
 
 
 @pytest.fixture
@@ -33,10 +33,10 @@ async def test_a_profile_begins_empty_and_is_replaced_as_a_whole(domain: Domain,
     empty = await profiles.ask(GetProfile(user_id))
     assert (empty.avatar_url, empty.bio, empty.preferences) == (None, None, {})
     preferences = {"theme": "dark", "n": [1, 2.5, None, True, {"ä": "€"}], "big": 10**15}
-    put = await profiles.ask(PutProfile(user_id, "https://example.org/a.png", "Hello", preferences))
+    put = await profiles.ask(ReplaceProfile(user_id, "https://example.org/a.png", "Hello", preferences))
     assert await profiles.ask(GetProfile(user_id)) == put
     assert put.preferences == preferences
-    emptied = await profiles.ask(PutProfile(user_id, None, None, {}))
+    emptied = await profiles.ask(ReplaceProfile(user_id, None, None, {}))
     assert (emptied.avatar_url, emptied.bio, emptied.preferences) == (None, None, {})
 
 
@@ -57,7 +57,7 @@ async def test_what_is_too_much_or_no_web_address_is_named(
     user_id = await somebody(domain)
     with refused(REQUEST_INVALID) as caught:
         await profiles.ask(
-            PutProfile(**({"user_id": user_id, "avatar_url": None, "bio": None, "preferences": {}} | change))
+            ReplaceProfile(**({"user_id": user_id, "avatar_url": None, "bio": None, "preferences": {}} | change))
         )
     assert [detail.field for detail in caught.value.details] == [field]
 
@@ -66,7 +66,7 @@ async def test_of_sixteen_who_replace_one_version_at_once_exactly_one_wins(domai
     user_id = await somebody(domain)
     for _ in range(5):
         tag = (await profiles.ask(GetProfile(user_id))).tag
-        won, lost = await at_once(*(profiles.ask(PutProfile(user_id, None, str(n), {}, tag)) for n in range(16)))
+        won, lost = await at_once(*(profiles.ask(ReplaceProfile(user_id, None, str(n), {}, tag)) for n in range(16)))
         assert (len(won), lost) == (1, [USERS_STALE] * 15)
 
 
@@ -74,7 +74,7 @@ async def test_who_is_unknown_or_deleted_has_none(domain: Domain, profiles: Aske
     user_id = await somebody(domain)
     await domain.users.ask(DeleteUser(user_id))
     for gone in (user_id, uuid4()):
-        for message in (GetProfile(gone), PutProfile(gone, None, None, {})):
+        for message in (GetProfile(gone), ReplaceProfile(gone, None, None, {})):
             with refused(USERS_NOT_FOUND):
                 await profiles.ask(message)
 
@@ -127,7 +127,7 @@ async def test_any_preferences_come_back_as_they_were_given_or_are_refused(
     async with domain.database.acquire() as connection:
         await connection.execute("insert into user_profiles (user_id) values ($1)", who.user_id)
     try:
-        put = await profiles.ask(PutProfile(who.user_id, None, None, preferences))
+        put = await profiles.ask(ReplaceProfile(who.user_id, None, None, preferences))
     except Problem:
         assert not is_within(preferences, 5)
     else:

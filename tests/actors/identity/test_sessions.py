@@ -12,23 +12,23 @@ from domain import Domain, log_in, refused, whoami
 
 from callboard.actors.errors import AUTH_SESSION_ENDED
 from callboard.actors.identity import session_cache, sessions
-from callboard.actors.identity.session_cache import Authenticate, Caller
+from callboard.actors.identity.session_cache import Authenticate, Authentication
 from callboard.actors.identity.sessions import (
     MAX_SESSIONS,
-    EndSession,
     EndSessions,
-    ForgetUser,
+    InvalidateUser,
     ListSessions,
-    Login,
+    LoginResult,
     NoteUses,
+    RevokeSession,
     Sessions,
 )
-from callboard.actors.identity.user_generations import LIFE_S, MAX_OWED, SETTLING_S, Epochs
+from callboard.actors.identity.user_generations import LIFE_S, MAX_OWED, SETTLING_S, UserGenerations
 from callboard.actors.identity.users import ChangeUser
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.principals import Role
-from callboard.actors.infrastructure.redis import Cache
-from callboard.ops.embedded.data_directory import Place, free_ports
+from callboard.actors.infrastructure.redis import RedisClient
+from callboard.ops.embedded.data_directory import DataDirectory, free_ports
 from callboard.ops.embedded.valkey import Valkey
 
 BEHIND_OUR_BACK = "update sessions set ended_at = now()"  # nobody is told
@@ -78,7 +78,7 @@ async def test_a_session_speaks_only_for_its_own_user(domain: Domain) -> None:
     session_id = (await whoami(domain, await log_in(domain))).session_id
     for user_id, session in ((other.user_id, session_id), (uuid4(), session_id), (other.user_id, uuid4())):
         with refused(AUTH_SESSION_ENDED):
-            await Caller(domain.identities, domain.sessions, user_id, session)
+            await Authentication(domain.identities, domain.sessions, user_id, session)
 
 
 # What is remembered --------------------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ async def test_a_session_is_remembered_until_it_is_told_or_half_a_minute_has_gon
     login = await log_in(domain)
     await whoami(domain, login)
     await domain.execute(BEHIND_OUR_BACK)
-    await domain.sessions.ask(ForgetUser(user.user_id))
+    await domain.sessions.ask(InvalidateUser(user.user_id))
     with refused(AUTH_SESSION_ENDED):
         await whoami(domain, login)
 
@@ -124,7 +124,7 @@ async def test_what_ends_in_one_process_is_refused_by_every_process_from_the_nex
     await whoami(other, login)
     ends = domain if ended_here else other
     if way == "the session":
-        assert await ends.sessions.ask(EndSession(user.user_id, session_id))
+        assert await ends.sessions.ask(RevokeSession(user.user_id, session_id))
     elif way == "all sessions":
         await ends.sessions.ask(EndSessions(user.user_id))
     else:
@@ -145,7 +145,7 @@ async def test_what_was_read_before_the_end_is_not_remembered_after_it(
     async def read_and_be_slow(*args: Any, **given: Any) -> Any:
         monkeypatch.setattr(sessions.QUERIES, "living_session", read)
         row = await read(*args, **given)
-        await other.sessions.ask(EndSession(user.user_id, session_id))
+        await other.sessions.ask(RevokeSession(user.user_id, session_id))
         return row
 
     monkeypatch.setattr(sessions.QUERIES, "living_session", read_and_be_slow)
@@ -172,7 +172,7 @@ async def test_memory_is_bounded(domain: Domain, monkeypatch: pytest.MonkeyPatch
 @asynccontextmanager
 async def processes(database: Database, url: str) -> AsyncIterator[tuple[Domain, Domain]]:
     """Two that find Redis again when the test says so."""
-    one, two = Domain(database, Cache(url)), Domain(database, Cache(url))
+    one, two = Domain(database, RedisClient(url)), Domain(database, RedisClient(url))
     async with one.playing(guarded=False), two.playing(guarded=False):
         yield one, two
 
@@ -183,7 +183,7 @@ async def lose(domain: Domain) -> None:
 
 
 async def test_without_redis_the_end_of_a_session_is_in_force_at_once_and_so_after_its_return(
-    database: Database, data: Place
+    database: Database, data: DataDirectory
 ) -> None:
     server = Valkey(data, free_ports(1)[0])
     await server.start()
@@ -211,12 +211,12 @@ async def test_without_redis_the_end_of_a_session_is_in_force_at_once_and_so_aft
     await server.stop()
 
 
-async def end(domain: Domain, user_id: Any, login: Login) -> None:
-    await domain.sessions.ask(EndSession(user_id, domain.signer.read(login.access_token).session_id))
+async def end(domain: Domain, user_id: Any, login: LoginResult) -> None:
+    await domain.sessions.ask(RevokeSession(user_id, domain.signer.read(login.access_token).session_id))
 
 
 async def test_who_alone_has_lost_redis_owes_the_end_and_tells_it_before_anything_else(
-    database: Database, cache: Cache, valkey: Valkey
+    database: Database, cache: RedisClient, valkey: Valkey
 ) -> None:
     await cache.close()
     async with processes(database, valkey.url) as (one, two):
@@ -235,7 +235,7 @@ async def test_who_alone_has_lost_redis_owes_the_end_and_tells_it_before_anythin
 
 
 async def test_what_was_remembered_before_redis_was_away_is_forgotten(
-    database: Database, cache: Cache, valkey: Valkey
+    database: Database, cache: RedisClient, valkey: Valkey
 ) -> None:
     await cache.close()
     async with processes(database, valkey.url) as (one, _):
@@ -251,7 +251,7 @@ async def test_what_was_remembered_before_redis_was_away_is_forgotten(
 
 
 async def test_for_a_moment_after_its_return_redis_is_not_trusted(
-    database: Database, cache: Cache, valkey: Valkey
+    database: Database, cache: RedisClient, valkey: Valkey
 ) -> None:
     """The other process comes back later, and still owes what ended meanwhile."""
     await cache.close()
@@ -283,7 +283,7 @@ async def test_a_redis_that_comes_back_with_epochs_of_yesterday_revives_nothing(
     assert not domain.cache.away.is_set()
 
 
-async def test_an_epoch_that_redis_has_lost_is_begun_anew(domain: Domain, other: Domain, cache: Cache) -> None:
+async def test_an_epoch_that_redis_has_lost_is_begun_anew(domain: Domain, other: Domain, cache: RedisClient) -> None:
     user = await domain.person(email="ada@example.org")
     login = await log_in(domain)
     await whoami(domain, login)
@@ -295,9 +295,9 @@ async def test_an_epoch_that_redis_has_lost_is_begun_anew(domain: Domain, other:
     assert len({(epoch or b"").split()[-1] for epoch in seen[2:]}) == 1
 
 
-async def test_what_is_owed_is_bounded_and_old_debts_need_no_telling(cache: Cache) -> None:
+async def test_what_is_owed_is_bounded_and_old_debts_need_no_telling(cache: RedisClient) -> None:
     now = [0.0]
-    epochs = Epochs(cache, lambda: now[0])
+    epochs = UserGenerations(cache, lambda: now[0])
     cache.away.set()
     users = [uuid4() for _ in range(MAX_OWED + 5)]
     for user_id in users:
@@ -321,7 +321,7 @@ async def test_ones_living_sessions_are_listed_the_last_used_first(domain: Domai
     await log_in(domain, "grace@example.org")
     logins = [await log_in(domain) for _ in range(4)]
     ids = [domain.signer.read(login.access_token).session_id for login in logins]
-    await domain.sessions.ask(EndSession(user.user_id, ids[0]))
+    await domain.sessions.ask(RevokeSession(user.user_id, ids[0]))
     await domain.rows("update sessions set expires_at = now() where session_id = $1", ids[1])
     await domain.rows("update sessions set used_at = now() + interval '1 second' where session_id = $1", ids[2])
     listed = await domain.sessions.ask(ListSessions(user.user_id))
@@ -334,11 +334,11 @@ async def test_only_ones_own_living_session_can_be_ended_and_only_once(domain: D
     stranger = await domain.person()
     login = await log_in(domain)
     session_id = (await whoami(domain, login)).session_id
-    assert not await domain.sessions.ask(EndSession(stranger.user_id, session_id))
-    assert not await domain.sessions.ask(EndSession(user.user_id, uuid4()))
+    assert not await domain.sessions.ask(RevokeSession(stranger.user_id, session_id))
+    assert not await domain.sessions.ask(RevokeSession(user.user_id, uuid4()))
     await whoami(domain, login)
-    assert await domain.sessions.ask(EndSession(user.user_id, session_id))
-    assert not await domain.sessions.ask(EndSession(user.user_id, session_id))
+    assert await domain.sessions.ask(RevokeSession(user.user_id, session_id))
+    assert not await domain.sessions.ask(RevokeSession(user.user_id, session_id))
 
 
 async def test_a_session_too_many_ends_the_one_that_was_not_used_for_longest(domain: Domain) -> None:

@@ -7,12 +7,19 @@ import pytest
 from domain import Domain, at_once, log_in, refused, whoami
 
 from callboard.actors.errors import AUTH_REFRESH_INVALID, AUTH_SESSION_ENDED
-from callboard.actors.identity.sessions import GRACE_S, REUSE_S, SESSION_TTL_S, EndSession, Login, RefreshSession
+from callboard.actors.identity.sessions import (
+    GRACE_S,
+    REUSE_S,
+    SESSION_TTL_S,
+    LoginResult,
+    RefreshSession,
+    RevokeSession,
+)
 from callboard.actors.identity.users import ChangeUser
 from callboard.actors.infrastructure.token_signer import Signer, fingerprint
 
 
-async def refresh(domain: Domain, token: str) -> Login:
+async def refresh(domain: Domain, token: str) -> LoginResult:
     return await domain.sessions.ask(RefreshSession(token, "127.0.0.2"))
 
 
@@ -104,10 +111,10 @@ async def test_of_a_refresh_and_a_logout_at_once_the_logout_wins(domain: Domain)
         login = await log_in(domain)
         session_id = domain.signer.read(login.access_token).session_id
         won, _ = await at_once(
-            refresh(domain, login.refresh_token), domain.sessions.ask(EndSession(user.user_id, session_id))
+            refresh(domain, login.refresh_token), domain.sessions.ask(RevokeSession(user.user_id, session_id))
         )
         assert True in won
-        for pair in (login, *(each for each in won if isinstance(each, Login))):
+        for pair in (login, *(each for each in won if isinstance(each, LoginResult))):
             with refused(AUTH_REFRESH_INVALID):
                 await refresh(domain, pair.refresh_token)
             with refused(AUTH_SESSION_ENDED):
@@ -163,7 +170,7 @@ async def test_a_user_who_is_deactivated_while_a_refresh_waits_does_not_get_it(d
         won, lost = await at_once(
             refresh(domain, login.refresh_token), domain.users.ask(ChangeUser(user.user_id, is_active=False))
         )
-        for pair in (login, *(each for each in won if isinstance(each, Login))):
+        for pair in (login, *(each for each in won if isinstance(each, LoginResult))):
             with refused(AUTH_REFRESH_INVALID):
                 await refresh(domain, pair.refresh_token)
         assert set(lost) <= {AUTH_REFRESH_INVALID}

@@ -18,7 +18,7 @@ from callboard.actors.identity.password_hasher import NO_PASSWORD
 from callboard.actors.identity.password_reset import ResetPassword
 from callboard.actors.identity.session_cache import Authenticate
 from callboard.actors.identity.sessions import STEP_UP_S
-from callboard.actors.identity.users import DeleteUser, EditUser, GetUser, RegisterUser, UndoEmailChange, VerifyEmail
+from callboard.actors.identity.users import DeleteUser, GetUser, RegisterUser, UndoEmailChange, UpdateUser, VerifyEmail
 from callboard.actors.infrastructure.token_signer import Claims
 
 
@@ -34,7 +34,7 @@ async def token(domain: Domain, user_id: UUID, purpose: str) -> str:
 
 async def change(domain: Domain, session: Claims, email: str) -> None:
     """Ask for another address, and prove it."""
-    await domain.users.ask(EditUser(session.user_id, "Ada", email, session_id=session.session_id))
+    await domain.users.ask(UpdateUser(session.user_id, "Ada", email, session_id=session.session_id))
     await domain.users.ask(VerifyEmail(await token(domain, session.user_id, "change_email")))
 
 
@@ -43,7 +43,7 @@ async def test_address_deletion_and_export_need_a_password_given_lately(domain: 
     mine = await log_in(domain)
     exports = Exports(domain.database, domain.signer, domain.jobs)
     await domain.pass_time(STEP_UP_S + 1)
-    edit = EditUser(mine.user_id, "Ada", "king@example.org", session_id=mine.session_id)
+    edit = UpdateUser(mine.user_id, "Ada", "king@example.org", session_id=mine.session_id)
     with refused(AUTH_STEP_UP_REQUIRED):
         await domain.users.ask(edit)
     with refused(AUTH_STEP_UP_REQUIRED):
@@ -51,7 +51,7 @@ async def test_address_deletion_and_export_need_a_password_given_lately(domain: 
     with refused(AUTH_STEP_UP_REQUIRED):
         await exports.request(RequestExport(mine.user_id, mine.session_id))
     assert await domain.events() == []
-    await domain.users.ask(EditUser(mine.user_id, "Ada King", "ada@example.org", session_id=mine.session_id))
+    await domain.users.ask(UpdateUser(mine.user_id, "Ada King", "ada@example.org", session_id=mine.session_id))
     await domain.logins.ask(StepUp(mine.user_id, mine.session_id, PASSWORD))
     await domain.users.ask(edit)
     await exports.request(RequestExport(mine.user_id, mine.session_id))
@@ -100,7 +100,7 @@ async def test_the_way_back_leaves_the_taker_nothing(domain: Domain) -> None:
     await domain.person(email="ada@example.org")
     taker = await log_in(domain)
     await change(domain, taker, "taker@example.org")
-    await domain.users.ask(EditUser(taker.user_id, "Ada", "other@example.org", session_id=taker.session_id))
+    await domain.users.ask(UpdateUser(taker.user_id, "Ada", "other@example.org", session_id=taker.session_id))
     pending = await token(domain, taker.user_id, "change_email")
     await domain.answered("reset_password", "taker@example.org")
     reset = await token(domain, taker.user_id, "reset_password")

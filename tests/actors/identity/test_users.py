@@ -26,8 +26,8 @@ from callboard.actors.identity.authentication import LogIn
 from callboard.actors.identity.email_requests import RequestEmail
 from callboard.actors.identity.email_verification import MAX_LETTERS
 from callboard.actors.identity.users import (
-    AddUser,
     ChangeUser,
+    CreateUser,
     GetUser,
     ListUsers,
     RegisterUser,
@@ -286,7 +286,7 @@ async def test_of_two_admins_who_demote_each_other_at_once_one_stays(domain: Dom
 
 
 async def test_an_operator_adds_an_account_that_can_log_in_at_once(domain: Domain) -> None:
-    user = await domain.users.ask(AddUser("root@example.org", PASSWORD, "The Admin", Role.ADMIN))
+    user = await domain.users.ask(CreateUser("root@example.org", PASSWORD, "The Admin", Role.ADMIN))
     assert (user.role, user.is_verified) == (Role.ADMIN, True)
     login = await domain.logins.ask(LogIn("root@example.org", PASSWORD, "test", None))
     assert login.user_id == user.user_id
@@ -295,17 +295,17 @@ async def test_an_operator_adds_an_account_that_can_log_in_at_once(domain: Domai
 
 async def test_adding_an_account_that_exists_gives_it_the_role_and_leaves_its_password(domain: Domain) -> None:
     before = await domain.person(email="ada@example.org", is_active=False)
-    after = await domain.users.ask(AddUser("ADA@example.org", "Lighthouse-Keeper-7", "Other", Role.ADMIN))
+    after = await domain.users.ask(CreateUser("ADA@example.org", "Lighthouse-Keeper-7", "Other", Role.ADMIN))
     assert (after.user_id, after.role, after.is_verified, after.is_active) == (before.user_id, Role.ADMIN, True, True)
     assert (await domain.logins.ask(LogIn("ada@example.org", PASSWORD, "test", None))).user_id == before.user_id
     count = len(await domain.events())
-    await domain.users.ask(AddUser("ada@example.org", PASSWORD, "Other", Role.ADMIN))  # nothing left to change
+    await domain.users.ask(CreateUser("ada@example.org", PASSWORD, "Other", Role.ADMIN))  # nothing left to change
     assert len(await domain.events()) == count
 
 
 async def test_adding_an_account_that_was_never_verified_gives_nothing_to_whoever_registered_it(domain: Domain) -> None:
     await domain.registered("ada@example.org")
-    after = await domain.users.ask(AddUser("ADA@example.org", "Lighthouse-Keeper-7", "Ada", Role.ADMIN))
+    after = await domain.users.ask(CreateUser("ADA@example.org", "Lighthouse-Keeper-7", "Ada", Role.ADMIN))
     assert (after.role, after.is_verified, after.is_active) == (Role.ADMIN, True, True)
     with refused(AUTH_INVALID_CREDENTIALS):
         await domain.logins.ask(LogIn("ada@example.org", PASSWORD, "test", None))
@@ -315,7 +315,7 @@ async def test_adding_an_account_that_was_never_verified_gives_nothing_to_whoeve
 
 async def test_an_operator_is_told_every_fault_too(domain: Domain) -> None:
     with refused(REQUEST_INVALID) as caught:
-        await domain.users.ask(AddUser("root", "short", "", Role.ADMIN))
+        await domain.users.ask(CreateUser("root", "short", "", Role.ADMIN))
     assert {detail.field for detail in caught.value.details} == {"email", "full_name", "password"}
 
 

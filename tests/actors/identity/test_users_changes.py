@@ -20,20 +20,20 @@ from callboard.actors.errors import (
     USERS_STALE,
 )
 from callboard.actors.identity.authentication import LogIn
-from callboard.actors.identity.email_verification import MAX_LETTERS, Enrolment
+from callboard.actors.identity.email_verification import MAX_LETTERS, RegistrationPolicy
 from callboard.actors.identity.sessions import Authenticate
 from callboard.actors.identity.users import (
     ChangeUser,
     DeleteUser,
-    EditUser,
     GetUser,
     ListUsers,
     RegisterUser,
+    UpdateUser,
     User,
     Users,
     VerifyEmail,
 )
-from callboard.actors.infrastructure.principals import Identity, Role
+from callboard.actors.infrastructure.principals import Principal, Role
 from callboard.runtime import System, pool, supervisor
 
 
@@ -53,17 +53,17 @@ async def letters(domain: Domain) -> list[str]:
 
 async def test_a_name_is_edited_and_told(domain: Domain) -> None:
     who = await domain.person(email="ada@example.org")
-    user = await domain.users.ask(EditUser(who.user_id, "  Ada King "))
+    user = await domain.users.ask(UpdateUser(who.user_id, "  Ada King "))
     assert (user.full_name, user.email) == ("Ada King", "ada@example.org")
     assert await domain.users.ask(GetUser(who.user_id)) == user
-    await domain.users.ask(EditUser(who.user_id, "Ada King", "ada@example.org"))  # nothing changes, nothing is told
+    await domain.users.ask(UpdateUser(who.user_id, "Ada King", "ada@example.org"))  # nothing changes, nothing is told
     assert [value["changed"] for _, _, value in await domain.events()] == [["full_name"]]
 
 
 async def test_another_address_is_in_force_once_it_is_proved_and_not_before(domain: Domain) -> None:
     who = await domain.person(email="ada@example.org")
     asks = await logged_in(domain, "ada@example.org")
-    user = await domain.users.ask(EditUser(who.user_id, "Ada", "Ada.King@EXAMPLE.org", session_id=asks.session_id))
+    user = await domain.users.ask(UpdateUser(who.user_id, "Ada", "Ada.King@EXAMPLE.org", session_id=asks.session_id))
     assert user.email == "ada@example.org"
     assert await letters(domain) == ["email_change_asked", "change_email"]
     assert "king" not in str(await domain.events()).lower()
@@ -81,7 +81,7 @@ async def test_another_address_is_in_force_once_it_is_proved_and_not_before(doma
 async def test_what_was_mailed_to_the_earlier_address_is_worth_nothing_after_the_change(domain: Domain) -> None:
     user_id = await domain.registered("ada@example.org")
     earlier = await domain.mail_token(user_id)
-    await domain.users.ask(EditUser(user_id, "Ada", "king@example.org"))
+    await domain.users.ask(UpdateUser(user_id, "Ada", "king@example.org"))
     await domain.users.ask(VerifyEmail(await domain.mail_token(user_id)))
     with refused(AUTH_MAIL_TOKEN_INVALID):
         await domain.users.ask(VerifyEmail(earlier))
@@ -91,7 +91,7 @@ async def test_a_letter_about_a_new_address_goes_there_and_the_notice_to_the_old
     from callboard.actors.delivery.mail_queue import QUERIES  # noqa: PLC0415 - used here alone
 
     who = await domain.person(email="ada@example.org")
-    await domain.users.ask(EditUser(who.user_id, "Ada", "king@example.org"))
+    await domain.users.ask(UpdateUser(who.user_id, "Ada", "king@example.org"))
     token_id = await domain.value("select token_id from mail_tokens")
     async with domain.database.acquire() as connection:
         for token, email in ((token_id, "king@example.org"), (None, "ada@example.org"), (uuid4(), "ada@example.org")):
@@ -103,18 +103,18 @@ async def test_a_letter_about_a_new_address_goes_there_and_the_notice_to_the_old
 
 async def test_a_taken_address_is_refused_when_it_is_asked_for_and_when_it_is_proved(domain: Domain) -> None:
     who = await domain.person(email="ada@example.org")
-    await domain.users.ask(EditUser(who.user_id, "Ada", "king@example.org"))
+    await domain.users.ask(UpdateUser(who.user_id, "Ada", "king@example.org"))
     await domain.person(email="King@example.org")
     with refused(USERS_EMAIL_TAKEN):
         await domain.users.ask(VerifyEmail(await domain.mail_token(who.user_id)))
     with refused(USERS_EMAIL_TAKEN):
-        await domain.users.ask(EditUser(who.user_id, "Ada", "KING@example.org"))
+        await domain.users.ask(UpdateUser(who.user_id, "Ada", "KING@example.org"))
     assert (await domain.users.ask(GetUser(who.user_id))).email == "ada@example.org"
 
 
 async def test_the_same_address_in_another_case_needs_no_proof(domain: Domain) -> None:
     who = await domain.person(email="ada@example.org")
-    assert (await domain.users.ask(EditUser(who.user_id, "Some One", "Ada@Example.org"))).email == "Ada@example.org"
+    assert (await domain.users.ask(UpdateUser(who.user_id, "Some One", "Ada@Example.org"))).email == "Ada@example.org"
     assert await letters(domain) == []
 
 
@@ -126,7 +126,7 @@ async def test_a_bad_edit_is_named_and_changes_nothing(
 ) -> None:
     who = await domain.person()
     with refused(REQUEST_INVALID) as caught:
-        await domain.users.ask(EditUser(who.user_id, full_name, email))
+        await domain.users.ask(UpdateUser(who.user_id, full_name, email))
     assert [detail.field for detail in caught.value.details] == [field]
     assert (await domain.users.ask(GetUser(who.user_id))).full_name == "Some One"
 
@@ -134,17 +134,17 @@ async def test_a_bad_edit_is_named_and_changes_nothing(
 async def test_of_sixteen_who_edit_one_version_at_once_exactly_one_wins(domain: Domain) -> None:
     who = await domain.person()
     tag = (await domain.users.ask(GetUser(who.user_id))).tag
-    won, lost = await at_once(*(domain.users.ask(EditUser(who.user_id, f"Name {n}", None, tag)) for n in range(16)))
+    won, lost = await at_once(*(domain.users.ask(UpdateUser(who.user_id, f"Name {n}", None, tag)) for n in range(16)))
     assert len(won) == 1
     assert lost == [USERS_STALE] * 15
-    assert await domain.users.ask(EditUser(who.user_id, "Last", None, won[0].tag))
-    assert await domain.users.ask(EditUser(who.user_id, "Very last", None, None))
+    assert await domain.users.ask(UpdateUser(who.user_id, "Last", None, won[0].tag))
+    assert await domain.users.ask(UpdateUser(who.user_id, "Very last", None, None))
 
 
 async def test_no_account_is_changed_or_deleted_that_has_changed_since_it_was_read(domain: Domain) -> None:
     who = await domain.person()
     tag = (await domain.users.ask(GetUser(who.user_id))).tag
-    newer = await domain.users.ask(EditUser(who.user_id, "Somebody Else", None, tag))
+    newer = await domain.users.ask(UpdateUser(who.user_id, "Somebody Else", None, tag))
     for stale in (DeleteUser(who.user_id, tag), ChangeUser(who.user_id, Role.EDITOR, tag=tag)):
         with refused(USERS_STALE):
             await domain.users.ask(stale)
@@ -164,7 +164,7 @@ async def test_who_is_deleted_is_not_there_has_no_session_and_leaves_the_address
         await domain.sessions.ask(asks)
     with refused(AUTH_INVALID_CREDENTIALS):
         await logged_in(domain, "ada@example.org")
-    for gone in (GetUser(who.user_id), DeleteUser(who.user_id), EditUser(who.user_id, "Ada")):
+    for gone in (GetUser(who.user_id), DeleteUser(who.user_id), UpdateUser(who.user_id, "Ada")):
         with refused(USERS_NOT_FOUND):
             await domain.users.ask(gone)
     assert await domain.users.ask(ListUsers(10)) == []
@@ -209,7 +209,7 @@ async def test_a_role_is_in_force_at_the_next_look_and_a_deactivation_ends_every
     await logged_in(domain, "ada@example.org")
 
 
-async def people(domain: Domain) -> dict[str, Identity]:
+async def people(domain: Domain) -> dict[str, Principal]:
     made = {
         "ada": await domain.person(email="ada@example.org"),
         "eve": await domain.person(Role.EDITOR, email="eve@example.org", is_verified=False),
@@ -273,19 +273,19 @@ async def test_the_same_registration_again_is_the_same_account_and_one_mail(doma
 
 async def test_an_account_has_so_many_new_addresses_written_to_in_an_hour(domain: Domain) -> None:
     who = await domain.person(email="ada@example.org")
-    asks = (EditUser(who.user_id, "Ada", f"victim{n % 2}@example.org") for n in range(2 * MAX_LETTERS))
+    asks = (UpdateUser(who.user_id, "Ada", f"victim{n % 2}@example.org") for n in range(2 * MAX_LETTERS))
     won, lost = await at_once(*(domain.users.ask(each) for each in asks))
     assert (len(won), set(lost)) == (MAX_LETTERS, {REQUEST_LIMITED})
     assert (await letters(domain)).count("change_email") == MAX_LETTERS
-    await domain.users.ask(EditUser(who.user_id, "Ada King"))
+    await domain.users.ask(UpdateUser(who.user_id, "Ada King"))
     await domain.pass_time(3600)
-    await domain.users.ask(EditUser(who.user_id, "Ada", "king@example.org"))
+    await domain.users.ask(UpdateUser(who.user_id, "Ada", "king@example.org"))
 
 
 async def test_a_concealed_conflict_looks_like_a_new_account_and_tells_the_owner_alone(domain: Domain) -> None:
     owner = await domain.person(email="ada@example.org")
     shared = (domain.database, domain.passwords, domain.signer, domain.sessions)
-    concealing = pool("users", Users, *shared, Enrolment(conceal=True), size=2)
+    concealing = pool("users", Users, *shared, RegistrationPolicy(conceal=True), size=2)
     async with System(supervisor("concealing", concealing)):
         taken, new = [
             await concealing.ask(RegisterUser(email, PASSWORD, " Ada L. ", terms_accepted=True, user_id=uuid4()))
@@ -296,7 +296,7 @@ async def test_a_concealed_conflict_looks_like_a_new_account_and_tells_the_owner
         assert abs(new.created_at - taken.created_at) < timedelta(seconds=5)
         with refused(USERS_NOT_FOUND):
             await concealing.ask(GetUser(taken.user_id))
-        await concealing.ask(EditUser(new.user_id, "Ada", "ada@example.org"))  # nor does an edit tell
+        await concealing.ask(UpdateUser(new.user_id, "Ada", "ada@example.org"))  # nor does an edit tell
         with refused(USERS_EMAIL_TAKEN):
             await concealing.ask(VerifyEmail(await domain.mail_token(new.user_id)))
     told = [value for _, _, value in await domain.events("letter.requested") if value["letter"] == "address_taken"]
@@ -307,7 +307,7 @@ async def test_a_concealed_conflict_looks_like_a_new_account_and_tells_the_owner
 async def test_a_concealed_conflict_says_the_same_to_the_database_as_a_new_account(domain: Domain) -> None:
     await domain.person(email="ada@example.org")
     shared = (domain.database, domain.passwords, domain.signer, domain.sessions)
-    concealing, statements = Users(*shared, Enrolment(conceal=True)), []
+    concealing, statements = Users(*shared, RegistrationPolicy(conceal=True)), []
     for email in ("ada@example.org", "new@example.org"):
         with domain.overheard() as said:
             await concealing.register(RegisterUser(email, PASSWORD, "Ada L.", terms_accepted=True))
@@ -321,7 +321,7 @@ async def test_a_concealed_conflict_says_the_same_to_the_database_as_a_new_accou
 
 async def test_of_sixteen_who_register_one_address_at_once_none_is_told_who_was_first(domain: Domain) -> None:
     shared = (domain.database, domain.passwords, domain.signer, domain.sessions)
-    concealing = pool("users", Users, *shared, Enrolment(conceal=True), size=2)
+    concealing = pool("users", Users, *shared, RegistrationPolicy(conceal=True), size=2)
     mine = RegisterUser("ada@example.org", PASSWORD, "Ada", terms_accepted=True, user_id=uuid4())
     async with System(supervisor("concealing", concealing)):
         registered = [RegisterUser("ADA@example.org", PASSWORD, "Ada", terms_accepted=True) for _ in range(12)]
@@ -342,7 +342,7 @@ async def test_several_links_of_one_account_used_at_once_do_not_wait_for_each_ot
         who = await domain.person(email=f"a{n}@example.org")
         links = []
         for name in "bc":
-            await domain.users.ask(EditUser(who.user_id, "Ada", f"{name}{n}@example.org"))
+            await domain.users.ask(UpdateUser(who.user_id, "Ada", f"{name}{n}@example.org"))
             links.append(await domain.mail_token(who.user_id))
         won, lost = await at_once(*(domain.users.ask(VerifyEmail(token)) for token in links * 4))
         assert (len(won), lost) == (1, [AUTH_MAIL_TOKEN_INVALID] * 7)

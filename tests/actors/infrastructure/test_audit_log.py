@@ -13,15 +13,15 @@ from domain import PASSWORD, Domain, log_in, refused
 
 from callboard.actors.errors import USERS_LAST_ADMIN
 from callboard.actors.identity.password_reset import ChangePassword, ResetPassword
-from callboard.actors.identity.sessions import EndSession, EndSessions, RefreshSession
-from callboard.actors.identity.users import AddUser, ChangeUser, DeleteUser, EditUser, VerifyEmail
+from callboard.actors.identity.sessions import EndSessions, RefreshSession, RevokeSession
+from callboard.actors.identity.users import ChangeUser, CreateUser, DeleteUser, UpdateUser, VerifyEmail
 from callboard.actors.infrastructure import audit_log as audit
 from callboard.actors.infrastructure.audit_log import (
     AuditAction,
     CommandLine,
     ListAuditEntries,
 )
-from callboard.actors.infrastructure.principals import Identity, Role
+from callboard.actors.infrastructure.principals import Principal, Role
 from callboard.ops.logs import JsonFormatter
 
 NEW_PASSWORD = "Another-Lantern-43"
@@ -51,16 +51,16 @@ async def test_every_change_of_an_account_leaves_its_entry(domain: Domain) -> No
         await domain.users.ask(VerifyEmail(await domain.mail_token(ada)))
         login = await log_in(domain)
         claims = domain.signer.read(login.access_token)
-        me = From(caller=Identity(ada, claims.session_id, "ada@example.org", Role.MEMBER))
+        me = From(caller=Principal(ada, claims.session_id, "ada@example.org", Role.MEMBER))
     with request(me):
         await domain.recovery.ask(ChangePassword(ada, claims.session_id, PASSWORD, NEW_PASSWORD))
-        await domain.users.ask(EditUser(ada, "Ada", "ada@example.net"))
+        await domain.users.ask(UpdateUser(ada, "Ada", "ada@example.net"))
         await domain.users.ask(VerifyEmail(await domain.mail_token(ada)))
         await domain.answered("reset_password", "ada@example.net")
     with request():
         await domain.recovery.ask(ResetPassword(await domain.mail_token(ada), PASSWORD))
         again = domain.signer.read((await log_in(domain, "ada@example.net")).access_token)
-        await domain.sessions.ask(EndSession(ada, again.session_id))
+        await domain.sessions.ask(RevokeSession(ada, again.session_id))
         await domain.sessions.ask(EndSessions(ada))
         await domain.users.ask(ChangeUser(ada, Role.EDITOR, is_active=False))
         await domain.users.ask(ChangeUser(ada, Role.MEMBER, is_active=True))
@@ -101,7 +101,7 @@ async def test_a_refresh_token_that_comes_again_leaves_an_entry(domain: Domain) 
 
 async def test_what_an_operator_does_at_the_command_line_is_theirs(domain: Domain) -> None:
     with request(CommandLine("callboard, uid 0")):
-        made = await domain.users.ask(AddUser("boss@example.org", PASSWORD, "Boss", Role.ADMIN))
+        made = await domain.users.ask(CreateUser("boss@example.org", PASSWORD, "Boss", Role.ADMIN))
     (entry,) = await entries(domain)
     assert (entry.action, entry.actor, entry.actor_id, entry.ip) == ("user.created", "operator", None, None)
     assert (entry.user_id, entry.user_agent) == (made.user_id, "callboard, uid 0")
@@ -174,7 +174,7 @@ async def test_entries_are_kept_as_long_as_is_said_and_failed_logins_as_is_said_
 async def test_erasing_takes_the_place_and_the_addresses_and_leaves_what_happened(domain: Domain) -> None:
     ada, admin = await domain.person(), await domain.person(Role.ADMIN)
     with request(From(caller=ada)):
-        await domain.users.ask(EditUser(ada.user_id, "Ada", "new@example.net"))
+        await domain.users.ask(UpdateUser(ada.user_id, "Ada", "new@example.net"))
     with request(From(ip="198.51.100.1", caller=admin)):
         await domain.sessions.ask(EndSessions(ada.user_id))
     async with domain.database.transaction() as connection:
@@ -246,7 +246,7 @@ async def test_each_entry_is_a_line_of_the_log_without_an_address_in_full(
 ) -> None:
     ada = await domain.person(email="ada@example.org")
     with caplog.at_level(logging.INFO, "callboard.audit"), request(From(caller=ada)):
-        await domain.users.ask(EditUser(ada.user_id, "Ada", "augusta.king@example.net"))
+        await domain.users.ask(UpdateUser(ada.user_id, "Ada", "augusta.king@example.net"))
         await domain.users.ask(DeleteUser(ada.user_id))
     lines = [JsonFormatter().format(each) for each in caplog.records if each.name == "callboard.audit"]
     assert "augusta" not in "".join(lines)

@@ -17,7 +17,7 @@ from callboard.actors.errors import SERVER_TIMEOUT
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.database_server import DatabaseServer, Pooler
 from callboard.actors.infrastructure.principals import Role
-from callboard.actors.infrastructure.redis import Cache
+from callboard.actors.infrastructure.redis import RedisClient
 from callboard.ops.embedded.data_directory import free_ports
 from callboard.ops.embedded.postgres import Postgres
 
@@ -121,7 +121,7 @@ async def test_a_slow_statement_is_ended_and_its_limit_stays_with_nobody(pooler:
     assert (limits, left) == (["0"] * 3, [0] * 3)
 
 
-async def test_the_walk_of_an_article_works_through_it(pooler: str, database: Database, cache: Cache) -> None:
+async def test_the_walk_of_an_article_works_through_it(pooler: str, database: Database, cache: RedisClient) -> None:
     through = await connected(DatabaseServer(pooler, direct_url=database.url))
     domain = Domain(through, cache)
     async with domain.playing():

@@ -12,7 +12,14 @@ from domain import Domain, refused
 from callboard.actors.errors import FLAGS_FULL, FLAGS_NOT_FOUND, SERVER_UNAVAILABLE, USERS_NOT_FOUND
 from callboard.actors.infrastructure import feature_flags as module
 from callboard.actors.infrastructure.database import Database
-from callboard.actors.infrastructure.feature_flags import FlagKeeper, FlagName, Flags, GetFlag, ReadFlags, SetFlag
+from callboard.actors.infrastructure.feature_flags import (
+    FlagKeeper,
+    FlagName,
+    FlagSnapshot,
+    GetFlag,
+    ReadFlags,
+    SetFlag,
+)
 from callboard.actors.infrastructure.postgres_errors import NO_ANSWER
 from callboard.runtime import System, supervisor, worker
 
@@ -20,7 +27,7 @@ INTERVAL_S = module.INTERVAL_S  # as it is outside of these tests
 UI, MAINTENANCE = FlagName.NEW_UI, FlagName.MAINTENANCE
 
 
-class Watched(Flags):
+class Watched(FlagSnapshot):
     """Says when it is told."""
 
     def __init__(self) -> None:

@@ -14,27 +14,27 @@ from callboard.actors.infrastructure.idempotency import (
     KEPT_S,
     Claim,
     ClaimKey,
-    FreeKey,
     Idempotency,
     KeepAnswer,
-    KeptAnswer,
+    ReleaseKey,
+    StoredResponse,
     key_name,
 )
 from callboard.actors.infrastructure.token_signer import Signer
 from callboard.runtime import Pool, System, pool, supervisor
 
 NAME = key_name(None, "POST", "/api/v1/content", "k")
-ANSWER = KeptAnswer(201, {"Location": "/api/v1/content/1"}, b'{"status":"success"}')
+ANSWER = StoredResponse(201, {"Location": "/api/v1/content/1"}, b'{"status":"success"}')
 
 
 @pytest.fixture
-async def keys(domain: Domain) -> AsyncIterator[Pool[ClaimKey | KeepAnswer | FreeKey]]:
+async def keys(domain: Domain) -> AsyncIterator[Pool[ClaimKey | KeepAnswer | ReleaseKey]]:
     made = pool("keys", Idempotency, domain.database, domain.signer, size=16)
     async with System(supervisor("more", made)):
         yield made
 
 
-async def claimed(keys: Pool[ClaimKey | KeepAnswer | FreeKey], body: bytes = b"a", lease_s: float = 60) -> Claim:
+async def claimed(keys: Pool[ClaimKey | KeepAnswer | ReleaseKey], body: bytes = b"a", lease_s: float = 60) -> Claim:
     claim = await keys.ask(ClaimKey(NAME, body, lease_s))
     assert isinstance(claim, Claim)
     return claim
@@ -63,9 +63,9 @@ async def test_a_lapsed_claim_goes_to_one_other_who_works_under_the_same_id(keys
     (second,) = [each for each in won if isinstance(each, Claim)]
     assert second.new_id == first.new_id
     assert second.claim_id != first.claim_id
-    await keys.ask(KeepAnswer(first, KeptAnswer(500, {}, b"late")))  # no longer its business
+    await keys.ask(KeepAnswer(first, StoredResponse(500, {}, b"late")))  # no longer its business
     await keys.ask(KeepAnswer(second, ANSWER))
-    await keys.ask(KeepAnswer(second, KeptAnswer(200, {}, b"again")))
+    await keys.ask(KeepAnswer(second, StoredResponse(200, {}, b"again")))
     assert await keys.ask(ClaimKey(NAME, b"a", 60)) == ANSWER
 
 
@@ -73,9 +73,9 @@ async def test_a_claim_that_is_given_up_is_free_and_keeps_its_id(domain: Domain)
     one = pool("one", Idempotency, domain.database, domain.signer, size=1)  # which handles them in order
     async with System(supervisor("more", one)):
         first = await claimed(one)
-        await one.tell(FreeKey(Claim(NAME, uuid4(), first.new_id)))  # another's claim frees nothing
+        await one.tell(ReleaseKey(Claim(NAME, uuid4(), first.new_id)))  # another's claim frees nothing
         assert await one.ask(ClaimKey(NAME, b"a", 60)) is None
-        await one.tell(FreeKey(first))
+        await one.tell(ReleaseKey(first))
         assert (await claimed(one)).new_id == first.new_id
 
 
@@ -121,7 +121,7 @@ async def test_what_is_kept_of_a_body_cannot_be_guessed_from_and_outlives_a_chan
     row = (await domain.rows("select * from idempotency_keys"))[0]
     assert not any(body in bytes(value) for value in row.values() if isinstance(value, bytes))
     other = Signer("another secret " * 4, issuer=ISSUER, access_ttl_s=900)
-    assert row["fingerprint"] != other.fingerprint_of(NAME + body)  # it takes the secret to try a password
+    assert row["fingerprint"] != other.keyed_fingerprint(NAME + body)  # it takes the secret to try a password
     rotated = Signer("another secret " * 4, issuer=ISSUER, access_ttl_s=900, previous=(SECRET,))
     later = pool("later", Idempotency, domain.database, rotated, size=1)
     async with System(supervisor("rotated", later)):
@@ -138,7 +138,7 @@ async def test_without_the_database_a_key_is_refused_and_nothing_else_is_done() 
 
 def test_no_repr_shows_a_body_or_an_answer() -> None:
     claim = Claim(NAME, uuid4(), uuid4())
-    assert "Secret" not in repr((ClaimKey(NAME, b"Secret", 1), KeepAnswer(claim, KeptAnswer(201, {}, b"Secret"))))
+    assert "Secret" not in repr((ClaimKey(NAME, b"Secret", 1), KeepAnswer(claim, StoredResponse(201, {}, b"Secret"))))
 
 
 async def test_content_created_again_under_its_id_is_what_is_there_and_has_one_event(domain: Domain) -> None:

@@ -19,14 +19,14 @@ from callboard.actors.editorial.workflow import (
 )
 from callboard.actors.errors import CONTENT_CATEGORY_UNKNOWN, QUOTA_CONTENT, QUOTA_RATE
 from callboard.actors.infrastructure import quotas as module
-from callboard.actors.infrastructure.principals import Identity, Role
+from callboard.actors.infrastructure.principals import Principal, Role
 from callboard.actors.infrastructure.quotas import Quotas, count_use
 from callboard.runtime import Ref, System, pool, supervisor
 
 BIG = 1_000_000
 
 
-class Site:
+class CallboardProcess:
     """Content with quotas of the test's own."""
 
     def __init__(self, domain: Domain, quotas: Quotas) -> None:
@@ -35,7 +35,7 @@ class Site:
             "content", ContentWorkflow, domain.database, HtmlSanitizer(), quotas, size=16
         )
 
-    async def draft(self, author: Identity, body: str = "b") -> Content:
+    async def draft(self, author: Principal, body: str = "b") -> Content:
         return await self.content.ask(CreateContent(uuid4(), Draft("t", body), author))
 
     async def usage(self, user_id: UUID) -> tuple[int, int]:
@@ -49,13 +49,15 @@ def quotas() -> Quotas:
 
 
 @pytest.fixture
-async def site(domain: Domain, quotas: Quotas) -> AsyncIterator[Site]:
-    site = Site(domain, quotas)
+async def site(domain: Domain, quotas: Quotas) -> AsyncIterator[CallboardProcess]:
+    site = CallboardProcess(domain, quotas)
     async with System(supervisor("content only", site.content)):  # type: ignore[arg-type]
         yield site
 
 
-async def test_of_sixteen_drafts_at_once_as_many_are_made_as_there_is_room_for(domain: Domain, site: Site) -> None:
+async def test_of_sixteen_drafts_at_once_as_many_are_made_as_there_is_room_for(
+    domain: Domain, site: CallboardProcess
+) -> None:
     ada, eve = await domain.person(), await domain.person()
     won, lost = await at_once(*(site.draft(ada) for _ in range(16)))
     assert (len(won), set(lost)) == (5, {QUOTA_CONTENT})
@@ -63,7 +65,7 @@ async def test_of_sixteen_drafts_at_once_as_many_are_made_as_there_is_room_for(d
     assert await site.draft(eve)
 
 
-async def test_what_is_deleted_makes_room_and_what_failed_takes_none(domain: Domain, site: Site) -> None:
+async def test_what_is_deleted_makes_room_and_what_failed_takes_none(domain: Domain, site: CallboardProcess) -> None:
     ada = await domain.person()
     made = [await site.draft(ada) for _ in range(5)]
     with refused(QUOTA_CONTENT):
@@ -76,7 +78,7 @@ async def test_what_is_deleted_makes_room_and_what_failed_takes_none(domain: Dom
 
 
 async def test_bytes_count_by_what_is_stored_and_an_edit_that_makes_less_of_it_is_never_refused(
-    domain: Domain, site: Site
+    domain: Domain, site: CallboardProcess
 ) -> None:
     ada = await domain.person()
     first, second = await site.draft(ada, "a" * 900), await site.draft(ada, "a")
@@ -88,7 +90,9 @@ async def test_bytes_count_by_what_is_stored_and_an_edit_that_makes_less_of_it_i
     assert await site.content.ask(EditContent(first.content_id, Draft("t", "a" * 899), 1, ada))
 
 
-async def test_the_counters_agree_with_the_rows_whatever_is_done_at_once(domain: Domain, site: Site) -> None:
+async def test_the_counters_agree_with_the_rows_whatever_is_done_at_once(
+    domain: Domain, site: CallboardProcess
+) -> None:
     people = [await domain.person() for _ in range(3)]
 
     async def some(nth: int) -> None:
@@ -110,7 +114,7 @@ async def test_the_counters_agree_with_the_rows_whatever_is_done_at_once(domain:
     assert {await site.usage(person.user_id) for person in people} == {(0, 0)}
 
 
-async def test_an_editors_edit_counts_for_the_author(domain: Domain, site: Site) -> None:
+async def test_an_editors_edit_counts_for_the_author(domain: Domain, site: CallboardProcess) -> None:
     ada, editor = await domain.person(), await domain.person(Role.EDITOR)
     made = await site.draft(ada)
     await site.content.ask(EditContent(made.content_id, Draft("t", "b" * 50), 1, editor))
@@ -119,7 +123,7 @@ async def test_an_editors_edit_counts_for_the_author(domain: Domain, site: Site)
 
 
 @pytest.mark.parametrize("quotas", [Quotas(drafts_per_hour=3)])
-async def test_drafts_are_counted_though_they_are_deleted(domain: Domain, site: Site) -> None:
+async def test_drafts_are_counted_though_they_are_deleted(domain: Domain, site: CallboardProcess) -> None:
     ada = await domain.person()
     for _ in range(3):
         made = await site.draft(ada)

@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from callboard.actors.infrastructure.rate_limiter import (
     LOCAL_KEYS,
     CheckLimit,
-    Limiter,
-    Limits,
+    LimitBatcher,
+    LimitResult,
     LocalLimiter,
     Policy,
-    Verdict,
+    RateLimiter,
     verdict,
 )
-from callboard.actors.infrastructure.redis import Cache, CacheGuard
-from callboard.ops.embedded.data_directory import Place, free_ports
+from callboard.actors.infrastructure.redis import RedisClient, RedisConnector
+from callboard.ops.embedded.data_directory import DataDirectory, free_ports
 from callboard.ops.embedded.valkey import Valkey
 from callboard.runtime import Pool, System, pool, supervisor, worker
 
@@ -151,21 +151,21 @@ def test_a_window_that_has_become_shorter_holds_for_what_was_counted_in_the_long
 
 
 @pytest.fixture
-async def cache(valkey: Valkey) -> AsyncIterator[Cache]:
-    cache = Cache(valkey.url)
+async def cache(valkey: Valkey) -> AsyncIterator[RedisClient]:
+    cache = RedisClient(valkey.url)
     yield cache
     await cache.close()
 
 
-def limits_of(cache: Cache, size: int = 4) -> Pool[CheckLimit]:
-    return pool("limits", Limits, limiter_of(cache), size=size)
+def limits_of(cache: RedisClient, size: int = 4) -> Pool[CheckLimit]:
+    return pool("limits", RateLimiter, limiter_of(cache), size=size)
 
 
-def limiter_of(cache: Cache) -> Limiter:
-    return Limiter(cache, {"five": POLICY, "fast": Policy(3, 0.3)}, time.monotonic)
+def limiter_of(cache: RedisClient) -> LimitBatcher:
+    return LimitBatcher(cache, {"five": POLICY, "fast": Policy(3, 0.3)}, time.monotonic)
 
 
-async def test_redis_and_this_process_alone_agree(cache: Cache) -> None:
+async def test_redis_and_this_process_alone_agree(cache: RedisClient) -> None:
     limiter, local, key = limiter_of(cache), LocalLimiter(lambda: 0.0), uuid4().hex
     for _ in range(8):
         by_redis = await limiter.check(CheckLimit("five", key))
@@ -176,7 +176,7 @@ async def test_redis_and_this_process_alone_agree(cache: Cache) -> None:
 
 
 async def test_processes_share_one_limit_and_count_exactly(valkey: Valkey) -> None:
-    caches, key = [Cache(valkey.url) for _ in range(4)], uuid4().hex
+    caches, key = [RedisClient(valkey.url) for _ in range(4)], uuid4().hex
     workers = [limiter_of(cache) for cache in caches]
     verdicts = await asyncio.gather(*(worker.check(CheckLimit("five", key)) for worker in workers * 5))
     assert sum(verdict.allowed for verdict in verdicts) == 5
@@ -187,7 +187,7 @@ async def test_processes_share_one_limit_and_count_exactly(valkey: Valkey) -> No
 
 
 async def test_what_is_asked_at_one_moment_is_one_call_and_counts_exactly(
-    cache: Cache, monkeypatch: pytest.MonkeyPatch
+    cache: RedisClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limiter, send_batch, key, other = limiter_of(cache), cache._send_batch, uuid4().hex, uuid4().hex
     sizes: list[int] = []
@@ -209,7 +209,7 @@ async def test_what_is_asked_at_one_moment_is_one_call_and_counts_exactly(
 
 
 async def test_checks_of_many_callers_wait_for_redis_together_not_one_after_the_other(
-    cache: Cache, monkeypatch: pytest.MonkeyPatch
+    cache: RedisClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits, send_batch = limits_of(cache, size=1), cache._send_batch
     trips = 0
@@ -226,16 +226,16 @@ async def test_checks_of_many_callers_wait_for_redis_together_not_one_after_the_
     assert trips < 50  # one after the other it would be 100
 
 
-async def test_who_only_looks_is_not_counted_by_redis_nor_by_this_process_alone(cache: Cache) -> None:
+async def test_who_only_looks_is_not_counted_by_redis_nor_by_this_process_alone(cache: RedisClient) -> None:
     key = uuid4().hex
-    for limiter in (limiter_of(cache), limiter_of(away := Cache("redis://127.0.0.1:1"))):
+    for limiter in (limiter_of(cache), limiter_of(away := RedisClient("redis://127.0.0.1:1"))):
         looks = await asyncio.gather(*(limiter.check(CheckLimit("five", key, count=False)) for _ in range(9)))
         assert [(each.allowed, each.remaining) for each in looks] == [(True, 5)] * 9
         assert (await limiter.check(CheckLimit("five", key))).remaining == 4
     await away.close()
 
 
-async def test_a_redis_that_has_forgotten_the_script_is_taught_it_again(cache: Cache) -> None:
+async def test_a_redis_that_has_forgotten_the_script_is_taught_it_again(cache: RedisClient) -> None:
     limiter, key = limiter_of(cache), uuid4().hex
     for left in (4, 3, 2):
         await cache.send("SCRIPT", "FLUSH")
@@ -243,10 +243,10 @@ async def test_a_redis_that_has_forgotten_the_script_is_taught_it_again(cache: C
     assert not limiter.local._arrivals
 
 
-async def test_a_policy_in_the_shadow_counts_and_tells_but_refuses_nothing(cache: Cache) -> None:
+async def test_a_policy_in_the_shadow_counts_and_tells_but_refuses_nothing(cache: RedisClient) -> None:
     told: list[tuple[str, str, int]] = []
     policies = {"seen": Policy(3, 60, shadow=True)}
-    limiter = Limiter(cache, policies, time.monotonic, observe=lambda *what: told.append(what))
+    limiter = LimitBatcher(cache, policies, time.monotonic, observe=lambda *what: told.append(what))
     key = uuid4().hex
     verdicts = await asyncio.gather(*(limiter.check(CheckLimit("seen", key)) for _ in range(5)))
     assert all(each.allowed and each.shadow for each in verdicts)
@@ -256,9 +256,11 @@ async def test_a_policy_in_the_shadow_counts_and_tells_but_refuses_nothing(cache
     assert told[-1] == ("seen", "refused", 1)
 
 
-async def test_without_strict_every_limit_is_twice_as_much_at_once_and_then_again_as_it_says(cache: Cache) -> None:
+async def test_without_strict_every_limit_is_twice_as_much_at_once_and_then_again_as_it_says(
+    cache: RedisClient,
+) -> None:
     strict, key = True, uuid4().hex
-    limiter = Limiter(cache, {"three": Policy(3, 60)}, time.monotonic, strict=lambda: strict)
+    limiter = LimitBatcher(cache, {"three": Policy(3, 60)}, time.monotonic, strict=lambda: strict)
     assert (await limiter.check(CheckLimit("three", key))).limit == 3
     strict = False
     told = [await limiter.check(CheckLimit("three", key)) for _ in range(6)]
@@ -268,7 +270,9 @@ async def test_without_strict_every_limit_is_twice_as_much_at_once_and_then_agai
     assert (await limiter.check(CheckLimit("three", key))).limit == 3
 
 
-async def test_keys_and_policies_do_not_touch_each_other_and_vanish_when_they_are_free_again(cache: Cache) -> None:
+async def test_keys_and_policies_do_not_touch_each_other_and_vanish_when_they_are_free_again(
+    cache: RedisClient,
+) -> None:
     limiter = limiter_of(cache)
     key = uuid4().hex
     while (await limiter.check(CheckLimit("fast", key))).allowed:
@@ -278,7 +282,7 @@ async def test_keys_and_policies_do_not_touch_each_other_and_vanish_when_they_ar
 
 
 @pytest.fixture
-async def own(data: Place) -> AsyncIterator[Valkey]:
+async def own(data: DataDirectory) -> AsyncIterator[Valkey]:
     """A server of the test's own, to be killed."""
     server = Valkey(data, free_ports(1)[0])
     await server.start()
@@ -286,15 +290,15 @@ async def own(data: Place) -> AsyncIterator[Valkey]:
     await server.stop()
 
 
-async def check(limits: Pool[CheckLimit], key: str) -> tuple[Verdict, float]:
+async def check(limits: Pool[CheckLimit], key: str) -> tuple[LimitResult, float]:
     started = time.monotonic()
-    verdict: Verdict = await limits.ask(CheckLimit("five", key))
+    verdict: LimitResult = await limits.ask(CheckLimit("five", key))
     return verdict, time.monotonic() - started
 
 
 async def test_without_redis_this_process_decides_at_once_until_redis_is_back(own: Valkey) -> None:
-    cache = Cache(own.url)
-    limits, guard = limits_of(cache), worker("cache", CacheGuard, cache)
+    cache = RedisClient(own.url)
+    limits, guard = limits_of(cache), worker("cache", RedisConnector, cache)
     async with System(supervisor("root", guard, limits)):
         assert (await check(limits, "k"))[0].remaining == 4
         await own._server.stop(signal.SIGKILL, 5)
@@ -311,16 +315,16 @@ async def test_without_redis_this_process_decides_at_once_until_redis_is_back(ow
 
 
 async def test_a_login_stays_limited_while_redis_is_away() -> None:
-    cache = Cache(f"redis://127.0.0.1:{free_ports(1)[0]}/0")
+    cache = RedisClient(f"redis://127.0.0.1:{free_ports(1)[0]}/0")
     limits = limits_of(cache, size=1)
-    async with System(supervisor("root", worker("cache", CacheGuard, cache), limits)):
+    async with System(supervisor("root", worker("cache", RedisConnector, cache), limits)):
         assert [(await check(limits, "k"))[0].allowed for _ in range(7)] == [True] * 5 + [False] * 2
 
 
 async def test_a_redis_that_has_gone_quiet_costs_its_first_caller_alone_and_no_more_than_0_3_s(own: Valkey) -> None:
-    cache = Cache(own.url)
+    cache = RedisClient(own.url)
     limits = limits_of(cache)
-    async with System(supervisor("root", worker("cache", CacheGuard, cache), limits)):
+    async with System(supervisor("root", worker("cache", RedisConnector, cache), limits)):
         await check(limits, "k")
         assert own.pid is not None
         os.kill(own.pid, signal.SIGSTOP)

@@ -11,20 +11,20 @@ from uuid import uuid4
 import pytest
 from redis.exceptions import ResponseError
 
-from callboard.actors.infrastructure.redis import Cache, CacheAwayError
-from callboard.ops.embedded.data_directory import Place, free_ports
+from callboard.actors.infrastructure.redis import CacheAwayError, RedisClient
+from callboard.ops.embedded.data_directory import DataDirectory, free_ports
 from callboard.ops.embedded.valkey import Valkey
 
 
 @pytest.fixture
-async def cache(valkey: Valkey) -> AsyncIterator[Cache]:
-    cache = Cache(valkey.url)
+async def cache(valkey: Valkey) -> AsyncIterator[RedisClient]:
+    cache = RedisClient(valkey.url)
     yield cache
     await cache.close()
 
 
 @pytest.fixture
-def trips(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def trips(cache: RedisClient, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many commands went in each round trip."""
     sizes: list[int] = []
     send_batch = cache._send_batch
@@ -38,7 +38,7 @@ def trips(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 async def test_what_is_asked_at_one_time_shares_a_round_trip_and_each_gets_its_own_reply(
-    cache: Cache, trips: list[int]
+    cache: RedisClient, trips: list[int]
 ) -> None:
     key = uuid4().hex
     replies = await asyncio.gather(*(cache.send("INCR", key) for _ in range(100)))
@@ -46,7 +46,7 @@ async def test_what_is_asked_at_one_time_shares_a_round_trip_and_each_gets_its_o
     assert trips == [100]
 
 
-async def test_what_comes_while_a_batch_is_under_way_goes_in_the_next(cache: Cache, trips: list[int]) -> None:
+async def test_what_comes_while_a_batch_is_under_way_goes_in_the_next(cache: RedisClient, trips: list[int]) -> None:
     key, begun = uuid4().hex, asyncio.Event()
 
     async def later(n: int) -> Any:
@@ -61,13 +61,13 @@ async def test_what_comes_while_a_batch_is_under_way_goes_in_the_next(cache: Cac
     assert trips == [1, 20]
 
 
-async def test_a_batch_is_bounded(cache: Cache, trips: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_batch_is_bounded(cache: RedisClient, trips: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("callboard.actors.infrastructure.redis.BATCH", 8)
     await asyncio.gather(*(cache.send("PING") for _ in range(20)))
     assert trips == [8, 8, 4]
 
 
-async def test_an_error_is_its_callers_alone(cache: Cache) -> None:
+async def test_an_error_is_its_callers_alone(cache: RedisClient) -> None:
     key = uuid4().hex
     replies = await asyncio.gather(
         cache.send("SET", key, "text"), cache.send("INCR", key), cache.send("GET", key), return_exceptions=True
@@ -78,7 +78,7 @@ async def test_an_error_is_its_callers_alone(cache: Cache) -> None:
     assert not cache.away.is_set()
 
 
-async def test_a_caller_that_is_cancelled_leaves_the_others_their_replies(cache: Cache, trips: list[int]) -> None:
+async def test_a_caller_that_is_cancelled_leaves_the_others_their_replies(cache: RedisClient, trips: list[int]) -> None:
     key = uuid4().hex
     tasks = [cache.send("INCR", key) for _ in range(3)]
     tasks[1].cancel()
@@ -88,7 +88,7 @@ async def test_a_caller_that_is_cancelled_leaves_the_others_their_replies(cache:
     assert trips == [2]
 
 
-async def test_a_deadline_of_one_caller_is_not_that_of_the_others(cache: Cache) -> None:
+async def test_a_deadline_of_one_caller_is_not_that_of_the_others(cache: RedisClient) -> None:
     """The first to ask begins the round trip; when it gives up, the trip goes on."""
     key = uuid4().hex
 
@@ -102,10 +102,10 @@ async def test_a_deadline_of_one_caller_is_not_that_of_the_others(cache: Cache) 
     assert await second in (1, 2)
 
 
-async def test_without_redis_every_caller_is_told_within_the_limit_and_then_at_once(data: Place) -> None:
+async def test_without_redis_every_caller_is_told_within_the_limit_and_then_at_once(data: DataDirectory) -> None:
     server = Valkey(data, free_ports(1)[0])
     await server.start()
-    cache = Cache(server.url)
+    cache = RedisClient(server.url)
     try:
         assert await cache.send("PING")
         assert server.pid is not None
@@ -128,7 +128,7 @@ async def test_without_redis_every_caller_is_told_within_the_limit_and_then_at_o
 
 
 async def test_closing_answers_those_who_wait(valkey: Valkey) -> None:
-    cache = Cache(valkey.url)
+    cache = RedisClient(valkey.url)
     waiting = cache.send("BLPOP", uuid4().hex, 5)
     await cache.close()
     with pytest.raises(CacheAwayError):

@@ -12,9 +12,9 @@ from uuid import uuid4
 import pytest
 from redis.asyncio import Redis
 
-from callboard.actors.identity.user_generations import SETTLING_S, Epochs
-from callboard.actors.infrastructure.rate_limiter import CheckLimit, Limiter, Policy
-from callboard.actors.infrastructure.redis import Cache, CacheAwayError, CacheGuard, KeySpace
+from callboard.actors.identity.user_generations import SETTLING_S, UserGenerations
+from callboard.actors.infrastructure.rate_limiter import CheckLimit, LimitBatcher, Policy
+from callboard.actors.infrastructure.redis import CacheAwayError, KeySpace, RedisClient, RedisConnector
 from callboard.ops.embedded import valkey as module
 from callboard.ops.embedded.data_directory import free_ports, open_place
 from callboard.ops.embedded.valkey import Valkey
@@ -23,24 +23,24 @@ from callboard.runtime import System, supervisor, worker
 FIVE = {"five": Policy(5, 60)}
 
 
-def limiter_of(cache: Cache) -> Limiter:
-    return Limiter(cache, FIVE, time.monotonic)
+def limiter_of(cache: RedisClient) -> LimitBatcher:
+    return LimitBatcher(cache, FIVE, time.monotonic)
 
 
-async def passed(limiter: Limiter, key: str, tries: int = 8) -> int:
+async def passed(limiter: LimitBatcher, key: str, tries: int = 8) -> int:
     """How many of so many requests of a key are let through, one after the other."""
     verdicts = [await limiter.check(CheckLimit("five", key)) for _ in range(tries)]
     return sum(verdict.allowed for verdict in verdicts)
 
 
 @asynccontextmanager
-async def user_of(valkey: Valkey, *rules: str) -> AsyncIterator[Cache]:
+async def user_of(valkey: Valkey, *rules: str) -> AsyncIterator[RedisClient]:
     """A client that logs in as a user with these rights and no others."""
     name = f"user-{uuid4().hex[:8]}"
     admin = Redis.from_url(valkey.url)
     await admin.execute_command("ACL", "SETUSER", name, "on", ">word", *rules)
     host = valkey.url.rpartition("@")[2]
-    cache = Cache(f"redis://{name}:word@{host}", KeySpace("acme"))
+    cache = RedisClient(f"redis://{name}:word@{host}", KeySpace("acme"))
     try:
         yield cache
     finally:
@@ -63,7 +63,7 @@ async def test_without_the_right_to_run_scripts_limits_are_kept_here_and_it_is_s
         with pytest.raises(CacheAwayError, match="NOPERM"):
             await cache.check()
         assert not cache.away.is_set()  # sessions go on as before
-        assert await Epochs(cache, lambda: SETTLING_S + 1).read(uuid4())
+        assert await UserGenerations(cache, lambda: SETTLING_S + 1).read(uuid4())
     assert len(told(caplog)) == 1
     assert "Redis refuses EVALSHA: NOPERM" in told(caplog)[0]
 
@@ -90,8 +90,8 @@ async def test_a_prefix_of_keys_that_is_not_ours_is_as_good_as_no_redis(
 
 async def test_a_wrong_password_is_said_before_anybody_asks(valkey: Valkey, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "callboard")
-    cache = Cache(f"redis://:no-such-word@{valkey.url.rpartition('@')[2]}")
-    async with System(supervisor("root", worker("cache", CacheGuard, cache))):
+    cache = RedisClient(f"redis://:no-such-word@{valkey.url.rpartition('@')[2]}")
+    async with System(supervisor("root", worker("cache", RedisConnector, cache))):
         async with asyncio.timeout(5):
             await cache.away.wait()
         with pytest.raises(CacheAwayError, match="AuthenticationError"):
@@ -103,7 +103,7 @@ async def test_a_wrong_password_is_said_before_anybody_asks(valkey: Valkey, capl
 async def test_two_installations_on_one_redis_do_not_meet(valkey: Valkey) -> None:
     key = uuid4().hex
     for keys in (KeySpace("staging"), KeySpace("production"), KeySpace("production", "other")):
-        cache = Cache(valkey.url, keys)
+        cache = RedisClient(valkey.url, keys)
         assert await passed(limiter_of(cache), key) == 5
         await cache.close()
 
@@ -128,7 +128,7 @@ async def test_a_redis_without_memory_is_as_good_as_none_until_it_has_some(
     caplog.set_level(logging.WARNING, "callboard")
     async with configured(tmp_path, monkeypatch, "maxmemory-policy noeviction") as server:
         admin = Redis.from_url(server.url)
-        cache = Cache(server.url)
+        cache = RedisClient(server.url)
         limiter = limiter_of(cache)
         await cache.check()
         await admin.config_set("maxmemory", "1kb")
@@ -155,8 +155,8 @@ async def test_many_keys_of_one_command_lie_in_one_slot_of_a_cluster(
         async with asyncio.timeout(10):
             while "cluster_state:ok" not in str(await admin.execute_command("CLUSTER", "INFO")):  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(0.02)
-        cache = Cache(server.url)
-        limiter, epochs = limiter_of(cache), Epochs(cache, lambda: SETTLING_S + 1)
+        cache = RedisClient(server.url)
+        limiter, epochs = limiter_of(cache), UserGenerations(cache, lambda: SETTLING_S + 1)
         verdicts = await asyncio.gather(*(limiter.check(CheckLimit("five", f"k{n}")) for n in range(50)))
         assert {verdict.remaining for verdict in verdicts} == {4}
         assert all(await asyncio.gather(*(epochs.read(uuid4()) for _ in range(20))))
@@ -186,7 +186,7 @@ async def test_a_cluster_sends_us_to_the_node_that_has_our_keys(valkey: Valkey) 
     server = await asyncio.start_server(node, "127.0.0.1", 0)
     address: Any = server.sockets[0].getsockname()
     password = valkey.url.split(":")[2].partition("@")[0]
-    cache = Cache(f"redis://:{password}@127.0.0.1:{address[1]}/0?protocol=2")
+    cache = RedisClient(f"redis://:{password}@127.0.0.1:{address[1]}/0?protocol=2")
     try:
         key = uuid4().hex
         assert await cache.send("SET", key, "there") == b"OK"

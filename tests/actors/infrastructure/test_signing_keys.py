@@ -21,7 +21,7 @@ from domain import ISSUER, SECRET, refused
 
 from callboard.actors.errors import AUTH_TOKEN_EXPIRED, AUTH_TOKEN_INVALID
 from callboard.actors.infrastructure import token_signer
-from callboard.actors.infrastructure.signing_keys import Keys, read_private_key, read_public_keys, text_of
+from callboard.actors.infrastructure.signing_keys import KeyRing, read_private_key, read_public_keys, text_of
 from callboard.actors.infrastructure.token_signer import Claims, Signer
 
 OTHER = "another secret, which is as long as the first one"
@@ -144,13 +144,13 @@ def test_a_token_of_ours_for_something_else_is_refused_by_any_key() -> None:
 
 
 def test_the_key_set_has_the_public_keys_and_no_secret() -> None:
-    keys = Keys(SECRET, previous=[OTHER], private_key=pem(PRIVATE), public_keys=public_pem(EARLIER))
+    keys = KeyRing(SECRET, previous=[OTHER], private_key=pem(PRIVATE), public_keys=public_pem(EARLIER))
     assert [base64.urlsafe_b64decode(key.x + "=") for key in keys.jwks] == [
         each.public_key().public_bytes_raw() for each in (PRIVATE, EARLIER)
     ]
     assert {(key.kty, key.crv, key.alg, key.use) for key in keys.jwks} == {("OKP", "Ed25519", "EdDSA", "sig")}
     assert keys.jwks[0].kid == head(issued(SIGNED))["kid"]
-    assert Keys(SECRET).jwks == []
+    assert KeyRing(SECRET).jwks == []
     assert SECRET not in repr(keys.by_kid)
     assert SECRET.encode().hex() not in repr(keys.by_kid)
 

@@ -136,9 +136,14 @@ def test_refresh_tokens_are_256_random_bits_and_stored_as_a_hash() -> None:
 
 def test_a_child_token_follows_from_its_parent_and_the_secret_alone() -> None:
     parent = refresh_token()
-    assert SIGNER.child_token(parent) == Signer(SECRET, issuer="x", access_ttl_s=1).child_token(parent)
-    assert SIGNER.child_token(parent) not in (parent, Signer(OTHER, issuer="x", access_ttl_s=1).child_token(parent))
-    assert len(base64.urlsafe_b64decode(SIGNER.child_token(parent) + "=")) == 32
+    assert SIGNER.derive_refresh_token(parent) == Signer(SECRET, issuer="x", access_ttl_s=1).derive_refresh_token(
+        parent
+    )
+    assert SIGNER.derive_refresh_token(parent) not in (
+        parent,
+        Signer(OTHER, issuer="x", access_ttl_s=1).derive_refresh_token(parent),
+    )
+    assert len(base64.urlsafe_b64decode(SIGNER.derive_refresh_token(parent) + "=")) == 32
 
 
 def test_what_mails_and_sessions_hold_of_an_earlier_key_is_found_again_and_new_ones_are_todays() -> None:
@@ -146,9 +151,9 @@ def test_what_mails_and_sessions_hold_of_an_earlier_key_is_found_again_and_new_o
     rotated = Signer(SECRET, issuer=ISSUER, access_ttl_s=900, previous=["x" * 32, OTHER])
     token_id, parent = uuid4(), refresh_token()
     for signer in (earlier, SIGNER):
-        sent, child = signer.mail_token(token_id), signer.child_token(parent)
+        sent, child = signer.mail_token(token_id), signer.derive_refresh_token(parent)
         assert rotated.mail_token_of(token_id, fingerprint(sent)) == sent
-        assert rotated.child_token(parent, fingerprint(child)) == child
+        assert rotated.derive_refresh_token(parent, fingerprint(child)) == child
     assert rotated.mail_token(token_id) == SIGNER.mail_token(token_id)
-    assert rotated.child_token(parent) == SIGNER.child_token(parent)
+    assert rotated.derive_refresh_token(parent) == SIGNER.derive_refresh_token(parent)
     assert SIGNER.mail_token_of(token_id, fingerprint(earlier.mail_token(token_id))) is None

@@ -13,19 +13,19 @@ from domain import PASSWORD, Domain, at_once, log_in
 import callboard.actors
 from callboard.actors.identity.authentication import StepUp
 from callboard.actors.identity.password_reset import ChangePassword, ResetPassword
-from callboard.actors.identity.sessions import EndSession, EndSessions, Login, RefreshSession
+from callboard.actors.identity.sessions import EndSessions, LoginResult, RefreshSession, RevokeSession
 from callboard.actors.identity.users import (
-    AddUser,
     ChangeUser,
+    CreateUser,
     DeleteUser,
-    EditUser,
     RefuseEmail,
     RegisterUser,
     UndoEmailChange,
+    UpdateUser,
     VerifyEmail,
 )
 from callboard.actors.infrastructure.database import TransactionConflict
-from callboard.actors.infrastructure.principals import Identity, Role
+from callboard.actors.infrastructure.principals import Principal, Role
 from callboard.actors.infrastructure.token_signer import fingerprint
 
 ACTORS = Path(callboard.actors.__file__).parent
@@ -81,7 +81,7 @@ def races(domain: Domain, monkeypatch: pytest.MonkeyPatch) -> Races:
 class Person:
     """Somebody who is logged in, with whatever links they need."""
 
-    def __init__(self, domain: Domain, who: Identity, login: Login, link: str) -> None:
+    def __init__(self, domain: Domain, who: Principal, login: LoginResult, link: str) -> None:
         self.domain, self.who, self.login, self.link = domain, who, login, link
         self.session_id = domain.signer.read(login.access_token).session_id
 
@@ -90,8 +90,8 @@ CHANGES: dict[str, Callable[[Person], Awaitable[Any]]] = {
     "user.registered": lambda p: p.domain.users.ask(
         RegisterUser("new@example.org", PASSWORD, "New One", terms_accepted=True)
     ),
-    "user.created": lambda p: p.domain.users.ask(AddUser("boss@example.org", PASSWORD, "A Boss", Role.ADMIN)),
-    "email.change_requested": lambda p: p.domain.users.ask(EditUser(p.who.user_id, "Ada", "other@example.org")),
+    "user.created": lambda p: p.domain.users.ask(CreateUser("boss@example.org", PASSWORD, "A Boss", Role.ADMIN)),
+    "email.change_requested": lambda p: p.domain.users.ask(UpdateUser(p.who.user_id, "Ada", "other@example.org")),
     "user.promoted": lambda p: p.domain.users.ask(ChangeUser(p.who.user_id, Role.EDITOR)),
     "user.deleted": lambda p: p.domain.users.ask(DeleteUser(p.who.user_id)),
     "email.verified": lambda p: p.domain.users.ask(VerifyEmail(p.link)),
@@ -104,7 +104,7 @@ CHANGES: dict[str, Callable[[Person], Awaitable[Any]]] = {
     "login.succeeded": lambda p: log_in(p.domain, p.who.email),
     "login.stepped_up": lambda p: p.domain.logins.ask(StepUp(p.who.user_id, p.session_id, PASSWORD)),
     "session.refreshed": lambda p: p.domain.sessions.ask(RefreshSession(p.login.refresh_token)),
-    "session.revoked": lambda p: p.domain.sessions.ask(EndSession(p.who.user_id, p.session_id)),
+    "session.revoked": lambda p: p.domain.sessions.ask(RevokeSession(p.who.user_id, p.session_id)),
     "session.all_revoked": lambda p: p.domain.sessions.ask(EndSessions(p.who.user_id)),
 }
 PURPOSES = {"email.change_undone": "undo_email", "password.reset": "reset_password"}

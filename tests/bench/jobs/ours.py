@@ -29,7 +29,7 @@ class Work(msgspec.Struct, frozen=True):
     n: int
 
 
-class Ledger:
+class MessageAccounting:
     """When the first job started and the last one ended, and how many there were."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class NoOp(Actor[Job[Work]]):
 
     concurrency = BATCH
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: MessageAccounting) -> None:
         self.ledger = ledger
 
     @on_job
@@ -78,7 +78,7 @@ class GroupedEffect(Actor[JobGroup[Work]]):
 
     concurrency = 5
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: MessageAccounting) -> None:
         self.ledger = ledger
 
     @on_job_group
@@ -117,9 +117,9 @@ async def fill(url: str, count: int) -> None:
                 await queue.enqueue_many(connection, [Work(n + i) for i in range(min(1000, count - n))])
 
 
-async def drain(url: str, task: str, seconds: float = 60.0) -> Ledger:
+async def drain(url: str, task: str, seconds: float = 60.0) -> MessageAccounting:
     """Work until nothing is left."""
-    ledger = Ledger()
+    ledger = MessageAccounting()
     async with connected(url) as (database, queue):
         handler = job_pool(kind_of(task), ACTORS[task], ledger)
         counts = JobCounts()
@@ -163,7 +163,7 @@ async def enqueue_rates(url: str, singles: int = 300) -> dict[str, float]:
 
 async def latencies(url: str, count: int = 60, rate: float = 20.0) -> list[float]:
     """Seconds from a commit to its job's start, in a process that also enqueues."""
-    ledger = Ledger()
+    ledger = MessageAccounting()
     committed: dict[int, float] = {}
     async with connected(url) as (database, queue):
         handler = job_pool(kind_of("noop"), NoOp, ledger)
@@ -191,7 +191,7 @@ async def claim_times(url: str, claims: int = 5) -> list[float]:
     """Seconds that a claim of 100 takes, each rolled back so that all are alike."""
     times = []
     async with connected(url) as (database, _):
-        handler = job_pool(kind_of("noop"), NoOp, Ledger())
+        handler = job_pool(kind_of("noop"), NoOp, MessageAccounting())
         claimer = Claims(database, "bench", JobCounts())
         for _ in range(claims):
             lane = KindClaims(handler, random.Random())  # noqa: S311 - jitter
@@ -215,7 +215,7 @@ async def claims_under_a_snapshot(url: str, count: int) -> tuple[float, float]:
         snapshot = held.transaction(isolation="repeatable_read")
         await snapshot.start()
         await held.fetchval("select count(*) from pg_class")
-        handler = job_pool(kind_of("noop"), NoOp, Ledger())
+        handler = job_pool(kind_of("noop"), NoOp, MessageAccounting())
         claimer, lane = Claims(database, "bench", JobCounts()), KindClaims(handler, random.Random())  # noqa: S311
         times: list[float] = []
         while True:
@@ -237,7 +237,7 @@ async def claims_under_a_snapshot(url: str, count: int) -> tuple[float, float]:
 async def wake(url: str, claimers: int, jobs: int = 60) -> float:
     """Seconds until so many claimers that wake at once for one job have all answered; the mean of some jobs."""
     async with connected(url) as (database, queue):
-        handler = job_pool(kind_of("noop"), NoOp, Ledger())
+        handler = job_pool(kind_of("noop"), NoOp, MessageAccounting())
         lanes = [KindClaims(handler, random.Random()) for _ in range(claimers)]  # noqa: S311 - jitter
         claims = [Claims(database, "bench", JobCounts()) for _ in range(claimers)]
         spent = 0.0

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import asyncpg
-from ours import EFFECT, Ledger
+from ours import EFFECT, MessageAccounting
 
 
 class Procrastinate:
@@ -18,7 +18,7 @@ class Procrastinate:
     title = "procrastinate"
 
     @asynccontextmanager
-    async def _app(self, url: str, ledger: Ledger, task: str) -> AsyncIterator[tuple[Any, Any]]:
+    async def _app(self, url: str, ledger: MessageAccounting, task: str) -> AsyncIterator[tuple[Any, Any]]:
         import procrastinate  # noqa: PLC0415 - one peer may be missing
 
         app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=url, min_size=4, max_size=24))
@@ -36,18 +36,18 @@ class Procrastinate:
 
     async def install(self, url: str) -> None:
         """Make its tables."""
-        async with self._app(url, Ledger(), "noop") as (app, _):
+        async with self._app(url, MessageAccounting(), "noop") as (app, _):
             await app.schema_manager.apply_schema_async()
 
     async def fill(self, url: str, count: int) -> None:
         """Enqueue so many."""
-        async with self._app(url, Ledger(), "noop") as (_, task):
+        async with self._app(url, MessageAccounting(), "noop") as (_, task):
             for n in range(0, count, 1000):
                 await task.batch_defer_async(*({"n": n + i} for i in range(min(1000, count - n))))
 
-    async def drain(self, url: str, task: str) -> Ledger:
+    async def drain(self, url: str, task: str) -> MessageAccounting:
         """Work until nothing is left."""
-        ledger = Ledger()
+        ledger = MessageAccounting()
         async with self._app(url, ledger, task) as (app, _):
             await app.run_worker_async(
                 concurrency=20, wait=False, delete_jobs="always", install_signal_handlers=False, listen_notify=False
@@ -56,7 +56,7 @@ class Procrastinate:
 
     async def enqueue_rates(self, url: str, singles: int = 300) -> dict[str, float]:
         """As ours; it has no way to enqueue in a caller's asyncpg transaction."""
-        async with self._app(url, Ledger(), "noop") as (_, task):
+        async with self._app(url, MessageAccounting(), "noop") as (_, task):
             began = time.perf_counter()
             for n in range(singles):
                 await task.defer_async(n=n)
@@ -68,7 +68,7 @@ class Procrastinate:
 
     async def latencies(self, url: str, count: int = 60, rate: float = 20.0) -> list[float]:
         """Seconds from a commit to its job's start."""
-        ledger = Ledger()
+        ledger = MessageAccounting()
         committed: dict[int, float] = {}
         async with self._app(url, ledger, "noop") as (app, task):
             working = asyncio.create_task(
@@ -87,7 +87,7 @@ class Procrastinate:
     async def claim_times(self, url: str, claims: int = 20) -> list[float]:
         """Seconds that one fetch takes: it takes one job."""
         times = []
-        async with self._app(url, Ledger(), "noop") as (app, _):
+        async with self._app(url, MessageAccounting(), "noop") as (app, _):
             worker_id = await app.job_manager.register_worker()
             for _ in range(claims):
                 began = time.perf_counter()
@@ -125,12 +125,12 @@ class PgQueuer:
                 size = min(1000, count - n)
                 await queries.enqueue(["bench"] * size, [str(n + i).encode() for i in range(size)], [0] * size)
 
-    async def drain(self, url: str, task: str) -> Ledger:
+    async def drain(self, url: str, task: str) -> MessageAccounting:
         """Work until nothing is left."""
         from pgqueuer.qm import QueueManager  # noqa: PLC0415 - the same
         from pgqueuer.types import QueueExecutionMode  # noqa: PLC0415 - the same
 
-        ledger = Ledger()
+        ledger = MessageAccounting()
         async with self._queries(url) as (_, queries):
             effects = await asyncpg.create_pool(url, min_size=0, max_size=20)
             manager = QueueManager(queries)
@@ -176,7 +176,7 @@ class PgQueuer:
         from pgqueuer.qm import QueueManager  # noqa: PLC0415 - the same
         from pgqueuer.queries import Queries  # noqa: PLC0415 - the same
 
-        ledger = Ledger()
+        ledger = MessageAccounting()
         committed: dict[int, float] = {}
         async with self._queries(url) as (_, queries):
             connection = await asyncpg.connect(url)

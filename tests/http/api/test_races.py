@@ -10,9 +10,9 @@ from uuid import uuid4
 
 import pytest
 from domain import PASSWORD
-from people import People, Person
-from running import Answer, Site
-from twins import Twins
+from people import Person, UserFactory
+from running import Answer, CallboardProcess
+from twins import ProcessGroup
 
 from callboard.actors.infrastructure.token_signer import fingerprint, refresh_token
 
@@ -30,11 +30,11 @@ class Racer(NamedTuple):
     token: str = ""
 
 
-def at_once(pair: Twins, racers: list[Racer]) -> list[Answer]:
+def at_once(pair: ProcessGroup, racers: list[Racer]) -> list[Answer]:
     """All of them, in turns to the one and the other process, from the same moment on."""
     start = Barrier(len(racers))
 
-    def run(site: Site, racer: Racer) -> Answer:
+    def run(site: CallboardProcess, racer: Racer) -> Answer:
         start.wait()
         return site.call(racer.method, racer.path, body=racer.body, token=racer.token, timeout_s=20)
 
@@ -46,19 +46,19 @@ def counted(answers: list[Answer]) -> Counter[tuple[int, str]]:
     return Counter((answer.status, answer.code if answer.status >= 400 else "") for answer in answers)
 
 
-def events(pair: Twins, person: Person, kind: str) -> int:
+def events(pair: ProcessGroup, person: Person, kind: str) -> int:
     """How many have been told of the person."""
     query = "select count(*) from outbox where type = $1 and convert_from(value, 'utf8') like $2"
     return int(pair.sql(query, kind, f"%{person.user_id}%")[0]["count"])
 
 
 @pytest.fixture
-def somebody(pair: Twins) -> Callable[[], Person]:
-    people = People(pair.environment)
+def somebody(pair: ProcessGroup) -> Callable[[], Person]:
+    people = UserFactory(pair.environment)
     return lambda: people.person("member")
 
 
-def mailed(pair: Twins, person: Person, purpose: str, email: str | None = None) -> str:
+def mailed(pair: ProcessGroup, person: Person, purpose: str, email: str | None = None) -> str:
     """The secret of such a mail."""
     token = refresh_token()
     pair.sql(
@@ -69,7 +69,7 @@ def mailed(pair: Twins, person: Person, purpose: str, email: str | None = None) 
     return token
 
 
-def test_an_address_is_verified_once(pair: Twins, somebody: Callable[[], Person]) -> None:
+def test_an_address_is_verified_once(pair: ProcessGroup, somebody: Callable[[], Person]) -> None:
     for _ in range(ROUNDS):
         person = somebody()
         pair.sql("update users set is_verified = false where user_id = $1", person.user_id)
@@ -78,7 +78,7 @@ def test_an_address_is_verified_once(pair: Twins, somebody: Callable[[], Person]
         assert events(pair, person, "user.verified") == 1
 
 
-def test_an_address_is_changed_once(pair: Twins, somebody: Callable[[], Person]) -> None:
+def test_an_address_is_changed_once(pair: ProcessGroup, somebody: Callable[[], Person]) -> None:
     for _ in range(ROUNDS):
         person, new = somebody(), f"{secrets.token_hex(6)}@example.org"
         racer = Racer("POST", "/auth/verify-email", {"token": mailed(pair, person, "change_email", new)})
@@ -87,7 +87,7 @@ def test_an_address_is_changed_once(pair: Twins, somebody: Callable[[], Person])
         assert pair.sql("select email from users where user_id = $1", person.user_id) == [{"email": new}]
 
 
-def test_a_password_is_reset_once_and_is_the_winners(pair: Twins, somebody: Callable[[], Person]) -> None:
+def test_a_password_is_reset_once_and_is_the_winners(pair: ProcessGroup, somebody: Callable[[], Person]) -> None:
     for _ in range(ROUNDS):
         person = somebody()
         token = mailed(pair, person, "reset_password")
@@ -102,7 +102,7 @@ def test_a_password_is_reset_once_and_is_the_winners(pair: Twins, somebody: Call
         assert pair.sites[0].call("POST", "/auth/login", body=login).status == 200
 
 
-def test_a_password_that_is_known_is_changed_once(pair: Twins, somebody: Callable[[], Person]) -> None:
+def test_a_password_that_is_known_is_changed_once(pair: ProcessGroup, somebody: Callable[[], Person]) -> None:
     person = somebody()
     racers = [
         Racer(
@@ -117,7 +117,7 @@ def test_a_password_that_is_known_is_changed_once(pair: Twins, somebody: Callabl
     assert events(pair, person, "user.updated") == 1
 
 
-def test_a_refresh_token_has_one_child(pair: Twins, somebody: Callable[[], Person]) -> None:
+def test_a_refresh_token_has_one_child(pair: ProcessGroup, somebody: Callable[[], Person]) -> None:
     """That all of them get; a second child would be a second session."""
     person, site = somebody(), pair.sites[0]
     login = site.call("POST", "/auth/login", body={"email": person.email, "password": PASSWORD}).data
@@ -134,14 +134,14 @@ def test_a_refresh_token_has_one_child(pair: Twins, somebody: Callable[[], Perso
         assert pair.sql(query, person.user_id) == [{"count": spent + 1, "spent": spent}]
 
 
-def test_one_session_is_ended_once(pair: Twins, somebody: Callable[[], Person]) -> None:
+def test_one_session_is_ended_once(pair: ProcessGroup, somebody: Callable[[], Person]) -> None:
     person, site = somebody(), pair.sites[0]
     login = site.call("POST", "/auth/login", body={"email": person.email, "password": PASSWORD}).data
     racer = Racer("DELETE", f"/auth/sessions/{person.session_id}", None, login["access_token"])
     assert counted(at_once(pair, [racer] * 16)) == {(204, ""): 1, (404, "SESSIONS_NOT_FOUND_001"): 15}
 
 
-def test_of_many_registrations_of_one_address_one_account_is_left(pair: Twins) -> None:
+def test_of_many_registrations_of_one_address_one_account_is_left(pair: ProcessGroup) -> None:
     for _ in range(ROUNDS):
         email = f"{secrets.token_hex(6)}@example.org"
         body = {"email": email, "password": PASSWORD, "full_name": "Ada", "terms_accepted": True}

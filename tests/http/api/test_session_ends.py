@@ -13,9 +13,9 @@ from uuid import uuid4
 import pytest
 import redis
 from domain import PASSWORD
-from people import People, Person
-from running import Command, Site, Up, data_folder
-from twins import Twins, twins
+from people import Person, UserFactory
+from running import CallboardProcess, Command, Up, data_folder
+from twins import ProcessGroup, twins
 
 from callboard.actors.infrastructure.token_signer import fingerprint, refresh_token
 from callboard.ops.embedded.data_directory import free_ports, open_place
@@ -28,9 +28,9 @@ REDIS = ("works", "takes no writes", "stands still", "has been killed")
 class Scene:
     """Two processes, and people whose sessions both remember."""
 
-    def __init__(self, pair: Twins) -> None:
+    def __init__(self, pair: ProcessGroup) -> None:
         self.pair = pair
-        self.people = People(pair.environment)
+        self.people = UserFactory(pair.environment)
         self.admin = self.people.person("admin")
         self.waiting = [self.known_to_all() for _ in WAYS]
 
@@ -81,36 +81,36 @@ def scene(up: Up, request: pytest.FixtureRequest) -> Iterator[Scene]:
             runner.run(server.exited())
 
 
-def log_out(_scene: Scene, site: Site, person: Person) -> int:
+def log_out(_scene: Scene, site: CallboardProcess, person: Person) -> int:
     return site.call("POST", "/auth/logout", token=person.token).status
 
 
-def log_out_everywhere(scene: Scene, site: Site, person: Person) -> int:
+def log_out_everywhere(scene: Scene, site: CallboardProcess, person: Person) -> int:
     return site.call("POST", "/auth/logout-all", token=scene.logged_in(person)).status
 
 
-def end_it_by_its_id(scene: Scene, site: Site, person: Person) -> int:
+def end_it_by_its_id(scene: Scene, site: CallboardProcess, person: Person) -> int:
     return site.call("DELETE", f"/auth/sessions/{person.session_id}", token=scene.logged_in(person)).status
 
 
-def deactivate(scene: Scene, site: Site, person: Person) -> int:
+def deactivate(scene: Scene, site: CallboardProcess, person: Person) -> int:
     body = {"is_active": False}
     return site.call("PATCH", f"/users/{person.user_id}", token=scene.admin.token, body=body).status
 
 
-def disable(scene: Scene, _site: Site, person: Person) -> int:
+def disable(scene: Scene, _site: CallboardProcess, person: Person) -> int:
     return Command("users", "disable", person.email, environment=scene.pair.environment).wait()
 
 
-def delete_oneself(scene: Scene, site: Site, person: Person) -> int:
+def delete_oneself(scene: Scene, site: CallboardProcess, person: Person) -> int:
     return site.call("DELETE", "/users/me", token=scene.logged_in(person)).status
 
 
-def be_deleted(scene: Scene, site: Site, person: Person) -> int:
+def be_deleted(scene: Scene, site: CallboardProcess, person: Person) -> int:
     return site.call("DELETE", f"/users/{person.user_id}", token=scene.admin.token).status
 
 
-def change_the_password(scene: Scene, site: Site, person: Person) -> int:
+def change_the_password(scene: Scene, site: CallboardProcess, person: Person) -> int:
     body = {"current_password": PASSWORD, "new_password": NEW}
     token = scene.logged_in(person)
     status = site.call("POST", "/auth/password/change", token=token, body=body).status
@@ -118,12 +118,12 @@ def change_the_password(scene: Scene, site: Site, person: Person) -> int:
     return status
 
 
-def reset_the_password(scene: Scene, site: Site, person: Person) -> int:
+def reset_the_password(scene: Scene, site: CallboardProcess, person: Person) -> int:
     body = {"token": scene.reset_token(person), "new_password": NEW}
     return site.call("POST", "/auth/password/reset", body=body).status
 
 
-WAYS: tuple[Callable[[Scene, Site, Person], int], ...] = (
+WAYS: tuple[Callable[[Scene, CallboardProcess, Person], int], ...] = (
     log_out,
     log_out_everywhere,
     end_it_by_its_id,

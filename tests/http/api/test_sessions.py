@@ -10,8 +10,8 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-from running import PASSWORD, Answer, Site, Up, request
-from twins import Twins, twins
+from running import PASSWORD, Answer, CallboardProcess, Up, request
+from twins import ProcessGroup, twins
 
 from callboard.actors.identity.sessions import MAX_SESSIONS
 from callboard.actors.infrastructure.token_signer import Signer
@@ -20,7 +20,7 @@ NEW = "Paper-Boats-77"
 
 
 @pytest.fixture(scope="module")
-def pair(up: Up) -> Iterator[Twins]:
+def pair(up: Up) -> Iterator[ProcessGroup]:
     with twins(up) as pair:
         yield pair
 
@@ -28,7 +28,7 @@ def pair(up: Up) -> Iterator[Twins]:
 class Person:
     """Somebody with a verified account."""
 
-    def __init__(self, pair: Twins) -> None:
+    def __init__(self, pair: ProcessGroup) -> None:
         self.pair = pair
         account = pair.sites[0].register()
         self.email, self.user_id = account["email"], UUID(account["user_id"])
@@ -48,7 +48,7 @@ class Person:
         return signer.mail_token(row["token_id"])
 
 
-def until_rows(pair: Twins, query: str, *arguments: Any) -> list[dict[str, Any]]:
+def until_rows(pair: ProcessGroup, query: str, *arguments: Any) -> list[dict[str, Any]]:
     ends_at = time.monotonic() + 60
     while not (rows := pair.sql(query, *arguments)):
         assert time.monotonic() < ends_at
@@ -56,19 +56,19 @@ def until_rows(pair: Twins, query: str, *arguments: Any) -> list[dict[str, Any]]
 
 
 @pytest.fixture
-def person(pair: Twins) -> Person:
+def person(pair: ProcessGroup) -> Person:
     return Person(pair)
 
 
-def me(site: Site, tokens: Any) -> Answer:
+def me(site: CallboardProcess, tokens: Any) -> Answer:
     return site.call("GET", "/users/me", token=tokens["access_token"])
 
 
-def refresh(site: Site, tokens: Any) -> Answer:
+def refresh(site: CallboardProcess, tokens: Any) -> Answer:
     return site.call("POST", "/auth/refresh", body={"refresh_token": tokens["refresh_token"]})
 
 
-def test_a_refresh_in_one_process_is_one_in_the_other(pair: Twins, person: Person) -> None:
+def test_a_refresh_in_one_process_is_one_in_the_other(pair: ProcessGroup, person: Person) -> None:
     one, two = pair.sites
     login = person.log_in()
     first, again = refresh(one, login), refresh(two, login)
@@ -81,7 +81,9 @@ def test_a_refresh_in_one_process_is_one_in_the_other(pair: Twins, person: Perso
         assert me(two, tokens).status == 200
 
 
-def test_of_sixteen_refreshes_at_once_in_two_processes_all_get_the_one_child(pair: Twins, person: Person) -> None:
+def test_of_sixteen_refreshes_at_once_in_two_processes_all_get_the_one_child(
+    pair: ProcessGroup, person: Person
+) -> None:
     login = person.log_in()
     with ThreadPoolExecutor(16) as threads:
         answers = list(threads.map(lambda site: refresh(site, login), pair.sites * 8))
@@ -89,7 +91,7 @@ def test_of_sixteen_refreshes_at_once_in_two_processes_all_get_the_one_child(pai
     assert len({answer.data["refresh_token"] for answer in answers}) == 1
 
 
-def test_a_spent_token_that_comes_late_ends_the_session_in_both(pair: Twins, person: Person) -> None:
+def test_a_spent_token_that_comes_late_ends_the_session_in_both(pair: ProcessGroup, person: Person) -> None:
     one, two = pair.sites
     login = person.log_in()
     child = refresh(one, login).data
@@ -109,7 +111,7 @@ def test_an_access_token_is_no_refresh_token_and_refused_like_any_other_wrong_on
 
 
 @pytest.mark.parametrize("path", ["/auth/logout", "/auth/logout-all"])
-def test_after_a_logout_no_process_takes_the_access_token(pair: Twins, person: Person, path: str) -> None:
+def test_after_a_logout_no_process_takes_the_access_token(pair: ProcessGroup, person: Person, path: str) -> None:
     one, two = pair.sites
     mine, other = person.log_in(), person.log_in(site=1)
     for site in pair.sites * 2:
@@ -124,7 +126,7 @@ def test_after_a_logout_no_process_takes_the_access_token(pair: Twins, person: P
     assert [me(site, other).status for site in pair.sites] == [expected, expected]
 
 
-def test_ones_sessions_are_listed_and_ended_one_by_one(pair: Twins, person: Person) -> None:
+def test_ones_sessions_are_listed_and_ended_one_by_one(pair: ProcessGroup, person: Person) -> None:
     one, two = pair.sites
     mine, other = person.log_in(agent="a laptop"), person.log_in(agent="a phone")
     listed = one.call("GET", "/auth/sessions", token=mine["access_token"])
@@ -143,7 +145,7 @@ def test_ones_sessions_are_listed_and_ended_one_by_one(pair: Twins, person: Pers
     assert len(two.call("GET", "/auth/sessions", token=mine["access_token"]).data) == 1
 
 
-def test_a_forgotten_password_is_reset_and_a_known_one_changed(pair: Twins, person: Person) -> None:
+def test_a_forgotten_password_is_reset_and_a_known_one_changed(pair: ProcessGroup, person: Person) -> None:
     one, two = pair.sites
     login = person.log_in()
     assert one.call("POST", "/auth/password/forgot", body={"email": person.email}).status == 202
@@ -163,12 +165,12 @@ def test_a_forgotten_password_is_reset_and_a_known_one_changed(pair: Twins, pers
     person.log_in("Other-Boats-88")
 
 
-def test_forgot_and_resend_answer_alike_and_before_anything_is_done(pair: Twins, person: Person) -> None:
+def test_forgot_and_resend_answer_alike_and_before_anything_is_done(pair: ProcessGroup, person: Person) -> None:
     """The account's row is held meanwhile: whoever did the work before the answer would wait for it."""
     asyncio.run(held(pair, person))
 
 
-async def held(pair: Twins, person: Person) -> None:
+async def held(pair: ProcessGroup, person: Person) -> None:
     connection = await asyncpg.connect(pair.environment["DATABASE_URL"])
     try:
         async with connection.transaction():
@@ -199,7 +201,7 @@ def test_an_account_is_throttled_in_both_processes_wherever_the_failures_come_fr
         assert 0 < int(answers[5].headers["Retry-After"]) <= 15 * 60
 
 
-def test_no_secret_is_logged(pair: Twins, person: Person) -> None:
+def test_no_secret_is_logged(pair: ProcessGroup, person: Person) -> None:
     login = person.log_in()
     child = refresh(pair.sites[0], login).data
     pair.sql("update refresh_tokens set spent_at = spent_at - interval '10 seconds'")

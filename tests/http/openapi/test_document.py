@@ -14,10 +14,10 @@ from openapi_spec_validator import validate
 
 from callboard.actors.errors import CODES, DegradedError
 from callboard.http.api.routes import ROUTES
-from callboard.http.openapi.swagger import written
+from callboard.http.openapi.swagger import render_committed_document
 
 COMMITTED = Path(__file__).parents[3] / "http" / "openapi.json"
-DOCUMENT = json.loads(written(ROUTES))
+DOCUMENT = json.loads(render_committed_document(ROUTES))
 
 
 def resolved(value: dict[str, Any]) -> dict[str, Any]:
@@ -135,7 +135,7 @@ async def test_ready_of_the_front_door_is_503_only_when_no_request_can_be_served
 
 
 def test_the_committed_document_is_that_of_the_routes() -> None:
-    old, new = COMMITTED.read_text().splitlines(), written(ROUTES).splitlines()
+    old, new = COMMITTED.read_text().splitlines(), render_committed_document(ROUTES).splitlines()
     changes = "\n".join(difflib.unified_diff(old, new, "http/openapi.json", "the routes", lineterm="", n=4))
     if changes:
         pytest.fail(

@@ -14,12 +14,12 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from callboard.actors.errors import CODES, SERVER_DRAINING
 from callboard.http.api.routes import ROUTES
 from callboard.http.openapi.responses import codes_of
-from callboard.http.openapi.swagger import common_routes, written
+from callboard.http.openapi.swagger import common_routes, render_committed_document
 from callboard.http.server.errors import status_of
 from callboard.http.server.routing import Access, shape_of
 from callboard.ops import operator_api
 
-DOCUMENT = json.loads(written(ROUTES))
+DOCUMENT = json.loads(render_committed_document(ROUTES))
 TABLE = {f"{route.method} {route.full_path('/api/v1')}": route for route in (*ROUTES, *common_routes({}))}
 OPERATIONS: dict[str, dict[str, Any]] = {
     f"{method.upper()} {path}": operation

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from domain import PASSWORD
-from people import People, Person
+from people import Person, UserFactory
 from running import Answer, Up, request
 
 from callboard.http.api.routes import ROUTES
@@ -95,7 +95,7 @@ class Walk:
 
     def __init__(self, up: Up) -> None:
         self.up = up
-        self.people = People(up.facts)
+        self.people = UserFactory(up.facts)
 
     def ask(self, route: Route[Any], token: str, owner: Person) -> Answer:
         """Ask for something that is `owner`'s."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from callboard.http.server.client_ip import LONGEST, Proxies, _parsed, counted_as, network, parsed
+from callboard.http.server.client_ip import LONGEST, Proxies, _parsed, network, parsed, rate_limit_address
 from callboard.http.server.raw_request import Settings
 
 NAME = "X-Forwarded-For"
@@ -41,8 +41,8 @@ def test_through_our_proxies_the_client_is_whom_the_first_of_them_saw(
     peer: str, client: str, between: list[str], sent: list[str], joined: bool
 ) -> None:
     """Each proxy adds its caller at the right: to the line it got, or as a line of its own."""
-    written = [client, *between]
-    lines = [",".join([*sent, *written])] if joined else [*sent, *written]
+    render_committed_document = [client, *between]
+    lines = [",".join([*sent, *render_committed_document])] if joined else [*sent, *render_committed_document]
     assert OURS.client(peer, headers(*lines)) == client
 
 
@@ -79,10 +79,10 @@ def test_addresses_are_read_as_proxies_write_them(text: str, address: str) -> No
 
 
 def test_a_subscriber_of_ipv6_is_counted_as_one_however_many_addresses_they_use() -> None:
-    assert counted_as("2001:db8:1:2::1") == counted_as("2001:db8:1:2:ffff::9") == "2001:db8:1:2::/64"
-    assert counted_as("2001:db8:1:3::1") != counted_as("2001:db8:1:2::1")
-    assert counted_as("::ffff:192.0.2.1") == counted_as("192.0.2.1") == "192.0.2.1"
-    assert counted_as("whatever") == "unknown"
+    assert rate_limit_address("2001:db8:1:2::1") == rate_limit_address("2001:db8:1:2:ffff::9") == "2001:db8:1:2::/64"
+    assert rate_limit_address("2001:db8:1:3::1") != rate_limit_address("2001:db8:1:2::1")
+    assert rate_limit_address("::ffff:192.0.2.1") == rate_limit_address("192.0.2.1") == "192.0.2.1"
+    assert rate_limit_address("whatever") == "unknown"
 
 
 def test_what_is_remembered_of_addresses_is_bounded() -> None:

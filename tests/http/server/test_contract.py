@@ -8,20 +8,20 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from locks import locked
-from people import People, Person
-from running import Answer, Site, Up, request, until
-from twins import Twins
+from people import Person, UserFactory
+from running import Answer, CallboardProcess, Up, request, until
+from twins import ProcessGroup
 
 PROBLEM = {"Accept": "application/problem+json"}
 
 
 @pytest.fixture(scope="module")
-def people(up: Up) -> People:
-    return People(up.facts)
+def people(up: Up) -> UserFactory:
+    return UserFactory(up.facts)
 
 
 @pytest.fixture(scope="module")
-def member(people: People) -> Person:
+def member(people: UserFactory) -> Person:
     return people.person("member")
 
 
@@ -56,7 +56,9 @@ def test_403_is_for_what_a_role_does_not_allow(up: Up, member: Person) -> None:
     refused(ask(up, "GET", "/users", member.token), 403, "AUTH_FORBIDDEN_008")
 
 
-def test_404_is_for_what_is_not_there_and_for_what_is_not_yours_alike(up: Up, people: People, member: Person) -> None:
+def test_404_is_for_what_is_not_there_and_for_what_is_not_yours_alike(
+    up: Up, people: UserFactory, member: Person
+) -> None:
     others = people.draft(people.person("member"))
     answers = [ask(up, "GET", f"/content/{each}", member.token) for each in (others, uuid4(), "no-id")]
     assert len({(each.status, each.body["error"]["code"], each.body["error"]["message"]) for each in answers}) == 1
@@ -68,14 +70,14 @@ def test_405_says_what_is_allowed(up: Up) -> None:
     assert answer.headers["Allow"] == "GET, HEAD, OPTIONS, POST"
 
 
-def test_409_is_for_a_conflict_and_names_what_is_allowed(up: Up, people: People, member: Person) -> None:
+def test_409_is_for_a_conflict_and_names_what_is_allowed(up: Up, people: UserFactory, member: Person) -> None:
     path = f"/content/{people.draft(member)}/transitions"
     answer = ask(up, "POST", path, member.token, {"action": "restore"})
     refused(answer, 409, "CONTENT_ILLEGAL_TRANSITION_002")
     assert answer.body["error"]["allowed"] == ["submit_for_review"]
 
 
-def test_412_is_for_a_stale_version_and_428_for_none(up: Up, people: People, member: Person) -> None:
+def test_412_is_for_a_stale_version_and_428_for_none(up: Up, people: UserFactory, member: Person) -> None:
     path, body = f"/content/{people.draft(member)}", {"title": "c", "body": "d"}
     refused(ask(up, "PUT", path, member.token, body), 428, "CONTENT_IF_MATCH_MISSING_004")
     tag = ask(up, "GET", path, member.token).headers["ETag"]
@@ -169,10 +171,10 @@ def test_the_deadline_of_a_request_ends_its_statement_on_the_server(up: Up) -> N
     refused(ask(up, "GET", path), 404, "CONTENT_NOT_FOUND_001")
 
 
-def test_503_in_maintenance_is_for_all_but_admins_and_the_way_in_in_every_process(pair: Twins) -> None:
+def test_503_in_maintenance_is_for_all_but_admins_and_the_way_in_in_every_process(pair: ProcessGroup) -> None:
     one, other = pair.sites[:2]
 
-    def switch(site: Site, *, is_on: bool) -> None:
+    def switch(site: CallboardProcess, *, is_on: bool) -> None:
         answer = site.call("PUT", "/flags/maintenance_mode", token=pair.admin, body={"is_on": is_on})
         assert answer.status == 200, answer
 

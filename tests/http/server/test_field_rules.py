@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from callboard.actors.errors import Problem
-from callboard.http.api.content import Article
+from callboard.http.api.content import ContentBody
 from callboard.http.api.sessions import Credentials
 from callboard.http.api.users import Account, Filter, Registration
 from callboard.http.server.validation import BodyReader, QueryReader
@@ -54,4 +54,4 @@ def test_an_address_that_is_left_out_stays_out() -> None:
 
 @pytest.mark.parametrize("title", ["\u200b", "\u3164", "a\u2066b", "a\nb", ""], ids=ascii)
 def test_a_title_must_show_something_and_be_one_line(title: str) -> None:
-    assert [field for field, _ in faults(Article, {"title": title, "body": "b"})] == ["title"]
+    assert [field for field, _ in faults(ContentBody, {"title": title, "body": "b"})] == ["title"]

@@ -11,16 +11,16 @@ import pytest
 from http11 import AWAITED, CHUNKED, ENDED, GET, LAST, REFUSED, SERVED, head, post
 from memory_transport import Memory
 
-from callboard.http.server.request import Call, Raw
+from callboard.http.server.request import HttpRequest, RawReply
 from callboard.http.server.routing import Access, Route
 
 
-async def page(call: Call[None, None, Any]) -> Raw:  # noqa: ARG001 - a handler's face
-    return Raw(b"page", "text/plain")
+async def page(call: HttpRequest[None, None, Any]) -> RawReply:  # noqa: ARG001 - a handler's face
+    return RawReply(b"page", "text/plain")
 
 
-async def echo(call: Call[bytes, None, Any]) -> Raw:
-    return Raw(call.body, "text/plain")
+async def echo(call: HttpRequest[bytes, None, Any]) -> RawReply:
+    return RawReply(call.body, "text/plain")
 
 
 ROUTES = (
@@ -126,9 +126,9 @@ async def test_a_refused_head_has_no_body_in_its_answer(memory: Memory) -> None:
 async def test_a_client_that_sends_many_requests_at_once_lets_others_have_their_turn() -> None:
     asked, order = 500, list[str]()
 
-    async def note(call: Call[None, None, Any]) -> Raw:
+    async def note(call: HttpRequest[None, None, Any]) -> RawReply:
         order.append(call.trace_id)
-        return Raw(b"noted", "text/plain")
+        return RawReply(b"noted", "text/plain")
 
     memory = Memory((Route("GET", "/", note, "Note", "x", Access.PUBLIC, absolute=True, exempt=True),))
     first, second = (head(b"traceparent: 00-%032d-%016d-01" % (number, number)) for number in (1, 2))

@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import pytest
 from locks import locked
-from running import PASSWORD, Answer, Site, Up, request, until
-from twins import Twins
+from running import PASSWORD, Answer, CallboardProcess, Up, request, until
+from twins import ProcessGroup
 
 from callboard.http.api.routes import ROUTES
 from callboard.http.server.routing import shape_of
@@ -17,7 +17,7 @@ from callboard.http.server.routing import shape_of
 SECRET_WORDS = ("token", "secret", "password")
 
 
-def create(site: Site, token: str, key: str | None, title: str = "A title", **headers: str) -> Answer:
+def create(site: CallboardProcess, token: str, key: str | None, title: str = "A title", **headers: str) -> Answer:
     sent = headers if key is None else {"Idempotency-Key": key, **headers}
     body = {"title": title, "body": "A body"}
     return request("POST", f"{site.api}/content", token=token, body=body, headers=sent)
@@ -28,7 +28,7 @@ def known(answer: Answer) -> tuple[Any, ...]:
     return answer.status, answer.body, answer.headers["ETag"], answer.headers["Location"]
 
 
-def test_a_request_sent_again_is_answered_as_before_and_says_so(pair: Twins) -> None:
+def test_a_request_sent_again_is_answered_as_before_and_says_so(pair: ProcessGroup) -> None:
     key = uuid4().hex
     first, again = (create(site, pair.admin, key) for site in pair.sites)
     assert known(first) == known(again)
@@ -40,7 +40,7 @@ def test_a_request_sent_again_is_answered_as_before_and_says_so(pair: Twins) -> 
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_of_sixteen_at_once_one_has_its_effect_and_all_its_answer(pair: Twins, processes: int) -> None:
+def test_of_sixteen_at_once_one_has_its_effect_and_all_its_answer(pair: ProcessGroup, processes: int) -> None:
     key, title = uuid4().hex, secrets.token_hex(8)
     sites = pair.sites[:processes] * (16 // processes)
     with ThreadPoolExecutor(16) as threads:
@@ -51,12 +51,14 @@ def test_of_sixteen_at_once_one_has_its_effect_and_all_its_answer(pair: Twins, p
     assert len(pair.sql("select 1 from content where title = $1", title)) == 1
 
 
-def test_a_registration_sent_again_makes_one_account_and_its_key_is_not_an_oracle_for_another_body(pair: Twins) -> None:
+def test_a_registration_sent_again_makes_one_account_and_its_key_is_not_an_oracle_for_another_body(
+    pair: ProcessGroup,
+) -> None:
     email = f"{secrets.token_hex(6)}@example.org"
     body = {"email": email, "password": PASSWORD, "full_name": "Ada", "terms_accepted": True}
     headers = {"Idempotency-Key": uuid4().hex}
 
-    def register(site: Site, **change: str) -> Answer:
+    def register(site: CallboardProcess, **change: str) -> Answer:
         return request("POST", f"{site.api}/auth/register", body=body | change, headers=headers)
 
     with ThreadPoolExecutor(16) as threads:
@@ -76,7 +78,7 @@ def test_a_key_belongs_to_its_caller(up: Up) -> None:
     assert one.data["content_id"] != two.data["content_id"]
 
 
-def test_a_refusal_is_kept_as_well_and_what_was_refused_before_the_work_leaves_the_key_free(pair: Twins) -> None:
+def test_a_refusal_is_kept_as_well_and_what_was_refused_before_the_work_leaves_the_key_free(pair: ProcessGroup) -> None:
     site, key = pair.sites[0], uuid4().hex
     bad = request("POST", f"{site.api}/content", token=pair.admin, body={"title": ""}, headers={"Idempotency-Key": key})
     assert (bad.status, bad.code) == (400, "REQUEST_INVALID_001")
@@ -93,18 +95,18 @@ def test_a_refusal_is_kept_as_well_and_what_was_refused_before_the_work_leaves_t
 
 
 @pytest.mark.parametrize("key", ["", "a" * 256, "\xe9", "a\tb"], ids=["empty", "long", "no ASCII", "a tab"])
-def test_a_key_that_is_none_is_refused(pair: Twins, key: str) -> None:
+def test_a_key_that_is_none_is_refused(pair: ProcessGroup, key: str) -> None:
     answer = create(pair.sites[0], pair.admin, key)
     assert (answer.status, answer.code) == (400, "REQUEST_INVALID_001")
     assert answer.body["error"]["field"] == "Idempotency-Key"
 
 
 @pytest.mark.parametrize("key", ["a" * 255, " ~ !", '"8e03978e-40d5-43dd-bc93-6894a57f9324"', "1"])
-def test_any_printable_key_is_taken(pair: Twins, key: str) -> None:
+def test_any_printable_key_is_taken(pair: ProcessGroup, key: str) -> None:
     assert create(pair.sites[0], pair.admin, key).status == 201
 
 
-def test_who_waits_for_another_longer_than_a_request_may_take_is_told_to_repeat_it(pair: Twins) -> None:
+def test_who_waits_for_another_longer_than_a_request_may_take_is_told_to_repeat_it(pair: ProcessGroup) -> None:
     key, title = uuid4().hex, secrets.token_hex(8)
     made = create(pair.sites[0], pair.admin, key, title)
     pair.sql("update idempotency_keys set status = null, headers = null, body = null")  # as if it were worked on
@@ -117,7 +119,7 @@ def test_who_waits_for_another_longer_than_a_request_may_take_is_told_to_repeat_
 
 @pytest.mark.parametrize("time", [{"X-Request-Timeout": "0.5"}, {}], ids=["the request's time", "the statement's time"])
 def test_what_failed_on_our_side_is_not_kept_and_the_key_is_free_for_the_next_try(
-    pair: Twins, time: dict[str, str]
+    pair: ProcessGroup, time: dict[str, str]
 ) -> None:
     key, title = uuid4().hex, secrets.token_hex(8)
     with locked(pair.environment["DATABASE_URL"], "content"):
@@ -128,7 +130,7 @@ def test_what_failed_on_our_side_is_not_kept_and_the_key_is_free_for_the_next_tr
     assert len(pair.sql("select 1 from content where title = $1", title)) == 1
 
 
-def test_without_the_keys_nothing_is_made(pair: Twins) -> None:
+def test_without_the_keys_nothing_is_made(pair: ProcessGroup) -> None:
     key, title = uuid4().hex, secrets.token_hex(8)
     with locked(pair.environment["DATABASE_URL"], "idempotency_keys"):
         assert create(pair.sites[0], pair.admin, key, title, **{"X-Request-Timeout": "0.5"}).status == 503
@@ -145,7 +147,7 @@ end $$
 """
 
 
-def test_a_crash_between_the_effect_and_its_answer_makes_no_second_object(pair: Twins) -> None:
+def test_a_crash_between_the_effect_and_its_answer_makes_no_second_object(pair: ProcessGroup) -> None:
     key, title = uuid4().hex, secrets.token_hex(8)
     dying = pair.start()
     pair.sql(SLOW_TO_KEEP)

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from callboard.actors.infrastructure.rate_limiter import CheckLimit, Limiter, Policy, Verdict
-from callboard.actors.infrastructure.redis import Cache
+from callboard.actors.infrastructure.rate_limiter import CheckLimit, LimitBatcher, LimitResult, Policy
+from callboard.actors.infrastructure.redis import RedisClient
 
 PATH = "/api/v1/posts"
 POST = {"json": {"title": "a"}, "headers": {"Authorization": "Bearer member"}}
@@ -23,11 +23,11 @@ async def limited(open_door: Any, **policies: Policy) -> AsyncIterator[tuple[Any
     def observe(policy: str, outcome: str, count: int) -> None:
         told[policy, outcome] += count
 
-    cache = Cache("redis://127.0.0.1:1")
+    cache = RedisClient("redis://127.0.0.1:1")
     cache.away.set()
-    limiter = Limiter(cache, policies, time.monotonic, observe=observe)
+    limiter = LimitBatcher(cache, policies, time.monotonic, observe=observe)
 
-    async def check(policy: str, key: str) -> Verdict:
+    async def check(policy: str, key: str) -> LimitResult:
         return await limiter.check(CheckLimit(policy, key))
 
     async with open_door(check_limit=check) as door:

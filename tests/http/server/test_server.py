@@ -9,8 +9,8 @@ import pytest
 
 from callboard.actors.errors import Problem
 from callboard.http.server.pagination import decode_cursor, encode_cursor
-from callboard.http.server.raw_request import Hooks, Settings
-from callboard.http.server.request import Call, Reply
+from callboard.http.server.raw_request import ServerDependencies, Settings
+from callboard.http.server.request import HttpRequest, Reply
 from callboard.http.server.routing import Access, Route, Router, shape_of
 from callboard.http.server.server import CannotListenError, HttpServer
 from callboard.runtime import System, supervisor, worker
@@ -32,7 +32,7 @@ async def test_it_listens_in_a_tree_until_the_tree_stops() -> None:
         port=0,
         checks={},
         settings=Settings(),
-        hooks=Hooks(),
+        hooks=ServerDependencies(),
         on_bound=lambda _, port: ports.append(port),
     )
     async with (
@@ -115,7 +115,7 @@ def test_a_handler_that_declares_nothing_is_refused() -> None:
 
 
 def test_a_handlers_annotation_is_its_declaration() -> None:
-    async def handler(call: Call[None, None, object]) -> Reply[int]:  # noqa: ARG001 - a handler's face
+    async def handler(call: HttpRequest[None, None, object]) -> Reply[int]:  # noqa: ARG001 - a handler's face
         return Reply(1)
 
     shape = shape_of(Route("GET", "/", handler, "", "", Access.PUBLIC))

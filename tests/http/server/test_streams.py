@@ -9,8 +9,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from callboard.http.server.connection import Patience
-from callboard.http.server.request import Call, Raw
+from callboard.http.server.connection import ConnectionTimeouts
+from callboard.http.server.request import HttpRequest, RawReply
 from callboard.http.server.response import Stream
 from callboard.http.server.routing import Access, Route
 
@@ -27,9 +27,9 @@ async def pieces(kind: str) -> AsyncIterator[bytes]:
         yield PIECE
 
 
-async def stream(call: Call[None, None, object]) -> Raw:
+async def stream(call: HttpRequest[None, None, object]) -> RawReply:
     kind = call.text("kind")
-    return Raw(Stream(int(SAID[kind] * len(PIECE)), pieces(kind)), "application/zip")
+    return RawReply(Stream(int(SAID[kind] * len(PIECE)), pieces(kind)), "application/zip")
 
 
 TABLE: tuple[Route[object], ...] = (Route("GET", "/streams/{kind}", stream, "Stream", "posts", Access.PUBLIC),)
@@ -61,7 +61,7 @@ async def test_a_stream_that_fails_is_cut_off_so_that_nobody_takes_it_for_whole(
 
 async def test_of_a_stream_whose_client_does_not_read_no_more_is_read_and_it_is_cut(open_door: Any) -> None:
     read.clear()
-    async with open_door(routes=TABLE, patience=Patience(reader_s=0.15)) as door:
+    async with open_door(routes=TABLE, patience=ConnectionTimeouts(reader_s=0.15)) as door:
         with socket.socket() as client, anyio.fail_after(10):
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.connect(("127.0.0.1", door.port))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from callboard.http.api.routes import ROUTES
-from callboard.http.server.request import Call, Reply
+from callboard.http.server.request import HttpRequest, Reply
 from callboard.http.server.routing import Access, Deprecation, Route
 
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
@@ -14,15 +14,15 @@ SUNSET = datetime(2026, 7, 1, 2, tzinfo=timezone(timedelta(hours=2)))
 GOING = Deprecation(SINCE, SUNSET, successor="/api/v2/thing", link="https://example.org/why")
 
 
-async def first(call: Call[None, None, object]) -> Reply[str]:  # noqa: ARG001 - a handler's face
+async def first(call: HttpRequest[None, None, object]) -> Reply[str]:  # noqa: ARG001 - a handler's face
     return Reply("first")
 
 
-async def second(call: Call[None, None, object]) -> Reply[str]:  # noqa: ARG001 - a handler's face
+async def second(call: HttpRequest[None, None, object]) -> Reply[str]:  # noqa: ARG001 - a handler's face
     return Reply("second")
 
 
-async def fail(call: Call[None, None, object]) -> Reply[str]:  # noqa: ARG001 - a handler's face
+async def fail(call: HttpRequest[None, None, object]) -> Reply[str]:  # noqa: ARG001 - a handler's face
     raise ZeroDivisionError
 
 

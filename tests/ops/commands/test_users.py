@@ -18,7 +18,7 @@ from uuid import uuid4
 import asyncpg
 import bcrypt
 import pytest
-from argon2 import PasswordHasher
+from argon2 import PasswordHasher as Argon2Hasher
 from running import PASSWORD, Command, Up
 
 from callboard.ops.cli import main
@@ -183,7 +183,7 @@ async def test_an_import_that_is_cut_off_is_completed_by_making_it_again(
 
 async def test_an_imported_argon2_hash_verifies_too(up: Up, tmp_path: Path, domain_name: str) -> None:
     path = tmp_path / "people.ndjson"
-    hashed = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
+    hashed = Argon2Hasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
     path.write_bytes(
         jsonl({"email": f"a@{domain_name}", "full_name": "Al", "password_hash": hashed, "is_verified": True})
     )

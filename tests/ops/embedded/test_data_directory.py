@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from callboard.ops.embedded.data_directory import Place, free_ports, open_place, port_taken, read_running
+from callboard.ops.embedded.data_directory import DataDirectory, free_ports, open_place, port_taken, read_running
 from callboard.ops.embedded.errors import EmbeddedError
 from callboard.ops.embedded.os_user import server_account
 
@@ -26,7 +26,9 @@ def test_a_second_open_is_refused_in_one_line_that_names_the_process(tmp_path: P
 
 
 def test_another_process_is_refused_too_also_with_reset(tmp_path: Path) -> None:
-    script = f"from callboard.ops.embedded.data_directory import *; open_place(Path({str(tmp_path / 'data')!r}), reset=True)"
+    script = (
+        f"from callboard.ops.embedded.data_directory import *; open_place(Path({str(tmp_path / 'data')!r}), reset=True)"
+    )
     with open_place(tmp_path / "data") as place:
         place.folder("mail").joinpath("one.eml").touch()
         done = subprocess.run(  # noqa: S603 - our own interpreter
@@ -135,13 +137,15 @@ def test_a_port_nobody_could_listen_on_is_one_line() -> None:
 
 
 @pytest.fixture
-def closed_place(public_folder: Path) -> Place:
+def closed_place(public_folder: Path) -> DataDirectory:
     (public_folder / "closed").mkdir(mode=0o700)
     return open_place(public_folder / "closed/data")
 
 
 @pytest.mark.usefixtures("as_root")
-def test_what_another_user_must_reach_moves_out_of_a_closed_folder(closed_place: Place, public_folder: Path) -> None:
+def test_what_another_user_must_reach_moves_out_of_a_closed_folder(
+    closed_place: DataDirectory, public_folder: Path
+) -> None:
     account = server_account()
     assert account is not None
     with closed_place as place:
@@ -158,7 +162,9 @@ def test_what_another_user_must_reach_moves_out_of_a_closed_folder(closed_place:
 
 
 @pytest.mark.usefixtures("as_root")
-def test_a_moved_data_folder_keeps_its_servers_data_and_a_copied_one_does_not_share_them(closed_place: Place) -> None:
+def test_a_moved_data_folder_keeps_its_servers_data_and_a_copied_one_does_not_share_them(
+    closed_place: DataDirectory,
+) -> None:
     account = server_account()
     with closed_place as place:
         place.folder("postgres", account)

