@@ -1,6 +1,6 @@
 """What can go wrong, by stable code: one catalogue, from which the API's answers, its documents and its tests are made.
 
-A domain error is a `Problem`: a refusal that answers an ask and crashes nobody. HTTP statuses are mapped from `ErrorKind`
+A domain error is a `Problem`: a refusal that answers an ask and crashes nobody. HTTP maps statuses from `ErrorKind`
 in one place, `callboard.http.server.errors`.
 """
 

@@ -322,10 +322,7 @@ async def _jobs(options: argparse.Namespace) -> int:
 
 async def _users(options: argparse.Namespace) -> int:
     from callboard.actors.infrastructure.principals import Role  # noqa: PLC0415 - see above
-    from callboard.ops.commands import (
-        context,
-        user_import,
-    )
+    from callboard.ops.commands import context, user_import  # noqa: PLC0415 - see above
     from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
 
     data = data_folder(options.data_dir)

@@ -1,4 +1,4 @@
-"""The composition: every part is made here and put in its place. `Application.tree` is the whole system on one screen."""
+"""The composition: every part is made here and put in its place. `Application.tree` is the whole system."""
 
 import asyncio
 import time

@@ -1,6 +1,6 @@
 """Feature flags: switches for all, and for single users, in force in every process within a second.
 
-The truth is in PostgreSQL. `FlagSnapshot` is the handle that is asked in process, at no cost; `FlagKeeper` is the actor that
+The truth is in PostgreSQL. `FlagSnapshot` is asked in process, at no cost; `FlagKeeper` is the actor that
 keeps it up to date, and while PostgreSQL is away leaves it as it was.
 """
 

@@ -11,7 +11,7 @@
             ...
             return Later(300.0, "greylisted")           # or Done(), Retry("refused"), Permanent("no such user")
 
-An exception is a Retry, unless the kind lists its class in `permanent`. How jobs are enqueued: `actors/infrastructure/job_queue.py`.
+An exception is a Retry, unless the kind lists its class in `permanent`. `job_queue.py` enqueues.
 """
 
 import functools

@@ -1,6 +1,6 @@
 """Personal data: what each part keeps of a person, how it gives that out, and how it forgets it.
 
-Each module that owns such a table says so with a `PersonalData` of its own beside its actor. `callboard.actors.identity.erasure`
+Each module that owns such a table declares a `PersonalData` beside its actor. `callboard.actors.identity.erasure`
 puts them in order; a test walks the schema and asks of every column whether one of them covers it.
 """
 

@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from callboard.http.server.request import HttpRequest, RawReply
 from callboard.http.server.routing import Access, Route
 
-FOLDER = Path(__file__).with_name("pages")
+FOLDER = Path(__file__).parent
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -38,7 +38,7 @@ class ConnectionTimeouts:
 class Connection(asyncio.Protocol):
     """Serves one request at a time, in the order they come.
 
-    A client that is slower than `ConnectionTimeouts` is cut off without a word: it would not read that either. One that has gone
+    A client that is slower than `ConnectionTimeouts` is cut off without a word: it would not read it. One that has gone
     does not cancel its request: what it asked for may be half done.
     """
 

@@ -1,4 +1,4 @@
-"""What a handler is given and what it gives back: `HttpRequest`, `Reply`, `PageReply`, `RawReply`, and the roots of what is read.
+"""Requests and replies of handlers: `HttpRequest`, `Reply`, `PageReply`, `RawReply`, and the roots of what is read.
 
 The annotation of a handler is the declaration of its route: `async def create(call: Call[CreateContent, None,
 Services]) -> Reply[ContentView]` says how the body is read, that there is no query, and what the answer looks like.
@@ -56,7 +56,7 @@ class Page(Query, frozen=True, kw_only=True):
 
 
 class HttpRequest(Generic[B_co, Q_co, S_co]):
-    """One request, read and authorised: `HttpRequest[body, query, services]`, with None for a body or query there is none of.
+    """One request, read and authorised: `HttpRequest[body, query, services]`; None stands for no body or no query.
 
     A body of type `bytes` is handed over as it came, whatever its content type (webhooks sign their bytes).
     """

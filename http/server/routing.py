@@ -155,7 +155,7 @@ class HandlerSignature:
 
 
 def shape_of(route: Route[Any]) -> HandlerSignature:
-    """Read a handler's annotation. Raises TypeError when it is not `(HttpRequest[B, Q, S]) -> Reply[T] | PageReply[T] | RawReply`."""
+    """Read a handler's annotation: `(HttpRequest[B, Q, S]) -> Reply[T] | PageReply[T] | RawReply`. Raises TypeError."""
     name = getattr(route.handler, "__qualname__", repr(route.handler))
     hints = typing.get_type_hints(route.handler)
     reply = hints.pop("return", None)

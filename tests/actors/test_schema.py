@@ -17,7 +17,7 @@ from callboard.ops import schema
 from callboard.ops.embedded.postgres import Postgres
 
 ROOT = schema.SCHEMA.parent
-FILES = sorted([*(ROOT / "actors").glob("*.sql"), *(ROOT / "streams").glob("*.sql")])
+FILES = sorted([*(ROOT / "actors").rglob("*.sql"), *(ROOT / "streams").glob("*.sql")])
 
 
 def queries(path: Path) -> dict[str, str]:
