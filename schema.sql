@@ -609,10 +609,12 @@ create table mails (
     updated_at    timestamptz not null default now(),
     sent_at       timestamptz,
     copies        smallint    not null default 0,       -- that left as a whole and were not refused
-    copied_at     timestamptz
+    copied_at     timestamptz,
+    user_id       uuid                                  -- of a mail of ours; its address may be another by now
 );
 create index mails_age_idx on mails (updated_at) where status in ('sent', 'dead', 'expired');
 create index mails_recipient_idx on mails (lower(recipient), created_at);
+create index mails_user_idx on mails (user_id, mail_id);
 create index mails_due_idx on mails (due_at) where status in ('queued', 'sending');
 create trigger mails_touch before update on mails for each row execute function touch_updated_at();
 

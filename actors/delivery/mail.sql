@@ -4,11 +4,11 @@ select coalesce(t.email, u.email)
 from users u left join mail_tokens t on t.token_id = :token_id and t.user_id = u.user_id
 where u.user_id = :user_id and u.deleted_at is null;
 
--- name: add_mail(mail_id, recipient, letter, data, occurred_at, deadline_s)$
+-- name: add_mail(mail_id, recipient, letter, data, user_id, occurred_at, deadline_s)$
 -- The deadline counts from the event, and from now if that claims to be of the future. Nothing comes back for a mail
 -- that is there. Its job alone makes it due: no sender of an earlier release finds it.
-insert into mails (mail_id, recipient, letter, data, due_at, expires_at)
-values (:mail_id, :recipient, :letter, :data, 'infinity',
+insert into mails (mail_id, recipient, letter, data, user_id, due_at, expires_at)
+values (:mail_id, :recipient, :letter, :data, :user_id, 'infinity',
         least(:occurred_at::timestamptz, now()) + make_interval(secs => :deadline_s))
 on conflict (mail_id) do nothing
 returning expires_at;
@@ -84,20 +84,30 @@ where mail_id = :mail_id;
 update mails set status = :status, error = coalesce(:error, error) where mail_id = :mail_id and status <> 'sent';
 
 -- name: export_mails(user_id, after, limit)
--- Those that went to the account's address while it was the account's: an address may have had another before or since.
-select x.mail_id::text as cursor, row_to_json(x)::text as document from (
-    select m.mail_id, m.recipient, m.letter, m.data, m.status, m.created_at, m.sent_at
-    from mails m join users u on lower(u.email) = lower(m.recipient)
+-- Ours to the account, whatever its address was; and those without an owner that went to its address while it was the
+-- account's: an address may have had another before or since.
+with theirs as (
+    select mail_id from mails where user_id = :user_id
+    union all
+    select m.mail_id from mails m join users u on lower(u.email) = lower(m.recipient)
          and m.created_at >= u.created_at and m.created_at <= coalesce(u.deleted_at, 'infinity') + interval '1 hour'
-    where u.user_id = :user_id and (:after::uuid is null or m.mail_id > :after::uuid)
-    order by m.mail_id limit :limit) x;
+    where u.user_id = :user_id and m.user_id is null
+)
+select x.mail_id::text as cursor, row_to_json(x)::text as document from (
+    select mail_id, recipient, letter, data, status, created_at, sent_at
+    from mails join theirs using (mail_id)
+    where :after::uuid is null or mail_id > :after::uuid
+    order by mail_id limit :limit) x;
 
 -- name: erase_mails(user_id, limit)$
-with gone as (
-    delete from mails where mail_id in (
-        select m.mail_id from mails m join users u on lower(u.email) = lower(m.recipient)
+with theirs as (
+    select mail_id from mails where user_id = :user_id
+    union all
+    select m.mail_id from mails m join users u on lower(u.email) = lower(m.recipient)
          and m.created_at >= u.created_at and m.created_at <= coalesce(u.deleted_at, 'infinity') + interval '1 hour'
-        where u.user_id = :user_id limit :limit)
-    returning 1
+    where u.user_id = :user_id and m.user_id is null
+),
+gone as (
+    delete from mails where mail_id in (select mail_id from theirs limit :limit) returning 1
 )
 select count(*) from gone;

@@ -22,7 +22,7 @@ from callboard.streams.topics import MAIL, PRIORITY
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("mail.sql"), "asyncpg")
 
 PERSONAL_DATA = PersonalData(
-    "mails", {"mails": ("recipient", "data", "error")}, QUERIES.export_mails, QUERIES.erase_mails
+    "mails", {"mails": ("recipient", "data", "error", "user_id")}, QUERIES.export_mails, QUERIES.erase_mails
 )
 
 CONSUMER = "mail"
@@ -89,13 +89,14 @@ class MailQueue(Actor[ConsumeEvents | AdoptMails]):
     async def _queue(self, connection: Any, envelope: Envelope) -> None:
         event = envelope.event
         if isinstance(event, MailRequested):
-            recipient, template = event.to, READY
+            recipient, template, user_id = event.to, READY, None
             data = {"subject": event.subject, "text": event.text, "html": event.html or ""}
         elif isinstance(event, TemplatedEmailRequested):
             found = await QUERIES.address_of(connection, user_id=event.user_id, token_id=_token_id(event.data))
             if found is None:  # deleted meanwhile: there is nobody to write to
                 return
-            recipient, template, data = found, event.letter, {**event.data, "user_id": str(event.user_id)}
+            recipient, template, user_id = found, event.letter, event.user_id
+            data = {**event.data, "user_id": str(event.user_id)}
         else:
             return
         mail_id = mail_id_of(envelope)
@@ -105,6 +106,7 @@ class MailQueue(Actor[ConsumeEvents | AdoptMails]):
             recipient=recipient,
             letter=template,
             data=msgspec.json.encode(data).decode(),
+            user_id=user_id,
             occurred_at=envelope.occurred_at,
             deadline_s=(PRIORITY if envelope.topic == PRIORITY.name else MAIL).deadline_s or 0.0,
         )

@@ -115,6 +115,16 @@ async def test_who_is_deleted_gets_no_letter(post: Post, domain: Domain) -> None
     assert await domain.value("select count(*) from mails") == 0
 
 
+async def test_a_letter_names_the_account_that_it_is_about_and_a_producers_mail_none(
+    post: Post, domain: Domain
+) -> None:
+    user = await domain.person()
+    await post.queue(LetterRequested("content_published", user.user_id, {"content_id": str(uuid4())}))
+    assert await domain.value("select user_id from mails") == user.user_id
+    mail_id = await post.ready()
+    assert await domain.value("select user_id from mails where mail_id = $1", mail_id) is None
+
+
 # Letters and secrets ------------------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ import pytest
 from audited import From, actions, request
 from domain import PASSWORD, Domain, refused
 
+from callboard.actors.delivery.mail_queue import QUERIES
 from callboard.actors.editorial.content_queries import ListTransitions
 from callboard.actors.editorial.workflow_rules import Action
 from callboard.actors.errors import AUTH_INVALID_CREDENTIALS
@@ -280,6 +281,21 @@ async def test_the_next_owner_of_an_address_keeps_the_mails_that_came_since(doma
         )
     await erased(domain, days=30)
     assert await domain.value("select array_agg(created_at > now() - interval '1 day') from mails") == [True]
+
+
+async def test_a_mail_to_an_address_that_is_another_by_now_is_exported_and_erased_with_its_account(
+    domain: Domain,
+) -> None:
+    ada = await domain.person(email="ada@example.org")
+    owned = "insert into mails (mail_id, recipient, letter, expires_at, user_id) values ($1, $2, 'l', now(), $3)"
+    for owner in (ada.user_id, (await domain.person()).user_id):
+        await domain.rows(owned, uuid4(), "ada.before@example.org", owner)
+    async with domain.database.acquire() as connection:
+        documents = [row async for row in QUERIES.export_mails(connection, user_id=ada.user_id, after=None, limit=9)]
+    assert len(documents) == 1
+    await domain.rows("update users set deleted_at = now() - interval '40 days' where user_id = $1", ada.user_id)
+    await erased(domain, days=30)
+    assert await domain.value("select array_agg(user_id = $1) from mails", ada.user_id) == [False]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 500])
