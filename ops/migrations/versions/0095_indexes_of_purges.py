@@ -3,7 +3,7 @@
 from callboard.ops.migrations.sql import execute
 
 revision = "0095"
-down_revision = "0091"
+down_revision = "0094"
 
 
 def upgrade() -> None:
