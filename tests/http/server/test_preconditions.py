@@ -1,15 +1,18 @@
 """If-Match and If-None-Match: one evaluation for every tagged resource and every method (RFC 9110, 13)."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from memory_transport import Memory
 
 from callboard.http.api.routes import ROUTES
 from callboard.http.server.preconditions import Condition
-from callboard.http.server.routing import check_tags
+from callboard.http.server.request import HttpRequest, Reply
+from callboard.http.server.routing import Access, Route, check_tags
 
 ZERO = "00000000-0000-0000-0000-000000000000"
 POST = f"/api/v1/posts/{ZERO}"
@@ -36,6 +39,7 @@ CONDITIONS: tuple[tuple[dict[str, str], bool, int], ...] = (
     ({"If-Match": '"7"', "If-None-Match": '"7"'}, False, 304),
     ({"If-Match": '"6"', "If-None-Match": '"6"'}, False, 412),
 )
+NAMES = ("If-Match", "If-None-Match")
 MALFORMED = ("7", "", '"7', '7"', 'w/"7"', '"7" "8"', '*, "7"', '"7", *', 'W/ "7"', "'7'", ",", "**")
 
 
@@ -55,7 +59,7 @@ async def test_a_condition_is_held_against_the_tag_of_the_resource(
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
-@pytest.mark.parametrize("name", ["If-Match", "If-None-Match"])
+@pytest.mark.parametrize("name", NAMES)
 async def test_what_is_no_list_of_tags_is_refused_by_name(door: Any, method: str, name: str) -> None:
     for value in MALFORMED:
         sent = {"If-Match": "*", name: value}
@@ -99,6 +103,56 @@ async def test_what_has_no_tag_looks_at_no_condition(door: Any) -> None:
     for headers in ({"If-Match": '"1"'}, {"If-None-Match": "*"}, {"If-None-Match": "rubbish"}):
         assert (await door.call("GET", "/health", headers=headers))[0] == 200
         assert (await door.call("POST", "/api/v1/posts", json={"title": "a"}, headers=headers))[0] == 201
+
+
+async def reads(request: HttpRequest[None, None, Any]) -> Reply[str]:  # noqa: ARG001 - a handler's face
+    return Reply("read", etag="7")
+
+
+async def changes(request: HttpRequest[None, None, Any]) -> Reply[str | None]:
+    return Reply(request.tag, etag="8")
+
+
+async def seven(request: HttpRequest[Any, Any, Any]) -> str:  # noqa: ARG001 - a handler's face
+    return "7"
+
+
+def stand_in(route: Route[Any]) -> Route[Any]:
+    """The route as the table has it, open to all, with a handler that needs no database."""
+    handler, current = (changes, seven) if route.makes_changes else (reads, None)
+    return replace(route, handler=handler, current=current, access=Access.PUBLIC, limit=None, status=200, rules=None)
+
+
+CONDITIONAL = {f"{route.method} {route.full_path('/api/v1')}": route for route in ROUTES if route.is_conditional}
+
+
+@pytest.mark.parametrize("name", CONDITIONAL)
+async def test_every_conditional_route_of_the_table_evaluates_every_condition(name: str) -> None:
+    route = CONDITIONAL[name]
+    memory = Memory((stand_in(route),))
+    method, path = re.sub(r"\{[a-z_]+_id\}", ZERO, name).split(" ", 1)
+    path = re.sub(r"\{[a-z_]+\}", "name", path)
+
+    async def status(*lines: str, method: str = method) -> int:
+        sent = "\r\n".join((f"{method} {path} HTTP/1.1", "Host: a", *lines, "", ""))
+        heard = await memory.hear(sent.encode(), head=method == "HEAD")
+        return heard.statuses[0]
+
+    lines = [(tuple(f"{each}: {value}" for each, value in sent.items()), made, read) for sent, made, read in CONDITIONS]
+    lines += [(("If-Match: *", f"{each}: {value}"), False, 400) for each in NAMES for value in MALFORMED]
+    lines += [(('If-Match: "1"', 'If-Match: "7"'), True, 200), (('If-Match: "1"', 'If-Match: "2"'), False, 412)]
+    lines += [(('If-None-Match: "1"', 'If-None-Match: W/"7"'), False, 304)]
+    for sent, made, read in lines:
+        expected = read
+        if route.makes_changes:
+            expected = 200 if made else 400 if read == 400 else 412
+            if route.match_missing is not None and not any(line.startswith("If-Match") for line in sent):
+                expected = 428
+        assert await status(*sent) == expected, sent
+        if not route.makes_changes:
+            assert await status(*sent, method="HEAD") == expected, sent
+    without = 200 if route.match_missing is None else 428
+    assert await status() == without
 
 
 def test_a_table_that_lets_a_tagged_resource_be_changed_without_its_tag_is_refused() -> None:
