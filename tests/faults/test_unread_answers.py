@@ -22,16 +22,16 @@ COUNT = 400  # requests of a client that behaves
 COSTS = 3.0  # times as much as without the others: a connection that is served in vain costs many times that
 SERVER = """
 import asyncio, uvloop
-from callboard.http.server.request import Call, Reply
+from callboard.http.server.request import HttpRequest, Reply
 from callboard.http.server.connection_limits import ConnectionLimits
-from callboard.http.server.raw_request import Hooks, Settings
+from callboard.http.server.raw_request import ServerDependencies, Settings
 from callboard.http.server.routing import Access, Route
 from callboard.http.server.server import HttpServer
 from callboard.ops.descriptors import raise_limit
 
 LARGE = "a" * 500_000  # an article with its markup made safe
-async def large(call: Call[None, None, object]) -> Reply[str]: return Reply(LARGE)
-async def taken(call: Call[bytes, None, object]) -> Reply[int]: return Reply(len(call.body))
+async def large(request: HttpRequest[None, None, object]) -> Reply[str]: return Reply(LARGE)
+async def taken(request: HttpRequest[bytes, None, object]) -> Reply[int]: return Reply(len(request.body))
 
 async def main():
     raise_limit(4096)
@@ -39,8 +39,9 @@ async def main():
         Route("GET", "/large", large, "L", "x", Access.PUBLIC),
         Route("POST", "/taken", taken, "T", "x", Access.PUBLIC),
     )
-    server = HttpServer(routes, None, host="127.0.0.1", port=0, checks={}, settings=Settings(), hooks=Hooks(),
-        limits=ConnectionLimits(per_address=4096), on_bound=lambda _, port: print(port, flush=True))
+    server = HttpServer(routes, None, host="127.0.0.1", port=0, checks={}, settings=Settings(),
+        hooks=ServerDependencies(), limits=ConnectionLimits(per_address=4096),
+        on_bound=lambda _, port: print(port, flush=True))
     await server.on_start()
     await server.run()
 uvloop.run(main())
