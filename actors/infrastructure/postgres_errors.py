@@ -75,6 +75,7 @@ _STATES: Final[dict[str, Judgement]] = {
     "3D000": _unmendable("the database does not exist"),
     "40002": BUG,  # a constraint, though it is of the class of lost races
     "42P05": POOLED,
+    "42501": _passes("the role lacks a right"),  # until an operator grants it: at a start it is NO_RIGHT
     "53100": _passes("the server's disk is full"),
     "53200": _passes("the server is out of memory"),
     "53300": _passes("all connections of the server are taken"),

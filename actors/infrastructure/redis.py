@@ -305,7 +305,7 @@ class RedisClient:
 
 def spoken(error: BaseException) -> str:
     """What Redis said, or what came instead: one line, without the arguments of the command, which may be personal."""
-    said = re.split(r", with args|\bscript: ", " ".join(str(error).split()), maxsplit=1)[0][:200]
+    said = re.split(r", with args|\bscript: ", " ".join(str(error).split()), maxsplit=1)[0][:200].rstrip(" .")
     said = re.sub(r"^Error \S+ connecting to \S+ |^Timeout connecting to \S+", "", said)  # where, is nobody's business
     code = getattr(error, "status_code", None)
     if isinstance(error, ResponseError):

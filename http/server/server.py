@@ -28,7 +28,11 @@ S = TypeVar("S")
 
 
 class CannotListenError(OSError):
-    """The address is taken or not ours; the message says which setting to change."""
+    """The address is taken or not ours; the message says which."""
+
+    def __str__(self) -> str:
+        """The message alone: it says in words what the number means."""
+        return self.strerror or ""
 
 
 def full_table(

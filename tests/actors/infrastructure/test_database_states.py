@@ -94,7 +94,7 @@ async def test_a_state_that_passes_is_logged_once_and_shown_by_the_check(
 
 
 async def test_an_error_of_the_statement_itself_is_still_the_callers(database: Database) -> None:
-    for state in ("23505", "P0001", "42501", "22012"):
+    for state in ("23505", "P0001", "42601", "22012"):
         with pytest.raises(asyncpg.PostgresError) as caught:
             async with database.transaction() as connection:
                 await raise_state(connection, state)

@@ -15,6 +15,7 @@ PASSING = {
     "25P03": Scope.CONNECTION,  # ended while idle in a transaction
     "26000": Scope.CONNECTION,  # a pooler has given us another session
     "42P05": Scope.CONNECTION,
+    "42501": Scope.STATEMENT,  # a right that was taken away
     "53000": Scope.STATEMENT,
     "53100": Scope.STATEMENT,  # disk full
     "53200": Scope.STATEMENT,
@@ -47,7 +48,6 @@ OTHERS = {
     "23505": Verdict.BUG,
     "25P02": Verdict.BUG,
     "40002": Verdict.BUG,
-    "42501": Verdict.BUG,
     "42601": Verdict.BUG,
     "42P01": Verdict.BUG,
     "54000": Verdict.BUG,
