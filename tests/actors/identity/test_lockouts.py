@@ -6,11 +6,12 @@ import pytest
 from domain import CHEAP_HASH, PASSWORD, POLICIES, Domain, refused
 
 from callboard.actors.errors import AUTH_ACCOUNT_LIMITED, AUTH_INVALID_CREDENTIALS, Problem
-from callboard.actors.identity.authentication import LogIn, StepUp
+from callboard.actors.identity.authentication import LogIn, StepUp, credentials_from
 from callboard.actors.identity.email_verification import add_token
 from callboard.actors.identity.known_devices import KNOWN_DAYS, device_of, make_device_token, network_of
 from callboard.actors.identity.password_reset import ResetPassword
 from callboard.actors.identity.sessions import LoginResult
+from callboard.actors.infrastructure.retention import rules
 
 OWNERS = "198.51.100.7"
 TOTAL = POLICIES["account_total"].limit
@@ -107,6 +108,20 @@ async def test_a_network_is_known_for_so_long_after_it_was_seen(domain: Domain) 
     await storm(domain)
     with refused(AUTH_ACCOUNT_LIMITED):
         await log_in(domain)
+
+
+async def test_for_how_long_a_network_is_known_and_an_account_unproved_is_a_setting(domain: Domain) -> None:
+    who = await domain.person(email="ada@example.org")
+    await log_in(domain)
+    await domain.registered("eve@example.org")
+    await domain.pass_time(2 * 86400)
+    async with domain.database.acquire() as connection:
+        for days, known in ((1, False), (3, True)):
+            _, is_known = await credentials_from(connection, who.email, OWNERS, days)
+            assert is_known is known
+        rule_of = {days: {rule.name: rule for rule in rules(unproven_days=days, known_days=days)} for days in (1, 3)}
+        for name in ("unproven_accounts", "known_networks"):
+            assert [await rule_of[days][name].purge(connection, 10) for days in (3, 1)] == [0, 1]
 
 
 async def test_a_step_up_is_counted_by_its_session_and_locked_out_by_nobody_else(domain: Domain) -> None:

@@ -14,11 +14,20 @@ from callboard.actors.errors import (
 )
 from callboard.actors.identity.authentication import LogIn, StepUp
 from callboard.actors.identity.data_export import Exports, RequestExport
+from callboard.actors.identity.email_verification import RegistrationPolicy
 from callboard.actors.identity.password_hasher import NO_PASSWORD
 from callboard.actors.identity.password_reset import ResetPassword
 from callboard.actors.identity.session_cache import Authenticate
 from callboard.actors.identity.sessions import STEP_UP_S
-from callboard.actors.identity.users import DeleteUser, GetUser, RegisterUser, UndoEmailChange, UpdateUser, VerifyEmail
+from callboard.actors.identity.users import (
+    DeleteUser,
+    GetUser,
+    RegisterUser,
+    UndoEmailChange,
+    UpdateUser,
+    Users,
+    VerifyEmail,
+)
 from callboard.actors.infrastructure.token_signer import Claims
 
 
@@ -70,6 +79,8 @@ async def test_a_step_up_is_of_one_session_and_needs_the_right_password(domain: 
     await domain.execute("update sessions set ended_at = now()")
     with refused(AUTH_SESSION_ENDED):
         await domain.logins.ask(StepUp(mine.user_id, mine.session_id, PASSWORD))
+    with refused(AUTH_SESSION_ENDED):  # by another tab, after this one's request has begun
+        await domain.users.ask(DeleteUser(mine.user_id, session_id=mine.session_id))
 
 
 async def test_another_persons_session_steps_nobody_up(domain: Domain) -> None:
@@ -190,3 +201,16 @@ async def test_a_link_does_only_what_it_is_for(domain: Domain, purpose: str) -> 
     with refused(AUTH_MAIL_TOKEN_INVALID):
         await domain.users.ask(wrong)
     assert (await domain.users.ask(GetUser(session.user_id))).email == "king@example.org"
+
+
+async def test_for_how_long_a_change_can_be_undone_is_a_setting(domain: Domain) -> None:
+    ada = await domain.person(email="ada@example.org")
+    users = Users(
+        domain.database, domain.passwords, domain.signer, domain.sessions, RegistrationPolicy(undo_ttl_s=60.0)
+    )
+    await users.edit(UpdateUser(ada.user_id, "Ada", "king@example.org"))
+    await users.verify(VerifyEmail(await token(domain, ada.user_id, "change_email")))
+    back = await token(domain, ada.user_id, "undo_email")
+    await domain.pass_time(61)
+    with refused(AUTH_MAIL_TOKEN_INVALID):
+        await users.undo(UndoEmailChange(back))
