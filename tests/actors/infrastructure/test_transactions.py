@@ -30,7 +30,7 @@ from callboard.actors.infrastructure.token_signer import fingerprint
 
 ACTORS = Path(callboard.actors.__file__).parent
 # These begin a lost transaction again in their own way: see tests/properties/test_jobs.py.
-OWN_WAY = {"database.py", "schedules.py"} | {path.name for path in ACTORS.glob("job_*.py")}
+OWN_WAY = {"database.py", "schedules.py"} | {path.name for path in ACTORS.rglob("job_*.py")}
 
 
 def begins_transaction(node: ast.AST) -> bool:
@@ -43,7 +43,7 @@ def begins_transaction(node: ast.AST) -> bool:
 
 def test_every_transaction_of_an_actor_is_begun_again_when_another_came_first() -> None:
     found, bare = 0, []
-    for path in sorted({*ACTORS.glob("*.py")}):
+    for path in sorted(ACTORS.rglob("*.py")):
         if path.name in OWN_WAY:
             continue
         for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
