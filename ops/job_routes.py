@@ -19,8 +19,9 @@ from callboard.actors.errors import (
     FieldError,
     Problem,
 )
-from callboard.actors.infrastructure.job_admin import MAX_ID, DeadFilter, JobAdmin, JobView, KindView, ScheduleView
+from callboard.actors.infrastructure.job_admin import MAX_ID, JobAdmin
 from callboard.actors.infrastructure.job_kinds import Priority
+from callboard.actors.infrastructure.job_views import DeadFilter, JobView, KindView, ScheduleView
 from callboard.http.server.pagination import decode_cursor, encode_cursor
 from callboard.http.server.request import Body, HttpRequest, Page, PageReply, Reply
 from callboard.http.server.routing import Access, Route
@@ -184,7 +185,7 @@ async def change_schedule(request: HttpRequest[ScheduleChange, None, JobServices
 
 
 def _job_id(request: HttpRequest[Any, Any, Any]) -> int:
-    text = request.text("job_id")
+    text = request.text("job")
     if not (text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_ID)) and int(text) <= MAX_ID):
         raise Problem(JOBS_NOT_FOUND)
     return int(text)
@@ -196,8 +197,8 @@ def _route(method: str, path: str, handler: Callable[..., Any], summary: str, *e
 
 ROUTES: tuple[Route[Any], ...] = (
     _route("GET", "/jobs", list_jobs, "Jobs that have not ended", REQUEST_CURSOR_INVALID),
-    _route("GET", "/jobs/{job_id}", show_job, "A job", JOBS_NOT_FOUND),
-    _route("PATCH", "/jobs/{job_id}", change_job, "Change a job", JOBS_NOT_FOUND, JOBS_NOT_WAITING, JOBS_NOT_DEAD),
+    _route("GET", "/jobs/{job}", show_job, "A job", JOBS_NOT_FOUND),
+    _route("PATCH", "/jobs/{job}", change_job, "Change a job", JOBS_NOT_FOUND, JOBS_NOT_WAITING, JOBS_NOT_DEAD),
     _route("GET", "/dead-jobs", list_dead, "Dead letters of jobs", REQUEST_CURSOR_INVALID),
     _route("POST", "/dead-jobs/replay", replay_many, "Replay dead letters"),
     _route("GET", "/job-kinds", list_kinds, "Kinds of jobs"),

@@ -12,9 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from callboard.actors.errors import Problem
-from callboard.actors.infrastructure.job_admin import DeadFilter, JobAdmin
+from callboard.actors.infrastructure.job_admin import JobAdmin
 from callboard.actors.infrastructure.job_kinds import Priority
 from callboard.actors.infrastructure.job_queue import JobQueue
+from callboard.actors.infrastructure.job_views import DeadFilter
 from callboard.ops.cli import OK, CommandError
 from callboard.ops.commands.context import desk, print_problem
 from callboard.ops.terminal import json_line, visible

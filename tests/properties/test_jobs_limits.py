@@ -9,10 +9,11 @@ from jobs import Note, Process, effect, effects, kind, outcomes
 from callboard.actors.errors import JOBS_NOT_DEAD, JOBS_NOT_FOUND, JOBS_NOT_WAITING, Problem
 from callboard.actors.infrastructure import job_claims, job_worker
 from callboard.actors.infrastructure.database import Database
-from callboard.actors.infrastructure.job_admin import DeadFilter, JobAdmin
+from callboard.actors.infrastructure.job_admin import JobAdmin
 from callboard.actors.infrastructure.job_hints import JobHints
 from callboard.actors.infrastructure.job_kinds import Backoff, Done, Job, Later, Outcome, Permanent, Priority, Retry
 from callboard.actors.infrastructure.job_monitor import JobDepths, JobMonitor
+from callboard.actors.infrastructure.job_views import DeadFilter
 from callboard.actors.infrastructure.schedules import Schedule, Scheduler
 from callboard.runtime import System, supervisor, worker
 
