@@ -1,7 +1,6 @@
 """One running `callboard up` for every test that does not harm it."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from running import Up, one_up
@@ -14,10 +13,14 @@ def up() -> Iterator[Up]:
         yield running
 
 
+# A fixture of one of these names starts servers, or processes that do: `make check` leaves its tests out.
+STARTS_SERVERS = frozenset(
+    {"up", "fragile", "folder", "place", "jobs_place", "public_folder", "servers", "pair", "server"}
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests that tests/unsettled.txt names, show how they end, and let none of them fail the run."""
-    lines = (Path(__file__).with_name("unsettled.txt")).read_text(encoding="utf-8").splitlines()
-    prefixes = tuple(line for line in lines if line and not line.startswith("#"))
+    """Mark the tests that need servers, by their fixtures."""
     for item in items:
-        if item.nodeid.startswith(prefixes):
-            item.add_marker(pytest.mark.xfail(reason="tests/unsettled.txt", strict=False))
+        if not STARTS_SERVERS.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.servers)
