@@ -1,4 +1,4 @@
-"""What can go wrong, by stable code: one catalogue, from which the API's answers, its documents and its tests are made.
+"""The catalogue of domain errors, by stable code: the API's responses, its documents and its tests are made from it.
 
 A domain error is a `Problem`: a refusal that answers an ask and crashes nobody. HTTP maps statuses from `ErrorKind`
 in one place, `callboard.http.server.errors`.
@@ -12,7 +12,7 @@ from callboard.runtime import Refusal
 
 
 class ErrorKind(StrEnum):
-    """What sort of answer a problem is; each stands for one HTTP status."""
+    """The kind of a problem; each kind stands for one HTTP status."""
 
     INVALID = "invalid"
     UNAUTHENTICATED = "unauthenticated"
@@ -89,7 +89,7 @@ class Problem(Refusal):
 
 
 class DegradedError(Exception):
-    """What a check of readiness raises when a server is there and does only a part of its work; it says why."""
+    """A readiness check raises this, with the reason, when a server is up but does only a part of its work."""
 
 
 AUTH_INVALID_CREDENTIALS = code(

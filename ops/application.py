@@ -70,7 +70,7 @@ async def live(parts: Application, announce: Callable[[], Awaitable[None]]) -> i
 
 
 def _settle_memory() -> None:
-    """What is there once the tree works stays until the end: the collector need not look at it again and again.
+    """Exempt the objects of the finished tree from garbage collection: they live until the end.
 
     Nor need it look as often as it does by default: what a request leaves behind goes by its reference count.
     """

@@ -118,7 +118,7 @@ class Scenario:
 
 
 async def _explained(method: str, path: str, expected: int, response: aiohttp.ClientResponse) -> str:
-    """What to tell an operator of an answer that was not expected."""
+    """Explain an unexpected response to an operator."""
     status, text = response.status, (await response.text(errors="replace"))[:500]
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         wait = response.headers.get("Retry-After", "60")

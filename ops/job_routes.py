@@ -32,7 +32,7 @@ MAX_REPLAYED = 10_000
 
 
 class JobServices(Protocol):
-    """What these routes speak to."""
+    """The dependencies of these routes."""
 
     @property
     def jobs(self) -> JobAdmin:

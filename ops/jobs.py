@@ -83,7 +83,7 @@ class Jobs:
         return {each.name: each for each in pools}
 
     def node(self, *, backoff: Backoff, intensity: Intensity) -> Node:
-        """What runs the jobs. Its worker stops first, and waits for what the pools have in hand."""
+        """The node that runs the jobs. Its worker stops first, and waits for the jobs in progress."""
         kinds = [each.kind for each in self.handlers]
         hints = worker("hints", partial(JobHints, self.claiming, self.queue, listens=bool(kinds)), backoff=backoff)
         monitor = worker("monitor", JobMonitor, self.observing, JOB_KINDS, self.depths, self.retention, backoff=backoff)

@@ -31,7 +31,7 @@ MAX_SIZE = 1000  # workers: more than that is a slip of the pen
 
 
 class OperatorServices(msgspec.Struct, frozen=True):
-    """What the operator plane shows; `mails` is there only with the embedded catcher."""
+    """The sources of the operator plane's data; `mails` is set only with the embedded catcher."""
 
     system: Callable[[], System]
     config: Config

@@ -1,4 +1,4 @@
-"""What the streams of this process have met, for Prometheus. No label holds anything of a user's."""
+"""Prometheus metrics of this process's streams. No label holds anything of a user's."""
 
 from collections.abc import Iterable
 

@@ -25,7 +25,7 @@ from callboard.streams.topics import ACTIVITY, CONTENT, MAIL, PRIORITY
 def consumers(
     mail: Ref[ConsumeEvents], notifier: Ref[ConsumeEvents], aggregator: Ref[ConsumeEvents], producers: MailProducers
 ) -> tuple[Consumer, ...]:
-    """Who wants which events. A name must never change: see `Consumer`."""
+    """Return all consumers with their events. A name must never change: see `Consumer`."""
     letters = (event_types.TemplatedEmailRequested, event_types.MailRequested)
     return (
         Consumer("mail", (MAIL, PRIORITY), letters, mail, producers.admit),
@@ -35,7 +35,7 @@ def consumers(
 
 
 class StreamParts:
-    """What the streams' actors of one process share. `reading` is set while the topics are read."""
+    """The state that the streams' actors of one process share. `reading` is set while the topics are read."""
 
     def __init__(self, config: Config, database: Database, consumers: tuple[Consumer, ...], *, embedded: bool) -> None:
         self._embedded = embedded

@@ -215,7 +215,7 @@ class Application:
     # What the front door asks --------------------------------------------------------------------------------------
 
     def authenticate(self, claims: Claims) -> Awaitable[Principal]:
-        """Who a token with these claims speaks for. Raises Problem(AUTH_...)."""
+        """Find the user of a token with these claims. Raises Problem(AUTH_...)."""
         return Authentication(self.identities, self.sessions, claims.user_id, claims.session_id)
 
     def check_limit(self, policy: str, key: str) -> Awaitable[LimitResult]:
@@ -223,7 +223,7 @@ class Application:
         return self.limiter.check(CheckLimit(policy, key))
 
     def checks(self) -> dict[str, Callable[[], Awaitable[None]]]:
-        """What /ready looks at."""
+        """The checks of /ready."""
         database = self.database.pool("operators")  # whatever flood there is of others
         return {
             "database": database.check,

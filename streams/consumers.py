@@ -32,7 +32,7 @@ def _admit_all(_: Envelope) -> Rejection | None:
 
 
 class Consumer(Struct, frozen=True):
-    """Who wants which events: `ref` takes `ConsumeEvents` with those of `topics` whose Struct is among `accepts`.
+    """A subscription: `ref` receives `ConsumeEvents` with those events of `topics` whose Struct is among `accepts`.
 
     `name` is what the actor passes to `fresh`, and what the reconciler looks for: it must never change. `admit` is
     asked first, without the actor: an event that it rejects becomes a dead letter.
@@ -54,7 +54,7 @@ class Expected(Struct, frozen=True):
 
 
 def expected(consumers: Iterable[Consumer]) -> tuple[Expected, ...]:
-    """What the consumers together are to record."""
+    """Return the records that the consumers together must write."""
     return tuple(
         Expected(topic.name, declared.name, consumer.name)
         for consumer in consumers

@@ -118,7 +118,7 @@ def _fingerprint(letter: Letter) -> bytes:
 
 
 def _shown(detail: str) -> str:
-    """What PostgreSQL's text can hold of it."""
+    """Return the text without characters that PostgreSQL cannot store."""
     return detail.replace("\x00", " ").encode(errors="backslashreplace").decode()[:_DETAIL_LIMIT]
 
 

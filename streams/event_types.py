@@ -56,7 +56,7 @@ class UserDeleted(Message, frozen=True):
 
 
 class ContentEvent(Message, frozen=True):
-    """What every event about an article tells: who did it, and to which version it led."""
+    """The fields of every event about an article: the user who caused it and the version it led to."""
 
     content_id: UUID
     author_id: UUID
@@ -134,7 +134,7 @@ class ActivityRecorded(Message, frozen=True):
 
 
 class EventType(Struct, frozen=True):
-    """What the registry knows of an event type. It may travel on any of `topics`; the first is the usual one.
+    """The registry's entry for an event type. It may travel on any of `topics`; the first is the usual one.
 
     Producers may write the types that are `open_to_producers`. All others are ours, and carry our signature.
     """
@@ -203,7 +203,8 @@ def derive_id(*parts: str) -> UUID:
 
 
 class ConsumeEvents(Request[None], frozen=True):
-    """What a consuming actor is asked: do the effect of these, in their order, in one transaction with `fresh`.
+    """A request to a consuming actor: perform the effect of these events, in their order, in one transaction with
+    `fresh`.
 
     A Refusal or a crash refuses the whole batch; the stream then asks again one by one, so that only the poison goes
     to the dead letters. A Problem of kind UNAVAILABLE is asked again until it passes.

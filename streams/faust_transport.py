@@ -24,7 +24,7 @@ _STOP_S = 0.3  # the same once the app stops: a broker that is there takes some 
 
 
 class RecordBatch:
-    """What one poll brought of one partition: to Faust a single message, which saves its cost for each record."""
+    """The records of one partition from one poll: to Faust a single message, which saves its cost for each record."""
 
     __slots__ = ("generation", "last_offset", "records", "tp")
 

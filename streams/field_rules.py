@@ -45,7 +45,7 @@ def apply_rules(kind: Any, value: Any) -> tuple[Any, list[Fault]]:
 
 @cache
 def rules_of(kind: Any) -> Applied | None:
-    """What applies the rules inside of a type; None for a type that has none."""
+    """Return the function that applies the rules inside a type; None for a type without rules."""
     origin = typing.get_origin(kind)
     if origin is Annotated:
         return _annotated(kind)

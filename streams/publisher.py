@@ -26,7 +26,7 @@ Row = Mapping[str, Any]
 
 
 class Producer(Protocol):
-    """What is needed of aiokafka's producer."""
+    """The methods of aiokafka's producer that we use."""
 
     async def partitions_for(self, topic: str) -> Any:
         """Return when the topic is known."""

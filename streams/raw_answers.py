@@ -46,5 +46,5 @@ class RawAnswer:
         return self._encoded
 
     def read(self, answer: bytes) -> Any:
-        """What an answer to this request says."""
+        """Decode the response to this request."""
         return self._struct.RESPONSE_TYPE.decode(BytesIO(answer))

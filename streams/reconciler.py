@@ -28,8 +28,8 @@ _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Reconciler:
-    """What is done now and then over one connection at a time. An event counts as lost when it was published
-    `after_s` ago and one of the `expected` consumers has not recorded it.
+    """The periodic repair work, over one connection at a time. An event counts as lost when it was published `after_s`
+    ago and one of the `expected` consumers has not recorded it.
     """
 
     def __init__(self, expected: Sequence[Expected], after_s: float, *, at_start: bool) -> None:

@@ -255,7 +255,7 @@ class RecordProcessor:
 
 
 def _verdict_of(error: Exception) -> _Verdict:
-    """What an error that an ask raised means for its events."""
+    """Classify the error of an ask by its consequence for the events."""
     later = isinstance(error, ActorStoppedError | MailboxFullError) or (
         isinstance(error, Problem) and error.code.kind in (ErrorKind.UNAVAILABLE, ErrorKind.LIMITED)
     )

@@ -1,4 +1,4 @@
-"""What a fetch brought of one partition, read record by record: nothing in it can stop those behind it.
+"""Read the fetched bytes of one partition record by record: a record that cannot be read does not stop those behind it.
 
 aiokafka raises for the first record or batch that it cannot read, and then asks for the same bytes again, for ever.
 Here each record that nobody can read is given as an `UnreadableRecord`, and so is a batch that cannot be taken apart.

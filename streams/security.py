@@ -25,7 +25,7 @@ class KafkaSecurity(Struct, frozen=True):
         return f"KafkaSecurity({self.protocol}, {self.mechanism}, {self.username!r})"
 
     def client_options(self) -> dict[str, Any]:
-        """What aiokafka's clients and connections take. Raises OSError for a file that is no certificate."""
+        """The options for aiokafka's clients and connections. Raises OSError for a file that is no certificate."""
         options: dict[str, Any] = {"security_protocol": self.protocol, "ssl_context": self._tls()}
         if self.protocol.startswith("SASL_"):
             options |= {

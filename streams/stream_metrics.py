@@ -19,7 +19,7 @@ class PartitionLag(Struct):
 
 
 class StreamMetrics:
-    """What consumers and relay of this process have met. `clock` is monotonic, in seconds."""
+    """The counters of this process's consumers and relay. `clock` is monotonic, in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.dead_letters: Counter[tuple[str, str]] = Counter()  # by topic and reason

@@ -20,6 +20,7 @@ KEPT = {".git", ".venv", "build", "dist", "__pycache__", ".callboard"}
 EXACT = ("faust-streaming", "mode-streaming", "aiokafka")
 MAX_LINES = 400
 LONGER = {"runtime/entities.py": 410, "runtime/inbox.py": 420, "runtime/life.py": 450}  # one cell in three modules
+ASKING_STILL = {"runtime"}  # its modules are being rewritten
 BUILDING = Path("ops/locks")  # what installs the product is no part of it
 
 
@@ -216,6 +217,20 @@ def test_modules_are_short_and_say_what_they_are_for() -> None:
             silent.append(str(path.relative_to(ROOT)))
     assert too_long == {}
     assert silent == []
+
+
+def test_no_docstring_begins_with_a_word_that_asks() -> None:
+    """ "What moves it on" makes the reader look for the subject; "A workflow action" says it."""
+    asking = re.compile(r"(?:What|Who|Whose|Whoever|Whom)\b")
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    found = []
+    for path in sources():
+        inside = path.relative_to(ROOT)
+        if inside.parts[0] not in LAYERS or inside.parts[0] in ASKING_STILL:
+            continue
+        nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, documented)]
+        found += [f"{inside}: {text}" for node in nodes if asking.match(text := ast.get_docstring(node) or "")]
+    assert found == []
 
 
 def test_no_module_has_a_name_that_says_nothing() -> None:

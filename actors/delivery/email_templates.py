@@ -121,7 +121,9 @@ TEMPLATES: Mapping[str, type[EmailTemplate]] = {
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What PostgreSQL says for one mail. `full_name` is None at an address that its owner has not proved."""
+    """The recipient's and the article's data for one mail, as PostgreSQL has them. `full_name` is None until the
+    address is verified.
+    """
 
     link_url: str
     full_name: str | None = None

@@ -1,4 +1,4 @@
-"""What is searched of articles that an earlier release kept is made anew by a job, in batches that let others in.
+"""Rebuild the search columns of articles that an earlier release wrote, by a job that works in small batches.
 
 Until an article's turn it is found as it was before; see `search_content` in library.sql.
 """

@@ -60,7 +60,7 @@ class Language(StrEnum):
 
 
 class Action(StrEnum):
-    """What moves it on."""
+    """A workflow action."""
 
     SUBMIT_FOR_REVIEW = "submit_for_review"
     APPROVE = "approve"

@@ -79,7 +79,7 @@ class StepUp(Request[None], frozen=True):
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """What a password is held against."""
+    """The stored account data that a password is verified against."""
 
     user_id: UUID
     email: str

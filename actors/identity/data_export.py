@@ -183,7 +183,7 @@ class Exports(Actor[RequestExport | DownloadExport | ReadPiece]):
     @on(DownloadExport)
     @retried
     async def download(self, message: DownloadExport) -> Archive:
-        """Whoever has the link and is not its owner has nothing: mailboxes and proxies' logs are read by others."""
+        """Return the archive to its owner alone: others may read the link in a mailbox or in the logs of a proxy."""
         async with self.database.transaction() as connection:
             row = await QUERIES.spend_archive(
                 connection, token_hash=fingerprint(message.token), user_id=message.user_id

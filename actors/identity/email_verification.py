@@ -47,7 +47,7 @@ class _AccountFields(msgspec.Struct):
 
 
 def account_faults(email: str | None, full_name: str | None) -> list[FieldError]:
-    """What is wrong with an account's address and name; of None nothing is said."""
+    """Validate an account's address and name; a value of None is not validated."""
     _, faults = apply_rules(_AccountFields, _AccountFields(email, full_name))
     return [FieldError(fault.path, fault.message) for fault in faults]
 
@@ -70,7 +70,7 @@ def enrolment_faults(
     *,
     terms_accepted: bool | None,
 ) -> list[FieldError]:
-    """What is wrong with what a new account is made of; of None nothing is said."""
+    """Validate the fields of a registration; a value of None is not validated."""
     faults = account_faults(email, full_name)
     if terms_accepted is False:
         faults.append(FieldError("terms_accepted", "must be true"))

@@ -85,5 +85,5 @@ async def purge_networks(connection: Any, limit: int, days: int = KNOWN_DAYS) ->
 
 
 def account_key(email: str, changed_at: float) -> str:
-    """What failed logins of an account are counted under. A new password begins a new count."""
+    """Return the key under which failed logins of an account are counted. A new password begins a new count."""
     return hashlib.sha256(f"{changed_at}:{email.lower()}".encode("utf-8", "replace")).hexdigest()

@@ -141,7 +141,7 @@ async def undo_change(connection: Any, signer: Signer, used: Any) -> Any:
 
 
 async def drop_what_was_asked(connection: Any, used: Any) -> None:
-    """Whoever reads the mailbox says that it was not them: the registration is removed, or the change never happens."""
+    """Discard a request that the mailbox's owner refused: remove the registration, or drop the change of address."""
     user_id: UUID = used["user_id"]
     if used["purpose"] == "verify_email" and await QUERIES.remove_refused(connection, user_id=user_id):
         await emit(connection, UserDeleted(user_id), event_id=uuid4())

@@ -115,7 +115,7 @@ class PasswordHasher(Actor[HashPassword | VerifyPassword]):
 
 
 async def hash_or_overloaded(passwords: Ref[HashPassword | VerifyPassword], message: Request[T]) -> T:
-    """What `passwords` answers. Raises Problem(SERVER_OVERLOADED) when too many wait already."""
+    """Ask the hasher and return its reply. Raises Problem(SERVER_OVERLOADED) when too many requests wait already."""
     try:
         return await passwords.ask(message)
     except MailboxFullError:
@@ -181,7 +181,7 @@ def outdated(password_hash: str) -> bool:
 
 
 def hash_fault(password_hash: str) -> str | None:
-    """What is wrong with a hash from elsewhere; None for one that `VerifyPassword` takes: bcrypt ($2a$, $2b$, $2y$) of
+    """Explain why an imported hash is refused; return None if `VerifyPassword` accepts it: bcrypt ($2a$, $2b$, $2y$) of
     cost 14 at most, or Argon2 of 256 MiB, 10 passes and 16 lanes at most.
     """
     if found := _BCRYPT.match(password_hash):

@@ -41,7 +41,9 @@ def prepare_password(password: str) -> str:
 def password_faults(
     password: str, own: Iterable[str] = (), policy: PasswordPolicy = PasswordPolicy.COMPOSITION
 ) -> list[str]:
-    """What is wrong with a new password, for its owner to read; `own` are texts that tell of them (name, address)."""
+    """Validate a new password; the faults are sentences for its owner. `own` are texts that identify the owner (name,
+    address).
+    """
     try:
         password = prepare_password(password)
     except ValueError as error:

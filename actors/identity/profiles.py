@@ -107,7 +107,7 @@ class Profiles(Actor[GetProfile | ReplaceProfile]):
 def profile_faults(
     avatar_url: str | None, bio: str | None, preferences: Mapping[str, Any], room: int = MAX_PREFERENCES_BYTES
 ) -> list[FieldError]:
-    """What is wrong with a profile, for its owner to read; its preferences may have `room` bytes."""
+    """Validate a profile; the faults are for its owner to read. Its preferences may have `room` bytes."""
     faults: list[FieldError] = []
     if avatar_url is not None and not is_web_address(avatar_url):
         faults.append(

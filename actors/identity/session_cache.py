@@ -1,4 +1,4 @@
-"""Who calls: what a process remembers of sessions, looked at before the session manager is asked.
+"""A cache of valid sessions in each process, read before the session manager is asked.
 
 Only a yes is remembered, and it holds only in the epoch it was read in: a session that has ended is refused from the
 next request on, in every process.
@@ -18,7 +18,7 @@ REMEMBERED = 32_768  # sessions, each about 1 kB
 
 
 class Authenticate(Request[Principal], frozen=True):
-    """Who calls with a token of this session. Raises Problem(AUTH_SESSION_ENDED)."""
+    """Find the user of this session. Raises Problem(AUTH_SESSION_ENDED)."""
 
     user_id: UUID
     session_id: UUID
@@ -44,7 +44,7 @@ class SessionCache:
         self._known: dict[UUID, Known] = {}
 
     def recall(self, user_id: UUID, session_id: UUID, epoch: bytes | None) -> Principal | None:
-        """Who it is, if that is known in this epoch of the user."""
+        """Return the cached principal; None if there is none for this generation of the user."""
         known = self._known.get(session_id)
         if (
             known is None
@@ -75,7 +75,7 @@ class SessionCache:
 
 
 class Authentication:
-    """Who calls with a token of this session: asked at once, and awaited for the answer.
+    """A lookup of the user of a session: started at once, awaited for its result.
 
     So the look into Redis goes out with whatever else the request asks of it. Raises what Authenticate raises.
     """

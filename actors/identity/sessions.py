@@ -147,7 +147,7 @@ SessionMessage = (
 
 
 def key_of(message: Any) -> Hashable:
-    """What the pool is keyed by: the user, or the token where only that is known."""
+    """Return the routing key of a message: the user, or the token if only that is known."""
     return message.token if isinstance(message, RefreshSession) else message.user_id
 
 
@@ -257,7 +257,7 @@ class Sessions(Actor[SessionMessage]):
     @on(RefreshSession)
     @retried
     async def refresh(self, message: RefreshSession) -> LoginResult:
-        """Who holds the lock on the session's row decides; all others see what was decided."""
+        """Rotate a refresh token. The holder of the lock on the session's row decides; all others see its decision."""
         token_hash = fingerprint(message.token)
         async with self.database.transaction() as connection:
             session_id = await QUERIES.session_of(connection, refresh_hash=token_hash)
@@ -322,7 +322,7 @@ class Sessions(Actor[SessionMessage]):
 
     @on(InvalidateUser)
     async def forget(self, message: InvalidateUser) -> None:
-        """What is remembered here is of an earlier epoch, too."""
+        """Evict a user from the cache: its entries are of an earlier generation."""
         await self.epochs.turn(message.user_id)
 
     @on(NoteUses)

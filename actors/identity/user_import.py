@@ -47,7 +47,7 @@ class ImportedUser(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 def candidate_faults(candidate: ImportedUser) -> list[FieldError]:
-    """What is wrong with a line beyond its form and the rules of its fields."""
+    """Validate a line beyond its form and the rules of its fields."""
     faults: list[FieldError] = []
     if candidate.created_at is not None and not storable(candidate.created_at):
         faults.append(FieldError("created_at", "must be in the years 1 to 9999 in UTC"))

@@ -85,7 +85,7 @@ class Origin(Protocol):
 
     @property
     def user_agent(self) -> str:
-        """What the client calls itself."""
+        """The client's User-Agent."""
 
     @property
     def caller(self) -> Principal | None:
@@ -214,7 +214,7 @@ def _address(text: str | None) -> str | None:
 
 
 def _network(text: str | None) -> str:
-    """What failed logins are counted by: an address, or the /64 of an IPv6 one."""
+    """Return the network by which failed logins are counted: an IPv4 address, or the /64 of an IPv6 address."""
     address = _address(text)
     if address is None:
         return "unknown"
@@ -279,7 +279,9 @@ class FailedLogins:
         waiting.trace_id = _trace_id()
 
     def due(self, *, whole: bool = False) -> list[tuple[FailureKey, Failures]]:
-        """What is to be written now: copies, so that counting goes on meanwhile; `whole` is all there is."""
+        """Return copies of the counts that are due, so that counting goes on while they are written; `whole` returns
+        all counts.
+        """
         now, due = self._now(), []
         for key, waiting in tuple(self._waiting.items()):
             over = now - waiting.opened_at >= self.WINDOW_S

@@ -60,7 +60,8 @@ def shown_address(url: str) -> str:
 
 
 class DatabaseServer:
-    """What a process knows of its server; all pools share it. It is away until `connect` has found it.
+    """The state of the database server as this process knows it, shared by all pools. It is unavailable until `connect`
+    succeeds.
 
     `direct_url` is for what needs a session; `observe` is told each error by its verdict and state.
     """

@@ -81,7 +81,7 @@ class ReadFlags(Message, frozen=True):
 
 
 class FlagSnapshot:
-    """What this process knows of the flags."""
+    """The current values of all flags in this process."""
 
     def __init__(self) -> None:
         self._on: Mapping[str, bool] = {}

@@ -23,7 +23,7 @@ KEPT_S = 24 * 3600
 
 
 class StoredResponse(msgspec.Struct, frozen=True):
-    """What a request was answered with."""
+    """The stored response to a request."""
 
     status: int
     headers: dict[str, str]
@@ -128,5 +128,7 @@ class Idempotency(Actor[ClaimKey | KeepAnswer | ReleaseKey]):
 
 
 def key_name(caller: UUID | None, method: str, path: str, key: str) -> bytes:
-    """What a key is stored under: keys of different callers, methods or paths never meet. All nobodies are one."""
+    """Return the storage key. Keys of different callers, methods or paths never collide. All anonymous clients share
+    one key space.
+    """
     return hashlib.sha256("\n".join((str(caller), method, path, key)).encode()).digest()

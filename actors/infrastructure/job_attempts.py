@@ -150,7 +150,9 @@ def _judge(each: KindClaims, outcome: Any, now: float) -> Any:
 
 
 def _why_cancelled(run: RunningJob) -> Any:
-    """What a cancelled handler means: asked for, the end of the process, or of its group; else it did so itself."""
+    """Return the reason of a cancellation: an operator's request, the end of the process or of its group, or the
+    handler's own.
+    """
     if run.stopped == "cancelled":
         return "cancelled"
     if run.stopped == "stopping" or run.kind.group > 1:

@@ -27,7 +27,9 @@ Floor = tuple[datetime, int]
 
 
 class KindClaims:
-    """What a process knows of one kind: its free slots, its floors, whose turn it is, and that nothing waits."""
+    """The claiming state of one kind in this process: its free slots, its floors, whose turn it is, and whether its
+    queue is empty.
+    """
 
     def __init__(self, handler: JobHandler[Any], rng: random.Random) -> None:
         self.handler = handler
@@ -89,8 +91,9 @@ class KindClaims:
 
 
 class Sight(msgspec.Struct, frozen=True):
-    """What a look has shown: whether a job is due, in how many seconds the next one is (None: none waits), the same for
-    the oldest whose lease was lost, and whether operators have changed a limit since the last look.
+    """The result of one look at the queue: whether a job is due, in how many seconds the next one is (None: none
+    waits), the same for the oldest job whose lease was lost, and whether operators have changed a limit since the last
+    look.
     """
 
     is_due: bool

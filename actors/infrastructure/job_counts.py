@@ -1,4 +1,4 @@
-"""What a process has counted of its jobs, by kind. Metrics read it; nothing is decided by it."""
+"""Counters of this process's jobs, by kind. Metrics read them; no decision depends on them."""
 
 from collections import Counter, defaultdict
 

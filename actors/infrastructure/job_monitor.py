@@ -34,7 +34,7 @@ class KindDepth(msgspec.Struct, frozen=True):
 
 
 class JobDepths:
-    """What was seen last. Every process has its own; `kinds` is empty before the first look."""
+    """The depths of the queues at the last look. Each process has its own; `kinds` is empty before the first look."""
 
     def __init__(self) -> None:
         self.kinds: dict[str, KindDepth] = {}
@@ -81,7 +81,7 @@ class JobMonitor(Actor[LookAtJobs]):
 
     @on(LookAtJobs)
     async def look(self, _message: LookAtJobs) -> None:
-        """What cannot be seen now stays as it was seen last."""
+        """Read the depths of the queues; if that fails, the last known depths stay."""
         if self.database.away.is_set():
             return
         try:

@@ -1,4 +1,4 @@
-"""What operators see of the queue: a job, a kind, a schedule; and which dead letters they ask for."""
+"""The operators' views of the queue (a job, a kind, a schedule) and the filters for dead letters."""
 
 from datetime import datetime
 from typing import Any

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 
 class Verdict(StrEnum):
-    """What an error means to whoever waits for the statement."""
+    """The meaning of an error for the caller of the statement."""
 
     PASSES = "passes"  # a state of the server: wait for its end, answer 503, bury nothing
     CONFLICT = "conflict"  # another transaction won, and all of ours is rolled back: run it again
@@ -22,7 +22,7 @@ class Verdict(StrEnum):
 
 
 class Scope(StrEnum):
-    """What is to be done with connections."""
+    """The connections that an error affects."""
 
     STATEMENT = "statement"  # the connection is as good as before
     CONNECTION = "connection"  # replace this one; the server may be well

@@ -1,4 +1,4 @@
-"""Who is asking: roles and the identity that a checked access token stands for."""
+"""Principals: roles, and the identity that a verified access token stands for."""
 
 from enum import StrEnum
 from uuid import UUID
@@ -7,7 +7,7 @@ import msgspec
 
 
 class Role(StrEnum):
-    """What a user may do; each role may do all that the ones before it may."""
+    """A user's role; each role may do all that the ones before it may."""
 
     MEMBER = "member"
     EDITOR = "editor"

@@ -20,7 +20,7 @@ HOUR_S = 3600.0
 
 
 class Quotas(msgspec.Struct, frozen=True):
-    """What a user may have and do."""
+    """The limits on the data and actions of one user."""
 
     content_rows: int = 10_000
     content_bytes: int = 100_000_000

@@ -90,8 +90,8 @@ class CheckLimit(Request[LimitResult], frozen=True):
 
 
 def verdict(policy: Policy, free: int, ahead_s: float, nth: int) -> LimitResult:
-    """What to tell the `nth` of those that came at once (0 for one that only looks), when `free` could pass and the
-    key was `ahead_s` seconds ahead of its pace.
+    """Return the result of the `nth` of several simultaneous checks (0 for a check that only reads), when `free` could
+    pass and the key was `ahead_s` seconds ahead of its pace.
     """
     interval_s, window_s, shadow = policy.interval_s, policy.window_s, policy.shadow
     if free >= (nth or 1):
@@ -141,7 +141,7 @@ class Checks:
 
     @property
     def key(self) -> str:
-        """What they are counted under."""
+        """The key under which these checks are counted."""
         return f"{self.message.policy}:{self.message.key}"
 
     def answer(self, free: int, ahead_s: float) -> None:
@@ -155,7 +155,7 @@ Batch = dict[CheckLimit, Checks]
 
 
 def script(batch: Batch, keys_of: KeySpace) -> tuple[Any, ...]:
-    """What the script is given."""
+    """Return the arguments of the script."""
     keys = [keys_of.key("rate_limit", checks.message.key, checks.message.policy) for checks in batch.values()]
     arguments: list[Any] = []
     for checks in batch.values():
@@ -164,7 +164,7 @@ def script(batch: Batch, keys_of: KeySpace) -> tuple[Any, ...]:
 
 
 class LimitBatcher:
-    """What all workers of the pool share: the policies, and what is being asked.
+    """The state that all workers of the pool share: the policies and the pending checks.
 
     All checks that come up while a round trip is under way are one call of the script in the next, those of one key one
     of its keys. `policies` may be changed in place; while `strict` says no every limit is doubled. `observe` is told

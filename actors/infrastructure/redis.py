@@ -93,7 +93,7 @@ class RedisClient:
         return asyncio.get_running_loop()
 
     def get(self, key: str) -> "asyncio.Future[bytes | None]":
-        """What stands at a key, all that are asked for at one time in one command. Otherwise like `send`."""
+        """Read the value of a key; simultaneous reads share one command. Otherwise like `send`."""
         reply: asyncio.Future[bytes | None] = self.loop.create_future()
         getting = self._getting
         if not getting or len(getting) == BATCH:
@@ -304,7 +304,9 @@ class RedisClient:
 
 
 def spoken(error: BaseException) -> str:
-    """What Redis said, or what came instead: one line, without the arguments of the command, which may be personal."""
+    """Return Redis's error, or the error of the connection, as one line without the command's arguments, which may be
+    personal.
+    """
     said = re.split(r", with args|\bscript: ", " ".join(str(error).split()), maxsplit=1)[0][:200].rstrip(" .")
     said = re.sub(r"^Error \S+ connecting to \S+ |^Timeout connecting to \S+", "", said)  # where, is nobody's business
     code = getattr(error, "status_code", None)

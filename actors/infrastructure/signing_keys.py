@@ -34,7 +34,7 @@ class Jwk(msgspec.Struct, frozen=True):
 
 
 class Key(msgspec.Struct, frozen=True):
-    """What checks tokens of one `kid`, and by which algorithm. The key is in no repr."""
+    """A key that verifies tokens of one `kid` by one algorithm. The key is in no repr."""
 
     kid: str
     algorithm: str
@@ -78,7 +78,9 @@ class KeyRing:
         return _derived(self._secrets[0], purpose, value)
 
     def derived(self, purpose: bytes, value: bytes, digest: bytes) -> str | None:
-        """What was derived before, under whichever secret, and has this SHA-256; None when that secret is gone."""
+        """Derive the value again that has this SHA-256, with any secret of the key ring; return None if its secret is
+        gone.
+        """
         made = (_derived(secret, purpose, value) for secret in self._secrets)
         return next((token for token in made if hashlib.sha256(token.encode()).digest() == digest), None)
 

@@ -30,7 +30,7 @@ _DEVICE = b"callboard device tokens, version 1"
 
 
 class Claims(msgspec.Struct, frozen=True):
-    """What a checked access token says: its user and its session."""
+    """The claims of a verified access token: its user and its session."""
 
     user_id: UUID
     session_id: UUID
@@ -152,7 +152,7 @@ class Signer:
         return made or self._keys.derive(_REFRESH, value)
 
     def device_proof(self, user_id: UUID, device_id: bytes) -> str:
-        """What shows that we have given a device its id, for this user."""
+        """Return the proof that we have issued this device id to this user."""
         return self._keys.derive(_DEVICE, user_id.bytes + device_id)
 
     def is_device_proof(self, user_id: UUID, device_id: bytes, proof: str) -> bool:
@@ -160,7 +160,9 @@ class Signer:
         return self._keys.derived(_DEVICE, user_id.bytes + device_id, fingerprint(proof)) is not None
 
     def keyed_fingerprint(self, value: bytes) -> bytes:
-        """What is stored to know a value again that may hold a guessable secret: nothing can be told from it."""
+        """Return a keyed hash that recognises a value which may hold a guessable secret; the hash reveals nothing of
+        the value.
+        """
         return fingerprint(self._keys.derive(_VALUE, value))
 
     def is_fingerprint_of(self, value: bytes, digest: bytes) -> bool:
@@ -174,5 +176,5 @@ def refresh_token() -> str:
 
 
 def fingerprint(token: str) -> bytes:
-    """What is stored of an opaque token. A fast hash does: there is nothing to guess in 256 bits."""
+    """Return the hash that is stored for an opaque token. A fast hash is enough: 256 random bits cannot be guessed."""
     return hashlib.sha256(token.encode()).digest()

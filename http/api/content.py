@@ -52,7 +52,7 @@ PENDING_DEPRECATED = {"Deprecation": f"@{int(datetime(2026, 12, 1, tzinfo=UTC).t
 
 
 class ContentBody(Body, frozen=True, kw_only=True):
-    """What an author writes. Markup in the body is kept as sent, and made safe in `body_html`."""
+    """The text of an article. Markup in the body is kept as sent, and made safe in `body_html`."""
 
     title: Annotated[str, visible(1, 200, examples=("On the engine",))]
     body: Annotated[str, visible(0, 200_000, lines=True, as_sent=True)]
@@ -95,7 +95,7 @@ class Filter(Page, frozen=True, kw_only=True):
 
 
 class Search(Page, frozen=True, kw_only=True):
-    """What to look for: words, "phrases", -exclusions, or."""
+    """A search query: words, "phrases", -exclusions, or."""
 
     q: Annotated[str, Meta(min_length=1, max_length=MAX_QUESTION)]
     category: UUID | None = None

@@ -1,4 +1,4 @@
-"""What the routes of the front door speak to: the addresses of the domain's actors."""
+"""The dependencies of the API's routes: references to the domain's actors."""
 
 from collections.abc import Callable
 from datetime import datetime

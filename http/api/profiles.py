@@ -27,7 +27,7 @@ class ProfileBody(Body, frozen=True, kw_only=True):
 
 
 def rules(_services: Services, sound: Mapping[str, Any]) -> list[FieldError]:
-    """What is wrong with a profile's sound fields."""
+    """Validate the well-formed fields of a profile."""
     return profile_faults(sound.get("avatar_url"), sound.get("bio"), sound.get("preferences", {}))
 
 

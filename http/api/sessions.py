@@ -33,8 +33,8 @@ from callboard.streams.event_types import UtcDatetime
 
 
 class Credentials(Body, frozen=True, kw_only=True):
-    """Who logs in. `device_token` is the one that an earlier login gave to this device, if it has one: strangers who
-    guess the password do not lock it out.
+    """The credentials of a login. `device_token` comes from an earlier login on this device, if there was one: it keeps
+    the login open to this device while failed logins lock the account.
     """
 
     email: KnownEmail
@@ -57,7 +57,7 @@ class Refresh(Body, frozen=True, kw_only=True):
 
 
 class LoggedInUser(msgspec.Struct, frozen=True):
-    """Whose session it is."""
+    """The user of the session."""
 
     user_id: UUID
     email: str

@@ -100,8 +100,8 @@ class Address(Body, frozen=True, kw_only=True):
 
 
 class Account(Body, frozen=True, kw_only=True):
-    """What users may change of their accounts. Without an address the one there is stays; another one is proved by a
-    mail before it is in force.
+    """The fields of an account that its user may change. Without an address the current one stays; a new address takes
+    effect once it is verified by mail.
     """
 
     full_name: FullName
@@ -120,7 +120,7 @@ class Filter(Page, frozen=True, kw_only=True):
 
 
 class UserChange(Body, frozen=True, kw_only=True):
-    """What an admin may change; what is left out stays."""
+    """The fields of an account that an admin may change; fields that are left out stay as they are."""
 
     SCHEMA: ClassVar[Mapping[str, Any]] = {"minProperties": 1}
 
@@ -129,7 +129,7 @@ class UserChange(Body, frozen=True, kw_only=True):
 
 
 def registration_rules(services: Services, sound: Mapping[str, Any]) -> list[FieldError]:
-    """What is wrong with a registration's sound fields."""
+    """Validate the well-formed fields of a registration."""
     email, password, full_name, terms = map(sound.get, ("email", "password", "full_name", "terms_accepted"))
     return enrolment_faults(services.password_policy, email, password, full_name, terms_accepted=terms)
 

@@ -225,7 +225,7 @@ def responses_of(
 
 
 def response_name(route: Route[Any], status: int, codes: Sequence[ErrorCode]) -> str:
-    """What an error response is called that several routes have alike: its status, and a digest of what is in it."""
+    """Return the name of an error response that several routes share: its status and a digest of its content."""
     inside = " ".join((*sorted(code.name for code in codes), *headers_given(route, status)))
     return f"{status}.{hashlib.sha256(inside.encode()).hexdigest()[:8]}"
 
@@ -273,7 +273,7 @@ def failure_of(code: ErrorCode) -> Any:
 
 
 def problem_name(code: ErrorCode) -> str:
-    """What the example of RFC 9457 is called."""
+    """Return the name of the example in RFC 9457's form."""
     return f"{code.name}.problem"
 
 

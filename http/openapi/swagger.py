@@ -88,7 +88,7 @@ def swagger_folder() -> Path:
 
 
 def common_routes(checks: Checks, essential: Container[str] | None = None) -> tuple[Route[object], ...]:
-    """What the front door has beside the domain's routes, and its document names."""
+    """Return the routes that every server has beside its API's; its document lists them."""
     return (*liveness_routes(checks, essential), CATALOGUE)
 
 

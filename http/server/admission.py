@@ -1,4 +1,4 @@
-"""Who may pass: rate limits, tokens and roles, for every route in this one place."""
+"""Admission of requests: rate limits, tokens and roles, for every route in this one place."""
 
 import logging
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Who is at the other end: the address of the client, through proxies that we trust, and what it is counted as.
+"""The address of the client, found through trusted proxies, and the key under which it is rate limited.
 
 X-Forwarded-For is read from the right, as each proxy appends who called it: the client is the first address that is no
 trusted proxy. What stands left of it was written by that client, and says nothing. Forwarded (RFC 7239) is not read.
@@ -50,7 +50,9 @@ def _parsed(text: str) -> Address | None:
 
 @lru_cache(REMEMBERED)
 def rate_limit_address(ip: str) -> str:
-    """What limits count an address as: itself, or its /64. Anything else, a socket's path say, is all the same."""
+    """Return the rate-limit key of an address: the address itself, or its /64. All other peers, such as Unix sockets,
+    share one key.
+    """
     address = parsed(ip)
     if address is None:
         return "unknown"

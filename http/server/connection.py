@@ -138,7 +138,7 @@ class Connection(asyncio.Protocol):
         return self._task is not None and self.busy and self._reader.body is None
 
     def pause_writing(self) -> None:
-        """What the client does not read piles up here: it has so long to read it down again."""
+        """Start the time limit for the client to read the bytes that wait for it."""
         assert self.transport is not None  # noqa: S101 - for the type checker
         self._writable = self._loop.create_future()
         self._reader_timer = self._loop.call_later(self._patience.reader_s, self.cut)

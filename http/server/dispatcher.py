@@ -119,7 +119,7 @@ class Endpoint(Generic[S]):
             call.tag = tag
 
     async def _work(self, call: HttpRequest[Any, Any, S], exchange: RawRequest, claim: Claim) -> Response:
-        """What is done once for an Idempotency-Key; a refusal is an answer, too."""
+        """Run the handler once for an Idempotency-Key; an error response counts as a response."""
         call.make_as(claim.new_id)
         try:
             if self._current is not None:
@@ -192,7 +192,7 @@ class Dispatcher(Generic[S]):
             await self._idle.wait()
 
     def _find(self, exchange: RawRequest) -> Resource[Endpoint[Any]]:
-        """What stands at the path of a request, and takes its method. OPTIONS is answered for all of a path."""
+        """Find the resource at the request's path that accepts its method. OPTIONS is answered for the whole path."""
         if exchange.fault is not None:
             raise Problem(exchange.fault)
         if self.draining:

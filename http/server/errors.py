@@ -59,7 +59,9 @@ BAD_TOKEN = {AUTH_TOKEN_INVALID.name, AUTH_TOKEN_EXPIRED.name, AUTH_SESSION_ENDE
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What went wrong. `field` is the first invalid field, `details` are all; `allowed` is what would have been."""
+    """The content of an error response. `field` is the first invalid field, `details` lists all of them; `allowed`
+    lists valid values.
+    """
 
     code: str
     message: str

@@ -187,7 +187,7 @@ class LengthBody:
         self.done = False  # a length of 0 is no body
 
     def take(self, data: bytes) -> tuple[bytes, int]:
-        """What the parser is to read of these bytes, and how many of them are the body's."""
+        """Return the bytes to give to the parser, and how many of them belong to the body."""
         taken = min(self._left, len(data))
         self._left -= taken
         self.done = not self._left
@@ -208,7 +208,7 @@ class ChunkedBody:
         self._overhead = 0
 
     def take(self, data: bytes) -> tuple[bytes, int]:
-        """What the parser is to read of these bytes, and how many of them are the body's. Raises FramingError.
+        """Return the bytes to give to the parser, and how many of them belong to the body. Raises FramingError.
 
         Trailers are read over (RFC 9110, 6.5.1): the parser would take them for headers.
         """

@@ -1,4 +1,4 @@
-"""What goes on around an answer: request ids, W3C trace context, security headers, CORS, limits.
+"""The headers of a response: request ids, W3C trace context, security headers, CORS, limits.
 
 CORS is written out here, since the library for it needs aiohttp's own router.
 """
@@ -143,8 +143,8 @@ def _policy(name: str, limit: int, window_s: float) -> str:
 
 
 def cors(headers: Mapping[str, str], origins: Collection[str]) -> dict[str, str]:
-    """What a browser of an allowed origin needs to see. The origins that are named may send credentials; `*` lets any
-    page read what needs none.
+    """Return the CORS headers for a browser of an allowed origin. Origins named one by one may send credentials; `*`
+    lets any page read responses that need no credentials.
     """
     if not origins:
         return {}

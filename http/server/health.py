@@ -18,7 +18,7 @@ Checks = Mapping[str, Callable[[], Awaitable[None]]]
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """What a check has found: why something is wrong, or nothing; degraded, it still does a part of its work."""
+    """The result of a check: the reason of a failure, or none; a degraded service still does a part of its work."""
 
     why: str = ""
     is_degraded: bool = False

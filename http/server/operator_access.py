@@ -1,4 +1,4 @@
-"""Who may reach the operator plane: by which names, and with which token.
+"""Access to the operator plane: allowed host names, and the operators' token.
 
 A page of a stranger whose name a browser resolves to our address must not read what stands there (DNS rebinding), and
 nobody may guess the token at the pace of the network.

@@ -57,7 +57,7 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True)
 class ServerDependencies:
-    """What a front door asks others for.
+    """The functions that a server needs from others.
 
     `read_token` checks a token by itself, and `authenticate`, which begins when it is called and need not be awaited,
     finds who its claims stand for; both raise Problem. `check_limit`, which begins when it is called,
@@ -145,7 +145,7 @@ class RawRequest:
 
     @property
     def user_agent(self) -> str:
-        """What the client calls itself, as clean text of at most MAX_AGENT characters, or an empty string."""
+        """The client's User-Agent, as clean text of at most MAX_AGENT characters, or an empty string."""
         return clean(self.headers.get("User-Agent") or "")[:MAX_AGENT]
 
     @property

@@ -97,7 +97,7 @@ class HttpRequest(Generic[B_co, Q_co, S_co]):
 
     @property
     def identity(self) -> Principal:
-        """Who asks. Raises Problem(AUTH_TOKEN_MISSING) when nobody is known; `caller` gives None instead."""
+        """The caller. Raises Problem(AUTH_TOKEN_MISSING) for an anonymous request; `caller` gives None instead."""
         if self.caller is None:
             raise Problem(AUTH_TOKEN_MISSING)
         return self.caller
@@ -123,7 +123,7 @@ class HttpRequest(Generic[B_co, Q_co, S_co]):
 
     @property
     def user_agent(self) -> str:
-        """What the client calls itself, at most 400 characters, or an empty string."""
+        """The client's User-Agent, at most 400 characters, or an empty string."""
         return (self.header("User-Agent") or "")[:MAX_AGENT]
 
 

@@ -28,7 +28,7 @@ S = TypeVar("S")
 
 
 class RequestParser:
-    """What one route takes in; its decoders are made once."""
+    """The parser of one route's input; its decoders are made once."""
 
     def __init__(self, route: Route[S], services: S, max_body_bytes: int) -> None:
         shape = shape_of(route)

@@ -121,7 +121,7 @@ class RequestReader:
         return message, EMPTY_PAYLOAD, fault
 
     def _parsed(self, head: bytes) -> Taken:
-        """What a head says, and its body up to what has come of it."""
+        """Parse a head, and the part of its body that has arrived."""
         if len(head) > MAX_HEAD:
             return self._refused(REQUEST_HEADERS_TOO_LARGE, unread(head))
         try:
@@ -184,5 +184,5 @@ class RequestReader:
 
 
 def unread(data: bytes | bytearray) -> RawRequestMessage:
-    """What stands for a request that could not be read; of its method only HEAD matters for the answer."""
+    """Return a stand-in for a request that could not be read; of its method only HEAD matters for the response."""
     return NOT_HTTP_HEAD if data.startswith(b"HEAD ") else MALFORMED_REQUEST

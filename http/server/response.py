@@ -87,7 +87,7 @@ class Response:
         return b"%b%b%b%b\r\n" % (STATUS_LINES[self.status], self._head, length, _date(int(time())))
 
     def content(self, request: RawRequestMessage) -> bytes:
-        """What comes after the head."""
+        """Return the bytes after the head."""
         return b"" if request.method == "HEAD" or not isinstance(self.body, bytes) else self.body
 
     def encode(self, request: RawRequestMessage, *, kept: bool) -> bytes:

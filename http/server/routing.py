@@ -29,7 +29,7 @@ Current = Callable[[HttpRequest[Any, Any, S_contra]], Awaitable[str]]  # the bar
 
 
 class Access(StrEnum):
-    """Who may call a route. It is checked in one place, before the body is read."""
+    """The callers that may use a route. It is checked in one place, before the body is read."""
 
     PUBLIC = "public"  # anyone; a token is not even looked at, so an expired one does no harm
     OPTIONAL = "optional"  # anyone; a token that is sent must be good, and `call.caller` says whose it is
@@ -145,7 +145,7 @@ def check_tags(routes: Sequence[Route[Any]]) -> None:
 
 @dataclass(frozen=True)
 class HandlerSignature:
-    """What a handler's annotation says: its body and query types (NoneType for none) and what it answers."""
+    """The types in a handler's annotation: its body and query types (NoneType for none) and its reply."""
 
     body: type
     query: type
@@ -172,7 +172,7 @@ def shape_of(route: Route[Any]) -> HandlerSignature:
 
 
 class Resource(Generic[V]):
-    """What stands at one path: a value for each method, and the methods that are `allowed`."""
+    """The resource at one path: a value for each method, and the methods that are `allowed`."""
 
     __slots__ = ("allowed", "by_method", "template")
 

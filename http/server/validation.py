@@ -227,7 +227,7 @@ def broken_rules(kind: Any, value: Any, path: str) -> tuple[Any, list[FieldError
 
 
 def choices(value: Any, kind: Any, *, strict: bool) -> str | None:
-    """What would have been right, where there are few such values and msgspec does not name them."""
+    """List the valid values, where there are few and msgspec does not name them."""
     kind = plain(kind, value)
     if isinstance(value, str) and isinstance(kind, type) and issubclass(kind, Enum):
         return f"Must be one of {', '.join(str(each.value) for each in kind)}."

@@ -44,7 +44,7 @@ NO_REDIS = "redis://127.0.0.1:1"  # refuses at once: what is to be told there is
 
 @dataclass(frozen=True)
 class CommandContext:
-    """What a command works with."""
+    """The dependencies of a command."""
 
     database: Database
     users: Ref[UserMessage]

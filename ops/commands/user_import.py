@@ -195,7 +195,7 @@ class ProgressLines:
 
 
 def form_of(path: Path) -> str:
-    """What a file is by its name. Raises CommandError."""
+    """Return the format of a file, by its name. Raises CommandError."""
     form = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}.get(path.suffix.lower())
     if form is None:
         raise CommandError(f"{path.name} is neither .csv nor .jsonl: say --format csv or --format jsonl")

@@ -12,7 +12,9 @@ _NEAR = 0.86  # how alike two names are of which one is taken for a slip of the 
 
 
 def warnings(environ: Mapping[str, str]) -> list[str]:
-    """What the environment probably means otherwise: names that are nearly ours, and names of the release before."""
+    """Warn of names in the environment that are probably mistakes: names close to a setting's, and names of the release
+    before.
+    """
     known: dict[str, str] = {}
     said = []
     for each in fields(Config):

@@ -1,4 +1,4 @@
-"""What settings are made of: each function reads one form of text, or raises ValueError that says what it must be."""
+"""Parsers of settings: each function parses one form of text, or raises ValueError that says what the text must be."""
 
 import re
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def line(text: str) -> str:
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
-    """What takes a whole number from `low` to `high`: past such a bound times overflow and memory ends."""
+    """Return a parser of whole numbers from `low` to `high`: larger values would overflow times or exhaust memory."""
 
     def parse(text: str) -> int:
         if not re.fullmatch(r"[+-]?[0-9]{1,18}", text, re.ASCII):
@@ -152,7 +152,7 @@ def secrets(text: str) -> tuple[str, ...]:
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
-    """What takes one of these words, in any case."""
+    """Return a parser that accepts one of these words, in any case."""
 
     def parse(text: str) -> str:
         found = next((choice for choice in choices if choice.lower() == text.strip().lower()), None)

@@ -41,7 +41,7 @@ MAX_WINDOW_S = 31 * 86400.0
 
 
 class Reloadable(Protocol):
-    """What a file is about: pools and policies of limits, by name."""
+    """The parts of a system that the file configures: pools and policies of limits, by name."""
 
     @property
     def pools(self) -> Mapping[str, Pool[Any] | Entities[Any]]:

@@ -281,7 +281,7 @@ class Config:
 
     @property
     def quotas(self) -> Quotas:
-        """What a user may have and do."""
+        """The limits on the data and actions of one user."""
         return Quotas(
             self.quota_content_rows,
             self.quota_content_bytes,

@@ -83,7 +83,7 @@ class KafkaCluster:
         writer.close()
 
     def _memory_bytes(self) -> int:
-        """What it holds in memory; 0 where the system does not say."""
+        """Return the broker's memory in bytes; 0 if the system does not report it."""
         if sys.platform != "linux" or self.pid is None:
             return 0
         try:

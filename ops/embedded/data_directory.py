@@ -186,7 +186,7 @@ def open_place(path: Path | None = None, *, reset: bool = False) -> DataDirector
 
 
 def _settle(data: Path, lock: int, *, reset: bool) -> DataDirectory:
-    """What is done to a folder once it is locked."""
+    """Prepare a folder once it is locked."""
     if _read_marker(data) is None:
         _write_marker(data, set())
     for half in data.glob(f"*{HALF}"):
@@ -198,7 +198,9 @@ def _settle(data: Path, lock: int, *, reset: bool) -> DataDirectory:
 
 
 def read_running(path: Path | None = None) -> Facts | None:
-    """What the living `up` on this data folder wrote with `write_running`, with its `pid`; None when there is none."""
+    """Return the facts that the running `up` on this data folder wrote with `write_running`, with its `pid`; None if no
+    `up` runs.
+    """
     data = (path or default_data()).expanduser()
     try:
         facts = msgspec.json.decode((data / RUNNING).read_bytes(), type=Facts)

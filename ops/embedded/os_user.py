@@ -30,7 +30,7 @@ class OsUser(msgspec.Struct, frozen=True):
 
 
 def server_account() -> OsUser | None:
-    """Who the servers run as: `nobody` when we are root, else None, that is ourselves."""
+    """Return the account that the servers run as: `nobody` if we are root; None means our own."""
     if os.geteuid() != 0:
         return None
     try:
@@ -41,7 +41,9 @@ def server_account() -> OsUser | None:
 
 
 def account_of(path: Path) -> OsUser | None:
-    """Whose an existing server's folder is; None when it is our own. Raises EmbeddedError when we may not be them."""
+    """Return the account that owns the folder of an existing server; None means our own. Raises EmbeddedError if we may
+    not act as its owner.
+    """
     uid = path.stat().st_uid
     if uid == os.geteuid():
         return None

@@ -210,7 +210,7 @@ class Process:
         self._schedule_trim()
 
     def _die_with_us(self) -> Callable[[], None] | None:
-        """What the child does between fork and exec."""
+        """Return the function that the child runs between fork and exec."""
         if _prctl is None:
             return None
         prctl, parent, number = _prctl, os.getpid(), int(self._death_signal)

@@ -20,7 +20,7 @@ from callboard.runtime import Actor
 
 
 class Server(Protocol):
-    """What each embedded server can do. A stopped or dead one can be started again, on the same port and data."""
+    """The methods of every embedded server. A stopped or dead one can be started again, on the same port and data."""
 
     name: str
     url: str

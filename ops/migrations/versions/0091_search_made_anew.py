@@ -1,4 +1,4 @@
-"""What is searched of older content is made anew by a job, in batches, while it is served."""
+"""Rebuild the search columns of older content by a job, in batches, while it is served."""
 
 from pathlib import Path
 
