@@ -1,7 +1,6 @@
 """The job queue in the tree: which kinds there are, which of them a process runs, and the actors that run them."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 from callboard.actors.delivery.mail_monitor import MailMonitor
@@ -29,7 +28,7 @@ from callboard.ops.config.settings import Config
 from callboard.ops.job_holders import holder_name, is_gone
 from callboard.ops.job_metrics import JobCollector
 from callboard.ops.metrics import Metrics
-from callboard.runtime import Backoff, Intensity, Node, Pool, supervisor, worker
+from callboard.runtime import Backoff, Intensity, Node, Pool, Props, supervisor, worker
 
 # Every kind of jobs, whichever of them this process runs.
 JOB_KINDS: tuple[JobKind[Any], ...] = (EMAIL_REQUEST, MAKE_EXPORT, PURGE_EXPIRED, REFILL_SEARCH, SEND_MAIL)
@@ -54,9 +53,9 @@ class Jobs:
         self.handlers: list[JobHandler[Any]] = []
         self.schedules: list[Schedule] = []
 
-    def handle(self, kind: JobKind[Any], actor: Callable[..., Any], *args: Any) -> Pool[Any]:
-        """Run a kind of jobs by a pool of `actor`, if this process is one that works."""
-        handler = job_pool(kind, actor, *args)
+    def handle(self, kind: JobKind[Any], props: Props[Any]) -> Pool[Any]:
+        """Run a kind of jobs by a pool of this actor, if this process is one that works."""
+        handler = job_pool(kind, props)
         if self.works:
             self.handlers.append(handler)
         return handler.pool
@@ -74,22 +73,26 @@ class Jobs:
         self.schedules.append(HOURLY)
         writer = MailWriter(signer, config.mail_from, config.link_url)
         pools = (
-            self.handle(EMAIL_REQUEST, EmailRequestWorker, signer),
-            self.handle(MAKE_EXPORT, ExportWorker, self.database, PERSONAL_DATA, config.export_max_bytes),
-            self.handle(PURGE_EXPIRED, Retention, self.database, self.queue, self.retention),
-            self.handle(REFILL_SEARCH, SearchRefill, self.database),
-            self.handle(SEND_MAIL, MailSender, self.database, writer, SmtpClient(config.smtp), self.mail_monitor),
+            self.handle(EMAIL_REQUEST, Props(EmailRequestWorker, signer)),
+            self.handle(MAKE_EXPORT, Props(ExportWorker, self.database, PERSONAL_DATA, config.export_max_bytes)),
+            self.handle(PURGE_EXPIRED, Props(Retention, self.database, self.queue, self.retention)),
+            self.handle(REFILL_SEARCH, Props(SearchRefill, self.database)),
+            self.handle(
+                SEND_MAIL, Props(MailSender, self.database, writer, SmtpClient(config.smtp), self.mail_monitor)
+            ),
         )
         return {each.name: each for each in pools}
 
     def node(self, *, backoff: Backoff, intensity: Intensity) -> Node:
         """The node that runs the jobs. Its worker stops first, and waits for the jobs in progress."""
         kinds = [each.kind for each in self.handlers]
-        hints = worker("hints", partial(JobHints, self.claiming, self.queue, listens=bool(kinds)), backoff=backoff)
-        monitor = worker("monitor", JobMonitor, self.observing, JOB_KINDS, self.depths, self.retention, backoff=backoff)
+        hints = worker("hints", Props(JobHints, self.claiming, self.queue, listens=bool(kinds)), backoff=backoff)
+        monitor = worker(
+            "monitor", Props(JobMonitor, self.observing, JOB_KINDS, self.depths, self.retention), backoff=backoff
+        )
         if not kinds:
             return supervisor("jobs", hints, monitor, intensity=intensity)
-        runner = partial(
+        runner = Props(
             JobWorker,
             self.claiming,
             self.queue,
@@ -99,14 +102,14 @@ class Jobs:
             grace_s=self.grace_s,
             effects=self.database,
         )
-        sweeper = partial(JobSweeper, self.claiming, self.queue, kinds, self.counts, is_gone=is_gone)
+        sweeper = Props(JobSweeper, self.claiming, self.queue, kinds, self.counts, is_gone=is_gone)
         return supervisor(
             "jobs",
             *(each.pool for each in self.handlers),
             worker("sweeper", sweeper, backoff=backoff),
             hints,
             monitor,
-            worker("schedules", Scheduler, self.claiming, self.queue, self.schedules, backoff=backoff),
+            worker("schedules", Props(Scheduler, self.claiming, self.queue, self.schedules), backoff=backoff),
             worker("worker", runner, backoff=backoff, shutdown_s=self.grace_s + STOP_S),
             intensity=intensity,
         )

@@ -1,14 +1,13 @@
 """The composition of what a process does with Kafka: who consumes what, and the actors that publish and read."""
 
 import asyncio
-from functools import partial
 from pathlib import Path
 
 from callboard.actors.delivery.mail_producers import MailProducers
 from callboard.actors.errors import SERVER_UNAVAILABLE, Problem
 from callboard.actors.infrastructure.database import Database
 from callboard.ops.config.settings import Config
-from callboard.runtime import Backoff, Node, Ref, worker
+from callboard.runtime import Backoff, Node, Props, Ref, worker
 from callboard.streams import event_types
 from callboard.streams.cluster import KafkaCluster
 from callboard.streams.consumers import Consumer, expected
@@ -69,29 +68,29 @@ class StreamParts:
         """
         if not self._runs_here:
             return []
-        relay = partial(Relay, reconcile_at_start=self._embedded, metrics=self.metrics, on_published=self._wake.wake)
-        streams = partial(
+        streams = Props(
             FaustConsumer,
+            self._broker,
+            self._consumers,
+            self._database,
+            self._signer,
+            data,
             session_timeout_s=3.0 if self._embedded else 6.0,
             reading=self.reading,
             metrics=self.metrics,
             wake=self._wake,
         )
-        return [
-            worker(
-                "streams",
-                streams,
-                self._broker,
-                self._consumers,
-                self._database,
-                self._signer,
-                data,
-                backoff=backoff,
-            ),
-            worker(
-                "relay", relay, self._database, self._broker, expected(self._consumers), self._signer, backoff=backoff
-            ),
-        ]
+        relay = Props(
+            Relay,
+            self._database,
+            self._broker,
+            expected(self._consumers),
+            self._signer,
+            reconcile_at_start=self._embedded,
+            metrics=self.metrics,
+            on_published=self._wake.wake,
+        )
+        return [worker("streams", streams, backoff=backoff), worker("relay", relay, backoff=backoff)]
 
     async def check(self) -> None:
         """Raise Problem(SERVER_UNAVAILABLE) with what is wrong."""

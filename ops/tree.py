@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from callboard.actors.analytics.aggregator import Aggregator
 from callboard.actors.delivery.mail_producers import MailProducers
@@ -57,9 +57,11 @@ from callboard.runtime import (
     Backoff,
     Intensity,
     Mailbox,
+    Message,
     Node,
     Overflow,
     Pool,
+    Props,
     Strategy,
     Supervisor,
     System,
@@ -68,6 +70,8 @@ from callboard.runtime import (
     supervisor,
     worker,
 )
+
+M = TypeVar("M", bound=Message | None)
 
 # A server that dies again and again is brought back again and again, at a pace; only a storm is given up on.
 SERVER_INTENSITY = Intensity(restarts=30, window_s=60)
@@ -122,9 +126,11 @@ class Application:
         # A full mailbox of a hasher or a login is a refusal, 503, and not a queue that nobody waits for any more: what
         # 8 workers with 4 waiting for each have accepted takes two hashers about a second.
         refusing = Mailbox(capacity=4, overflow=Overflow.REJECT)
-        self.passwords = self._pool("passwords", PasswordHasher, mailbox=Mailbox(capacity=32, overflow=Overflow.REJECT))
+        self.passwords = self._pool(
+            "passwords", Props(PasswordHasher), mailbox=Mailbox(capacity=32, overflow=Overflow.REJECT)
+        )
         self.identities = SessionCache(UserGenerations(self.cache, time.monotonic))
-        self.sessions = self._pool("sessions", Sessions, database, self.identities, signer, now, key=session_key)
+        self.sessions = self._pool("sessions", Props(Sessions, database, self.identities, signer, now), key=session_key)
         self.enrolment = RegistrationPolicy(
             PasswordPolicy(config.password_policy),
             conceal=config.registration_conflict == "conceal",
@@ -132,71 +138,81 @@ class Application:
         )
         self.users = self._pool(
             "users",
-            partial(
+            Props(
                 Users,
+                database,
+                self.passwords,
+                signer,
+                self.sessions,
+                self.enrolment,
                 reads=Reads(database, READ_USERS, "user_id"),
                 step_up_s=config.step_up_s,
                 on_registered=self.metrics.count_registration,
             ),
-            database,
-            self.passwords,
-            signer,
-            self.sessions,
-            self.enrolment,
         )
-        self.profiles = self._pool("profiles", Profiles, database)
+        self.profiles = self._pool("profiles", Props(Profiles, database))
         self.exports = self._pool(
-            "exports", partial(Exports, step_up_s=config.step_up_s), database, signer, self.jobs.queue, config.quotas
+            "exports", Props(Exports, database, signer, self.jobs.queue, config.quotas, step_up_s=config.step_up_s)
         )
         self.policies = policies_of(config)
         self.flags = FlagSnapshot()
-        self.flag_keeper = worker("flags", FlagKeeper, database, self.flags)
+        self.flag_keeper = worker("flags", Props(FlagKeeper, database, self.flags))
         strict = partial(self.flags.on, FlagName.STRICT_LIMITS)
         self.limiter = LimitBatcher(
             self.cache, self.policies, time.monotonic, strict=strict, observe=self.metrics.count_checks
         )
-        self.limits = self._pool("limits", RateLimiter, self.limiter)
+        self.limits = self._pool("limits", Props(RateLimiter, self.limiter))
         self.failed_logins = FailedLogins(time.monotonic)
-        self.audit_log = self._pool("audit_log", AuditLog, database)
+        self.audit_log = self._pool("audit_log", Props(AuditLog, database))
         self.logins = self._pool(
             "logins",
-            partial(Logins, signer=signer, conceal=self.enrolment.conceal, known_days=config.known_device_days),
-            database,
-            self.passwords,
-            self.sessions,
-            self.limits,
-            self.failed_logins,
+            Props(
+                Logins,
+                database,
+                self.passwords,
+                self.sessions,
+                self.limits,
+                self.failed_logins,
+                signer=signer,
+                conceal=self.enrolment.conceal,
+                known_days=config.known_device_days,
+            ),
             mailbox=refusing,
         )
         self.recovery = self._pool(
             "recovery",
-            partial(Recovery, policy=PasswordPolicy(config.password_policy)),
-            database,
-            self.passwords,
-            self.sessions,
-            self.limits,
-            self.failed_logins,
+            Props(
+                Recovery,
+                database,
+                self.passwords,
+                self.sessions,
+                self.limits,
+                self.failed_logins,
+                policy=PasswordPolicy(config.password_policy),
+            ),
             mailbox=refusing,
         )
-        self.email_requests = self._pool("email_requests", EmailRequests, database, self.jobs.queue)
+        self.email_requests = self._pool("email_requests", Props(EmailRequests, database, self.jobs.queue))
         self.pools |= self.jobs.handle_all(config, signer, self.metrics)
-        self.idempotency = self._pool("idempotency", Idempotency, database, signer)
+        self.idempotency = self._pool("idempotency", Props(Idempotency, database, signer))
         sanitizer = HtmlSanitizer(
             HtmlBounds(config.html_max_depth, config.html_max_elements, config.html_max_attributes)
         )
         self.content = self._pool(
-            "content", ContentWorkflow, database, sanitizer, config.quotas, key=lambda message: message.content_id
+            "content",
+            Props(ContentWorkflow, database, sanitizer, config.quotas),
+            key=lambda message: message.content_id,
         )
-        self.library = self._pool("library", ContentQueries, database)
+        self.library = self._pool("library", Props(ContentQueries, database))
         self.mail_producers = MailProducers(config.mail_producers)
-        self.mail_queue = worker("mail_queue", MailQueue, database, self.jobs.queue, self.mail_producers)
-        self.notifier = worker("notifier", Notifier, database)
-        self.stats = worker("aggregator", Aggregator, database)
+        self.mail_queue = worker("mail_queue", Props(MailQueue, database, self.jobs.queue, self.mail_producers))
+        self.notifier = worker("notifier", Props(Notifier, database))
+        self.stats = worker("aggregator", Props(Aggregator, database))
         wanted = consumers(self.mail_queue, self.notifier, self.stats, self.mail_producers)
         self.streams = StreamParts(config, database, wanted, embedded=servers is not None)
 
-    def _pool(self, name: str, kind: Callable[..., Any], *args: Any, **options: Any) -> "Pool[Any]":
-        made = self.pools[name] = pool(name, kind, *args, size=SIZES[name], **options)
+    def _pool(self, name: str, props: Props[M], **options: Any) -> Pool[M]:
+        made = self.pools[name] = pool(name, props, size=SIZES[name], **options)
         return made
 
     async def _prepare(self, url: str) -> None:
@@ -243,13 +259,13 @@ class Application:
             *self._embedded(),
             supervisor(
                 "guard",
-                worker("database", DatabaseGuard, self.database, self._prepare, self.give_up),
-                worker("cache", RedisConnector, self.cache),
+                worker("database", Props(DatabaseGuard, self.database, self._prepare, self.give_up)),
+                worker("cache", Props(RedisConnector, self.cache)),
             ),
             supervisor(
                 "identity",
                 self.audit_log,
-                worker("audit_recorder", AuditRecorder, self.database, self.failed_logins),
+                worker("audit_recorder", Props(AuditRecorder, self.database, self.failed_logins)),
                 self.passwords,
                 self.sessions,
                 self.logins,
@@ -265,7 +281,7 @@ class Application:
             supervisor(
                 "insight",
                 self.stats,
-                worker("active_users", ActiveUsers, self.database.pool("operators"), self.metrics.active_users),
+                worker("active_users", Props(ActiveUsers, self.database.pool("operators"), self.metrics.active_users)),
             ),
             # What acts starts before what reads, and what reads starts again when that had to.
             supervisor(
@@ -284,12 +300,14 @@ class Application:
     def _embedded(self) -> list[Node]:
         if self.servers is None:
             return []
-        children = [worker(each.name, EmbeddedServer, each, backoff=SERVER_BACKOFF) for each in self.servers.all()]
+        children = [
+            worker(each.name, Props(EmbeddedServer, each), backoff=SERVER_BACKOFF) for each in self.servers.all()
+        ]
         return [supervisor("servers", *children, intensity=SERVER_INTENSITY)]
 
     def _front_door(self) -> Node:
         config, maintenance = self.config, partial(self.flags.on, FlagName.MAINTENANCE)
-        server = partial(
+        server = Props(
             HttpServer,
             ROUTES,
             Services(
@@ -338,7 +356,7 @@ class Application:
 
     def _operators(self) -> Node:
         config, catcher = self.config, self.servers and self.servers.catcher
-        server = partial(
+        server = Props(
             HttpServer,
             (*operator_api.ROUTES, *job_routes.ROUTES, *([operator_api.MAILBOX] if catcher else [])),
             operator_api.OperatorServices(

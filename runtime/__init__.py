@@ -1,12 +1,11 @@
 """A supervised tree of typed async actors on one event loop. It stands alone: see README.md beside this file."""
 
-from callboard.runtime.actor import Actor
-from callboard.runtime.cell import Cell
-from callboard.runtime.context import Context, current_context, use_context
-from callboard.runtime.entities import Entities, entities
-from callboard.runtime.errors import (
+from callboard.runtime.actor.actor import Actor, ActorContext, Timer
+from callboard.runtime.actor.context import Context, current_context, use_context
+from callboard.runtime.actor.errors import (
     ActorCrashedError,
     ActorKilledError,
+    ActorNotFoundError,
     ActorStoppedError,
     AlreadyStartedError,
     AskCycleError,
@@ -31,13 +30,13 @@ from callboard.runtime.errors import (
     UnhandledMessageError,
     WrongLoopError,
     WrongStateError,
-    described,
+    format_causes,
 )
-from callboard.runtime.events import (
-    Blocked,
+from callboard.runtime.actor.events import (
     Crashed,
     DeadLettered,
     Escalated,
+    HandlerBlocked,
     Lifecycle,
     Overflowed,
     Refused,
@@ -46,31 +45,45 @@ from callboard.runtime.events import (
     Stopped,
     Terminated,
 )
-from callboard.runtime.handlers import on
-from callboard.runtime.mailbox import Counts, Mailbox, Overflow
-from callboard.runtime.message import Message, Request
-from callboard.runtime.pool import Pool, Route, pool, worker
-from callboard.runtime.ref import Ref
-from callboard.runtime.settings import Change, apply_pools, find_pools, plan_pools
-from callboard.runtime.stalls import StallWatch
-from callboard.runtime.supervisor import Intensity, Strategy, Supervisor, supervisor
-from callboard.runtime.system import System, Watcher
-from callboard.runtime.timer import Timer
-from callboard.runtime.tree import Abandoned, Backoff, ChildSpec, Node, Restart, Retry, State, TreeNode
+from callboard.runtime.actor.handlers import DeferredReply, on
+from callboard.runtime.actor.mailbox import Counts, Mailbox, Overflow
+from callboard.runtime.actor.messages import Asked, Message, Request
+from callboard.runtime.actor.ref import Ref
+from callboard.runtime.dispatch.cell import Cell
+from callboard.runtime.dispatch.child_spec import Abandoned, Backoff, ChildOptions, ChildSpec, Restart, Retry
+from callboard.runtime.dispatch.event_bus import Watcher
+from callboard.runtime.dispatch.node import Node, State
+from callboard.runtime.supervision.entities import Entities, entities
+from callboard.runtime.supervision.loop_monitor import LoopMonitor
+from callboard.runtime.supervision.pool import Pool, Route, pool, worker
+from callboard.runtime.supervision.pool_config import Change, apply_pools, find_pools, plan_pools
+from callboard.runtime.supervision.props import KeyedProps, Props
+from callboard.runtime.supervision.snapshot import TreeNode, snapshot
+from callboard.runtime.supervision.supervisor import Intensity, Strategy, Supervisor, supervisor
+from callboard.runtime.supervision.system import System
+
+# Names of the release before, for one release.
+Blocked = HandlerBlocked
+StallWatch = LoopMonitor
+described = format_causes
 
 __all__ = [
     "Abandoned",
     "Actor",
+    "ActorContext",
     "ActorCrashedError",
     "ActorKilledError",
+    "ActorNotFoundError",
     "ActorStoppedError",
     "AlreadyStartedError",
     "AskCycleError",
     "AskTimeoutError",
+    "Asked",
     "Backoff",
     "Blocked",
     "Cell",
     "Change",
+    "ChildOptions",
     "ChildSpec",
     "ChildSpecError",
     "ConcurrentStashError",
@@ -78,13 +91,17 @@ __all__ = [
     "Counts",
     "Crashed",
     "DeadLettered",
+    "DeferredReply",
     "DuplicateNameError",
     "Entities",
     "EntitiesFullError",
     "Escalated",
     "EscalationError",
+    "HandlerBlocked",
     "Intensity",
+    "KeyedProps",
     "Lifecycle",
+    "LoopMonitor",
     "Mailbox",
     "MailboxFullError",
     "Message",
@@ -96,6 +113,7 @@ __all__ = [
     "Overflowed",
     "Pool",
     "PoolStoppedError",
+    "Props",
     "Ref",
     "Refusal",
     "Refused",
@@ -129,9 +147,11 @@ __all__ = [
     "described",
     "entities",
     "find_pools",
+    "format_causes",
     "on",
     "plan_pools",
     "pool",
+    "snapshot",
     "supervisor",
     "use_context",
     "worker",

@@ -21,7 +21,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from callboard.actors.errors import SERVER_OVERLOADED, Problem
 from callboard.actors.identity.password_policy import prepare_password
-from callboard.runtime import Actor, MailboxFullError, Ref, Request, on
+from callboard.runtime import Actor, Asked, MailboxFullError, Ref, Request, on
 
 T = TypeVar("T")
 
@@ -114,7 +114,9 @@ class PasswordHasher(Actor[HashPassword | VerifyPassword]):
         )
 
 
-async def hash_or_overloaded(passwords: Ref[HashPassword | VerifyPassword], message: Request[T]) -> T:
+async def hash_or_overloaded(
+    passwords: Ref[HashPassword | VerifyPassword], message: Asked[HashPassword | VerifyPassword, T]
+) -> T:
     """Ask the hasher and return its reply. Raises Problem(SERVER_OVERLOADED) when too many requests wait already."""
     try:
         return await passwords.ask(message)

@@ -24,7 +24,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from callboard.runtime import Pool, Request, Route, on, pool
+from callboard.runtime import Pool, Props, Request, Route, on, pool
 
 P = TypeVar("P", bound=msgspec.Struct)
 A = TypeVar("A")
@@ -264,7 +264,7 @@ class JobHandler(msgspec.Struct, Generic[P], frozen=True):
         return self.pool.slots * self.kind.group
 
 
-def job_pool(kind: JobKind[P], actor: Callable[..., Any], *args: Any, **options: Any) -> JobHandler[P]:
-    """The pool of a kind, named after it, with `actor` made of `args`; each job goes to a worker that has none."""
+def job_pool(kind: JobKind[P], props: Props[Any], **options: Any) -> JobHandler[P]:
+    """The pool of a kind, named after it; each job goes to a worker that has none."""
     options = {"size": kind.slots} | options
-    return JobHandler(kind, pool(kind.name, actor, *args, route=Route.LEAST_BUSY, **options))
+    return JobHandler(kind, pool(kind.name, props, route=Route.LEAST_BUSY, **options))

@@ -34,7 +34,7 @@ from callboard.ops.cli import FAILED, OK, USAGE, CommandError
 from callboard.ops.config.settings import read
 from callboard.ops.embedded.data_directory import read_running
 from callboard.ops.terminal import json_line, visible
-from callboard.runtime import Context, Ref, System, supervisor, use_context, worker
+from callboard.runtime import Context, Props, Ref, System, supervisor, use_context, worker
 
 CONNECT_S = 10.0
 PAGE = 100  # accounts read at a time
@@ -69,8 +69,10 @@ async def desk(data: Path | None) -> AsyncIterator[CommandContext]:
     secret = given["JWT_SECRET_KEY"] or ""
     signer = Signer(secret, issuer="", access_ttl_s=1)
     passwords = worker("passwords", PasswordHasher)
-    sessions = worker("sessions", Sessions, database, SessionCache(UserGenerations(cache, monotonic)), signer, utc_now)
-    users = worker("users", Users, database, passwords, signer, sessions, RegistrationPolicy(policy))
+    sessions = worker(
+        "sessions", Props(Sessions, database, SessionCache(UserGenerations(cache, monotonic)), signer, utc_now)
+    )
+    users = worker("users", Props(Users, database, passwords, signer, sessions, RegistrationPolicy(policy)))
     refusals: list[str] = []
     settled = anyio.Event()  # the database is there, or refuses us for good
 
@@ -83,8 +85,8 @@ async def desk(data: Path | None) -> AsyncIterator[CommandContext]:
         settled.set()
 
     guards = (
-        worker("database", DatabaseGuard, database, schema.install, give_up),
-        worker("cache", RedisConnector, cache),
+        worker("database", Props(DatabaseGuard, database, schema.install, give_up)),
+        worker("cache", Props(RedisConnector, cache)),
     )
     origin = CommandLine(f"callboard, uid {os.getuid()}")
     async with System(supervisor("desk", *guards, passwords, sessions, users)):

@@ -25,7 +25,7 @@ from callboard.actors.infrastructure.database import Database
 from callboard.ops import schema
 from callboard.ops.embedded.data_directory import free_ports, open_place
 from callboard.ops.embedded.postgres import Postgres
-from callboard.runtime import System, pool, supervisor
+from callboard.runtime import Props, System, pool, supervisor
 
 pytestmark = [
     pytest.mark.skipif(not os.environ.get("BENCH_LISTS"), reason="minutes long: set BENCH_LISTS=1"),
@@ -118,7 +118,7 @@ async def measured(name: str, ask: Callable[[], Awaitable[list[Any]]]) -> float:
 
 
 async def test_a_page_costs_the_same_in_a_table_of_any_size(database: Database) -> None:
-    reader = pool("library", ContentQueries, database, size=2)
+    reader = pool("library", Props(ContentQueries, database), size=2)
     async with System(supervisor("reads", reader)):
         for limit in (21, 101):
             await measured(f"published, {limit}", lambda limit=limit: reader.ask(ListContent(None, limit)))  # type: ignore[misc]

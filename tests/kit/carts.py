@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from callboard.runtime import Actor, Entities, Message, Request, entities, on
+from callboard.runtime import Actor, Entities, KeyedProps, Message, Request, entities, on
 
 
 class Add(Message, frozen=True):
@@ -89,4 +89,6 @@ class Cart(Actor[Add | Work | Total | Leave | Burst | Beat]):
 
 
 def carts(log: list[str], *, limit: int = 100, slow_s: float = 1.0, **options: Any) -> Entities[Any]:
-    return entities("carts", Cart, log, slow_s, key=lambda message: message.key, idle_s=10, limit=limit, **options)
+    return entities(
+        "carts", KeyedProps(Cart, log, slow_s), key=lambda message: message.key, idle_s=10, limit=limit, **options
+    )

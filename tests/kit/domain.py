@@ -5,7 +5,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any, Literal, TypeVar
 from uuid import UUID, uuid4
 
@@ -42,7 +41,7 @@ from callboard.actors.infrastructure.rate_limiter import LimitBatcher, Policy, R
 from callboard.actors.infrastructure.redis import RedisClient, RedisConnector
 from callboard.actors.infrastructure.retention import rules
 from callboard.actors.infrastructure.token_signer import Signer
-from callboard.runtime import Crashed, Lifecycle, Message, System, pool, supervisor, worker
+from callboard.runtime import Crashed, Lifecycle, Message, Props, System, pool, supervisor, worker
 from callboard.streams.event_types import ConsumeEvents, Envelope, type_of
 
 T = TypeVar("T")
@@ -89,22 +88,24 @@ class Domain:
         self.identities = SessionCache(UserGenerations(cache, self.clock))
         self.epochs = self.identities.epochs
         self.passwords = pool("passwords", PasswordHasher, size=2)
-        self.sessions = pool("sessions", Sessions, database, self.identities, signer, self.now, size=16, key=key_of)
-        self.limits = pool("limits", RateLimiter, LimitBatcher(cache, POLICIES, self.clock), size=2)
+        self.sessions = pool(
+            "sessions", Props(Sessions, database, self.identities, signer, self.now), size=16, key=key_of
+        )
+        self.limits = pool("limits", Props(RateLimiter, LimitBatcher(cache, POLICIES, self.clock)), size=2)
         self.failed_logins = FailedLogins(self.clock)
-        self.audit_recorder = worker("audit_recorder", AuditRecorder, database, self.failed_logins)
-        self.audit_log = pool("audit_log", AuditLog, database, size=2)
+        self.audit_recorder = worker("audit_recorder", Props(AuditRecorder, database, self.failed_logins))
+        self.audit_log = pool("audit_log", Props(AuditLog, database), size=2)
         checks = (database, self.passwords, self.sessions, self.limits, self.failed_logins)
-        self.logins = pool("logins", partial(Logins, signer=signer), *checks, size=4)
+        self.logins = pool("logins", Props(Logins, *checks, signer=signer), size=4)
         recovers = checks
-        self.recovery = pool("recovery", Recovery, *recovers, size=16)
+        self.recovery = pool("recovery", Props(Recovery, *recovers), size=16)
         self.jobs = JobQueue([EMAIL_REQUEST, MAKE_EXPORT, REFILL_SEARCH])
-        self.email_requests = pool("email_requests", EmailRequests, database, self.jobs, size=4)
-        self.users = pool("users", Users, database, self.passwords, signer, self.sessions, size=16)
-        self.content = pool("content", ContentWorkflow, database, HtmlSanitizer(), size=8)
-        self.library = pool("library", ContentQueries, database, size=2)
-        self.aggregator = pool("aggregator", Aggregator, database, size=4)
-        self.notifier = pool("notifier", Notifier, database, size=2)
+        self.email_requests = pool("email_requests", Props(EmailRequests, database, self.jobs), size=4)
+        self.users = pool("users", Props(Users, database, self.passwords, signer, self.sessions), size=16)
+        self.content = pool("content", Props(ContentWorkflow, database, HtmlSanitizer()), size=8)
+        self.library = pool("library", Props(ContentQueries, database), size=2)
+        self.aggregator = pool("aggregator", Props(Aggregator, database), size=4)
+        self.notifier = pool("notifier", Props(Notifier, database), size=2)
         self.max_archive_bytes = MAX_ARCHIVE_BYTES
         self.crashes: list[Lifecycle] = []
 
@@ -114,7 +115,7 @@ class Domain:
 
         Without the guard the test itself says when Redis is back: `cache.probe()`.
         """
-        guard = [worker("cache", RedisConnector, self.cache)] if guarded else []
+        guard = [worker("cache", Props(RedisConnector, self.cache))] if guarded else []
         identity = supervisor(
             "identity",
             self.audit_log,
@@ -222,11 +223,13 @@ class Domain:
 
     async def work(self) -> None:
         """Do the jobs that are due, to their end."""
-        handlers = [job_pool(EMAIL_REQUEST, EmailRequestWorker, self.signer)]
-        handlers.append(job_pool(MAKE_EXPORT, ExportWorker, self.database, PERSONAL_DATA, self.max_archive_bytes))
-        handlers.append(job_pool(REFILL_SEARCH, SearchRefill, self.database))
+        handlers = [job_pool(EMAIL_REQUEST, Props(EmailRequestWorker, self.signer))]
+        handlers.append(
+            job_pool(MAKE_EXPORT, Props(ExportWorker, self.database, PERSONAL_DATA, self.max_archive_bytes))
+        )
+        handlers.append(job_pool(REFILL_SEARCH, Props(SearchRefill, self.database)))
         pools = [each.pool for each in handlers]
-        runner = worker("worker", partial(JobWorker, self.database, self.jobs, handlers, JobCounts(), name="domain"))
+        runner = worker("worker", Props(JobWorker, self.database, self.jobs, handlers, JobCounts(), name="domain"))
         due = "select count(*) from jobs where state = 'running' or (state = 'waiting' and run_at <= clock_timestamp())"
         async with System(supervisor("work", *pools, runner)), asyncio.timeout(20):
             while await self.value(due):  # noqa: ASYNC110 - what is awaited is in PostgreSQL

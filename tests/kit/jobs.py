@@ -23,7 +23,7 @@ from callboard.actors.infrastructure.job_kinds import (
 from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.actors.infrastructure.job_sweeper import JobSweeper, Sweep
 from callboard.actors.infrastructure.job_worker import JobWorker
-from callboard.runtime import Actor, System, supervisor, worker
+from callboard.runtime import Actor, Props, System, supervisor, worker
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -80,13 +80,14 @@ class Process:
         self.queue = JobQueue([declared for declared, _ in handlers])
         self.counts = JobCounts()
         self.handlers = [
-            job_pool(declared, NoteGroups if declared.group > 1 else Notes, handle) for declared, handle in handlers
+            job_pool(declared, Props(NoteGroups if declared.group > 1 else Notes, handle))
+            for declared, handle in handlers
         ]
         self.made: list[JobWorker] = []
         self.name = name
         self.grace_s = grace_s
         kinds = [declared for declared, _ in handlers]
-        self.sweeper = worker("sweeper", JobSweeper, database, self.queue, kinds, self.counts)
+        self.sweeper = worker("sweeper", Props(JobSweeper, database, self.queue, kinds, self.counts))
         self.sweeps = sweeps
 
     @asynccontextmanager

@@ -27,8 +27,8 @@ from callboard.runtime import (
     System,
     on,
 )
-from callboard.runtime.inbox import message_of
-from callboard.runtime.mailbox import ACCEPTED
+from callboard.runtime.actor.envelope import message_of
+from callboard.runtime.actor.mailbox import ACCEPTED
 
 
 class Job(Request[int], frozen=True):
@@ -104,7 +104,7 @@ class MessageAccounting:
             return None
         self.asks[job.id] = reply
         cells = [ref] if isinstance(ref, Cell) else ref.children  # type: ignore[attr-defined]
-        waits = any(message_of(item) is job for cell in cells if cell._rare for item in cell._rare.waiters.values())
+        waits = any(message_of(item) is job for cell in cells if cell.cold for item in cell.cold.waiters.values())
         (self.waiting if waits else self.accepted)[job.id] = name
         return reply
 
@@ -115,10 +115,10 @@ class MessageAccounting:
         admit = Cell.admit
 
         def spy(cell: Cell[Any]) -> None:
-            before = [] if cell._rare is None else [(item, room) for room, item in cell._rare.waiters.items()]
+            before = [] if cell.cold is None else [(item, room) for room, item in cell.cold.waiters.items()]
             gone = {id(item) for item, room in before if room.done()}
             admit(cell)
-            left = set() if cell._rare is None else {id(item) for item in cell._rare.waiters.values()}
+            left = set() if cell.cold is None else {id(item) for item in cell.cold.waiters.values()}
             for item, room in before:
                 if id(item) in left or id(item) in gone:
                     continue

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +21,7 @@ from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.actors.infrastructure.job_sweeper import JobSweeper
 from callboard.actors.infrastructure.job_worker import JobWorker
 from callboard.ops.metrics import Metrics
-from callboard.runtime import System, supervisor, worker
+from callboard.runtime import Props, System, supervisor, worker
 from callboard.streams.event_types import MailRequested, TemplatedEmailRequested
 
 PRODUCERS = MailProducers(parse_mail_producers("/tests 1000000/day *"))
@@ -62,11 +61,11 @@ class Post:
     async def working(self, name: str = "worker") -> AsyncIterator[None]:
         """Run a process that sends until the end of the block."""
         database = self.domain.database
-        handler = job_pool(SEND_MAIL, MailSender, database, self.writer, self.client, self.monitor)
+        handler = job_pool(SEND_MAIL, Props(MailSender, database, self.writer, self.client, self.monitor))
         children = (
             handler.pool,
-            worker("sweeper", JobSweeper, database, self.jobs, [SEND_MAIL], self.counts),
-            worker("worker", partial(JobWorker, database, self.jobs, [handler], self.counts, name=name, grace_s=0.0)),
+            worker("sweeper", Props(JobSweeper, database, self.jobs, [SEND_MAIL], self.counts)),
+            worker("worker", Props(JobWorker, database, self.jobs, [handler], self.counts, name=name, grace_s=0.0)),
         )
         async with System(supervisor("jobs", *children)):
             yield

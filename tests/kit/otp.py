@@ -6,6 +6,7 @@ from typing import Any
 from callboard.runtime import (
     Actor,
     Cell,
+    Props,
     Request,
     Supervisor,
     on,
@@ -55,7 +56,7 @@ def now() -> float:
 
 
 def servers(names: str, log: list[str] | None = None, **spec: Any) -> list[Cell[Exit | Ping]]:
-    return [worker(name, Server, log, **spec) for name in names]
+    return [worker(name, Props(Server, log), **spec) for name in names]
 
 
 async def end(server: Cell[Exit | Ping], how: str = "abnormal") -> None:

@@ -5,7 +5,7 @@ import zlib
 from collections import Counter
 from typing import Any
 
-from callboard.runtime import Actor, Intensity, Message, Pool, Request, on, pool
+from callboard.runtime import Actor, Intensity, Message, Pool, Props, Request, on, pool
 
 
 class Put(Message, frozen=True):
@@ -66,10 +66,10 @@ class Shelf(Actor[Put | Ask | Leave | Hold | Free]):
         self.seen = seen
         self.start_s = start_s
         self.free = False
+        self.seen.started += 1
 
     async def on_start(self) -> None:
         await asyncio.sleep(self.start_s)
-        self.seen.started += 1
 
     async def on_stop(self) -> None:
         self.seen.stopped += 1
@@ -125,7 +125,7 @@ def key_of(message: Any) -> int:
 
 def shelves(seen: Seen, size: int, **options: Any) -> Pool[Any]:
     options.setdefault("intensity", Intensity(10**6, 1))
-    return pool("s", Shelf, seen, size=size, **options)
+    return pool("s", Props(Shelf, seen), size=size, **options)
 
 
 async def settled(crowd: Pool[Any], accepted: int) -> None:

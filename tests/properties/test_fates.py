@@ -17,6 +17,7 @@ from callboard.runtime import (
     Mailbox,
     Overflow,
     Pool,
+    Props,
     Restart,
     Retry,
     RuntimeFault,
@@ -72,13 +73,13 @@ class Fates(RuleBasedStateMachine):
         self.open = ExitStack()
         self.work: list[asyncio.Future[Any]] = []
         often = Intensity(50, 5)
-        first, second = (worker(name, Clerk, self.ledger, own, **specs[n]) for n, name in enumerate("ab"))
+        first, second = (worker(name, Props(Clerk, self.ledger, own), **specs[n]) for n, name in enumerate("ab"))
         keyed = pool(
-            "keyed", Clerk, self.ledger, by_key, size=2, key=lambda job: job.key, intensity=often, **specs[2]
+            "keyed", Props(Clerk, self.ledger, by_key), size=2, key=lambda job: job.key, intensity=often, **specs[2]
         )  # fmt: skip
-        turns = pool("turns", Clerk, self.ledger, unordered, size=2, intensity=often, **specs[3])
-        crew = worker("crew", Crew, self.ledger, unordered, **specs[4])
-        crews = pool("crews", Crew, self.ledger, unordered, size=2, intensity=often, **specs[5])
+        turns = pool("turns", Props(Clerk, self.ledger, unordered), size=2, intensity=often, **specs[3])
+        crew = worker("crew", Props(Crew, self.ledger, unordered), **specs[4])
+        crews = pool("crews", Props(Crew, self.ledger, unordered), size=2, intensity=often, **specs[5])
         self.refs: list[Cell[Any] | Pool[Any]] = [first, second, crew, keyed, turns, crews]
         self.root = supervisor("root", *self.refs, strategy=strategy, intensity=often)
 

@@ -1,7 +1,6 @@
 """Limits, pauses, priorities, cancellation and hints: what is promised of all processes together."""
 
 import asyncio
-from functools import partial
 
 import pytest
 from jobs import Note, Process, effect, effects, kind, outcomes
@@ -15,7 +14,7 @@ from callboard.actors.infrastructure.job_kinds import Backoff, Done, Job, Later,
 from callboard.actors.infrastructure.job_monitor import JobDepths, JobMonitor
 from callboard.actors.infrastructure.job_views import DeadFilter
 from callboard.actors.infrastructure.schedules import Schedule, Scheduler
-from callboard.runtime import System, supervisor, worker
+from callboard.runtime import Props, System, supervisor, worker
 
 
 def admin(process: Process) -> JobAdmin:
@@ -193,7 +192,7 @@ async def test_without_notices_the_same_jobs_are_done_and_with_them_at_once(
     monkeypatch.setattr(job_worker, "BUSY_POLL_S", 3600.0)
     told, hears = Process(database, (kind(), effect)), Process(database, (kind(), effect))
     hints = [
-        worker(name, partial(JobHints, database, process.queue, listens=listens))
+        worker(name, Props(JobHints, database, process.queue, listens=listens))
         for name, process, listens in (("tells", told, False), ("hears", hears, True))
     ]
     async with System(supervisor("hints", *hints)), hears.working():
@@ -289,10 +288,10 @@ async def test_while_nobody_calls_the_queue_its_schedules_and_its_sweep_send_les
     watched.server.observe_query = lambda query: sent.append(query.query)
     await watched.connect()
     process = Process(watched, (kind(), effect))
-    hints = worker("hints", partial(JobHints, watched, process.queue, listens=True))
+    hints = worker("hints", Props(JobHints, watched, process.queue, listens=True))
     schedules = [Schedule("nightly", Note(), "0 1 1 1 *")]
-    scheduler = worker("schedules", partial(Scheduler, watched, process.queue, schedules))
-    monitor = worker("monitor", partial(JobMonitor, watched, [kind()], JobDepths()))
+    scheduler = worker("schedules", Props(Scheduler, watched, process.queue, schedules))
+    monitor = worker("monitor", Props(JobMonitor, watched, [kind()], JobDepths()))
     loop = asyncio.get_running_loop()
     async with process.working(), System(supervisor("others", hints, scheduler, monitor)):
         async with asyncio.timeout(20):

@@ -11,6 +11,7 @@ from callboard.runtime import (
     Backoff,
     Intensity,
     Mailbox,
+    Props,
     Retry,
     RuntimeFault,
     State,
@@ -39,12 +40,13 @@ class Afternoon:
             "backoff": Backoff(rng.choice((0.0, 0.0, 0.2))),
             "shutdown_s": 1.0,
         }
+        line = by_key if keyed else unordered
         crowd = pool(
-            "back", Clerk, ledger, by_key if keyed else unordered, size=2, key=(lambda job: job.key) if keyed else None,
+            "back", Props(Clerk, ledger, line), size=2, key=(lambda job: job.key) if keyed else None,
             intensity=Intensity(9, 5), **spec,
         )  # fmt: skip
-        middle = worker("middle", Clerk, ledger, own, lambda: crowd, **spec)
-        front = worker("front", Clerk, ledger, own, lambda: middle, **spec)
+        middle = worker("middle", Props(Clerk, ledger, own, lambda: crowd), **spec)
+        front = worker("front", Props(Clerk, ledger, own, lambda: middle), **spec)
         self.crowd, self.refs = crowd, (front, middle, crowd)
         inner = supervisor("inner", front, middle, strategy=rng.choice(list(Strategy)), intensity=Intensity(9, 5))
         self.system = System(supervisor("root", crowd, inner), rng=rng, log=False)

@@ -13,6 +13,7 @@ from callboard.runtime import (
     AskTimeoutError,
     Context,
     Mailbox,
+    Props,
     Ref,
     Refusal,
     Refused,
@@ -38,7 +39,7 @@ async def test_the_reply_is_what_the_handler_returns() -> None:
 
 async def test_an_ask_carries_a_deadline_its_timeout_raises_on_time_and_cancels_the_handler_by_policy() -> None:
     log: list[str] = []
-    recorder = worker("r", Recorder, log, "r")
+    recorder = worker("r", Props(Recorder, log, "r"))
     async with System(supervisor("root", recorder)):
         with pytest.raises(AskTimeoutError, match="root/r gave no reply to Wait"):
             await recorder.ask(Wait(60, "long"), timeout_s=2)
@@ -72,7 +73,7 @@ async def test_by_policy_a_handler_whose_asker_has_gone_finishes_and_its_reply_i
 
 async def test_an_expired_message_is_never_started() -> None:
     log: list[str] = []
-    recorder = worker("r", Recorder, log, "r")
+    recorder = worker("r", Props(Recorder, log, "r"))
     async with System(supervisor("root", recorder)):
         first = asyncio.ensure_future(recorder.ask(Wait(10, "first"), timeout_s=60))
         await asyncio.sleep(0.1)
@@ -99,7 +100,7 @@ async def test_the_deadline_holds_while_waiting_for_room_in_the_mailbox() -> Non
 
 async def test_nested_asks_inherit_the_smaller_remaining_deadline() -> None:
     recorder = worker("r", Recorder)
-    middle = worker("m", Middle, lambda: recorder, 30.0)
+    middle = worker("m", Props(Middle, lambda: recorder, 30.0))
     async with System(supervisor("root", recorder, middle)):
         with pytest.raises(AskTimeoutError):
             await middle.ask(Forward(60), timeout_s=3)
@@ -116,8 +117,8 @@ async def test_a_deadline_that_passes_in_what_a_handler_asked_is_its_own_and_no_
 
     Between.handlers.concurrency = concurrency
     recorder = worker("r", Recorder)
-    middle = worker("m", Between, lambda: recorder, 2.9995)  # its loop's timer fires a moment early
-    hasty = worker("h", Middle, lambda: recorder, 1.0)
+    middle = worker("m", Props(Between, lambda: recorder, 2.9995))  # its loop's timer fires a moment early
+    hasty = worker("h", Props(Middle, lambda: recorder, 1.0))
     async with System(supervisor("root", recorder, middle, hasty)):
         with pytest.raises(AskTimeoutError, match="root/m gave no reply to Forward"):
             await middle.ask(Forward(60), timeout_s=3)
@@ -130,8 +131,8 @@ async def test_a_deadline_that_passes_in_what_a_handler_asked_is_its_own_and_no_
 
 async def test_the_callers_cancellation_reaches_a_running_handler_through_nested_asks() -> None:
     log: list[str] = []
-    recorder = worker("r", Recorder, log, "r")
-    middle = worker("m", Middle, lambda: recorder, 30.0)
+    recorder = worker("r", Props(Recorder, log, "r"))
+    middle = worker("m", Props(Middle, lambda: recorder, 30.0))
     async with System(supervisor("root", recorder, middle)):
         asking = asyncio.ensure_future(middle.ask(Forward(60), timeout_s=90))
         await asyncio.sleep(1)
@@ -177,8 +178,8 @@ async def test_a_late_reply_is_counted_never_delivered_to_someone_else() -> None
 
 async def test_a_to_b_to_a_raises_a_cycle_error_that_names_the_chain_at_once() -> None:
     refs: dict[str, Ref[Forward]] = {}
-    a = refs["a"] = worker("a", Middle, lambda: refs["b"])
-    b = refs["b"] = worker("b", Middle, lambda: refs["a"])
+    a = refs["a"] = worker("a", Props(Middle, lambda: refs["b"]))
+    b = refs["b"] = worker("b", Props(Middle, lambda: refs["a"]))
     async with System(supervisor("root", a, b)):
         with pytest.raises(AskCycleError) as caught:
             await a.ask(Forward(1), timeout_s=60)

@@ -15,10 +15,12 @@ from callboard.runtime import (
     MailboxFullError,
     Message,
     Overflow,
+    Props,
     State,
     System,
     on,
     pool,
+    snapshot,
     supervisor,
     worker,
 )
@@ -59,7 +61,7 @@ def now() -> float:
 
 async def test_an_actor_that_opts_in_runs_as_many_handlers_at_once_as_its_concurrency_says() -> None:
     log: list[str] = []
-    desk = worker("d", Desk, log)
+    desk = worker("d", Props(Desk, log))
     async with System(supervisor("root", desk)):
         begun = now()
         replies = await asyncio.gather(*(desk.ask(Wait(1, str(n)), 60) for n in range(7)))
@@ -71,7 +73,7 @@ async def test_an_actor_that_opts_in_runs_as_many_handlers_at_once_as_its_concur
 
 async def test_they_end_in_any_order_and_each_answers_its_own_asker() -> None:
     log: list[str] = []
-    desk = worker("d", Desk, log)
+    desk = worker("d", Props(Desk, log))
     async with System(supervisor("root", desk)):
         assert await asyncio.gather(*(desk.ask(Wait(s, str(s)), 60) for s in (3, 1, 2))) == ["3", "1", "2"]
         assert log[3:] == ["-1", "-2", "-3"]
@@ -79,7 +81,7 @@ async def test_they_end_in_any_order_and_each_answers_its_own_asker() -> None:
 
 async def test_the_next_begins_as_soon_as_any_has_ended() -> None:
     log: list[str] = []
-    desk = worker("d", Desk, log)
+    desk = worker("d", Props(Desk, log))
     async with System(supervisor("root", desk)):
         await asyncio.gather(*(desk.ask(Wait(s, str(s)), 60) for s in (9, 1, 2, 3, 4)))
         assert log[3:] == ["-1", "+3", "-2", "+4", "-3", "-4", "-9"]
@@ -87,7 +89,7 @@ async def test_the_next_begins_as_soon_as_any_has_ended() -> None:
 
 async def test_plain_handlers_run_between_them() -> None:
     log: list[str] = []
-    desk = worker("d", Desk, log)
+    desk = worker("d", Props(Desk, log))
     async with System(supervisor("root", desk)):
         slow = desk.ask(Wait(5, "slow"), 60)
         desk.tell_nowait(Note("plain"))
@@ -97,13 +99,13 @@ async def test_plain_handlers_run_between_them() -> None:
 
 
 async def test_those_in_hand_are_pending_and_shown_in_the_tree() -> None:
-    desk = worker("d", Desk, [])
+    desk = worker("d", Props(Desk, []))
     async with System(supervisor("root", desk)):
         asks = [desk.ask(Wait(5, str(n)), 60) for n in range(5)]
         await asyncio.sleep(1)
         counts = desk.tally()
         assert (counts.pending, counts.handled, counts.accepted) == (5, 0, 5)
-        dump = desk.dump()
+        dump = snapshot(desk)
         assert (dump.current, dump.depth, dump.oldest_s) == ("Wait", 2, 1)
         await asyncio.gather(*asks)
         counts = desk.tally()
@@ -112,7 +114,7 @@ async def test_those_in_hand_are_pending_and_shown_in_the_tree() -> None:
 
 async def test_a_timeout_cancels_only_its_own_handler() -> None:
     log: list[str] = []
-    desk = worker("d", Desk, log)
+    desk = worker("d", Props(Desk, log))
     async with System(supervisor("root", desk)):
         hasty, patient = desk.ask(Wait(5, "hasty"), 1), desk.ask(Wait(2, "patient"), 60)
         with pytest.raises(AskTimeoutError):
@@ -125,7 +127,7 @@ async def test_a_timeout_cancels_only_its_own_handler() -> None:
 
 async def test_a_crash_ends_the_others_and_what_waits_survives_the_restart() -> None:
     log: list[str] = []
-    desk = worker("d", Desk, log)
+    desk = worker("d", Props(Desk, log))
     async with System(supervisor("root", desk)):
         first = desk.ask(Wait(5, "first"), 60)
         await desk.tell(Break())
@@ -142,7 +144,7 @@ async def test_a_crash_ends_the_others_and_what_waits_survives_the_restart() -> 
 
 async def test_a_stop_lets_all_in_hand_finish_within_its_time_and_cancels_the_others() -> None:
     log: list[str] = []
-    desk = worker("d", Desk, log, shutdown_s=2)
+    desk = worker("d", Props(Desk, log), shutdown_s=2)
     system = System(supervisor("root", desk))
     await system.start()
     asks = [desk.ask(Wait(s, str(s)), 60) for s in (1, 2, 9)]
@@ -155,7 +157,7 @@ async def test_a_stop_lets_all_in_hand_finish_within_its_time_and_cancels_the_ot
 
 
 async def test_a_drain_finishes_all_that_was_accepted() -> None:
-    desk = worker("d", Desk, [])
+    desk = worker("d", Props(Desk, []))
     async with System(supervisor("root", desk)):
         asks = [desk.ask(Wait(1, str(n)), 60) for n in range(8)]
         assert await desk.drain(60) == 0
@@ -182,7 +184,7 @@ async def test_an_exit_waits_for_all_in_hand_and_begins_no_other() -> None:
 
 async def test_a_killed_handler_that_had_not_begun_is_given_back_to_the_next_incarnation() -> None:
     log: list[str] = []
-    desk = worker("d", Desk, log)
+    desk = worker("d", Props(Desk, log))
     async with System(supervisor("root", desk)):
         ask = desk.ask(Wait(1, "a"), 60)
         asyncio.get_running_loop().call_soon(desk.kill)
@@ -191,7 +193,7 @@ async def test_a_killed_handler_that_had_not_begun_is_given_back_to_the_next_inc
 
 
 async def test_its_mailbox_is_bounded_and_room_comes_as_handlers_begin() -> None:
-    desk = worker("d", Desk, [], mailbox=Mailbox(2, Overflow.REJECT))
+    desk = worker("d", Props(Desk, []), mailbox=Mailbox(2, Overflow.REJECT))
     async with System(supervisor("root", desk)):
         for batch in ("abc", "de"):
             for text in batch:
@@ -202,7 +204,7 @@ async def test_its_mailbox_is_bounded_and_room_comes_as_handlers_begin() -> None
 
 
 async def test_a_sender_waits_for_room_while_as_many_as_allowed_run() -> None:
-    desk = worker("d", Desk, [], mailbox=Mailbox(1))
+    desk = worker("d", Props(Desk, []), mailbox=Mailbox(1))
     async with System(supervisor("root", desk)):
         for n in range(8):
             await desk.tell(Wait(1, str(n)))
@@ -236,11 +238,11 @@ def test_a_concurrency_of_none_is_refused_when_the_class_is_defined() -> None:
 
 def test_a_pool_by_key_of_such_actors_is_refused() -> None:
     with pytest.raises(ValueError, match="pool p keeps the order of a key"):
-        pool("p", Desk, [], size=2, key=lambda message: message.text)
+        pool("p", Props(Desk, []), size=2, key=lambda message: message.text)
 
 
 async def test_a_pool_of_such_actors_shrinks_without_losing_what_is_in_hand() -> None:
-    desks = pool("p", Desk, [], size=3, shutdown_s=60)
+    desks = pool("p", Props(Desk, []), size=3, shutdown_s=60)
     async with System(supervisor("root", desks)):
         asks = [desks.ask(Wait(1 + n % 4, str(n)), 60) for n in range(20)]
         await asyncio.sleep(0.5)

@@ -10,6 +10,7 @@ from callboard.runtime import (
     Actor,
     Cell,
     Message,
+    Props,
     Request,
     Restart,
     Restarted,
@@ -72,7 +73,7 @@ class Mourner(Actor[Look | Seen | Fail | Terminated]):
 
 async def test_watchers_get_exactly_one_termination_notice_with_the_reason() -> None:
     target = worker("t", Recorder, restart=Restart.TEMPORARY)
-    mourners = [worker(name, Mourner, target) for name in "ab"]
+    mourners = [worker(name, Props(Mourner, target)) for name in "ab"]
     async with System(supervisor("root", target, *mourners)):
         for mourner in mourners:
             await mourner.tell(Look())
@@ -86,7 +87,7 @@ async def test_watchers_get_exactly_one_termination_notice_with_the_reason() -> 
 
 async def test_watchers_get_their_notice_even_for_an_actor_that_is_already_dead() -> None:
     target = worker("t", Recorder, restart=Restart.TEMPORARY)
-    mourner = worker("m", Mourner, target)
+    mourner = worker("m", Props(Mourner, target))
     async with System(supervisor("root", target, mourner)):
         await target.tell(Fail("a fault"))
         await asyncio.sleep(1)
@@ -97,7 +98,7 @@ async def test_watchers_get_their_notice_even_for_an_actor_that_is_already_dead(
 @pytest.mark.parametrize(("reason", "said"), [(None, None), ("no more work", "Shutdown: no more work")])
 async def test_a_normal_end_has_no_reason_and_a_shutdown_its_own(reason: str | None, said: str | None) -> None:
     target = worker("t", Quitting, restart=Restart.TRANSIENT)
-    mourner = worker("m", Mourner, target)
+    mourner = worker("m", Props(Mourner, target))
     async with System(supervisor("root", target, mourner)):
         await mourner.tell(Look())
         await mourner.ask(Seen())
@@ -108,7 +109,7 @@ async def test_a_normal_end_has_no_reason_and_a_shutdown_its_own(reason: str | N
 
 async def test_a_restart_is_no_end() -> None:
     target = worker("t", Recorder)
-    mourner = worker("m", Mourner, target)
+    mourner = worker("m", Props(Mourner, target))
     root = supervisor("root", target, mourner)
     async with System(root) as system:
         watch = Watch(system)
@@ -122,7 +123,7 @@ async def test_a_restart_is_no_end() -> None:
 
 async def test_an_actor_started_again_by_hand_is_watched_anew() -> None:
     target = worker("t", Recorder)
-    mourner = worker("m", Mourner, target)
+    mourner = worker("m", Props(Mourner, target))
     root = supervisor("root", target, mourner)
     async with System(root):
         for _ in range(2):
@@ -135,7 +136,7 @@ async def test_an_actor_started_again_by_hand_is_watched_anew() -> None:
 
 async def test_a_watcher_that_restarts_watches_on() -> None:
     target = worker("t", Recorder)
-    mourner = worker("m", Mourner, target)
+    mourner = worker("m", Props(Mourner, target))
     root = supervisor("root", target, mourner)
     async with System(root) as system:
         watch = Watch(system)
@@ -148,7 +149,7 @@ async def test_a_watcher_that_restarts_watches_on() -> None:
 
 async def test_who_does_not_watch_any_more_is_told_nothing() -> None:
     target = worker("t", Recorder)
-    mourner = worker("m", Mourner, target)
+    mourner = worker("m", Props(Mourner, target))
     root = supervisor("root", target, mourner)
     async with System(root):
         await mourner.tell(Look())
@@ -165,7 +166,7 @@ async def test_the_notice_reaches_a_watcher_whose_mailbox_is_full() -> None:
             await asyncio.sleep(10)
 
     target = worker("t", Recorder)
-    mourner = worker("m", Slow, target, mailbox={"capacity": 1, "overflow": "reject"})
+    mourner = worker("m", Props(Slow, target), mailbox={"capacity": 1, "overflow": "reject"})
     root = supervisor("root", target, mourner)
     async with System(root):
         await mourner.tell(Look())
@@ -183,12 +184,12 @@ async def test_a_watcher_that_ended_is_forgotten() -> None:
     root = supervisor("root", target)
     async with System(root):
         for n in range(10):
-            mourner = worker(f"m{n}", Mourner, target)
+            mourner = worker(f"m{n}", Props(Mourner, target))
             await root.start_child(mourner)
             await mourner.tell(Look())
             await mourner.ask(Seen())
             await root.stop_child(mourner)
-        assert not target.record.watchers
+        assert not target.deathwatch.watchers
         await root.stop_child(target)
         assert mourner.tally().pending == 0
 
@@ -204,9 +205,9 @@ async def test_watching_needs_a_handler_and_an_actor() -> None:
             return ""
 
     target = worker("t", Recorder)
-    careless = worker("c", Careless, target)
+    careless = worker("c", Props(Careless, target))
     group = supervisor("group")
-    mourner = worker("m", Mourner, group)
+    mourner = worker("m", Props(Mourner, group))
     async with System(supervisor("root", target, careless, mourner, group)):
         with pytest.raises(TypeError, match="root/c watches root/t and does not handle Terminated"):
             await careless.ask(Wait(0))

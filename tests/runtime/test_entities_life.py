@@ -150,7 +150,7 @@ def test_bounds_that_bound_nothing_are_refused() -> None:
         entities("e", Recorder, key=str, idle_s=1, limit=0)
     with pytest.raises(ValueError, match="after more than 0 s, not 0"):
         entities("e", Recorder, key=str, idle_s=0, limit=1)
-    with pytest.raises(TypeError, match="made of an Actor class"):
+    with pytest.raises(TypeError, match="Props takes an Actor class and its constructor's arguments"):
         entities("e", dict, key=str, idle_s=1, limit=1)  # type: ignore[arg-type]
     assert Fail().why
 

@@ -19,6 +19,7 @@ from callboard.runtime import (
     Message,
     OutsideLoopError,
     Overflow,
+    Props,
     RuntimeFault,
     System,
     UnhandledMessageError,
@@ -216,7 +217,7 @@ def test_an_actor_class_without_a_protocol() -> None:
 
 def test_what_is_no_actor_class() -> None:
     for kind in (dict, Recorder(), "Recorder", lambda: Recorder()):  # noqa: PLW0108 - a function is none
-        with pytest.raises(TypeError, match="a worker is made of an Actor class and its arguments, not of"):
+        with pytest.raises(TypeError, match="Props takes an Actor class and its constructor's arguments"):
             worker("w", kind)  # type: ignore[arg-type]
 
 
@@ -227,7 +228,7 @@ def test_a_handler_of_what_is_no_message() -> None:
 
 async def test_arguments_that_the_class_does_not_take_fail_the_start() -> None:
     with pytest.raises(TypeError, match="positional argument"):
-        await System(supervisor("root", worker("r", Recorder, [], "name", "one too many"))).start()
+        await System(supervisor("root", worker("r", Props(Recorder, [], "name", "one too many")))).start()
 
 
 def test_every_error_of_the_library_has_its_root_and_says_something() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from recorder import Fail, Forward, Middle, Note, Notes, Recorder, Wait
 
-from callboard.runtime import AskTimeoutError, Counts, System, entities, pool, supervisor, worker
+from callboard.runtime import AskTimeoutError, Counts, Props, System, entities, pool, supervisor, worker
 
 
 def eager_loop() -> asyncio.AbstractEventLoop:
@@ -46,8 +46,8 @@ class Keyed(Recorder):
 async def whole_life() -> None:
     """Plain and async handlers, suspending and not, crashes, restarts, deadlines, a pool, entities, a drain."""
     log: list[str] = []
-    recorder = worker("r", Recorder, log, "r", shutdown_s=1)
-    middle = worker("m", Middle, lambda: recorder)
+    recorder = worker("r", Props(Recorder, log, "r"), shutdown_s=1)
+    middle = worker("m", Props(Middle, lambda: recorder))
     crowd = pool("p", Recorder, size=2)
     each = entities("e", Keyed, key=type, idle_s=9, limit=2)
     async with System(supervisor("root", recorder, middle, crowd, each), log=False):

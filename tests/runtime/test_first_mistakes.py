@@ -10,6 +10,7 @@ from callboard.runtime import (
     Counts,
     NotStartedError,
     OutsideLoopError,
+    Props,
     Restart,
     RuntimeFault,
     Stopped,
@@ -21,7 +22,7 @@ from callboard.runtime import (
     supervisor,
     worker,
 )
-from callboard.runtime.supervisor import MAX_LEVELS
+from callboard.runtime.supervision.supervisor import MAX_LEVELS
 from callboard.runtime.testkit import Watch
 
 
@@ -78,7 +79,7 @@ async def test_an_actor_may_stop_itself_in_its_start(reason: str | None) -> None
         def mourn(self, message: Terminated) -> None:
             told.append(message.reason)
 
-    own = worker("o", Own, log, "o", restart=Restart.TRANSIENT)
+    own = worker("o", Props(Own, log, "o"), restart=Restart.TRANSIENT)
     own.tell_nowait(Note("nobody handles it"))
     async with System(supervisor("root", own, worker("w", Widow))) as system:
         await Watch(system).wait_for(Stopped)
@@ -93,7 +94,7 @@ async def test_a_child_added_later_may_stop_itself_in_its_start_and_in_each_rest
     log: list[str] = []
     root = supervisor("root")
     async with System(root):
-        own = worker("o", Leaves, log, "o", restart=Restart.TEMPORARY)
+        own = worker("o", Props(Leaves, log, "o"), restart=Restart.TEMPORARY)
         await root.start_child(own)
         await asyncio.sleep(1)
         assert (log, root.children) == (["o starts", "o stops"], [])

@@ -13,6 +13,7 @@ from callboard.runtime import (
     Message,
     Overflow,
     Overflowed,
+    Props,
     Request,
     System,
     UnhandledMessageError,
@@ -77,7 +78,7 @@ async def test_fifo_for_each_sender_and_receiver_pair() -> None:
 
 async def test_an_actor_never_runs_two_handlers_at_once_unless_it_opts_in() -> None:
     log: list[str] = []
-    recorder = worker("r", Recorder, log)
+    recorder = worker("r", Props(Recorder, log))
     async with System(supervisor("root", recorder)):
         await asyncio.gather(*(recorder.ask(Wait(1, str(n)), timeout_s=60) for n in range(3)))
         assert asyncio.get_running_loop().time() == pytest.approx(3)

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from recorder import Note, Recorder, Wait
 
-from callboard.runtime import Cell, Mailbox, MailboxFullError, Overflow, System, supervisor, worker
+from callboard.runtime import Cell, Mailbox, MailboxFullError, Overflow, System, snapshot, supervisor, worker
 
 CAPACITY = 1000
 # In a mailbox, a message of ours costs its Struct, its text, and its place in the deque; beside them one block of 64
@@ -41,7 +41,7 @@ async def test_tells_against_a_stuck_actor_never_take_more_bytes_than_its_capaci
                 recorder.tell_nowait(Note(str(n)))
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert recorder.dump().depth == CAPACITY
+        assert snapshot(recorder).depth == CAPACITY
         assert peak < BOUND_BYTES
 
 

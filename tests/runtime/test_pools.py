@@ -183,7 +183,7 @@ async def test_a_smaller_mailbox_keeps_what_it_has_and_a_larger_one_lets_those_i
 def test_a_pool_without_workers_and_a_worker_that_is_no_actor_are_refused() -> None:
     with pytest.raises(ValueError, match="pool p has at least 1 worker, not 0"):
         pool("p", Recorder, size=0)
-    with pytest.raises(TypeError, match="made of an Actor class"):
+    with pytest.raises(TypeError, match="Props takes an Actor class and its constructor's arguments"):
         worker("w", dict)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="a word without a slash"):
         worker("a/b", Recorder)

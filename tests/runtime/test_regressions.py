@@ -13,6 +13,7 @@ from callboard.runtime import (
     DeadLettered,
     Mailbox,
     Message,
+    Props,
     Request,
     Restart,
     Restarted,
@@ -252,7 +253,7 @@ async def test_two_resizes_at_once_fell_over_each_other() -> None:
 
 async def test_a_sender_that_waited_for_room_was_turned_away_by_a_resize() -> None:
     log: list[str] = []
-    lines = pool("p", Line, log, size=2, key=lambda message: message.key, mailbox=Mailbox(1))
+    lines = pool("p", Props(Line, log), size=2, key=lambda message: message.key, mailbox=Mailbox(1))
     async with System(supervisor("root", lines)):
         await lines.tell(Keyed(1, 1, 5))
         await asyncio.sleep(0.1)
@@ -267,7 +268,7 @@ async def test_a_sender_that_waited_for_room_was_turned_away_by_a_resize() -> No
 
 async def test_the_order_of_a_key_was_lost_when_a_worker_ended_during_a_resize() -> None:
     log: list[str] = []
-    lines = pool("p", Line, log, size=3, key=lambda message: message.key, restart=Restart.TEMPORARY)
+    lines = pool("p", Props(Line, log), size=3, key=lambda message: message.key, restart=Restart.TEMPORARY)
     async with System(supervisor("root", lines)):
         await lines.tell(Keyed(2, 1, 4))
         await lines.tell(Keyed(2, 2))

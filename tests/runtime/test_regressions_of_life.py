@@ -16,6 +16,7 @@ from callboard.runtime import (
     Counts,
     Crashed,
     Intensity,
+    Props,
     Restart,
     Restarted,
     Started,
@@ -55,7 +56,7 @@ class Slow(Recorder):
 
 async def test_a_child_stopped_while_it_waited_for_its_restart_rose_again() -> None:
     log: list[str] = []
-    recorder = worker("r", Recorder, log, "r", backoff=SLOW)
+    recorder = worker("r", Props(Recorder, log, "r"), backoff=SLOW)
     root = supervisor("root", recorder)
     async with System(root):
         await recorder.tell(Fail())
@@ -68,7 +69,7 @@ async def test_a_child_stopped_while_it_waited_for_its_restart_rose_again() -> N
 
 async def test_a_child_stopped_while_it_started_was_left_running() -> None:
     log: list[str] = []
-    slow = worker("s", Slow, log, "s")
+    slow = worker("s", Props(Slow, log, "s"))
     root = supervisor("root", worker("r", Recorder))
     async with System(root):
         starting = asyncio.ensure_future(root.start_child(slow))
@@ -84,7 +85,7 @@ async def test_a_child_stopped_while_it_started_was_left_running() -> None:
 @pytest.mark.parametrize("after_s", [0.0, 1.0, 2.5, 3.5])
 async def test_a_tree_stopped_while_it_started_was_left_running(after_s: float) -> None:
     log: list[str] = []
-    children = [worker(name, Slow, log, name) for name in "ab"]
+    children = [worker(name, Props(Slow, log, name)) for name in "ab"]
     system = System(supervisor("root", supervisor("inner", *children), worker("r", Recorder)))
     before = asyncio.all_tasks()
     starting = asyncio.ensure_future(system.start())
@@ -133,7 +134,7 @@ async def test_a_child_started_under_a_stopped_supervisor_was_left_running() -> 
 
 async def test_a_group_restart_started_a_child_twice_that_was_just_starting() -> None:
     log: list[str] = []
-    first, slow = worker("a", Recorder), worker("s", Slow, log, "s")
+    first, slow = worker("a", Recorder), worker("s", Props(Slow, log, "s"))
     root = supervisor("root", first, strategy=Strategy.ONE_FOR_ALL)
     async with System(root):
         starting = asyncio.ensure_future(root.start_child(slow))
@@ -146,7 +147,7 @@ async def test_a_group_restart_started_a_child_twice_that_was_just_starting() ->
 
 async def test_a_kill_during_on_start_was_ignored() -> None:
     log: list[str] = []
-    slow = worker("s", Slow, log, "s")
+    slow = worker("s", Props(Slow, log, "s"))
     root = supervisor("root", worker("r", Recorder))
     async with System(root) as system:
         watch = Watch(system)

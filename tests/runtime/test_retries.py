@@ -17,6 +17,7 @@ from callboard.runtime import (
     Intensity,
     MailboxFullError,
     Message,
+    Props,
     Request,
     Restart,
     Restarted,
@@ -24,6 +25,7 @@ from callboard.runtime import (
     System,
     on,
     pool,
+    snapshot,
     supervisor,
     worker,
 )
@@ -73,7 +75,7 @@ class Worker(Actor[Job | AsyncJob | Order]):
 
 async def test_the_message_that_crashed_is_not_retried_without_a_policy() -> None:
     begun: list[int] = []
-    one = worker("w", Worker, [OSError("away")], begun)
+    one = worker("w", Props(Worker, [OSError("away")], begun))
     async with System(supervisor("root", one)) as system:
         watch = Watch(system)
         for n in range(3):
@@ -89,7 +91,7 @@ async def test_a_retried_message_is_handled_again_after_the_restart_before_the_o
     kind: type[Job] | type[AsyncJob],
 ) -> None:
     begun: list[int] = []
-    one = worker("w", Worker, [OSError("away"), OSError("away")], begun, retry=Retry(2))
+    one = worker("w", Props(Worker, [OSError("away"), OSError("away")], begun), retry=Retry(2))
     async with System(supervisor("root", one, intensity=OFTEN)):
         first, second = one.ask(kind(1)), one.ask(kind(2))
         assert [await first, await second] == ["did 1", "did 2"]
@@ -100,7 +102,7 @@ async def test_a_retried_message_is_handled_again_after_the_restart_before_the_o
 
 async def test_what_crashed_is_retried_only_by_policy_then_dead_lettered_with_its_bytes_and_the_reason() -> None:
     begun: list[int] = []
-    one = worker("w", Worker, [OSError(f"try {n}") for n in range(3)], begun, retry=Retry(2))
+    one = worker("w", Props(Worker, [OSError(f"try {n}") for n in range(3)], begun), retry=Retry(2))
     async with System(supervisor("root", one, intensity=OFTEN)) as system:
         watch = Watch(system)
         await one.tell(Order(7))
@@ -114,7 +116,7 @@ async def test_what_crashed_is_retried_only_by_policy_then_dead_lettered_with_it
 
 
 async def test_an_asker_gets_the_last_error_when_the_retries_are_used_up() -> None:
-    one = worker("w", Worker, [OSError("try 0"), OSError("try 1")], [], retry=Retry(1))
+    one = worker("w", Props(Worker, [OSError("try 0"), OSError("try 1")], []), retry=Retry(1))
     async with System(supervisor("root", one, intensity=OFTEN)):
         with pytest.raises(OSError, match="try 1"):
             await one.ask(Job(1))
@@ -123,7 +125,7 @@ async def test_an_asker_gets_the_last_error_when_the_retries_are_used_up() -> No
 
 async def test_an_ask_is_not_retried_when_its_asker_has_gone() -> None:
     begun: list[int] = []
-    one = worker("w", Worker, [OSError("away")], begun, retry=Retry(5), backoff=Backoff(initial_s=10))
+    one = worker("w", Props(Worker, [OSError("away")], begun), retry=Retry(5), backoff=Backoff(initial_s=10))
     async with System(supervisor("root", one)):
         with pytest.raises(AskTimeoutError):
             await one.ask(Job(1), timeout_s=2)
@@ -135,7 +137,7 @@ async def test_an_ask_is_not_retried_when_its_asker_has_gone() -> None:
 async def test_each_message_has_its_own_retries_also_when_it_is_one_object_told_again() -> None:
     begun: list[int] = []
     failures: list[Exception] = []
-    one = worker("w", Worker, failures, begun, retry=Retry(1))
+    one = worker("w", Props(Worker, failures, begun), retry=Retry(1))
     order = Order(1)
     async with System(supervisor("root", one, intensity=OFTEN)) as system:
         watch = Watch(system)
@@ -149,7 +151,7 @@ async def test_each_message_has_its_own_retries_also_when_it_is_one_object_told_
 
 
 async def test_a_message_to_be_retried_is_a_dead_letter_when_there_is_no_restart() -> None:
-    one = worker("w", Worker, [OSError("away")], [], retry=Retry(3), restart=Restart.TEMPORARY)
+    one = worker("w", Props(Worker, [OSError("away")], []), retry=Retry(3), restart=Restart.TEMPORARY)
     async with System(supervisor("root", one)) as system:
         watch = Watch(system)
         await one.tell(Order(1))
@@ -160,7 +162,7 @@ async def test_a_message_to_be_retried_is_a_dead_letter_when_there_is_no_restart
 
 async def test_a_kill_ends_the_handler_at_once_and_the_supervisor_restarts() -> None:
     log: list[str] = []
-    recorder = worker("r", Recorder, log, "r")
+    recorder = worker("r", Props(Recorder, log, "r"))
     async with System(supervisor("root", recorder)) as system:
         watch = Watch(system)
         running = recorder.ask(Wait(60), timeout_s=90)
@@ -181,7 +183,7 @@ async def test_a_kill_ends_the_handler_at_once_and_the_supervisor_restarts() -> 
 @pytest.mark.parametrize("what", ["stop", "kill", "resize", "inspect"])
 async def test_system_messages_stop_kill_resize_and_inspect_overtake_a_full_mailbox(what: str) -> None:
     log: list[str] = []
-    crowd = pool("p", Recorder, log, "r", size=1, mailbox={"capacity": 3, "overflow": "reject"}, shutdown_s=1)
+    crowd = pool("p", Props(Recorder, log, "r"), size=1, mailbox={"capacity": 3, "overflow": "reject"}, shutdown_s=1)
     async with System(supervisor("root", crowd)) as system:
         asked = crowd.ask(Wait(60), timeout_s=90)
         await asyncio.sleep(1)
@@ -204,7 +206,7 @@ async def test_system_messages_stop_kill_resize_and_inspect_overtake_a_full_mail
             await crowd.resize(2)
             assert log == ["r starts", "r begins done", "r starts"]
         else:
-            assert (cell.dump().depth, cell.dump().current, cell.tally().pending) == (3, "Wait", 4)
+            assert (snapshot(cell).depth, snapshot(cell).current, cell.tally().pending) == (3, "Wait", 4)
         assert asyncio.get_running_loop().time() - begun < 1.1
         if what in ("stop", "kill"):
             assert asked.done()
@@ -233,7 +235,7 @@ class Leaving(Actor[Leave | Note]):
 
 async def test_an_exit_answers_the_message_in_hand_and_begins_no_other() -> None:
     notes: list[str] = []
-    leaving = worker("l", Leaving, notes, backoff=Backoff(initial_s=5))
+    leaving = worker("l", Props(Leaving, notes), backoff=Backoff(initial_s=5))
     async with System(supervisor("root", leaving)):
         bye = leaving.ask(Leave())
         await leaving.tell(Note("next life"))
@@ -245,7 +247,7 @@ async def test_an_exit_answers_the_message_in_hand_and_begins_no_other() -> None
 
 
 async def test_a_handler_that_raises_after_its_exit_has_crashed() -> None:
-    leaving = worker("l", Leaving, [], restart=Restart.TRANSIENT)
+    leaving = worker("l", Props(Leaving, []), restart=Restart.TRANSIENT)
     async with System(supervisor("root", leaving)) as system:
         watch = Watch(system)
         with pytest.raises(ValueError, match="after all"):

@@ -16,6 +16,7 @@ from callboard.runtime import (
     MailboxFullError,
     Message,
     Overflow,
+    Props,
     Ref,
     Refusal,
     Request,
@@ -27,7 +28,7 @@ from callboard.runtime import (
     supervisor,
     worker,
 )
-from callboard.runtime.context import Envelope
+from callboard.runtime.actor.envelope import Envelope
 
 
 def now() -> float:
@@ -40,7 +41,12 @@ def envelopes() -> int:
 
 
 async def test_refused_and_cancelled_asks_with_long_timeouts_leave_no_envelope() -> None:
-    recorder, before = worker("r", Recorder), envelopes()
+    class Stuck(Recorder):
+        @on(Wait)
+        async def wait(self, _message: Wait) -> str:
+            return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    recorder, before = worker("r", Stuck), envelopes()
     async with System(supervisor("root", recorder)):
         for n in range(300):
             refused = recorder.ask(Refuse(), timeout_s=3600)
@@ -288,8 +294,8 @@ class Forwards(Actor[Ask | AskLater]):
 @pytest.mark.parametrize("request_", [Ask(), AskLater()])
 async def test_an_ask_that_a_handler_returns_is_awaited(request_: Request[str]) -> None:
     recorder = worker("r", Recorder)
-    crowd = pool("p", Forwards, recorder, size=2)
-    forwards = worker("f", Forwards, recorder)
+    crowd = pool("p", Props(Forwards, recorder), size=2)
+    forwards = worker("f", Props(Forwards, recorder))
     async with System(supervisor("root", recorder, forwards, crowd)):
         assert await forwards.ask(request_) == "from afar"
         assert await crowd.ask(request_) == "from afar"

@@ -16,6 +16,7 @@ from callboard.runtime import (
     EscalationError,
     Intensity,
     Message,
+    Props,
     Restart,
     Restarted,
     State,
@@ -40,7 +41,7 @@ async def fail(recorder: object) -> None:
 
 async def test_children_start_in_order_and_stop_in_reverse() -> None:
     log: list[str] = []
-    children = [worker(name, Recorder, log, name) for name in "abc"]
+    children = [worker(name, Props(Recorder, log, name)) for name in "abc"]
     async with System(supervisor("root", *children)):
         pass
     assert log == ["a starts", "b starts", "c starts", "c stops", "b stops", "a stops"]
@@ -58,7 +59,7 @@ async def test_each_strategy_restarts_exactly_its_set_stopped_in_reverse_and_sta
     strategy: Strategy, restarted: list[str]
 ) -> None:
     log: list[str] = []
-    children = [worker(name, Recorder, log, name) for name in "abc"]
+    children = [worker(name, Props(Recorder, log, name)) for name in "abc"]
     async with System(supervisor("root", *children, strategy=strategy)) as system:
         watch = Watch(system)
         log.clear()
@@ -179,7 +180,7 @@ async def test_a_start_hook_that_raises_fails_the_start_with_the_original_error_
 
     before = asyncio.all_tasks()
     with pytest.raises(OSError, match="no such port"):
-        async with System(supervisor("root", worker("a", Recorder, log, "a"), worker("b", Broken))):
+        async with System(supervisor("root", worker("a", Props(Recorder, log, "a")), worker("b", Broken))):
             pass
     assert log == ["a starts", "a stops"]
     assert asyncio.all_tasks() == before
@@ -271,7 +272,7 @@ async def test_a_crash_of_run_ends_the_handler_that_runs() -> None:
                 raise ValueError("in run")
             await asyncio.sleep(999)
 
-    recorder = worker("h", Half, log, "h")
+    recorder = worker("h", Props(Half, log, "h"))
     async with System(supervisor("root", recorder)):
         with pytest.raises(Exception, match="crashed while it handled Wait"):
             await recorder.ask(Wait(60), timeout_s=90)

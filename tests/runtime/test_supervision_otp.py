@@ -14,6 +14,7 @@ from callboard.runtime import (
     Escalated,
     EscalationError,
     Intensity,
+    Props,
     Restart,
     State,
     Stopped,
@@ -177,7 +178,7 @@ async def test_one_for_all_other_child_fails_restart() -> None:
     log: list[str] = []
     failures: list[Exception] = []
     (first,) = servers("a", log)
-    second = worker("b", Server, log, failures)
+    second = worker("b", Props(Server, log, failures))
     root = supervisor("root", first, second, *servers("c", log), strategy=Strategy.ONE_FOR_ALL, intensity=OFTEN)
     async with System(root) as system:
         watch = Watch(system)
@@ -198,7 +199,7 @@ async def test_rest_for_one_other_child_fails_restart() -> None:
     log: list[str] = []
     failures: list[Exception] = []
     (first,) = servers("a", log)
-    second = worker("b", Server, log, failures)
+    second = worker("b", Props(Server, log, failures))
     root = supervisor("root", first, second, *servers("c", log), strategy=Strategy.REST_FOR_ONE, intensity=OFTEN)
     async with System(root):
         log.clear()
@@ -214,7 +215,7 @@ async def test_rest_for_one_other_child_fails_restart() -> None:
 @pytest.mark.parametrize("strategy", STRATEGIES)
 async def test_restarts_that_fail_count_and_escalate(strategy: Strategy) -> None:
     failures: list[Exception] = []
-    child = worker("a", Server, None, failures)
+    child = worker("a", Props(Server, None, failures))
     root = supervisor("root", child, strategy=strategy, intensity=Intensity(3, 5))
     async with System(root) as system:
         failures += [OSError(f"attempt {3 - n}") for n in range(3)]
@@ -236,7 +237,7 @@ async def test_a_sibling_that_crashes_while_its_group_restarts_restarts_the_grou
             await super().on_start()
 
     log: list[str] = []
-    shaky, slow = worker("a", Shaky, log), worker("b", Slow, log)
+    shaky, slow = worker("a", Props(Shaky, log)), worker("b", Props(Slow, log))
     async with System(supervisor("root", shaky, slow, strategy=Strategy.ONE_FOR_ALL)):
         await end(shaky)
         await asyncio.sleep(3)

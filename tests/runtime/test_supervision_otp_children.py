@@ -17,6 +17,7 @@ from callboard.runtime import (
     DuplicateNameError,
     Intensity,
     NotAChildError,
+    Props,
     Request,
     Restart,
     Restarted,
@@ -48,7 +49,7 @@ async def test_sup_start_normal_starts_children_in_order_and_stops_them_in_rever
 
 async def test_sup_start_fail_stops_those_already_started_in_reverse_and_raises_the_original_error() -> None:
     log: list[str] = []
-    third = worker("c", Server, log, [OSError("no port")])
+    third = worker("c", Props(Server, log, [OSError("no port")]))
     before = asyncio.all_tasks()
     with pytest.raises(OSError, match="no port"):
         await System(supervisor("root", *servers("ab", log), third, *servers("d", log))).start()
@@ -60,7 +61,7 @@ async def test_a_start_that_fails_gives_what_was_sent_before_it_its_fate() -> No
     first = servers("a")[0]
     early = first.ask(Ping(), timeout_s=60)
     with pytest.raises(OSError, match="no port"):
-        await System(supervisor("root", worker("b", Server, None, [OSError("no port")]), first)).start()
+        await System(supervisor("root", worker("b", Props(Server, None, [OSError("no port")])), first)).start()
     with pytest.raises(ActorStoppedError):
         await early
     assert first.tally().pending == 0
@@ -80,7 +81,7 @@ async def test_a_constructor_that_raises_is_a_start_that_fails() -> None:
 
 async def test_a_nested_supervisor_that_fails_to_start_fails_the_whole_start() -> None:
     log: list[str] = []
-    inner = supervisor("inner", *servers("b", log), worker("c", Server, log, [OSError("no port")]))
+    inner = supervisor("inner", *servers("b", log), worker("c", Props(Server, log, [OSError("no port")])))
     with pytest.raises(OSError, match="no port"):
         await System(supervisor("root", *servers("a", log), inner)).start()
     assert log == ["a starts", "b starts", "c fails", "c stops", "b stops", "a stops"]
@@ -100,7 +101,7 @@ async def test_a_child_that_ends_while_others_are_being_started_is_seen_to_after
 
     for strategy in STRATEGIES:
         log: list[str] = []
-        root = supervisor("root", worker("a", Brief, log), worker("b", Slow, log), strategy=strategy)
+        root = supervisor("root", worker("a", Props(Brief, log)), worker("b", Props(Slow, log)), strategy=strategy)
         async with System(root) as system:
             assert log == ["a starts", "b starts"]
             await Watch(system).wait_for(Restarted)
@@ -145,7 +146,7 @@ async def test_restart_child_is_refused_for_one_that_runs_or_is_unknown() -> Non
 
 async def test_restart_child_that_fails_leaves_the_child_stopped() -> None:
     failures: list[Exception] = []
-    child = worker("a", Server, None, failures)
+    child = worker("a", Props(Server, None, failures))
     root = supervisor("root", child)
     async with System(root):
         await root.terminate_child(child)

@@ -9,6 +9,7 @@ from recorder import Fail, Note, Notes, Recorder, Wait
 
 from callboard.runtime import (
     Actor,
+    Props,
     Refusal,
     Restarted,
     State,
@@ -129,8 +130,8 @@ async def bustle() -> list[str]:
     """Everything that happens in a small tree, in order."""
     log: list[str] = []
     rng = random.Random(1)  # noqa: S311
-    crowd = pool("p", Recorder, log, "p", size=2)
-    parts = [worker(name, Recorder, log, name) for name in "abc"]
+    crowd = pool("p", Props(Recorder, log, "p"), size=2)
+    parts = [worker(name, Props(Recorder, log, name)) for name in "abc"]
     async with System(supervisor("root", crowd, *parts, strategy=Strategy.ONE_FOR_ALL), rng=rng) as system:
         watch = Watch(system)
         asks: list[asyncio.Future[object]] = []

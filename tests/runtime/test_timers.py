@@ -14,6 +14,7 @@ from callboard.runtime import (
     Message,
     Overflow,
     Overflowed,
+    Props,
     Request,
     System,
     Timer,
@@ -77,7 +78,7 @@ class Clock(Actor[Tick | Set | Unset | Fail | Wait]):
 
 async def test_after_ticks_once_and_every_again_and_again() -> None:
     ticks: list[tuple[int, float]] = []
-    once, often = worker("o", Clock, ticks), worker("e", Clock, ticks)
+    once, often = worker("o", Props(Clock, ticks)), worker("e", Props(Clock, ticks))
     async with System(supervisor("root", once, often)):
         await once.ask(Set(2.5))
         await often.ask(Set(1, repeat=True))
@@ -87,7 +88,7 @@ async def test_after_ticks_once_and_every_again_and_again() -> None:
 
 async def test_a_cancelled_timer_does_not_tick() -> None:
     ticks: list[tuple[int, float]] = []
-    clock = worker("c", Clock, ticks)
+    clock = worker("c", Props(Clock, ticks))
     async with System(supervisor("root", clock)):
         await clock.ask(Set(1, repeat=True))
         await asyncio.sleep(1.5)
@@ -99,7 +100,7 @@ async def test_a_cancelled_timer_does_not_tick() -> None:
 
 async def test_a_tick_that_waits_in_the_mailbox_goes_with_its_timer() -> None:
     ticks: list[tuple[int, float]] = []
-    clock = worker("c", Clock, ticks)
+    clock = worker("c", Props(Clock, ticks))
     async with System(supervisor("root", clock)):
         await clock.ask(Set(1))
         asks: list[asyncio.Future[Any]] = [clock.ask(Wait(2)), clock.ask(Unset())]
@@ -116,7 +117,7 @@ async def test_a_tick_that_waits_in_the_mailbox_goes_with_its_timer() -> None:
 
 async def test_a_restarted_actor_never_gets_a_stale_timer_tick_that_waited_in_its_mailbox() -> None:
     ticks: list[tuple[int, float]] = []
-    clock = worker("c", Clock, ticks, backoff=Backoff(initial_s=5))
+    clock = worker("c", Props(Clock, ticks), backoff=Backoff(initial_s=5))
     async with System(supervisor("root", clock)):
         await clock.ask(Set(1, repeat=True))
         await clock.ask(Set(2), timeout_s=600)
@@ -138,7 +139,7 @@ async def test_a_timer_made_while_the_actor_ends_never_ticks() -> None:
         async def on_stop(self) -> None:
             self.set(Set(1, repeat=True))
 
-    clock = worker("c", Later, ticks)
+    clock = worker("c", Props(Later, ticks))
     async with System(supervisor("root", clock)):
         await clock.tell(Fail())
         await asyncio.sleep(9)
@@ -148,7 +149,7 @@ async def test_a_timer_made_while_the_actor_ends_never_ticks() -> None:
 
 async def test_a_stopped_actor_gets_no_tick() -> None:
     ticks: list[tuple[int, float]] = []
-    clock = worker("c", Clock, ticks)
+    clock = worker("c", Props(Clock, ticks))
     async with System(supervisor("root", clock)):
         await clock.ask(Set(1, repeat=True))
     await asyncio.sleep(9)
@@ -158,7 +159,7 @@ async def test_a_stopped_actor_gets_no_tick() -> None:
 
 async def test_trace_context_and_deadline_survive_timers_of_after_and_the_trace_those_of_every() -> None:
     contexts: list[Context | None] = []
-    clock = worker("c", Clock, [], contexts)
+    clock = worker("c", Props(Clock, [], contexts))
     async with System(supervisor("root", clock)):
         with use_context(Context("00-trace", deadline=8.0)):
             await clock.ask(Set(3), timeout_s=60)
@@ -178,7 +179,7 @@ async def test_a_tick_of_after_expires_with_the_deadline_it_was_made_under_unles
                 self.after(message.seconds, Tick(2))
 
     ticks: list[tuple[int, float]] = []
-    clock = worker("c", Patient, ticks)
+    clock = worker("c", Props(Patient, ticks))
     async with System(supervisor("root", clock)):
         await clock.ask(Set(60), timeout_s=5)
         await asyncio.sleep(61)
@@ -188,7 +189,7 @@ async def test_a_tick_of_after_expires_with_the_deadline_it_was_made_under_unles
 
 async def test_trace_context_and_deadline_survive_restarts() -> None:
     contexts: list[Context | None] = []
-    clock = worker("c", Clock, [], contexts, backoff=Backoff(initial_s=3))
+    clock = worker("c", Props(Clock, [], contexts), backoff=Backoff(initial_s=3))
     async with System(supervisor("root", clock)):
         await clock.tell(Fail())
         with use_context(Context("00-trace", deadline=8.0)):
@@ -202,7 +203,7 @@ async def test_trace_context_and_deadline_survive_restarts() -> None:
 
 async def test_a_tick_that_finds_a_full_mailbox_is_skipped() -> None:
     ticks: list[tuple[int, float]] = []
-    clock = worker("c", Clock, ticks, mailbox=Mailbox(2, Overflow.WAIT))
+    clock = worker("c", Props(Clock, ticks), mailbox=Mailbox(2, Overflow.WAIT))
     async with System(supervisor("root", clock)) as system:
         watch = Watch(system)
         await clock.ask(Set(1, repeat=True))
@@ -216,7 +217,7 @@ async def test_a_tick_that_finds_a_full_mailbox_is_skipped() -> None:
 
 async def test_a_tick_that_finds_a_mailbox_full_of_others_is_skipped() -> None:
     ticks: list[tuple[int, float]] = []
-    clock = worker("c", Clock, ticks, mailbox=Mailbox(2, Overflow.WAIT))
+    clock = worker("c", Props(Clock, ticks), mailbox=Mailbox(2, Overflow.WAIT))
     async with System(supervisor("root", clock)) as system:
         watch = Watch(system)
         await clock.ask(Set(1, repeat=True))

@@ -6,7 +6,6 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -24,6 +23,7 @@ from callboard.runtime import (
     Context,
     Intensity,
     Message,
+    Props,
     Refusal,
     System,
     current_context,
@@ -154,7 +154,7 @@ class Stage:
         self.reading = asyncio.Event()
         self.seen: list[Any] = []  # what happened in the tree
         self.metrics = StreamMetrics()
-        self.recorder = worker("recorder", Recorder, database, self.books)
+        self.recorder = worker("recorder", Props(Recorder, database, self.books))
         self.consumers = (Consumer("recorder", (ACTIVITY,), (ActivityRecorded,), self.recorder),)
 
     @asynccontextmanager
@@ -170,14 +170,13 @@ class Stage:
                 "reconcile_at_start": at_start,
                 "metrics": self.metrics,
             }
-            children.append(worker("relay", partial(Relay, **options), *given))
+            children.append(worker("relay", Props(Relay, *given, **options)))
         if "streams" in parts:
             streams = (self.broker, self.consumers, self.database, SIGNER, self.data)
             children.append(
                 worker(
                     "streams",
-                    partial(FaustConsumer, session_timeout_s=2.0, reading=self.reading, metrics=self.metrics),
-                    *streams,
+                    Props(FaustConsumer, *streams, session_timeout_s=2.0, reading=self.reading, metrics=self.metrics),
                 )
             )
         async with System(supervisor("stage", *children, intensity=Intensity(20, 5.0))) as system:
@@ -194,7 +193,7 @@ class Stage:
 
     def recast(self) -> None:
         """A new recorder, for a stopped one stays stopped."""
-        self.recorder = worker("recorder", Recorder, self.database, self.books)
+        self.recorder = worker("recorder", Props(Recorder, self.database, self.books))
         self.consumers = (Consumer("recorder", (ACTIVITY,), (ActivityRecorded,), self.recorder),)
 
     def signal(self, number: signal.Signals) -> None:

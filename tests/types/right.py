@@ -6,12 +6,17 @@ from typing import assert_type
 
 from callboard.runtime import (
     Actor,
+    ActorContext,
     Cell,
+    DeferredReply,
     Entities,
+    KeyedProps,
     Message,
     Pool,
+    Props,
     Ref,
     Request,
+    Restart,
     Supervisor,
     System,
     entities,
@@ -68,15 +73,43 @@ class Users(Actor[GetUser | CountUsers | Rename]):
     @on(Rename)
     def rename(self, message: Rename) -> None:
         self.users[message.user_id] = User(message.name)
-        assert_type(self.ref, Cell[GetUser | CountUsers | Rename])
+        assert_type(self.ref, ActorContext[GetUser | CountUsers | Rename])
 
 
 class Narrow(Actor[GetUser]):
     """A handler may take more and return less than it must."""
 
+    def __init__(self, key: str, *, greeting: str = "") -> None:
+        self.key = key
+        self.greeting = greeting
+
     @on(GetUser)
     def get(self, _message: Request[User]) -> Admin:
         return Admin("a")
+
+
+class Waiting(Actor[CountUsers]):
+    """A reply may come later than the handler's return, or from another actor."""
+
+    def __init__(self, users: Ref[CountUsers], *, at_once: bool = False) -> None:
+        self.users = users
+        self.at_once = at_once
+        self.waiting: list[DeferredReply[int]] = []
+
+    @on(CountUsers)
+    def count(self, _message: CountUsers) -> DeferredReply[int]:
+        reply = DeferredReply[int]()
+        self.waiting.append(reply)
+        return reply
+
+
+class Forwarding(Actor[CountUsers]):
+    def __init__(self, users: Ref[CountUsers]) -> None:
+        self.users = users
+
+    @on(CountUsers)
+    def count(self, message: CountUsers) -> "asyncio.Future[int]":
+        return self.users.ask(message)
 
 
 class Pinger(Actor[Ping]):
@@ -92,7 +125,7 @@ class Idle(Actor[None]):
 
 async def use() -> None:
     pinger = worker("pinger", Pinger)
-    users = worker("users", Users, User("a"), pinger, shutdown_s=1.0)
+    users = worker("users", Props(Users, User("a"), pinger), shutdown_s=1.0)
     assert_type(users, Cell[GetUser | CountUsers | Rename])
     assert_type(await users.ask(GetUser(1)), User)
     assert_type(await users.ask(CountUsers(), timeout_s=1), int)
@@ -100,12 +133,19 @@ async def use() -> None:
     assert_type(users.tell(Rename(1, "b")), Awaitable[None])
     users.tell_nowait(Rename(1, "b"))
 
-    crowd = pool("crowd", Users, User("a"), pinger, size=3)
+    crowd = pool("crowd", Props(Users, User("a"), pinger), size=3)
     assert_type(crowd, Pool[GetUser | CountUsers | Rename])
     assert_type(await crowd.ask(GetUser(1)), User)
-    each = entities("each", Narrow, key=str, idle_s=1, limit=9)
+    each = entities("each", KeyedProps(Narrow, greeting="a"), key=str, idle_s=1, limit=9)
+    assert_type(entities("bare", Narrow, key=str, idle_s=1, limit=9), Entities[GetUser])
     assert_type(each, Entities[GetUser])
     assert_type(await each.ask(GetUser(1)), User)
+
+    waiting = worker("waiting", Props(Waiting, users, at_once=True), restart=Restart.TRANSIENT, stop_on=(KeyError,))
+    assert_type(waiting, Cell[CountUsers])
+    assert_type(await waiting.ask(CountUsers()), int)
+    assert_type(worker("forwarding", Props(Forwarding, users)), Cell[CountUsers])
+    assert_type(Props(Waiting, users), Props[CountUsers])
 
     # What takes more messages stands in for what takes fewer.
     fewer: Ref[Rename] = users

@@ -1,6 +1,8 @@
 """What both type checkers must refuse: each line that ends in `# wrong`, and no other."""
 
-from callboard.runtime import Actor, Message, Ref, Request, entities, on, pool, worker
+import asyncio
+
+from callboard.runtime import Actor, KeyedProps, Mailbox, Message, Props, Ref, Request, entities, on, pool, worker
 
 
 class User(Message, frozen=True):
@@ -72,7 +74,29 @@ class OnlyRename(Actor[Rename]):
         pass
 
 
-async def use(ref: Ref[GetUser | Rename]) -> None:
+class Counting(Actor[Rename]):
+    def __init__(self, first: int, *, step: int = 1) -> None:
+        self.count = first * step
+
+    @on(Rename)
+    def rename(self, message: Rename) -> None:
+        pass
+
+
+class Keyed(Actor[Rename]):
+    def __init__(self, key: str, *, step: int = 1) -> None:
+        self.key = key * step
+
+    @on(Rename)
+    def rename(self, message: Rename) -> None:
+        pass
+
+
+class Undeclared(Request[int], frozen=True):
+    pass
+
+
+async def use(ref: Ref[GetUser | Rename], narrow: Ref[Rename]) -> None:
     await ref.tell(Other())  # wrong
     ref.tell_nowait(Other())  # wrong
     await ref.tell(Rename)  # wrong
@@ -86,6 +110,20 @@ async def use(ref: Ref[GetUser | Rename]) -> None:
     wider: Ref[GetUser | Rename] = worker("w", OnlyRename)  # wrong
     del wider
     worker("w", dict)  # wrong
+    worker("w", Counting)  # wrong
+    Props(Counting, "one")  # wrong
+    Props(Counting, 1, stap=2)  # wrong
+    Props(Counting)  # wrong
+    Props(dict)  # wrong
+    worker("w", Fine, mailboks=Mailbox(3))  # wrong
+    worker("w", Fine, shutdown_s="soon")  # wrong
+    pool("p", Props(Counting, 1), size=1, retry=3)  # wrong
+    await narrow.ask(GetUser(1))  # wrong
+    await ref.ask(Undeclared())  # wrong
+    task = asyncio.create_task(ref.ask(GetUser(1)))  # wrong
+    del task
+    KeyedProps(Keyed, step="one")  # wrong
+    KeyedProps(OnlyRename)  # wrong
 
 
 class NoMessage(Actor[int]):  # wrong

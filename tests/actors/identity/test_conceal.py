@@ -1,7 +1,6 @@
 """REGISTRATION_CONFLICT=conceal: whoever cannot read a mailbox learns nothing of whose address it is."""
 
 from collections.abc import AsyncIterator
-from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from callboard.actors.errors import AUTH_INVALID_CREDENTIALS, AUTH_UNVERIFIED, P
 from callboard.actors.identity.authentication import LogIn, Logins
 from callboard.actors.identity.email_verification import MAX_LETTERS, RegistrationPolicy
 from callboard.actors.identity.users import RegisterUser, UpdateUser, Users
-from callboard.runtime import Ref, System, pool, supervisor
+from callboard.runtime import Props, Ref, System, pool, supervisor
 
 
 class CallboardProcess:
@@ -28,9 +27,9 @@ class CallboardProcess:
 @pytest.fixture
 async def site(domain: Domain) -> AsyncIterator[CallboardProcess]:
     shared = (domain.database, domain.passwords, domain.signer, domain.sessions)
-    users = pool("users", Users, *shared, RegistrationPolicy(conceal=True), size=2)
+    users = pool("users", Props(Users, *shared, RegistrationPolicy(conceal=True)), size=2)
     checks = (domain.database, domain.passwords, domain.sessions, domain.limits, domain.failed_logins)
-    logins = pool("logins", partial(Logins, signer=domain.signer, conceal=True), *checks, size=2)
+    logins = pool("logins", Props(Logins, *checks, signer=domain.signer, conceal=True), size=2)
     async with System(supervisor("concealing", users, logins)):
         yield CallboardProcess(users, logins)
 

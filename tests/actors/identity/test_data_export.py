@@ -25,7 +25,7 @@ from callboard.actors.infrastructure.job_sweeper import JobSweeper, Sweep
 from callboard.actors.infrastructure.principals import Principal, Role
 from callboard.actors.infrastructure.quotas import DEFAULT_QUOTAS
 from callboard.actors.infrastructure.retention import QUERIES
-from callboard.runtime import Ref, System, pool, supervisor
+from callboard.runtime import Props, Ref, System, pool, supervisor
 
 
 class Makers:
@@ -33,7 +33,7 @@ class Makers:
 
     def __init__(self, domain: Domain) -> None:
         self.exports: Ref[RequestExport | DownloadExport | ReadPiece] = pool(
-            "exports", Exports, domain.database, domain.signer, domain.jobs, size=16
+            "exports", Props(Exports, domain.database, domain.signer, domain.jobs), size=16
         )
 
     async def fetched(self, user_id: UUID, token: str) -> bytes:

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from callboard.actors.errors import REQUEST_INVALID, USERS_NOT_FOUND, USERS_STALE, Problem
 from callboard.actors.identity.profiles import GetProfile, Profiles, ReplaceProfile, is_web_address, is_within
 from callboard.actors.identity.users import DeleteUser, RegisterUser
-from callboard.runtime import Ref, System, pool, supervisor
+from callboard.runtime import Props, Ref, System, pool, supervisor
 
 Asked = Ref[GetProfile | ReplaceProfile]
 
 
 @pytest.fixture
 async def profiles(domain: Domain) -> AsyncIterator[Asked]:
-    made = pool("profiles", Profiles, domain.database, size=16)
+    made = pool("profiles", Props(Profiles, domain.database), size=16)
     async with System(supervisor("profiles only", made)):
         yield made
 

@@ -34,7 +34,7 @@ from callboard.actors.identity.users import (
     VerifyEmail,
 )
 from callboard.actors.infrastructure.principals import Principal, Role
-from callboard.runtime import System, pool, supervisor
+from callboard.runtime import Props, System, pool, supervisor
 
 
 async def logged_in(domain: Domain, email: str) -> Authenticate:
@@ -285,7 +285,7 @@ async def test_an_account_has_so_many_new_addresses_written_to_in_an_hour(domain
 async def test_a_concealed_conflict_looks_like_a_new_account_and_tells_the_owner_alone(domain: Domain) -> None:
     owner = await domain.person(email="ada@example.org")
     shared = (domain.database, domain.passwords, domain.signer, domain.sessions)
-    concealing = pool("users", Users, *shared, RegistrationPolicy(conceal=True), size=2)
+    concealing = pool("users", Props(Users, *shared, RegistrationPolicy(conceal=True)), size=2)
     async with System(supervisor("concealing", concealing)):
         taken, new = [
             await concealing.ask(RegisterUser(email, PASSWORD, " Ada L. ", terms_accepted=True, user_id=uuid4()))
@@ -321,7 +321,7 @@ async def test_a_concealed_conflict_says_the_same_to_the_database_as_a_new_accou
 
 async def test_of_sixteen_who_register_one_address_at_once_none_is_told_who_was_first(domain: Domain) -> None:
     shared = (domain.database, domain.passwords, domain.signer, domain.sessions)
-    concealing = pool("users", Users, *shared, RegistrationPolicy(conceal=True), size=2)
+    concealing = pool("users", Props(Users, *shared, RegistrationPolicy(conceal=True)), size=2)
     mine = RegisterUser("ada@example.org", PASSWORD, "Ada", terms_accepted=True, user_id=uuid4())
     async with System(supervisor("concealing", concealing)):
         registered = [RegisterUser("ADA@example.org", PASSWORD, "Ada", terms_accepted=True) for _ in range(12)]

@@ -24,6 +24,7 @@ from callboard.runtime import (
     AskTimeoutError,
     Context,
     Crashed,
+    Props,
     Request,
     System,
     on,
@@ -67,7 +68,7 @@ async def guarded(url: str, size: int = 5) -> AsyncIterator[Database]:
     as an exception that nobody retrieves, in whatever test comes next.
     """
     database, crashes = Database(f"{url}?sslmode=disable", size=size), []
-    async with System(supervisor("root", worker("database", DatabaseGuard, database, schema.install))) as system:
+    async with System(supervisor("root", worker("database", Props(DatabaseGuard, database, schema.install)))) as system:
         system.subscribe(lambda event: crashes.append(event) if isinstance(event, Crashed) else None)
         await asyncio.wait_for(database.back.wait(), 5)
         yield database
@@ -127,7 +128,7 @@ async def test_before_it_is_connected_every_call_is_refused_at_once() -> None:
 async def test_a_server_that_comes_late_is_connected_and_gets_the_schema(server: Postgres) -> None:
     await server.stop()
     database = Database(f"{server.url}?sslmode=disable")
-    async with System(supervisor("root", worker("database", DatabaseGuard, database, schema.install))):
+    async with System(supervisor("root", worker("database", Props(DatabaseGuard, database, schema.install)))):
         with refused(SERVER_UNAVAILABLE):
             await database.check()
         await server.start()
@@ -260,7 +261,7 @@ class Sleeper(Actor[Sleep]):
 
 async def test_a_cancelled_transaction_leaves_no_trace_and_its_connection_free(server: Postgres) -> None:
     async with guarded(server.url) as database:
-        sleepers = pool("sleepers", Sleeper, database, size=4)
+        sleepers = pool("sleepers", Props(Sleeper, database), size=4)
         async with System(supervisor("more", sleepers)):
             for _ in range(3):
                 asked = [asyncio.ensure_future(sleepers.ask(Sleep())) for _ in range(4)]

@@ -21,7 +21,7 @@ from callboard.actors.infrastructure.database_server import DatabaseServer
 from callboard.actors.infrastructure.token_signer import Signer
 from callboard.ops import schema
 from callboard.ops.embedded.postgres import Postgres
-from callboard.runtime import System, supervisor, worker
+from callboard.runtime import Props, System, supervisor, worker
 
 
 def changed(url: str, *, login: str = "", path: str = "", query: str = "") -> str:
@@ -40,7 +40,7 @@ async def starting(database: Database) -> AsyncIterator["asyncio.Future[str]"]:
         if not given_up.done():
             given_up.set_result(reason)
 
-    async with System(supervisor("root", worker("database", DatabaseGuard, database, schema.install, give_up))):
+    async with System(supervisor("root", worker("database", Props(DatabaseGuard, database, schema.install, give_up)))):
         yield given_up
 
 
@@ -96,7 +96,7 @@ async def test_a_server_that_is_away_is_named_once_and_again_when_the_reason_cha
 
     database = Database(changed(postgres.url, login="a:no-such-word"))
     given_up: list[str] = []
-    async with System(supervisor("root", worker("database", DatabaseGuard, database, prepare, given_up.append))):
+    async with System(supervisor("root", worker("database", Props(DatabaseGuard, database, prepare, given_up.append)))):
         for _ in range(5):
             await tries.acquire()
         answers[0] = "start"

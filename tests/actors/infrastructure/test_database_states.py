@@ -14,7 +14,7 @@ from domain import refused
 from callboard.actors.errors import SERVER_TIMEOUT, SERVER_UNAVAILABLE, DegradedError, Problem
 from callboard.actors.infrastructure.database import Database, DatabaseGuard, PoolSettings, TransactionConflict, retried
 from callboard.ops.embedded.postgres import Postgres
-from callboard.runtime import Actor, Crashed, Request, System, on, supervisor, worker
+from callboard.runtime import Actor, Crashed, Props, Request, System, on, supervisor, worker
 
 PASSING = ("53100", "53200", "53300", "53400", "55P03", "55006", "58030", "58000", "25P03", "57P05", "26000")
 
@@ -43,7 +43,7 @@ async def url(postgres: Postgres) -> AsyncIterator[str]:
 async def guarded(database: Database) -> AsyncIterator[list[Crashed]]:
     """A database with its guard; nothing may crash."""
     crashes: list[Crashed] = []
-    async with System(supervisor("root", worker("database", DatabaseGuard, database, nothing))) as system:
+    async with System(supervisor("root", worker("database", Props(DatabaseGuard, database, nothing)))) as system:
         system.subscribe(lambda event: crashes.append(event) if isinstance(event, Crashed) else None)
         await asyncio.wait_for(database.back.wait(), 5)
         yield crashes
@@ -193,7 +193,7 @@ class Swapper(Actor[Swap]):
 
 async def test_two_transactions_that_block_each_other_both_succeed_in_the_end(database: Database) -> None:
     meeting = asyncio.Barrier(2)
-    one, two = (worker(name, Swapper, database, meeting.wait) for name in ("one", "two"))
+    one, two = (worker(name, Props(Swapper, database, meeting.wait)) for name in ("one", "two"))
     async with System(supervisor("root", one, two)):
         await asyncio.gather(one.ask(Swap(1, 2)), two.ask(Swap(2, 1)))
     async with database.acquire() as connection:

@@ -21,7 +21,7 @@ from callboard.actors.infrastructure.feature_flags import (
     SetFlag,
 )
 from callboard.actors.infrastructure.postgres_errors import NO_ANSWER
-from callboard.runtime import System, supervisor, worker
+from callboard.runtime import Props, System, supervisor, worker
 
 INTERVAL_S = module.INTERVAL_S  # as it is outside of these tests
 UI, MAINTENANCE = FlagName.NEW_UI, FlagName.MAINTENANCE
@@ -43,7 +43,7 @@ class Watched(FlagSnapshot):
 async def process(database: Database) -> Any:
     """The flags of a process that looks at PostgreSQL when it is told to, and otherwise each hour."""
     flags = Watched()
-    keeper = worker("flags", FlagKeeper, database, flags)
+    keeper = worker("flags", Props(FlagKeeper, database, flags))
     async with System(supervisor("root", keeper)):
         async with asyncio.timeout(5):
             await flags.held.wait()

@@ -21,7 +21,7 @@ from callboard.actors.infrastructure.idempotency import (
     key_name,
 )
 from callboard.actors.infrastructure.token_signer import Signer
-from callboard.runtime import Pool, System, pool, supervisor
+from callboard.runtime import Pool, Props, System, pool, supervisor
 
 NAME = key_name(None, "POST", "/api/v1/content", "k")
 ANSWER = StoredResponse(201, {"Location": "/api/v1/content/1"}, b'{"status":"success"}')
@@ -29,7 +29,7 @@ ANSWER = StoredResponse(201, {"Location": "/api/v1/content/1"}, b'{"status":"suc
 
 @pytest.fixture
 async def keys(domain: Domain) -> AsyncIterator[Pool[ClaimKey | KeepAnswer | ReleaseKey]]:
-    made = pool("keys", Idempotency, domain.database, domain.signer, size=16)
+    made = pool("keys", Props(Idempotency, domain.database, domain.signer), size=16)
     async with System(supervisor("more", made)):
         yield made
 
@@ -70,7 +70,7 @@ async def test_a_lapsed_claim_goes_to_one_other_who_works_under_the_same_id(keys
 
 
 async def test_a_claim_that_is_given_up_is_free_and_keeps_its_id(domain: Domain) -> None:
-    one = pool("one", Idempotency, domain.database, domain.signer, size=1)  # which handles them in order
+    one = pool("one", Props(Idempotency, domain.database, domain.signer), size=1)  # which handles them in order
     async with System(supervisor("more", one)):
         first = await claimed(one)
         await one.tell(ReleaseKey(Claim(NAME, uuid4(), first.new_id)))  # another's claim frees nothing
@@ -123,14 +123,14 @@ async def test_what_is_kept_of_a_body_cannot_be_guessed_from_and_outlives_a_chan
     other = Signer("another secret " * 4, issuer=ISSUER, access_ttl_s=900)
     assert row["fingerprint"] != other.keyed_fingerprint(NAME + body)  # it takes the secret to try a password
     rotated = Signer("another secret " * 4, issuer=ISSUER, access_ttl_s=900, previous=(SECRET,))
-    later = pool("later", Idempotency, domain.database, rotated, size=1)
+    later = pool("later", Props(Idempotency, domain.database, rotated), size=1)
     async with System(supervisor("rotated", later)):
         assert await later.ask(ClaimKey(NAME, body, 60)) == ANSWER
 
 
 async def test_without_the_database_a_key_is_refused_and_nothing_else_is_done() -> None:
     nowhere = Database("postgresql://127.0.0.1:1/none")
-    away = pool("away", Idempotency, nowhere, Signer(SECRET, issuer=ISSUER, access_ttl_s=900), size=1)
+    away = pool("away", Props(Idempotency, nowhere, Signer(SECRET, issuer=ISSUER, access_ttl_s=900)), size=1)
     async with System(supervisor("more", away)):
         with refused(SERVER_UNAVAILABLE):
             await away.ask(ClaimKey(NAME, b"a", 60))

@@ -21,7 +21,7 @@ from callboard.actors.errors import CONTENT_CATEGORY_UNKNOWN, QUOTA_CONTENT, QUO
 from callboard.actors.infrastructure import quotas as module
 from callboard.actors.infrastructure.principals import Principal, Role
 from callboard.actors.infrastructure.quotas import Quotas, count_use
-from callboard.runtime import Ref, System, pool, supervisor
+from callboard.runtime import Props, Ref, System, pool, supervisor
 
 BIG = 1_000_000
 
@@ -32,7 +32,7 @@ class CallboardProcess:
     def __init__(self, domain: Domain, quotas: Quotas) -> None:
         self.domain = domain
         self.content: Ref[CreateContent | EditContent | DeleteContent] = pool(
-            "content", ContentWorkflow, domain.database, HtmlSanitizer(), quotas, size=16
+            "content", Props(ContentWorkflow, domain.database, HtmlSanitizer(), quotas), size=16
         )
 
     async def draft(self, author: Principal, body: str = "b") -> Content:

@@ -26,7 +26,7 @@ from callboard.actors.infrastructure.rate_limiter import (
 from callboard.actors.infrastructure.redis import RedisClient, RedisConnector
 from callboard.ops.embedded.data_directory import DataDirectory, free_ports
 from callboard.ops.embedded.valkey import Valkey
-from callboard.runtime import Pool, System, pool, supervisor, worker
+from callboard.runtime import Pool, Props, System, pool, supervisor, worker
 
 POLICY = Policy(5, 60)
 
@@ -158,7 +158,7 @@ async def cache(valkey: Valkey) -> AsyncIterator[RedisClient]:
 
 
 def limits_of(cache: RedisClient, size: int = 4) -> Pool[CheckLimit]:
-    return pool("limits", RateLimiter, limiter_of(cache), size=size)
+    return pool("limits", Props(RateLimiter, limiter_of(cache)), size=size)
 
 
 def limiter_of(cache: RedisClient) -> LimitBatcher:
@@ -298,7 +298,7 @@ async def check(limits: Pool[CheckLimit], key: str) -> tuple[LimitResult, float]
 
 async def test_without_redis_this_process_decides_at_once_until_redis_is_back(own: Valkey) -> None:
     cache = RedisClient(own.url)
-    limits, guard = limits_of(cache), worker("cache", RedisConnector, cache)
+    limits, guard = limits_of(cache), worker("cache", Props(RedisConnector, cache))
     async with System(supervisor("root", guard, limits)):
         assert (await check(limits, "k"))[0].remaining == 4
         await own._server.stop(signal.SIGKILL, 5)
@@ -317,14 +317,14 @@ async def test_without_redis_this_process_decides_at_once_until_redis_is_back(ow
 async def test_a_login_stays_limited_while_redis_is_away() -> None:
     cache = RedisClient(f"redis://127.0.0.1:{free_ports(1)[0]}/0")
     limits = limits_of(cache, size=1)
-    async with System(supervisor("root", worker("cache", RedisConnector, cache), limits)):
+    async with System(supervisor("root", worker("cache", Props(RedisConnector, cache)), limits)):
         assert [(await check(limits, "k"))[0].allowed for _ in range(7)] == [True] * 5 + [False] * 2
 
 
 async def test_a_redis_that_has_gone_quiet_costs_its_first_caller_alone_and_no_more_than_0_3_s(own: Valkey) -> None:
     cache = RedisClient(own.url)
     limits = limits_of(cache)
-    async with System(supervisor("root", worker("cache", RedisConnector, cache), limits)):
+    async with System(supervisor("root", worker("cache", Props(RedisConnector, cache)), limits)):
         await check(limits, "k")
         assert own.pid is not None
         os.kill(own.pid, signal.SIGSTOP)

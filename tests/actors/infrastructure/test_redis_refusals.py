@@ -18,7 +18,7 @@ from callboard.actors.infrastructure.redis import CacheAwayError, KeySpace, Redi
 from callboard.ops.embedded import valkey as module
 from callboard.ops.embedded.data_directory import free_ports, open_place
 from callboard.ops.embedded.valkey import Valkey
-from callboard.runtime import System, supervisor, worker
+from callboard.runtime import Props, System, supervisor, worker
 
 FIVE = {"five": Policy(5, 60)}
 
@@ -91,7 +91,7 @@ async def test_a_prefix_of_keys_that_is_not_ours_is_as_good_as_no_redis(
 async def test_a_wrong_password_is_said_before_anybody_asks(valkey: Valkey, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "callboard")
     cache = RedisClient(f"redis://:no-such-word@{valkey.url.rpartition('@')[2]}")
-    async with System(supervisor("root", worker("cache", RedisConnector, cache))):
+    async with System(supervisor("root", worker("cache", Props(RedisConnector, cache)))):
         async with asyncio.timeout(5):
             await cache.away.wait()
         with pytest.raises(CacheAwayError, match="AuthenticationError"):

@@ -17,7 +17,7 @@ from callboard.actors.infrastructure.job_kinds import Job, JobGroup, JobKind, Ou
 from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.actors.infrastructure.job_sweeper import JobSweeper
 from callboard.actors.infrastructure.job_worker import JobWorker
-from callboard.runtime import Actor, System, supervisor, worker
+from callboard.runtime import Actor, Props, System, supervisor, worker
 
 BATCH = 100
 EFFECT = "insert into bench_effects (job) values ($1)"
@@ -121,14 +121,14 @@ async def drain(url: str, task: str, seconds: float = 60.0) -> MessageAccounting
     """Work until nothing is left."""
     ledger = MessageAccounting()
     async with connected(url) as (database, queue):
-        handler = job_pool(kind_of(task), ACTORS[task], ledger)
+        handler = job_pool(kind_of(task), Props(ACTORS[task], ledger))
         counts = JobCounts()
 
         class Runner(JobWorker):
             def __init__(self) -> None:
                 super().__init__(database, queue, [handler], counts, name="bench")
 
-        sweeper = worker("sweeper", JobSweeper, database, queue, [handler.kind], counts)
+        sweeper = worker("sweeper", Props(JobSweeper, database, queue, [handler.kind], counts))
         async with (
             System(supervisor("bench", handler.pool, sweeper, worker("worker", Runner))),
             asyncio.timeout(seconds),
@@ -166,7 +166,7 @@ async def latencies(url: str, count: int = 60, rate: float = 20.0) -> list[float
     ledger = MessageAccounting()
     committed: dict[int, float] = {}
     async with connected(url) as (database, queue):
-        handler = job_pool(kind_of("noop"), NoOp, ledger)
+        handler = job_pool(kind_of("noop"), Props(NoOp, ledger))
         counts = JobCounts()
 
         class Runner(JobWorker):
@@ -191,7 +191,7 @@ async def claim_times(url: str, claims: int = 5) -> list[float]:
     """Seconds that a claim of 100 takes, each rolled back so that all are alike."""
     times = []
     async with connected(url) as (database, _):
-        handler = job_pool(kind_of("noop"), NoOp, MessageAccounting())
+        handler = job_pool(kind_of("noop"), Props(NoOp, MessageAccounting()))
         claimer = Claims(database, "bench", JobCounts())
         for _ in range(claims):
             lane = KindClaims(handler, random.Random())  # noqa: S311 - jitter
@@ -215,7 +215,7 @@ async def claims_under_a_snapshot(url: str, count: int) -> tuple[float, float]:
         snapshot = held.transaction(isolation="repeatable_read")
         await snapshot.start()
         await held.fetchval("select count(*) from pg_class")
-        handler = job_pool(kind_of("noop"), NoOp, MessageAccounting())
+        handler = job_pool(kind_of("noop"), Props(NoOp, MessageAccounting()))
         claimer, lane = Claims(database, "bench", JobCounts()), KindClaims(handler, random.Random())  # noqa: S311
         times: list[float] = []
         while True:
@@ -237,7 +237,7 @@ async def claims_under_a_snapshot(url: str, count: int) -> tuple[float, float]:
 async def wake(url: str, claimers: int, jobs: int = 60) -> float:
     """Seconds until so many claimers that wake at once for one job have all answered; the mean of some jobs."""
     async with connected(url) as (database, queue):
-        handler = job_pool(kind_of("noop"), NoOp, MessageAccounting())
+        handler = job_pool(kind_of("noop"), Props(NoOp, MessageAccounting()))
         lanes = [KindClaims(handler, random.Random()) for _ in range(claimers)]  # noqa: S311 - jitter
         claims = [Claims(database, "bench", JobCounts()) for _ in range(claimers)]
         spent = 0.0

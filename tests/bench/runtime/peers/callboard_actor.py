@@ -17,6 +17,7 @@ from callboard.runtime import (
     Context,
     Mailbox,
     Message,
+    Props,
     Request,
     System,
     on,
@@ -108,7 +109,7 @@ class Plain:
     async def counters(self, count: int) -> AsyncIterator[tuple[list[Cell[Any]], list[Counter]]]:
         """A running tree of so many; nothing that they have accepted may be without its fate at the end."""
         made: list[Counter] = []
-        refs: list[Cell[Any]] = [worker(str(n), self.kind, made) for n in range(count)]
+        refs: list[Cell[Any]] = [worker(str(n), Props(self.kind, made)) for n in range(count)]
         async with System(supervisor("root", *refs)):
             yield refs, made
             counts = [ref.tally() for ref in refs]

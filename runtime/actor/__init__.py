@@ -1,0 +1,1 @@
+"""What one writes actors with: messages, handlers, references, errors. It imports nothing that runs them."""

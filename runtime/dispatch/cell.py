@@ -1,0 +1,851 @@
+"""The cell: one actor in its place in the tree. It takes the actor's messages, and handles them in batches.
+
+There is no task for an idle actor, and none for plain handlers. The first message puts the cell on the scheduler's list
+of the ready, which one callback of the event loop works off. An async handler turns the rest of its batch over to a
+task.
+
+Names without an underscore are for the modules beside this one, which do the rarer things: lifecycle, stash, timers,
+deathwatch, transfer. What these remember hangs on `cold`, made when it is needed.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextvars import Context
+from threading import get_ident
+from typing import Any, TypeVar
+
+from callboard.runtime.actor import events
+from callboard.runtime.actor.actor import Actor, ActorContext
+from callboard.runtime.actor.context import CURRENT
+from callboard.runtime.actor.context import Context as Carried
+from callboard.runtime.actor.deadlines import Deadlines, expire
+from callboard.runtime.actor.envelope import Envelope, is_ask, message_of, timer_of
+from callboard.runtime.actor.errors import (
+    ENDING,
+    ActorCrashedError,
+    ActorStoppedError,
+    AskCycleError,
+    AskTimeoutError,
+    MailboxFullError,
+    Refusal,
+    StashFullError,
+    UnhandledMessageError,
+    for_asker,
+)
+from callboard.runtime.actor.handlers import DeferredReply, Handlers, to_await
+from callboard.runtime.actor.mailbox import ACCEPTED, Counts, Overflow
+from callboard.runtime.actor.messages import Asked, Message
+from callboard.runtime.actor.ref import ASK_TIMEOUT_S, Ref
+from callboard.runtime.dispatch import deathwatch, lifecycle
+from callboard.runtime.dispatch.child_spec import Abandoned, ChildSpec
+from callboard.runtime.dispatch.cold_state import ColdState
+from callboard.runtime.dispatch.mailbox_queue import CLOSED, SHARE, let_in, turn_away
+from callboard.runtime.dispatch.node import Node, Parent, State
+from callboard.runtime.dispatch.parked_task import ParkedTask
+from callboard.runtime.dispatch.scheduler import BATCH, in_task
+from callboard.runtime.dispatch.stash import Stash
+from callboard.runtime.dispatch.timers import ActorTimer, Timers
+
+M = TypeVar("M", bound=Message | None)
+T = TypeVar("T")
+
+RESOLUTION_S = 0.002  # of the loops' timers: two that are due at the same time may fire so far apart
+RUNNING = State.RUNNING  # bound once: a member of an Enum is looked up slowly in Python 3.11
+HANDLING = (RUNNING, State.DRAINING)
+CLOSED_STATES = (State.DRAINING, State.STOPPING, State.STOPPED)
+
+current = CURRENT.get  # bound once: each look-up counts in a tell
+enter = CURRENT.set
+
+
+class Cell(Node, ActorContext[M]):
+    """Everyone but its supervisor sees only the Ref. It takes messages from before its first start until its stop,
+    restarts included.
+    """
+
+    __slots__ = (
+        "_remaining",
+        "_size",
+        "_times",
+        "actor",
+        "cold",
+        "current",
+        "handled",
+        "handlers",
+        "idle",
+        "limit",
+        "make",
+        "queue",
+        "since",
+        "table",
+        "task",
+        "work",
+    )
+
+    def __init__(self, name: str, make: Callable[[], Actor[Any]], spec: ChildSpec, handlers: Handlers) -> None:
+        super().__init__(name, spec)
+        self.make = make
+        self.handlers = handlers
+        self.table: dict[type, Callable[[Any, Any], Any]] = handlers.first  # by type, in the actor's present state
+        self.actor: Actor[Any] | None = None  # the incarnation
+        self.current: Any = None  # the message in progress, outside of a batch of plain ones
+        self.task: asyncio.Task[None] | None = None  # the batch, from its first async handler on
+        self.work: ParkedTask | None = None  # the task of such batches, between them too
+        self.queue: Any = ()  # a deque from the first message on: an empty one is most of an idle actor's memory
+        self.limit = CLOSED
+        self.idle = False  # it runs, and no batch is scheduled or running
+        self.handled = 0
+        self.since = 0.0  # when it last began to be busy, in the event loop's time
+        self.cold: ColdState | None = None
+        self._remaining: Any = None  # of a batch of plain messages: its iterator ...
+        self._size = 0  # ... over so many messages
+        self._times: Deadlines | None = None
+
+    @property
+    def cold_state(self) -> ColdState:
+        """What most actors most of the time do not need; made when it is."""
+        if self.cold is None:
+            self.cold = ColdState()
+        return self.cold
+
+    record = cold_state
+
+    # Sending ---------------------------------------------------------------------------------------------------------
+
+    def tell(self, message: M) -> Awaitable[None]:
+        """See Ref.tell. A message that needs more than an append to an open mailbox goes the longer way."""
+        queue = self.queue
+        if len(queue) > self.limit or message.__class__ not in self.table:
+            return super().tell(message)
+        outer = current()
+        if outer is None:
+            queue.append(message)
+        else:
+            queue.append((message, outer if outer.__class__ is Carried else outer.carries()))
+        if self.idle:
+            self.schedule()
+        return ACCEPTED
+
+    def tell_nowait(self, message: M) -> None:
+        """See Ref.tell_nowait; the longer way likewise."""
+        queue = self.queue
+        if len(queue) > self.limit or message.__class__ not in self.table:
+            super().tell_nowait(message)
+            return
+        outer = current()
+        if outer is None:
+            queue.append(message)
+        else:
+            queue.append((message, outer if outer.__class__ is Carried else outer.carries()))
+        if self.idle:
+            self.schedule()
+
+    def ask(self, message: "Asked[M, T]", timeout_s: float = ASK_TIMEOUT_S) -> "asyncio.Future[T]":
+        """See Ref.ask; so does an ask from within a handler, or one with less time than it asks for."""
+        times = self._times
+        if (
+            times is None
+            or get_ident() != times.thread  # not the running loop: asking for that is a system call in Python 3.11
+            or len(self.queue) > self.limit
+            or message.__class__ not in self.table
+        ):
+            return super().ask(message, timeout_s)
+        deadline, trace, baggage = times.time() + timeout_s, None, None
+        if (outer := current()) is not None:
+            if outer.__class__ is Envelope or (outer.deadline is not None and outer.deadline < deadline):
+                return super().ask(message, timeout_s)
+            trace, baggage = outer.traceparent, outer.baggage
+        reply: asyncio.Future[T] = times.create_future()
+        due = times.queues.get(timeout_s)
+        if due is None or due.timer is None:
+            self.queue.append(envelope := Envelope(message, trace, deadline, reply, None, self, None, baggage))
+            times.add(envelope, timeout_s)
+        else:
+            asks = due.asks
+            envelope = Envelope(message, trace, deadline, reply, None, self, asks, baggage)
+            asks[envelope] = None
+            self.queue.append(envelope)
+        if self.idle:
+            self.schedule()
+        else:
+            envelope.mind()
+        return reply
+
+    def enqueue(self, message: Any, item: Any, *, may_wait: bool = True) -> Awaitable[None]:
+        """See Ref.enqueue."""
+        if message.__class__ not in self.table:
+            raise UnhandledMessageError(self.path, message, sorted(kind.__name__ for kind in self.handlers.all))
+        if item.__class__ is Envelope:
+            if item.asked_by is not None:
+                self._refuse_cycle(item)
+            item.cell = self
+            if item.reply is not None and not self.idle:
+                item.mind()
+        if len(self.queue) > self.limit:
+            if self.is_closed():
+                raise ActorStoppedError(self.path, message)
+            if self.limit == CLOSED:
+                self.admit()
+            if len(self.queue) > self.limit:
+                return self._overflow(message, item, may_wait)
+        self.queue.append(item)
+        if self.idle:
+            self.schedule()
+        return ACCEPTED
+
+    def accept(self, item: Any) -> None:
+        """Take a message beyond the capacity if need be."""
+        if self.limit == CLOSED:
+            self.admit()
+        self.queue.append(item)
+        if self.idle:
+            self.schedule()
+
+    def _refuse_cycle(self, envelope: Envelope) -> None:
+        chain = [self.path]
+        waits: Envelope | None = envelope.asked_by
+        while waits is not None and not waits.answered:
+            chain.insert(0, waits.cell.path)
+            if waits.cell is self:
+                raise AskCycleError(tuple(chain))
+            waits = waits.asked_by
+
+    def _overflow(self, message: Any, item: Any, may_wait: bool) -> Awaitable[None]:
+        mailbox, policy, asked = self.spec.mailbox, self.spec.mailbox.overflow, is_ask(item)
+        crowded = self.cold is not None and len(self.cold.waiters) >= mailbox.max_waiting
+        if policy is Overflow.WAIT and may_wait and not crowded and self._sender_can_wait():
+            # An ask waits on its reply, which its deadline settles; a tell has only the room to wait for.
+            room: asyncio.Future[None] = item.reply if asked else asyncio.get_running_loop().create_future()
+            self.wait_for_room(item, room)
+            return room
+        if policy is Overflow.DROP_OLDEST:
+            self._drop_oldest(item)
+            return ACCEPTED
+        self._overflowed(message)
+        if policy is not Overflow.DROP_NEWEST or asked:
+            raise MailboxFullError(self.path, message, mailbox.capacity)
+        self.cold_state.counts.dropped += 1
+        return ACCEPTED
+
+    def _drop_oldest(self, item: Any) -> None:
+        oldest = self.queue.popleft()
+        self.queue.append(item)
+        self.cold_state.counts.dropped += 1
+        lost = message_of(oldest)
+        self._overflowed(lost)
+        if oldest.__class__ is Envelope:
+            oldest.fail(MailboxFullError(self.path, lost, self.spec.mailbox.capacity))
+
+    def _overflowed(self, message: Any) -> None:
+        if self.scheduler is not None and self.scheduler.events.watched:
+            self.emit(events.Overflowed(self.path, message))
+
+    def _sender_can_wait(self) -> bool:
+        """An actor that waited for room in its own mailbox would wait for ever: it is refused instead."""
+        try:
+            return not self.runs_in(asyncio.current_task())
+        except RuntimeError:  # outside of any loop
+            return False
+
+    def wait_for_room(self, item: Any, room: "asyncio.Future[Any]") -> None:
+        """Let a sender wait, until it is let in or goes."""
+        if is_ask(item):
+            item.mind()
+        else:
+            room.add_done_callback(self._sender_gone)
+        self.cold_state.waiters[room] = item
+        self.limit = CLOSED  # until they have been let in: nothing overtakes them
+
+    def _sender_gone(self, room: "asyncio.Future[Any]") -> None:
+        if self.cold is not None:
+            self.cold.waiters.pop(room, None)
+
+    def admit(self) -> None:
+        """Open the mailbox, to the senders that wait for room first."""
+        if self.is_closed():
+            return
+        if not isinstance(self.queue, deque):
+            self.queue = deque()
+        capacity = self.spec.mailbox.capacity
+        if self.cold is not None and self.cold.waiters:
+            let_in(self.cold.waiters, self.queue, capacity)
+        self.limit = CLOSED if self.cold is not None and self.cold.waiters else capacity - 1
+
+    def asker_gone(self, envelope: Envelope) -> None:
+        """Whoever asked has its answer from elsewhere, or waits no more: a message that waits leaves at once, and a
+        handler that works for it is cancelled, by policy.
+        """
+        cold = self.cold
+        if self.current is envelope and self.task is not None:
+            if self.spec.abandoned is not Abandoned.FINISH and not self.task.done():
+                self.cold_state.withdrawn = envelope
+                self.task.cancel()
+            return
+        if cold is not None and cold.waiters.pop(envelope.reply, None) is not None:
+            return
+        if envelope in self.queue:
+            self.queue.remove(envelope)
+            self.settle_early(envelope)
+            if cold is not None and cold.waiters:
+                self.admit()
+        elif (
+            cold is not None and cold.stash is not None and cold.stash.holds(envelope) and self.current is not envelope
+        ):
+            cold.stash.remove(envelope)
+            self.settle_early(envelope)
+        if cold is not None and not (self.queue or self.is_busy()):
+            cold.fall_quiet()
+
+    def is_closed(self) -> bool:
+        """Whether it takes no messages any more."""
+        return self.state in CLOSED_STATES or (self.cold is not None and self.cold.draining)
+
+    # Turns: plain handlers -------------------------------------------------------------------------------------------
+
+    def schedule(self) -> None:
+        """Have a batch in the next turn. Only a running actor is ever idle, so only a running one is scheduled."""
+        self.idle = False
+        scheduler = self.scheduler
+        scheduler.ready.append(self)  # type: ignore[union-attr]
+        if not scheduler.turning:  # type: ignore[union-attr]
+            scheduler.schedule_turn()  # type: ignore[union-attr]
+
+    def run_batch(self) -> None:
+        """Handle what waits, as many messages as the scheduler says at most, or begin to, when a handler is async."""
+        if self.state not in HANDLING or self.task is not None:  # it was stopped, or woken twice by a restart
+            return
+        if self.cold is not None and self.cold.held:
+            self.idle = False
+            return
+        queue = self.queue
+        size = len(queue)
+        if size == 1:
+            self._handle_one(queue.popleft())
+        elif size:  # else what waited has left
+            self._handle_many(min(size, self.scheduler.batch))  # type: ignore[union-attr]
+        if self.task is not None:
+            return
+        if queue or self.cold is not None or self.state is not RUNNING:
+            self.finish_batch()
+        else:
+            self.idle = True
+
+    def _handle_many(self, size: int) -> None:
+        """The hot path: what has been handled is counted by how far the iterator has come.
+
+        A handler that leaves something in the context of this turn, a ContextVar of its own, ends the batch.
+        """
+        table, actor, pop = self.table, self.actor, self.queue.popleft
+        context, clean = self.scheduler.context, self.scheduler.clean  # type: ignore[union-attr]
+        self._size = size
+        self._remaining = remaining = iter(range(size))
+        result = item = None
+        try:
+            for _ in remaining:
+                item = pop()
+                result = table[item.__class__](actor, item)
+                if result is not None and (result := to_await(result)) is not None:
+                    break
+                if context != clean:
+                    self.end_batch()
+        except BaseException as error:  # noqa: BLE001 - the actor loop is where a crash, of any class, becomes a fate
+            self._leave_batch(item)
+            self._has_raised(item, error)
+            return
+        if result is not None:
+            self._leave_batch(item)
+            self.begin_async(item, result)
+        else:
+            self.handled += self._size
+            self._remaining = None
+
+    def _handle_one(self, item: Any) -> None:
+        """A batch of one message: most asks are."""
+        self.current = item
+        try:
+            result = self.table[item.__class__](self.actor, item)
+            if result is not None:
+                result = to_await(result)
+        except BaseException as error:  # noqa: BLE001 - see _handle_many
+            self._has_raised(item, error)
+            return
+        if result is not None:
+            self.begin_async(item, result)
+        else:
+            self.handled += 1
+            self.current = None
+
+    def _leave_batch(self, item: Any) -> None:
+        """Count what the batch has handled before `item`, which is in progress."""
+        self.handled += self._size - self._remaining.__length_hint__() - 1
+        self._remaining = None
+        self.current = item
+
+    def end_batch(self) -> None:
+        """End a batch after the message in progress, so that the next one sees another state of the actor."""
+        if self._remaining is not None:
+            self._size -= self._remaining.__length_hint__()
+            self._remaining.__setstate__(BATCH)
+
+    def finish_batch(self) -> None:
+        """After a batch: go on in another turn of the loop, or fall idle."""
+        self.current = None
+        cold = self.cold
+        if cold is not None:
+            cold.passed()
+            if cold.waiters:
+                self.admit()
+        if self.state not in HANDLING or (cold is not None and cold.held):
+            self.idle = False
+        elif self.queue:
+            self.schedule()
+            return
+        else:
+            self.idle = self.state is RUNNING
+        if cold is not None:
+            cold.fall_quiet()
+
+    # Turns: async handlers -------------------------------------------------------------------------------------------
+
+    def begin_async(self, item: Any, awaitable: Any) -> None:
+        """Turn the rest of a batch over to the actor's task."""
+        scheduler = self.scheduler
+        assert scheduler is not None  # noqa: S101 - a cell has turns only between start and stop
+        self.since = scheduler.time()
+        if self.cold is not None and self.cold.waiters:
+            self.admit()
+        if self.work is None:
+            self.work = ParkedTask(self, scheduler)
+        self.task = self.work.begin(item, awaitable)
+
+    def leave_task(self) -> None:
+        """The batch in the task is over."""
+        self.task = None
+        self.finish_batch()
+
+    def put_back(self, item: Any) -> None:
+        """A message that was to be handled has not been begun."""
+        self.queue.appendleft(item)
+
+    async def run_async_batch(  # noqa: C901, PLR0912, PLR0915 - one flat loop: each call would be a tenth of a message
+        self, item: Any, awaitable: Any, own: Context
+    ) -> None:
+        """A batch from its first async handler on, in the actor's task and its context `own`: one flat loop."""
+        if self.state not in HANDLING:  # killed or stopped before the task had its first step: it has not begun
+            awaitable.close()
+            self.current = None
+            self.put_back(item)
+            return
+        queue, actor, left = self.queue, self.actor, self.scheduler.batch  # type: ignore[union-attr]
+        under = message = None
+        expected = own.copy()
+        kind = item.__class__
+        if kind is not Envelope and kind is not tuple:
+            message = item
+        else:
+            under = item if kind is Envelope else item[1]
+            enter(under)
+            expected = own.copy()
+        while left > 0:  # once more after what was no crash
+            left -= 1
+            try:
+                if awaitable is None:
+                    if not queue or self.state not in HANDLING or (self.cold is not None and self.cold.held):
+                        break
+                    if own != expected:  # a handler has left something in it: the next one begins in another task
+                        break
+                    self.current = item = queue.popleft()
+                    kind = item.__class__
+                    if kind is tuple:
+                        message, carried = item
+                    else:
+                        message, carried = (item.message, item) if kind is Envelope else (item, None)
+                    if carried is not under:
+                        under = carried
+                        enter(under)
+                        expected = own.copy()
+                    if kind is message.__class__:
+                        result = self.table[kind](actor, message)
+                    elif self._is_too_late(item, carried):
+                        self.current = None
+                        continue
+                    else:
+                        result = self.table[message.__class__](actor, message)
+                    awaitable = None if result is None else to_await(result)
+                else:
+                    result = None
+                if awaitable is not None:
+                    if kind is Envelope and item.reply is not None:
+                        item.mind()
+                    awaited, awaitable = awaitable, None
+                    result = await awaited
+                    while result is not None and (later := to_await(result)) is not None:
+                        result = await later
+                if kind is Envelope and item.reply is not None:
+                    self._succeeded(item, result)
+                else:
+                    self.handled += 1
+            except asyncio.CancelledError as error:
+                awaitable = None
+                self._was_cancelled(item, error)
+            except BaseException as error:  # noqa: BLE001 - see _handle_many
+                awaitable = None
+                self._has_raised(item, error)
+            self.current = None
+            if self.cold is not None:
+                self._passed(item)
+        if under is not None:
+            enter(None)
+
+    def _is_too_late(self, item: Any, carried: Any) -> bool:
+        """Whether nobody waits for a message any more: then it is not begun, and has its fate."""
+        ask = is_ask(item)
+        if ask and item.reply.done():
+            item.forget()
+            self.settle_early(item)
+            return True
+        if carried.deadline is None or self.scheduler.time() < carried.deadline:  # type: ignore[union-attr]
+            return False
+        self.cold_state.counts.expired += 1
+        if ask:
+            item.fail(AskTimeoutError(self.path, item.message))
+        return True
+
+    def _passed(self, item: Any) -> None:
+        """A message is done: let those go on who waited for it, and senders in, where there is room for some."""
+        cold = self.cold_state
+        if cold.withdrawn is item and item is not None:
+            cold.withdrawn = None
+            if self.task is not None:
+                self.task.uncancel()
+        cold.passed()
+        if cold.waiters:
+            capacity = self.spec.mailbox.capacity
+            if capacity - len(self.queue) >= (capacity // SHARE or 1):
+                self.admit()
+
+    def _was_cancelled(self, item: Any, error: asyncio.CancelledError) -> None:
+        """An async handler has raised a CancelledError: its asker has gone, the actor is killed, or it was its own."""
+        if self.is_withdrawn(item):
+            self.take_from_stash(item)
+            self.settle_early(item)
+        elif asyncio.current_task().cancelling():  # type: ignore[union-attr]
+            self.take_from_stash(item)
+            self.cold_state.counts.failed += 1
+            self.current = None
+            if item.__class__ is Envelope:
+                item.fail(ActorCrashedError(self.path, item.message))
+            raise error
+        else:
+            self._failed(item, error)
+
+    def is_withdrawn(self, item: Any) -> bool:
+        """Whether the handler of `item` is being cancelled because its asker has gone."""
+        return self.cold is not None and self.cold.withdrawn is item
+
+    # Fates -----------------------------------------------------------------------------------------------------------
+
+    def _succeeded(self, envelope: Envelope, result: Any) -> None:
+        """An async handler has returned the reply of an ask."""
+        self.handled += 1
+        if result.__class__ is DeferredReply:
+            self.defer(envelope, result)
+        elif not self.is_stashed(envelope) and not envelope.answer(result):
+            self.cold_state.counts.late += 1
+
+    def defer(self, envelope: Envelope, reply: "DeferredReply[Any]") -> None:
+        """The reply comes later; at the incarnation's end at the latest, as an error."""
+        replies = self.cold_state.replies
+        replies[envelope] = None
+        envelope.reply.add_done_callback(lambda _: replies.pop(envelope, None))
+        reply.bind(envelope)
+
+    def _has_raised(self, item: Any, error: BaseException) -> None:
+        """Whatever a handler raises is a crash; what is to end the program ends it after that."""
+        if isinstance(error, GeneratorExit) and self.task is not None and not in_task():
+            raise error  # the loop is gone, and the task of this handler is being closed
+        self._failed(item, error)
+        if isinstance(error, ENDING):
+            raise error
+
+    def _failed(self, item: Any, error: BaseException) -> None:
+        """A handler raised: an answer if it is a Refusal, else a crash, after which the message may be tried again."""
+        self.current = None
+        message, asked, cold = message_of(item), is_ask(item), self.cold_state
+        self.take_from_stash(item)
+        if asked and isinstance(error, AskTimeoutError) and self._is_over(item):
+            item.unmind()
+            item.forget()
+            expire(item)  # what its handler asked had the same deadline, and was told a moment before
+            self.settle_early(item)
+            return
+        if isinstance(error, asyncio.CancelledError):
+            error, cause = ActorCrashedError(self.path, message), error
+            error.__cause__ = cause
+        if isinstance(error, Refusal):
+            if asked:
+                self.handled += 1
+                item.fail(error)
+            else:
+                cold.counts.failed += 1
+                self.emit(events.Refused(self.path, message, error))
+            return
+        crashes = cold.crashes[1] + 1 if cold.crashes[0] is item else 1
+        if crashes <= self.spec.retry.times and not (asked and item.answered):
+            if item.__class__ is not Envelope:  # the same message may be told again, and is another then
+                item = Envelope(message, None, None, cell=self)
+            cold.crashes = (item, crashes)
+            self.queue.appendleft(item)
+        else:
+            cold.crashes = (None, 0)
+            if self.spec.retry.times and not asked:
+                self.dead_letter(message, error)
+            else:
+                cold.counts.failed += 1
+            if asked:
+                item.fail(for_asker(error, self.path, message))
+        self.crash(error, type(message).__name__)
+
+    def _is_over(self, envelope: Envelope) -> bool:
+        """Whether the deadline of an ask has passed."""
+        scheduler = self.scheduler
+        return envelope.answered or (scheduler is not None and scheduler.time() >= envelope.due - RESOLUTION_S)
+
+    def dead_letter(self, message: Any, reason: BaseException | None) -> None:
+        """Make a told message a dead letter."""
+        self.cold_state.counts.dead_lettered += 1
+        if self.scheduler is not None and self.scheduler.events.watched:
+            self.emit(events.DeadLettered(self.path, message, reason))
+
+    def settle_early(self, envelope: Envelope) -> None:
+        """Count an ask that ends without its handler's answer: its deadline has passed, or it goes back."""
+        reply = envelope.reply
+        if reply.done() and not reply.cancelled():
+            self.cold_state.counts.expired += 1
+        else:
+            self.cold_state.counts.returned += 1
+
+    def uncount(self) -> None:
+        """The message in progress, which is counted as handled when the batch goes on, has or gets another fate."""
+        self.handled -= 1
+
+    def discard_remaining(self) -> None:
+        """Give all that still waits its fate: asks are returned to their askers, tells are dead letters."""
+        self.limit = CLOSED
+        cold = self.cold
+        if cold is not None:
+            waiters, cold.waiters = cold.waiters, {}
+            turn_away(waiters, lambda item: ActorStoppedError(self.path, message_of(item)))
+            if cold.stash is not None and len(cold.stash):
+                self.queue = deque((*cold.stash.take_all(), *self.queue))
+        while self.queue:
+            item = self.queue.popleft()
+            if is_ask(item):
+                self.settle_early(item)
+                item.fail(ActorStoppedError(self.path, item.message))
+            else:
+                self.dead_letter(message_of(item), None)
+
+    # What is in progress ---------------------------------------------------------------------------------------------
+
+    def is_busy(self) -> bool:
+        """Whether a message is in progress."""
+        return self.current is not None or self._remaining is not None
+
+    def in_progress(self) -> list[Any]:
+        """The messages being handled, outside of a batch of plain ones."""
+        return [] if self.current is None else [self.current]
+
+    def holds(self, item: Any) -> bool:
+        """Whether a message waits here, is put aside or is in progress."""
+        stash = None if self.cold is None else self.cold.stash
+        here = any(each is item for each in self.in_progress()) or item in self.queue
+        return here or (stash is not None and stash.holds(item))
+
+    def runs_in(self, task: "asyncio.Task[Any] | None") -> bool:
+        """Whether a handler of this actor runs in that task, or, in a batch of plain messages, without one."""
+        return task is self.task
+
+    def counts(self) -> Counts:
+        """See Ref.counts."""
+        counts = Counts() if self.cold is None else self.cold.counts
+        begun = 0 if self._remaining is None else self._size - self._remaining.__length_hint__()
+        handled = self.handled + max(0, begun - 1)
+        stash = None if self.cold is None else self.cold.stash
+        in_progress = begun > 0 or self.current is not None
+        if in_progress and stash is not None and stash.aside is not None:  # which was counted back for that
+            in_progress, handled = False, handled + 1
+        pending = len(self.queue) + in_progress + (0 if stash is None else len(stash))
+        return Counts(
+            handled=handled,
+            failed=counts.failed,
+            expired=counts.expired,
+            dropped=counts.dropped,
+            dead_lettered=counts.dead_lettered,
+            returned=counts.returned,
+            pending=pending,
+            late=counts.late,
+        )
+
+    # Life ------------------------------------------------------------------------------------------------------------
+
+    def emit(self, event: events.Lifecycle) -> None:
+        """Tell whoever watches the system."""
+        if self.scheduler is not None:
+            self.scheduler.events.emit(event)
+
+    def crash(self, error: BaseException, message: str | None = None) -> None:
+        """Report a crash to the supervisor, once for each incarnation."""
+        lifecycle.crash(self, error, message)
+
+    def kill(self) -> None:
+        """End the incarnation at once, whatever it is doing; the supervisor decides what follows."""
+        lifecycle.kill(self)
+
+    def exit(self, reason: str | None = None) -> None:
+        """End the incarnation after the message in progress: normally, or, with a reason, as a Shutdown."""
+        lifecycle.leave(self, reason)
+
+    async def start(self, parent: Parent) -> None:
+        """See Node.start."""
+        scheduler = parent.scheduler
+        if scheduler is None:
+            raise RuntimeError(f"start {parent.path} before its child {self.name}")
+        self.parent, self.scheduler, self._times = parent, scheduler, scheduler.deadlines
+        await lifecycle.start(self, scheduler)
+
+    async def halt(self) -> None:
+        """See Node.halt. A handler that still runs is cancelled."""
+        await lifecycle.halt(self)
+
+    async def stop(self) -> None:
+        """Take no more messages, let the handler that runs finish within `shutdown_s`, end.
+
+        Asks that wait are returned to their askers; messages that were only told are dead letters.
+        """
+        await lifecycle.stop(self, self.spec.shutdown_s, None)
+
+    async def stop_after(self, reason: BaseException | None) -> None:
+        """Like `stop`, after an exit that is not followed by a restart."""
+        await lifecycle.stop(self, 0.0, reason)
+
+    async def drain(self, grace_s: float) -> int:
+        """See Ref.drain. An actor that waits for its restart handles its messages after that."""
+        return await lifecycle.drain(self, grace_s)
+
+    async def end_handlers(self, grace_s: float) -> None:
+        """Wait for what is in progress, for `grace_s` at most, then cancel it; and let go of the task."""
+        await lifecycle.end_handlers(self, grace_s)
+
+    def child_exited(self, child: Node, error: BaseException | None) -> None:
+        """The actor's own children have crashed too often: so has the actor."""
+        self.crash(error or ActorCrashedError(child.path, None))
+
+    async def spawn(self, child: Any) -> None:
+        """See Actor.spawn."""
+        await lifecycle.spawn(self, child)
+
+    def find(self, path: str) -> Ref[Any]:
+        """See Actor.find."""
+        if self.scheduler is None:
+            raise RuntimeError(f"{self.path} has not been started: find others in on_start or later")
+        return self.scheduler.find(path)  # type: ignore[no-any-return]
+
+    # What an actor asks for itself -----------------------------------------------------------------------------------
+
+    @property
+    def timers(self) -> Timers:
+        """The timers of this incarnation."""
+        cold = self.cold_state
+        if cold.timers is None:
+            cold.timers = Timers()
+        return cold.timers
+
+    def start_timer(self, message: Any, delay_s: float, interval_s: float | None = None) -> ActorTimer:
+        """Make a timer of the current incarnation. See Actor.after and Actor.every."""
+        if message.__class__ not in self.table:
+            raise UnhandledMessageError(self.path, message, sorted(kind.__name__ for kind in self.handlers.all))
+        if interval_s is not None and interval_s <= 0:
+            raise ValueError(f"{self.path} can tick every so many seconds, not every {interval_s:g} s")
+        timer = ActorTimer(self, message, delay_s, interval_s)
+        self.timers.pending.add(timer)
+        return timer
+
+    def expire_ticks(self, timer: Any) -> None:
+        """Take the ticks of one timer, or of all, out of the mailbox and the stash."""
+        self.end_batch()
+        stash = None if self.cold is None else self.cold.stash
+        waiting: Any
+        for waiting in (self.queue, () if stash is None else stash.items):
+            for tick in [item for item in waiting if (of := timer_of(item)) is not None and timer in (None, of)]:
+                waiting.remove(tick)
+                self.cold_state.counts.expired += 1
+
+    def become(self, state: str | None) -> None:
+        """See Actor.become."""
+        if state is not None and state not in self.handlers.by_state:
+            known = ", ".join(sorted(self.handlers.by_state)) or "none"
+            raise ValueError(f"{self.path} has no handlers for a state {state!r}; it has {known}")
+        self.table = self.handlers.first if state is None else self.handlers.by_state[state]
+        self.end_batch()
+
+    def stash(self, message: Any) -> None:
+        """See Actor.stash."""
+        cold = self.cold_state
+        if cold.stash is None:
+            cold.stash = Stash()
+        if len(cold.stash) >= self.spec.mailbox.capacity:
+            raise StashFullError(self.path, message, self.spec.mailbox.capacity)
+        outer = current()
+        item = message
+        if outer.__class__ is Envelope and outer.message is message:
+            item = outer
+        elif outer is not None:
+            item = self.current if message_of(self.current) is message else (message, outer)
+        cold.stash.put(item)
+        if is_ask(item):
+            item.mind()
+        self.end_batch()
+        self.uncount()
+
+    def is_stashed(self, item: Any) -> bool:
+        """Whether the message in progress has just been stashed, and so has no fate yet."""
+        stash = None if self.cold is None else self.cold.stash
+        return stash is not None and stash.aside is not None and message_of(stash.aside) is message_of(item)
+
+    def take_from_stash(self, item: Any) -> None:
+        """Take the message in progress out of the stash, if it is there: its handler has not ended well."""
+        if self.is_stashed(item):
+            stash = self.cold_state.stash
+            assert stash is not None  # noqa: S101 - see is_stashed
+            stash.remove(stash.aside)
+            self.handled += 1
+
+    def unstash(self) -> None:
+        """See Actor.unstash."""
+        stash = self.cold_state.stash
+        if stash is not None and len(stash):
+            self.queue = self.queue if isinstance(self.queue, deque) else deque()
+            self.queue.extendleft(reversed(stash.take_all()))
+        if self.idle and self.queue:
+            self.schedule()
+
+    @property
+    def deathwatch(self) -> deathwatch.Deathwatch:
+        """Who watches it, and whom it watches."""
+        cold = self.cold_state
+        if cold.deathwatch is None:
+            cold.deathwatch = deathwatch.Deathwatch()
+        return cold.deathwatch
+
+    def watch(self, ref: Ref[Any]) -> None:
+        """See Actor.watch."""
+        if not isinstance(ref, Cell):
+            raise TypeError(f"{self.path} cannot watch {ref.path}: only actors are watched")
+        deathwatch.watch(self, ref)
+
+    def unwatch(self, ref: Ref[Any]) -> None:
+        """See Actor.unwatch."""
+        if isinstance(ref, Cell):
+            deathwatch.unwatch(self, ref)

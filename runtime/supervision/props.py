@@ -1,0 +1,84 @@
+"""Props: an actor class with its constructor's arguments, checked by type checkers as a call of the class would be."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+
+from callboard.runtime.actor.actor import Actor
+from callboard.runtime.actor.handlers import Handlers
+from callboard.runtime.actor.messages import Message
+
+P = ParamSpec("P")
+M = TypeVar("M", bound=Message | None)
+
+ActorFactory = Callable[..., Actor[Any]]
+
+
+class Props(Generic[M]):
+    """A recipe for an actor: `Props(Users, database, page_size=20)`. Each start and restart makes a new one.
+
+    Raises TypeError for what is no Actor class, and for arguments that its constructor does not take: where the tree is
+    composed, and not at the first start.
+    """
+
+    __slots__ = ("args", "kind", "kwargs")
+
+    def __init__(self, kind: Callable[P, Actor[M]], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        self.kind: Any = actor_class(kind)
+        _bind(self.kind, args, kwargs)
+        self.args: tuple[Any, ...] = args
+        self.kwargs: dict[str, Any] = kwargs
+
+    @property
+    def handlers(self) -> Handlers:
+        """Those of the class."""
+        return self.kind.handlers  # type: ignore[no-any-return]
+
+    def make(self) -> Actor[M]:
+        """Construct the actor."""
+        return self.kind(*self.args, **self.kwargs)  # type: ignore[no-any-return]
+
+    def arguments(self) -> Iterator[object]:
+        """All constructor arguments."""
+        yield from self.args
+        yield from self.kwargs.values()
+
+
+class KeyedProps(Generic[M]):
+    """The recipe for the actors of `entities`: the constructor takes the key before the arguments that stand here."""
+
+    __slots__ = ("args", "kind", "kwargs")
+
+    def __init__(self, kind: Callable[Concatenate[Any, P], Actor[M]], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        self.kind: Any = actor_class(kind)
+        _bind(self.kind, (None, *args), kwargs)
+        self.args: tuple[Any, ...] = args
+        self.kwargs: dict[str, Any] = kwargs
+
+    @property
+    def handlers(self) -> Handlers:
+        """Those of the class."""
+        return self.kind.handlers  # type: ignore[no-any-return]
+
+    def make_for(self, key: object) -> Actor[M]:
+        """Construct the actor of a key."""
+        return self.kind(key, *self.args, **self.kwargs)  # type: ignore[no-any-return]
+
+
+def actor_class(kind: Any) -> type[Actor[Any]]:
+    """The class itself. Raises TypeError for anything else."""
+    if not (isinstance(kind, type) and issubclass(kind, Actor)):
+        raise TypeError(f"Props takes an Actor class and its constructor's arguments, not {kind!r}")
+    return kind
+
+
+def _bind(kind: type[Actor[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    try:
+        inspect.signature(kind).bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{kind.__name__} cannot be made of these arguments: {error}") from None
+
+
+def props_of(kind: "Props[M] | Callable[[], Actor[M]]") -> Props[M]:
+    """Props, or those of a class that needs no arguments."""
+    return kind if isinstance(kind, Props) else Props(kind)
