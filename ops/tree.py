@@ -164,15 +164,12 @@ class Application:
         self.limits = self._pool("limits", Props(RateLimiter, self.limiter))
         self.failed_logins = FailedLogins(time.monotonic)
         self.audit_log = self._pool("audit_log", Props(AuditLog, database))
+        login_parts = (database, self.passwords, self.sessions, self.limits, self.failed_logins)
         self.logins = self._pool(
             "logins",
             Props(
                 Logins,
-                database,
-                self.passwords,
-                self.sessions,
-                self.limits,
-                self.failed_logins,
+                *login_parts,
                 signer=signer,
                 conceal=self.enrolment.conceal,
                 known_days=config.known_device_days,
@@ -181,15 +178,7 @@ class Application:
         )
         self.recovery = self._pool(
             "recovery",
-            Props(
-                Recovery,
-                database,
-                self.passwords,
-                self.sessions,
-                self.limits,
-                self.failed_logins,
-                policy=PasswordPolicy(config.password_policy),
-            ),
+            Props(Recovery, *login_parts, policy=PasswordPolicy(config.password_policy)),
             mailbox=refusing,
         )
         self.email_requests = self._pool("email_requests", Props(EmailRequests, database, self.jobs.queue))
