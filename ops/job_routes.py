@@ -22,7 +22,7 @@ from callboard.actors.errors import (
 from callboard.actors.infrastructure.job_admin import MAX_ID, JobAdmin
 from callboard.actors.infrastructure.job_kinds import Priority
 from callboard.actors.infrastructure.job_views import DeadFilter, JobView, KindView, ScheduleView
-from callboard.http.server.pagination import decode_cursor, encode_cursor
+from callboard.http.server.pagination import BY_NUMBER, BY_TIME_AND_NUMBER
 from callboard.http.server.request import Body, HttpRequest, Page, PageReply, Reply
 from callboard.http.server.routing import Access, Route
 
@@ -42,6 +42,7 @@ class JobServices(Protocol):
 class JobQuery(Page, frozen=True, kw_only=True):
     """Which jobs that have not ended."""
 
+    cursor: Annotated[str, BY_NUMBER.meta] | None = None
     kind: str | None = None
     state: Literal["waiting", "blocked", "running"] | None = None
 
@@ -49,6 +50,7 @@ class JobQuery(Page, frozen=True, kw_only=True):
 class DeadQuery(Page, frozen=True, kw_only=True):
     """Which dead letters; `all` brings those too that were replayed or discarded."""
 
+    cursor: Annotated[str, BY_TIME_AND_NUMBER.meta] | None = None
     kind: str | None = None
     reason: str | None = None
     since: datetime | None = None
@@ -102,21 +104,21 @@ class ScheduleChange(Body, frozen=True):
 async def list_jobs(request: HttpRequest[None, JobQuery, JobServices]) -> PageReply[JobView]:
     """Jobs that have not ended, in the order of their ids."""
     query = request.query
-    (after,) = decode_cursor(query.cursor, (int,)) if query.cursor else (0,)
+    (after,) = BY_NUMBER.decode(query.cursor) if query.cursor else (0,)
     found = await request.services.jobs.jobs(kind=query.kind, state=query.state, after=after, limit=query.limit + 1)
     shown = found[: query.limit]
-    cursor = encode_cursor(shown[-1].job_id) if len(found) > query.limit else None
+    cursor = BY_NUMBER.encode(shown[-1].job_id) if len(found) > query.limit else None
     return PageReply(shown, limit=query.limit, next_cursor=cursor)
 
 
 async def list_dead(request: HttpRequest[None, DeadQuery, JobServices]) -> PageReply[JobView]:
     """Dead letters, newest first."""
     query = request.query
-    before = decode_cursor(query.cursor, (datetime, int)) if query.cursor else None
+    before = BY_TIME_AND_NUMBER.decode(query.cursor) if query.cursor else None
     which = DeadFilter(query.kind, query.reason, query.since, query.all)
     found = await request.services.jobs.dead(which, before=before, limit=query.limit + 1)
     shown = found[: query.limit]
-    cursor = encode_cursor(shown[-1].ended_at, shown[-1].job_id) if len(found) > query.limit else None
+    cursor = BY_TIME_AND_NUMBER.encode(shown[-1].ended_at, shown[-1].job_id) if len(found) > query.limit else None
     return PageReply(shown, limit=query.limit, next_cursor=cursor)
 
 

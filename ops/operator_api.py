@@ -16,7 +16,7 @@ from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.job_admin import JobAdmin
 from callboard.actors.infrastructure.rate_limiter import Policy
 from callboard.http.server.operator_access import AllowedHosts, OperatorToken
-from callboard.http.server.pagination import decode_cursor, encode_cursor
+from callboard.http.server.pagination import BY_NUMBER, BY_TIME
 from callboard.http.server.raw_request import Settings
 from callboard.http.server.request import Body, HttpRequest, Page, PageReply, RawReply, Reply
 from callboard.http.server.routing import Access, Route
@@ -136,15 +136,27 @@ async def metrics(request: HttpRequest[None, None, OperatorServices]) -> RawRepl
     return RawReply(request.services.metrics.page(), CONTENT_TYPE)
 
 
-async def dead_letters(request: HttpRequest[None, Page, OperatorServices]) -> PageReply[DeadLetterView]:
+class DeadLetterQuery(Page, frozen=True, kw_only=True):
+    """Which page of the dead letters."""
+
+    cursor: Annotated[str, BY_TIME.meta] | None = None
+
+
+class RefusedEventQuery(Page, frozen=True, kw_only=True):
+    """Which page of the events that the broker refuses."""
+
+    cursor: Annotated[str, BY_NUMBER.meta] | None = None
+
+
+async def dead_letters(request: HttpRequest[None, DeadLetterQuery, OperatorServices]) -> PageReply[DeadLetterView]:
     """The dead letters that wait for a decision, newest first."""
     query = request.query
-    after = decode_cursor(query.cursor, (datetime, UUID)) if query.cursor else None
+    after = BY_TIME.decode(query.cursor) if query.cursor else None
     async with request.services.database.acquire() as connection:
         found = await list_dead_letters(connection, limit=query.limit + 1, after=after)
     shown = found[: query.limit]
     more = len(found) > query.limit
-    cursor = encode_cursor(shown[-1].created_at, shown[-1].dead_letter_id) if more else None
+    cursor = BY_TIME.encode(shown[-1].created_at, shown[-1].dead_letter_id) if more else None
     return PageReply([_view(letter) for letter in shown], limit=query.limit, next_cursor=cursor)
 
 
@@ -163,14 +175,16 @@ class RefusedEventView(msgspec.Struct, frozen=True):
     occurred_at: datetime
 
 
-async def refused_events(request: HttpRequest[None, Page, OperatorServices]) -> PageReply[RefusedEventView]:
+async def refused_events(
+    request: HttpRequest[None, RefusedEventQuery, OperatorServices],
+) -> PageReply[RefusedEventView]:
     """The events in the outbox that the broker refuses, oldest first. Those of the same key wait behind them."""
     query = request.query
-    after = decode_cursor(query.cursor, (int,))[0] if query.cursor else 0
+    after = BY_NUMBER.decode(query.cursor)[0] if query.cursor else 0
     async with request.services.database.acquire() as connection:
         rows = [dict(row) async for row in RELAY.refused_rows(connection, after=after, limit=query.limit + 1)]
     shown = [msgspec.convert(row, RefusedEventView) for row in rows[: query.limit]]
-    cursor = encode_cursor(shown[-1].outbox_id) if len(rows) > query.limit else None
+    cursor = BY_NUMBER.encode(shown[-1].outbox_id) if len(rows) > query.limit else None
     return PageReply(shown, limit=query.limit, next_cursor=cursor)
 
 

@@ -7,30 +7,33 @@ killed after its grace. And a process that was started without stderr must not f
 import os
 import signal
 import sys
-from types import FrameType
-from typing import Any
 
 STAYS = ("serve", "up")  # commands that run until they are told to stop, and then have done what they should
+SIGNALLED = 128  # and the number of the signal: the status of a command that was told to stop
 
 
 def main() -> None:
     """Run the command line."""
     _open_standard_streams()
     stays = sys.argv[1:2] != [] and sys.argv[1] in STAYS
-    signals = (signal.SIGTERM, signal.SIGINT) if stays else ()
-    for number in signals:
-        signal.signal(number, _leave)
+
+    def leave(number: int, _frame: object) -> None:
+        """End at once: nothing has been started yet. An exception could be lost in what is being imported."""
+        os._exit(0 if stays else SIGNALLED + number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, leave)
     from callboard.ops import cli  # noqa: PLC0415 - the handlers come first
 
     try:
+        if not stays:  # what has begun tidies up
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         cli.main()
+    except KeyboardInterrupt:
+        sys.exit(SIGNALLED + signal.SIGINT)
     finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the end of the interpreter has no place for an exception
         _let_go_of_streams()
-
-
-def _leave(_number: int, _frame: FrameType | None) -> Any:
-    """End at once: nothing has been started yet. An exception could be lost in what is being imported."""
-    os._exit(0)
 
 
 def _open_standard_streams() -> None:

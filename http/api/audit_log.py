@@ -1,12 +1,12 @@
 """The audit log over HTTP, for admins."""
 
-from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
 from callboard.actors.errors import REQUEST_CURSOR_INVALID, REQUEST_INVALID, FieldError, Problem
 from callboard.actors.infrastructure.audit_log import AuditAction, AuditEntry, ListAuditEntries
 from callboard.http.api.dependencies import Services
-from callboard.http.server.pagination import decode_cursor, encode_cursor
+from callboard.http.server.pagination import BY_TIME_AND_NUMBER
 from callboard.http.server.request import HttpRequest, Page, PageReply
 from callboard.http.server.routing import Access, Route
 from callboard.streams.event_types import UtcDatetime
@@ -15,6 +15,7 @@ from callboard.streams.event_types import UtcDatetime
 class AuditQuery(Page, frozen=True, kw_only=True):
     """Which entries to list, from `since` to before `until`; with `user_id` those about a user or of what they did."""
 
+    cursor: Annotated[str, BY_TIME_AND_NUMBER.meta] | None = None
     action: AuditAction | None = None
     user_id: UUID | None = None
     since: UtcDatetime | None = None
@@ -26,14 +27,14 @@ async def list_entries(request: HttpRequest[None, AuditQuery, Services]) -> Page
     query = request.query
     if query.since is not None and query.until is not None and query.since >= query.until:
         raise Problem(REQUEST_INVALID, details=(FieldError("since", "must be before until"),))
-    before, before_id = decode_cursor(query.cursor, (datetime, int)) if query.cursor else (None, None)
+    before, before_id = BY_TIME_AND_NUMBER.decode(query.cursor) if query.cursor else (None, None)
     found = await request.services.audit_log.ask(
         ListAuditEntries(
             query.limit + 1, query.action, query.user_id, query.since, query.until, before=before, before_id=before_id
         )
     )
     last = found[query.limit - 1] if len(found) > query.limit else None
-    cursor = encode_cursor(last.occurred_at, last.audit_id) if last else None
+    cursor = BY_TIME_AND_NUMBER.encode(last.occurred_at, last.audit_id) if last else None
     return PageReply(found[: query.limit], limit=query.limit, next_cursor=cursor)
 
 

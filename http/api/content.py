@@ -41,7 +41,7 @@ from callboard.actors.errors import (
     REQUEST_CURSOR_INVALID,
 )
 from callboard.http.api.dependencies import Services
-from callboard.http.server.pagination import decode_cursor, encode_cursor
+from callboard.http.server.pagination import BY_NUMBER, BY_RANK, BY_TIME
 from callboard.http.server.request import Body, HttpRequest, Page, PageReply, Reply
 from callboard.http.server.routing import Access, Route
 from callboard.streams.visible_text import visible
@@ -89,6 +89,7 @@ class StatusFilter(StrEnum):
 class Filter(Page, frozen=True, kw_only=True):
     """Which articles to list."""
 
+    cursor: Annotated[str, BY_TIME.meta] | None = None
     status: StatusFilter | None = None
     author: UUID | None = None
     category: UUID | None = None
@@ -97,8 +98,15 @@ class Filter(Page, frozen=True, kw_only=True):
 class Search(Page, frozen=True, kw_only=True):
     """A search query: words, "phrases", -exclusions, or."""
 
+    cursor: Annotated[str, BY_RANK.meta] | None = None
     q: Annotated[str, Meta(min_length=1, max_length=MAX_QUESTION)]
     category: UUID | None = None
+
+
+class History(Page, frozen=True, kw_only=True):
+    """Which page of an article's history."""
+
+    cursor: Annotated[str, BY_NUMBER.meta] | None = None
 
 
 def _whole(content: Content, status: int | None = None, location: str | None = None) -> Reply[Content]:
@@ -163,7 +171,7 @@ async def move(request: HttpRequest[TransitionBody, None, Services]) -> Reply[Co
 async def entries(request: HttpRequest[None, Filter, Services]) -> PageReply[ContentSummary]:
     """List articles, newest first: published ones by their publication, all others by their creation."""
     query = request.query
-    before, before_id = decode_cursor(query.cursor, (datetime, UUID)) if query.cursor else (None, None)
+    before, before_id = BY_TIME.decode(query.cursor) if query.cursor else (None, None)
     found = await request.services.library.ask(
         ListContent(
             request.caller,
@@ -177,29 +185,29 @@ async def entries(request: HttpRequest[None, Filter, Services]) -> PageReply[Con
     )
     last = found[: query.limit][-1:]
     headers = PENDING_DEPRECATED if query.status is StatusFilter.PENDING else None
-    return _page(found, query.limit, encode_cursor(*last[0].position) if last else None, headers)
+    return _page(found, query.limit, BY_TIME.encode(*last[0].position) if last else None, headers)
 
 
 async def search(request: HttpRequest[None, Search, Services]) -> PageReply[SearchResult]:
     """Search published articles, best first."""
     query = request.query
-    rank, before_id = decode_cursor(query.cursor, (float, UUID)) if query.cursor else (None, None)
+    rank, before_id = BY_RANK.decode(query.cursor) if query.cursor else (None, None)
     found = await request.services.library.ask(
         SearchContent(query.q, query.limit + 1, category_id=query.category, rank=rank, before_id=before_id)
     )
     last = found[: query.limit][-1:]
-    return _page(found, query.limit, encode_cursor(last[0].rank, last[0].content_id) if last else None)
+    return _page(found, query.limit, BY_RANK.encode(last[0].rank, last[0].content_id) if last else None)
 
 
-async def transitions(request: HttpRequest[None, Page, Services]) -> PageReply[Transition]:
+async def transitions(request: HttpRequest[None, History, Services]) -> PageReply[Transition]:
     """An article's history, oldest first."""
     query = request.query
-    (after,) = decode_cursor(query.cursor, (int,)) if query.cursor else (0,)
+    (after,) = BY_NUMBER.decode(query.cursor) if query.cursor else (0,)
     found = await request.services.library.ask(
         ListTransitions(request.uuid("content_id"), request.identity, query.limit + 1, after)
     )
     last = found[: query.limit][-1:]
-    return _page(found, query.limit, encode_cursor(last[0].transition_id) if last else None)
+    return _page(found, query.limit, BY_NUMBER.encode(last[0].transition_id) if last else None)
 
 
 ROUTES: tuple[Route[Services], ...] = (

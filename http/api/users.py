@@ -1,7 +1,6 @@
 """Accounts over HTTP: registration, verification, one's own account, and what admins see and change."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
@@ -37,13 +36,21 @@ from callboard.actors.identity.users import (
 )
 from callboard.actors.infrastructure.principals import Role
 from callboard.http.api.dependencies import Services
-from callboard.http.server.pagination import decode_cursor, encode_cursor
+from callboard.http.server.pagination import BY_TIME
 from callboard.http.server.request import Body, HttpRequest, Page, PageReply, Reply
 from callboard.http.server.routing import Access, Route
 from callboard.streams.email_address import Email, KnownEmail
 from callboard.streams.event_types import UtcDatetime
 
-Secret = Annotated[str, Meta(max_length=128)]
+# 256 bits in base64url: any other text is none of ours.
+Secret = Annotated[
+    str,
+    Meta(
+        max_length=128,
+        examples=["the-end-of-the-link-in-a-mail_-43-letters-0"],
+        extra_json_schema={"pattern": "^[A-Za-z0-9_-]{43}$"},
+    ),
+]
 Password = Annotated[str, Meta(max_length=256)]  # of 128 characters, which decomposed may be more
 # What the usual policy asks for, as far as a schema can say it; what is wrong is told by the policy itself.
 NewPassword = Annotated[
@@ -111,6 +118,7 @@ class Account(Body, frozen=True, kw_only=True):
 class Filter(Page, frozen=True, kw_only=True):
     """Which accounts to list: `email` is a whole address in any case, `q` a part of the name or the address."""
 
+    cursor: Annotated[str, BY_TIME.meta] | None = None
     email: KnownEmail | None = None
     role: Role | None = None
     is_verified: bool | None = None
@@ -210,7 +218,7 @@ async def delete(request: HttpRequest[None, None, Services]) -> Reply[None]:
 async def users(request: HttpRequest[None, Filter, Services]) -> PageReply[User]:
     """List accounts, newest first."""
     query = request.query
-    before, before_id = decode_cursor(query.cursor, (datetime, UUID)) if query.cursor else (None, None)
+    before, before_id = BY_TIME.decode(query.cursor) if query.cursor else (None, None)
     found = await request.services.users.ask(
         ListUsers(
             query.limit + 1,
@@ -225,7 +233,7 @@ async def users(request: HttpRequest[None, Filter, Services]) -> PageReply[User]
         )
     )
     last = found[query.limit - 1] if len(found) > query.limit else None
-    cursor = encode_cursor(last.created_at, last.user_id) if last else None
+    cursor = BY_TIME.encode(last.created_at, last.user_id) if last else None
     return PageReply(found[: query.limit], limit=query.limit, next_cursor=cursor)
 
 

@@ -37,18 +37,11 @@ class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Root of every query string: a parameter that it does not declare is refused. A list field may be repeated."""
 
 
-CURSOR = Meta(
-    min_length=1,
-    description="The next_cursor of the page before.",
-    extra_json_schema={"pattern": "^[A-Za-z0-9_-]+$", "maxLength": 1000},
-)
-
-
 class Page(Query, frozen=True, kw_only=True):
-    """The query of a list. A `limit` over 100 counts as 100; `cursor` is the `next_cursor` of the page before."""
+    """The query of a list. A `limit` over 100 counts as 100; each list says the format of its `cursor`."""
 
     limit: Annotated[int, Meta(ge=1, description="How many at most; more than 100 counts as 100.")] = 20
-    cursor: Annotated[str, CURSOR] | None = None
+    cursor: str | None = None
 
     def __post_init__(self) -> None:
         if self.limit > MAX_PAGE:

@@ -31,7 +31,7 @@ from callboard.actors.errors import (
 from callboard.actors.infrastructure.principals import Principal, Role
 from callboard.actors.infrastructure.rate_limiter import LimitResult
 from callboard.actors.infrastructure.token_signer import Claims
-from callboard.http.server.pagination import decode_cursor, encode_cursor
+from callboard.http.server.pagination import BY_NUMBER
 from callboard.http.server.raw_request import ServerDependencies, Settings
 from callboard.http.server.request import Body, HttpRequest, Page, PageReply, Query, Reply
 from callboard.http.server.routing import Access, Route
@@ -69,6 +69,7 @@ class Posted(msgspec.Struct, frozen=True):
 
 
 class Filter(Page, frozen=True, kw_only=True):
+    cursor: Annotated[str, BY_NUMBER.meta] | None = None
     mark: tuple[str, ...] = ()
 
 
@@ -90,10 +91,10 @@ async def create(call: HttpRequest[Post, None, Services]) -> Reply[Posted]:
 
 
 async def entries(call: HttpRequest[None, Filter, Services]) -> PageReply[int]:
-    (after,) = decode_cursor(call.query.cursor, (int,)) if call.query.cursor else (0,)
+    (after,) = BY_NUMBER.decode(call.query.cursor) if call.query.cursor else (0,)
     items = list(range(after, 250))[: call.query.limit]
     more = bool(items) and items[-1] < 249
-    return PageReply(items, limit=call.query.limit, next_cursor=encode_cursor(items[-1] + 1) if more else None)
+    return PageReply(items, limit=call.query.limit, next_cursor=BY_NUMBER.encode(items[-1] + 1) if more else None)
 
 
 async def search(call: HttpRequest[None, Needed, Services]) -> Reply[str]:

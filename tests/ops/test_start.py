@@ -56,21 +56,27 @@ def ports() -> dict[str, str]:
     return dict(zip(("HTTP_PORT", "OPS_PORT"), map(str, free_ports(2)), strict=True))
 
 
-def test_a_signal_that_comes_while_it_is_imported_ends_it_at_once_as_asked(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "number", "status"),
+    [("serve", "SIGTERM", 0), ("up", "SIGINT", 0), ("users", "SIGTERM", 143), ("jobs", "SIGINT", 130)],
+)
+def test_a_signal_that_comes_while_it_is_imported_ends_it_at_once_without_a_word(
+    command: str, number: str, status: int, tmp_path: Path
+) -> None:
     """As process 1 it would have no default for the signal: what is not handled is lost."""
     program = (
-        "import os, signal, sys; sys.argv = ['callboard', 'serve']\n"
+        f"import os, signal, sys; sys.argv = ['callboard', {command!r}, 'list']\n"
         "class Early:\n"
         "    def find_spec(self, name, *_):\n"
-        "        if name == 'uvloop': os.kill(os.getpid(), signal.SIGTERM)\n"
-        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        f"        if name == 'uvloop': os.kill(os.getpid(), signal.{number})\n"
+        f"signal.signal(signal.{number}, signal.SIG_IGN)\n"
         "sys.meta_path.insert(0, Early())\n"
         "from callboard.ops.start import main; main()\n"
     )
     done = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-c", program], capture_output=True, cwd=tmp_path, env=NOWHERE, timeout=WAIT_S, check=False
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert (done.returncode, done.stdout, done.stderr) == (status, b"", b"")
 
 
 def close_all() -> None:

@@ -1,14 +1,23 @@
 """The actor: it binds or says why not, and drains before it closes."""
 
+import re
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 import aiohttp
 import anyio
 import pytest
 
 from callboard.actors.errors import Problem
-from callboard.http.server.pagination import decode_cursor, encode_cursor
+from callboard.http.server.pagination import (
+    BY_NUMBER,
+    BY_RANK,
+    BY_TIME,
+    BY_TIME_AND_NUMBER,
+    CursorFormat,
+)
 from callboard.http.server.raw_request import ServerDependencies, Settings
 from callboard.http.server.request import HttpRequest, Reply
 from callboard.http.server.routing import Access, Route, Router, shape_of
@@ -122,7 +131,46 @@ def test_a_handlers_annotation_is_its_declaration() -> None:
     assert (shape.body, shape.answer, shape.listed) == (type(None), int, False)
 
 
-@pytest.mark.parametrize("values", [[2**63], ["x"], [1, 2], [], ["\0"], None])
-def test_a_cursor_that_was_tampered_with_is_refused(values: Any) -> None:
-    with pytest.raises(Problem, match="REQUEST_CURSOR_INVALID"):
-        decode_cursor(encode_cursor(*values) if values is not None else "=", (int,))
+FORMATS = pytest.mark.parametrize(
+    ("form", "key"),
+    [
+        (BY_TIME, (datetime(2026, 3, 29, 1, 30, 0, 123_456, UTC), UUID(int=7))),
+        (BY_TIME, (datetime.min.replace(tzinfo=UTC), UUID(int=2**128 - 1))),
+        (BY_TIME_AND_NUMBER, (datetime(1969, 12, 31, tzinfo=UTC), 0)),
+        (BY_NUMBER, (2**63 - 1,)),
+        (BY_RANK, (0.0759908527135849, UUID(int=0))),
+    ],
+)
+
+
+@FORMATS
+def test_a_cursor_is_the_sort_key_it_was_made_of(form: CursorFormat[Any], key: tuple[Any, ...]) -> None:
+    assert form.decode(form.encode(*key)) == key
+
+
+@FORMATS
+def test_every_text_of_the_form_is_a_sort_key_and_no_other_is_taken(
+    form: CursorFormat[Any], key: tuple[Any, ...]
+) -> None:
+    """Its greatest, its least, and what is one character from it."""
+    assert form.meta.extra_json_schema is not None
+    pattern, length = (form.meta.extra_json_schema[name] for name in ("pattern", "maxLength"))
+    for text in (fitting(pattern, -1), fitting(pattern, 0), form.encode(*key)):
+        assert (len(text), form.encode(*form.decode(text))) == (length, text)
+        for other in (
+            text[1:],
+            f"{text}0",
+            f"{text}\n",
+            f"g{text[1:]}",
+            f"f{text[1:]}",
+            text[:-1] + "\u0663",
+            text[:-1] + "A",
+        ):
+            if not re.fullmatch(pattern, other):
+                with pytest.raises(Problem, match="REQUEST_CURSOR_INVALID"):
+                    form.decode(other)
+
+
+def fitting(pattern: str, which: int) -> str:
+    """A text that fits, of the first or the last character of each class."""
+    return re.sub(r"\[(.*?)\](?:\{(\d+)\})?", lambda found: found[1][which] * int(found[2] or 1), pattern.strip("^$"))
