@@ -438,6 +438,8 @@ class Cell(Node, ActorContext[M]):
             self.put_back(item)
             return
         queue, actor, left = self.queue, self.actor, self.scheduler.batch  # type: ignore[union-attr]
+        capacity = self.spec.mailbox.capacity
+        room = capacity - (capacity // SHARE or 1)  # senders that wait are let in some at a time
         under = message = None
         expected = own.copy()
         kind = item.__class__
@@ -467,7 +469,7 @@ class Cell(Node, ActorContext[M]):
                         expected = own.copy()
                     if kind is message.__class__:
                         result = self.table[kind](actor, message)
-                    elif self._is_too_late(item, carried):
+                    elif (kind is Envelope or carried.deadline is not None) and self._is_too_late(item, carried):
                         self.current = None
                         continue
                     else:
@@ -493,8 +495,12 @@ class Cell(Node, ActorContext[M]):
                 awaitable = None
                 self._has_raised(item, error)
             self.current = None
-            if self.cold is not None:
-                self._passed(item)
+            cold = self.cold
+            if cold is not None:
+                if cold.after_current or cold.withdrawn is not None or cold.stash is not None:
+                    self._passed(item)
+                if cold.waiters and len(queue) <= room:
+                    self.admit()
         if under is not None:
             enter(None)
 
@@ -513,17 +519,13 @@ class Cell(Node, ActorContext[M]):
         return True
 
     def _passed(self, item: Any) -> None:
-        """A message is done: let those go on who waited for it, and senders in, where there is room for some."""
+        """A message is done: let those go on who waited for it."""
         cold = self.cold_state
         if cold.withdrawn is item and item is not None:
             cold.withdrawn = None
             if self.task is not None:
                 self.task.uncancel()
         cold.passed()
-        if cold.waiters:
-            capacity = self.spec.mailbox.capacity
-            if capacity - len(self.queue) >= (capacity // SHARE or 1):
-                self.admit()
 
     def _was_cancelled(self, item: Any, error: asyncio.CancelledError) -> None:
         """An async handler has raised a CancelledError: its asker has gone, the actor is killed, or it was its own."""

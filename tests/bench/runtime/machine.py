@@ -5,6 +5,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sysconfig
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +34,7 @@ def here(*, date: str, rounds: int, quick: bool) -> Machine:
         quick=quick,
         processor=f"{os.cpu_count()} cores of {_processor()}",
         system=f"{platform.system()} {platform.release().partition('-')[0]}, {platform.machine()}",
-        python=f"{platform.python_implementation()} {platform.python_version()}",
+        python=f"{platform.python_implementation()} {platform.python_version()} ({_build()})",
         versions=", ".join([*peers, *_loop(), *_erlang()]),
         load=f"{os.getloadavg()[0]:.1f} when it began",
     )
@@ -42,6 +43,13 @@ def here(*, date: str, rounds: int, quick: bool) -> Machine:
 def ended(machine: Machine) -> Machine:
     """The same, when all has been measured."""
     return machine._replace(load=f"{machine.load} and {os.getloadavg()[0]:.1f} when it ended")
+
+
+def _build() -> str:
+    """How the interpreter was built: ratios differ by a tenth and more."""
+    options = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    optimised = "with" if "--enable-optimizations" in options else "without"
+    return f"{platform.python_compiler()}, {optimised} profile-guided optimisation"
 
 
 def _processor() -> str:

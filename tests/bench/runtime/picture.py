@@ -165,7 +165,7 @@ class Panel:
         beside_it = {"raw", None} if peer is CALLBOARD else {peer.key}
         for verdict in self.results.verdicts():
             goal = verdict.goal
-            if goal.job != self.job.key or goal.peer not in beside_it:
+            if goal.job != self.job.key or goal.peer not in beside_it or goal.ours != CALLBOARD.key:
                 continue
             aim = _figure(goal.times) if goal.peer is None else f"{goal.times:g} times"
             if verdict.loop == goal.loops[0]:

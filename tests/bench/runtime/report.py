@@ -23,8 +23,9 @@ msgspec Structs, through mailboxes of 1,024 where these can be bounded. Fan-out 
 the ring one message through 1,000 actors; `jobs.py` says the rest.
 
 - **raw deque + future** is the limit on an event loop, not an actor: one task, no bound, no types, no errors.
-- **Callboard** has everything on: supervision, bounded mailboxes, counted fates, a deadline on every ask. *Trace set*
-  sends every message under a trace context; *async handlers* has coroutines for handlers.
+- **Callboard** has everything on: supervision, bounded mailboxes, counted fates, a deadline on every ask. *Async,
+  trace* is the product's way: coroutines for handlers, every message under a trace context; *suspends* gives way once
+  in each handler, and so does the reader of its queue. Without these words handlers are plain and there is no trace.
 - **Pykka** has a thread an actor and no event loop. **Erlang** has one scheduler; its actors are not supervised here.
 - **xoscar** runs in one process; its messages still take the way of remote ones.
 - A spawned Callboard actor is started one at a time under a running supervisor. Bytes are the growth of the process's

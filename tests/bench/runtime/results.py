@@ -3,7 +3,7 @@
 import statistics
 from typing import NamedTuple
 
-from roster import BY_KEY, CALLBOARD, GOALS, LOOPS, NO_LOOP, RAW, Goal, Row
+from roster import BY_KEY, GOALS, LOOPS, NO_LOOP, RAW, Goal, Row
 
 Samples = dict[str, dict[str, list[float | None]]]  # by row's title, then by figure; None for a round that failed
 
@@ -63,7 +63,7 @@ class Results:
         found = []
         for goal in GOALS:
             for loop in goal.loops:
-                ours = Row(CALLBOARD, loop)
+                ours = Row(BY_KEY[goal.ours], loop)
                 if goal.peer is None:
                     reached = self.spread(ours, goal.job)
                 else:

@@ -40,11 +40,39 @@ class Reader:
         return await reply
 
 
+class SuspendingReader(Reader):
+    """Gives way once for each message, as a handler does that waits for a server."""
+
+    async def add_up(self) -> None:
+        while True:
+            message = await self.queue.get()
+            await asyncio.sleep(0)
+            self.total += message.n
+
+    async def answer(self) -> None:
+        while True:
+            message, reply = await self.queue.get()
+            await asyncio.sleep(0)
+            self.total += message.n
+            reply.set_result(self.total)
+
+    async def hand_on(self) -> None:
+        while True:
+            message = await self.queue.get()
+            await asyncio.sleep(0)
+            if message.left:
+                await self.next.queue.put(Hop(message.left - 1))
+            else:
+                self.finished.set_result(None)
+
+
 class AsyncioQueue:
     """See jobs.Peer."""
 
+    reader: type[Reader] = Reader
+
     async def tell(self, size: int, watch: Stopwatch) -> None:
-        reader = Reader()
+        reader = self.reader()
         put = reader.queue.put
         async with working(reader.add_up()):
             with watch:
@@ -53,7 +81,7 @@ class AsyncioQueue:
                 await until(lambda: reader.total == size)
 
     async def ask(self, size: int, watch: Stopwatch) -> None:
-        reader = Reader()
+        reader = self.reader()
         async with working(reader.answer()):
             with watch:
                 for _ in range(size):
@@ -61,7 +89,7 @@ class AsyncioQueue:
         assert reader.total == size
 
     async def in_flight(self, size: int, watch: Stopwatch) -> None:
-        reader = Reader()
+        reader = self.reader()
 
         async def asker() -> None:
             for _ in range(size // ASKERS):
@@ -73,7 +101,7 @@ class AsyncioQueue:
         assert reader.total == size
 
     async def fan_out(self, size: int, watch: Stopwatch) -> None:
-        readers = [Reader() for _ in range(MEMBERS)]
+        readers = [self.reader() for _ in range(MEMBERS)]
         async with working(*(reader.add_up() for reader in readers)):
             with watch:
                 for sweep in range(size // MEMBERS):
@@ -84,7 +112,7 @@ class AsyncioQueue:
                 await until(lambda: all(reader.total == size // MEMBERS for reader in readers))
 
     async def ring(self, size: int, watch: Stopwatch) -> None:
-        readers = [Reader() for _ in range(MEMBERS)]
+        readers = [self.reader() for _ in range(MEMBERS)]
         finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         for reader, after in zip(readers, [*readers[1:], readers[0]], strict=True):
             reader.next, reader.finished = after, finished
@@ -95,10 +123,16 @@ class AsyncioQueue:
 
     async def spawn(self, size: int, watch: Stopwatch) -> None:
         with watch:
-            readers = [Reader() for _ in range(size)]
+            readers = [self.reader() for _ in range(size)]
             tasks = [asyncio.create_task(reader.add_up()) for reader in readers]
             await asyncio.sleep(0)
             await asyncio.sleep(0)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+
+
+class Suspending(AsyncioQueue):
+    """The same, with a reader that suspends."""
+
+    reader = SuspendingReader

@@ -1,7 +1,7 @@
 """callboard.runtime as everyone uses it: supervised, bounded, counted, every ask with its deadline.
 
-Plain is the usual way; Traced has a trace context to carry, so that every message is enveloped; Asynchronous has
-handlers that are coroutines.
+Product is as the product runs: handlers are coroutines, and messages have a trace. Suspending gives way in each
+handler. Plain has plain handlers and no trace; Traced and Asynchronous have one of both.
 """
 
 import asyncio
@@ -99,6 +99,31 @@ class AsyncCounter(Counter):
             self.finished.set_result(None)
 
 
+class SuspendingCounter(Counter):
+    """The same with coroutines that give way once, as one does that waits for a server."""
+
+    __slots__ = ()
+
+    @on(Add)
+    async def add(self, message: Add) -> None:
+        await asyncio.sleep(0)
+        self.total += message.n
+
+    @on(Get)
+    async def get(self, message: Get) -> int:
+        await asyncio.sleep(0)
+        self.total += message.n
+        return self.total
+
+    @on(Hop)
+    async def hop(self, message: Hop) -> None:
+        await asyncio.sleep(0)
+        if message.left:
+            await self.next.tell(Hop(message.left - 1))
+        else:
+            self.finished.set_result(None)
+
+
 class Plain:
     """See jobs.Peer."""
 
@@ -180,3 +205,16 @@ class Asynchronous(Plain):
     """Every handler is a coroutine."""
 
     kind = AsyncCounter
+
+
+class Product(Asynchronous):
+    """Both, as the product runs: every handler is a coroutine, and every message has a trace."""
+
+    def context(self) -> AbstractContextManager[None]:
+        return use_context(TRACE)
+
+
+class Suspending(Product):
+    """The same, with handlers that suspend, as all do that talk to a server."""
+
+    kind = SuspendingCounter
