@@ -23,7 +23,7 @@ QUIET = "import logging; logging.getLogger('callboard.runtime').addHandler(loggi
 
 
 def test_there_are_blocks() -> None:
-    assert len(BLOCKS) == 7
+    assert len(BLOCKS) == 10
 
 
 @pytest.mark.parametrize("block", BLOCKS)
