@@ -1,22 +1,156 @@
-"""The life of a process: start the tree, stay up until a signal or the tree's own end, stop within a bound."""
+"""A process: its parts, and its life until a signal or the tree's own end. It stops within a bound."""
 
 import asyncio
 import gc
 import logging
 import signal
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
-from callboard.ops import descriptors
+from callboard.actors.delivery.mail_producers import MailProducers
+from callboard.actors.delivery.refs import DeliveryRefs
+from callboard.actors.department import AnyDepartment
+from callboard.actors.infrastructure.rate_limiter import Policy
+from callboard.actors.infrastructure.refs import Clients
+from callboard.actors.infrastructure.signing_keys import MIN_SECRET_BYTES
+from callboard.http.server.routing import Routes
+from callboard.ops import descriptors, logs, schema
+from callboard.ops.clients import cache_of, database_of
 from callboard.ops.config import reload
+from callboard.ops.config.settings import Config, load
+from callboard.ops.departments import installed, installed_routes
+from callboard.ops.embedded.servers import Servers
+from callboard.ops.job_metrics import JobCollector
+from callboard.ops.metrics import Metrics
 from callboard.ops.start import complain
-from callboard.ops.tree import Application
-from callboard.runtime import described
+from callboard.ops.stream_metrics import StreamCollector
+from callboard.ops.tree import compose
+from callboard.runtime import Entities, Pool, System, Watcher, described
 
 GC_AFTER = 20_000  # objects more than before
 STOP_S = 4.5  # SIGTERM to exit in 5 s at most, unless requests or jobs are given longer
 LAST_S = 0.5
 
+STALL_S = 0.1  # a handler that holds up the loop for so long is named in the log
+
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
+
+
+class Application:
+    """One process: its clients, its metrics and its tree, of all installed departments unless others are given.
+
+    Nothing has been started. `hopeless` is set when waiting mends nothing and the process is to end.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        data: Path,
+        servers: Servers | None = None,
+        *,
+        departments: Sequence[AnyDepartment] | None = None,
+        routes: Sequence[Routes[Any]] | None = None,
+    ) -> None:
+        self.config = config
+        self.servers = servers
+        self.hopeless = asyncio.Event()
+        self.hopeless_because = ""
+        self.watchers: list[Watcher] = [logs.watch]
+        self._system: System | None = None
+        self.metrics = metrics = Metrics()
+        self.database = database = database_of(config, metrics.count_database_error)
+        metrics.watch_database(database)
+        database.server.observe_query = metrics.observe_query
+        clients = Clients(
+            database=database,
+            cache=cache_of(config),
+            prepare=self._prepare,
+            give_up=self.give_up,
+            now=database.server.now,
+            clock=time.monotonic,
+            observers=metrics.observers,
+        )
+        self.tree = compose(
+            config,
+            installed() if departments is None else departments,
+            installed_routes() if routes is None else routes,
+            clients,
+            metrics=metrics,
+            running=self.running,
+            data=data,
+            servers=servers,
+        )
+        metrics.registry.register(JobCollector(self.tree.background.counts, self.tree.background.depths))
+        metrics.registry.register(StreamCollector(self.tree.streams.metrics))
+
+    async def _prepare(self, url: str) -> None:
+        """See to the schema. A database that lacks what waiting does not bring ends the process: see `hopeless`."""
+        try:
+            await schema.prepare(url, migrate=self.config.migrate == "auto")
+        except (schema.SchemaOutdatedError, schema.MigrationFailedError) as error:
+            self.give_up(str(error))
+            await asyncio.Event().wait()
+
+    def give_up(self, reason: str) -> None:
+        """End the process, with status 2 and this one line: waiting does not mend what is wrong."""
+        self.hopeless_because = self.hopeless_because or reason
+        self.hopeless.set()
+
+    @property
+    def pools(self) -> dict[str, Pool[Any] | Entities[Any]]:
+        """Every pool by its name, whether it runs in this process or not."""
+        return self.tree.pools
+
+    @property
+    def policies(self) -> dict[str, Policy]:
+        """The rate limits in force, by name."""
+        return self.tree.built.declared.policies
+
+    @property
+    def mail_producers(self) -> MailProducers:
+        """The programs that may have mails sent."""
+        return self.refs(DeliveryRefs).mail_producers
+
+    def refs(self, kind: type[T]) -> T:
+        """The references of the department that offers this type."""
+        return self.tree.built.refs(kind)
+
+    async def wait_ready(self) -> None:
+        """Wait until the database is there and the streams are read."""
+        await self.database.back.wait()
+        await self.tree.streams.wait_ready()
+
+    def system(self) -> System:
+        """The tree on the running event loop, with its metrics and logs; not started."""
+        self._system = system = System(self.tree.root, stall_after_s=STALL_S, log=False)
+        self.metrics.watch(system)
+        for watcher in self.watchers:
+            system.subscribe(watcher)
+        return system
+
+    def running(self) -> System:
+        """The system that was made last. Raises RuntimeError before there is one."""
+        if self._system is None:
+            raise RuntimeError("there is no system yet")
+        return self._system
+
+
+def dry_run(
+    departments: Sequence[AnyDepartment] | None = None, routes: Sequence[Routes[Any]] | None = None
+) -> Application:
+    """The parts of a process that has no servers: to look at, not to start."""
+    nowhere = {
+        "DATABASE_URL": "postgresql://nowhere",
+        "REDIS_URL": "redis://nowhere",
+        "KAFKA_BROKERS": "nowhere:9092",
+        "SMTP_HOST": "nowhere",
+        "JWT_SECRET_KEY": "-" * MIN_SECRET_BYTES,
+    }
+    return Application(load(nowhere), Path(), departments=departments, routes=routes)
 
 
 async def live(parts: Application, announce: Callable[[], Awaitable[None]]) -> int:
@@ -40,7 +174,7 @@ async def live(parts: Application, announce: Callable[[], Awaitable[None]]) -> i
 
     async def work() -> BaseException:
         await system.start()
-        await parts.works()
+        await parts.wait_ready()
         _settle_memory()
         await announce()
         return await system.failed()

@@ -187,10 +187,9 @@ async def _up(options: argparse.Namespace) -> int:
 
 async def _serve(_options: argparse.Namespace) -> int:
     from callboard.ops import logs  # noqa: PLC0415 - see above
-    from callboard.ops.application import live  # noqa: PLC0415 - see above
+    from callboard.ops.application import Application, live  # noqa: PLC0415 - see above
     from callboard.ops.config.names import warnings  # noqa: PLC0415 - see above
     from callboard.ops.config.settings import load  # noqa: PLC0415 - see above
-    from callboard.ops.tree import Application  # noqa: PLC0415 - see above
 
     config = load(os.environ)
     logs.configure(config.log_level, debug=config.enable_debug_mode)
@@ -204,10 +203,10 @@ async def _serve(_options: argparse.Namespace) -> int:
 
 
 async def _check(options: argparse.Namespace) -> int:
+    from callboard.ops.application import dry_run  # noqa: PLC0415 - see above
     from callboard.ops.config.names import warnings  # noqa: PLC0415 - see above
     from callboard.ops.config.reload import check  # noqa: PLC0415 - see above
     from callboard.ops.config.settings import load  # noqa: PLC0415 - see above
-    from callboard.ops.tree import unconnected  # noqa: PLC0415 - see above
 
     file = options.file
     if file is None:
@@ -216,7 +215,7 @@ async def _check(options: argparse.Namespace) -> int:
         file = load(os.environ).callboard_config
         print("the environment is good")
     if file:
-        check(unconnected(), file)
+        check(dry_run(), file)
         print(f"{file} is good")
     return OK
 

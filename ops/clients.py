@@ -1,7 +1,11 @@
-"""The clients of the servers, and the limits, made as the settings say. Nothing is connected yet."""
+"""The clients of the servers, and what departments are configured to. Nothing is connected yet."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from msgspec import Struct
+from msgspec.structs import replace
+
+from callboard.actors.department import AnyDepartment
 from callboard.actors.infrastructure.database import Database, PoolSettings
 from callboard.actors.infrastructure.database_server import DatabaseServer, Pooler
 from callboard.actors.infrastructure.rate_limiter import Policy
@@ -38,14 +42,18 @@ def cache_of(config: Config) -> RedisClient:
     return RedisClient(config.redis_url, KeySpace(config.environment, config.service_name))
 
 
-def policies_of(config: Config) -> dict[str, Policy]:
-    """The rate limits by name."""
+def policies_of(config: Config, departments: Sequence[AnyDepartment]) -> dict[str, Policy]:
+    """The rate limits by name, as configured."""
     return {
-        "default": Policy(config.rate_limit_per_minute, 60),
-        "register": Policy(config.rate_limit_register, 60),
-        "login": Policy(config.rate_limit_login, 60),
-        "mail": Policy(config.rate_limit_register, 60),
-        "account": Policy(config.rate_limit_account, 900),
-        "account_total": Policy(config.rate_limit_account_total, 900),
-        "search": Policy(config.rate_limit_search, 60),
+        limit.name: replace(limit.policy, limit=getattr(config, limit.setting)) if limit.setting else limit.policy
+        for each in departments
+        for limit in each.limits
+    }
+
+
+def settings_of(config: Config, departments: Sequence[AnyDepartment]) -> dict[str, Struct]:
+    """The settings of departments by their names: each field is the setting of the same name."""
+    return {
+        each.name: each.settings(**{field: getattr(config, field) for field in each.settings.__struct_fields__})
+        for each in departments
     }

@@ -105,7 +105,7 @@ async def list_jobs(request: HttpRequest[None, JobQuery, JobServices]) -> PageRe
     """Jobs that have not ended, in the order of their ids."""
     query = request.query
     (after,) = BY_NUMBER.decode(query.cursor) if query.cursor else (0,)
-    found = await request.services.jobs.jobs(kind=query.kind, state=query.state, after=after, limit=query.limit + 1)
+    found = await request.refs.jobs.jobs(kind=query.kind, state=query.state, after=after, limit=query.limit + 1)
     shown = found[: query.limit]
     cursor = BY_NUMBER.encode(shown[-1].job_id) if len(found) > query.limit else None
     return PageReply(shown, limit=query.limit, next_cursor=cursor)
@@ -116,7 +116,7 @@ async def list_dead(request: HttpRequest[None, DeadQuery, JobServices]) -> PageR
     query = request.query
     before = BY_TIME_AND_NUMBER.decode(query.cursor) if query.cursor else None
     which = DeadFilter(query.kind, query.reason, query.since, query.all)
-    found = await request.services.jobs.dead(which, before=before, limit=query.limit + 1)
+    found = await request.refs.jobs.dead(which, before=before, limit=query.limit + 1)
     shown = found[: query.limit]
     cursor = BY_TIME_AND_NUMBER.encode(shown[-1].ended_at, shown[-1].job_id) if len(found) > query.limit else None
     return PageReply(shown, limit=query.limit, next_cursor=cursor)
@@ -124,12 +124,12 @@ async def list_dead(request: HttpRequest[None, DeadQuery, JobServices]) -> PageR
 
 async def show_job(request: HttpRequest[None, None, JobServices]) -> Reply[JobView]:
     """A job, wherever it is."""
-    return Reply(await request.services.jobs.job(_job_id(request)))
+    return Reply(await request.refs.jobs.job(_job_id(request)))
 
 
 async def change_job(request: HttpRequest[JobChange, None, JobServices]) -> Reply[JobChanged]:
     """Cancel a job, start it now, replay or discard a dead one, or change its priority."""
-    jobs, job_id, change = request.services.jobs, _job_id(request), request.body
+    jobs, job_id, change = request.refs.jobs, _job_id(request), request.body
     if (change.priority is None) == (change.action is None):
         raise Problem(REQUEST_INVALID, details=(FieldError("action", "name an action or a priority, one of them"),))
     if change.priority is not None:
@@ -152,18 +152,18 @@ async def replay_many(request: HttpRequest[ReplayMany, None, JobServices]) -> Re
     """Replay the dead letters of a kind."""
     body = request.body
     which = DeadFilter(body.kind, body.reason, body.since)
-    count = await request.services.jobs.replay_all(which, per_second=body.per_second, most=body.most)
+    count = await request.refs.jobs.replay_all(which, per_second=body.per_second, most=body.most)
     return Reply(Replayed(count))
 
 
 async def list_kinds(request: HttpRequest[None, None, JobServices]) -> Reply[list[KindView]]:
     """The kinds, what waits of each, and what operators have set."""
-    return Reply(await request.services.jobs.kinds())
+    return Reply(await request.refs.jobs.kinds())
 
 
 async def change_kind(request: HttpRequest[KindChange, None, JobServices]) -> Reply[list[KindView]]:
     """Pause or resume a kind, or set its limit for all processes."""
-    jobs, kind, change = request.services.jobs, request.text("kind"), request.body
+    jobs, kind, change = request.refs.jobs, request.text("kind"), request.body
     if change.paused is not msgspec.UNSET:
         await jobs.set_paused(kind, paused=change.paused)
     if change.max_running is not msgspec.UNSET:
@@ -173,12 +173,12 @@ async def change_kind(request: HttpRequest[KindChange, None, JobServices]) -> Re
 
 async def list_schedules(request: HttpRequest[None, None, JobServices]) -> Reply[list[ScheduleView]]:
     """The schedules, and when each is due."""
-    return Reply(await request.services.jobs.schedules())
+    return Reply(await request.refs.jobs.schedules())
 
 
 async def change_schedule(request: HttpRequest[ScheduleChange, None, JobServices]) -> Reply[list[ScheduleView]]:
     """Enable or disable a schedule, or enqueue its job now."""
-    jobs, name, change = request.services.jobs, request.text("name"), request.body
+    jobs, name, change = request.refs.jobs, request.text("name"), request.body
     if change.enabled is not None:
         await jobs.enable_schedule(name, enabled=change.enabled)
     if change.run:

@@ -12,8 +12,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from callboard.actors.identity.active_users import ActiveUsersGauge
 from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.refs import Gauge, Observers
 from callboard.http.server.connection_limits import Bound
 from callboard.runtime import System, TreeNode
 
@@ -47,7 +47,7 @@ class Metrics:
             registry=self.registry,
         )
         self._registered = Counter("users_registered", "Accounts that were registered here.", registry=self.registry)
-        self.active_users = ActiveUsersGauge()
+        self.active_users = Gauge()
         self.registry.register(ActiveUsersCollector(self.active_users))
         self._database_errors = Counter(
             "callboard_database_errors",
@@ -66,6 +66,11 @@ class Metrics:
     def count_mail(self, result: str, reason: str) -> None:
         """Count the result of one delivery of a mail."""
         self._mails.labels(result, reason).inc()
+
+    @property
+    def observers(self) -> Observers:
+        """The counters that the departments are given."""
+        return Observers(self.count_registration, self.count_checks, self.count_mail, self.active_users)
 
     def count_closed(self, bound: Bound) -> None:
         """Count a connection that was closed for a bound."""
@@ -209,7 +214,7 @@ class DatabaseCollector(Collector):
 class ActiveUsersCollector(Collector):
     """Shows the number that was counted last."""
 
-    def __init__(self, gauge: ActiveUsersGauge) -> None:
+    def __init__(self, gauge: Gauge) -> None:
         self._gauge = gauge
 
     def collect(self) -> Iterable[Metric]:

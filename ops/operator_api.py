@@ -67,12 +67,12 @@ class DeadLetterView(msgspec.Struct, frozen=True):
 
 async def tree(request: HttpRequest[None, None, OperatorServices]) -> Reply[TreeNode]:
     """The supervision tree as of now."""
-    return Reply(request.services.system().dump())
+    return Reply(request.refs.system().dump())
 
 
 async def config(request: HttpRequest[None, None, OperatorServices]) -> Reply[dict[str, Any]]:
     """The settings in force, by their names in the environment, without secrets."""
-    return Reply(request.services.config.shown())
+    return Reply(request.refs.config.shown())
 
 
 class PoolView(msgspec.Struct, frozen=True):
@@ -95,18 +95,18 @@ class Resize(Body, frozen=True):
 
 async def list_pools(request: HttpRequest[None, None, OperatorServices]) -> Reply[list[PoolView]]:
     """The pools of this process, as they are now."""
-    return Reply([_pool(name, each) for name, each in find_pools(request.services.system()).items()])
+    return Reply([_pool(name, each) for name, each in find_pools(request.refs.system()).items()])
 
 
 async def resize_pool(request: HttpRequest[Resize, None, OperatorServices]) -> Reply[PoolView]:
     """Give a pool another size, until the next start or reload. No message is lost, and each key keeps its order."""
     name = request.text("name")
-    found = find_pools(request.services.system()).get(name)
+    found = find_pools(request.refs.system()).get(name)
     if not isinstance(found, Pool):
         raise Problem(POOLS_NOT_FOUND)
     before = found.size
     await found.resize(request.body.size)
-    async with request.services.database.transaction() as connection:
+    async with request.refs.database.transaction() as connection:
         await audit.record(
             connection, AuditAction.POOL_RESIZED, by=audit.OPERATOR, pool=name, old_size=before, new_size=found.size
         )
@@ -128,12 +128,12 @@ def _pool(name: str, found: Pool[Any] | Entities[Any]) -> PoolView:
 
 async def mailbox(request: HttpRequest[None, None, OperatorServices]) -> Reply[list[Mail]]:
     """The mails that the embedded catcher has caught, newest first."""
-    return Reply(request.services.mails() if request.services.mails else [])
+    return Reply(request.refs.mails() if request.refs.mails else [])
 
 
 async def metrics(request: HttpRequest[None, None, OperatorServices]) -> RawReply:
     """Prometheus' text format."""
-    return RawReply(request.services.metrics.page(), CONTENT_TYPE)
+    return RawReply(request.refs.metrics.page(), CONTENT_TYPE)
 
 
 class DeadLetterQuery(Page, frozen=True, kw_only=True):
@@ -152,7 +152,7 @@ async def dead_letters(request: HttpRequest[None, DeadLetterQuery, OperatorServi
     """The dead letters that wait for a decision, newest first."""
     query = request.query
     after = BY_TIME.decode(query.cursor) if query.cursor else None
-    async with request.services.database.acquire() as connection:
+    async with request.refs.database.acquire() as connection:
         found = await list_dead_letters(connection, limit=query.limit + 1, after=after)
     shown = found[: query.limit]
     more = len(found) > query.limit
@@ -181,7 +181,7 @@ async def refused_events(
     """The events in the outbox that the broker refuses, oldest first. Those of the same key wait behind them."""
     query = request.query
     after = BY_NUMBER.decode(query.cursor)[0] if query.cursor else 0
-    async with request.services.database.acquire() as connection:
+    async with request.refs.database.acquire() as connection:
         rows = [dict(row) async for row in RELAY.refused_rows(connection, after=after, limit=query.limit + 1)]
     shown = [msgspec.convert(row, RefusedEventView) for row in rows[: query.limit]]
     cursor = BY_NUMBER.encode(shown[-1].outbox_id) if len(rows) > query.limit else None

@@ -1,36 +1,20 @@
-"""The composition of what a process does with Kafka: who consumes what, and the actors that publish and read."""
+"""The composition of what a process does with Kafka: the actors that publish and read, for the consumers there are."""
 
 import asyncio
 from pathlib import Path
 
-from callboard.actors.delivery.mail_producers import MailProducers
 from callboard.actors.errors import SERVER_UNAVAILABLE, Problem
 from callboard.actors.infrastructure.database import Database
 from callboard.ops.config.settings import Config
-from callboard.runtime import Backoff, Node, Props, Ref, worker
-from callboard.streams import event_types
+from callboard.runtime import Backoff, Node, Props, worker
 from callboard.streams.cluster import KafkaCluster
 from callboard.streams.consumers import Consumer, expected
-from callboard.streams.event_types import ConsumeEvents
 from callboard.streams.faust_app import FaustConsumer
 from callboard.streams.fetching import FetchWake
 from callboard.streams.relay import Relay
 from callboard.streams.security import KafkaSecurity
 from callboard.streams.signatures import EventSigner
 from callboard.streams.stream_metrics import StreamMetrics
-from callboard.streams.topics import ACTIVITY, CONTENT, MAIL, PRIORITY
-
-
-def consumers(
-    mail: Ref[ConsumeEvents], notifier: Ref[ConsumeEvents], aggregator: Ref[ConsumeEvents], producers: MailProducers
-) -> tuple[Consumer, ...]:
-    """Return all consumers with their events. A name must never change: see `Consumer`."""
-    letters = (event_types.TemplatedEmailRequested, event_types.MailRequested)
-    return (
-        Consumer("mail", (MAIL, PRIORITY), letters, mail, producers.admit),
-        Consumer("notifier", (CONTENT,), (event_types.ContentPublished, event_types.ContentRejected), notifier),
-        Consumer("aggregator", (ACTIVITY,), (event_types.ActivityRecorded,), aggregator),
-    )
 
 
 class StreamParts:

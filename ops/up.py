@@ -7,16 +7,16 @@ from pathlib import Path
 
 from rich.console import Console
 
+from callboard.actors.identity.refs import IdentityRefs
 from callboard.actors.identity.users import CreateUser, ListUsers
 from callboard.actors.infrastructure.principals import Role
 from callboard.ops import demo, logs
-from callboard.ops.application import live
+from callboard.ops.application import Application, live
 from callboard.ops.config.names import warnings
 from callboard.ops.config.settings import Config, load
 from callboard.ops.embedded.data_directory import DataDirectory, free_ports, open_place, port_taken
 from callboard.ops.embedded.errors import EmbeddedError
 from callboard.ops.embedded.servers import embed
-from callboard.ops.tree import Application
 from callboard.runtime import Lifecycle, Started
 
 DEMO_MARK = "demo-accounts-made"
@@ -101,10 +101,11 @@ class Up:
         if not self.place.has_mark(DEMO_MARK):
             if not self.play:
                 return {}
+            users = parts.refs(IdentityRefs).users
             for name, role in ACCOUNTS:
                 email = f"{name}@example.org"
-                if not await parts.users.ask(ListUsers(1, email=email)):
-                    await parts.users.ask(CreateUser(email, password, f"Demo {name.title()}", role))
+                if not await users.ask(ListUsers(1, email=email)):
+                    await users.ask(CreateUser(email, password, f"Demo {name.title()}", role))
             self.place.mark(DEMO_MARK)
         return {"EDITOR_EMAIL": "editor@example.org", "EDITOR_PASSWORD": password}
 

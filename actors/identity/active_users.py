@@ -7,6 +7,7 @@ import aiosql
 
 from callboard.actors.errors import Problem
 from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.refs import Gauge
 from callboard.runtime import Actor, Message, on
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("active_users.sql"), "asyncpg")
@@ -25,7 +26,7 @@ class ActiveUsers(Actor[CountActiveUsers]):
     The number is the installation's: every process shows the same one. While PostgreSQL is away the last one stands.
     """
 
-    def __init__(self, database: Database, gauge: "ActiveUsersGauge") -> None:
+    def __init__(self, database: Database, gauge: Gauge) -> None:
         self.database = database
         self.gauge = gauge
 
@@ -42,10 +43,3 @@ class ActiveUsers(Actor[CountActiveUsers]):
                 self.gauge.value = await QUERIES.count_active_users(connection, lately_s=LATELY_S)
         except Problem:
             return  # PostgreSQL is away or slow, which others tell
-
-
-class ActiveUsersGauge:
-    """The number that was counted last; None before there is one."""
-
-    def __init__(self) -> None:
-        self.value: int | None = None

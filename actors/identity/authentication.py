@@ -34,14 +34,15 @@ from callboard.actors.identity.sessions import LoginResult, OpenSession
 from callboard.actors.infrastructure import audit_log as audit
 from callboard.actors.infrastructure.audit_log import AuditAction, FailedLogins
 from callboard.actors.infrastructure.database import Database, retried
-from callboard.actors.infrastructure.rate_limiter import CheckLimit, LimitResult
+from callboard.actors.infrastructure.rate_limiter import CheckLimit, LimitResult, RateLimit
 from callboard.actors.infrastructure.token_signer import Signer
 from callboard.runtime import Actor, Ref, Request, on
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("authentication.sql"), "asyncpg")
 
-ACCOUNT = "account"  # the policy that counts the failed logins of an account from one place
-ACCOUNT_TOTAL = "account_total"  # and from all places together
+# Failed logins of an account: from one place, and from all places together.
+ACCOUNT = RateLimit("account", 10, 900, "rate_limit_account")
+ACCOUNT_TOTAL = RateLimit("account_total", 100, 900, "rate_limit_account_total")
 
 
 class LogIn(Request[LoginResult], frozen=True):
@@ -116,7 +117,7 @@ class Checker:
         # By the account's own spelling where there is one: no other spelling of an address has a count of its own.
         account = account_key(user.email if user else email, user.password_changed_at.timestamp() if user else 0.0)
         here = hashlib.sha256(f"{account}:{origin.key}".encode()).hexdigest()
-        counts = [(ACCOUNT, here), (ACCOUNT_TOTAL, account)]
+        counts = [(ACCOUNT.name, here), (ACCOUNT_TOTAL.name, account)]
         verdicts = await self._look(counts[:1] if origin.is_known else counts, count=False)
         if not all(verdict.allowed for verdict in verdicts):
             self.failures.count(AuditAction.LOGIN_LOCKED, user.user_id if user else None)

@@ -373,7 +373,7 @@ class AuditLog(Actor[ListAuditEntries]):
             return [_entry(row) async for row in rows]
 
 
-async def purge(connection: Any, *, days: int, failure_days: int, limit: int) -> int:
+async def purge(connection: Any, limit: int, *, days: int, failure_days: int) -> int:
     """Delete entries older than `days`, and failed logins older than `failure_days`, `limit` at most; how many."""
     return int(await QUERIES.purge(connection, days=days, failure_days=failure_days, limit=limit))
 

@@ -1,7 +1,7 @@
 """Personal data: what each part keeps of a person, how it gives that out, and how it forgets it.
 
-Each module that owns such a table declares a `PersonalData` beside its actor. `callboard.actors.identity.erasure`
-puts them in order; a test walks the schema and asks of every column whether one of them covers it.
+Each module that owns such a table declares a `PersonalData` beside its actor, and its department registers it; a test
+walks the schema and asks of every column whether one of them covers it.
 """
 
 from collections.abc import Awaitable, Callable, Mapping

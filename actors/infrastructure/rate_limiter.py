@@ -63,6 +63,26 @@ class Policy(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, limit=self.limit * 2)
 
 
+class RateLimit(msgspec.Struct, frozen=True):
+    """A limit that a department declares and a route names: `limit` requests in `window_s` seconds.
+
+    The configuration may set other numbers; `setting` names the one that gives `limit`, where there is one.
+    """
+
+    name: str
+    limit: int
+    window_s: float
+    setting: str = ""
+
+    @property
+    def policy(self) -> Policy:
+        """The limit as it is declared."""
+        return Policy(self.limit, self.window_s)
+
+
+DEFAULT_LIMIT = RateLimit("default", 100, 60, "rate_limit_per_minute")  # of every request, by user or address
+
+
 class LimitResult(msgspec.Struct, frozen=True):
     """Whether a request may pass; `remaining` more may at once, all may again in `reset_s` seconds.
 

@@ -5,7 +5,6 @@ one job an hour, which enqueues one for each rule.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,6 @@ import aiosql
 import msgspec
 
 from callboard.actors.errors import SERVER_TIMEOUT, Problem
-from callboard.actors.identity.erasure import erase_due
-from callboard.actors.identity.known_devices import KNOWN_DAYS, purge_networks
-from callboard.actors.identity.registration import UNPROVEN_DAYS, oldest_unproven, purge_unproven
-from callboard.actors.infrastructure import audit_log
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.job_kinds import Job, JobKind, Later, Outcome, Permanent, Priority, on_job
 from callboard.actors.infrastructure.job_queue import JobQueue
@@ -52,54 +47,14 @@ PURGE_EXPIRED = JobKind(
 HOURLY = Schedule("retention", PurgeExpired(), "0 * * * *")
 
 
-def _rule(name: str) -> RetentionRule:
+def table_rule(name: str) -> RetentionRule:
+    """The rule of a table whose purge and age stand in retention.sql."""
     purge, oldest = getattr(QUERIES, f"purge_{name}"), getattr(QUERIES, f"oldest_{name}")
 
     async def run(connection: Any, limit: int) -> int:
         return int(await purge(connection, limit=limit))
 
     return RetentionRule(name, run, oldest)
-
-
-TABLES = (
-    "sessions",
-    "refresh_tokens",
-    "mail_tokens",
-    "idempotency_keys",
-    "mails",
-    "finished_jobs",
-    "dead_jobs",
-    "dead_letters",
-)
-
-
-def rules(
-    *,
-    audit_days: int = 365,
-    audit_failure_days: int = 30,
-    deleted_days: int = 30,
-    unproven_days: int = UNPROVEN_DAYS,
-    known_days: int = KNOWN_DAYS,
-) -> tuple[RetentionRule, ...]:
-    """Every rule. What may be told apart by settings is given in days."""
-
-    async def purge_audit_log(connection: Any, limit: int) -> int:
-        return await audit_log.purge(connection, days=audit_days, failure_days=audit_failure_days, limit=limit)
-
-    async def erase_deleted_users(connection: Any, limit: int) -> int:
-        return await erase_due(connection, deleted_days, limit)
-
-    return (
-        *map(_rule, TABLES),
-        RetentionRule("audit_log", purge_audit_log),
-        RetentionRule(
-            "unproven_accounts",
-            partial(purge_unproven, days=unproven_days),
-            partial(oldest_unproven, days=unproven_days),
-        ),
-        RetentionRule("known_networks", partial(purge_networks, days=known_days)),
-        RetentionRule("deleted_users", erase_deleted_users),
-    )
 
 
 class Retention(Actor[Job[PurgeExpired]]):

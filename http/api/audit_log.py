@@ -5,10 +5,10 @@ from uuid import UUID
 
 from callboard.actors.errors import REQUEST_CURSOR_INVALID, REQUEST_INVALID, FieldError, Problem
 from callboard.actors.infrastructure.audit_log import AuditAction, AuditEntry, ListAuditEntries
-from callboard.http.api.dependencies import Services
+from callboard.actors.infrastructure.refs import Infrastructure
 from callboard.http.server.pagination import BY_TIME_AND_NUMBER
 from callboard.http.server.request import HttpRequest, Page, PageReply
-from callboard.http.server.routing import Access, Route
+from callboard.http.server.routing import Access, Route, Routes
 from callboard.streams.event_types import UtcDatetime
 
 
@@ -22,13 +22,13 @@ class AuditQuery(Page, frozen=True, kw_only=True):
     until: UtcDatetime | None = None
 
 
-async def list_entries(request: HttpRequest[None, AuditQuery, Services]) -> PageReply[AuditEntry]:
+async def list_entries(request: HttpRequest[None, AuditQuery, Infrastructure]) -> PageReply[AuditEntry]:
     """List security events, newest first."""
     query = request.query
     if query.since is not None and query.until is not None and query.since >= query.until:
         raise Problem(REQUEST_INVALID, details=(FieldError("since", "must be before until"),))
     before, before_id = BY_TIME_AND_NUMBER.decode(query.cursor) if query.cursor else (None, None)
-    found = await request.services.audit_log.ask(
+    found = await request.refs.audit_log.ask(
         ListAuditEntries(
             query.limit + 1, query.action, query.user_id, query.since, query.until, before=before, before_id=before_id
         )
@@ -38,7 +38,8 @@ async def list_entries(request: HttpRequest[None, AuditQuery, Services]) -> Page
     return PageReply(found[: query.limit], limit=query.limit, next_cursor=cursor)
 
 
-ROUTES: tuple[Route[Services], ...] = (
+ROUTES = Routes(
+    Infrastructure,
     Route(
         "GET",
         "/audit",

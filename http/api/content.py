@@ -18,6 +18,7 @@ from callboard.actors.editorial.content_queries import (
     SearchResult,
     Transition,
 )
+from callboard.actors.editorial.refs import SEARCH, EditorialRefs
 from callboard.actors.editorial.workflow import (
     Content,
     CreateContent,
@@ -40,10 +41,9 @@ from callboard.actors.errors import (
     QUOTA_RATE,
     REQUEST_CURSOR_INVALID,
 )
-from callboard.http.api.dependencies import Services
 from callboard.http.server.pagination import BY_NUMBER, BY_RANK, BY_TIME
 from callboard.http.server.request import Body, HttpRequest, Page, PageReply, Reply
-from callboard.http.server.routing import Access, Route
+from callboard.http.server.routing import Access, Route, Routes
 from callboard.streams.visible_text import visible
 
 T = TypeVar("T")
@@ -118,61 +118,61 @@ def _page(items: Sequence[T], limit: int, cursor: str | None, headers: Mapping[s
     return PageReply(items[:limit], limit=limit, next_cursor=cursor if len(items) > limit else None, headers=headers)
 
 
-async def create(request: HttpRequest[ContentBody, None, Services]) -> Reply[Content]:
+async def create(request: HttpRequest[ContentBody, None, EditorialRefs]) -> Reply[Content]:
     """Begin a draft."""
-    content = await request.services.content.ask(CreateContent(request.new_id, request.body.draft(), request.identity))
+    content = await request.refs.content.ask(CreateContent(request.new_id, request.body.draft(), request.identity))
     return _whole(content, location=f"/api/v1/content/{content.content_id}")
 
 
-async def read(request: HttpRequest[None, None, Services]) -> Reply[Content]:
+async def read(request: HttpRequest[None, None, EditorialRefs]) -> Reply[Content]:
     """Read an article."""
-    return _whole(await request.services.library.ask(ReadContent(request.uuid("content_id"), request.caller)))
+    return _whole(await request.refs.library.ask(ReadContent(request.uuid("content_id"), request.caller)))
 
 
-async def current(request: HttpRequest[Any, Any, Services]) -> str:
+async def current(request: HttpRequest[Any, Any, EditorialRefs]) -> str:
     """The ETag of an article that is to be edited or deleted. Raises Problem like the change itself."""
-    content = await request.services.library.ask(ReadContent(request.uuid("content_id"), request.caller))
+    content = await request.refs.library.ask(ReadContent(request.uuid("content_id"), request.caller))
     if request.body is not None or content.status is not Status.ARCHIVED:
         judge_edit(request.identity, content.author_id, content.status)
     return str(content.version)
 
 
-async def current_for_move(request: HttpRequest[Any, Any, Services]) -> str:
+async def current_for_move(request: HttpRequest[Any, Any, EditorialRefs]) -> str:
     """The ETag of an article that is to be moved."""
-    content = await request.services.library.ask(ReadContent(request.uuid("content_id"), request.caller))
+    content = await request.refs.library.ask(ReadContent(request.uuid("content_id"), request.caller))
     return str(content.version)
 
 
-def version_of(request: HttpRequest[Any, Any, Services]) -> int | None:
+def version_of(request: HttpRequest[Any, Any, EditorialRefs]) -> int | None:
     """The version for which the request's precondition has held; None without one."""
     return None if request.tag is None else int(request.tag)
 
 
-async def edit(request: HttpRequest[ContentBody, None, Services]) -> Reply[Content]:
+async def edit(request: HttpRequest[ContentBody, None, EditorialRefs]) -> Reply[Content]:
     """Replace an article's text, if it is still the version that If-Match names."""
     message = EditContent(request.uuid("content_id"), request.body.draft(), version_of(request), request.identity)
-    return _whole(await request.services.content.ask(message))
+    return _whole(await request.refs.content.ask(message))
 
 
-async def delete(request: HttpRequest[None, None, Services]) -> Reply[None]:
+async def delete(request: HttpRequest[None, None, EditorialRefs]) -> Reply[None]:
     """Delete an article that is not published."""
-    await request.services.content.ask(DeleteContent(request.uuid("content_id"), request.identity, version_of(request)))
+    await request.refs.content.ask(DeleteContent(request.uuid("content_id"), request.identity, version_of(request)))
     return Reply(None)
 
 
-async def move(request: HttpRequest[TransitionBody, None, Services]) -> Reply[Content]:
+async def move(request: HttpRequest[TransitionBody, None, EditorialRefs]) -> Reply[Content]:
     """Make an editorial transition."""
     message = TransitionContent(
         request.uuid("content_id"), request.body.action, request.body.note, request.identity, version_of(request)
     )
-    return _whole(await request.services.content.ask(message))
+    return _whole(await request.refs.content.ask(message))
 
 
-async def entries(request: HttpRequest[None, Filter, Services]) -> PageReply[ContentSummary]:
+async def entries(request: HttpRequest[None, Filter, EditorialRefs]) -> PageReply[ContentSummary]:
     """List articles, newest first: published ones by their publication, all others by their creation."""
     query = request.query
     before, before_id = BY_TIME.decode(query.cursor) if query.cursor else (None, None)
-    found = await request.services.library.ask(
+    found = await request.refs.library.ask(
         ListContent(
             request.caller,
             query.limit + 1,
@@ -188,29 +188,30 @@ async def entries(request: HttpRequest[None, Filter, Services]) -> PageReply[Con
     return _page(found, query.limit, BY_TIME.encode(*last[0].position) if last else None, headers)
 
 
-async def search(request: HttpRequest[None, Search, Services]) -> PageReply[SearchResult]:
+async def search(request: HttpRequest[None, Search, EditorialRefs]) -> PageReply[SearchResult]:
     """Search published articles, best first."""
     query = request.query
     rank, before_id = BY_RANK.decode(query.cursor) if query.cursor else (None, None)
-    found = await request.services.library.ask(
+    found = await request.refs.library.ask(
         SearchContent(query.q, query.limit + 1, category_id=query.category, rank=rank, before_id=before_id)
     )
     last = found[: query.limit][-1:]
     return _page(found, query.limit, BY_RANK.encode(last[0].rank, last[0].content_id) if last else None)
 
 
-async def transitions(request: HttpRequest[None, History, Services]) -> PageReply[Transition]:
+async def transitions(request: HttpRequest[None, History, EditorialRefs]) -> PageReply[Transition]:
     """An article's history, oldest first."""
     query = request.query
     (after,) = BY_NUMBER.decode(query.cursor) if query.cursor else (0,)
-    found = await request.services.library.ask(
+    found = await request.refs.library.ask(
         ListTransitions(request.uuid("content_id"), request.identity, query.limit + 1, after)
     )
     last = found[: query.limit][-1:]
     return _page(found, query.limit, BY_NUMBER.encode(last[0].transition_id) if last else None)
 
 
-ROUTES: tuple[Route[Services], ...] = (
+ROUTES = Routes(
+    EditorialRefs,
     Route(
         "POST",
         "/content",
@@ -239,7 +240,7 @@ ROUTES: tuple[Route[Services], ...] = (
         summary="Search published content",
         tag="content",
         access=Access.PUBLIC,
-        limit="search",
+        limit=SEARCH,
         errors=(REQUEST_CURSOR_INVALID,),
     ),
     Route(

@@ -11,11 +11,11 @@ from callboard.actors.errors import (
     Problem,
 )
 from callboard.actors.identity.data_export import DownloadExport, Export, ReadPiece, RequestExport
-from callboard.http.api.dependencies import Services
+from callboard.actors.identity.refs import MAIL, IdentityRefs
 from callboard.http.api.users import Secret
 from callboard.http.server.request import Body, HttpRequest, Query, RawReply, Reply
 from callboard.http.server.response import Stream
-from callboard.http.server.routing import Access, Deprecation, Route
+from callboard.http.server.routing import Access, Deprecation, Route, Routes
 
 HEADERS = {
     "Content-Disposition": 'attachment; filename="callboard-export.zip"',
@@ -39,15 +39,15 @@ class OldExportLink(Query, frozen=True, kw_only=True):
     token: str = ""
 
 
-async def ask(request: HttpRequest[None, None, Services]) -> Reply[Export]:
+async def ask(request: HttpRequest[None, None, IdentityRefs]) -> Reply[Export]:
     """Have one's archive made; a link to it is mailed."""
-    export = await request.services.exports.ask(RequestExport(request.identity.user_id, request.identity.session_id))
+    export = await request.refs.exports.ask(RequestExport(request.identity.user_id, request.identity.session_id))
     return Reply(export, message="A mail with a link is on its way once it is ready.")
 
 
-async def download(request: HttpRequest[ExportLink, None, Services]) -> RawReply:
+async def download(request: HttpRequest[ExportLink, None, IdentityRefs]) -> RawReply:
     """Download the archive, once. If it is lost on the way, ask for another."""
-    exports = request.services.exports
+    exports = request.refs.exports
     archive = await exports.ask(DownloadExport(request.identity.user_id, request.body.token))
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -57,12 +57,13 @@ async def download(request: HttpRequest[ExportLink, None, Services]) -> RawReply
     return RawReply(Stream(archive.size, pieces()), "application/zip", headers=HEADERS)
 
 
-async def fetch(_call: HttpRequest[None, OldExportLink, Services]) -> RawReply:
+async def fetch(_call: HttpRequest[None, OldExportLink, IdentityRefs]) -> RawReply:
     """Refuse a link of an earlier release: whoever reads a mailbox or a proxy's log has those."""
     raise Problem(EXPORTS_LINK_GONE)
 
 
-ROUTES: tuple[Route[Services], ...] = (
+ROUTES = Routes(
+    IdentityRefs,
     Route(
         "POST",
         "/users/me/export",
@@ -71,7 +72,7 @@ ROUTES: tuple[Route[Services], ...] = (
         tag="accounts",
         access=Access.USER,
         status=202,
-        limit="mail",
+        limit=MAIL,
         errors=(AUTH_STEP_UP_REQUIRED, QUOTA_RATE),
     ),
     Route(

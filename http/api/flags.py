@@ -11,9 +11,9 @@ from msgspec import Meta
 
 from callboard.actors.errors import FLAGS_FULL, FLAGS_NOT_FOUND, REQUEST_INVALID, USERS_NOT_FOUND, FieldError, Problem
 from callboard.actors.infrastructure.feature_flags import Flag, GetFlag, SetFlag
-from callboard.http.api.dependencies import Services
+from callboard.actors.infrastructure.refs import Infrastructure
 from callboard.http.server.request import Body, HttpRequest, Query, Reply
-from callboard.http.server.routing import Access, Route
+from callboard.http.server.routing import Access, Route, Routes
 
 
 class UserQuery(Query, frozen=True, kw_only=True):
@@ -40,25 +40,26 @@ class FlagBody(Body, frozen=True, kw_only=True):
     user_id: UUID | None = None
 
 
-async def view(request: HttpRequest[None, None, Services]) -> Reply[dict[str, bool]]:
+async def view(request: HttpRequest[None, None, Infrastructure]) -> Reply[dict[str, bool]]:
     """The flags as they are for the caller, whoever that is."""
-    return Reply(request.services.view_flags(None if request.caller is None else request.caller.user_id))
+    return Reply(request.refs.flags.view(None if request.caller is None else request.caller.user_id))
 
 
-async def read(request: HttpRequest[None, UserQuery, Services]) -> Reply[Flag]:
+async def read(request: HttpRequest[None, UserQuery, Infrastructure]) -> Reply[Flag]:
     """A flag."""
-    return Reply(await request.services.flags.ask(GetFlag(request.text("name"), request.query.user_id)))
+    return Reply(await request.refs.flag_keeper.ask(GetFlag(request.text("name"), request.query.user_id)))
 
 
-async def put(request: HttpRequest[FlagBody, None, Services]) -> Reply[Flag]:
+async def put(request: HttpRequest[FlagBody, None, Infrastructure]) -> Reply[Flag]:
     """Turn a flag on or off."""
     body = request.body
     if body.is_on is None and body.user_id is None:
         raise Problem(REQUEST_INVALID, details=(FieldError("is_on", "must be true or false, unless user_id is given"),))
-    return Reply(await request.services.flags.ask(SetFlag(request.text("name"), body.is_on, body.user_id)))
+    return Reply(await request.refs.flag_keeper.ask(SetFlag(request.text("name"), body.is_on, body.user_id)))
 
 
-ROUTES: tuple[Route[Services], ...] = (
+ROUTES = Routes(
+    Infrastructure,
     Route(
         "GET",
         "/flags",

@@ -2,18 +2,19 @@
 
 import msgspec
 
-from callboard.http.api.dependencies import Services
+from callboard.actors.infrastructure.refs import Infrastructure
 from callboard.http.server.request import HttpRequest, RawReply
-from callboard.http.server.routing import Access, Route
+from callboard.http.server.routing import Access, Route, Routes
 
 
-async def jwks(request: HttpRequest[None, None, Services]) -> RawReply:
+async def jwks(request: HttpRequest[None, None, Infrastructure]) -> RawReply:
     """The key set (RFC 7517); it is empty while tokens are signed with a secret."""
-    body = msgspec.json.encode({"keys": request.services.jwks})
+    body = msgspec.json.encode({"keys": request.refs.signer.jwks})
     return RawReply(body, "application/jwk-set+json", headers={"Cache-Control": "public, max-age=300"})
 
 
-ROUTES: tuple[Route[Services], ...] = (
+ROUTES = Routes(
+    Infrastructure,
     Route(
         "GET",
         "/.well-known/jwks.json",

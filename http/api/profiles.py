@@ -8,10 +8,10 @@ from msgspec import Meta
 
 from callboard.actors.errors import USERS_NOT_FOUND, USERS_STALE, FieldError
 from callboard.actors.identity.profiles import MAX_URL_LENGTH, Bio, GetProfile, Profile, ReplaceProfile, profile_faults
-from callboard.http.api.dependencies import Services
+from callboard.actors.identity.refs import IdentityRefs
 from callboard.http.api.users import whose
 from callboard.http.server.request import Body, HttpRequest, Reply
-from callboard.http.server.routing import Access, Route
+from callboard.http.server.routing import Access, Route, Routes
 
 Url = Annotated[str, Meta(max_length=MAX_URL_LENGTH, examples=["https://example.org/ada.png"])]
 
@@ -26,32 +26,33 @@ class ProfileBody(Body, frozen=True, kw_only=True):
     preferences: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-def rules(_services: Services, sound: Mapping[str, Any]) -> list[FieldError]:
+def rules(_refs: IdentityRefs, sound: Mapping[str, Any]) -> list[FieldError]:
     """Validate the well-formed fields of a profile."""
     return profile_faults(sound.get("avatar_url"), sound.get("bio"), sound.get("preferences", {}))
 
 
-async def current(request: HttpRequest[Any, Any, Services]) -> str:
+async def current(request: HttpRequest[Any, Any, IdentityRefs]) -> str:
     """The ETag that a profile has now."""
-    return (await request.services.profiles.ask(GetProfile(whose(request)))).tag
+    return (await request.refs.profiles.ask(GetProfile(whose(request)))).tag
 
 
-async def read(request: HttpRequest[None, None, Services]) -> Reply[Profile]:
+async def read(request: HttpRequest[None, None, IdentityRefs]) -> Reply[Profile]:
     """A profile."""
-    profile = await request.services.profiles.ask(GetProfile(whose(request)))
+    profile = await request.refs.profiles.ask(GetProfile(whose(request)))
     return Reply(profile, etag=profile.tag)
 
 
-async def put(request: HttpRequest[ProfileBody, None, Services]) -> Reply[Profile]:
+async def put(request: HttpRequest[ProfileBody, None, IdentityRefs]) -> Reply[Profile]:
     """Replace a profile."""
     body = request.body
-    profile = await request.services.profiles.ask(
+    profile = await request.refs.profiles.ask(
         ReplaceProfile(whose(request), body.avatar_url, body.bio, body.preferences, request.tag)
     )
     return Reply(profile, etag=profile.tag)
 
 
-ROUTES: tuple[Route[Services], ...] = (
+ROUTES = Routes(
+    IdentityRefs,
     Route("GET", "/users/me/profile", read, "Read one's own profile", tag="accounts", access=Access.USER, tagged=True),
     Route(
         "PUT",

@@ -16,6 +16,7 @@ from callboard.actors.errors import (
     Problem,
 )
 from callboard.actors.identity.authentication import LogIn, StepUp
+from callboard.actors.identity.refs import LOGIN, IdentityRefs
 from callboard.actors.identity.sessions import (
     MAX_SESSIONS,
     EndSessions,
@@ -24,10 +25,9 @@ from callboard.actors.identity.sessions import (
     RefreshSession,
     RevokeSession,
 )
-from callboard.http.api.dependencies import Services
 from callboard.http.api.users import Password
 from callboard.http.server.request import Body, HttpRequest, PageReply, Reply
-from callboard.http.server.routing import Access, Route
+from callboard.http.server.routing import Access, Route, Routes
 from callboard.streams.email_address import KnownEmail
 from callboard.streams.event_types import UtcDatetime
 
@@ -96,7 +96,7 @@ def _pair(login: LoginResult) -> Reply[TokenPair]:
     return Reply(pair, headers={"Cache-Control": "no-store"})  # RFC 6749, 5.1
 
 
-async def log_in(request: HttpRequest[Credentials, None, Services]) -> Reply[TokenPair]:
+async def log_in(request: HttpRequest[Credentials, None, IdentityRefs]) -> Reply[TokenPair]:
     """Check credentials and open a session."""
     order = LogIn(
         request.body.email,
@@ -105,41 +105,41 @@ async def log_in(request: HttpRequest[Credentials, None, Services]) -> Reply[Tok
         ip=request.ip,
         device_token=request.body.device_token,
     )
-    return _pair(await request.services.logins.ask(order))
+    return _pair(await request.refs.logins.ask(order))
 
 
-async def step_up(request: HttpRequest[StepUpBody, None, Services]) -> Reply[None]:
+async def step_up(request: HttpRequest[StepUpBody, None, IdentityRefs]) -> Reply[None]:
     """Give one's password again: for some minutes the session may change the address, delete the account and ask for
     the export. A login counts, too.
     """
     who = request.identity
-    await request.services.logins.ask(StepUp(who.user_id, who.session_id, request.body.password))
+    await request.refs.logins.ask(StepUp(who.user_id, who.session_id, request.body.password))
     return Reply(None, message="The session may now change what needs a fresh password.")
 
 
-async def refresh(request: HttpRequest[Refresh, None, Services]) -> Reply[TokenPair]:
+async def refresh(request: HttpRequest[Refresh, None, IdentityRefs]) -> Reply[TokenPair]:
     """Spend a refresh token for a new pair.
 
     The same token again within 10 seconds gives the same refresh token; later it ends the session.
     """
-    return _pair(await request.services.sessions.ask(RefreshSession(request.body.refresh_token, request.ip)))
+    return _pair(await request.refs.sessions.ask(RefreshSession(request.body.refresh_token, request.ip)))
 
 
-async def log_out(request: HttpRequest[None, None, Services]) -> Reply[None]:
+async def log_out(request: HttpRequest[None, None, IdentityRefs]) -> Reply[None]:
     """End this session: its access token is refused from the next request on."""
-    await request.services.sessions.ask(RevokeSession(request.identity.user_id, request.identity.session_id))
+    await request.refs.sessions.ask(RevokeSession(request.identity.user_id, request.identity.session_id))
     return Reply(None)
 
 
-async def log_out_all(request: HttpRequest[None, None, Services]) -> Reply[None]:
+async def log_out_all(request: HttpRequest[None, None, IdentityRefs]) -> Reply[None]:
     """End all of one's sessions."""
-    await request.services.sessions.ask(EndSessions(request.identity.user_id))
+    await request.refs.sessions.ask(EndSessions(request.identity.user_id))
     return Reply(None)
 
 
-async def sessions(request: HttpRequest[None, None, Services]) -> PageReply[SessionView]:
+async def sessions(request: HttpRequest[None, None, IdentityRefs]) -> PageReply[SessionView]:
     """One's living sessions, the last used first: all of them, for there are not many."""
-    found = await request.services.sessions.ask(ListSessions(request.identity.user_id))
+    found = await request.refs.sessions.ask(ListSessions(request.identity.user_id))
     views = [
         SessionView(**msgspec.structs.asdict(each), current=each.session_id == request.identity.session_id)
         for each in found
@@ -147,14 +147,15 @@ async def sessions(request: HttpRequest[None, None, Services]) -> PageReply[Sess
     return PageReply(views, limit=MAX_SESSIONS, next_cursor=None)
 
 
-async def end(request: HttpRequest[None, None, Services]) -> Reply[None]:
+async def end(request: HttpRequest[None, None, IdentityRefs]) -> Reply[None]:
     """End one of one's own sessions."""
-    if not await request.services.sessions.ask(RevokeSession(request.identity.user_id, request.uuid("session_id"))):
+    if not await request.refs.sessions.ask(RevokeSession(request.identity.user_id, request.uuid("session_id"))):
         raise Problem(SESSIONS_NOT_FOUND)
     return Reply(None)
 
 
-ROUTES: tuple[Route[Services], ...] = (
+ROUTES = Routes(
+    IdentityRefs,
     Route(
         "POST",
         "/auth/login",
@@ -162,7 +163,7 @@ ROUTES: tuple[Route[Services], ...] = (
         summary="Log in",
         tag="sessions",
         access=Access.PUBLIC,
-        limit="login",
+        limit=LOGIN,
         maintained=True,
         errors=(AUTH_INVALID_CREDENTIALS, AUTH_UNVERIFIED, AUTH_INACTIVE, AUTH_ACCOUNT_LIMITED),
     ),
@@ -173,7 +174,7 @@ ROUTES: tuple[Route[Services], ...] = (
         summary="Give one's password again",
         tag="sessions",
         access=Access.USER,
-        limit="login",
+        limit=LOGIN,
         errors=(AUTH_INVALID_CREDENTIALS, AUTH_ACCOUNT_LIMITED),
     ),
     Route(

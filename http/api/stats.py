@@ -6,10 +6,10 @@ from typing import Annotated
 from msgspec import Meta
 
 from callboard.actors.analytics.aggregator import GetStats, HourlyMetric
+from callboard.actors.analytics.refs import AnalyticsRefs
 from callboard.actors.errors import REQUEST_INVALID, FieldError, Problem
-from callboard.http.api.dependencies import Services
 from callboard.http.server.request import HttpRequest, Query, Reply
-from callboard.http.server.routing import Access, Route
+from callboard.http.server.routing import Access, Route, Routes
 from callboard.streams.event_types import UtcDatetime
 
 ROWS = 1000  # an answer's bound: 41 days of one metric by the hour
@@ -28,21 +28,20 @@ class TimeRange(Query, frozen=True, kw_only=True, rename={"since": "from", "unti
     until: UtcDatetime | None = None
 
 
-async def read(request: HttpRequest[None, TimeRange, Services]) -> Reply[list[HourlyMetric]]:
+async def read(request: HttpRequest[None, TimeRange, AnalyticsRefs]) -> Reply[list[HourlyMetric]]:
     """Read statistics by metric and hour, newest first."""
     query = request.query
-    until = query.until or request.services.now() + timedelta(hours=1)
+    until = query.until or request.refs.now() + timedelta(hours=1)
     since = query.since or until - DEFAULT_SPAN
     if since >= until:
         raise Problem(REQUEST_INVALID, details=(FieldError("from", "must be before to"),))
     if until - since > MAX_SPAN:
         raise Problem(REQUEST_INVALID, details=(FieldError("from", f"must be {MAX_SPAN.days} days before to at most"),))
-    rows = await request.services.stats.ask(
-        GetStats(since, until, ROWS, metric=query.metric, subject_id=query.subject_id)
-    )
+    rows = await request.refs.stats.ask(GetStats(since, until, ROWS, metric=query.metric, subject_id=query.subject_id))
     return Reply(rows)
 
 
-ROUTES: tuple[Route[Services], ...] = (
+ROUTES = Routes(
+    AnalyticsRefs,
     Route("GET", "/stats", read, summary="Read statistics by the hour", tag="stats", access=Access.EDITOR),
 )

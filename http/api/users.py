@@ -22,6 +22,7 @@ from callboard.actors.errors import (
 )
 from callboard.actors.identity.email_requests import RequestEmail
 from callboard.actors.identity.email_verification import FullName, enrolment_faults
+from callboard.actors.identity.refs import MAIL, REGISTER, IdentityRefs
 from callboard.actors.identity.users import (
     ChangeUser,
     DeleteUser,
@@ -35,10 +36,9 @@ from callboard.actors.identity.users import (
     VerifyEmail,
 )
 from callboard.actors.infrastructure.principals import Role
-from callboard.http.api.dependencies import Services
 from callboard.http.server.pagination import BY_TIME
 from callboard.http.server.request import Body, HttpRequest, Page, PageReply, Reply
-from callboard.http.server.routing import Access, Route
+from callboard.http.server.routing import Access, Route, Routes
 from callboard.streams.email_address import Email, KnownEmail
 from callboard.streams.event_types import UtcDatetime
 
@@ -136,16 +136,16 @@ class UserChange(Body, frozen=True, kw_only=True):
     is_active: bool | msgspec.UnsetType = msgspec.UNSET
 
 
-def registration_rules(services: Services, sound: Mapping[str, Any]) -> list[FieldError]:
+def registration_rules(refs: IdentityRefs, sound: Mapping[str, Any]) -> list[FieldError]:
     """Validate the well-formed fields of a registration."""
     email, password, full_name, terms = map(sound.get, ("email", "password", "full_name", "terms_accepted"))
-    return enrolment_faults(services.password_policy, email, password, full_name, terms_accepted=terms)
+    return enrolment_faults(refs.password_policy, email, password, full_name, terms_accepted=terms)
 
 
-async def register(request: HttpRequest[Registration, None, Services]) -> Reply[Registered]:
+async def register(request: HttpRequest[Registration, None, IdentityRefs]) -> Reply[Registered]:
     """Make an account, and have the verification mail sent."""
     body = request.body
-    user = await request.services.users.ask(
+    user = await request.refs.users.ask(
         RegisterUser(body.email, body.password, body.full_name, body.terms_accepted, request.new_id, request.ip)
     )
     view = Registered(user.user_id, user.email, user.full_name, user.is_verified, user.created_at)
@@ -156,52 +156,52 @@ async def register(request: HttpRequest[Registration, None, Services]) -> Reply[
     )
 
 
-async def verify(request: HttpRequest[Verification, None, Services]) -> Reply[User]:
+async def verify(request: HttpRequest[Verification, None, IdentityRefs]) -> Reply[User]:
     """Use the secret of a verification mail."""
-    return Reply(await request.services.users.ask(VerifyEmail(request.body.token, request.body.password)))
+    return Reply(await request.refs.users.ask(VerifyEmail(request.body.token, request.body.password)))
 
 
-async def refuse(request: HttpRequest[LinkToken, None, Services]) -> Reply[None]:
+async def refuse(request: HttpRequest[LinkToken, None, IdentityRefs]) -> Reply[None]:
     """Say by the link of such a mail that it was not oneself who asked for it: what was asked for never happens."""
-    await request.services.users.ask(RefuseEmail(request.body.token))
+    await request.refs.users.ask(RefuseEmail(request.body.token))
     return Reply(None, message="Nothing comes of it: the registration or the change has been dropped.")
 
 
-async def undo(request: HttpRequest[LinkToken, None, Services]) -> Reply[User]:
+async def undo(request: HttpRequest[LinkToken, None, IdentityRefs]) -> Reply[User]:
     """Give an account its earlier address again, by the link that was mailed there when it changed.
 
     All sessions end and the password is no longer good: a mail to choose a new one is on its way.
     """
-    user = await request.services.users.ask(UndoEmailChange(request.body.token))
+    user = await request.refs.users.ask(UndoEmailChange(request.body.token))
     return Reply(user, message="The account has this address again. A mail to choose a new password is on its way.")
 
 
-async def resend(request: HttpRequest[Address, None, Services]) -> Reply[None]:
+async def resend(request: HttpRequest[Address, None, IdentityRefs]) -> Reply[None]:
     """Send the verification mail again; the answer is the same whether there is such an account or not."""
-    await request.services.email_requests.ask(RequestEmail("verify_email", request.body.email))
+    await request.refs.email_requests.ask(RequestEmail("verify_email", request.body.email))
     return Reply(None, message="If the address has an account to verify, a mail is on its way.")
 
 
-def whose(request: HttpRequest[Any, Any, Services]) -> UUID:
+def whose(request: HttpRequest[Any, Any, IdentityRefs]) -> UUID:
     """The user of the path, or on a path for oneself the caller."""
     return request.uuid("user_id") if "user_id" in request.path else request.identity.user_id
 
 
-async def current(request: HttpRequest[Any, Any, Services]) -> str:
+async def current(request: HttpRequest[Any, Any, IdentityRefs]) -> str:
     """The ETag that an account has now."""
-    return (await request.services.users.ask(GetUser(whose(request)))).tag
+    return (await request.refs.users.ask(GetUser(whose(request)))).tag
 
 
-async def read(request: HttpRequest[None, None, Services]) -> Reply[User]:
+async def read(request: HttpRequest[None, None, IdentityRefs]) -> Reply[User]:
     """An account."""
-    user = await request.services.users.ask(GetUser(whose(request)))
+    user = await request.refs.users.ask(GetUser(whose(request)))
     return Reply(user, etag=user.tag)
 
 
-async def edit(request: HttpRequest[Account, None, Services]) -> Reply[User]:
+async def edit(request: HttpRequest[Account, None, IdentityRefs]) -> Reply[User]:
     """Replace an account's name, and have a new address proved."""
     email = request.body.email
-    user = await request.services.users.ask(
+    user = await request.refs.users.ask(
         UpdateUser(whose(request), request.body.full_name, email, request.tag, request.identity.session_id)
     )
     pending = email is not None and email.lower() != user.email.lower()
@@ -209,17 +209,17 @@ async def edit(request: HttpRequest[Account, None, Services]) -> Reply[User]:
     return Reply(user, etag=user.tag, message=message)
 
 
-async def delete(request: HttpRequest[None, None, Services]) -> Reply[None]:
+async def delete(request: HttpRequest[None, None, IdentityRefs]) -> Reply[None]:
     """Delete an account, and end its sessions."""
-    await request.services.users.ask(DeleteUser(whose(request), request.tag, request.identity.session_id))
+    await request.refs.users.ask(DeleteUser(whose(request), request.tag, request.identity.session_id))
     return Reply(None)
 
 
-async def users(request: HttpRequest[None, Filter, Services]) -> PageReply[User]:
+async def users(request: HttpRequest[None, Filter, IdentityRefs]) -> PageReply[User]:
     """List accounts, newest first."""
     query = request.query
     before, before_id = BY_TIME.decode(query.cursor) if query.cursor else (None, None)
-    found = await request.services.users.ask(
+    found = await request.refs.users.ask(
         ListUsers(
             query.limit + 1,
             email=query.email,
@@ -237,12 +237,12 @@ async def users(request: HttpRequest[None, Filter, Services]) -> PageReply[User]
     return PageReply(found[: query.limit], limit=query.limit, next_cursor=cursor)
 
 
-async def change(request: HttpRequest[UserChange, None, Services]) -> Reply[User]:
+async def change(request: HttpRequest[UserChange, None, IdentityRefs]) -> Reply[User]:
     """Change an account's role or whether it is active."""
     role, is_active = request.body.role, request.body.is_active
     if role is msgspec.UNSET and is_active is msgspec.UNSET:
         raise Problem(REQUEST_INVALID, details=(FieldError("role", "give role, is_active or both"),))
-    changed = await request.services.users.ask(
+    changed = await request.refs.users.ask(
         ChangeUser(
             request.uuid("user_id"),
             None if isinstance(role, msgspec.UnsetType) else role,
@@ -253,7 +253,8 @@ async def change(request: HttpRequest[UserChange, None, Services]) -> Reply[User
     return Reply(changed)
 
 
-ROUTES: tuple[Route[Services], ...] = (
+ROUTES = Routes(
+    IdentityRefs,
     Route(
         "POST",
         "/auth/register",
@@ -262,7 +263,7 @@ ROUTES: tuple[Route[Services], ...] = (
         tag="accounts",
         access=Access.PUBLIC,
         status=201,
-        limit="register",
+        limit=REGISTER,
         errors=(USERS_EMAIL_TAKEN,),
         rules=registration_rules,
     ),
@@ -301,7 +302,7 @@ ROUTES: tuple[Route[Services], ...] = (
         tag="accounts",
         access=Access.PUBLIC,
         status=202,
-        limit="mail",
+        limit=MAIL,
     ),
     Route(
         "GET",

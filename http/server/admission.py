@@ -15,7 +15,7 @@ from callboard.actors.errors import (
     Problem,
 )
 from callboard.actors.infrastructure.principals import Role
-from callboard.actors.infrastructure.rate_limiter import LimitResult
+from callboard.actors.infrastructure.rate_limiter import DEFAULT_LIMIT, LimitResult
 from callboard.actors.infrastructure.token_signer import Claims
 from callboard.http.server import headers as wire
 from callboard.http.server.client_ip import rate_limit_address
@@ -23,7 +23,6 @@ from callboard.http.server.raw_request import RawRequest, ServerDependencies, Se
 from callboard.http.server.routing import Access, Route
 
 MAINTENANCE_S = 60.0  # when to try again: nobody knows how long it lasts
-DEFAULT = "default"  # the policy that counts every request
 
 NEEDED: dict[Access, Role] = {
     Access.USER: Role.MEMBER,
@@ -115,8 +114,9 @@ class Admission:
             return
         address = f"ip:{rate_limit_address(exchange.ip)}"
         who = address if user_id is None else f"user:{user_id}"
-        asked = [] if self._route.limit is None else [(self._route.limit, check(self._route.limit, address))]
-        asked.append((DEFAULT, check(DEFAULT, who)))
+        limit = self._route.limit
+        asked = [] if limit is None else [(limit.name, check(limit.name, address))]
+        asked.append((DEFAULT_LIMIT.name, check(DEFAULT_LIMIT.name, who)))
         verdicts: dict[str, LimitResult] = {}
         for policy, pending in asked:
             try:

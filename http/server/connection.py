@@ -5,7 +5,7 @@ import logging
 from dataclasses import dataclass
 from itertools import count
 from math import inf
-from typing import Any, cast
+from typing import cast
 
 from callboard.http.server.aiohttp_private import RawRequestMessage
 from callboard.http.server.connection_limits import OpenConnections
@@ -67,7 +67,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(
         self,
-        front: Dispatcher[Any],
+        front: Dispatcher,
         open_: "OpenConnections[Connection]",
         patience: ConnectionTimeouts,
         loop: asyncio.AbstractEventLoop,

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from callboard.actors.errors import (
     REQUEST_SLOW,
@@ -38,15 +38,13 @@ from callboard.runtime import Context, use_context
 # After these the connection is of no more use: its next bytes are the rest of this request, or the server is going.
 CLOSE_AFTER = {REQUEST_SLOW.name, SERVER_DRAINING.name}
 
-S = TypeVar("S")
-
 log = logging.getLogger(__name__)
 
 
-class Endpoint(Generic[S]):
+class Endpoint:
     """One route, compiled."""
 
-    def __init__(self, route: Route[S], front: "Dispatcher[S]") -> None:
+    def __init__(self, route: Route[Any], front: "Dispatcher") -> None:
         settings, hooks = front.settings, front.hooks
         self._handler = route.handler
         self._status = route.status
@@ -54,7 +52,7 @@ class Endpoint(Generic[S]):
         self._current = route.current
         self._match_missing = route.match_missing
         self._stale = stale_code(route.errors)
-        self._services = front.services
+        self._refs = route.refs
         self._timeout_s = settings.timeout_s
         self._answers = front.answers
         self._deadlines = front.deadlines
@@ -62,7 +60,7 @@ class Endpoint(Generic[S]):
         self._notices = None if route.deprecated is None else route.deprecated.headers()
         self._maintenance = None if route.exempt or route.maintained else hooks.maintenance
         self._guard = Admission(route, settings, hooks)
-        self._intake = RequestParser(route, front.services, settings.max_body_bytes)
+        self._intake = RequestParser(route, settings.max_body_bytes)
 
     async def serve(self, exchange: RawRequest) -> Response:
         """Answer a request within its deadline. Raises Problem, or whatever the handler raises."""
@@ -82,7 +80,7 @@ class Endpoint(Generic[S]):
                 query = intake.query(exchange) if intake.takes_query or "?" in exchange.message.path else None
                 key = None if once is None else key_of(headers)
                 body = await intake.body(exchange) if intake.takes_body else None
-                call = HttpRequest(body, query, path, self._services, exchange)
+                call = HttpRequest(body, query, path, self._refs, exchange)
                 if once is not None and key is not None:
                     return await once.answer(exchange, key, partial(self._work, call), self._answers.replay)
                 if self._current is not None:
@@ -108,7 +106,7 @@ class Endpoint(Generic[S]):
                     return self._answers.not_modified(exchange, reply)
         return self._answers.success(exchange, reply, self._status)
 
-    async def _hold(self, call: HttpRequest[Any, Any, S], current: Current[S], condition: Condition | None) -> None:
+    async def _hold(self, call: HttpRequest[Any, Any, Any], current: Current[Any], condition: Condition | None) -> None:
         """Hold a change's condition against its resource's current tag."""
         if self._match_missing is not None and (condition is None or condition.match is None):
             raise Problem(self._match_missing)
@@ -118,7 +116,7 @@ class Endpoint(Generic[S]):
                 raise Problem(self._stale)
             call.tag = tag
 
-    async def _work(self, call: HttpRequest[Any, Any, S], exchange: RawRequest, claim: Claim) -> Response:
+    async def _work(self, call: HttpRequest[Any, Any, Any], exchange: RawRequest, claim: Claim) -> Response:
         """Run the handler once for an Idempotency-Key; an error response counts as a response."""
         call.make_as(claim.new_id)
         try:
@@ -129,15 +127,14 @@ class Endpoint(Generic[S]):
             return self._answers.failure(exchange, problem)
 
 
-class Dispatcher(Generic[S]):
+class Dispatcher:
     """A route table, ready to answer, on the running event loop.
 
     Raises ValueError or TypeError at once for a table that cannot work: a route given twice, a handler whose
     annotation says nothing, a route for oneself without a user_id.
     """
 
-    def __init__(self, routes: Sequence[Route[S]], services: S, settings: Settings, hooks: ServerDependencies) -> None:
-        self.services = services
+    def __init__(self, routes: Sequence[Route[Any]], settings: Settings, hooks: ServerDependencies) -> None:
         self.settings = settings
         self.hooks = hooks
         self.answers = ResponseBuilder(settings, hooks)
@@ -148,10 +145,10 @@ class Dispatcher(Generic[S]):
         self.in_flight = 0
         self._idle: asyncio.Event | None = None  # of those who wait until nothing is in flight
         check_tags(routes)
-        self._router: Router[Endpoint[Any]] = Router()
+        self._router: Router[Endpoint] = Router()
         for route in routes:
             self._router.add(route.method, route.full_path(settings.base), Endpoint(route, self))
-        self._anything: Resource[Endpoint[Any]] = Resource("*")
+        self._anything: Resource[Endpoint] = Resource("*")
         self._anything.allowed = tuple(sorted({"HEAD", "OPTIONS"} | {route.method for route in routes}))
 
     async def handle(self, exchange: RawRequest) -> Response:
@@ -191,7 +188,7 @@ class Dispatcher(Generic[S]):
             self._idle = self._idle or asyncio.Event()
             await self._idle.wait()
 
-    def _find(self, exchange: RawRequest) -> Resource[Endpoint[Any]]:
+    def _find(self, exchange: RawRequest) -> Resource[Endpoint]:
         """Find the resource at the request's path that accepts its method. OPTIONS is answered for the whole path."""
         if exchange.fault is not None:
             raise Problem(exchange.fault)

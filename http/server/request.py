@@ -1,7 +1,8 @@
 """Requests and replies of handlers: `HttpRequest`, `Reply`, `PageReply`, `RawReply`, and the roots of what is read.
 
-The annotation of a handler is the declaration of its route: `async def create(call: Call[CreateContent, None,
-Services]) -> Reply[ContentView]` says how the body is read, that there is no query, and what the answer looks like.
+The annotation of a handler is the declaration of its route: `async def create(request: HttpRequest[ContentBody,
+None, EditorialRefs]) -> Reply[Content]` says how the body is read, that there is no query, which references the handler
+gets, and what the answer looks like.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ MAX_PAGE = 100
 
 B_co = TypeVar("B_co", covariant=True)
 Q_co = TypeVar("Q_co", covariant=True)
-S_co = TypeVar("S_co", covariant=True)
+R_co = TypeVar("R_co", covariant=True)
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -48,26 +49,26 @@ class Page(Query, frozen=True, kw_only=True):
             msgspec.structs.force_setattr(self, "limit", MAX_PAGE)
 
 
-class HttpRequest(Generic[B_co, Q_co, S_co]):
-    """One request, read and authorised: `HttpRequest[body, query, services]`; None stands for no body or no query.
+class HttpRequest(Generic[B_co, Q_co, R_co]):
+    """One request, read and authorised: `HttpRequest[body, query, refs]`; None stands for no body or no query.
 
     A body of type `bytes` is handed over as it came, whatever its content type (webhooks sign their bytes).
     """
 
-    __slots__ = ("_new_id", "body", "caller", "headers", "ip", "path", "query", "services", "tag", "trace_id")
+    __slots__ = ("_new_id", "body", "caller", "headers", "ip", "path", "query", "refs", "tag", "trace_id")
 
     def __init__(
         self,
         body: B_co,
         query: Q_co,
         path: Mapping[str, Any],
-        services: S_co,
+        refs: R_co,
         exchange: RawRequest,
     ) -> None:
         self.body = body
         self.query = query
         self.path = path
-        self.services = services
+        self.refs = refs
         self.caller = exchange.caller
         self.headers = exchange.headers
         self.tag: str | None = None  # of the resource, for which the request's precondition has held

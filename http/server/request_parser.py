@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import unquote
 from uuid import UUID
 
@@ -24,15 +24,13 @@ from callboard.http.server.validation import BodyReader, QueryReader
 UUID_LENGTH = 36  # UUID() takes braces, URNs and bare hex as well; one id has one address here
 NOTHING: Mapping[str, Any] = {}
 
-S = TypeVar("S")
-
 
 class RequestParser:
     """The parser of one route's input; its decoders are made once."""
 
-    def __init__(self, route: Route[S], services: S, max_body_bytes: int) -> None:
+    def __init__(self, route: Route[Any], max_body_bytes: int) -> None:
         shape = shape_of(route)
-        rules = None if route.rules is None else partial(route.rules, services)
+        rules = None if route.rules is None else partial(route.rules, route.refs)
         self._route = route
         self._types = route.parameters
         self._query = QueryReader(shape.query)

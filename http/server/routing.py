@@ -6,8 +6,8 @@ What a route reads and answers is taken from its handler's annotation, so the tw
 import inspect
 import re
 import typing
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from enum import StrEnum
@@ -17,11 +17,13 @@ from urllib.parse import unquote
 from uuid import UUID
 
 from callboard.actors.errors import ROUTE_NOT_FOUND, ErrorCode, ErrorKind, FieldError
+from callboard.actors.infrastructure.rate_limiter import RateLimit
 from callboard.http.server.request import HttpRequest, PageReply, RawReply, Reply
 
 PARAMETER = re.compile(r"\{([a-z_]+)\}")
 
 S_contra = TypeVar("S_contra", contravariant=True)
+R = TypeVar("R")
 V = TypeVar("V")
 
 Answer = Reply[Any] | PageReply[Any] | RawReply
@@ -66,7 +68,7 @@ class Route(Generic[S_contra]):
     """One call of the API: `Route("POST", "/content", create, summary=..., tag=..., access=Access.USER, status=201)`.
 
     `path` stands below the server's base unless `absolute`. A parameter whose name ends in `_id` is a UUID, any other
-    is text. `limit` names the rate policy that counts this route by IP, beside the policy "default"; `exempt` takes it
+    is text. `limit` counts this route by IP, beside the policy "default"; `exempt` takes it
     out of both. `errors` are the codes it gives beyond those that follow from its access, body, query and path.
     `version` 2 stands at /api/v2 beside /api/v1. Where a value of the query is an old name, the route
     `deprecates_values`, and its handler says so in the answer.
@@ -74,7 +76,8 @@ class Route(Generic[S_contra]):
     is exempt. `tagged` answers have an ETag. A route that changes a tagged resource declares how its `current` tag is
     read; with a code of PRECONDITION_MISSING among its errors it is not called without If-Match. `content_type`
     is for the documents, where the answer is Raw. `rules` says what is wrong, beyond their form, with those fields of a
-    body that are sound: it is asked when others are not, so that one answer names every fault.
+    body that are sound: it is asked when others are not, so that one answer names every fault. `refs` are the
+    references that the handler gets: see `Routes`.
     """
 
     method: str
@@ -84,7 +87,7 @@ class Route(Generic[S_contra]):
     tag: str
     access: Access
     status: int = 200
-    limit: str | None = None
+    limit: RateLimit | None = None
     errors: tuple[ErrorCode, ...] = ()
     absolute: bool = False
     exempt: bool = False
@@ -96,6 +99,7 @@ class Route(Generic[S_contra]):
     content_type: str = "*/*"
     current: "Current[S_contra] | None" = None
     rules: Callable[[S_contra, Mapping[str, Any]], Sequence[FieldError]] | None = None
+    refs: Any = None
 
     @property
     def keyed(self) -> bool:
@@ -134,6 +138,21 @@ class Route(Generic[S_contra]):
         return next((code for code in self.errors if code.kind is ErrorKind.NOT_FOUND), ROUTE_NOT_FOUND)
 
 
+class Routes(Generic[R]):
+    """Routes of one department, which the type of its references names: a handler of another's is a type error."""
+
+    def __init__(self, refs: type[R], *routes: Route[R]) -> None:
+        self.refs = refs
+        self.routes = routes
+
+    def __iter__(self) -> Iterator[Route[R]]:
+        return iter(self.routes)
+
+    def bind(self, refs: R) -> tuple[Route[R], ...]:
+        """The routes with the references that their handlers get."""
+        return tuple(replace(route, refs=refs) for route in self.routes)
+
+
 def check_tags(routes: Sequence[Route[Any]]) -> None:
     """See that every change of a tagged resource can be held against its tag. Raises TypeError for one that cannot."""
     tagged = {(route.version, route.path) for route in routes if route.tagged and not route.makes_changes}
@@ -163,7 +182,9 @@ def shape_of(route: Route[Any]) -> HandlerSignature:
     request = parameters[0] if len(parameters) == 1 else None
     kind = typing.get_origin(reply) or reply
     if typing.get_origin(request) is not HttpRequest or kind not in (Reply, PageReply, RawReply):
-        raise TypeError(f"{name} must be annotated (call: Call[Body, Query, Services]) -> Reply[T], Listing[T] or Raw")
+        raise TypeError(
+            f"{name} must be annotated (request: HttpRequest[Body, Query, Refs]) -> Reply[T], PageReply[T] or RawReply"
+        )
     if not inspect.iscoroutinefunction(route.handler):
         raise TypeError(f"{name} must be an async function")
     body, query, _ = typing.get_args(request)

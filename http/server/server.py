@@ -4,7 +4,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable, Container, Sequence
-from typing import Generic, TypeVar
+from typing import Any
 
 import anyio
 
@@ -24,8 +24,6 @@ LAST_WRITES_S = 1.0
 DEFAULT_TIMEOUTS = ConnectionTimeouts()
 LIMITED = ConnectionLimits()
 
-S = TypeVar("S")
-
 
 class CannotListenError(OSError):
     """The address is taken or not ours; the message says which."""
@@ -36,23 +34,23 @@ class CannotListenError(OSError):
 
 
 def full_table(
-    routes: Sequence[Route[S]],
+    routes: Sequence[Route[Any]],
     checks: Checks,
     settings: Settings,
     *,
     documents: bool,
     essential: Container[str] | None = None,
-) -> list[Route[S]]:
+) -> list[Route[Any]]:
     """A table and the routes every listener has; with `documents`, also the catalogue of errors, the documents and the
     pages that links in mails lead to.
     """
     if not documents:
         return [*routes, *liveness_routes(checks, essential)]
-    table: list[Route[S]] = [*routes, *common_routes(checks, essential)]
+    table: list[Route[Any]] = [*routes, *common_routes(checks, essential)]
     return [*table, *document_routes(table, settings.base), *mail_page_routes(settings.base)]
 
 
-class HttpServer(Actor[None], Generic[S]):
+class HttpServer(Actor[None]):
     """Listens on `host:port` for a route table; `port` 0 takes a free one, and `on_bound` is told which.
 
     /ready is 503 when a check fails; with `essential` only when one of those does.
@@ -62,8 +60,7 @@ class HttpServer(Actor[None], Generic[S]):
 
     def __init__(
         self,
-        routes: Sequence[Route[S]],
-        services: S,
+        routes: Sequence[Route[Any]],
         *,
         host: str,
         port: int,
@@ -78,7 +75,6 @@ class HttpServer(Actor[None], Generic[S]):
         limits: ConnectionLimits = LIMITED,
     ) -> None:
         self._table = full_table(routes, checks, settings, documents=documents, essential=essential)
-        self._services = services
         self._host = host
         self._port = port
         self._settings = settings
@@ -88,7 +84,7 @@ class HttpServer(Actor[None], Generic[S]):
         self._patience = patience
         self._limits = limits
         self._connections: OpenConnections[Connection] | None = None
-        self._front: Dispatcher[S] | None = None
+        self._front: Dispatcher | None = None
         self._server: asyncio.Server | None = None
 
     @property
@@ -102,7 +98,7 @@ class HttpServer(Actor[None], Generic[S]):
         """Compile the table and listen. Raises CannotListenError."""
         loop = asyncio.get_running_loop()
         open_ = self._connections = OpenConnections(self._limits, self._settings.proxies, self._hooks.connection_closed)
-        front = self._front = Dispatcher(self._table, self._services, self._settings, self._hooks)
+        front = self._front = Dispatcher(self._table, self._settings, self._hooks)
 
         def connection() -> Connection:
             return Connection(front, open_, self._patience, loop)

@@ -16,25 +16,25 @@ from rich.markup import escape
 from rich.table import Table
 
 from callboard.actors.errors import USERS_NOT_FOUND, Problem
-from callboard.actors.identity.email_verification import RegistrationPolicy
-from callboard.actors.identity.password_hasher import PasswordHasher
+from callboard.actors.identity.department import IDENTITY, IdentitySettings
 from callboard.actors.identity.password_policy import PasswordPolicy
-from callboard.actors.identity.session_cache import SessionCache
-from callboard.actors.identity.sessions import Sessions
-from callboard.actors.identity.user_generations import UserGenerations
-from callboard.actors.identity.users import ChangeUser, CreateUser, ListUsers, UserMessage, Users
+from callboard.actors.identity.refs import IdentityRefs
+from callboard.actors.identity.users import ChangeUser, CreateUser, ListUsers, UserMessage
 from callboard.actors.infrastructure.audit_log import CommandLine
-from callboard.actors.infrastructure.database import Database, DatabaseGuard
+from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.database_server import shown_address
+from callboard.actors.infrastructure.department import INFRASTRUCTURE, InfrastructureSettings
 from callboard.actors.infrastructure.principals import Role
-from callboard.actors.infrastructure.redis import KeySpace, RedisClient, RedisConnector
+from callboard.actors.infrastructure.redis import KeySpace, RedisClient
+from callboard.actors.infrastructure.refs import Clients, Infrastructure
 from callboard.actors.infrastructure.token_signer import Signer, utc_now
 from callboard.ops import schema
 from callboard.ops.cli import FAILED, OK, USAGE, CommandError
 from callboard.ops.config.settings import read
+from callboard.ops.departments import build, declared_by
 from callboard.ops.embedded.data_directory import read_running
 from callboard.ops.terminal import json_line, visible
-from callboard.runtime import Context, Props, Ref, System, supervisor, use_context, worker
+from callboard.runtime import Context, Ref, System, supervisor, use_context
 
 CONNECT_S = 10.0
 PAGE = 100  # accounts read at a time
@@ -65,14 +65,7 @@ async def desk(data: Path | None) -> AsyncIterator[CommandContext]:
         raise CommandError("no database: set DATABASE_URL, or run `callboard up` on this data folder")
     keys = KeySpace(given["ENVIRONMENT"] or KeySpace().environment, given["SERVICE_NAME"] or KeySpace().service)
     database, cache = Database(given["DATABASE_URL"], size=2), RedisClient(given["REDIS_URL"] or NO_REDIS, keys)
-    policy = PasswordPolicy(given["PASSWORD_POLICY"] or PasswordPolicy.COMPOSITION)
     secret = given["JWT_SECRET_KEY"] or ""
-    signer = Signer(secret, issuer="", access_ttl_s=1)
-    passwords = worker("passwords", PasswordHasher)
-    sessions = worker(
-        "sessions", Props(Sessions, database, SessionCache(UserGenerations(cache, monotonic)), signer, utc_now)
-    )
-    users = worker("users", Props(Users, database, passwords, signer, sessions, RegistrationPolicy(policy)))
     refusals: list[str] = []
     settled = anyio.Event()  # the database is there, or refuses us for good
 
@@ -84,12 +77,15 @@ async def desk(data: Path | None) -> AsyncIterator[CommandContext]:
         await database.back.wait()
         settled.set()
 
-    guards = (
-        worker("database", Props(DatabaseGuard, database, schema.install, give_up)),
-        worker("cache", Props(RedisConnector, cache)),
-    )
+    departments = (INFRASTRUCTURE, IDENTITY)
+    settings = {
+        INFRASTRUCTURE.name: InfrastructureSettings(jwt_secret_key=secret),
+        IDENTITY.name: IdentitySettings(password_policy=given["PASSWORD_POLICY"] or PasswordPolicy.COMPOSITION),
+    }
+    clients = Clients(database, cache, schema.install, give_up, utc_now, monotonic)
+    built = build(departments, settings, clients, declared_by(departments))
     origin = CommandLine(f"callboard, uid {os.getuid()}")
-    async with System(supervisor("desk", *guards, passwords, sessions, users)):
+    async with System(supervisor("desk", *built.supervisors(roles=frozenset()))):
         with anyio.move_on_after(CONNECT_S):
             async with anyio.create_task_group() as group:
                 group.start_soon(wait)
@@ -100,6 +96,7 @@ async def desk(data: Path | None) -> AsyncIterator[CommandContext]:
         if not database.back.is_set():
             raise CommandError(f"DATABASE_URL ({shown_address(database.server.url)}): {database.server.why}")
         with use_context(Context(baggage=origin)):
+            users, signer = built.refs(IdentityRefs).users, built.refs(Infrastructure).signer
             yield CommandContext(database, users, signer, can_sign=bool(secret))
 
 

@@ -23,10 +23,10 @@ from callboard.ops.terminal import json_line, visible
 
 async def run_jobs(data: Path | None, options: argparse.Namespace) -> int:
     """Run an action; the exit status."""
-    from callboard.ops.jobs import JOB_KINDS  # noqa: PLC0415 - it brings all handlers, and --help needs none
+    from callboard.ops.departments import declared_by, installed  # noqa: PLC0415 - they bring all handlers, and --help needs none
 
     async with desk(data) as at:
-        admin = JobAdmin(at.database, JobQueue(JOB_KINDS))
+        admin = JobAdmin(at.database, JobQueue(declared_by(installed()).jobs))
         try:
             print(await _act(admin, options))
         except Problem as problem:

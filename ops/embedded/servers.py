@@ -16,7 +16,7 @@ from callboard.ops.embedded.errors import EmbeddedError
 from callboard.ops.embedded.mail_catcher import Catcher
 from callboard.ops.embedded.postgres import Postgres
 from callboard.ops.embedded.valkey import Valkey
-from callboard.runtime import Actor
+from callboard.runtime import Actor, Backoff, Intensity, Node, Props, supervisor, worker
 
 
 class Server(Protocol):
@@ -67,6 +67,11 @@ class Servers(msgspec.Struct, frozen=True):
     def all(self) -> tuple[Server, ...]:
         """Each of them; they may start at once, for none needs another."""
         return self.postgres, self.valkey, self.broker, self.catcher
+
+    def nodes(self, backoff: Backoff, intensity: Intensity) -> list[Node]:
+        """The branch that runs them."""
+        children = [worker(each.name, Props(EmbeddedServer, each), backoff=backoff) for each in self.all()]
+        return [supervisor("servers", *children, intensity=intensity)]
 
     def environment(self) -> dict[str, str]:
         """Where they listen, by the names under which `callboard serve` takes servers from the environment."""

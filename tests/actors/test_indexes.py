@@ -20,7 +20,6 @@ from callboard.actors.identity.users import ListUsers
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.principals import Principal, Role
 from callboard.actors.infrastructure.redis import RedisClient
-from callboard.actors.infrastructure.retention import rules
 from callboard.ops import schema
 from callboard.ops.embedded.postgres import Postgres
 
@@ -246,7 +245,7 @@ async def test_a_search_of_a_common_word_reads_a_bounded_number(
 
 async def test_a_purge_reads_what_is_due_and_no_more(filled: Domain) -> None:
     """A table of each rule holds many rows of which none is due."""
-    purges = [rule for rule in rules() if rule.name not in ("audit_log", "deleted_users")]
+    purges = [rule for rule in filled.rules if rule.name not in ("audit_log", "deleted_users")]
     said: list[tuple[str, Any]] = []
     connection = await asyncpg.connect(filled.database.server.url)
     async with connection.transaction():

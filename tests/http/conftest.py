@@ -29,12 +29,12 @@ from callboard.actors.errors import (
     Problem,
 )
 from callboard.actors.infrastructure.principals import Principal, Role
-from callboard.actors.infrastructure.rate_limiter import LimitResult
+from callboard.actors.infrastructure.rate_limiter import LimitResult, RateLimit
 from callboard.actors.infrastructure.token_signer import Claims
 from callboard.http.server.pagination import BY_NUMBER
 from callboard.http.server.raw_request import ServerDependencies, Settings
 from callboard.http.server.request import Body, HttpRequest, Page, PageReply, Query, Reply
-from callboard.http.server.routing import Access, Route
+from callboard.http.server.routing import Access, Route, Routes
 from callboard.http.server.server import HttpServer
 from callboard.runtime import ActorStoppedError, AskTimeoutError, Context, MailboxFullError, current_context
 
@@ -127,9 +127,9 @@ async def fail(call: HttpRequest[None, None, Services]) -> Reply[None]:
 
 
 async def wait(call: HttpRequest[None, None, Services]) -> Reply[str]:
-    call.services.contexts.append(current_context())
-    call.services.entered.set()
-    await call.services.leave.wait()
+    call.refs.contexts.append(current_context())
+    call.refs.entered.set()
+    await call.refs.leave.wait()
     return Reply("done")
 
 
@@ -146,7 +146,7 @@ ACCESSES: tuple[Route[Services], ...] = tuple(
     for access in Access
 )
 ROUTES: tuple[Route[Services], ...] = (
-    Route("POST", "/posts", create, "Make", "posts", Access.OPTIONAL, status=201, limit="posts"),
+    Route("POST", "/posts", create, "Make", "posts", Access.OPTIONAL, status=201, limit=RateLimit("posts", 10, 60)),
     Route("GET", "/posts", entries, "List", "posts", Access.PUBLIC),
     Route("GET", "/posts/search", search, "Search", "posts", Access.PUBLIC),
     Route("GET", "/posts/{content_id}", read, "Read", "posts", Access.PUBLIC, errors=(CONTENT_NOT_FOUND,), tagged=True),
@@ -210,7 +210,7 @@ class LimitBatcher:
 class Door:
     """A running front door, its client and what it saw."""
 
-    server: HttpServer[Services]
+    server: HttpServer
     client: aiohttp.ClientSession
     port: int
     services: Services
@@ -247,8 +247,7 @@ async def opened(settings: Settings | None = None, **options: Any) -> AsyncItera
         rng=Random(7),  # noqa: S311 - traces that repeat
     )
     server = HttpServer(
-        options.pop("routes", ROUTES),
-        services,
+        Routes(Services, *options.pop("routes", ROUTES)).bind(services),
         host="127.0.0.1",
         port=options.pop("port", 0),
         checks=options.pop("checks", {}),

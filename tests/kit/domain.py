@@ -13,35 +13,34 @@ import pytest
 from argon2 import PasswordHasher as Argon2Hasher
 
 from callboard.actors.analytics.aggregator import Aggregator
+from callboard.actors.analytics.department import ANALYTICS, AnalyticsSettings
+from callboard.actors.delivery.department import DELIVERY, DeliverySettings
 from callboard.actors.delivery.notifier import Notifier
-from callboard.actors.editorial.content_queries import ContentQueries
-from callboard.actors.editorial.html_sanitizer import HtmlSanitizer
-from callboard.actors.editorial.search_refill import REFILL_SEARCH, SearchRefill
-from callboard.actors.editorial.workflow import Content, ContentWorkflow, CreateContent, Draft, TransitionContent
+from callboard.actors.delivery.smtp_client import SmtpSettings
+from callboard.actors.editorial.department import EDITORIAL, EditorialSettings
+from callboard.actors.editorial.search_refill import REFILL_SEARCH
+from callboard.actors.editorial.workflow import Content, CreateContent, Draft, TransitionContent
 from callboard.actors.editorial.workflow_rules import Action
 from callboard.actors.errors import ErrorCode, Problem
-from callboard.actors.identity.authentication import LogIn, Logins
-from callboard.actors.identity.data_export import MAKE_EXPORT, MAX_ARCHIVE_BYTES, ExportWorker
-from callboard.actors.identity.email_requests import EMAIL_REQUEST, EmailRequests, EmailRequestWorker, RequestEmail
-from callboard.actors.identity.erasure import PERSONAL_DATA
-from callboard.actors.identity.password_hasher import PasswordHasher
-from callboard.actors.identity.password_reset import Recovery
-from callboard.actors.identity.session_cache import Authentication, SessionCache
-from callboard.actors.identity.sessions import LoginResult, Sessions, key_of
-from callboard.actors.identity.user_generations import UserGenerations
-from callboard.actors.identity.users import RegisterUser, Users
-from callboard.actors.infrastructure.audit_log import AuditLog, AuditRecorder, FailedLogins
+from callboard.actors.identity.authentication import LogIn
+from callboard.actors.identity.data_export import MAKE_EXPORT, MAX_ARCHIVE_BYTES
+from callboard.actors.identity.department import IDENTITY, IdentitySettings
+from callboard.actors.identity.email_requests import EMAIL_REQUEST, RequestEmail
+from callboard.actors.identity.refs import IdentityRefs
+from callboard.actors.identity.session_cache import Authentication
+from callboard.actors.identity.sessions import LoginResult
+from callboard.actors.identity.users import RegisterUser
 from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.department import INFRASTRUCTURE, InfrastructureSettings
 from callboard.actors.infrastructure.job_counts import JobCounts
-from callboard.actors.infrastructure.job_kinds import job_pool
-from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.actors.infrastructure.job_worker import JobWorker
 from callboard.actors.infrastructure.principals import Principal, Role
-from callboard.actors.infrastructure.rate_limiter import LimitBatcher, Policy, RateLimiter
-from callboard.actors.infrastructure.redis import RedisClient, RedisConnector
-from callboard.actors.infrastructure.retention import rules
-from callboard.actors.infrastructure.token_signer import Signer
-from callboard.runtime import Crashed, Lifecycle, Message, Props, System, pool, supervisor, worker
+from callboard.actors.infrastructure.rate_limiter import Policy
+from callboard.actors.infrastructure.redis import RedisClient
+from callboard.actors.infrastructure.refs import Clients, Infrastructure
+from callboard.ops import schema
+from callboard.ops.departments import OURS, build, declared_by
+from callboard.runtime import Crashed, Lifecycle, Message, Props, Route, System, apply_pools, pool, supervisor, worker
 from callboard.streams.event_types import ConsumeEvents, Envelope, type_of
 
 T = TypeVar("T")
@@ -53,6 +52,26 @@ PASSWORD = "Lantern-Walk-42"
 CHEAP_HASH = Argon2Hasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
 
 POLICIES = {"account": Policy(5, 900), "account_total": Policy(50, 900)}
+SETTINGS: dict[str, Any] = {
+    INFRASTRUCTURE.name: InfrastructureSettings(jwt_secret_key=SECRET, jwt_issuer=ISSUER, access_ttl_s=900),
+    IDENTITY.name: IdentitySettings(),
+    EDITORIAL.name: EditorialSettings(),
+    DELIVERY.name: DeliverySettings(
+        smtp=SmtpSettings("127.0.0.1", 1, "a@example.org"), mail_from="a@example.org", link_url="http://127.0.0.1"
+    ),
+    ANALYTICS.name: AnalyticsSettings(),
+}
+WORKED_ON = (EMAIL_REQUEST, MAKE_EXPORT, REFILL_SEARCH)
+# More workers, so that more happens at once, and mailboxes that wait, so that nothing is refused.
+WIDE = {
+    "pools": {
+        "users": {"size": 16},
+        "recovery": {"size": 16, "mailbox": 1024, "overflow": "wait"},
+        "logins": {"mailbox": 1024, "overflow": "wait"},
+        "passwords": {"mailbox": 1024, "overflow": "wait"},
+        "email_requests": {"size": 4},
+    }
+}
 
 EMPTY = """
 delete from content; delete from categories; delete from subscriptions; delete from users; delete from outbox;
@@ -75,7 +94,8 @@ update known_networks set seen_at = seen_at - $1;
 
 
 class Domain:
-    """Every actor of the domain, in pools without a key: what must hold between processes must hold between workers.
+    """All departments, composed as the product composes them. Content is in a pool without a key: what must hold
+    between processes must hold between workers.
 
     Two of these on one database and one Redis, each with a `RedisClient` of its own, are two processes.
     """
@@ -84,30 +104,23 @@ class Domain:
         self.database = database
         self.cache = cache
         self.passed_s = 0.0  # by how much our clocks are ahead of the machine's
-        self.signer = signer = Signer(SECRET, issuer=ISSUER, access_ttl_s=900, now=self.now)
-        self.identities = SessionCache(UserGenerations(cache, self.clock))
+        self.crashes: list[Lifecycle] = []
+        self.clients = Clients(database, cache, schema.install, lambda _reason: None, self.now, self.clock)
+        built = self.built = build(OURS, SETTINGS, self.clients, declared_by(OURS, POLICIES))
+        shared = built.refs(Infrastructure)
+        self.signer, self.failed_logins, self.jobs = shared.signer, shared.failed_logins, shared.jobs
+        self.rules = [rule for branch in built.branches.values() for rule in branch.retention]
+        pools: dict[str, Any] = built.pools
+        self.passwords, self.sessions, self.logins = pools["passwords"], pools["sessions"], pools["logins"]
+        self.users, self.recovery, self.content = pools["users"], pools["recovery"], pools["content"]
+        self.email_requests, self.library = pools["email_requests"], pools["library"]
+        self.limits, self.audit_log = pools["limits"], pools["audit_log"]
+        self.identities = built.refs(IdentityRefs).session_cache
         self.epochs = self.identities.epochs
-        self.passwords = pool("passwords", PasswordHasher, size=2)
-        self.sessions = pool(
-            "sessions", Props(Sessions, database, self.identities, signer, self.now), size=16, key=key_of
-        )
-        self.limits = pool("limits", Props(RateLimiter, LimitBatcher(cache, POLICIES, self.clock)), size=2)
-        self.failed_logins = FailedLogins(self.clock)
-        self.audit_recorder = worker("audit_recorder", Props(AuditRecorder, database, self.failed_logins))
-        self.audit_log = pool("audit_log", Props(AuditLog, database), size=2)
-        checks = (database, self.passwords, self.sessions, self.limits, self.failed_logins)
-        self.logins = pool("logins", Props(Logins, *checks, signer=signer), size=4)
-        recovers = checks
-        self.recovery = pool("recovery", Props(Recovery, *recovers), size=16)
-        self.jobs = JobQueue([EMAIL_REQUEST, MAKE_EXPORT, REFILL_SEARCH])
-        self.email_requests = pool("email_requests", Props(EmailRequests, database, self.jobs), size=4)
-        self.users = pool("users", Props(Users, database, self.passwords, signer, self.sessions), size=16)
-        self.content = pool("content", Props(ContentWorkflow, database, HtmlSanitizer()), size=8)
-        self.library = pool("library", Props(ContentQueries, database), size=2)
+        # One consumer a process: these stand for several processes.
         self.aggregator = pool("aggregator", Props(Aggregator, database), size=4)
         self.notifier = pool("notifier", Props(Notifier, database), size=2)
         self.max_archive_bytes = MAX_ARCHIVE_BYTES
-        self.crashes: list[Lifecycle] = []
 
     @asynccontextmanager
     async def playing(self, *, guarded: bool = True) -> AsyncIterator[None]:
@@ -115,21 +128,17 @@ class Domain:
 
         Without the guard the test itself says when Redis is back: `cache.probe()`.
         """
-        guard = [worker("cache", Props(RedisConnector, self.cache))] if guarded else []
-        identity = supervisor(
-            "identity",
-            self.audit_log,
-            self.audit_recorder,
-            self.passwords,
-            self.sessions,
-            self.limits,
-            self.logins,
-            self.users,
-            self.recovery,
-        )
-        others = (self.email_requests, self.content, self.library, self.aggregator, self.notifier)
+        await apply_pools(self.built.pools, WIDE)
+        self.content._key = None
+        self.content.route = Route.ROUND_ROBIN
+        left_out = {"database", "flags", *(() if guarded else ("cache",))}
+        branches = {each: self.built.branches[each].children for each in ("infrastructure", "identity", "editorial")}
+        running = [
+            supervisor(name, *(child.node for child in children if child.node.name not in left_out))
+            for name, children in branches.items()
+        ]
         try:
-            async with System(supervisor("domain", *guard, identity, *others)) as system:
+            async with System(supervisor("domain", *running, self.aggregator, self.notifier)) as system:
                 system.subscribe(lambda event: self.crashes.append(event) if isinstance(event, Crashed) else None)
                 yield
         finally:
@@ -223,11 +232,9 @@ class Domain:
 
     async def work(self) -> None:
         """Do the jobs that are due, to their end."""
-        handlers = [job_pool(EMAIL_REQUEST, Props(EmailRequestWorker, self.signer))]
-        handlers.append(
-            job_pool(MAKE_EXPORT, Props(ExportWorker, self.database, PERSONAL_DATA, self.max_archive_bytes))
-        )
-        handlers.append(job_pool(REFILL_SEARCH, Props(SearchRefill, self.database)))
+        settings = SETTINGS | {IDENTITY.name: IdentitySettings(export_max_bytes=self.max_archive_bytes)}
+        built = build(OURS, settings, self.clients, self.built.declared)  # pools that have stopped do not start again
+        handlers = [each for branch in built.branches.values() for each in branch.jobs if each.kind in WORKED_ON]
         pools = [each.pool for each in handlers]
         runner = worker("worker", Props(JobWorker, self.database, self.jobs, handlers, JobCounts(), name="domain"))
         due = "select count(*) from jobs where state = 'running' or (state = 'waiting' and run_at <= clock_timestamp())"
@@ -238,7 +245,7 @@ class Domain:
     async def clean_up(self) -> None:
         """Purge everything that is due."""
         async with self.database.acquire() as connection:
-            for rule in rules():
+            for rule in self.rules:
                 while await rule.purge(connection, 1000):
                     pass
 

@@ -73,7 +73,7 @@ class Memory:
     """Connections of one route table."""
 
     def __init__(self, routes: Sequence[Route[Any]], settings: Settings | None = None) -> None:
-        self.front = Dispatcher(routes, None, settings or Settings(), ServerDependencies())
+        self.front = Dispatcher(routes, settings or Settings(), ServerDependencies())
 
     async def hear(self, *pieces: bytes, head: bool = False, turns: int = TURNS) -> Heard:
         """What a new connection answers to these packets within so many turns of the loop."""

@@ -6,7 +6,6 @@ import http.client
 import json
 import re
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -16,21 +15,23 @@ from running import PASSWORD, Up, request, until
 
 from callboard.http.server.operator_access import OperatorToken
 from callboard.http.server.raw_request import Settings
+from callboard.http.server.routing import Routes
 from callboard.ops import operator_api
+from callboard.ops.application import Application
 from callboard.ops.config.settings import load
-from callboard.ops.tree import Application
 
 FATES = {"handled", "failed", "expired", "dropped", "dead_lettered", "returned", "pending", "late"}
 TREE = {
     "servers": {"postgres", "valkey", "broker", "mail"},
-    "guard": {"database", "cache"},
+    "infrastructure": {"database", "cache", "limits", "idempotency", "flags", "audit_log", "audit_recorder"},
     "identity": {
-        *("passwords", "sessions", "logins", "users", "profiles", "exports", "limits", "recovery", "flags"),
-        *("email_requests", "audit_log", "audit_recorder"),
+        *("passwords", "sessions", "logins", "users", "profiles", "exports", "recovery"),
+        *("email_requests", "active_users"),
     },
-    "editorial": {"idempotency", "content", "library"},
-    "insight": {"aggregator", "active_users"},
-    "delivery": {"consumers", "streams", "relay"},
+    "editorial": {"content", "library"},
+    "analytics": {"aggregator"},
+    "delivery": {"notifier", "mail_queue"},
+    "streams": {"streams", "relay"},
     "jobs": {
         "email_request",
         "export",
@@ -43,7 +44,6 @@ TREE = {
         "schedules",
         "worker",
     },
-    "delivery/consumers": {"notifier", "mail_queue"},
 }
 
 
@@ -187,7 +187,7 @@ def test_the_metrics_count_requests_and_actors_and_hold_nothing_personal(up: Up)
         r'request_seconds_count\{method="GET",route="/api/v1/users/\{user_id\}",status="200"\} [1-9]', page
     )
     assert re.search(r'actor_messages_total\{actor="callboard/identity/users/0",fate="handled"\} [1-9]', page)
-    assert 'callboard_actor_restarts_total{actor="callboard/delivery/relay"} 0.0' in page
+    assert 'callboard_actor_restarts_total{actor="callboard/streams/relay"} 0.0' in page
     for series in (
         r'api_requests_total\{endpoint="/api/v1/users/\{user_id\}",method="GET",status="200"\} [1-9]',
         r'api_request_duration_seconds_bucket\{endpoint="/api/v1/users/\{user_id\}",le="\+Inf",method="GET"\} [1-9]',
@@ -247,11 +247,10 @@ async def test_with_a_token_set_only_liveness_is_open(parts: Application) -> Non
 
     bound: list[tuple[str, int]] = []
     view = operator_api.OperatorServices(
-        parts.running, parts.config, parts.database, parts.metrics, None, parts.jobs.admin
+        parts.running, parts.config, parts.database, parts.metrics, None, parts.tree.background.admin
     )
-    server: HttpServer[Any] = HttpServer(
-        operator_api.ROUTES,
-        view,
+    server = HttpServer(
+        Routes(operator_api.OperatorServices, *operator_api.ROUTES).bind(view),
         host="127.0.0.1",
         port=0,
         checks={},

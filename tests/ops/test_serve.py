@@ -13,9 +13,9 @@ import asyncpg
 import pytest
 from running import CallboardProcess, Command, Up, until
 
+from callboard.ops.application import Application
 from callboard.ops.cli import main
 from callboard.ops.config.settings import load
-from callboard.ops.tree import Application
 from callboard.runtime import Node, Supervisor
 
 NEEDED = ("DATABASE_URL", "REDIS_URL", "KAFKA_BROKERS", "SMTP_HOST", "JWT_SECRET_KEY")
@@ -162,29 +162,25 @@ def make_editor(servers: dict[str, str], site: CallboardProcess) -> str:
     return site.log_in(email)
 
 
-ALWAYS = {"guard", "identity", "editorial", "insight", "delivery", "jobs", "operators"}
+ALWAYS = {"infrastructure", "identity", "editorial", "analytics", "delivery", "jobs", "operators"}
 
 
 @pytest.mark.parametrize(
-    ("roles", "parts", "delivery"),
+    ("roles", "parts"),
     [
-        ("front", ALWAYS | {"front"}, {"consumers", "notifier", "mail_queue"}),
-        ("streams", ALWAYS, {"consumers", "notifier", "mail_queue", "streams", "relay"}),
-        ("workers", ALWAYS, {"consumers", "notifier", "mail_queue"}),
-        (
-            "front,streams,workers",
-            ALWAYS | {"front"},
-            {"consumers", "notifier", "mail_queue", "streams", "relay"},
-        ),
+        ("front", ALWAYS | {"front"}),
+        ("streams", ALWAYS | {"streams"}),
+        ("workers", ALWAYS),
+        ("front,streams,workers", ALWAYS | {"front", "streams"}),
     ],
 )
-async def test_roles_choose_the_parts_of_the_tree(
-    roles: str, parts: set[str], delivery: set[str], tmp_path: Path
-) -> None:
-    tree = Application(load({**ELSEWHERE, "ROLES": roles}), tmp_path).tree()
+async def test_roles_choose_the_parts_of_the_tree(roles: str, parts: set[str], tmp_path: Path) -> None:
+    tree = Application(load({**ELSEWHERE, "ROLES": roles}), tmp_path).tree.root
     assert {child.name for child in tree.children} == parts
-    (found,) = [child for child in tree.children if child.name == "delivery"]
-    assert below(found) == delivery
+    branches = {child.name: below(child) for child in tree.children}
+    assert branches["delivery"] == {"notifier", "mail_queue"}
+    assert branches.get("streams", {"streams", "relay"}) == {"streams", "relay"}
+    assert ("worker" in branches["jobs"]) is ("workers" in roles)
 
 
 def below(node: Node) -> set[str]:

@@ -18,13 +18,13 @@ from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, QUOTA_RATE, USERS_N
 from callboard.actors.identity import data_export
 from callboard.actors.identity.authentication import LogIn
 from callboard.actors.identity.data_export import DownloadExport, Exports, ReadPiece, RequestExport
-from callboard.actors.identity.erasure import PERSONAL_DATA
 from callboard.actors.identity.users import DeleteUser
 from callboard.actors.infrastructure.job_counts import JobCounts
 from callboard.actors.infrastructure.job_sweeper import JobSweeper, Sweep
 from callboard.actors.infrastructure.principals import Principal, Role
 from callboard.actors.infrastructure.quotas import DEFAULT_QUOTAS
 from callboard.actors.infrastructure.retention import QUERIES
+from callboard.ops.departments import OURS, declared_by
 from callboard.runtime import Props, Ref, System, pool, supervisor
 
 
@@ -81,7 +81,7 @@ async def test_an_archive_has_all_of_its_user_and_nothing_of_another(domain: Dom
     await domain.work()
     archive = await makers.fetched(ada.user_id, await token_of(domain))
     files = read(archive)
-    assert set(files) == {f"{part.name}.json" for part in PERSONAL_DATA}
+    assert set(files) == {f"{part.name}.json" for part in declared_by(OURS).personal_data}
     assert files["account.json"][0]["email"] == "ada@example.org"
     assert files["profile.json"][0]["bio"] == "bio of ada@example.org"
     assert [session["device"] for session in files["sessions.json"]] == ["Ada's telephone"]

@@ -14,11 +14,13 @@ from callboard.actors.editorial.content_queries import ListTransitions
 from callboard.actors.editorial.workflow_rules import Action
 from callboard.actors.errors import AUTH_INVALID_CREDENTIALS
 from callboard.actors.identity.authentication import LogIn
-from callboard.actors.identity.erasure import PERSONAL_DATA, erase_due, erase_user
+from callboard.actors.identity.erasure import erase_due, erase_user
 from callboard.actors.identity.users import DeleteUser, UpdateUser
 from callboard.actors.infrastructure.feature_flags import FlagName
 from callboard.actors.infrastructure.principals import Principal, Role
+from callboard.ops.departments import OURS, declared_by
 
+PERSONAL_DATA = declared_by(OURS).personal_data
 COVERED = {
     f"{table}.{column}" for part in PERSONAL_DATA for table, columns in part.covers.items() for column in columns
 }
@@ -175,7 +177,7 @@ async def person(domain: Domain, mark: str) -> Principal:
 async def erased(domain: Domain, days: int, limit: int = 100) -> int:
     """Erase what is due, as retention does."""
     async with domain.database.acquire() as connection:
-        return await erase_due(connection, days, limit)
+        return await erase_due(connection, limit, days=days, parts=PERSONAL_DATA)
 
 
 async def whole_database(domain: Domain) -> str:
@@ -229,7 +231,7 @@ async def test_an_account_is_erased_when_its_days_are_over_and_a_living_one_neve
     assert await erased(domain, days=30) == 0
     await domain.draft(living)
     async with domain.database.acquire() as connection:
-        await erase_user(connection, living.user_id)
+        await erase_user(connection, living.user_id, PERSONAL_DATA)
     assert await domain.value("select count(*) from content") == 1
     left = await domain.rows("select user_id from users where erased_at is null and full_name = 'Some One'")
     assert {row["user_id"] for row in left} == {living.user_id, lately.user_id}

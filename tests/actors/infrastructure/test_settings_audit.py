@@ -5,12 +5,12 @@ from pathlib import Path
 from audited import entries
 from domain import Domain
 
+from callboard.ops.application import dry_run
 from callboard.ops.config import reload
-from callboard.ops.tree import unconnected
 
 
 async def test_a_reload_leaves_an_entry_of_what_it_has_changed(domain: Domain, tmp_path: Path) -> None:
-    parts, file = unconnected(), tmp_path / "tuning.toml"
+    parts, file = dry_run(), tmp_path / "tuning.toml"
     file.write_text("[limits.login]\nlimit = 7\n")
     await reload.reload(parts, str(file), domain.database)
     await reload.reload(parts, str(file), domain.database)  # nothing has changed
@@ -22,7 +22,7 @@ async def test_a_reload_leaves_an_entry_of_what_it_has_changed(domain: Domain, t
 
 
 async def test_settings_are_in_force_though_their_entry_cannot_be_written(domain: Domain, tmp_path: Path) -> None:
-    parts, file = unconnected(), tmp_path / "tuning.toml"
+    parts, file = dry_run(), tmp_path / "tuning.toml"
     file.write_text("[limits.login]\nlimit = 7\n")
     domain.database.away.set()
     try:

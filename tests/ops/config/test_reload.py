@@ -9,10 +9,11 @@ from running import Command, Up, data_folder, request, until
 
 from callboard.actors.delivery.mail_producers import parse_mail_producers
 from callboard.actors.infrastructure.rate_limiter import Policy
+from callboard.ops.application import Application, dry_run
 from callboard.ops.cli import main
 from callboard.ops.config import reload
 from callboard.ops.config.settings import ConfigError
-from callboard.ops.tree import SIZES, unconnected
+from callboard.runtime import Pool
 
 BAD = """
 [pools.mail]
@@ -42,6 +43,10 @@ NAMED = [
     "limits.kitchen: is unknown; there are default, register, login, mail, account",
     "ovens: is unknown; there are pools, limits and mail_producers",
 ]
+
+
+def sizes(parts: Application) -> dict[str, int]:
+    return {name: each.size for name, each in parts.pools.items() if isinstance(each, Pool)}
 
 
 def pool_of(up: Up, name: str) -> dict[str, object]:
@@ -75,15 +80,15 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 async def test_a_reload_of_a_bad_file_logs_every_fault_and_changes_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    parts, file = unconnected(), tmp_path / "pools.toml"
+    parts, file = dry_run(), tmp_path / "pools.toml"
     file.write_text(BAD + "[pools.library]\nsize = 1")
     await reload.reload(parts, str(file))
     assert [record.levelname for record in caplog.records] == ["ERROR"] * len(NAMED)
     assert all(name in record.message for name, record in zip(NAMED, caplog.records, strict=True))
-    assert {name: parts.pools[name].size for name in SIZES} == SIZES
+    assert sizes(parts) == sizes(dry_run())
     caplog.clear()
     caplog.set_level(logging.INFO)
-    assert parts.policies == unconnected().policies
+    assert parts.policies == dry_run().policies
     file.write_text("[pools.library]\nsize = 1\n[limits.login]\nlimit = 3\nshadow = true\n[limits.mail]\nlimit = 5")
     await reload.reload(parts, str(file))
     assert [record.message for record in caplog.records] == [
@@ -98,7 +103,7 @@ async def test_a_reload_of_a_bad_file_logs_every_fault_and_changes_nothing(
 
 
 async def test_mail_producers_of_a_file_take_the_place_of_those_that_were_named(tmp_path: Path) -> None:
-    parts, file = unconnected(), tmp_path / "tuning.toml"
+    parts, file = dry_run(), tmp_path / "tuning.toml"
     file.write_text('[mail_producers]\n"/shop" = "500/hour example.org"\n')
     await reload.configure(parts, str(file))
     assert parts.mail_producers.named == parse_mail_producers("/shop 500/hour example.org")
@@ -120,7 +125,7 @@ def test_what_is_no_table_is_said(tmp_path: Path, text: str) -> None:
     file = tmp_path / "tuning.toml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=r"(limits|pools|limits\.login(\.window_s)?): must be a"):
-        reload.check(unconnected(), str(file))
+        reload.check(dry_run(), str(file))
 
 
 def test_a_bad_file_ends_a_start_with_status_2(up: Up, tmp_path: Path) -> None:
@@ -165,7 +170,7 @@ def test_the_file_is_read_at_the_start_and_again_on_sighup(tmp_path: Path) -> No
 
 def test_the_pools_are_listed_with_what_waits_for_them(up: Up) -> None:
     found = {each["name"]: each for each in up.look("/ops/v1/pools")}
-    assert found.keys() >= SIZES.keys()
+    assert found.keys() >= dry_run().pools.keys()
     keys = {"name", "size", "mailbox", "overflow", "route", "depth", "restarts"}
     assert all(each.keys() == keys for each in found.values())
     assert {each["route"] for each in found.values()} == {"key", "round_robin", "least_busy"}

@@ -9,12 +9,13 @@ from typing import Annotated
 import uvloop
 from msgspec import Meta, field
 
-from callboard.http.api.dependencies import Services
+from callboard.actors.analytics.refs import AnalyticsRefs
 from callboard.http.server.request import Body, HttpRequest, Reply
-from callboard.http.server.routing import Access, Route
-from callboard.ops import logs, tree
-from callboard.ops.application import live
+from callboard.http.server.routing import Access, Route, Routes
+from callboard.ops import logs
+from callboard.ops.application import Application, live
 from callboard.ops.config.settings import load
+from callboard.ops.departments import installed_routes
 
 
 class Note(Body, frozen=True, kw_only=True):
@@ -26,7 +27,7 @@ class Note(Body, frozen=True, kw_only=True):
     stars: Annotated[int, Meta(ge=0, le=5)] = 0
 
 
-async def echo(call: HttpRequest[Note, None, Services]) -> Reply[Note]:
+async def echo(call: HttpRequest[Note, None, AnalyticsRefs]) -> Reply[Note]:
     """Give the body back."""
     return Reply(call.body)
 
@@ -37,6 +38,7 @@ async def announce() -> None:
 
 config = load(os.environ)
 logs.configure("error")
-tree.ROUTES = (*tree.ROUTES, Route("POST", "/echo", echo, summary="Echo", tag="bench", access=Access.PUBLIC))
+ECHO = Route("POST", "/echo", echo, summary="Echo", tag="bench", access=Access.PUBLIC)
+routes = (*installed_routes(), Routes(AnalyticsRefs, ECHO))
 with tempfile.TemporaryDirectory() as folder, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-    runner.run(live(tree.Application(config, Path(folder)), announce))
+    runner.run(live(Application(config, Path(folder), routes=routes), announce))

@@ -1,0 +1,16 @@
+"""The offers of analytics to other departments and to its routes."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from msgspec import Struct
+
+from callboard.actors.analytics.aggregator import GetStats
+from callboard.runtime import Ref
+
+
+class AnalyticsRefs(Struct, frozen=True):
+    """The reference to statistics, and the clock that their hours are told by."""
+
+    stats: Ref[GetStats]
+    now: Callable[[], datetime]

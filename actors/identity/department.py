@@ -1,0 +1,140 @@
+"""The department identity: accounts, sessions, passwords, profiles, and the rights of persons over their data."""
+
+from functools import partial
+from typing import Any
+
+from msgspec import Struct
+
+from callboard.actors.department import Branch, Child, Department
+from callboard.actors.identity import accounts, data_export
+from callboard.actors.identity import profiles as profile_data
+from callboard.actors.identity import sessions as session_data
+from callboard.actors.identity.active_users import ActiveUsers
+from callboard.actors.identity.authentication import ACCOUNT, ACCOUNT_TOTAL, Logins
+from callboard.actors.identity.data_export import MAKE_EXPORT, MAX_ARCHIVE_BYTES, Exports, ExportWorker
+from callboard.actors.identity.email_requests import EMAIL_REQUEST, EmailRequests, EmailRequestWorker
+from callboard.actors.identity.email_verification import RegistrationPolicy
+from callboard.actors.identity.erasure import erase_due
+from callboard.actors.identity.known_devices import KNOWN_DAYS, purge_networks
+from callboard.actors.identity.password_hasher import PasswordHasher
+from callboard.actors.identity.password_policy import PasswordPolicy
+from callboard.actors.identity.password_reset import Recovery
+from callboard.actors.identity.profiles import Profiles
+from callboard.actors.identity.refs import LOGIN, MAIL, REGISTER, IdentityRefs
+from callboard.actors.identity.registration import UNPROVEN_DAYS, oldest_unproven, purge_unproven
+from callboard.actors.identity.session_cache import SessionCache
+from callboard.actors.identity.sessions import STEP_UP_S, Sessions
+from callboard.actors.identity.sessions import key_of as session_key
+from callboard.actors.identity.user_generations import UserGenerations
+from callboard.actors.identity.users import READ_USERS, Users
+from callboard.actors.infrastructure.job_kinds import JobHandler, job_pool
+from callboard.actors.infrastructure.quotas import DEFAULT_QUOTAS, Quotas
+from callboard.actors.infrastructure.refs import Declared, Infrastructure
+from callboard.actors.infrastructure.retention import RetentionRule, table_rule
+from callboard.actors.infrastructure.row_loader import Reads
+from callboard.runtime import Mailbox, Overflow, Props, pool, worker
+
+# A full mailbox of a hasher or a login is a refusal, 503, and not a queue that nobody waits for any more: what
+# 8 workers with 4 waiting for each have accepted takes two hashers about a second.
+HASHER_MAILBOX = Mailbox(capacity=32, overflow=Overflow.REJECT)
+LOGIN_MAILBOX = Mailbox(capacity=4, overflow=Overflow.REJECT)
+
+
+class IdentitySettings(Struct, frozen=True, kw_only=True):
+    """Settings of identity."""
+
+    password_policy: str = PasswordPolicy.COMPOSITION
+    registration_conflict: str = "reveal"
+    email_undo_hours: float = 72.0
+    step_up_s: int = int(STEP_UP_S)
+    known_device_days: int = KNOWN_DAYS
+    unproven_account_days: int = UNPROVEN_DAYS
+    erase_after_days: int = 30
+    export_max_bytes: int = MAX_ARCHIVE_BYTES
+    quotas: Quotas = DEFAULT_QUOTAS
+
+
+class IdentityNeeds(Struct, frozen=True):
+    """The needs of identity."""
+
+    infrastructure: Infrastructure
+    declared: Declared
+
+
+def build(settings: IdentitySettings, needs: IdentityNeeds) -> Branch[IdentityRefs]:
+    """Construct the actors."""
+    shared = needs.infrastructure
+    database, signer = shared.database, shared.signer
+    policy = PasswordPolicy(settings.password_policy)
+    registration = RegistrationPolicy(
+        policy, conceal=settings.registration_conflict == "conceal", undo_ttl_s=settings.email_undo_hours * 3600
+    )
+    session_cache = SessionCache(UserGenerations(shared.cache, shared.clock))
+    passwords = pool("passwords", Props(PasswordHasher), size=2, mailbox=HASHER_MAILBOX)
+    # Each worker of sessions mostly waits for PostgreSQL or Redis, and what waits together goes in one round trip.
+    new_session = Props(Sessions, database, session_cache, signer, shared.now)
+    sessions = pool("sessions", new_session, size=32, key=session_key)
+    new_user = Props(
+        Users,
+        *(database, passwords, signer, sessions, registration),
+        reads=Reads(database, READ_USERS, "user_id"),
+        step_up_s=settings.step_up_s,
+        on_registered=shared.observers.registration,
+    )
+    users = pool("users", new_user, size=4)
+    conceal, known_days = registration.conceal, settings.known_device_days
+    checks = (database, passwords, sessions, shared.limits, shared.failed_logins)
+    new_login = Props(Logins, *checks, signer=signer, conceal=conceal, known_days=known_days)
+    logins = pool("logins", new_login, size=8, mailbox=LOGIN_MAILBOX)
+    recovery = pool("recovery", Props(Recovery, *checks, policy=policy), size=4, mailbox=LOGIN_MAILBOX)
+    profiles = pool("profiles", Props(Profiles, database), size=2)
+    new_export = Props(Exports, database, signer, shared.jobs, settings.quotas, step_up_s=settings.step_up_s)
+    exports = pool("exports", new_export, size=2)
+    requests = pool("email_requests", Props(EmailRequests, database, shared.jobs), size=2)
+    active = worker("active_users", Props(ActiveUsers, database.pool("operators"), shared.observers.active_users))
+    nodes = (passwords, sessions, logins, users, recovery, profiles, exports, requests, active)
+    return Branch(
+        refs=IdentityRefs(users, logins, sessions, profiles, exports, recovery, requests, session_cache, policy),
+        children=[Child(node) for node in nodes],
+        jobs=_jobs(settings, needs),
+        retention=_retention(settings, needs.declared),
+    )
+
+
+def _jobs(settings: IdentitySettings, needs: IdentityNeeds) -> tuple[JobHandler[Any], ...]:
+    database, parts = needs.infrastructure.database.pool("jobs"), needs.declared.personal_data
+    return (
+        job_pool(EMAIL_REQUEST, Props(EmailRequestWorker, needs.infrastructure.signer)),
+        job_pool(MAKE_EXPORT, Props(ExportWorker, database, parts, settings.export_max_bytes)),
+    )
+
+
+def _retention(settings: IdentitySettings, declared: Declared) -> tuple[RetentionRule, ...]:
+    unproven, known = settings.unproven_account_days, settings.known_device_days
+    erase = partial(erase_due, days=settings.erase_after_days, parts=declared.personal_data)
+    return (
+        *map(table_rule, ("sessions", "refresh_tokens", "mail_tokens")),
+        RetentionRule(
+            "unproven_accounts", partial(purge_unproven, days=unproven), partial(oldest_unproven, days=unproven)
+        ),
+        RetentionRule("known_networks", partial(purge_networks, days=known)),
+        RetentionRule("deleted_users", erase),
+    )
+
+
+IDENTITY = Department(
+    name="identity",
+    settings=IdentitySettings,
+    needs=IdentityNeeds,
+    offers=IdentityRefs,
+    build=build,
+    limits=(REGISTER, LOGIN, MAIL, ACCOUNT, ACCOUNT_TOTAL),
+    jobs=(EMAIL_REQUEST, MAKE_EXPORT),
+    personal_data=(
+        session_data.PERSONAL_DATA,
+        session_data.NETWORKS,
+        data_export.PERSONAL_DATA,
+        profile_data.PERSONAL_DATA,
+        accounts.PERSONAL_DATA,
+    ),
+)

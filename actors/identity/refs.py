@@ -1,0 +1,39 @@
+"""The offers of identity to other departments and to its routes."""
+
+from msgspec import Struct
+
+from callboard.actors.identity.authentication import LogIn, StepUp
+from callboard.actors.identity.data_export import DownloadExport, ReadPiece, RequestExport
+from callboard.actors.identity.email_requests import RequestEmail
+from callboard.actors.identity.password_policy import PasswordPolicy
+from callboard.actors.identity.password_reset import ChangePassword, ResetPassword
+from callboard.actors.identity.profiles import GetProfile, ReplaceProfile
+from callboard.actors.identity.session_cache import Authentication, SessionCache
+from callboard.actors.identity.sessions import SessionMessage
+from callboard.actors.identity.users import UserMessage
+from callboard.actors.infrastructure.rate_limiter import RateLimit
+from callboard.actors.infrastructure.token_signer import Claims
+from callboard.runtime import Ref
+
+# By address: registrations, logins, and letters that are asked for.
+REGISTER = RateLimit("register", 5, 60, "rate_limit_register")
+LOGIN = RateLimit("login", 10, 60, "rate_limit_login")
+MAIL = RateLimit("mail", 5, 60, "rate_limit_register")
+
+
+class IdentityRefs(Struct, frozen=True):
+    """References to accounts and their sessions, and what new passwords need."""
+
+    users: Ref[UserMessage]
+    logins: Ref[LogIn | StepUp]
+    sessions: Ref[SessionMessage]
+    profiles: Ref[GetProfile | ReplaceProfile]
+    exports: Ref[RequestExport | DownloadExport | ReadPiece]
+    recovery: Ref[ResetPassword | ChangePassword]
+    email_requests: Ref[RequestEmail]
+    session_cache: SessionCache
+    password_policy: PasswordPolicy
+
+    def authenticate(self, claims: Claims) -> Authentication:
+        """The principal of a token with these claims, once it is awaited. Raises Problem(AUTH_...)."""
+        return Authentication(self.session_cache, self.sessions, claims.user_id, claims.session_id)

@@ -1,0 +1,81 @@
+"""The clients that a process gives to its infrastructure, and the offers of the infrastructure to every department."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from callboard.actors.infrastructure.audit_log import FailedLogins, ListAuditEntries
+from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.feature_flags import FlagSnapshot, GetFlag, SetFlag
+from callboard.actors.infrastructure.idempotency import ClaimKey, KeepAnswer, ReleaseKey
+from callboard.actors.infrastructure.job_kinds import JobKind
+from callboard.actors.infrastructure.job_queue import JobQueue
+from callboard.actors.infrastructure.personal_data import PersonalData
+from callboard.actors.infrastructure.rate_limiter import CheckLimit, LimitBatcher, Policy
+from callboard.actors.infrastructure.redis import RedisClient
+from callboard.actors.infrastructure.token_signer import Signer
+from callboard.runtime import Ref
+
+
+def count_nothing(*_: Any) -> None:
+    """Count what nobody looks at."""
+
+
+class Gauge:
+    """A number that an actor sets and the metrics show; None until it is known."""
+
+    def __init__(self) -> None:
+        self.value: int | None = None
+
+
+class Observers(Struct, frozen=True):
+    """Counters of a process, for its departments."""
+
+    registration: Callable[[], None] = count_nothing
+    limit_checks: Callable[[str, str, int], None] = count_nothing  # policy, outcome, how many
+    mail: Callable[[str, str], None] = count_nothing  # result, reason
+    active_users: Gauge = msgspec.field(default_factory=Gauge)
+
+
+class Clients(Struct, frozen=True):
+    """The connections and clocks of a process. `prepare(url)` sees to the schema before each connection."""
+
+    database: Database
+    cache: RedisClient
+    prepare: Callable[[str], Awaitable[None]]
+    give_up: Callable[[str], None]
+    now: Callable[[], datetime]  # one clock for all processes
+    clock: Callable[[], float]  # monotonic
+    observers: Observers = Observers()
+
+
+class Declared(Struct, frozen=True):
+    """Everything that the departments of a process declare. A reload changes `policies` in place; `personal_data`
+    stands in the order in which it is erased.
+    """
+
+    jobs: Sequence[JobKind[Any]] = ()
+    policies: dict[str, Policy] = {}
+    personal_data: Sequence[PersonalData] = ()
+
+
+class Infrastructure(Struct, frozen=True):
+    """References and values that every department may use."""
+
+    database: Database
+    cache: RedisClient
+    jobs: JobQueue
+    signer: Signer
+    flags: FlagSnapshot
+    limiter: LimitBatcher
+    failed_logins: FailedLogins
+    limits: Ref[CheckLimit]
+    idempotency: Ref[ClaimKey | KeepAnswer | ReleaseKey]
+    flag_keeper: Ref[GetFlag | SetFlag]
+    audit_log: Ref[ListAuditEntries]
+    now: Callable[[], datetime]
+    clock: Callable[[], float]
+    observers: Observers

@@ -1,0 +1,214 @@
+"""The departments of a process: ours and those of installed packages, in the order of their needs, and built."""
+
+import typing
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from importlib.metadata import entry_points
+from types import NoneType
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from callboard.actors.analytics.department import ANALYTICS
+from callboard.actors.delivery.department import DELIVERY
+from callboard.actors.department import AnyDepartment, Branch, Department, Role
+from callboard.actors.editorial.department import EDITORIAL
+from callboard.actors.identity.department import IDENTITY
+from callboard.actors.infrastructure.department import INFRASTRUCTURE
+from callboard.actors.infrastructure.rate_limiter import Policy
+from callboard.actors.infrastructure.refs import Clients, Declared
+from callboard.actors.infrastructure.retention import PURGE_EXPIRED
+from callboard.http.api.routes import OUR_ROUTES
+from callboard.http.server.routing import Route, Routes
+from callboard.runtime import Entities, Node, Pool, Supervisor, supervisor
+
+OURS: tuple[AnyDepartment, ...] = (INFRASTRUCTURE, IDENTITY, EDITORIAL, DELIVERY, ANALYTICS)
+GIVEN: tuple[type[Struct], ...] = (Clients, Declared)  # what a process has before it has departments
+
+T = TypeVar("T")
+
+
+class CompositionError(Exception):
+    """The departments do not fit together; `faults` has one line for each reason."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(faults))
+
+
+def installed() -> tuple[AnyDepartment, ...]:
+    """Ours, and those of the entry point group `callboard.departments`. Raises CompositionError."""
+    return (*OURS, *_load("callboard.departments", Department))
+
+
+def installed_routes() -> tuple[Routes[Any], ...]:
+    """Ours, and those of the entry point group `callboard.routes`. Raises CompositionError."""
+    return (*OUR_ROUTES, *_load("callboard.routes", Routes))
+
+
+def _load(group: str, kind: type[T]) -> list[T]:
+    found: list[T] = []
+    faults: list[str] = []
+    for point in entry_points(group=group):
+        where = f"{point.dist.name if point.dist else 'unknown'}: entry point {group}, {point.name} = {point.value}"
+        try:
+            value = point.load()
+        except Exception as error:  # noqa: BLE001 - whatever a package does when it is imported
+            faults.append(f"{where}: {type(error).__name__}: {error}")
+            continue
+        if isinstance(value, kind):
+            found.append(value)
+        else:
+            faults.append(f"{where}: is a {type(value).__name__}, not a {kind.__name__}")
+    if faults:
+        raise CompositionError(faults)
+    return found
+
+
+# Order ---------------------------------------------------------------------------------------------------------------
+
+
+def needs_of(department: AnyDepartment) -> Iterator[tuple[str, type[Struct], bool]]:
+    """The name and type of everything that a department needs, and whether it must be there."""
+    for field in msgspec.structs.fields(department.needs):
+        (kind,) = [each for each in typing.get_args(field.type) or (field.type,) if each is not NoneType]
+        yield field.name, kind, field.required
+
+
+def in_order(departments: Sequence[AnyDepartment]) -> list[AnyDepartment]:
+    """Those that offer before those that need; otherwise in the order given. Raises CompositionError."""
+    faults = list(_clashes(departments))
+    by_offer = {each.offers: each for each in departments}
+    graph: dict[str, list[str]] = {}  # lists: a set has another order in each process
+    for each in departments:
+        graph[each.name] = [by_offer[kind].name for _, kind, _ in needs_of(each) if kind in by_offer]
+        for _, kind, required in needs_of(each):
+            if required and kind not in by_offer and kind not in GIVEN:
+                faults.append(f"{each.name} needs {kind.__name__}, which no installed department offers")
+    order: list[str] = []
+    try:
+        order += TopologicalSorter(graph).static_order()
+    except CycleError as error:
+        faults.append(f"departments need one another in a circle: {' <- '.join(error.args[1])}")
+    if faults:
+        raise CompositionError(faults)
+    by_name = {each.name: each for each in departments}
+    return [by_name[name] for name in order]
+
+
+def _clashes(departments: Sequence[AnyDepartment]) -> Iterator[str]:
+    """Names that are taken twice, and those of packages that do not begin with the name of their department."""
+    names = {
+        "are called": [each.name for each in departments],
+        "offer": [each.offers.__name__ for each in departments],
+        "declare the limit": [limit.name for each in departments for limit in each.limits],
+        "declare the kind of jobs": [kind.name for each in departments for kind in each.jobs],
+        "export": [part.name for each in departments for part in each.personal_data],
+    }
+    for what, taken in names.items():
+        yield from (f"{count} departments {what} {name}" for name, count in Counter(taken).items() if count > 1)
+    for each in departments:
+        if not each.name.isidentifier() or "__" in each.name or each.name != each.name.lower():
+            yield f"{each.name}: the name of a department is one word in lower case"
+        if each in OURS:  # whose names are older than this rule, and stand in configurations
+            continue
+        declared: Sequence[Any] = (*each.limits, *each.jobs)
+        for name in (one.name for one in declared):
+            if name.partition(".")[0] != each.name:
+                yield f"{each.name}: {name} must be called {each.name}.NAME"
+
+
+def declared_by(departments: Sequence[AnyDepartment], policies: dict[str, Policy] | None = None) -> Declared:
+    """Everything that departments declare; `policies` are the limits as configured."""
+    return Declared(
+        jobs=[kind for each in departments for kind in each.jobs],
+        policies={limit.name: limit.policy for each in departments for limit in each.limits} | (policies or {}),
+        personal_data=[part for each in reversed(departments) for part in each.personal_data],
+    )
+
+
+# Building ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Built:
+    """Departments that have been built, in order, and nothing started."""
+
+    declared: Declared
+    branches: Mapping[str, Branch[Any]]
+    offered: Mapping[type[Any], Any]
+
+    def refs(self, kind: type[T]) -> T:
+        """The references of the department that offers this type."""
+        found: T = self.offered[kind]
+        return found
+
+    def supervisors(self, roles: frozenset[str]) -> list[Supervisor]:
+        """The branches, without the children whose role does not run here."""
+        return [
+            supervisor(
+                name,
+                *(child.node for child in branch.children if child.role is None or child.role in roles),
+                strategy=branch.strategy,
+            )
+            for name, branch in self.branches.items()
+        ]
+
+    @property
+    def pools(self) -> dict[str, Pool[Any] | Entities[Any]]:
+        """Every pool by its name, whether it runs in this process or not."""
+        nodes: list[Node] = [child.node for branch in self.branches.values() for child in branch.children]
+        nodes += [handler.pool for branch in self.branches.values() for handler in branch.jobs]
+        return {node.name: node for node in nodes if isinstance(node, Pool | Entities)}
+
+    def bind(self, routes: Iterable[Routes[Any]]) -> list[Route[Any]]:
+        """The routes with the references of their departments. Raises CompositionError."""
+        faults = [
+            f"{each.refs.__name__} has routes, and no installed department offers it"
+            for each in routes
+            if each.refs not in self.offered
+        ]
+        bound = [route for each in routes if each.refs in self.offered for route in each.bind(self.offered[each.refs])]
+        faults += [
+            f"{route.method} {route.path}: no department declares the limit {route.limit.name}"
+            for route in bound
+            if route.limit is not None and route.limit.name not in self.declared.policies
+        ]
+        if faults:
+            raise CompositionError(faults)
+        return bound
+
+
+def build(
+    departments: Sequence[AnyDepartment], settings: Mapping[str, Struct], clients: Clients, declared: Declared
+) -> Built:
+    """Build departments, which stand in order. Raises CompositionError."""
+    offered: dict[type[Any], Any] = {Clients: clients, Declared: declared}
+    branches: dict[str, Branch[Any]] = {}
+    for each in departments:
+        needs = each.needs(**{name: offered[kind] for name, kind, _ in needs_of(each) if kind in offered})
+        branches[each.name] = branch = each.build(settings[each.name], needs)
+        offered[each.offers] = branch.refs
+    faults = [fault for name, branch in branches.items() for fault in _out_of_reach(name, branch)]
+    worked_on = {PURGE_EXPIRED, *(handler.kind for branch in branches.values() for handler in branch.jobs)}
+    faults += [
+        f"{each.name}: no actor works on {kind.name}"
+        for each in departments
+        for kind in each.jobs
+        if kind not in worked_on
+    ]
+    if faults:
+        raise CompositionError(faults)
+    return Built(declared, branches, offered)
+
+
+def _out_of_reach(name: str, branch: Branch[Any]) -> Iterator[str]:
+    """Offered references to what does not run in every process: whoever asked would wait for nobody."""
+    roles: dict[int, Role] = {id(child.node): child.role for child in branch.children if child.role is not None}
+    for field in branch.refs.__struct_fields__:
+        role = roles.get(id(getattr(branch.refs, field)))
+        if role is not None:
+            yield f"{name} offers {field}, which runs only with the role {role}: use a job or an event"

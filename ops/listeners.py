@@ -1,0 +1,83 @@
+"""The two listeners of a process: the front door for everybody, and the operator plane."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from callboard.actors.identity.refs import IdentityRefs
+from callboard.actors.infrastructure.feature_flags import FlagName
+from callboard.actors.infrastructure.rate_limiter import CheckLimit
+from callboard.actors.infrastructure.refs import Infrastructure
+from callboard.http.server.client_ip import Proxies, network
+from callboard.http.server.connection import ConnectionTimeouts
+from callboard.http.server.health import Checks
+from callboard.http.server.raw_request import ServerDependencies, Settings
+from callboard.http.server.routing import Route, Routes
+from callboard.http.server.server import HttpServer
+from callboard.ops import job_routes, operator_api
+from callboard.ops.config.settings import Config
+from callboard.ops.descriptors import OPERATORS_LIMITS, limits_of
+from callboard.ops.metrics import Metrics
+from callboard.runtime import Backoff, Node, Props, worker
+
+
+def server_dependencies(shared: Infrastructure, identity: IdentityRefs, metrics: Metrics) -> ServerDependencies:
+    """The functions by which the front door asks departments.
+
+    It counts limits without their actor: that would be two turns of the loop more, and in a flood each is long.
+    """
+    return ServerDependencies(
+        read_token=shared.signer.read,
+        authenticate=identity.authenticate,
+        check_limit=lambda policy, key: shared.limiter.check(CheckLimit(policy, key)),
+        observe=metrics.observe,
+        keys=shared.idempotency,
+        maintenance=partial(shared.flags.on, FlagName.MAINTENANCE),
+        now=shared.now,
+        connection_closed=metrics.count_closed,
+    )
+
+
+def front_door(
+    config: Config, routes: Sequence[Route[Any]], hooks: ServerDependencies, checks: Checks, backoff: Backoff
+) -> Node:
+    """The HTTP server."""
+    server = Props(
+        HttpServer,
+        routes,
+        host=config.http_host,
+        port=config.http_port,
+        checks=checks,
+        essential={"database"},
+        settings=Settings(
+            origins=frozenset(config.cors_origins),
+            max_body_bytes=config.max_body_bytes,
+            secure=config.public_url.startswith("https:"),
+            proxies=Proxies([network(each) for each in config.trusted_proxies]),
+        ),
+        hooks=hooks,
+        grace_s=config.shutdown_grace_s,
+        patience=ConnectionTimeouts(idle_s=config.http_idle_s),
+        limits=limits_of(config),
+    )
+    return worker("front", server, backoff=backoff, shutdown_s=config.shutdown_grace_s + 2.0)
+
+
+def operator_plane(view: operator_api.OperatorServices, checks: Checks, backoff: Backoff) -> Node:
+    """The operators' listener; it shows caught mails only where there is a catcher."""
+    config = view.config
+    mailbox = [operator_api.MAILBOX] if view.mails else []
+    routes = Routes(operator_api.OperatorServices, *operator_api.ROUTES, *job_routes.ROUTES, *mailbox)
+    server = Props(
+        HttpServer,
+        routes.bind(view),
+        host=config.ops_host,
+        port=config.ops_port,
+        checks=checks,
+        settings=operator_api.settings(config),
+        hooks=ServerDependencies(),
+        documents=False,
+        grace_s=0.5,
+        limits=OPERATORS_LIMITS,
+    )
+    return worker("operators", server, backoff=backoff)
