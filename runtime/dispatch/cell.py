@@ -19,32 +19,25 @@ from callboard.runtime.actor import events
 from callboard.runtime.actor.actor import Actor, ActorContext
 from callboard.runtime.actor.context import CURRENT
 from callboard.runtime.actor.context import Context as Carried
-from callboard.runtime.actor.deadlines import Deadlines, expire
-from callboard.runtime.actor.envelope import Envelope, is_ask, message_of, timer_of
+from callboard.runtime.actor.deadlines import Deadlines
+from callboard.runtime.actor.envelope import Envelope, is_ask, message_of
 from callboard.runtime.actor.errors import (
     ENDING,
     ActorCrashedError,
     ActorStoppedError,
-    AskCycleError,
-    AskTimeoutError,
-    MailboxFullError,
-    Refusal,
-    StashFullError,
     UnhandledMessageError,
-    for_asker,
 )
 from callboard.runtime.actor.handlers import DeferredReply, Handlers, to_await
-from callboard.runtime.actor.mailbox import ACCEPTED, Counts, Overflow
+from callboard.runtime.actor.mailbox import ACCEPTED, Counts
 from callboard.runtime.actor.messages import Asked, Message
 from callboard.runtime.actor.ref import ASK_TIMEOUT_S, Ref
-from callboard.runtime.dispatch import deathwatch, lifecycle
-from callboard.runtime.dispatch.child_spec import Abandoned, ChildSpec
+from callboard.runtime.dispatch import deathwatch, fates, lifecycle, stash, timers
+from callboard.runtime.dispatch.child_spec import ChildSpec
 from callboard.runtime.dispatch.cold_state import ColdState
-from callboard.runtime.dispatch.mailbox_queue import CLOSED, SHARE, let_in, turn_away
+from callboard.runtime.dispatch.mailbox_queue import CLOSED, SHARE, let_in, overflow, refuse_cycle
 from callboard.runtime.dispatch.node import Node, Parent, State
 from callboard.runtime.dispatch.parked_task import ParkedTask
 from callboard.runtime.dispatch.scheduler import BATCH, in_task
-from callboard.runtime.dispatch.stash import Stash
 from callboard.runtime.dispatch.timers import ActorTimer, Timers
 
 M = TypeVar("M", bound=Message | None)
@@ -65,8 +58,6 @@ class Cell(Node, ActorContext[M]):
     """
 
     __slots__ = (
-        "_remaining",
-        "_size",
         "_times",
         "actor",
         "cold",
@@ -77,7 +68,9 @@ class Cell(Node, ActorContext[M]):
         "limit",
         "make",
         "queue",
+        "remaining",
         "since",
+        "size",
         "table",
         "task",
         "work",
@@ -98,8 +91,8 @@ class Cell(Node, ActorContext[M]):
         self.handled = 0
         self.since = 0.0  # when it last began to be busy, in the event loop's time
         self.cold: ColdState | None = None
-        self._remaining: Any = None  # of a batch of plain messages: its iterator ...
-        self._size = 0  # ... over so many messages
+        self.remaining: Any = None  # of a batch of plain messages: its iterator ...
+        self.size = 0  # ... over so many messages
         self._times: Deadlines | None = None
 
     @property
@@ -178,7 +171,7 @@ class Cell(Node, ActorContext[M]):
             raise UnhandledMessageError(self.path, message, sorted(kind.__name__ for kind in self.handlers.all))
         if item.__class__ is Envelope:
             if item.asked_by is not None:
-                self._refuse_cycle(item)
+                refuse_cycle(self, item)
             item.cell = self
             if item.reply is not None and not self.idle:
                 item.mind()
@@ -188,7 +181,7 @@ class Cell(Node, ActorContext[M]):
             if self.limit == CLOSED:
                 self.admit()
             if len(self.queue) > self.limit:
-                return self._overflow(message, item, may_wait)
+                return overflow(self, message, item, may_wait)
         self.queue.append(item)
         if self.idle:
             self.schedule()
@@ -201,52 +194,6 @@ class Cell(Node, ActorContext[M]):
         self.queue.append(item)
         if self.idle:
             self.schedule()
-
-    def _refuse_cycle(self, envelope: Envelope) -> None:
-        chain = [self.path]
-        waits: Envelope | None = envelope.asked_by
-        while waits is not None and not waits.answered:
-            chain.insert(0, waits.cell.path)
-            if waits.cell is self:
-                raise AskCycleError(tuple(chain))
-            waits = waits.asked_by
-
-    def _overflow(self, message: Any, item: Any, may_wait: bool) -> Awaitable[None]:
-        mailbox, policy, asked = self.spec.mailbox, self.spec.mailbox.overflow, is_ask(item)
-        crowded = self.cold is not None and len(self.cold.waiters) >= mailbox.max_waiting
-        if policy is Overflow.WAIT and may_wait and not crowded and self._sender_can_wait():
-            # An ask waits on its reply, which its deadline settles; a tell has only the room to wait for.
-            room: asyncio.Future[None] = item.reply if asked else asyncio.get_running_loop().create_future()
-            self.wait_for_room(item, room)
-            return room
-        if policy is Overflow.DROP_OLDEST:
-            self._drop_oldest(item)
-            return ACCEPTED
-        self._overflowed(message)
-        if policy is not Overflow.DROP_NEWEST or asked:
-            raise MailboxFullError(self.path, message, mailbox.capacity)
-        self.cold_state.counts.dropped += 1
-        return ACCEPTED
-
-    def _drop_oldest(self, item: Any) -> None:
-        oldest = self.queue.popleft()
-        self.queue.append(item)
-        self.cold_state.counts.dropped += 1
-        lost = message_of(oldest)
-        self._overflowed(lost)
-        if oldest.__class__ is Envelope:
-            oldest.fail(MailboxFullError(self.path, lost, self.spec.mailbox.capacity))
-
-    def _overflowed(self, message: Any) -> None:
-        if self.scheduler is not None and self.scheduler.events.watched:
-            self.emit(events.Overflowed(self.path, message))
-
-    def _sender_can_wait(self) -> bool:
-        """An actor that waited for room in its own mailbox would wait for ever: it is refused instead."""
-        try:
-            return not self.runs_in(asyncio.current_task())
-        except RuntimeError:  # outside of any loop
-            return False
 
     def wait_for_room(self, item: Any, room: "asyncio.Future[Any]") -> None:
         """Let a sender wait, until it is let in or goes."""
@@ -273,29 +220,8 @@ class Cell(Node, ActorContext[M]):
         self.limit = CLOSED if self.cold is not None and self.cold.waiters else capacity - 1
 
     def asker_gone(self, envelope: Envelope) -> None:
-        """Whoever asked has its answer from elsewhere, or waits no more: a message that waits leaves at once, and a
-        handler that works for it is cancelled, by policy.
-        """
-        cold = self.cold
-        if self.current is envelope and self.task is not None:
-            if self.spec.abandoned is not Abandoned.FINISH and not self.task.done():
-                self.cold_state.withdrawn = envelope
-                self.task.cancel()
-            return
-        if cold is not None and cold.waiters.pop(envelope.reply, None) is not None:
-            return
-        if envelope in self.queue:
-            self.queue.remove(envelope)
-            self.settle_early(envelope)
-            if cold is not None and cold.waiters:
-                self.admit()
-        elif (
-            cold is not None and cold.stash is not None and cold.stash.holds(envelope) and self.current is not envelope
-        ):
-            cold.stash.remove(envelope)
-            self.settle_early(envelope)
-        if cold is not None and not (self.queue or self.is_busy()):
-            cold.fall_quiet()
+        """Whoever asked has its answer from elsewhere, or waits no more."""
+        fates.asker_gone(self, envelope)
 
     def is_closed(self) -> bool:
         """Whether it takes no messages any more."""
@@ -338,8 +264,8 @@ class Cell(Node, ActorContext[M]):
         """
         table, actor, pop = self.table, self.actor, self.queue.popleft
         context, clean = self.scheduler.context, self.scheduler.clean  # type: ignore[union-attr]
-        self._size = size
-        self._remaining = remaining = iter(range(size))
+        self.size = size
+        self.remaining = remaining = iter(range(size))
         result = item = None
         try:
             for _ in remaining:
@@ -357,8 +283,8 @@ class Cell(Node, ActorContext[M]):
             self._leave_batch(item)
             self.begin_async(item, result)
         else:
-            self.handled += self._size
-            self._remaining = None
+            self.handled += self.size
+            self.remaining = None
 
     def _handle_one(self, item: Any) -> None:
         """A batch of one message: most asks are."""
@@ -378,15 +304,15 @@ class Cell(Node, ActorContext[M]):
 
     def _leave_batch(self, item: Any) -> None:
         """Count what the batch has handled before `item`, which is in progress."""
-        self.handled += self._size - self._remaining.__length_hint__() - 1
-        self._remaining = None
+        self.handled += self.size - self.remaining.__length_hint__() - 1
+        self.remaining = None
         self.current = item
 
     def end_batch(self) -> None:
         """End a batch after the message in progress, so that the next one sees another state of the actor."""
-        if self._remaining is not None:
-            self._size -= self._remaining.__length_hint__()
-            self._remaining.__setstate__(BATCH)
+        if self.remaining is not None:
+            self.size -= self.remaining.__length_hint__()
+            self.remaining.__setstate__(BATCH)
 
     def finish_batch(self) -> None:
         """After a batch: go on in another turn of the loop, or fall idle."""
@@ -469,7 +395,7 @@ class Cell(Node, ActorContext[M]):
                         expected = own.copy()
                     if kind is message.__class__:
                         result = self.table[kind](actor, message)
-                    elif (kind is Envelope or carried.deadline is not None) and self._is_too_late(item, carried):
+                    elif (kind is Envelope or carried.deadline is not None) and fates.is_too_late(self, item, carried):
                         self.current = None
                         continue
                     else:
@@ -490,7 +416,7 @@ class Cell(Node, ActorContext[M]):
                     self.handled += 1
             except asyncio.CancelledError as error:
                 awaitable = None
-                self._was_cancelled(item, error)
+                fates.was_cancelled(self, item, error)
             except BaseException as error:  # noqa: BLE001 - see _handle_many
                 awaitable = None
                 self._has_raised(item, error)
@@ -504,20 +430,6 @@ class Cell(Node, ActorContext[M]):
         if under is not None:
             enter(None)
 
-    def _is_too_late(self, item: Any, carried: Any) -> bool:
-        """Whether nobody waits for a message any more: then it is not begun, and has its fate."""
-        ask = is_ask(item)
-        if ask and item.reply.done():
-            item.forget()
-            self.settle_early(item)
-            return True
-        if carried.deadline is None or self.scheduler.time() < carried.deadline:  # type: ignore[union-attr]
-            return False
-        self.cold_state.counts.expired += 1
-        if ask:
-            item.fail(AskTimeoutError(self.path, item.message))
-        return True
-
     def _passed(self, item: Any) -> None:
         """A message is done: let those go on who waited for it."""
         cold = self.cold_state
@@ -527,26 +439,23 @@ class Cell(Node, ActorContext[M]):
                 self.task.uncancel()
         cold.passed()
 
-    def _was_cancelled(self, item: Any, error: asyncio.CancelledError) -> None:
-        """An async handler has raised a CancelledError: its asker has gone, the actor is killed, or it was its own."""
-        if self.is_withdrawn(item):
-            self.take_from_stash(item)
-            self.settle_early(item)
-        elif asyncio.current_task().cancelling():  # type: ignore[union-attr]
-            self.take_from_stash(item)
-            self.cold_state.counts.failed += 1
-            self.current = None
-            if item.__class__ is Envelope:
-                item.fail(ActorCrashedError(self.path, item.message))
-            raise error
-        else:
-            self._failed(item, error)
-
     def is_withdrawn(self, item: Any) -> bool:
         """Whether the handler of `item` is being cancelled because its asker has gone."""
         return self.cold is not None and self.cold.withdrawn is item
 
     # Fates -----------------------------------------------------------------------------------------------------------
+
+    def defer(self, envelope: Envelope, reply: "DeferredReply[Any]") -> None:
+        """The reply comes later; at the incarnation's end at the latest, as an error."""
+        fates.defer(self, envelope, reply)
+
+    def settle_early(self, envelope: Envelope) -> None:
+        """Count an ask that ends without its handler's answer."""
+        fates.settle_early(self, envelope)
+
+    def counts(self) -> Counts:
+        """See Ref.counts."""
+        return fates.counts_of(self)
 
     def _succeeded(self, envelope: Envelope, result: Any) -> None:
         """An async handler has returned the reply of an ask."""
@@ -556,104 +465,23 @@ class Cell(Node, ActorContext[M]):
         elif not self.is_stashed(envelope) and not envelope.answer(result):
             self.cold_state.counts.late += 1
 
-    def defer(self, envelope: Envelope, reply: "DeferredReply[Any]") -> None:
-        """The reply comes later; at the incarnation's end at the latest, as an error."""
-        replies = self.cold_state.replies
-        replies[envelope] = None
-        envelope.reply.add_done_callback(lambda _: replies.pop(envelope, None))
-        reply.bind(envelope)
-
     def _has_raised(self, item: Any, error: BaseException) -> None:
         """Whatever a handler raises is a crash; what is to end the program ends it after that."""
         if isinstance(error, GeneratorExit) and self.task is not None and not in_task():
             raise error  # the loop is gone, and the task of this handler is being closed
-        self._failed(item, error)
+        fates.failed(self, item, error)
         if isinstance(error, ENDING):
             raise error
-
-    def _failed(self, item: Any, error: BaseException) -> None:
-        """A handler raised: an answer if it is a Refusal, else a crash, after which the message may be tried again."""
-        self.current = None
-        message, asked, cold = message_of(item), is_ask(item), self.cold_state
-        self.take_from_stash(item)
-        if asked and isinstance(error, AskTimeoutError) and self._is_over(item):
-            item.unmind()
-            item.forget()
-            expire(item)  # what its handler asked had the same deadline, and was told a moment before
-            self.settle_early(item)
-            return
-        if isinstance(error, asyncio.CancelledError):
-            error, cause = ActorCrashedError(self.path, message), error
-            error.__cause__ = cause
-        if isinstance(error, Refusal):
-            if asked:
-                self.handled += 1
-                item.fail(error)
-            else:
-                cold.counts.failed += 1
-                self.emit(events.Refused(self.path, message, error))
-            return
-        crashes = cold.crashes[1] + 1 if cold.crashes[0] is item else 1
-        if crashes <= self.spec.retry.times and not (asked and item.answered):
-            if item.__class__ is not Envelope:  # the same message may be told again, and is another then
-                item = Envelope(message, None, None, cell=self)
-            cold.crashes = (item, crashes)
-            self.queue.appendleft(item)
-        else:
-            cold.crashes = (None, 0)
-            if self.spec.retry.times and not asked:
-                self.dead_letter(message, error)
-            else:
-                cold.counts.failed += 1
-            if asked:
-                item.fail(for_asker(error, self.path, message))
-        self.crash(error, type(message).__name__)
-
-    def _is_over(self, envelope: Envelope) -> bool:
-        """Whether the deadline of an ask has passed."""
-        scheduler = self.scheduler
-        return envelope.answered or (scheduler is not None and scheduler.time() >= envelope.due - RESOLUTION_S)
-
-    def dead_letter(self, message: Any, reason: BaseException | None) -> None:
-        """Make a told message a dead letter."""
-        self.cold_state.counts.dead_lettered += 1
-        if self.scheduler is not None and self.scheduler.events.watched:
-            self.emit(events.DeadLettered(self.path, message, reason))
-
-    def settle_early(self, envelope: Envelope) -> None:
-        """Count an ask that ends without its handler's answer: its deadline has passed, or it goes back."""
-        reply = envelope.reply
-        if reply.done() and not reply.cancelled():
-            self.cold_state.counts.expired += 1
-        else:
-            self.cold_state.counts.returned += 1
 
     def uncount(self) -> None:
         """The message in progress, which is counted as handled when the batch goes on, has or gets another fate."""
         self.handled -= 1
 
-    def discard_remaining(self) -> None:
-        """Give all that still waits its fate: asks are returned to their askers, tells are dead letters."""
-        self.limit = CLOSED
-        cold = self.cold
-        if cold is not None:
-            waiters, cold.waiters = cold.waiters, {}
-            turn_away(waiters, lambda item: ActorStoppedError(self.path, message_of(item)))
-            if cold.stash is not None and len(cold.stash):
-                self.queue = deque((*cold.stash.take_all(), *self.queue))
-        while self.queue:
-            item = self.queue.popleft()
-            if is_ask(item):
-                self.settle_early(item)
-                item.fail(ActorStoppedError(self.path, item.message))
-            else:
-                self.dead_letter(message_of(item), None)
-
     # What is in progress ---------------------------------------------------------------------------------------------
 
     def is_busy(self) -> bool:
         """Whether a message is in progress."""
-        return self.current is not None or self._remaining is not None
+        return self.current is not None or self.remaining is not None
 
     def in_progress(self) -> list[Any]:
         """The messages being handled, outside of a batch of plain ones."""
@@ -661,34 +489,13 @@ class Cell(Node, ActorContext[M]):
 
     def holds(self, item: Any) -> bool:
         """Whether a message waits here, is put aside or is in progress."""
-        stash = None if self.cold is None else self.cold.stash
+        aside = None if self.cold is None else self.cold.stash
         here = any(each is item for each in self.in_progress()) or item in self.queue
-        return here or (stash is not None and stash.holds(item))
+        return here or (aside is not None and aside.holds(item))
 
     def runs_in(self, task: "asyncio.Task[Any] | None") -> bool:
         """Whether a handler of this actor runs in that task, or, in a batch of plain messages, without one."""
         return task is self.task
-
-    def counts(self) -> Counts:
-        """See Ref.counts."""
-        counts = Counts() if self.cold is None else self.cold.counts
-        begun = 0 if self._remaining is None else self._size - self._remaining.__length_hint__()
-        handled = self.handled + max(0, begun - 1)
-        stash = None if self.cold is None else self.cold.stash
-        in_progress = begun > 0 or self.current is not None
-        if in_progress and stash is not None and stash.aside is not None:  # which was counted back for that
-            in_progress, handled = False, handled + 1
-        pending = len(self.queue) + in_progress + (0 if stash is None else len(stash))
-        return Counts(
-            handled=handled,
-            failed=counts.failed,
-            expired=counts.expired,
-            dropped=counts.dropped,
-            dead_lettered=counts.dead_lettered,
-            returned=counts.returned,
-            pending=pending,
-            late=counts.late,
-        )
 
     # Life ------------------------------------------------------------------------------------------------------------
 
@@ -766,23 +573,19 @@ class Cell(Node, ActorContext[M]):
 
     def start_timer(self, message: Any, delay_s: float, interval_s: float | None = None) -> ActorTimer:
         """Make a timer of the current incarnation. See Actor.after and Actor.every."""
-        if message.__class__ not in self.table:
-            raise UnhandledMessageError(self.path, message, sorted(kind.__name__ for kind in self.handlers.all))
-        if interval_s is not None and interval_s <= 0:
-            raise ValueError(f"{self.path} can tick every so many seconds, not every {interval_s:g} s")
-        timer = ActorTimer(self, message, delay_s, interval_s)
-        self.timers.pending.add(timer)
-        return timer
+        return timers.start_timer(self, message, delay_s, interval_s)
 
     def expire_ticks(self, timer: Any) -> None:
         """Take the ticks of one timer, or of all, out of the mailbox and the stash."""
-        self.end_batch()
-        stash = None if self.cold is None else self.cold.stash
-        waiting: Any
-        for waiting in (self.queue, () if stash is None else stash.items):
-            for tick in [item for item in waiting if (of := timer_of(item)) is not None and timer in (None, of)]:
-                waiting.remove(tick)
-                self.cold_state.counts.expired += 1
+        timers.expire_ticks(self, timer)
+
+    def stash(self, message: Any) -> None:
+        """See Actor.stash."""
+        stash.put_aside(self, message)
+
+    def unstash(self) -> None:
+        """See Actor.unstash."""
+        stash.unstash(self)
 
     def become(self, state: str | None) -> None:
         """See Actor.become."""
@@ -792,46 +595,18 @@ class Cell(Node, ActorContext[M]):
         self.table = self.handlers.first if state is None else self.handlers.by_state[state]
         self.end_batch()
 
-    def stash(self, message: Any) -> None:
-        """See Actor.stash."""
-        cold = self.cold_state
-        if cold.stash is None:
-            cold.stash = Stash()
-        if len(cold.stash) >= self.spec.mailbox.capacity:
-            raise StashFullError(self.path, message, self.spec.mailbox.capacity)
-        outer = current()
-        item = message
-        if outer.__class__ is Envelope and outer.message is message:
-            item = outer
-        elif outer is not None:
-            item = self.current if message_of(self.current) is message else (message, outer)
-        cold.stash.put(item)
-        if is_ask(item):
-            item.mind()
-        self.end_batch()
-        self.uncount()
-
     def is_stashed(self, item: Any) -> bool:
         """Whether the message in progress has just been stashed, and so has no fate yet."""
-        stash = None if self.cold is None else self.cold.stash
-        return stash is not None and stash.aside is not None and message_of(stash.aside) is message_of(item)
+        own = None if self.cold is None else self.cold.stash
+        return own is not None and own.aside is not None and message_of(own.aside) is message_of(item)
 
     def take_from_stash(self, item: Any) -> None:
         """Take the message in progress out of the stash, if it is there: its handler has not ended well."""
         if self.is_stashed(item):
-            stash = self.cold_state.stash
-            assert stash is not None  # noqa: S101 - see is_stashed
-            stash.remove(stash.aside)
+            own = self.cold_state.stash
+            assert own is not None  # noqa: S101 - see is_stashed
+            own.remove(own.aside)
             self.handled += 1
-
-    def unstash(self) -> None:
-        """See Actor.unstash."""
-        stash = self.cold_state.stash
-        if stash is not None and len(stash):
-            self.queue = self.queue if isinstance(self.queue, deque) else deque()
-            self.queue.extendleft(reversed(stash.take_all()))
-        if self.idle and self.queue:
-            self.schedule()
 
     @property
     def deathwatch(self) -> deathwatch.Deathwatch:

@@ -16,7 +16,7 @@ from callboard.runtime.actor.errors import ConcurrentStashError
 from callboard.runtime.actor.handlers import Handlers, to_await
 from callboard.runtime.actor.mailbox import Counts
 from callboard.runtime.actor.messages import Message
-from callboard.runtime.dispatch import lifecycle
+from callboard.runtime.dispatch import fates, lifecycle
 from callboard.runtime.dispatch.cell import HANDLING, Cell
 from callboard.runtime.dispatch.child_spec import Abandoned, ChildSpec
 from callboard.runtime.dispatch.node import State
@@ -103,7 +103,7 @@ class ConcurrentCell(Cell[M]):
             else:
                 self.handled += 1
         except asyncio.CancelledError as error:
-            self._was_cancelled(item, error)
+            fates.was_cancelled(self, item, error)
         except BaseException as error:  # noqa: BLE001 - see Cell
             self._has_raised(item, error)
         finally:

@@ -14,6 +14,7 @@ from callboard.runtime.actor.errors import (
     for_asker,
 )
 from callboard.runtime.dispatch.deathwatch import tell_watchers
+from callboard.runtime.dispatch.fates import discard_remaining
 from callboard.runtime.dispatch.mailbox_queue import CLOSED
 from callboard.runtime.dispatch.node import State
 from callboard.runtime.dispatch.scheduler import Scheduler, cancelled, in_task, new_task
@@ -196,7 +197,7 @@ async def stop(cell: "Cell[Any]", grace_s: float, reason: BaseException | None) 
     cell.state = State.STOPPED
     if cell.cold is not None:
         cell.cold.draining = False
-    cell.discard_remaining()
+    discard_remaining(cell)
     if cell.scheduler is not None and cell.scheduler.events.watched:
         cell.emit(events.Stopped(cell.path))
     if reason is not None or (cell.cold is not None and cell.cold.deathwatch is not None):

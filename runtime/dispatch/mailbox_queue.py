@@ -1,10 +1,16 @@
 """The mailbox of one actor: what waits, who waits for room, and what becomes of one message too many."""
 
 import asyncio
-from typing import Any
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any
 
-from callboard.runtime.actor.envelope import Envelope
-from callboard.runtime.actor.mailbox import Counts
+from callboard.runtime.actor import events
+from callboard.runtime.actor.envelope import Envelope, is_ask, message_of
+from callboard.runtime.actor.errors import AskCycleError, MailboxFullError
+from callboard.runtime.actor.mailbox import ACCEPTED, Counts, Overflow
+
+if TYPE_CHECKING:
+    from callboard.runtime.dispatch.cell import Cell
 
 CLOSED = -1  # the limit of a mailbox that needs more than an append: not used yet, full of waiting senders, or closed
 SHARE = 16  # of a mailbox: so much of it is free before senders that wait are let in, in the middle of a batch
@@ -42,3 +48,58 @@ def total(*counts: Counts) -> Counts:
     """The sum of several."""
     names = Counts.__struct_fields__
     return Counts(**{name: sum(getattr(each, name) for each in counts) for name in names})
+
+
+def overflow(cell: "Cell[Any]", message: Any, item: Any, may_wait: bool) -> Awaitable[None]:
+    """A full mailbox does what is configured with one message more. Raises MailboxFullError."""
+    mailbox, policy, asked = cell.spec.mailbox, cell.spec.mailbox.overflow, is_ask(item)
+    crowded = cell.cold is not None and len(cell.cold.waiters) >= mailbox.max_waiting
+    if policy is Overflow.WAIT and may_wait and not crowded and sender_can_wait(cell):
+        # An ask waits on its reply, which its deadline settles; a tell has only the room to wait for.
+        room: asyncio.Future[None] = item.reply if asked else asyncio.get_running_loop().create_future()
+        cell.wait_for_room(item, room)
+        return room
+    if policy is Overflow.DROP_OLDEST:
+        drop_oldest(cell, item)
+        return ACCEPTED
+    overflowed(cell, message)
+    if policy is not Overflow.DROP_NEWEST or asked:
+        raise MailboxFullError(cell.path, message, mailbox.capacity)
+    cell.cold_state.counts.dropped += 1
+    return ACCEPTED
+
+
+def drop_oldest(cell: "Cell[Any]", item: Any) -> None:
+    """Make room for a message by dropping the one that has waited longest."""
+    oldest = cell.queue.popleft()
+    cell.queue.append(item)
+    cell.cold_state.counts.dropped += 1
+    lost = message_of(oldest)
+    overflowed(cell, lost)
+    if oldest.__class__ is Envelope:
+        oldest.fail(MailboxFullError(cell.path, lost, cell.spec.mailbox.capacity))
+
+
+def overflowed(cell: "Cell[Any]", message: Any) -> None:
+    """Tell who watches that a message has found no room."""
+    if cell.scheduler is not None and cell.scheduler.events.watched:
+        cell.emit(events.Overflowed(cell.path, message))
+
+
+def sender_can_wait(cell: "Cell[Any]") -> bool:
+    """An actor that waited for room in its own mailbox would wait for ever: it is refused instead."""
+    try:
+        return not cell.runs_in(asyncio.current_task())
+    except RuntimeError:  # outside of any loop
+        return False
+
+
+def refuse_cycle(cell: "Cell[Any]", envelope: Envelope) -> None:
+    """Raise AskCycleError if the asked actor itself waits for the reply."""
+    chain = [cell.path]
+    waits: Envelope | None = envelope.asked_by
+    while waits is not None and not waits.answered:
+        chain.insert(0, waits.cell.path)
+        if waits.cell is cell:
+            raise AskCycleError(tuple(chain))
+        waits = waits.asked_by

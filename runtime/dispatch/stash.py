@@ -1,6 +1,14 @@
 """The stash: messages that an actor has put aside, until it takes them back."""
 
-from typing import Any
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from callboard.runtime.actor.context import CURRENT
+from callboard.runtime.actor.envelope import Envelope, is_ask, message_of
+from callboard.runtime.actor.errors import StashFullError
+
+if TYPE_CHECKING:
+    from callboard.runtime.dispatch.cell import Cell
 
 
 class Stash:
@@ -34,3 +42,33 @@ class Stash:
         """Empty it."""
         items, self.items = self.items, []
         return items
+
+
+def put_aside(cell: "Cell[Any]", message: Any) -> None:
+    """See Actor.stash."""
+    cold = cell.cold_state
+    if cold.stash is None:
+        cold.stash = Stash()
+    if len(cold.stash) >= cell.spec.mailbox.capacity:
+        raise StashFullError(cell.path, message, cell.spec.mailbox.capacity)
+    outer = CURRENT.get()
+    item = message
+    if outer.__class__ is Envelope and outer.message is message:
+        item = outer
+    elif outer is not None:
+        item = cell.current if message_of(cell.current) is message else (message, outer)
+    cold.stash.put(item)
+    if is_ask(item):
+        item.mind()
+    cell.end_batch()
+    cell.uncount()
+
+
+def unstash(cell: "Cell[Any]") -> None:
+    """See Actor.unstash."""
+    stash = cell.cold_state.stash
+    if stash is not None and len(stash):
+        cell.queue = cell.queue if isinstance(cell.queue, deque) else deque()
+        cell.queue.extendleft(reversed(stash.take_all()))
+    if cell.idle and cell.queue:
+        cell.schedule()

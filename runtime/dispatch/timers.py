@@ -1,11 +1,14 @@
 """Timers: messages that an actor tells itself later. They die with the incarnation that made them."""
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from callboard.runtime.actor.context import CURRENT
-from callboard.runtime.actor.envelope import Envelope
-from callboard.runtime.actor.errors import ActorStoppedError, MailboxFullError
+from callboard.runtime.actor.envelope import Envelope, timer_of
+from callboard.runtime.actor.errors import ActorStoppedError, MailboxFullError, UnhandledMessageError
 from callboard.runtime.dispatch.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from callboard.runtime.dispatch.cell import Cell
 
 
 class TimerTarget(Protocol):
@@ -98,3 +101,25 @@ class ActorTimer:
         self._target.timers.pending.discard(self)
         if self._target.timers.ticked:
             self._target.expire_ticks(self)
+
+
+def start_timer(cell: "Cell[Any]", message: Any, delay_s: float, interval_s: float | None = None) -> ActorTimer:
+    """Make a timer of the current incarnation. See Actor.after and Actor.every."""
+    if message.__class__ not in cell.table:
+        raise UnhandledMessageError(cell.path, message, sorted(kind.__name__ for kind in cell.handlers.all))
+    if interval_s is not None and interval_s <= 0:
+        raise ValueError(f"{cell.path} can tick every so many seconds, not every {interval_s:g} s")
+    timer = ActorTimer(cell, message, delay_s, interval_s)
+    cell.timers.pending.add(timer)
+    return timer
+
+
+def expire_ticks(cell: "Cell[Any]", timer: Any) -> None:
+    """Take the ticks of one timer, or of all, out of the mailbox and the stash."""
+    cell.end_batch()
+    stash = None if cell.cold is None else cell.cold.stash
+    waiting: Any
+    for waiting in (cell.queue, () if stash is None else stash.items):
+        for tick in [item for item in waiting if (of := timer_of(item)) is not None and timer in (None, of)]:
+            waiting.remove(tick)
+            cell.cold_state.counts.expired += 1

@@ -90,7 +90,7 @@ PARTS: dict[str, dict[str, tuple[Switch, ...]]] = {
         CONTEXT: (Switch("tell", "outer = current()", "outer = None"),),
         HANDLER: (Switch("tell", "or message.__class__ not in self.table"),),
         "counting": (
-            Switch("_handle_many", "self._remaining = remaining = iter(range(size))", "remaining = range(size)"),
+            Switch("_handle_many", "self.remaining = remaining = iter(range(size))", "remaining = range(size)"),
         ),
         "did a handler return a coroutine": (
             Switch("_handle_many", "if result is not None and (result := to_await(result)) is not None:", "if False:"),
