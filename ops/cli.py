@@ -59,26 +59,26 @@ def parser() -> argparse.ArgumentParser:
     up = commands.add_parser("up", parents=[data], help="run everything on embedded servers")
     up.set_defaults(run=_up)
     up.add_argument("--reset", action="store_true", help="empty the data folder first")
-    up.add_argument("--demo", action="store_true", help="play the main job once when it is up")
-    serve = commands.add_parser("serve", help="run against the servers that the environment names")
+    up.add_argument("--demo", action="store_true", help="play the demo once everything is up")
+    serve = commands.add_parser("serve", help="run against the servers that the environment configures")
     serve.set_defaults(run=_serve)
-    document = commands.add_parser("openapi", help="print the API's document, as http/openapi.json has it")
+    document = commands.add_parser("openapi", help="print the API's OpenAPI document")
     document.set_defaults(run=_openapi)
-    demo = commands.add_parser("demo", parents=[data], help="play the main job against a running `callboard up`")
+    demo = commands.add_parser("demo", parents=[data], help="play the demo against a running `callboard up`")
     demo.set_defaults(run=_demo)
 
     config = commands.add_parser("config", help="settings").add_subparsers(
         dest="config", required=True, metavar="action"
     )
-    check = config.add_parser("check", help="name every fault of the settings, and change nothing")
-    check.add_argument("file", nargs="?", help="only this file for CALLBOARD_CONFIG, and not the environment")
+    check = config.add_parser("check", help="check the settings and report every fault")
+    check.add_argument("file", nargs="?", help="check only this file, as CALLBOARD_CONFIG, and not the environment")
     check.set_defaults(run=_check)
 
     audit = commands.add_parser("audit", parents=[data], help="list security events, newest first")
     audit.set_defaults(run=_audit)
     _add_audit(audit)
 
-    doctor = commands.add_parser("doctor", parents=[data], help="look for what wants upkeep")
+    doctor = commands.add_parser("doctor", parents=[data], help="find bloated and unused indexes")
     doctor.add_argument("--indexes", action="store_true", required=True, help="bloated and unused indexes")
     doctor.set_defaults(run=_doctor)
 
@@ -97,29 +97,31 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_audit(audit: argparse.ArgumentParser) -> None:
-    audit.add_argument("--action", help="login.failed, for example: the page for operators lists them")
-    audit.add_argument("--user", help="the id or the address of an account: events about it, and what it did")
+    audit.add_argument("--action", help="an action, such as login.failed")
+    audit.add_argument("--user", help="the id or address of an account: events about it and by it")
     audit.add_argument("--since", help="a time with its zone, such as 2026-01-31T12:00:00Z")
-    audit.add_argument("--until", help="likewise; events before it")
-    audit.add_argument("--limit", type=count, default=100, help="how many at most (default: 100)")
+    audit.add_argument("--until", help="a time with its zone; only earlier events")
+    audit.add_argument("--limit", type=count, default=100, help="the maximum number (default: 100)")
     audit.add_argument("--json", action="store_true", help="a JSON object a line")
 
 
 def _add_migrate(migrate: Any, data: argparse.ArgumentParser) -> None:
-    migrate.add_parser("status", parents=[data], help="say where the database stands; 1 when it lacks migrations")
-    up = migrate.add_parser("up", parents=[data], help="run the migrations that the database lacks")
+    migrate.add_parser(
+        "status", parents=[data], help="show the database's revision; status 1 if migrations are missing"
+    )
+    up = migrate.add_parser("up", parents=[data], help="run the missing migrations")
     up.add_argument("--to", default="head", help="the last revision to run")
     up.add_argument("--sql", action="store_true", help="print the SQL and run nothing")
-    up.add_argument("--since", default="0001", help="with --sql: the revision that the database stands at")
-    down = migrate.add_parser("down", parents=[data], help="take migrations back")
+    up.add_argument("--since", default="0001", help="with --sql: the current revision of the database")
+    down = migrate.add_parser("down", parents=[data], help="revert migrations")
     down.add_argument("--to", default="-1", help="the revision to go back to; without it, one step")
-    new = migrate.add_parser("new", help="write the file of a new migration, for a contributor to fill in")
-    new.add_argument("title", help="what changes, as a sentence")
+    new = migrate.add_parser("new", help="write the file of a new migration")
+    new.add_argument("title", help="the change, as a sentence")
     new.set_defaults(run=_new_migration)
 
 
 def _add_users(users: Any, data: argparse.ArgumentParser) -> None:
-    admin = users.add_parser("create-admin", parents=[data], help="make an admin, or make an account one")
+    admin = users.add_parser("create-admin", parents=[data], help="create an admin, or promote an account")
     admin.add_argument("--email", required=True)
     admin.add_argument("--password", required=True, help="8 characters or more, an upper case letter, a digit")
     admin.add_argument("--full-name", required=True)
@@ -129,10 +131,10 @@ def _add_users(users: Any, data: argparse.ArgumentParser) -> None:
     listing.add_argument("--role", choices=["member", "editor", "admin"])
     listing.add_argument("--verified", action=argparse.BooleanOptionalAction, default=None)
     listing.add_argument("--active", action=argparse.BooleanOptionalAction, default=None)
-    listing.add_argument("--q", help="a part of the name or the address")
+    listing.add_argument("--q", help="part of the name or address")
     listing.add_argument("--json", action="store_true", help="a JSON object a line")
 
-    role = users.add_parser("role", parents=[data], help="make an account a member, an editor or an admin")
+    role = users.add_parser("role", parents=[data], help="set the role of an account")
     role.add_argument("email")
     role.add_argument("role", choices=["member", "editor", "admin"])
 

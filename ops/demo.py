@@ -130,7 +130,7 @@ async def _explained(method: str, path: str, expected: int, response: aiohttp.Cl
         )
     if status == HTTPStatus.FORBIDDEN:
         return (
-            f"{method} {path} answered 403: the demo's editor has another role. An admin gives it back: "
+            f"{method} {path} answered 403: the demo's editor has another role. An admin can restore it: "
             "`callboard users role editor@example.org editor`"
         )
     return f"{method} {path} answered {status} and not {expected}: {text}"

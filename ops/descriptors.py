@@ -24,7 +24,12 @@ def raise_limit(wanted: int) -> None:
             soft = hard
     if soft != resource.RLIM_INFINITY and soft - RESERVED_DESCRIPTORS < wanted:
         room = max(0, soft - RESERVED_DESCRIPTORS)
-        log.warning("the process may open %d files: %d connections of clients, and not %d as set", soft, room, wanted)
+        log.warning(
+            "the process may open only %d files: it accepts %d client connections, not %d as configured",
+            soft,
+            room,
+            wanted,
+        )
 
 
 def limits_of(config: Config) -> ConnectionLimits:

@@ -24,21 +24,21 @@ class JobCollector(Collector):
         yield from self._seen()
 
     def _counted(self) -> Iterable[Metric]:
-        outcomes = CounterMetricFamily("callboard_job_outcomes", "Ends of attempts.", labels=("kind", "outcome"))
+        outcomes = CounterMetricFamily("callboard_job_outcomes", "Finished attempts.", labels=("kind", "outcome"))
         for kind, counter in self._counts.outcomes.items():
             for outcome, count in counter.items():
                 outcomes.add_metric((kind, outcome), count)
         yield outcomes
         for name, meaning in (
-            ("claims", "Claims that brought jobs."),
-            ("attempts", "Attempts that have begun."),
-            ("lost", "Leases that were lost, as this process has swept them."),
+            ("claims", "Claims that returned jobs."),
+            ("attempts", "Started attempts."),
+            ("lost", "Lost leases that this process swept."),
         ):
             family = CounterMetricFamily(f"callboard_job_{name}", meaning, labels=KIND)
             for kind, counter in self._counts.by_kind.items():
                 family.add_metric((kind,), counter[name])
             yield family
-        for name, meaning in (("waited", "Seconds from when jobs were due to their start."), ("run", "Seconds run.")):
+        for name, meaning in (("waited", "Seconds from a job's due time to its start."), ("run", "Seconds run.")):
             family = CounterMetricFamily(f"callboard_job_{name}_seconds", meaning, labels=KIND)
             for kind, seconds in self._counts.seconds.items():
                 family.add_metric((kind,), seconds[name])
@@ -48,18 +48,20 @@ class JobCollector(Collector):
 
     def _seen(self) -> Iterable[Metric]:
         for name, meaning in (
-            ("waiting", "Jobs that wait; 10001 is that or more."),
-            ("blocked", "Jobs behind others of their order key; 10001 is that or more."),
-            ("running", "Jobs that run in any process."),
-            ("dead", "Dead letters that wait for a decision; 10001 is that or more."),
+            ("waiting", "Waiting jobs; 10001 means that many or more."),
+            ("blocked", "Jobs blocked by others with their order key; 10001 means that many or more."),
+            ("running", "Running jobs in all processes."),
+            ("dead", "Dead letters to be decided on; 10001 means that many or more."),
         ):
             family = GaugeMetricFamily(f"callboard_jobs_{name}", meaning, labels=KIND)
             for kind, depth in self._depths.kinds.items():
                 if not depth.unclaimed:
                     family.add_metric((kind,), getattr(depth, name))
             yield family
-        oldest = GaugeMetricFamily("callboard_jobs_oldest_seconds", "Age of the oldest due job; 0: none.", labels=KIND)
-        unclaimed = GaugeMetricFamily("callboard_jobs_unclaimed", "Jobs of kinds that are not known.", labels=KIND)
+        oldest = GaugeMetricFamily(
+            "callboard_jobs_oldest_seconds", "Age of the oldest due job in seconds; 0 means none.", labels=KIND
+        )
+        unclaimed = GaugeMetricFamily("callboard_jobs_unclaimed", "Jobs of unknown kinds.", labels=KIND)
         for kind, depth in self._depths.kinds.items():
             (unclaimed if depth.unclaimed else oldest).add_metric(
                 (kind,), depth.waiting if depth.unclaimed else depth.oldest_s
@@ -68,7 +70,7 @@ class JobCollector(Collector):
         yield unclaimed
         purged = GaugeMetricFamily(
             "callboard_retention_oldest_seconds",
-            "For how long the oldest row has been due to be purged.",
+            "Seconds for which the oldest expired row has been due for purging.",
             labels=("rule",),
         )
         for rule, seconds in self._depths.retention.items():
@@ -79,6 +81,6 @@ class JobCollector(Collector):
         )
         yield GaugeMetricFamily(
             "callboard_database_oldest_snapshot_seconds",
-            "Age of the oldest snapshot: no vacuum takes what it may see.",
+            "Age of the oldest snapshot; vacuum keeps the rows that it may see.",
             value=self._depths.oldest_snapshot_s,
         )

@@ -102,7 +102,7 @@ class ScheduleChange(Body, frozen=True):
 
 
 async def list_jobs(request: HttpRequest[None, JobQuery, JobServices]) -> PageReply[JobView]:
-    """Jobs that have not ended, in the order of their ids."""
+    """List unfinished jobs, in the order of their ids."""
     query = request.query
     (after,) = BY_NUMBER.decode(query.cursor) if query.cursor else (0,)
     found = await request.refs.jobs.jobs(kind=query.kind, state=query.state, after=after, limit=query.limit + 1)
@@ -131,7 +131,7 @@ async def change_job(request: HttpRequest[JobChange, None, JobServices]) -> Repl
     """Cancel a job, start it now, replay or discard a dead one, or change its priority."""
     jobs, job_id, change = request.refs.jobs, _job_id(request), request.body
     if (change.priority is None) == (change.action is None):
-        raise Problem(REQUEST_INVALID, details=(FieldError("action", "name an action or a priority, one of them"),))
+        raise Problem(REQUEST_INVALID, details=(FieldError("action", "give either an action or a priority"),))
     if change.priority is not None:
         await jobs.set_priority(job_id, Priority[change.priority.upper()])
         return Reply(JobChanged("changed", job_id))
@@ -198,12 +198,12 @@ def _route(method: str, path: str, handler: Callable[..., Any], summary: str, *e
 
 
 ROUTES: tuple[Route[Any], ...] = (
-    _route("GET", "/jobs", list_jobs, "Jobs that have not ended", REQUEST_CURSOR_INVALID),
+    _route("GET", "/jobs", list_jobs, "List unfinished jobs", REQUEST_CURSOR_INVALID),
     _route("GET", "/jobs/{job}", show_job, "A job", JOBS_NOT_FOUND),
     _route("PATCH", "/jobs/{job}", change_job, "Change a job", JOBS_NOT_FOUND, JOBS_NOT_WAITING, JOBS_NOT_DEAD),
-    _route("GET", "/dead-jobs", list_dead, "Dead letters of jobs", REQUEST_CURSOR_INVALID),
+    _route("GET", "/dead-jobs", list_dead, "List dead letters of jobs", REQUEST_CURSOR_INVALID),
     _route("POST", "/dead-jobs/replay", replay_many, "Replay dead letters"),
-    _route("GET", "/job-kinds", list_kinds, "Kinds of jobs"),
+    _route("GET", "/job-kinds", list_kinds, "List job kinds"),
     _route("PATCH", "/job-kinds/{kind}", change_kind, "Pause a kind, or set its limit", JOBS_KIND_UNKNOWN),
     _route("GET", "/schedules", list_schedules, "Schedules"),
     _route("PATCH", "/schedules/{name}", change_schedule, "Change a schedule, or run it", JOBS_SCHEDULE_UNKNOWN),

@@ -36,7 +36,7 @@ class Metrics:
         self._counters: dict[tuple[str, str], Counter] = {}
         self._closed = Counter(
             "callboard_connections_closed",
-            "Connections of clients that were closed for a bound: of one address, of all, or of unsent bytes.",
+            "Client connections closed at a limit: of one address, of all, or of unsent bytes.",
             ("bound",),
             registry=self.registry,
         )
@@ -46,12 +46,12 @@ class Metrics:
             ("policy", "outcome"),
             registry=self.registry,
         )
-        self._registered = Counter("users_registered", "Accounts that were registered here.", registry=self.registry)
+        self._registered = Counter("users_registered", "Accounts registered in this process.", registry=self.registry)
         self.active_users = Gauge()
         self.registry.register(ActiveUsersCollector(self.active_users))
         self._database_errors = Counter(
             "callboard_database_errors",
-            "Errors of PostgreSQL by what they mean (passes, conflict, slow, unmendable) and SQLSTATE.",
+            "Errors of PostgreSQL by verdict (passes, conflict, slow, unmendable) and SQLSTATE.",
             ("verdict", "state"),
             registry=self.registry,
         )
@@ -162,7 +162,9 @@ class RequestCollector(Collector):
             total.add_metric(labels, sum(counts))
         by_endpoint = self.timings.without_last_label()
         yield total
-        yield by_endpoint.family("api_request_duration_seconds", "How long requests took.", ("method", "endpoint"))
+        yield by_endpoint.family(
+            "api_request_duration_seconds", "Duration of requests in seconds.", ("method", "endpoint")
+        )
         yield self.timings.family(
             "callboard_http_request_seconds",
             "Deprecated: see api_requests_total and api_request_duration_seconds.",
@@ -178,7 +180,7 @@ class QueryCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """See prometheus_client."""
-        yield self.timings.family("db_query_duration_seconds", "How long statements took.", ("query_type",))
+        yield self.timings.family("db_query_duration_seconds", "Duration of statements in seconds.", ("query_type",))
 
 
 @lru_cache(1024)
@@ -199,15 +201,15 @@ class DatabaseCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """See prometheus_client."""
-        help_text = "Connections to PostgreSQL by pool: open (in use or idle), in use, and the most there may be."
+        help_text = "Connections to PostgreSQL by pool: open (in use or idle), in use, and the maximum."
         connections = GaugeMetricFamily("db_connection_pool_size", help_text, labels=("pool", "state"))
         for kind, pool in self._database.kinds().items():
             for state, count in pool.connections().items():
                 connections.add_metric((kind, state), count)
         yield connections
-        away = "Whether PostgreSQL can be used: 1, or 0 while it is away."
+        away = "1 if PostgreSQL is available, else 0."
         yield GaugeMetricFamily("callboard_database_up", away, value=float(self._database.back.is_set()))
-        skew = "By how many seconds the database's clock is ahead of this process's."
+        skew = "Seconds by which the database's clock is ahead of this process's."
         yield GaugeMetricFamily("callboard_clock_skew_seconds", skew, value=self._database.server.skew_s)
 
 
@@ -220,7 +222,7 @@ class ActiveUsersCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """See prometheus_client."""
         if self._gauge.value is not None:
-            meaning = "Users of the whole installation with a session that was used in the last 15 minutes."
+            meaning = "Users of the installation with a session used in the last 15 minutes."
             yield GaugeMetricFamily("active_users", meaning, value=self._gauge.value)
 
 
@@ -232,8 +234,8 @@ class TreeCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """See prometheus_client."""
-        messages = CounterMetricFamily("callboard_actor_messages", "Messages by fate.", labels=("actor", "fate"))
-        depth = GaugeMetricFamily("callboard_actor_mailbox_depth", "Messages that wait.", labels=("actor",))
+        messages = CounterMetricFamily("callboard_actor_messages", "Messages by outcome.", labels=("actor", "fate"))
+        depth = GaugeMetricFamily("callboard_actor_mailbox_depth", "Waiting messages.", labels=("actor",))
         restarts = CounterMetricFamily("callboard_actor_restarts", "Restarts.", labels=("actor",))
         for path, node in _actors(self._system.dump(), ""):
             if node.counts is None:
@@ -248,8 +250,8 @@ class TreeCollector(Collector):
         stalls = self._system.stalls
         if stalls is not None:
             now, most = (
-                "How late the event loop is: just now.",
-                "How late the event loop was: the most in half a minute.",
+                "Current lag of the event loop in seconds.",
+                "Maximum lag of the event loop in the last 30 seconds.",
             )
             yield GaugeMetricFamily("callboard_loop_lag_seconds", now, value=stalls.lag_s)
             yield GaugeMetricFamily("callboard_loop_lag_max_seconds", most, value=stalls.max_lag_s)

@@ -66,12 +66,12 @@ class DeadLetterView(msgspec.Struct, frozen=True):
 
 
 async def tree(request: HttpRequest[None, None, OperatorServices]) -> Reply[TreeNode]:
-    """The supervision tree as of now."""
+    """Show the supervision tree as of now."""
     return Reply(request.refs.system().dump())
 
 
 async def config(request: HttpRequest[None, None, OperatorServices]) -> Reply[dict[str, Any]]:
-    """The settings in force, by their names in the environment, without secrets."""
+    """Show the settings in force, by their names in the environment, without secrets."""
     return Reply(request.refs.config.shown())
 
 
@@ -213,7 +213,7 @@ def _text(value: bytes | None) -> str | None:
 
 
 ROUTES: tuple[Route[OperatorServices], ...] = (
-    Route("GET", "/tree", tree, summary="The supervision tree", tag="operators", access=Access.PUBLIC),
+    Route("GET", "/tree", tree, summary="Show the supervision tree", tag="operators", access=Access.PUBLIC),
     Route("GET", "/pools", list_pools, summary="The pools", tag="operators", access=Access.PUBLIC),
     Route(
         "PATCH",
@@ -224,7 +224,7 @@ ROUTES: tuple[Route[OperatorServices], ...] = (
         access=Access.PUBLIC,
         errors=(POOLS_NOT_FOUND,),
     ),
-    Route("GET", "/config", config, summary="The settings in force", tag="operators", access=Access.PUBLIC),
+    Route("GET", "/config", config, summary="Show the settings in force", tag="operators", access=Access.PUBLIC),
     Route(
         "GET",
         "/dead-letters",
@@ -238,7 +238,7 @@ ROUTES: tuple[Route[OperatorServices], ...] = (
         "GET",
         "/outbox/refused",
         refused_events,
-        summary="Events that the broker refuses",
+        summary="List events that the broker refuses",
         tag="operators",
         access=Access.PUBLIC,
         errors=(REQUEST_CURSOR_INVALID,),

@@ -136,7 +136,7 @@ async def prepare(url: str, *, migrate: bool) -> None:
     if missing:
         await _migrate_apart(url)
     elif revision not in revisions():
-        log.warning("the database is at revision %s, which a later release has made", revision)
+        log.warning("the database is at revision %s of a later release", revision)
 
 
 async def _migrate_apart(url: str) -> None:

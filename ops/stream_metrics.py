@@ -31,7 +31,7 @@ class StreamCollector(Collector):
         for (topic, error), count in met.publish_refusals.items():
             refused.add_metric((topic, error), count)
         lag = GaugeMetricFamily(
-            "callboard_stream_lag_records", "Records that wait to be read.", labels=("topic", "partition")
+            "callboard_stream_lag_records", "Records that are not consumed yet.", labels=("topic", "partition")
         )
         for (topic, partition), each in met.lag.items():
             lag.add_metric((topic, str(partition)), each.records)
@@ -39,12 +39,14 @@ class StreamCollector(Collector):
 
     def _outbox(self) -> Iterable[Metric]:
         met = self._metrics
-        yield GaugeMetricFamily("callboard_relay_leads", "Whether this process publishes.", value=met.relay_leads)
         yield GaugeMetricFamily(
-            "callboard_outbox_refused_rows", "Events that no broker takes, which wait.", value=met.waiting_rows
+            "callboard_relay_leads", "1 if this process publishes events, else 0.", value=met.relay_leads
+        )
+        yield GaugeMetricFamily(
+            "callboard_outbox_refused_rows", "Waiting events that no broker accepts.", value=met.waiting_rows
         )
         yield GaugeMetricFamily(
             "callboard_outbox_oldest_seconds",
-            "The age of the oldest event to be published.",
+            "Age of the oldest unpublished event in seconds.",
             value=met.oldest_pending_s,
         )

@@ -82,9 +82,9 @@ class StreamParts:
             return
         faults = [] if self.reading.is_set() else ["the streams are not being read"]
         faults += self.metrics.stalled()
-        faults += [f"the topic {topic} takes no events: {why}" for topic, why in self.metrics.refusing_topics.items()]
+        faults += [f"the topic {topic} accepts no events: {why}" for topic, why in self.metrics.refusing_topics.items()]
         if self.metrics.waiting_rows:
-            faults.append(f"no broker takes {self.metrics.waiting_rows} events of the outbox, which wait")
+            faults.append(f"no broker takes {self.metrics.waiting_rows} events of the outbox; they wait")
         if faults:
             raise Problem(SERVER_UNAVAILABLE, "; ".join(faults))
 

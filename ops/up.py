@@ -58,7 +58,7 @@ class Up:
             ("OPS_PORT", config.ops_host, config.ops_port),
         ):
             if port_taken(host, port):
-                raise EmbeddedError(f"{name} {port} is taken: set another, or none for a free one")
+                raise EmbeddedError(f"{name} {port} is in use: set another port, or none for a free one")
         return config
 
     def _progress(self, event: Lifecycle) -> None:
@@ -87,10 +87,8 @@ class Up:
             try:
                 await demo.play(demo.Target.of(facts), self.console)
             except demo.DemoError as error:  # the rest is up
-                self.console.print(
-                    f"\nThe demo did not come out: {error}", highlight=False, markup=False, soft_wrap=True
-                )
-        self.console.print("\nUp. Ctrl-C stops it; its data stays.", highlight=False)
+                self.console.print(f"\nThe demo failed: {error}", highlight=False, markup=False, soft_wrap=True)
+        self.console.print("\nUp. Ctrl-C stops it; the data stays.", highlight=False)
 
     async def _demo_accounts(self, parts: Application) -> dict[str, str]:
         """Make the demo's accounts when it is asked for, once for a data folder; how to log in as its editor.

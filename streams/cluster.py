@@ -91,7 +91,7 @@ class KafkaCluster:
                 await asyncio.sleep(_PROBE_S)
             else:
                 if waited:
-                    _LOG.info("%s has the broker back", who)
+                    _LOG.info("%s is connected to the broker again", who)
                 return
 
     async def watch(self) -> None:
@@ -119,7 +119,7 @@ class KafkaCluster:
                 return await asyncio.wait_for(connecting, _ANSWER_S), address
             except _AWAY:
                 continue
-        raise BrokerLostError(f"no broker answers at {', '.join(self.addresses)}")
+        raise BrokerLostError(f"no broker responds at {', '.join(self.addresses)}")
 
     async def _hold(self, connection: AIOKafkaConnection, known: dict[str, tuple[int, int]]) -> None:
         """Return when the connection ends or does not answer; raise BrokerLostError when a topic is not as it was."""

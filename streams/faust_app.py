@@ -140,7 +140,7 @@ class FaustConsumer(Actor[None]):
             self._ending = asyncio.ensure_future(self._app.stop())
         await asyncio.wait({self._ending}, timeout=_STOP_S)
         if not self._ending.done():
-            _LOG.warning("the Faust app did not stop in %g s and is left behind", _STOP_S)
+            _LOG.warning("the Faust app did not stop within %g s and was abandoned", _STOP_S)
             self._ending.cancel()
         if self._starting is not None:
             self._starting.cancel()

@@ -93,7 +93,7 @@ class _ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
             try:
                 await asyncio.wait_for(super().on_thread_stop(), self.app.patience_s)
             except (TimeoutError, OSError, asyncio.CancelledError, stock.ConsumerStoppedError) as error:
-                self.log.info("the consumer is cut off from its broker: %r", error)
+                self.log.info("the consumer lost its broker: %r", error)
         if consumer is not None:
             await self._cut(consumer)
 
@@ -293,7 +293,7 @@ class App(faust.App):  # type: ignore[misc]
     async def crashed_with(self) -> None:
         """Wait until the app crashes, which it half survives, and raise why."""
         await self._crashed.wait()
-        raise self.crash_reason or RuntimeError("the Faust app crashed and did not say why")
+        raise self.crash_reason or RuntimeError("the Faust app crashed without an error")
 
     def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> ThrowableQueue:  # noqa: N802 - overrides
         """See `_Queue`."""

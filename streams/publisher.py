@@ -150,7 +150,7 @@ class Publisher:
         told = f"{type(error).__name__}: {error}".replace("\x00", " ")[:_SHOWN]
         self._metrics.publish_refusals[row["topic"], type(error).__name__] += 1
         if self._metrics.is_news("refused row", row["topic"], type(error).__name__):
-            _LOG.warning("event %s of %s waits, for no broker takes it: %s", row["event_id"], row["topic"], told)
+            _LOG.warning("event %s of %s waits because no broker accepts it: %s", row["event_id"], row["topic"], told)
         return told
 
     def _close(self, topic: str, error: BaseException) -> None:
@@ -162,12 +162,12 @@ class Publisher:
         self._metrics.refusing_topics[topic] = why
         self._metrics.publish_refusals[topic, type(error).__name__] += 1
         if self._metrics.is_news("refusing topic", topic, why):
-            _LOG.warning("the topic %s takes no events, which wait: %s", topic, why)
+            _LOG.warning("the topic %s accepts no events; they wait: %s", topic, why)
 
     def _open(self, topic: str) -> None:
         if self._closed.pop(topic, None) is not None:
             self._metrics.refusing_topics.pop(topic, None)
-            _LOG.info("the topic %s takes events again", topic)
+            _LOG.info("the topic %s accepts events again", topic)
 
 
 def _waves(rows: Iterable[Row], refused: Mapping[int, str]) -> Iterator[list[Row]]:

@@ -87,7 +87,7 @@ class Reconciler:
             if not found["is_full"]:
                 break
         if again:
-            _LOG.warning("%d events were published and not recorded: they are sent again", again)
+            _LOG.warning("%d events were published but not recorded; they are sent again", again)
 
     async def _purge(self, purge: Callable[[int], Awaitable[int]]) -> None:
         for _ in range(_ROUNDS):

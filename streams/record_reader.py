@@ -305,7 +305,7 @@ def _unsnappy(packed: bytes) -> bytes:
         (length,) = struct.unpack_from(">i", packed, at)
         at += 4
         if length < 0 or at + length > len(packed):
-            raise ValueError("a block's length lies")
+            raise ValueError("a block has a wrong length")
         blocks.append(_unsnappy_block(packed[at : at + length], left))
         left -= len(blocks[-1])
         at += length
@@ -336,7 +336,7 @@ def _record_bytes(raw: memoryview, at: int) -> tuple[memoryview, int]:
     """The bytes of a record behind its length, and the place behind them. Raises _FaultError."""
     length, at = _varint(raw, at)
     if length < 1 or at + length > len(raw):
-        raise _FaultError("a record's length lies")
+        raise _FaultError("a record has a wrong length")
     return raw[at : at + length], at + length
 
 

@@ -114,7 +114,7 @@ class Relay(Actor[None]):
                     holding, working = [await connections.enter_async_context(self._connected()) for _ in range(2)]
                     await self._lead(holding, working)
             except LeaseLostError as lost:
-                _LOG.warning("the relay leads no more: %s", lost)
+                _LOG.warning("the relay lost its lease: %s", lost)
             except ERRORS as error:
                 if self._metrics.is_news("relay", words(error)):
                     _LOG.warning("the relay waits for PostgreSQL: %s", words(error))
@@ -160,7 +160,7 @@ class Relay(Actor[None]):
         """Say it when nothing has been published for long: then who leads does not do its work."""
         await self._look(connection)
         if self._metrics.oldest_pending_s > _SILENT_S and self._metrics.is_news("standby"):
-            _LOG.warning("nothing was published for %.0f s, though events wait", self._metrics.oldest_pending_s)
+            _LOG.warning("nothing was published for %.0f s although events wait", self._metrics.oldest_pending_s)
 
     async def _publish_for_ever(self, connection: Any) -> None:
         while True:
@@ -173,7 +173,7 @@ class Relay(Actor[None]):
                 self._reconciler.suspect()
             except _KAFKA_ERRORS as error:
                 if self._metrics.is_news("relay", repr(error)):
-                    _LOG.warning("the relay makes a new producer: %r", error)
+                    _LOG.warning("the relay creates a new producer: %r", error)
                 await asyncio.sleep(_PRODUCER_RETRY_S)
 
     async def _publish_while_it_lasts(self, connection: Any) -> None:

@@ -33,7 +33,9 @@ MAIL = Topic("mail.v1", "recipient", "mail requests, ours and any producer's", d
 PRIORITY = Topic("priority.v1", "recipient", "security mail: verification, reset, new sign-in", deadline_s=300)
 NOTIFICATIONS = Topic("notifications.v1", "user id", "notices to users", deadline_s=1800)
 PROCESSING = Topic("processing.v1", "job id", "heavy jobs: exports, bulk imports", deadline_s=6 * 3600)
-ACTIVITY = Topic("activity.v1", "subject id", "what producers report: page views, reads, any metric with a value")
+ACTIVITY = Topic(
+    "activity.v1", "subject id", "activity that producers report: page views, reads, any metric with a value"
+)
 SUBSCRIPTIONS = Topic("subscriptions.v1", "user id", "subscriptions: started, renewed, past due, cancelled, expired")
 
 TOPICS: dict[str, Topic] = {

@@ -21,7 +21,7 @@ Sum = tuple[float, int]  # of values, and how many they were
 
 
 class HourlyMetric(msgspec.Struct, frozen=True):
-    """One metric in one hour, over all subjects or the one asked for."""
+    """A metric's value in one hour, for all subjects or for the requested subject."""
 
     metric: str
     hour: UtcDatetime

@@ -34,7 +34,7 @@ class MailMonitor:
         """The server took a mail: it works."""
         self._count("sent", "accepted")
         if self._trouble is not None:
-            log.warning("the mail server takes mail again")
+            log.warning("the mail server accepts mail again")
             self._trouble = None
             self._logged.clear()  # the next outage is news
 
@@ -63,4 +63,4 @@ class MailMonitor:
         self._logged[key] = None
         if len(self._logged) > MAX_REASONS:
             self._logged.popitem(last=False)
-        log.warning("a mail was not sent (%s): %s; the same again is only counted", reason, said)
+        log.warning("a mail was not sent (%s): %s; repetitions are only counted", reason, said)

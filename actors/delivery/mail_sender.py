@@ -94,7 +94,7 @@ class MailSender(Actor[Job[SendMail]]):
             if not await QUERIES.count_copy(
                 connection, mail_id=job.payload.mail_id, job_id=job.job_id, lease_id=job.lease_id
             ):
-                raise LeaseLostError(f"another holds job {job.job_id} now, or it is gone")
+                raise LeaseLostError(f"another holds job {job.job_id} now, or it has been deleted")
 
     async def _note_sent(self, job: Job[SendMail]) -> None:
         """End the job. While the database is away it is tried again, as long as the lease is trusted."""

@@ -72,7 +72,7 @@ class MailWriter:
                 author_id=user_id,
             )
             if article is None:
-                raise UnwritableError("the article is not there, or not the recipient's")
+                raise UnwritableError("the article does not exist, or is not the recipient's")
             title, note = article["title"], article["note"] or ""
         full_name = await QUERIES.proved_name(connection, user_id=user_id, recipient=mail["recipient"])
         return Facts(link_url=self.link_url, full_name=full_name, token=token, title=title, note=note)
@@ -84,5 +84,5 @@ class MailWriter:
             raise UnwritableError("the mail's token is not the recipient's")
         token = self.signer.mail_token_of(token_id, owner["token_hash"])
         if token is None:
-            raise UnwritableError("the mail's token was made under a key that is gone")
+            raise UnwritableError("the mail's token was made with a key that has been removed")
         return token

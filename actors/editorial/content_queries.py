@@ -59,7 +59,7 @@ class ContentSummary(msgspec.Struct, frozen=True):
 
 
 class SearchResult(msgspec.Struct, frozen=True):
-    """A published article that was found; in `snippet` the words stand in <mark>, and nothing else is markup."""
+    """A published article that matches a search; in `snippet` the matches stand in <mark>, which is the only markup."""
 
     content_id: UUID
     author_id: UUID

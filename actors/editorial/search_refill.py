@@ -57,10 +57,10 @@ class SearchRefill(Actor[Job[RefillSearch]]):
             if count == 0:
                 async with self.database.acquire() as connection:
                     outdated = await QUERIES.search_is_outdated(connection)
-                return Later(LOCKED_DELAY_S, "somebody edits what is left") if outdated else None
+                return Later(LOCKED_DELAY_S, "the remaining articles are being edited") if outdated else None
             done += count or 0
             await job.progress(done, cursor=done)
-        return Later(0.0, "there is more")
+        return Later(0.0, "more rows remain")
 
     async def _refill_batch(self) -> int | None:
         """How many are done; None when it took too long."""

@@ -60,7 +60,7 @@ EVENT_OF: dict[Action, type[event_types.ContentEvent]] = {
 
 
 class Content(msgspec.Struct, frozen=True):
-    """An article. `body` is as it was sent, `body_html` is safe to show; `version` counts its changes.
+    """An article. `body` is the text as sent, `body_html` is safe to show; `version` counts the changes.
 
     `last_edited_by` is None where that is not known: of content that has not been edited since an earlier release.
     """
@@ -95,7 +95,7 @@ class Draft(msgspec.Struct, frozen=True):
 
 
 class CreateContent(Request[Content], frozen=True):
-    """Begin a draft; asked again with the same id, give what the author has by it.
+    """Create a draft; asked again with the same id, give what the author has by it.
 
     Raises Problem(CONTENT_CATEGORY_UNKNOWN, REQUEST_INVALID, CONTENT_NOT_FOUND for an id that is another's).
     """

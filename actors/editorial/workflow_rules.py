@@ -16,7 +16,7 @@ from callboard.actors.infrastructure.principals import Principal, Role
 
 
 class Status(StrEnum):
-    """Where an article stands."""
+    """The workflow state of an article."""
 
     DRAFT = "draft"
     PENDING_REVIEW = "pending_review"
@@ -26,7 +26,7 @@ class Status(StrEnum):
 
 
 class Language(StrEnum):
-    """The language of an article, by which its words are searched; `simple` is for any other."""
+    """The language by which an article's words are indexed; use `simple` for any other language."""
 
     ARABIC = "arabic"
     ARMENIAN = "armenian"

@@ -48,7 +48,7 @@ PAGE = 20  # articles in memory at a time, each of 200 000 characters at most
 
 
 class Export(msgspec.Struct, frozen=True):
-    """A request for an archive, and how far it is. When it is ready, its user is mailed."""
+    """A requested export and its progress. Its user gets a mail when it is ready."""
 
     export_id: UUID
     status: Literal["queued", "running", "ready", "failed"]

@@ -36,7 +36,7 @@ read_bio = visible_rule(*BIO_LENGTH, lines=True)
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """A user's profile. `preferences` is any JSON object: nobody here looks into it."""
+    """A user's profile. `preferences` is any JSON object; the server does not interpret it."""
 
     user_id: UUID
     avatar_url: str | None

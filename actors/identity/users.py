@@ -81,7 +81,7 @@ class GetUser(Request[User], frozen=True):
 class ListUsers(Request[list[User]], frozen=True):
     """Accounts, newest first, from before (`before`, `before_id`) on; None filters nothing.
 
-    `email` is a whole address in any case, `q` a part of the name or the address.
+    `email` is a whole address in any case, `q` part of the name or address.
     """
 
     limit: int

@@ -33,7 +33,7 @@ log = logging.getLogger("callboard.audit")
 
 
 class AuditAction(StrEnum):
-    """The security events there are. Names are stable: clients and alerts filter by them."""
+    """The security events. Names are stable: clients and alerts filter by them."""
 
     LOGIN_SUCCEEDED = "login.succeeded"
     LOGIN_FAILED = "login.failed"
@@ -101,7 +101,7 @@ class CommandLine(msgspec.Struct, frozen=True):
 
 
 class AuditEntry(msgspec.Struct, frozen=True):
-    """A security event. `actor` did it, `actor_id` if it was a user; it befell `user_id`.
+    """A security event. `actor` caused it (`actor_id`, if it was a user); `user_id` is the user it happened to.
 
     For `login.failed` and `login.locked` `detail.count` says how many came from there since the entry before.
     """
@@ -325,7 +325,7 @@ class AuditRecorder(Actor[WriteFailures]):
     async def write(self, _message: WriteFailures) -> int:
         """Nothing is asked of the database while nobody fails."""
         due = self.failures.due()
-        with suppress(Problem):  # PostgreSQL is away: they are still due
+        with suppress(Problem):  # PostgreSQL is unavailable: they are still due
             await self._write(due)
         return len(due)
 

@@ -38,7 +38,7 @@ class TransactionConflict(Problem):
     """Another transaction came first, and all of ours is rolled back: the very same may be run again at once."""
 
     def __init__(self) -> None:
-        super().__init__(SERVER_UNAVAILABLE, "Another change came first; try again.", retry_after_s=1)
+        super().__init__(SERVER_UNAVAILABLE, "Another change was made first; try again.", retry_after_s=1)
 
 
 def retried(work: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
@@ -75,7 +75,7 @@ def storable(moment: datetime) -> bool:
     return True
 
 
-def unavailable(why: str = "The database is away; try again.") -> Problem:
+def unavailable(why: str = "The database is unavailable; try again.") -> Problem:
     """The answer while PostgreSQL cannot do its work."""
     return Problem(SERVER_UNAVAILABLE, why, retry_after_s=1)
 
@@ -129,7 +129,7 @@ class Database:
         return {"requests": self, **self._kinds}
 
     def connections(self) -> dict[str, int]:
-        """How many connections are open, in use, and the most there may be."""
+        """How many connections are open, in use, and the maximum."""
         pool = self._pool
         opened, idle = (0, 0) if pool is None else (pool.get_size(), pool.get_idle_size())
         return {"open": opened, "used": opened - idle, "max": self.size}
@@ -317,7 +317,7 @@ class DatabaseGuard(Actor[None]):
                 self.give_up(reason)
             await asyncio.sleep(PROBE_INTERVAL_S)
         else:
-            log.info("PostgreSQL is here%s", ", behind a pooler" if server.pooled else "")
+            log.info("PostgreSQL is available%s", ", behind a pooler" if server.pooled else "")
 
     async def _watch_clock(self) -> None:
         """Wait for the loss of the server, and compare the clocks now and then."""

@@ -124,7 +124,7 @@ class DatabaseServer:
         """Note that the server is away."""
         if not self.away.is_set():
             self.why = judgement.why
-            log.warning("PostgreSQL is away: %s; %s", judgement.why, words(error))
+            log.warning("PostgreSQL is unavailable: %s; %s", judgement.why, words(error))
         self.back.clear()
         self.away.set()
 
@@ -243,7 +243,7 @@ class DatabaseServer:
         was, self.skew_s = self.skew_s, theirs.timestamp() - ours - (middle - before)
         if abs(self.skew_s) > SKEW_S >= abs(was):
             log.warning(
-                "this machine's clock is %.1f s %s the database's, which is the one that counts: set it by NTP",
+                "this machine's clock is %.1f s %s the database's clock, which Callboard uses: synchronise it by NTP",
                 abs(self.skew_s),
                 "behind" if self.skew_s > 0 else "ahead of",
             )

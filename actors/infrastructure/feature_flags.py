@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 class FlagName(StrEnum):
-    """The flags there are; schema.sql has the same. What nobody has set is as ON_BY_DEFAULT says."""
+    """The feature flags; schema.sql has the same list. A flag that nobody has set has its default of ON_BY_DEFAULT."""
 
     NEW_UI = "enable_new_ui"
     ADVANCED_SEARCH = "enable_advanced_search"
@@ -49,7 +49,9 @@ ON_BY_DEFAULT = frozenset({FlagName.STRICT_LIMITS})
 
 
 class Flag(msgspec.Struct, frozen=True):
-    """A flag: whether it is on for all, for how many users that is overridden, and how for the one asked for."""
+    """A feature flag: its value for all users, the number of users with an override, and the override of the requested
+    user.
+    """
 
     name: FlagName
     is_on: bool
@@ -123,7 +125,7 @@ class FlagKeeper(Actor[GetFlag | SetFlag | ReadFlags]):
     @on(ReadFlags)
     async def read(self, _message: ReadFlags) -> None:
         """Overrides are read only when a version says that something has changed."""
-        with suppress(Problem):  # PostgreSQL is away: what is known goes on to hold
+        with suppress(Problem):  # PostgreSQL is unavailable: what is known goes on to hold
             async with self.database.acquire() as connection:
                 await self._read(connection)
 

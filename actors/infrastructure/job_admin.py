@@ -43,7 +43,7 @@ class JobAdmin:
     # Looking ---------------------------------------------------------------------------------------------------------
 
     async def jobs(self, *, kind: str | None, state: str | None, after: int, limit: int) -> list[JobView]:
-        """Jobs that have not ended, by id, beyond `after`."""
+        """List unfinished jobs, by id, beyond `after`."""
         async with self.database.acquire() as connection:
             rows = QUERIES.list_jobs(connection, kind=kind, state=state, after=after, limit=limit)
             return [self._view(row, row["state"]) async for row in rows]

@@ -93,7 +93,7 @@ class JobHints(Actor[None]):
             if self.queue.hinted:
                 return True
             if not self._said:
-                log.warning("no notice of new jobs comes through this connection: the queue is polled instead")
+                log.warning("this connection receives no notifications of new jobs: the queue is polled instead")
                 self._said = True
             return False
         finally:

@@ -1,4 +1,4 @@
-"""Kinds of jobs: what is declared beside a handler, what the handler is given, and what it may answer.
+"""List job kinds: what is declared beside a handler, what the handler is given, and what it may answer.
 
     class SendMail(msgspec.Struct, frozen=True):        # ids, not contents: 16 kB at most
         mail_id: UUID
@@ -82,7 +82,7 @@ Outcome = Done | Retry | Permanent | Later | None
 
 
 class LeaseLostError(Exception):
-    """Another process holds this job now, or it is gone: nothing that this one does for it has an effect."""
+    """Another process holds this job now, or it has been deleted: nothing that this one does for it has an effect."""
 
 
 class Backoff(msgspec.Struct, frozen=True):

@@ -30,7 +30,7 @@ class LeaseKeeper:
         again_s = min(AGAIN_S, self.lease_s / 9)
         async with asyncio.TaskGroup() as loops:
             loops.create_task(repeat(self._renew, Trouble(log, "leases of jobs cannot be renewed"), again_s))
-            loops.create_task(repeat(self._let_go, Trouble(log, "leases of jobs cannot be watched")))
+            loops.create_task(repeat(self._let_go, Trouble(log, "leases of jobs cannot be checked")))
 
     async def _renew(self) -> float:
         if self.runs.any.is_set():

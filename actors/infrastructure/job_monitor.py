@@ -88,7 +88,7 @@ class JobMonitor(Actor[LookAtJobs]):
             async with self.database.acquire() as connection:
                 await self._look(connection)
         except (Problem, asyncpg.PostgresError) as error:
-            log.debug("jobs cannot be looked at: %s", type(error).__name__)
+            log.debug("the state of the job queue cannot be read: %s", type(error).__name__)
 
     async def _look(self, connection: Any) -> None:
         seen = {

@@ -66,7 +66,7 @@ class Reasons:
         if len(self._seen) >= MAX_SEEN:
             self._seen.clear()
         self._seen.add((kind, reason))
-        log.warning("a %s job is dead: %s (later ones for the same reason are only counted)", kind, reason)
+        log.warning("a %s job is dead: %s (further ones for the same reason are only counted)", kind, reason)
 
 
 def completion(run: "RunningJob") -> str:
@@ -220,4 +220,4 @@ async def run_hook(connection: Any, kind: JobKind[Any], hook: Hook[Any] | None, 
             await hook(connection, ended)
     except Exception:
         # If it is the connection that failed, the next statement says so, and all of this is done again.
-        log.exception("the hook of a %s job that has ended raised", kind.name)
+        log.exception("the end hook of a %s job raised an error", kind.name)

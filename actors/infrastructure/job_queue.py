@@ -99,7 +99,7 @@ class JobQueue:
                 return job_id
             if await self._twins(connection, kind, [unique]):
                 return None
-        raise Problem(SERVER_OVERLOADED, "Jobs of one key come and go too fast.", retry_after_s=1)
+        raise Problem(SERVER_OVERLOADED, "Jobs with this key change too fast; try again.", retry_after_s=1)
 
     async def submit(
         self,
@@ -184,7 +184,7 @@ class JobQueue:
             left = [each for each in left if each[1] is not None and each[1] not in here and each[1] not in twins]
             if not left:
                 return added
-        raise Problem(SERVER_OVERLOADED, "Jobs of one key come and go too fast.", retry_after_s=1)
+        raise Problem(SERVER_OVERLOADED, "Jobs with this key change too fast; try again.", retry_after_s=1)
 
     async def admit(self, connection: Any, kind: JobKind[Any]) -> None:
         """Raise Problem(SERVER_OVERLOADED) when too many jobs of a kind wait; for requests from outside.
@@ -213,7 +213,7 @@ class JobQueue:
 
     def _begin(self, connection: Any, payload: msgspec.Struct) -> JobKind[Any]:
         if not connection.is_in_transaction():
-            raise RuntimeError("a job is enqueued in the transaction of its cause")
+            raise RuntimeError("enqueue() must be called inside the transaction of the job's cause")
         return self.kind_of(payload)
 
     def _values(
@@ -247,5 +247,7 @@ def _encoded(kind: JobKind[Any], payload: msgspec.Struct) -> str:
     text = _encode(payload)
     # jsonb is written with a space after each comma and colon.
     if len(text) + text.count(b",") + text.count(b":") > MAX_PAYLOAD_BYTES:
-        raise ValueError(f"the payload of a {kind.name} job is over {MAX_PAYLOAD_BYTES} bytes: hold ids, not contents")
+        raise ValueError(
+            f"the payload of a {kind.name} job is over {MAX_PAYLOAD_BYTES} bytes: put ids in it, not contents"
+        )
     return text.decode()

@@ -129,7 +129,7 @@ class RunningJobs:
                 else:
                     held, free_keys = await complete(connection, runs)
                 if not held:
-                    raise LeaseLostError("another holds the job now, or it is gone")
+                    raise LeaseLostError("another holds the job now, or it has been deleted")
                 yield connection, held
                 await free_keys()
             for run in runs:
@@ -143,7 +143,7 @@ class RunningJobs:
         self._held(job)
         async with self.database.acquire() as connection:
             if not await QUERIES.confirm(connection, job_id=job.job_id, lease_id=job.lease_id):
-                raise LeaseLostError(f"another holds job {job.job_id} now, or it is gone")
+                raise LeaseLostError(f"another holds job {job.job_id} now, or it has been deleted")
 
     async def progress(self, job: Job[Any], done: int, total: int | None, cursor: Any) -> None:
         """See job_kinds.Holder. What comes too soon after the last is written with the next, or at the end."""
@@ -210,4 +210,4 @@ async def save_progress(connection: Any, run: RunningJob) -> None:
     progress, run.unsaved = run.unsaved, None
     job = run.job
     if not await QUERIES.set_progress(connection, job_id=job.job_id, lease_id=job.lease_id, progress=progress):
-        raise LeaseLostError(f"another holds job {job.job_id} now, or it is gone")
+        raise LeaseLostError(f"another holds job {job.job_id} now, or it has been deleted")

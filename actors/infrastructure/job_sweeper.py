@@ -26,7 +26,7 @@ MAX_SWEPT = 100  # rows at a time
 IDLE_S = 30.0  # where no kind says how long its leases are
 VACUUM_AFTER = 20_000  # ends of jobs in this process
 VACUUM_TIMEOUT_S = 60.0
-LOST = Failure("lease lost", "the lease was lost: its process died, or could not reach the database")
+LOST = Failure("lease lost", "the lease was lost: its process died or could not reach the database")
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ order by j.lease_until limit :limit for update of j skip locked;
 -- The attempt stays spent.
 update jobs j
 set state = 'waiting', lease_id = null, lease_until = null, worker = null, lost = lost + 1,
-    last_error = 'the lease was lost: its process died, or could not reach the database',
+    last_error = 'the lease was lost: its process died or could not reach the database',
     run_at = least(statement_timestamp() + make_interval(secs => d.delay_s),
                    greatest(coalesce(deadline, 'infinity'), statement_timestamp()))
 from unnest(:job_ids::bigint[], :lease_ids::bigint[], :delays_s::float8[]) as d (job_id, lease_id, delay_s)

@@ -49,12 +49,12 @@ def _unmendable(why: str) -> Judgement:
 BUG: Final = Judgement(Verdict.BUG, Scope.STATEMENT, "the statement failed")
 NO_ANSWER: Final = _passes("the server does not answer", Scope.SERVER)
 NO_LOGIN: Final = _unmendable("the server refuses our login")
-NO_RIGHT: Final = _unmendable("the role lacks a right that the start needs")
+NO_RIGHT: Final = _unmendable("the role lacks a privilege that the start needs")
 NO_TLS: Final = _unmendable("the server does not speak TLS as DATABASE_URL asks")
 BAD_CERTIFICATE: Final = _unmendable("the server's certificate is not one that DATABASE_URL trusts")
-REFUSED: Final = _unmendable("the server refuses what we need at the start")
+REFUSED: Final = _unmendable("the server refuses a statement that the start needs")
 NOT_PARSED: Final = _unmendable("DATABASE_URL cannot be used as it stands")
-POOLED: Final = _passes("a pooler has taken the session away", Scope.CONNECTION)
+POOLED: Final = _passes("a pooler has ended the session", Scope.CONNECTION)
 CHANGED: Final = Judgement(Verdict.CONFLICT, Scope.STATEMENT, "the schema has just changed")
 
 # Whole classes first, then single states, which win.
@@ -75,12 +75,12 @@ _STATES: Final[dict[str, Judgement]] = {
     "3D000": _unmendable("the database does not exist"),
     "40002": BUG,  # a constraint, though it is of the class of lost races
     "42P05": POOLED,
-    "42501": _passes("the role lacks a right"),  # until an operator grants it: at a start it is NO_RIGHT
+    "42501": _passes("the role lacks a privilege"),  # until an operator grants it: at a start it is NO_RIGHT
     "53100": _passes("the server's disk is full"),
     "53200": _passes("the server is out of memory"),
-    "53300": _passes("all connections of the server are taken"),
+    "53300": _passes("all connections of the server are in use"),
     "55006": _passes("the object is in use"),
-    "55P03": _passes("a lock was not to be had in time"),
+    "55P03": _passes("a lock could not be acquired in time"),
     "57014": Judgement(Verdict.SLOW, Scope.STATEMENT, "the statement took too long"),
     "57P05": _passes("the server ended an idle session", Scope.CONNECTION),
 }

@@ -39,7 +39,7 @@ CALLERS = ("ERR", "WRONGTYPE")  # what a reply begins with that says something a
 
 
 class CacheAwayError(Exception):
-    """Redis is away: do without. The message says why, where that is known."""
+    """Redis is unavailable: do without. The message says why, where that is known."""
 
 
 class KeySpace(msgspec.Struct, frozen=True):
@@ -242,7 +242,7 @@ class RedisClient:
     def lose(self, error: BaseException) -> None:
         """Note that Redis is away, or refuses."""
         self.why = spoken(error)
-        self._tell(f"Redis is away: {self.why}")
+        self._tell(f"Redis is unavailable: {self.why}")
         self.away.set()
         self.generation += 1
 
@@ -327,7 +327,7 @@ class RedisConnector(Actor[None]):
         while True:
             await self.cache.away.wait()
             if await self.cache.probe():
-                log.info("Redis is here")
+                log.info("Redis is available")
             else:
                 await asyncio.sleep(PROBE_INTERVAL_S)
 

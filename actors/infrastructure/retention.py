@@ -89,7 +89,7 @@ class Retention(Actor[Job[PurgeExpired]]):
             await job.progress(deleted)
             if count < batch:
                 return None
-        return Later(0.0, "there is more")
+        return Later(0.0, "more rows remain")
 
     async def _purge_once(self, rule: RetentionRule, batch: int) -> int | None:
         """How many rows are gone; None when it took too long."""

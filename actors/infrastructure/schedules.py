@@ -128,7 +128,7 @@ class Scheduler(Actor[Look]):
         self.schedules = schedules
         self._declared = False
         self._next: dict[tuple[str, str, str, datetime], datetime | None] = {}
-        self._trouble = Trouble(log, "schedules cannot be looked at")
+        self._trouble = Trouble(log, "schedules cannot be read")
         self._said: set[str] = set()
 
     async def run(self) -> None:

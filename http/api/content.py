@@ -119,7 +119,7 @@ def _page(items: Sequence[T], limit: int, cursor: str | None, headers: Mapping[s
 
 
 async def create(request: HttpRequest[ContentBody, None, EditorialRefs]) -> Reply[Content]:
-    """Begin a draft."""
+    """Create a draft."""
     content = await request.refs.content.ask(CreateContent(request.new_id, request.body.draft(), request.identity))
     return _whole(content, location=f"/api/v1/content/{content.content_id}")
 
@@ -149,7 +149,7 @@ def version_of(request: HttpRequest[Any, Any, EditorialRefs]) -> int | None:
 
 
 async def edit(request: HttpRequest[ContentBody, None, EditorialRefs]) -> Reply[Content]:
-    """Replace an article's text, if it is still the version that If-Match names."""
+    """Replace an article's text if its version is still the one in If-Match."""
     message = EditContent(request.uuid("content_id"), request.body.draft(), version_of(request), request.identity)
     return _whole(await request.refs.content.ask(message))
 
@@ -169,7 +169,7 @@ async def move(request: HttpRequest[TransitionBody, None, EditorialRefs]) -> Rep
 
 
 async def entries(request: HttpRequest[None, Filter, EditorialRefs]) -> PageReply[ContentSummary]:
-    """List articles, newest first: published ones by their publication, all others by their creation."""
+    """List articles, newest first: published articles by time of publication, all others by time of creation."""
     query = request.query
     before, before_id = BY_TIME.decode(query.cursor) if query.cursor else (None, None)
     found = await request.refs.library.ask(
@@ -189,7 +189,7 @@ async def entries(request: HttpRequest[None, Filter, EditorialRefs]) -> PageRepl
 
 
 async def search(request: HttpRequest[None, Search, EditorialRefs]) -> PageReply[SearchResult]:
-    """Search published articles, best first."""
+    """Search published articles, best match first."""
     query = request.query
     rank, before_id = BY_RANK.decode(query.cursor) if query.cursor else (None, None)
     found = await request.refs.library.ask(
@@ -200,7 +200,7 @@ async def search(request: HttpRequest[None, Search, EditorialRefs]) -> PageReply
 
 
 async def transitions(request: HttpRequest[None, History, EditorialRefs]) -> PageReply[Transition]:
-    """An article's history, oldest first."""
+    """List an article's transitions, oldest first."""
     query = request.query
     (after,) = BY_NUMBER.decode(query.cursor) if query.cursor else (0,)
     found = await request.refs.library.ask(
@@ -216,7 +216,7 @@ ROUTES = Routes(
         "POST",
         "/content",
         create,
-        summary="Begin a draft",
+        summary="Create a draft",
         tag="content",
         tagged=True,
         access=Access.USER,

@@ -40,13 +40,13 @@ class OldExportLink(Query, frozen=True, kw_only=True):
 
 
 async def ask(request: HttpRequest[None, None, IdentityRefs]) -> Reply[Export]:
-    """Have one's archive made; a link to it is mailed."""
+    """Request an export of your data; a mail brings the link."""
     export = await request.refs.exports.ask(RequestExport(request.identity.user_id, request.identity.session_id))
-    return Reply(export, message="A mail with a link is on its way once it is ready.")
+    return Reply(export, message="You will get a mail with a link when it is ready.")
 
 
 async def download(request: HttpRequest[ExportLink, None, IdentityRefs]) -> RawReply:
-    """Download the archive, once. If it is lost on the way, ask for another."""
+    """Download the archive, once. If the download fails, request another export."""
     exports = request.refs.exports
     archive = await exports.ask(DownloadExport(request.identity.user_id, request.body.token))
 
@@ -58,7 +58,7 @@ async def download(request: HttpRequest[ExportLink, None, IdentityRefs]) -> RawR
 
 
 async def fetch(_call: HttpRequest[None, OldExportLink, IdentityRefs]) -> RawReply:
-    """Refuse a link of an earlier release: whoever reads a mailbox or a proxy's log has those."""
+    """Refuse an export link of an earlier release: others may have read it in a mailbox or in a proxy's log."""
     raise Problem(EXPORTS_LINK_GONE)
 
 
@@ -68,7 +68,7 @@ ROUTES = Routes(
         "POST",
         "/users/me/export",
         ask,
-        summary="Ask for all that is kept of oneself",
+        summary="Request an export of your data",
         tag="accounts",
         access=Access.USER,
         status=202,
@@ -79,7 +79,7 @@ ROUTES = Routes(
         "POST",
         "/users/me/export/download",
         download,
-        summary="Download one's archive, once",
+        summary="Download your archive, once",
         tag="accounts",
         access=Access.USER,
         errors=(AUTH_MAIL_TOKEN_INVALID,),
@@ -89,7 +89,7 @@ ROUTES = Routes(
         "GET",
         "/exports",
         fetch,
-        summary="Refuse the links of an earlier release",
+        summary="Refuse export links of an earlier release",
         tag="accounts",
         access=Access.PUBLIC,
         errors=(EXPORTS_LINK_GONE,),

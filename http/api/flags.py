@@ -23,7 +23,7 @@ class UserQuery(Query, frozen=True, kw_only=True):
 
 
 class FlagBody(Body, frozen=True, kw_only=True):
-    """For all, or with `user_id` for one user; null then takes the user's override away."""
+    """The new value for all users, or with `user_id` for one user; null then removes the user's override."""
 
     SCHEMA: ClassVar[Mapping[str, Any]] = {
         "allOf": [
@@ -41,17 +41,17 @@ class FlagBody(Body, frozen=True, kw_only=True):
 
 
 async def view(request: HttpRequest[None, None, Infrastructure]) -> Reply[dict[str, bool]]:
-    """The flags as they are for the caller, whoever that is."""
+    """Return the feature flags as they apply to the caller."""
     return Reply(request.refs.flags.view(None if request.caller is None else request.caller.user_id))
 
 
 async def read(request: HttpRequest[None, UserQuery, Infrastructure]) -> Reply[Flag]:
-    """A flag."""
+    """Return a feature flag."""
     return Reply(await request.refs.flag_keeper.ask(GetFlag(request.text("name"), request.query.user_id)))
 
 
 async def put(request: HttpRequest[FlagBody, None, Infrastructure]) -> Reply[Flag]:
-    """Turn a flag on or off."""
+    """Set a feature flag."""
     body = request.body
     if body.is_on is None and body.user_id is None:
         raise Problem(REQUEST_INVALID, details=(FieldError("is_on", "must be true or false, unless user_id is given"),))
@@ -64,7 +64,7 @@ ROUTES = Routes(
         "GET",
         "/flags",
         view,
-        summary="Read the feature flags as they are for oneself",
+        summary="Read the feature flags of the caller",
         tag="flags",
         access=Access.OPTIONAL,
         maintained=True,
@@ -83,7 +83,7 @@ ROUTES = Routes(
         "PUT",
         "/flags/{name}",
         put,
-        summary="Turn a feature flag on or off, for all or for one user",
+        summary="Set a feature flag, for all users or for one",
         tag="flags",
         access=Access.ADMIN,
         errors=(FLAGS_NOT_FOUND, USERS_NOT_FOUND, FLAGS_FULL),

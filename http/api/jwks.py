@@ -8,7 +8,7 @@ from callboard.http.server.routing import Access, Route, Routes
 
 
 async def jwks(request: HttpRequest[None, None, Infrastructure]) -> RawReply:
-    """The key set (RFC 7517); it is empty while tokens are signed with a secret."""
+    """Return the key set (RFC 7517); it is empty while tokens are signed with a shared secret."""
     body = msgspec.json.encode({"keys": request.refs.signer.jwks})
     return RawReply(body, "application/jwk-set+json", headers={"Cache-Control": "public, max-age=300"})
 

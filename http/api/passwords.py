@@ -10,33 +10,33 @@ from callboard.http.server.routing import Access, Route, Routes
 
 
 class Reset(Body, frozen=True, kw_only=True):
-    """The secret at the end of the link in the mail, and a new password."""
+    """The token at the end of the link in the mail, and a new password."""
 
     token: Secret
     new_password: NewPassword
 
 
 class Change(Body, frozen=True, kw_only=True):
-    """The password that is, and the one that is to be."""
+    """The current password and the new one."""
 
     current_password: Password
     new_password: NewPassword
 
 
 async def forgot(request: HttpRequest[Address, None, IdentityRefs]) -> Reply[None]:
-    """Mail a link to reset the password; answer and time are the same whether there is such an account or not."""
+    """Mail a link to reset the password. Response and time are the same whether the account exists or not."""
     await request.refs.email_requests.ask(RequestEmail("reset_password", request.body.email))
-    return Reply(None, message="If the address has an account, a mail is on its way.")
+    return Reply(None, message="If the address has an account, a mail has been sent.")
 
 
 async def reset(request: HttpRequest[Reset, None, IdentityRefs]) -> Reply[None]:
-    """Use the secret of such a mail, and end all sessions."""
+    """Set a new password with the token of the mail's link, and end all sessions."""
     await request.refs.recovery.ask(ResetPassword(request.body.token, request.body.new_password, request.ip))
     return Reply(None, message="The password is changed; log in with the new one.")
 
 
 async def change(request: HttpRequest[Change, None, IdentityRefs]) -> Reply[None]:
-    """Change one's password, and end all other sessions."""
+    """Change your password and end all your other sessions."""
     who = request.identity
     order = ChangePassword(who.user_id, who.session_id, request.body.current_password, request.body.new_password)
     await request.refs.recovery.ask(order)
@@ -49,7 +49,7 @@ ROUTES = Routes(
         "POST",
         "/auth/password/forgot",
         forgot,
-        summary="Ask for a mail to reset the password",
+        summary="Request a mail to reset the password",
         tag="passwords",
         access=Access.PUBLIC,
         status=202,
@@ -69,7 +69,7 @@ ROUTES = Routes(
         "POST",
         "/auth/password/change",
         change,
-        summary="Change one's password",
+        summary="Change your password",
         tag="passwords",
         access=Access.USER,
         errors=(AUTH_INVALID_CREDENTIALS, AUTH_ACCOUNT_LIMITED),

@@ -17,8 +17,8 @@ Url = Annotated[str, Meta(max_length=MAX_URL_LENGTH, examples=["https://example.
 
 
 class ProfileBody(Body, frozen=True, kw_only=True):
-    """A whole profile: what is left out is emptied. `avatar_url` begins with https:// or http://; `preferences` is any
-    JSON object of at most 8192 bytes and 5 levels.
+    """A whole profile: fields that are left out are cleared. `avatar_url` begins with https:// or http://;
+    `preferences` is any JSON object of at most 8192 bytes and 5 levels.
     """
 
     avatar_url: Url | None = None
@@ -37,7 +37,7 @@ async def current(request: HttpRequest[Any, Any, IdentityRefs]) -> str:
 
 
 async def read(request: HttpRequest[None, None, IdentityRefs]) -> Reply[Profile]:
-    """A profile."""
+    """Return a profile."""
     profile = await request.refs.profiles.ask(GetProfile(whose(request)))
     return Reply(profile, etag=profile.tag)
 
@@ -53,12 +53,12 @@ async def put(request: HttpRequest[ProfileBody, None, IdentityRefs]) -> Reply[Pr
 
 ROUTES = Routes(
     IdentityRefs,
-    Route("GET", "/users/me/profile", read, "Read one's own profile", tag="accounts", access=Access.USER, tagged=True),
+    Route("GET", "/users/me/profile", read, "Read your profile", tag="accounts", access=Access.USER, tagged=True),
     Route(
         "PUT",
         "/users/me/profile",
         put,
-        summary="Replace one's own profile",
+        summary="Replace your profile",
         tag="accounts",
         access=Access.USER,
         errors=(USERS_STALE,),

@@ -43,15 +43,13 @@ class Credentials(Body, frozen=True, kw_only=True):
 
 
 class StepUpBody(Body, frozen=True, kw_only=True):
-    """The password of the account that is logged in."""
+    """The password of the current user."""
 
     password: Password
 
 
 class Refresh(Body, frozen=True, kw_only=True):
-    """The refresh token of the last pair. It is short, but whatever else stands in its place, an access token say, is
-    a wrong one like any other.
-    """
+    """The refresh token of the latest pair. Any other value, even an access token, is refused like an unknown token."""
 
     refresh_token: Annotated[str, Meta(max_length=8192)]
 
@@ -65,7 +63,8 @@ class LoggedInUser(msgspec.Struct, frozen=True):
 
 
 class TokenPair(msgspec.Struct, frozen=True):
-    """A session's tokens. `expires_in` is the access token's life in seconds; a refresh token is good for one use.
+    """The tokens of a session. `expires_in` is the lifetime of the access token in seconds; a refresh token can be used
+    once.
 
     `device_token`, which a login gives, is to be kept beyond the session and sent with the next login.
     """
@@ -79,7 +78,7 @@ class TokenPair(msgspec.Struct, frozen=True):
 
 
 class SessionView(msgspec.Struct, frozen=True):
-    """One of the caller's sessions; `used_at` is right within a minute or so, `current` is the one that asks."""
+    """One of the caller's sessions. `used_at` is exact to about a minute; `current` marks this request's session."""
 
     session_id: UUID
     device: str
@@ -97,7 +96,7 @@ def _pair(login: LoginResult) -> Reply[TokenPair]:
 
 
 async def log_in(request: HttpRequest[Credentials, None, IdentityRefs]) -> Reply[TokenPair]:
-    """Check credentials and open a session."""
+    """Verify credentials and open a session."""
     order = LogIn(
         request.body.email,
         request.body.password,
@@ -109,16 +108,16 @@ async def log_in(request: HttpRequest[Credentials, None, IdentityRefs]) -> Reply
 
 
 async def step_up(request: HttpRequest[StepUpBody, None, IdentityRefs]) -> Reply[None]:
-    """Give one's password again: for some minutes the session may change the address, delete the account and ask for
-    the export. A login counts, too.
+    """Confirm your password. For some minutes the session may then change the address, delete the account and request
+    an export. A login counts as a confirmation.
     """
     who = request.identity
     await request.refs.logins.ask(StepUp(who.user_id, who.session_id, request.body.password))
-    return Reply(None, message="The session may now change what needs a fresh password.")
+    return Reply(None, message="The session may now make changes that need a confirmed password.")
 
 
 async def refresh(request: HttpRequest[Refresh, None, IdentityRefs]) -> Reply[TokenPair]:
-    """Spend a refresh token for a new pair.
+    """Exchange a refresh token for a new pair of tokens.
 
     The same token again within 10 seconds gives the same refresh token; later it ends the session.
     """
@@ -126,19 +125,19 @@ async def refresh(request: HttpRequest[Refresh, None, IdentityRefs]) -> Reply[To
 
 
 async def log_out(request: HttpRequest[None, None, IdentityRefs]) -> Reply[None]:
-    """End this session: its access token is refused from the next request on."""
+    """End the current session. Its access token is refused from the next request on."""
     await request.refs.sessions.ask(RevokeSession(request.identity.user_id, request.identity.session_id))
     return Reply(None)
 
 
 async def log_out_all(request: HttpRequest[None, None, IdentityRefs]) -> Reply[None]:
-    """End all of one's sessions."""
+    """End all your sessions."""
     await request.refs.sessions.ask(EndSessions(request.identity.user_id))
     return Reply(None)
 
 
 async def sessions(request: HttpRequest[None, None, IdentityRefs]) -> PageReply[SessionView]:
-    """One's living sessions, the last used first: all of them, for there are not many."""
+    """List your active sessions, most recently used first, on one page."""
     found = await request.refs.sessions.ask(ListSessions(request.identity.user_id))
     views = [
         SessionView(**msgspec.structs.asdict(each), current=each.session_id == request.identity.session_id)
@@ -148,7 +147,7 @@ async def sessions(request: HttpRequest[None, None, IdentityRefs]) -> PageReply[
 
 
 async def end(request: HttpRequest[None, None, IdentityRefs]) -> Reply[None]:
-    """End one of one's own sessions."""
+    """End one of your sessions."""
     if not await request.refs.sessions.ask(RevokeSession(request.identity.user_id, request.uuid("session_id"))):
         raise Problem(SESSIONS_NOT_FOUND)
     return Reply(None)
@@ -171,7 +170,7 @@ ROUTES = Routes(
         "POST",
         "/auth/step-up",
         step_up,
-        summary="Give one's password again",
+        summary="Confirm your password",
         tag="sessions",
         access=Access.USER,
         limit=LOGIN,
@@ -181,7 +180,7 @@ ROUTES = Routes(
         "POST",
         "/auth/refresh",
         refresh,
-        summary="Spend a refresh token for a new pair",
+        summary="Refresh the tokens of a session",
         tag="sessions",
         access=Access.PUBLIC,
         errors=(AUTH_REFRESH_INVALID,),
@@ -198,12 +197,12 @@ ROUTES = Routes(
         status=204,
         maintained=True,
     ),
-    Route("GET", "/auth/sessions", sessions, summary="List one's sessions", tag="sessions", access=Access.USER),
+    Route("GET", "/auth/sessions", sessions, summary="List your sessions", tag="sessions", access=Access.USER),
     Route(
         "DELETE",
         "/auth/sessions/{session_id}",
         end,
-        summary="End one of one's sessions",
+        summary="End one of your sessions",
         tag="sessions",
         access=Access.USER,
         status=204,

@@ -74,7 +74,7 @@ class Registration(Body, frozen=True, kw_only=True):
 
 
 class Registered(msgspec.Struct, frozen=True):
-    """The account that was made; it can log in once its address is verified."""
+    """The new account; it can log in once its address is verified."""
 
     user_id: UUID
     email: str
@@ -84,7 +84,7 @@ class Registered(msgspec.Struct, frozen=True):
 
 
 class Verification(Body, frozen=True, kw_only=True):
-    """The secret at the end of the link in the mail.
+    """The token at the end of the link in the mail.
 
     `password` is needed for a registration that is not the only one of its address, or whose mail was asked for again,
     and it is the password from then on.
@@ -95,7 +95,7 @@ class Verification(Body, frozen=True, kw_only=True):
 
 
 class LinkToken(Body, frozen=True, kw_only=True):
-    """The secret at the end of the link in the mail."""
+    """The token at the end of the link in the mail."""
 
     token: Secret
 
@@ -116,7 +116,7 @@ class Account(Body, frozen=True, kw_only=True):
 
 
 class Filter(Page, frozen=True, kw_only=True):
-    """Which accounts to list: `email` is a whole address in any case, `q` a part of the name or the address."""
+    """Which accounts to list: `email` is a whole address in any case, `q` part of the name or address."""
 
     cursor: Annotated[str, BY_TIME.meta] | None = None
     email: KnownEmail | None = None
@@ -143,7 +143,7 @@ def registration_rules(refs: IdentityRefs, sound: Mapping[str, Any]) -> list[Fie
 
 
 async def register(request: HttpRequest[Registration, None, IdentityRefs]) -> Reply[Registered]:
-    """Make an account, and have the verification mail sent."""
+    """Create an account and send the verification mail."""
     body = request.body
     user = await request.refs.users.ask(
         RegisterUser(body.email, body.password, body.full_name, body.terms_accepted, request.new_id, request.ip)
@@ -157,29 +157,29 @@ async def register(request: HttpRequest[Registration, None, IdentityRefs]) -> Re
 
 
 async def verify(request: HttpRequest[Verification, None, IdentityRefs]) -> Reply[User]:
-    """Use the secret of a verification mail."""
+    """Verify an address with the token of the mail's link."""
     return Reply(await request.refs.users.ask(VerifyEmail(request.body.token, request.body.password)))
 
 
 async def refuse(request: HttpRequest[LinkToken, None, IdentityRefs]) -> Reply[None]:
-    """Say by the link of such a mail that it was not oneself who asked for it: what was asked for never happens."""
+    """Reject a registration or a change of address that somebody else asked for, with the token of the mail's link."""
     await request.refs.users.ask(RefuseEmail(request.body.token))
-    return Reply(None, message="Nothing comes of it: the registration or the change has been dropped.")
+    return Reply(None, message="The registration or the change has been dropped.")
 
 
 async def undo(request: HttpRequest[LinkToken, None, IdentityRefs]) -> Reply[User]:
-    """Give an account its earlier address again, by the link that was mailed there when it changed.
+    """Restore an account's earlier address, with the token of the mail that announced the change.
 
     All sessions end and the password is no longer good: a mail to choose a new one is on its way.
     """
     user = await request.refs.users.ask(UndoEmailChange(request.body.token))
-    return Reply(user, message="The account has this address again. A mail to choose a new password is on its way.")
+    return Reply(user, message="The account has this address again. A mail to choose a new password has been sent.")
 
 
 async def resend(request: HttpRequest[Address, None, IdentityRefs]) -> Reply[None]:
-    """Send the verification mail again; the answer is the same whether there is such an account or not."""
+    """Send the verification mail again. The response is the same whether the account exists or not."""
     await request.refs.email_requests.ask(RequestEmail("verify_email", request.body.email))
-    return Reply(None, message="If the address has an account to verify, a mail is on its way.")
+    return Reply(None, message="If the address has an account to verify, a mail has been sent.")
 
 
 def whose(request: HttpRequest[Any, Any, IdentityRefs]) -> UUID:
@@ -193,24 +193,24 @@ async def current(request: HttpRequest[Any, Any, IdentityRefs]) -> str:
 
 
 async def read(request: HttpRequest[None, None, IdentityRefs]) -> Reply[User]:
-    """An account."""
+    """Return an account."""
     user = await request.refs.users.ask(GetUser(whose(request)))
     return Reply(user, etag=user.tag)
 
 
 async def edit(request: HttpRequest[Account, None, IdentityRefs]) -> Reply[User]:
-    """Replace an account's name, and have a new address proved."""
+    """Replace an account's name; a new address must be verified first."""
     email = request.body.email
     user = await request.refs.users.ask(
         UpdateUser(whose(request), request.body.full_name, email, request.tag, request.identity.session_id)
     )
     pending = email is not None and email.lower() != user.email.lower()
-    message = "The new address is in force once it is confirmed: a mail is on its way." if pending else None
+    message = "The new address takes effect once it is verified: a mail has been sent." if pending else None
     return Reply(user, etag=user.tag, message=message)
 
 
 async def delete(request: HttpRequest[None, None, IdentityRefs]) -> Reply[None]:
-    """Delete an account, and end its sessions."""
+    """Delete an account and end its sessions."""
     await request.refs.users.ask(DeleteUser(whose(request), request.tag, request.identity.session_id))
     return Reply(None)
 
@@ -280,7 +280,7 @@ ROUTES = Routes(
         "POST",
         "/auth/verify-email/refuse",
         refuse,
-        summary="Say that it was not oneself who asked",
+        summary="Reject a registration or a change of address",
         tag="accounts",
         access=Access.PUBLIC,
         errors=(AUTH_MAIL_TOKEN_INVALID,),
@@ -289,7 +289,7 @@ ROUTES = Routes(
         "POST",
         "/auth/undo-email-change",
         undo,
-        summary="Take back a change of the address",
+        summary="Undo a change of address",
         tag="accounts",
         access=Access.PUBLIC,
         errors=(AUTH_MAIL_TOKEN_INVALID, USERS_EMAIL_TAKEN),
@@ -313,12 +313,12 @@ ROUTES = Routes(
         access=Access.ADMIN,
         errors=(REQUEST_CURSOR_INVALID,),
     ),
-    Route("GET", "/users/me", read, "Read one's own account", tag="accounts", access=Access.USER, tagged=True),
+    Route("GET", "/users/me", read, "Read your account", tag="accounts", access=Access.USER, tagged=True),
     Route(
         "PUT",
         "/users/me",
         edit,
-        summary="Edit one's own account",
+        summary="Edit your account",
         tag="accounts",
         tagged=True,
         access=Access.USER,
@@ -329,7 +329,7 @@ ROUTES = Routes(
         "DELETE",
         "/users/me",
         delete,
-        summary="Delete one's own account",
+        summary="Delete your account",
         tag="accounts",
         access=Access.USER,
         status=204,

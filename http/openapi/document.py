@@ -46,21 +46,21 @@ TAGS_PATTERN = r'^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)$'
 PARAMETERS: dict[str, dict[str, Any]] = {
     "X-Request-Timeout": _parameter(
         "X-Request-Timeout",
-        "Seconds that the call may take at most.",
+        "The time limit of the call, in seconds.",
         "2.5",
         pattern=r"^(?!0+(\.0+)?$)[0-9]{1,6}(\.[0-9]{1,6})?$",
     ),
     "Idempotency-Key": _parameter(
         "Idempotency-Key",
-        "Of your choice, and new for each thing to make: the same request sent again gets the first one's answer.",
+        "A key of your choice, new for each resource: a repeated request with the same key gets the first response.",
         "8e03978e-40d5-43dd-bc93-6894a57f9324",
         pattern=r"^[!-~]([ -~]{0,253}[!-~])?$",
     ),
     "If-Match": _parameter(
-        "If-Match", "The ETags of which the resource must have one, or `*`.", '"3"', pattern=TAGS_PATTERN
+        "If-Match", "A list of ETags, or `*`: the resource must have one of them.", '"3"', pattern=TAGS_PATTERN
     ),
     "If-None-Match": _parameter(
-        "If-None-Match", "The ETags of which the resource must have none, or `*`.", '"3"', pattern=TAGS_PATTERN
+        "If-None-Match", "A list of ETags, or `*`: the resource must have none of them.", '"3"', pattern=TAGS_PATTERN
     ),
 }
 

@@ -43,19 +43,21 @@ def _header(description: str, example: str, **schema: Any) -> dict[str, Any]:
 
 
 HEADERS: Mapping[str, dict[str, Any]] = {
-    "X-Request-ID": _header("The client's own, when it sent a harmless one, else made here.", "4bf92f3577b34da6"),
-    "RateLimit": _header("How many more at once, and when all again.", '"default";r=50;t=30'),
-    "RateLimit-Policy": _header("How many in how many seconds.", '"default";q=300;w=60'),
+    "X-Request-ID": _header("The request's id if it sent a valid one, else a new id.", "4bf92f3577b34da6"),
+    "RateLimit": _header("The remaining requests, and the seconds until all are available.", '"default";r=50;t=30'),
+    "RateLimit-Policy": _header("The number of requests, and the seconds of the window.", '"default";q=300;w=60'),
     "Retry-After": _header("Seconds to wait before trying again.", "1", pattern="^[0-9]+$"),
     "WWW-Authenticate": _header("How to authenticate (RFC 6750).", 'Bearer realm="callboard"'),
-    "Accept": _header("The media type of bodies that the call takes.", "application/json"),
-    "Accept-Encoding": _header("The coding of bodies that the call takes.", "identity"),
-    "ETag": _header("The version that was answered, for If-Match.", '"3"'),
-    "Location": _header("Where what was made stands.", "/api/v1/content/3fa85f64-5717-4562-b3fc-2c963f66afa6"),
-    "Idempotency-Replayed": _header("The answer of an earlier request with this key.", "true", const="true"),
-    "Deprecation": _header("Since when the call is deprecated (RFC 9745).", "@1767225600", pattern="^@[0-9]+$"),
-    "Sunset": _header("When the call will be gone (RFC 8594).", "Wed, 01 Jul 2026 00:00:00 GMT"),
-    "Link": _header("What takes its place, and why.", '</api/v2/content>; rel="successor-version"'),
+    "Accept": _header("The media type that the call accepts.", "application/json"),
+    "Accept-Encoding": _header("The content coding that the call accepts.", "identity"),
+    "ETag": _header("The version in this response, for If-Match.", '"3"'),
+    "Location": _header("The URL of the new resource.", "/api/v1/content/3fa85f64-5717-4562-b3fc-2c963f66afa6"),
+    "Idempotency-Replayed": _header(
+        "The response repeats that of an earlier request with this key.", "true", const="true"
+    ),
+    "Deprecation": _header("The time of deprecation (RFC 9745).", "@1767225600", pattern="^@[0-9]+$"),
+    "Sunset": _header("The time of removal (RFC 8594).", "Wed, 01 Jul 2026 00:00:00 GMT"),
+    "Link": _header("The replacement, and the reason.", '</api/v2/content>; rel="successor-version"'),
 }
 
 

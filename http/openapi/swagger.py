@@ -83,7 +83,7 @@ def swagger_folder() -> Path:
     """Where the wheel keeps Swagger UI's files. Raises FileNotFoundError without the wheel."""
     spec = find_spec("swagger_ui")
     if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError("the package swagger-ui-py, which has the files of /docs, is not installed")
+        raise FileNotFoundError("the package swagger-ui-py, which provides the files of /docs, is not installed")
     return Path(spec.submodule_search_locations[0]) / "static"
 
 

@@ -83,7 +83,7 @@
     },
     async forgot(fields) {
       await call("POST", "/auth/password/forgot", { email: fields.email });
-      return "If the address has an account, a mail is on its way.";
+      return "If the address has an account, a mail has been sent.";
     },
     async undo() {
       await call("POST", "/auth/undo-email-change", { token });

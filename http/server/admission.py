@@ -47,7 +47,7 @@ class Admission:
         if route.access is not Access.PUBLIC and (hooks.read_token is None or hooks.authenticate is None):
             raise ValueError(f"{route.method} {route.path} needs a caller, and the server has no authenticate")
         if route.access is Access.SELF_OR_ADMIN and "user_id" not in route.parameters:
-            raise ValueError(f"{route.method} {route.path} is for oneself, and its path names no user_id")
+            raise ValueError(f"{route.method} {route.path} has self access, but its path has no user_id")
 
     async def admit(self, exchange: RawRequest) -> None:
         """Count the request and learn whose it is. Raises Problem: REQUEST_LIMITED, AUTH_..."""

@@ -284,13 +284,13 @@ class Connection(asyncio.Protocol):
                 piece = await anext(body.pieces)
                 left -= len(piece)
                 if left < 0:
-                    raise ValueError("a stream is longer than it was said to be")  # noqa: TRY301 - as any other fault
+                    raise ValueError("a stream is longer than declared")  # noqa: TRY301 - as any other fault
                 await self._write(head, piece)
                 head = b""
         except ConnectionError:
             raise
         except Exception as error:
-            log.warning("an answer was cut off: %s: %s", type(error).__name__, error)
+            log.warning("a response was aborted: %s: %s", type(error).__name__, error)
             self.cut()
             raise ConnectionAbortedError from error
 

@@ -149,4 +149,4 @@ class OpenConnections(Generic[C]):
                 Bound.ALL: self._most,
                 Bound.UNSENT: self.limits.unsent_bytes,
             }
-            log.warning("at the bound of %d %s: connections of %s are closed", most[bound], bound, address or "a proxy")
+            log.warning("at the limit of %d %s: connections of %s are closed", most[bound], bound, address or "a proxy")

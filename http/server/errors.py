@@ -73,14 +73,14 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ErrorEnvelope(msgspec.Struct, frozen=True):
-    """Every error, unless the client asks for RFC 9457."""
+    """An error response, unless the client asks for RFC 9457."""
 
     status: Literal["error"]
     error: Failure
 
 
 class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The same as RFC 9457 has it, for `Accept: application/problem+json`."""
+    """An error response in the form of RFC 9457, for `Accept: application/problem+json`."""
 
     type: str
     title: str

@@ -30,21 +30,21 @@ class Checked(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """The process lives and its event loop turns; nothing else is said. `state` goes with the next release."""
+    """The process runs and its event loop responds. `state` is removed in the next release."""
 
     status: Literal["healthy"] = "healthy"
     state: Literal["up"] = "up"
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """Whether all is well, and the checks by name, each "healthy" or "unhealthy: why"."""
+    """Whether the server is ready, and its checks by name, each "healthy" or "unhealthy: reason"."""
 
     status: Literal["ready", "degraded"]
     checks: dict[str, str]
 
 
 class CodeEntry(msgspec.Struct, frozen=True):
-    """An error code, what it means, and the status it comes with."""
+    """An error code, its meaning and its HTTP status."""
 
     code: str
     status: int
@@ -52,12 +52,12 @@ class CodeEntry(msgspec.Struct, frozen=True):
 
 
 async def health(request: HttpRequest[None, None, object]) -> Reply[Health]:  # noqa: ARG001 - a handler's face
-    """Say that the process lives."""
+    """Report that the process runs."""
     return Reply(Health())
 
 
 async def errors(request: HttpRequest[None, None, object]) -> Reply[list[CodeEntry]]:  # noqa: ARG001 - a handler's face
-    """List every error code there is."""
+    """List all error codes."""
     return Reply([CodeEntry(code.name, status_of(code), code.meaning) for code in CODES.values()])
 
 
@@ -79,12 +79,14 @@ def liveness_routes(checks: Checks, essential: Container[str] | None = None) -> 
         return Reply(Readiness("degraded" if any(result.why for result in results.values()) else "ready", shown))
 
     return (
-        Route("GET", "/health", health, "Is the process up?", "server", Access.PUBLIC, absolute=True, exempt=True),
+        Route(
+            "GET", "/health", health, "Check that the process runs", "server", Access.PUBLIC, absolute=True, exempt=True
+        ),
         Route(
             "GET",
             "/ready",
             ready,
-            "Can it serve? The checks by name",
+            "Check that the server is ready",
             "server",
             Access.PUBLIC,
             errors=(SERVER_NOT_READY,),
@@ -106,7 +108,7 @@ async def run_checks(checks: Checks) -> dict[str, Checked]:
             with anyio.fail_after(CHECK_S):
                 await checks[name]()
         except TimeoutError:
-            results[name] = Checked(f"no answer within {CHECK_S:g} s")
+            results[name] = Checked(f"no response within {CHECK_S:g} s")
         except DegradedError as error:
             results[name] = Checked(str(error), is_degraded=True)
         except Exception as error:  # noqa: BLE001 - a check answers by raising, whatever its library raises

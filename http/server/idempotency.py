@@ -90,7 +90,7 @@ class IdempotencyStep:
             await self._keys.ask(KeepAnswer(claim, StoredResponse(response.status, headers, body)))
         except (Refusal, RuntimeFault) as error:
             # The work is done, and the client is told. Done again under the same id, it finds what it made.
-            log.warning("an answer was not kept for its Idempotency-Key: %s", error)
+            log.warning("a response was not stored for its Idempotency-Key: %s", error)
             return False
         return True
 
@@ -100,7 +100,7 @@ class IdempotencyStep:
             try:
                 self._keys.tell_nowait(ReleaseKey(claim))
             except RuntimeFault as error:
-                log.warning("a claim of an Idempotency-Key is left to lapse: %s", error)
+                log.warning("a claim of an Idempotency-Key was not released and will expire: %s", error)
 
 
 def key_of(headers: CIMultiDictProxy[str]) -> str | None:

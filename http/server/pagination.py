@@ -57,7 +57,7 @@ class CursorFormat(Generic[K]):
         self._fits = re.compile(pattern).fullmatch
         self.meta = Meta(
             min_length=1,
-            description="The next_cursor of the page before.",
+            description="The next_cursor of the previous page.",
             extra_json_schema={"pattern": pattern, "maxLength": sum(part.digits for part in self._parts)},
         )
 
@@ -69,7 +69,7 @@ class CursorFormat(Generic[K]):
     def decode(self, text: str) -> K:
         """The sort key a cursor was made of. Raises Problem(REQUEST_CURSOR_INVALID) for a text of another form."""
         if self._fits(text) is None:
-            fault = FieldError("cursor", "Is not one that this server gave.")
+            fault = FieldError("cursor", "Was not issued by this server.")
             raise Problem(REQUEST_CURSOR_INVALID, details=(fault,))
         key: list[Any] = []
         for part in self._parts:

@@ -41,7 +41,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Page(Query, frozen=True, kw_only=True):
     """The query of a list. A `limit` over 100 counts as 100; each list says the format of its `cursor`."""
 
-    limit: Annotated[int, Meta(ge=1, description="How many at most; more than 100 counts as 100.")] = 20
+    limit: Annotated[int, Meta(ge=1, description="The page size; more than 100 counts as 100.")] = 20
     cursor: str | None = None
 
     def __post_init__(self) -> None:

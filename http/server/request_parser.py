@@ -72,7 +72,7 @@ class RequestParser:
         """The body. Raises Problem: REQUEST_UNSUPPORTED, REQUEST_TOO_LARGE, REQUEST_MALFORMED, REQUEST_INVALID."""
         headers, payload = exchange.headers, exchange.payload
         if CONTENT_ENCODING in headers:
-            raise Problem(REQUEST_UNSUPPORTED, "Send the body as it is, without a Content-Encoding.")
+            raise Problem(REQUEST_UNSUPPORTED, "Send the body without a Content-Encoding.")
         if not self._raw and not is_json(headers.get(CONTENT_TYPE)):
             raise Problem(REQUEST_UNSUPPORTED)
         if payload.is_eof() and payload.total_bytes <= self._max_body_bytes:  # it came with its head

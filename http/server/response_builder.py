@@ -21,7 +21,7 @@ REPLAYED = "Idempotency-Replayed"
 
 
 class PageInfo(msgspec.Struct, frozen=True):
-    """The limit that was applied, and the cursor of the next page: null at the end."""
+    """The applied limit, and the cursor of the next page (null on the last page)."""
 
     limit: int
     next_cursor: str | None

@@ -113,7 +113,7 @@ class QueryReader:
             else:
                 value[name] = text
         if self.kind is type(None):
-            raise invalid([FieldError(name, "There is no such parameter.") for name in value] + faults)
+            raise invalid([FieldError(name, "This parameter does not exist.") for name in value] + faults)
         if faults:
             raise invalid(faults)
         return self._converted(value)
@@ -249,7 +249,7 @@ def inner_faults(value: Any, kind: Any, path: str, *, strict: bool) -> Iterator[
                 yield FieldError(place, "Is missing.")
         if kind.__struct_config__.forbid_unknown_fields:
             yield from (
-                FieldError(f"{path}.{name}".lstrip("."), "There is no such field.")
+                FieldError(f"{path}.{name}".lstrip("."), "This field does not exist.")
                 for name in value
                 if name not in fields
             )

@@ -44,7 +44,7 @@ def _print(bloated: list[Any], unused: list[Any], since: datetime | None) -> Non
             table.add_row(*map(escape, (row["index"], row["table"], row["size"], row["needed"], command)))
         console.print(table)
     else:
-        console.print("No index takes much more room than it needs.")
+        console.print("No index is bloated.")
     counted = f"since {since:%Y-%m-%d}" if since else "ever"
     if unused:
         table = Table("index", "table", "size", title=f"Not used {counted}, and no constraint")

@@ -103,7 +103,7 @@ def _csv_lines(file: IO[bytes]) -> Iterator[ParsedLine]:
     wrong += [f"no '{name}'" for name in NEEDED if name not in header]
     if wrong:
         raise CommandError(
-            f"the first line must name the columns, with commas between: {', '.join(NEEDED)}, and any of "
+            f"the first line must name the columns, separated by commas: {', '.join(NEEDED)}, and any of "
             f"{', '.join(COLUMNS)}; it has {', '.join(wrong)}"
         )
     return _rows(lines, header)
@@ -216,7 +216,7 @@ async def import_file(
         lines = read_lines(file, form)
         async with desk(data) as at:
             if send_verification and not at.can_sign:
-                raise CommandError("JWT_SECRET_KEY is missing: the links in the mails are made with it")
+                raise CommandError("JWT_SECRET_KEY is missing: it signs the links in the mails")
             console = Console(stderr=True)
 
             def say(text: str) -> None:
@@ -233,7 +233,7 @@ async def import_file(
             try:
                 await _take_all(file, lines, run, console, say)
             except Problem as problem:
-                say(f"{problem.message} {run}; run it again to go on")
+                say(f"{problem.message} {run}; run it again to continue")
                 return FAILED
     print(run)
     return FAILED if run.bad else OK

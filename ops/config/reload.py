@@ -132,7 +132,7 @@ async def reload(tuned: Reloadable, path: str, database: Database | None = None)
         for fault in error.faults:
             log.error("%s; nothing has changed", fault)  # noqa: TRY400 - the operator's slip, with no trace to read
     except Exception:  # a start hook may raise anything
-        log.exception("a worker did not start; nothing has changed")
+        log.exception("a worker did not start; no setting has changed")
     else:
         log.info("%s is in force", path)
         if changes and database is not None:
@@ -147,7 +147,7 @@ async def _record(database: Database, changes: list[str]) -> None:
                 connection, AuditAction.SETTINGS_CHANGED, by=audit.OPERATOR, changes=shown, count=len(changes)
             )
     except Problem as problem:  # they are in force all the same, and stand in the log
-        log.error("the audit log lacks a change of the settings: %s", problem)  # noqa: TRY400 - the reason is known
+        log.error("a change of the settings could not be written to the audit log: %s", problem)  # noqa: TRY400 - the reason is known
 
 
 # Limits --------------------------------------------------------------------------------------------------------------

@@ -66,178 +66,200 @@ class Config:
 
     database_url: str = setting("PostgreSQL 15 or later", urls.database_url, private=True)
     redis_url: str = setting("Redis 7 or Valkey", urls.redis_url, private=True)
-    kafka_brokers: str = setting("Kafka's addresses, host:port, with commas between", urls.brokers)
-    smtp_host: str = setting("the server that takes our mail", forms.host)
-    jwt_secret_key: str = setting("signs access tokens; 32 bytes or more", forms.secret, secret=True)
+    kafka_brokers: str = setting("Kafka's bootstrap addresses, host:port, separated by commas", urls.brokers)
+    smtp_host: str = setting("the SMTP server that sends our mail", forms.host)
+    jwt_secret_key: str = setting(
+        "the secret that the secret that signs access tokens; 32 bytes or more", forms.secret, secret=True
+    )
 
-    http_host: str = setting("where the API listens", forms.host, "127.0.0.1")
-    http_port: int = setting("where the API listens", _PORT, 8000)
-    ops_host: str = setting("where the operator plane listens", forms.host, "127.0.0.1")
-    ops_port: int = setting("where the operator plane listens", _PORT, 9000)
+    http_host: str = setting("the address of the API", forms.host, "127.0.0.1")
+    http_port: int = setting("the port of the API", _PORT, 8000)
+    ops_host: str = setting("the address of the operator plane", forms.host, "127.0.0.1")
+    ops_port: int = setting("the port of the operator plane", _PORT, 9000)
     ops_token: str = setting(
-        "the operators' Bearer token, 16 characters or more; needed beyond loopback", forms.token, "", secret=True
+        "the operators' Bearer token, 16 characters or more; required unless OPS_HOST is loopback",
+        forms.token,
+        "",
+        secret=True,
     )
     ops_wrong_tokens_per_minute: int = setting(
-        "wrong operator tokens in a minute from one address, after which it waits", _COUNT, 10
+        "wrong operator tokens from one address in a minute before it must wait", _COUNT, 10
     )
     ops_hosts: tuple[str, ...] = setting(
-        "names that the operator plane may be asked for by, beside IP addresses and localhost", forms.hosts, ()
+        "allowed Host names of the operator plane, besides IP addresses and localhost", forms.hosts, ()
     )
     public_url: str = setting(
-        "the address that links in mails begin with; where it is https, browsers are told to keep to that",
+        "the base URL of links in mails; with https, responses carry Strict-Transport-Security",
         forms.web_address,
         "http://127.0.0.1:8000",
     )
     cors_origins: tuple[str, ...] = setting(
-        "origins whose pages may call the API, with credentials; * lets any page read it, without them",
+        "origins whose pages may call the API with credentials; * lets any page read it without credentials",
         forms.origins,
         (),
     )
-    http_max_connections: int = setting("connections of clients at once, as far as descriptors allow", _COUNT, 4096)
-    http_max_connections_per_address: int = setting(
-        "connections of one address (of one /64 in IPv6) at once; trusted proxies are not counted", _COUNT, 1024
+    http_max_connections: int = setting(
+        "the maximum of client connections, as far as the limit of open files allows", _COUNT, 4096
     )
-    http_max_unsent_bytes: int = setting("bytes of answers that wait for clients to read them", _BYTES, 64 << 20)
-    http_idle_s: int = setting("how long a connection may wait for its next request, seconds", _SECONDS, 75)
+    http_max_connections_per_address: int = setting(
+        "the maximum of connections from one address (one /64 in IPv6), trusted proxies excepted", _COUNT, 1024
+    )
+    http_max_unsent_bytes: int = setting(
+        "the maximum of response bytes that wait for clients to read them", _BYTES, 64 << 20
+    )
+    http_idle_s: int = setting("seconds for which a connection may wait for its next request", _SECONDS, 75)
 
-    smtp_port: int = setting("its port", _PORT, 587)
-    smtp_username: str = setting("its user, if it wants one", default="")
-    smtp_password: str = setting("that user's password", default="", secret=True)
+    smtp_port: int = setting("the port of the SMTP server", _PORT, 587)
+    smtp_username: str = setting("the user at the SMTP server, if it requires a login", default="")
+    smtp_password: str = setting("the password at the SMTP server", default="", secret=True)
     smtp_tls: str = setting(
-        "how the connection to it is encrypted: starttls, implicit (which port 465 means), or none",
+        "the encryption of SMTP: starttls, implicit (the default on port 465) or none",
         parse_tls,
         "",
         formerly="SMTP_STARTTLS",
     )
     mail_producers: tuple[MailProducer, ...] = setting(
-        "programs that may have mails sent over Kafka, with semicolons between: SOURCE QUOTA/PERIOD DOMAIN,DOMAIN",
+        "producers that may send mail over Kafka, separated by semicolons: SOURCE QUOTA/PERIOD DOMAIN,DOMAIN",
         parse_mail_producers,
         (),
     )
     mail_from: str = setting("the sender of our mails", parse_sender, "Callboard <no-reply@callboard.localhost>")
     mail_link_url: str = setting(
-        "the address that links in mails begin with, for pages of your own; without it PUBLIC_URL",
+        "the base URL of links in mails, for pages of your own; default: PUBLIC_URL",
         forms.web_address,
         "",
     )
 
     kafka_security_protocol: str = setting(
-        f"how to speak to Kafka: {', '.join(PROTOCOLS)}", forms.one_of(*PROTOCOLS), "PLAINTEXT"
+        f"the protocol to Kafka: {', '.join(PROTOCOLS)}", forms.one_of(*PROTOCOLS), "PLAINTEXT"
     )
     kafka_sasl_mechanism: str = setting(
-        f"how to log in, with one of the SASL protocols: {', '.join(MECHANISMS)}", forms.one_of(*MECHANISMS), "PLAIN"
+        f"the login of the SASL protocols: {', '.join(MECHANISMS)}", forms.one_of(*MECHANISMS), "PLAIN"
     )
-    kafka_username: str = setting("Kafka's user, with one of the SASL protocols", default="")
-    kafka_password: str = setting("that user's password", default="", secret=True)
-    kafka_ca_file: str = setting(
-        "certificates in PEM that Kafka's is checked with; without it the system's", default=""
-    )
-    kafka_partitions: int = setting("partitions of a topic that we make", forms.whole(1, 10_000), 4)
+    kafka_username: str = setting("the user at Kafka, with a SASL protocol", default="")
+    kafka_password: str = setting("the password at Kafka", default="", secret=True)
+    kafka_ca_file: str = setting("CA certificates in PEM that verify Kafka's; default: the system's", default="")
+    kafka_partitions: int = setting("the partitions of a new topic", forms.whole(1, 10_000), 4)
     kafka_replication: int = setting(
-        "copies of a topic that we make; -1 is the broker's default", forms.replication, -1
+        "the replication factor of a new topic; -1 is the broker's default", forms.replication, -1
     )
-    topic_prefix: str = setting("what the names of our topics begin with", urls.topic_prefix, "callboard")
+    topic_prefix: str = setting("the prefix of our topics' names", urls.topic_prefix, "callboard")
     environment: str = setting(
-        "what this installation is, like production or staging: keys in Redis begin with it",
+        "the name of this installation, such as production or staging: keys in Redis begin with it",
         urls.key_part,
         "production",
     )
-    service_name: str = setting("the part of a key in Redis after that", urls.key_part, "callboard")
+    service_name: str = setting("the second part of keys in Redis", urls.key_part, "callboard")
     jwt_previous_keys: tuple[str, ...] = setting(
-        "earlier values of JWT_SECRET_KEY, one a line or with commas between: they still check",
+        "earlier values of JWT_SECRET_KEY, separated by lines or commas: they still verify",
         forms.secrets,
         (),
         secret=True,
     )
-    jwt_private_key: str = setting(
-        "an Ed25519 key in PEM: access tokens are signed with it", forms.private_key, "", secret=True
-    )
+    jwt_private_key: str = setting("an Ed25519 key in PEM that signs access tokens", forms.private_key, "", secret=True)
     jwt_previous_public_keys: str = setting(
-        "public keys of earlier values of JWT_PRIVATE_KEY, in PEM: they still check", forms.public_keys, "", secret=True
+        "the public keys of earlier values of JWT_PRIVATE_KEY, in PEM: they still verify",
+        forms.public_keys,
+        "",
+        secret=True,
     )  # no secret, but long, and at home in a file
-    jwt_issuer: str = setting("the tokens' issuer", default="callboard")
-    jwt_expiration_hours: float = setting("the life of an access token, hours; 0.25 is a quarter", forms.hours, 1.0)
-    access_token_ttl_s: int | None = setting("the same in seconds, in its place", forms.whole(1, 8760 * 3600), None)
+    jwt_issuer: str = setting("the issuer of access tokens", default="callboard")
+    jwt_expiration_hours: float = setting("the lifetime of an access token in hours, such as 0.25", forms.hours, 1.0)
+    access_token_ttl_s: int | None = setting(
+        "the lifetime of an access token in seconds; replaces JWT_EXPIRATION_HOURS", forms.whole(1, 8760 * 3600), None
+    )
     password_policy: str = setting(
-        "what new passwords need: composition, or nist (15 characters)", forms.one_of(*PasswordPolicy), "composition"
+        "the rules for new passwords: composition, or nist (15 characters)",
+        forms.one_of(*PasswordPolicy),
+        "composition",
     )
     registration_conflict: str = setting(
-        "what registering a taken address answers: reveal (409), or conceal (as if it were new)",
+        "the response to the registration of a taken address: reveal (409) or conceal (as for a new one)",
         forms.one_of("reveal", "conceal"),
         "reveal",
     )
-    rate_limit_per_minute: int = setting("requests a minute, by user or address", _COUNT, 100)
-    rate_limit_register: int = setting("registrations a minute, by address", _COUNT, 5)
-    rate_limit_login: int = setting("logins a minute, by address", _COUNT, 10)
-    rate_limit_search: int = setting("searches a minute, by address", _COUNT, 60)
+    rate_limit_per_minute: int = setting("requests per minute, by user or address", _COUNT, 100)
+    rate_limit_register: int = setting("registrations per minute, by address", _COUNT, 5)
+    rate_limit_login: int = setting("logins per minute, by address", _COUNT, 10)
+    rate_limit_search: int = setting("searches per minute, by address", _COUNT, 60)
     rate_limit_account: int = setting("failed logins of an account from one network in 15 minutes", _COUNT, 10)
-    rate_limit_account_total: int = setting("those from all networks it does not know together", _COUNT, 100)
-    step_up_s: int = setting("seconds for which a password counts as given just now", _SECONDS, 300)
-    email_undo_hours: float = setting("hours for which a change of an address can be undone by mail", forms.hours, 72.0)
-    unproven_account_days: int = setting("days after which an account that nobody has proved goes", _DAYS, 7)
+    rate_limit_account_total: int = setting(
+        "failed logins of an account from all networks unknown to it in 15 minutes", _COUNT, 100
+    )
+    step_up_s: int = setting("seconds for which a confirmed password counts", _SECONDS, 300)
+    email_undo_hours: float = setting("hours for which a mail can undo a change of address", forms.hours, 72.0)
+    unproven_account_days: int = setting("days after which an unverified account is removed", _DAYS, 7)
     known_device_days: int = setting(
-        "days for which a network counts as known after a login, and is not locked out", _DAYS, 90
+        "days for which a network counts as known after a login and is not locked out", _DAYS, 90
     )
     trusted_proxies: tuple[str, ...] = setting(
-        "addresses and networks of the proxies whose X-Forwarded-For is believed", forms.networks, ()
+        "addresses and networks of trusted proxies, whose X-Forwarded-For counts", forms.networks, ()
     )
-    audit_retention_days: int = setting("how long entries of the audit log are kept, days", _DAYS, 365)
+    audit_retention_days: int = setting("days for which entries of the audit log are kept", _DAYS, 365)
     audit_failures_retention_days: int = setting(
-        "how long the audit log's entries of failed logins are kept, days", _DAYS, 30
+        "days for which the audit log's entries of failed logins are kept", _DAYS, 30
     )
-    quota_content_rows: int = setting("articles of one user", _BYTES, 10_000)
-    quota_content_bytes: int = setting("bytes of one user's articles, as sent and as shown", _BYTES, 100_000_000)
-    quota_drafts_per_hour: int = setting("articles that one user may begin in an hour", _COUNT, 1_000)
-    quota_exports_per_hour: int = setting("exports that one user may ask for in an hour", _COUNT, 5)
-    export_max_bytes: int = setting("the largest archive of an export", forms.whole(1, 4 << 30), 512 << 20)
+    quota_content_rows: int = setting("the maximum of articles of one user", _BYTES, 10_000)
+    quota_content_bytes: int = setting(
+        "the maximum of bytes of one user's articles, as sent and as shown", _BYTES, 100_000_000
+    )
+    quota_drafts_per_hour: int = setting("drafts that one user may create in an hour", _COUNT, 1_000)
+    quota_exports_per_hour: int = setting("exports that one user may request in an hour", _COUNT, 5)
+    export_max_bytes: int = setting("the maximum size of an export in bytes", forms.whole(1, 4 << 30), 512 << 20)
     erase_after_days: int = setting(
-        "how long what says whose a deleted account was is kept, days; 0 erases within an hour",
+        "days after which a deleted account's personal data is erased; 0 erases within an hour",
         forms.whole(0, 36_500),
         30,
     )
-    max_body_bytes: int = setting("the largest body the API takes", forms.whole(1, 1 << 30), 1 << 20)
-    html_max_depth: int = setting("how deep the elements of an article may be nested", forms.whole(1, 500), 100)
-    html_max_elements: int = setting("the elements of an article", forms.whole(1, 50_000), 5_000)
-    html_max_attributes: int = setting("the attributes of all its elements together", forms.whole(1, 100_000), 10_000)
+    max_body_bytes: int = setting("the maximum size of a request's body in bytes", forms.whole(1, 1 << 30), 1 << 20)
+    html_max_depth: int = setting("the maximum nesting of an article's HTML elements", forms.whole(1, 500), 100)
+    html_max_elements: int = setting("the maximum of HTML elements in an article", forms.whole(1, 50_000), 5_000)
+    html_max_attributes: int = setting("the maximum of HTML attributes in an article", forms.whole(1, 100_000), 10_000)
 
-    roles: frozenset[str] = setting("which parts of the tree run here", forms.roles, ROLES)
+    roles: frozenset[str] = setting("the parts of the tree that run in this process", forms.roles, ROLES)
     callboard_config: str = setting(
         "a TOML file with the settings of pools and limits; SIGHUP reads it again", default=""
     )
     migrate: str = setting(
-        "whether a start migrates an older database (auto), or names what it lacks and ends (check)",
+        "a start with an older database migrates it (auto), or names the missing revisions and exits (check)",
         forms.one_of("auto", "check"),
         "check",
     )
     database_direct_url: str = setting(
-        "the same PostgreSQL without the pooler that DATABASE_URL may lead through: for locks, LISTEN and migrations",
+        "the URL of the same PostgreSQL without a pooler: for locks, LISTEN and migrations",
         urls.database_url,
         "",
         private=True,
     )
     database_pooler: str = setting(
-        "whether DATABASE_URL leads through a pooler in transaction mode, like PgBouncer: auto (see by itself), "
+        "whether DATABASE_URL leads through a pooler in transaction mode, like PgBouncer: auto (detect it), "
         "transaction or none",
         forms.one_of(*Pooler),
         Pooler.AUTO,
     )
     database_pool_size: int = setting("connections to PostgreSQL for requests", _SIZE, 12)
-    database_search_pool_size: int = setting("connections for searches, beside those", _SIZE, 3)
-    database_jobs_pool_size: int = setting("connections for jobs: mails, exports, clean-up", _SIZE, 6)
-    database_operators_pool_size: int = setting("connections for the operator plane", _SIZE, 2)
-    database_timeout_ms: int = setting("how long a statement of a request may take", _MILLISECONDS, 1300)
-    database_search_timeout_ms: int = setting("how long a search may take", _MILLISECONDS, 1300)
-    database_jobs_timeout_ms: int = setting("how long a statement of a job may take", _MILLISECONDS, 10_000)
-    database_operators_timeout_ms: int = setting("how long a statement of an operator may take", _MILLISECONDS, 5000)
-    shutdown_grace_s: int = setting("how long requests may go on after SIGTERM, seconds", forms.whole(1, 3600), 3)
+    database_search_pool_size: int = setting("connections to PostgreSQL for searches", _SIZE, 3)
+    database_jobs_pool_size: int = setting("connections to PostgreSQL for jobs", _SIZE, 6)
+    database_operators_pool_size: int = setting("connections to PostgreSQL for the operator plane", _SIZE, 2)
+    database_timeout_ms: int = setting("the time limit of a request's statement, milliseconds", _MILLISECONDS, 1300)
+    database_search_timeout_ms: int = setting(
+        "the time limit of a search's statement, milliseconds", _MILLISECONDS, 1300
+    )
+    database_jobs_timeout_ms: int = setting("the time limit of a job's statement, milliseconds", _MILLISECONDS, 10_000)
+    database_operators_timeout_ms: int = setting(
+        "the time limit of an operator's statement, milliseconds", _MILLISECONDS, 5000
+    )
+    shutdown_grace_s: int = setting("seconds for which requests may continue after SIGTERM", forms.whole(1, 3600), 3)
     jobs_grace_s: int = setting(
-        "how long jobs may go on after SIGTERM before they are given back, seconds", forms.whole(1, 3600), 2
+        "seconds for which jobs may continue after SIGTERM before they are released", forms.whole(1, 3600), 2
     )
     log_level: str = setting(
-        "what is logged: DEBUG, INFO, WARNING or ERROR", forms.one_of("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"
+        "the lowest level to log: DEBUG, INFO, WARNING or ERROR",
+        forms.one_of("DEBUG", "INFO", "WARNING", "ERROR"),
+        "INFO",
     )
     enable_debug_mode: bool = setting(
-        "whether to log verbosely and have asyncio report slow callbacks; answers stay as they are",
+        "log verbosely and let asyncio report slow callbacks; responses do not change",
         forms.flag,
         default=False,
     )
@@ -272,7 +294,7 @@ class Config:
         said = []
         if urlsplit(self.link_url).hostname in LOOPBACK:
             name = "MAIL_LINK_URL" if self.mail_link_url else "PUBLIC_URL"
-            said.append(f"{name} is an address of this machine only: links in mails work nowhere else")
+            said.append(f"{name} is an address of this machine: links in mails work nowhere else")
         if {"0.0.0.0/0", "::/0"} & set(self.trusted_proxies):
             said.append("TRUSTED_PROXIES has every address: each client can say that it comes from anywhere")
         if self.smtp_username and self.smtp.tls is Tls.NONE:
@@ -361,11 +383,11 @@ def _text(environ: Mapping[str, str], name: str, metadata: Mapping[str, Any]) ->
 def _conflicts(config: Config) -> list[str]:
     faults: list[str] = []
     if config.ops_host not in LOOPBACK and not config.ops_token:
-        faults.append("OPS_TOKEN is missing: the operator plane does not listen beyond loopback without it")
+        faults.append("OPS_TOKEN is missing: the operator plane needs it to listen beyond loopback")
     if config.smtp_port == SMTPS_PORT and config.smtp.tls is Tls.STARTTLS:
-        faults.append("SMTP_TLS must be implicit on port 465, or SMTP_PORT another")
+        faults.append("SMTP_TLS must be implicit on port 465; or choose another SMTP_PORT")
     if bool(config.smtp_username) is not bool(config.smtp_password):
-        faults.append(f"SMTP_{'PASSWORD' if config.smtp_username else 'USERNAME'} is missing: a login has both")
+        faults.append(f"SMTP_{'PASSWORD' if config.smtp_username else 'USERNAME'} is missing: a login needs both")
     if (config.http_host, config.http_port) == (config.ops_host, config.ops_port):
         faults.append("OPS_PORT must differ from HTTP_PORT")
     return faults + _kafka_conflicts(config)
@@ -375,7 +397,7 @@ def _kafka_conflicts(config: Config) -> list[str]:
     wants_login = config.kafka_security_protocol.startswith("SASL_")
     login = {"KAFKA_USERNAME": config.kafka_username, "KAFKA_PASSWORD": config.kafka_password}
     if wants_login:
-        faults = [f"{name} is missing: KAFKA_SECURITY_PROTOCOL wants a login" for name in login if not login[name]]
+        faults = [f"{name} is missing: KAFKA_SECURITY_PROTOCOL requires a login" for name in login if not login[name]]
     else:
         faults = [f"{name} needs a KAFKA_SECURITY_PROTOCOL with SASL in it" for name in login if login[name]]
     if config.kafka_ca_file:

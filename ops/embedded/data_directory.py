@@ -74,7 +74,7 @@ class DataDirectory:
                 os.chown(path, account.uid, account.gid)
                 owner = account
             if not reachable(path, owner, os.R_OK | os.W_OK | os.X_OK):
-                raise EmbeddedError(f"{path} cannot be reached by the user whose it is; let them through, or --reset")
+                raise EmbeddedError(f"{path} cannot be reached by the user that owns it; grant access, or use --reset")
             return path
         path.unlink(missing_ok=True)  # a link whose target is gone
         if account is None or reachable(self.data, account):

@@ -106,7 +106,7 @@ def test_silence_is_broken_within_seconds_with_the_setting_the_address_and_no_se
         until("its life", lambda: lives(int(environment["HTTP_PORT"])))
         began = time.monotonic()
         until("the word on PostgreSQL", lambda: "DATABASE_URL (127.0.0.1:1/c): the server does" in log.read_text())
-        until("the word on Redis", lambda: "Redis is away" in log.read_text())
+        until("the word on Redis", lambda: "Redis is unavailable" in log.read_text())
         assert time.monotonic() - began < WAIT_S
         for port, status in ((environment["HTTP_PORT"], 503), (environment["OPS_PORT"], 503)):
             answer = request("GET", f"http://127.0.0.1:{port}/ready")

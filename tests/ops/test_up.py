@@ -75,7 +75,7 @@ def test_a_taken_port_is_one_clear_line_and_nothing_is_left(data: Path) -> None:
     with listening(port):
         running = Up(data, environment={"HTTP_PORT": str(port)})
         assert running.wait() == 2
-    assert running.errors == f"callboard: HTTP_PORT {port} is taken: set another, or none for a free one\n"
+    assert running.errors == f"callboard: HTTP_PORT {port} is in use: set another port, or none for a free one\n"
     assert not (data / "running.json").exists()
     assert working_in(data) == []
 

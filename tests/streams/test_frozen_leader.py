@@ -58,6 +58,6 @@ def test_another_process_publishes_while_the_leader_is_frozen_which_marks_nothin
             pair.sql(EVENT, "thawed")  # there is work for both
         finally:
             frozen.signal(signal.SIGCONT)
-        until("its word that it leads no more", lambda: "the relay leads no more" in frozen.errors, TAKEN_OVER_S)
+        until("its word that it leads no more", lambda: "the relay lost its lease" in frozen.errors, TAKEN_OVER_S)
         assert publish(pair) == new_sessions
         assert leader(pair) == (now_leads, new_fence)

@@ -227,7 +227,7 @@ async def test_trouble_with_the_server_shows_in_the_check_until_a_mail_is_taken(
         await post.due()
         await post.send(mail_id)
         await post.monitor.check()
-        assert "the mail server takes mail again" in caplog.text
+        assert "the mail server accepts mail again" in caplog.text
 
 
 async def test_a_refused_recipient_is_no_trouble_with_the_server(domain: Domain) -> None:

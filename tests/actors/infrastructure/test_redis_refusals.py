@@ -80,7 +80,7 @@ async def test_a_prefix_of_keys_that_is_not_ours_is_as_good_as_no_redis(
         assert await passed(limiter, "k") == 5
         with pytest.raises(CacheAwayError, match="NOPERM"):
             await cache.check()
-    assert [line.split(":")[0] for line in told(caplog)] == ["Redis is away"]
+    assert [line.split(":")[0] for line in told(caplog)] == ["Redis is unavailable"]
     async with user_of(valkey, "~acme:*", "+@all") as cache:  # and one that is ours is enough
         limiter = limiter_of(cache)
         await cache.check()

@@ -98,7 +98,7 @@ async def test_ready_names_the_checks_that_fail(open_door: Any) -> None:
         assert (status, body["error"]["code"]) == (503, "SERVER_NOT_READY_006")
         assert {detail["field"]: detail["message"] for detail in body["error"]["details"]} == {
             "redis": "unhealthy: refused",
-            "kafka": "unhealthy: no answer within 1 s",
+            "kafka": "unhealthy: no response within 1 s",
             "database": "healthy",
         }
         assert body["error"]["field"] == "redis"

@@ -131,7 +131,7 @@ def test_opening_the_link_spends_nothing_and_the_button_confirms(up: Up) -> None
     assert up.call("POST", "/auth/login", body=person_login(person)).status == 200
     _, again = browse(link, {})
     assert again["failed"]
-    assert "not valid" in again["status"]
+    assert "invalid" in again["status"]
 
 
 def person_login(person: dict[str, str]) -> dict[str, str]:
@@ -141,7 +141,7 @@ def person_login(person: dict[str, str]) -> dict[str, str]:
 def test_a_forgotten_password_is_reset_by_the_pages_alone(up: Up) -> None:
     person = up.join()
     _, asked = browse(f"{up.facts['HTTP_URL']}/forgot-password", {"fields": {"email": person["email"]}})
-    assert asked["status"] == "If the address has an account, a mail is on its way."
+    assert asked["status"] == "If the address has an account, a mail has been sent."
     link = link_to(up, person["email"], "/reset-password")
     weak, strong = {"fields": {"password": "short"}}, {"fields": {"password": "Other-Boats-88"}}
     _, refused, done = browse(link, weak, strong)

@@ -264,7 +264,7 @@ def test_a_file_of_any_length_is_read_in_bounded_memory() -> None:
         ("people.csv", b"", "must name the columns"),
         ("people.csv", b"mail,name\n", "must name the columns"),
         ("people.csv", b"email,full_name,email\n", "'email' twice"),
-        ("people.csv", b"email;full_name\n", "with commas between"),
+        ("people.csv", b"email;full_name\n", "separated by commas"),
         ("people.csv", b'email,"full_name\na@example.org,Ada\n', "a quote that is not closed"),
         ("people.csv", b"\xff\xfee\0m\0a\0i\0l\0", "is not UTF-8"),
         ("people.csv", b"x" * 70_000, "has more than"),
