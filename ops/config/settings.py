@@ -68,9 +68,7 @@ class Config:
     redis_url: str = setting("Redis 7 or Valkey", urls.redis_url, private=True)
     kafka_brokers: str = setting("Kafka's bootstrap addresses, host:port, separated by commas", urls.brokers)
     smtp_host: str = setting("the SMTP server that sends our mail", forms.host)
-    jwt_secret_key: str = setting(
-        "the secret that the secret that signs access tokens; 32 bytes or more", forms.secret, secret=True
-    )
+    jwt_secret_key: str = setting("the secret that signs access tokens; 32 bytes or more", forms.secret, secret=True)
 
     http_host: str = setting("the address of the API", forms.host, "127.0.0.1")
     http_port: int = setting("the port of the API", _PORT, 8000)
@@ -104,13 +102,11 @@ class Config:
     http_max_connections_per_address: int = setting(
         "the maximum of connections from one address (one /64 in IPv6), trusted proxies excepted", _COUNT, 1024
     )
-    http_max_unsent_bytes: int = setting(
-        "the maximum of response bytes that wait for clients to read them", _BYTES, 64 << 20
-    )
-    http_idle_s: int = setting("seconds for which a connection may wait for its next request", _SECONDS, 75)
+    http_max_unsent_bytes: int = setting("response bytes that may wait for clients to read them", _BYTES, 64 << 20)
+    http_idle_s: int = setting("seconds a connection may wait for its next request", _SECONDS, 75)
 
     smtp_port: int = setting("the port of the SMTP server", _PORT, 587)
-    smtp_username: str = setting("the user at the SMTP server, if it requires a login", default="")
+    smtp_username: str = setting("the user at the SMTP server, if it needs one", default="")
     smtp_password: str = setting("the password at the SMTP server", default="", secret=True)
     smtp_tls: str = setting(
         "the encryption of SMTP: starttls, implicit (the default on port 465) or none",
@@ -125,9 +121,7 @@ class Config:
     )
     mail_from: str = setting("the sender of our mails", parse_sender, "Callboard <no-reply@callboard.localhost>")
     mail_link_url: str = setting(
-        "the base URL of links in mails, for pages of your own; default: PUBLIC_URL",
-        forms.web_address,
-        "",
+        "the base URL of links in mails, for pages of your own; default: PUBLIC_URL", forms.web_address, ""
     )
 
     kafka_security_protocol: str = setting(
@@ -183,26 +177,20 @@ class Config:
     rate_limit_login: int = setting("logins per minute, by address", _COUNT, 10)
     rate_limit_search: int = setting("searches per minute, by address", _COUNT, 60)
     rate_limit_account: int = setting("failed logins of an account from one network in 15 minutes", _COUNT, 10)
-    rate_limit_account_total: int = setting(
-        "failed logins of an account from all networks unknown to it in 15 minutes", _COUNT, 100
-    )
+    rate_limit_account_total: int = setting("failed logins from all networks it does not know", _COUNT, 100)
     step_up_s: int = setting("seconds for which a confirmed password counts", _SECONDS, 300)
     email_undo_hours: float = setting("hours for which a mail can undo a change of address", forms.hours, 72.0)
-    unproven_account_days: int = setting("days after which an unverified account is removed", _DAYS, 7)
+    unproven_account_days: int = setting("days until an unverified account is removed", _DAYS, 7)
     known_device_days: int = setting(
         "days for which a network counts as known after a login and is not locked out", _DAYS, 90
     )
     trusted_proxies: tuple[str, ...] = setting(
         "addresses and networks of trusted proxies, whose X-Forwarded-For counts", forms.networks, ()
     )
-    audit_retention_days: int = setting("days for which entries of the audit log are kept", _DAYS, 365)
-    audit_failures_retention_days: int = setting(
-        "days for which the audit log's entries of failed logins are kept", _DAYS, 30
-    )
+    audit_retention_days: int = setting("days to keep entries of the audit log", _DAYS, 365)
+    audit_failures_retention_days: int = setting("days to keep its entries of failed logins", _DAYS, 30)
     quota_content_rows: int = setting("the maximum of articles of one user", _BYTES, 10_000)
-    quota_content_bytes: int = setting(
-        "the maximum of bytes of one user's articles, as sent and as shown", _BYTES, 100_000_000
-    )
+    quota_content_bytes: int = setting("bytes of one user's articles, as sent and as shown", _BYTES, 100_000_000)
     quota_drafts_per_hour: int = setting("drafts that one user may create in an hour", _COUNT, 1_000)
     quota_exports_per_hour: int = setting("exports that one user may request in an hour", _COUNT, 5)
     export_max_bytes: int = setting("the maximum size of an export in bytes", forms.whole(1, 4 << 30), 512 << 20)
@@ -211,10 +199,10 @@ class Config:
         forms.whole(0, 36_500),
         30,
     )
-    max_body_bytes: int = setting("the maximum size of a request's body in bytes", forms.whole(1, 1 << 30), 1 << 20)
-    html_max_depth: int = setting("the maximum nesting of an article's HTML elements", forms.whole(1, 500), 100)
-    html_max_elements: int = setting("the maximum of HTML elements in an article", forms.whole(1, 50_000), 5_000)
-    html_max_attributes: int = setting("the maximum of HTML attributes in an article", forms.whole(1, 100_000), 10_000)
+    max_body_bytes: int = setting("the maximum size of a request's body, bytes", forms.whole(1, 1 << 30), 1 << 20)
+    html_max_depth: int = setting("the nesting of an article's HTML elements", forms.whole(1, 500), 100)
+    html_max_elements: int = setting("HTML elements in an article", forms.whole(1, 50_000), 5_000)
+    html_max_attributes: int = setting("HTML attributes in an article", forms.whole(1, 100_000), 10_000)
 
     roles: frozenset[str] = setting("the parts of the tree that run in this process", forms.roles, ROLES)
     callboard_config: str = setting(
@@ -241,15 +229,13 @@ class Config:
     database_search_pool_size: int = setting("connections to PostgreSQL for searches", _SIZE, 3)
     database_jobs_pool_size: int = setting("connections to PostgreSQL for jobs", _SIZE, 6)
     database_operators_pool_size: int = setting("connections to PostgreSQL for the operator plane", _SIZE, 2)
-    database_timeout_ms: int = setting("the time limit of a request's statement, milliseconds", _MILLISECONDS, 1300)
-    database_search_timeout_ms: int = setting(
-        "the time limit of a search's statement, milliseconds", _MILLISECONDS, 1300
-    )
-    database_jobs_timeout_ms: int = setting("the time limit of a job's statement, milliseconds", _MILLISECONDS, 10_000)
+    database_timeout_ms: int = setting("time limit of a request's statement, milliseconds", _MILLISECONDS, 1300)
+    database_search_timeout_ms: int = setting("time limit of a search's statement, milliseconds", _MILLISECONDS, 1300)
+    database_jobs_timeout_ms: int = setting("time limit of a job's statement, milliseconds", _MILLISECONDS, 10_000)
     database_operators_timeout_ms: int = setting(
-        "the time limit of an operator's statement, milliseconds", _MILLISECONDS, 5000
+        "time limit of an operator's statement, milliseconds", _MILLISECONDS, 5000
     )
-    shutdown_grace_s: int = setting("seconds for which requests may continue after SIGTERM", forms.whole(1, 3600), 3)
+    shutdown_grace_s: int = setting("seconds requests may continue after SIGTERM", forms.whole(1, 3600), 3)
     jobs_grace_s: int = setting(
         "seconds for which jobs may continue after SIGTERM before they are released", forms.whole(1, 3600), 2
     )
@@ -259,9 +245,7 @@ class Config:
         "INFO",
     )
     enable_debug_mode: bool = setting(
-        "log verbosely and let asyncio report slow callbacks; responses do not change",
-        forms.flag,
-        default=False,
+        "log verbosely and let asyncio report slow callbacks; responses do not change", forms.flag, default=False
     )
 
     @property
