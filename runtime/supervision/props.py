@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from callboard.runtime.actor.actor import Actor
@@ -21,22 +22,23 @@ class Props(Generic[M]):
     composed, and not at the first start.
     """
 
-    __slots__ = ("args", "kind", "kwargs")
+    __slots__ = ("args", "kind", "kwargs", "make")
 
     def __init__(self, kind: Callable[P, Actor[M]], /, *args: P.args, **kwargs: P.kwargs) -> None:
-        self.kind: Any = actor_class(kind)
-        _bind(self.kind, args, kwargs)
+        self.kind = actor_class(kind)
+        if args or kwargs:
+            _bind(self.kind, args, kwargs)
+        else:
+            _bind_nothing(self.kind)
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
+        # Constructs the actor. The class itself where that is enough: an idle actor holds nothing more.
+        self.make: ActorFactory = partial(self.kind, *args, **kwargs) if args or kwargs else self.kind
 
     @property
     def handlers(self) -> Handlers:
         """Those of the class."""
         return self.kind.handlers  # type: ignore[no-any-return]
-
-    def make(self) -> Actor[M]:
-        """Construct the actor."""
-        return self.kind(*self.args, **self.kwargs)  # type: ignore[no-any-return]
 
     def arguments(self) -> Iterator[object]:
         """All constructor arguments."""
@@ -50,7 +52,7 @@ class KeyedProps(Generic[M]):
     __slots__ = ("args", "kind", "kwargs")
 
     def __init__(self, kind: Callable[Concatenate[Any, P], Actor[M]], /, *args: P.args, **kwargs: P.kwargs) -> None:
-        self.kind: Any = actor_class(kind)
+        self.kind = actor_class(kind)
         _bind(self.kind, (None, *args), kwargs)
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
@@ -65,16 +67,28 @@ class KeyedProps(Generic[M]):
         return self.kind(key, *self.args, **self.kwargs)  # type: ignore[no-any-return]
 
 
-def actor_class(kind: Any) -> type[Actor[Any]]:
+def actor_class(kind: Any) -> Any:
     """The class itself. Raises TypeError for anything else."""
     if not (isinstance(kind, type) and issubclass(kind, Actor)):
         raise TypeError(f"Props takes an Actor class and its constructor's arguments, not {kind!r}")
     return kind
 
 
-def _bind(kind: type[Actor[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+@lru_cache(maxsize=1024)
+def _signature(kind: Any) -> inspect.Signature:
+    """Of a class's constructor: to find it takes longer than to start an actor."""
+    return inspect.signature(kind)
+
+
+@lru_cache(maxsize=1024)
+def _bind_nothing(kind: Any) -> None:
+    """Hold a class against no arguments, once."""
+    _bind(kind, (), {})
+
+
+def _bind(kind: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     try:
-        inspect.signature(kind).bind(*args, **kwargs)
+        _signature(kind).bind(*args, **kwargs)
     except TypeError as error:
         raise TypeError(f"{kind.__name__} cannot be made of these arguments: {error}") from None
 
