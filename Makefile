@@ -1,11 +1,12 @@
 # Two commands do everything: `make run` and `make test`. Each sets up .venv first, when something it needs has changed.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint coverage format openapi demo lock bench-runtime bench-http bench-idle bench-jobs bench-flood clean
+.PHONY: help run test check lint coverage format openapi demo lock bench-runtime bench-http bench-idle bench-jobs bench-flood clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 INSTALL := $(BIN)/python ops/locks/install.py
+WORKERS := -n auto --maxprocesses 4 --dist loadfile
 LOCKS := pyproject.toml $(wildcard ops/locks/*.txt)
 
 help: ## list these targets
@@ -14,8 +15,11 @@ help: ## list these targets
 run: .venv/run ## set up, start everything on embedded servers, play the main job once, stay up
 	@$(BIN)/callboard up --demo
 
-test: .venv/dev ## set up and run every test
-	@$(BIN)/python -m pytest
+test: .venv/dev ## set up and run every test, by a worker for each of up to 4 cores, with servers of its own
+	@$(BIN)/python -m pytest $(WORKERS)
+
+check: lint ## lint, and every test that needs no server and no minute: for while you work
+	@$(BIN)/python -m pytest $(WORKERS) -m "not servers and not long" -q
 
 kafka: ## fetch Apache Kafka for the tests that need it (44 MB; Maven and Java 17)
 	@mvn --quiet --batch-mode --file ops/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.kafka/lib -DincludeScope=runtime
@@ -24,7 +28,7 @@ test-kafka: .venv/dev ## run the tests that need Apache Kafka
 	@$(BIN)/python -m pytest tests/streams/test_apache_kafka.py -rs
 
 coverage: .venv/dev ## run every test and print how much of the code it runs; on Python 3.12 or later this is quick
-	@COVERAGE_CORE=sysmon $(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	@COVERAGE_CORE=sysmon $(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term:skip-covered
 
 lint: .venv/dev ## ruff, mypy --strict, pyright over the runtime, and the one direction of imports
 	@$(BIN)/ruff check .

@@ -58,7 +58,7 @@ async def valkey(place: DataDirectory) -> AsyncIterator[Valkey]:
 @pytest.fixture(scope="session")
 async def connected(postgres: Postgres) -> AsyncIterator[Database]:
     """One pool for all tests: connecting is most of what a short one would cost."""
-    database = Database(postgres.url, size=20)
+    database = Database(postgres.url, size=20, statement_timeout_s=30.0)  # a busy machine is slow, and not at fault
     await database.connect()
     yield database
     database.disconnect()

@@ -43,7 +43,7 @@ async def jobs_postgres(jobs_place: DataDirectory) -> AsyncIterator[Postgres]:
 
 @pytest.fixture
 async def database(jobs_postgres: Postgres) -> AsyncIterator[Database]:
-    database = Database(jobs_postgres.url, size=20)
+    database = Database(jobs_postgres.url, size=20, statement_timeout_s=30.0)
     await database.connect()
     async with database.acquire() as connection:
         await connection.execute(EMPTY)

@@ -76,7 +76,7 @@ async def postgres(place: DataDirectory) -> AsyncIterator[Postgres]:
 
 @pytest.fixture
 async def database(postgres: Postgres) -> AsyncIterator[Database]:
-    database = Database(postgres.url)
+    database = Database(postgres.url, statement_timeout_s=30.0)
     await database.connect()
     async with database.acquire() as connection:
         await connection.execute("truncate outbox, consumed_events, dead_letters, effects")
