@@ -175,7 +175,7 @@ async def live(parts: Application, announce: Callable[[], Awaitable[None]]) -> i
     async def work() -> BaseException:
         await system.start()
         await parts.wait_ready()
-        _settle_memory()
+        _freeze_objects()
         await announce()
         return await system.failed()
 
@@ -203,7 +203,7 @@ async def live(parts: Application, announce: Callable[[], Awaitable[None]]) -> i
     return 0
 
 
-def _settle_memory() -> None:
+def _freeze_objects() -> None:
     """Exempt the objects of the finished tree from garbage collection: they live until the end.
 
     Nor need it look as often as it does by default: what a request leaves behind goes by its reference count.

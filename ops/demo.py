@@ -19,7 +19,7 @@ from rich.console import Console
 
 VIEWS = 1000
 PATIENCE_S = 15.0  # for what travels through streams and mail
-LOOK_EVERY_S = 0.05
+POLL_INTERVAL_S = 0.05
 
 
 class DemoError(Exception):
@@ -90,7 +90,7 @@ class Scenario:
         while time.monotonic() < ends_at:
             if found := await seen():
                 return found
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
         raise DemoError(f"{what} did not come in {PATIENCE_S:g} s")
 
     async def step(self, sent: str, work: Awaitable[Any], came: Callable[[Any], str]) -> Any:

@@ -76,7 +76,7 @@ class _ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
         if self.app.broker_lost:
             return False
         try:
-            return bool(await asyncio.wait_for(super()._commit(offsets), self.app.patience_s))
+            return bool(await asyncio.wait_for(super()._commit(offsets), self.app.broker_timeout_s))
         except TimeoutError:
             return False
 
@@ -91,7 +91,7 @@ class _ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
             if consumer._coordinator.generation == 0:  # noqa: SLF001 - see next line
                 consumer._coordinator.generation = 1  # noqa: SLF001 - aiokafka says goodbye from 1 on, Tansu counts from 0
             try:
-                await asyncio.wait_for(super().on_thread_stop(), self.app.patience_s)
+                await asyncio.wait_for(super().on_thread_stop(), self.app.broker_timeout_s)
             except (TimeoutError, OSError, asyncio.CancelledError, stock.ConsumerStoppedError) as error:
                 self.log.info("the consumer lost its broker: %r", error)
         if consumer is not None:
@@ -265,7 +265,7 @@ class App(faust.App):  # type: ignore[misc]
         super().__init__(*args, TableManager=_NoTables, Monitor=_Monitor, **kwargs)
 
     @property
-    def patience_s(self) -> float:
+    def broker_timeout_s(self) -> float:
         """How long to wait for the broker."""
         return _STOP_S if self.should_stop else _BROKER_S
 

@@ -14,7 +14,7 @@ import aiosql
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("lease.sql"), "asyncpg")
 
-LIFE_S = 3.0
+LEASE_TTL_S = 3.0
 RENEW_S = 1.0
 
 
@@ -34,10 +34,10 @@ class Lease:
     async def take(self, connection: Any) -> bool:
         """Take the lease if it is free."""
         asked_at = asyncio.get_running_loop().time()
-        fence = await QUERIES.take(connection, name=self._name, holder=self._holder, life_s=LIFE_S)
+        fence = await QUERIES.take(connection, name=self._name, holder=self._holder, life_s=LEASE_TTL_S)
         if fence is None:
             return False
-        self.fence, self._valid_until = fence, asked_at + LIFE_S
+        self.fence, self._valid_until = fence, asked_at + LEASE_TTL_S
         return True
 
     async def keep(self, connection: Any) -> None:
@@ -45,9 +45,9 @@ class Lease:
         while True:
             await asyncio.sleep(RENEW_S)
             asked_at = asyncio.get_running_loop().time()
-            if await QUERIES.renew(connection, name=self._name, fence=self.fence, life_s=LIFE_S) is None:
+            if await QUERIES.renew(connection, name=self._name, fence=self.fence, life_s=LEASE_TTL_S) is None:
                 raise LeaseLostError(f"another process holds the lease {self._name!r}")
-            self._valid_until = asked_at + LIFE_S
+            self._valid_until = asked_at + LEASE_TTL_S
 
     async def release(self, connection: Any) -> None:
         """Let the next process lead at once."""

@@ -41,7 +41,7 @@ PERSONAL_DATA = PersonalData(
     QUERIES.erase_links,
 )
 
-KEPT_S = 24 * 3600  # from when it is ready; retention throws it away after that
+ARCHIVE_TTL_S = 24 * 3600  # from when it is ready; retention throws it away after that
 MAX_ARCHIVE_BYTES = 512 << 20  # unless the settings say otherwise; the quota of content is far below
 PIECE_BYTES = 1 << 20  # as schema.sql has it
 PAGE = 20  # articles in memory at a time, each of 200 000 characters at most
@@ -122,7 +122,7 @@ async def _settle(connection: Any, export: MakeExport, archive: Archive | None) 
     data = {} if archive is None else {"token_id": str(export.export_id)}
     if await QUERIES.mark_export(connection, export_id=export.export_id, status=status, **made) is None:
         return
-    await QUERIES.prolong_export(connection, export_id=export.export_id, ttl_s=KEPT_S)
+    await QUERIES.prolong_export(connection, export_id=export.export_id, ttl_s=ARCHIVE_TTL_S)
     await emit(connection, TemplatedEmailRequested(letter, export.user_id, data), event_id=uuid4(), topic=MAIL)
 
 
@@ -174,7 +174,7 @@ class Exports(Actor[RequestExport | DownloadExport | ReadPiece]):
                     export_id=export_id,
                     user_id=message.user_id,
                     token_hash=fingerprint(self.signer.mail_token(export_id)),
-                    ttl_s=KEPT_S,
+                    ttl_s=ARCHIVE_TTL_S,
                 )
                 await self.jobs.enqueue(connection, MakeExport(export_id, message.user_id))
                 await audit.record(connection, AuditAction.EXPORT_REQUESTED, of=message.user_id, export_id=export_id)

@@ -166,13 +166,13 @@ def _matches(value: bytes, password_hash: str | None) -> bool:
 
 def _renewed(password_hash: str, value: bytes, prepared: str, typed: str) -> str | None:
     """The hash to keep from now on. It takes every password that the old one took, and no more than that."""
-    if not outdated(password_hash) and prepared == typed:
+    if not needs_rehash(password_hash) and prepared == typed:
         return None
     cut = password_hash.startswith(_CUT) or (_BCRYPT.match(password_hash) and len(value) >= _BCRYPT_BYTES)
     return _CUT + HASHER.hash(value[:_BCRYPT_BYTES]) if cut else HASHER.hash(prepared)
 
 
-def outdated(password_hash: str) -> bool:
+def needs_rehash(password_hash: str) -> bool:
     """Whether a hash was made by another algorithm or with other parameters than today's, and is worth making anew at
     the next login.
     """

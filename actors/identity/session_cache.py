@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from callboard.actors.identity.user_generations import LIFE_S, UserGenerations
+from callboard.actors.identity.user_generations import MAX_AGE_S, UserGenerations
 from callboard.actors.infrastructure.principals import Principal
 from callboard.runtime import Ref, Request
 
@@ -43,7 +43,7 @@ class SessionCache:
         self.used: set[UUID] = set()
         self._known: dict[UUID, Known] = {}
 
-    def recall(self, user_id: UUID, session_id: UUID, epoch: bytes | None) -> Principal | None:
+    def get(self, user_id: UUID, session_id: UUID, epoch: bytes | None) -> Principal | None:
         """Return the cached principal; None if there is none for this generation of the user."""
         known = self._known.get(session_id)
         if (
@@ -57,14 +57,14 @@ class SessionCache:
         self.note(session_id)
         return known.identity
 
-    def remember(self, identity: Principal, epoch: bytes, asked_at: float, left_s: float) -> None:
+    def put(self, identity: Principal, epoch: bytes, asked_at: float, left_s: float) -> None:
         """Keep who it is, as PostgreSQL said at `asked_at`; the session has `left_s` seconds more by itself."""
         self._known.pop(identity.session_id, None)
-        self._known[identity.session_id] = Known(identity, epoch, asked_at + min(LIFE_S, left_s))
+        self._known[identity.session_id] = Known(identity, epoch, asked_at + min(MAX_AGE_S, left_s))
         if len(self._known) > REMEMBERED:
             del self._known[next(iter(self._known))]
 
-    def forget(self, session_id: UUID) -> None:
+    def evict(self, session_id: UUID) -> None:
         """It must be read anew."""
         self._known.pop(session_id, None)
 
@@ -91,7 +91,7 @@ class Authentication:
     def __await__(self) -> Generator[Any, None, Principal]:
         """From memory, or by the session manager."""
         epoch = yield from self._epoch.__await__()
-        identity = self._identities.recall(*self._who, epoch)
+        identity = self._identities.get(*self._who, epoch)
         if identity is None:
             identity = yield from self._sessions.ask(Authenticate(*self._who)).__await__()
         return identity

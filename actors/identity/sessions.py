@@ -178,7 +178,7 @@ class Sessions(Actor[SessionMessage]):
 
     A change is in force in every process once it is answered. While Redis is away nothing is remembered, and
     PostgreSQL is asked each time. A process that alone has lost Redis still ends sessions at once for itself; those
-    that have it may take an ended session for LIFE_S more.
+    that have it may take an ended session for MAX_AGE_S more.
     """
 
     def __init__(
@@ -198,12 +198,12 @@ class Sessions(Actor[SessionMessage]):
     async def authenticate(self, message: Authenticate) -> Principal:
         """The role is the one of this moment, not of the token."""
         epoch = await self.epochs.read(message.user_id)
-        known = self.identities.recall(message.user_id, message.session_id, epoch)
+        known = self.identities.get(message.user_id, message.session_id, epoch)
         return known or await self._read(message, epoch)
 
     async def _read(self, message: Authenticate, epoch: bytes | None) -> Principal:
         """Ask PostgreSQL, and remember a yes if the epoch was known before."""
-        self.identities.forget(message.session_id)
+        self.identities.evict(message.session_id)
         asked_at = self.epochs.clock()
         async with self.database.acquire() as connection:
             row = await QUERIES.living_session(connection, session_id=message.session_id, user_id=message.user_id)
@@ -211,7 +211,7 @@ class Sessions(Actor[SessionMessage]):
             raise Problem(AUTH_SESSION_ENDED)
         identity = Principal(row["user_id"], row["session_id"], row["email"], Role(row["role"]))
         if epoch is not None:
-            self.identities.remember(identity, epoch, asked_at, row["left_s"])
+            self.identities.put(identity, epoch, asked_at, row["left_s"])
         self.identities.note(message.session_id)
         return identity
 

@@ -15,10 +15,10 @@ from redis.exceptions import ResponseError
 
 from callboard.actors.infrastructure.redis import Ask, CacheAwayError, RedisClient
 
-LIFE_S = 30.0  # how long anything may be remembered, whatever Redis says
+MAX_AGE_S = 30.0  # how long anything may be remembered, whatever Redis says
 SETTLING_S = 2.0  # after Redis was away: the other processes find it again, and tell what they owe
-KEPT_S = 3600  # in Redis; longer than LIFE_S, so that what is remembered is never older than its epoch
-MAX_OWED = 10_000  # the oldest are forgotten first; LIFE_S bounds what that can do
+KEY_TTL_S = 3600  # in Redis; longer than MAX_AGE_S, so that what is remembered is never older than its epoch
+MAX_OWED = 10_000  # the oldest are forgotten first; MAX_AGE_S bounds what that can do
 
 
 class UserGenerations:
@@ -52,7 +52,7 @@ class UserGenerations:
     ) -> None:
         if answer.exception() is None and answer.result() is None and not reply.done():
             begun = secrets.token_hex(8).encode()
-            setting = self._cache.send("SET", key, begun, "NX", "GET", "EX", KEPT_S)
+            setting = self._cache.send("SET", key, begun, "NX", "GET", "EX", KEY_TTL_S)
             setting.add_done_callback(partial(self._told, begun, generation, reply))
         else:
             self._told(b"", generation, reply, answer)
@@ -78,7 +78,7 @@ class UserGenerations:
         word = secrets.token_hex(8)
         try:
             # Shielded: who does not wait for it has changed the user all the same.
-            await asyncio.shield(self._cache.send("SET", self._key(user_id), word, "EX", KEPT_S))
+            await asyncio.shield(self._cache.send("SET", self._key(user_id), word, "EX", KEY_TTL_S))
         except (CacheAwayError, ResponseError):
             return
         self._pay(user_id, debt)
@@ -88,8 +88,8 @@ class UserGenerations:
         self._trusted_from = self.clock() + SETTLING_S
         while self._owed:
             user_id, debt = next(iter(self._owed.items()))
-            if self.clock() - debt[0] < LIFE_S:
-                await ask("SET", self._key(user_id), secrets.token_hex(8), "EX", KEPT_S)
+            if self.clock() - debt[0] < MAX_AGE_S:
+                await ask("SET", self._key(user_id), secrets.token_hex(8), "EX", KEY_TTL_S)
             self._pay(user_id, debt)
 
     def _pay(self, user_id: UUID, debt: tuple[float]) -> None:

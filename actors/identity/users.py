@@ -53,7 +53,7 @@ __all__ = [  # the protocol of the actor
 
 READ_USERS: str = QUERIES.users_by_id.sql
 
-AT_ONCE = 32  # in one worker: most of them wait for PostgreSQL together
+CONCURRENCY = 32  # in one worker: most of them wait for PostgreSQL together
 
 
 class CreateUser(Request[User], frozen=True):
@@ -154,7 +154,7 @@ class Users(Actor[UserMessage]):
     the reply: the next request sees it.
     """
 
-    concurrency = AT_ONCE
+    concurrency = CONCURRENCY
 
     def __init__(
         self,

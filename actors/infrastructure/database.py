@@ -240,7 +240,7 @@ class Database:
     def _lose(self, error: BaseException, pool: "asyncpg.Pool[Any] | None") -> None:
         """Note that the server is away; what befalls a connection of an earlier `pool` says nothing of this one."""
         if pool is self._pool:
-            self.server.lose(NO_ANSWER, error)
+            self.server.mark_unavailable(NO_ANSWER, error)
 
     async def connect(self) -> None:
         """Connect all pools of the process anew. Raises one of `ERRORS` when the server is away."""

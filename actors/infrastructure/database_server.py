@@ -112,7 +112,7 @@ class DatabaseServer:
         state = (error.sqlstate if isinstance(error, asyncpg.PostgresError) else None) or type(error).__name__
         self._observe(judgement.verdict, state)
         if judgement.scope is Scope.SERVER:
-            self.lose(judgement, error)
+            self.mark_unavailable(judgement, error)
             return
         if judgement.verdict is Verdict.PASSES:
             self._trouble = judgement.why, time.monotonic()
@@ -120,7 +120,7 @@ class DatabaseServer:
         if judgement.scope is Scope.ENDPOINT:
             self.expire()
 
-    def lose(self, judgement: Judgement, error: BaseException) -> None:
+    def mark_unavailable(self, judgement: Judgement, error: BaseException) -> None:
         """Note that the server is away."""
         if not self.away.is_set():
             self.why = judgement.why

@@ -19,7 +19,7 @@ from callboard.runtime import Actor, Message, Request, on
 
 QUERIES: Any = aiosql.from_path(Path(__file__).with_name("idempotency.sql"), "asyncpg")
 
-KEPT_S = 24 * 3600
+KEY_TTL_S = 24 * 3600
 
 
 class StoredResponse(msgspec.Struct, frozen=True):
@@ -91,7 +91,7 @@ class Idempotency(Actor[ClaimKey | KeepAnswer | ReleaseKey]):
                 new_id=uuid4(),
                 claim_id=claim_id,
                 lease_s=message.lease_s,
-                kept_s=KEPT_S,
+                kept_s=KEY_TTL_S,
             )
             if row is None:
                 row = await QUERIES.key_by_name(connection, name=name)

@@ -90,7 +90,7 @@ class KindClaims:
             self.floors.clear()
 
 
-class Sight(msgspec.Struct, frozen=True):
+class QueueState(msgspec.Struct, frozen=True):
     """The result of one look at the queue: whether a job is due, in how many seconds the next one is (None: none
     waits), the same for the oldest job whose lease was lost, and whether operators have changed a limit since the last
     look.
@@ -179,13 +179,13 @@ class Claims:
         )
         return next(iter([row async for row in rows]), None)
 
-    async def look(self, kinds: Iterable[KindClaims]) -> Sight:
+    async def look(self, kinds: Iterable[KindClaims]) -> QueueState:
         """See in one statement what waits, and what operators have set."""
         async with self.database.acquire() as connection:
             row = await QUERIES.look(connection, kinds=[each.kind.name for each in kinds])
         limits = msgspec.json.decode(row["limits"], type=dict[str, int])
         changed, self.limits = limits != self.limits, limits
-        return Sight(row["is_due"], row["next_s"], row["suspect_s"], changed)
+        return QueueState(row["is_due"], row["next_s"], row["suspect_s"], changed)
 
     def _is_limited(self, each: KindClaims) -> bool:
         return self.limits.get(each.kind.name, each.kind.max_running) > 0

@@ -14,7 +14,7 @@ from callboard.actors.infrastructure.job_kinds import JobKind
 from callboard.actors.infrastructure.retention import RetentionRule, oldest
 from callboard.runtime import Actor, Request, on
 
-LOOK_EVERY_S = 10.0
+POLL_INTERVAL_S = 10.0
 HEALTH_EVERY = 3  # looks
 RULES_EVERY = 30  # looks; the age of what retention has to purge changes slowly
 UNCLAIMED_S = 600.0  # so long a job of a kind that nobody here knows may wait before it shows
@@ -77,7 +77,7 @@ class JobMonitor(Actor[LookAtJobs]):
 
     async def on_start(self) -> None:
         """Begin to look."""
-        self.every(LOOK_EVERY_S, LookAtJobs())
+        self.every(POLL_INTERVAL_S, LookAtJobs())
 
     @on(LookAtJobs)
     async def look(self, _message: LookAtJobs) -> None:

@@ -23,7 +23,7 @@ POLL_S = 1.0
 QUIET_POLL_S = 5.0  # where notices come, and there was no work lately
 BUSY_POLL_S = 0.25  # where no notice comes, and there was work lately
 LATELY_S = 10.0
-LOOK_EVERY_S = 0.5  # while there is work
+POLL_INTERVAL_S = 0.5  # while there is work
 LAST_S = 0.5  # for what is cancelled at the stop to end, and for the last outcomes to be written
 ALONE_S = 10.0  # a job whose lease was lost runs for so long without company
 LATE_S = 0.001  # so much later than it is due by our clock a job is asked for
@@ -119,7 +119,7 @@ class JobWorker(Actor[None]):
         for each, rows in found:
             self.attempts.begin(each, rows, now)
             self._worked_at = now
-        if now - self._looked_at >= LOOK_EVERY_S and not all(each.drained for each in kinds):
+        if now - self._looked_at >= POLL_INTERVAL_S and not all(each.drained for each in kinds):
             await self._look()
         # Beyond the floors nothing has come: the claim that follows begins at the beginning.
         return len(found) or sum(not each.drained and not each.full for each in kinds)
@@ -140,7 +140,7 @@ class JobWorker(Actor[None]):
         sent_at = loop.time()
         row = await self.claims.claim_suspect(self.kinds)
         if row is None:
-            self._suspects, self._suspects_from = False, loop.time() + LOOK_EVERY_S
+            self._suspects, self._suspects_from = False, loop.time() + POLL_INTERVAL_S
             return False
         (kind,) = (each for each in self.kinds if each.kind.name == row["kind"])
         self.attempts.begin(kind, [row], sent_at)
@@ -194,7 +194,7 @@ class JobWorker(Actor[None]):
             each.drained = False
 
     def _has_to_look(self, now: float) -> bool:
-        return any(each.drained for each in self.kinds) or now - self._looked_at >= LOOK_EVERY_S
+        return any(each.drained for each in self.kinds) or now - self._looked_at >= POLL_INTERVAL_S
 
     async def _look(self) -> float | None:
         """See what waits; in how many seconds the next job is due, if there is one."""

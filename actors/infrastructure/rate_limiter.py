@@ -18,8 +18,8 @@ from callboard.actors.infrastructure.redis import KeySpace, RedisClient
 from callboard.runtime import Actor, Request, on
 
 LOCAL_KEYS = 10_000  # what a process remembers by itself while Redis is away; the oldest are forgotten first
-AT_ONCE = 256  # checks of one worker that may wait for Redis together
-MOST = 500  # keys in one call of the script: more would keep Redis busy, and the first of them waiting
+CONCURRENCY = 256  # checks of one worker that may wait for Redis together
+MAX_BATCH = 500  # keys in one call of the script: more would keep Redis busy, and the first of them waiting
 
 # Times are the server's, in seconds, so that processes with different clocks agree. No key is further ahead than its
 # window: a policy may have become shorter since.
@@ -230,7 +230,7 @@ class LimitBatcher:
             if policy is None:
                 reply.set_exception(KeyError(message.policy))
                 return reply
-            if not batch or len(batch) == MOST:
+            if not batch or len(batch) == MAX_BATCH:
                 batch = self._gathering = {}
                 self._cache.send_late(partial(self._begin, batch)).add_done_callback(partial(self._teach, batch))
             checks = batch[message] = Checks(message, policy if self._strict() else policy.doubled())
@@ -276,7 +276,7 @@ class LimitBatcher:
 class RateLimiter(Actor[CheckLimit]):
     """Checks limits. Its workers share one limiter, so they keep no order: Redis decides each key by itself."""
 
-    concurrency = AT_ONCE
+    concurrency = CONCURRENCY
 
     def __init__(self, limiter: LimitBatcher) -> None:
         self.limiter = limiter

@@ -165,7 +165,7 @@ class RedisClient:
         try:
             answers = await self._exchange(commands)
         except AWAY as error:
-            self.lose(error)
+            self.mark_unavailable(error)
             answers = [CacheAwayError(self.why) for _ in batch]
         for command, answer in zip(commands, answers, strict=True):
             if isinstance(answer, ResponseError) and not isinstance(answer, NoScriptError):
@@ -232,16 +232,16 @@ class RedisClient:
 
     def _judge(self, command: str, error: ResponseError) -> None:
         """Tell of a refusal, and do without Redis when it takes nothing from us any more."""
-        said = spoken(error)
+        said = error_text(error)
         if REFUSED.search(said) or (command not in SCRIPTS and not said.startswith(CALLERS)):
             # It answers, and can be told nothing: a session that ends could not be forgotten by the other processes.
-            self.lose(error)
+            self.mark_unavailable(error)
         else:
             self._tell(f"Redis refuses {command}: {said}")
 
-    def lose(self, error: BaseException) -> None:
+    def mark_unavailable(self, error: BaseException) -> None:
         """Note that Redis is away, or refuses."""
-        self.why = spoken(error)
+        self.why = error_text(error)
         self._tell(f"Redis is unavailable: {self.why}")
         self.away.set()
         self.generation += 1
@@ -270,14 +270,14 @@ class RedisClient:
             for trial in self._trials:
                 await trial()
         except AWAY as error:
-            raise CacheAwayError(spoken(error)) from error
+            raise CacheAwayError(error_text(error)) from error
 
     async def look(self) -> None:
         """Open the breaker unless the server takes a write."""
         try:
             await self._try()
         except AWAY as error:
-            self.lose(error)
+            self.mark_unavailable(error)
 
     async def _try(self) -> None:
         await self._ask("SET", self.keys.key("server", "probe", "time"), "1", "EX", PROBE_TTL_S)
@@ -289,7 +289,7 @@ class RedisClient:
             for settle in self._returning:
                 await settle(self._ask)
         except AWAY as error:
-            self.lose(error)
+            self.mark_unavailable(error)
             return False
         self.away.clear()
         return True
@@ -303,7 +303,7 @@ class RedisClient:
         await self._line.disconnect(nowait=True)
 
 
-def spoken(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """Return Redis's error, or the error of the connection, as one line without the command's arguments, which may be
     personal.
     """

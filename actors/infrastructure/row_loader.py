@@ -8,7 +8,7 @@ from callboard.actors.infrastructure.database import Database
 
 K = TypeVar("K")
 
-MOST = 100  # rows in one query
+MAX_BATCH = 100  # rows in one query
 
 
 class Reads(Generic[K]):
@@ -56,7 +56,7 @@ class Reads(Generic[K]):
                         reply.cancel()
 
     def _take(self) -> "dict[K, list[asyncio.Future[Any]]]":
-        return {key: self._waiting.pop(key) for key in list(self._waiting)[:MOST]}
+        return {key: self._waiting.pop(key) for key in list(self._waiting)[:MAX_BATCH]}
 
 
 def _answer(asked: "dict[Any, list[asyncio.Future[Any]]]", rows: dict[Any, Any]) -> None:

@@ -23,7 +23,7 @@ from callboard.runtime import Actor, Request, on
 
 QUERIES = queries_beside(__file__)
 
-LOOK_EVERY_S = 5.0  # for rows that an operator has changed
+POLL_INTERVAL_S = 5.0  # for rows that an operator has changed
 AGAIN_S = 1.0  # after the database was away
 LATE = timedelta(seconds=60)  # what is due for longer than this was missed
 MAX_SHIFT = timedelta(hours=26)  # between a local time and the instant it stands for, or a zone's change of clocks
@@ -153,7 +153,7 @@ class Scheduler(Actor[Look]):
         for row in rows:
             made += await self._make(row)
         waits = [(due - row["now"]).total_seconds() for row in rows if (due := self._next_due(row)) is not None]
-        return made, min([LOOK_EVERY_S, *(each for each in waits if each > 0)])
+        return made, min([POLL_INTERVAL_S, *(each for each in waits if each > 0)])
 
     async def _declare(self) -> None:
         if self._declared:

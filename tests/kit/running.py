@@ -37,7 +37,7 @@ T = TypeVar("T")
 UP_WITHIN_S = 120.0
 STOP_WITHIN_S = 60.0
 WAIT_S = 60.0
-LOOK_EVERY_S = 0.02
+POLL_INTERVAL_S = 0.02
 PR_SET_PDEATHSIG = 1
 # Tests register and log in faster than people do.
 UNLIMITED = {f"RATE_LIMIT_{name}": "1000000" for name in ("PER_MINUTE", "REGISTER", "LOGIN")}
@@ -71,7 +71,7 @@ def until(what: str, seen: Callable[[], T | None], within_s: float = WAIT_S) -> 
         if found := seen():
             return found
         assert time.monotonic() < ends_at, f"{what} did not come in {within_s:g} s"
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(POLL_INTERVAL_S)
 
 
 def _dies_with_us() -> None:
@@ -299,7 +299,7 @@ def gone(processes: list[psutil.Process], within_s: float = 3.0) -> list[psutil.
     ends_at = time.monotonic() + within_s
     left = processes
     while (left := [each for each in left if _lives(each)]) and time.monotonic() < ends_at:
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(POLL_INTERVAL_S)
     return left
 
 

@@ -288,7 +288,7 @@ class Model(RuleBasedStateMachine):
     @rule()
     def lose_redis(self) -> None:
         for process in self.world.processes:
-            process.cache.lose(ConnectionError())
+            process.cache.mark_unavailable(ConnectionError())
 
     @precondition(lambda self: all(process.cache.away.is_set() for process in self.world.processes))
     @rule(first=WHERE, which=WHICH, ends=st.booleans())

@@ -71,7 +71,7 @@ async def test_who_was_stopped_finds_out_before_anything_is_sent(
     connections: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lease = Lease("relay")
-    monkeypatch.setattr(module, "LIFE_S", 0.0)  # a stop of three seconds, as it were
+    monkeypatch.setattr(module, "LEASE_TTL_S", 0.0)  # a stop of three seconds, as it were
     assert await lease.take(connections[0])
     with pytest.raises(LeaseLostError, match="not renewed in time"):
         lease.check()

@@ -23,7 +23,7 @@ from callboard.actors.identity.password_hasher import (
     VerifyPassword,
     hash_fault,
     hash_or_overloaded,
-    outdated,
+    needs_rehash,
 )
 from callboard.actors.identity.password_policy import COMMON, PasswordPolicy, password_faults, prepare_password
 from callboard.runtime import Mailbox, Overflow, Ref, System, pool, supervisor
@@ -99,8 +99,8 @@ async def test_a_hash_from_elsewhere_verifies_and_is_worth_making_anew() -> None
         assert await hasher.ask(VerifyPassword(GOOD, ARGON))
         for broken in (NO_PASSWORD, BCRYPT[:-1], "$2b$99$" + BCRYPT[7:], "plain", GOOD, "$argon2id$"):
             assert not await hasher.ask(VerifyPassword(GOOD, broken))
-    assert outdated(BCRYPT)
-    assert outdated(ARGON)
+    assert needs_rehash(BCRYPT)
+    assert needs_rehash(ARGON)
 
 
 async def test_who_has_no_password_cannot_log_in_not_even_with_nobodys() -> None:
@@ -139,7 +139,7 @@ async def test_a_hash_verifies_its_own_password_only() -> None:
         assert not await hasher.ask(VerifyPassword(GOOD + " ", made))
         assert not await hasher.ask(VerifyPassword(GOOD, None))
         assert made != await hasher.ask(HashPassword(GOOD))
-    assert not outdated(made)
+    assert not needs_rehash(made)
     assert (HASHER.memory_cost, HASHER.time_cost, HASHER.parallelism, HASHER.type.name) == (19456, 2, 1, "ID")
 
 
@@ -287,7 +287,7 @@ def test_of_a_bcrypt_hash_no_more_is_kept_than_was_checked(typed: str) -> None:
     checked = password_hasher._verify(typed, CUT, renew=True)
     assert checked.is_right
     assert checked.renewed is not None
-    assert not outdated(checked.renewed)
+    assert not needs_rehash(checked.renewed)
     for later in (LONG, LONG[:72], LONG + "x"):
         again = password_hasher._verify(later, checked.renewed, renew=True)
         assert (again.is_right, again.renewed) == (True, None)

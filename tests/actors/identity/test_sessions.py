@@ -23,7 +23,7 @@ from callboard.actors.identity.sessions import (
     RevokeSession,
     Sessions,
 )
-from callboard.actors.identity.user_generations import LIFE_S, MAX_OWED, SETTLING_S, UserGenerations
+from callboard.actors.identity.user_generations import MAX_AGE_S, MAX_OWED, SETTLING_S, UserGenerations
 from callboard.actors.identity.users import ChangeUser
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.principals import Role
@@ -90,7 +90,7 @@ async def test_a_session_is_remembered_until_it_is_told_or_half_a_minute_has_gon
     await whoami(domain, login)
     await domain.execute(BEHIND_OUR_BACK)
     await whoami(domain, login)  # this is what makes the memory one
-    domain.passed_s += LIFE_S - 1
+    domain.passed_s += MAX_AGE_S - 1
     await whoami(domain, login)
     domain.passed_s += 1
     with refused(AUTH_SESSION_ENDED):
@@ -177,9 +177,9 @@ async def processes(database: Database, url: str) -> AsyncIterator[tuple[Domain,
         yield one, two
 
 
-async def lose(domain: Domain) -> None:
+async def mark_unavailable(domain: Domain) -> None:
     """The process finds Redis away."""
-    domain.cache.lose(ConnectionError())
+    domain.cache.mark_unavailable(ConnectionError())
 
 
 async def test_without_redis_the_end_of_a_session_is_in_force_at_once_and_so_after_its_return(
@@ -224,7 +224,7 @@ async def test_who_alone_has_lost_redis_owes_the_end_and_tells_it_before_anythin
         login = await log_in(one)
         for _ in range(2):  # the first makes its connection, and remembers nothing yet
             await whoami(two, login)
-        await lose(one)
+        await mark_unavailable(one)
         await end(one, user.user_id, login)
         with refused(AUTH_SESSION_ENDED):
             await whoami(one, login)
@@ -242,7 +242,7 @@ async def test_what_was_remembered_before_redis_was_away_is_forgotten(
         await one.person(email="ada@example.org")
         login = await log_in(one)
         await whoami(one, login)
-        await lose(one)
+        await mark_unavailable(one)
         await one.cache.probe()
         one.passed_s += SETTLING_S  # and so long after it nothing is remembered either
         await one.execute(BEHIND_OUR_BACK)
@@ -258,8 +258,8 @@ async def test_for_a_moment_after_its_return_redis_is_not_trusted(
     async with processes(database, valkey.url) as (one, two):
         user = await one.person(email="ada@example.org")
         login = await log_in(one)
-        await lose(one)
-        await lose(two)
+        await mark_unavailable(one)
+        await mark_unavailable(two)
         await two.cache.probe()
         await whoami(two, login)
         await end(one, user.user_id, login)
@@ -304,7 +304,7 @@ async def test_what_is_owed_is_bounded_and_old_debts_need_no_telling(cache: Redi
         await epochs.turn(user_id)
     assert len(epochs._owed) == MAX_OWED
     assert users[-1] in epochs._owed
-    now[0] = LIFE_S
+    now[0] = MAX_AGE_S
     await epochs.turn(users[0])
     assert await cache.probe()
     assert not epochs._owed

@@ -120,7 +120,7 @@ async def test_a_login_that_is_refused_later_ends_nothing(postgres: Postgres, ca
         await asyncio.wait_for(database.back.wait(), 5)
         await operator.execute("alter role rotated password 'new'")
         await operator.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'rotated'")
-        database.server.lose(module.NO_ANSWER, TimeoutError())
+        database.server.mark_unavailable(module.NO_ANSWER, TimeoutError())
         async with asyncio.timeout(5):
             while "28P01" not in caplog.text:  # noqa: ASYNC110 - the guard tries another process
                 await asyncio.sleep(0.01)

@@ -146,7 +146,7 @@ async def test_without_postgresql_the_last_known_goes_on_to_hold(database: Datab
     await own.connect()
     async with process(own) as (keeper, flags):
         await keeper.ask(SetFlag(UI, is_on=True))
-        own.server.lose(NO_ANSWER, TimeoutError())
+        own.server.mark_unavailable(NO_ANSWER, TimeoutError())
         await keeper.tell(ReadFlags())
         with refused(SERVER_UNAVAILABLE):
             await keeper.ask(SetFlag(UI, is_on=False))

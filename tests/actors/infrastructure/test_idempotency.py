@@ -11,7 +11,7 @@ from callboard.actors.editorial.workflow import CreateContent, Draft
 from callboard.actors.errors import CONTENT_NOT_FOUND, REQUEST_KEY_REUSED, SERVER_UNAVAILABLE
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.idempotency import (
-    KEPT_S,
+    KEY_TTL_S,
     Claim,
     ClaimKey,
     Idempotency,
@@ -83,7 +83,7 @@ async def test_a_key_is_good_for_a_day_and_then_as_new(domain: Domain, keys: Poo
     first = await claimed(keys)
     await keys.ask(KeepAnswer(first, ANSWER))
     left_s = await domain.value("select extract(epoch from expires_at - now())::float8 from idempotency_keys")
-    assert KEPT_S - 5 < left_s <= KEPT_S
+    assert KEY_TTL_S - 5 < left_s <= KEY_TTL_S
     await domain.execute("update idempotency_keys set expires_at = now()")
     second = await claimed(keys, b"another body")
     assert second.new_id != first.new_id

@@ -10,7 +10,7 @@ import pytest
 
 from callboard.actors.errors import SERVER_UNAVAILABLE, Problem
 from callboard.actors.infrastructure.database import Database
-from callboard.actors.infrastructure.row_loader import MOST, Reads
+from callboard.actors.infrastructure.row_loader import MAX_BATCH, Reads
 
 QUERY = "select user_id, full_name from users where user_id = any($1)"
 ADD = "insert into users (user_id, email, full_name, password_hash) values ($1, $2 || gen_random_uuid(), $2, '')"
@@ -69,7 +69,7 @@ async def test_a_read_sees_what_was_committed_before_it_was_asked(database: Data
 async def test_more_than_a_query_takes_are_several(database: Database) -> None:
     counting = Counting(database)
     reads = reads_of(counting)
-    assert await asyncio.gather(*(reads.read(uuid4()) for _ in range(MOST + 1))) == [None] * (MOST + 1)
+    assert await asyncio.gather(*(reads.read(uuid4()) for _ in range(MAX_BATCH + 1))) == [None] * (MAX_BATCH + 1)
     assert counting.queries == 2
 
 
