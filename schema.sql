@@ -416,11 +416,9 @@ create trigger aggregated_stats_touch before update on aggregated_stats for each
 
 -- Feature flags ---------------------------------------------------------------------------------------------------
 
--- A flag without a row is off. Every change, of an override too, adds one to the version: processes look at it.
+-- A flag without a row is as its department declares it. Every change, of an override too, adds one to the version: processes look at it.
 create table feature_flags (
-    name       text        primary key constraint feature_flags_name_check check (name in
-                           ('enable_new_ui', 'enable_advanced_search', 'enable_video_upload', 'maintenance_mode',
-                            'rate_limit_strict')),
+    name       text        primary key constraint feature_flags_name_check check (name ~ '^[a-z][a-z0-9_.]{0,99}$'),
     is_on      boolean     not null default false,
     version    bigint      not null default 1,
     created_at timestamptz not null default now(),

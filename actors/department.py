@@ -6,16 +6,19 @@ Ours and those of other packages have one shape. Everything in a `Department` ca
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
+from callboard.actors.infrastructure.feature_flags import FeatureFlag
 from callboard.actors.infrastructure.job_kinds import JobHandler, JobKind
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.actors.infrastructure.rate_limiter import RateLimit
-from callboard.actors.infrastructure.retention import RetentionRule
+from callboard.actors.infrastructure.retention import Retain, RetentionRule
 from callboard.runtime import Node, Strategy
 from callboard.streams.consumers import Consumer
+from callboard.streams.event_types import EventType
 
 S = TypeVar("S", bound=Struct)  # settings
 N = TypeVar("N", bound=Struct)  # needs
@@ -56,7 +59,9 @@ class Department(Struct, Generic[S, N, R], frozen=True, kw_only=True):
     """A department of a process; packages name theirs by the entry point group `callboard.departments`.
 
     `needs` is a Struct whose fields are Structs that other departments offer, found by their type: they give the order
-    of building, and `build` gets it filled. A field `EditorialRefs | None = None` is an optional need.
+    of building, and `build` gets it filled. A field `EditorialRefs | None = None` is an optional need. Names of the
+    limits, flags, kinds of jobs and retention rules of a package begin with the name of its department and a dot.
+    `migrations` is the folder of its own history of Alembic's.
     """
 
     name: str
@@ -64,9 +69,13 @@ class Department(Struct, Generic[S, N, R], frozen=True, kw_only=True):
     needs: type[N]
     offers: type[R]
     build: Callable[[S, N], Branch[R]]
+    events: Sequence[EventType] = ()
     limits: Sequence[RateLimit] = ()
+    flags: Sequence[FeatureFlag] = ()
     jobs: Sequence[JobKind[Any]] = ()
+    retention: Sequence[Retain] = ()
     personal_data: Sequence[PersonalData] = ()
+    migrations: Path | None = None
 
 
 AnyDepartment = Department[Any, Any, Any]

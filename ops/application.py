@@ -20,7 +20,7 @@ from callboard.ops import descriptors, logs, schema
 from callboard.ops.clients import cache_of, database_of
 from callboard.ops.config import reload
 from callboard.ops.config.settings import Config, load
-from callboard.ops.departments import installed, installed_routes
+from callboard.ops.departments import OURS, histories_of, in_order, installed, installed_routes
 from callboard.ops.embedded.servers import Servers
 from callboard.ops.job_metrics import JobCollector
 from callboard.ops.metrics import Metrics
@@ -74,9 +74,10 @@ class Application:
             clock=time.monotonic,
             observers=metrics.observers,
         )
+        self.departments = installed() if departments is None else departments
         self.tree = compose(
             config,
-            installed() if departments is None else departments,
+            self.departments,
             installed_routes() if routes is None else routes,
             clients,
             metrics=metrics,
@@ -90,7 +91,8 @@ class Application:
     async def _prepare(self, url: str) -> None:
         """See to the schema. A database that lacks what waiting does not bring ends the process: see `hopeless`."""
         try:
-            await schema.prepare(url, migrate=self.config.migrate == "auto")
+            histories = histories_of(in_order(self.departments))
+            await schema.prepare(url, migrate=self.config.migrate == "auto", histories=histories)
         except (schema.SchemaOutdatedError, schema.MigrationFailedError) as error:
             self.give_up(str(error))
             await asyncio.Event().wait()
@@ -109,6 +111,11 @@ class Application:
     def policies(self) -> dict[str, Policy]:
         """The rate limits in force, by name."""
         return self.tree.built.declared.policies
+
+    @property
+    def packages(self) -> Sequence[AnyDepartment]:
+        """The departments that are not ours."""
+        return [each for each in self.departments if each not in OURS]
 
     @property
     def mail_producers(self) -> MailProducers:

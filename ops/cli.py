@@ -223,10 +223,11 @@ async def _check(options: argparse.Namespace) -> int:
 
 
 async def _openapi(_options: argparse.Namespace) -> int:
-    from callboard.http.api.routes import ROUTES  # noqa: PLC0415 - see above
     from callboard.http.openapi.swagger import render_committed_document  # noqa: PLC0415 - see above
+    from callboard.ops.departments import installed_routes  # noqa: PLC0415 - see above
 
-    print(render_committed_document(ROUTES), end="")
+    routes = [route for group in installed_routes() for route in group]
+    print(render_committed_document(routes), end="")
     return OK
 
 

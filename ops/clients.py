@@ -1,16 +1,17 @@
 """The clients of the servers, and what departments are configured to. Nothing is connected yet."""
 
+import os
 from collections.abc import Callable, Sequence
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from callboard.actors.department import AnyDepartment
 from callboard.actors.infrastructure.database import Database, PoolSettings
 from callboard.actors.infrastructure.database_server import DatabaseServer, Pooler
-from callboard.actors.infrastructure.rate_limiter import Policy
 from callboard.actors.infrastructure.redis import KeySpace, RedisClient
-from callboard.ops.config.settings import Config
+from callboard.ops.config.departments import Configured, read_departments
+from callboard.ops.config.reload import department_tables
+from callboard.ops.config.settings import Config, ConfigError
 
 QUEUE_POOL_SIZE = 4  # a claim, a renewal, and what ends, at once
 QUEUE_TIMEOUT_S = 1.0  # a claim that takes longer asks for less the next time
@@ -42,18 +43,29 @@ def cache_of(config: Config) -> RedisClient:
     return RedisClient(config.redis_url, KeySpace(config.environment, config.service_name))
 
 
-def policies_of(config: Config, departments: Sequence[AnyDepartment]) -> dict[str, Policy]:
-    """The rate limits by name, as configured."""
+def configured_of(
+    config: Config, departments: Sequence[AnyDepartment], ours: Sequence[AnyDepartment]
+) -> dict[str, Configured]:
+    """The departments as configured: ours by Config, whose fields have the names of their settings; those of packages
+    by their own tables and variables. Raises ConfigError.
+    """
+    packages = [each for each in departments if each not in ours]
+    tables = department_tables(config.callboard_config) if config.callboard_config else {}
+    known = {name: table for name, table in tables.items() if name in {each.name for each in packages}}
+    faults: list[str] = []
+    configured = read_departments(packages, known, os.environ, faults)  # `reload.check` names the tables of nobody
+    if faults:
+        raise ConfigError(faults)
     return {
-        limit.name: replace(limit.policy, limit=getattr(config, limit.setting)) if limit.setting else limit.policy
-        for each in departments
-        for limit in each.limits
+        each.name: configured[each.name] if each in packages else _configured_ours(config, each) for each in departments
     }
 
 
-def settings_of(config: Config, departments: Sequence[AnyDepartment]) -> dict[str, Struct]:
-    """The settings of departments by their names: each field is the setting of the same name."""
-    return {
-        each.name: each.settings(**{field: getattr(config, field) for field in each.settings.__struct_fields__})
-        for each in departments
-    }
+def _configured_ours(config: Config, department: AnyDepartment) -> Configured:
+    settings = department.settings(
+        **{field: getattr(config, field) for field in department.settings.__struct_fields__ if hasattr(config, field)}
+    )
+    limits = [
+        replace(each, limit=getattr(config, each.setting)) if each.setting else each for each in department.limits
+    ]
+    return Configured(settings, limits, department.flags, department.retention)

@@ -18,11 +18,13 @@ from callboard.actors.department import AnyDepartment, Branch, Department, Role
 from callboard.actors.editorial.department import EDITORIAL
 from callboard.actors.identity.department import IDENTITY
 from callboard.actors.infrastructure.department import INFRASTRUCTURE
-from callboard.actors.infrastructure.rate_limiter import Policy
 from callboard.actors.infrastructure.refs import Clients, Declared
 from callboard.actors.infrastructure.retention import PURGE_EXPIRED
 from callboard.http.api.routes import OUR_ROUTES
 from callboard.http.server.routing import Route, Routes
+from callboard.ops.config.departments import RESERVED, Configured
+from callboard.ops.config.reload import TABLES
+from callboard.ops.schema import History
 from callboard.runtime import Entities, Node, Pool, Supervisor, supervisor
 
 OURS: tuple[AnyDepartment, ...] = (INFRASTRUCTURE, IDENTITY, EDITORIAL, DELIVERY, ANALYTICS)
@@ -103,8 +105,11 @@ def _clashes(departments: Sequence[AnyDepartment]) -> Iterator[str]:
     """Names that are taken twice, and those of packages that do not begin with the name of their department."""
     names = {
         "are called": [each.name for each in departments],
-        "offer": [each.offers.__name__ for each in departments],
+        "offer": [f"{each.offers.__module__}.{each.offers.__qualname__}" for each in departments],
+        "declare the event": [event.name for each in departments for event in each.events],
         "declare the limit": [limit.name for each in departments for limit in each.limits],
+        "declare the flag": [flag.name for each in departments for flag in each.flags],
+        "declare the rule of retention": [rule.name for each in departments for rule in each.retention],
         "declare the kind of jobs": [kind.name for each in departments for kind in each.jobs],
         "export": [part.name for each in departments for part in each.personal_data],
     }
@@ -115,18 +120,34 @@ def _clashes(departments: Sequence[AnyDepartment]) -> Iterator[str]:
             yield f"{each.name}: the name of a department is one word in lower case"
         if each in OURS:  # whose names are older than this rule, and stand in configurations
             continue
-        declared: Sequence[Any] = (*each.limits, *each.jobs)
+        declared: Sequence[Any] = (*each.limits, *each.flags, *each.jobs, *each.retention)
         for name in (one.name for one in declared):
             if name.partition(".")[0] != each.name:
                 yield f"{each.name}: {name} must be called {each.name}.NAME"
+        yield from (
+            f"{each.name}: a setting may not be called {field}"
+            for field in each.settings.__struct_fields__
+            if field in RESERVED
+        )
+        if each.name in TABLES:
+            yield f"a department may not be called {each.name}"
 
 
-def declared_by(departments: Sequence[AnyDepartment], policies: dict[str, Policy] | None = None) -> Declared:
-    """Everything that departments declare; `policies` are the limits as configured."""
+def histories_of(departments: Sequence[AnyDepartment]) -> list[History]:
+    """The migrations of packages, in the order of building."""
+    return [History(each.name, each.migrations) for each in departments if each.migrations is not None]
+
+
+def declared_by(departments: Sequence[AnyDepartment], configured: Mapping[str, Configured] | None = None) -> Declared:
+    """Everything that departments declare, as configured if they are."""
+    as_declared = {each.name: Configured(None, each.limits, each.flags, each.retention) for each in departments}
+    all_of = {**as_declared, **(configured or {})}
     return Declared(
         jobs=[kind for each in departments for kind in each.jobs],
-        policies={limit.name: limit.policy for each in departments for limit in each.limits} | (policies or {}),
+        policies={limit.name: limit.policy for each in departments for limit in all_of[each.name].limits},
         personal_data=[part for each in reversed(departments) for part in each.personal_data],
+        flags=[flag for each in departments for flag in all_of[each.name].flags],
+        retention=[rule.rule() for each in departments for rule in all_of[each.name].retention],
     )
 
 
@@ -183,7 +204,7 @@ class Built:
 
 
 def build(
-    departments: Sequence[AnyDepartment], settings: Mapping[str, Struct], clients: Clients, declared: Declared
+    departments: Sequence[AnyDepartment], settings: Mapping[str, Any], clients: Clients, declared: Declared
 ) -> Built:
     """Build departments, which stand in order. Raises CompositionError."""
     offered: dict[type[Any], Any] = {Clients: clients, Declared: declared}

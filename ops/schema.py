@@ -9,12 +9,13 @@ import logging
 import os
 import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+import msgspec
 
 SCHEMA = Path(__file__).parents[1] / "schema.sql"
 VERSIONS = Path(__file__).with_name("migrations") / "versions"
@@ -39,10 +40,24 @@ class MigrationFailedError(Exception):
     """`callboard migrate up` has failed; its last words say why."""
 
 
-def revisions() -> list[str]:
-    """The revisions of this release, the first one first: each names the one before it."""
+class History(msgspec.Struct, frozen=True):
+    """The migrations of a package's department, with a version table of their own: a package that is removed leaves
+    nothing in ours.
+    """
+
+    department: str
+    folder: Path
+
+    @property
+    def table(self) -> str:
+        """The table that holds its revision."""
+        return f"alembic_version_{self.department}"
+
+
+def revisions(folder: Path = VERSIONS) -> list[str]:
+    """The revisions in a folder, ours unless another is named, the first one first: each names the one before it."""
     after: dict[str, str] = {}
-    for path in VERSIONS.glob("[0-9]*_*.py"):
+    for path in folder.glob("[0-9]*_*.py"):
         found = _LINKS.search(path.read_text(encoding="utf-8"))
         if found is not None:
             after[found["down"] or ""] = found["revision"]
@@ -73,6 +88,14 @@ def missing_from(revision: str | None) -> list[str]:
     if revision is None:
         return known
     return known[known.index(revision) + 1 :] if revision in known else []
+
+
+async def missing_of(connection: Any, history: History) -> list[str]:
+    """The revisions that a database lacks of a package's."""
+    known, at = revisions(history.folder), None
+    if await connection.fetchval("select to_regclass($1) is not null", history.table):
+        at = await connection.fetchval(f"select version_num from {history.table}")  # noqa: S608 - named after a department
+    return known if at is None else known[known.index(at) + 1 :] if at in known else []
 
 
 @asynccontextmanager
@@ -118,8 +141,9 @@ async def install(url: str) -> None:
             log.info("the database was empty: the schema is installed, at revision %s", head())
 
 
-async def prepare(url: str, *, migrate: bool) -> None:
-    """See that a database has the schema of this release: fill an empty one, and migrate an older one if `migrate`.
+async def prepare(url: str, *, migrate: bool, histories: Sequence[History] = ()) -> None:
+    """See that a database has the schema of this release, and of the packages with these histories: fill an empty one,
+    and migrate an older one if `migrate`.
 
     Raises SchemaOutdatedError for an older one that is not to be migrated, MigrationFailedError, and whatever asyncpg
     raises while the server is away.
@@ -127,7 +151,8 @@ async def prepare(url: str, *, migrate: bool) -> None:
     await install(url)
     async with connected(url) as connection:
         revision = await revision_of(connection)
-    missing = missing_from(revision)
+        of_packages = [f"{each.department} {one}" for each in histories for one in await missing_of(connection, each)]
+    missing = [*missing_from(revision), *of_packages]
     if missing and not migrate:
         raise SchemaOutdatedError(
             f"the database is at revision {revision} and lacks {', '.join(missing)}: "

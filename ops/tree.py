@@ -10,9 +10,9 @@ from callboard.actors.identity.refs import IdentityRefs
 from callboard.actors.infrastructure.background import Background, Holder, background
 from callboard.actors.infrastructure.refs import Clients, Infrastructure
 from callboard.http.server.routing import Routes
-from callboard.ops.clients import policies_of, settings_of
+from callboard.ops.clients import configured_of
 from callboard.ops.config.settings import Config
-from callboard.ops.departments import Built, build, declared_by, in_order
+from callboard.ops.departments import OURS, Built, build, declared_by, in_order
 from callboard.ops.embedded.servers import Servers
 from callboard.ops.job_holders import holder_name, is_gone
 from callboard.ops.listeners import front_door, operator_plane, server_dependencies
@@ -58,15 +58,16 @@ def compose(
     What acts on events starts before what reads them. `data` is a folder of Faust's.
     """
     departments, roles = in_order(departments), config.roles
-    declared = declared_by(departments, policies_of(config, departments))
-    built = build(departments, settings_of(config, departments), clients, declared)
+    configured = configured_of(config, departments, OURS)
+    declared = declared_by(departments, configured)
+    built = build(departments, {name: each.settings for name, each in configured.items()}, clients, declared)
     branches, shared = built.branches.values(), built.refs(Infrastructure)
     consumers = tuple(each for branch in branches for each in branch.consumers)
     streams = StreamParts(config, shared.database, consumers, embedded=servers is not None)
     jobs = background(
         shared,
         [each for branch in branches for each in branch.jobs],
-        [each for branch in branches for each in branch.retention],
+        [*declared.retention, *(each for branch in branches for each in branch.retention)],
         Holder(holder_name(), is_gone),
         works="workers" in roles,
         grace_s=config.jobs_grace_s,

@@ -8,6 +8,7 @@ import base64
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from typing import Literal
 
 import msgspec
@@ -77,7 +78,6 @@ class _Structured(Struct):
 
 
 _STRUCTURED_DECODER = msgspec.json.Decoder(_Structured)
-_EVENT_DECODERS = {name: msgspec.json.Decoder(declared.struct) for name, declared in EVENTS.items()}
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -184,8 +184,13 @@ def _envelope(record: Record, attributes: Mapping[str, str], data: bytes, signer
         topic=record.topic,
         occurred_at=occurred_at,
         traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
-        event=_parse(_EVENT_DECODERS[name], data),
+        event=_parse(_decoder_of(declared.struct), data),
     )
+
+
+@cache
+def _decoder_of(struct: type[Message]) -> "msgspec.json.Decoder[Message]":
+    return msgspec.json.Decoder(struct)
 
 
 def needs_signature(declared: EventType, source: str) -> bool:

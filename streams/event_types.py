@@ -151,33 +151,50 @@ class EventType(Struct, frozen=True):
         return str(getattr(event, self.key))
 
 
-def _declare(name: str, struct: type[Message], key: str, *topics: Topic, open_to_producers: bool = False) -> EventType:
-    return EventType(name, struct, topics, key, (struct.__doc__ or "").strip(), open_to_producers)
+# Every type that has been declared in this process, by its name and by its Struct.
+EVENTS: dict[str, EventType] = {}
+_TYPE_BY_STRUCT: dict[type, EventType] = {}
 
 
-EVENTS: dict[str, EventType] = {
-    declared.name: declared
-    for declared in (
-        _declare("user.registered", UserRegistered, "user_id", USERS),
-        _declare("user.verified", UserVerified, "user_id", USERS),
-        _declare("user.updated", UserUpdated, "user_id", USERS),
-        _declare("user.deleted", UserDeleted, "user_id", USERS),
-        _declare("content.created", ContentCreated, "content_id", CONTENT),
-        _declare("content.edited", ContentEdited, "content_id", CONTENT),
-        _declare("content.submitted", ContentSubmitted, "content_id", CONTENT),
-        _declare("content.approved", ContentApproved, "content_id", CONTENT),
-        _declare("content.rejected", ContentRejected, "content_id", CONTENT),
-        _declare("content.published", ContentPublished, "content_id", CONTENT),
-        _declare("content.archived", ContentArchived, "content_id", CONTENT),
-        _declare("content.restored", ContentRestored, "content_id", CONTENT),
-        _declare("content.deleted", ContentDeleted, "content_id", CONTENT),
-        _declare("letter.requested", TemplatedEmailRequested, "user_id", MAIL, PRIORITY),
-        _declare("mail.requested", MailRequested, "to", MAIL, PRIORITY, open_to_producers=True),
-        _declare("activity.recorded", ActivityRecorded, "subject_id", ACTIVITY, open_to_producers=True),
-    )
-}
+def declare_event(
+    name: str, struct: type[Message], key: str, *topics: Topic, open_to_producers: bool = False
+) -> EventType:
+    """Declare an event type; `key` names the field whose value is the Kafka key.
 
-_TYPE_BY_STRUCT: dict[type, EventType] = {declared.struct: declared for declared in EVENTS.values()}
+    Raises ValueError for a name or a Struct that is taken.
+    """
+    declared = EventType(name, struct, topics, key, (struct.__doc__ or "").strip(), open_to_producers)
+    if name in EVENTS or struct in _TYPE_BY_STRUCT:
+        raise ValueError(f"the event {name} or its Struct {struct.__name__} is declared twice")
+    EVENTS[name] = _TYPE_BY_STRUCT[struct] = declared
+    return declared
+
+
+# By the department that writes them.
+USER_EVENTS = (
+    declare_event("user.registered", UserRegistered, "user_id", USERS),
+    declare_event("user.verified", UserVerified, "user_id", USERS),
+    declare_event("user.updated", UserUpdated, "user_id", USERS),
+    declare_event("user.deleted", UserDeleted, "user_id", USERS),
+)
+CONTENT_EVENTS = (
+    declare_event("content.created", ContentCreated, "content_id", CONTENT),
+    declare_event("content.edited", ContentEdited, "content_id", CONTENT),
+    declare_event("content.submitted", ContentSubmitted, "content_id", CONTENT),
+    declare_event("content.approved", ContentApproved, "content_id", CONTENT),
+    declare_event("content.rejected", ContentRejected, "content_id", CONTENT),
+    declare_event("content.published", ContentPublished, "content_id", CONTENT),
+    declare_event("content.archived", ContentArchived, "content_id", CONTENT),
+    declare_event("content.restored", ContentRestored, "content_id", CONTENT),
+    declare_event("content.deleted", ContentDeleted, "content_id", CONTENT),
+)
+MAIL_EVENTS = (
+    declare_event("letter.requested", TemplatedEmailRequested, "user_id", MAIL, PRIORITY),
+    declare_event("mail.requested", MailRequested, "to", MAIL, PRIORITY, open_to_producers=True),
+)
+ACTIVITY_EVENTS = (
+    declare_event("activity.recorded", ActivityRecorded, "subject_id", ACTIVITY, open_to_producers=True),
+)
 
 
 def type_of(event: Message | type[Message]) -> EventType:

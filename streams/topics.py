@@ -27,20 +27,29 @@ class Topic(Struct, frozen=True):
         return self.name + _DEAD_LETTERS
 
 
-USERS = Topic("users.v1", "user id", "accounts: registered, verified, updated, deleted")
-CONTENT = Topic("content.v1", "content id", "articles: created, edited, and every editorial transition")
-MAIL = Topic("mail.v1", "recipient", "mail requests, ours and any producer's", deadline_s=3600)
-PRIORITY = Topic("priority.v1", "recipient", "security mail: verification, reset, new sign-in", deadline_s=300)
-NOTIFICATIONS = Topic("notifications.v1", "user id", "notices to users", deadline_s=1800)
-PROCESSING = Topic("processing.v1", "job id", "heavy jobs: exports, bulk imports", deadline_s=6 * 3600)
-ACTIVITY = Topic(
+TOPICS: dict[str, Topic] = {}  # by name, every topic that has been declared in this process
+
+
+def declare_topic(name: str, key: str, carries: str, deadline_s: float | None = None) -> Topic:
+    """Declare a topic. Raises ValueError for a name that is taken."""
+    if name in TOPICS:
+        raise ValueError(f"the topic {name} is declared twice")
+    TOPICS[name] = topic = Topic(name, key, carries, deadline_s)
+    return topic
+
+
+USERS = declare_topic("users.v1", "user id", "accounts: registered, verified, updated, deleted")
+CONTENT = declare_topic("content.v1", "content id", "articles: created, edited, and every editorial transition")
+MAIL = declare_topic("mail.v1", "recipient", "mail requests, ours and any producer's", deadline_s=3600)
+PRIORITY = declare_topic("priority.v1", "recipient", "security mail: verification, reset, new sign-in", deadline_s=300)
+NOTIFICATIONS = declare_topic("notifications.v1", "user id", "notices to users", deadline_s=1800)
+PROCESSING = declare_topic("processing.v1", "job id", "heavy jobs: exports, bulk imports", deadline_s=6 * 3600)
+ACTIVITY = declare_topic(
     "activity.v1", "subject id", "activity that producers report: page views, reads, any metric with a value"
 )
-SUBSCRIPTIONS = Topic("subscriptions.v1", "user id", "subscriptions: started, renewed, past due, cancelled, expired")
-
-TOPICS: dict[str, Topic] = {
-    topic.name: topic for topic in (USERS, CONTENT, MAIL, PRIORITY, NOTIFICATIONS, PROCESSING, ACTIVITY, SUBSCRIPTIONS)
-}
+SUBSCRIPTIONS = declare_topic(
+    "subscriptions.v1", "user id", "subscriptions: started, renewed, past due, cancelled, expired"
+)
 
 
 def full_name(prefix: str, topic: Topic | str) -> str:

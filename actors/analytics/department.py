@@ -8,7 +8,7 @@ from callboard.actors.department import Branch, Child, Department
 from callboard.actors.infrastructure.refs import Infrastructure
 from callboard.runtime import Props, worker
 from callboard.streams.consumers import Consumer
-from callboard.streams.event_types import ActivityRecorded
+from callboard.streams.event_types import ACTIVITY_EVENTS, ActivityRecorded
 from callboard.streams.topics import ACTIVITY
 
 
@@ -33,5 +33,10 @@ def build(_settings: AnalyticsSettings, needs: AnalyticsNeeds) -> Branch[Analyti
 
 
 ANALYTICS = Department(
-    name="analytics", settings=AnalyticsSettings, needs=AnalyticsNeeds, offers=AnalyticsRefs, build=build
+    name="analytics",
+    settings=AnalyticsSettings,
+    needs=AnalyticsNeeds,
+    offers=AnalyticsRefs,
+    build=build,
+    events=ACTIVITY_EVENTS,
 )

@@ -19,7 +19,13 @@ from callboard.actors.infrastructure.retention import table_rule
 from callboard.runtime import Props, worker
 from callboard.streams import dead_letters
 from callboard.streams.consumers import Consumer
-from callboard.streams.event_types import ContentPublished, ContentRejected, MailRequested, TemplatedEmailRequested
+from callboard.streams.event_types import (
+    MAIL_EVENTS,
+    ContentPublished,
+    ContentRejected,
+    MailRequested,
+    TemplatedEmailRequested,
+)
 from callboard.streams.topics import CONTENT, MAIL, PRIORITY
 
 # Dead letters are found by the address of the account, or by its id.
@@ -74,6 +80,7 @@ DELIVERY = Department(
     needs=DeliveryNeeds,
     offers=DeliveryRefs,
     build=build,
+    events=MAIL_EVENTS,
     jobs=(SEND_MAIL,),
     personal_data=(mail_queue.PERSONAL_DATA, DEAD_LETTERS),
 )

@@ -13,6 +13,7 @@ from callboard.actors.infrastructure.job_kinds import job_pool
 from callboard.actors.infrastructure.quotas import DEFAULT_QUOTAS, Quotas
 from callboard.actors.infrastructure.refs import Infrastructure
 from callboard.runtime import Props, pool
+from callboard.streams.event_types import CONTENT_EVENTS
 
 USUAL = HtmlBounds()
 
@@ -52,6 +53,7 @@ EDITORIAL = Department(
     needs=EditorialNeeds,
     offers=EditorialRefs,
     build=build,
+    events=CONTENT_EVENTS,
     limits=(SEARCH,),
     jobs=(REFILL_SEARCH,),
     personal_data=workflow.PERSONAL_DATA,

@@ -33,6 +33,7 @@ from callboard.actors.infrastructure.refs import Declared, Infrastructure
 from callboard.actors.infrastructure.retention import RetentionRule, table_rule
 from callboard.actors.infrastructure.row_loader import Reads
 from callboard.runtime import Mailbox, Overflow, Props, pool, worker
+from callboard.streams.event_types import USER_EVENTS
 
 # A full mailbox of a hasher or a login is a refusal, 503, and not a queue that nobody waits for any more: what
 # 8 workers with 4 waiting for each have accepted takes two hashers about a second.
@@ -128,6 +129,7 @@ IDENTITY = Department(
     needs=IdentityNeeds,
     offers=IdentityRefs,
     build=build,
+    events=USER_EVENTS,
     limits=(REGISTER, LOGIN, MAIL, ACCOUNT, ACCOUNT_TOTAL),
     jobs=(EMAIL_REQUEST, MAKE_EXPORT),
     personal_data=(

@@ -8,7 +8,7 @@ from callboard.actors.department import Branch, Child, Department
 from callboard.actors.infrastructure import audit_log, feature_flags
 from callboard.actors.infrastructure.audit_log import AuditLog, AuditRecorder, FailedLogins
 from callboard.actors.infrastructure.database import DatabaseGuard
-from callboard.actors.infrastructure.feature_flags import FlagKeeper, FlagName, FlagSnapshot
+from callboard.actors.infrastructure.feature_flags import OUR_FLAGS, FlagKeeper, FlagName, FlagSnapshot
 from callboard.actors.infrastructure.idempotency import Idempotency
 from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.actors.infrastructure.rate_limiter import DEFAULT_LIMIT, LimitBatcher, RateLimiter
@@ -52,7 +52,7 @@ def build(settings: InfrastructureSettings, needs: InfrastructureNeeds) -> Branc
         public_keys=settings.jwt_previous_public_keys,
         now=clients.now,
     )
-    flags = FlagSnapshot()
+    flags = FlagSnapshot(declared.flags)
     limiter = LimitBatcher(
         cache,
         declared.policies,
@@ -111,6 +111,7 @@ INFRASTRUCTURE = Department(
     offers=Infrastructure,
     build=build,
     limits=(DEFAULT_LIMIT,),
+    flags=OUR_FLAGS,
     jobs=(PURGE_EXPIRED,),
     personal_data=(feature_flags.PERSONAL_DATA, audit_log.PERSONAL_DATA),
 )

@@ -5,7 +5,7 @@ keeps it up to date, and while PostgreSQL is away leaves it as it was.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -35,8 +35,15 @@ MOST_OVERRIDES = 10_000  # of one flag: every process holds them all
 log = logging.getLogger(__name__)
 
 
+class FeatureFlag(msgspec.Struct, frozen=True):
+    """A switch that a department declares; it is on or off by default until an admin sets it."""
+
+    name: str
+    default: bool = False
+
+
 class FlagName(StrEnum):
-    """The feature flags; schema.sql has the same list. A flag that nobody has set has its default of ON_BY_DEFAULT."""
+    """Our flags."""
 
     NEW_UI = "enable_new_ui"
     ADVANCED_SEARCH = "enable_advanced_search"
@@ -45,7 +52,7 @@ class FlagName(StrEnum):
     STRICT_LIMITS = "rate_limit_strict"  # rate limits are as the settings say; off, they are twice as much
 
 
-ON_BY_DEFAULT = frozenset({FlagName.STRICT_LIMITS})
+OUR_FLAGS = tuple(FeatureFlag(name.value, name is FlagName.STRICT_LIMITS) for name in FlagName)
 
 
 class Flag(msgspec.Struct, frozen=True):
@@ -53,7 +60,7 @@ class Flag(msgspec.Struct, frozen=True):
     user.
     """
 
-    name: FlagName
+    name: str
     is_on: bool
     overrides: int
     user_id: UUID | None = None
@@ -85,24 +92,26 @@ class ReadFlags(Message, frozen=True):
 class FlagSnapshot:
     """The current values of all flags in this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, flags: Sequence[FeatureFlag] = OUR_FLAGS) -> None:
+        self.defaults = {flag.name: flag.default for flag in flags}
         self._on: Mapping[str, bool] = {}
         self._overrides: Mapping[tuple[str, UUID], bool] = {}
 
-    def on(self, name: FlagName, user_id: UUID | None = None) -> bool:
-        """Whether a flag is on, for a user if one is named."""
+    def on(self, flag: FeatureFlag | str, user_id: UUID | None = None) -> bool:
+        """Whether a flag is on, for a user if one is named. Raises KeyError for one that no department declares."""
+        name = flag if isinstance(flag, str) else flag.name
         if user_id is not None and (override := self._overrides.get((name, user_id))) is not None:
             return override
-        return self._on.get(name, name in ON_BY_DEFAULT)
+        default = self.defaults[name]
+        return self._on.get(name, default)
 
     def view(self, user_id: UUID | None) -> dict[str, bool]:
         """Every flag as it is for a user, or for somebody unknown."""
-        return {name.value: self.on(name, user_id) for name in FlagName}
+        return {name: self.on(name, user_id) for name in self.defaults}
 
     def hold(self, on: Mapping[str, bool], overrides: Mapping[tuple[str, UUID], bool]) -> None:
         """Take what PostgreSQL has for what is in force."""
-        for name in FlagName:
-            default = name in ON_BY_DEFAULT
+        for name, default in self.defaults.items():
             before, after = self._on.get(name, default), on.get(name, default)
             if before is not after:
                 log.info("flag %s is %s", name, "on" if after else "off")
@@ -140,16 +149,16 @@ class FlagKeeper(Actor[GetFlag | SetFlag | ReadFlags]):
     async def get(self, message: GetFlag) -> Flag:
         """From PostgreSQL, so that who has just changed one in another process sees it."""
         async with self.database.acquire() as connection:
-            return await self._flag(connection, _name(message.name), message.user_id)
+            return await self._flag(connection, self._declared(message.name), message.user_id)
 
     @on(SetFlag)
     @retried
     async def set(self, message: SetFlag) -> Flag:
         """In force in this process with the answer, if not before."""
-        name, user_id = _name(message.name), message.user_id
+        name, user_id = self._declared(message.name), message.user_id
         async with self.database.transaction() as connection:
             is_on = message.is_on if user_id is None else None
-            await QUERIES.put_flag(connection, name=name, is_on=is_on, default=name in ON_BY_DEFAULT)
+            await QUERIES.put_flag(connection, name=name, is_on=is_on, default=self.flags.defaults[name])
             if user_id is not None and message.is_on is None:
                 await QUERIES.remove_override(connection, name=name, user_id=user_id)
             elif user_id is not None:
@@ -164,15 +173,13 @@ class FlagKeeper(Actor[GetFlag | SetFlag | ReadFlags]):
         await self.read(ReadFlags())
         return flag
 
-    async def _flag(self, connection: Any, name: FlagName, user_id: UUID | None) -> Flag:
+    async def _flag(self, connection: Any, name: str, user_id: UUID | None) -> Flag:
         row = await QUERIES.flag(connection, name=name, user_id=user_id)
         if row is None:
-            return Flag(name, name in ON_BY_DEFAULT, overrides=0, user_id=user_id)
+            return Flag(name, self.flags.defaults[name], overrides=0, user_id=user_id)
         return Flag(name, row["is_on"], row["overrides"], user_id, row["override"])
 
-
-def _name(text: str) -> FlagName:
-    try:
-        return FlagName(text)
-    except ValueError:
-        raise Problem(FLAGS_NOT_FOUND) from None
+    def _declared(self, name: str) -> str:
+        if name not in self.flags.defaults:
+            raise Problem(FLAGS_NOT_FOUND)
+        return name

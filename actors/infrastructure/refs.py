@@ -9,13 +9,14 @@ from msgspec import Struct
 
 from callboard.actors.infrastructure.audit_log import FailedLogins, ListAuditEntries
 from callboard.actors.infrastructure.database import Database
-from callboard.actors.infrastructure.feature_flags import FlagSnapshot, GetFlag, SetFlag
+from callboard.actors.infrastructure.feature_flags import FeatureFlag, FlagSnapshot, GetFlag, SetFlag
 from callboard.actors.infrastructure.idempotency import ClaimKey, KeepAnswer, ReleaseKey
 from callboard.actors.infrastructure.job_kinds import JobKind
 from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.actors.infrastructure.rate_limiter import CheckLimit, LimitBatcher, Policy
 from callboard.actors.infrastructure.redis import RedisClient
+from callboard.actors.infrastructure.retention import RetentionRule
 from callboard.actors.infrastructure.token_signer import Signer
 from callboard.runtime import Ref
 
@@ -60,6 +61,8 @@ class Declared(Struct, frozen=True):
     jobs: Sequence[JobKind[Any]] = ()
     policies: dict[str, Policy] = {}
     personal_data: Sequence[PersonalData] = ()
+    flags: Sequence[FeatureFlag] = ()
+    retention: Sequence[RetentionRule] = ()
 
 
 class Infrastructure(Struct, frozen=True):

@@ -4,6 +4,7 @@ What has expired is refused at once, by its own query; when its row goes is only
 one job an hour, which enqueues one for each rule.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,43 @@ class RetentionRule(msgspec.Struct, frozen=True):
     name: str
     purge: Purge
     oldest: Oldest | None = None
+
+
+class Retain(msgspec.Struct, frozen=True):
+    """Rows of `table` are kept until `column` is `days` ago. The configuration may set other days.
+
+    Raises ValueError for what is no name of a table and a column.
+    """
+
+    name: str
+    table: str
+    column: str
+    days: int
+
+    def __post_init__(self) -> None:
+        """Refuse what could be more than a name in SQL."""
+        if not all(re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", each) for each in (self.table, self.column)):
+            raise ValueError(f"{self.name} keeps rows of a table by a column, not of {self.table!r} by {self.column!r}")
+
+    def rule(self) -> RetentionRule:
+        """The rule that purges what is older."""
+        table, column = self.table, self.column
+        due = f"{column} < now() - make_interval(days => $1)"
+        purge = (
+            f"with gone as (delete from {table} where ctid in ("  # noqa: S608 - names, checked above
+            f"select ctid from {table} where {due} order by {column} limit $2 for update skip locked) returning 1) "
+            "select count(*) from gone"
+        )
+        age = f"select extract(epoch from now() - make_interval(days => $1) - min({column}))::float8 from {table}"  # noqa: S608 - the same
+
+        async def run(connection: Any, limit: int) -> int:
+            return int(await connection.fetchval(purge, self.days, limit))
+
+        async def oldest_row(connection: Any) -> float | None:
+            seconds: float | None = await connection.fetchval(age, self.days)
+            return seconds
+
+        return RetentionRule(self.name, run, oldest_row)
 
 
 class PurgeExpired(msgspec.Struct, frozen=True):

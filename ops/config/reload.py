@@ -8,6 +8,8 @@
     window_s = 60               # ... in so many seconds
     shadow = false              # true: only counted, nobody is refused
 
+    [polls]                     # a department of a package: see callboard.ops.config.departments
+
     [mail_producers]            # instead of MAIL_PRODUCERS
     "/shop" = "500/hour example.org,*.example.net"
 
@@ -16,25 +18,29 @@ What it does not name stays as it is.
 
 import logging
 import math
+import os
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
 from callboard.actors.delivery.mail_producers import MailProducer, MailProducers, parse_mail_producer
+from callboard.actors.department import AnyDepartment
 from callboard.actors.errors import Problem
 from callboard.actors.infrastructure import audit_log as audit
 from callboard.actors.infrastructure.audit_log import AuditAction
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.rate_limiter import Policy
+from callboard.ops.config.departments import read_departments
 from callboard.ops.config.settings import ConfigError
 from callboard.runtime import Entities, Pool, SettingsError, apply_pools, plan_pools
 
 log = logging.getLogger(__name__)
 
 RENAMED_POOLS = {"petitions": "email_requests"}  # old names, for one release
+TABLES = ("pools", "limits", "mail_producers")  # every other one is a department's
 MAX_CHANGES, MAX_CHANGE = 20, 100  # of one reload in the audit log, and characters of each
 MAX_LIMIT = 1_000_000_000
 MAX_WINDOW_S = 31 * 86400.0
@@ -52,6 +58,10 @@ class Reloadable(Protocol):
         """As the limiter sees them."""
 
     @property
+    def packages(self) -> Sequence[AnyDepartment]:
+        """The departments of packages, whose tables are read at the start and checked here."""
+
+    @property
     def mail_producers(self) -> MailProducers:
         """The programs that may have mails sent."""
 
@@ -66,6 +76,11 @@ def read(path: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([f"{path}: TOML: {error}"]) from error
     return _renamed(tables)
+
+
+def department_tables(path: str) -> dict[str, Any]:
+    """The tables of departments in a file. Raises ConfigError when it cannot be read."""
+    return {name: table for name, table in read(path).items() if name not in TABLES}
 
 
 def _renamed(tables: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +110,7 @@ def _checked(tuned: Reloadable, path: str) -> tuple[dict[str, Any], dict[str, Po
         faults += error.faults
     policies = plan_limits(tuned.policies, source.pop("limits", {}), faults)
     producers = plan_mail_producers(source.pop("mail_producers", None), faults)
-    faults += [f"{key}: is unknown; there are pools, limits and mail_producers" for key in source]
+    read_departments(tuned.packages, source, os.environ, faults)
     if faults:
         raise ConfigError([f"{path}: {fault}" for fault in faults])
     return pools, policies, producers

@@ -15,13 +15,17 @@ from sqlalchemy.pool import NullPool
 
 from callboard.ops import schema
 from callboard.ops.cli import FAILED, OK, CommandError
+from callboard.ops.departments import histories_of, in_order, installed
 
 _CONNECT_S = 10.0
 
 
-def config() -> Config:
-    """Alembic's settings: where the migrations are, and nothing else. There is no alembic.ini."""
+def config(history: schema.History | None = None) -> Config:
+    """Alembic's settings: where our migrations are, or those of a package. There is no alembic.ini."""
     settings = Config()
+    if history is not None:
+        settings.set_main_option("version_locations", str(history.folder).replace("%", "%%"))
+        settings.attributes["version_table"] = history.table
     settings.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     settings.set_main_option("path_separator", "os")
     return settings
@@ -31,6 +35,7 @@ async def status(url: str) -> int:
     """Print where the database stands and what it lacks; the exit status, 1 when it lacks something."""
     async with schema.connected(url) as connection:
         revision = await schema.revision_of(connection)
+        of_packages = {each: await schema.missing_of(connection, each) for each in histories()}
     scripts = ScriptDirectory.from_config(config())
     missing = schema.missing_from(revision)
     print(f"database  {revision or 'empty'}")
@@ -38,19 +43,25 @@ async def status(url: str) -> int:
     for each in missing:
         script = scripts.get_revision(each)
         print(f"missing   {each}  {script.doc if script else ''}")
-    if not missing:
+    for history, lacking in of_packages.items():
+        print(f"package   {history.department}: {schema.revisions(history.folder)[-1]}")
+        for each in lacking:
+            print(f"missing   {history.department} {each}")
+    if not missing and not any(of_packages.values()):
         print("nothing is missing" if revision in schema.revisions() else "a later release has migrated it")
-    return FAILED if missing else OK
+    return FAILED if missing or any(of_packages.values()) else OK
 
 
 async def up(url: str, to: str = "head") -> int:
-    """Run the migrations that are missing, up to `to`; the exit status.
+    """Run the migrations that are missing, up to `to`, and then those of packages; the exit status.
 
-    An empty database gets schema.sql, unless a revision is asked for.
+    An empty database gets schema.sql, unless a revision is asked for: then packages are left as they are.
     """
     if to == "head":
         await schema.install(url)
     await _work(url, lambda settings: command.upgrade(settings, to))
+    for history in histories() if to == "head" else ():
+        await _work(url, lambda settings: command.upgrade(settings, "head"), history)
     return await status(url) if to == "head" else OK
 
 
@@ -80,13 +91,18 @@ def new(title: str) -> int:
     return OK
 
 
-async def _work(url: str, work: Callable[[Config], None]) -> None:
+def histories() -> list[schema.History]:
+    """The histories of the installed packages, in the order in which their departments are built."""
+    return histories_of(in_order(installed()))
+
+
+async def _work(url: str, work: Callable[[Config], None], history: schema.History | None = None) -> None:
     """Have Alembic work on the database while this process alone may. Raises CommandError with its reason."""
 
     def within(connection: Any) -> None:
-        settings = config()
+        settings = config(history)
         settings.attributes["connection"] = connection
-        if unmarked:
+        if unmarked and history is None:
             command.stamp(settings, schema.FIRST)
         work(settings)
 

@@ -106,7 +106,8 @@ class Domain:
         self.passed_s = 0.0  # by how much our clocks are ahead of the machine's
         self.crashes: list[Lifecycle] = []
         self.clients = Clients(database, cache, schema.install, lambda _reason: None, self.now, self.clock)
-        built = self.built = build(OURS, SETTINGS, self.clients, declared_by(OURS, POLICIES))
+        declared = msgspec.structs.replace(declared_by(OURS), policies=POLICIES)
+        built = self.built = build(OURS, SETTINGS, self.clients, declared)
         shared = built.refs(Infrastructure)
         self.signer, self.failed_logins, self.jobs = shared.signer, shared.failed_logins, shared.jobs
         self.rules = [rule for branch in built.branches.values() for rule in branch.retention]

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 from domain import Domain, refused
 
@@ -61,16 +62,22 @@ async def looked(keeper: Any) -> None:
     await keeper.ask(GetFlag(UI))
 
 
-async def test_every_flag_of_the_schema_is_known_and_off_but_the_strict_limits(database: Database) -> None:
+async def test_every_flag_that_is_declared_is_known_and_off_but_the_strict_limits(database: Database) -> None:
     async with process(database) as (keeper, flags):
         for name in FlagName:
             assert flags.on(name) == (name is FlagName.STRICT_LIMITS)
             assert (await keeper.ask(GetFlag(name))).is_on == flags.on(name)
-    async with database.acquire() as connection:
-        rule = await connection.fetchval(
-            "select pg_get_constraintdef(oid) from pg_constraint where conname = 'feature_flags_name_check'"
-        )
-    assert sorted(part.split("'")[0] for part in rule.split("ARRAY['")[1].split(", '")) == sorted(FlagName)
+        with refused(FLAGS_NOT_FOUND):
+            await keeper.ask(GetFlag("polls.anonymous"))
+        with pytest.raises(KeyError):
+            flags.on("polls.anonymous")
+
+
+@pytest.mark.parametrize("name", ["", "Maintenance", "a b", "x" * 101, "maintenance_mode\n"])
+async def test_the_database_takes_no_flag_whose_name_is_none(database: Database, name: str) -> None:
+    with pytest.raises(asyncpg.CheckViolationError):
+        async with database.acquire() as connection:
+            await connection.execute("insert into feature_flags (name) values ($1)", name)
 
 
 async def test_a_flag_is_in_force_with_the_answer_and_elsewhere_at_the_next_look(database: Database) -> None:

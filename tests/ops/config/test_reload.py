@@ -41,7 +41,7 @@ NAMED = [
     "limits.login.shadow: must be true or false",
     "limits.login.burst: is unknown; there are limit, window_s, shadow",
     "limits.kitchen: is unknown; there are default, register, login, mail, account",
-    "ovens: is unknown; there are pools, limits and mail_producers",
+    "ovens: no package has the department ovens; there are none",
 ]
 
 

@@ -1,0 +1,146 @@
+"""Polls: their messages, their event, and the actors."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+from msgspec import Struct
+
+from callboard.actors.errors import ErrorKind, Problem, code
+from callboard.actors.infrastructure.feature_flags import FeatureFlag
+from callboard.actors.infrastructure.job_kinds import Job, JobKind, Outcome, on_job
+from callboard.actors.infrastructure.personal_data import PersonalData
+from callboard.actors.infrastructure.rate_limiter import RateLimit
+from callboard.actors.infrastructure.refs import Infrastructure
+from callboard.runtime import Actor, Message, Request, on
+from callboard.streams.event_types import ConsumeEvents, UserDeleted, declare_event, derive_id
+from callboard.streams.outbox import emit, fresh
+from callboard.streams.topics import declare_topic
+
+POLLS_TOO_MANY_OPTIONS = code("POLLS_TOO_MANY_OPTIONS_001", ErrorKind.INVALID, "A poll has fewer options.")
+VOTE = RateLimit("polls.vote", limit=5, window_s=60)
+ANONYMOUS = FeatureFlag("polls.anonymous")
+TOPIC = declare_topic("polls.v1", "poll id", "polls: closed")
+REMOVER = "polls.remover"  # the consumer: its name must never change
+
+
+class PollClosed(Message, frozen=True):
+    """Nobody can vote any more."""
+
+    poll_id: UUID
+
+
+POLL_CLOSED = declare_event("poll.closed", PollClosed, "poll_id", TOPIC)
+
+
+class ClosePoll(Struct, frozen=True):
+    """The job that closes a poll."""
+
+    poll_id: UUID
+
+
+CLOSE_POLL = JobKind("polls.close", ClosePoll)
+
+
+class Poll(Struct, frozen=True):
+    """A question."""
+
+    poll_id: UUID
+    question: str
+
+
+class OpenPoll(Request[Poll], frozen=True):
+    """Ask a question. Raises Problem(POLLS_TOO_MANY_OPTIONS)."""
+
+    poll_id: UUID
+    author_id: UUID
+    question: str
+    options: int
+
+
+class CastVote(Request[None], frozen=True):
+    """Choose an option."""
+
+    poll_id: UUID
+    user_id: UUID
+    option: int
+
+
+class Polls(Actor[OpenPoll | CastVote]):
+    """Opens polls and takes votes."""
+
+    def __init__(self, shared: Infrastructure, *, max_options: int) -> None:
+        self.shared = shared
+        self.max_options = max_options
+
+    @on(OpenPoll)
+    async def open(self, message: OpenPoll) -> Poll:
+        """Open a poll; a job closes it in a while."""
+        if message.options > self.max_options:
+            raise Problem(POLLS_TOO_MANY_OPTIONS)
+        async with self.shared.database.transaction() as connection:
+            insert = "insert into polls (poll_id, author_id, question) values ($1, $2, $3)"
+            await connection.execute(insert, message.poll_id, message.author_id, message.question)
+            await self.shared.jobs.enqueue(connection, ClosePoll(message.poll_id))
+        return Poll(message.poll_id, message.question)
+
+    @on(CastVote)
+    async def vote(self, message: CastVote) -> None:
+        """Take a vote; without a name if the flag says so."""
+        voter = None if self.shared.flags.on(ANONYMOUS) else message.user_id
+        async with self.shared.database.acquire() as connection:
+            insert = "insert into poll_votes (poll_id, user_id, option) values ($1, $2, $3)"
+            await connection.execute(insert, message.poll_id, voter, message.option)
+
+
+class PollCloser(Actor[Job[ClosePoll]]):
+    """Works on the jobs."""
+
+    @on_job
+    async def close(self, job: Job[ClosePoll]) -> Outcome:
+        """Close the poll and tell of it, in the transaction of the job's end."""
+        async with job.finish() as connection:
+            await connection.execute("update polls set closed_at = now() where poll_id = $1", job.payload.poll_id)
+            poll_id = job.payload.poll_id
+            await emit(connection, PollClosed(poll_id), event_id=derive_id("poll.closed", str(poll_id)))
+        return None
+
+
+class VoteRemover(Actor[ConsumeEvents]):
+    """Takes the names from the votes of accounts that are deleted."""
+
+    def __init__(self, shared: Infrastructure) -> None:
+        self.shared = shared
+
+    @on(ConsumeEvents)
+    async def consume(self, message: ConsumeEvents) -> None:
+        """Act once on each event."""
+        async with self.shared.database.transaction() as connection:
+            for envelope in await fresh(connection, REMOVER, message.envelopes):
+                if isinstance(envelope.event, UserDeleted):
+                    await erase_votes(connection, envelope.event.user_id, 1_000_000)
+
+
+async def export_votes(connection: Any, user_id: UUID, after: str | None, limit: int) -> AsyncIterator[Any]:
+    """A page of a person's votes."""
+    query = """
+        select ctid::text as cursor, row_to_json(v)::text as document from poll_votes v
+        where user_id = $1 and ($2::text is null or ctid > $2::tid) order by ctid limit $3
+    """
+    for row in await connection.fetch(query, user_id, after, limit):
+        yield row
+
+
+async def erase_votes(connection: Any, user_id: UUID, limit: int) -> int:
+    """Take the name from so many votes; how many they were."""
+    query = """
+        with gone as (
+            update poll_votes set user_id = null
+            where ctid in (select ctid from poll_votes where user_id = $1 limit $2) returning 1
+        )
+        select count(*) from gone
+    """
+    return int(await connection.fetchval(query, user_id, limit))
+
+
+VOTES = PersonalData("votes", {"poll_votes": ("user_id", "option")}, export_votes, erase_votes)

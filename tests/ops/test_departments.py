@@ -1,0 +1,262 @@
+"""How departments fit together: order, clashes, needs, reach, and entry points that cannot be used."""
+
+from collections.abc import Callable
+from importlib.metadata import EntryPoint
+from typing import Annotated, Any
+
+import pytest
+from msgspec import Meta, Struct
+
+from callboard.actors.department import AnyDepartment, Branch, Child, Department, Role
+from callboard.actors.infrastructure.feature_flags import FeatureFlag
+from callboard.actors.infrastructure.job_kinds import JobKind
+from callboard.actors.infrastructure.rate_limiter import RateLimit
+from callboard.actors.infrastructure.refs import Declared
+from callboard.actors.infrastructure.retention import Retain
+from callboard.http.server.request import HttpRequest, Reply
+from callboard.http.server.routing import Access, Route, Routes
+from callboard.ops import departments as module
+from callboard.ops.application import dry_run
+from callboard.ops.config.departments import read_departments
+from callboard.ops.departments import OURS, CompositionError, build, declared_by, in_order, installed
+from callboard.runtime import Actor, Props, Ref, Request, on, worker
+
+
+class Ping(Request[str], frozen=True):
+    """A message."""
+
+
+class Pong(Actor[Ping]):
+    @on(Ping)
+    async def pong(self, _message: Ping) -> str:
+        return "pong"
+
+
+class Nothing(Struct, frozen=True):
+    pass
+
+
+class QuizRefs(Struct, frozen=True):
+    quiz: Ref[Ping]
+
+
+class ScoreRefs(Struct, frozen=True):
+    scores: Ref[Ping]
+
+
+class NeedsScores(Struct, frozen=True):
+    scores: ScoreRefs
+
+
+class NeedsQuiz(Struct, frozen=True):
+    quiz: QuizRefs
+
+
+class MayUseScores(Struct, frozen=True):
+    scores: ScoreRefs | None = None
+
+
+def branch(role: Role | None = None, refs: Any = QuizRefs) -> Callable[[Any, Any], Branch[Any]]:
+    def made(_settings: Any, _needs: Any) -> Branch[Any]:
+        node = worker("quiz", Props(Pong))
+        return Branch(refs=refs(node), children=(Child(node, role),))
+
+    return made
+
+
+def department(name: str = "quiz", **options: Any) -> AnyDepartment:
+    given = {"settings": Nothing, "needs": Nothing, "offers": QuizRefs, "build": branch()} | options
+    return Department(name=name, **given)
+
+
+SCORES = department("scores", offers=ScoreRefs, build=branch(refs=ScoreRefs))
+
+
+def built(*departments: AnyDepartment) -> module.Built:
+    ordered = in_order(departments)
+    clients: Any = None
+    return build(ordered, {each.name: Nothing() for each in ordered}, clients, declared_by(ordered))
+
+
+@pytest.mark.parametrize(
+    ("departments", "fault"),
+    [
+        ((department(), department(offers=ScoreRefs)), "2 departments are called quiz"),
+        ((department(), department("other")), "2 departments offer"),
+        ((department("Quiz"),), "Quiz: the name of a department is one word in lower case"),
+        ((department("a__b"),), "a__b: the name of a department is one word in lower case"),
+        ((department("pools"),), "a department may not be called pools"),
+        ((department(needs=NeedsScores),), "quiz needs ScoreRefs, which no installed department offers"),
+        ((department(limits=(RateLimit("login", 1, 1),)),), "quiz: login must be called quiz.NAME"),
+        ((department(flags=(FeatureFlag("scores.x"),)),), "quiz: scores.x must be called quiz.NAME"),
+        ((department(jobs=(JobKind("mark", Nothing),)),), "quiz: mark must be called quiz.NAME"),
+        ((department(retention=(Retain("x", "t", "c", 1),)),), "quiz: x must be called quiz.NAME"),
+        ((*OURS, department(limits=OURS[0].limits)), "2 departments declare the limit default"),
+        ((*OURS, department(events=OURS[1].events[:1])), "2 departments declare the event user.registered"),
+        (
+            (department(needs=NeedsScores), department("scores", needs=NeedsQuiz, offers=ScoreRefs)),
+            "departments need one another in a circle",
+        ),
+    ],
+)
+def test_departments_that_do_not_fit_together_are_refused_by_name(
+    departments: tuple[AnyDepartment, ...], fault: str
+) -> None:
+    with pytest.raises(CompositionError) as refused:
+        in_order(departments)
+    assert any(each.startswith(fault) for each in refused.value.faults), refused.value.faults
+
+
+def test_a_setting_may_not_have_a_name_that_a_table_has() -> None:
+    class Limits(Struct):
+        limits: int = 1
+
+    with pytest.raises(CompositionError, match="quiz: a setting may not be called limits"):
+        in_order([department(settings=Limits)])
+
+
+def test_every_fault_is_told_at_once() -> None:
+    with pytest.raises(CompositionError) as refused:
+        in_order([department("Quiz", needs=NeedsScores), department("Quiz", offers=ScoreRefs)])
+    assert len(refused.value.faults) == 3
+
+
+def test_who_offers_is_built_before_who_needs_and_all_else_stays_in_its_order() -> None:
+    assert [each.name for each in in_order([department(needs=NeedsScores), SCORES])] == ["scores", "quiz"]
+    assert in_order(OURS[::-1])[0].name == "infrastructure"
+    assert [each.name for each in in_order(OURS)] == [each.name for each in OURS]
+
+
+@pytest.mark.parametrize("others", [(), (SCORES,)])
+def test_a_need_with_a_default_is_filled_if_it_is_there(others: tuple[AnyDepartment, ...]) -> None:
+    seen: list[MayUseScores] = []
+
+    def made(settings: Nothing, needs: MayUseScores) -> Branch[QuizRefs]:
+        seen.append(needs)
+        return branch()(settings, needs)
+
+    built(department(needs=MayUseScores, build=made), *others)
+    assert (seen[0].scores is None) is (others == ())
+
+
+def test_an_offered_reference_to_what_does_not_run_everywhere_is_refused() -> None:
+    with pytest.raises(CompositionError, match="quiz offers quiz, which runs only with the role workers"):
+        built(department(build=branch(Role.WORKERS)))
+
+
+def test_a_kind_of_jobs_that_nobody_works_on_is_refused() -> None:
+    with pytest.raises(CompositionError, match=r"quiz: no actor works on quiz\.mark"):
+        built(department(jobs=(JobKind("quiz.mark", Nothing),)))
+
+
+async def ping(request: HttpRequest[None, None, QuizRefs]) -> Reply[str]:
+    """Ping."""
+    return Reply(await request.refs.quiz.ask(Ping()))
+
+
+def test_routes_need_their_department_and_its_limit() -> None:
+    route = Route("GET", "/quiz", ping, "Ping", "quiz", Access.PUBLIC, limit=RateLimit("quiz.ping", 1, 1))
+    with pytest.raises(CompositionError, match="QuizRefs has routes, and no installed department offers it"):
+        built(SCORES).bind([Routes(QuizRefs, route)])
+    with pytest.raises(CompositionError, match=r"GET /quiz: no department declares the limit quiz\.ping"):
+        built(department()).bind([Routes(QuizRefs, route)])
+    (bound,) = built(department(limits=(RateLimit("quiz.ping", 1, 1),))).bind([Routes(QuizRefs, route)])
+    assert isinstance(bound.refs, QuizRefs)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("callboard_quiz:QUIZ", "ModuleNotFoundError: No module named 'callboard_quiz'"),
+        ("callboard.http.api.stats:ROUTES", "is a Routes, not a Department"),
+    ],
+)
+def test_an_entry_point_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, value: str, reason: str) -> None:
+    def entry_points(group: str) -> list[EntryPoint]:
+        return [EntryPoint("quiz", value, group)]
+
+    monkeypatch.setattr(module, "entry_points", entry_points)
+    with pytest.raises(CompositionError) as refused:
+        installed()
+    assert refused.value.faults == [f"unknown: entry point callboard.departments, quiz = {value}: {reason}"]
+
+
+def test_the_whole_process_is_composed_of_departments_that_are_given() -> None:
+    app = dry_run(departments=[*OURS, department()], routes=[])
+    assert "quiz" in {child.name for child in app.tree.root.children}
+
+
+# Configuration -------------------------------------------------------------------------------------------------------
+
+
+class Nested(Struct, frozen=True):
+    length: Annotated[int, Meta(ge=1, le=100)] = 20
+
+
+class Sample(Struct, frozen=True, kw_only=True):
+    needed: str
+    share: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    feed: Nested = Nested()
+
+    def __post_init__(self) -> None:
+        if self.needed == "all" and self.share < 1:
+            raise ValueError("all needs a share of 1")
+
+
+QUIZ = department(
+    settings=Sample,
+    limits=(RateLimit("quiz.ask", 5, 60),),
+    flags=(FeatureFlag("quiz.open"),),
+    retention=(Retain("quiz.answers", "answers", "given_at", 365),),
+)
+
+
+def test_a_table_and_variables_configure_settings_limits_flags_and_retention() -> None:
+    faults: list[str] = []
+    tables = {
+        "quiz": {"needed": "x", "feed": {"length": 3}, "limits": {"ask": {"limit": 7}}, "retention": {"answers": 9}}
+    }
+    environ = {"CALLBOARD_QUIZ__SHARE": "0.25", "CALLBOARD_QUIZ__FLAGS__OPEN": "true", "CALLBOARD_CONFIG": "x.toml"}
+    found = read_departments([QUIZ], tables, environ, faults)["quiz"]
+    assert faults == []
+    assert found.settings == Sample(needed="x", share=0.25, feed=Nested(3))
+    assert found.limits == [RateLimit("quiz.ask", 7, 60)]
+    assert found.flags == [FeatureFlag("quiz.open", default=True)]
+    assert found.retention == [Retain("quiz.answers", "answers", "given_at", 9)]
+    declared = declared_by([QUIZ], {"quiz": found})
+    assert isinstance(declared, Declared)
+    assert declared.policies["quiz.ask"].limit == 7
+
+
+@pytest.mark.parametrize(
+    ("table", "environ", "fault"),
+    [
+        ({}, {}, "quiz.needed: is missing"),
+        ({"needed": 3}, {}, "quiz.needed: Expected `str`, got `int`"),
+        ({"needed": "x", "share": float("inf")}, {}, "quiz.share: Expected `float` <= 1.0"),
+        ({"needed": "x", "share": float("nan")}, {}, "quiz.share: Expected"),
+        ({"needed": "x"}, {"CALLBOARD_QUIZ__SHARE": "inf"}, "CALLBOARD_QUIZ__SHARE: Expected"),
+        ({"needed": "x", "colour": 1}, {}, "quiz.colour: is unknown; there are needed, share, feed"),
+        ({"needed": "x", "feed": 1}, {}, "quiz.feed: must be a table"),
+        ({"needed": "x", "feed": {"length": 0}}, {}, "quiz.feed.length: Expected `int` >= 1"),
+        ({"needed": "all"}, {}, "quiz: all needs a share of 1"),
+        ({"needed": "x", "limits": {"ask": {"limit": 0}}}, {}, "quiz.limits.ask.limit: Expected `int` >= 1"),
+        ({"needed": "x", "limits": {"tell": {}}}, {}, "quiz.limits.tell: is unknown; there are ask"),
+        ({"needed": "x", "flags": {"open": "yes"}}, {}, "quiz.flags.open: Expected `bool`, got `str`"),
+        ({"needed": "x", "retention": {"answers": 0}}, {}, "quiz.retention.answers: Expected `int` >= 1"),
+        ({"needed": "x"}, {"CALLBOARD_QUIZ__FLAGS__SHUT": "true"}, "CALLBOARD_QUIZ__FLAGS__SHUT: is unknown"),
+        ({"needed": "x"}, {"CALLBOARD_QUIZZ__X": "1"}, "CALLBOARD_QUIZZ__X: no package has the department quizz"),
+    ],
+)
+def test_a_fault_of_the_configuration_is_named_by_its_path_or_its_variable(
+    table: dict[str, Any], environ: dict[str, str], fault: str
+) -> None:
+    faults: list[str] = []
+    read_departments([QUIZ], {"quiz": table}, environ, faults)
+    assert any(each.startswith(fault) for each in faults), faults
+
+
+@pytest.mark.parametrize(("table", "column"), [("a b", "c"), ("t; drop table users", "c"), ("t", "c)"), ("", "c")])
+def test_a_retention_rule_takes_names_of_tables_and_columns_alone(table: str, column: str) -> None:
+    with pytest.raises(ValueError, match="keeps rows of a table by a column"):
+        Retain("quiz.answers", table, column, 1)

@@ -1,0 +1,236 @@
+"""A department of another package, installed beside Callboard and told of by two entry points alone."""
+
+import io
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from running import Command, Up, data_folder, request, until
+
+PACKAGE = Path(__file__).parents[1] / "example_department"
+CONFIG = """
+[pools.polls]
+size = 5
+[polls]
+max_options = 4
+[polls.limits.vote]
+limit = 2
+[polls.retention]
+votes = 30
+"""
+GOOD_EVENING = {"CALLBOARD_HELLO__WORD": "Good evening"}
+LINK = "/export?token="
+# What a process with these roles has, without starting it.
+SHOWN = """
+import json, sys
+from pathlib import Path
+from callboard.ops.application import Application
+from callboard.ops.config.settings import load
+servers = {"DATABASE_URL": "postgresql://nowhere", "REDIS_URL": "redis://nowhere", "KAFKA_BROKERS": "nowhere:9092"}
+app = Application(load(servers | {"SMTP_HOST": "nowhere", "JWT_SECRET_KEY": "-" * 64, "ROLES": sys.argv[1]}), Path())
+parents = [child for child in app.tree.root.children if hasattr(child, "children")]
+branches = {parent.name: [child.name for child in parent.children] for parent in parents}
+print(json.dumps({
+    "polls": branches["polls"],
+    "jobs": branches["jobs"],
+    "pools": sorted(app.pools),
+    "retention": [rule.name for rule in app.tree.built.declared.retention],
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two installed packages, polls and the README's; pip takes everything from this machine."""
+    folder = tmp_path_factory.mktemp("packages")
+    polls, hello = shutil.copytree(PACKAGE, folder / "polls"), folder / "hello"
+    hello.mkdir()
+    text = (PACKAGE.parents[1] / "README.md").read_text()
+    for name, language in (("hello.py", "python"), ("pyproject.toml", "toml")):
+        (hello / name).write_text(text.partition(f"```{language}\n")[2].partition("```")[0])
+    options = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(folder / "site"))
+    pip = [sys.executable, "-m", "pip", "install", *options, str(polls), str(hello)]
+    ran = subprocess.run(pip, capture_output=True, text=True, check=False)  # noqa: S603 - pip, on our own package
+    assert ran.returncode == 0, ran.stderr
+    return folder / "site"
+
+
+@pytest.fixture(scope="module")
+def with_polls(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    file = tmp_path_factory.mktemp("config") / "callboard.toml"
+    file.write_text(CONFIG)
+    with data_folder() as data:
+        up = Up(data, environment={"PYTHONPATH": str(site), "CALLBOARD_CONFIG": str(file), **GOOD_EVENING})
+        try:
+            yield up.ready()
+        finally:
+            up.signal(signal.SIGTERM)
+            up.wait()
+
+
+async def fetch(up: Up, query: str, *arguments: Any) -> list[Any]:
+    connection = await asyncpg.connect(up.facts["DATABASE_URL"])
+    try:
+        return [tuple(row) for row in await connection.fetch(query, *arguments)]
+    finally:
+        await connection.close()
+
+
+def call(up: Up, method: str, path: str, token: str = "", body: Any = None) -> tuple[int, Any]:
+    """As `up.call`, which knows our document alone."""
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    content = json.dumps(body).encode() if body else None
+    sent = urllib.request.Request(  # noqa: S310 - our own server
+        up.api + path,
+        json.dumps(body).encode() if body else None,
+        {"Content-Type": "application/json", **headers},
+        method=method,
+    )
+    try:
+        with urllib.request.urlopen(sent, timeout=60) as answer:  # noqa: S310 - the same
+            content = answer.read()
+            return answer.status, json.loads(content)["data"] if content else None
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())["error"]["code"]
+
+
+def run(site: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.run(  # noqa: S603 - our own command
+        command, env={"PYTHONPATH": str(site), **environment}, capture_output=True, text=True, check=False
+    )
+
+
+def shown(site: Path, roles: str) -> Any:
+    ran = run(site, "-c", SHOWN, roles)
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
+def test_its_actors_run_in_their_roles_and_its_job_kind_where_jobs_are_worked_on(site: Path) -> None:
+    front = shown(site, "front")
+    assert front["polls"] == ["polls"]
+    assert "polls.close" not in front["jobs"]
+    assert {"polls", "polls.close"} <= set(front["pools"]), "every process checks the configuration of all pools"
+    assert shown(site, "streams")["polls"] == ["polls", "vote_remover"]
+    workers = shown(site, "workers")
+    assert "polls.close" in workers["jobs"]
+    assert "polls.votes" in workers["retention"]
+
+
+def test_its_routes_stand_in_the_document_with_their_errors_and_limits(site: Path) -> None:
+    ran = run(site, "-m", "callboard.ops", "openapi")
+    document = json.loads(ran.stdout)
+    assert {"/api/v1/polls", "/api/v1/polls/{poll_id}/votes"} <= document["paths"].keys()
+    vote = document["paths"]["/api/v1/polls/{poll_id}/votes"]["post"]
+    assert {"204", "401", "429"} <= vote["responses"].keys()
+    assert "POLLS_TOO_MANY_OPTIONS_001" in document["components"]["examples"]
+    assert "/api/v1/polls" not in json.loads(run(site.parent, "-m", "callboard.ops", "openapi").stdout)["paths"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fault"),
+    [
+        ("CALLBOARD_POLLS__MAX_OPTIONS", "21", "CALLBOARD_POLLS__MAX_OPTIONS: Expected `int` <= 20"),
+        ("CALLBOARD_POLLS__LIMITS__VOTE__LIMIT", "0", "CALLBOARD_POLLS__LIMITS__VOTE__LIMIT: Expected `int` >= 1"),
+        ("CALLBOARD_POLLS__COLOUR", "red", "CALLBOARD_POLLS__COLOUR: is unknown; there are max_options"),
+        (
+            "CALLBOARD_QUIZ__SIZE",
+            "3",
+            "CALLBOARD_QUIZ__SIZE: no package has the department quiz; there are ",
+        ),
+    ],
+)
+def test_a_setting_out_of_its_bounds_is_named_by_its_variable(site: Path, name: str, value: str, fault: str) -> None:
+    ran = run(site, "-c", SHOWN, "front", **{name: value})
+    assert ran.stderr.strip().splitlines()[-1].partition("ConfigError: ")[2].startswith(fault)
+
+
+def test_a_table_without_its_package_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "callboard.toml"
+    file.write_text(CONFIG.replace("[pools.polls]\nsize = 5\n", ""))
+    command = Command("config", "check", str(file))
+    assert command.wait() == 2
+    assert "polls: no package has the department polls; there are none" in command.errors
+
+
+def test_its_actors_pools_and_metrics_are_in_the_running_tree(with_polls: Up) -> None:
+    nodes = with_polls.nodes()
+    assert {each["name"] for each in nodes["polls"]["children"]} == {"polls", "vote_remover"}
+    pools = {each["name"]: each["size"] for each in with_polls.look("/ops/v1/pools")}
+    assert pools["polls"] == 5, "as CALLBOARD_CONFIG says"
+    assert "polls.close" in {each["kind"] for each in with_polls.look("/ops/v1/job-kinds")}
+
+
+async def test_a_poll_is_opened_closed_by_its_job_and_told_of_by_its_event(with_polls: Up) -> None:
+    ada = with_polls.join()
+    many = call(with_polls, "POST", "/polls", ada["token"], {"question": "Which?", "options": 5})
+    assert many == (400, "POLLS_TOO_MANY_OPTIONS_001")
+    status, made = call(with_polls, "POST", "/polls", ada["token"], {"question": "Tea?", "options": 2})
+    assert status == 201
+    poll_id = made["poll_id"]
+    closed = "select closed_at is not null from polls where poll_id = $1"
+    while await fetch(with_polls, closed, poll_id) != [(True,)]:
+        pass
+    assert await fetch(with_polls, "select topic, type from outbox where key = $1", str(poll_id).encode()) in (
+        [("polls.v1", "poll.closed")],
+        [],  # the relay has published it, and taken it away
+    )
+
+
+async def test_votes_are_limited_exported_and_forgotten_when_their_account_is_deleted(with_polls: Up) -> None:
+    ada = with_polls.join()
+    _, made = call(with_polls, "POST", "/polls", ada["token"], {"question": "Tea?", "options": 2})
+    path = f"/polls/{made['poll_id']}/votes"
+    statuses = [call(with_polls, "POST", path, ada["token"], {"option": 1})[0] for _ in range(3)]
+    assert statuses == [204, 204, 429]
+    assert len(await fetch(with_polls, "select 1 from poll_votes where user_id = $1", ada["user_id"])) == 2
+    assert with_polls.call("POST", "/users/me/export", token=ada["token"]).status == 202
+    mails = until("the mail", lambda: [each for each in with_polls.mails_to(ada["email"]) if LINK in each["text"]])
+    secret = mails[0]["text"].partition(LINK)[2].split()[0]
+    answer = with_polls.call("POST", "/users/me/export/download", token=ada["token"], body={"token": secret})
+    with zipfile.ZipFile(io.BytesIO(answer.body)) as archive:
+        votes = json.loads(archive.read("votes.json"))
+    assert [vote["option"] for vote in votes] == [1, 1]
+    assert with_polls.call("DELETE", "/users/me", token=ada["token"]).status == 204
+    while await fetch(with_polls, "select 1 from poll_votes where user_id = $1", ada["user_id"]):
+        pass
+
+
+def test_the_package_of_the_readme_answers_and_takes_its_setting(with_polls: Up) -> None:
+    assert call(with_polls, "GET", "/hello/Ada") == (200, "Good evening, Ada!")
+    assert {each["name"] for each in with_polls.nodes()["hello"]["children"]} == {"greeters"}
+
+
+def test_an_admin_turns_its_flag_on_and_everybody_sees_it(with_polls: Up) -> None:
+    admin, _, _ = with_polls.people()
+    assert with_polls.call("GET", "/flags").data["polls.anonymous"] is False
+    assert with_polls.call("PUT", "/flags/polls.anonymous", token=admin, body={"is_on": True}).status == 200
+    assert with_polls.call("GET", "/flags").data["polls.anonymous"] is True
+    assert with_polls.call("PUT", "/flags/polls.anonymous", token=admin, body={"is_on": False}).status == 200
+
+
+async def test_its_migrations_have_a_history_of_their_own(with_polls: Up) -> None:
+    assert await fetch(with_polls, "select version_num from alembic_version_polls") == [("0001",)]
+    facts = with_polls.facts
+    status = run(
+        Path(with_polls.environment["PYTHONPATH"]),
+        "-m",
+        "callboard.ops",
+        "migrate",
+        "status",
+        DATABASE_URL=facts["DATABASE_URL"],
+    )
+    assert "package   polls: 0001" in status.stdout
+    assert status.returncode == 0
+    assert request("GET", with_polls.operators + "/ready").status == 200
