@@ -214,6 +214,14 @@ def build(
         branches[each.name] = branch = each.build(settings[each.name], needs)
         offered[each.offers] = branch.refs
     faults = [fault for name, branch in branches.items() for fault in _out_of_reach(name, branch)]
+    events = {event.struct for each in departments for event in each.events}
+    faults += [
+        f"{name}: the consumer {consumer.name} accepts {accepted.__name__}, which no installed department declares"
+        for name, branch in branches.items()
+        for consumer in branch.consumers
+        for accepted in consumer.accepts
+        if accepted not in events
+    ]
     worked_on = {PURGE_EXPIRED, *(handler.kind for branch in branches.values() for handler in branch.jobs)}
     faults += [
         f"{each.name}: no actor works on {kind.name}"

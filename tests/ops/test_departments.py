@@ -19,7 +19,8 @@ from callboard.ops import departments as module
 from callboard.ops.application import dry_run
 from callboard.ops.config.departments import read_departments
 from callboard.ops.departments import OURS, CompositionError, build, declared_by, in_order, installed
-from callboard.runtime import Actor, Props, Ref, Request, on, worker
+from callboard.runtime import Actor, Message, Props, Ref, Request, on, worker
+from callboard.streams.consumers import Consumer
 
 
 class Ping(Request[str], frozen=True):
@@ -147,6 +148,19 @@ def test_an_offered_reference_to_what_does_not_run_everywhere_is_refused() -> No
 def test_a_kind_of_jobs_that_nobody_works_on_is_refused() -> None:
     with pytest.raises(CompositionError, match=r"quiz: no actor works on quiz\.mark"):
         built(department(jobs=(JobKind("quiz.mark", Nothing),)))
+
+
+class Vote(Message, frozen=True):
+    """An event."""
+
+
+def test_a_consumer_of_an_event_that_no_department_declares_is_refused() -> None:
+    def made(_settings: Any, _needs: Any) -> Branch[Any]:
+        node: Any = worker("quiz", Props(Pong))
+        return Branch(refs=QuizRefs(node), children=(Child(node),), consumers=(Consumer("quiz", (), (Vote,), node),))
+
+    with pytest.raises(CompositionError, match="quiz: the consumer quiz accepts Vote, which no installed department"):
+        built(department(build=made))
 
 
 async def ping(request: HttpRequest[None, None, QuizRefs]) -> Reply[str]:

@@ -179,7 +179,7 @@ async def test_a_migration_that_fails_leaves_the_revision_before_it(
     )
     settings = runner.config()
     settings.set_main_option("version_locations", str(versions))
-    monkeypatch.setattr(runner, "config", lambda: settings)
+    monkeypatch.setattr(runner, "config", lambda _history=None: settings)
     with pytest.raises(asyncpg.DivisionByZeroError):
         await runner.up(older)
     connection = await asyncpg.connect(older)

@@ -38,11 +38,11 @@ def build(settings: PollSettings, needs: PollNeeds) -> Branch[PollRefs]:
     """Construct the actors."""
     shared = needs.infrastructure
     poll_pool = pool("polls", Props(polls.Polls, shared, max_options=settings.max_options), size=3)
-    remover = worker("vote_remover", Props(polls.VoteRemover, shared))
+    events = worker("poll_events", Props(polls.PollEvents, shared))
     return Branch(
         refs=PollRefs(poll_pool),
-        children=(Child(poll_pool), Child(remover, Role.STREAMS)),
-        consumers=(Consumer(polls.REMOVER, (USERS,), (UserDeleted,), remover),),
+        children=(Child(poll_pool), Child(events, Role.STREAMS)),
+        consumers=(Consumer(polls.CONSUMER, (USERS, polls.TOPIC), (UserDeleted, polls.PollClosed), events),),
         jobs=(job_pool(polls.CLOSE_POLL, Props(polls.PollCloser)),),
     )
 

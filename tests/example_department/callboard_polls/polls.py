@@ -21,7 +21,7 @@ POLLS_TOO_MANY_OPTIONS = code("POLLS_TOO_MANY_OPTIONS_001", ErrorKind.INVALID, "
 VOTE = RateLimit("polls.vote", limit=5, window_s=60)
 ANONYMOUS = FeatureFlag("polls.anonymous")
 TOPIC = declare_topic("polls.v1", "poll id", "polls: closed")
-REMOVER = "polls.remover"  # the consumer: its name must never change
+CONSUMER = "polls"  # the consumer: its name must never change
 
 
 class PollClosed(Message, frozen=True):
@@ -106,8 +106,8 @@ class PollCloser(Actor[Job[ClosePoll]]):
         return None
 
 
-class VoteRemover(Actor[ConsumeEvents]):
-    """Takes the names from the votes of accounts that are deleted."""
+class PollEvents(Actor[ConsumeEvents]):
+    """Notes that the closing of a poll was told, and takes the names from the votes of deleted accounts."""
 
     def __init__(self, shared: Infrastructure) -> None:
         self.shared = shared
@@ -116,9 +116,14 @@ class VoteRemover(Actor[ConsumeEvents]):
     async def consume(self, message: ConsumeEvents) -> None:
         """Act once on each event."""
         async with self.shared.database.transaction() as connection:
-            for envelope in await fresh(connection, REMOVER, message.envelopes):
-                if isinstance(envelope.event, UserDeleted):
-                    await erase_votes(connection, envelope.event.user_id, 1_000_000)
+            for envelope in await fresh(connection, CONSUMER, message.envelopes):
+                match envelope.event:
+                    case PollClosed(poll_id=poll_id):
+                        await connection.execute("update polls set told_at = now() where poll_id = $1", poll_id)
+                    case UserDeleted(user_id=user_id):
+                        await erase_votes(connection, user_id, 1_000_000)
+                    case _:
+                        pass
 
 
 async def export_votes(connection: Any, user_id: UUID, after: str | None, limit: int) -> AsyncIterator[Any]:

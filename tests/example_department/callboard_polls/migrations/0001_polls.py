@@ -13,7 +13,8 @@ def upgrade() -> None:
             poll_id   uuid        primary key,
             author_id uuid        not null references users (user_id),
             question  text        not null,
-            closed_at timestamptz
+            closed_at timestamptz,
+            told_at   timestamptz
         )
     """)
     op.execute("""
