@@ -87,6 +87,16 @@ class Problem(Refusal):
         self.allowed = allowed
         super().__init__(f"{code.name}: {self.message}")
 
+    @property
+    def passes(self) -> bool:
+        """Whether the same may be asked again later: nothing is wrong with it."""
+        return self.code.kind in (ErrorKind.UNAVAILABLE, ErrorKind.LIMITED)
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether the time was too short: less may fit into it."""
+        return self.code is SERVER_TIMEOUT
+
 
 class DegradedError(Exception):
     """A readiness check raises this, with the reason, when a server is up but does only a part of its work."""

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiokafka.errors import KafkaError
 
@@ -18,13 +18,11 @@ from callboard.streams.cluster import BrokerLostError, KafkaCluster
 from callboard.streams.consumers import Consumer
 from callboard.streams.faust_transport import App, RecordBatch
 from callboard.streams.fetching import FetchWake
+from callboard.streams.ports import Database
 from callboard.streams.record_processor import RecordProcessor
 from callboard.streams.signatures import EventSigner
 from callboard.streams.stream_metrics import StreamMetrics
 from callboard.streams.topics import full_name, short_name
-
-if TYPE_CHECKING:
-    from callboard.actors.infrastructure.database import Database
 
 _LOG = logging.getLogger(__name__)
 _START_S = 30.0
@@ -50,7 +48,7 @@ class FaustConsumer(Actor[None]):
         self,
         broker: KafkaCluster,
         consumers: tuple[Consumer, ...],
-        database: "Database",
+        database: Database,
         signer: EventSigner,
         data: Path,
         *,

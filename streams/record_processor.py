@@ -13,12 +13,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from enum import Enum, auto
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from msgspec import Struct
 
-from callboard.actors.errors import SERVER_TIMEOUT, ErrorKind, Problem
 from callboard.runtime import (
     ActorStoppedError,
     AskTimeoutError,
@@ -32,12 +31,10 @@ from callboard.streams.cloudevents import InvalidRecordError, Record, decode, ne
 from callboard.streams.consumers import Consumer, RejectedError
 from callboard.streams.dead_letters import EVERY_CONSUMER, Letter, record_dead_letters
 from callboard.streams.event_types import EVENTS, ConsumeEvents, Envelope
+from callboard.streams.ports import Database, passes, timed_out
 from callboard.streams.signatures import EventSigner
 from callboard.streams.stream_metrics import StreamMetrics
 from callboard.streams.topics import EVENT_LIFE_S, TOPICS
-
-if TYPE_CHECKING:
-    from callboard.actors.infrastructure.database import Database
 
 _LOG = logging.getLogger(__name__)
 _ASK_S = 10.0
@@ -80,7 +77,7 @@ class RecordProcessor:
     def __init__(
         self,
         consumer: Consumer,
-        database: "Database",
+        database: Database,
         signer: EventSigner,
         metrics: StreamMetrics,
         *,
@@ -200,10 +197,10 @@ class RecordProcessor:
             try:
                 async with self._database.acquire() as connection:
                     now: datetime = await connection.fetchval("select now()")
-            except Problem as problem:
-                if problem.code.kind is not ErrorKind.UNAVAILABLE:
+            except Refusal as refusal:
+                if not passes(refusal):
                     raise
-                await self._wait(waits, str(problem))
+                await self._wait(waits, str(refusal))
                 waits += 1
             else:
                 return now
@@ -221,12 +218,12 @@ class RecordProcessor:
             try:
                 async with self._database.transaction() as connection:
                     await record_dead_letters(connection, part, new_id=self._new_id)
-            except Problem as problem:
-                if problem.code.kind is not ErrorKind.UNAVAILABLE:
+            except Refusal as refusal:
+                if not passes(refusal):
                     raise
-                if problem.code is SERVER_TIMEOUT and self._letter_batch.timed_out():
+                if timed_out(refusal) and self._letter_batch.timed_out():
                     continue
-                await self._wait(waits, str(problem))
+                await self._wait(waits, str(refusal))
                 waits += 1
             else:
                 self._letter_batch.succeeded(len(part), asyncio.get_running_loop().time() - began)
@@ -256,12 +253,9 @@ class RecordProcessor:
 
 def _verdict_of(error: Exception) -> _Verdict:
     """Classify the error of an ask by its consequence for the events."""
-    later = isinstance(error, ActorStoppedError | MailboxFullError) or (
-        isinstance(error, Problem) and error.code.kind in (ErrorKind.UNAVAILABLE, ErrorKind.LIMITED)
-    )
-    if isinstance(error, AskTimeoutError) or (isinstance(error, Problem) and error.code is SERVER_TIMEOUT):
+    if isinstance(error, AskTimeoutError) or timed_out(error):
         return _Verdict(_Outcome.SLOW, detail=str(error))
-    if later:
+    if isinstance(error, ActorStoppedError | MailboxFullError) or passes(error):
         return _Verdict(_Outcome.LATER, detail=str(error))
     if isinstance(error, RejectedError):
         return _Verdict(_Outcome.REFUSED, error.rejection.reason, error.rejection.detail)

@@ -16,13 +16,12 @@ import asyncpg
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from callboard.actors.infrastructure.database import ERRORS, Database
-from callboard.actors.infrastructure.postgres_errors import words
-from callboard.runtime import Actor
+from callboard.runtime import Actor, Refusal, described
 from callboard.streams.cluster import BrokerLostError, KafkaCluster
 from callboard.streams.consumers import Expected
 from callboard.streams.faust_transport import cut
 from callboard.streams.lease import Lease, LeaseLostError
+from callboard.streams.ports import Database, passes
 from callboard.streams.publisher import Publisher
 from callboard.streams.reconciler import QUERIES, Reconciler
 from callboard.streams.signatures import EventSigner
@@ -40,7 +39,8 @@ _PRODUCER_RETRY_S = 1.0
 _REQUEST_MS = 5000
 _STOP_S = 1.0
 _RELEASE_S = 0.3
-_STATEMENT_MS = "1500"
+_ANSWER_S = 5.0
+_STATEMENT_S = 1.5
 _KAFKA_ERRORS = (KafkaError, OSError)
 
 
@@ -111,33 +111,22 @@ class Relay(Actor[None]):
             await self._database.back.wait()  # which also says that the schema is there
             try:
                 async with contextlib.AsyncExitStack() as connections:
-                    holding, working = [await connections.enter_async_context(self._connected()) for _ in range(2)]
+                    holding, working = [await connections.enter_async_context(self._session()) for _ in range(2)]
                     await self._lead(holding, working)
             except LeaseLostError as lost:
                 _LOG.warning("the relay lost its lease: %s", lost)
-            except ERRORS as error:
-                if self._metrics.is_news("relay", words(error)):
-                    _LOG.warning("the relay waits for PostgreSQL: %s", words(error))
+            except Refusal as refusal:
+                if not passes(refusal):
+                    raise
+                why = described(refusal)
+                if self._metrics.is_news("relay", why):
+                    _LOG.warning("the relay waits for PostgreSQL: %s", why)
                 await asyncio.sleep(_DATABASE_RETRY_S)
             finally:
                 self._metrics.relay_leads = False
 
-    @contextlib.asynccontextmanager
-    async def _connected(self) -> Any:
-        connection = await asyncpg.connect(
-            self._database.direct_url,
-            timeout=2.0,
-            command_timeout=5.0,
-            server_settings={
-                "application_name": "callboard relay",
-                "timezone": "UTC",
-                "statement_timeout": _STATEMENT_MS,
-            },
-        )
-        try:
-            yield connection
-        finally:
-            connection.terminate()
+    def _session(self) -> contextlib.AbstractAsyncContextManager[Any]:
+        return self._database.session("callboard relay", timeout_s=_ANSWER_S, statement_timeout_s=_STATEMENT_S)
 
     async def _lead(self, holding: Any, working: Any) -> None:
         """Wait for the lease, then publish through one producer after the other while it is kept."""
@@ -248,7 +237,7 @@ def _finish(lanes: dict[str, "asyncio.Task[None]"]) -> None:
         lanes.pop(topic).result()
 
 
-async def _unless(watch: "asyncio.Task[None]", work: Coroutine[Any, Any, None]) -> None:
+async def _unless(watch: "asyncio.Future[None]", work: Coroutine[Any, Any, None]) -> None:
     """Do `work`, but give it up when the watch ends, with the watch's error."""
     doing = asyncio.create_task(work)
     try:
@@ -258,7 +247,7 @@ async def _unless(watch: "asyncio.Task[None]", work: Coroutine[Any, Any, None]) 
     finally:
         if not doing.done():
             doing.cancel()
-            await asyncio.wait({doing})
+            await asyncio.gather(doing, return_exceptions=True)  # however it ends: the watch's error is the one to tell
     doing.result()
 
 

@@ -237,6 +237,32 @@ class Database:
                 self._lose(error, self._pool)
                 raise cancelled from None
 
+    @asynccontextmanager
+    async def session(self, name: str, *, timeout_s: float, statement_timeout_s: float) -> AsyncIterator[Any]:
+        """A connection of one's own, past any pooler: for a lease, and for LISTEN. It is dropped when the block ends.
+
+        It waits `timeout_s` for the connection and for each answer. Every error of the driver that ends the block
+        becomes the cause of a Problem(SERVER_UNAVAILABLE); the pools are not concerned.
+        """
+        connection: Any = None
+        try:
+            connection = await asyncpg.connect(
+                self.direct_url,
+                timeout=timeout_s,
+                command_timeout=timeout_s,
+                server_settings={
+                    "application_name": name,
+                    "timezone": "UTC",
+                    "statement_timeout": str(int(statement_timeout_s * 1000)),
+                },
+            )
+            yield connection
+        except ERRORS as error:
+            raise unavailable((judge(error) if connection else judge_connecting(error)).why) from error
+        finally:
+            if connection is not None:
+                connection.terminate()
+
     def _lose(self, error: BaseException, pool: "asyncpg.Pool[Any] | None") -> None:
         """Note that the server is away; what befalls a connection of an earlier `pool` says nothing of this one."""
         if pool is self._pool:

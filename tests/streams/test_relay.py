@@ -1,9 +1,14 @@
 """What the relay promises: every committed event reaches its consumers, in order for each key, whatever dies."""
 
 import asyncio
+import gc
 from typing import Any
 
+import pytest
+
 from callboard.runtime import Crashed
+from callboard.streams.lease import LeaseLostError
+from callboard.streams.relay import _unless
 
 EFFECTS = "select count(*) from effects"
 PENDING = "select count(*) from outbox where published_at is null"
@@ -169,3 +174,31 @@ async def test_a_dead_letter_is_told_of_on_its_topic(stage: Any) -> None:
         await send(b"not JSON", [])
         await stage.until(1, "select count(*) from outbox where topic = 'activity.v1.dlq' and published_at is not null")
     assert not crashes(stage)
+
+
+async def test_work_that_ends_otherwise_than_by_its_cancellation_leaves_no_error_behind() -> None:
+    """The lease's own connection fails while the other finds the lease expired: one of both errors is told."""
+    told: list[Any] = []
+    loop = asyncio.get_running_loop()
+    handler = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, context: told.append(context))
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError as error:
+            raise LeaseLostError("not renewed in time") from error
+
+    async def play() -> None:
+        watch: asyncio.Future[None] = loop.create_future()
+        loop.call_soon(watch.set_exception, ConnectionResetError("the connection"))
+        with pytest.raises(ConnectionResetError):
+            await _unless(watch, work())
+
+    try:
+        await play()
+        gc.collect()  # an error that nobody has seen is told of when its task goes
+        await asyncio.sleep(0)
+    finally:
+        loop.set_exception_handler(handler)
+    assert told == []
