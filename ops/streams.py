@@ -80,7 +80,8 @@ class StreamParts:
         """Raise Problem(SERVER_UNAVAILABLE) with what is wrong."""
         if not self._runs_here:
             return
-        faults = [] if self.reading.is_set() else ["the streams are not being read"]
+        why = self._broker.why_lost
+        faults = [] if self.reading.is_set() else ["the streams are not being read" + (why and f": {why}")]
         faults += self.metrics.stalled()
         faults += [f"the topic {topic} accepts no events: {why}" for topic, why in self.metrics.refusing_topics.items()]
         if self.metrics.waiting_rows:

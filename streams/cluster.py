@@ -31,6 +31,7 @@ from callboard.streams.topics import TOPICS, full_name
 _LOG = logging.getLogger(__name__)
 _PROBE_S = 0.25  # between two looks for a broker that is away: a refused connection costs about 0.1 ms
 _BEAT_S = 2.0
+_REASONS = 10  # for one wait that are logged
 _ANSWER_S = 3.0  # a broker that takes longer to name its topics is as good as away
 _MAKE_S = 15.0  # to make all of them: a busy cluster needs a while
 _REFUSED = frozenset(
@@ -75,23 +76,26 @@ class KafkaCluster:
             full_name(prefix, name) for topic in TOPICS.values() for name in (topic.name, topic.dead_letters)
         ]
         self.unusable: dict[str, str] = {}  # topics by their full names, and why
+        self.why_lost = ""  # while somebody waits for the cluster
         self._partitions = partitions
         self._replication = replication
 
     async def wait(self, who: str) -> None:
-        """Return when a broker answers and has every topic. That `who` waits is logged once, and so is its end."""
-        waited = False
+        """Return when a broker answers and has every topic. Each reason why `who` waits is logged once, and the end."""
+        told: set[str] = set()
         while True:
             try:
                 await self._ensure_topics()
             except (*_AWAY, BrokerLostError) as error:
-                if not waited:
-                    _LOG.warning("%s waits for the broker: %s", who, error)
-                waited = True
+                self.why_lost = str(error) or type(error).__name__
+                if self.why_lost not in told and len(told) < _REASONS:
+                    _LOG.warning("%s waits for the broker: %s", who, self.why_lost)
+                    told.add(self.why_lost)
                 await asyncio.sleep(_PROBE_S)
             else:
-                if waited:
+                if told:
                     _LOG.info("%s is connected to the broker again", who)
+                self.why_lost = ""
                 return
 
     async def watch(self) -> None:
@@ -109,6 +113,7 @@ class KafkaCluster:
                 connection.close()
 
     async def _connect(self, *, without: str | None = None) -> tuple[AIOKafkaConnection, str]:
+        why = "the only address is the one that was lost"
         for address in self.addresses:
             if address == without:
                 continue
@@ -117,9 +122,9 @@ class KafkaCluster:
             connecting = create_conn(host.strip("[]"), int(port), request_timeout_ms=int(_ANSWER_S * 1000), **options)
             try:
                 return await asyncio.wait_for(connecting, _ANSWER_S), address
-            except _AWAY:
-                continue
-        raise BrokerLostError(f"no broker responds at {', '.join(self.addresses)}")
+            except _AWAY as error:
+                why = str(error) or type(error).__name__
+        raise BrokerLostError(f"no broker responds at {', '.join(self.addresses)}: {why}")
 
     async def _hold(self, connection: AIOKafkaConnection, known: dict[str, tuple[int, int]]) -> None:
         """Return when the connection ends or does not answer; raise BrokerLostError when a topic is not as it was."""

@@ -1,11 +1,15 @@
-"""Apache Kafka for the tests that need the real one: one broker in KRaft mode, with logins, on free ports."""
+"""Apache Kafka for the tests that need the real one: one broker in KRaft mode, with logins and TLS, on free ports."""
 
 import asyncio
 import shutil
 import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
+
+from certificates import make_certificates
 
 from callboard.ops.embedded.data_directory import free_ports
 
@@ -17,9 +21,15 @@ PROPERTIES = """
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{plain},CONTROLLER://127.0.0.1:{controller},SASL_PLAINTEXT://127.0.0.1:{sasl}
-advertised.listeners=PLAINTEXT://127.0.0.1:{plain},SASL_PLAINTEXT://127.0.0.1:{sasl}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:{plain},CONTROLLER://127.0.0.1:{controller},SASL_PLAINTEXT://127.0.0.1:{sasl},\
+ SASL_SSL://127.0.0.1:{tls}{ipv6}
+advertised.listeners=PLAINTEXT://127.0.0.1:{plain},SASL_PLAINTEXT://127.0.0.1:{sasl},SASL_SSL://127.0.0.1:{tls}{ipv6}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,\
+ SASL_SSL:SASL_SSL,IPV6:PLAINTEXT
+listener.name.sasl_ssl.sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.sasl_ssl.ssl.keystore.type=PEM
+listener.name.sasl_ssl.ssl.keystore.location={chain}
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config={scram_login} required;
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
@@ -42,15 +52,32 @@ def why_absent() -> str | None:
     return None if LIBRARIES.is_dir() else "Apache Kafka is not here: `make kafka` fetches it"
 
 
+class Addresses(NamedTuple):
+    """Where a broker listens: without a login, with one, with one over TLS, and on ::1 (empty where there is no IPv6).
+    `ca_file` holds the authority of its certificate.
+    """
+
+    plain: str
+    sasl: str
+    tls: str
+    ipv6: str
+    ca_file: str
+
+
 @asynccontextmanager
-async def running_kafka(folder: Path) -> AsyncIterator[tuple[str, str]]:
-    """A broker; its addresses without and with a login."""
-    plain, sasl, controller = free_ports(3)
+async def running_kafka(folder: Path) -> AsyncIterator[Addresses]:
+    """A broker; its addresses."""
+    plain, sasl, tls, ipv6, controller = free_ports(5)
+    chain, authority = make_certificates(folder)
+    has_ipv6 = _binds("::1", ipv6)
     properties = folder / "server.properties"
     properties.write_text(
         PROPERTIES.format(
             plain=plain,
             sasl=sasl,
+            tls=tls,
+            ipv6=f",IPV6://[::1]:{ipv6}" if has_ipv6 else "",
+            chain=chain,
             controller=controller,
             data=folder / "data",
             user=USER,
@@ -68,10 +95,19 @@ async def running_kafka(folder: Path) -> AsyncIterator[tuple[str, str]]:
     broker = await _java("kafka.Kafka", str(properties))
     try:
         await asyncio.wait_for(_answers(plain), READY_S)
-        yield f"127.0.0.1:{plain}", f"127.0.0.1:{sasl}"
+        given = (f"127.0.0.1:{port}" for port in (plain, sasl, tls))
+        yield Addresses(*given, f"[::1]:{ipv6}" if has_ipv6 else "", str(authority))
     finally:
         broker.send_signal(signal.SIGKILL)
         await broker.wait()
+
+
+def _binds(host: str, port: int) -> bool:
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
 
 
 async def _java(*arguments: str) -> asyncio.subprocess.Process:

@@ -19,15 +19,15 @@ EFFECTS = "select count(*) from effects"
 
 
 @pytest.fixture(scope="module")
-async def addresses(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[str, str]]:
+async def addresses(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[kafka.Addresses]:
     async with kafka.running_kafka(tmp_path_factory.mktemp("kafka")) as found:
         yield found
 
 
 @pytest.fixture
-def real(stage: Any, addresses: tuple[str, str]) -> Any:
+def real(stage: Any, addresses: kafka.Addresses) -> Any:
     """The stage, on Apache Kafka."""
-    stage.broker = KafkaCluster(addresses[0], f"t{uuid4().hex[:8]}", partitions=4)
+    stage.broker = KafkaCluster(addresses.plain, f"t{uuid4().hex[:8]}", partitions=4)
     return stage
 
 
@@ -43,13 +43,52 @@ async def send(stage: Any, count: int, **options: Any) -> None:
         await producer.stop()
 
 
+async def go_and_come(stage: Any, address: str, security: KafkaSecurity | None) -> None:
+    """Twenty events of ours have their effects, over one address of the broker."""
+    stage.broker = KafkaCluster(address, f"t{uuid4().hex[:8]}", security=security)
+    async with stage.playing("relay", "streams"):
+        await stage.emit(*(stage.view(f"s{number}") for number in range(20)))
+        await stage.until(20, EFFECTS)
+
+
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
-async def test_events_go_and_come_over_a_login(real: Any, addresses: tuple[str, str], mechanism: str) -> None:
-    security = KafkaSecurity("SASL_PLAINTEXT", mechanism, kafka.USER, kafka.PASSWORD)
-    real.broker = KafkaCluster(addresses[1], f"t{uuid4().hex[:8]}", security=security)
-    async with real.playing("relay", "streams"):
-        await real.emit(*(real.view(f"s{number}") for number in range(20)))
-        await real.until(20, EFFECTS)
+async def test_events_go_and_come_over_a_login(real: Any, addresses: kafka.Addresses, mechanism: str) -> None:
+    await go_and_come(real, addresses.sasl, KafkaSecurity("SASL_PLAINTEXT", mechanism, kafka.USER, kafka.PASSWORD))
+
+
+async def test_events_go_and_come_over_tls_with_a_login(real: Any, addresses: kafka.Addresses) -> None:
+    await go_and_come(
+        real,
+        addresses.tls,
+        KafkaSecurity("SASL_SSL", "SCRAM-SHA-512", kafka.USER, kafka.PASSWORD, ca_file=addresses.ca_file),
+    )
+
+
+async def test_events_go_and_come_over_ipv6(real: Any, addresses: kafka.Addresses) -> None:
+    if not addresses.ipv6:
+        pytest.skip("there is no IPv6 on this machine: ::1 cannot be bound")
+    await go_and_come(real, addresses.ipv6, None)
+
+
+@pytest.mark.parametrize(
+    ("password", "trusts", "why"),
+    [(kafka.PASSWORD, False, "certificate verify failed"), ("another password", True, "invalid credentials")],
+)
+async def test_why_a_cluster_cannot_be_used_is_said_and_the_password_is_not(
+    addresses: kafka.Addresses, caplog: pytest.LogCaptureFixture, password: str, why: str, *, trusts: bool
+) -> None:
+    ca_file = addresses.ca_file if trusts else ""
+    security = KafkaSecurity("SASL_SSL", "SCRAM-SHA-512", kafka.USER, password, ca_file=ca_file)
+    cluster = KafkaCluster(addresses.tls, "t", security=security)
+    waiting = asyncio.create_task(cluster.wait("the test"))
+    async with asyncio.timeout(60):
+        while not cluster.why_lost:  # noqa: ASYNC110 - it is told to people, and no event
+            await asyncio.sleep(0.01)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert why in cluster.why_lost
+    assert why in caplog.text
+    assert password not in caplog.text
 
 
 async def test_what_a_transaction_aborted_has_no_effect(real: Any) -> None:
