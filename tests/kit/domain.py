@@ -118,6 +118,8 @@ class Domain:
         self.limits, self.audit_log = pools["limits"], pools["audit_log"]
         self.identities = built.refs(IdentityRefs).session_cache
         self.epochs = self.identities.epochs
+        children = built.branches[INFRASTRUCTURE.name].children
+        self.audit_recorder: Any = next(child.node for child in children if child.node.name == "audit_recorder")
         # One consumer a process: these stand for several processes.
         self.aggregator = pool("aggregator", Props(Aggregator, database), size=4)
         self.notifier = pool("notifier", Props(Notifier, database), size=2)
