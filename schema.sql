@@ -532,7 +532,7 @@ begin
     if current_setting('callboard.audit_maintenance', true) = 'on' then
         return case tg_op when 'DELETE' then old else new end;
     end if;
-    raise exception 'audit_log is append-only' using errcode = 'insufficient_privilege';
+    raise exception 'audit_log is append-only';
 end $$;
 create trigger audit_log_append_only before update or delete on audit_log
     for each row execute function refuse_audit_change();

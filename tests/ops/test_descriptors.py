@@ -32,7 +32,7 @@ def test_a_limit_that_is_too_low_is_said_and_leaves_a_reserve(
     limited(monkeypatch, 400, 400)
     with caplog.at_level(logging.WARNING):
         raise_limit(4096)
-    assert "may open 400 files: 240 connections" in caplog.text
+    assert "may open only 400 files: it accepts 240 client connections" in caplog.text
     assert ConnectionLimits(connections=4096, reserve=RESERVED_DESCRIPTORS).most == 400 - RESERVED_DESCRIPTORS
     limited(monkeypatch, 100, 100)
     assert ConnectionLimits(connections=4096, reserve=RESERVED_DESCRIPTORS).most == MIN_CONNECTIONS

@@ -142,7 +142,7 @@ async def test_no_address_that_a_request_may_come_with_breaks_the_change(domain:
 )
 async def test_the_database_itself_refuses_to_change_an_entry(domain: Domain, statement: str) -> None:
     await domain.sessions.ask(EndSessions((await domain.person()).user_id))
-    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
+    with pytest.raises(asyncpg.RaiseError, match="append-only"):
         await domain.execute(statement)
     assert await actions(domain) == ["session.all_revoked"]
 
@@ -151,7 +151,7 @@ async def test_the_right_to_change_entries_ends_with_the_function_that_has_it(do
     await domain.sessions.ask(EndSessions((await domain.person()).user_id))
     async with domain.database.transaction() as connection:
         assert await audit.purge(connection, days=1, failure_days=1, limit=10) == 0
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        with pytest.raises(asyncpg.RaiseError):
             await connection.execute("delete from audit_log")
 
 

@@ -56,8 +56,11 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"login": "nobody-here:no-such-word"}, "refuses our login; InvalidPasswordError (28P01)"),
         ({"path": "/no_such_database"}, "does not exist; InvalidCatalogNameError (3D000)"),
         ({"query": "sslmode=require"}, "does not speak TLS as DATABASE_URL asks; ConnectionError"),
-        ({"query": "no_such_setting=1"}, "refuses what we need at the start; UndefinedObjectError (42704)"),
-        ({"login": "guest:guest", "path": "/bare"}, "lacks a right that the start needs; InsufficientPrivilegeError"),
+        ({"query": "no_such_setting=1"}, "refuses a statement that the start needs; UndefinedObjectError (42704)"),
+        (
+            {"login": "guest:guest", "path": "/bare"},
+            "lacks a privilege that the start needs; Insufficient",
+        ),
     ],
     ids=["password", "user", "database", "TLS", "option", "right"],
 )

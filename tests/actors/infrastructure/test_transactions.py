@@ -101,7 +101,6 @@ CHANGES: dict[str, Callable[[Person], Awaitable[Any]]] = {
     "password.changed": lambda p: p.domain.recovery.ask(
         ChangePassword(p.who.user_id, p.session_id, PASSWORD, "Another-Lantern-43")
     ),
-    "login.succeeded": lambda p: log_in(p.domain, p.who.email),
     "login.stepped_up": lambda p: p.domain.logins.ask(StepUp(p.who.user_id, p.session_id, PASSWORD)),
     "session.refreshed": lambda p: p.domain.sessions.ask(RefreshSession(p.login.refresh_token)),
     "session.revoked": lambda p: p.domain.sessions.ask(RevokeSession(p.who.user_id, p.session_id)),

@@ -2,7 +2,6 @@
 
 import re
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +21,7 @@ from callboard.http.server.raw_request import ServerDependencies, Settings
 from callboard.http.server.request import HttpRequest, Reply
 from callboard.http.server.routing import Access, Route, Router, shape_of
 from callboard.http.server.server import CannotListenError, HttpServer
-from callboard.runtime import System, supervisor, worker
+from callboard.runtime import Props, System, supervisor, worker
 
 
 async def test_a_taken_port_is_a_clear_error(door: Any, open_door: Any) -> None:
@@ -33,10 +32,9 @@ async def test_a_taken_port_is_a_clear_error(door: Any, open_door: Any) -> None:
 
 async def test_it_listens_in_a_tree_until_the_tree_stops() -> None:
     ports: list[int] = []
-    start = partial(
+    start = Props(
         HttpServer,
         (),
-        None,
         host="127.0.0.1",
         port=0,
         checks={},
