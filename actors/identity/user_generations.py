@@ -1,4 +1,4 @@
-"""Epochs: how a process knows, by one look into Redis, that what it remembers of a user still holds.
+"""User generations: one look into Redis tells a process whether what it remembers of a user still holds.
 
 A user's epoch is a random word in Redis. What is read of a user in PostgreSQL is remembered together with the epoch
 that was read before; once a change is committed, the epoch is set anew, and whoever remembers the old one reads again.

@@ -117,7 +117,7 @@ class JobOutcomes:
     async def settle(self, kind: JobKind[Any], job_id: int, lease_id: int, ending: Ending) -> str:
         """Bury a job, or have it wait again: only `retry` has spent its attempt. Raises Problem."""
         if ending.outcome == "dead":
-            return await self.bury(kind, job_id, lease_id, ending.why)
+            return await self.dead_letter(kind, job_id, lease_id, ending.why)
         given_back = 0 if ending.outcome == "retry" else 1
         for _ in range(TRIES):
             try:
@@ -158,10 +158,10 @@ class JobOutcomes:
                 await run_hook(connection, kind, kind.on_expired, ended)
         return outcome
 
-    async def bury(self, kind: JobKind[Any], job_id: int, lease_id: int, why: Failure) -> str:
+    async def dead_letter(self, kind: JobKind[Any], job_id: int, lease_id: int, why: Failure) -> str:
         """Make a job a dead letter, with its kind's hook."""
         async with self.database.transaction() as connection:
-            outcome = await bury(connection, kind, job_id, lease_id, why)
+            outcome = await dead_letter(connection, kind, job_id, lease_id, why)
         if outcome == "dead":
             self.reasons.tell(kind.name, why.reason)
         return outcome
@@ -187,9 +187,9 @@ async def end(connection: Any, kind: JobKind[Any], job_id: int, lease_id: int, o
     return outcome
 
 
-async def bury(connection: Any, kind: JobKind[Any], job_id: int, lease_id: int, why: Failure) -> str:
+async def dead_letter(connection: Any, kind: JobKind[Any], job_id: int, lease_id: int, why: Failure) -> str:
     """Move a job to the dead letters, run its kind's hook and free its key, unless its death holds that back."""
-    row = await QUERIES.bury(
+    row = await QUERIES.dead_letter(
         connection,
         job_id=job_id,
         lease_id=lease_id,

@@ -62,7 +62,7 @@ with mine as (
 )
 select m.order_key from mine m join gone g using (job_id);
 
--- name: bury(job_id, lease_id, reason, error, halts, keep_s)^
+-- name: dead_letter(job_id, lease_id, reason, error, halts, keep_s)^
 with gone as (
     delete from jobs where job_id = :job_id and lease_id = :lease_id returning *
 ), kept as (

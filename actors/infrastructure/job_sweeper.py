@@ -15,7 +15,15 @@ from callboard.actors.errors import Problem
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.job_counts import JobCounts
 from callboard.actors.infrastructure.job_kinds import JobKind
-from callboard.actors.infrastructure.job_outcomes import Failure, Reasons, bury, end, failure, free_key, supersede
+from callboard.actors.infrastructure.job_outcomes import (
+    Failure,
+    Reasons,
+    dead_letter,
+    end,
+    failure,
+    free_key,
+    supersede,
+)
 from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.actors.infrastructure.queries import queries_beside
 from callboard.runtime import Actor, Request, on
@@ -145,7 +153,7 @@ class JobSweeper(Actor[Sweep]):
                 if row["cancelled"]:
                     outcome = await end(connection, kind, job_id, lease_id, "cancelled")
                 elif row["attempts"] >= row["max_attempts"]:
-                    outcome = await bury(connection, kind, job_id, lease_id, LOST)
+                    outcome = await dead_letter(connection, kind, job_id, lease_id, LOST)
                     self.reasons.tell(kind.name, LOST.reason)
                 else:
                     return await self._lose(connection, [row])

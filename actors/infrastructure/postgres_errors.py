@@ -14,7 +14,7 @@ from msgspec import Struct
 class Verdict(StrEnum):
     """The meaning of an error for the caller of the statement."""
 
-    PASSES = "passes"  # a state of the server: wait for its end, answer 503, bury nothing
+    PASSES = "passes"  # a state of the server: wait for its end, answer 503, give nothing up
     CONFLICT = "conflict"  # another transaction won, and all of ours is rolled back: run it again
     SLOW = "slow"  # the statement was ended since it took too long: ask for less, or again
     UNMENDABLE = "unmendable"  # the server refuses us for a reason that no waiting mends: a person must act

@@ -1,1 +1,1 @@
-"""What one writes actors with: messages, handlers, references, errors. It imports nothing that runs them."""
+"""The parts that actors are written with: messages, handlers, references, errors. It imports nothing that runs them."""

@@ -1,4 +1,4 @@
-"""What can go wrong between actors. Each message says what to do about it."""
+"""Errors between actors. Each message says what to do about it."""
 
 import asyncio
 from collections.abc import Callable
@@ -137,7 +137,7 @@ class DuplicateNameError(RuntimeFault, ValueError):
 
 
 class ChildSpecError(RuntimeFault, TypeError):
-    """What was given as a child, or as a field of its spec, is none. Raised where it is given, before any start."""
+    """The argument is not a valid child specification, or not a valid field of one. Raised before any start."""
 
 
 class AlreadyStartedError(RuntimeFault):

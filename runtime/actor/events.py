@@ -83,7 +83,7 @@ class HandlerBlocked(Lifecycle, frozen=True):
 
 
 class Terminated(Message, frozen=True):
-    """What a watcher is told when an actor it watches has ended for good, and why (None: it was stopped)."""
+    """An actor that the receiver watches has ended for good, and why (None: it was stopped)."""
 
     actor: str
     reason: str | None

@@ -22,7 +22,7 @@ Handler = Callable[[Any, Any], Any]
 
 
 class HandlerMarker:
-    """What `on` leaves on a method until its class is complete."""
+    """The mark that `on` leaves on a method until its class is complete."""
 
     __slots__ = ("message", "method", "state")
 
@@ -127,7 +127,7 @@ _MOST_PLAIN = 4096
 
 
 def to_await(result: Any) -> Any:
-    """What a handler has returned, as a coroutine, if it is to be awaited before it is a reply; else None.
+    """Return a handler's result as a coroutine if it must be awaited before it is a reply; else None.
 
     Raises TypeError for a generator. What class is none of either is remembered: it is asked about once.
     """

@@ -8,7 +8,7 @@ import msgspec
 
 
 class Overflow(StrEnum):
-    """What a full mailbox does with one more message."""
+    """The policy of a full mailbox for one more message."""
 
     WAIT = "wait"  # the sender waits for room; tell_nowait is refused
     REJECT = "reject"  # MailboxFullError, with the message in it
@@ -35,7 +35,7 @@ class Mailbox(msgspec.Struct, frozen=True):
 
 
 class Counts(msgspec.Struct):
-    """What became of an actor's messages. Every accepted one has exactly one fate, or is pending.
+    """Counts of the fates of an actor's messages. Every accepted message has exactly one fate, or is pending.
 
     `late` counts replies that came after the asker had gone; such a message is handled too.
     """
@@ -57,7 +57,7 @@ class Counts(msgspec.Struct):
 
 
 class Accepted(tuple[Any, ...]):
-    """What an accepted tell gives to await: it never suspends.
+    """The awaitable of an accepted tell: it never suspends.
 
     An empty tuple whose `__await__` is the tuple's own iterator, in C: measured, a third of a tell was spent in an
     `__await__` written in Python.

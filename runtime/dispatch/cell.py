@@ -97,7 +97,7 @@ class Cell(Node, ActorContext[M]):
 
     @property
     def cold_state(self) -> ColdState:
-        """What most actors most of the time do not need; made when it is."""
+        """Return the state that most actors do not need most of the time; it is made when it is needed."""
         if self.cold is None:
             self.cold = ColdState()
         return self.cold
@@ -220,7 +220,7 @@ class Cell(Node, ActorContext[M]):
         self.limit = CLOSED if self.cold is not None and self.cold.waiters else capacity - 1
 
     def asker_gone(self, envelope: Envelope) -> None:
-        """Whoever asked has its answer from elsewhere, or waits no more."""
+        """The asker has its answer from elsewhere, or no longer waits."""
         fates.asker_gone(self, envelope)
 
     def is_closed(self) -> bool:
@@ -610,7 +610,7 @@ class Cell(Node, ActorContext[M]):
 
     @property
     def deathwatch(self) -> deathwatch.Deathwatch:
-        """Who watches it, and whom it watches."""
+        """The actors that watch this one, and those that it watches."""
         cold = self.cold_state
         if cold.deathwatch is None:
             cold.deathwatch = deathwatch.Deathwatch()

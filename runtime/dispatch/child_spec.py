@@ -27,7 +27,7 @@ class Restart(StrEnum):
 
 
 class Abandoned(StrEnum):
-    """What becomes of a handler whose asker has gone, by its deadline or by being cancelled."""
+    """The fate of a handler whose asker has gone, by its deadline or by cancellation."""
 
     CANCEL = "cancel"
     FINISH = "finish"  # what it does must not be left half done; its reply is counted as late

@@ -166,7 +166,7 @@ def counts_of(cell: "Cell[Any]") -> Counts:
 
 
 def asker_gone(cell: "Cell[Any]", envelope: Envelope) -> None:
-    """Whoever asked has its answer from elsewhere, or waits no more: a message that waits leaves at once, and a
+    """The asker has its answer from elsewhere, or no longer waits: a message that waits leaves at once, and a
     handler that works for it is cancelled, by policy.
     """
     cold = cell.cold

@@ -20,7 +20,7 @@ class State(StrEnum):
 
 
 class Parent(Protocol):
-    """What stands above a node: a supervisor, the system, or the actor that has spawned it."""
+    """The parent of a node: a supervisor, the system, or the actor that spawned it."""
 
     @property
     def name(self) -> str:

@@ -20,14 +20,14 @@ SWEEP_S = 1.0  # after which a task that its actor has not needed is let go
 
 
 class Runnable(Protocol):
-    """Who wants a turn."""
+    """An object that can be scheduled for a turn."""
 
     def run_batch(self) -> None:
         """Handle some messages, or begin to."""
 
 
 class Scheduler:
-    """What runs the actors of one system on the running event loop. Raises OutsideLoopError where none runs."""
+    """The scheduler runs the actors of one system on the running event loop. Raises OutsideLoopError without one."""
 
     def __init__(self, rng: random.Random | None = None, *, logs: bool = True) -> None:
         self.deadlines = deadlines("make a System where its event loop runs: in async code, async with System(root)")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class TimerTarget(Protocol):
-    """What a timer needs of the actor that it ticks for."""
+    """The port through which a timer ticks for its actor."""
 
     scheduler: Scheduler | None
 

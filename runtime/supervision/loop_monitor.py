@@ -42,7 +42,7 @@ _BESIDE = {lifecycle._run.__code__: "run", lifecycle.start.__code__: "on_start"}
 
 
 class Work(msgspec.Struct, eq=False):
-    """What a thread is at: the frame tells one call of a handler from the next, `where` is the innermost line."""
+    """The work of a thread: the frame tells one call of a handler from the next, `where` is the innermost line."""
 
     frame: FrameType
     actor: str
@@ -53,7 +53,7 @@ class Work(msgspec.Struct, eq=False):
 
 
 class Scheduled(Protocol):
-    """What has a scheduler: a System."""
+    """An object with a scheduler: a System."""
 
     @property
     def scheduler(self) -> Scheduler:

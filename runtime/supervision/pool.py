@@ -223,7 +223,7 @@ class Pool(Supervisor, Ref[M]):
                 transfer.hold_for(owner, worker)
 
     def _owner(self, item: Any, worker: Cell[M]) -> Cell[M]:
-        """Whose an item of a worker's mailbox is now. Ticks, and what it was told itself without a key, are its own."""
+        """Return the worker that owns this item. Ticks, and what it told itself without a key, stay its own."""
         message = message_of(item)
         if timer_of(item) is not None or isinstance(message, Terminated):
             return worker
@@ -234,7 +234,7 @@ class Pool(Supervisor, Ref[M]):
             return worker
 
     def _settle(self, worker: Cell[M], item: Any) -> None:
-        """What was in hand while it changed its owner is done; if it is to be handled again, then by the new one."""
+        """Finish a message that was in progress while it changed its owner; the new owner handles any retry."""
         owner = self._owner(item, worker)
         again = None if owner is worker else transfer.take_back(worker, item)
         if again is not None:

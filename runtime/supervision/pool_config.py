@@ -138,7 +138,7 @@ def _walk(node: Supervisor, above: str) -> Iterator[tuple[str, AnyPool]]:
 
 
 def plan_pools(tree: Tree, source: str | Mapping[str, Any]) -> list[Change]:
-    """What a source, TOML or what it reads as, would change. Raises SettingsError that names every fault by its path.
+    """Return the changes that a source (TOML or its tables) would make, or raise SettingsError with every fault's path.
 
     `tree` may also be pools by name, where not all of them run.
     """

@@ -32,7 +32,7 @@ MAX_LEVELS = 64  # of supervisors in one another: a start or a stop goes through
 
 
 class Strategy(StrEnum):
-    """Whom the crash of one child restarts."""
+    """The children that the crash of one restarts."""
 
     ONE_FOR_ONE = "one_for_one"  # that child
     ONE_FOR_ALL = "one_for_all"  # all children

@@ -12,8 +12,8 @@ Sender = tuple[Any, Any, "asyncio.Future[Any]"]  # message, item, and what it wa
 
 
 class WaitingSenders:
-    """Who waits, by key: who has waited longest first, and those of one key in their order. One that is cancelled
-    leaves at once.
+    """Waiting senders by key: the longest wait first, and those of one key in order. A cancelled sender leaves at
+    once.
     """
 
     __slots__ = ("_by_key", "_keys")

@@ -46,7 +46,7 @@ class SeededLoop(VirtualTimeLoop):
         steps.clear()
 
     def take_turn(self, scheduler: Scheduler) -> None:
-        """What a Scheduler that runs on this loop calls instead of working off `scheduler.ready` in order."""
+        """Take a turn at random. A Scheduler on this loop calls this instead of taking `scheduler.ready` in order."""
         ready, rng = scheduler.ready, self.rng
         if rng.random() < LATE:
             scheduler.schedule_turn()
