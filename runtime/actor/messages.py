@@ -1,5 +1,8 @@
 """Messages: frozen Structs that actors exchange, in process as objects and on Kafka as the same type's JSON."""
 
+# Pyright knows this module by two names, and so each class as two; protocols have docstrings for bodies.
+# pyright: reportReturnType=false
+
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 import msgspec

@@ -8,6 +8,9 @@ Names without an underscore are for the modules beside this one, which do the ra
 deathwatch, transfer. What these remember hangs on `cold`, made when it is needed.
 """
 
+# Pyright knows this module by two names, and so each class as two; protocols have docstrings for bodies.
+# pyright: reportArgumentType=false, reportOptionalMemberAccess=false, reportIncompatibleMethodOverride=false
+
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable

@@ -1,5 +1,8 @@
 """A place in the supervision tree, and what it needs of the place above it."""
 
+# Pyright knows this module by two names, and so each class as two; protocols have docstrings for bodies.
+# pyright: reportReturnType=false
+
 from enum import StrEnum
 from typing import Any, Protocol
 

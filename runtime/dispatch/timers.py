@@ -1,5 +1,8 @@
 """Timers: messages that an actor tells itself later. They die with the incarnation that made them."""
 
+# Pyright knows this module by two names, and so each class as two; protocols have docstrings for bodies.
+# pyright: reportArgumentType=false, reportReturnType=false
+
 from typing import TYPE_CHECKING, Any, Protocol
 
 from callboard.runtime.actor.context import CURRENT
