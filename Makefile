@@ -34,7 +34,8 @@ lint: .venv/dev ## ruff, mypy --strict, pyright over the runtime, and the one di
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/pyright
+	@rm -rf build/pyright && mkdir -p build/pyright/callboard && cp -R runtime build/pyright/callboard
+	@$(BIN)/pyright build/pyright/callboard/runtime
 	@PYTHONPATH=.src $(BIN)/lint-imports --no-cache
 
 format: .venv/dev ## let ruff format the code and mend what it can

@@ -1,6 +1,6 @@
 """Envelopes: what stands in a mailbox around a message that wants a reply, or is a tick of a timer."""
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -94,7 +94,7 @@ def message_of(item: Any) -> Any:
     return item[0] if kind is tuple else item
 
 
-def is_ask(item: Any) -> bool:
+def is_ask(item: Any) -> TypeGuard[Envelope]:
     """Whether somebody waits for the reply to a mailbox's item."""
     return item.__class__ is Envelope and item.reply is not None
 

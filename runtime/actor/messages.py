@@ -1,8 +1,5 @@
 """Messages: frozen Structs that actors exchange, in process as objects and on Kafka as the same type's JSON."""
 
-# Pyright knows this module by two names, and so each class as two; protocols have docstrings for bodies.
-# pyright: reportReturnType=false
-
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 import msgspec
@@ -22,6 +19,7 @@ class Request(Message, Generic[T_co], frozen=True):
 
         def asked(self) -> "Pair[Self, T_co]":
             """Say to a type checker what class of request this is, and what its reply is."""
+            raise NotImplementedError
 
 
 class Pair(Generic[Q_co, T_co]):
@@ -33,3 +31,4 @@ class Asked(Protocol[Q_co, T_co]):
 
     def asked(self) -> Pair[Q_co, T_co]:
         """See Request."""
+        raise NotImplementedError

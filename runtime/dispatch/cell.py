@@ -8,9 +8,6 @@ Names without an underscore are for the modules beside this one, which do the ra
 deathwatch, transfer. What these remember hangs on `cold`, made when it is needed.
 """
 
-# Pyright knows this module by two names, and so each class as two; protocols have docstrings for bodies.
-# pyright: reportArgumentType=false, reportOptionalMemberAccess=false, reportIncompatibleMethodOverride=false
-
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -105,7 +102,10 @@ class Cell(Node, ActorContext[M]):
             self.cold = ColdState()
         return self.cold
 
-    record = cold_state
+    @property
+    def record(self) -> ColdState:
+        """See Node.record."""
+        return self.cold_state
 
     # Sending ---------------------------------------------------------------------------------------------------------
 
@@ -398,7 +398,7 @@ class Cell(Node, ActorContext[M]):
                         expected = own.copy()
                     if kind is message.__class__:
                         result = self.table[kind](actor, message)
-                    elif (kind is Envelope or carried.deadline is not None) and fates.is_too_late(self, item, carried):
+                    elif (kind is Envelope or carried.deadline is not None) and fates.is_too_late(self, item, carried):  # pyright: ignore[reportOptionalMemberAccess]
                         self.current = None
                         continue
                     else:

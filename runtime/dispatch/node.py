@@ -1,8 +1,5 @@
 """A place in the supervision tree, and what it needs of the place above it."""
 
-# Pyright knows this module by two names, and so each class as two; protocols have docstrings for bodies.
-# pyright: reportReturnType=false
-
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -28,6 +25,7 @@ class Parent(Protocol):
     @property
     def name(self) -> str:
         """Its part of the path; empty if it has none."""
+        raise NotImplementedError
 
     @property
     def parent(self) -> Any:
@@ -40,6 +38,7 @@ class Parent(Protocol):
     @property
     def path(self) -> str:
         """The full name."""
+        raise NotImplementedError
 
     def child_exited(self, child: "Node", error: BaseException | None, /) -> None:
         """A child has crashed with `error`, or ended normally with None."""

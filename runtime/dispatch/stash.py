@@ -1,8 +1,5 @@
 """The stash: messages that an actor has put aside, until it takes them back."""
 
-# Pyright knows this module by two names, and so each class as two; protocols have docstrings for bodies.
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
-
 from collections import deque
 from typing import TYPE_CHECKING, Any
 

@@ -1,8 +1,5 @@
 """Timers: messages that an actor tells itself later. They die with the incarnation that made them."""
 
-# Pyright knows this module by two names, and so each class as two; protocols have docstrings for bodies.
-# pyright: reportArgumentType=false, reportReturnType=false
-
 from typing import TYPE_CHECKING, Any, Protocol
 
 from callboard.runtime.actor.context import CURRENT
@@ -17,21 +14,26 @@ if TYPE_CHECKING:
 class TimerTarget(Protocol):
     """The port through which a timer ticks for its actor."""
 
-    scheduler: Scheduler | None
+    @property
+    def scheduler(self) -> Scheduler | None:
+        """Where it has its turns; None before its start."""
 
     @property
     def timers(self) -> "Timers":
         """Its pending timers."""
+        raise NotImplementedError
 
     @property
     def path(self) -> str:
         """The full name."""
+        raise NotImplementedError
 
     def enqueue(self, message: Any, item: Any, *, may_wait: bool = True) -> Any:
         """See Ref.enqueue."""
 
     def holds(self, item: Any) -> bool:
         """Whether a message waits, is put aside or is in progress."""
+        raise NotImplementedError
 
     def expire_ticks(self, timer: Any) -> None:
         """Take the ticks of one timer, or of all, out of the mailbox."""

@@ -5,9 +5,6 @@ that is at something, it asks the loop to call back, and looks until it does: it
 frame of the cell that called the handler.
 """
 
-# Pyright knows this module by two names, and so each class as two; protocols have docstrings for bodies.
-# pyright: reportReturnType=false
-
 import asyncio
 import selectors
 import sys
@@ -61,6 +58,7 @@ class Scheduled(Protocol):
     @property
     def scheduler(self) -> Scheduler:
         """The one whose loop is watched."""
+        raise NotImplementedError
 
 
 class LoopMonitor:

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any
 
-from callboard.runtime.actor.envelope import Envelope
+from callboard.runtime.actor.envelope import Envelope, is_ask
 from callboard.runtime.actor.errors import ActorStoppedError
 
 Sender = tuple[Any, Any, "asyncio.Future[Any]"]  # message, item, and what it waits on: an ask, on its reply
@@ -32,8 +32,8 @@ class WaitingSenders:
 
     def add(self, key: Hashable, message: Any, item: Any) -> Awaitable[None]:
         """Let a sender wait; await the result."""
-        asked = type(item) is Envelope and item.reply is not None
-        room: asyncio.Future[Any] = item.reply if asked else asyncio.get_running_loop().create_future()  # pyright: ignore[reportAssignmentType]
+        asked = is_ask(item)
+        room: asyncio.Future[Any] = item.reply if asked else asyncio.get_running_loop().create_future()
         if not asked:
             room.add_done_callback(self.remove)
         self._by_key.setdefault(key, {})[room] = (message, item, room)
