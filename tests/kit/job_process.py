@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 from jobs import Note, Process, effect, kind
@@ -21,7 +20,7 @@ from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.job_kinds import Backoff, Job, Outcome
 from callboard.actors.infrastructure.job_sweeper import JobSweeper
 from callboard.ops.job_holders import holder_name, is_gone
-from callboard.runtime import worker
+from callboard.runtime import Props, worker
 
 # A clock of the wall that is wrong by SKEW_S, before the C library's own; the even one is left alone.
 SHIM = """
@@ -121,7 +120,7 @@ async def main(url: str, lease_s: float) -> None:
     database = Database(url, size=8)
     await database.connect()
     process = Process(database, (declared, handle), name=holder_name())
-    sweeper = partial(JobSweeper, database, process.queue, [declared], process.counts, is_gone=is_gone)
+    sweeper = Props(JobSweeper, database, process.queue, [declared], process.counts, is_gone=is_gone)
     process.sweeper = worker("sweeper", sweeper)
     async with process.working():
         print(f"{time.time():.0f}", flush=True)  # noqa: T201 - the same
