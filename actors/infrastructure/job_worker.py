@@ -59,6 +59,7 @@ class JobWorker(Actor[None]):
         self.leases = LeaseKeeper(self.runs, [each.kind for each in self.kinds])
         self.attempts = Attempts(self.runs, self.writer, counts, self._has_ended)
         self._bell = asyncio.Event()
+        self._rings = 0
         self._worked_at = 0.0
         self._looked_at = 0.0
         self._is_due = False  # whether jobs were due at the last look, of kinds that may be paused
@@ -82,6 +83,7 @@ class JobWorker(Actor[None]):
         """There may be work: look."""
         for each in self.kinds:
             each.drained = False
+        self._rings += 1
         self._bell.set()
 
     async def _ring_for_keys(self) -> None:
@@ -115,7 +117,11 @@ class JobWorker(Actor[None]):
         kinds = [each for each in self.kinds if not each.drained and each.ready(now)]
         if not kinds:
             return 0
+        rings = self._rings
         found = await self.claims.claim(kinds, now)
+        if self._rings != rings:  # what they announced may have come after the claim had looked
+            for each in kinds:
+                each.drained = False
         for each, rows in found:
             self.attempts.begin(each, rows, now)
             self._worked_at = now

@@ -1,5 +1,6 @@
 """The job queue: a job exists with its cause, is run by one holder, and comes to one end."""
 
+import asyncio
 from contextlib import suppress
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from jobs import Note, Process, kind
 
 from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.job_claims import Claims
 from callboard.actors.infrastructure.job_kinds import Done, Job, Later, Outcome, Permanent, Priority, Retry
 from callboard.actors.infrastructure.job_queue import UnknownJobKindError
 
@@ -139,6 +141,26 @@ async def test_urgent_jobs_start_before_normal_ones_and_those_before_bulk(databa
     async with process.working():
         await process.settled()
     assert order == ["SECURITY"] * 2 + ["NORMAL"] * 2 + ["BULK"] * 2
+
+
+async def test_a_job_that_comes_while_a_claim_is_on_its_way_waits_for_no_poll(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("callboard.actors.infrastructure.job_worker.POLL_S", 3600.0)
+    monkeypatch.setattr("callboard.actors.infrastructure.job_worker.BUSY_POLL_S", 3600.0)
+    process, look, overtaken = Process(database, (kind(), done)), Claims._run, asyncio.Event()
+
+    async def slow(claims: Claims, *asked: Any, **options: Any) -> list[Any]:
+        rows = await look(claims, *asked, **options)
+        if not overtaken.is_set():  # it has looked, and has not said yet that there is nothing
+            await process.queue.submit(database, Note("late"))
+            overtaken.set()
+        return rows
+
+    monkeypatch.setattr(Claims, "_run", slow)
+    async with process.working():
+        await overtaken.wait()
+        await process.settled(60.0)  # less than a poll
 
 
 async def test_a_job_without_a_cause_is_one_statement_and_starts_at_once(
