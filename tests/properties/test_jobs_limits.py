@@ -326,7 +326,8 @@ async def test_an_effect_and_the_end_of_its_job_take_three_round_trips(url: str)
     process = Process(watched, (kind(keep_s=0.0), handle))
     async with process.working():
         await process.put("one")
-        words = [each.split()[0].lower() for each in await asyncio.wait_for(seen, 10)]
+        claims = {job_claims.QUERIES.look.sql, job_claims.QUERIES.claim.sql}  # of the loop beside it
+        words = [each.split()[0].lower() for each in await asyncio.wait_for(seen, 60) if each not in claims]
         await process.settled()
     assert words == ["begin;", "insert", "commit;"]
     assert await effects(process) == {"one": 1}
