@@ -7,18 +7,17 @@ import base64
 import hashlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import aiosql
 import msgspec
 from msgspec import Struct
 
 from callboard.streams.cloudevents import Record
+from callboard.streams.queries import queries_beside
 from callboard.streams.topics import TOPICS
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("dead_letters.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 EVERY_CONSUMER = "*"  # nobody can read it, so it is one letter however many consumers its topic has
 _DETAIL_LIMIT = 500
 

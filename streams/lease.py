@@ -7,12 +7,11 @@ another leads. A lease falls free when it is not renewed, or at once when the co
 import asyncio
 import os
 import socket
-from pathlib import Path
 from typing import Any
 
-import aiosql
+from callboard.streams.queries import queries_beside
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("lease.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 LEASE_TTL_S = 3.0
 RENEW_S = 1.0

@@ -6,18 +6,16 @@ in the transaction of the effect, that a consumer has had an event, and tells wh
 
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
-
-import aiosql
 
 from callboard.runtime import Message, current_context
 from callboard.streams.cloudevents import encode_value
 from callboard.streams.event_types import Envelope, type_of
+from callboard.streams.queries import queries_beside
 from callboard.streams.topics import Topic
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("outbox.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 
 async def emit(

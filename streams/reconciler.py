@@ -7,17 +7,16 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import aiosql
 import asyncpg
 
 from callboard.streams.adaptive_batch import AdaptiveBatch
 from callboard.streams.consumers import Expected
+from callboard.streams.queries import queries_beside
 from callboard.streams.topics import EVENT_LIFE_S, REMEMBERED_S
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("relay.sql"), "asyncpg")
+QUERIES = queries_beside(__file__, "relay")
 
 _LOG = logging.getLogger(__name__)
 _RECONCILE_EVERY_S = 10.0

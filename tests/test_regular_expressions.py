@@ -24,11 +24,7 @@ def patterns() -> Iterator[tuple[str, str, int]]:
     for folder in ("actors", "http", "streams", "ops", "runtime"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text())):
-                if (
-                    isinstance(node, ast.HttpRequest)
-                    and isinstance(node.func, ast.Attribute)
-                    and node.func.attr in CALLS
-                ):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CALLS:
                     owner, first = node.func.value, node.args[0] if node.args else None
                     if isinstance(owner, ast.Name) and owner.id == "re" and isinstance(first, ast.Constant):
                         if isinstance(first.value, bytes):

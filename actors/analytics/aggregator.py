@@ -2,18 +2,16 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
-import aiosql
 import msgspec
 
 from callboard.actors.infrastructure.database import Database, retried
 from callboard.runtime import Actor, Request, on
 from callboard.streams.event_types import ActivityRecorded, ConsumeEvents, UtcDatetime
 from callboard.streams.outbox import fresh
+from callboard.streams.queries import queries_beside
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("aggregator.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 CONSUMER = "aggregator"
 

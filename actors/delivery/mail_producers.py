@@ -7,16 +7,15 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
-import aiosql
 from msgspec import Struct
 
 from callboard.streams.consumers import RejectedError, Rejection
 from callboard.streams.event_types import OUR_SOURCE, Envelope, MailRequested
+from callboard.streams.queries import queries_beside
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("mail_producers.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 PERIODS_S = {"minute": 60, "hour": 3600, "day": 86400}
 MAX_QUOTA = 1_000_000_000

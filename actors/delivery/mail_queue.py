@@ -1,10 +1,8 @@
 """The mail queue: what has been asked to be sent becomes a row of `mails` and a job, both in one transaction."""
 
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import aiosql
 import msgspec
 
 from callboard.actors.delivery.mail_producers import MailProducers
@@ -17,9 +15,10 @@ from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.runtime import Actor, Context, Request, on, use_context
 from callboard.streams.event_types import ConsumeEvents, Envelope, MailRequested, TemplatedEmailRequested, derive_id
 from callboard.streams.outbox import fresh
+from callboard.streams.queries import queries_beside
 from callboard.streams.topics import MAIL, PRIORITY
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("mail.sql"), "asyncpg")
+QUERIES = queries_beside(__file__, "mail")
 
 PERSONAL_DATA = PersonalData(
     "mails", {"mails": ("recipient", "data", "error", "user_id")}, QUERIES.export_mails, QUERIES.erase_mails

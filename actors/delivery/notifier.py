@@ -1,9 +1,6 @@
 """The notifier: turns what has happened to an author's article into a letter to the author."""
 
-from pathlib import Path
 from typing import Any
-
-import aiosql
 
 from callboard.actors.infrastructure.database import Database, retried
 from callboard.runtime import Actor, Context, on, use_context
@@ -17,8 +14,9 @@ from callboard.streams.event_types import (
     derive_id,
 )
 from callboard.streams.outbox import emit, fresh
+from callboard.streams.queries import queries_beside
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("notifier.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 CONSUMER = "notifier"
 

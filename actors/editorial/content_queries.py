@@ -5,11 +5,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import aiosql
 import msgspec
 
 from callboard.actors.editorial.html_sanitizer import sanitize_text
@@ -21,8 +19,9 @@ from callboard.actors.infrastructure.database import Database, retried
 from callboard.actors.infrastructure.principals import Principal
 from callboard.runtime import Actor, Request, on
 from callboard.streams.event_types import UtcDatetime
+from callboard.streams.queries import queries_beside
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("content_queries.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 UNPUBLISHED = [status for status in Status if status is not Status.PUBLISHED]
 LATEST = datetime(9999, 12, 31, tzinfo=UTC)  # before these a list begins

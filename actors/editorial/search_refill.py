@@ -4,10 +4,7 @@ Until an article's turn it is found as it was before; see `search_content` in li
 """
 
 import time
-from pathlib import Path
-from typing import Any
 
-import aiosql
 import msgspec
 
 from callboard.actors.errors import SERVER_TIMEOUT, Problem
@@ -15,8 +12,9 @@ from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.job_kinds import Job, JobKind, Later, Outcome, Permanent, Priority, on_job
 from callboard.runtime import Actor
 from callboard.streams.adaptive_batch import AdaptiveBatch
+from callboard.streams.queries import queries_beside
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("search_refill.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 MAX_BATCH = 50  # articles a statement: an edit of one of them waits for as long
 TURN_S = 60.0  # one attempt

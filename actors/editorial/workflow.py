@@ -1,10 +1,8 @@
 """Content: the editorial workflow. A change is one guarded statement, its history and its event, in one transaction."""
 
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import aiosql
 import asyncpg
 import msgspec
 
@@ -27,8 +25,9 @@ from callboard.runtime import Actor, Request, on
 from callboard.streams import event_types
 from callboard.streams.event_types import UtcDatetime
 from callboard.streams.outbox import emit
+from callboard.streams.queries import queries_beside
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("workflow.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 PERSONAL_DATA = (
     PersonalData(

@@ -2,19 +2,18 @@
 
 import hashlib
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import aiosql
 import msgspec
 
 from callboard.actors.errors import USERS_EMAIL_TAKEN, FieldError, Problem
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.actors.infrastructure.principals import Role
 from callboard.streams.event_types import UtcDatetime
+from callboard.streams.queries import queries_beside
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("users.sql"), "asyncpg")
+QUERIES = queries_beside(__file__, "users")
 
 PERSONAL_DATA = PersonalData(
     "account",

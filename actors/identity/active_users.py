@@ -1,16 +1,12 @@
 """How many users have been here lately, counted now and then for the metrics."""
 
-from pathlib import Path
-from typing import Any
-
-import aiosql
-
 from callboard.actors.errors import Problem
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.refs import Gauge
 from callboard.runtime import Actor, Message, on
+from callboard.streams.queries import queries_beside
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("active_users.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 INTERVAL_S = 30.0
 LATELY_S = 900.0

@@ -4,11 +4,9 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import aiosql
 import msgspec
 
 from callboard.actors.errors import (
@@ -37,8 +35,9 @@ from callboard.actors.infrastructure.database import Database, retried
 from callboard.actors.infrastructure.rate_limiter import CheckLimit, LimitResult, RateLimit
 from callboard.actors.infrastructure.token_signer import Signer
 from callboard.runtime import Actor, Ref, Request, on
+from callboard.streams.queries import queries_beside
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("authentication.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 # Failed logins of an account: from one place, and from all places together.
 ACCOUNT = RateLimit("account", 10, 900, "rate_limit_account")

@@ -5,11 +5,9 @@
 
 import zipfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import IO, Any, Literal, cast
 from uuid import UUID, uuid4
 
-import aiosql
 import anyio.to_thread
 import msgspec
 
@@ -26,9 +24,10 @@ from callboard.actors.infrastructure.token_signer import Signer, fingerprint
 from callboard.runtime import Actor, Request, on
 from callboard.streams.event_types import TemplatedEmailRequested, UtcDatetime
 from callboard.streams.outbox import emit
+from callboard.streams.queries import queries_beside
 from callboard.streams.topics import MAIL
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("data_export.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 PERSONAL_DATA = PersonalData(
     "links",

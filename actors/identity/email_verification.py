@@ -1,11 +1,9 @@
 """Addresses: what one must look like, and the mails that prove whose it is."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
-import aiosql
 import msgspec
 
 from callboard.actors.delivery.email_templates import read_template
@@ -16,10 +14,11 @@ from callboard.streams.email_address import Email, canonical_email
 from callboard.streams.event_types import TemplatedEmailRequested
 from callboard.streams.field_rules import apply_rules
 from callboard.streams.outbox import emit
+from callboard.streams.queries import queries_beside
 from callboard.streams.topics import PRIORITY
 from callboard.streams.visible_text import visible, visible_rule
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("email_verification.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 PROOF_TTL_S = 24 * 3600
 MAX_LETTERS = 5  # of one purpose, to one account in an hour, whoever asks

@@ -7,17 +7,15 @@ is marked last, so an erasure that was cut off goes on where it was.
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 from uuid import UUID
-
-import aiosql
 
 from callboard.actors.infrastructure import audit_log
 from callboard.actors.infrastructure.audit_log import AuditAction
 from callboard.actors.infrastructure.personal_data import PersonalData
+from callboard.streams.queries import queries_beside
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("erasure.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 BATCH = 500  # rows in a statement
 

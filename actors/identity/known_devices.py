@@ -6,16 +6,15 @@ say. A device token is no credential: it opens nothing without the password, and
 
 import hashlib
 from ipaddress import IPv6Address, ip_address, ip_network
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import aiosql
 import msgspec
 
 from callboard.actors.infrastructure.token_signer import Signer
+from callboard.streams.queries import queries_beside
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("known_devices.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 KNOWN_DAYS = 90  # unless the settings say otherwise
 _V4_PREFIX, _V6_PREFIX = 24, 64

@@ -1,11 +1,8 @@
 """Recovery: a forgotten password is reset by mail, a known one is changed (OWASP, Forgot Password Cheat Sheet)."""
 
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
-
-import aiosql
 
 from callboard.actors.errors import (
     AUTH_INVALID_CREDENTIALS,
@@ -29,8 +26,9 @@ from callboard.actors.infrastructure.token_signer import Signer, fingerprint
 from callboard.runtime import Actor, Ref, Request, on
 from callboard.streams.event_types import UserUpdated, UserVerified
 from callboard.streams.outbox import emit
+from callboard.streams.queries import queries_beside
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("password_reset.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 RESET_TTL_S = 3600
 

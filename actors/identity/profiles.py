@@ -2,12 +2,10 @@
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-import aiosql
 import msgspec
 
 from callboard.actors.errors import REQUEST_INVALID, USERS_NOT_FOUND, USERS_STALE, FieldError, Problem
@@ -16,9 +14,10 @@ from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.runtime import Actor, Request, on
 from callboard.streams.event_types import UtcDatetime
 from callboard.streams.field_rules import apply_rules
+from callboard.streams.queries import queries_beside
 from callboard.streams.visible_text import visible, visible_rule
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("profiles.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 PERSONAL_DATA = PersonalData(
     "profile",

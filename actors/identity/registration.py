@@ -6,11 +6,9 @@ proved, and to an import. So there is at most one account an address, and none t
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import aiosql
 import msgspec
 
 from callboard.actors.identity.accounts import QUERIES as USER_QUERIES
@@ -30,8 +28,9 @@ from callboard.actors.infrastructure.token_signer import Signer
 from callboard.runtime import Ref, Request
 from callboard.streams.event_types import UserDeleted, UserRegistered
 from callboard.streams.outbox import emit, emit_all
+from callboard.streams.queries import queries_beside
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("registration.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 UNPROVEN_DAYS = 7  # unless the settings say otherwise
 

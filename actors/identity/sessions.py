@@ -6,11 +6,9 @@ A session is a row in PostgreSQL and a family of refresh tokens, of which one is
 import logging
 from collections.abc import Callable, Hashable
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import aiosql
 import msgspec
 
 from callboard.actors.errors import (
@@ -29,8 +27,9 @@ from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.actors.infrastructure.principals import Principal, Role
 from callboard.actors.infrastructure.token_signer import Signer, fingerprint, refresh_token
 from callboard.runtime import Actor, Message, Request, on
+from callboard.streams.queries import queries_beside
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("sessions.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 PERSONAL_DATA = PersonalData(
     "sessions",

@@ -6,11 +6,9 @@ again, from its beginning.
 
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
 
-import aiosql
 import msgspec
 from msgspec import Meta
 
@@ -26,9 +24,10 @@ from callboard.actors.infrastructure.token_signer import Signer, fingerprint
 from callboard.streams.email_address import Email
 from callboard.streams.event_types import TemplatedEmailRequested, UserDeleted, UserRegistered
 from callboard.streams.outbox import emit_all
+from callboard.streams.queries import queries_beside
 from callboard.streams.topics import MAIL
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("user_import.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 
 class ImportedUser(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

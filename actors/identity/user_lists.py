@@ -4,15 +4,13 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import aiosql
-
 from callboard.actors.infrastructure.database import Database, retried
+from callboard.streams.queries import queries_beside
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("user_lists.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 EARLIEST, LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
 LAST_ID = UUID(int=2**128 - 1)

@@ -10,11 +10,9 @@ from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
 from ipaddress import ip_address, ip_network
-from pathlib import Path
 from typing import Any, Literal, Protocol
 from uuid import UUID
 
-import aiosql
 import msgspec
 
 from callboard.actors.errors import Problem
@@ -23,8 +21,9 @@ from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.actors.infrastructure.principals import Principal, Role
 from callboard.runtime import Actor, Request, current_context, on
 from callboard.streams.event_types import UtcDatetime
+from callboard.streams.queries import queries_beside
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("audit_log.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 MAX_AGENT = 400  # as schema.sql has it
 V6_PREFIX = 64  # what a subscriber is given at least, RFC 6177

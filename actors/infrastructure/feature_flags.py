@@ -8,11 +8,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import aiosql
 import asyncpg
 import msgspec
 
@@ -22,8 +20,9 @@ from callboard.actors.infrastructure.audit_log import AuditAction
 from callboard.actors.infrastructure.database import Database, retried
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.runtime import Actor, Message, Request, on
+from callboard.streams.queries import queries_beside
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("feature_flags.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 PERSONAL_DATA = PersonalData(
     "flags", {"feature_flag_overrides": ("user_id",)}, QUERIES.export_overrides, QUERIES.erase_overrides

@@ -5,19 +5,17 @@ work is done again under the id that was made with the claim: what exists by tha
 """
 
 import hashlib
-from pathlib import Path
-from typing import Any
 from uuid import UUID, uuid4
 
-import aiosql
 import msgspec
 
 from callboard.actors.errors import REQUEST_KEY_REUSED, Problem
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.token_signer import Signer
 from callboard.runtime import Actor, Message, Request, on
+from callboard.streams.queries import queries_beside
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("idempotency.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 KEY_TTL_S = 24 * 3600
 

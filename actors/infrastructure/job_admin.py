@@ -20,9 +20,9 @@ from callboard.actors.infrastructure.job_outcomes import QUERIES as OUTCOMES
 from callboard.actors.infrastructure.job_outcomes import free_key
 from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.actors.infrastructure.job_views import DeadFilter, JobView, KindView, ScheduleView
-from callboard.actors.infrastructure.queries import queries_beside
 from callboard.actors.infrastructure.schedules import QUERIES as SCHEDULES
 from callboard.actors.infrastructure.schedules import UNREADABLE, next_due, scheduled
+from callboard.streams.queries import queries_beside
 
 QUERIES = queries_beside(__file__)
 

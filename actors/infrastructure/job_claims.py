@@ -12,7 +12,7 @@ from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.job_counts import JobCounts
 from callboard.actors.infrastructure.job_gate import Gate
 from callboard.actors.infrastructure.job_kinds import JobHandler, Priority
-from callboard.actors.infrastructure.queries import queries_beside
+from callboard.streams.queries import queries_beside
 
 QUERIES = queries_beside(__file__, "job_worker")
 

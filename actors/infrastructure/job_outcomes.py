@@ -10,7 +10,7 @@ import msgspec
 
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.job_kinds import MAX_ERROR, MAX_REASON, EndedJob, Hook, JobKind
-from callboard.actors.infrastructure.queries import queries_beside
+from callboard.streams.queries import queries_beside
 
 if TYPE_CHECKING:
     from callboard.actors.infrastructure.job_runs import RunningJob

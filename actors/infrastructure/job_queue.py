@@ -21,8 +21,8 @@ import msgspec
 from callboard.actors.errors import SERVER_OVERLOADED, Problem
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.job_kinds import MAX_PAYLOAD_BYTES, JobKind, Priority
-from callboard.actors.infrastructure.queries import queries_beside
 from callboard.runtime import current_context
+from callboard.streams.queries import queries_beside
 
 QUERIES = queries_beside(__file__)
 

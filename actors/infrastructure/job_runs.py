@@ -10,7 +10,7 @@ import msgspec
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.job_kinds import Job, JobKind, LeaseLostError
 from callboard.actors.infrastructure.job_outcomes import ONE_DELETED, complete, completion, nothing
-from callboard.actors.infrastructure.queries import queries_beside
+from callboard.streams.queries import queries_beside
 
 QUERIES = queries_beside(__file__, "job_worker")
 

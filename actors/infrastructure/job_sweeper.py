@@ -25,8 +25,8 @@ from callboard.actors.infrastructure.job_outcomes import (
     supersede,
 )
 from callboard.actors.infrastructure.job_queue import JobQueue
-from callboard.actors.infrastructure.queries import queries_beside
 from callboard.runtime import Actor, Request, on
+from callboard.streams.queries import queries_beside
 
 QUERIES = queries_beside(__file__)
 

@@ -5,16 +5,15 @@ Both rows are locked by whoever changes them, so of any number at once none pass
 refused is rolled back with its count.
 """
 
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import aiosql
 import msgspec
 
 from callboard.actors.errors import QUOTA_CONTENT, QUOTA_RATE, Problem
+from callboard.streams.queries import queries_beside
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("quotas.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 HOUR_S = 3600.0
 

@@ -6,10 +6,8 @@ one job an hour, which enqueues one for each rule.
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-import aiosql
 import msgspec
 
 from callboard.actors.errors import SERVER_TIMEOUT, Problem
@@ -18,8 +16,9 @@ from callboard.actors.infrastructure.job_kinds import Job, JobKind, Later, Outco
 from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.actors.infrastructure.schedules import Schedule
 from callboard.runtime import Actor
+from callboard.streams.queries import queries_beside
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("retention.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 MIN_BATCH, MAX_BATCH = 10, 1_000  # rows a statement
 TURN = 200  # statements in one attempt; then others of the kind have their turn

@@ -18,8 +18,8 @@ from cronsim import CronSim, CronSimError
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.job_loops import Trouble, repeat
 from callboard.actors.infrastructure.job_queue import JobQueue
-from callboard.actors.infrastructure.queries import queries_beside
 from callboard.runtime import Actor, Request, on
+from callboard.streams.queries import queries_beside
 
 QUERIES = queries_beside(__file__)
 

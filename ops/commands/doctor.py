@@ -5,18 +5,17 @@ Estimates from what PostgreSQL counts and from its statistics: nothing is locked
 
 import sys
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-import aiosql
 import asyncpg
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from callboard.ops.cli import OK
+from callboard.streams.queries import queries_beside
 
-QUERIES: Any = aiosql.from_path(Path(__file__).with_name("doctor.sql"), "asyncpg")
+QUERIES = queries_beside(__file__)
 
 BLOATED = 2.0  # times the size that its entries need
 WORTH_BYTES = 8 << 20  # smaller ones are not worth the trouble

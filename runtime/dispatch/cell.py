@@ -20,13 +20,8 @@ from callboard.runtime.actor.actor import Actor, ActorContext
 from callboard.runtime.actor.context import CURRENT
 from callboard.runtime.actor.context import Context as Carried
 from callboard.runtime.actor.deadlines import Deadlines
-from callboard.runtime.actor.envelope import Envelope, is_ask, message_of
-from callboard.runtime.actor.errors import (
-    ENDING,
-    ActorCrashedError,
-    ActorStoppedError,
-    UnhandledMessageError,
-)
+from callboard.runtime.actor.envelope import Envelope, is_ask
+from callboard.runtime.actor.errors import ENDING, ActorCrashedError, ActorStoppedError, UnhandledMessageError
 from callboard.runtime.actor.handlers import DeferredReply, Handlers, to_await
 from callboard.runtime.actor.mailbox import ACCEPTED, Counts
 from callboard.runtime.actor.messages import Asked, Message
@@ -102,10 +97,7 @@ class Cell(Node, ActorContext[M]):
             self.cold = ColdState()
         return self.cold
 
-    @property
-    def record(self) -> ColdState:
-        """See Node.record."""
-        return self.cold_state
+    record = cold_state  # see Node.record
 
     # Sending ---------------------------------------------------------------------------------------------------------
 
@@ -357,10 +349,11 @@ class Cell(Node, ActorContext[M]):
         """A message that was to be handled has not been begun."""
         self.queue.appendleft(item)
 
-    async def run_async_batch(  # noqa: C901, PLR0912, PLR0915 - one flat loop: each call would be a tenth of a message
-        self, item: Any, awaitable: Any, own: Context
-    ) -> None:
-        """A batch from its first async handler on, in the actor's task and its context `own`: one flat loop."""
+    async def run_async_batch(self, item: Any, awaitable: Any, own: Context) -> None:  # noqa: C901, PLR0912, PLR0915
+        """A batch from its first async handler on, in the actor's task and its context `own`.
+
+        One flat loop: each call would be a tenth of a message.
+        """
         if self.state not in HANDLING:  # killed or stopped before the task had its first step: it has not begun
             awaitable.close()
             self.current = None
@@ -600,16 +593,11 @@ class Cell(Node, ActorContext[M]):
 
     def is_stashed(self, item: Any) -> bool:
         """Whether the message in progress has just been stashed, and so has no fate yet."""
-        own = None if self.cold is None else self.cold.stash
-        return own is not None and own.aside is not None and message_of(own.aside) is message_of(item)
+        return self.cold is not None and stash.is_aside(self.cold.stash, item)
 
     def take_from_stash(self, item: Any) -> None:
         """Take the message in progress out of the stash, if it is there: its handler has not ended well."""
-        if self.is_stashed(item):
-            own = self.cold_state.stash
-            assert own is not None  # noqa: S101 - see is_stashed
-            own.remove(own.aside)
-            self.handled += 1
+        stash.take_back(self, item)
 
     @property
     def deathwatch(self) -> deathwatch.Deathwatch:

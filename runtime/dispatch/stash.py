@@ -72,3 +72,16 @@ def unstash(cell: "Cell[Any]") -> None:
         cell.queue.extendleft(reversed(stash.take_all()))
     if cell.idle and cell.queue:
         cell.schedule()
+
+
+def is_aside(stash: Stash | None, item: Any) -> bool:
+    """Whether the message in progress has just been put aside, and so has no fate yet."""
+    return stash is not None and stash.aside is not None and message_of(stash.aside) is message_of(item)
+
+
+def take_back(cell: "Cell[Any]", item: Any) -> None:
+    """Take the message in progress out again, if it has just been put aside: its handler has not ended well."""
+    stash = None if cell.cold is None else cell.cold.stash
+    if stash is not None and is_aside(stash, item):
+        stash.remove(stash.aside)
+        cell.handled += 1

@@ -28,6 +28,7 @@ from callboard.runtime.dispatch.mailbox_queue import total
 from callboard.runtime.dispatch.node import Node, Parent, State
 from callboard.runtime.supervision.entity import Entity, Phase
 from callboard.runtime.supervision.props import KeyedProps
+from callboard.runtime.supervision.resting_entities import RestingEntities
 from callboard.runtime.supervision.supervisor import Intensity, Supervisor, is_being_cancelled
 from callboard.runtime.supervision.waiting_senders import WaitingSenders, resume_sender
 
@@ -57,7 +58,7 @@ class Entities(Supervisor, Ref[M]):
         "_limit",
         "_make",
         "_refused",
-        "_rested",
+        "_resting",
         "_senders",
         "_sweep",
         "_waiting",
@@ -83,7 +84,7 @@ class Entities(Supervisor, Ref[M]):
         self._free: list[int] = []  # numbers of entities that have gone, for the next ones
         self._waiting: deque[Entity] = deque()
         self._leaving = 0
-        self._rested: deque[Entity] | None = None  # who has nothing to do, since all were busy and places are wanted
+        self._resting = RestingEntities(self._serve)
         self._senders = WaitingSenders()
         self._sweep: asyncio.TimerHandle | None = None
         self._gone = Counts()
@@ -195,7 +196,7 @@ class Entities(Supervisor, Ref[M]):
             else:
                 break
         if not self._senders and not self._waiting:
-            self._rested = None
+            self._resting.clear()
         if self._sweep is None:
             self._look_later()
 
@@ -206,42 +207,12 @@ class Entities(Supervisor, Ref[M]):
             self._spawn(self._start(entity))
 
     def _send_away(self) -> bool:
-        """Let the one leave that was used longest ago of those that have nothing to do, if there is one.
-
-        To look at all is dear: once all are busy, each says when it is not, and while places are wanted the first to
-        say so leaves first.
-        """
-        while self._rested is not None:
-            if not self._rested:
-                return False
-            entity = self._rested.popleft()
-            if entity.phase is not Phase.AWAKE:
-                continue
-            if transfer.is_idle(entity.cell):
-                self._leave(entity, None)
-                return True
-            self._mind(entity)
-        for entity in self._entities.values():
-            if entity.phase is Phase.AWAKE and transfer.is_idle(entity.cell):
-                self._leave(entity, None)
-                return True
-        self._rested = deque()
-        for entity in self._entities.values():
-            self._mind(entity)
-        return False
-
-    def _mind(self, entity: Entity) -> None:
-        """Be told when an entity has nothing to do, if that is wanted."""
-        if self._rested is not None and entity.phase is Phase.AWAKE:
-            if transfer.is_idle(entity.cell):
-                self._has_rest(entity)
-            else:
-                transfer.when_idle(entity.cell, partial(self._has_rest, entity))
-
-    def _has_rest(self, entity: Entity) -> None:
-        if self._rested is not None:
-            self._rested.append(entity)
-            self._serve()
+        """Let the one leave that was used longest ago of those that have nothing to do, if there is one."""
+        entity = self._resting.take(self._entities.values())
+        if entity is None:
+            return False
+        self._leave(entity, None)
+        return True
 
     def _let_in(self) -> None:
         """Take the messages of those senders that have waited longest for the entity of their key."""
@@ -266,7 +237,7 @@ class Entities(Supervisor, Ref[M]):
             self._emit(events.Crashed(entity.cell.path, "on_start", error))
             self.child_exited(entity.cell, error)
         else:
-            self._mind(entity)
+            self._resting.mind(entity)
 
     def _leave(self, entity: Entity, reason: BaseException | None) -> None:
         """Begin to put an entity away."""
@@ -303,7 +274,7 @@ class Entities(Supervisor, Ref[M]):
             return
         if error is not None and child.spec.restart.after(error):
             await self._restart([child], child, error)
-            self._mind(entity)
+            self._resting.mind(entity)
         else:
             self._leave(entity, error)
 
@@ -341,7 +312,7 @@ class Entities(Supervisor, Ref[M]):
         self.scheduler = parent.scheduler
         self._restarted.clear()
         self._leaving = 0
-        self._rested = None
+        self._resting.clear()
         self._waiting.clear()
         for entity in list(self._entities.values()):
             entity.phase = Phase.WAITING

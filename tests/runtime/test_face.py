@@ -72,7 +72,7 @@ INTERNAL = {
     "dispatch.node": {"Parent", "RestartRecord"},
     "dispatch.parked_task": {"ParkedTask"},
     "dispatch.scheduler": {"Runnable", "Scheduler", "cancelled", "in_task", "new_task"},
-    "dispatch.stash": {"Stash", "put_aside", "unstash"},
+    "dispatch.stash": {"Stash", "is_aside", "put_aside", "take_back", "unstash"},
     "dispatch.timers": {"ActorTimer", "TimerTarget", "Timers", "expire_ticks", "start_timer"},
     "dispatch.transfer": {
         "accept_transferred",
@@ -96,6 +96,7 @@ INTERNAL = {
     "supervision.loop_monitor": {"Scheduled", "Work"},
     "supervision.pool_config": {"Field"},
     "supervision.props": {"actor_class", "props_of"},
+    "supervision.resting_entities": {"RestingEntities"},
     "supervision.snapshot": {"Look", "Rates", "children_of"},
     "supervision.supervisor": {"is_being_cancelled", "nursery_of"},
     "supervision.waiting_senders": {"WaitingSenders", "resume_sender"},
