@@ -97,7 +97,10 @@ class Cell(Node, ActorContext[M]):
             self.cold = ColdState()
         return self.cold
 
-    record = cold_state  # see Node.record
+    @property
+    def record(self) -> ColdState:
+        """See Node.record."""
+        return self.cold_state
 
     # Sending ---------------------------------------------------------------------------------------------------------
 
@@ -189,19 +192,6 @@ class Cell(Node, ActorContext[M]):
         self.queue.append(item)
         if self.idle:
             self.schedule()
-
-    def wait_for_room(self, item: Any, room: "asyncio.Future[Any]") -> None:
-        """Let a sender wait, until it is let in or goes."""
-        if is_ask(item):
-            item.mind()
-        else:
-            room.add_done_callback(self._sender_gone)
-        self.cold_state.waiters[room] = item
-        self.limit = CLOSED  # until they have been let in: nothing overtakes them
-
-    def _sender_gone(self, room: "asyncio.Future[Any]") -> None:
-        if self.cold is not None:
-            self.cold.waiters.pop(room, None)
 
     def admit(self) -> None:
         """Open the mailbox, to the senders that wait for room first."""

@@ -23,6 +23,17 @@ def waits_on_reply(item: Any, room: "asyncio.Future[Any]") -> bool:
     return item.__class__ is Envelope and item.reply is room
 
 
+def wait_for_room(cell: "Cell[Any]", item: Any, room: "asyncio.Future[Any]") -> None:
+    """Let a sender wait, until it is let in or goes."""
+    waiters = cell.cold_state.waiters
+    if is_ask(item):
+        item.mind()
+    else:
+        room.add_done_callback(lambda room: waiters.pop(room, None))
+    waiters[room] = item
+    cell.limit = CLOSED  # until they have been let in: nothing overtakes them
+
+
 def let_in(waiters: Waiters, queue: Any, capacity: int) -> None:
     """Give room that is free to the senders that wait for it, first come, first served."""
     while waiters and len(queue) < capacity:
@@ -57,7 +68,7 @@ def overflow(cell: "Cell[Any]", message: Any, item: Any, may_wait: bool) -> Awai
     if policy is Overflow.WAIT and may_wait and not crowded and sender_can_wait(cell):
         # An ask waits on its reply, which its deadline settles; a tell has only the room to wait for.
         room: asyncio.Future[None] = item.reply if asked else asyncio.get_running_loop().create_future()
-        cell.wait_for_room(item, room)
+        wait_for_room(cell, item, room)
         return room
     if policy is Overflow.DROP_OLDEST:
         drop_oldest(cell, item)

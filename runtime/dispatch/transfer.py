@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from callboard.runtime.actor.envelope import Envelope, message_of
 from callboard.runtime.dispatch import lifecycle
 from callboard.runtime.dispatch.child_spec import ChildSpec
-from callboard.runtime.dispatch.mailbox_queue import CLOSED
+from callboard.runtime.dispatch.mailbox_queue import CLOSED, wait_for_room
 from callboard.runtime.dispatch.node import State
 from callboard.runtime.dispatch.stash import Stash
 
@@ -94,7 +94,7 @@ def accept_waiter(cell: "Cell[Any]", waiter: Waiter) -> None:
     item, room = waiter
     if item.__class__ is Envelope:
         item.cell = cell
-    cell.wait_for_room(item, room)
+    wait_for_room(cell, item, room)
     let_in(cell)
 
 

@@ -65,6 +65,7 @@ INTERNAL = {
         "overflowed",
         "refuse_cycle",
         "sender_can_wait",
+        "wait_for_room",
         "total",
         "turn_away",
         "waits_on_reply",
