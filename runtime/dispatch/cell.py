@@ -20,7 +20,7 @@ from callboard.runtime.actor.actor import Actor, ActorContext
 from callboard.runtime.actor.context import CURRENT
 from callboard.runtime.actor.context import Context as Carried
 from callboard.runtime.actor.deadlines import Deadlines
-from callboard.runtime.actor.envelope import Envelope, is_ask
+from callboard.runtime.actor.envelope import Envelope
 from callboard.runtime.actor.errors import ENDING, ActorCrashedError, ActorStoppedError, UnhandledMessageError
 from callboard.runtime.actor.handlers import DeferredReply, Handlers, to_await
 from callboard.runtime.actor.mailbox import ACCEPTED, Counts
