@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from running import Up, one_up
+from kit.running import Up, one_up
 
 
 @pytest.fixture(scope="session")

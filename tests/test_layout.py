@@ -56,14 +56,13 @@ def test_no_package_shadows_the_standard_library() -> None:
     shadowing = {str(folder.relative_to(ROOT)) for folder in folders if folder.name in sys.stdlib_module_names}
     assert shadowing == set()
     of_tests = {folder.relative_to(ROOT) for folder in folders if "tests" in folder.relative_to(ROOT).parts}
-    assert of_tests <= {Path("tests/example_department/callboard_polls")}, (
-        "a package of its own, installed for its test"
-    )
+    packages = {"tests/kit", "tests/example_department/callboard_polls"}
+    assert of_tests <= {Path(each) for each in packages}, "what tests share, and a package installed for its test"
 
 
-def test_nothing_that_tests_share_stands_before_a_module_it_needs() -> None:
-    shared = {path.stem for path in (ROOT / "tests" / "kit").glob("*.py")}
-    assert shared & (sys.stdlib_module_names | {"callboard", *LAYERS, "aiohttp", "msgspec", "anyio", "pytest"}) == set()
+def test_no_module_beside_the_shared_package_of_the_tests_stands_before_one_it_needs() -> None:
+    found = {path.stem for path in (ROOT / "tests").glob("*.py")}
+    assert found & (sys.stdlib_module_names | {"callboard", *LAYERS, "aiohttp", "msgspec", "anyio", "pytest"}) == set()
 
 
 def test_the_standard_librarys_http_is_found_from_the_root() -> None:

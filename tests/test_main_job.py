@@ -8,8 +8,8 @@ import sys
 from typing import Any
 
 import pytest
+from kit.running import PASSWORD, Command, Up, until
 from rich.console import Console
-from running import PASSWORD, Command, Up, until
 
 from callboard.ops import demo
 

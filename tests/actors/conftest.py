@@ -5,9 +5,9 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from domain import EMPTY, Domain
 from hypothesis import HealthCheck, settings
-from mail_post import Post
+from kit.domain import EMPTY, Domain
+from kit.mail_post import Post
 
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.redis import RedisClient

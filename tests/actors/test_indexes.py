@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-from domain import Domain
+from kit.domain import Domain
 
 from callboard.actors.editorial import content_queries
 from callboard.actors.editorial.content_queries import ListContent, SearchContent

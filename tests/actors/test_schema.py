@@ -10,7 +10,7 @@ from uuid import uuid4
 import aiosql
 import asyncpg
 import pytest
-from domain import Domain
+from kit.domain import Domain
 
 from callboard.actors.infrastructure.database import Database
 from callboard.ops import schema

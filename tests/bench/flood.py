@@ -9,11 +9,11 @@ import statistics
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "kit"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import aiohttp
-from login_flood import ENVIRONMENT, Crowd
-from running import one_up
+from kit.login_flood import ENVIRONMENT, Crowd
+from kit.running import one_up
 
 PHASE_S = 8.0
 GOAL = 2.0

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import psutil
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "kit"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from running import Up, data_folder
+from kit.running import Up, data_folder
 
 ROUNDS = 3
 IDLE_S = 5.0

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
-from running import PASSWORD, CallboardProcess, Up
-from twins import ProcessGroup, twins
+from kit.running import PASSWORD, CallboardProcess, Up
+from kit.twins import ProcessGroup, twins
 
 from callboard.actors.identity.password_hasher import HASHER
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import asyncpg
 import pytest
-from domain import CHEAP_HASH
-from running import Up, gone, succession, until, working_in
+from kit.domain import CHEAP_HASH
+from kit.running import Up, gone, succession, until, working_in
 
 PATHS = {"/auth/password/forgot": "Reset your password", "/auth/resend-verification": "Confirm"}
 

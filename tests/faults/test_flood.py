@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import aiohttp
 import pytest
-from login_flood import ENVIRONMENT, REFUSED, Crowd
-from running import Up, one_up
+from kit.login_flood import ENVIRONMENT, REFUSED, Crowd
+from kit.running import Up, one_up
 
 PHASE_S = 2.5
 AT_LEAST = 2  # times as long as a read takes a login that is checked, while the hashers have more than they can do

@@ -21,8 +21,8 @@ from typing import Any
 import aiohttp
 import asyncpg
 import pytest
+from kit.running import PASSWORD, Up, gone, request, succession, until, working_in
 from rich.console import Console
-from running import PASSWORD, Up, gone, request, succession, until, working_in
 
 from callboard.ops import demo
 

@@ -12,11 +12,11 @@ import aiohttp
 import anyio
 import msgspec
 import pytest
-from contract import Contract
+from kit.contract import Contract
+from kit.running import Up
+from kit.twins import ProcessGroup, twins
+from kit.wire import to_the_end
 from msgspec import Meta
-from running import Up
-from twins import ProcessGroup, twins
-from wire import to_the_end
 
 from callboard.actors.errors import (
     AUTH_TOKEN_EXPIRED,

@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import msgspec
-from domain import Domain
 
 from callboard.actors.infrastructure.audit_log import AuditEntry, ListAuditEntries
 from callboard.actors.infrastructure.principals import Principal
 from callboard.runtime import Context, use_context
+from kit.domain import Domain
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import schemathesis
-from people import Person, UserFactory
-from running import request
+
+from kit.people import Person, UserFactory
+from kit.running import request
 
 ROLE = os.environ["FUZZING_ROLE"]
 FACTS = json.loads(Path(os.environ["FUZZING_FACTS"]).read_bytes())

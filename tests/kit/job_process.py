@@ -14,13 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jobs import Note, Process, effect, kind
-
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.job_kinds import Backoff, Job, Outcome
 from callboard.actors.infrastructure.job_sweeper import JobSweeper
 from callboard.ops.job_holders import holder_name, is_gone
 from callboard.runtime import Props, worker
+from kit.jobs import Note, Process, effect, kind
 
 # A clock of the wall that is wrong by SKEW_S, before the C library's own; the even one is left alone.
 SHIM = """
@@ -72,7 +71,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), **(environment or {})},
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **(environment or {})},
         )
 
     def says(self, line: str) -> None:

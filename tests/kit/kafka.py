@@ -9,9 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from certificates import make_certificates
-
 from callboard.ops.embedded.data_directory import free_ports
+from kit.certificates import make_certificates
 
 LIBRARIES = Path(__file__).parents[2] / ".kafka" / "lib"
 READY_S = 60.0

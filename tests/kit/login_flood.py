@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiohttp
-from running import CallboardProcess
+
+from kit.running import CallboardProcess
 
 LOGINS = 200  # a second, some three times what two cores can check
 READS = 100  # a second, of those who are logged in already

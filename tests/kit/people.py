@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 import asyncpg
-from domain import CHEAP_HASH
 
 from callboard.actors.infrastructure.token_signer import Signer
+from kit.domain import CHEAP_HASH
 
 
 class Person(NamedTuple):

@@ -27,9 +27,9 @@ from urllib.parse import urlsplit
 import asyncpg
 import psutil
 from argon2 import PasswordHasher as Argon2Hasher
-from contract import real
 
 from callboard.ops.embedded.data_directory import free_ports
+from kit.contract import real
 
 T = TypeVar("T")
 

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import asyncpg
-from running import PASSWORD, CallboardProcess, Command, Up, until
+
+from kit.running import PASSWORD, CallboardProcess, Command, Up, until
 
 
 class ProcessGroup:

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from running import PASSWORD, Up
+from kit.running import PASSWORD, Up
 
 from callboard.ops.cli import main
 

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from running import Answer, Up, request
+from kit.running import Answer, Up, request
 
 from callboard.actors.errors import CODES
 from callboard.actors.infrastructure.token_signer import Signer

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from running import PASSWORD, Command, Up
+from kit.running import PASSWORD, Command, Up
 
 from callboard.ops.cli import main
 from callboard.ops.commands import context

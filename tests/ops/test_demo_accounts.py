@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from running import Command, Up, data_folder, until
+from kit.running import Command, Up, data_folder, until
 
 
 def users(data: Path, *words: str) -> Command:

@@ -16,7 +16,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from running import Command, Up, data_folder, request, until
+from kit.running import Command, Up, data_folder, request, until
 
 PACKAGE = Path(__file__).parents[1] / "example_department"
 CONFIG = """

@@ -13,8 +13,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from running import PASSWORD, Answer, CallboardProcess, Up, request
-from twins import ProcessGroup, twins
+from kit.running import PASSWORD, Answer, CallboardProcess, Up, request
+from kit.twins import ProcessGroup, twins
 
 OLD, NEW = secrets.token_urlsafe(48), secrets.token_urlsafe(48)
 OLD_KEY, NEW_KEY = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from running import PASSWORD, Up
+from kit.running import PASSWORD, Up
 
 from callboard.ops import logs
 from callboard.runtime import (

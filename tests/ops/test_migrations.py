@@ -11,7 +11,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from alembic.script import ScriptDirectory
-from running import Command
+from kit.running import Command
 
 from callboard.ops import schema
 from callboard.ops.cli import CommandError

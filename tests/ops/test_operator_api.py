@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 from aiokafka import AIOKafkaProducer
-from running import PASSWORD, Up, request, until
+from kit.running import PASSWORD, Up, request, until
 
 from callboard.http.server.operator_access import OperatorToken
 from callboard.http.server.raw_request import Settings

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from running import Up, one_up, request
+from kit.running import Up, one_up, request
 
 from callboard.http.server.health import liveness_routes
 from callboard.http.server.routing import Route

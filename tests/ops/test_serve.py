@@ -11,7 +11,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from running import CallboardProcess, Command, Up, until
+from kit.running import CallboardProcess, Command, Up, until
 
 from callboard.ops.application import Application
 from callboard.ops.cli import main

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from people import UserFactory
-from running import PASSWORD, Answer, CallboardProcess, Up, request, until
-from twins import ProcessGroup, twins
+from kit.people import UserFactory
+from kit.running import PASSWORD, Answer, CallboardProcess, Up, request, until
+from kit.twins import ProcessGroup, twins
 
 LIMIT = 20
 WITHIN_S = 2.0  # of which the other process may take one second, and the rest is for this machine

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from running import STOP_WITHIN_S, WAIT_S, request, until
+from kit.running import STOP_WITHIN_S, WAIT_S, request, until
 
 from callboard.ops import cli
 from callboard.ops.embedded.data_directory import free_ports

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from running import Answer, Up, data_folder, gone, request, until, working_in
+from kit.running import Answer, Up, data_folder, gone, request, until, working_in
 
 from callboard.ops.embedded.data_directory import free_ports, open_place
 

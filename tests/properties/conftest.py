@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 import pytest
-from domain import EMPTY
+from kit.domain import EMPTY
 
 from callboard.actors.infrastructure.database import Database
 from callboard.ops import schema

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from ledger import Clerk, Crew, MessageAccounting, Quick, Slow, by_key, own, unordered
+from kit.ledger import Clerk, Crew, MessageAccounting, Quick, Slow, by_key, own, unordered
 
 from callboard.runtime import (
     Backoff,

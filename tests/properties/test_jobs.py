@@ -6,8 +6,8 @@ from collections import Counter
 from contextlib import suppress
 
 import pytest
-from jobs import Note, Process, effect, effects, kind, outcomes
-from mortal import MortalDatabase
+from kit.jobs import Note, Process, effect, effects, kind, outcomes
+from kit.mortal import MortalDatabase
 
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.job_kinds import (

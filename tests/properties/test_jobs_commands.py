@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from jobs import NOTE, Process, effect
+from kit.jobs import NOTE, Process, effect
 
 from callboard.actors.errors import JOBS_KIND_UNKNOWN, JOBS_NOT_DEAD, JOBS_NOT_FOUND, Problem
 from callboard.actors.infrastructure.database import Database

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from jobs import Note, Process, effect, effects, kind, outcomes
+from kit.jobs import Note, Process, effect, effects, kind, outcomes
 
 from callboard.actors.errors import Problem
 from callboard.actors.infrastructure import job_queue

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from jobs import Note, Process, effect, kind, outcomes
+from kit.jobs import Note, Process, effect, kind, outcomes
 
 from callboard.actors.infrastructure.database import Database, TransactionConflict
 from callboard.actors.infrastructure.job_kinds import Backoff, Done, Job, Later, Outcome, Permanent, Retry

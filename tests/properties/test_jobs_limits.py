@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from jobs import Note, Process, effect, effects, kind, outcomes
+from kit.jobs import Note, Process, effect, effects, kind, outcomes
 
 from callboard.actors.errors import JOBS_NOT_DEAD, JOBS_NOT_FOUND, JOBS_NOT_WAITING, Problem
 from callboard.actors.infrastructure import job_claims, job_worker

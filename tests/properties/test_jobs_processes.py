@@ -5,8 +5,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from job_process import COMPILER, shim, working
-from jobs import Process, effect, effects, kind, outcomes
+from kit.job_process import COMPILER, shim, working
+from kit.jobs import Process, effect, effects, kind, outcomes
 
 from callboard.actors.infrastructure.database import Database
 

@@ -5,7 +5,7 @@ import random
 from functools import partial
 from typing import Any
 
-from ledger import WAITS, Clerk, Job, MessageAccounting, Quick, Slow, by_key, own, unordered
+from kit.ledger import WAITS, Clerk, Job, MessageAccounting, Quick, Slow, by_key, own, unordered
 
 from callboard.runtime import (
     Backoff,

@@ -13,7 +13,6 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from domain import PASSWORD, Domain
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -24,7 +23,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from running import Up
+from kit.domain import PASSWORD, Domain
+from kit.running import Up
 
 from callboard.actors.errors import AUTH_REFRESH_INVALID, AUTH_SESSION_ENDED, AUTH_TOKEN_EXPIRED, ErrorCode, Problem
 from callboard.actors.identity.authentication import LogIn

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from recorder import Fail, Forward, Middle, Note, Notes, Recorder, Refuse, Wait, Where
+from kit.recorder import Fail, Forward, Middle, Note, Notes, Recorder, Refuse, Wait, Where
 
 from callboard.runtime import (
     Actor,

@@ -4,7 +4,7 @@ import asyncio
 from typing import ClassVar
 
 import pytest
-from recorder import Note, Wait
+from kit.recorder import Note, Wait
 
 from callboard.runtime import (
     Actor,

@@ -5,7 +5,7 @@ import decimal
 from contextvars import ContextVar
 
 import pytest
-from recorder import Fail, Note, Recorder
+from kit.recorder import Fail, Note, Recorder
 
 from callboard.runtime import Actor, Message, Request, Restarted, System, on, supervisor, worker
 from callboard.runtime.testkit import SeededLoop, Watch

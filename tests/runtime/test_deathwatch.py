@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from recorder import Fail, Note, Notes, Recorder, Wait
+from kit.recorder import Fail, Note, Notes, Recorder, Wait
 
 from callboard.runtime import (
     Actor,

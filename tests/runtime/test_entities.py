@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from carts import STORE, Add, Beat, Cart, Total, Work, carts
+from kit.carts import STORE, Add, Beat, Cart, Total, Work, carts
 
 from callboard.runtime import (
     ActorStoppedError,

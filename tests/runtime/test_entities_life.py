@@ -4,8 +4,8 @@ import asyncio
 import random
 
 import pytest
-from carts import STORE, Add, Burst, Cart, Leave, Total, Work, carts
-from recorder import Fail, Note, Recorder
+from kit.carts import STORE, Add, Burst, Cart, Leave, Total, Work, carts
+from kit.recorder import Fail, Note, Recorder
 
 from callboard.runtime import (
     Actor,

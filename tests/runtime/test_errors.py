@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from recorder import Note, Notes, Recorder
+from kit.recorder import Note, Notes, Recorder
 
 from callboard.runtime import (
     Actor,

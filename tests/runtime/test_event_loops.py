@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from recorder import Fail, Forward, Middle, Note, Notes, Recorder, Wait
+from kit.recorder import Fail, Forward, Middle, Note, Notes, Recorder, Wait
 
 from callboard.runtime import AskTimeoutError, Counts, Props, System, entities, pool, supervisor, worker
 

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from recorder import Note, Notes, Recorder
+from kit.recorder import Note, Notes, Recorder
 
 from callboard.runtime import (
     Actor,

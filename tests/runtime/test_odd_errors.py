@@ -5,7 +5,7 @@ import json
 import logging
 
 import pytest
-from recorder import Note, Notes, Recorder
+from kit.recorder import Note, Notes, Recorder
 
 from callboard.runtime import (
     Actor,

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
-from recorder import Note, Recorder, Wait
+from kit.recorder import Note, Recorder, Wait
 
 from callboard.runtime import Cell, Mailbox, MailboxFullError, Overflow, System, snapshot, supervisor, worker
 

@@ -4,8 +4,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from recorder import Fail, Note, Notes, Recorder, Wait
-from shelves import Leave, Put, Seen, key_of, settled, shelves
+from kit.recorder import Fail, Note, Notes, Recorder, Wait
+from kit.shelves import Leave, Put, Seen, key_of, settled, shelves
 
 from callboard.runtime import (
     ActorStoppedError,

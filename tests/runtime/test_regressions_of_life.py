@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from recorder import Fail, Note, Notes, Recorder, Shelf, Wait
+from kit.recorder import Fail, Note, Notes, Recorder, Shelf, Wait
 
 from callboard.runtime import (
     Actor,

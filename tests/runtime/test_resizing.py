@@ -5,8 +5,8 @@ import random
 from typing import Any
 
 import pytest
-from recorder import Note, Recorder
-from shelves import Ask, Free, Hold, Put, Seen, key_of, settled, shelves
+from kit.recorder import Note, Recorder
+from kit.shelves import Ask, Free, Hold, Put, Seen, key_of, settled, shelves
 
 from callboard.runtime import (
     Actor,

@@ -4,8 +4,8 @@ import asyncio
 from functools import partial
 
 import pytest
-from recorder import Recorder
-from shelves import Put, Seen, Shelf, key_of, settled, shelves
+from kit.recorder import Recorder
+from kit.shelves import Put, Seen, Shelf, key_of, settled, shelves
 
 from callboard.runtime import (
     ActorStoppedError,

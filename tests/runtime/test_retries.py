@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from recorder import Note, Notes, Recorder, Wait
+from kit.recorder import Note, Notes, Recorder, Wait
 
 from callboard.runtime import (
     Actor,

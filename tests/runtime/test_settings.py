@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from recorder import Note, Notes, Recorder, Wait
+from kit.recorder import Note, Notes, Recorder, Wait
 
 from callboard.runtime import (
     Backoff,

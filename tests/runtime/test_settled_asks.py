@@ -4,7 +4,7 @@ import asyncio
 import gc
 
 import pytest
-from recorder import Note, Notes, Recorder, Refuse, Wait
+from kit.recorder import Note, Notes, Recorder, Refuse, Wait
 
 from callboard.runtime import (
     Actor,

@@ -4,7 +4,7 @@ import asyncio
 import random
 
 import pytest
-from recorder import Fail, Note, Notes, Recorder, Wait
+from kit.recorder import Fail, Note, Notes, Recorder, Wait
 
 from callboard.runtime import (
     Actor,

@@ -6,7 +6,7 @@ Where callboard.runtime differs on purpose, the test says so; runtime/README.md 
 import asyncio
 
 import pytest
-from otp import Exit, Ping, Server, end, lives, servers
+from kit.otp import Exit, Ping, Server, end, lives, servers
 
 from callboard.runtime import (
     ChildSpec,

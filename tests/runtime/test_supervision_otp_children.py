@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from otp import Ping, Server, end, lives, now, servers
+from kit.otp import Ping, Server, end, lives, now, servers
 
 from callboard.runtime import (
     Actor,

@@ -5,7 +5,7 @@ import random
 import time
 
 import pytest
-from recorder import Fail, Note, Notes, Recorder, Wait
+from kit.recorder import Fail, Note, Notes, Recorder, Wait
 
 from callboard.runtime import (
     Actor,

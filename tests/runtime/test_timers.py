@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from recorder import Fail, Wait
+from kit.recorder import Fail, Wait
 
 from callboard.runtime import (
     Actor,

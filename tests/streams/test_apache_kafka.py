@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
-import kafka
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from kit import kafka
 
 from callboard.streams.cluster import KafkaCluster
 from callboard.streams.security import KafkaSecurity

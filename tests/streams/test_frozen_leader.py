@@ -5,8 +5,8 @@ import signal
 from typing import Any
 from uuid import uuid4
 
-from running import CallboardProcess, Up, until
-from twins import ProcessGroup, twins
+from kit.running import CallboardProcess, Up, until
+from kit.twins import ProcessGroup, twins
 
 TAKEN_OVER_S = 20.0  # 5 s are promised; the rest is for this machine
 SPY = (

@@ -8,9 +8,9 @@ import cramjam
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.codec import snappy_encode
-from batches import CONTROL, CRC_AT, HEADER_BYTES, TRANSACTIONAL, batch, marked, repacked, sealed
 from hypothesis import given
 from hypothesis import strategies as st
+from kit.batches import CONTROL, CRC_AT, HEADER_BYTES, TRANSACTIONAL, batch, marked, repacked, sealed
 
 from callboard.streams import record_reader
 from callboard.streams.record_reader import DECOMPRESSED_LIMIT, FetchedRecords, UnreadableRecord, last_offset

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from batches import HEADER_BYTES, batch, produce_raw, repacked, sealed
+from kit.batches import HEADER_BYTES, batch, produce_raw, repacked, sealed
 
 from callboard.runtime import Crashed
 from callboard.streams.topics import ACTIVITY, full_name

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from domain import Domain, consume, envelope
 from hypothesis import given
 from hypothesis import strategies as st
+from kit.domain import Domain, consume, envelope
 
 from callboard.actors.analytics.aggregator import GetStats, HourlyMetric, aggregate
 from callboard.streams.event_types import ActivityRecorded, UserVerified

@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-from domain import Domain, consume, envelope
-from mail_post import URL, Post, verification
+from kit.domain import Domain, consume, envelope
+from kit.mail_post import URL, Post, verification
 
 from callboard.actors.delivery.mail_queue import AdoptMails, mail_id_of
 from callboard.actors.delivery.smtp_client import RFC_TIMEOUTS

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from domain import Domain, consume, envelope
+from kit.domain import Domain, consume, envelope
 
 from callboard.actors.delivery.mail_producers import QUERIES, MailProducers, parse_mail_producers
 from callboard.actors.delivery.mail_queue import SEND_MAIL, MailQueue

@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from domain import Domain
-from mail_post import QUICK, Post, misbehaving
+from kit.domain import Domain
+from kit.mail_post import QUICK, Post, misbehaving
+from kit.smtp_script import HANG_UP
 from prometheus_client import generate_latest
-from smtp_script import HANG_UP
 
 from callboard.actors.delivery import mail_sender, mail_writer
 from callboard.actors.errors import SERVER_UNAVAILABLE, Problem

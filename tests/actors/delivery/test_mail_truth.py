@@ -3,8 +3,8 @@
 import email
 from uuid import UUID, uuid4
 
-from domain import Domain
-from mail_post import Post, misbehaving, verification
+from kit.domain import Domain
+from kit.mail_post import Post, misbehaving, verification
 
 from callboard.actors.editorial.workflow_rules import Action
 from callboard.actors.infrastructure.principals import Role

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import msgspec
 import pytest
-from domain import Domain, consume, envelope
+from kit.domain import Domain, consume, envelope
 
 from callboard.actors.delivery.notifier import QUERIES
 from callboard.actors.editorial.workflow_rules import Action

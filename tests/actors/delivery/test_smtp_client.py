@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from certificates import server_context
 from hypothesis import given
 from hypothesis import strategies as st
-from smtp_script import HANG_UP, ScriptedSmtpServer
+from kit.certificates import server_context
+from kit.smtp_script import HANG_UP, ScriptedSmtpServer
 
 from callboard.actors.delivery.smtp_client import Fault, Phase, SmtpClient, SmtpError, SmtpSettings, SmtpTimeouts, Tls
 from callboard.ops.embedded.data_directory import free_ports

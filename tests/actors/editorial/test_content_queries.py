@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from domain import Domain, refused
+from kit.domain import Domain, refused
 
 from callboard.actors.editorial.content_queries import (
     ContentSummary,

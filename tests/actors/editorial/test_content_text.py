@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from domain import Domain, refused
+from kit.domain import Domain, refused
 
 from callboard.actors.editorial.content_queries import SearchContent
 from callboard.actors.editorial.workflow import Content, Draft, EditContent

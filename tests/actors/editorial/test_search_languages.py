@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from domain import Domain
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kit.domain import Domain
 
 from callboard.actors.editorial.content_queries import SearchContent, SearchResult
 from callboard.actors.editorial.workflow import CreateContent, Draft

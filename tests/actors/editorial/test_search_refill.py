@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from domain import Domain
+from kit.domain import Domain
 
 from callboard.actors.editorial.content_queries import SearchContent
 from callboard.actors.editorial.search_refill import RefillSearch

@@ -5,10 +5,10 @@ from uuid import UUID, uuid4
 
 import msgspec
 import pytest
-from article import MOVES, STEP, Model
-from domain import Domain, at_once, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kit.article import MOVES, STEP, Model
+from kit.domain import Domain, at_once, refused
 
 from callboard.actors.editorial.content_queries import ListTransitions, ReadContent
 from callboard.actors.editorial.workflow import Content, DeleteContent, Draft, EditContent, TransitionContent

@@ -4,7 +4,7 @@ from itertools import product
 from uuid import UUID
 
 import pytest
-from domain import refused
+from kit.domain import refused
 
 from callboard.actors.editorial.workflow_rules import (
     Action,

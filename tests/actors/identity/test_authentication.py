@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from argon2 import extract_parameters
-from domain import CHEAP_HASH, PASSWORD, POLICIES, Domain, at_once, log_in, refused, whoami
+from kit.domain import CHEAP_HASH, PASSWORD, POLICIES, Domain, at_once, log_in, refused, whoami
 
 from callboard.actors.errors import (
     AUTH_ACCOUNT_LIMITED,

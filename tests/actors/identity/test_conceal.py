@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from domain import PASSWORD, Domain, refused
+from kit.domain import PASSWORD, Domain, refused
 
 from callboard.actors.errors import AUTH_INVALID_CREDENTIALS, AUTH_UNVERIFIED, Problem
 from callboard.actors.identity.authentication import LogIn, Logins

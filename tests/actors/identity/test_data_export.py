@@ -11,8 +11,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from audited import actions
-from domain import PASSWORD, Domain, at_once, refused
+from kit.audited import actions
+from kit.domain import PASSWORD, Domain, at_once, refused
 
 from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, QUOTA_RATE, USERS_NOT_FOUND
 from callboard.actors.identity import data_export

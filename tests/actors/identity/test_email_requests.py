@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 import pytest
-from domain import Domain, refused
+from kit.domain import Domain, refused
 
 from callboard.actors.errors import SERVER_OVERLOADED, SERVER_UNAVAILABLE
 from callboard.actors.identity.email_requests import EMAIL_REQUEST, EmailRequests, RequestEmail

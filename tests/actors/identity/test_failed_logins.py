@@ -4,8 +4,8 @@ import json
 from uuid import UUID, uuid4
 
 import pytest
-from audited import From, entries, request
-from domain import Domain
+from kit.audited import From, entries, request
+from kit.domain import Domain
 
 from callboard.actors.identity.authentication import LogIn
 from callboard.actors.infrastructure import audit_log as audit

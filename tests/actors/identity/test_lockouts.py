@@ -3,7 +3,7 @@
 from uuid import uuid4
 
 import pytest
-from domain import CHEAP_HASH, PASSWORD, POLICIES, Domain, refused
+from kit.domain import CHEAP_HASH, PASSWORD, POLICIES, Domain, refused
 
 from callboard.actors.errors import AUTH_ACCOUNT_LIMITED, AUTH_INVALID_CREDENTIALS, Problem
 from callboard.actors.identity import department

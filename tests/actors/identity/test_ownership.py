@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 from argon2 import PasswordHasher as Argon2Hasher
-from domain import Domain, refused
+from kit.domain import Domain, refused
 
 from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, USERS_EMAIL_TAKEN, Problem
 from callboard.actors.identity import password_hasher

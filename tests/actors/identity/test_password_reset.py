@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from domain import PASSWORD, POLICIES, Domain, at_once, log_in, refused, whoami
+from kit.domain import PASSWORD, POLICIES, Domain, at_once, log_in, refused, whoami
 
 from callboard.actors.errors import (
     AUTH_ACCOUNT_LIMITED,

@@ -6,8 +6,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from audited import From, actions, request
-from domain import PASSWORD, Domain, refused
+from kit.audited import From, actions, request
+from kit.domain import PASSWORD, Domain, refused
 
 from callboard.actors.delivery.mail_queue import QUERIES
 from callboard.actors.editorial.content_queries import ListTransitions

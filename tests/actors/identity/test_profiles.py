@@ -5,9 +5,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from domain import PASSWORD, Domain, at_once, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kit.domain import PASSWORD, Domain, at_once, refused
 
 from callboard.actors.errors import REQUEST_INVALID, USERS_NOT_FOUND, USERS_STALE, Problem
 from callboard.actors.identity.profiles import GetProfile, Profiles, ReplaceProfile, is_web_address, is_within

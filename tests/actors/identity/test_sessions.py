@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from domain import Domain, log_in, refused, whoami
+from kit.domain import Domain, log_in, refused, whoami
 
 from callboard.actors.errors import AUTH_SESSION_ENDED
 from callboard.actors.identity import session_cache, sessions

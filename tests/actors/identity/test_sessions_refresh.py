@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 import pytest
-from domain import Domain, at_once, log_in, refused, whoami
+from kit.domain import Domain, at_once, log_in, refused, whoami
 
 from callboard.actors.errors import AUTH_REFRESH_INVALID, AUTH_SESSION_ENDED
 from callboard.actors.identity.sessions import (

@@ -3,7 +3,7 @@
 from uuid import UUID
 
 import pytest
-from domain import PASSWORD, Domain, at_once, refused
+from kit.domain import PASSWORD, Domain, at_once, refused
 
 from callboard.actors.errors import (
     AUTH_INVALID_CREDENTIALS,

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import msgspec
 import pytest
-from domain import PASSWORD, SECRET, Domain, at_once, refused
+from kit.domain import PASSWORD, SECRET, Domain, at_once, refused
 
 from callboard.actors.delivery import email_templates, mail_message, mail_queue, smtp_client
 from callboard.actors.errors import (

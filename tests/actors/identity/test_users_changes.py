@@ -5,7 +5,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from domain import PASSWORD, Domain, at_once, refused
+from kit.domain import PASSWORD, Domain, at_once, refused
 
 from callboard.actors.errors import (
     AUTH_INACTIVE,

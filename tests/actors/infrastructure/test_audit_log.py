@@ -8,8 +8,8 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from audited import TRACE, From, actions, entries, request
-from domain import PASSWORD, Domain, log_in, refused
+from kit.audited import TRACE, From, actions, entries, request
+from kit.domain import PASSWORD, Domain, log_in, refused
 
 from callboard.actors.errors import USERS_LAST_ADMIN
 from callboard.actors.identity.password_reset import ChangePassword, ResetPassword

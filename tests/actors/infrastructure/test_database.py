@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
-from domain import refused
+from kit.domain import refused
 
 from callboard.actors.errors import SERVER_TIMEOUT, SERVER_UNAVAILABLE
 from callboard.actors.infrastructure import database as module

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
-from domain import Domain, refused
+from kit.domain import Domain, refused
 
 from callboard.actors.editorial.workflow_rules import Action
 from callboard.actors.errors import SERVER_TIMEOUT

@@ -1,7 +1,7 @@
 """A session of one's own, for a lease and for LISTEN, ends with a refusal whatever befalls it."""
 
 import pytest
-from domain import refused
+from kit.domain import refused
 
 from callboard.actors.errors import SERVER_UNAVAILABLE
 from callboard.actors.infrastructure.database import Database

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
-from domain import refused
+from kit.domain import refused
 
 from callboard.actors.errors import SERVER_TIMEOUT, SERVER_UNAVAILABLE, DegradedError, Problem
 from callboard.actors.infrastructure.database import Database, DatabaseGuard, PoolSettings, TransactionConflict, retried

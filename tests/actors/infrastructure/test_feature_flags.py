@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-from domain import Domain, refused
+from kit.domain import Domain, refused
 
 from callboard.actors.errors import FLAGS_FULL, FLAGS_NOT_FOUND, SERVER_UNAVAILABLE, USERS_NOT_FOUND
 from callboard.actors.infrastructure import feature_flags as module

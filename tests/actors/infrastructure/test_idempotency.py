@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
 import pytest
-from domain import ISSUER, PASSWORD, SECRET, Domain, at_once, refused
+from kit.domain import ISSUER, PASSWORD, SECRET, Domain, at_once, refused
 
 from callboard.actors.editorial.workflow import CreateContent, Draft
 from callboard.actors.errors import CONTENT_NOT_FOUND, REQUEST_KEY_REUSED, SERVER_UNAVAILABLE

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from jobs import Note, Process, kind
+from kit.jobs import Note, Process, kind
 
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.job_claims import Claims

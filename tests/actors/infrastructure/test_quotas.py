@@ -6,7 +6,7 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
-from domain import Domain, at_once, refused
+from kit.domain import Domain, at_once, refused
 
 from callboard.actors.editorial.html_sanitizer import HtmlSanitizer
 from callboard.actors.editorial.workflow import (

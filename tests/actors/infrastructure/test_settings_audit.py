@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from audited import entries
-from domain import Domain
+from kit.audited import entries
+from kit.domain import Domain
 
 from callboard.ops.application import dry_run
 from callboard.ops.config import reload

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
-from domain import ISSUER, SECRET, refused
+from kit.domain import ISSUER, SECRET, refused
 
 from callboard.actors.errors import AUTH_TOKEN_EXPIRED, AUTH_TOKEN_INVALID
 from callboard.actors.infrastructure import token_signer

@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 
 import jwt
 import pytest
-from domain import ISSUER, SECRET, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kit.domain import ISSUER, SECRET, refused
 
 from callboard.actors.errors import AUTH_TOKEN_EXPIRED, AUTH_TOKEN_INVALID, Problem
 from callboard.actors.infrastructure.token_signer import Claims, Signer, fingerprint, refresh_token

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from domain import PASSWORD, Domain, at_once, log_in
+from kit.domain import PASSWORD, Domain, at_once, log_in
 
 import callboard.actors
 from callboard.actors.identity.authentication import StepUp

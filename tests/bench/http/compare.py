@@ -20,10 +20,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "kit"))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import page
-from running import Up, one_up, request, until
+from kit.running import Up, one_up, request, until
 
 from callboard.actors.identity.password_hasher import HASHER
 from callboard.ops.embedded.data_directory import free_ports

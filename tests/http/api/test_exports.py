@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from running import PASSWORD, Answer, Up, request, until
+from kit.running import PASSWORD, Answer, Up, request, until
 
 READY = "Your data is ready"
 

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 import pytest
-from domain import PASSWORD
-from people import Person, UserFactory
-from running import Answer, CallboardProcess
-from twins import ProcessGroup
+from kit.domain import PASSWORD
+from kit.people import Person, UserFactory
+from kit.running import Answer, CallboardProcess
+from kit.twins import ProcessGroup
 
 from callboard.actors.infrastructure.token_signer import fingerprint, refresh_token
 

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from running import Up
+from kit.running import Up
 
 ROOT = Path(__file__).parents[3]
 README = ROOT / "http" / "README.md"

@@ -12,10 +12,10 @@ from uuid import uuid4
 
 import pytest
 import redis
-from domain import PASSWORD
-from people import Person, UserFactory
-from running import CallboardProcess, Command, Up, data_folder
-from twins import ProcessGroup, twins
+from kit.domain import PASSWORD
+from kit.people import Person, UserFactory
+from kit.running import CallboardProcess, Command, Up, data_folder
+from kit.twins import ProcessGroup, twins
 
 from callboard.actors.infrastructure.token_signer import fingerprint, refresh_token
 from callboard.ops.embedded.data_directory import free_ports, open_place

@@ -10,8 +10,8 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-from running import PASSWORD, Answer, CallboardProcess, Up, request
-from twins import ProcessGroup, twins
+from kit.running import PASSWORD, Answer, CallboardProcess, Up, request
+from kit.twins import ProcessGroup, twins
 
 from callboard.actors.identity.sessions import MAX_SESSIONS
 from callboard.actors.infrastructure.token_signer import Signer

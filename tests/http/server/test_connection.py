@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from wire import to_the_end
+from kit.wire import to_the_end
 
 from callboard.http.server.connection_limits import ConnectionLimits
 from callboard.http.server.raw_request import Settings

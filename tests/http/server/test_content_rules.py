@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from running import Answer, Up, request
+from kit.running import Answer, Up, request
 
 
 def put(up: Up, path: str, token: str, body: Any) -> Answer:

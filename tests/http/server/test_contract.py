@@ -7,10 +7,10 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
-from locks import locked
-from people import Person, UserFactory
-from running import Answer, CallboardProcess, Up, request, until
-from twins import ProcessGroup
+from kit.locks import locked
+from kit.people import Person, UserFactory
+from kit.running import Answer, CallboardProcess, Up, request, until
+from kit.twins import ProcessGroup
 
 PROBLEM = {"Accept": "application/problem+json"}
 

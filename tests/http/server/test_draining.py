@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 import anyio
 import anyio.lowlevel
 import pytest
-from locks import locked
-from running import Up, until
-from twins import twins
-from wire import to_the_end
+from kit.locks import locked
+from kit.running import Up, until
+from kit.twins import twins
+from kit.wire import to_the_end
 
 WAIT = b"GET /api/v1/wait HTTP/1.1\r\nHost: a\r\n\r\n"
 POSTS = b"GET /api/v1/posts?limit=1 HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -8,8 +8,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from http11 import AWAITED, CHUNKED, ENDED, GET, LAST, REFUSED, SERVED, head, post
-from memory_transport import Memory
+from kit.http11 import AWAITED, CHUNKED, ENDED, GET, LAST, REFUSED, SERVED, head, post
+from kit.memory_transport import Memory
 
 from callboard.http.server.request import HttpRequest, RawReply
 from callboard.http.server.routing import Access, Route

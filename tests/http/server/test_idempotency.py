@@ -7,9 +7,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from locks import locked
-from running import PASSWORD, Answer, CallboardProcess, Up, request, until
-from twins import ProcessGroup
+from kit.locks import locked
+from kit.running import PASSWORD, Answer, CallboardProcess, Up, request, until
+from kit.twins import ProcessGroup
 
 from callboard.http.api.routes import ROUTES
 from callboard.http.server.routing import shape_of

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from memory_transport import Memory
+from kit.memory_transport import Memory
 
 from callboard.http.api.routes import ROUTES
 from callboard.http.server.preconditions import Condition

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import msgspec
 import pytest
-from running import PASSWORD, Answer, Up, request, until
+from kit.running import PASSWORD, Answer, Up, request, until
 
 from callboard.actors.infrastructure.token_signer import fingerprint
 from callboard.http.api.routes import ROUTES

@@ -2,7 +2,7 @@
 
 import asyncpg
 import pytest
-from running import Up
+from kit.running import Up
 
 from callboard.ops.cli import main
 from callboard.ops.commands import doctor

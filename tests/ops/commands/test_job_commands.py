@@ -7,8 +7,8 @@ from typing import Any
 
 import asyncpg
 import pytest
+from kit.running import Answer, Command, Up, one_up, request
 from prometheus_client import generate_latest
-from running import Answer, Command, Up, one_up, request
 
 from callboard.actors.errors import SERVER_UNAVAILABLE, Problem
 from callboard.actors.infrastructure.job_counts import JobCounts

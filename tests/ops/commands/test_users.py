@@ -19,7 +19,7 @@ import asyncpg
 import bcrypt
 import pytest
 from argon2 import PasswordHasher as Argon2Hasher
-from running import PASSWORD, Command, Up
+from kit.running import PASSWORD, Command, Up
 
 from callboard.ops.cli import main
 from callboard.ops.commands.user_import import BATCH

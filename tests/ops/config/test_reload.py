@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from running import Command, Up, data_folder, request, until
+from kit.running import Command, Up, data_folder, request, until
 
 from callboard.actors.delivery.mail_producers import parse_mail_producers
 from callboard.actors.infrastructure.rate_limiter import Policy

@@ -4,7 +4,7 @@ import threading
 from typing import Any
 
 import pykka
-from jobs import ASKERS, MEMBERS, Add, Get, Hop, Stopwatch
+from kit.jobs import ASKERS, MEMBERS, Add, Get, Hop, Stopwatch
 
 
 class Meet(tuple[Any, ...]):
