@@ -17,7 +17,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from kit.jobs import CAPACITY, Stopwatch, until
+from jobs import CAPACITY, Stopwatch, until
 from measure import new_loop
 from peers.callboard_actor import Add, Counter, Get
 from peers.raw import Raw

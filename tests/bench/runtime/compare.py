@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import breakdown
-from kit.jobs import JOBS, Job
+from jobs import JOBS, Job
 from machine import Machine, ended, here
 from picture import picture
 from report import report

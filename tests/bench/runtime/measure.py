@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any
 
-from kit.jobs import MEMBERS, Peer, Stopwatch
+from jobs import MEMBERS, Peer, Stopwatch
 
 WARM = 50  # a job is first done at this fraction of its size, untimed: the interpreter specialises what runs often
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from xml.etree import ElementTree as ET
 
-from kit.jobs import FIGURES, Job
+from jobs import FIGURES, Job
 from machine import Machine
 from results import Results, Verdict, beside
 from roster import CALLBOARD, LOOPS, NO_LOOP, PEERS, RAW, Peer, Row

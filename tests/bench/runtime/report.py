@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from kit.jobs import FIGURES, Job
+from jobs import FIGURES, Job
 from machine import Machine
 from results import Results, Spread, beside
 from roster import CALLBOARD, LOOPS, PEERS, RAW, ROWS, Goal, Row

@@ -5,7 +5,7 @@ import importlib.util
 import shutil
 from typing import NamedTuple
 
-from kit.jobs import JOBS
+from jobs import JOBS
 
 LOOPS = ("asyncio", "uvloop")
 NO_LOOP = "none"

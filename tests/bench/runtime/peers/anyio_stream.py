@@ -5,7 +5,7 @@ from typing import Any
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-from kit.jobs import ASKERS, CAPACITY, MEMBERS, Add, Get, Hop, Stopwatch, until
+from jobs import ASKERS, CAPACITY, MEMBERS, Add, Get, Hop, Stopwatch, until
 
 
 class Reader:

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from kit.jobs import ASKERS, CAPACITY, MEMBERS, SWEEPS, Add, Get, Hop, Stopwatch, until, working
+from jobs import ASKERS, CAPACITY, MEMBERS, SWEEPS, Add, Get, Hop, Stopwatch, until, working
 
 
 class Reader:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
-from kit.jobs import ASKERS, CAPACITY, MEMBERS, SWEEPS, Stopwatch, until
+from jobs import ASKERS, CAPACITY, MEMBERS, SWEEPS, Stopwatch, until
 
 from callboard.runtime import (
     Actor,

@@ -4,7 +4,7 @@ import threading
 from typing import Any
 
 import pykka
-from kit.jobs import ASKERS, MEMBERS, Add, Get, Hop, Stopwatch
+from jobs import ASKERS, MEMBERS, Add, Get, Hop, Stopwatch
 
 
 class Meet(tuple[Any, ...]):

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from typing import Any
 
-from kit.jobs import ASKERS, CAPACITY, MEMBERS, SWEEPS, Add, Get, Hop, Stopwatch, until, working
+from jobs import ASKERS, CAPACITY, MEMBERS, SWEEPS, Add, Get, Hop, Stopwatch, until, working
 
 
 class Box:

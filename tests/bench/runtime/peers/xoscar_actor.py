@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import xoscar  # type: ignore[import-untyped, import-not-found, unused-ignore]  # it ships no types
-from kit.jobs import ASKERS, MEMBERS, Add, Get, Hop, Stopwatch
+from jobs import ASKERS, MEMBERS, Add, Get, Hop, Stopwatch
 
 
 class Counter(xoscar.Actor):  # type: ignore[misc]  # the same
