@@ -1,1 +1,1 @@
-"""The routes of the API, a module a noun."""
+"""The routes of the API, one module for each resource."""

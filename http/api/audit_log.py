@@ -13,7 +13,7 @@ from callboard.streams.event_types import UtcDatetime
 
 
 class AuditQuery(Page, frozen=True, kw_only=True):
-    """Which entries to list, from `since` to before `until`; with `user_id` those about a user or of what they did."""
+    """Lists entries from `since` to before `until`; `user_id` selects entries about a user or by that user."""
 
     cursor: Annotated[str, BY_TIME_AND_NUMBER.meta] | None = None
     action: AuditAction | None = None

@@ -60,7 +60,7 @@ class ContentBody(Body, frozen=True, kw_only=True):
     language: Language = Language.ENGLISH
 
     def draft(self) -> Draft:
-        """The same for the domain."""
+        """Return the action of the workflow that this name stands for."""
         return Draft(self.title, self.body, self.category_id, self.language)
 
 
@@ -82,12 +82,12 @@ class StatusFilter(StrEnum):
     PENDING = "pending"
 
     def status(self) -> Status:
-        """The state that is meant."""
+        """Return the state, without the deprecated name."""
         return Status.PENDING_REVIEW if self is StatusFilter.PENDING else Status(self.value)
 
 
 class Filter(Page, frozen=True, kw_only=True):
-    """Which articles to list."""
+    """Filters and page of a list of articles."""
 
     cursor: Annotated[str, BY_TIME.meta] | None = None
     status: StatusFilter | None = None
@@ -104,7 +104,7 @@ class Search(Page, frozen=True, kw_only=True):
 
 
 class History(Page, frozen=True, kw_only=True):
-    """Which page of an article's history."""
+    """The page of an article's history."""
 
     cursor: Annotated[str, BY_NUMBER.meta] | None = None
 
@@ -114,7 +114,7 @@ def _whole(content: Content, status: int | None = None, location: str | None = N
 
 
 def _page(items: Sequence[T], limit: int, cursor: str | None, headers: Mapping[str, str] | None = None) -> PageReply[T]:
-    """One row more than asked for was read, to know whether there is a next page."""
+    """The query read one row more than the page holds: it shows whether there is a next page."""
     return PageReply(items[:limit], limit=limit, next_cursor=cursor if len(items) > limit else None, headers=headers)
 
 
@@ -130,7 +130,7 @@ async def read(request: HttpRequest[None, None, EditorialRefs]) -> Reply[Content
 
 
 async def current(request: HttpRequest[Any, Any, EditorialRefs]) -> str:
-    """The ETag of an article that is to be edited or deleted. Raises Problem like the change itself."""
+    """Return the ETag of an article before an edit or a deletion. Raises Problem like the change itself."""
     content = await request.refs.library.ask(ReadContent(request.uuid("content_id"), request.caller))
     if request.body is not None or content.status is not Status.ARCHIVED:
         judge_edit(request.identity, content.author_id, content.status)
@@ -138,13 +138,13 @@ async def current(request: HttpRequest[Any, Any, EditorialRefs]) -> str:
 
 
 async def current_for_move(request: HttpRequest[Any, Any, EditorialRefs]) -> str:
-    """The ETag of an article that is to be moved."""
+    """Return the ETag of an article before a transition."""
     content = await request.refs.library.ask(ReadContent(request.uuid("content_id"), request.caller))
     return str(content.version)
 
 
 def version_of(request: HttpRequest[Any, Any, EditorialRefs]) -> int | None:
-    """The version for which the request's precondition has held; None without one."""
+    """Return the version that satisfied the request's precondition; None if the request has none."""
     return None if request.tag is None else int(request.tag)
 
 

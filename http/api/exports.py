@@ -1,4 +1,4 @@
-"""Exports over HTTP: asking for all that is kept of oneself, and downloading it once with the link in the mail."""
+"""Exports over HTTP: request all your data, and download it once with the link in the mail."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -34,7 +34,7 @@ class ExportLink(Body, frozen=True, kw_only=True):
 
 
 class OldExportLink(Query, frozen=True, kw_only=True):
-    """The query of the links that mails had before."""
+    """The query of the links in mails of earlier releases."""
 
     token: str = ""
 
@@ -58,7 +58,7 @@ async def download(request: HttpRequest[ExportLink, None, IdentityRefs]) -> RawR
 
 
 async def fetch(_call: HttpRequest[None, OldExportLink, IdentityRefs]) -> RawReply:
-    """Refuse an export link of an earlier release: others may have read it in a mailbox or in a proxy's log."""
+    """Refuse an export link of an earlier release: a mailbox or a proxy's log may have exposed it."""
     raise Problem(EXPORTS_LINK_GONE)
 
 

@@ -1,6 +1,6 @@
-"""Feature flags over HTTP: everybody's own view, and the flags themselves for admins.
+"""Feature flags over HTTP: each user's own view, and the flags themselves for admins.
 
-All of it is open during maintenance, so that maintenance can be ended.
+All routes are open during maintenance, so that an admin can end it.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from callboard.http.server.routing import Access, Route, Routes
 
 
 class UserQuery(Query, frozen=True, kw_only=True):
-    """Also one user's override."""
+    """A flag, with the override of one user."""
 
     user_id: UUID | None = None
 

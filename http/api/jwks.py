@@ -1,4 +1,4 @@
-"""The public keys that access tokens are checked with, for whoever wants to check them without asking us."""
+"""The public keys that verify access tokens, for services that verify tokens themselves."""
 
 import msgspec
 

@@ -1,4 +1,4 @@
-"""Profiles over HTTP: what users tell of themselves, and what their clients keep for them."""
+"""Profiles over HTTP: a user's public description, and the preferences of the user's clients."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -17,8 +17,8 @@ Url = Annotated[str, Meta(max_length=MAX_URL_LENGTH, examples=["https://example.
 
 
 class ProfileBody(Body, frozen=True, kw_only=True):
-    """A whole profile: fields that are left out are cleared. `avatar_url` begins with https:// or http://;
-    `preferences` is any JSON object of at most 8192 bytes and 5 levels.
+    """A whole profile: omitted fields are cleared. `avatar_url` begins with https:// or http://; `preferences` is any
+    JSON object of at most 8192 bytes and 5 levels.
     """
 
     avatar_url: Url | None = None
@@ -32,7 +32,7 @@ def rules(_refs: IdentityRefs, sound: Mapping[str, Any]) -> list[FieldError]:
 
 
 async def current(request: HttpRequest[Any, Any, IdentityRefs]) -> str:
-    """The ETag that a profile has now."""
+    """Return the current ETag of a profile."""
     return (await request.refs.profiles.ask(GetProfile(whose(request)))).tag
 
 

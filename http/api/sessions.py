@@ -1,4 +1,4 @@
-"""Sessions over HTTP: logging in, refreshing, logging out, and looking at one's own sessions."""
+"""Sessions over HTTP: log in, refresh, log out, and list your own sessions."""
 
 from typing import Annotated
 from uuid import UUID
@@ -33,8 +33,8 @@ from callboard.streams.event_types import UtcDatetime
 
 
 class Credentials(Body, frozen=True, kw_only=True):
-    """The credentials of a login. `device_token` comes from an earlier login on this device, if there was one: it keeps
-    the login open to this device while failed logins lock the account.
+    """The credentials of a login. `device_token` comes from an earlier login on this device: this device can then log
+    in while failed logins from elsewhere lock the account.
     """
 
     email: KnownEmail
@@ -66,7 +66,7 @@ class TokenPair(msgspec.Struct, frozen=True):
     """The tokens of a session. `expires_in` is the lifetime of the access token in seconds; a refresh token can be used
     once.
 
-    `device_token`, which a login gives, is to be kept beyond the session and sent with the next login.
+    Only a login returns a `device_token`. Keep it after the session ends, and send it with the next login.
     """
 
     access_token: str
@@ -117,7 +117,7 @@ async def step_up(request: HttpRequest[StepUpBody, None, IdentityRefs]) -> Reply
 
 
 async def refresh(request: HttpRequest[Refresh, None, IdentityRefs]) -> Reply[TokenPair]:
-    """Trade a refresh token for a new pair of tokens.
+    """Exchange a refresh token for a new pair of tokens.
 
     The same token again within 10 seconds gives the same refresh token; later it ends the session.
     """

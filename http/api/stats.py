@@ -12,14 +12,14 @@ from callboard.http.server.request import HttpRequest, Query, Reply
 from callboard.http.server.routing import Access, Route, Routes
 from callboard.streams.event_types import UtcDatetime
 
-ROWS = 1000  # an answer's bound: 41 days of one metric by the hour
+ROWS = 1000  # the most items of a response: 41 days of one metric by the hour
 DEFAULT_SPAN = timedelta(days=7)
-MAX_SPAN = timedelta(days=366)  # what is summed up for an answer
+MAX_SPAN = timedelta(days=366)  # bounds the rows that one response sums up
 
 
 class TimeRange(Query, frozen=True, kw_only=True, rename={"since": "from", "until": "to"}):
-    """Which hours, from and to (exclusive), of 366 days at most; the last seven days, the running hour included, if
-    nothing is said.
+    """The period, `from` up to, not including, `to`: at most 366 days. The default is the last seven days, with the
+    running hour.
     """
 
     metric: Annotated[str, Meta(min_length=1, max_length=100)] | None = None

@@ -1,4 +1,4 @@
-"""Accounts over HTTP: registration, verification, one's own account, and what admins see and change."""
+"""Accounts over HTTP: registration, verification, your own account, and the administration of accounts."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
@@ -42,7 +42,7 @@ from callboard.http.server.routing import Access, Route, Routes
 from callboard.streams.email_address import Email, KnownEmail
 from callboard.streams.event_types import UtcDatetime
 
-# 256 bits in base64url: any other text is none of ours.
+# 256 bits in base64url: no other text is a token of ours.
 Secret = Annotated[
     str,
     Meta(
@@ -51,8 +51,8 @@ Secret = Annotated[
         extra_json_schema={"pattern": "^[A-Za-z0-9_-]{43}$"},
     ),
 ]
-Password = Annotated[str, Meta(max_length=256)]  # of 128 characters, which decomposed may be more
-# What the usual policy asks for, as far as a schema can say it; what is wrong is told by the policy itself.
+Password = Annotated[str, Meta(max_length=256)]  # of 128 characters, which may be more once decomposed
+# The part of the default policy that a schema can express; the policy itself reports every fault.
 NewPassword = Annotated[
     str,
     Meta(
@@ -86,8 +86,8 @@ class Registered(msgspec.Struct, frozen=True):
 class Verification(Body, frozen=True, kw_only=True):
     """The token at the end of the link in the mail.
 
-    `password` is needed for a registration that is not the only one of its address, or whose mail was asked for again,
-    and it is the password from then on.
+    `password` is required if the address was registered more than once or the mail was requested again. It becomes the
+    password of the account.
     """
 
     token: Secret
@@ -116,7 +116,7 @@ class Account(Body, frozen=True, kw_only=True):
 
 
 class Filter(Page, frozen=True, kw_only=True):
-    """Which accounts to list: `email` is a whole address in any case, `q` part of the name or address."""
+    """Filters of a list of accounts: `email` is a whole address in any case, `q` part of the name or address."""
 
     cursor: Annotated[str, BY_TIME.meta] | None = None
     email: KnownEmail | None = None
@@ -128,7 +128,7 @@ class Filter(Page, frozen=True, kw_only=True):
 
 
 class UserChange(Body, frozen=True, kw_only=True):
-    """The fields of an account that an admin may change; fields that are left out stay as they are."""
+    """The fields of an account that an admin may change; omitted fields keep their value."""
 
     SCHEMA: ClassVar[Mapping[str, Any]] = {"minProperties": 1}
 
@@ -170,7 +170,7 @@ async def refuse(request: HttpRequest[LinkToken, None, IdentityRefs]) -> Reply[N
 async def undo(request: HttpRequest[LinkToken, None, IdentityRefs]) -> Reply[User]:
     """Restore an account's earlier address, with the token of the mail that announced the change.
 
-    All sessions end and the password is no longer good: a mail to choose a new one is on its way.
+    All sessions end and the password is no longer valid: a mail with a link to choose a new one is on its way.
     """
     user = await request.refs.users.ask(UndoEmailChange(request.body.token))
     return Reply(user, message="The account has this address again. A mail to choose a new password has been sent.")
@@ -183,12 +183,12 @@ async def resend(request: HttpRequest[Address, None, IdentityRefs]) -> Reply[Non
 
 
 def whose(request: HttpRequest[Any, Any, IdentityRefs]) -> UUID:
-    """The user of the path, or on a path for oneself the caller."""
+    """Return the user of the path; on a path such as /users/me, the caller."""
     return request.uuid("user_id") if "user_id" in request.path else request.identity.user_id
 
 
 async def current(request: HttpRequest[Any, Any, IdentityRefs]) -> str:
-    """The ETag that an account has now."""
+    """Return the current ETag of an account."""
     return (await request.refs.users.ask(GetUser(whose(request)))).tag
 
 

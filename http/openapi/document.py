@@ -1,4 +1,4 @@
-"""OpenAPI 3.1, generated from the route table and the Structs it names: nothing about a route is said twice."""
+"""OpenAPI 3.1, generated from the route table and its Structs: nothing about a route is declared twice."""
 
 import hashlib
 import inspect
@@ -73,9 +73,9 @@ def openapi(routes: Sequence[Route[Any]], base: str) -> bytes:
     types: list[Any] = [*kinds, *answers, ErrorEnvelope, ProblemDetails, PageInfo]
     schemas, components = msgspec.json.schema_components(types, ref_template=REFS)
     for component in components.values():
-        if "description" in component:  # a docstring, as it stands in the source before Python 3.13
+        if "description" in component:  # a docstring, indented as in the source before Python 3.13
             component["description"] = inspect.cleandoc(component["description"])
-    for kind, schema in zip(kinds, schemas, strict=False):  # the first are what is read
+    for kind, schema in zip(kinds, schemas, strict=False):  # types of requests come first
         component = components[schema["$ref"].rpartition("/")[2]]
         tighten(component)
         component.update(getattr(kind, "SCHEMA", {}))
@@ -86,7 +86,7 @@ def openapi(routes: Sequence[Route[Any]], base: str) -> bytes:
     for route, shape in zip(routes, shapes, strict=True):
         used |= {code.name: code for code in codes_of(route, shape)}
         path = route.full_path(base)
-        words = re.findall(r"\w+", path)  # a client generator makes a function's name of it
+        words = re.findall(r"\w+", path)  # client generators make a function name of it
         name = "_".join((route.tag, route.method.lower(), *words))
         operation = operation_of(route, shape, by_type, components, shared)
         paths.setdefault(path, {})[route.method.lower()] = {"operationId": name, **operation}
@@ -111,7 +111,7 @@ def openapi(routes: Sequence[Route[Any]], base: str) -> bytes:
 
 
 def tighten(schema: Any) -> None:
-    """Say of what is read the rules that the door has for every text and time, whatever its field."""
+    """Add to the schemas of requests the rules that hold for every text and time."""
     for each in schema.values() if isinstance(schema, dict) else schema:
         if isinstance(each, dict | list):
             tighten(each)
@@ -124,7 +124,7 @@ def tighten(schema: Any) -> None:
 
 
 def used_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The components that something refers to: what stands in a query or in the path is written out there."""
+    """Return the components that are referred to; operations write the types of queries and paths out."""
     components = document["components"]
     found: set[str] = set()
     left = REFERENCE.findall(msgspec.json.encode(document["paths"]).decode())
@@ -147,7 +147,7 @@ def operation_of(
     components: dict[str, Any],
     shared: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
-    """One operation: what it takes, what it gives, and who may."""
+    """Return one operation: its input, its responses and its security."""
     bearer: dict[str, list[str]] = {"bearer": []}
     security = {Access.PUBLIC: [], Access.OPTIONAL: [{}, bearer]}.get(route.access, [bearer])
     said = inspect.getdoc(route.handler)
@@ -174,7 +174,7 @@ def operation_of(
 def parameters_of(
     route: Route[Any], shape: HandlerSignature, by_type: dict[str, dict[str, Any]], components: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """The parameters of the path, those of the query, and the headers it looks at."""
+    """Return the parameters of the path and the query, and the headers that the route reads."""
     parameters: list[dict[str, Any]] = []
     for name, kind in route.parameters.items():
         schema = {"type": "string", "format": "uuid"} if kind is UUID else {"type": "string"}
@@ -202,7 +202,9 @@ def responses_of(
     components: dict[str, Any],
     shared: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
-    """The route's own status, and each status its codes have; the errors stand in `shared`, under their names."""
+    """Return the response of the route's own status and of each status of its codes; error responses are added to
+    `shared`, under their names.
+    """
     success: dict[str, Any] = {
         "description": HTTPStatus(route.status).phrase,
         "headers": headers_of(route, route.status),
@@ -247,12 +249,12 @@ def error_of(
 
 
 def headers_of(route: Route[Any], status: int) -> dict[str, Any]:
-    """References to the headers of an answer."""
+    """Return references to the headers of a response."""
     return {name: {"$ref": f"#/components/headers/{name}"} for name in headers_given(route, status)}
 
 
 def envelope_of(shape: HandlerSignature, by_type: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The schema of the envelope around one answer."""
+    """Return the schema of the envelope around a response's data."""
     data: dict[str, Any] = {"type": "null"} if shape.answer is NONE else by_type[repr(shape.answer)]
     properties: dict[str, Any] = {"status": {"const": "success"}, "data": data}
     if shape.listed:
@@ -265,7 +267,7 @@ def envelope_of(shape: HandlerSignature, by_type: dict[str, dict[str, Any]]) -> 
 
 
 def failure_of(code: ErrorCode) -> Any:
-    """An error with this code, as the envelope has it."""
+    """Return an error with this code in our envelope."""
     failure = Failure(
         code=code.name, message=code.meaning, timestamp=datetime(2026, 1, 1, tzinfo=UTC), trace_id=TRACE_ID
     )
@@ -278,7 +280,7 @@ def problem_name(code: ErrorCode) -> str:
 
 
 def problem_example(code: ErrorCode) -> Any:
-    """An error with this code, as RFC 9457 has it."""
+    """Return an error with this code in the form of RFC 9457."""
     return msgspec.to_builtins(
         ProblemDetails(
             type=f"/api/v1/errors#{code.name}",

@@ -1,4 +1,6 @@
-"""Examples for the documents, made from the schemas: a field's own example if it declares one, else one that fits."""
+"""Examples for the documents, made from the schemas: a field's own example if it declares one, else a value that is
+valid.
+"""
 
 from typing import Any
 
@@ -9,7 +11,7 @@ BY_FORMAT = {
     "date": "2026-01-01",
     "uri": "https://example.org/",
 }
-# For fields that no type describes further: what a reader expects under such a name.
+# Examples for fields without a format, by field name.
 BY_NAME = {
     "body_html": "<p>On the engine.</p>",
     "device": "Mozilla/5.0",
@@ -23,7 +25,7 @@ MAX_DEPTH = 8
 
 
 def example_for(schema: dict[str, Any], components: dict[str, Any], name: str = "", depth: int = 0) -> Any:
-    """A value that the schema takes; `name` is the field it stands in. The same schema has always the same example."""
+    """Return a valid value of the schema; `name` is its field. The same schema always gives the same example."""
     while "$ref" in schema:
         schema, depth = components[schema["$ref"].rpartition("/")[2]], depth + 1
     declared = [schema.get("const"), schema.get("default"), *schema.get("examples", ()), *schema.get("enum", ())]
@@ -33,7 +35,7 @@ def example_for(schema: dict[str, Any], components: dict[str, Any], name: str = 
     if choices := schema.get("anyOf") or schema.get("oneOf"):
         chosen = next((each for each in choices if each.get("type") != "null"), choices[0])
         return example_for(chosen, components, name, depth)
-    deep = depth > MAX_DEPTH  # a type that contains itself
+    deep = depth > MAX_DEPTH  # a recursive type
     match schema.get("type"):
         case "object":
             fields = {} if deep else schema.get("properties", {})
@@ -46,7 +48,7 @@ def example_for(schema: dict[str, Any], components: dict[str, Any], name: str = 
 
 
 def scalar(schema: dict[str, Any], name: str) -> Any:
-    """An example of a text, a number or a truth value within its bounds."""
+    """Return a text, a number or a boolean within its bounds."""
     kind = schema.get("type")
     if kind == "string":
         text = BY_FORMAT.get(schema.get("format", "")) or BY_NAME.get(name) or TEXT

@@ -1,4 +1,4 @@
-"""Every outcome a route can have, derived from what it declares: statuses, error codes and the headers of answers."""
+"""Every outcome that a route can have, derived from its declaration: statuses, error codes and response headers."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -62,7 +62,7 @@ HEADERS: Mapping[str, dict[str, Any]] = {
 
 
 def codes_of(route: Route[Any], shape: HandlerSignature) -> tuple[ErrorCode, ...]:
-    """Every code a route can give, each once: its own, and those that follow from what it declares."""
+    """Return every code of a route, each once: those it declares, and those that follow from its declaration."""
     codes = [*route.errors, *EVERYWHERE]
     if issubclass(shape.query, Page):
         codes.append(REQUEST_CURSOR_INVALID)
@@ -86,7 +86,7 @@ def codes_of(route: Route[Any], shape: HandlerSignature) -> tuple[ErrorCode, ...
 
 
 def by_status(codes: tuple[ErrorCode, ...]) -> dict[int, list[ErrorCode]]:
-    """The codes under the statuses they come with, in order of these."""
+    """Return the codes by status, statuses in ascending order."""
     grouped: dict[int, list[ErrorCode]] = {}
     for code in codes:
         grouped.setdefault(status_of(code), []).append(code)
@@ -94,7 +94,7 @@ def by_status(codes: tuple[ErrorCode, ...]) -> dict[int, list[ErrorCode]]:
 
 
 def headers_given(route: Route[Any], status: int) -> list[str]:
-    """The headers that an answer of this status may have, beyond those of HTTP itself."""
+    """Return the headers that a response of this status may have, beyond those of HTTP itself."""
     given = ["X-Request-ID"]
     if not route.exempt:
         given += ["RateLimit", "RateLimit-Policy"]

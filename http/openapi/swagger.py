@@ -1,4 +1,4 @@
-"""/openapi.json and /docs: Swagger UI out of the swagger-ui-py wheel, served by us: it works without internet."""
+"""/openapi.json and /docs: we serve Swagger UI from the swagger-ui-py wheel, so it works without internet."""
 
 import hashlib
 from collections.abc import Container, Mapping, Sequence
@@ -80,7 +80,7 @@ START = b"""SwaggerUIBundle({
 
 
 def swagger_folder() -> Path:
-    """Where the wheel keeps Swagger UI's files. Raises FileNotFoundError without the wheel."""
+    """Return the folder of Swagger UI's files in the wheel. Raises FileNotFoundError without the wheel."""
     spec = find_spec("swagger_ui")
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError("the package swagger-ui-py, which provides the files of /docs, is not installed")
@@ -88,17 +88,17 @@ def swagger_folder() -> Path:
 
 
 def common_routes(checks: Checks, essential: Container[str] | None = None) -> tuple[Route[object], ...]:
-    """Return the routes that every server has beside its API's; its document lists them."""
+    """Return the routes that every server has beside those of its API; its document lists them."""
     return (*liveness_routes(checks, essential), CATALOGUE)
 
 
 def render_committed_document(routes: Sequence[Route[Any]], base: str = Settings.base) -> str:
-    """The document as it is committed: http/openapi.json, for these routes and the common ones."""
+    """Return the document as it is committed, http/openapi.json, for these routes and the common ones."""
     return msgspec.json.format(openapi((*routes, *common_routes({})), base), indent=2).decode() + "\n"
 
 
 def document_routes(routes: Sequence[Route[Any]], base: str) -> tuple[Route[object], ...]:
-    """/openapi.json for this table, and /docs that shows it."""
+    """Return the routes of /openapi.json for this table and of /docs."""
     document = openapi(routes, base)
     folder = swagger_folder()
 
@@ -109,7 +109,7 @@ def document_routes(routes: Sequence[Route[Any]], base: str) -> tuple[Route[obje
         held: list[RawReply] = []
 
         async def read(request: HttpRequest[None, None, object]) -> RawReply:  # noqa: ARG001 - a handler's face
-            # Up to 1.5 MB, seldom asked for: read when asked first, off the loop, and then one for all clients.
+            # Up to 1.5 MB, seldom requested: the first request loads it, in a thread, and all clients share it.
             if not held:
                 body = await anyio.to_thread.run_sync((folder / name).read_bytes)
                 held.append(_shared(body, content_type, CACHED))
@@ -131,7 +131,7 @@ def document_routes(routes: Sequence[Route[Any]], base: str) -> tuple[Route[obje
 
 
 def _shared(body: bytes, content_type: str, headers: Mapping[str, str], policy: str | None = None) -> RawReply:
-    """An answer that all clients get, with the digest of its bytes as its tag."""
+    """Return a response that all clients share; its ETag is a digest of its bytes."""
     tag = hashlib.sha256(body).hexdigest()[:16]
     return RawReply(body, content_type, policy=policy, headers=headers, etag=tag, is_shared=True)
 
@@ -144,7 +144,7 @@ def _always(answer: RawReply) -> Any:
 
 
 def page(path: str, handler: Any) -> Route[object]:
-    """A page for anyone, outside of the base, open during maintenance, and limited like all else."""
+    """Return the route of a public page outside the base path, open during maintenance and rate limited."""
     return Route(
         *("GET", path, handler, f"Serve {path}", "documents", Access.PUBLIC),
         absolute=True,

@@ -1,1 +1,1 @@
-"""The pages that links in mails lead to."""
+"""The pages that links in mails open."""

@@ -1,7 +1,7 @@
-"""The pages that links in mails lead to: static, without third parties, and with a policy that runs our script alone.
+"""The pages that links in mails open: static, without third parties, and with a policy that allows our script only.
 
-Opening a page spends nothing: its button sends the link's secret to the API. The secret is read by the page's script,
-so it stands in no page of ours, and no browser sends it on as a referrer.
+Opening a page spends no secret: its button sends the link's secret to the API. Only the page's script reads the secret:
+no page contains it, and no browser sends it on as a referrer.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ POLICY = (
 HTML, CSS, JS = "text/html; charset=utf-8", "text/css; charset=utf-8", "text/javascript; charset=utf-8"
 CACHED = {"Cache-Control": "public, max-age=3600"}
 
-# By path, without a base of its own: what links in mails say.
+# The paths, without a base of their own, that links in mails name.
 TITLES = {
     "/verify-email": "Confirm your email address",
     "/confirm-email": "Confirm your new email address",
@@ -34,13 +34,13 @@ TITLES = {
 
 
 class LinkQuery(Struct, frozen=True):
-    """The query of a link: its secret, which the page's script reads. Whatever mail programs add is ignored."""
+    """The query of a link: its secret, which the page's script reads. Parameters that mail programs add are ignored."""
 
     token: Annotated[str, Meta(max_length=200)] = ""
 
 
 def mail_page_routes(base: str) -> tuple[Route[object], ...]:
-    """The pages, for an API at `base`, and the two files that they share."""
+    """Return the pages, for an API at `base`, and the two files that they share."""
     templates = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined)
 
     def page(path: str, title: str) -> Route[object]:

@@ -1,1 +1,1 @@
-"""The HTTP engine: connections, requests, routing, validation, limits and responses. It knows no route of ours."""
+"""The HTTP engine: connections, requests, routing, validation, limits and responses. It knows none of our routes."""

@@ -1,4 +1,4 @@
-"""Admission of requests: rate limits, tokens and roles, for every route in this one place."""
+"""Admission of requests: rate limits, tokens and roles, for every route in one place."""
 
 import logging
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from callboard.http.server.client_ip import rate_limit_address
 from callboard.http.server.raw_request import RawRequest, ServerDependencies, Settings
 from callboard.http.server.routing import Access, Route
 
-MAINTENANCE_S = 60.0  # when to try again: nobody knows how long it lasts
+MAINTENANCE_S = 60.0  # the time after which to try again, when nothing better is known
 
 NEEDED: dict[Access, Role] = {
     Access.USER: Role.MEMBER,
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class Admission:
-    """The guard of one route: `admit` before the path is read, unless it is `idle`, and `authorise` after."""
+    """The guard of one route: `admit` runs before the path is read, unless it is `idle`, and `authorise` after it."""
 
     def __init__(self, route: Route[Any], settings: Settings, hooks: ServerDependencies) -> None:
         self._route = route
@@ -50,7 +50,7 @@ class Admission:
             raise ValueError(f"{route.method} {route.path} has self access, but its path has no user_id")
 
     async def admit(self, exchange: RawRequest) -> None:
-        """Count the request and learn whose it is. Raises Problem: REQUEST_LIMITED, AUTH_..."""
+        """Count the request and authenticate its caller. Raises Problem: REQUEST_LIMITED, AUTH_..."""
         if self._token is not None:
             self._check_operator(exchange)
         if self._route.access is Access.PUBLIC:
@@ -59,26 +59,26 @@ class Admission:
         try:
             claims = self._claims(exchange)
         except Problem:
-            await self._count(exchange, None)  # guessing tokens is counted too
+            await self._count(exchange, None)  # guesses of tokens are counted too
             raise
         if claims is None or self._hooks.authenticate is None:
             await self._count(exchange, None)
             return
-        asked = self._hooks.authenticate(claims)  # before the count: both go in one round trip
+        asked = self._hooks.authenticate(claims)  # started before the count: both share one round trip
         await self._count(exchange, claims.user_id)
         exchange.caller = await asked
 
     async def only_admins(self, exchange: RawRequest) -> None:
-        """Let only an admin pass, also where no token is needed. Raises Problem(SERVER_MAINTENANCE)."""
+        """Admit only an admin, even where the route needs no token. Raises Problem(SERVER_MAINTENANCE)."""
         token = wire.bearer(exchange.headers)
         if token and self._hooks.read_token is not None and self._hooks.authenticate is not None:
-            with suppress(Problem):  # whose token is bad is nobody
+            with suppress(Problem):  # a bad token counts as anonymous
                 if (await self._hooks.authenticate(self._hooks.read_token(token))).role is Role.ADMIN:
                     return
         raise Problem(SERVER_MAINTENANCE, retry_after_s=MAINTENANCE_S)
 
     def authorise(self, exchange: RawRequest, path: Mapping[str, Any]) -> None:
-        """Hold the caller against the route's access. Raises Problem: AUTH_FORBIDDEN, or the route's 404."""
+        """Check the caller against the route's access. Raises Problem: AUTH_FORBIDDEN, or the route's 404."""
         caller = exchange.caller
         if self._needed is None or caller is None:
             return
@@ -108,7 +108,7 @@ class Admission:
             self._token.check(token, exchange.ip)
 
     async def _count(self, exchange: RawRequest, user_id: UUID | None) -> None:
-        """Count against all policies in one go: the default by user or address, the route's by address."""
+        """Count against all policies in one call: the default by user or address, the route's by address."""
         check = self._hooks.check_limit
         if check is None or not self._counted:
             return
@@ -122,7 +122,7 @@ class Admission:
             try:
                 verdict = await pending
             except Exception:
-                # Whatever the limiter suffers from, the request goes on without it.
+                # If the rate limiter fails in any way, the request goes on without it.
                 log.warning("the rate limiter failed for policy %s", policy, exc_info=True)
                 continue
             if not verdict.shadow:
@@ -136,6 +136,6 @@ class Admission:
 
 
 def _room(seen: tuple[str, LimitResult]) -> tuple[bool, float]:
-    """The tightest policy goes first: one that refuses, then by the share that is left."""
+    """Sort the tightest policy first: one that refuses, then by the share that is left."""
     _, verdict = seen
     return verdict.allowed, verdict.remaining / verdict.limit

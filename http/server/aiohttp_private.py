@@ -1,8 +1,8 @@
-"""Every name of aiohttp that its documentation does not promise, and nothing else: the rest of the server imports them
-from here. aiohttp is pinned exactly in pyproject.toml; a test says which of these names a new version has changed.
+"""All private names of aiohttp, and nothing else: the rest of the server imports them from here. aiohttp is pinned
+exactly in pyproject.toml; a test says which of these names a new version has changed.
 
-Only its request parser and its stream of body bytes are used. aiohttp's own server makes a task, a request, a writer
-and a response object for each answer, which costs as much as all that a front door does.
+We use only its request parser and its stream of body bytes. aiohttp's own server makes a task, a request, a writer and
+a response object for each response, which costs as much as all our own code.
 """
 
 import asyncio
@@ -33,13 +33,13 @@ class FlowControl(Protocol):
 
     @property
     def connected(self) -> bool:
-        """Whether bytes can still come."""
+        """Whether the connection can still receive bytes."""
 
     def pause_reading(self) -> None:
-        """More waits to be read than should."""
+        """Stop reading: the buffer is over its limit."""
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """Some of it has been read."""
+        """Read on: the buffer is below its limit again."""
 
 
 def new_parser(
@@ -50,13 +50,13 @@ def new_parser(
     max_line: int,
     max_headers: int,
 ) -> Any:
-    """A parser of one connection's requests; `buffer` is how many bytes of a body may wait to be read.
+    """Return a parser of one connection's requests; `buffer` limits the unread bytes of a body.
 
-    It has two methods: `feed_data(bytes)` gives a sequence of (message, StreamReader), whether the connection is
-    upgraded, and the rest; `set_upgraded(False)` takes an upgrade back. It raises whatever it likes for bad input.
+    It has two methods: `feed_data(bytes)` returns a sequence of (message, StreamReader), whether the connection is
+    upgraded, and the remaining bytes; `set_upgraded(False)` takes an upgrade back. Bad input may raise any exception.
     """
     return http_parser.HttpRequestParser(
-        flow,  # type: ignore[arg-type]  # it asks for all of BaseProtocol and uses FlowControl
+        flow,  # type: ignore[arg-type]  # typed as BaseProtocol, it uses FlowControl only
         loop,
         buffer,
         max_line_size=max_line,
@@ -68,5 +68,5 @@ def new_parser(
 
 
 def is_compiled() -> bool:
-    """Whether the parser is the one in C: that in Python judges some requests differently, and is 20 times slower."""
+    """Whether the parser is the one in C: the one in Python judges some requests otherwise, and is 20 times slower."""
     return http_parser.HttpRequestParser.__module__ == "aiohttp._http_parser"

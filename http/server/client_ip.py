@@ -1,7 +1,8 @@
-"""The address of the client, found through trusted proxies, and the key under which it is rate limited.
+"""The address of the client, found through trusted proxies, and its rate-limit key.
 
-X-Forwarded-For is read from the right, as each proxy appends who called it: the client is the first address that is no
-trusted proxy. What stands left of it was written by that client, and says nothing. Forwarded (RFC 7239) is not read.
+Each proxy appends its peer to X-Forwarded-For, so the header is read from the right: the client is the first address
+that is no trusted proxy. That client wrote everything to the left, which proves nothing. Forwarded (RFC 7239) is not
+read.
 """
 
 from collections.abc import Sequence
@@ -13,13 +14,13 @@ from multidict import CIMultiDictProxy
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-V6_PREFIX = 64  # what a subscriber is given at least, RFC 6177: to count single addresses would be to count none
-REMEMBERED = 4096  # addresses whose parsed form is kept
-LONGEST = 64  # characters of an address with brackets, zone and port; what is longer is none
+V6_PREFIX = 64  # the smallest network of a subscriber, RFC 6177: a count by single address would be no limit
+REMEMBERED = 4096  # addresses whose parsed form is cached
+LONGEST = 64  # the longest address, with brackets, zone and port
 
 
 def network(text: str) -> Network:
-    """A network or a single address: `10.0.0.0/8`, `::1`. Raises ValueError: "must be ..."."""
+    """Parse a network or a single address: `10.0.0.0/8`, `::1`. Raises ValueError: "must be ..."."""
     try:
         return ip_network(text.strip(), strict=False)
     except ValueError:
@@ -27,9 +28,10 @@ def network(text: str) -> Network:
 
 
 def parsed(text: str) -> Address | None:
-    """An address, also with a port as some proxies write it (`192.0.2.1:80`, `[2001:db8::1]:80`); None for any other.
+    """Parse an address, also with a port as some proxies write it (`192.0.2.1:80`, `[2001:db8::1]:80`); None if it is
+    none.
 
-    An IPv4 address in IPv6's form is that IPv4 address; a zone is dropped.
+    An IPv4-mapped IPv6 address becomes the IPv4 address; a zone is dropped.
     """
     text = text.strip()
     return _parsed(text) if len(text) <= LONGEST else None
@@ -62,22 +64,22 @@ def rate_limit_address(ip: str) -> str:
 
 
 class Proxies:
-    """The proxies whose word is taken. Without any, the peer is the client and no header is looked at."""
+    """The proxies whose X-Forwarded-For is trusted. Without any, the peer is the client and no header is read."""
 
     def __init__(self, trusted: Sequence[Network] = ()) -> None:
         self._trusted = tuple(trusted)
         self._trusts = lru_cache(REMEMBERED)(self._is_trusted)
 
     def __bool__(self) -> bool:
-        """Whether there are any."""
+        """Whether any proxy is trusted."""
         return bool(self._trusted)
 
     def trusts(self, peer: str) -> bool:
-        """Whether a peer is one of them."""
+        """Whether a peer is a trusted proxy."""
         return bool(self._trusted) and self._trusts(peer)
 
     def client(self, peer: str | None, headers: CIMultiDictProxy[str]) -> str:
-        """The client's address; where a trusted proxy has written what is none, that proxy's own."""
+        """Return the client's address; if a trusted proxy has written no valid address, that proxy's own."""
         client = peer or "unknown"
         if not self._trusted or not self._trusts(client):
             return client

@@ -1,4 +1,4 @@
-"""One client's connection: requests in, answers out, in order; and bounds on what a slow or broken client can hold."""
+"""One client's connection: it reads requests, sends responses in order, and bounds the resources of a slow client."""
 
 import asyncio
 import logging
@@ -14,10 +14,10 @@ from callboard.http.server.raw_request import RawRequest
 from callboard.http.server.request_reader import RequestReader, Taken
 from callboard.http.server.response import Response, Stream
 
-LINGERING_S = 2.0  # how long what still comes is thrown away, so that the client sees the answer before the close
-AT_A_STRETCH = 16  # requests that were sent at once and are answered before other connections have their turn
-PIECE = 1 << 16  # bytes of an answer that are handed to the network at once
-UNSENT_HIGH, UNSENT_LOW = 16_384, 4_096  # bytes that wait for the network when nothing more is handed to it, and again
+LINGERING_S = 2.0  # how long late bytes are read and discarded, so that the client sees the response before the close
+AT_A_STRETCH = 16  # pipelined requests that are answered before other connections get their turn
+PIECE = 1 << 16  # bytes of a response in one write
+UNSENT_HIGH, UNSENT_LOW = 16_384, 4_096  # bytes in the write buffer at which writing pauses, and at which it resumes
 
 
 log = logging.getLogger(__name__)
@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ConnectionTimeouts:
-    """How long a slow client may hold a connection: over a request's line and headers, from their first byte; between
-    requests, longer than the 60 seconds after which proxies close; and over reading what it was answered. Over a body
-    it may take as long as its request.
+    """The time limits of a slow client: `head_s` for a request's line and headers, from their first byte; `idle_s`
+    between requests, longer than the 60 seconds after which proxies close; `reader_s` to read a response. A body may
+    take as long as its request.
     """
 
     head_s: float = 10.0
@@ -36,10 +36,10 @@ class ConnectionTimeouts:
 
 
 class Connection(asyncio.Protocol):
-    """Serves one request at a time, in the order they come.
+    """Serves one request at a time, in order of arrival.
 
-    A client that is slower than `ConnectionTimeouts` is cut off without a word: it would not read it. One that has gone
-    does not cancel its request: what it asked for may be half done.
+    A client that exceeds `ConnectionTimeouts` is disconnected without a response: it would not read one. A client that
+    disconnects does not cancel its request: half of its work may be done.
     """
 
     __slots__ = (
@@ -75,20 +75,20 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.gone = asyncio.Event()
         self.peer: str | None = None
-        self.address = ""  # that it is counted under
+        self.address = ""  # its key in the limit by address
         self.idle_since = loop.time()  # infinite while a request is served
         self._loop = loop
         self._front = front
         self._open = open_
         self._patience = patience
         self._reader = RequestReader(self, loop)
-        self._ending = False  # no further request is waited for
-        self._arrival: asyncio.Future[Taken | None] | None = None  # of a request, while none is there
+        self._ending = False  # no further request is read
+        self._arrival: asyncio.Future[Taken | None] | None = None  # runs while the next request has not arrived
         self._task: asyncio.Task[None] | None = None
         self._reading_paused = False
         self._ahead_paused = False
-        self._writable: asyncio.Future[None] | None = None  # while the network takes no more
-        self._unwritten = 0  # bytes of the answer that were not handed to the network
+        self._writable: asyncio.Future[None] | None = None  # set while the transport accepts no more bytes
+        self._unwritten = 0  # bytes of the response that the transport has not accepted
         self._idle_timer: asyncio.TimerHandle | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self._reader_timer: asyncio.TimerHandle | None = None
@@ -100,19 +100,19 @@ class Connection(asyncio.Protocol):
 
     @property
     def connected(self) -> bool:
-        """Whether bytes can still come."""
+        """Whether the connection can still receive bytes."""
         return self.transport is not None
 
     @property
     def writing_paused(self) -> bool:
-        """Whether the client does not read what it was answered."""
+        """Whether the client leaves its response unread."""
         return self._writable is not None
 
-    # What the transport says ---------------------------------------------------------------------------------------
+    # Callbacks of the transport --------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait for the first request."""
-        transport = self.transport = cast("asyncio.Transport", transport)  # uvloop's only behaves like one
+        """Start the timer for the first request."""
+        transport = self.transport = cast("asyncio.Transport", transport)  # uvloop's transport only behaves like one
         transport.set_write_buffer_limits(UNSENT_HIGH, UNSENT_LOW)
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if isinstance(peer, tuple) else None
@@ -122,7 +122,7 @@ class Connection(asyncio.Protocol):
         self._task = self._loop.create_task(self._serve(), name="connection")
 
     def data_received(self, data: bytes) -> None:
-        """Keep it, and serve the request that is whole in its head."""
+        """Buffer the bytes, and serve the next request once its head is complete."""
         reader, arrival = self._reader, self._arrival
         reader.feed(data)
         if arrival is not None and not arrival.done():
@@ -133,19 +133,19 @@ class Connection(asyncio.Protocol):
             self._pause()
 
     def eof_received(self) -> bool:
-        """The client says no more; what it asked before is still answered."""
+        """The client ends its side; requests it has sent are still answered."""
         self._ending = True
         return self._task is not None and self.busy and self._reader.body is None
 
     def pause_writing(self) -> None:
-        """Start the time limit for the client to read the bytes that wait for it."""
+        """Start the time limit for the client to read the buffered bytes."""
         assert self.transport is not None  # noqa: S101 - for the type checker
         self._writable = self._loop.create_future()
         self._reader_timer = self._loop.call_later(self._patience.reader_s, self.cut)
         self._open.unsent(self, self.transport.get_write_buffer_size() + self._unwritten)
 
     def resume_writing(self) -> None:
-        """It has read."""
+        """Stop the time limit: the client has read the buffered bytes."""
         self._open.sent(self)
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
@@ -155,7 +155,7 @@ class Connection(asyncio.Protocol):
             self._reader_timer = None
 
     def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002 - a protocol's face
-        """Let go of the timers, and of a request that waits for the rest of its body."""
+        """Stop the timers, and fail a request that waits for the rest of its body."""
         for timer in (self._idle_timer, self._head_timer, self._reader_timer):
             if timer is not None:
                 timer.cancel()
@@ -165,20 +165,20 @@ class Connection(asyncio.Protocol):
         self._reader.break_body(ConnectionResetError("the client has gone"))
         if self._writable is not None and not self._writable.done():
             self._writable.set_exception(ConnectionResetError("the client has gone"))
-            self._writable.exception()  # nobody may wait for it
+            self._writable.exception()  # nothing may wait for it any more
         self._wake()
         self._open.discard(self)
         self.gone.set()
 
-    # What the body's reader says -----------------------------------------------------------------------------------
+    # Callbacks of the body's reader ---------------------------------------------------------------------------------
 
     def pause_reading(self) -> None:
-        """More of the body waits to be read than should."""
+        """Stop reading: the body's buffer is over its limit."""
         self._reading_paused = True
         self._pause()
 
     def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: ARG002 - the parser's face
-        """The body is being read: called for each piece of it, also where nothing was paused."""
+        """The body is being read: called for each piece of it, even if reading was not paused."""
         if self._reading_paused:
             self._reading_paused = False
             self._resume()
@@ -192,7 +192,7 @@ class Connection(asyncio.Protocol):
             self.transport.resume_reading()
 
     def _take(self) -> Taken | None:
-        """The next request, once it is there. The rest of a head that has begun has so long to come."""
+        """Read the next request. The rest of a head that has begun must arrive within the head's time limit."""
         taken = self._reader.take()
         if taken is None:
             if self._head_timer is None and self._reader.is_begun:
@@ -216,7 +216,7 @@ class Connection(asyncio.Protocol):
     # Serving -------------------------------------------------------------------------------------------------------
 
     async def _serve(self) -> None:
-        """Answer what comes, until the connection ends."""
+        """Serve requests until the connection ends."""
         try:
             reader, handle = self._reader, self._front.handle
             for number in count(1):
@@ -246,13 +246,13 @@ class Connection(asyncio.Protocol):
                     await self._writable
                 if not kept:
                     return
-        except ConnectionError:  # it has gone
+        except ConnectionError:  # the client has disconnected
             pass
         finally:
             self._close()
 
     def _expect(self) -> "asyncio.Future[Taken | None] | None":
-        """The next request, to be awaited; it is None, and so may this be, when there will be none."""
+        """Return the next request, or an awaitable of it; None if the connection ends."""
         if self._ending or self._reader.is_closed:
             return None
         self.idle_since = self._loop.time()
@@ -264,16 +264,14 @@ class Connection(asyncio.Protocol):
             self._arrival.set_result(None)
 
     async def _write_in_pieces(self, response: Response, message: RawRequestMessage, *, kept: bool) -> None:
-        """Hand a large answer to the network as it is read. Raises ConnectionError."""
+        """Write a large body as fast as the client reads it. Raises ConnectionError."""
         if isinstance(response.body, Stream):
             await self._write_stream(response, response.body, message, kept=kept)
             return
         await self._write(response.head(message, kept=kept), response.content(message), is_shared=response.is_shared)
 
     async def _write_stream(self, response: Response, body: Stream, message: RawRequestMessage, *, kept: bool) -> None:
-        """Hand an answer to the network piece by piece; the next is read when this one is on its way. Raises
-        ConnectionError.
-        """
+        """Write a streamed body; the next piece is read when this one is sent. Raises ConnectionError."""
         head, left = response.head(message, kept=kept), 0 if message.method == "HEAD" else body.size
         if not left:
             await self._write(head, b"")
@@ -296,7 +294,7 @@ class Connection(asyncio.Protocol):
 
     async def _write(self, head: bytes, body: bytes, *, is_shared: bool = False) -> None:
         content = memoryview(body)
-        for start in range(0, len(content) or 1, PIECE):  # the head goes alone where there is no content
+        for start in range(0, len(content) or 1, PIECE):  # the head is sent alone if there is no content
             if self.transport is None:
                 return
             self._unwritten = 0 if is_shared else max(0, len(content) - start - PIECE)
@@ -308,17 +306,18 @@ class Connection(asyncio.Protocol):
     # Ends ----------------------------------------------------------------------------------------------------------
 
     def end(self) -> None:
-        """End now: whatever is being served is cancelled, and what has been answered is still written."""
+        """End now: the request in progress is cancelled, and responses already made are still sent."""
         self._ending = True
         if self.busy and self._task is not None:
             self._task.cancel()
         self._wake()
-        if not self.busy:  # no answer is on its way that a reset could take away
+        if not self.busy:  # no response is in flight that a reset could destroy
             self._close_now()
 
     def _close(self) -> None:
-        """Close. A client that may still be sending is told the end first, and then not listened to for a while: if
-        bytes of its came to a closed connection, the network would take the answer away from it (RFC 9112, 9.6).
+        """Close. A client that may still be sending gets our end of the stream first, and its bytes are discarded for a
+        while: bytes that arrive at a closed connection cause a reset, which destroys the response in flight (RFC 9112,
+        9.6).
         """
         transport, self._task, self._ending = self.transport, None, True
         if transport is None or transport.is_closing():
@@ -333,7 +332,7 @@ class Connection(asyncio.Protocol):
             self._close_now()
 
     def _close_now(self) -> None:
-        """Close when the client has read what it was answered, for which it has so long."""
+        """Close when the client has read its response, or when its time to read is over."""
         transport = self.transport
         if transport is not None and not transport.is_closing():
             transport.close()
@@ -341,7 +340,7 @@ class Connection(asyncio.Protocol):
                 self._loop.call_later(self._patience.reader_s, transport.abort)
 
     def cut(self) -> None:
-        """Close without another word."""
+        """Close at once, without a response."""
         if self.transport is not None:
             self.transport.abort()
 

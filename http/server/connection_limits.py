@@ -1,7 +1,8 @@
-"""Bounds on what all clients together hold of a listener: connections, by address and in all, and unsent bytes.
+"""Bounds on the connections of a listener, by address and in all, and on their unsent bytes.
 
-Over a bound the connection that does least goes first: the one that has been idle for longest, or has not read its
-answer for longest. So a client that opens too many takes from itself, and one that does not read is let go.
+Over a bound the least active connection is closed first: the one that has been idle for longest, or has left its
+response unread for longest. A client that opens too many connections loses its own, and one that does not read is
+disconnected.
 """
 
 import asyncio
@@ -16,9 +17,9 @@ from typing import Generic, Protocol, TypeVar
 
 from callboard.http.server.client_ip import NO_PROXIES, Proxies, rate_limit_address
 
-REPEAT_S = 60.0  # the least time between two log lines about one reason
-CANDIDATES = 256  # connections, oldest first, among which the one that is idle for longest is sought
-MIN_CONNECTIONS = 16  # even where descriptors are scarce
+REPEAT_S = 60.0  # the least time between two log lines with one reason
+CANDIDATES = 256  # the oldest connections, among which the longest idle one is sought
+MIN_CONNECTIONS = 16  # the least limit, even if descriptors are scarce
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +34,8 @@ class Bound(StrEnum):
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """How much the clients of one listener may hold. `reserve` descriptors of the process are never theirs: they are
-    for the operator plane, the pools of connections, and files.
+    """The limits of one listener's clients. They never take the last `reserve` descriptors of the process: these are
+    for the operator plane, the connection pools and files.
     """
 
     connections: int = 4096
@@ -44,7 +45,7 @@ class ConnectionLimits:
 
     @property
     def most(self) -> int:
-        """How many connections there may be: as set, and as far as the process has descriptors for them."""
+        """Return the limit of connections: the setting, or fewer if the process has too few descriptors."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft == resource.RLIM_INFINITY:
             return self.connections
@@ -52,20 +53,20 @@ class ConnectionLimits:
 
 
 class Limited(Protocol):
-    """A connection, as far as its bounds look at it. `idle_since` is on the loop's clock, infinite while it is busy."""
+    """A connection as its limits see it. `idle_since` is a time of the loop's clock, infinite while it is busy."""
 
     address: str
     idle_since: float
 
     def cut(self) -> None:
-        """Close without another word."""
+        """Close at once, without a response."""
 
 
 C = TypeVar("C", bound=Limited)
 
 
 class OpenConnections(Generic[C]):
-    """The open connections of a listener; `closed_for` is told of each one that a bound has closed."""
+    """The open connections of a listener; `closed_for` is called for each one that a limit closes."""
 
     def __init__(
         self,
@@ -85,15 +86,15 @@ class OpenConnections(Generic[C]):
         self._time = asyncio.get_running_loop().time
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Return the number of open connections."""
         return len(self._all)
 
     def __iter__(self) -> Iterator[C]:
-        """Each of them, in the order they came, whatever happens to them meanwhile."""
+        """Iterate over the connections in order of arrival, while they may come and go."""
         return iter(tuple(self._all))
 
     def add(self, connection: C, peer: str | None) -> bool:
-        """Enter a connection, for which an idle one may have to go. False when there is no room for it."""
+        """Add a connection; an idle one may be closed for it. Return False if there is no room."""
         connection.address = address = "" if peer and self._proxies.trusts(peer) else rate_limit_address(peer or "")
         of_address = self._by_address.setdefault(address, {})
         room = not address or len(of_address) < self.limits.per_address or self._close_idle(of_address, Bound.ADDRESS)
@@ -103,7 +104,7 @@ class OpenConnections(Generic[C]):
         return room
 
     def discard(self, connection: C) -> None:
-        """Forget a connection that is closed."""
+        """Remove a closed connection."""
         self.sent(connection)
         self._all.pop(connection, None)
         of_address = self._by_address.get(connection.address)
@@ -113,7 +114,7 @@ class OpenConnections(Generic[C]):
                 del self._by_address[connection.address]
 
     def unsent(self, connection: C, size: int) -> None:
-        """A connection's client does not read, and so many bytes wait for it."""
+        """Note how many bytes a connection's client has left unread."""
         self.sent(connection)
         self._unsent[connection] = size
         self.unsent_bytes += size
@@ -124,11 +125,11 @@ class OpenConnections(Generic[C]):
             slowest.cut()
 
     def sent(self, connection: C) -> None:
-        """It has read them, or is gone."""
+        """Note that the client has read its bytes, or is gone."""
         self.unsent_bytes -= self._unsent.pop(connection, 0)
 
     def _close_idle(self, among: Iterable[C], bound: Bound) -> bool:
-        """Close the one that is idle for longest. False when all of those looked at are busy."""
+        """Close the connection that is idle for longest. Return False if all that were looked at are busy."""
         idlest = min(islice(among, CANDIDATES), key=lambda each: each.idle_since)
         self._tell(bound, idlest.address)
         if idlest.idle_since == inf:
@@ -138,7 +139,7 @@ class OpenConnections(Generic[C]):
         return True
 
     def _tell(self, bound: Bound, address: str) -> None:
-        """Count each, and log the first of a reason, then one a minute at most."""
+        """Count each one; log the first of a reason, then at most one a minute."""
         if self._closed_for is not None:
             self._closed_for(bound)
         now = self._time()

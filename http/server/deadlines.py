@@ -1,5 +1,5 @@
-"""The deadlines of requests. Nearly all have the same time to be answered in, and so come due in the order they began:
-one timer for them all, where one for each costs as much as reading a request does.
+"""The deadlines of requests. Nearly all requests have the same time limit, so they expire in order of arrival: one
+timer serves them all. A timer for each would cost as much as reading a request.
 """
 
 import asyncio
@@ -8,16 +8,16 @@ from callboard.http.server.raw_request import RawRequest
 
 
 class Deadlines:
-    """Cancels the task that serves a request when its time is over."""
+    """Cancels the task of a request when its time is over."""
 
     def __init__(self, usual_s: float, loop: asyncio.AbstractEventLoop) -> None:
         self._usual_s = usual_s
         self._loop = loop
-        self._running: dict[RawRequest, None] = {}  # those of the usual time, in the order of their deadlines
+        self._running: dict[RawRequest, None] = {}  # requests with the default time limit, in order of their deadlines
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, exchange: RawRequest, timeout_s: float) -> None:
-        """Give the request so long from now."""
+        """Start the time limit of a request."""
         exchange.deadline = self._loop.time() + timeout_s
         if timeout_s != self._usual_s:
             exchange.timer = self._loop.call_at(exchange.deadline, _cancel, exchange)
@@ -27,7 +27,7 @@ class Deadlines:
             self._timer = self._loop.call_at(exchange.deadline, self._come_due)
 
     def end(self, exchange: RawRequest) -> None:
-        """The request has its answer, or none: its task may go on to the next."""
+        """End the time limit: the request is answered or has failed."""
         if exchange.timer is not None:
             exchange.timer.cancel()
         self._running.pop(exchange, None)
@@ -52,5 +52,5 @@ def _cancel(exchange: RawRequest) -> None:
 
 
 def cancelled_by_deadline(exchange: RawRequest) -> bool:
-    """Whether it is the deadline, and nobody else, that has cancelled the request."""
+    """Whether the deadline alone has cancelled the request."""
     return exchange.late and exchange.task is not None and exchange.task.cancelling() == 1

@@ -1,7 +1,5 @@
-"""The way of a request: found, limited, authorised, read, handled, answered. One compiled endpoint a route, no chain of
-middlewares; everything that depends on the route alone is made at the start.
-
-The router is of its own: that is where the middleware earns its time back.
+"""The stages of a request: route, admit, authorise, parse, handle, respond. Each route is compiled into one endpoint;
+there is no chain of middlewares, and everything that depends on the route alone is made at the start.
 """
 
 import asyncio
@@ -35,14 +33,14 @@ from callboard.http.server.response_builder import ResponseBuilder
 from callboard.http.server.routing import Answer, Current, Resource, Route, Router, check_tags
 from callboard.runtime import Context, use_context
 
-# After these the connection is of no more use: its next bytes are the rest of this request, or the server is going.
+# After these the connection is closed: its next bytes belong to this request, or the server is stopping.
 CLOSE_AFTER = {REQUEST_SLOW.name, SERVER_DRAINING.name}
 
 log = logging.getLogger(__name__)
 
 
 class Endpoint:
-    """One route, compiled."""
+    """One compiled route."""
 
     def __init__(self, route: Route[Any], front: "Dispatcher") -> None:
         settings, hooks = front.settings, front.hooks
@@ -63,7 +61,7 @@ class Endpoint:
         self._intake = RequestParser(route, settings.max_body_bytes)
 
     async def serve(self, exchange: RawRequest) -> Response:
-        """Answer a request within its deadline. Raises Problem, or whatever the handler raises."""
+        """Answer a request within its deadline. Raises Problem, or any exception of the handler."""
         guard, intake, once = self._guard, self._intake, self._once
         exchange.notices = self._notices
         headers, timeout_s = exchange.headers, self._timeout_s
@@ -94,8 +92,8 @@ class Endpoint:
             self._deadlines.end(exchange)
 
     def _answer(self, reply: Answer, exchange: RawRequest) -> Response:
-        """The response to a handler's reply; one that reads is held against the request's condition first. Raises
-        Problem with the code of a stale tag.
+        """Build the response to a handler's reply, after a check of a read's precondition. Raises Problem with the code
+        of a stale tag.
         """
         if not self._changes and not isinstance(reply, PageReply) and reply.etag is not None:
             condition = condition_of(exchange.headers)
@@ -107,7 +105,7 @@ class Endpoint:
         return self._answers.success(exchange, reply, self._status)
 
     async def _hold(self, call: HttpRequest[Any, Any, Any], current: Current[Any], condition: Condition | None) -> None:
-        """Hold a change's condition against its resource's current tag."""
+        """Check a change's precondition against its resource's current tag."""
         if self._match_missing is not None and (condition is None or condition.match is None):
             raise Problem(self._match_missing)
         if condition is not None:
@@ -130,8 +128,8 @@ class Endpoint:
 class Dispatcher:
     """A route table, ready to answer, on the running event loop.
 
-    Raises ValueError or TypeError at once for a table that cannot work: a route given twice, a handler whose
-    annotation says nothing, a route for oneself without a user_id.
+    An invalid table raises ValueError or TypeError at once: a duplicate route, a handler without a usable annotation, a
+    route for the caller's own resource without a user_id.
     """
 
     def __init__(self, routes: Sequence[Route[Any]], settings: Settings, hooks: ServerDependencies) -> None:
@@ -143,7 +141,7 @@ class Dispatcher:
         self._behind_proxies = bool(settings.proxies)
         self.draining = False
         self.in_flight = 0
-        self._idle: asyncio.Event | None = None  # of those who wait until nothing is in flight
+        self._idle: asyncio.Event | None = None  # tasks that wait until no request is in flight
         check_tags(routes)
         self._router: Router[Endpoint] = Router()
         for route in routes:
@@ -152,7 +150,7 @@ class Dispatcher:
         self._anything.allowed = tuple(sorted({"HEAD", "OPTIONS"} | {route.method for route in routes}))
 
     async def handle(self, exchange: RawRequest) -> Response:
-        """Answer any request; only cancellation goes past this."""
+        """Answer any request; the only exception that leaves it is cancellation."""
         started = self._time()
         headers, hooks = exchange.headers, self.hooks
         exchange.traceparent, exchange.trace_id = wire.trace_context(headers, hooks.rng)
@@ -198,7 +196,7 @@ class Dispatcher:
             _check_host(exchange, self.settings.hosts)
         found = self._router.find(exchange.target)
         if found is None:
-            if exchange.message.path == "*":  # OPTIONS of the server itself; of no other method is it a target
+            if exchange.message.path == "*":  # `*` is a target of OPTIONS only
                 return self._anything
             raise Problem(ROUTE_NOT_FOUND)
         methods, exchange.values = found
@@ -219,7 +217,7 @@ class Dispatcher:
 
 
 def _check_host(exchange: RawRequest, hosts: AllowedHosts) -> None:
-    """A request of HTTP/1.0 may name no host: no browser sends one. A target that names one goes before the header."""
+    """Check the host. HTTP/1.0 may omit it: no browser does. The host in a target goes before the header."""
     for host in exchange.headers.getall("Host", ()):
         hosts.check(host)
     if not exchange.message.path.startswith("/") and exchange.message.url.raw_authority:

@@ -1,4 +1,4 @@
-"""Errors on the wire: from a problem's kind to its status, headers and envelope, in this one place."""
+"""Errors on the wire: from an error's kind to its status, headers and envelope, in one place."""
 
 from datetime import datetime
 from math import ceil
@@ -21,7 +21,7 @@ from callboard.actors.errors import (
 from callboard.runtime import ActorStoppedError, AskTimeoutError, MailboxFullError
 from callboard.streams.event_types import UtcDatetime
 
-RETRY_AFTER_S = 1.0  # of a 503 that does not say better
+RETRY_AFTER_S = 1.0  # the default of a 503
 
 STATUS: dict[ErrorKind, int] = {
     ErrorKind.INVALID: 400,
@@ -48,7 +48,7 @@ STATUS: dict[ErrorKind, int] = {
     ErrorKind.VERSION_UNSUPPORTED: 505,
 }
 
-# What the runtime raises at an asker, as an answer: none of these is a bug of the caller's.
+# Errors of the runtime, as responses: none of these is the client's fault.
 FAULTS: tuple[tuple[type[Exception], ErrorCode], ...] = (
     (AskTimeoutError, SERVER_TIMEOUT),
     (MailboxFullError, SERVER_OVERLOADED),
@@ -94,19 +94,19 @@ class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 def status_of(code: ErrorCode) -> int:
-    """The HTTP status that a code is answered with."""
+    """Return the HTTP status of a code."""
     return STATUS[code.kind]
 
 
 def problem_of(error: Exception) -> Problem | None:
-    """The answer that an exception stands for, or None: then it is a bug of ours."""
+    """Return the response that an exception stands for; None if it is a bug of ours."""
     if isinstance(error, Problem):
         return error
     return next((Problem(code) for fault, code in FAULTS if isinstance(error, fault)), None)
 
 
 def headers_of(problem: Problem) -> dict[str, str]:
-    """The headers that a status asks for."""
+    """Return the headers that a status requires."""
     kind = problem.code.kind
     if kind is ErrorKind.UNAUTHENTICATED:
         challenge = 'Bearer realm="callboard"'
@@ -124,7 +124,7 @@ def headers_of(problem: Problem) -> dict[str, str]:
 
 
 def rendered(problem: Problem, *, now: datetime, trace_id: str, as_problem: bool) -> bytes:
-    """The body of an error: the envelope, or RFC 9457's object."""
+    """Build the body of an error: the envelope, or the object of RFC 9457."""
     if as_problem:
         return msgspec.json.encode(
             ProblemDetails(

@@ -1,7 +1,8 @@
-"""Framing: where the head and the body of a request end (RFC 9112), and which heads are refused before they are served.
+"""Framing: the end of a request's head and body (RFC 9112), and the heads that are refused before they are served.
 
-The parser is given one head at a time, and then exactly the bytes of that request's body. So nothing that it believes
-about a connection (an upgrade, a close, an error) can change what the next bytes are. What it lets pass is judged here.
+The parser gets one head at a time, and then exactly the bytes of that request's body. So no belief of the parser about
+a connection (an upgrade, a close, an error) can change the meaning of the next bytes. The heads that it accepts are
+checked here.
 """
 
 import re
@@ -36,8 +37,8 @@ MAX_HOST = 260  # a domain name's 253 characters, and a port
 MAX_PORT = 65_535
 MAX_CHUNK_LINE = 1_024  # a chunk's size with its extensions
 MAX_TRAILERS = 8_190  # bytes of the trailer section
-FREE_OVERHEAD = 16_384  # bytes of chunk framing that are not weighed against the data
-DATA_RATIO = 4  # beyond that, bytes of data for each byte of framing: tiny chunks cost more time than what they hold
+FREE_OVERHEAD = 16_384  # bytes of chunk framing that are always allowed
+DATA_RATIO = 4  # beyond that, bytes of data for each byte of framing: the cost of tiny chunks is not in their data
 
 HEAD_END = b"\r\n\r\n"
 
@@ -59,12 +60,12 @@ TRAILER = re.compile(rf"{TOKEN}:[\t \x21-\x7e\x80-\xff]*\r\n".encode())
 
 
 class FramingError(Exception):
-    """The bytes of a body are not framed as its head says; the connection is of no more use."""
+    """The framing of a body differs from its head; the connection cannot be used any more."""
 
 
 @lru_cache(1024)
 def is_host(text: str) -> bool:
-    """Whether a Host header names one host and perhaps a port (RFC 9110, 7.2). One without a name is none."""
+    """Whether a Host header has one host and perhaps a port (RFC 9110, 7.2). An empty host is invalid."""
     match = HOST_FORM.fullmatch(text)
     if match is None or len(text) > MAX_HOST:
         return False
@@ -80,9 +81,9 @@ def is_host(text: str) -> bool:
 
 
 def fault_of_head(head: bytes, message: RawRequestMessage, payload: StreamReader) -> ErrorCode | None:
-    """The code of the error that a parsed head is answered with, or None for a good one."""
+    """Return the error code of a parsed head, or None if the head is valid."""
     headers, target = message.headers, message.path
-    end = len(message.method) + len(target) + 1  # of a line with single spaces
+    end = len(message.method) + len(target) + 1  # of a request line with single spaces
     if head[end : end + 11] not in VERSIONS or message.method == "CONNECT":
         return fault_of_refused(head)
     host = headers.get(HOST)
@@ -102,7 +103,7 @@ def fault_of_head(head: bytes, message: RawRequestMessage, payload: StreamReader
 
 
 def _fault_of_expectation(message: RawRequestMessage) -> ErrorCode | None:
-    """Of a request with a body: it may wait for 100 Continue, and for nothing else (RFC 9110, 10.1.1)."""
+    """Check a request with a body: it may expect 100-continue, and nothing else (RFC 9110, 10.1.1)."""
     if message.version is HttpVersion11:
         expected = [each.strip().lower() for line in message.headers.getall(EXPECT) for each in line.split(",")]
         if any(each != "100-continue" for each in expected if each):
@@ -111,7 +112,7 @@ def _fault_of_expectation(message: RawRequestMessage) -> ErrorCode | None:
 
 
 def _fault_of_target(message: RawRequestMessage) -> ErrorCode | None:
-    """Of a target that is no plain path: `*` is for OPTIONS, and an absolute one names a host without a login."""
+    """Check a target that is no plain path: `*` is for OPTIONS, and an absolute one has a host without credentials."""
     target = message.path
     if target == "*":
         return None if message.method == "OPTIONS" else REQUEST_NOT_HTTP
@@ -121,7 +122,7 @@ def _fault_of_target(message: RawRequestMessage) -> ErrorCode | None:
 
 
 def _fault_of_coding(message: RawRequestMessage) -> ErrorCode | None:
-    """Of a Transfer-Encoding: it stands alone, is of HTTP/1.1, and is `chunked`, which is the last and stands once."""
+    """Check a Transfer-Encoding: it comes without Content-Length, in HTTP/1.1, and ends in `chunked`, once."""
     coding = message.headers[TRANSFER_ENCODING].lower()
     if message.version is not HttpVersion11 or CONTENT_LENGTH in message.headers:
         return REQUEST_NOT_HTTP
@@ -131,7 +132,7 @@ def _fault_of_coding(message: RawRequestMessage) -> ErrorCode | None:
 
 
 def _fault_of_codings(codings: str) -> ErrorCode:
-    """A coding that is unknown is 501 (RFC 9112, 6.1), and a list that leaves the end of the body open is 400."""
+    """Return 501 for an unknown coding (RFC 9112, 6.1), and 400 for a list that leaves the end of the body open."""
     if not CODINGS.fullmatch(codings):
         return REQUEST_NOT_HTTP
     names = [each.strip().lower() for each in codings.split(",")]
@@ -139,9 +140,9 @@ def _fault_of_codings(codings: str) -> ErrorCode:
 
 
 def fault_of_refused(head: bytes, error: Exception | None = None) -> ErrorCode:
-    """The code for a head with a bad line, or one that the parser has refused.
+    """Return the code of a head with a bad line, or one that the parser has refused.
 
-    It goes by the bytes, since the parser's words are not stable.
+    The bytes decide, since the parser's messages are not stable.
     """
     line, _, fields = head.partition(b"\r\n")
     match = REQUEST_LINE.fullmatch(line)
@@ -163,9 +164,9 @@ def fault_of_refused(head: bytes, error: Exception | None = None) -> ErrorCode:
 
 
 def fault_of_beginning(data: bytes | bytearray, searched: int) -> ErrorCode | None:
-    """The code for the beginning of a head that can become no good one; its first `searched` bytes were looked at.
+    """Return the code if this beginning of a head can never become valid; its first `searched` bytes are known.
 
-    So bytes that are no HTTP are answered when they come, and not cut off when the time for a head is over.
+    So bytes that are not HTTP are answered at once, before the time limit of a head.
     """
     if not LINE_BEGUN.match(data) or BARE.search(data, max(0, searched - 1)) or data.find(NUL, searched) >= 0:
         return REQUEST_NOT_HTTP
@@ -178,13 +179,13 @@ def fault_of_beginning(data: bytes | bytearray, searched: int) -> ErrorCode | No
 
 
 class LengthBody:
-    """A body of so many bytes."""
+    """A body with a Content-Length."""
 
     __slots__ = ("_left", "done")
 
     def __init__(self, length: int) -> None:
         self._left = length
-        self.done = False  # a length of 0 is no body
+        self.done = False  # a length of 0 means no body
 
     def take(self, data: bytes) -> tuple[bytes, int]:
         """Return the bytes to give to the parser, and how many of them belong to the body."""
@@ -195,14 +196,14 @@ class LengthBody:
 
 
 class ChunkedBody:
-    """A body in chunks. Their framing is bounded: their sizes and extensions, the trailers, and all of it together."""
+    """A body in chunks. Its framing is bounded: chunk sizes and extensions, trailers, and the sum of all."""
 
     __slots__ = ("_data", "_left", "_line", "_overhead", "_trailers", "done")
 
     def __init__(self) -> None:
         self.done = False
-        self._left = 0  # bytes of this chunk, with the line end behind it
-        self._line = b""  # the beginning of a line that has no end yet
+        self._left = 0  # bytes left of this chunk, with its line end
+        self._line = b""  # a line that has no end yet
         self._trailers = -1  # bytes of the trailer section, once it has begun
         self._data = 0
         self._overhead = 0
@@ -210,7 +211,7 @@ class ChunkedBody:
     def take(self, data: bytes) -> tuple[bytes, int]:
         """Return the bytes to give to the parser, and how many of them belong to the body. Raises FramingError.
 
-        Trailers are read over (RFC 9110, 6.5.1): the parser would take them for headers.
+        Trailers are skipped (RFC 9110, 6.5.1): the parser would take them for headers.
         """
         at = 0
         chunks_end = 0 if self._trailers >= 0 else None

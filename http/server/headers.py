@@ -1,6 +1,6 @@
 """The headers of a response: request ids, W3C trace context, security headers, CORS, limits.
 
-CORS is written out here, since the library for it needs aiohttp's own router.
+CORS is implemented here, since the library for it needs aiohttp's own router.
 """
 
 import re
@@ -18,14 +18,14 @@ from callboard.actors.infrastructure.rate_limiter import LimitResult
 JSON_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 SECURITY = {
-    "Server": "callboard",  # or aiohttp puts its version there
+    "Server": "callboard",  # else aiohttp sends its version
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": JSON_POLICY,
     "Cache-Control": "no-store",
 }
-# For whoever is reached by HTTPS: for a year, no browser tries it without (RFC 6797).
+# For servers behind HTTPS: browsers use no plain HTTP for a year (RFC 6797).
 HSTS = {"Strict-Transport-Security": "max-age=31536000"}
 
 ANY_ORIGIN = "*"
@@ -42,7 +42,7 @@ CORS_EXPOSED = (
 
 EXPOSED = {"Access-Control-Expose-Headers": CORS_EXPOSED}
 
-# Of this type a name is found without being folded first, four times in each request.
+# Lookups in this type need no case folding; each request makes four.
 PARENT, REQUEST_ID, TIMEOUT = istr("traceparent"), istr("X-Request-ID"), istr("X-Request-Timeout")
 
 SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -51,11 +51,11 @@ SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
 WEIGHT = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 PROBLEM_JSON = "application/problem+json"
 NO_TRACE, NO_SPAN = "0" * 32, "0" * 16
-NOT_ZERO = 1 << 128 | 1  # neither the span's id nor the trace's
+NOT_ZERO = 1 << 128 | 1  # a trace id and a span id of zeros are invalid
 
 
 def joined(headers: CIMultiDictProxy[str], name: str) -> str | None:
-    """The value of a header that is a list: what stands on several lines is one list (RFC 9110, 5.2)."""
+    """Return a list header as one list: several lines of one header are one list (RFC 9110, 5.2)."""
     lines = headers.getall(name, None)
     if lines is None:
         return None
@@ -63,8 +63,8 @@ def joined(headers: CIMultiDictProxy[str], name: str) -> str | None:
 
 
 def single(headers: CIMultiDictProxy[str], name: str) -> str | None:
-    """The value of a header that is no list. Raises Problem(REQUEST_INVALID) when it stands on several lines: whoever
-    wrote the first, a proxy say, does not know of the second.
+    """Return a header that is no list. Raises Problem(REQUEST_INVALID) for several lines: the writer of the first, such
+    as a proxy, does not know the second.
     """
     lines = headers.getall(name, None)
     if lines is None:
@@ -75,7 +75,7 @@ def single(headers: CIMultiDictProxy[str], name: str) -> str | None:
 
 
 def trace_context(headers: CIMultiDictProxy[str], rng: Random) -> tuple[str, str]:
-    """The traceparent that this request's own span has, and its trace id; a good traceparent is continued."""
+    """Return the traceparent of this request's own span, and its trace id; a valid traceparent is continued."""
     made = (rng.getrandbits(192) | NOT_ZERO).to_bytes(24).hex()
     span, trace_id = made[:16], made[16:]
     sent = headers.get(PARENT)
@@ -88,13 +88,13 @@ def trace_context(headers: CIMultiDictProxy[str], rng: Random) -> tuple[str, str
 
 
 def request_id(headers: Mapping[str, str], trace_id: str) -> str:
-    """The client's own X-Request-ID when it is harmless, else the trace id."""
+    """Return the client's X-Request-ID if it is safe, else the trace id."""
     sent = headers.get(REQUEST_ID)
     return sent if sent is not None and SAFE_ID.fullmatch(sent) else trace_id
 
 
 def timeout_s(headers: CIMultiDictProxy[str], most_s: float) -> float:
-    """How long the request may take: X-Request-Timeout, in seconds, lowers it. Raises Problem(REQUEST_INVALID)."""
+    """Return the time limit in seconds: X-Request-Timeout lowers it. Raises Problem(REQUEST_INVALID)."""
     sent = single(headers, TIMEOUT)
     if sent is None:
         return most_s
@@ -105,7 +105,7 @@ def timeout_s(headers: CIMultiDictProxy[str], most_s: float) -> float:
 
 
 def wants_problem(headers: CIMultiDictProxy[str]) -> bool:
-    """Whether errors are to come as RFC 9457: by name, and not weighed below JSON (RFC 9110, 12.5.1)."""
+    """Whether errors are sent as RFC 9457: if the client names the type, and prefers it to JSON (RFC 9110, 12.5.1)."""
     accept = joined(headers, "Accept")
     if accept is None or PROBLEM_JSON not in accept.lower():
         return False
@@ -119,7 +119,7 @@ def wants_problem(headers: CIMultiDictProxy[str]) -> bool:
 
 
 def bearer(headers: CIMultiDictProxy[str]) -> str | None:
-    """The token of `Authorization: Bearer`, empty for another scheme, None without the header.
+    """Return the token of `Authorization: Bearer`; empty for another scheme, None without the header.
 
     Raises Problem(REQUEST_INVALID) for a second Authorization.
     """
@@ -131,7 +131,7 @@ def bearer(headers: CIMultiDictProxy[str]) -> str | None:
 
 
 def limits(verdicts: Mapping[str, LimitResult]) -> bytes:
-    """RateLimit and RateLimit-Policy, encoded, as draft-ietf-httpapi-ratelimit-headers-10 has them."""
+    """Encode RateLimit and RateLimit-Policy by draft-ietf-httpapi-ratelimit-headers-10."""
     room = ", ".join([f'"{name}";r={each.remaining};t={ceil(each.reset_s)}' for name, each in verdicts.items()])
     policies = ", ".join([_policy(name, each.limit, each.window_s) for name, each in verdicts.items()])
     return f"RateLimit: {room}\r\nRateLimit-Policy: {policies}\r\n".encode()
@@ -158,7 +158,7 @@ def cors(headers: Mapping[str, str], origins: Collection[str]) -> dict[str, str]
 
 
 def preflight(headers: Mapping[str, str], allowed: Sequence[str], origins: Collection[str]) -> dict[str, str]:
-    """The headers of an answer to OPTIONS, beside those of `cors`."""
+    """Return the headers of a response to OPTIONS, beside those of `cors`."""
     answer = {"Allow": ", ".join(allowed)}
     if "Access-Control-Allow-Origin" in cors(headers, origins) and "Access-Control-Request-Method" in headers:
         answer["Access-Control-Allow-Methods"] = CORS_METHODS

@@ -1,4 +1,4 @@
-"""The routes every listener has: /health, /ready, and, below the base, the catalogue of error codes."""
+"""The routes of every listener: /health, /ready, and, below the base, the catalogue of error codes."""
 
 from collections.abc import Awaitable, Callable, Container, Mapping
 from typing import Literal
@@ -25,7 +25,7 @@ class Checked(msgspec.Struct, frozen=True):
 
     @property
     def shown(self) -> str:
-        """As /ready has it."""
+        """Return the text of /ready."""
         return f"unhealthy: {self.why}" if self.why else "healthy"
 
 
@@ -62,9 +62,10 @@ async def errors(request: HttpRequest[None, None, object]) -> Reply[list[CodeEnt
 
 
 def liveness_routes(checks: Checks, essential: Container[str] | None = None) -> tuple[Route[object], ...]:
-    """/health, and /ready with these checks: each raises when what it checks is away.
+    """Return the routes of /health and of /ready. Each check raises if its server is unavailable.
 
-    Without an `essential` one no request can be served: then /ready is 503, and only then. None: all must be well.
+    If an `essential` check fails, the server cannot serve: only then is /ready 503. With None, every check is
+    essential.
     """
 
     def is_fatal(name: str, result: Checked) -> bool:
@@ -100,7 +101,7 @@ CATALOGUE: Route[object] = Route("GET", "/errors", errors, "List every error cod
 
 
 async def run_checks(checks: Checks) -> dict[str, Checked]:
-    """Run all checks together, each for a second at most."""
+    """Run all checks at once, each for at most a second."""
     results = dict.fromkeys(checks, Checked())
 
     async def run(name: str) -> None:

@@ -1,8 +1,8 @@
-"""Idempotency-Key on the routes that create: the same request again is answered as the first was
+"""Idempotency-Key on the routes that create: the same request again gets the response of the first
 (draft-ietf-httpapi-idempotency-key-header-07).
 
-What is kept is the answer of the work itself. A request that was refused before it (bad body, no token, over a limit)
-leaves the key free, and so does one that failed on our side (5xx) or was told to come again (429).
+Only the response of the work itself is stored. A request that is refused before it (bad body, no token, over a limit)
+leaves the key free, and so does one that fails on our side (5xx) or is limited (429).
 """
 
 import asyncio
@@ -32,14 +32,14 @@ NOT_KEPT = frozenset({429, *range(500, 600)})
 
 FIRST_LOOK_S = 0.02
 LAST_LOOKS_S = 0.25
-MARGIN_S = 0.1  # how long before its deadline a request that waits for another gives up
-GRACE_S = 1.0  # how long after its deadline a request's claim lapses
+MARGIN_S = 0.1  # how long before its deadline a request stops waiting for another
+GRACE_S = 1.0  # how long after its deadline a request's claim expires
 
 log = logging.getLogger(__name__)
 
 
 class IdempotencyStep:
-    """Sees to it that the work of a key is done once."""
+    """Runs the work of a key once."""
 
     def __init__(self, keys: Ref[ClaimKey | KeepAnswer | ReleaseKey]) -> None:
         self._keys = keys
@@ -51,10 +51,10 @@ class IdempotencyStep:
         work: Callable[[RawRequest, Claim], Awaitable[Response]],
         replay: Callable[[RawRequest, StoredResponse], Response],
     ) -> Response:
-        """The answer of `work`, or of the request that did it before.
+        """Return the response of `work`, or the stored response of the request that did it before.
 
-        Raises Problem: REQUEST_KEY_REUSED for another body, REQUEST_KEY_BUSY when who has the claim does not end in
-        time, SERVER_UNAVAILABLE, and whatever `work` raises.
+        Raises Problem: REQUEST_KEY_REUSED for another body, REQUEST_KEY_BUSY if the holder of the claim does not end in
+        time, SERVER_UNAVAILABLE, and any exception of `work`.
         """
         claim = await self._claimed(exchange, key)
         if isinstance(claim, StoredResponse):
@@ -89,7 +89,7 @@ class IdempotencyStep:
         try:
             await self._keys.ask(KeepAnswer(claim, StoredResponse(response.status, headers, body)))
         except (Refusal, RuntimeFault) as error:
-            # The work is done, and the client is told. Done again under the same id, it finds what it made.
+            # The work is done, and the client is told. If it runs again under the same id, it finds its own result.
             log.warning("a response was not stored for its Idempotency-Key: %s", error)
             return False
         return True
@@ -104,7 +104,7 @@ class IdempotencyStep:
 
 
 def key_of(headers: CIMultiDictProxy[str]) -> str | None:
-    """The request's key, 1 to 255 printable ASCII characters as they came. Raises Problem(REQUEST_INVALID)."""
+    """Return the request's key, 1 to 255 printable ASCII characters, unchanged. Raises Problem(REQUEST_INVALID)."""
     sent = headers.getall(HEADER, ())
     if not sent:
         return None

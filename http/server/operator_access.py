@@ -1,7 +1,7 @@
 """Access to the operator plane: allowed host names, and the operators' token.
 
-A page of a stranger whose name a browser resolves to our address must not read what stands there (DNS rebinding), and
-nobody may guess the token at the pace of the network.
+The check of host names stops DNS rebinding: a stranger's page, whose name resolves to our address, cannot read the
+plane. The token cannot be guessed at the speed of the network.
 """
 
 import hashlib
@@ -16,17 +16,17 @@ from callboard.actors.infrastructure.rate_limiter import LocalLimiter, Policy
 from callboard.http.server.client_ip import rate_limit_address
 
 AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::[0-9]{1,5})?", re.ASCII)
-WRONG_TOKENS = Policy(10, 60)  # of one address; then one each six seconds, unless the settings say otherwise
+WRONG_TOKENS = Policy(10, 60)  # wrong tokens of one address; then one each six seconds, by default
 
 
 class AllowedHosts:
-    """The names by which a listener may be asked for: any IP address, localhost, and those that are given."""
+    """The host names of a listener: any IP address, localhost, and the names that are given."""
 
     def __init__(self, names: frozenset[str] = frozenset()) -> None:
         self._names = {"localhost", *(name.lower().rstrip(".") for name in names)}
 
     def check(self, authority: str) -> None:
-        """Raise Problem(REQUEST_HOST) unless a Host header, or a target's authority, names one of them."""
+        """Raise Problem(REQUEST_HOST) unless the Host header, or the target's authority, is an allowed name."""
         found = AUTHORITY.fullmatch(authority)
         if found is None or not self._is_allowed(found[1].lower()):
             raise Problem(REQUEST_HOST)
@@ -42,17 +42,17 @@ class AllowedHosts:
 
 
 class OperatorToken:
-    """The operators' token. Whoever sends wrong ones waits, by address; nobody else waits for them."""
+    """The operators' token. Wrong tokens delay their own address only."""
 
     def __init__(self, token: str, now: Callable[[], float] = time.monotonic, *, wrong: Policy = WRONG_TOKENS) -> None:
         self._hash = _hash(token)
         self._policy = wrong
-        self._wrong = LocalLimiter(now)  # of bounded memory
+        self._wrong = LocalLimiter(now)  # its memory is bounded
 
     def check(self, token: str, ip: str) -> None:
-        """Raise Problem(AUTH_TOKEN_INVALID), or REQUEST_LIMITED for an address that has sent too many wrong ones.
+        """Raise Problem(AUTH_TOKEN_INVALID), or REQUEST_LIMITED for an address with too many wrong tokens.
 
-        An address that waits is refused with the right token too: else waiting would tell nothing to who guesses.
+        A limited address is refused with the right token too: otherwise the limit would not stop guesses.
         """
         key = rate_limit_address(ip)
         verdict = self._wrong.check(key, self._policy, count=False)
@@ -64,5 +64,5 @@ class OperatorToken:
 
 
 def _hash(token: str) -> bytes:
-    """Of one length, so that comparing takes one time."""
+    """Hash the token: a digest has one length, so the comparison takes constant time."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()

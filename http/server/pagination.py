@@ -1,7 +1,7 @@
-"""Cursors: where a list goes on, as an opaque text. Its content is the last row's sort key, and no secret.
+"""Cursors: the position in a list, as an opaque text. It holds the sort key of the last row, and no secret.
 
-Each part is so many hexadecimal digits that every text of the form is a sort key: a document can say with a pattern
-which cursors are taken, and one that nobody has given is only a place between two rows.
+Each part has a fixed number of hexadecimal digits, so every text of the form is a sort key: the document describes
+cursors by a pattern, and an invented cursor is only a position between two rows.
 """
 
 import re
@@ -22,7 +22,7 @@ K = TypeVar("K", bound=tuple[Any, ...])
 
 
 class Part(msgspec.Struct, frozen=True):
-    """How a value of one type is written."""
+    """The encoding of one type."""
 
     digits: int
     pattern: str
@@ -38,7 +38,7 @@ PARTS: dict[type, Part] = {
     UUID: Part(32, "[0-9a-f]{32}", lambda key: int(key.int), lambda bits: UUID(int=bits)),
     # A row's number: 63 bits.
     int: Part(16, "[0-7][0-9a-f]{15}", int, int),
-    # An IEEE 754 double that is not negative, infinite or no number.
+    # A finite IEEE 754 double of at least 0.
     float: Part(
         16,
         "[0-6][0-9a-f]{15}",
@@ -49,7 +49,7 @@ PARTS: dict[type, Part] = {
 
 
 class CursorFormat(Generic[K]):
-    """The cursors of a list that is sorted by values of these types; `meta` annotates the `cursor` of its query."""
+    """The cursors of a list sorted by values of these types; `meta` annotates the `cursor` of its query."""
 
     def __init__(self, *types: type) -> None:
         self._parts = [PARTS[each] for each in types]
@@ -62,12 +62,12 @@ class CursorFormat(Generic[K]):
         )
 
     def encode(self, *values: Any) -> str:
-        """The cursor for the row with this sort key."""
+        """Return the cursor of the row with this sort key."""
         parts = zip(self._parts, values, strict=True)
         return "".join(f"{part.write(value):0{part.digits}x}" for part, value in parts)
 
     def decode(self, text: str) -> K:
-        """The sort key a cursor was made of. Raises Problem(REQUEST_CURSOR_INVALID) for a text of another form."""
+        """Return the sort key in a cursor. Raises Problem(REQUEST_CURSOR_INVALID) for a text of another form."""
         if self._fits(text) is None:
             fault = FieldError("cursor", "Was not issued by this server.")
             raise Problem(REQUEST_CURSOR_INVALID, details=(fault,))
@@ -75,7 +75,7 @@ class CursorFormat(Generic[K]):
         for part in self._parts:
             key.append(part.read(int(text[: part.digits], 16)))
             text = text[part.digits :]
-        return tuple(key)  # type: ignore[return-value]  # of the types that were given
+        return tuple(key)  # type: ignore[return-value]  # of the given types
 
 
 BY_TIME: CursorFormat[tuple[datetime, UUID]] = CursorFormat(datetime, UUID)

@@ -1,10 +1,10 @@
-"""Preconditions of requests: If-Match and If-None-Match, evaluated here for every tagged resource and every method
-(RFC 9110, 13).
+"""Preconditions of requests: If-Match and If-None-Match, evaluated here for every tagged resource and every method (RFC
+9110, 13).
 
-A route that reads says its tag in its reply, and the reply is held against the condition. A route that changes declares
-how its resource's current tag is read (`Route.current`); the condition is held against that before its handler is
-called. The handler gets the tag for which it held, and its change is guarded by that tag in the database: whoever
-changes the resource in between makes it fail like a condition that does not hold.
+A route that reads returns its tag in its reply, and the condition is checked against that. A route that changes
+declares a function that reads its resource's current tag (`Route.current`); the condition is checked before its handler
+is called. The handler gets the tag that satisfied the condition, and its UPDATE is guarded by that tag: a change by
+another client in between makes it fail like an unmet condition.
 """
 
 import re
@@ -27,13 +27,13 @@ WEAK = "W/"
 
 
 class Condition(NamedTuple):
-    """A request's preconditions: for each header its tags as they came, `("*",)` for any, None without the header."""
+    """A request's preconditions: for each header its tags, unchanged; `("*",)` for any, None without the header."""
 
     match: tuple[str, ...] | None
     none_match: tuple[str, ...] | None
 
     def holds_for(self, tag: str) -> bool:
-        """Whether a change of the resource whose strong tag is this, without its quotes, may be made."""
+        """Whether a change is allowed to the resource with this strong tag, given without its quotes."""
         return self.matches(tag) and not self.is_known(tag)
 
     def matches(self, tag: str) -> bool:
@@ -48,8 +48,8 @@ class Condition(NamedTuple):
 
 
 def condition_of(headers: CIMultiDictProxy[str]) -> Condition | None:
-    """The preconditions of a request; None without any. Raises Problem(REQUEST_INVALID) for a header that is no list
-    of tags.
+    """Return the preconditions of a request; None without any. Raises Problem(REQUEST_INVALID) for a header that is no
+    list of tags.
     """
     if IF_MATCH not in headers and IF_NONE_MATCH not in headers:
         return None
@@ -57,7 +57,7 @@ def condition_of(headers: CIMultiDictProxy[str]) -> Condition | None:
 
 
 def stale_code(errors: tuple[ErrorCode, ...]) -> ErrorCode:
-    """The code of a failed precondition: a route's own, if it declares one."""
+    """Return the code of a failed precondition: a route's own, if it declares one."""
     return next((each for each in errors if each.kind is ErrorKind.STALE), REQUEST_STALE)
 
 
@@ -74,5 +74,5 @@ def _tags(headers: CIMultiDictProxy[str], name: str) -> tuple[str, ...] | None:
 
 
 def kept_of(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers of an answer that its 304 repeats (RFC 9110, 15.4.5)."""
+    """Return the headers that a 304 repeats (RFC 9110, 15.4.5)."""
     return {name: headers[name] for name in ("ETag", "Cache-Control", "Content-Location", "Vary") if name in headers}

@@ -1,4 +1,4 @@
-"""One request on its way, and what the server was told to be: `RawRequest`, `Settings`, `ServerDependencies`."""
+"""A request in progress, and the settings and dependencies of a server."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -26,18 +26,18 @@ CheckLimit = Callable[[str, str], Awaitable[LimitResult]]  # by policy and key
 
 
 def clean(text: str) -> str:
-    """A header's value as text that can be stored: what is not UTF-8 or is NUL becomes `?`."""
+    """Return a header's value as text that can be stored: bytes that are not UTF-8, and NUL, become `?`."""
     return text.encode("utf-8", "replace").decode().replace("\0", "?")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a front door behaves.
+    """The settings of a server.
 
-    `base` stands before every path that is not absolute; `proxies` are those whose X-Forwarded-For is believed;
-    `token`, when set, is what every route that is not exempt asks for as Bearer; `hosts` are the names that it may be
-    asked for by, any without them. One that is `secure` is reached by HTTPS, through a proxy, and tells browsers to
-    keep to that.
+    `base` is the prefix of every path that is not absolute. `proxies` are those whose X-Forwarded-For is trusted.
+    `token`, if set, is the Bearer token that every route requires unless it is exempt. `hosts` are the allowed host
+    names; None allows any. `secure` says that clients reach the server by HTTPS, through a proxy: browsers are told to
+    use nothing else.
     """
 
     base: str = "/api/v1"
@@ -57,15 +57,14 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True)
 class ServerDependencies:
-    """The functions that a server needs from others.
+    """The functions that a server gets from its owner.
 
-    `read_token` checks a token by itself, and `authenticate`, which begins when it is called and need not be awaited,
-    finds who its claims stand for; both raise Problem. `check_limit`, which begins when it is called,
-    counts a request of a key against a policy; it must bound itself in time, and when awaiting it raises the request
-    goes on. `observe` is called for each answer with the
-    path's template, the method, the status and the seconds it took. `keys` keeps the answers of idempotency keys;
-    without it they are not looked at. While `maintenance` says so, only admins pass. `connection_closed` is called for
-    each connection that is closed for a bound, with that bound.
+    `read_token` verifies a token by itself, and `authenticate` loads the principal of its claims: it starts when it is
+    called and may be awaited later. Both raise Problem. `check_limit` counts a request of a key against a policy: it
+    starts when it is called and bounds its own time; if it raises, the request goes on. `observe` is called for each
+    response with the path's template, the method, the status and the duration in seconds. `keys` stores the responses
+    of idempotency keys; without it, keys are ignored. While `maintenance` returns true, only admins are admitted.
+    `connection_closed` is called for each connection that a limit closes, with that limit.
     """
 
     read_token: Callable[[str], Claims] | None = None
@@ -76,18 +75,18 @@ class ServerDependencies:
     maintenance: Callable[[], bool] | None = None
     now: Callable[[], datetime] = utc_now
     connection_closed: Callable[[Bound], None] | None = None
-    rng: Random = field(default_factory=Random)  # names traces: no secret hangs on it
+    rng: Random = field(default_factory=Random)  # for trace ids: they are no secret
 
 
-# Stands for what could not be read as a request; nothing of it is known.
+# Stands for a request that could not be read; nothing of it is known.
 MALFORMED_REQUEST = RawRequestMessage(
     "unknown", "/", HttpVersion11, CIMultiDictProxy(CIMultiDict()), (), True, None, False, False, URL("/")
 )
-NOT_HTTP_HEAD = MALFORMED_REQUEST._replace(method="HEAD")  # the same, but its answer has no content (RFC 9110, 9.3.2)
+NOT_HTTP_HEAD = MALFORMED_REQUEST._replace(method="HEAD")  # its response has no content (RFC 9110, 9.3.2)
 
 
 class RawRequest:
-    """A request, and what is known of it while it is answered; the parts fill in as they get to know them."""
+    """A request and its context; each stage of the server fills in its part."""
 
     __slots__ = (
         "body",
@@ -122,21 +121,21 @@ class RawRequest:
         ip: str | None,
     ) -> None:
         self.message = message
-        self.fault: ErrorCode | None = None  # for which it is refused before anything of it is looked at
+        self.fault: ErrorCode | None = None  # the reason to refuse it before anything else is read
         self.method = message.method
         self.headers = message.headers
         self.payload = payload
         self.transport = transport
-        self.task = task  # that serves it
+        self.task = task  # the task that serves it
         self.ip = ip or "unknown"
         self.template = "unmatched"
-        self.values: Sequence[str] = ()  # of the path's parameters
+        self.values: Sequence[str] = ()  # the values of the path's parameters
         self.traceparent = ""
         self.trace_id = ""
         self.request_id = ""
         self.caller: Principal | None = None
         self.verdicts: dict[str, LimitResult] = {}
-        self.notices: Mapping[str, str] | None = None  # headers of every answer of the route
+        self.notices: Mapping[str, str] | None = None  # headers of every response of the route
         self.reading = False
         self.body = b""
         self.deadline = inf
@@ -150,11 +149,13 @@ class RawRequest:
 
     @property
     def target(self) -> str:
-        """The path and the query, percent-encoded as they came; also of a target that names the server (RFC 9112)."""
+        """Return the path and the query, percent-encoded as they came, also for a target that names the server (RFC
+        9112).
+        """
         target = self.message.path
         return target if target.startswith("/") else self.message.url.raw_path_qs
 
     @property
     def path(self) -> str:
-        """The path and nothing else."""
+        """Return the path without its query."""
         return self.target.partition("?")[0]

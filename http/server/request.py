@@ -1,8 +1,8 @@
-"""Requests and replies of handlers: `HttpRequest`, `Reply`, `PageReply`, `RawReply`, and the roots of what is read.
+"""Requests and replies of handlers: `HttpRequest`, `Reply`, `PageReply`, `RawReply`, and the base types of input.
 
-The annotation of a handler is the declaration of its route: `async def create(request: HttpRequest[ContentBody,
-None, EditorialRefs]) -> Reply[Content]` says how the body is read, that there is no query, which references the handler
-gets, and what the answer looks like.
+The annotation of a handler declares its route: `async def create(request: HttpRequest[ContentBody, None,
+EditorialRefs]) -> Reply[Content]` gives the type of the body, the absence of a query, the references and the type of
+the response.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,15 +27,15 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Root of every JSON body: a field that it does not declare is refused. `SCHEMA` is for the documents: what JSON
-    Schema can say of several fields together.
+    """Base of every JSON body: undeclared fields are refused. `SCHEMA` holds rules over several fields, for the
+    documents.
     """
 
     SCHEMA: ClassVar[Mapping[str, Any]] = {}
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Root of every query string: a parameter that it does not declare is refused. A list field may be repeated."""
+    """Base of every query string: undeclared parameters are refused. A list field may be repeated."""
 
 
 class Page(Query, frozen=True, kw_only=True):
@@ -50,9 +50,9 @@ class Page(Query, frozen=True, kw_only=True):
 
 
 class HttpRequest(Generic[B_co, Q_co, R_co]):
-    """One request, read and authorised: `HttpRequest[body, query, refs]`; None stands for no body or no query.
+    """One parsed and authorised request: `HttpRequest[body, query, refs]`; None stands for no body or no query.
 
-    A body of type `bytes` is handed over as it came, whatever its content type (webhooks sign their bytes).
+    A body of type `bytes` is passed on unchanged, with any content type (webhooks sign their bytes).
     """
 
     __slots__ = ("_new_id", "body", "caller", "headers", "ip", "path", "query", "refs", "tag", "trace_id")
@@ -71,22 +71,23 @@ class HttpRequest(Generic[B_co, Q_co, R_co]):
         self.refs = refs
         self.caller = exchange.caller
         self.headers = exchange.headers
-        self.tag: str | None = None  # of the resource, for which the request's precondition has held
+        self.tag: str | None = None  # of the resource, which satisfied the request's precondition
         self.ip = exchange.ip
         self.trace_id = exchange.trace_id
         self._new_id: UUID | None = None
 
     @property
     def new_id(self) -> UUID:
-        """The id for what this request makes: a random one, or, with an Idempotency-Key, the one kept with the key, so
-        that the request finds what it made before a crash. Create by it with `on conflict do nothing`, and read back.
+        """Return the id for the resource that this request creates: random, or the one stored with its Idempotency-Key,
+        so that the request finds the resource that it made before a crash. Insert with `on conflict do nothing`, and
+        read back.
         """
         if self._new_id is None:
             self._new_id = uuid4()
         return self._new_id
 
     def make_as(self, new_id: UUID) -> None:
-        """Have what this request makes get this id."""
+        """Give this id to the resource that this request creates."""
         self._new_id = new_id
 
     @property
@@ -97,27 +98,27 @@ class HttpRequest(Generic[B_co, Q_co, R_co]):
         return self.caller
 
     def uuid(self, name: str) -> UUID:
-        """A path parameter whose name ends in `_id`."""
+        """Return a path parameter whose name ends in `_id`."""
         value = self.path[name]
         if not isinstance(value, UUID):
             raise TypeError(f"path parameter {name} is text: ask for it with text()")
         return value
 
     def text(self, name: str) -> str:
-        """Any other path parameter, percent-decoded."""
+        """Return any other path parameter, percent-decoded."""
         value = self.path[name]
         if not isinstance(value, str):
             raise TypeError(f"path parameter {name} is an id: ask for it with uuid()")
         return value
 
     def header(self, name: str) -> str | None:
-        """A request header as clean text: what is not UTF-8 or is NUL becomes `?`, so that it can be stored."""
+        """Return a request header as text that can be stored: bytes that are not UTF-8, and NUL, become `?`."""
         value = joined(self.headers, name)
         return None if value is None else clean(value)
 
     @property
     def user_agent(self) -> str:
-        """The client's User-Agent, at most 400 characters, or an empty string."""
+        """Return the client's User-Agent, at most 400 characters, or an empty string."""
         return (self.header("User-Agent") or "")[:MAX_AGENT]
 
 
@@ -167,8 +168,8 @@ class PageReply(Generic[T_co]):
 
 
 class RawReply:
-    """An answer outside of the envelope: a page, a file, metrics. `policy` replaces the Content-Security-Policy; `etag`
-    is given bare. A body that `is_shared` is the same object for all clients.
+    """A response without the envelope: a page, a file, metrics. `policy` replaces the Content-Security-Policy; `etag`
+    is given bare. A body that `is_shared` is one object for all clients.
     """
 
     __slots__ = ("body", "content_type", "etag", "headers", "is_shared", "policy", "status")

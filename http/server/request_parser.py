@@ -1,4 +1,4 @@
-"""Taking in what a route reads: its path parameters, its query, and its body within its bounds."""
+"""Parses the input of a route: path parameters, query, and body within its bounds."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -21,7 +21,7 @@ from callboard.http.server.raw_request import RawRequest
 from callboard.http.server.routing import Route, shape_of
 from callboard.http.server.validation import BodyReader, QueryReader
 
-UUID_LENGTH = 36  # UUID() takes braces, URNs and bare hex as well; one id has one address here
+UUID_LENGTH = 36  # UUID() accepts braces, URNs and bare hex as well; here an id has one form
 NOTHING: Mapping[str, Any] = {}
 
 
@@ -41,8 +41,8 @@ class RequestParser:
         self._max_body_bytes = max_body_bytes
 
     def path(self, values: Sequence[str]) -> Mapping[str, Any]:
-        """The path's parameters. What cannot be an id is not found, just like an id that nothing has:
-        otherwise a client would learn from the status what ids look like, and need two branches for one outcome.
+        """Return the path's parameters. An id of a wrong form is not found, like an unknown id: otherwise a client
+        would need two branches for one outcome.
         """
         path: dict[str, Any] = {}
         for (name, kind), value in zip(self._types.items(), values, strict=True):
@@ -60,7 +60,7 @@ class RequestParser:
         return path
 
     def query(self, exchange: RawRequest) -> Any:
-        """The query. Raises Problem(REQUEST_INVALID)."""
+        """Return the query. Raises Problem(REQUEST_INVALID)."""
         message = exchange.message
         if "?" not in message.path:
             return self._query.read(())
@@ -69,13 +69,13 @@ class RequestParser:
         return self._query.read(tuple(message.url.query.items()))
 
     async def body(self, exchange: RawRequest) -> Any:
-        """The body. Raises Problem: REQUEST_UNSUPPORTED, REQUEST_TOO_LARGE, REQUEST_MALFORMED, REQUEST_INVALID."""
+        """Raises Problem: REQUEST_UNSUPPORTED, REQUEST_TOO_LARGE, REQUEST_MALFORMED, REQUEST_INVALID."""
         headers, payload = exchange.headers, exchange.payload
         if CONTENT_ENCODING in headers:
             raise Problem(REQUEST_UNSUPPORTED, "Send the body without a Content-Encoding.")
         if not self._raw and not is_json(headers.get(CONTENT_TYPE)):
             raise Problem(REQUEST_UNSUPPORTED)
-        if payload.is_eof() and payload.total_bytes <= self._max_body_bytes:  # it came with its head
+        if payload.is_eof() and payload.total_bytes <= self._max_body_bytes:  # it arrived with its head
             raw = payload.read_nowait()
         else:
             exchange.reading = True
@@ -85,7 +85,7 @@ class RequestParser:
         return raw if self._body is None else self._body.read(raw)
 
     async def _arriving(self, exchange: RawRequest) -> bytes:
-        """A body that is still to come, within its bound."""
+        """Read a body that has not arrived yet, within its bound."""
         headers, payload, left = exchange.headers, exchange.payload, self._max_body_bytes
         if int(headers.get(CONTENT_LENGTH, 0)) > left:
             raise Problem(REQUEST_TOO_LARGE)
@@ -105,7 +105,7 @@ class RequestParser:
 
 
 def check_utf8(query: str) -> None:
-    """See that a query's escapes are UTF-8. Raises Problem(REQUEST_INVALID) that names each parameter of which not."""
+    """Check that a query's escapes are UTF-8. Raises Problem(REQUEST_INVALID) that names each bad parameter."""
     faults = []
     for pair in query.split("&"):
         try:

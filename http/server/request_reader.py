@@ -1,7 +1,7 @@
 """Reads the requests of one connection out of its bytes: one at a time, each with a stream of its body.
 
-The head that comes next is not looked at before it is asked for. So what follows a close or a refusal is never read as
-a request, and what comes before one is always answered.
+The next head is read only when it is asked for. So bytes after a close or a refusal are never read as a request, and
+requests before one are always answered.
 """
 
 import asyncio
@@ -32,47 +32,46 @@ from callboard.http.server.framing import (
 )
 from callboard.http.server.raw_request import MALFORMED_REQUEST, NOT_HTTP_HEAD
 
-MAX_AHEAD = 1 << 16  # bytes that a client may send ahead of its answers before it is read no further
+MAX_AHEAD = 1 << 16  # bytes that a client may send ahead of its responses before reading pauses
 CR = 13
-BUFFER = 1 << 16  # bytes of a body that wait to be read
+BUFFER = 1 << 16  # unread bytes of a body
 
 
-# A request that has come, up to its body; or, with a fault, bytes that are refused as one. A plain tuple: there is one
-# for each request.
+# A parsed request, without its body; or, with a fault, bytes that are refused. A plain tuple: each request makes one.
 Taken = tuple[RawRequestMessage, StreamReader, ErrorCode | None]
 
 
 class RequestReader:
-    """The bytes of a connection that have come and are not served yet."""
+    """The bytes of a connection that are received and not served yet."""
 
     __slots__ = ("_ahead", "_blank", "_parser", "_payload", "_searched", "body", "is_closed")
 
     def __init__(self, flow: FlowControl, loop: asyncio.AbstractEventLoop) -> None:
         self._parser = new_parser(flow, loop, buffer=BUFFER, max_line=MAX_LINE, max_headers=MAX_HEADERS)
-        self._ahead: bytes | bytearray = b""  # what has come beyond the request that is served
-        self._blank = False  # empty lines have come, which may come before a request
-        self._searched = 0  # bytes of it in which no end of a head was found
-        self.body: LengthBody | ChunkedBody | None = None  # of the request that was taken last, until it has come whole
-        self._payload = EMPTY_PAYLOAD  # of the request that was taken last
-        self.is_closed = False  # what comes is thrown away
+        self._ahead: bytes | bytearray = b""  # bytes after the current request
+        self._blank = False  # empty lines have arrived, which may precede a request
+        self._searched = 0  # its bytes that are known to hold no end of a head
+        self.body: LengthBody | ChunkedBody | None = None  # of the current request, until it is complete
+        self._payload = EMPTY_PAYLOAD  # of the current request
+        self.is_closed = False  # all further bytes are discarded
 
     @property
     def is_begun(self) -> bool:
-        """Whether something of another request has come."""
+        """Whether bytes of another request have arrived."""
         return self._blank or bool(self._ahead)
 
     @property
     def holds_another(self) -> bool:
-        """Whether all of another request's head has come."""
+        """Whether another request's head is complete."""
         return HEAD_END in self._ahead
 
     @property
     def is_full(self) -> bool:
-        """Whether more has come than should wait."""
+        """Whether the buffer is over its limit."""
         return len(self._ahead) > MAX_AHEAD
 
     def feed(self, data: bytes) -> None:
-        """Give the body that comes in its part of these bytes, and keep the rest."""
+        """Give the current body its part of these bytes, and buffer the rest."""
         if self.is_closed:
             return
         if self.body is not None:
@@ -85,7 +84,7 @@ class RequestReader:
             self._ahead += data
 
     def take(self) -> Taken | None:
-        """The next request, once all of its head has come; or a refusal, once what has come can become no request."""
+        """Return the next request if its head is complete; or a refusal if the bytes can never become a request."""
         data = self._ahead
         if not data:
             return None
@@ -107,12 +106,12 @@ class RequestReader:
         return self._parsed(head)
 
     def close(self) -> None:
-        """Throw away what has come and what still comes (RFC 9112, 9.6)."""
+        """Discard the buffer and all further bytes (RFC 9112, 9.6)."""
         self.is_closed = True
         self._ahead = b""
 
     def break_body(self, error: Exception) -> None:
-        """The rest of the body does not come: whoever reads it gets the error."""
+        """Fail the rest of the body: its reader gets the error."""
         if not self._payload.is_eof() and self._payload.exception() is None:
             self._payload.set_exception(error)
 
@@ -128,7 +127,7 @@ class RequestReader:
             ((message, payload),), upgraded, _ = self._parser.feed_data(head)
         except Exception as error:  # noqa: BLE001 - whatever the parser raises is a bad request, and the end
             return self._refused(fault_of_refused(head, error), unread(head))
-        if upgraded:  # to what we do not speak: nothing has changed
+        if upgraded:  # to an unknown protocol: the request is served as HTTP/1.1
             self._parser.set_upgraded(False)
         fault = fault_of_head(head, message, payload)
         if fault is not None:
@@ -141,11 +140,11 @@ class RequestReader:
         return message, payload, None
 
     def _begin_body(self, message: RawRequestMessage) -> None:
-        """Give a body what has come of it."""
+        """Give a body the bytes that have arrived."""
         ahead = self._ahead
         if not message.chunked:
             length = int(message.headers[CONTENT_LENGTH])
-            if length == len(ahead):  # it came with its head, and nothing else did
+            if length == len(ahead):  # it arrived with its head, and nothing else did
                 self._ahead = b""
                 self._feed_parser(bytes(ahead))
                 return
@@ -156,7 +155,7 @@ class RequestReader:
             self._ahead = self._read_body(bytes(ahead))
 
     def _read_body(self, data: bytes) -> bytes:
-        """Give the body what is its part of these bytes; the rest of them."""
+        """Give the body its part of these bytes; return the rest."""
         body = self.body
         if body is None:
             return data

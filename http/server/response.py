@@ -1,4 +1,4 @@
-"""One answer on the wire: headers that many answers share are encoded once, and head and body go in one write."""
+"""One response on the wire: headers that many responses share are encoded once, and head and body go in one write."""
 
 from collections.abc import AsyncIterator, Mapping
 from email.utils import formatdate
@@ -10,13 +10,14 @@ from callboard.http.server.aiohttp_private import HttpVersion11, RawRequestMessa
 
 STATUS_LINES = {each.value: f"HTTP/1.1 {each.value} {each.phrase}\r\n".encode() for each in HTTPStatus}
 NO_CONTENT, NOT_MODIFIED = 204, 304
-BODILESS = frozenset({NO_CONTENT, NOT_MODIFIED})  # their length would be that of another answer
+BODILESS = frozenset({NO_CONTENT, NOT_MODIFIED})  # their length would be that of another response
 
 
 class Stream:
-    """A body that is read while it is sent: so many bytes, in pieces of any size.
+    """A body that is read while it is sent: `size` bytes, in pieces of any length.
 
-    An answer that has begun has no other end: if the pieces fail, or are fewer or more, the connection is cut.
+    If the pieces fail, or their sum differs from `size`, the connection is aborted: a response that has begun has no
+    other way to fail.
     """
 
     __slots__ = ("pieces", "size")
@@ -26,12 +27,12 @@ class Stream:
         self.pieces = pieces
 
     def __len__(self) -> int:
-        """Its bytes."""
+        """Return the pieces."""
         return self.size
 
 
 class SharedHeaders:
-    """Headers that many answers have in common."""
+    """Headers that many responses have in common."""
 
     __slots__ = ("encoded", "headers")
 
@@ -41,11 +42,11 @@ class SharedHeaders:
 
 
 class Response:
-    """An answer with its body; after one that is `closing` the connection is closed.
+    """A response with its body; after one that is `closing` the connection is closed.
 
-    A body that `is_shared` is held elsewhere too, and costs no memory while it waits for its client.
-    `own` headers stand in the place of shared ones of the same name, and `lines`, which are encoded, beside both.
-    Raises ValueError for a header that would be two.
+    A body that `is_shared` is held elsewhere too, and costs no memory while it waits for its client. `own` headers
+    replace shared ones of the same name; `lines` are encoded headers that are added to both. Raises ValueError for a
+    header that would be two.
     """
 
     __slots__ = ("_head", "_own", "_shared", "body", "closing", "is_shared", "status")
@@ -74,11 +75,11 @@ class Response:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Those that are not about the message itself: neither its length nor its date, nor `lines`."""
+        """Return the headers that are not about the message itself: no length, no date, no `lines`."""
         return {**self._shared.headers, **self._own}
 
     def head(self, request: RawRequestMessage, *, kept: bool) -> bytes:
-        """Its head as the answer to `request`, after which the connection is `kept` or not."""
+        """Encode the head of the response to `request`; `kept` says whether the connection stays open."""
         length = b"" if self.status in BODILESS else b"Content-Length: %d\r\n" % len(self.body or b"")
         if not kept:
             length += b"Connection: close\r\n"
@@ -91,7 +92,7 @@ class Response:
         return b"" if request.method == "HEAD" or not isinstance(self.body, bytes) else self.body
 
     def encode(self, request: RawRequestMessage, *, kept: bool) -> bytes:
-        """All of it in one piece."""
+        """Encode head and body in one piece."""
         head = self.head(request, kept=kept)
         return head + self.content(request)
 
@@ -102,7 +103,7 @@ def _date(now: int) -> bytes:
 
 
 def encoded(headers: Mapping[str, str]) -> bytes:
-    """The lines of a head. Raises ValueError for a header that would be two."""
+    """Encode the lines of a head. Raises ValueError for a header that would be two."""
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     if lines.count("\n") != len(headers) or lines.count("\r") != len(headers) or "\0" in lines:
         raise ValueError(f"a header of {', '.join(headers)} has a line break or a NUL in it")

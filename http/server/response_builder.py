@@ -1,4 +1,6 @@
-"""From what a handler replies to bytes on the wire: envelopes, headers, errors. Encoded once, headers made before."""
+"""Builds responses: from a handler's reply to bytes, with envelope, headers and errors. Shared headers are encoded
+once.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -28,7 +30,7 @@ class PageInfo(msgspec.Struct, frozen=True):
 
 
 class SuccessEnvelope(msgspec.Struct, frozen=True):
-    """Every success."""
+    """The envelope of every success."""
 
     status: Literal["success"]
     data: Any
@@ -41,7 +43,7 @@ NOTHING: Mapping[str, str] = {}
 
 
 class ResponseBuilder:
-    """Makes the responses of one server."""
+    """Builds the responses of one server."""
 
     def __init__(self, settings: Settings, hooks: ServerDependencies) -> None:
         self._origins = settings.origins
@@ -51,7 +53,7 @@ class ResponseBuilder:
         self._bare = SharedHeaders(security)
 
     def success(self, exchange: RawRequest, reply: Answer, status: int) -> Response:
-        """The response to a handler's reply; `status` is the route's."""
+        """Build the response to a handler's reply; `status` is the route's."""
         if isinstance(reply, Reply):
             status = reply.status or status
             own = NOTHING if reply.headers is None and reply.etag is None and reply.location is None else _own(reply)
@@ -72,11 +74,11 @@ class ResponseBuilder:
         return response
 
     def not_modified(self, exchange: RawRequest, reply: Reply[Any] | RawReply) -> Response:
-        """The response to a request for what the client has already."""
+        """Build the 304 for a client that already has the representation."""
         return self._response(exchange, self._bare, kept_of(_own(reply)), None, NOT_MODIFIED)
 
     def failure(self, exchange: RawRequest, problem: Problem) -> Response:
-        """The response to a problem, in the form the client asks for."""
+        """Build the response to a problem, in the form that the client asks for."""
         as_problem = wire.wants_problem(exchange.headers)
         body = rendered(problem, now=self._now(), trace_id=exchange.trace_id, as_problem=as_problem)
         own = headers_of(problem)
@@ -85,12 +87,12 @@ class ResponseBuilder:
         return self._response(exchange, self._json, own, body, status_of(problem.code))
 
     def replay(self, exchange: RawRequest, kept: StoredResponse) -> Response:
-        """The response to a request whose Idempotency-Key has an answer."""
+        """Build the response to a request whose Idempotency-Key has a stored response."""
         own = {**kept.headers, REPLAYED: "true"}
         return self._response(exchange, self._bare, own, kept.body, kept.status)
 
     def options(self, exchange: RawRequest, allowed: Sequence[str]) -> Response:
-        """The response to OPTIONS, a preflight or not."""
+        """Build the response to OPTIONS, a preflight or not."""
         own = wire.preflight(exchange.headers, allowed, self._origins)
         return self._response(exchange, self._bare, own, None, NO_CONTENT)
 
@@ -102,7 +104,7 @@ class ResponseBuilder:
         body: bytes | Stream | None,
         status: int,
     ) -> Response:
-        lines = b"X-Request-ID: %b\r\n" % exchange.request_id.encode()  # harmless, or it would not be kept
+        lines = b"X-Request-ID: %b\r\n" % exchange.request_id.encode()  # safe, since only checked values are stored
         if exchange.verdicts:
             lines += wire.limits(exchange.verdicts)
         if self._origins:

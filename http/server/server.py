@@ -1,4 +1,4 @@
-"""The actor that listens: it makes a `Connection` of each client, and drains before it closes."""
+"""The actor that listens: it makes a `Connection` for each client, and drains before it closes."""
 
 import asyncio
 import errno
@@ -19,17 +19,17 @@ from callboard.http.server.routing import Route
 from callboard.runtime import Actor
 
 BACKLOG = 1024
-KERNEL_UNSENT = 1 << 16  # bytes of an answer that the kernel holds before it sends them: else megabytes a connection
+KERNEL_UNSENT = 1 << 16  # bytes of a response that the kernel buffers: its default is megabytes a connection
 LAST_WRITES_S = 1.0
 DEFAULT_TIMEOUTS = ConnectionTimeouts()
 LIMITED = ConnectionLimits()
 
 
 class CannotListenError(OSError):
-    """The address is taken or not ours; the message says which."""
+    """The address is in use or not ours; the message says which."""
 
     def __str__(self) -> str:
-        """The message alone: it says in words what the number means."""
+        """Return the message alone: it explains the number."""
         return self.strerror or ""
 
 
@@ -41,8 +41,8 @@ def full_table(
     documents: bool,
     essential: Container[str] | None = None,
 ) -> list[Route[Any]]:
-    """A table and the routes every listener has; with `documents`, also the catalogue of errors, the documents and the
-    pages that links in mails lead to.
+    """Return a table with the routes of every listener; with `documents`, also the catalogue of errors, the documents
+    and the pages that links in mails open.
     """
     if not documents:
         return [*routes, *liveness_routes(checks, essential)]
@@ -51,11 +51,11 @@ def full_table(
 
 
 class HttpServer(Actor[None]):
-    """Listens on `host:port` for a route table; `port` 0 takes a free one, and `on_bound` is told which.
+    """Listens on `host:port` for a route table; `port` 0 takes a free one, and `on_bound` gets it.
 
-    /ready is 503 when a check fails; with `essential` only when one of those does.
-    At the stop it takes no new connections, answers new requests on kept ones with 503 SERVER_DRAINING, lets those in
-    flight finish within `grace_s`, and then closes. Give the child a `shutdown_s` of `grace_s` and 2 seconds more.
+    /ready is 503 if a check fails; with `essential`, only if one of those does. At the stop it accepts no new
+    connections, answers new requests on kept ones with 503 SERVER_DRAINING, lets those in flight finish within
+    `grace_s`, and then closes. Give the child a `shutdown_s` of `grace_s` and 2 seconds more.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class HttpServer(Actor[None]):
 
     @property
     def connections(self) -> OpenConnections[Connection]:
-        """The open connections. Raises RuntimeError before it has started."""
+        """Return the open connections. Raises RuntimeError before the start."""
         if self._connections is None:
             raise RuntimeError("the server has not been started")
         return self._connections
@@ -114,7 +114,7 @@ class HttpServer(Actor[None]):
             self._on_bound(self._host, self._server.sockets[0].getsockname()[1])
 
     async def run(self) -> None:
-        """Live until stopped; the loop does the work."""
+        """Wait until stopped; the loop does the work."""
         await anyio.sleep_forever()
 
     async def on_stop(self) -> None:

@@ -1,6 +1,6 @@
-"""Reading bodies and query strings into Structs, and, when that fails, finding every field that is wrong.
+"""Decodes bodies and query strings into Structs, and after a failure finds every invalid field.
 
-msgspec stops at the first fault. Only after a failure are the fields tried one by one, so a good request pays nothing.
+msgspec stops at the first fault. The fields are tried one by one only after a failure, so a valid request pays nothing.
 Text that PostgreSQL cannot store is refused here: NUL by the search below, lone surrogates by msgspec itself.
 """
 
@@ -22,17 +22,17 @@ from callboard.streams.field_rules import apply_rules, rules_of
 MAX_DETAILS = 50
 NO_NUL = "Must not contain the character NUL."
 ONCE = "Must be given once."
-# A client's times stay a year away from the ends of what can be held, so that adding a span to one never fails.
+# A client's times stay a year away from the ends of the type's range, so adding a span to one never fails.
 FIRST_TIME, LAST_TIME = datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
 NO_SUCH_TIME = "Must be in the years 2 to 9998 in UTC."
 PLACE = re.compile(r"^(?P<said>.*?)(?: - at `(?:key in )?\$(?P<path>.*)`)?$", re.DOTALL)
 
 T = TypeVar("T")
-Rules = Callable[[Mapping[str, Any]], Sequence[FieldError]]  # what is wrong with the sound fields of a body
+Rules = Callable[[Mapping[str, Any]], Sequence[FieldError]]  # the faults in the well-formed fields of a body
 
 
 class BodyReader:
-    """Reads JSON into one type; made once for each route. `rules` are the route's."""
+    """Decodes JSON into one type; made once for each route. `rules` are the route's."""
 
     def __init__(self, kind: type, rules: Rules | None = None) -> None:
         self.kind = kind
@@ -44,12 +44,12 @@ class BodyReader:
         self._ruled = rules_of(kind) is not None
 
     def read(self, raw: bytes) -> Any:
-        """The body. Raises Problem(REQUEST_MALFORMED) for what is not JSON, else REQUEST_INVALID with every fault."""
+        """Return the body. Raises Problem(REQUEST_MALFORMED) if it is no JSON, else REQUEST_INVALID with all faults."""
         try:
             value = self._decode(raw)
             if self._times and (unstorable := unstorable_times(value, self._times)):
                 raise invalid(unstorable)
-            # Each required key is there, and a colon follows each: with no more colons, none is there twice.
+            # Each required key is present, with one colon each: without further colons, no key is there twice.
             if raw.count(b":") > self._required and (twice := repeated_keys(raw)):
                 raise invalid(twice)
             if b"\\u0000" in raw and (faults := tuple(nul_errors(sent := msgspec.json.decode(raw), ""))):
@@ -70,15 +70,15 @@ class BodyReader:
             faults = [*validation_errors(value, self.kind, "", strict=True), *nul_errors(value, "")] or [
                 detail_of(error, "")
             ]
-        except msgspec.ValidationError:  # a number that no float can hold
+        except msgspec.ValidationError:  # a number that exceeds a float
             return invalid([detail_of(error, "")])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
-            # The type was wrong before the syntax was: the syntax goes first.
+            # The type error came before the syntax error: the syntax error goes first.
             return malformed(fault)
         return self._with_rules(value, faults)
 
     def _with_rules(self, value: Any, faults: Sequence[FieldError]) -> Problem:
-        """These faults, and what the rules say of the fields that have none of them."""
+        """Return these faults, and those that the rules find in the other fields."""
         if self._rules is None or not isinstance(value, dict):
             return invalid(faults)
         bad = {re.split(r"[.\[]", fault.field, maxsplit=1)[0] for fault in faults}
@@ -86,7 +86,7 @@ class BodyReader:
 
 
 class QueryReader:
-    """Reads a query string into one Struct, turning text into numbers, times and so on; None takes no parameters."""
+    """Decodes a query string into one Struct, from text to numbers, times and so on; None takes no parameters."""
 
     def __init__(self, kind: type) -> None:
         self.kind = kind
@@ -98,7 +98,7 @@ class QueryReader:
             self._default = kind()
 
     def read(self, pairs: Sequence[tuple[str, str]]) -> Any:
-        """The query, from its decoded pairs. Raises Problem(REQUEST_INVALID) with every fault."""
+        """Return the query, from its decoded pairs. Raises Problem(REQUEST_INVALID) with every fault."""
         if not pairs and (self._default is not None or self.kind is type(None)):
             return self._default
         value: dict[str, Any] = {}
@@ -130,10 +130,10 @@ class QueryReader:
 
 
 def malformed(error: Exception) -> Problem:
-    """The problem that says where the syntax is broken."""
+    """Return the problem that names the position of a syntax error."""
     if isinstance(error, RecursionError):
         said = "it is nested too deeply"
-    elif isinstance(error, UnicodeDecodeError):  # whose position is that in the text it is in
+    elif isinstance(error, UnicodeDecodeError):  # its position is in its own text
         said = "it is not UTF-8"
     else:
         said = str(error).removeprefix("JSON is malformed: ")
@@ -141,12 +141,12 @@ def malformed(error: Exception) -> Problem:
 
 
 def fields_of(kind: type) -> tuple[msgspec.structs.FieldInfo, ...]:
-    """The fields of a Struct; none of what is no Struct."""
+    """Return the fields of a Struct; none of another type."""
     return msgspec.structs.fields(kind) if isinstance(kind, type) and issubclass(kind, msgspec.Struct) else ()
 
 
 def times_of(kind: type) -> tuple[tuple[str, str], ...]:
-    """The fields of a Struct that hold a time: by their names here and on the wire."""
+    """Return the time fields of a Struct: their names here and on the wire."""
     if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
         return ()
     fields = msgspec.structs.fields(kind)
@@ -154,7 +154,7 @@ def times_of(kind: type) -> tuple[tuple[str, str], ...]:
 
 
 def unstorable_times(value: Any, times: Sequence[tuple[str, str]]) -> list[FieldError]:
-    """The times in a Struct that are well-formed and too near to the ends of time."""
+    """Return the faults of well-formed times that are too near to the ends of the range."""
     given = ((shown, getattr(value, name)) for name, shown in times)
     return [
         FieldError(shown, NO_SUCH_TIME) for shown, time in given if isinstance(time, datetime) and not in_reach(time)
@@ -162,12 +162,12 @@ def unstorable_times(value: Any, times: Sequence[tuple[str, str]]) -> list[Field
 
 
 def in_reach(time: datetime) -> bool:
-    """Whether a time, which has a zone or is UTC, is one that a span can be added to."""
+    """Whether a span can be added to a time, which has a zone or is UTC."""
     return FIRST_TIME <= (time if time.tzinfo else time.replace(tzinfo=UTC)) <= LAST_TIME
 
 
 def repeated_keys(raw: bytes) -> list[FieldError]:
-    """The keys that stand twice in one object of a JSON text: whoever checked the first does not see the second."""
+    """Return the keys that are twice in one object of a JSON text: a checker of the first does not see the second."""
     if raw.count(b":") == keys_in(msgspec.json.decode(raw)):
         return []
     found: list[FieldError] = []
@@ -182,7 +182,7 @@ def repeated_keys(raw: bytes) -> list[FieldError]:
 
 
 def keys_in(value: Any) -> int:
-    """How many keys all objects of a JSON value have together."""
+    """Count the keys of all objects in a JSON value."""
     if isinstance(value, dict):
         return len(value) + sum(keys_in(each) for each in value.values() if isinstance(each, dict | list))
     if isinstance(value, list):
@@ -191,26 +191,26 @@ def keys_in(value: Any) -> int:
 
 
 def invalid(details: Sequence[FieldError]) -> Problem:
-    """The problem that names these faults."""
+    """Return the problem that names these faults."""
     return Problem(REQUEST_INVALID, details=tuple(details[:MAX_DETAILS]))
 
 
 def is_list(kind: Any) -> bool:
-    """Whether a field of this type takes a repeated parameter, also when None is its default."""
+    """Whether a field of this type takes a repeated parameter, also if None is its default."""
     if isinstance(info := inspect.type_info(kind), inspect.UnionType):
         return any(isinstance(each, inspect.ListType | inspect.VarTupleType | inspect.SetType) for each in info.types)
     return isinstance(info, inspect.ListType | inspect.VarTupleType | inspect.SetType)
 
 
 def detail_of(error: msgspec.ValidationError, path: str) -> FieldError:
-    """The message of msgspec, its place taken out of it and added to `path`."""
+    """Split a message of msgspec: return its text, and its place appended to `path`."""
     match = PLACE.match(str(error))
     said, inner = (match["said"], match["path"] or "") if match else (str(error), "")
     return FieldError((path + inner).lstrip("."), said)
 
 
 def validation_errors(value: Any, kind: Any, path: str, *, strict: bool) -> list[FieldError]:
-    """Every fault of `value` as a `kind`: below a Struct field by field, below a list element by element."""
+    """Return every fault of `value` as a `kind`: below a Struct field by field, below a list element by element."""
     try:
         _, found = broken_rules(kind, msgspec.convert(value, kind, strict=strict, str_keys=True), path)
     except msgspec.ValidationError as error:
@@ -221,7 +221,7 @@ def validation_errors(value: Any, kind: Any, path: str, *, strict: bool) -> list
 
 
 def broken_rules(kind: Any, value: Any, path: str) -> tuple[Any, list[FieldError]]:
-    """A decoded value as its field rules leave it, and what is wrong with it by these."""
+    """Return a decoded value as its field rules convert it, and the faults that they find."""
     value, faults = apply_rules(kind, value)
     return value, [FieldError(f"{path}.{each.path}".strip("."), each.message) for each in faults]
 
@@ -237,7 +237,7 @@ def choices(value: Any, kind: Any, *, strict: bool) -> str | None:
 
 
 def inner_faults(value: Any, kind: Any, path: str, *, strict: bool) -> Iterator[FieldError]:
-    """The faults of what is inside of `value`; none when it is the value itself that is wrong."""
+    """Return the faults inside of `value`; none if the value itself is the fault."""
     kind = plain(kind, value)
     if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
@@ -260,7 +260,7 @@ def inner_faults(value: Any, kind: Any, path: str, *, strict: bool) -> Iterator[
 
 
 def plain(kind: Any, value: Any) -> Any:
-    """`kind` without its Annotated, and of a union with None the other part, where that leaves one to look into."""
+    """Return `kind` without its Annotated, and of a union with None the other part, if one type remains."""
     while typing.get_origin(kind) is typing.Annotated:
         kind = typing.get_args(kind)[0]
     parts = [part for part in typing.get_args(kind) if part is not type(None)]
@@ -270,7 +270,7 @@ def plain(kind: Any, value: Any) -> Any:
 
 
 def nul_errors(value: Any, path: str) -> Iterator[FieldError]:
-    """Each text with a NUL in it, by its path."""
+    """Return each text that contains NUL, by its path."""
     if isinstance(value, str):
         if "\0" in value:
             yield FieldError(path, NO_NUL)
