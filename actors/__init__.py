@@ -1,1 +1,1 @@
-"""The domain: one module an actor, with its messages, its rules and its SQL."""
+"""The domain: one module for each actor, with its messages, rules and SQL."""

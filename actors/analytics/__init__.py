@@ -1,1 +1,1 @@
-"""Analytics: the hourly figures."""
+"""Analytics: hourly metrics."""

@@ -1,4 +1,4 @@
-"""The aggregator: what producers report, added up by metric, subject and hour the running hour included."""
+"""The aggregator: adds up producers' metrics by metric, subject and hour. The running hour is included."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ QUERIES = queries_beside(__file__)
 
 CONSUMER = "aggregator"
 
-Sum = tuple[float, int]  # of values, and how many they were
+Sum = tuple[float, int]  # the sum of the values, and their number
 
 
 class HourlyMetric(msgspec.Struct, frozen=True):
@@ -29,7 +29,7 @@ class HourlyMetric(msgspec.Struct, frozen=True):
 
 
 class GetStats(Request[list[HourlyMetric]], frozen=True):
-    """Hours from `since` to before `until`, newest first, at most `limit` rows."""
+    """List hours from `since` up to, not including, `until`, newest first, at most `limit` rows."""
 
     since: datetime
     until: datetime
@@ -39,7 +39,7 @@ class GetStats(Request[list[HourlyMetric]], frozen=True):
 
 
 def aggregate(activities: Sequence[ActivityRecorded]) -> dict[tuple[str, str, datetime], Sum]:
-    """Sums and counts by (metric, subject, hour in UTC), in the order of those keys."""
+    """Sum and count the values by (metric, subject, hour in UTC), in the order of these keys."""
     sums: dict[tuple[str, str, datetime], Sum] = {}
     for activity in activities:
         hour = activity.occurred_at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
@@ -50,7 +50,7 @@ def aggregate(activities: Sequence[ActivityRecorded]) -> dict[tuple[str, str, da
 
 
 class Aggregator(Actor[ConsumeEvents | GetStats]):
-    """Adds up each event once, however often it is delivered, and answers for the sums."""
+    """Adds up each event once, however often it is delivered, and answers queries of the sums."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -58,7 +58,7 @@ class Aggregator(Actor[ConsumeEvents | GetStats]):
     @on(ConsumeEvents)
     @retried
     async def consume(self, message: ConsumeEvents) -> None:
-        """The memory of the events and their sums are one transaction."""
+        """Note the events and add up their values in one transaction."""
         async with self.database.transaction() as connection:
             activities = [
                 envelope.event
@@ -88,6 +88,6 @@ class Aggregator(Actor[ConsumeEvents | GetStats]):
                 subject_id=message.subject_id,
                 limit=message.limit,
             )
-            # The average is taken here: of a quotient too small for a float PostgreSQL makes an error, Python 0.
+            # Python divides: where a quotient is too small for a float, PostgreSQL raises an error and Python gives 0.
             found = [(row["metric"], row["hour"], row["sum"], row["count"]) async for row in rows]
         return [HourlyMetric(metric, hour, total, total / count, count) for metric, hour, total, count in found]

@@ -1,6 +1,6 @@
 -- name: add_up(metrics, subject_ids, hours, sums, counts)!
--- One row for each metric, subject and hour, however many events the batch had; sorted, so that two batches at once
--- lock their rows in one order.
+-- One row for each metric, subject and hour, however many events the batch has. The rows are sorted, so that two
+-- simultaneous batches lock them in one order.
 insert into aggregated_stats (metric, subject_id, hour, sum, count)
 select * from unnest(:metrics::text[], :subject_ids::text[], :hours::timestamptz[], :sums::float8[], :counts::bigint[])
 on conflict (metric, subject_id, hour) do update

@@ -10,7 +10,7 @@ from callboard.runtime import Ref
 
 
 class AnalyticsRefs(Struct, frozen=True):
-    """The reference to statistics, and the clock that their hours are told by."""
+    """The reference to statistics, and the clock of their hours."""
 
     stats: Ref[GetStats]
     now: Callable[[], datetime]

@@ -1,8 +1,8 @@
-"""Our own mails: a Struct for each template in templates/, whose fields are all that an event may say about it.
+"""Our own mails: a Struct for each template in templates/. Its fields are all the data that an event may carry.
 
-The first line of a template is the subject. Everything else that stands in a mail is read from PostgreSQL when it is
-sent. A name greets only at an address that its owner has proved: what somebody wrote who has not proved an address
-is never sent to it.
+The first line of a template is the subject. All other data of a mail is read from PostgreSQL when the mail is sent. A
+greeting has the name only if the owner has proved the address: text of a person without a proved address is never sent
+to it.
 """
 
 import html
@@ -37,11 +37,11 @@ Ip = Annotated[str, Meta(max_length=45, pattern=r"^[0-9A-Fa-f:.]+$")]
 
 
 class UnknownEmailError(ValueError):
-    """There is no such template, or its data is not what it takes."""
+    """The template does not exist, or its data does not fit it."""
 
 
 class EmailTemplate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Root of the data of every template: ids and facts of ours, never text for people."""
+    """Base of the data of every template: ids and facts of ours, never text for people."""
 
 
 class SecretLink(EmailTemplate, frozen=True, kw_only=True):
@@ -51,26 +51,26 @@ class SecretLink(EmailTemplate, frozen=True, kw_only=True):
 
 
 class VerifyEmail(SecretLink, frozen=True, kw_only=True):
-    """Proves an address that was registered, and says when and from where."""
+    """Asks to prove a registered address, and says when and from where it was registered."""
 
     requested_at: UtcDatetime | None = None
     ip: Ip | None = None
 
 
 class ResetPassword(SecretLink, frozen=True, kw_only=True):
-    """Sets a new password."""
+    """Brings the link to set a new password."""
 
 
 class ChangeEmail(SecretLink, frozen=True, kw_only=True):
-    """Proves the new address of an account, to which it is sent."""
+    """Asks to prove the new address of an account; it is sent to that address."""
 
 
 class UndoEmail(SecretLink, frozen=True, kw_only=True):
-    """Gives an account its earlier address again, to which it is sent."""
+    """Offers to undo a change of address; it is sent to the earlier address."""
 
 
 class Export(SecretLink, frozen=True, kw_only=True):
-    """Fetches the archive of an account's data."""
+    """Brings the link to the archive of an account's data."""
 
 
 class AddressTaken(EmailTemplate, frozen=True, kw_only=True):
@@ -78,7 +78,7 @@ class AddressTaken(EmailTemplate, frozen=True, kw_only=True):
 
 
 class EmailChangeAsked(EmailTemplate, frozen=True, kw_only=True):
-    """Tells the present address that another was asked for."""
+    """Tells the current address that its account is to get another."""
 
 
 class PasswordChanged(EmailTemplate, frozen=True, kw_only=True):
@@ -97,14 +97,14 @@ class ContentEmail(EmailTemplate, frozen=True, kw_only=True):
 
 
 class ContentPublished(ContentEmail, frozen=True, kw_only=True):
-    """The article can be read by anyone."""
+    """The article is published."""
 
 
 class ContentRejected(ContentEmail, frozen=True, kw_only=True):
-    """The article was sent back."""
+    """The article was sent back to its author."""
 
 
-# By the name of the template's file, which is the name in events. A token's purpose has the same name.
+# By the name of the template's file. Events use this name, and so does a token's purpose.
 TEMPLATES: Mapping[str, type[EmailTemplate]] = {
     "verify_email": VerifyEmail,
     "reset_password": ResetPassword,
@@ -121,8 +121,8 @@ TEMPLATES: Mapping[str, type[EmailTemplate]] = {
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """The recipient's and the article's data for one mail, as PostgreSQL has them. `full_name` is None until the
-    address is verified.
+    """The recipient's and the article's data for one mail, read from PostgreSQL. `full_name` is None until the address
+    is verified.
     """
 
     link_url: str
@@ -137,7 +137,7 @@ class Facts(msgspec.Struct, frozen=True):
 
 
 def read_template(name: str, data: Any) -> EmailTemplate:
-    """The data of a template, checked: only the fields that it takes. Raises UnknownEmailError."""
+    """Return the data of a template, validated: no other fields are allowed. Raises UnknownEmailError."""
     kind = TEMPLATES.get(name)
     if kind is None:
         raise UnknownEmailError(f"there is no template {name[:100]!r}")
@@ -166,7 +166,7 @@ def render(name: str, template: EmailTemplate, facts: Facts) -> RenderedEmail:
 
 
 def as_html(text: str) -> str:
-    """Plain text as HTML: escaped, in paragraphs, with its links to click."""
+    """Return plain text as HTML: escaped, in paragraphs, with clickable links."""
     paragraphs = [html.escape(paragraph.strip("\n")) for paragraph in re.split(r"\n\s*\n", text) if paragraph.strip()]
     linked = [_LINK.sub(lambda link: f'<a href="{link[0]}">{link[0]}</a>', paragraph) for paragraph in paragraphs]
     body = "".join(f"<p>{paragraph.replace(chr(10), '<br>')}</p>\n" for paragraph in linked)
@@ -174,11 +174,11 @@ def as_html(text: str) -> str:
 
 
 def _greeting(full_name: str | None) -> str:
-    """A name greets, on one line and without links of its own."""
+    """Return a name for a greeting: one line, without links."""
     name = "" if full_name is None else clean_line(_SCHEME.sub("", full_name), MAX_NAME)
     return f"Hello {name}," if name else "Hello,"
 
 
 def _shown(value: Any) -> Any:
-    """A time as people read it."""
+    """Format a time for people."""
     return f"{value:%Y-%m-%d %H:%M} UTC" if isinstance(value, datetime) else value

@@ -1,12 +1,12 @@
 -- name: address_of(user_id, token_id)$
--- Where a mail goes: to the user, or to the new address that its token is to prove.
+-- The recipient of a mail: the user's address, or the new address that its token is to prove.
 select coalesce(t.email, u.email)
 from users u left join mail_tokens t on t.token_id = :token_id and t.user_id = u.user_id
 where u.user_id = :user_id and u.deleted_at is null;
 
 -- name: add_mail(mail_id, recipient, letter, data, user_id, occurred_at, deadline_s)$
--- The deadline counts from the event, and from now if that claims to be of the future. Nothing comes back for a mail
--- that is there. Its job alone makes it due: no sender of an earlier release finds it.
+-- The deadline counts from the event's time, or from now if that lies in the future. No row comes back if the mail
+-- exists. Only its job makes it due: no sender of an earlier release finds it.
 insert into mails (mail_id, recipient, letter, data, user_id, due_at, expires_at)
 values (:mail_id, :recipient, :letter, :data, :user_id, 'infinity',
         least(:occurred_at::timestamptz, now()) + make_interval(secs => :deadline_s))
@@ -14,7 +14,7 @@ on conflict (mail_id) do nothing
 returning expires_at;
 
 -- name: adopt_mails(max_attempts, limit)$
--- Mails that a process of an earlier release has queued and not looked after for a minute: each becomes a job.
+-- Mails that a process of an earlier release has queued and not touched for a minute: each becomes a job.
 with left_behind as (
     update mails set due_at = 'infinity', status = 'queued'
     where mail_id in (
@@ -39,7 +39,7 @@ select mail_id, recipient, letter, data, status, copies,
 from mails where mail_id = :mail_id;
 
 -- name: revive(mail_id)^
--- A mail whose job is replayed, as `mail_of` has it.
+-- Like `mail_of`, for a mail whose job is replayed.
 update mails
 set status = 'queued', copies = 0, copied_at = null, expires_at = now() + (expires_at - created_at)
 where mail_id = :mail_id
@@ -48,19 +48,19 @@ returning mail_id, recipient, letter, data, status, copies, 0::float8 as silent_
           extract(epoch from expires_at - now())::float8 as left_s;
 
 -- name: count_copy(mail_id, job_id, lease_id)$
--- Just before the final dot, and only for the holder of the job.
+-- Called just before the final dot; only the holder of the job may count.
 update mails set copies = copies + 1, copied_at = clock_timestamp()
 where mail_id = :mail_id and exists (select from jobs where job_id = :job_id and lease_id = :lease_id)
 returning true;
 
 -- name: token_owner(token_id, purpose)^
--- Whom a mail token belongs to, whatever the request for the mail says.
+-- The owner of a mail token; the request for the mail cannot name another.
 select coalesce(t.email, u.email) as email, t.token_hash
 from mail_tokens t join users u using (user_id)
 where t.token_id = :token_id and t.purpose = :purpose and u.deleted_at is null;
 
 -- name: proved_name(user_id, recipient)$
--- A name is sent only to the address that its owner has proved.
+-- A name is sent only to an address that its owner has proved.
 select full_name from users
 where user_id = :user_id and lower(email) = lower(:recipient) and is_verified and deleted_at is null;
 
@@ -75,7 +75,7 @@ update mails set status = 'sent', sent_at = now(), data = '{}', error = null, at
 where mail_id = :mail_id;
 
 -- name: note_failure(mail_id, error, attempts, refused)!
--- A copy that the server has refused is none.
+-- A copy that the server refused is not counted as sent.
 update mails
 set error = :error, attempts = :attempts, copies = copies - case when :refused then 1 else 0 end
 where mail_id = :mail_id;
@@ -84,8 +84,8 @@ where mail_id = :mail_id;
 update mails set status = :status, error = coalesce(:error, error) where mail_id = :mail_id and status <> 'sent';
 
 -- name: export_mails(user_id, after, limit)
--- Ours to the account, whatever its address was; and those without an owner that went to its address while it was the
--- account's: an address may have had another before or since.
+-- Our mails to the account, at any address; and mails without an owner that went to its address while the account had
+-- it: an address may have belonged to another account before or since.
 with theirs as (
     select mail_id from mails where user_id = :user_id
     union all

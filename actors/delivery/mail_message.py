@@ -1,4 +1,4 @@
-"""A mail as it goes out: headers of our own making, a plain text, and the same as HTML (RFC 5322, 2045 to 2047)."""
+"""A mail on the wire: headers that we write ourselves, a plain text, and the same as HTML (RFC 5322, 2045 to 2047)."""
 
 import re
 from datetime import datetime
@@ -15,7 +15,7 @@ from callboard.actors.delivery.mail_text import clean_line, clean_text, header_p
 MAX_LOCAL_BYTES = 64  # RFC 5321, 4.5.3.1.1
 # A dot-atom, with the characters of other scripts for servers with SMTPUTF8 (RFC 6531).
 _LOCAL_PART = re.compile(r"[\w!#$%&'*+/=?^`{|}~-]+(\.[\w!#$%&'*+/=?^`{|}~-]+)*")
-# Every body is ASCII in lines of 76 characters, so no server needs 8BITMIME.
+# Every body is ASCII in lines of 76 characters, so any server can take it without 8BITMIME.
 _POLICY = SMTP.clone(cte_type="7bit", max_line_length=76)
 
 
@@ -44,21 +44,21 @@ class OutgoingMail(msgspec.Struct, frozen=True):
 
 
 def envelope_address(text: str) -> str:
-    """The address for the envelope and the header, its domain as A-labels. Raises ValueError for anything but one
-    address.
+    """Return the address for the envelope and the header, its domain as A-labels. Raises ValueError for anything but
+    one address.
     """
     local, at, domain = text.rpartition("@")
     if not at or not _LOCAL_PART.fullmatch(local) or len(local.encode()) > MAX_LOCAL_BYTES:
         raise ValueError("not an email address: the part before the @ is not valid")
     try:
         ascii_domain = idna.encode(domain, uts46=True).decode()
-    except UnicodeError as error:  # of which IDNAError is one
+    except UnicodeError as error:  # IDNAError is one
         raise ValueError("not an email address: the part after the @ is not a domain") from error
     return f"{local}@{ascii_domain}"
 
 
 def sender_mailbox(text: str) -> tuple[str, str]:
-    """The display name, perhaps empty, and the address of MAIL_FROM. Raises ValueError."""
+    """Return the display name, which may be empty, and the address of MAIL_FROM. Raises ValueError."""
     name, opened, address = text.strip().rpartition("<")
     if opened and not address.endswith(">"):
         raise ValueError("not a mailbox: the < has no >")
@@ -66,7 +66,7 @@ def sender_mailbox(text: str) -> tuple[str, str]:
 
 
 def parse_sender(text: str) -> str:
-    """Check the setting MAIL_FROM. Raises ValueError that says what it must be."""
+    """Check the setting MAIL_FROM. Raises ValueError with the required form."""
     if not text.isprintable():
         raise ValueError("must be one line without control characters")
     try:
@@ -77,7 +77,7 @@ def parse_sender(text: str) -> str:
 
 
 def encode_mail(email: RenderedEmail, *, sender: str, recipient: str, mail_id: UUID, sent_at: datetime) -> OutgoingMail:
-    """Write a mail. Its Message-ID follows from its id, so that a copy can be recognised.
+    """Write a mail. Its Message-ID is derived from its id, so that a copy can be recognised.
 
     Raises ValueError for a sender or recipient that is not exactly one address.
     """
@@ -96,7 +96,7 @@ def encode_mail(email: RenderedEmail, *, sender: str, recipient: str, mail_id: U
 
 
 def _encode_body(email: RenderedEmail) -> bytes:
-    """The MIME part, which begins with its own headers; no text of a user stands in them."""
+    """Return the MIME part, with its own headers; these hold no text of users."""
     body = EmailMessage(policy=_POLICY)
     body.set_content(clean_text(email.text), charset="utf-8")
     if email.html is not None:

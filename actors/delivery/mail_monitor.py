@@ -9,7 +9,7 @@ from callboard.actors.delivery.mail_retries import WAITING, Reason
 from callboard.actors.delivery.smtp_client import Phase, SmtpError
 from callboard.actors.errors import SERVER_UNAVAILABLE, Problem
 
-MAX_REASONS = 256  # remembered; the oldest is logged again when it comes back
+MAX_REASONS = 256  # reasons that are remembered; the oldest is logged again when it comes back
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ Count = Callable[[str, str], None]  # by result and reason
 
 
 def count_nothing(_result: str, _reason: str) -> None:
-    """Take a result and keep no count of it."""
+    """Ignore a result."""
 
 
 class MailMonitor:
@@ -31,22 +31,22 @@ class MailMonitor:
         self._trouble_at = 0.0
 
     def accepted(self) -> None:
-        """The server took a mail: it works."""
+        """Note that the server accepted a mail."""
         self._count("sent", "accepted")
         if self._trouble is not None:
             log.warning("the mail server accepts mail again")
             self._trouble = None
-            self._logged.clear()  # the next outage is news
+            self._logged.clear()  # the next outage is logged again
 
     def failed(self, result: str, reason: Reason, error: SmtpError) -> None:
-        """The server did not take a mail. There is trouble when the server or our settings are the reason."""
+        """Note a failed attempt. The mail server is reported as failing if it or our settings are the reason."""
         self._count(result, reason)
         if reason in WAITING or error.phase is Phase.MAIL:
             self._trouble, self._trouble_at = f"{reason}: {error}", self._clock()
         self._log_once(f"{reason} {error.phase} {error.fault} {error.code}", reason, str(error))
 
     def unwritable(self, reason: str) -> None:
-        """A mail could not be written, and is dead."""
+        """Note that a mail could not be written, and is dead."""
         self._count("dead", Reason.INVALID)
         self._log_once(reason, Reason.INVALID, reason)
 

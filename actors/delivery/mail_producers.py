@@ -1,6 +1,6 @@
-"""Mail producers: the programs that may have mails sent over Kafka, each with a quota and the domains it may write to.
+"""Mail producers: the programs that may send mails through Kafka, each with a quota and its allowed recipient domains.
 
-None is named by default, so that nobody who can write to a topic can send mail in our name.
+None is configured by default: write access to a topic is not enough to send mail in our name.
 """
 
 import asyncio
@@ -25,9 +25,9 @@ _DOMAIN = re.compile(r"\*|(\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-
 
 
 class MailProducer(Struct, frozen=True):
-    """A program by its `ce_source`: so many mails a period, to addresses in these domains and no others.
+    """A program, by its `ce_source`: its quota of mails in a period, and the domains that it may write to.
 
-    A domain is exact, `*.example.org` stands for every domain below example.org, and `*` for any.
+    `example.org` is an exact domain, `*.example.org` any domain below it, and `*` any domain.
     """
 
     source: str
@@ -45,7 +45,7 @@ class MailProducer(Struct, frozen=True):
 
 
 def parse_mail_producers(text: str) -> tuple[MailProducer, ...]:
-    """Producers, one a line or with semicolons between: `SOURCE QUOTA/PERIOD DOMAIN,DOMAIN`.
+    """Parse producers, separated by lines or semicolons: `SOURCE QUOTA/PERIOD DOMAIN,DOMAIN`.
 
     Raises ValueError that begins with "must".
     """
@@ -59,7 +59,7 @@ def parse_mail_producers(text: str) -> tuple[MailProducer, ...]:
 
 
 def parse_mail_producer(source: str, rule: str) -> MailProducer:
-    """A producer from its source and `QUOTA/PERIOD DOMAIN,DOMAIN`. Raises ValueError that begins with "must"."""
+    """Parse `QUOTA/PERIOD DOMAIN,DOMAIN` for a source. Raises ValueError that begins with "must"."""
     quota, _, domains = rule.strip().partition(" ")
     matched = _QUOTA.fullmatch(quota)
     names = tuple(name.strip().lower() for name in domains.split(",") if name.strip())
@@ -73,25 +73,25 @@ def parse_mail_producer(source: str, rule: str) -> MailProducer:
 
 
 class MailProducers:
-    """The producers that are named. A setting may be replaced while the system runs."""
+    """The configured producers. A reload of the configuration replaces them."""
 
     def __init__(self, producers: Iterable[MailProducer] = ()) -> None:
         self._by_source: dict[str, MailProducer] = {}
-        self._exhausted_until: dict[str, float] = {}  # of the loop's time: so that a flood costs no statements
+        self._exhausted_until: dict[str, float] = {}  # in the loop's time: until then a flood costs no statements
         self.replace(producers)
 
     @property
     def named(self) -> tuple[MailProducer, ...]:
-        """All of them."""
+        """Return all producers."""
         return tuple(self._by_source.values())
 
     def replace(self, producers: Iterable[MailProducer]) -> None:
-        """Name other producers from now on."""
+        """Replace the producers."""
         self._by_source = {producer.source: producer for producer in producers}
         self._exhausted_until.clear()
 
     def admit(self, envelope: Envelope) -> Rejection | None:
-        """Why a mail is not even asked for; None when it may be, or is one of ours."""
+        """Return the reason to reject a request for a mail; None if it is allowed, or is for one of our own mails."""
         event = envelope.event
         if not isinstance(event, MailRequested):
             return None
@@ -107,7 +107,7 @@ class MailProducers:
     async def reserve(self, connection: Any, envelopes: Sequence[Envelope]) -> None:
         """Count the mails of a batch against their producers' quotas, in the caller's transaction.
 
-        Raises RejectedError when one of them is not admitted or does not fit; then nothing is counted.
+        Raises RejectedError if a producer is unknown or its mails exceed its quota; then nothing is counted.
         """
         wanted: Counter[str] = Counter()
         for envelope in envelopes:
@@ -115,7 +115,7 @@ class MailProducers:
                 raise RejectedError(rejection)
             if isinstance(envelope.event, MailRequested):
                 wanted[envelope.source] += 1
-        for source, count in sorted(wanted.items()):  # in one order, so that two batches cannot deadlock
+        for source, count in sorted(wanted.items()):  # sorted, so that two batches cannot deadlock
             producer = self._by_source[source]
             facts = {"source": source, "period_s": producer.period_s}
             if await QUERIES.reserve(connection, count=count, quota=producer.quota, **facts) is None:

@@ -1,4 +1,4 @@
-"""The mail queue: what has been asked to be sent becomes a row of `mails` and a job, both in one transaction."""
+"""The mail queue: a request for a mail becomes a row of `mails` and a job, in one transaction."""
 
 from typing import Any
 from uuid import UUID
@@ -25,7 +25,7 @@ PERSONAL_DATA = PersonalData(
 )
 
 CONSUMER = "mail"
-READY = ""  # the template's name of a mail that a producer has written itself; no event can ask for a template by it
+READY = ""  # the template name of a mail that a producer has written; no event can request a template by this name
 ADOPT_EVERY_S = 60.0
 
 
@@ -36,9 +36,9 @@ class SendMail(msgspec.Struct, frozen=True):
 
 
 class AdoptMails(Request[int], frozen=True):
-    """Make jobs for mails that a process of an earlier release has queued and left; the reply is how many there were.
+    """Make jobs for mails that a process of an earlier release has left in the queue; the reply is their number.
 
-    For one release: then the earlier one is gone.
+    Needed for one release: then no earlier one runs.
     """
 
 
@@ -59,12 +59,12 @@ SEND_MAIL: JobKind[SendMail] = JobKind(
     backoff=Backoff(base_s=2.0, cap_s=8.0),
     on_dead=_mark_dead,
     on_expired=_mark_expired,
-    outlives_deadline=True,  # a server may take ten minutes for the final dot, whatever the mail's deadline is
+    outlives_deadline=True,  # a server may take ten minutes to reply to the final dot, even past the mail's deadline
 )
 
 
 class MailQueue(Actor[ConsumeEvents | AdoptMails]):
-    """Puts requested mails into the queue, once each."""
+    """Puts each requested mail into the queue once."""
 
     def __init__(self, database: Database, jobs: JobQueue, producers: MailProducers) -> None:
         self.database = database
@@ -72,13 +72,13 @@ class MailQueue(Actor[ConsumeEvents | AdoptMails]):
         self.producers = producers
 
     async def on_start(self) -> None:
-        """Look after what processes of an earlier release leave."""
+        """Adopt mails of an earlier release."""
         self.every(ADOPT_EVERY_S, AdoptMails())
 
     @on(ConsumeEvents)
     @retried
     async def consume(self, message: ConsumeEvents) -> None:
-        """That an event was seen, its mail and its job are one transaction."""
+        """Note the events and add their mails and jobs, in one transaction."""
         async with self.database.transaction() as connection:
             new = await fresh(connection, CONSUMER, message.envelopes)
             await self.producers.reserve(connection, new)
@@ -92,7 +92,7 @@ class MailQueue(Actor[ConsumeEvents | AdoptMails]):
             data = {"subject": event.subject, "text": event.text, "html": event.html or ""}
         elif isinstance(event, TemplatedEmailRequested):
             found = await QUERIES.address_of(connection, user_id=event.user_id, token_id=_token_id(event.data))
-            if found is None:  # deleted meanwhile: there is nobody to write to
+            if found is None:  # the user was deleted meanwhile: there is no recipient
                 return
             recipient, template, user_id = found, event.letter, event.user_id
             data = {**event.data, "user_id": str(event.user_id)}
@@ -109,7 +109,7 @@ class MailQueue(Actor[ConsumeEvents | AdoptMails]):
             occurred_at=envelope.occurred_at,
             deadline_s=(PRIORITY if envelope.topic == PRIORITY.name else MAIL).deadline_s or 0.0,
         )
-        if expires_at is not None:  # else it is there already
+        if expires_at is not None:  # else the mail exists already
             with use_context(Context(envelope.traceparent)):  # a batch has many traces, a mail one
                 await self.jobs.enqueue(
                     connection, SendMail(mail_id), priority=priority_of(envelope), deadline=expires_at
@@ -118,7 +118,7 @@ class MailQueue(Actor[ConsumeEvents | AdoptMails]):
     @on(AdoptMails)
     @retried
     async def adopt(self, _message: AdoptMails) -> int:
-        """Each keeps its id, its attempts and its deadline."""
+        """Each mail keeps its id, its attempts and its deadline."""
         if self.database.away.is_set():
             return 0
         async with self.database.transaction() as connection:
@@ -129,19 +129,19 @@ class MailQueue(Actor[ConsumeEvents | AdoptMails]):
 
 
 def priority_of(envelope: Envelope) -> Priority:
-    """Our security mail before our other mail before that of producers."""
+    """Return the priority: our security mails first, then our other mails, then those of producers."""
     if isinstance(envelope.event, MailRequested):
         return Priority.BULK
     return Priority.SECURITY if envelope.topic == PRIORITY.name else Priority.NORMAL
 
 
 def mail_id_of(envelope: Envelope) -> UUID:
-    """The id of an event's mail, and so its Message-ID."""
+    """Return the id of an event's mail; its Message-ID is derived from it."""
     return derive_id(envelope.source, envelope.event_id)
 
 
 def _token_id(data: dict[str, str]) -> UUID | None:
-    """The token that an event names; None for what is none, which no token has."""
+    """Parse the token id of an event; None if it is not a UUID."""
     try:
         return UUID(data["token_id"])
     except (KeyError, ValueError):

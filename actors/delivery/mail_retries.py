@@ -1,7 +1,7 @@
-"""The fate of a mail that a server did not accept, from the phase and the reply: one table, no side effects.
+"""The decision about a mail that a server did not accept, from the phase and the reply: one table, no side effects.
 
-RFC 5321, 4.2.1: a 4yz reply may pass, a 5yz reply will not. A server that cannot be spoken to says nothing about the
-mail, so the mail waits and keeps its attempts; so does one that is told to come back later.
+RFC 5321, 4.2.1: a 4yz reply is temporary, a 5yz reply permanent. An unreachable server says nothing about the mail, so
+the mail waits and its attempts are not counted; a mail that is deferred (greylisting, rate limit) waits likewise.
 """
 
 import re
@@ -17,7 +17,7 @@ BASE_S = 2.0
 UNKNOWN_BASE_S = 60.0
 DELAYED_MIN_S, DELAYED_MAX_S = 60.0, 600.0
 AWAY_MIN_S, AWAY_MAX_S = 1.0, 60.0
-LAST_CHANCE_S = 5.0  # so long before the deadline, at least, a mail that waits is tried once more
+LAST_CHANCE_S = 5.0  # a waiting mail gets one more attempt at least this long before its deadline
 SERVICE_CLOSING = 421
 PERMANENT = 500
 
@@ -25,17 +25,17 @@ PERMANENT = 500
 class Reason(StrEnum):
     """The classes of failure; metrics and logs name them so."""
 
-    AWAY = "away"  # nothing was said about the mail: the server cannot be reached, or closes
+    AWAY = "away"  # the server is unreachable or closes the connection: this says nothing about the mail
     MISCONFIGURED = "misconfigured"  # it refuses us, not the mail: our settings or its own must change
     DELAYED = "delayed"  # greylisting or a rate limit
     FAILED = "failed"  # the server failed on this mail; it may succeed later
-    UNKNOWN = "unknown"  # the mail left as a whole, and no reply came that says yes or no
+    UNKNOWN = "unknown"  # the whole mail was sent, and no reply says yes or no
     REFUSED = "refused"  # the server will never take this mail
-    INVALID = "invalid"  # the mail cannot be written, or not sent to this server
+    INVALID = "invalid"  # the mail cannot be written, or this server cannot take it
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """Which failures a reason stands for. `codes` matches the reply's code and enhanced code (`450 4.7.1`)."""
+    """The failures that a reason stands for. `codes` matches the reply's code and enhanced code (`450 4.7.1`)."""
 
     reason: Reason
     phases: frozenset[Phase]
@@ -43,7 +43,7 @@ class Rule(msgspec.Struct, frozen=True):
     codes: str = ""
 
     def matches(self, error: SmtpError) -> bool:
-        """Whether it covers this failure."""
+        """Whether the rule matches this failure."""
         said = f"{error.code} {error.text}"
         return (
             error.phase in self.phases
@@ -63,13 +63,13 @@ RULES: tuple[Rule, ...] = (
     Rule(Reason.INVALID, ANY, frozenset({Fault.INVALID, Fault.TOO_LARGE})),
     Rule(Reason.MISCONFIGURED, ANY, frozenset({Fault.TLS, Fault.UNSUPPORTED})),
     Rule(Reason.UNKNOWN, frozenset({Phase.FINAL}), SILENT),
-    Rule(Reason.UNKNOWN, frozenset({Phase.FINAL}), REPLY, r"[^45]"),  # it says neither yes nor no
+    Rule(Reason.UNKNOWN, frozenset({Phase.FINAL}), REPLY, r"[^45]"),  # a reply that is neither yes nor no
     Rule(Reason.AWAY, SESSION, SILENT),
     Rule(Reason.FAILED, ANY, SILENT),
     Rule(Reason.AWAY, ANY, REPLY, rf"{SERVICE_CLOSING}"),
     Rule(Reason.AWAY, SESSION, REPLY, r"4"),
     Rule(Reason.MISCONFIGURED, SESSION, REPLY),
-    # "Authentication required", "encryption required": said to any command of a client that has not done it.
+    # "Authentication required", "encryption required": a reply to any command of a client that has not done it.
     Rule(Reason.MISCONFIGURED, ANY, REPLY, r"(530|534|535|538)\b"),
     Rule(Reason.DELAYED, ANY, REPLY, r"(4\d\d 4\.[37]\.|452\b)"),
     Rule(Reason.DELAYED, ADDRESSED, REPLY, r"4"),
@@ -79,12 +79,12 @@ RULES: tuple[Rule, ...] = (
 
 
 def reason_of(error: SmtpError) -> Reason:
-    """The class of a failure."""
+    """Return the class of a failure."""
     return next(rule.reason for rule in RULES if rule.matches(error))
 
 
 class RetryDecision(msgspec.Struct, frozen=True):
-    """Whether a mail is tried again in `delay_s` seconds, or never (None), and whether the attempt counts."""
+    """The decision: try again in `delay_s` seconds, or never (None), and whether the attempt counts."""
 
     delay_s: float | None
     counts: bool
@@ -95,14 +95,14 @@ FOR_EVER = (Reason.REFUSED, Reason.INVALID)
 
 
 def decide(reason: Reason, *, attempts: int, age_s: float, left_s: float) -> RetryDecision:
-    """Decide when a mail is tried again. `attempts` counts this one; `left_s` is the time until its deadline.
+    """Decide when a mail is tried again. `attempts` includes this one; `left_s` is the time until its deadline.
 
     - Refused or invalid: never.
     - Failed: after 2, then 4 s; the third attempt is the last.
-    - Unknown outcome: after 60, then 120 s; the third attempt is the last. So a server that accepts and never says so
-      gets three copies at most, of one Message-ID.
-    - Delayed: after the mail's age, between 1 and 10 minutes, and once just before the deadline; no attempt is spent.
-    - Away or misconfigured: after half the mail's age, between 1 and 60 s; no attempt is spent.
+    - Unknown outcome: after 60, then 120 s; the third attempt is the last. A server that accepts a mail without a reply
+      gets three copies at most, with one Message-ID.
+    - Delayed: after the mail's age, between 1 and 10 minutes, and once just before the deadline; no attempt is counted.
+    - Unreachable or misconfigured: after half the mail's age, between 1 and 60 s; no attempt is counted.
     """
     if reason in FOR_EVER:
         return RetryDecision(None, counts=True)
@@ -120,5 +120,5 @@ def decide(reason: Reason, *, attempts: int, age_s: float, left_s: float) -> Ret
 
 
 def unknown_wait_s(copies: int) -> float:
-    """How long after its last unconfirmed copy a mail of so many is sent again: 60, then 120 s."""
+    """Return the wait after the last unconfirmed copy, by the number of copies: 60, then 120 s."""
     return UNKNOWN_BASE_S * 2.0 ** (copies - 1)

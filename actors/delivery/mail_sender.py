@@ -1,9 +1,9 @@
 """The mail sender: runs the jobs of the mail queue.
 
-A mail is sent once. One more copy, of the same Message-ID, can follow each time that its final dot was written and no
-reply was noted: the server gave none, or our process was killed or lost its lease before it noted the reply. A copy is
-counted in the mail's row before its final dot, under the fence of the job's lease. So two holders of one job make one
-copy, the next one waits for a minute or more, and there are three at most.
+A mail is sent once. One more copy with the same Message-ID can follow if the final dot was written and no reply was
+noted: the server gave none, or our process was killed or lost its lease before it noted the reply. A copy is counted in
+the mail's row before its final dot, under the fence of the job's lease. So two holders of one job make one copy, the
+next one follows after a minute or more, and there are three at most.
 """
 
 import asyncio
@@ -30,11 +30,11 @@ from callboard.actors.infrastructure.job_kinds import (
 )
 from callboard.runtime import Actor
 
-AGAIN_S = 0.5  # after the database was away
+AGAIN_S = 0.5  # the retry interval while the database is unavailable
 
 
 def utc_now() -> datetime:
-    """The time for the header Date; nothing is decided by it."""
+    """Return the time for the header Date; no decision depends on it."""
     return datetime.now(UTC)
 
 
@@ -57,12 +57,12 @@ class MailSender(Actor[Job[SendMail]]):
 
     @on_job
     async def send(self, job: Job[SendMail]) -> Outcome:
-        """No connection to the database is held while the SMTP server is spoken to."""
+        """Send the mail of a job. No database connection is held meanwhile."""
         async with self.database.acquire() as connection:
             mail = await QUERIES.mail_of(connection, mail_id=job.payload.mail_id)
             if mail is None or mail["status"] == "sent":  # erased, or sent by a process of an earlier release
                 return Done()
-            if mail["status"] in ("dead", "expired"):  # an operator replays it: its copies count anew
+            if mail["status"] in ("dead", "expired"):  # an operator replays the job: its copies count anew
                 mail = await QUERIES.revive(connection, mail_id=job.payload.mail_id)
             if mail["copies"]:
                 if mail["copies"] >= MAX_ATTEMPTS:
@@ -89,7 +89,7 @@ class MailSender(Actor[Job[SendMail]]):
         return Done()
 
     async def _count_copy(self, job: Job[SendMail]) -> None:
-        """Note that the mail is about to leave as a whole. Raises LeaseLostError when another holds it."""
+        """Note that the final dot is about to be written. Raises LeaseLostError if another process holds the job."""
         async with self.database.acquire() as connection:
             if not await QUERIES.count_copy(
                 connection, mail_id=job.payload.mail_id, job_id=job.job_id, lease_id=job.lease_id
@@ -97,7 +97,7 @@ class MailSender(Actor[Job[SendMail]]):
                 raise LeaseLostError(f"another holds job {job.job_id} now, or it has been deleted")
 
     async def _note_sent(self, job: Job[SendMail]) -> None:
-        """End the job. While the database is away it is tried again, as long as the lease is trusted."""
+        """End the job. If the database is unavailable, try again while the lease is valid."""
         while True:
             try:
                 async with job.finish() as connection:

@@ -1,14 +1,14 @@
-"""Text that leaves in a mail: what of it is sent, and how it stands in a header.
+"""The text of mails: the characters that may be sent, and the encoding of headers.
 
-Text of users is encoded and never parsed: an encoded word (RFC 2047) that somebody typed arrives as the characters that
-were typed. Header lines are made here and not by Python's email package, which decodes what looks encoded.
+Text of users is encoded and never parsed: an encoded word (RFC 2047) that a user types arrives as those characters. We
+write header lines ourselves, because Python's email package decodes text that looks encoded.
 """
 
 import re
 from base64 import b64encode
 
 MAX_SUBJECT = 200
-WORD_BYTES = 39  # so that `Subject: ` and one encoded word fit into the 76 characters of RFC 2047
+WORD_BYTES = 39  # `Subject: ` and one encoded word fit into the 76 characters of RFC 2047
 
 # Never sent: controls but for tab and line feed, marks, embeddings, overrides and isolates of direction, spaces and
 # joiners without width (those of emoji and of Persian stay), tags, annotations, noncharacters and surrogates.
@@ -23,17 +23,17 @@ _WORD = re.compile(r"[^\s<>\"(),:;\[\]]+")
 
 
 def clean_text(text: str) -> str:
-    """The text without what is never sent, and with line feeds alone for line breaks."""
+    """Return the text without forbidden characters, with line feeds as the only line breaks."""
     return _HIDDEN.sub("", _LINE_BREAK.sub("\n", text))
 
 
 def clean_line(text: str, most: int = MAX_SUBJECT) -> str:
-    """The same on one line of at most `most` characters: no line break of an author's title may begin a header."""
+    """Return the text on one line of at most `most` characters: a line break in a title cannot begin a header."""
     return " ".join(clean_text(text).split())[:most]
 
 
 def header_text(text: str) -> str:
-    """A header's value for a text: as it is where it is plain ASCII, else encoded words, folded."""
+    """Encode a header's value: plain ASCII as it is, any other text as encoded words, folded."""
     line = clean_line(text, max(len(text), 1))
     if line.isascii() and "=?" not in line and len(line) <= 2 * WORD_BYTES:
         return line
@@ -41,14 +41,14 @@ def header_text(text: str) -> str:
 
 
 def header_phrase(text: str) -> str:
-    """The same for a display name, where more characters have a meaning."""
+    """Encode a display name, where more characters have a meaning."""
     line = clean_line(text)
     plain = _PHRASE.fullmatch(line) is not None and "=?" not in line
     return line if plain else "\r\n ".join(_encoded_words(line))
 
 
 def _encoded_words(line: str) -> list[str]:
-    """Encoded words of base64, each of whole characters."""
+    """Encode a text as base64 encoded words of whole characters."""
     words: list[str] = []
     piece = b""
     for character in line:
@@ -65,5 +65,5 @@ def _encoded_word(piece: bytes) -> str:
 
 
 def without_addresses(text: str) -> str:
-    """A server's words on one line, for logs and operators: servers quote the recipient's address."""
+    """Return a server's reply on one line, for logs and operators, without addresses: servers quote the recipient's."""
     return _WORD.sub(lambda word: "(address)" if "@" in word[0] else word[0], clean_line(text, 500))

@@ -1,4 +1,4 @@
-"""The mail writer: from a row of `mails` to the bytes that are sent, with every fact read from PostgreSQL."""
+"""The mail writer: from a row of `mails` to the bytes on the wire, with every fact read from PostgreSQL."""
 
 from datetime import datetime
 from functools import partial
@@ -20,11 +20,11 @@ from callboard.actors.delivery.mail_message import OutgoingMail, RenderedEmail, 
 from callboard.actors.delivery.mail_queue import QUERIES, READY
 from callboard.actors.infrastructure.token_signer import Signer
 
-LARGE = 16_384  # characters; more of a producer's text would hold the loop for up to 0.3 s
+LARGE = 16_384  # characters; a longer text of a producer would block the event loop for up to 0.3 s
 
 
 class UnwritableError(Exception):
-    """A mail that can never be written; the text says why, and names no address."""
+    """A mail that can never be written; the message says why, and contains no address."""
 
 
 class MailWriter:

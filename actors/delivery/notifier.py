@@ -40,13 +40,13 @@ class Notifier(Actor[ConsumeEvents]):
     @on(ConsumeEvents)
     @retried
     async def consume(self, message: ConsumeEvents) -> None:
-        """The letter's event id follows from the event's: whoever asks twice asks for the same letter."""
+        """Derive the mail's event id from the event's: a repeated request is for the same mail."""
         async with self.database.transaction() as connection:
             for envelope in await fresh(connection, CONSUMER, message.envelopes):
                 letter = await _letter(connection, envelope)
                 if letter is not None:
                     event_id = derive_id(envelope.source, envelope.event_id, CONSUMER)
-                    with use_context(Context(envelope.traceparent)):  # a batch has many traces, a letter one
+                    with use_context(Context(envelope.traceparent)):  # a batch has many traces, a mail one
                         await emit(connection, letter, event_id=event_id)
 
 

@@ -6,6 +6,6 @@ from callboard.actors.delivery.mail_producers import MailProducers
 
 
 class DeliveryRefs(Struct, frozen=True):
-    """The programs that may have mails sent. Mails are asked for by events: see streams/README.md."""
+    """The mail producers. Mails are requested by events: see streams/README.md."""
 
     mail_producers: MailProducers

@@ -20,9 +20,9 @@ from callboard.actors.delivery.mail_text import without_addresses
 
 BLOCK_BYTES = 64 << 10
 FLUSH_PAUSE_S = 0.02
-MAX_ADDRESSES = 4  # of the server, that are tried one after the other
+MAX_ADDRESSES = 4  # the server's addresses that are tried in turn
 NOT_IMPLEMENTED = (500, 502)
-ACCEPTED = 2  # the first digit of a reply tells its meaning, whatever the others are (RFC 5321, 4.3.2)
+ACCEPTED = 2  # the first digit of a reply decides its meaning, with any other digits (RFC 5321, 4.3.2)
 _DOT_AT_START = re.compile(rb"(?m)^\.")
 _BARE_LINE_BREAK = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
@@ -38,7 +38,7 @@ class Tls(StrEnum):
 
 
 def parse_tls(text: str) -> Tls:
-    """Read the setting SMTP_TLS, or true and false as SMTP_STARTTLS had it. Raises ValueError."""
+    """Parse the setting SMTP_TLS; true and false are values of the earlier SMTP_STARTTLS. Raises ValueError."""
     word = text.strip().lower()
     former = {"true": Tls.STARTTLS, "false": Tls.NONE}
     if word not in former and word not in tuple(Tls):
@@ -64,7 +64,7 @@ class Phase(StrEnum):
 class Fault(StrEnum):
     """The kinds of failure."""
 
-    REPLY = "reply"  # the server said no; `code` says how
+    REPLY = "reply"  # the server refused; `code` is its reply
     TIMEOUT = "timeout"
     CLOSED = "connection closed"
     UNREACHABLE = "unreachable"
@@ -76,7 +76,7 @@ class Fault(StrEnum):
 
 
 class SmtpSettings(msgspec.Struct, frozen=True):
-    """The server that takes our mail; `sender` is the mailbox in whose name it is sent, with or without a name."""
+    """The server that relays our mail; `sender` is the mailbox in From, with or without a name."""
 
     host: str
     port: int
@@ -91,10 +91,10 @@ class SmtpSettings(msgspec.Struct, frozen=True):
 
 
 class SmtpTimeouts(msgspec.Struct, frozen=True):
-    """Time limits in seconds; the defaults are the least that RFC 5321 asks for.
+    """Time limits in seconds; the defaults are the minimum of RFC 5321.
 
-    `before_dot_s` bounds all phases before the final dot together, so that a server that answers each command slowly
-    holds a sender for a known time.
+    `before_dot_s` limits all phases before the final dot together: a server that answers each command slowly cannot
+    hold a sender for longer.
     """
 
     connect_s: float = 30.0
@@ -107,7 +107,7 @@ class SmtpTimeouts(msgspec.Struct, frozen=True):
 
     @property
     def whole_s(self) -> float:
-        """The longest that one delivery takes."""
+        """Return the longest time that one delivery takes."""
         return self.before_dot_s + self.final_s
 
 
@@ -115,7 +115,9 @@ RFC_TIMEOUTS = SmtpTimeouts()
 
 
 class SmtpError(Exception):
-    """A mail was not accepted, or nobody knows. The text holds no address: servers quote the recipient."""
+    """The server did not accept a mail, or the outcome is unknown. The message holds no address: servers quote the
+    recipient.
+    """
 
     def __init__(self, phase: Phase, fault: Fault, code: int | None = None, text: str = "") -> None:
         self.phase = phase
@@ -127,11 +129,11 @@ class SmtpError(Exception):
 
 
 async def _at_once() -> None:
-    """Nothing is to be done before the final dot."""
+    """Do nothing before the final dot."""
 
 
 class SmtpClient:
-    """Sends mails to one server. Each `send` has a connection of its own, so clients may be shared."""
+    """Sends mails to one server. Each `send` has its own connection, so clients may be shared."""
 
     def __init__(self, settings: SmtpSettings, timeouts: SmtpTimeouts = RFC_TIMEOUTS) -> None:
         self.settings = settings
@@ -143,8 +145,9 @@ class SmtpClient:
     ) -> None:
         """Deliver one mail to one recipient; `content` has CRLF line ends. Raises SmtpError.
 
-        `before_dot` is awaited when all but the final dot has been sent: if it raises, the server has not accepted
-        the mail. It returns as soon as the server has, and does not wait for its goodbye.
+        `before_dot` is awaited when everything but the final dot has been sent: if it raises, the server has not
+        accepted the mail. `send` returns as soon as the server has accepted the mail, and does not wait for the reply
+        to QUIT.
         """
         if self._tls_context is None and self.settings.tls is not Tls.NONE:
             self._tls_context = await asyncio.to_thread(ssl.create_default_context)
@@ -165,7 +168,7 @@ class SmtpClient:
 
 
 class _Session:
-    """One connection; `phase` is where it is."""
+    """One connection; `phase` is its current phase."""
 
     def __init__(self, settings: SmtpSettings, timeouts: SmtpTimeouts, tls_context: ssl.SSLContext | None) -> None:
         self.phase = Phase.CONNECT
@@ -176,7 +179,7 @@ class _Session:
         self._socket: socket.socket | None = None
 
     async def open(self) -> None:
-        """Connect, say hello, encrypt and log in, as the settings say."""
+        """Connect, greet, encrypt and authenticate, as the settings say."""
         settings, timeouts = self._settings, self._timeouts
         self._socket = connected = await _connect(settings.host, settings.port, timeouts.connect_s)
         self._client = client = SMTP(
@@ -213,7 +216,7 @@ class _Session:
             await client.helo()
 
     async def address(self, sender: str, recipient: str, size: int) -> None:
-        """Name the envelope's sender and its one recipient."""
+        """Send the envelope: the sender and the one recipient."""
         client = _present(self._client)
         self.phase = Phase.MAIL
         options: list[str] = []
@@ -232,7 +235,7 @@ class _Session:
         await client.rcpt(recipient, encoding="utf-8")
 
     async def transfer(self, content: bytes) -> None:
-        """Send everything but the final dot; each block must leave within its time."""
+        """Send everything but the final dot; each block has its own time limit."""
         client, timeouts = _present(self._client), self._timeouts
         self.phase = Phase.DATA
         reply = await client.execute_command(b"DATA", timeout=timeouts.data_s)
@@ -258,7 +261,7 @@ class _Session:
             raise ConnectionResetError("the connection was closed")
 
     async def finish(self) -> None:
-        """Write the final dot and wait for the verdict."""
+        """Write the final dot and wait for the reply."""
         protocol = _present(_present(self._client).protocol)
         self.phase = Phase.FINAL
         protocol.write(b".\r\n")
@@ -267,19 +270,19 @@ class _Session:
             raise aiosmtplib.SMTPDataError(reply.code, reply.message)
 
     def close(self) -> None:
-        """Say goodbye, if anybody listens, and close. It waits for nothing."""
+        """Send QUIT if the server still listens, and close. It waits for nothing."""
         client, kept = self._client, False
         if client is not None:
             protocol, kept = client.protocol, client.transport is not None
             if protocol is not None and protocol.is_connected:
                 protocol.write(b"QUIT\r\n")
             client.close()
-        if self._socket is not None and not kept:  # else its transport closes it, when QUIT has left
+        if self._socket is not None and not kept:  # else its transport closes once QUIT is sent
             self._socket.close()
 
 
 class _TooLargeError(ValueError):
-    """The server takes no mail of this size."""
+    """The server accepts no mail of this size."""
 
 
 def _present(value: T | None) -> T:
@@ -289,7 +292,7 @@ def _present(value: T | None) -> T:
 
 
 def _smtp_error(phase: Phase, error: Exception) -> SmtpError:
-    """The error of a phase, from whatever the library or the system raised."""
+    """Return the error of a phase for an exception of the library or the system."""
     text = str(error)
     if isinstance(error, aiosmtplib.SMTPResponseException):
         if error.code == SMTPStatus.invalid_response:
@@ -334,7 +337,7 @@ async def _connect(host: str, port: int, timeout_s: float) -> socket.socket:
 
 
 def _own_name(connected: socket.socket) -> str:
-    """The name for EHLO: this machine's full one, or the address literal of RFC 5321, 4.1.4."""
+    """Return the name for EHLO: this machine's full name, or an address literal (RFC 5321, 4.1.4)."""
     name = socket.gethostname()
     if "." in name and re.fullmatch(r"[A-Za-z0-9.-]+", name):
         return name

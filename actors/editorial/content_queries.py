@@ -1,4 +1,4 @@
-"""The library: reading content. Readers share nothing, so the workers of its pool take turns."""
+"""Queries of content. The workers of the pool share no state and take turns."""
 
 import heapq
 from collections.abc import Callable
@@ -24,16 +24,16 @@ from callboard.streams.queries import queries_beside
 QUERIES = queries_beside(__file__)
 
 UNPUBLISHED = [status for status in Status if status is not Status.PUBLISHED]
-LATEST = datetime(9999, 12, 31, tzinfo=UTC)  # before these a list begins
+LATEST = datetime(9999, 12, 31, tzinfo=UTC)  # lists begin before these values, which sort after all others
 LAST_ID = UUID(int=2**128 - 1)
 
-# A search costs what these say, however many articles match (tests/bench/search.py).
-RECENT = 500  # the newest articles are looked at without an index,
-ENOUGH = 50  # and if so many of them match, no others;
-MATCHES = 5_000  # otherwise so many that the index gives,
-CANDIDATES = 500  # and the newest of all these are ranked
+# These bound the cost of a search, however many articles match (tests/bench/search.py).
+RECENT = 500  # the newest articles, which are read without an index;
+ENOUGH = 50  # if this many of them match, no others are searched;
+MATCHES = 5_000  # otherwise so many matches of the index,
+CANDIDATES = 500  # and the newest of all of these are ranked
 MAX_QUESTION = 200  # characters
-MAX_WORDS = 16  # that are looked for
+MAX_WORDS = 16  # searched words
 
 
 class ContentSummary(msgspec.Struct, frozen=True):
@@ -52,13 +52,15 @@ class ContentSummary(msgspec.Struct, frozen=True):
 
     @property
     def position(self) -> tuple[datetime, UUID]:
-        """Its place in lists: published content stands by its publication, all other by its creation."""
+        """Return its place in lists: published content sorts by its publication, all other content by its creation."""
         published = self.published_at if self.status is Status.PUBLISHED else None
         return published or self.created_at, self.content_id
 
 
 class SearchResult(msgspec.Struct, frozen=True):
-    """A published article that matches a search; in `snippet` the matches stand in <mark>, which is the only markup."""
+    """A published article that matches a search. In `snippet`, <mark> encloses the matches; there is no other
+    markup.
+    """
 
     content_id: UUID
     author_id: UUID
@@ -84,14 +86,14 @@ class Transition(msgspec.Struct, frozen=True):
 
 
 class ReadContent(Request[Content], frozen=True):
-    """One article, if `who` may see it. Raises Problem(CONTENT_NOT_FOUND)."""
+    """Read one article, if `who` may see it. Raises Problem(CONTENT_NOT_FOUND)."""
 
     content_id: UUID
     who: Principal | None
 
 
 class ListContent(Request[list[ContentSummary]], frozen=True):
-    """Articles that `who` may see, newest first, from before the `position` (`before`, `before_id`) on."""
+    """List the articles that `who` may see, newest first, after the `position` (`before`, `before_id`)."""
 
     who: Principal | None
     limit: int
@@ -103,10 +105,10 @@ class ListContent(Request[list[ContentSummary]], frozen=True):
 
 
 class SearchContent(Request[list[SearchResult]], frozen=True):
-    """Published articles that match, best first, from below (`rank`, `before_id`) on; web search syntax.
+    """Search published articles in web search syntax, best match first, after (`rank`, `before_id`).
 
-    The newest `CANDIDATES` matches are ranked; of words that many of the newest articles have, the matches among these.
-    A question that only excludes words finds nothing.
+    The newest `CANDIDATES` matches are ranked; for common words, the matches among the newest articles. A query of
+    exclusions alone finds nothing.
     """
 
     q: str
@@ -117,7 +119,7 @@ class SearchContent(Request[list[SearchResult]], frozen=True):
 
 
 class ListTransitions(Request[list[Transition]], frozen=True):
-    """An article's history, oldest first, for its author and editors. Raises Problem(NOT_FOUND, FORBIDDEN)."""
+    """List an article's history, oldest first, for its author and editors. Raises Problem(NOT_FOUND, FORBIDDEN)."""
 
     content_id: UUID
     who: Principal
@@ -126,7 +128,7 @@ class ListTransitions(Request[list[Transition]], frozen=True):
 
 
 class ContentQueries(Actor[ReadContent | ListContent | SearchContent | ListTransitions]):
-    """Reads. Searches have a pool of connections of their own: they cost more than all other reads."""
+    """Answers queries. Searches have their own connection pool: they cost more than all other queries."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -134,7 +136,7 @@ class ContentQueries(Actor[ReadContent | ListContent | SearchContent | ListTrans
 
     @on(ReadContent)
     async def read(self, message: ReadContent) -> Content:
-        """Content that they may not see is not there."""
+        """Content that the caller may not see is reported as not found."""
         async with self.database.acquire() as connection:
             row = await WORKFLOW.content_by_id(connection, content_id=message.content_id)
         if row is None or not may_see(message.who, row["author_id"], Status(row["status"])):
@@ -157,7 +159,7 @@ class ContentQueries(Actor[ReadContent | ListContent | SearchContent | ListTrans
     @on(SearchContent)
     @retried
     async def search(self, message: SearchContent) -> list[SearchResult]:
-        """The stored text may hold markup of its author's: of it nothing is left in the snippet but the marks."""
+        """Author's markup is removed from the snippet: only the marks remain."""
         async with self.search_database.transaction() as connection:
             await QUERIES.plan_search(connection)
             rows = QUERIES.search_content(
@@ -178,7 +180,7 @@ class ContentQueries(Actor[ReadContent | ListContent | SearchContent | ListTrans
 
     @on(ListTransitions)
     async def transitions(self, message: ListTransitions) -> list[Transition]:
-        """Notes are between author and editors."""
+        """Only the author and editors see notes."""
         async with self.database.acquire() as connection:
             content = await WORKFLOW.content_by_id(connection, content_id=message.content_id)
             if content is None or not may_see(message.who, content["author_id"], Status(content["status"])):
@@ -192,13 +194,13 @@ class ContentQueries(Actor[ReadContent | ListContent | SearchContent | ListTrans
 
 
 def bounded(q: str) -> str:
-    """The beginning of a question: ranking takes time for each of its words, so none counts twice."""
+    """Return the beginning of a query without repeated words: ranking takes time for each word."""
     words = q[:MAX_QUESTION].split()
     return " ".join((words if '"' in q else list(dict.fromkeys(words)))[:MAX_WORDS])
 
 
 def _published(message: ListContent) -> Callable[..., Any] | None:
-    """The query for the published content that is asked for, or None if none is."""
+    """Return the query for the published content of a list, or None if the list has none."""
     if message.status not in (None, Status.PUBLISHED):
         return None
     if message.author_id is not None:
@@ -209,7 +211,9 @@ def _published(message: ListContent) -> Callable[..., Any] | None:
 
 
 def _unpublished(message: ListContent) -> Callable[..., Any] | None:
-    """The query for all other content that is asked for, if they may see any: their own, or as an editor all."""
+    """Return the query for unpublished content that the caller may see: their own, or any for an editor; None if the
+    list has none.
+    """
     if message.status is Status.PUBLISHED or message.who is None:
         return None
     author_id = message.author_id

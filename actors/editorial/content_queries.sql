@@ -1,5 +1,5 @@
--- Reading content. Every list has an index in its own order, so that a page costs the same in a table of any size:
--- one query for each index, since one query for all filters gets one plan for all.
+-- Queries of content. Each list has an index in its own order, so that a page costs the same in a table of any size.
+-- Each index has its own query, since one query for all filters gets one plan for all.
 
 -- name: transitions_of(content_id, after, limit)
 select t.transition_id, t.action, t.from_status, t.to_status, t.note, t.created_at, t.actor_id,
@@ -66,20 +66,20 @@ order by c.created_at desc, c.content_id desc
 limit :limit;
 
 -- name: plan_search()!
--- For the transaction of a search: its rows come by an index, though the statistics may say otherwise.
+-- Called in the transaction of a search: its rows come by an index, even if the statistics suggest otherwise.
 select set_config('enable_seqscan', 'off', true), set_config('work_mem', '16MB', true);
 
 -- name: search_content(q, languages, category_id, recent, enough, matches, candidates, rank, before_id, limit)
--- Best first, at a cost that does not grow with what matches. `asked` is what an index can look up, in any language:
--- without exclusions, and with phrases as words. The newest `recent` articles are looked at one by one. If `enough` of
--- them match, the words are common and no others are looked for; if not, the index is asked, for `matches` rows at most.
--- The newest `candidates` of both are held against the whole question, in their own language, and ranked. A snippet is
--- made for the rows of the page, of the beginning of the text. The caller makes it safe, and puts <mark> where U+E000
--- stands and </mark> where U+E001 does.
+-- Best match first, at a cost that does not grow with the number of matches. `asked` is the part of the query that an
+-- index can answer, in any language: without exclusions, and with phrases as words. The newest `recent` articles are
+-- read one by one. If `enough` of them match, the words are common and no others are searched; if not, the index is
+-- asked, for `matches` rows at most. The newest `candidates` of both are matched against the whole query, in their own
+-- language, and ranked. Snippets are made for the rows of the page only, from the beginning of the text. The caller
+-- makes them safe, and replaces U+E000 by <mark> and U+E001 by </mark>.
 with in_language as materialized (
     select language, ('callboard_' || language)::regconfig as config, search_query(language, :q) as query
     from unnest(:languages::text[]) as language
-    union all  -- what an earlier release made is searched as it was then, until it is made anew
+    union all  -- articles of an earlier release keep its search until they are refilled
     select 'outdated', 'pg_catalog.english'::regconfig, websearch_to_tsquery('pg_catalog.english', :q)
     where exists (select from content where search_outdated)
 ), words as (
@@ -123,7 +123,7 @@ with in_language as materialized (
     select *, regexp_replace(unsearchable(words), '<[^>]*>', '', 'g') as bare from beginning
 )
 select content_id, author_id, category_id, title, language, published_at, rank,
-       case when strpos(bare, run) > 0  -- the parser finds no words in what is written without spaces
+       case when strpos(bare, run) > 0  -- the parser finds no words in scripts without spaces
            then replace(substr(bare, greatest(strpos(bare, run) - 60, 1), 200), run, E'\ue000' || run || E'\ue001')
            else unsearchable(left(ts_headline(config, words, query,
                 E'StartSel=\ue000, StopSel=\ue001, MaxFragments=2, MaxWords=25, MinWords=8'), 2000))

@@ -7,11 +7,11 @@ from callboard.actors.editorial.workflow import CreateContent, DeleteContent, Ed
 from callboard.actors.infrastructure.rate_limiter import RateLimit
 from callboard.runtime import Ref
 
-SEARCH = RateLimit("search", 60, 60, "rate_limit_search")  # by address
+SEARCH = RateLimit("search", 60, 60, "rate_limit_search")  # keyed by address
 
 
 class EditorialRefs(Struct, frozen=True):
-    """References to the workflow of articles, and to what reads them."""
+    """References to the workflow of articles and to their queries."""
 
     content: Ref[CreateContent | EditContent | DeleteContent | TransitionContent]
     library: Ref[ReadContent | ListContent | SearchContent | ListTransitions]

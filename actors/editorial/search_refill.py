@@ -1,6 +1,6 @@
 """Rebuild the search columns of articles that an earlier release wrote, by a job that works in small batches.
 
-Until an article's turn it is found as it was before; see `search_content` in library.sql.
+Until its turn an article is found as before; see `search_content` in content_queries.sql.
 """
 
 import time
@@ -16,13 +16,13 @@ from callboard.streams.queries import queries_beside
 
 QUERIES = queries_beside(__file__)
 
-MAX_BATCH = 50  # articles a statement: an edit of one of them waits for as long
-TURN_S = 60.0  # one attempt
+MAX_BATCH = 50  # articles in one statement: an edit of one of them waits for it
+TURN_S = 60.0  # the duration of one attempt
 LOCKED_DELAY_S = 5.0
 
 
 class RefillSearch(msgspec.Struct, frozen=True):
-    """Make the search of all outdated articles anew. A migration enqueues it."""
+    """Rebuild the search of all outdated articles. A migration enqueues this job."""
 
 
 REFILL_SEARCH = JobKind(
@@ -46,7 +46,7 @@ class SearchRefill(Actor[Job[RefillSearch]]):
 
     @on_job
     async def refill(self, job: Job[RefillSearch]) -> Outcome:
-        """Work until nothing is outdated; after a minute the rest is another turn's."""
+        """Work until no article is outdated; after a minute, continue in a later attempt."""
         end, done = time.monotonic() + TURN_S, int(job.cursor or 0)
         while time.monotonic() < end:
             count = await self._refill_batch()
@@ -61,7 +61,7 @@ class SearchRefill(Actor[Job[RefillSearch]]):
         return Later(0.0, "more rows remain")
 
     async def _refill_batch(self) -> int | None:
-        """How many are done; None when it took too long."""
+        """Refill one batch and return its size; None if it took too long."""
         began = time.monotonic()
         try:
             async with self.database.acquire() as connection:

@@ -1,5 +1,5 @@
 -- name: refill_search(limit)$
--- Its trigger makes the search of each anew. One that somebody holds is passed over: an edit does the same.
+-- A trigger rebuilds the search of each row. Locked rows are skipped: an edit does the same work.
 with done as (
     update content set search_outdated = false where content_id in (
         select content_id from content where search_outdated

@@ -1,4 +1,4 @@
-"""Content: the editorial workflow. A change is one guarded statement, its history and its event, in one transaction."""
+"""The editorial workflow. A change is one guarded statement; its history and its event share its transaction."""
 
 from typing import Any
 from uuid import UUID, uuid4
@@ -61,7 +61,7 @@ EVENT_OF: dict[Action, type[event_types.ContentEvent]] = {
 class Content(msgspec.Struct, frozen=True):
     """An article. `body` is the text as sent, `body_html` is safe to show; `version` counts the changes.
 
-    `last_edited_by` is None where that is not known: of content that has not been edited since an earlier release.
+    `last_edited_by` is None if it is unknown: for content that has not been edited since an earlier release.
     """
 
     content_id: UUID
@@ -94,9 +94,9 @@ class Draft(msgspec.Struct, frozen=True):
 
 
 class CreateContent(Request[Content], frozen=True):
-    """Create a draft; asked again with the same id, give what the author has by it.
+    """Create a draft; a repeated request with the same id returns the author's draft of this id.
 
-    Raises Problem(CONTENT_CATEGORY_UNKNOWN, REQUEST_INVALID, CONTENT_NOT_FOUND for an id that is another's).
+    Raises Problem(CONTENT_CATEGORY_UNKNOWN, REQUEST_INVALID, CONTENT_NOT_FOUND if the id is another author's).
     """
 
     content_id: UUID
@@ -105,7 +105,7 @@ class CreateContent(Request[Content], frozen=True):
 
 
 class EditContent(Request[Content], frozen=True):
-    """Replace title, body, category and language, of this version if there is one.
+    """Replace title, body, category and language, of this version if one is given.
 
     Raises Problem(CONTENT_NOT_FOUND, CONTENT_FORBIDDEN, CONTENT_PUBLISHED, CONTENT_STALE, CONTENT_CATEGORY_UNKNOWN,
     REQUEST_INVALID).
@@ -118,7 +118,7 @@ class EditContent(Request[Content], frozen=True):
 
 
 class DeleteContent(Request[None], frozen=True):
-    """Delete what is not published, with its history. Raises Problem like EditContent."""
+    """Delete content that is not published, with its history. Raises Problem like EditContent."""
 
     content_id: UUID
     who: Principal
@@ -149,7 +149,7 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | Transi
     @on(CreateContent)
     @retried
     async def create(self, message: CreateContent) -> Content:
-        """Draft and event."""
+        """Add the draft and its event."""
         fields = await self._fields(message.draft)
         async with self.database.transaction() as connection:
             row = await _written(
@@ -170,8 +170,8 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | Transi
     @on(EditContent)
     @retried
     async def edit(self, message: EditContent) -> Content:
-        """An edit that takes content under review back to draft is part of its history; one that changes nothing is no
-        edit.
+        """Save an edit. If it takes content under review back to draft, the history says so; an edit without a change
+        does nothing.
         """
         fields = await self._fields(message.draft)
         async with self.database.transaction() as connection:
@@ -192,7 +192,7 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | Transi
             )
             if row is None:
                 raise Problem(CONTENT_STALE)
-            if _size(row) > _size(msgspec.structs.asdict(before)):  # whoever has too much may make it less
+            if _size(row) > _size(msgspec.structs.asdict(before)):  # an author over the quota may still shorten a text
                 await check_content(connection, self.quotas, before.author_id)
             if status is not before.status:
                 await _record(connection, before, "edit", status, message.who)
@@ -201,7 +201,7 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | Transi
     @on(DeleteContent)
     @retried
     async def delete(self, message: DeleteContent) -> None:
-        """Archived content may go, published may not."""
+        """Delete an article. Archived content can be deleted, published content cannot."""
         async with self.database.transaction() as connection:
             before = await _visible(connection, message.content_id, message.who)
             if before.status is not Status.ARCHIVED:
@@ -216,7 +216,7 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | Transi
     @on(TransitionContent)
     @retried
     async def move(self, message: TransitionContent) -> Content:
-        """Of two at once one wins; the other gets the conflict, as if it had come later."""
+        """Of two simultaneous transitions one wins; the other gets the same conflict as if it had come later."""
         async with self.database.transaction() as connection:
             before = await _visible(connection, message.content_id, message.who)
             target = check_transition(
@@ -237,7 +237,7 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | Transi
             return await _tell(connection, EVENT_OF[message.action], row, message.who, message.note)
 
     async def _fields(self, draft: Draft) -> dict[str, Any]:
-        """The columns of a draft; made before there is a transaction, which nothing should hold open."""
+        """Return the columns of a draft; called before the transaction, to keep the transaction short."""
         try:
             body_html = await self.sanitizer.clean(draft.body)
         except MarkupError as error:
@@ -250,7 +250,7 @@ def _size(row: Any) -> int:
 
 
 async def _written(statement: Any) -> Any:
-    """The row of an insert or update of an author's text. Raises Problem for what the database refuses of it."""
+    """Return the row of an insert or update of an author's text. Raises Problem if the database refuses the text."""
     try:
         return await statement
     except asyncpg.ForeignKeyViolationError as error:
@@ -274,7 +274,7 @@ async def _visible(connection: Any, content_id: UUID, who: Principal) -> Content
 
 
 def as_content(row: Any) -> Content:
-    """A row of the content table as a Struct."""
+    """Build the Struct of a row of the content table."""
     return msgspec.convert(dict(row), Content)
 
 
@@ -295,7 +295,7 @@ async def _record(
 async def _tell(
     connection: Any, kind: type[event_types.ContentEvent], row: Any, who: Principal, note: str | None = None
 ) -> Content:
-    """Write the event of a change, and give the content as it is after it."""
+    """Write the event of a change, and return the content after it."""
     content = as_content(row)
     event = kind(content.content_id, content.author_id, content.title, who.user_id, content.version, note)
     await emit(connection, event, event_id=uuid4())

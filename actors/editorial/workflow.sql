@@ -20,7 +20,7 @@ returning content_id, author_id, category_id, title, body, body_html, language, 
           published_at, created_at, updated_at;
 
 -- name: move_content(to_status, content_id, from_status, version)^
--- Guarded by the state it was judged in: of two transitions at once exactly one gets the row.
+-- Guarded by the state that the rules have checked: of two simultaneous transitions exactly one gets the row.
 update content
 set status = :to_status, version = version + 1,
     published_at = case when :to_status = 'published' then now() else published_at end
@@ -50,7 +50,7 @@ select x.content_id::text as cursor, row_to_json(x)::text as document from (
     order by c.content_id limit :limit) x;
 
 -- name: erase_content(user_id, limit)$
--- What is published stays, by a deleted user; what nobody could read goes.
+-- Published articles stay, by a deleted user; articles that nobody could read are deleted.
 with gone as (
     delete from content where content_id in (
         select content_id from content where author_id = :user_id and status <> 'published' limit :limit)
@@ -66,8 +66,7 @@ select x.transition_id::text as cursor, row_to_json(x)::text as document from (
     order by transition_id limit :limit) x;
 
 -- name: erase_notes(user_id, limit)$
--- That it was approved or rejected is the article's history; what was said with it was said to the author, and has been
--- mailed.
+-- Decisions are the article's history and stay. Notes were for the author, who got them by mail; they are erased.
 with erased as (
     update content_transitions set note = null where transition_id in (
         select transition_id from content_transitions where actor_id = :user_id and note is not null limit :limit)
@@ -82,7 +81,7 @@ select x.comment_id::text as cursor, row_to_json(x)::text as document from (
     order by comment_id limit :limit) x;
 
 -- name: erase_comments(user_id, limit)$
--- As with articles: what can be read stays, by a deleted user.
+-- Like articles: public comments stay, by a deleted user.
 with gone as (
     delete from comments where comment_id in (
         select comment_id from comments where author_id = :user_id and deleted_at is not null limit :limit)

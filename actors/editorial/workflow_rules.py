@@ -1,4 +1,6 @@
-"""The editorial rules: five states, six transitions, and who may make them. Pure functions, no clock and no SQL."""
+"""The editorial rules: five states, six transitions, and the users who may make them. Pure functions, no
+clock, no SQL.
+"""
 
 from enum import StrEnum
 from uuid import UUID
@@ -89,23 +91,25 @@ MOVES: dict[Action, Move] = {
 
 
 def is_editor(who: Principal | None) -> bool:
-    """Whether they review, publish and see everything."""
+    """Whether the role reviews, publishes and sees everything."""
     return who is not None and who.role.includes(Role.EDITOR)
 
 
 def may_see(who: Principal | None, author_id: UUID, status: Status) -> bool:
-    """Anyone sees what is published; the rest is for its author and for editors."""
+    """Whether the caller sees the content: everybody sees published content; other content is for its author and
+    editors.
+    """
     return status is Status.PUBLISHED or is_editor(who) or (who is not None and who.user_id == author_id)
 
 
 def is_own(who: Principal, author_id: UUID, edited_by: UUID | None) -> bool:
-    """Whether the text is theirs: they are its author, or they changed it last. `edited_by` is None for the author."""
+    """Whether the caller is its author or changed it last. `edited_by` is None for the author."""
     return who.user_id in (author_id, edited_by)
 
 
 def may_make(who: Principal, author_id: UUID, edited_by: UUID | None, action: Action) -> bool:
-    """Whether their role allows the action on this content, in any state. Nobody approves a text of their own, so that
-    two people have seen whatever is published.
+    """Whether the role allows the action on this content, in any state. Nobody approves their own text: two people have
+    seen everything that is published.
     """
     if action is Action.APPROVE and is_own(who, author_id, edited_by):
         return False
@@ -113,7 +117,7 @@ def may_make(who: Principal, author_id: UUID, edited_by: UUID | None, action: Ac
 
 
 def allowed(who: Principal, author_id: UUID, edited_by: UUID | None, status: Status) -> list[Action]:
-    """The actions that they may take on it now."""
+    """Return the actions that the caller may take on it now."""
     return [
         action
         for action, move in MOVES.items()
@@ -122,10 +126,10 @@ def allowed(who: Principal, author_id: UUID, edited_by: UUID | None, status: Sta
 
 
 def check_transition(who: Principal, author_id: UUID, edited_by: UUID | None, status: Status, action: Action) -> Status:
-    """The state that the action leads to.
+    """Return the state after the action.
 
-    Raises Problem: CONTENT_OWN_REVIEW or CONTENT_FORBIDDEN by role, CONTENT_ILLEGAL_TRANSITION by state, with what
-    would be allowed.
+    Raises Problem: CONTENT_OWN_REVIEW or CONTENT_FORBIDDEN by role, CONTENT_ILLEGAL_TRANSITION by state, with the
+    allowed actions.
     """
     if not may_make(who, author_id, edited_by, action):
         own = action is Action.APPROVE and is_own(who, author_id, edited_by) and is_editor(who)
@@ -140,7 +144,7 @@ def check_transition(who: Principal, author_id: UUID, edited_by: UUID | None, st
 
 
 def judge_edit(who: Principal, author_id: UUID, status: Status) -> Status:
-    """The state after an edit: reviewed text that changes must be reviewed again. Raises Problem likewise."""
+    """Return the state after an edit: reviewed text that changes must be reviewed again. Raises Problem likewise."""
     if not (is_editor(who) or who.user_id == author_id):
         raise Problem(CONTENT_FORBIDDEN)
     if status in (Status.PUBLISHED, Status.ARCHIVED):

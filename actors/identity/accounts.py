@@ -1,4 +1,4 @@
-"""Accounts as their owners and admins see them, and what their rows are read into."""
+"""Accounts as their owners and admins see them, and the Structs of their rows."""
 
 import hashlib
 from datetime import UTC, datetime
@@ -36,20 +36,20 @@ class User(msgspec.Struct, frozen=True):
 
     @property
     def tag(self) -> str:
-        """Another one for all that is seen to differ: the ETag."""
+        """Return the ETag: it differs whenever the shown account differs."""
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:16]
 
 
 def new_user(user_id: UUID, email: str, full_name: str, role: Role, *, is_verified: bool) -> User:
-    """An account that is to be made."""
+    """A new account."""
     return User(user_id, email, full_name, role, is_verified, is_active=True, created_at=datetime.now(UTC))
 
 
 def user_of(row: Any) -> User:
-    """The account of a row."""
+    """Build the account of a row."""
     return msgspec.convert({name: row[name] for name in User.__struct_fields__}, User)
 
 
 def taken() -> Problem:
-    """The refusal of an address that somebody else has proved."""
+    """Return the refusal of an address that another account has proved."""
     return Problem(USERS_EMAIL_TAKEN, details=(FieldError("email", "is taken"),))

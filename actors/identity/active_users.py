@@ -1,4 +1,4 @@
-"""How many users have been here lately, counted now and then for the metrics."""
+"""The number of recently active users, counted at intervals for the metrics."""
 
 from callboard.actors.errors import Problem
 from callboard.actors.infrastructure.database import Database
@@ -13,13 +13,14 @@ LATELY_S = 900.0
 
 
 class CountActiveUsers(Message, frozen=True):
-    """Count them now."""
+    """Count the active users now."""
 
 
 class ActiveUsers(Actor[CountActiveUsers]):
     """Counts the users with a session that was used in the last 15 minutes.
 
-    The number is the installation's: every process shows the same one. While PostgreSQL is away the last one stands.
+    The number is the installation's: every process shows the same one. If PostgreSQL is unavailable the last number
+    stays.
     """
 
     def __init__(self, database: Database, gauge: Gauge) -> None:
@@ -27,15 +28,15 @@ class ActiveUsers(Actor[CountActiveUsers]):
         self.gauge = gauge
 
     async def on_start(self) -> None:
-        """Begin to count, when what a start asks of PostgreSQL has been asked."""
+        """Start to count, after the statements of the process's start."""
         self.after(1.0, CountActiveUsers())
         self.every(INTERVAL_S, CountActiveUsers())
 
     @on(CountActiveUsers)
     async def count(self, _message: CountActiveUsers) -> None:
-        """One statement, over an index."""
+        """Count with one statement, over an index."""
         try:
             async with self.database.acquire() as connection:
                 self.gauge.value = await QUERIES.count_active_users(connection, lately_s=LATELY_S)
         except Problem:
-            return  # PostgreSQL is away or slow, which others tell
+            return  # PostgreSQL is unavailable or slow, which the database guard reports

@@ -1,4 +1,4 @@
-"""Logins: checking credentials, so that neither the answer nor its time tells which addresses have an account."""
+"""Logins: credentials are checked so that neither the response nor its time reveals which addresses have an account."""
 
 import asyncio
 import hashlib
@@ -45,7 +45,7 @@ ACCOUNT_TOTAL = RateLimit("account_total", 100, 900, "rate_limit_account_total")
 
 
 class LogIn(Request[LoginResult], frozen=True):
-    """Check credentials and open a session. `device_token` is that of an earlier login, if there is one.
+    """Check credentials and open a session. `device_token` comes from an earlier login, if there was one.
 
     Raises Problem(AUTH_INVALID_CREDENTIALS), after too many of these AUTH_ACCOUNT_LIMITED, also for the right password;
     and with the right password only AUTH_UNVERIFIED, unless that is concealed, or AUTH_INACTIVE.
@@ -63,7 +63,8 @@ class LogIn(Request[LoginResult], frozen=True):
 
 
 class StepUp(Request[None], frozen=True):
-    """Give the password again in a session, which may then change what decides who has the account.
+    """Confirm the password in a session. The session may then change the address, delete the account and export its
+    data.
 
     Raises Problem(AUTH_INVALID_CREDENTIALS), which counts as a failed login: AUTH_ACCOUNT_LIMITED; and
     AUTH_SESSION_ENDED.
@@ -94,12 +95,12 @@ class Credentials(msgspec.Struct, frozen=True):
 
 
 class Checker:
-    """Checks an account's password, as slowly where there is none, and no more often than the policies allow.
+    """Checks an account's password, in the same time if there is no account, and no more often than the policies allow.
 
-    Failures are counted twice: by account and by where they come from, and with a higher bound by account alone, so
-    that many networks together gain little (OWASP, Authentication Cheat Sheet). Who comes from where the account is
-    known is held to the first count only: strangers do not lock the owner out. Those that are being checked at the
-    same moment are not counted yet: as many more as there are hashers and logins may pass.
+    Failures are counted twice: by account and origin, and with a higher limit by account alone, so that many networks
+    together gain little (OWASP, Authentication Cheat Sheet). An attempt from a known device or network of the account
+    is held to the first count only: strangers do not lock the owner out. Checks in progress are not counted yet: as
+    many more as there are hashers and login workers may pass.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class Checker:
         self, email: str, password: str, user: Credentials | None, origin: Origin, *, renew: bool = False
     ) -> PasswordCheck:
         """Whether it is the password of `user`, the owner of `email`. Raises Problem(AUTH_ACCOUNT_LIMITED)."""
-        # By the account's own spelling where there is one: no other spelling of an address has a count of its own.
+        # Counted by the account's own spelling, if there is an account: other spellings have no count of their own.
         account = account_key(user.email if user else email, user.password_changed_at.timestamp() if user else 0.0)
         here = hashlib.sha256(f"{account}:{origin.key}".encode()).hexdigest()
         counts = [(ACCOUNT.name, here), (ACCOUNT_TOTAL.name, account)]
@@ -134,12 +135,12 @@ class Checker:
 
 
 def in_session(session_id: UUID) -> Origin:
-    """The origin of who is logged in: strangers cannot lock a session out."""
+    """Return the origin of a logged-in user: strangers cannot lock a session out."""
     return Origin(f"session:{session_id}", is_known=True)
 
 
 async def credentials(connection: Any, user_id: UUID) -> Credentials | None:
-    """Those of the account with this id; None when there is none."""
+    """Return the credentials of the account with this id; None without an account."""
     row = await QUERIES.credentials_by_id(connection, user_id=user_id)
     return Credentials(**row) if row else None
 
@@ -147,14 +148,14 @@ async def credentials(connection: Any, user_id: UUID) -> Credentials | None:
 async def credentials_from(
     connection: Any, email: str, ip: str | None, known_days: int
 ) -> tuple[Credentials | None, bool]:
-    """Those of the account with this address, or None; and whether it is known to log in from this network."""
+    """Return the credentials of the account with this address, or None; and whether this network is known for it."""
     row = dict(await QUERIES.credentials_by_email(connection, email=email, network=network_of(ip), days=known_days))
     is_known = row.pop("is_known")
     return Credentials(**row) if row["user_id"] else None, is_known
 
 
 class Logins(Actor[LogIn | StepUp]):
-    """Checks credentials. An unknown address costs the same time and gives the same answer as a wrong password."""
+    """Checks credentials. An unknown address costs the same time and gets the same response as a wrong password."""
 
     def __init__(
         self,
@@ -177,7 +178,7 @@ class Logins(Actor[LogIn | StepUp]):
 
     @on(LogIn)
     async def log_in(self, message: LogIn) -> LoginResult:
-        """No connection is held while the password is hashed."""
+        """Log in. No database connection is held while the password is hashed."""
         async with self.database.acquire() as connection:
             user, is_known = await credentials_from(connection, message.email, message.ip, self.known_days)
         user_id = user.user_id if user else None
@@ -198,13 +199,13 @@ class Logins(Actor[LogIn | StepUp]):
         return msgspec.structs.replace(login, device_token=self._device_token(user.user_id, message.device_token))
 
     def _device_token(self, user_id: UUID, given: str | None) -> str:
-        """The token that the device has, or a new one."""
+        """Return the device's token, or a new one."""
         is_ours = given is not None and device_of(self.signer, user_id, given) is not None
         return given if given is not None and is_ours else make_device_token(self.signer, user_id)
 
     @on(StepUp)
     async def step_up(self, message: StepUp) -> None:
-        """The session is proved only if neither it nor the password has changed meanwhile."""
+        """Confirm the password, only if neither the session nor the password has changed meanwhile."""
         async with self.database.acquire() as connection:
             user = await credentials(connection, message.user_id)
         if user is None:

@@ -1,5 +1,5 @@
 -- name: credentials_by_email(email, network, days)^
--- And whether the network is a known one of the account. The same is looked for where there is no account.
+-- Also whether the network is known for the account. Without an account the same lookups are made.
 select user_id, email, is_verified, is_active, password_hash, password_changed_at, exists (
     select from known_networks known
     where known.user_id = coalesce(u.user_id, '00000000-0000-0000-0000-000000000000') and known.network = :network::cidr
@@ -11,5 +11,5 @@ select user_id, email, is_verified, is_active, password_hash, password_changed_a
 from users where user_id = :user_id and deleted_at is null;
 
 -- name: renew_hash(renewed, user_id, password_hash)!
--- Unless it has changed meanwhile: the password that was checked may not be the password any more.
+-- Only if the hash has not changed meanwhile: the verified password may be outdated.
 update users set password_hash = :renewed where user_id = :user_id and password_hash = :password_hash;

@@ -1,6 +1,6 @@
-"""Exports: all that is kept of a user, as a zip of JSON files, made in the background and fetched by a mailed link.
+"""Exports: all data of a user, as a zip of JSON files, made in the background and downloaded by a mailed link.
 
-`Exports` takes requests and gives archives out; `ExportWorker` makes them, as jobs.
+`Exports` accepts requests and serves archives; `ExportWorker` makes them, as jobs.
 """
 
 import zipfile
@@ -40,10 +40,10 @@ PERSONAL_DATA = PersonalData(
     QUERIES.erase_links,
 )
 
-ARCHIVE_TTL_S = 24 * 3600  # from when it is ready; retention throws it away after that
-MAX_ARCHIVE_BYTES = 512 << 20  # unless the settings say otherwise; the quota of content is far below
+ARCHIVE_TTL_S = 24 * 3600  # from completion; then retention deletes it
+MAX_ARCHIVE_BYTES = 512 << 20  # by default; the quota of content is far below
 PIECE_BYTES = 1 << 20  # as schema.sql has it
-PAGE = 20  # articles in memory at a time, each of 200 000 characters at most
+PAGE = 20  # articles in memory at a time, each of 200,000 characters at most
 
 
 class Export(msgspec.Struct, frozen=True):
@@ -55,11 +55,11 @@ class Export(msgspec.Struct, frozen=True):
 
 
 class RequestExport(Request[Export], frozen=True):
-    """Have a user's archive made; while one is being made the reply is that one. Raises Problem(USERS_NOT_FOUND).
+    """Request a user's archive; a request for one in progress returns that one. Raises Problem(USERS_NOT_FOUND).
 
-    An archive that was made before is thrown away: a user has one. The session that asks must have given its password
-    lately, or it is Problem(AUTH_STEP_UP_REQUIRED). Raises Problem(QUOTA_RATE) after too many in an hour, though the
-    earlier ones are gone.
+    A user has one archive: an earlier one is deleted. The session must have confirmed its password lately, else it is
+    Problem(AUTH_STEP_UP_REQUIRED). Raises Problem(QUOTA_RATE) after too many in an hour, also if earlier ones are
+    deleted.
     """
 
     user_id: UUID
@@ -67,7 +67,7 @@ class RequestExport(Request[Export], frozen=True):
 
 
 class Archive(msgspec.Struct, frozen=True):
-    """An archive that is ready: its bytes, and in how many pieces it is kept."""
+    """A finished archive: its size in bytes, and the number of its pieces."""
 
     export_id: UUID
     size: int
@@ -77,7 +77,7 @@ class Archive(msgspec.Struct, frozen=True):
 class DownloadExport(Request[Archive], frozen=True):
     """Spend the secret of a mailed link for the user's archive, once, within 24 hours. `ReadPiece` reads it.
 
-    Raises Problem(AUTH_MAIL_TOKEN_INVALID), also for the secret of another user, which stays good.
+    Raises Problem(AUTH_MAIL_TOKEN_INVALID), also for the secret of another user, which stays valid.
     """
 
     user_id: UUID
@@ -89,7 +89,7 @@ class DownloadExport(Request[Archive], frozen=True):
 
 
 class ReadPiece(Request[bytes], frozen=True):
-    """Read a piece of an archive, for whoever has spent its secret. Raises Problem(EXPORTS_LINK_GONE)."""
+    """Read a piece of an archive after its secret was spent. Raises Problem(EXPORTS_LINK_GONE)."""
 
     export_id: UUID
     number: int
@@ -103,15 +103,15 @@ class MakeExport(msgspec.Struct, frozen=True):
 
 
 class TooLargeError(Exception):
-    """An archive grew over its bound."""
+    """An archive grew over its limit."""
 
 
 class SupersededError(Exception):
-    """Another attempt makes this archive, or nobody wants it any more."""
+    """Another attempt makes this archive, or the request for it is gone."""
 
 
 async def _give_up(connection: Any, job: EndedJob[MakeExport]) -> None:
-    """Tell the user that there will be no archive."""
+    """Tell the user that the archive could not be made."""
     await _settle(connection, job.payload, None)
 
 
@@ -129,7 +129,7 @@ MAKE_EXPORT = JobKind(
     "export",
     MakeExport,
     priority=Priority.BULK,
-    slots=1,  # a page of articles is in memory
+    slots=1,  # each holds one page of articles in memory
     timeout_s=600.0,
     max_attempts=3,
     on_dead=_give_up,
@@ -137,7 +137,7 @@ MAKE_EXPORT = JobKind(
 
 
 class Exports(Actor[RequestExport | DownloadExport | ReadPiece]):
-    """Takes requests and gives archives out; the workers of the pool share nothing."""
+    """Accepts requests and serves archives; the workers of the pool share no state."""
 
     def __init__(
         self,
@@ -157,7 +157,7 @@ class Exports(Actor[RequestExport | DownloadExport | ReadPiece]):
     @on(RequestExport)
     @retried
     async def request(self, message: RequestExport) -> Export:
-        """Of any number at once one is made."""
+        """Of several simultaneous requests one makes an archive."""
         async with self.database.transaction() as connection:
             if await QUERIES.lock_owner(connection, user_id=message.user_id) is None:
                 raise Problem(USERS_NOT_FOUND)
@@ -182,7 +182,7 @@ class Exports(Actor[RequestExport | DownloadExport | ReadPiece]):
     @on(DownloadExport)
     @retried
     async def download(self, message: DownloadExport) -> Archive:
-        """Return the archive to its owner alone: others may read the link in a mailbox or in the logs of a proxy."""
+        """Return the archive to its owner alone: a mailbox or a proxy's log may expose the link."""
         async with self.database.transaction() as connection:
             row = await QUERIES.spend_archive(
                 connection, token_hash=fingerprint(message.token), user_id=message.user_id
@@ -196,7 +196,7 @@ class Exports(Actor[RequestExport | DownloadExport | ReadPiece]):
 
     @on(ReadPiece)
     async def piece(self, message: ReadPiece) -> bytes:
-        """One row."""
+        """Read one row."""
         async with self.database.acquire() as connection:
             found = await QUERIES.read_piece(connection, export_id=message.export_id, number=message.number)
         if found is None:
@@ -205,7 +205,7 @@ class Exports(Actor[RequestExport | DownloadExport | ReadPiece]):
 
 
 class _Pieces:
-    """A file to write an archive to, which `store` moves to the database piece by piece."""
+    """A file to write an archive to; `store` moves it to the database piece by piece."""
 
     def __init__(self, database: Database, export: MakeExport, max_bytes: int) -> None:
         self.size = 0
@@ -217,7 +217,7 @@ class _Pieces:
         self._waiting = bytearray()
 
     def write(self, data: bytes) -> int:
-        """Take what comes next. Raises TooLargeError when the archive grows over its bound."""
+        """Append bytes. Raises TooLargeError if the archive grows over its limit."""
         self.size += len(data)
         if self.size > self._max_bytes:
             raise TooLargeError
@@ -228,12 +228,12 @@ class _Pieces:
         """See `store`."""
 
     async def begin(self) -> bool:
-        """From now on no earlier attempt's pieces are taken. False for an archive that nobody wants any more."""
+        """Refuse pieces of earlier attempts from now on. Return False if nobody wants the archive any more."""
         async with self._database.acquire() as connection:
             return bool(await QUERIES.start_export(connection, export_id=self._export.export_id, maker=self._maker))
 
     async def store(self, *, whole: bool = False) -> None:
-        """Write what is a piece already, or all there is. Raises SupersededError once another attempt has begun."""
+        """Store full pieces, or all bytes. Raises SupersededError if another attempt has begun."""
         while len(self._waiting) >= PIECE_BYTES or (whole and self._waiting):
             piece = bytes(self._waiting[:PIECE_BYTES])
             async with self._database.acquire() as connection:
@@ -251,7 +251,7 @@ class _Pieces:
 
 
 class ExportWorker(Actor[Job[MakeExport]]):
-    """Makes archives, a piece in memory at a time."""
+    """Makes archives, with one piece in memory at a time."""
 
     def __init__(self, database: Database, parts: Sequence[PersonalData], max_bytes: int = MAX_ARCHIVE_BYTES) -> None:
         self.database = database
@@ -260,10 +260,10 @@ class ExportWorker(Actor[Job[MakeExport]]):
 
     @on_job
     async def make(self, job: Job[MakeExport]) -> Outcome:
-        """The archive's end, its mail and the job's end are one transaction."""
+        """Finish the archive, request its mail and end the job, in one transaction."""
         export = job.payload
         pieces = _Pieces(self.database, export, self.max_bytes)
-        if not await pieces.begin():  # its user is gone, or has asked anew
+        if not await pieces.begin():  # the user is gone, or has made a new request
             return Done()
         try:
             await self._archive(export.user_id, pieces)
@@ -277,7 +277,7 @@ class ExportWorker(Actor[Job[MakeExport]]):
         return None
 
     async def _archive(self, user_id: UUID, pieces: _Pieces) -> None:
-        """The zip, compressed off the loop."""
+        """Write the zip; it is compressed in a thread."""
         with zipfile.ZipFile(cast("IO[bytes]", pieces), "w", zipfile.ZIP_DEFLATED) as archive:
             for part in self.parts:
                 with archive.open(f"{part.name}.json", "w", force_zip64=True) as entry:
@@ -285,7 +285,7 @@ class ExportWorker(Actor[Job[MakeExport]]):
         await pieces.store(whole=True)
 
     async def _write(self, part: PersonalData, user_id: UUID, entry: IO[bytes], pieces: _Pieces) -> None:
-        """One list of documents, a page at a time."""
+        """Write one list of documents, a page at a time."""
         after: str | None = None
         entry.write(b"[")
         while True:

@@ -1,12 +1,12 @@
 -- name: lock_owner(user_id)^
--- Of two who ask at once the second looks, in its next statement, when the first has made one.
+-- Serialises two simultaneous requests: the next statement of the second sees the export of the first.
 select user_id from users where user_id = :user_id and deleted_at is null for update;
 
 -- name: export_of(user_id)^
 select export_id, status, created_at from exports where user_id = :user_id;
 
 -- name: drop_export(user_id)!
--- The archive goes and its link with it.
+-- The archive is deleted, and its link with it.
 with gone as (delete from exports where user_id = :user_id returning export_id)
 update mail_tokens set used_at = coalesce(used_at, now()) where token_id in (select export_id from gone);
 
@@ -19,7 +19,7 @@ insert into exports (export_id, user_id) values (:export_id, :user_id)
 returning export_id, status, created_at;
 
 -- name: spend_archive(token_hash, user_id)^
--- Of any number at once exactly one gets it, and nobody but its owner.
+-- Of any number of simultaneous requests exactly one gets it, and only the owner's.
 update mail_tokens t set used_at = now()
 from exports e join users u using (user_id)
 where t.token_hash = :token_hash and t.purpose = 'export' and t.user_id = :user_id
@@ -28,12 +28,12 @@ where t.token_hash = :token_hash and t.purpose = 'export' and t.user_id = :user_
 returning e.export_id, e.size, e.pieces;
 
 -- name: start_export(export_id, maker)$
--- From now on only this maker's pieces are taken. What an earlier one has written is written over.
+-- From now on only pieces of this maker are accepted. Pieces of an earlier one are overwritten.
 update exports set status = 'running', maker = :maker where export_id = :export_id and status in ('queued', 'running')
 returning true;
 
 -- name: add_piece(export_id, maker, number, piece)$
--- Nothing comes back once another makes it, or nobody wants it.
+-- No row comes back if another attempt makes the archive, or the request is gone.
 with wanted as (
     select export_id from exports
     where export_id = :export_id and maker = :maker and status = 'running' for key share
@@ -46,8 +46,8 @@ returning true;
 select piece from export_pieces where export_id = :export_id and number = :number;
 
 -- name: mark_export(export_id, status, size, pieces)^
--- Nothing comes back for one that was asked for anew, or whose user is gone. Pieces beyond the last are of an attempt
--- that was cut off.
+-- No row comes back if there is a newer request, or the user is gone. Pieces beyond the last belong to an interrupted
+-- attempt.
 with marked as (
     update exports set status = :status, size = :size, pieces = :pieces
     where export_id = :export_id and status in ('queued', 'running')
@@ -62,7 +62,7 @@ select export_id from marked;
 update mail_tokens set expires_at = now() + make_interval(secs => :ttl_s) where token_id = :export_id;
 
 -- name: export_links(user_id, after, limit)
--- What was mailed to be proved or fetched: never the secrets.
+-- The links that were mailed to the user: never their secrets.
 select x.token_id::text as cursor, row_to_json(x)::text as document from (
     select t.token_id, t.purpose, t.email, t.created_at, t.expires_at, t.used_at, e.status as export_status
     from mail_tokens t left join exports e on e.export_id = t.token_id
@@ -70,7 +70,7 @@ select x.token_id::text as cursor, row_to_json(x)::text as document from (
     order by t.token_id limit :limit) x;
 
 -- name: erase_links(user_id, limit)$
--- Archives go with their links.
+-- Archives are deleted with their links.
 with gone as (
     delete from mail_tokens where token_id in (select token_id from mail_tokens where user_id = :user_id limit :limit)
     returning 1

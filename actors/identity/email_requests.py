@@ -1,7 +1,7 @@
-"""Email requests: what anybody may ask to be mailed to an address, put on the queue before anybody looks whose it is.
+"""Email requests: anybody may request a mail to an address; the request is queued before the address is looked up.
 
-So asking costs the same and is answered alike for every address, and what was acknowledged outlives the process. An
-address is kept until it has been looked up: a moment, or an hour at most while nothing can.
+So a request costs the same and gets the same response for every address, and an acknowledged request survives the
+process. The address is stored until it is looked up: for a moment, or for an hour at most during an outage.
 """
 
 from collections.abc import Awaitable, Callable
@@ -18,8 +18,8 @@ from callboard.actors.infrastructure.token_signer import Signer
 from callboard.runtime import Actor, Request, on
 
 CONCURRENCY = 32  # in one worker: most of them wait for a commit together
-MAX_WAITING = 10_000  # nobody fills the table while nobody works at it
-TTL_S = 3600.0  # whoever has not been answered by then has asked again
+MAX_WAITING = 10_000  # the limit of waiting requests, which bounds the table during an outage
+TTL_S = 3600.0  # the user has repeated the request by then
 
 ANSWERS: dict[str, Callable[[Any, Signer, str], Awaitable[None]]] = {
     "reset_password": send_reset,
@@ -28,9 +28,9 @@ ANSWERS: dict[str, Callable[[Any, Signer, str], Awaitable[None]]] = {
 
 
 class RequestEmail(Request[None], frozen=True):
-    """Have a letter mailed to an address, if it has an account that is to get it; the reply comes before anybody looks.
+    """Request a mail to an address, sent if the address has a suitable account; the reply comes before the lookup.
 
-    Once there is a reply the letter is sure to come. Raises Problem(SERVER_OVERLOADED) when too many wait.
+    After the reply the mail is certain to be sent. Raises Problem(SERVER_OVERLOADED) if too many requests wait.
     """
 
     letter: Literal["reset_password", "verify_email"]
@@ -50,7 +50,7 @@ EMAIL_REQUEST = JobKind(
     priority=Priority.SECURITY,
     slots=2,
     max_waiting=MAX_WAITING,
-    max_attempts=100,  # its deadline ends it, and leaves nothing: a dead letter would keep the address for a month
+    max_attempts=100,  # it ends at its deadline without a dead letter, which would keep the address for a month
     backoff=Backoff(base_s=1.0, cap_s=60.0),
     timeout_s=20.0,
     secret=frozenset({"email"}),
@@ -68,20 +68,20 @@ class EmailRequests(Actor[RequestEmail]):
 
     @on(RequestEmail)
     async def request(self, message: RequestEmail) -> None:
-        """The same statements for every address."""
+        """Every address takes the same statements."""
         request = EmailRequest(message.letter, message.email)
         await self.jobs.submit(self.database, request, deadline_s=TTL_S, admitted=True)
 
 
 class EmailRequestWorker(Actor[Job[EmailRequest]]):
-    """Looks up whose the addresses are, and has their letters sent."""
+    """Looks up the accounts of addresses, and requests their mails."""
 
     def __init__(self, signer: Signer) -> None:
         self.signer = signer
 
     @on_job
     async def answer(self, job: Job[EmailRequest]) -> Outcome:
-        """The end of the request, the secret and the request for its mail are one transaction."""
+        """End the request, add the secret and request its mail, in one transaction."""
         request = job.payload
         async with job.finish() as connection:
             await ANSWERS[request.letter](connection, self.signer, request.email)

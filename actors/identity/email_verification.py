@@ -1,4 +1,4 @@
-"""Addresses: what one must look like, and the mails that prove whose it is."""
+"""Addresses: their validation, and the mails that prove their owner."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -21,15 +21,15 @@ from callboard.streams.visible_text import visible, visible_rule
 QUERIES = queries_beside(__file__)
 
 PROOF_TTL_S = 24 * 3600
-MAX_LETTERS = 5  # of one purpose, to one account in an hour, whoever asks
+MAX_LETTERS = 5  # mails of one purpose to one account in an hour
 NAME_LENGTH = 2, 255
 FullName = Annotated[str, visible(*NAME_LENGTH, examples=("Ada Lovelace",))]
 checked_name = visible_rule(*NAME_LENGTH)
 
 
 class RegistrationPolicy(msgspec.Struct, frozen=True):
-    """How accounts come to their addresses: what a password needs, whether the registration of a taken address is
-    answered as if it were a new one, and for how long a change of the address can be undone.
+    """The policy for accounts and addresses: the rules of passwords, whether the registration of a taken address gets
+    the response of a new one, and how long a change of address can be undone.
     """
 
     policy: PasswordPolicy = PasswordPolicy.COMPOSITION
@@ -54,7 +54,9 @@ def account_faults(email: str | None, full_name: str | None) -> list[FieldError]
 def checked_enrolment(
     email: str, password: str, full_name: str, policy: PasswordPolicy, *, terms_accepted: bool
 ) -> tuple[str, str]:
-    """A new account's address and name as they are kept. Raises Problem(REQUEST_INVALID) that names every fault."""
+    """Return a new account's address and name in their stored form. Raises Problem(REQUEST_INVALID) with
+    every fault.
+    """
     faults = enrolment_faults(policy, email, password, full_name, terms_accepted=terms_accepted)
     if faults:
         raise Problem(REQUEST_INVALID, details=tuple(faults))
@@ -80,8 +82,8 @@ def enrolment_faults(
 
 
 async def send_letter(connection: Any, letter: str, user_id: UUID, **data: str) -> None:
-    """Have one of our letters sent, if the caller's transaction commits. Raises UnknownEmailError for one that there
-    is not, and for data that it does not take.
+    """Request one of our mails; it is sent if the caller's transaction commits. Raises UnknownEmailError for an unknown
+    template or unsuitable data.
     """
     read_template(letter, data)
     await emit(connection, TemplatedEmailRequested(letter, user_id, data), event_id=uuid4(), topic=PRIORITY)
@@ -101,8 +103,8 @@ async def send_verification(
 
 
 async def resend_verification(connection: Any, signer: Signer, email: str) -> None:
-    """Send another verification mail, if the address has an account that needs one and the caller's transaction
-    commits. Earlier links stay good until they expire: the mails may cross. All of them need a password now.
+    """Send another verification mail, if the address has an unverified account and the caller's transaction commits.
+    Earlier links stay valid until they expire: the mails may cross. From now on all of them need a password.
     """
     user = await QUERIES.need_password(connection, email=email)
     if user is not None:
@@ -110,11 +112,11 @@ async def resend_verification(connection: Any, signer: Signer, email: str) -> No
 
 
 async def send_change(connection: Any, signer: Signer, user_id: UUID, email: str, session_id: UUID | None) -> None:
-    """Mail a secret that proves a new address to it, and tell the old one. Events of one user stay in order, so the
-    notice is addressed before the new address can be in force. The caller holds the account's row; the session that
-    asks stays when the address changes.
+    """Mail a secret to a new address to prove it, and tell the old address. The events of one user stay in order, so
+    the notice gets its recipient before the change. The caller holds a lock on the account's row; the requesting
+    session stays when the address changes.
 
-    Raises Problem(REQUEST_LIMITED): the address may be anybody's, and who has an account must not fill their mailbox.
+    Raises Problem(REQUEST_LIMITED): the address may be a stranger's, and no account may flood a mailbox.
     """
     token_id = await add_token(connection, signer, user_id, "change_email", email=email, session_id=session_id)
     if token_id is None:
@@ -133,7 +135,7 @@ async def add_token(
     email: str | None = None,
     session_id: UUID | None = None,
 ) -> UUID | None:
-    """The id of a new secret to be mailed; None for an account that had MAX_LETTERS of this purpose in an hour."""
+    """Return the id of a new secret to be mailed; None if the account had MAX_LETTERS of this purpose in an hour."""
     token_id = uuid4()
     added = await QUERIES.add_token(
         connection,

@@ -1,5 +1,6 @@
 -- name: add_token(token_id, user_id, purpose, token_hash, ttl_s, email, session_id, most)$
--- Nothing comes back for an account that had so many in the last hour. Who holds the account's row counts right.
+-- No row comes back if the account had the maximum in the last hour. The caller's lock on the account's row makes the
+-- count exact.
 insert into mail_tokens (token_id, user_id, purpose, token_hash, expires_at, email, session_id)
 select :token_id::uuid, :user_id::uuid, :purpose::text, :token_hash::bytea, now() + make_interval(secs => :ttl_s),
     :email::text, :session_id::uuid
@@ -9,22 +10,22 @@ where :most > (
 returning true;
 
 -- name: need_password(email)^
--- Locks the unproven account of an address. From now on its links need a password: whoever asked may not be the one
--- who typed the first.
+-- Locks the unproven account of an address. From now on its links need a password: a different person may have typed
+-- the first.
 update users set password_needed = true, unproven_since = now()
 where lower(email) = lower(:email) and is_active and not is_verified and deleted_at is null
 returning user_id, created_at, host(registered_from) as ip;
 
 -- name: link(token_hash)^
--- What a link is for, and which account it belongs to; `email` is the address that it proves.
+-- The purpose of a link and its account; `email` is the address that it proves.
 select t.purpose, u.user_id, u.full_name, coalesce(t.email, u.email) as email, u.password_needed
 from mail_tokens t join users u using (user_id)
 where t.token_hash = :token_hash and t.purpose in ('verify_email', 'change_email', 'undo_email')
   and t.used_at is null and t.expires_at > now() and u.deleted_at is null;
 
 -- name: use_token(token_hash)^
--- Of any number at once exactly one gets the row. The account is locked before its tokens, as wherever both are: two
--- links of one account do not wait for each other.
+-- Of any number of simultaneous uses exactly one gets the row. The account is locked before its tokens, in every
+-- statement that locks both, so two links of one account do not deadlock.
 with person as (
     select u.user_id, u.email, u.full_name, u.password_needed from users u join mail_tokens t using (user_id)
     where t.token_hash = :token_hash and u.deleted_at is null for update of u
@@ -36,10 +37,10 @@ returning t.user_id, t.purpose, t.email, t.session_id, t.created_at, person.emai
           person.password_needed;
 
 -- name: spend_tokens(user_id)!
--- What was mailed to an address that is no more the account's is good for nothing, but for the way back to it.
+-- Links mailed to an address that the account no longer has are invalid, except the undo link.
 update mail_tokens set used_at = now() where user_id = :user_id and used_at is null and purpose <> 'undo_email';
 
 -- name: spend_later_undos(user_id, created_at)!
--- The way back to an address is older than what was done from there on.
+-- Undo links of later changes end too: their addresses are not the owner's.
 update mail_tokens set used_at = now()
 where user_id = :user_id and used_at is null and purpose = 'undo_email' and created_at >= :created_at;

@@ -1,8 +1,8 @@
-"""Erasure: some time after an account was deleted, everything that says whose it was is forgotten.
+"""Erasure: some time after an account is deleted, all data that identifies its owner is erased.
 
-Every part forgets its own, a batch in a statement, which is a transaction of its own. Departments forget in the reverse
-of the order in which they are built: mails are found by the address of the account, so they go before it. The account
-is marked last, so an erasure that was cut off goes on where it was.
+Each kind of data erases its own rows, one batch in one statement and transaction. Departments are erased in reverse
+order of building: mails are found by the address of the account, so they go first. The account is marked last, so an
+interrupted erasure continues.
 """
 
 import logging
@@ -17,13 +17,13 @@ from callboard.streams.queries import queries_beside
 
 QUERIES = queries_beside(__file__)
 
-BATCH = 500  # rows in a statement
+BATCH = 500  # rows in one statement
 
 log = logging.getLogger(__name__)
 
 
 async def erase_due(connection: Any, limit: int, *, days: int, parts: Sequence[PersonalData]) -> int:
-    """Erase accounts that were deleted so many days ago, and so many rows in a statement; how many accounts."""
+    """Erase accounts that were deleted `days` ago, `limit` rows in one statement; return the number of accounts."""
     due = [row["user_id"] async for row in QUERIES.due(connection, days=days, limit=limit)]
     for user_id in due:
         await erase_user(connection, user_id, parts, limit)
@@ -31,7 +31,9 @@ async def erase_due(connection: Any, limit: int, *, days: int, parts: Sequence[P
 
 
 async def erase_user(connection: Any, user_id: UUID, parts: Sequence[PersonalData], limit: int = BATCH) -> None:
-    """Erase a deleted account; leave a living one. Two at once do no harm: what one forgets the other does not find."""
+    """Erase a deleted account; an active one is left alone. Two simultaneous erasures do no harm: the second finds
+    nothing.
+    """
     if not await QUERIES.is_deleted(connection, user_id=user_id):
         return
     for part in parts:

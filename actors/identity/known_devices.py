@@ -1,7 +1,8 @@
-"""Known devices: where an account was logged in to before. Strangers who guess its password do not lock these out.
+"""Known devices: the devices and networks that an account has logged in from. Strangers who guess its password do not
+lock these out.
 
-A device is known by the token that a login gave it, or by its network (/24, for IPv6 /64), for as long as the settings
-say. A device token is no credential: it opens nothing without the password, and has a count of failures of its own.
+A device is known by the token of an earlier login, or by its network (/24, for IPv6 /64), for a configured time. A
+device token is no credential: it is useless without the password, and has its own count of failures.
 """
 
 import hashlib
@@ -16,20 +17,20 @@ from callboard.streams.queries import queries_beside
 
 QUERIES = queries_beside(__file__)
 
-KNOWN_DAYS = 90  # unless the settings say otherwise
+KNOWN_DAYS = 90  # by default
 _V4_PREFIX, _V6_PREFIX = 24, 64
 _ID_BYTES = 16
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where an attempt comes from: what its failures are counted under, and whether strangers can lock it out."""
+    """The origin of an attempt: the key that its failures are counted under, and whether strangers can lock it out."""
 
     key: str
     is_known: bool = False
 
 
 def address_of(ip: str | None) -> str | None:
-    """The address as PostgreSQL takes it; None for what is none, such as a socket's path."""
+    """Return the address in PostgreSQL's form; None if it is no IP address, such as the path of a socket."""
     try:
         address = ip_address((ip or "").partition("%")[0])
     except ValueError:
@@ -38,7 +39,7 @@ def address_of(ip: str | None) -> str | None:
 
 
 def network_of(ip: str | None) -> str | None:
-    """The network of an address; None where there is none."""
+    """Return the network of an address; None without an address."""
     address = address_of(ip)
     if address is None:
         return None
@@ -46,13 +47,13 @@ def network_of(ip: str | None) -> str | None:
 
 
 def make_device_token(signer: Signer, user_id: UUID) -> str:
-    """A token that `device_of` knows again for this user and no other."""
+    """Return a token that `device_of` recognises for this user only."""
     device_id = uuid4().bytes
     return f"{device_id.hex()}.{signer.device_proof(user_id, device_id)}"
 
 
 def device_of(signer: Signer, user_id: UUID, token: str | None) -> str | None:
-    """The id of the device that a token of ours names; None for any other text."""
+    """Return the device id in one of our tokens; None for any other text."""
     name, _, proof = (token or "").partition(".")
     try:
         device_id = bytes.fromhex(name)
@@ -65,7 +66,7 @@ def device_of(signer: Signer, user_id: UUID, token: str | None) -> str | None:
 def origin_of(
     signer: Signer, user_id: UUID | None, ip: str | None, device_token: str | None, *, is_known: bool
 ) -> Origin:
-    """Where an attempt on an account comes from; `is_known` says whether its network is one of the account."""
+    """Return the origin of an attempt on an account; `is_known` says whether its network is known for the account."""
     device = device_of(signer, user_id or UUID(int=0), device_token)
     if device is not None:
         return Origin(f"device:{device}", is_known=True)
@@ -73,13 +74,13 @@ def origin_of(
 
 
 async def remember_network(connection: Any, user_id: UUID, ip: str | None) -> None:
-    """Know this network again: somebody has just given the password there, or proved the mailbox."""
+    """Remember this network: its user has just given the password, or proved the mailbox."""
     if (network := network_of(ip)) is not None:
         await QUERIES.remember(connection, user_id=user_id, network=network)
 
 
 async def purge_networks(connection: Any, limit: int, days: int = KNOWN_DAYS) -> int:
-    """Forget networks that were not seen for so many days, `limit` at most; how many."""
+    """Forget networks that were not seen for `days`, `limit` at most; return their number."""
     return int(await QUERIES.purge(connection, days=days, limit=limit))
 
 

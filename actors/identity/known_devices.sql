@@ -1,5 +1,5 @@
 -- name: remember(user_id, network)!
--- Within a day or so: who logs in all the time does not write all the time.
+-- Updated at most about once a day: frequent logins write nothing.
 insert into known_networks as known (user_id, network) values (:user_id, :network::cidr)
 on conflict (user_id, network) do update set seen_at = now() where known.seen_at < now() - interval '1 day';
 

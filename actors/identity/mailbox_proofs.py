@@ -1,7 +1,7 @@
-"""Proofs of a mailbox: what the links of our mails do to the account they belong to, each in the caller's transaction.
+"""Proofs of a mailbox: the effects of the links in our mails, each in the caller's transaction.
 
-An account belongs to whoever proves its mailbox. A password that was typed by somebody else does not stay: a link that
-may have been caused by another person asks for a new one, and the way back to an earlier address ends the password.
+An account belongs to the person who proves its mailbox. A password that another person typed does not stay: a link that
+another person may have requested asks for a new password, and the undo of a change of address ends the password.
 """
 
 from typing import Any
@@ -28,11 +28,11 @@ RESET_TTL_S = 3600
 
 
 class VerifyEmail(Request[User], frozen=True):
-    """Use the link of a mail that proves an address, once: the account's own, or the one it is to have.
+    """Use a verification link, once: it proves the account's own address, or its new one.
 
-    `password` is for the account's own address, and the one from then on. Raises Problem(AUTH_MAIL_TOKEN_INVALID),
-    AUTH_PASSWORD_NEEDED when somebody else may have typed the first one, REQUEST_INVALID for one that will not do, and
-    USERS_EMAIL_TAKEN when somebody has proved the new address meanwhile; the link stays good.
+    `password` is for the account's own address, and replaces the first. Raises Problem(AUTH_MAIL_TOKEN_INVALID),
+    AUTH_PASSWORD_NEEDED if another person may have typed the first one, REQUEST_INVALID for a bad password, and
+    USERS_EMAIL_TAKEN if another account has proved the new address meanwhile; the link stays valid.
     """
 
     token: str
@@ -44,7 +44,7 @@ class VerifyEmail(Request[User], frozen=True):
 
 
 class RefuseEmail(Request[None], frozen=True):
-    """Say by the same link that it was not oneself who asked: the registration is removed, the change never happens.
+    """Reject by the same link a request of another person: the registration is removed, the change never happens.
 
     Raises Problem(AUTH_MAIL_TOKEN_INVALID).
     """
@@ -57,9 +57,9 @@ class RefuseEmail(Request[None], frozen=True):
 
 
 class UndoEmailChange(Request[User], frozen=True):
-    """Use the link that was mailed to the old address: it is the account's again, and sessions and password end.
+    """Use the link in the mail to the old address: the account gets it back, and its sessions and password end.
 
-    Raises Problem(AUTH_MAIL_TOKEN_INVALID), and USERS_EMAIL_TAKEN when somebody else has proved the old address.
+    Raises Problem(AUTH_MAIL_TOKEN_INVALID), and USERS_EMAIL_TAKEN if another account has proved the old address.
     """
 
     token: str
@@ -70,12 +70,12 @@ class UndoEmailChange(Request[User], frozen=True):
 
 
 def invalid_link() -> Problem:
-    """The refusal of a link that is unknown, spent, expired, or for something else."""
+    """Return the refusal of a link that is unknown, used, expired, or of another purpose."""
     return Problem(AUTH_MAIL_TOKEN_INVALID, details=(FieldError("token", "is not valid"),))
 
 
 async def use_link(connection: Any, token_hash: bytes, email: str, *purposes: str) -> Any:
-    """Spend a link that proves `email`, with the address and the account locked. Raises Problem."""
+    """Use a link that proves `email`, with locks on the address and the account. Raises Problem."""
     await lock_addresses(connection, email)
     used = await email_verification.QUERIES.use_token(connection, token_hash=token_hash)
     if used is None or used["purpose"] not in purposes:
@@ -84,7 +84,7 @@ async def use_link(connection: Any, token_hash: bytes, email: str, *purposes: st
 
 
 async def confirm_registration(connection: Any, used: Any, password_hash: str | None) -> Any:
-    """The account's own address is proved. Raises Problem(AUTH_PASSWORD_NEEDED)."""
+    """Prove the account's own address. Raises Problem(AUTH_PASSWORD_NEEDED)."""
     user_id = used["user_id"]
     if used["password_needed"] and password_hash is None:
         raise Problem(AUTH_PASSWORD_NEEDED, details=(FieldError("password", "is needed"),))
@@ -96,8 +96,7 @@ async def confirm_registration(connection: Any, used: Any, password_hash: str | 
 
 
 async def change_address(connection: Any, signer: Signer, used: Any, undo_ttl_s: float) -> Any:
-    """A new address is proved. The old one is mailed a way back, good for so long. All sessions end but the one that
-    asked.
+    """Prove a new address. The old one gets an undo link, valid for `undo_ttl_s`. All sessions end but the requesting one.
 
     Raises Problem(USERS_EMAIL_TAKEN).
     """
@@ -121,7 +120,7 @@ async def change_address(connection: Any, signer: Signer, used: Any, undo_ttl_s:
 
 
 async def undo_change(connection: Any, signer: Signer, used: Any) -> Any:
-    """The account has its earlier address again, and whoever took it nothing: no session, no password, no link.
+    """Give the account its earlier address, and end everything of the person who took it: sessions, password, links.
 
     A link to choose a new password is mailed to the address. Raises Problem(USERS_EMAIL_TAKEN).
     """
@@ -148,7 +147,7 @@ async def drop_what_was_asked(connection: Any, used: Any) -> None:
 
 
 async def _move(connection: Any, user_id: UUID, email: str) -> Any:
-    """Give an account an address that it has proved; an unproven account of that address gives way."""
+    """Give an account an address that it has proved; an unproven account of that address is removed."""
     owner = await QUERIES.user_by_email(connection, email=email)
     if owner is not None and owner["user_id"] != user_id:
         if owner["is_verified"]:
@@ -158,7 +157,7 @@ async def _move(connection: Any, user_id: UUID, email: str) -> Any:
 
 
 class MailboxProofs:
-    """Uses the links of mails, for the actor that is asked to."""
+    """Handles the links of mails for the users actor."""
 
     def __init__(
         self,
@@ -176,7 +175,9 @@ class MailboxProofs:
         self.undo_ttl_s = enrolment.undo_ttl_s
 
     async def verify(self, message: VerifyEmail) -> User:
-        """The link is used, the address verified and the event written in one transaction; hashing comes before it."""
+        """Use the link, verify the address and write the event, in one transaction; the password is hashed
+        before it.
+        """
         token_hash = fingerprint(message.token)
         link = await self._link(token_hash)
         password_hash = await self._new_hash(link, message.password)
@@ -202,7 +203,7 @@ class MailboxProofs:
         return link
 
     async def _new_hash(self, link: Any, password: str | None) -> str | None:
-        """The hash of the password that comes with a link. Raises Problem for one that will not do."""
+        """Return the hash of the password that comes with a link. Raises Problem for a bad password."""
         if password is None:
             return None
         if link["purpose"] != "verify_email":
@@ -214,7 +215,7 @@ class MailboxProofs:
 
     @retried
     async def refuse(self, message: RefuseEmail) -> None:
-        """Nobody is told but whoever reads the mailbox."""
+        """Only the owner of the mailbox learns of it."""
         token_hash = fingerprint(message.token)
         link = await self._link(token_hash)
         async with self.database.transaction() as connection:
@@ -223,7 +224,7 @@ class MailboxProofs:
 
     @retried
     async def undo(self, message: UndoEmailChange) -> User:
-        """The address, the sessions, the password and the event are one transaction."""
+        """Change the address, end sessions and password, and write the event, in one transaction."""
         token_hash = fingerprint(message.token)
         link = await self._link(token_hash)
         async with self.database.transaction() as connection:

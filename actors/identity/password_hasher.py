@@ -1,7 +1,7 @@
-"""Passwords: hashing them with Argon2id in threads, a bounded number at a time.
+"""Passwords: hashed with Argon2id in a bounded number of threads.
 
-A hash from elsewhere, or of a password that was not prepared (RFC 8265), is verified and made anew when its password is
-given, of exactly what has been verified: bcrypt looks at 72 bytes, and of a longer password nobody knows the rest.
+An imported hash, or one of an unprepared password (RFC 8265), is replaced at the next login by a hash of exactly the
+verified bytes: bcrypt reads 72 bytes, and nobody knows the rest of a longer password.
 """
 
 import os
@@ -25,21 +25,21 @@ from callboard.runtime import Actor, Asked, MailboxFullError, Ref, Request, on
 
 T = TypeVar("T")
 
-NICENESS = 10  # of the threads that hash; with more a busy machine would let nobody log in
+NICENESS = 10  # of the hashing threads; with more a busy machine would let nobody log in
 
 # OWASP, Password Storage Cheat Sheet: m = 19 MiB, t = 2, p = 1.
 HASHER = Argon2Hasher(time_cost=2, memory_cost=19456, parallelism=1)
 
 
-NO_PASSWORD = ""  # the hash of an account that nobody can log in to until its password is reset
+NO_PASSWORD = ""  # the hash of an account that cannot log in until its password is reset
 
 _BCRYPT = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}\Z")
 _ARGON2 = re.compile(
     r"\$argon2(?:id|i|d)\$v=19\$m=(\d{1,9}),t=(\d{1,9}),p=(\d{1,9})\$[A-Za-z0-9+/]{11,}\$[A-Za-z0-9+/]{22,}\Z"
 )
-_BCRYPT_BYTES = 72  # what every bcrypt looks at of a password
-_CUT = "$bcrypt72"  # before an Argon2 hash of that much, which came from bcrypt
-# A hash from elsewhere may cost so much and no more: who verifies it has a core to itself for that long.
+_BCRYPT_BYTES = 72  # bcrypt reads this many bytes of a password
+_CUT = "$bcrypt72"  # marks an Argon2 hash of the first 72 bytes, which replaced a bcrypt hash
+# Imported hashes may cost at most this much: verification occupies a core for that time.
 _BCRYPT_COST = (4, 14)
 _MAX_ARGON2 = (262_144, 10, 16)  # KiB, passes, lanes
 
@@ -55,13 +55,13 @@ class HashPassword(Request[str], frozen=True):
 
 
 class PasswordCheck(msgspec.Struct, frozen=True):
-    """Whether a password is the hash's, and the hash that is to take the place of one that is not of today."""
+    """The result of a verification, and the hash to replace an outdated one."""
 
     is_right: bool
     renewed: str | None = None
 
     def __bool__(self) -> bool:
-        """Whether it is."""
+        """Whether the password is right."""
         return self.is_right
 
     def __repr__(self) -> str:
@@ -70,9 +70,9 @@ class PasswordCheck(msgspec.Struct, frozen=True):
 
 
 class VerifyPassword(Request[PasswordCheck], frozen=True):
-    """Whether a password is the hash's. Without a hash the work is done all the same, and the answer is no.
+    """Verify a password. Without a hash the same work is done, and the answer is no.
 
-    With `renew` a right password of a hash that is not of today gets a new one.
+    With `renew`, a right password replaces an outdated hash by a new one.
     """
 
     password: str
@@ -85,11 +85,11 @@ class VerifyPassword(Request[PasswordCheck], frozen=True):
 
 
 class PasswordHasher(Actor[HashPassword | VerifyPassword]):
-    """Hashes off the loop, one at a time; a pool of these, as large as the cores, bounds the hashing of a process.
+    """Hashes in a thread, one password at a time; a pool of these, one for each core, bounds the hashing of a process.
 
-    Argon2 releases the GIL, so a thread is a core; it gives way to the loop's, and has the next password beside it, so
-    as not to wait for the loop in between. The mailbox rejects: a flood of logins is refused, not queued. A password
-    whose asker has gone is hashed to its end if that has begun.
+    Argon2 releases the GIL, so a thread occupies a core. It gives way to the event loop's thread, and its next password
+    is queued beside it, so that it need not wait for the loop. The mailbox rejects: a flood of logins is refused, not
+    queued. A hash in progress is finished even if its asker has gone.
     """
 
     concurrency = 2
@@ -98,17 +98,17 @@ class PasswordHasher(Actor[HashPassword | VerifyPassword]):
         self.thread = ThreadPoolExecutor(1, "password", initializer=_give_way)
 
     async def on_stop(self) -> None:
-        """Let the thread go, when it is done."""
+        """End the thread once it is done."""
         self.thread.shutdown(wait=False, cancel_futures=True)
 
     @on(HashPassword)
     async def hash(self, message: HashPassword) -> str:
-        """Hash; about 30 ms. Raises ValueError for a password that the policy refuses for its characters."""
+        """Hash; about 30 ms. Raises ValueError for a password with forbidden characters."""
         return await get_running_loop().run_in_executor(self.thread, HASHER.hash, prepare_password(message.password))
 
     @on(VerifyPassword)
     async def verify(self, message: VerifyPassword) -> PasswordCheck:
-        """Verify; about 30 ms, whether there is a hash or not, and as much again for a hash that is made anew."""
+        """Verify; about 30 ms, with a hash or without, and twice that if the hash is replaced."""
         return await get_running_loop().run_in_executor(
             self.thread, partial(_verify, message.password, message.password_hash, renew=message.renew)
         )
@@ -125,12 +125,13 @@ async def hash_or_overloaded(
 
 
 def _give_way() -> None:
-    """To the loop, to PostgreSQL and to Redis: who is logged in already must not feel those who log in.
+    """Lower the thread's priority: hashing must not slow the event loop, PostgreSQL and Redis, and so the users who
+    have a session.
 
-    Measured on two cores in a flood of logins: without this others wait 2 s and more, with the niceness alone 40 to
-    200 ms, as a thread that wakes up takes the core from the loop, and as a batch about 10 ms.
+    Measured on two cores in a flood of logins: without this other requests wait 2 s and more; with niceness alone 40 to
+    200 ms, as a thread that wakes up takes the core from the loop; as a batch thread about 10 ms.
     """
-    if sys.platform == "linux":  # elsewhere a priority is the whole process's
+    if sys.platform == "linux":  # elsewhere a priority belongs to the whole process
         with suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
             os.setpriority(os.PRIO_PROCESS, get_native_id(), NICENESS)
@@ -140,7 +141,7 @@ _NOBODY = HASHER.hash("a password that nobody has, checked where there is no acc
 
 
 def _verify(password: str, password_hash: str | None, *, renew: bool = False) -> PasswordCheck:
-    """Try the password as it is prepared today, and where that differs as it was typed."""
+    """Verify the prepared password, and if that differs, the password as typed."""
     try:
         prepared = prepare_password(password)
     except ValueError:
@@ -165,7 +166,7 @@ def _matches(value: bytes, password_hash: str | None) -> bool:
 
 
 def _renewed(password_hash: str, value: bytes, prepared: str, typed: str) -> str | None:
-    """The hash to keep from now on. It takes every password that the old one took, and no more than that."""
+    """Return the replacement hash. It accepts exactly the passwords that the old one accepted."""
     if not needs_rehash(password_hash) and prepared == typed:
         return None
     cut = password_hash.startswith(_CUT) or (_BCRYPT.match(password_hash) and len(value) >= _BCRYPT_BYTES)
@@ -173,8 +174,8 @@ def _renewed(password_hash: str, value: bytes, prepared: str, typed: str) -> str
 
 
 def needs_rehash(password_hash: str) -> bool:
-    """Whether a hash was made by another algorithm or with other parameters than today's, and is worth making anew at
-    the next login.
+    """Whether a hash has another algorithm or other parameters than today's, and is to be replaced at the
+    next login.
     """
     try:
         return HASHER.check_needs_rehash(password_hash.removeprefix(_CUT))

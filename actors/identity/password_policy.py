@@ -1,4 +1,4 @@
-"""Password policy: the form in which a password is kept (RFC 8265), and which new ones are good enough."""
+"""Password policy: the stored form of passwords (RFC 8265), and the rules for new ones."""
 
 import re
 import unicodedata
@@ -15,22 +15,23 @@ COMMON = frozenset(FREQUENCY_LISTS["passwords"])
 
 _LEET = str.maketrans("@4831!0$5+7|", "aabeiiosstti")
 _LEET_L = str.maketrans("1!|", "lll")
-_EDGES = re.compile(r"^[\W\d_]+|[\W\d_]+$")  # what is put around a word to have it taken
+_EDGES = re.compile(r"^[\W\d_]+|[\W\d_]+$")  # characters that people add before and after a word
 _REPEATED = re.compile(r"(.+?)\1+", re.DOTALL)
 
 
 class PasswordPolicy(StrEnum):
-    """Which new passwords are good enough: `composition` is the default, `nist` NIST SP 800-63B-4, 3.1.1."""
+    """The rules for new passwords: `composition` is the default, `nist` NIST SP 800-63B-4, 3.1.1."""
 
     COMPOSITION = "composition"
     NIST = "nist"
 
 
 def prepare_password(password: str) -> str:
-    """The password as it is hashed, by RFC 8265's OpaqueString: every space is U+0020, and all is in NFC.
+    """Return the form of the password that is hashed, RFC 8265's OpaqueString: every space is U+0020, and all is in
+    NFC.
 
-    Raises ValueError for control characters and lone surrogates. Unlike the RFC this takes what its Unicode version
-    had not assigned: a password must not stop working by an update.
+    Raises ValueError for control characters and lone surrogates. Unlike the RFC it accepts characters that its version
+    of Unicode had not assigned: an update must not break a password.
     """
     mapped = "".join(" " if unicodedata.category(each) == "Zs" else each for each in password)
     if any(unicodedata.category(each) in ("Cc", "Cs") for each in mapped):
@@ -57,7 +58,7 @@ def password_faults(
     if policy is PasswordPolicy.COMPOSITION and not any(letter.isdigit() for letter in password):
         faults.append("must have a digit")
     if len(password) > MAX_LENGTH:
-        return faults  # what follows is not linear in the length
+        return faults  # the rules below are not linear in the length
     if is_common(password):
         faults.append("is among the most common passwords")
     words = {word for text in own for word in re.split(r"\W+", fold_case(text)) if len(word) >= OWN_WORD_LENGTH}
@@ -67,9 +68,9 @@ def password_faults(
 
 
 def is_common(password: str) -> bool:
-    """Whether somebody who guesses common passwords with the usual tricks would soon come to this one.
+    """Whether a guesser of common passwords with the usual tricks would soon try this one.
 
-    The tricks: case, accents, digits and signs for letters, digits and signs before and behind, the same twice.
+    The tricks: case, accents, digits and signs for letters, digits and signs before and after, the same twice.
     """
     lowered = fold_case(password)
     return any(
@@ -82,13 +83,13 @@ def is_common(password: str) -> bool:
 
 
 def fold_case(text: str) -> str:
-    """The text without case, accents and compatibility forms."""
+    """Return the text without case, accents and compatibility forms."""
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     return "".join(each for each in decomposed if not unicodedata.combining(each))
 
 
 def _folded(text: str) -> Iterator[str]:
-    """The text, and it with letters for the digits and signs that stand in their place."""
+    """Return the text, and the text with letters for digits and signs that look like them."""
     yield text
     yield text.translate(_LEET)
     yield text.translate(_LEET_L).translate(_LEET)

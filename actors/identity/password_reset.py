@@ -1,4 +1,6 @@
-"""Recovery: a forgotten password is reset by mail, a known one is changed (OWASP, Forgot Password Cheat Sheet)."""
+"""Password reset: a forgotten password is reset by mail, a known one is changed (OWASP, Forgot Password Cheat
+Sheet).
+"""
 
 from datetime import datetime
 from typing import Any
@@ -34,10 +36,10 @@ RESET_TTL_S = 3600
 
 
 class ResetPassword(Request[None], frozen=True):
-    """Use the secret of such a mail, once: a new password, and the end of all sessions. It proves the mailbox, too.
+    """Use the secret of a reset mail, once: set a new password, and end all sessions. This proves the mailbox, too.
 
-    From `ip` the owner may then log in, however many strangers have tried. Raises Problem(AUTH_MAIL_TOKEN_INVALID), and
-    REQUEST_INVALID for a password that will not do; the secret stays good.
+    The owner can then log in from `ip`, after any number of failures by strangers. Raises
+    Problem(AUTH_MAIL_TOKEN_INVALID), and REQUEST_INVALID for a bad password; the secret stays valid.
     """
 
     token: str
@@ -50,10 +52,10 @@ class ResetPassword(Request[None], frozen=True):
 
 
 class ChangePassword(Request[None], frozen=True):
-    """A new password for who knows the old one, and the end of all sessions but this one.
+    """Change a password with the old one, and end all sessions but this one.
 
     Raises Problem(AUTH_INVALID_CREDENTIALS) for a wrong one, which counts as a failed login: AUTH_ACCOUNT_LIMITED; and
-    REQUEST_INVALID for a new one that will not do.
+    REQUEST_INVALID for a bad new one.
     """
 
     user_id: UUID
@@ -67,7 +69,7 @@ class ChangePassword(Request[None], frozen=True):
 
 
 class Recovery(Actor[ResetPassword | ChangePassword]):
-    """Passwords that change. A change, the end of the sessions, its event and the notice of it are one transaction."""
+    """Changes passwords. A change, the end of the sessions, its event and its notice are one transaction."""
 
     def __init__(
         self,
@@ -87,7 +89,9 @@ class Recovery(Actor[ResetPassword | ChangePassword]):
 
     @on(ResetPassword)
     async def reset(self, message: ResetPassword) -> None:
-        """Nothing is hashed for a secret that is not good, and of any number at once one uses it."""
+        """Reset a password. An invalid secret causes no hashing, and of several simultaneous uses of a secret one
+        succeeds.
+        """
         token_hash = fingerprint(message.token)
         async with self.database.acquire() as connection:
             owner = await QUERIES.reset_owner(connection, token_hash=token_hash)
@@ -113,7 +117,7 @@ class Recovery(Actor[ResetPassword | ChangePassword]):
 
     @on(ChangePassword)
     async def change(self, message: ChangePassword) -> None:
-        """Of several at once that know the same password, one changes it."""
+        """Change a password. Of several simultaneous changes with the same old password one succeeds."""
         async with self.database.acquire() as connection:
             user = await credentials(connection, message.user_id)
             full_name = await QUERIES.full_name(connection, user_id=message.user_id)

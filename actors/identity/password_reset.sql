@@ -1,5 +1,5 @@
 -- name: lock_person_by_email(email)^
--- Whatever changes a password holds its account first, so that two of them do not wait for each other.
+-- Every change of a password first locks its account, so that two of them do not deadlock.
 select user_id from users
 where lower(email) = lower(:email) and is_active and deleted_at is null
 for no key update;
@@ -19,13 +19,13 @@ where token_hash = :token_hash and purpose = 'reset_password' and used_at is nul
 returning true;
 
 -- name: spend_secrets(user_id)!
--- The other links to reset the password, and those that would give the account an address that somebody else has asked
--- for: who changes a password because of that must be rid of it.
+-- The other reset links, and the links that prove a new address: a user who changes the password because a stranger
+-- requested that address must be rid of them.
 update mail_tokens set used_at = now()
 where user_id = :user_id and purpose in ('reset_password', 'change_email', 'verify_email') and used_at is null;
 
 -- name: set_password(password_hash, user_id, password_changed_at)$
--- With the time of the last change that the caller has seen, only if nobody was faster.
+-- Only if the password has not changed since the time that the caller has read.
 update users set password_hash = :password_hash, password_changed_at = now()
 where user_id = :user_id and is_active and deleted_at is null
   and password_changed_at = coalesce(:password_changed_at, password_changed_at)

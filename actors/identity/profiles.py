@@ -1,4 +1,4 @@
-"""Profiles: what users tell of themselves, and what their clients keep for them."""
+"""Profiles: a user's public description, and the preferences of the user's clients."""
 
 import hashlib
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ PERSONAL_DATA = PersonalData(
 )
 
 MAX_URL_LENGTH = 2000  # as schema.sql has it
-MAX_PREFERENCES_BYTES = 8192  # as JSON in the form that is stored and given
+MAX_PREFERENCES_BYTES = 8192  # as JSON in the stored form
 MAX_PREFERENCES_DEPTH = 5
 BIO_LENGTH = 0, 2000
 Bio = Annotated[str, visible(*BIO_LENGTH, lines=True, examples=("Writes about engines.",))]
@@ -45,7 +45,7 @@ class Profile(msgspec.Struct, frozen=True):
 
     @property
     def tag(self) -> str:
-        """Another one for every change: the ETag."""
+        """Return the ETag: it differs after every change."""
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:16]
 
 
@@ -56,7 +56,7 @@ class GetProfile(Request[Profile], frozen=True):
 
 
 class ReplaceProfile(Request[Profile], frozen=True):
-    """Replace a user's profile. `tag` is that of the profile that was read, or None.
+    """Replace a user's profile. `tag` is the tag of the profile that the caller read, or None.
 
     Raises Problem(REQUEST_INVALID, USERS_NOT_FOUND, USERS_STALE).
     """
@@ -69,7 +69,7 @@ class ReplaceProfile(Request[Profile], frozen=True):
 
 
 class Profiles(Actor[GetProfile | ReplaceProfile]):
-    """Reads and writes profiles; the workers of the pool share nothing."""
+    """Reads and writes profiles; the workers of the pool share no state."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -84,10 +84,10 @@ class Profiles(Actor[GetProfile | ReplaceProfile]):
     @on(ReplaceProfile)
     @retried
     async def put(self, message: ReplaceProfile) -> Profile:
-        """The row is locked while it is held against the tag."""
+        """The row is locked while the tag is compared."""
         async with self.database.transaction() as connection:
             profile = _profile(await QUERIES.lock_profile(connection, user_id=message.user_id))
-            # An earlier release stored preferences in a longer form: what was got can be put.
+            # An earlier release stored preferences in a longer form; what a client got it can put again.
             room = max(MAX_PREFERENCES_BYTES, len(msgspec.json.encode(profile.preferences)))
             if faults := profile_faults(message.avatar_url, message.bio, message.preferences, room):
                 raise Problem(REQUEST_INVALID, details=tuple(faults))
@@ -106,7 +106,7 @@ class Profiles(Actor[GetProfile | ReplaceProfile]):
 def profile_faults(
     avatar_url: str | None, bio: str | None, preferences: Mapping[str, Any], room: int = MAX_PREFERENCES_BYTES
 ) -> list[FieldError]:
-    """Validate a profile; the faults are for its owner to read. Its preferences may have `room` bytes."""
+    """Validate a profile; the faults are for its owner to read. `room` limits the bytes of its preferences."""
     faults: list[FieldError] = []
     if avatar_url is not None and not is_web_address(avatar_url):
         faults.append(
@@ -122,7 +122,7 @@ def profile_faults(
 
 
 def is_web_address(text: str) -> bool:
-    """Whether a text can stand in a page as the address of a picture: no scheme but http and https, and a host."""
+    """Whether a text is safe as the URL of a picture in a page: http or https, with a host."""
     if len(text) > MAX_URL_LENGTH or not text.isprintable() or " " in text:
         return False
     try:
@@ -133,7 +133,7 @@ def is_web_address(text: str) -> bool:
 
 
 def is_within(value: Any, levels: int) -> bool:
-    """Whether a JSON value has so many levels of objects and lists at most."""
+    """Whether a JSON value has at most this many levels of objects and lists."""
     if isinstance(value, dict | list):
         inner = value.values() if isinstance(value, dict) else value
         return levels > 0 and all(is_within(each, levels - 1) for each in inner)

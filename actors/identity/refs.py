@@ -15,14 +15,14 @@ from callboard.actors.infrastructure.rate_limiter import RateLimit
 from callboard.actors.infrastructure.token_signer import Claims
 from callboard.runtime import Ref
 
-# By address: registrations, logins, and letters that are asked for.
+# keyed by address: registrations, logins, and requests for mails
 REGISTER = RateLimit("register", 5, 60, "rate_limit_register")
 LOGIN = RateLimit("login", 10, 60, "rate_limit_login")
 MAIL = RateLimit("mail", 5, 60, "rate_limit_register")
 
 
 class IdentityRefs(Struct, frozen=True):
-    """References to accounts and their sessions, and what new passwords need."""
+    """References to accounts and their sessions, and the policy for new passwords."""
 
     users: Ref[UserMessage]
     logins: Ref[LogIn | StepUp]
@@ -35,5 +35,5 @@ class IdentityRefs(Struct, frozen=True):
     password_policy: PasswordPolicy
 
     def authenticate(self, claims: Claims) -> Authentication:
-        """The principal of a token with these claims, once it is awaited. Raises Problem(AUTH_...)."""
+        """Return an awaitable of the principal of a token with these claims. Raises Problem(AUTH_...)."""
         return Authentication(self.session_cache, self.sessions, claims.user_id, claims.session_id)

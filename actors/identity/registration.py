@@ -1,7 +1,7 @@
-"""Registration: an address belongs to nobody until somebody proves its mailbox.
+"""Registration: an address belongs to nobody until its mailbox is proved.
 
-An account that is not verified gives way: to the next registration of its address, to a change of address that is
-proved, and to an import. So there is at most one account an address, and none that a stranger could block.
+An unverified account gives way: to the next registration of its address, to a change of address that is proved, and to
+an import. So each address has at most one account, and no stranger can block an address.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,14 +32,14 @@ from callboard.streams.queries import queries_beside
 
 QUERIES = queries_beside(__file__)
 
-UNPROVEN_DAYS = 7  # unless the settings say otherwise
+UNPROVEN_DAYS = 7  # by default
 
 
 class RegisterUser(Request[User], frozen=True):
-    """Make an account and have the verification mail sent. Raises Problem(REQUEST_INVALID, USERS_EMAIL_TAKEN).
+    """Create an account and request the verification mail. Raises Problem(REQUEST_INVALID, USERS_EMAIL_TAKEN).
 
-    It takes the place of an account of this address that nobody has proved. `user_id` is the id that it is to have;
-    asked again with the same one, the reply is the account that there is. `ip` is told in the mail.
+    It replaces an unproven account of this address. `user_id` is the new account's id; a repeated request with the same
+    id returns the existing account. The mail names `ip`.
     """
 
     email: str
@@ -55,7 +55,7 @@ class RegisterUser(Request[User], frozen=True):
 
 
 class Registrar:
-    """Makes accounts, for the actor that is asked to."""
+    """Creates accounts for the users actor."""
 
     def __init__(
         self,
@@ -69,10 +69,10 @@ class Registrar:
         self.passwords = passwords
         self.signer = signer
         self.enrolment = enrolment
-        self.on_registered = on_registered  # after the commit, for the metrics
+        self.on_registered = on_registered  # called after the commit, for the metrics
 
     async def register(self, message: RegisterUser) -> User:
-        """The account, its token, its event and the request for its mail are one transaction."""
+        """Add the account, its token and its event, and request the mail, in one transaction."""
         email, full_name = checked_enrolment(
             message.email,
             message.password,
@@ -95,14 +95,14 @@ class Registrar:
                 if not self.enrolment.conceal:
                     raise taken()
                 return await self._conceal(connection, user, password_hash, owner["user_id"])
-            # A savepoint only where an account that is made for nobody has one.
+            # The savepoint takes as many statements as one that is rolled back.
             async with connection.transaction() if self.enrolment.conceal else nullcontext():
                 made = await self._register(connection, user, password_hash, ip)
             await send_verification(connection, self.signer, made.user_id, made.created_at, ip)
             return made
 
     async def _register(self, connection: Any, user: User, password_hash: str, ip: str | None) -> User:
-        """The account, in the place of an unproven one of its address."""
+        """Add the account; it replaces an unproven one of its address."""
         old_id = await retire_unproven(connection, user.email)
         made = await self.add(connection, user, password_hash, password_needed=old_id is not None, ip=ip)
         if made is None:
@@ -113,9 +113,9 @@ class Registrar:
         return made
 
     async def _conceal(self, connection: Any, user: User, password_hash: str, owner_id: UUID) -> User:
-        """A letter to the owner of the address, and an account that nobody will ever see.
+        """Mail the owner of the address, and create an account that is rolled back.
 
-        Neither the reply nor its time tells: the same statements are made as for a new account, and taken back.
+        Neither the response nor its time reveals the conflict: the statements are those of a new account.
         """
         attempt = connection.transaction()  # within the transaction: a savepoint
         await attempt.start()
@@ -130,7 +130,7 @@ class Registrar:
     async def add(
         self, connection: Any, user: User, password_hash: str, *, password_needed: bool, ip: str | None
     ) -> User | None:
-        """Add an account whose address is free and locked; None for an address or an id that is taken after all."""
+        """Add an account whose address is free and locked; return None if the address or the id is taken."""
         row = await USER_QUERIES.add_user(
             connection,
             password_hash=password_hash,
@@ -146,18 +146,22 @@ class Registrar:
 
 
 async def lock_addresses(connection: Any, *emails: str) -> None:
-    """Hold these addresses until the end of the transaction, whoever has them. To be done before any row is locked."""
+    """Lock these addresses until the end of the transaction, with or without accounts. Call it before any row is
+    locked.
+    """
     await QUERIES.lock_addresses(connection, emails=emails)
 
 
 async def retire_unproven(connection: Any, email: str) -> UUID | None:
-    """Free an address of its unproven account, which `replace` then removes; its id, or None if there is none."""
+    """Free an address of its unproven account, which `replace` then removes; return its id, or None if there
+    is none.
+    """
     user_id: UUID | None = await QUERIES.retire_unproven(connection, email=email)
     return user_id
 
 
 async def replace(connection: Any, old_id: UUID, new_id: UUID) -> None:
-    """Remove a retired account. The account in its place takes over what counts against the limit of mails."""
+    """Remove a retired account. Its replacement inherits the counts of mails against the limit."""
     await QUERIES.move_tokens(connection, new_id=new_id, old_id=old_id)
     await QUERIES.remove_retired(connection, user_id=old_id)
     await emit_all(connection, [UserDeleted(old_id)])
@@ -170,7 +174,7 @@ async def remove_unproven(connection: Any, emails: Sequence[str]) -> None:
 
 
 async def purge_unproven(connection: Any, limit: int, days: int = UNPROVEN_DAYS) -> int:
-    """Remove accounts that nobody has proved for so many days, `limit` at most; how many."""
+    """Remove accounts that are unproven for `days`, `limit` at most; return their number."""
     async with connection.transaction():
         rows = QUERIES.purge_unproven(connection, days=days, limit=limit)
         removed = [row["user_id"] async for row in rows]
@@ -179,6 +183,6 @@ async def purge_unproven(connection: Any, limit: int, days: int = UNPROVEN_DAYS)
 
 
 async def oldest_unproven(connection: Any, days: int = UNPROVEN_DAYS) -> float | None:
-    """For how many seconds the oldest unproven account has been due."""
+    """Return for how many seconds the oldest unproven account has been due."""
     seconds: float | None = await QUERIES.oldest_unproven(connection, days=days)
     return seconds

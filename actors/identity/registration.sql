@@ -1,5 +1,5 @@
 -- name: lock_addresses(emails)!
--- Until the end of the transaction, in one order. Whatever gives an address to an account does this first.
+-- Held until the end of the transaction, in one order. Every statement that gives an address to an account needs it.
 select pg_advisory_xact_lock(hashtextextended(address, 0))
 from (select distinct lower(email) as address from unnest(:emails::text[]) as given (email) order by 1) as addresses;
 
@@ -9,7 +9,7 @@ where lower(email) = lower(:email) and not is_verified and deleted_at is null
 returning user_id;
 
 -- name: move_tokens(new_id, old_id)!
--- Links that confirm the earlier registration die. One that resets the password proves the mailbox, whoever registered.
+-- Verification links of the earlier registration die. Reset links prove the mailbox, so they move.
 update mail_tokens
 set user_id = :new_id, used_at = case when purpose = 'reset_password' then used_at else coalesce(used_at, now()) end
 where user_id = :old_id;

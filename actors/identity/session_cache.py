@@ -1,7 +1,7 @@
 """A cache of valid sessions in each process, read before the session manager is asked.
 
-Only a yes is remembered, and it holds only in the epoch it was read in: a session that has ended is refused from the
-next request on, in every process.
+Only valid sessions are cached, each with its user's generation: every process refuses an ended session from the next
+request on.
 """
 
 from collections.abc import Generator
@@ -25,7 +25,9 @@ class Authenticate(Request[Principal], frozen=True):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """A session that was living in this epoch; it may be answered from memory until `until`, in the clock's time."""
+    """A session that was valid in this generation; it may be served from the cache until `until`, in the
+    clock's time.
+    """
 
     identity: Principal
     epoch: bytes
@@ -33,9 +35,9 @@ class Known(msgspec.Struct, frozen=True):
 
 
 class SessionCache:
-    """The memory of a process. The session manager writes it, and the front door reads it.
+    """The cache of a process. The session manager writes it, and the HTTP server reads it.
 
-    `used` are the sessions that have been seen in use, for the session manager to write down.
+    `used` are sessions seen in use, for the session manager to record.
     """
 
     def __init__(self, epochs: UserGenerations) -> None:
@@ -58,18 +60,20 @@ class SessionCache:
         return known.identity
 
     def put(self, identity: Principal, epoch: bytes, asked_at: float, left_s: float) -> None:
-        """Keep who it is, as PostgreSQL said at `asked_at`; the session has `left_s` seconds more by itself."""
+        """Cache the principal that PostgreSQL returned for a question of `asked_at`; the session has `left_s` seconds
+        left.
+        """
         self._known.pop(identity.session_id, None)
         self._known[identity.session_id] = Known(identity, epoch, asked_at + min(MAX_AGE_S, left_s))
         if len(self._known) > REMEMBERED:
             del self._known[next(iter(self._known))]
 
     def evict(self, session_id: UUID) -> None:
-        """It must be read anew."""
+        """Evict the session: it must be read anew."""
         self._known.pop(session_id, None)
 
     def note(self, session_id: UUID) -> None:
-        """It is in use."""
+        """Note that the session is in use."""
         if len(self.used) < REMEMBERED:
             self.used.add(session_id)
 
@@ -77,7 +81,7 @@ class SessionCache:
 class Authentication:
     """A lookup of the user of a session: started at once, awaited for its result.
 
-    So the look into Redis goes out with whatever else the request asks of it. Raises what Authenticate raises.
+    So its Redis command shares a round trip with the request's other commands. Raises the errors of Authenticate.
     """
 
     __slots__ = ("_epoch", "_identities", "_sessions", "_who")
@@ -89,7 +93,7 @@ class Authentication:
         self._epoch = identities.epochs.read(user_id)
 
     def __await__(self) -> Generator[Any, None, Principal]:
-        """From memory, or by the session manager."""
+        """Answer from the cache, or by the session manager."""
         epoch = yield from self._epoch.__await__()
         identity = self._identities.get(*self._who, epoch)
         if identity is None:

@@ -1,6 +1,6 @@
-"""Sessions: who an access token speaks for, the rotation of refresh tokens, and how sessions end.
+"""Sessions: the principal of an access token, the rotation of refresh tokens, and the end of sessions.
 
-A session is a row in PostgreSQL and a family of refresh tokens, of which one is good at a time (RFC 9700, 4.14.2).
+A session is a row in PostgreSQL and a family of refresh tokens, of which one is valid at a time (RFC 9700, 4.14.2).
 """
 
 import logging
@@ -41,20 +41,20 @@ NETWORKS = PersonalData(
     "networks", {"known_networks": ("user_id", "network")}, QUERIES.export_networks, QUERIES.erase_networks
 )
 
-SESSION_TTL_S = 30 * 24 * 3600  # from the last refresh on
-GRACE_S = 300  # a refresh token is taken so long past its session's expiry
-REUSE_S = 10  # and again so long after it was spent: two tabs, or an answer that was lost
-MAX_SESSIONS = 100  # of a user; one more ends the one that was not used for longest
+SESSION_TTL_S = 30 * 24 * 3600  # from the last refresh
+GRACE_S = 300  # a refresh token is accepted for this time after its session's expiry
+REUSE_S = 10  # and again for this time after it was spent: two tabs, or a lost response
+MAX_SESSIONS = 100  # of a user; one more ends the least recently used
 NOTE_EVERY_S = 30.0
-STEP_UP_S = 300.0  # for so long after the password was given a session may change what decides who has the account
+STEP_UP_S = 300.0  # how long a confirmed password allows a change of address, a deletion or an export
 
 log = logging.getLogger(__name__)
 
 
 class LoginResult(msgspec.Struct, frozen=True):
-    """A session's tokens, shown once, and whose it is. `expires_in` is the access token's life in seconds.
+    """A session's tokens, shown once, and its user. `expires_in` is the access token's lifetime in seconds.
 
-    A login gives its device a token, by which it is known again: see known_devices.
+    A login gives its device a token, which identifies it at the next login: see known_devices.
     """
 
     access_token: str
@@ -71,9 +71,9 @@ class LoginResult(msgspec.Struct, frozen=True):
 
 
 class OpenSession(Request[LoginResult], frozen=True):
-    """Open a session for a user whose password has been checked, and know the network again.
+    """Open a session after the password was checked, and remember the network.
 
-    Raises Problem(AUTH_INVALID_CREDENTIALS) when the password, last changed at `password_changed_at`, is no longer it.
+    Raises Problem(AUTH_INVALID_CREDENTIALS) if the password has changed since `password_changed_at`.
     """
 
     user_id: UUID
@@ -85,8 +85,8 @@ class OpenSession(Request[LoginResult], frozen=True):
 class RefreshSession(Request[LoginResult], frozen=True):
     """Spend a refresh token for its child and a new access token.
 
-    Spent within the last REUSE_S seconds, it gives the same child; later, it ends the session. Raises
-    Problem(AUTH_REFRESH_INVALID), the same for every token that is not good.
+    If it was spent within the last REUSE_S seconds, it gives the same child; later, it ends the session. Raises
+    Problem(AUTH_REFRESH_INVALID), the same for every invalid token.
     """
 
     token: str
@@ -98,7 +98,7 @@ class RefreshSession(Request[LoginResult], frozen=True):
 
 
 class Session(msgspec.Struct, frozen=True):
-    """A living session as its owner sees it; `used_at` is right within a minute or so."""
+    """An active session as its owner sees it; `used_at` is exact to about a minute."""
 
     session_id: UUID
     device: str
@@ -109,35 +109,35 @@ class Session(msgspec.Struct, frozen=True):
 
 
 class ListSessions(Request[list[Session]], frozen=True):
-    """A user's living sessions, the last used first; MAX_SESSIONS at most."""
+    """List a user's active sessions, most recently used first; MAX_SESSIONS at most."""
 
     user_id: UUID
 
 
 class RevokeSession(Request[bool], frozen=True):
-    """End one of a user's sessions, in force once this is answered; whether it was living, and theirs."""
+    """End one of a user's sessions, in force at the reply; it says whether the session was active and the user's."""
 
     user_id: UUID
     session_id: UUID
 
 
 class EndSessions(Request[None], frozen=True):
-    """End all of a user's sessions, in force once this is answered."""
+    """End all of a user's sessions, in force at the reply."""
 
     user_id: UUID
 
 
 class InvalidateUser(Request[None], frozen=True):
-    """Forget, here and in every process, what is known of a user: their sessions or their account have changed.
+    """Invalidate the cached data of a user in every process: their sessions or their account have changed.
 
-    To be asked after the commit of the change, which is in force once this is answered.
+    Ask after the commit of the change; the reply says that it is in force.
     """
 
     user_id: UUID
 
 
 class NoteUses(Message, frozen=True):
-    """Write down which sessions have been used."""
+    """Record which sessions have been used."""
 
 
 SessionMessage = (
@@ -151,19 +151,19 @@ def key_of(message: Any) -> Hashable:
 
 
 async def end_sessions(connection: Any, user_id: UUID, keep: UUID | None = None) -> None:
-    """End a user's sessions, but `keep`, in the caller's transaction; `InvalidateUser` is to follow its commit.
+    """End a user's sessions, except `keep`, in the caller's transaction; send `InvalidateUser` after its commit.
 
-    What makes the sessions end (a new password, a deactivated account) stands before this in the transaction, so that
-    a login that does not know of it yet either waits for the commit or is ended here.
+    Make the change that ends them (a new password, a deactivated account) earlier in the same transaction. Then a
+    simultaneous login either waits for the commit or is ended here.
     """
     await QUERIES.end_sessions(connection, user_id=user_id, keep=keep)
 
 
 async def demand_proof(connection: Any, session_id: UUID | None, within_s: float) -> None:
-    """Raise Problem(AUTH_STEP_UP_REQUIRED) unless the password was given in this session within the last seconds, and
+    """Raise Problem(AUTH_STEP_UP_REQUIRED) unless the session has confirmed the password within the last seconds, and
     AUTH_SESSION_ENDED if it has ended meanwhile.
 
-    None is an operator at a command line, who has no session and needs none.
+    None stands for an operator at a command line, who has no session and needs none.
     """
     if session_id is None:
         return
@@ -173,11 +173,11 @@ async def demand_proof(connection: Any, session_id: UUID | None, within_s: float
 
 
 class Sessions(Actor[SessionMessage]):
-    """The session manager, keyed by user. Its workers share what the process remembers of sessions.
+    """The session manager, keyed by user. Its workers share the session cache of the process.
 
-    A change is in force in every process once it is answered. While Redis is away nothing is remembered, and
-    PostgreSQL is asked each time. A process that alone has lost Redis still ends sessions at once for itself; those
-    that have it may take an ended session for MAX_AGE_S more.
+    A change is in force in every process at the reply. If Redis is unavailable, nothing is cached, and PostgreSQL is
+    asked each time. A process that alone has lost Redis still ends sessions at once for itself; the others may accept
+    an ended session for at most MAX_AGE_S more.
     """
 
     def __init__(
@@ -190,18 +190,18 @@ class Sessions(Actor[SessionMessage]):
         self.now = now
 
     async def on_start(self) -> None:
-        """Note from time to time, off the way of the requests, which sessions are in use."""
+        """Record the sessions in use at intervals, outside of requests."""
         self.every(NOTE_EVERY_S, NoteUses())
 
     @on(Authenticate)
     async def authenticate(self, message: Authenticate) -> Principal:
-        """The role is the one of this moment, not of the token."""
+        """Return the principal. Its role is the current one, not that of the token."""
         epoch = await self.epochs.read(message.user_id)
         known = self.identities.get(message.user_id, message.session_id, epoch)
         return known or await self._read(message, epoch)
 
     async def _read(self, message: Authenticate, epoch: bytes | None) -> Principal:
-        """Ask PostgreSQL, and remember a yes if the epoch was known before."""
+        """Ask PostgreSQL, and cache a valid session if its generation was known before the question."""
         self.identities.evict(message.session_id)
         asked_at = self.epochs.clock()
         async with self.database.acquire() as connection:
@@ -217,7 +217,7 @@ class Sessions(Actor[SessionMessage]):
     @on(OpenSession)
     @retried
     async def open(self, message: OpenSession) -> LoginResult:
-        """Of the refresh token only the hash is kept."""
+        """Open a session. Only the hash of the refresh token is stored."""
         session_id, refresh = uuid4(), refresh_token()
         entry, tell = audit.draft(
             AuditAction.LOGIN_SUCCEEDED, of=message.user_id, by=message.user_id, session_id=session_id
@@ -277,7 +277,7 @@ class Sessions(Actor[SessionMessage]):
             log.warning("a spent refresh token came again; session %s has been ended", session_id)
             raise Problem(AUTH_REFRESH_INVALID)
         child = self.signer.derive_refresh_token(message.token, token["child_hash"])
-        if token["spent"] and fingerprint(child) != token["child_hash"]:  # made under a key that is gone
+        if token["spent"] and fingerprint(child) != token["child_hash"]:  # made under a key that no longer exists
             raise Problem(AUTH_REFRESH_INVALID)
         return self._login(user, child)
 
@@ -292,7 +292,7 @@ class Sessions(Actor[SessionMessage]):
 
     @on(ListSessions)
     async def living(self, message: ListSessions) -> list[Session]:
-        """Read them all: there are not many."""
+        """Read all of them: there are few."""
         async with self.database.acquire() as connection:
             rows = QUERIES.living_sessions(connection, user_id=message.user_id, most=MAX_SESSIONS)
             return [Session(**row) async for row in rows]
@@ -300,7 +300,7 @@ class Sessions(Actor[SessionMessage]):
     @on(RevokeSession)
     @retried
     async def end(self, message: RevokeSession) -> bool:
-        """Told again even if it had ended: the telling may be what an earlier try did not come to."""
+        """Invalidate even if it had ended: an earlier attempt may have failed before it could."""
         async with self.database.transaction() as connection:
             ended = await QUERIES.end_session(connection, session_id=message.session_id, user_id=message.user_id)
             if ended is not None:
@@ -313,7 +313,7 @@ class Sessions(Actor[SessionMessage]):
     @on(EndSessions)
     @retried
     async def end_all(self, message: EndSessions) -> None:
-        """In one statement."""
+        """End all in one statement."""
         async with self.database.transaction() as connection:
             await end_sessions(connection, message.user_id)
             await audit.record(connection, AuditAction.SESSIONS_REVOKED, of=message.user_id)
@@ -326,7 +326,7 @@ class Sessions(Actor[SessionMessage]):
 
     @on(NoteUses)
     async def note(self, _message: NoteUses) -> None:
-        """At most once a minute for each session, whatever number of processes have seen it used."""
+        """Record at most once a minute for each session, however many processes have seen it used."""
         used, self.identities.used = self.identities.used, set()
         if used and not self.database.away.is_set():
             async with self.database.acquire() as connection:

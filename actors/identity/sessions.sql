@@ -1,7 +1,7 @@
 -- name: open_session(session_id, user_id, password_changed_at, device, ip, network, ttl_s, refresh_hash, most, entry)^
--- The share lock makes it wait for a change of the password or the account that is under way, and see it. With the new
--- one a user has so many sessions at most; those that were used before all others end. The network is known from now
--- on, and the entry stands in the audit log: all in one round trip, since a login needs little else of PostgreSQL.
+-- The share lock waits for a concurrent change of the password or the account, and sees its result. A user has at most
+-- `most` sessions with the new one; the least recently used ones end. The network is remembered, and the audit log gets
+-- its entry: all in one round trip, since a login needs little else of PostgreSQL.
 with person as (
     select user_id, email, full_name from users
     where user_id = :user_id and is_active and deleted_at is null and password_changed_at = :password_changed_at
@@ -55,7 +55,7 @@ where s.session_id = :session_id and s.ended_at is null and s.expires_at > now()
 for update of s;
 
 -- name: read_token(refresh_hash, reuse_s)^
--- After lock_session, in a statement of its own: only that sees what the one before in the lock has committed.
+-- After lock_session, in a statement of its own: only then it sees the commit of the previous lock holder.
 select spent_at is not null as spent, child_hash,
        coalesce(spent_at > now() - make_interval(secs => :reuse_s), false) as again
 from refresh_tokens where refresh_hash = :refresh_hash;
@@ -74,7 +74,7 @@ where session_id = :session_id and user_id = :user_id and ended_at is null
 returning expires_at > now();
 
 -- name: end_sessions(user_id, keep)!
--- Locked in one order: two of these must not wait for each other.
+-- Locked in one order, so that two of these do not deadlock.
 update sessions set ended_at = now()
 where session_id in (
     select session_id from sessions
@@ -83,7 +83,7 @@ where session_id in (
 );
 
 -- name: note_uses(session_ids)!
--- Rows that somebody holds are left for the next time.
+-- Locked rows are left for the next time.
 update sessions set used_at = now()
 where session_id in (
     select session_id from sessions
@@ -92,12 +92,12 @@ where session_id in (
 );
 
 -- name: is_proved(session_id, within_s)$
--- Null for a session that has ended.
+-- Null for an ended session.
 select proved_at > now() - make_interval(secs => :within_s) from sessions
 where session_id = :session_id and ended_at is null;
 
 -- name: prove(session_id, user_id, password_changed_at)$
--- The share lock makes it wait for a change of the password that is under way, and see it.
+-- The share lock waits for a concurrent change of the password, and sees its result.
 with person as (
     select user_id from users
     where user_id = :user_id and is_active and deleted_at is null and password_changed_at = :password_changed_at
@@ -108,7 +108,7 @@ where s.session_id = :session_id and s.user_id = person.user_id and s.ended_at i
 returning true;
 
 -- name: count_active_users(within_s)$
--- Users whose session was used lately.
+-- Users with a recently used session.
 select count(distinct user_id) from sessions
 where ended_at is null and used_at > now() - make_interval(secs => :within_s);
 
@@ -119,7 +119,7 @@ select x.session_id::text as cursor, row_to_json(x)::text as document from (
     order by session_id limit :limit) x;
 
 -- name: erase_sessions(user_id, limit)$
--- Their tokens go with them.
+-- Their tokens are deleted with them.
 with gone as (
     delete from sessions where session_id in (select session_id from sessions where user_id = :user_id limit :limit)
     returning 1

@@ -1,7 +1,7 @@
-"""User generations: one look into Redis tells a process whether what it remembers of a user still holds.
+"""User generations: one lookup in Redis tells a process whether its cached data of a user is current.
 
-A user's epoch is a random word in Redis. What is read of a user in PostgreSQL is remembered together with the epoch
-that was read before; once a change is committed, the epoch is set anew, and whoever remembers the old one reads again.
+A user's generation is a random word in Redis. Data that a process reads from PostgreSQL is cached together with the
+generation read before it. After the commit of a change the generation is replaced, so every process reads again.
 """
 
 import asyncio
@@ -15,29 +15,30 @@ from redis.exceptions import ResponseError
 
 from callboard.actors.infrastructure.redis import Ask, CacheAwayError, RedisClient
 
-MAX_AGE_S = 30.0  # how long anything may be remembered, whatever Redis says
-SETTLING_S = 2.0  # after Redis was away: the other processes find it again, and tell what they owe
-KEY_TTL_S = 3600  # in Redis; longer than MAX_AGE_S, so that what is remembered is never older than its epoch
-MAX_OWED = 10_000  # the oldest are forgotten first; MAX_AGE_S bounds what that can do
+MAX_AGE_S = 30.0  # the longest time that anything is cached
+SETTLING_S = 2.0  # after an outage of Redis: the other processes reconnect, and send their pending invalidations
+KEY_TTL_S = 3600  # in Redis; longer than MAX_AGE_S, so that cached data never outlives its generation
+MAX_OWED = 10_000  # the oldest are dropped first; MAX_AGE_S bounds the damage
 
 
 class UserGenerations:
-    """The epochs of a process, shared by whoever remembers users. `clock` is monotonic, in seconds.
+    """The generations of a process, shared by its caches of users. `clock` is monotonic, in seconds.
 
-    An epoch that could not be told is owed, and told before Redis is trusted again.
+    An invalidation that fails is pending, and is sent before Redis is trusted again.
     """
 
     def __init__(self, cache: RedisClient, clock: Callable[[], float]) -> None:
         self.clock = clock
         self._cache = cache
-        self._owed: dict[UUID, tuple[float]] = {}  # since when; a debt is itself, and no other of the same moment
+        self._owed: dict[UUID, tuple[float]] = {}  # the time of each pending invalidation, as an object of its own
         self._trusted_from = 0.0
         cache.before_return(self._settle)
 
     def read(self, user_id: UUID) -> "asyncio.Future[bytes | None]":
-        """The epoch of a user, begun if there is none; None while Redis cannot be trusted, and nothing remembered.
+        """Return an awaitable of a user's generation, created if there is none; None while Redis is not trusted and
+        nothing is cached.
 
-        It is asked for at once, and raises nothing: who does not wait for it need not look at it either.
+        The question is sent at once, and the awaitable never raises, so it may be left unawaited.
         """
         reply: asyncio.Future[bytes | None] = self._cache.loop.create_future()
         if self._cache.away.is_set() or self.clock() < self._trusted_from:
@@ -64,27 +65,29 @@ class UserGenerations:
         reply: "asyncio.Future[bytes | None]",
         answer: "asyncio.Future[Any]",
     ) -> None:
-        # On a new connection it may be a server that came back with an epoch of yesterday.
+        # After a reconnection the server may have come back with an old generation.
         good = answer.exception() is None and generation == self._cache.generation
         if not reply.done():
             reply.set_result(b"%d %s" % (generation, answer.result() or begun) if good else None)
 
     async def turn(self, user_id: UUID) -> None:
-        """Begin a new epoch, once the change is committed. It never fails: what cannot be told now is owed."""
+        """Replace the generation, after the commit of a change. It never fails: an invalidation that cannot be sent is
+        pending.
+        """
         self._owed.pop(user_id, None)
         debt = self._owed[user_id] = (self.clock(),)
         if len(self._owed) > MAX_OWED:
             del self._owed[next(iter(self._owed))]
         word = secrets.token_hex(8)
         try:
-            # Shielded: who does not wait for it has changed the user all the same.
+            # Shielded: a cancelled caller has changed the user all the same.
             await asyncio.shield(self._cache.send("SET", self._key(user_id), word, "EX", KEY_TTL_S))
         except (CacheAwayError, ResponseError):
             return
         self._pay(user_id, debt)
 
     async def _settle(self, ask: Ask) -> None:
-        """Tell what is owed; what is older than anything that is remembered need not be told any more."""
+        """Send pending invalidations; drop those older than the cache's TTL."""
         self._trusted_from = self.clock() + SETTLING_S
         while self._owed:
             user_id, debt = next(iter(self._owed.items()))

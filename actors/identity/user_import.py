@@ -1,7 +1,7 @@
-"""Imports: accounts that come from elsewhere, with the hashes of their passwords, many in one transaction.
+"""Imports: accounts from another system, with the hashes of their passwords, many in one transaction.
 
-An address that has an account is left as it is. So an import that was cut off at any moment is completed by making it
-again, from its beginning.
+An address that has an account is left unchanged. So an interrupted import is completed by running it again, from its
+beginning.
 """
 
 from collections.abc import Sequence
@@ -57,10 +57,10 @@ def candidate_faults(candidate: ImportedUser) -> list[FieldError]:
 
 @retried
 async def import_users(database: Database, candidates: Sequence[ImportedUser], signer: Signer | None) -> int:
-    """Make the accounts of these that have no fault and whose address has none, with their events, in one transaction.
+    """Create the accounts without faults whose addresses have none, with their events, in one transaction.
 
-    With a `signer` those that are not verified are mailed a link, which they have as long as any. Returns how many
-    were made. Raises Problem(SERVER_UNAVAILABLE).
+    With a `signer` the unverified ones get a link, which is valid for the longest time. Return the number of new
+    accounts. Raises Problem(SERVER_UNAVAILABLE).
     """
     emails = [each.email for each in candidates]
     made = {
@@ -107,5 +107,5 @@ async def _send_verifications(connection: Any, signer: Signer, user_ids: Sequenc
         TemplatedEmailRequested("verify_email", user_id, {"token_id": str(token_id)})
         for user_id, token_id in zip(user_ids, tokens, strict=True)
     ]
-    # Not with the security mail: that has 5 minutes, and these are many.
+    # Not at the priority of security mail, which has 5 minutes: these are many.
     await emit_all(connection, letters, topic=MAIL)

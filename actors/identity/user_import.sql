@@ -1,5 +1,5 @@
 -- name: remove_unproven(emails, password_hashes, full_names, verified)
--- An account that nobody has proved gives way, unless it is the same: the import may be made again.
+-- An unproven account is replaced, unless it is identical: the import may run again.
 delete from users u
 using unnest(:emails::text[], :password_hashes::text[], :full_names::text[], :verified::boolean[])
       as given (email, password_hash, full_name, is_verified)
@@ -8,8 +8,8 @@ where lower(u.email) = lower(given.email) and not u.is_verified and u.deleted_at
 returning u.user_id, lower(u.email) as address;
 
 -- name: import_users(user_ids, emails, password_hashes, full_names, roles, verified, created, replaced)
--- An address that has an account is left as it is, so that the same import may be made again. The links of one that was
--- registered before need a password.
+-- An address that has an account is left unchanged, so that the same import may run again. The links of an address that
+-- was registered before need a password.
 insert into users (user_id, email, password_hash, full_name, role, is_verified, created_at, password_needed)
 select user_id, email, password_hash, full_name, role, is_verified, coalesce(created_at, now()),
        not is_verified and lower(email) = any(:replaced::text[])

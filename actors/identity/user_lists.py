@@ -1,4 +1,4 @@
-"""Lists of accounts for admins: each filter by the index that fits it, and a search that reads no more than it must."""
+"""Lists of accounts for admins: each filter has its index, and a search reads as few rows as possible."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -15,14 +15,14 @@ QUERIES = queries_beside(__file__)
 EARLIEST, LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
 LAST_ID = UUID(int=2**128 - 1)
 
-WINDOW = 10_000  # the newest accounts, which a search looks at without an index of their text
+WINDOW = 10_000  # the newest accounts, which a search reads without an index of their text
 RARE = 10_000  # matches that are sorted after they are found
-TRIGRAM = 3  # characters that the index needs of a part
+TRIGRAM = 3  # the shortest part that the index can find
 
 
 @retried
 async def list_users(database: Database, filters: Mapping[str, Any]) -> list[Any]:
-    """Rows of accounts, newest first. `filters` are the fields of ListUsers; None filters nothing."""
+    """Read rows of accounts, newest first. `filters` are the fields of ListUsers; None means no filter."""
     given = dict(filters)
     q = given.pop("q")
     given["created_after"] = given["created_after"] or EARLIEST
@@ -41,7 +41,7 @@ async def list_users(database: Database, filters: Mapping[str, Any]) -> list[Any
 
 
 def _query(given: dict[str, Any]) -> Callable[[Any], Any]:
-    """The query whose index leaves the fewest rows to look at."""
+    """Return the query whose index leaves the fewest rows to read."""
     without = dict(given)
     if given["email"] is not None:
         return partial(QUERIES.list_by_email, **given)

@@ -1,5 +1,5 @@
--- Lists of accounts, newest first: one query for each index, since one query for all filters gets one plan for all.
--- The other filters are held against the rows that the index gives.
+-- Lists of accounts, newest first: one query for each index, since one query for all filters gets one plan for all. The
+-- other filters are applied to the rows of the index.
 
 -- name: list_all(email, role, is_verified, is_active, created_after, before, before_id, limit)
 select user_id, email, full_name, role, is_verified, is_active, created_at
@@ -66,9 +66,10 @@ limit :limit;
 select set_config('enable_seqscan', 'off', true), set_config('work_mem', '16MB', true);
 
 -- name: search_users(pattern, has_trigram, window, rare, email, role, is_verified, is_active, created_after, before, before_id, limit)
--- The newest `window` accounts are looked at first: of a part that many have they fill the page. Then the trigram index is
--- asked for the rest; it is right for a part that is rare. Of a part that neither is rare nor in the newest accounts the
--- rest is read in order until the page is full. A part of one or two characters has no trigram: for it the window is all.
+-- The newest `window` accounts are searched first: matches of a frequent part fill the page there. Then the trigram
+-- index is asked for the rest, which is fast for a rare part. For a part that is neither rare nor in the newest
+-- accounts, the remaining rows are read in order until the page is full. A part of one or two characters has no
+-- trigram: only the window is searched.
 with newest as materialized (
     select user_id, email, full_name, role, is_verified, is_active, created_at
     from users
@@ -96,7 +97,7 @@ with newest as materialized (
         from users where users.user_id = rare.user_id limit 1) as one
      where (select count(*) from rare) <= :rare)
     union all
-    (select * from (  -- in the order of its index: `offset` keeps the condition out
+    (select * from (  -- in the order of its index: `offset` keeps the condition out of the subquery
         select user_id, email, full_name, role, is_verified, is_active, created_at
         from users
         where deleted_at is null and (created_at, user_id) < (select created_at, user_id from oldest)

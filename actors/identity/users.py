@@ -1,4 +1,4 @@
-"""Users: registration, verification of the address, looking up, and what they and admins may change."""
+"""Users: registration, verification of addresses, lookups, and changes by owners and admins."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -57,7 +57,7 @@ CONCURRENCY = 32  # in one worker: most of them wait for PostgreSQL together
 
 
 class CreateUser(Request[User], frozen=True):
-    """Make a verified account with a role, or give the account of this address that role. For operators.
+    """Create a verified account with a role, or give the existing account of this address that role. For operators.
 
     Raises Problem(REQUEST_INVALID).
     """
@@ -79,7 +79,7 @@ class GetUser(Request[User], frozen=True):
 
 
 class ListUsers(Request[list[User]], frozen=True):
-    """Accounts, newest first, from before (`before`, `before_id`) on; None filters nothing.
+    """List accounts, newest first, after (`before`, `before_id`); None means no filter.
 
     `email` is a whole address in any case, `q` part of the name or address.
     """
@@ -96,10 +96,10 @@ class ListUsers(Request[list[User]], frozen=True):
 
 
 class UpdateUser(Request[User], frozen=True):
-    """Change an account's name, and have a new address proved, which is then in force; None leaves the address.
+    """Change an account's name, and start the proof of a new address, which then takes effect; None leaves the address.
 
-    `tag` is that of the account that was read. The session that asks, which an operator has none of, must have given
-    its password lately for a new address. Raises Problem(REQUEST_INVALID, USERS_NOT_FOUND, USERS_STALE,
+    `tag` is the tag of the account that the caller read. For a new address the requesting session must have confirmed
+    its password lately; an operator has no session. Raises Problem(REQUEST_INVALID, USERS_NOT_FOUND, USERS_STALE,
     USERS_EMAIL_TAKEN, AUTH_STEP_UP_REQUIRED, and REQUEST_LIMITED for too many addresses in an hour).
     """
 
@@ -111,8 +111,8 @@ class UpdateUser(Request[User], frozen=True):
 
 
 class ChangeUser(Request[User], frozen=True):
-    """Change an account's role or whether it is active; None leaves it. An inactive account has no session. `tag` is of
-    the account that was read. Raises Problem(USERS_NOT_FOUND, USERS_LAST_ADMIN, USERS_STALE).
+    """Change an account's role or whether it is active; None leaves it. An inactive account has no session. `tag` is
+    the tag of the account that the caller read. Raises Problem(USERS_NOT_FOUND, USERS_LAST_ADMIN, USERS_STALE).
     """
 
     user_id: UUID
@@ -122,10 +122,10 @@ class ChangeUser(Request[User], frozen=True):
 
 
 class DeleteUser(Request[None], frozen=True):
-    """Take an account and its sessions away. Its address is free; what it published stays.
+    """Delete an account and its sessions. Its address is free; its published content stays.
 
-    The session that asks, which an operator has none of, must have given its password lately: else it is
-    Problem(AUTH_STEP_UP_REQUIRED). Raises like ChangeUser.
+    The requesting session must have confirmed its password lately, else it is Problem(AUTH_STEP_UP_REQUIRED); an
+    operator has no session. Raises the errors of ChangeUser.
     """
 
     user_id: UUID
@@ -148,10 +148,10 @@ UserMessage = (
 
 
 class Users(Actor[UserMessage]):
-    """Accounts. What must be unique or single-use is so by SQL; handlers and workers share nothing but reads.
+    """Accounts. SQL guarantees uniqueness and single use; handlers and workers share nothing but row loaders.
 
-    Whatever changes who an account's sessions speak for is told to the session manager after its commit, and before
-    the reply: the next request sees it.
+    A change of a user's sessions, role or state is reported to the session manager after its commit, and before the
+    reply: the next request sees it.
     """
 
     concurrency = CONCURRENCY
@@ -199,7 +199,7 @@ class Users(Actor[UserMessage]):
                 await audit_log.record(connection, AuditAction.USER_CREATED, of=made.user_id, role=made.role)
                 return made
             row = await QUERIES.user_by_email(connection, email=email)
-            if row is None:  # deleted in this moment
+            if row is None:  # deleted at this moment
                 raise Problem(USERS_EMAIL_TAKEN)
             user = user_of(row)
             if user.role is message.role and user.is_verified and user.is_active:
@@ -228,7 +228,7 @@ class Users(Actor[UserMessage]):
 
     @on(GetUser)
     async def get(self, message: GetUser) -> User:
-        """Read one row, together with others."""
+        """Read one row; simultaneous reads share a query."""
         row = await self.reads.read(message.user_id)
         if row is None:
             raise Problem(USERS_NOT_FOUND)
@@ -236,17 +236,17 @@ class Users(Actor[UserMessage]):
 
     @on(ListUsers)
     async def users(self, message: ListUsers) -> list[User]:
-        """Read so many rows."""
+        """Read one page."""
         filters = msgspec.structs.asdict(message)
         if message.email is not None:
-            with suppress(ValueError):  # an address of before today's rules is found as it stands
+            with suppress(ValueError):  # an address stored before today's rules is found in its stored form
                 filters["email"] = known_email(message.email)
         return [user_of(row) for row in await list_users(self.database, filters)]
 
     @on(UpdateUser)
     @retried
     async def edit(self, message: UpdateUser) -> User:
-        """The row is locked while it is held against the tag; an address that differs in case only is the same one."""
+        """The row is locked while the tag is compared; an address that differs only in case is the same address."""
         async with self.database.transaction() as connection:
             user = _held(await QUERIES.lock_user(connection, user_id=message.user_id), message.tag)
             email = _asked_for(message.email, user.email)
@@ -267,7 +267,8 @@ class Users(Actor[UserMessage]):
         return user_of(edited)
 
     async def _ask_for(self, connection: Any, user_id: UUID, email: str, session_id: UUID | None) -> None:
-        # Concealed, a taken address is mailed to as well: whoever reads it may know, and cannot have it twice.
+        # If conflicts are concealed, a taken address gets a mail as well: only its owner may know, and cannot have it
+        # twice.
         owner = await QUERIES.user_by_email(connection, email=email)
         if owner is not None and owner["is_verified"] and not self.enrolment.conceal:
             raise taken()
@@ -308,7 +309,7 @@ class Users(Actor[UserMessage]):
     @on(DeleteUser)
     @retried
     async def delete(self, message: DeleteUser) -> None:
-        """The row stays, for what the account has published."""
+        """The row stays, as the author of published content."""
         async with self.database.transaction() as connection:
             await self._keep_an_admin(connection, message.user_id, demoted=True)
             _held(await QUERIES.lock_user(connection, user_id=message.user_id), message.tag)
@@ -322,7 +323,9 @@ class Users(Actor[UserMessage]):
 
 
 def _asked_for(email: str | None, current: str) -> str:
-    """The address that an account is to have. What has no canonical form is given as it is, for a rule to refuse."""
+    """Return the canonical form of an account's new address. One without such a form is returned unchanged; a rule
+    refuses it.
+    """
     if email is None:
         return current
     try:
@@ -332,7 +335,7 @@ def _asked_for(email: str | None, current: str) -> str:
 
 
 def _held(row: Any, tag: str | None) -> User:
-    """The account of a locked row. Raises Problem(USERS_NOT_FOUND, or USERS_STALE for one that was changed)."""
+    """Return the account of a locked row. Raises Problem(USERS_NOT_FOUND, or USERS_STALE if it has changed)."""
     if row is not None and tag in (None, user_of(row).tag):
         return user_of(row)
     raise Problem(USERS_NOT_FOUND if row is None else USERS_STALE)

@@ -1,5 +1,5 @@
 -- name: add_user(user_id, email, password_hash, full_name, role, is_verified, password_needed, registered_from)^
--- Nothing comes back for an address or an id that is taken: the caller asks which.
+-- No row comes back if the address or the id is taken: the caller asks which.
 insert into users (user_id, email, password_hash, full_name, role, is_verified, password_needed, registered_from)
 values (:user_id, :email, :password_hash, :full_name, :role, :is_verified, :password_needed, :registered_from::inet)
 on conflict do nothing
@@ -22,7 +22,7 @@ from users where user_id = :user_id and deleted_at is null
 for update;
 
 -- name: mark_verified(password_hash, user_id)^
--- A password that comes with the proof of the mailbox is the one from now on.
+-- A password that comes with the proof of the mailbox replaces the first.
 update users
 set is_verified = true, password_needed = false,
     password_hash = coalesce(:password_hash, password_hash),
@@ -36,7 +36,7 @@ where user_id = :user_id and deleted_at is null
 returning user_id, email, full_name, role, is_verified, is_active, created_at;
 
 -- name: forget_password(user_id)!
--- Whoever knew it may be the one from whom the account was taken back.
+-- The person who knew it may be the one from whom the account was taken back.
 update users set password_hash = '', password_changed_at = now() where user_id = :user_id;
 
 -- name: forget_networks(user_id)!
@@ -46,7 +46,7 @@ delete from known_networks where user_id = :user_id;
 delete from users where user_id = :user_id and not is_verified and deleted_at is null returning user_id;
 
 -- name: adopt(password_hash, user_id)!
--- The password of an account that was never verified is that of whoever typed the address in: it does not stay.
+-- The person who registered the unverified account chose its password: it does not stay.
 update users
 set password_hash = case when is_verified then password_hash else :password_hash end,
     password_changed_at = case when is_verified then password_changed_at else now() end,
@@ -81,8 +81,8 @@ select ''::text as cursor, row_to_json(x)::text as document from (
     from users where user_id = :user_id and :after::text is null limit :limit) x;
 
 -- name: erase_account(user_id, limit)$
--- The row stays, for what the account has published: by nobody who could be known. No address is like this one, so
--- nothing that is looked up by address finds it.
+-- The row stays, as the anonymous author of published content. Its address is like no other, so no lookup by address
+-- finds it.
 with erased as (
     update users
     set email = user_id || '@erased.invalid', full_name = 'Deleted user', password_hash = '', is_active = false,
