@@ -96,7 +96,7 @@ async def confirm_registration(connection: Any, used: Any, password_hash: str | 
 
 
 async def change_address(connection: Any, signer: Signer, used: Any, undo_ttl_s: float) -> Any:
-    """Prove a new address. The old one gets an undo link, valid for `undo_ttl_s`. All sessions end but the requesting one.
+    """Prove a new address. The old one gets an undo link. All sessions end but the requesting one.
 
     Raises Problem(USERS_EMAIL_TAKEN).
     """

@@ -87,7 +87,7 @@ class Profiles(Actor[GetProfile | ReplaceProfile]):
         """The row is locked while the tag is compared."""
         async with self.database.transaction() as connection:
             profile = _profile(await QUERIES.lock_profile(connection, user_id=message.user_id))
-            # An earlier release stored preferences in a longer form; what a client got it can put again.
+            # An earlier release stored preferences in a longer form; a client can put again the value that it read.
             room = max(MAX_PREFERENCES_BYTES, len(msgspec.json.encode(profile.preferences)))
             if faults := profile_faults(message.avatar_url, message.bio, message.preferences, room):
                 raise Problem(REQUEST_INVALID, details=tuple(faults))

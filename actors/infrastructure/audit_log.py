@@ -1,7 +1,7 @@
-"""The audit log: security events, by whom and to whom, from where and when. Entries are only ever added.
+"""The audit log: security events, with actor, affected user, origin and time. Entries are never changed.
 
-`record` writes an entry in the transaction of the change that it tells of. Failed logins have no transaction and may
-come by the thousand: `FailedLogins` counts them in memory, and `AuditRecorder` writes the counts.
+`record` writes an entry in the transaction of its change. Failed logins have no transaction and may come in thousands:
+`FailedLogins` counts them in memory, and `AuditRecorder` writes the counts.
 """
 
 import logging
@@ -26,7 +26,7 @@ from callboard.streams.queries import queries_beside
 QUERIES = queries_beside(__file__)
 
 MAX_AGENT = 400  # as schema.sql has it
-V6_PREFIX = 64  # what a subscriber is given at least, RFC 6177
+V6_PREFIX = 64  # the smallest network of a subscriber, RFC 6177
 
 log = logging.getLogger("callboard.audit")
 
@@ -76,7 +76,7 @@ SYSTEM: Literal["system"] = "system"
 
 
 class Origin(Protocol):
-    """Where a request comes from; the baggage of its context, so that whoever works on it need not be told."""
+    """The origin of a request; it travels in the context, so every actor that works on the request has it."""
 
     @property
     def ip(self) -> str | None:
@@ -88,11 +88,11 @@ class Origin(Protocol):
 
     @property
     def caller(self) -> Principal | None:
-        """The user whose token came with the request."""
+        """The user of the request's token."""
 
 
 class CommandLine(msgspec.Struct, frozen=True):
-    """The origin of what an operator's command does."""
+    """The origin of an operator's command."""
 
     user_agent: str
     ip: str | None = None
@@ -100,9 +100,9 @@ class CommandLine(msgspec.Struct, frozen=True):
 
 
 class AuditEntry(msgspec.Struct, frozen=True):
-    """A security event. `actor` caused it (`actor_id`, if it was a user); `user_id` is the user it happened to.
+    """A security event. `actor` caused it (`actor_id`, if it was a user); `user_id` is the affected user.
 
-    For `login.failed` and `login.locked` `detail.count` says how many came from there since the entry before.
+    For `login.failed` and `login.locked` `detail.count` is the number of attempts from there since the entry before.
     """
 
     audit_id: int
@@ -118,8 +118,8 @@ class AuditEntry(msgspec.Struct, frozen=True):
 
 
 class ListAuditEntries(Request[list[AuditEntry]], frozen=True):
-    """Entries from `since` to before `until`, newest first, from before (`before`, `before_id`) on; None filters
-    nothing. With `user_id` those about the user, and those of what the user did.
+    """List entries from `since` up to, not including, `until`, newest first, after (`before`, `before_id`); None means
+    no filter. `user_id` selects entries about the user, and entries that the user caused.
     """
 
     limit: int
@@ -152,11 +152,12 @@ def draft(
     by: UUID | Literal["operator", "system"] | None = None,
     **detail: Any,
 ) -> tuple[str, Callable[[], None]]:
-    """An entry as JSON, for a statement that writes it with the change, and what logs it after the commit.
+    """Return an entry as JSON, for a statement that writes it with the change, and the callback that logs it after the
+    commit.
 
-    `of` is whom it befell. Without `by` it is by the caller of the request that is being handled, by somebody unknown
-    if that has none, by the operator at a command line, or else by the system. `detail` is small, holds no secret, and
-    addresses only as `redact_email` leaves them.
+    `of` is the affected user. The default of `by` is the caller of the current request, anonymous without a token; at a
+    command line the operator; else the system. `detail` is small, holds no secret, and holds addresses only in the form
+    of `redact_email`.
     """
     origin = _origin()
     actor, actor_id = _actor(origin, by)
@@ -173,7 +174,7 @@ def draft(
 
 
 async def record_change(connection: Any, before: Any, after: Any) -> None:
-    """Write what an admin has changed of an account, from its row before and after."""
+    """Record an admin's change of an account, from its row before and after."""
     user_id, was, role = after["user_id"], Role(before["role"]), Role(after["role"])
     if role is not was:
         action = AuditAction.USER_PROMOTED if role.includes(was) else AuditAction.USER_DEMOTED
@@ -205,7 +206,7 @@ def _actor(origin: Origin | None, by: UUID | str | None) -> tuple[Actors, UUID |
 
 
 def _address(text: str | None) -> str | None:
-    """The address as PostgreSQL takes it; None for what is none, such as a socket's path."""
+    """Return the address in PostgreSQL's form; None if it is no IP address, such as the path of a socket."""
     try:
         return str(ip_address((text or "").partition("%")[0]))
     except ValueError:
@@ -221,7 +222,7 @@ def _network(text: str | None) -> str:
 
 
 def _log(entry: dict[str, Any], detail: dict[str, Any]) -> None:
-    """One line for each entry."""
+    """Log one line for each entry."""
     known = {name: str(value) for name, value in entry.items() if value is not None}
     where = {"ip_address": known.pop("ip", None), "user_agent": known.pop("user_agent", None)}
     log.info("%s", entry["action"], extra={**known, "context": where, "detail": detail})
@@ -247,10 +248,10 @@ FailureKey = tuple[AuditAction, UUID | None, str]
 class FailedLogins:
     """Counts failed logins by account and network, in bounded memory and at the same cost for every address.
 
-    The first of a key is due at once, the next ones together at the end of the window. What comes when there are
-    `most` keys already, of known accounts or of unknown ones, counts under one key that names nobody. So what a process
-    writes is bounded, and whoever fills the room of unknown accounts hides no attack on a known one. The addresses
-    that were tried are not kept: they may be anybody's, or a password in the wrong field.
+    The first failure of a key is due at once, later ones together at the end of the window. Once there are `most` keys,
+    of known accounts or of unknown ones, further failures count under one anonymous key. So a process writes a bounded
+    number of entries, and a flood of unknown accounts hides no attack on a known one. The addresses are not stored:
+    they may be anybody's, or a password in the wrong field.
     """
 
     WINDOW_S = 900.0
@@ -261,7 +262,7 @@ class FailedLogins:
         self._waiting: dict[FailureKey, Failures] = {}
 
     def count(self, action: AuditAction, user_id: UUID | None) -> None:
-        """Count one, from the origin of the request that is being handled."""
+        """Count one, from the origin of the current request."""
         origin = _origin()
         key: FailureKey = (action, user_id, _network(origin.ip) if origin else "unknown")
         waiting = self._waiting.get(key)
@@ -291,7 +292,7 @@ class FailedLogins:
         return due
 
     def settle(self, written: list[tuple[FailureKey, Failures]]) -> None:
-        """Take what has been written off the counts, and begin a window for each."""
+        """Subtract written counts, and start a window for each."""
         for key, was in written:
             waiting = self._waiting[key]
             waiting.count -= was.count
@@ -299,11 +300,11 @@ class FailedLogins:
 
 
 class WriteFailures(Request[int], frozen=True):
-    """Write the failed logins that are due; the reply is how many entries they are."""
+    """Write the failed logins that are due; the reply is the number of entries."""
 
 
 class AuditRecorder(Actor[WriteFailures]):
-    """Writes failed logins, each second and when it stops. What cannot be written is kept and goes on counting."""
+    """Writes failed logins, each second and at the stop. Counts that cannot be written are kept."""
 
     INTERVAL_S = 1.0
 
@@ -312,17 +313,17 @@ class AuditRecorder(Actor[WriteFailures]):
         self.failures = failures
 
     async def on_start(self) -> None:
-        """Begin the rounds."""
+        """Start the rounds."""
         self.every(self.INTERVAL_S, WriteFailures())
 
     async def on_stop(self) -> None:
-        """Write all there is, if the database is there."""
+        """Write all counts, if the database is available."""
         with suppress(Problem):
             await self._write(self.failures.due(whole=True))
 
     @on(WriteFailures)
     async def write(self, _message: WriteFailures) -> int:
-        """Nothing is asked of the database while nobody fails."""
+        """Without failures no statement is sent."""
         due = self.failures.due()
         with suppress(Problem):  # PostgreSQL is unavailable: they are still due
             await self._write(due)
@@ -352,7 +353,7 @@ class AuditRecorder(Actor[WriteFailures]):
 
 
 class AuditLog(Actor[ListAuditEntries]):
-    """Answers for the entries; the workers of the pool share nothing."""
+    """Answers queries of the entries; the workers of the pool share no state."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -373,12 +374,14 @@ class AuditLog(Actor[ListAuditEntries]):
 
 
 async def purge(connection: Any, limit: int, *, days: int, failure_days: int) -> int:
-    """Delete entries older than `days`, and failed logins older than `failure_days`, `limit` at most; how many."""
+    """Delete entries older than `days`, and failed logins older than `failure_days`, `limit` at most; return their
+    number.
+    """
     return int(await QUERIES.purge(connection, days=days, failure_days=failure_days, limit=limit))
 
 
 async def erase(connection: Any, user_id: UUID, limit: int | None = None) -> int:  # noqa: ARG001 - see PersonalData
-    """Take from the entries where a user was and with what, all at once; how many entries have changed."""
+    """Erase a user's origin and client from the entries, all at once; return the number of changed entries."""
     return int(await QUERIES.erase(connection, user_id=user_id))
 
 

@@ -4,7 +4,7 @@ select action, actor, actor_id, user_id, ip, user_agent, trace_id, detail
 from jsonb_populate_record(null::audit_log, :entry::jsonb);
 
 -- name: add_failures(actions, user_ids, ips, user_agents, trace_ids, details)!
--- Of accounts that are gone meanwhile too: an entry refers to nobody.
+-- Deleted accounts are included: an entry has no foreign key.
 insert into audit_log (action, actor, user_id, ip, user_agent, trace_id, detail)
 select action, 'anonymous', user_id, ip, user_agent, trace_id, detail
 from unnest(:actions::text[], :user_ids::uuid[], :ips::inet[], :user_agents::text[], :trace_ids::text[],
@@ -12,7 +12,7 @@ from unnest(:actions::text[], :user_ids::uuid[], :ips::inet[], :user_agents::tex
      as given (action, user_id, ip, user_agent, trace_id, detail);
 
 -- name: entries(since, until, before, before_id, limit)
--- Newest first. Bounds that are not given are infinite, so that every plan reads the index within them.
+-- Newest first. Missing bounds are infinite, so that every plan reads the index within them.
 select audit_id, occurred_at, action, actor, actor_id, user_id, host(ip) as ip, user_agent, trace_id,
        detail::text as detail
 from audit_log
@@ -33,7 +33,7 @@ order by occurred_at desc, audit_id desc
 limit :limit;
 
 -- name: entries_of(user_id, action, since, until, before, before_id, limit)
--- Those about a user and those of what the user has done. Each half reads its own index.
+-- Entries about the user and entries that the user caused. Each half reads its own index.
 with about as (
     select * from audit_log
     where user_id = :user_id and (:action::text is null or action = :action)
@@ -62,7 +62,7 @@ select purge_audit_log(make_interval(days => :days), make_interval(days => :fail
 select erase_from_audit_log(:user_id);
 
 -- name: export_entries(user_id, after, limit)
--- Where another user was is not theirs to know: of an admin who did something to them it only says that it was a user.
+-- The origin of another user is private: of an admin's action it says only that a user caused it.
 select x.audit_id::text as cursor, row_to_json(x)::text as document from (
     select audit_id, occurred_at, action, actor, user_id, detail,
            case when actor_id = :user_id then actor_id end as actor_id,

@@ -1,4 +1,4 @@
-"""The workers of the jobs, schedules and retention rules of all departments; they are built after them."""
+"""The workers of the jobs, schedules and retention rules of all departments; they are built after the departments."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,18 +17,18 @@ from callboard.actors.infrastructure.retention import HOURLY, PURGE_EXPIRED, Ret
 from callboard.actors.infrastructure.schedules import Scheduler
 from callboard.runtime import Backoff, Intensity, Node, Props, supervisor, worker
 
-STOP_S = 2.5  # beyond the grace time: to cancel what is left, and to write it down
+STOP_S = 2.5  # beyond the grace time: to cancel the remaining jobs, and to write their outcomes
 
 
 class Holder(Struct, frozen=True):
-    """The name of this process in leases, and how it sees that another process is gone."""
+    """The name of this process in leases, and the test whether another process is dead."""
 
     name: str
     is_gone: Callable[[str], bool]
 
 
 class Background(Struct, frozen=True):
-    """The branch, what an operator may ask it, and what the metrics show of it."""
+    """The branch, its services for operators, and its figures for the metrics."""
 
     node: Node
     admin: JobAdmin
@@ -48,9 +48,9 @@ def background(
     backoff: Backoff,
     intensity: Intensity,
 ) -> Background:
-    """Construct the actors; a process that `works` runs the jobs, any other only counts and announces them.
+    """Construct the actors; a process with `works` runs the jobs, any other only counts and announces them.
 
-    The worker of jobs stops first, and waits for what the pools have in hand.
+    The job worker stops first, and waits for the jobs in the pools.
     """
     claiming, effects, looking = (shared.database.pool(kind) for kind in ("queue", "jobs", "operators"))
     queue, counts, depths = shared.jobs, JobCounts(), JobDepths()

@@ -1,7 +1,7 @@
-"""PostgreSQL, where the truth is kept: pools of connections that say at once when it is away.
+"""PostgreSQL, the system of record: connection pools that report at once if it is unavailable.
 
-`Database` is the handle that actors hold, a pool for one kind of work; `DatabaseGuard` is the actor that connects all
-pools of a process, and connects them again. How the server itself is, `DatabaseServer` knows.
+Actors hold a `Database`, a pool for one kind of work; the actor `DatabaseGuard` connects and reconnects all pools of a
+process. `DatabaseServer` holds the state of the server itself.
 """
 
 import asyncio
@@ -26,25 +26,25 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 
-STATEMENT_TIMEOUT_S = 1.3  # the server's own limit, and the first to end: a slow statement does not make it away
-# One statement, as we wait for it: with the above and the wait for a connection, a stopped server is a 503 in 2 to 3 s.
+STATEMENT_TIMEOUT_S = 1.3  # the server's own limit: it ends a slow statement before we count the server as lost
+# Our limit for a statement: with the limits above and the wait for a connection, a hung server is a 503 in 2 to 3 s.
 GRACE_S = 0.2
 PROBE_INTERVAL_S = 0.25
-RETRY_PAUSES_S = (0.01, 0.05)  # after a lost race
-CLOCK_INTERVAL_S = 30.0  # how often the clocks are compared
+RETRY_PAUSES_S = (0.01, 0.05)  # after a conflict
+CLOCK_INTERVAL_S = 30.0  # the interval between comparisons of the clocks
 
 
 class TransactionConflict(Problem):
-    """Another transaction came first, and all of ours is rolled back: the very same may be run again at once."""
+    """A concurrent transaction won, and ours is rolled back: the same work may run again at once."""
 
     def __init__(self) -> None:
         super().__init__(SERVER_UNAVAILABLE, "Another change was made first; try again.", retry_after_s=1)
 
 
 def retried(work: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
-    """Work that changes nothing but by one transaction: run again, up to twice, when another came first.
+    """Retry a function whose only effect is one transaction: up to twice after a conflict.
 
-    Every transaction of an actor is in such a function: a test sees to that.
+    Every transaction of an actor is in such a function: a test checks that.
     """
 
     @wraps(work)
@@ -60,14 +60,14 @@ def retried(work: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
 
 
 class PoolSettings(Struct, frozen=True):
-    """A pool for one kind of work: how many connections it may have, and how long one of its statements may take."""
+    """A pool for one kind of work: its number of connections, and the time limit of its statements."""
 
     size: int
     statement_timeout_s: float = STATEMENT_TIMEOUT_S
 
 
 def storable(moment: datetime) -> bool:
-    """Whether a time can be given to PostgreSQL: it goes in UTC, where its year may be 0 or 10000."""
+    """Whether PostgreSQL can store a time: it is sent in UTC, where its year may become 0 or 10000."""
     try:
         moment.astimezone(UTC)
     except OverflowError:
@@ -76,12 +76,14 @@ def storable(moment: datetime) -> bool:
 
 
 def unavailable(why: str = "The database is unavailable; try again.") -> Problem:
-    """The answer while PostgreSQL cannot do its work."""
+    """Return the response while PostgreSQL is unavailable."""
     return Problem(SERVER_UNAVAILABLE, why, retry_after_s=1)
 
 
 def _gone(connection: Any) -> bool:
-    """Whether a pooled connection is closed. One that closed by itself is the pool's again, and raises at any call."""
+    """Whether a pooled connection is closed. One that closed by itself has returned to the pool, and raises at any
+    call.
+    """
     try:
         return bool(connection.is_closed())
     except asyncpg.InterfaceError:
@@ -89,18 +91,18 @@ def _gone(connection: Any) -> bool:
 
 
 def _drop(connection: Any) -> None:
-    """Close a connection at once, if it is not gone already."""
+    """Close a connection at once, if it is still open."""
     with suppress(asyncpg.InterfaceError):
         connection.terminate()
 
 
 class Database:
-    """A bounded pool on a server, which may be given by its URL. While that is away every call raises
+    """A bounded pool on a server, which may be given by its URL. While the server is unavailable every call raises
     Problem(SERVER_UNAVAILABLE), without waiting.
 
-    A statement that takes longer than the pool allows, or than the request being handled has left, is cancelled on the
-    server, and raises Problem(SERVER_TIMEOUT). What passes raises Problem(SERVER_UNAVAILABLE), a lost race
-    TransactionConflict; only what is a bug, or the caller's to understand, is asyncpg's own error.
+    A statement that exceeds the limit of the pool, or the deadline of the request, is cancelled on the server, and
+    raises Problem(SERVER_TIMEOUT). Temporary errors raise Problem(SERVER_UNAVAILABLE), conflicts TransactionConflict;
+    only bugs, and errors that the caller must handle, are asyncpg's own.
     """
 
     def __init__(
@@ -121,43 +123,43 @@ class Database:
             self._kinds[kind] = Database(self.server, size=each.size, statement_timeout_s=each.statement_timeout_s)
 
     def pool(self, kind: str) -> "Database":
-        """The pool for a kind of work: its flood takes no connection of another's. Without one it is this pool."""
+        """Return the pool of a kind of work: its flood takes no connection of another's. By default it is this pool."""
         return self._kinds.get(kind, self)
 
     def kinds(self) -> "dict[str, Database]":
-        """The pools by the work that they are for."""
+        """Return the pools by their work."""
         return {"requests": self, **self._kinds}
 
     def connections(self) -> dict[str, int]:
-        """How many connections are open, in use, and the maximum."""
+        """Return the number of open connections, the number in use, and the maximum."""
         pool = self._pool
         opened, idle = (0, 0) if pool is None else (pool.get_size(), pool.get_idle_size())
         return {"open": opened, "used": opened - idle, "max": self.size}
 
     @property
     def url(self) -> str:
-        """Where the server is, for requests: perhaps a pooler."""
+        """Return the server's address for requests: it may be a pooler's."""
         return self.server.url
 
     @property
     def direct_url(self) -> str:
-        """The same for what needs a session of its own: a lock that outlives a transaction, LISTEN, a migration."""
+        """Return the server's address for work that needs its own session: session locks, LISTEN, migrations."""
         return self.server.direct_url
 
     @property
     def away(self) -> asyncio.Event:
-        """Set while the server cannot be used."""
+        """Set while the server is unavailable."""
         return self.server.away
 
     @property
     def back(self) -> asyncio.Event:
-        """Set while it can."""
+        """Set while the server is available."""
         return self.server.back
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Any]:
-        """A connection for single statements. Raises Problem(SERVER_UNAVAILABLE, SERVER_TIMEOUT)."""
-        pool = self._pool  # ours to the end, though the guard connects another meanwhile
+        """Yield a connection for single statements. Raises Problem(SERVER_UNAVAILABLE, SERVER_TIMEOUT)."""
+        pool = self._pool  # ours to the end, even if the guard connects another pool meanwhile
         if pool is None or self.away.is_set():
             raise unavailable()
         connection: Any = None
@@ -169,7 +171,7 @@ class Database:
             yield connection
             for call in connection.take_commits():
                 call()
-        except RuntimeFault:  # an ask inside the block that timed out says nothing about the database
+        except RuntimeFault:  # a timed-out ask inside the block says nothing about the database
             raise
         except ERRORS as error:
             refusal = self._refusal(error, connection, pool)
@@ -184,10 +186,12 @@ class Database:
                     self._lose(error, pool)
 
     def _refusal(self, error: BaseException, connection: Any, pool: "asyncpg.Pool[Any]") -> Problem | None:
-        """Act on an error as it is judged; the answer to give instead, or None for a bug or the caller's own error."""
+        """Handle an error by its class; return the error to raise instead, or None for a bug or the caller's
+        own error.
+        """
         if connection is None:
             if isinstance(error, TimeoutError) and pool.get_size() == self.size:
-                return unavailable()  # all connections are taken: the server may be well
+                return unavailable()  # all connections are in use: the server may be well
             judgement = judge_connecting(error)
         elif isinstance(error, asyncpg.InterfaceError):
             if not _gone(connection):
@@ -207,11 +211,11 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self, opening: str = "") -> AsyncIterator[Any]:
-        """A connection in a transaction, committed when the block ends and rolled back when it raises.
+        """Yield a connection in a transaction, committed when the block ends and rolled back when it raises.
 
         The statement `opening` goes with its BEGIN, and costs no round trip of its own; it has no parameters, and
-        `connection.opened` says what it did. Raises TransactionConflict when another came first; `retried` runs a whole
-        handler again then.
+        `connection.opened` is its result. Raises TransactionConflict if another transaction won; `retried` then runs
+        the whole handler again.
         """
         async with self.acquire() as connection:
             cancelled = None
@@ -228,21 +232,21 @@ class Database:
                     except RuntimeFault:
                         raise
                     except TimeoutError:
-                        _drop(connection)  # a server that gave no answer gives none to a rollback either
+                        _drop(connection)  # a server that did not respond does not respond to a rollback either
                         raise
             except ERRORS as error:
                 if cancelled is None:
                     raise
-                _drop(connection)  # it could not be rolled back; the server does that when it finds us gone
+                _drop(connection)  # it could not be rolled back; the server does so when it finds us gone
                 self._lose(error, self._pool)
                 raise cancelled from None
 
     @asynccontextmanager
     async def session(self, name: str, *, timeout_s: float, statement_timeout_s: float) -> AsyncIterator[Any]:
-        """A connection of one's own, past any pooler: for a lease, and for LISTEN. It is dropped when the block ends.
+        """Yield a separate connection, past any pooler: for a lease, and for LISTEN. It is closed when the block ends.
 
-        It waits `timeout_s` for the connection and for each answer. Every error of the driver that ends the block
-        becomes the cause of a Problem(SERVER_UNAVAILABLE); the pools are not concerned.
+        `timeout_s` limits the connection and each statement. Every error of the driver that ends the block becomes the
+        cause of a Problem(SERVER_UNAVAILABLE); the pools are not affected.
         """
         connection: Any = None
         try:
@@ -264,35 +268,35 @@ class Database:
                 connection.terminate()
 
     def _lose(self, error: BaseException, pool: "asyncpg.Pool[Any] | None") -> None:
-        """Note that the server is away; what befalls a connection of an earlier `pool` says nothing of this one."""
+        """Note that the server is unavailable; errors of connections of an earlier `pool` do not count."""
         if pool is self._pool:
             self.server.mark_unavailable(NO_ANSWER, error)
 
     async def connect(self) -> None:
-        """Connect all pools of the process anew. Raises one of `ERRORS` when the server is away."""
+        """Reconnect all pools of the process. Raises one of `ERRORS` if the server is unavailable."""
         await self.server.connect()
 
     def disconnect(self) -> None:
-        """Drop all connections of all pools at once, also while they hang."""
+        """Close all connections of all pools at once, even if they hang."""
         self.server.disconnect()
 
     async def open(self) -> None:
-        """Make the pool; its connections come when they are asked for."""
+        """Make the pool; its connections are opened on demand."""
         self._pool = await self.server.make_pool(self.size, self.statement_timeout_s + GRACE_S)
 
     def close(self) -> None:
-        """Drop the connections."""
+        """Close the connections."""
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.terminate()
 
     async def expire(self) -> None:
-        """Have every connection replaced before it is used again."""
+        """Have every connection replaced before its next use."""
         if self._pool is not None:
             await self._pool.expire_connections()
 
     async def check(self) -> None:
-        """Raise Problem(SERVER_UNAVAILABLE) unless the server answers, and DegradedError unless it takes writes."""
+        """Raise Problem(SERVER_UNAVAILABLE) unless the server responds, and DegradedError unless it accepts writes."""
         if self.away.is_set():
             raise unavailable(self.server.why)
         async with self.acquire() as connection:
@@ -305,10 +309,10 @@ class Database:
 
 
 class DatabaseGuard(Actor[None]):
-    """Connects the database, notices its loss by signal, and tries until it is back; its absence crashes nobody.
+    """Connects the database, learns of its loss by signal, and retries until it is back; its absence crashes nothing.
 
-    `prepare(url)` sees before each connection that the database has our schema. `give_up` is told the reason, once the
-    server has refused the very first attempts for what no waiting mends.
+    `prepare(url)` checks the schema before each connection. `give_up` gets the reason, once the server has refused the
+    first attempts for a permanent cause.
     """
 
     def __init__(
@@ -322,7 +326,7 @@ class DatabaseGuard(Actor[None]):
         self.give_up = give_up
 
     async def run(self) -> None:
-        """Connect whenever the database is away, and watch its clock while it is there."""
+        """Connect whenever the database is unavailable, and compare the clocks while it is available."""
         while True:
             if self.server.away.is_set():
                 await self._connect()
@@ -346,7 +350,7 @@ class DatabaseGuard(Actor[None]):
             log.info("PostgreSQL is available%s", ", behind a pooler" if server.pooled else "")
 
     async def _watch_clock(self) -> None:
-        """Wait for the loss of the server, and compare the clocks now and then."""
+        """Wait for the loss of the server, and compare the clocks at intervals."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self.server.away.wait(), CLOCK_INTERVAL_S)
             return
@@ -354,7 +358,7 @@ class DatabaseGuard(Actor[None]):
             await self.server.compare_clocks()
 
     async def on_stop(self) -> None:
-        """Close the connections at once, also those that hang."""
+        """Close the connections at once, even if they hang."""
         self.server.disconnect()
 
 

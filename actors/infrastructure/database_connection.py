@@ -1,7 +1,7 @@
-"""A connection to PostgreSQL in a pool of ours, which knows how long its statements may take; also behind a pooler.
+"""A connection in a pool, with the time limit of its statements; also behind a pooler.
 
-Behind a pooler in transaction mode two statements of one connection may meet two sessions of the server. So nothing may
-be left in a session: no limit, no prepared statement; and what one statement needs stands in its own transaction.
+Behind a pooler in transaction mode two statements of one connection may run in two sessions of the server. So nothing
+may be left in a session: no limit, no prepared statement. The settings of a statement are in its own transaction.
 """
 
 import asyncio
@@ -17,13 +17,13 @@ CONTROL = frozenset({"abort", "begin", "commit", "end", "release", "rollback", "
 
 
 class Connection(asyncpg.Connection):
-    """A connection whose session is its own. It has one session state of ours, its statement_timeout, which it knows.
+    """A connection with its own session. Its one session setting is statement_timeout, whose value it knows.
 
-    So giving it back needs no round trip to reset it: whoever takes it next sets what it needs, and that is seldom.
+    So its release needs no round trip for a reset: the next user sets the limit if it differs, which is seldom.
     """
 
-    limit_ms: int | None = None  # what the session has; None: unknown, since it is new or setting it was cut short
-    opened = ""  # PostgreSQL's word for what `open_with` has done
+    limit_ms: int | None = None  # the session's value; None if unknown: it is new, or setting it was interrupted
+    opened = ""  # PostgreSQL's result of `open_with`
     _opening = ""
     _after_commit: tuple[Callable[[], None], ...] = ()
 
@@ -32,7 +32,7 @@ class Connection(asyncpg.Connection):
         self._opening = statement
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109 - overrides
-        """See asyncpg. What opens a transaction has its BEGIN with it; if that fails, there is no transaction."""
+        """See asyncpg. BEGIN is sent with the opening statement; if that fails, there is no transaction."""
         if not self._opening or query[:5].upper() != "BEGIN":
             return await super().execute(query, *args, timeout=timeout)
         opening, self._opening = self._opening, ""
@@ -45,23 +45,23 @@ class Connection(asyncpg.Connection):
         return self.opened
 
     def get_reset_query(self) -> str:
-        """Nothing to reset: measured, the reset is most of what a pooled query costs beyond a held one."""
+        """Nothing to reset: measured, the reset is most of the overhead of a pooled query."""
         return ""
 
     def on_commit(self, call: Callable[[], None]) -> None:
-        """Call this once when the connection is given back with its work committed, and never if that has failed."""
+        """Call this once, when the connection is released with its work committed; never if that has failed."""
         if call not in self._after_commit:
             self._after_commit += (call,)
 
     def take_commits(self) -> tuple[Callable[[], None], ...]:
-        """Return what `on_commit` was asked for, and forget it."""
+        """Return the callbacks of `on_commit`, and forget them."""
         taken, self._after_commit = self._after_commit, ()
         return taken
 
     async def limit(self, usual_s: float, deadline: float | None) -> None:
-        """Have the server end statements after `usual_s`, or at `deadline` (of the loop's time) if that is sooner.
+        """Have the server cancel statements after `usual_s`, or at `deadline` (of the loop's time) if that is sooner.
 
-        Raises Problem(SERVER_TIMEOUT) when the deadline is over.
+        Raises Problem(SERVER_TIMEOUT) after the deadline.
         """
         wanted_ms = limit_ms(usual_s, deadline)
         if wanted_ms != self.limit_ms:
@@ -70,37 +70,39 @@ class Connection(asyncpg.Connection):
             self.limit_ms = wanted_ms
 
     async def unlimit(self) -> None:
-        """Have the server end no statement. Whoever takes the connection next sets its own limit again."""
+        """Remove the limit. The next user of the connection sets its own."""
         self.limit_ms = None
         await self.execute("set statement_timeout = 0")
 
     async def begun(self) -> None:
-        """Do what a transaction that has just begun needs: nothing, since the session has its limit."""
+        """Prepare a transaction that has just begun: nothing to do, since the session has its limit."""
 
 
 class PooledConnection(Connection):
-    """A connection to a pooler in transaction mode: a single statement is a transaction with its limit in it."""
+    """A connection to a pooler in transaction mode: each single statement is a transaction that sets its limit."""
 
     async def limit(self, usual_s: float, deadline: float | None) -> None:
-        """Remember the limit for the statements and transactions that come. Raises Problem(SERVER_TIMEOUT)."""
+        """Set the limit of later statements and transactions. Raises Problem(SERVER_TIMEOUT)."""
         self.limit_ms = limit_ms(usual_s, deadline)
 
     def open_with(self, statement: str) -> None:
-        """See Connection. The limit comes before it: it is the first to need it."""
+        """See Connection. The limit is sent before the statement, which it must cover."""
         super().open_with(f"set local statement_timeout = {self.limit_ms}; {statement}" if self.limit_ms else statement)
 
     async def unlimit(self) -> None:
-        """Keep the limit that the server's role has: one that is set here would stay in another's session."""
+        """Keep the limit of the server's role: a limit that is set here would stay in another client's session."""
         self.limit_ms = None
 
     async def begun(self) -> None:
-        """Set the limit for this transaction alone."""
+        """Set the limit for this transaction only."""
         if self.limit_ms is not None:
             await super().execute(f"set local statement_timeout = {self.limit_ms}")
 
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:
-        """A transaction for one statement, unless one is open. A statement is parsed and run in two round trips."""
+        """Open a transaction for one statement, unless one is open. A statement is parsed and run in two
+        round trips.
+        """
         if self.is_in_transaction():
             yield
             return
@@ -109,7 +111,7 @@ class PooledConnection(Connection):
             yield
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109 - overrides
-        """See asyncpg; what opens and ends transactions goes as it is."""
+        """See asyncpg; statements that open and end transactions are sent unchanged."""
         if query.split(None, 1)[0].rstrip(";").lower() in CONTROL:
             return await super().execute(query, *args, timeout=timeout)
         async with self._alone():
@@ -137,7 +139,7 @@ class PooledConnection(Connection):
 
 
 def limit_ms(usual_s: float, deadline: float | None) -> int:
-    """How long a statement may take now. Raises Problem(SERVER_TIMEOUT) when the deadline is over."""
+    """Return the time limit of a statement now. Raises Problem(SERVER_TIMEOUT) after the deadline."""
     usual_ms = round(usual_s * 1000)
     if deadline is None:
         return usual_ms
@@ -148,9 +150,9 @@ def limit_ms(usual_s: float, deadline: float | None) -> int:
 
 
 async def is_pooled(connection: Any) -> bool:
-    """Whether a pooler stands between: then the process that answers is not the one that greeted.
+    """Whether a pooler is in between: then the process that answers differs from the one that greeted.
 
-    Asked in a transaction of its own, by a connection without a cache of statements: so it leaves nothing behind.
+    Asked in its own transaction, by a connection without a statement cache: it leaves nothing behind.
     """
     async with connection.transaction(readonly=True):
         return bool(await connection.fetchval("select pg_backend_pid()") != connection.get_server_pid())

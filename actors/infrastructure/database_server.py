@@ -1,4 +1,4 @@
-"""The PostgreSQL server behind all pools of a process: whether it is there, why not, and how its clock goes."""
+"""The PostgreSQL server behind all pools of a process: its availability, the reason of an outage, and its clock."""
 
 import asyncio
 import logging
@@ -16,24 +16,24 @@ from callboard.actors.infrastructure.postgres_errors import Judgement, Scope, Ve
 
 log = logging.getLogger(__name__)
 
-ACQUIRE_TIMEOUT_S = 1.0  # how long a caller waits for a free connection
-EXPIRE_INTERVAL_S = 0.5  # all connections are replaced at most this often while the server is read-only
-TROUBLE_S = 1.0  # how long a state that passes is shown after it was seen: it may be over by then
-REPEAT_S = 60.0  # how soon the same state is logged again
-SKEW_S = 5.0  # more than that between the clocks is worth a warning
+ACQUIRE_TIMEOUT_S = 1.0  # the wait of a caller for a free connection
+EXPIRE_INTERVAL_S = 0.5  # the least time between replacements of all connections while the server is read-only
+TROUBLE_S = 1.0  # how long a temporary state is reported after it was seen
+REPEAT_S = 60.0  # the least time between log lines of one state
+SKEW_S = 5.0  # a larger difference between the clocks is logged as a warning
 
 ERRORS = (
     OSError,
     TimeoutError,
-    UnicodeError,  # a host name that is none
+    UnicodeError,  # not a valid host name
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # the server's last word came while nobody asked
+    asyncpg.InternalClientError,  # the server's last message, which arrived while no statement ran
 )
 
 
 class Pooler(StrEnum):
-    """Whether a pooler in transaction mode stands before the server."""
+    """Whether a pooler in transaction mode is in front of the server."""
 
     AUTO = "auto"
     TRANSACTION = "transaction"
@@ -41,29 +41,29 @@ class Pooler(StrEnum):
 
 
 class ConnectionPool(Protocol):
-    """A pool as its server sees it."""
+    """A pool, as its server sees it."""
 
     async def open(self) -> None:
         """Make the pool."""
 
     def close(self) -> None:
-        """Drop its connections."""
+        """Close its connections."""
 
     async def expire(self) -> None:
         """Have its connections replaced."""
 
 
 def shown_address(url: str) -> str:
-    """Host, port and database of a URL, without its login and its options."""
+    """Return host, port and database of a URL, without credentials and options."""
     parts = urlsplit(url)
     return parts.netloc.rpartition("@")[2] + parts.path
 
 
 class DatabaseServer:
-    """The state of the database server as this process knows it, shared by all pools. It is unavailable until `connect`
+    """The state of the database server in this process, shared by all pools. It is unavailable until `connect`
     succeeds.
 
-    `direct_url` is for what needs a session; `observe` is told each error by its verdict and state.
+    `direct_url` is for work that needs a session; `observe` is called for each error with its class and state.
     """
 
     def __init__(
@@ -82,33 +82,33 @@ class DatabaseServer:
         self.pooler = pooler
         self.pooled = pooler is Pooler.TRANSACTION
         self.pools: list[ConnectionPool] = []
-        self.away = asyncio.Event()  # set while the server cannot be used; the guard waits for it
+        self.away = asyncio.Event()  # set while the server is unavailable; the guard waits for it
         self.away.set()
         self.back = asyncio.Event()
         self.has_worked = False
         self.why = "not connected yet"
-        self.skew_s = 0.0  # by how much the database's clock is ahead of ours
+        self.skew_s = 0.0  # the database's clock minus ours
         self._observe = observe
-        self.observe_query: Callable[[Any], None] | None = None  # is told of each statement, as asyncpg tells it
+        self.observe_query: Callable[[Any], None] | None = None  # called for each statement, by asyncpg
         self._wall = wall
         self._even = even
-        self._seen: tuple[datetime, float] | None = None  # the database's clock, and when by our even one
-        self._told: dict[str, float] = {}  # what was logged, and when
+        self._seen: tuple[datetime, float] | None = None  # the database's clock, and our monotonic clock then
+        self._told: dict[str, float] = {}  # the last log line of each state, and its time
         self._trouble: tuple[str, float] | None = None
         self._expired_at = -EXPIRE_INTERVAL_S
         self._expiring: set[asyncio.Task[None]] = set()
 
-    # What befalls it -------------------------------------------------------------------------------------------------
+    # Errors -----------------------------------------------------------------------------------------------------------
 
     @property
     def trouble(self) -> str:
-        """The state that the server was in just now, which passes; or nothing."""
+        """Return the server's temporary state of a moment ago, or nothing."""
         if self._trouble is None or time.monotonic() - self._trouble[1] > TROUBLE_S:
             return ""
         return self._trouble[0]
 
     def suffer(self, judgement: Judgement, error: BaseException) -> None:
-        """Take note of an error that one of the pools has met."""
+        """Handle an error that one of the pools has met."""
         state = (error.sqlstate if isinstance(error, asyncpg.PostgresError) else None) or type(error).__name__
         self._observe(judgement.verdict, state)
         if judgement.scope is Scope.SERVER:
@@ -121,7 +121,7 @@ class DatabaseServer:
             self.expire()
 
     def mark_unavailable(self, judgement: Judgement, error: BaseException) -> None:
-        """Note that the server is away."""
+        """Note that the server is unavailable."""
         if not self.away.is_set():
             self.why = judgement.why
             log.warning("PostgreSQL is unavailable: %s; %s", judgement.why, words(error))
@@ -129,7 +129,7 @@ class DatabaseServer:
         self.away.set()
 
     def report(self, setting: str, judgement: Judgement, error: BaseException) -> str:
-        """Say why it cannot be connected, once for each reason. The reason, with the setting and the address."""
+        """Log once for each reason why it cannot be connected. Return the reason, with the setting and the address."""
         url = self.url if setting == "DATABASE_URL" else self.direct_url
         self.why = judgement.why
         line = f"{setting} ({shown_address(url)}): {judgement.why}; {words(error)}"
@@ -143,13 +143,13 @@ class DatabaseServer:
             self._told[reason] = now
             log.warning("%s", line)
 
-    # Its connections -------------------------------------------------------------------------------------------------
+    # Connections ------------------------------------------------------------------------------------------------------
 
     async def make_pool(self, size: int, timeout_s: float) -> "asyncpg.Pool[Any]":
-        """A pool of up to `size` connections, none of them open yet."""
+        """Make a pool of up to `size` connections; none is open yet."""
         return await asyncpg.create_pool(
             self.url,
-            min_size=0,  # asyncpg would keep a floor by itself, and race with the guard for a server that is away
+            min_size=0,  # asyncpg would keep a minimum by itself, and race with the guard for an unavailable server
             max_size=size,
             timeout=ACQUIRE_TIMEOUT_S,
             command_timeout=timeout_s,
@@ -164,7 +164,7 @@ class DatabaseServer:
             connection.add_query_logger(self.observe_query)
 
     async def connect(self) -> None:
-        """Connect all pools anew. Raises one of `ERRORS` when the server is away."""
+        """Reconnect all pools. Raises one of `ERRORS` if the server is unavailable."""
         self.disconnect()
         try:
             await self._meet()
@@ -180,7 +180,7 @@ class DatabaseServer:
         self.back.set()
 
     async def _meet(self) -> None:
-        """See who answers, and how its clock goes."""
+        """Identify the server, and read its clock."""
         connection = await asyncpg.connect(
             self.url, timeout=ACQUIRE_TIMEOUT_S, command_timeout=ACQUIRE_TIMEOUT_S, statement_cache_size=0
         )
@@ -192,14 +192,14 @@ class DatabaseServer:
             connection.terminate()
 
     def disconnect(self) -> None:
-        """Drop all connections at once, also while they hang."""
+        """Close all connections at once, even if they hang."""
         self.back.clear()
         self.away.set()
         for pool in self.pools:
             pool.close()
 
     def expire(self) -> None:
-        """Have all connections replaced: after a failover they lead to a server that takes no writes any more."""
+        """Have all connections replaced: after a failover they lead to a server that refuses writes."""
         now = time.monotonic()
         if now - self._expired_at < EXPIRE_INTERVAL_S:
             return
@@ -212,12 +212,13 @@ class DatabaseServer:
         for pool in self.pools:
             await pool.expire()
 
-    # Its clock -------------------------------------------------------------------------------------------------------
+    # Clock ------------------------------------------------------------------------------------------------------------
 
     def now(self) -> datetime:
-        """The database's time: by its clock when we last saw it, and by our even one since. Ours alone before that.
+        """Return the database's time: its last reading, plus the time since then on our monotonic clock. Before the
+        first reading it is our own time.
 
-        So processes whose clocks disagree issue and judge what expires alike, and a clock that jumps does nothing.
+        So processes whose clocks differ agree on expiry times, and a clock that jumps changes nothing.
         """
         if self._seen is None:
             return datetime.fromtimestamp(self._wall(), UTC)
@@ -225,7 +226,9 @@ class DatabaseServer:
         return moment + timedelta(seconds=self._even() - at)
 
     async def compare_clocks(self) -> None:
-        """See how far the database's clock is from ours, over a connection of its own. Raises one of `ERRORS`."""
+        """Measure the difference between the database's clock and ours, over a separate connection. Raises one of
+        `ERRORS`.
+        """
         connection = await asyncpg.connect(
             self.url, timeout=ACQUIRE_TIMEOUT_S, command_timeout=ACQUIRE_TIMEOUT_S, statement_cache_size=0
         )

@@ -1,7 +1,7 @@
-"""Feature flags: switches for all, and for single users, in force in every process within a second.
+"""Feature flags: switches for all users and for single ones, in force in every process within a second.
 
-The truth is in PostgreSQL. `FlagSnapshot` is asked in process, at no cost; `FlagKeeper` is the actor that
-keeps it up to date, and while PostgreSQL is away leaves it as it was.
+PostgreSQL holds them. `FlagSnapshot` is read in the process, at no cost; the actor `FlagKeeper` keeps it up to date. If
+PostgreSQL is unavailable, each process keeps the last known values.
 """
 
 import logging
@@ -28,14 +28,14 @@ PERSONAL_DATA = PersonalData(
     "flags", {"feature_flag_overrides": ("user_id",)}, QUERIES.export_overrides, QUERIES.erase_overrides
 )
 
-INTERVAL_S = 1.0  # how late a process may be to know of a change
-MOST_OVERRIDES = 10_000  # of one flag: every process holds them all
+INTERVAL_S = 1.0  # how long after a change a process may learn of it
+MOST_OVERRIDES = 10_000  # of one flag: every process holds all of them
 
 log = logging.getLogger(__name__)
 
 
 class FeatureFlag(msgspec.Struct, frozen=True):
-    """A switch that a department declares; it is on or off by default until an admin sets it."""
+    """A switch that a department declares; its default holds until an admin sets it."""
 
     name: str
     default: bool = False
@@ -48,7 +48,7 @@ class FlagName(StrEnum):
     ADVANCED_SEARCH = "enable_advanced_search"
     VIDEO_UPLOAD = "enable_video_upload"
     MAINTENANCE = "maintenance_mode"  # only admins pass
-    STRICT_LIMITS = "rate_limit_strict"  # rate limits are as the settings say; off, they are twice as much
+    STRICT_LIMITS = "rate_limit_strict"  # if off, every rate limit is doubled
 
 
 OUR_FLAGS = tuple(FeatureFlag(name.value, name is FlagName.STRICT_LIMITS) for name in FlagName)
@@ -74,7 +74,7 @@ class GetFlag(Request[Flag], frozen=True):
 
 
 class SetFlag(Request[Flag], frozen=True):
-    """Turn a flag on or off, for all or for one user; None takes that user's override away.
+    """Set a flag for all users or for one; None removes that user's override.
 
     Raises Problem(FLAGS_NOT_FOUND, USERS_NOT_FOUND, FLAGS_FULL).
     """
@@ -85,7 +85,7 @@ class SetFlag(Request[Flag], frozen=True):
 
 
 class ReadFlags(Message, frozen=True):
-    """See whether a flag has changed elsewhere."""
+    """Check whether a flag has changed elsewhere."""
 
 
 class FlagSnapshot:
@@ -97,7 +97,7 @@ class FlagSnapshot:
         self._overrides: Mapping[tuple[str, UUID], bool] = {}
 
     def on(self, flag: FeatureFlag | str, user_id: UUID | None = None) -> bool:
-        """Whether a flag is on, for a user if one is named. Raises KeyError for one that no department declares."""
+        """Whether a flag is on, for a user if one is named. Raises KeyError for an undeclared flag."""
         name = flag if isinstance(flag, str) else flag.name
         if user_id is not None and (override := self._overrides.get((name, user_id))) is not None:
             return override
@@ -105,11 +105,11 @@ class FlagSnapshot:
         return self._on.get(name, default)
 
     def view(self, user_id: UUID | None) -> dict[str, bool]:
-        """Every flag as it is for a user, or for somebody unknown."""
+        """Return every flag as it applies to a user, or to an anonymous caller."""
         return {name: self.on(name, user_id) for name in self.defaults}
 
     def hold(self, on: Mapping[str, bool], overrides: Mapping[tuple[str, UUID], bool]) -> None:
-        """Take what PostgreSQL has for what is in force."""
+        """Replace the values by those of PostgreSQL."""
         for name, default in self.defaults.items():
             before, after = self._on.get(name, default), on.get(name, default)
             if before is not after:
@@ -118,7 +118,7 @@ class FlagSnapshot:
 
 
 class FlagKeeper(Actor[GetFlag | SetFlag | ReadFlags]):
-    """Reads and writes flags, and keeps the handle."""
+    """Reads and writes flags, and updates the snapshot."""
 
     def __init__(self, database: Database, flags: FlagSnapshot) -> None:
         self.database = database
@@ -126,14 +126,14 @@ class FlagKeeper(Actor[GetFlag | SetFlag | ReadFlags]):
         self.versions: dict[str, tuple[bool, int]] | None = None
 
     async def on_start(self) -> None:
-        """Begin the rounds."""
+        """Start the rounds."""
         await self.ref.tell(ReadFlags())
         self.every(INTERVAL_S, ReadFlags())
 
     @on(ReadFlags)
     async def read(self, _message: ReadFlags) -> None:
-        """Overrides are read only when a version says that something has changed."""
-        with suppress(Problem):  # PostgreSQL is unavailable: what is known goes on to hold
+        """Overrides are read only if a version shows a change."""
+        with suppress(Problem):  # PostgreSQL is unavailable: the last known values stay
             async with self.database.acquire() as connection:
                 await self._read(connection)
 
@@ -146,14 +146,14 @@ class FlagKeeper(Actor[GetFlag | SetFlag | ReadFlags]):
 
     @on(GetFlag)
     async def get(self, message: GetFlag) -> Flag:
-        """From PostgreSQL, so that who has just changed one in another process sees it."""
+        """Read from PostgreSQL, so that a client sees its own change made in another process."""
         async with self.database.acquire() as connection:
             return await self._flag(connection, self._declared(message.name), message.user_id)
 
     @on(SetFlag)
     @retried
     async def set(self, message: SetFlag) -> Flag:
-        """In force in this process with the answer, if not before."""
+        """In force in this process by the reply."""
         name, user_id = self._declared(message.name), message.user_id
         async with self.database.transaction() as connection:
             is_on = message.is_on if user_id is None else None

@@ -10,8 +10,8 @@ from feature_flags f left join feature_flag_overrides o on o.name = f.name and o
 where f.name = :name;
 
 -- name: put_flag(name, is_on, default)!
--- Whether it is on for all; null leaves that, and is written for an override's sake: others see by the version that
--- something has changed, and two who write at once wait for each other.
+-- Sets the value for all; null leaves it. Even an override writes this row: its version tells other processes of the
+-- change, and two simultaneous writers wait for each other.
 insert into feature_flags (name, is_on) values (:name, coalesce(:is_on::boolean, :default::boolean))
 on conflict (name) do update
 set is_on = coalesce(:is_on::boolean, feature_flags.is_on), version = feature_flags.version + 1;

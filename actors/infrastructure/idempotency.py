@@ -1,7 +1,7 @@
-"""Idempotency keys: a request that makes something, sent again, gets the answer that the first one got.
+"""Idempotency keys: a repeated request that creates something gets the response of the first.
 
-A key is claimed before the work and keeps the answer after it, for 24 hours. A claim whose process died lapses, and the
-work is done again under the id that was made with the claim: what exists by that id already is not made twice.
+A key is claimed before the work and stores the response after it, for 24 hours. The claim of a dead process expires,
+and the work runs again under the id that came with the claim: a resource that already exists is not created twice.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ class StoredResponse(msgspec.Struct, frozen=True):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """The right to do a key's work, and the id of what it makes: the same in every try."""
+    """The right to do the work of a key, and the id of its resource: the same in every attempt."""
 
     name: bytes
     claim_id: UUID
@@ -37,9 +37,9 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class ClaimKey(Request[Claim | StoredResponse | None], frozen=True):
-    """Ask for a key: a claim that lapses after `lease_s`, the answer that is kept, or None while another has the claim.
+    """Ask for a key: a claim that expires after `lease_s`, the stored response, or None while another holds the claim.
 
-    Raises Problem(REQUEST_KEY_REUSED) when the key came with another body, Problem(SERVER_UNAVAILABLE).
+    Raises Problem(REQUEST_KEY_REUSED) if the key came with another body, Problem(SERVER_UNAVAILABLE).
     """
 
     name: bytes
@@ -52,24 +52,26 @@ class ClaimKey(Request[Claim | StoredResponse | None], frozen=True):
 
 
 class KeepAnswer(Request[None], frozen=True):
-    """Keep the answer of a claim's work. A claim that has lapsed and been taken by another keeps nothing."""
+    """Store the response of a claim's work. A claim that has expired and passed to another stores nothing."""
 
     claim: Claim
     answer: StoredResponse
 
     def __repr__(self) -> str:
-        """Without the answer, which is its client's."""
+        """Without the response, which is its client's."""
         return f"KeepAnswer({self.claim.claim_id})"
 
 
 class ReleaseKey(Message, frozen=True):
-    """Give a claim up: its work has no answer to keep. The key's next request does the work again."""
+    """Release a claim: its work has no response to store. The key's next request does the work again."""
 
     claim: Claim
 
 
 class Idempotency(Actor[ClaimKey | KeepAnswer | ReleaseKey]):
-    """Claims of keys. Which of several at once gets one is decided by SQL; the workers of a pool share nothing."""
+    """Claims of keys. SQL decides which of several simultaneous requests gets one; the workers of a pool share no
+    state.
+    """
 
     def __init__(self, database: Database, signer: Signer) -> None:
         self.database = database
@@ -77,9 +79,9 @@ class Idempotency(Actor[ClaimKey | KeepAnswer | ReleaseKey]):
 
     @on(ClaimKey)
     async def claim(self, message: ClaimKey) -> Claim | StoredResponse | None:
-        """Take what is free, has expired or has lapsed; else look at what is there."""
+        """Claim a free or expired key; else read its state."""
         name, claim_id = message.name, uuid4()
-        # Salted with the name, under a key that is not in the database: what a body says cannot be guessed from it.
+        # Salted with the name, under a key that is not in the database: the body cannot be guessed from the hash.
         salted = name + message.body
         async with self.database.acquire() as connection:
             row = await QUERIES.claim_key(
@@ -93,7 +95,7 @@ class Idempotency(Actor[ClaimKey | KeepAnswer | ReleaseKey]):
             )
             if row is None:
                 row = await QUERIES.key_by_name(connection, name=name)
-                if row is None:  # swept away in between
+                if row is None:  # purged in between
                     return None
                 if not self.signer.is_fingerprint_of(salted, row["fingerprint"]):
                     raise Problem(REQUEST_KEY_REUSED)
@@ -120,7 +122,7 @@ class Idempotency(Actor[ClaimKey | KeepAnswer | ReleaseKey]):
 
     @on(ReleaseKey)
     async def free(self, message: ReleaseKey) -> None:
-        """While the database is away the claim lapses by itself."""
+        """If the database is unavailable the claim expires by itself."""
         async with self.database.acquire() as connection:
             await QUERIES.free_key(connection, name=message.claim.name, claim_id=message.claim.claim_id)
 

@@ -1,5 +1,5 @@
 -- name: claim_key(name, fingerprint, new_id, claim_id, lease_s, kept_s)^
--- One statement: of any number at once exactly one gets the row. A row that has expired is as good as none.
+-- One statement: of any number of simultaneous claims exactly one gets the row. An expired row counts as free.
 insert into idempotency_keys as k (name, fingerprint, new_id, claim_id, lapses_at, expires_at)
 values (:name, :fingerprint, :new_id, :claim_id,
         now() + make_interval(secs => :lease_s), now() + make_interval(secs => :kept_s))
@@ -14,7 +14,7 @@ select fingerprint, status, headers, body, lapses_at <= now() as has_lapsed
 from idempotency_keys where name = :name;
 
 -- name: retake_key(claim_id, lease_s, name)^
--- The id of what is made stays: the try before may have made it.
+-- The id of the resource stays: the earlier attempt may have created it.
 update idempotency_keys
 set claim_id = :claim_id, lapses_at = now() + make_interval(secs => :lease_s)
 where name = :name and status is null and lapses_at <= now()

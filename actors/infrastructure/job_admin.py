@@ -1,4 +1,4 @@
-"""The operators' side of the queue: look at jobs, cancel, retry, replay, discard, pause. Each change is audited."""
+"""The operators' side of the queue: inspect jobs, cancel, retry, replay, discard, pause. Each change is audited."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -28,22 +28,22 @@ QUERIES = queries_beside(__file__)
 
 HIDDEN = "***"
 MAX_ID = 2**63 - 1
-MAX_COUNT = 10_001  # above it a count is only "more"
-TRIES = 10  # a job may start, or go back, between two looks
+MAX_COUNT = 10_001  # the limit of exact counts
+TRIES = 10  # a job may start, or return to the queue, between two statements
 BATCH = 100
 
 
 class JobAdmin:
-    """Looks at the queue and changes it. Raises Problem(JOBS_...) for what there is not."""
+    """Inspects and changes the queue. Raises Problem(JOBS_...) for an unknown job, kind or schedule."""
 
     def __init__(self, database: Database, queue: JobQueue) -> None:
         self.database = database
         self.queue = queue
 
-    # Looking ---------------------------------------------------------------------------------------------------------
+    # Queries ---------------------------------------------------------------------------------------------------------
 
     async def jobs(self, *, kind: str | None, state: str | None, after: int, limit: int) -> list[JobView]:
-        """List unfinished jobs, by id, beyond `after`."""
+        """List unfinished jobs, by id, after `after`."""
         async with self.database.acquire() as connection:
             rows = QUERIES.list_jobs(connection, kind=kind, state=state, after=after, limit=limit)
             return [self._view(row, row["state"]) async for row in rows]
@@ -51,7 +51,7 @@ class JobAdmin:
     async def dead(
         self, which: DeadFilter, *, before: tuple[datetime, int] | None = None, limit: int = BATCH
     ) -> list[JobView]:
-        """Dead letters, the newest first, beyond `before`."""
+        """List dead letters, newest first, before `before`."""
         at, job_id = before or (None, None)
         async with self.database.acquire() as connection:
             rows = QUERIES.list_dead_jobs(
@@ -60,7 +60,7 @@ class JobAdmin:
             return [self._view(row, "dead") async for row in rows]
 
     async def job(self, job_id: int) -> JobView:
-        """A job wherever it is: in the queue, dead, or among the outcomes that are kept."""
+        """Find a job: in the queue, among the dead letters, or among the stored outcomes."""
         async with self.database.acquire() as connection:
             if (row := await QUERIES.job(connection, job_id=job_id)) is not None:
                 return self._view(row, row["state"])
@@ -71,7 +71,7 @@ class JobAdmin:
         raise Problem(JOBS_NOT_FOUND)
 
     async def kinds(self) -> list[KindView]:
-        """Every kind that this release knows, and those that only wait."""
+        """List every kind that this release declares, and unknown kinds that wait."""
         known = self.queue.kinds
         async with self.database.acquire() as connection:
             rows = [row async for row in QUERIES.depths(connection, kinds=list(known), most=MAX_COUNT)]
@@ -95,7 +95,7 @@ class JobAdmin:
         ]
 
     async def schedules(self) -> list[ScheduleView]:
-        """Every schedule, by name."""
+        """List every schedule, by name."""
         async with self.database.acquire() as connection:
             rows = [row async for row in SCHEDULES.list_schedules(connection)]
         return [
@@ -112,11 +112,11 @@ class JobAdmin:
             for row in rows
         ]
 
-    # Changing --------------------------------------------------------------------------------------------------------
+    # Changes ---------------------------------------------------------------------------------------------------------
 
     async def cancel(self, job_id: int) -> Literal["cancelled", "requested"]:
-        """End a job that has not started, or ask for the end of one that runs: its handler is cancelled within a third
-        of its lease, unless it is done first.
+        """End a job that has not started, or request the cancellation of one that runs: its handler is cancelled within
+        a third of its lease, unless it is done first.
         """
         for _ in range(TRIES):
             async with self.database.transaction() as connection:
@@ -136,17 +136,17 @@ class JobAdmin:
         raise Problem(JOBS_NOT_WAITING)
 
     async def retry_now(self, job_id: int) -> None:
-        """Have a waiting job start without further delay."""
+        """Start a waiting job without further delay."""
         await self._change(QUERIES.retry_now, job_id)
         self.queue.ring()
 
     async def set_priority(self, job_id: int, priority: Priority) -> None:
-        """Give a job that has not started another priority."""
+        """Change the priority of a job that has not started."""
         await self._change(QUERIES.set_priority, job_id, priority=int(priority))
         self.queue.ring()
 
     async def discard(self, job_id: int) -> None:
-        """Decide that a dead letter will not be replayed, and let its order key go on."""
+        """Discard a dead letter: it will not be replayed, and its order key goes on."""
         async with self.database.transaction() as connection:
             row = await QUERIES.take_dead(connection, job_id=job_id)
             if row is None or await QUERIES.discard(connection, job_id=job_id) is None:
@@ -156,7 +156,7 @@ class JobAdmin:
         self.queue.ring()
 
     async def replay(self, job_id: int, *, delay_s: float = 0.0) -> int:
-        """Make a new job of a dead letter, once; its id."""
+        """Make a new job from a dead letter, once; return its id."""
         async with self.database.transaction() as connection:
             row = await QUERIES.take_dead(connection, job_id=job_id)
             if row is None:
@@ -176,7 +176,7 @@ class JobAdmin:
         return int(made["job_id"])
 
     async def replay_all(self, which: DeadFilter, *, per_second: float, most: int) -> int:
-        """Replay the dead letters of a filter, so many a second, the newest first; how many were."""
+        """Replay the dead letters of a filter, newest first, a limited number each second; return their number."""
         replayed = 0
         before: tuple[datetime, int] | None = None
         while replayed < most:
@@ -185,7 +185,7 @@ class JobAdmin:
                 try:
                     await self.replay(each.job_id, delay_s=replayed / per_second)
                 except Problem as problem:
-                    if problem.code not in (JOBS_NOT_DEAD, JOBS_NOT_FOUND):  # else another was quicker
+                    if problem.code not in (JOBS_NOT_DEAD, JOBS_NOT_FOUND):  # another was faster
                         raise
                     continue
                 replayed += 1
@@ -195,7 +195,7 @@ class JobAdmin:
         return replayed
 
     async def set_paused(self, kind: str, *, paused: bool) -> None:
-        """Start no more jobs of a kind in any process, or start them again. What runs goes on to its end."""
+        """Pause a kind in all processes, or resume it. Running jobs go on to their end."""
         self._known(kind)
         async with self.database.transaction() as connection:
             await QUERIES.set_paused(connection, kind=kind, paused=paused)
@@ -203,7 +203,7 @@ class JobAdmin:
         self.queue.ring()
 
     async def set_limit(self, kind: str, max_running: int | None) -> None:
-        """Bound what all processes run of a kind together: 0 is no bound, None what the kind itself declares."""
+        """Limit how many jobs of a kind run in all processes together: 0 is no limit, None the kind's own."""
         self._known(kind)
         async with self.database.transaction() as connection:
             await QUERIES.set_limit(connection, kind=kind, max_running=max_running)
@@ -211,14 +211,14 @@ class JobAdmin:
         self.queue.ring()
 
     async def enable_schedule(self, name: str, *, enabled: bool) -> None:
-        """Have a schedule make jobs, or none."""
+        """Enable or disable a schedule."""
         async with self.database.transaction() as connection:
             if not await SCHEDULES.enable_schedule(connection, name=name, enabled=enabled):
                 raise Problem(JOBS_SCHEDULE_UNKNOWN)
             await _note(connection, AuditAction.JOB_SCHEDULE_CHANGED, schedule=name, enabled=enabled)
 
     async def run_schedule(self, name: str) -> int | None:
-        """Enqueue a schedule's job for now, beside its rhythm; None when one of its key waits already."""
+        """Enqueue a schedule's job now, outside of its rhythm; None if one with its key already waits."""
         async with self.database.transaction() as connection:
             row = await SCHEDULES.schedule_of(connection, name=name)
             if row is None or row["kind"] not in self.queue.kinds:
@@ -240,7 +240,9 @@ class JobAdmin:
             raise Problem(JOBS_KIND_UNKNOWN)
 
     def _view(self, row: Any, state: str) -> JobView:
-        """A row as it may be shown: without the fields that its kind declares secret; all are, of an unknown kind."""
+        """Return a row for display, without the fields that its kind declares secret; of an unknown kind all are
+        secret.
+        """
         facts = dict(row)
         kind = self.queue.kinds.get(facts["kind"])
         payload = facts.get("payload")
@@ -260,7 +262,7 @@ class JobAdmin:
 
 
 def _next_due(row: Any) -> datetime | None:
-    """When a schedule is due next; None for one that is disabled or cannot be read."""
+    """Return the next due time of a schedule; None if it is disabled or unreadable."""
     try:
         return next_due(row["cron"], row["zone"], max(row["last_due"], row["now"])) if row["enabled"] else None
     except UNREADABLE:
@@ -268,5 +270,5 @@ def _next_due(row: Any) -> datetime | None:
 
 
 async def _note(connection: Any, action: AuditAction, **detail: Any) -> None:
-    """Write a change to the audit log, in its own transaction."""
+    """Record a change in the audit log, in its own transaction."""
     await record(connection, action, by=OPERATOR, **detail)

@@ -50,11 +50,11 @@ update jobs set run_at = clock_timestamp() where job_id = :job_id and state = 'w
 update jobs set priority = :priority where job_id = :job_id and state <> 'running' returning kind;
 
 -- name: take_dead(job_id)^
--- Locked, so that of two who replay it at once one does.
+-- Locked, so that of two simultaneous replays one succeeds.
 select job_id, kind, order_key, halts, replayed_as, discarded_at from dead_jobs where job_id = :job_id for update;
 
 -- name: replay(job_id, delay_s, blocked)^
--- A new job with no attempt spent and the time for it that the first had. A twin that waits stands for it.
+-- A new job with no attempt counted and the same time to its deadline as the first. A waiting twin replaces it.
 with dead as (
     select * from dead_jobs where job_id = :job_id and replayed_as is null and discarded_at is null
 ), made as (
@@ -92,7 +92,7 @@ insert into job_kinds (kind, max_running) values (:kind, :max_running)
 on conflict (kind) do update set max_running = excluded.max_running, version = job_kinds.version + 1;
 
 -- name: depths(kinds, most)
--- By kind: what waits, capped, what is blocked, capped too, what runs, and for how long the oldest that is due has waited.
+-- By kind: the waiting and the blocked jobs, both counted to a limit, the running ones, and the age of the oldest due.
 select k.kind,
        (select count(*) from (select from jobs j where j.kind = k.kind and j.state = 'waiting' and j.lost = 0
                               limit :most) as w)::int as waiting,
@@ -113,7 +113,7 @@ from unnest(:kinds::text[]) as k (kind) left join job_kinds s on s.kind = k.kind
 order by k.kind;
 
 -- name: unknown_kinds(kinds, most)
--- Kinds that wait and that nobody here knows, found by leaps along the index.
+-- Waiting kinds that no process declares, found by leaps along the index.
 with recursive met as (
     (select kind from jobs where state = 'waiting' and lost = 0 order by kind limit 1)
     union all

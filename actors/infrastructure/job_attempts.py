@@ -1,4 +1,4 @@
-"""Attempts: hands claimed jobs to the actors of their pools, and judges how each attempt has ended."""
+"""Attempts: claimed jobs go to the actors of their pools, and the end of each attempt becomes an outcome."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ PASSES = frozenset({SERVER_UNAVAILABLE, SERVER_TIMEOUT, SERVER_OVERLOADED})
 
 
 class Attempts:
-    """Begins and ends what a process runs. `ended` is told of each job that is in hand no more."""
+    """Starts and ends the jobs of a process. `ended` is called for each job that leaves the process."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Attempts:
         self.ended = ended
 
     def begin(self, each: KindClaims, rows: Sequence[Any], sent_at: float) -> None:
-        """Start what was claimed by a statement that was sent then (the loop's time)."""
+        """Start the jobs of a claim that was sent at this time (the loop's)."""
         now = asyncio.get_running_loop().time()
         each.claimed_at = now
         kind, size = each.kind, each.kind.group
@@ -62,7 +62,7 @@ class Attempts:
                 self._hand_over_group(each, tuple(run for run, _ in runs[n : n + size]))
 
     def _take(self, each: KindClaims, row: Any, sent_at: float, now: float) -> RunningJob | None:
-        """The job of a row, in hand; None when it needs no handler: it is past its deadline, or cannot be read."""
+        """Return the job of a row; None if it needs no handler: it is past its deadline, or unreadable."""
         kind = each.kind
         payload, unreadable = None, ""
         try:
@@ -87,7 +87,7 @@ class Attempts:
         try:
             with use_context(Context(runs[0].traceparent, deadline)):
                 reply = each.handler.pool.ask(message, timeout_s=each.kind.timeout_s)
-        except RuntimeFault as error:  # the pool stops, or its mailboxes are full: another will run it
+        except RuntimeFault as error:  # the pool stops, or its mailboxes are full: another process will run it
             for run in runs:
                 self._end(each, run, Later(1.0, type(error).__name__))
             return
@@ -96,12 +96,12 @@ class Attempts:
         reply.add_done_callback(partial(self._handled, each, runs))
 
     def _handled(self, each: KindClaims, runs: tuple[RunningJob, ...], reply: "asyncio.Future[Any]") -> None:
-        """A handler has ended, or nobody waits for it any more."""
+        """Handle the end of a handler, or of the wait for it."""
         cancelled = reply.cancelled()
         error = None if cancelled else reply.exception()
         outcome = error if cancelled or error is not None else reply.result()
         if len(runs) > 1 and (cancelled or not isinstance(outcome, Done | Later | None)):
-            for run in runs:  # again, one by one: each is judged by itself
+            for run in runs:  # again, one by one: each has its own outcome
                 if run.ended or run.stopped is not None or cancelled:
                     self._end(each, run, outcome, cancelled=cancelled)
                 else:
@@ -119,7 +119,7 @@ class Attempts:
         if run.ended:
             self.counts.end(name, "done")
             each.gate.here(now, each.slots)
-        elif cancelled and run.stopped == "lease":  # somebody else's by now, or the sweep's
+        elif cancelled and run.stopped == "lease":  # another process or the sweeper has it by now
             self.counts.end(name, "stale")
         else:
             self.writer.write(run, _why_cancelled(run) if cancelled else _judge(each, outcome, now))
@@ -129,7 +129,7 @@ class Attempts:
 
 
 def _judge(each: KindClaims, outcome: Any, now: float) -> Any:
-    """Turn what a handler has answered or raised into an outcome. A server of ours that is away is no attempt."""
+    """Convert a handler's reply or error to an outcome. If a server of ours is unavailable, no attempt is counted."""
     if outcome is None or isinstance(outcome, Done):
         each.gate.here(now, each.slots)
         return outcome

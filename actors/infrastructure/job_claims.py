@@ -1,4 +1,4 @@
-"""Claims: how many jobs of which kinds a process asks for, from where on, and how it reads them."""
+"""Claims: the kinds and numbers of jobs that a process asks for, the floors of its search, and the parsing of rows."""
 
 import random
 from collections.abc import Iterable, Sequence
@@ -17,9 +17,9 @@ from callboard.streams.queries import queries_beside
 QUERIES = queries_beside(__file__, "job_worker")
 
 MIN_BATCH, MAX_BATCH = 10, 500
-FULL_INTERVAL_S = 1.0  # at least so often a claim begins at the beginning
+FULL_INTERVAL_S = 1.0  # a claim starts from the beginning at least this often
 FAIR_EVERY = 8
-# Free slots are collected until half of all are, or for so long: jobs that take no time are not claimed one by one.
+# Free slots are collected until half of all are free, or for this time: short jobs are not claimed one by one.
 GATHER_S = 0.01
 BEGINNING = (datetime(2000, 1, 1, tzinfo=UTC), 0)
 
@@ -35,28 +35,28 @@ class KindClaims:
         self.handler = handler
         self.kind = handler.kind
         self.running = 0
-        self.slots = handler.slots  # as they were at the last claim
+        self.slots = handler.slots  # the limits at the last claim
         self.gate = Gate(rng)
-        self.drained = False  # a full claim has left nothing: there is no need to ask before somebody rings
+        self.drained = False  # a full claim left nothing: the next claim can wait for a ring
         self.asked = 0
-        self.full = True  # whether the claim under way begins at the beginning
+        self.full = True  # whether the current claim starts from the beginning
         self.floors: dict[int, Floor] = {}
         self.claimed_at = 0.0
-        self.gathers = False  # whether a timer is set for the end of the gathering
+        self.gathers = False  # whether a timer for the end of the gathering is set
         self._full_at = 0.0
         self._turn = 0
 
     def free(self, now: float) -> int:
-        """How many more jobs may be claimed."""
+        """Return how many more jobs may be claimed."""
         return max(0, self.gate.allows(now, self.slots) - self.running)
 
     def ready(self, now: float) -> bool:
-        """Whether to claim now. While jobs of the kind run, what is freed is gathered, so that one claim fills it."""
+        """Whether to claim now. While jobs of the kind run, freed slots are collected, so that one claim fills them."""
         free = self.free(now)
         return free > 0 and (not self.running or 2 * free >= self.slots or now >= self.claimed_at + GATHER_S)
 
     def ask(self, now: float, most: int) -> int:
-        """Begin a claim: how many to ask for."""
+        """Begin a claim; return how many to ask for."""
         self.slots = self.handler.slots
         self.asked = min(self.free(now), most)
         self.full = not self.floors or now - self._full_at >= FULL_INTERVAL_S
@@ -71,11 +71,11 @@ class KindClaims:
         return self._turn % FAIR_EVERY == 0
 
     def floor(self, priority: int) -> Floor:
-        """From where on to look."""
+        """Return the floors of the search."""
         return BEGINNING if self.full else self.floors.get(priority, BEGINNING)
 
     def note(self, rows: Sequence[Any]) -> None:
-        """Take the last row of each class for its floor, also when it lies further back than the last floor did."""
+        """Take the last row of each class as its floor, even if it is further back than the last floor."""
         floors: dict[int, Floor] = {}
         for row in rows:
             place = row["run_at"], row["job_id"]
@@ -86,14 +86,13 @@ class KindClaims:
             self.drained = True
             self.floors |= floors
         else:
-            self._full_at = -FULL_INTERVAL_S  # nothing more beyond the floors: look at all of it next
+            self._full_at = -FULL_INTERVAL_S  # nothing beyond the floors: the next claim reads from the beginning
             self.floors.clear()
 
 
 class QueueState(msgspec.Struct, frozen=True):
     """The result of one look at the queue: whether a job is due, in how many seconds the next one is (None: none
-    waits), the same for the oldest job whose lease was lost, and whether operators have changed a limit since the last
-    look.
+    waits), the same for the oldest job with a lost lease, and whether operators have changed a limit since.
     """
 
     is_due: bool
@@ -110,12 +109,12 @@ class Claims:
         self.worker = worker
         self.counts = counts
         self.batch = MAX_BATCH
-        self.limits: dict[str, int] = {}  # what operators have set, as it was seen last; the claim itself looks again
+        self.limits: dict[str, int] = {}  # the operators' limits at the last look; the claim itself reads them again
 
     async def claim(self, kinds: Sequence[KindClaims], now: float) -> list[tuple[KindClaims, list[Any]]]:
-        """Claim for all kinds that have free slots; the rows of each in the order in which they are to start.
+        """Claim for all kinds with free slots; return the rows of each in starting order.
 
-        After a statement that took too long the next one asks for half as much. Raises Problem.
+        After a statement that took too long the next one asks for half as many. Raises Problem.
         """
         limited = [each for each in kinds if self._is_limited(each)]
         free = [each for each in kinds if each not in limited]
@@ -140,7 +139,7 @@ class Claims:
         return _dealt(asking, rows)
 
     async def _claim_limited(self, each: KindClaims, now: float) -> list[tuple[KindClaims, list[Any]]]:
-        """Lock, count and claim in three statements: a count in the claim itself would not see its rivals'."""
+        """Lock, count and claim in three statements: a count within the claim would not see its rivals'."""
         kind = each.kind
         async with self.database.transaction() as connection:
             if not await QUERIES.lock_limit(connection, kind=kind.name):
@@ -153,7 +152,7 @@ class Claims:
         return _dealt([each], rows)
 
     async def claim_suspect(self, kinds: Sequence[KindClaims]) -> Any:
-        """Claim the oldest job whose lease was lost; None when none is due."""
+        """Claim the oldest job with a lost lease; None if none is due."""
         free = [each for each in kinds if not self._is_limited(each)]
         async with self.database.acquire() as connection:
             row = await self._suspect(connection, free, limited=False)
@@ -180,7 +179,7 @@ class Claims:
         return next(iter([row async for row in rows]), None)
 
     async def look(self, kinds: Iterable[KindClaims]) -> QueueState:
-        """See in one statement what waits, and what operators have set."""
+        """Read waiting jobs and operators' limits in one statement."""
         async with self.database.acquire() as connection:
             row = await QUERIES.look(connection, kinds=[each.kind.name for each in kinds])
         limits = msgspec.json.decode(row["limits"], type=dict[str, int])
@@ -214,7 +213,7 @@ class Claims:
 
 
 def _dealt(kinds: Sequence[KindClaims], rows: list[Any]) -> list[tuple[KindClaims, list[Any]]]:
-    """The rows of each kind, those that start first in front; each kind notes where it has come to."""
+    """Return the rows of each kind in starting order; each kind notes its new floors."""
     of_kind: dict[str, list[Any]] = {each.kind.name: [] for each in kinds}
     for row in sorted(rows, key=lambda row: (row["priority"], row["run_at"], row["job_id"])):
         of_kind[row["kind"]].append(row)

@@ -24,5 +24,5 @@ class JobCounts:
         self.outcomes[kind][outcome] += count
 
     def spend(self, kind: str, name: str, seconds: float) -> None:
-        """Add seconds that a job has `waited` or `run`."""
+        """Add seconds that a job has waited or run."""
         self.seconds[kind][name] += seconds

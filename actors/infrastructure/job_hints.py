@@ -1,4 +1,4 @@
-"""Hints: a process tells the others by NOTIFY that there is work. A hint that is lost costs one poll, and no more."""
+"""Hints: a process announces jobs to the others by NOTIFY. A lost hint only delays a job to the next poll."""
 
 import asyncio
 import logging
@@ -13,17 +13,17 @@ from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.runtime import Actor
 
 CHANNEL = "callboard_jobs"
-PACE_S = 0.05  # one notice in so long
-HEARTBEAT_S = 10.0  # a listener tells itself so often, to know that its connection lives
-PATIENCE_S = 2.0  # for a notice of one's own to come
-RETRY_S = 300.0  # where none comes, because a pooler stands in between
+PACE_S = 0.05  # the least time between notices
+HEARTBEAT_S = 10.0  # a listener notifies itself this often, to check its connection
+PATIENCE_S = 2.0  # the wait for its own notice
+RETRY_S = 300.0  # the retry interval if none arrives, because a pooler is in between
 AGAIN_S = 1.0
 
 log = logging.getLogger(__name__)
 
 
 class JobHints(Actor[None]):
-    """Sends notices for what this process enqueues; with `listens` it also wakes the workers at the others'."""
+    """Sends notices of the jobs that this process enqueues; with `listens` others' notices wake its workers."""
 
     def __init__(self, database: Database, queue: JobQueue, *, listens: bool) -> None:
         self.database = database
@@ -35,7 +35,7 @@ class JobHints(Actor[None]):
         self._said = False
 
     async def run(self) -> None:
-        """Tell and listen, each in a loop of its own, until the actor stops."""
+        """Notify and listen, each in its own loop, until the actor stops."""
         self.queue.tellers.append(self._due.set)
         try:
             async with asyncio.TaskGroup() as loops:
@@ -47,7 +47,7 @@ class JobHints(Actor[None]):
             self.queue.tellers.remove(self._due.set)
 
     async def _tell_on(self) -> None:
-        """The first notice at once, then one each PACE_S at most; never in the transaction of a cause."""
+        """Send the first notice at once, then one each PACE_S at most; never in the transaction of a cause."""
         while True:
             await self._due.wait()
             self._due.clear()
@@ -70,7 +70,7 @@ class JobHints(Actor[None]):
             await asyncio.sleep(pause_s)
 
     async def _listen(self) -> bool:
-        """Listen on a connection of its own while it lives. False when no notice has ever come on it."""
+        """Listen on a separate connection while it lives. Return False if no notice has ever arrived on it."""
         connection = await asyncpg.connect(
             self.database.direct_url, timeout=PATIENCE_S, command_timeout=PATIENCE_S, statement_cache_size=0
         )
@@ -88,7 +88,7 @@ class JobHints(Actor[None]):
             while await self._hears_itself(connection):
                 if not self.queue.hinted:
                     self.queue.hinted = True
-                    self.queue.wake()  # for whatever was told meanwhile
+                    self.queue.wake()  # for notices that were missed meanwhile
                 await asyncio.sleep(HEARTBEAT_S)
             if self.queue.hinted:
                 return True

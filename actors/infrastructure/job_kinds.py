@@ -1,4 +1,4 @@
-"""List job kinds: what is declared beside a handler, what the handler is given, and what it may answer.
+"""Job kinds: their declaration beside a handler, the handler's argument, and its possible outcomes.
 
     class SendMail(msgspec.Struct, frozen=True):        # ids, not contents: 16 kB at most
         mail_id: UUID
@@ -36,7 +36,7 @@ MAX_ERROR = 500
 
 
 class Priority(IntEnum):
-    """Classes of jobs of one kind. A lower class starts before any job of a higher one."""
+    """Priority classes of jobs of one kind. A lower class starts before any job of a higher one."""
 
     SECURITY = 0
     NORMAL = 1
@@ -44,7 +44,7 @@ class Priority(IntEnum):
 
 
 class Done(msgspec.Struct, frozen=True):
-    """The job has been done. A handler that returns None says the same."""
+    """The job is done. A handler that returns None says the same."""
 
 
 class Retry(msgspec.Struct, frozen=True):
@@ -61,10 +61,10 @@ class Permanent(msgspec.Struct, frozen=True):
 
 
 class Later(msgspec.Struct, frozen=True):
-    """This was no attempt; do it in `delay_s` seconds. Only the job's deadline bounds how often.
+    """The attempt does not count; try again in `delay_s` seconds. Only the job's deadline limits the number.
 
-    `away` says that a server which all jobs of the kind need is away. Then this process starts no job of the kind but
-    one probe, after 1 s and then after twice the last wait, 60 s at most.
+    `away` says that a server which all jobs of the kind need is unavailable. Then this process starts no job of the
+    kind but one probe, after 1 s and then after twice the last wait, 60 s at most.
     """
 
     delay_s: float
@@ -73,7 +73,7 @@ class Later(msgspec.Struct, frozen=True):
 
 
 class Raised(msgspec.Struct, frozen=True):
-    """The handler has raised; the worker decides by the kind."""
+    """The handler raised an exception; the worker decides by the kind."""
 
     error: Exception
 
@@ -82,22 +82,22 @@ Outcome = Done | Retry | Permanent | Later | None
 
 
 class LeaseLostError(Exception):
-    """Another process holds this job now, or it has been deleted: nothing that this one does for it has an effect."""
+    """Another process holds this job now, or it has been deleted: this process can have no effect on it."""
 
 
 class Backoff(msgspec.Struct, frozen=True):
-    """Seconds before the next attempt: base_s * 2 ** (attempts - 1), at most cap_s, give or take a fifth."""
+    """Seconds before the next attempt: base_s * 2 ** (attempts - 1), at most cap_s, plus or minus a fifth."""
 
     base_s: float = 5.0
     cap_s: float = 600.0
 
     def delay_s(self, attempts: int, rng: random.Random) -> float:
-        """The wait after so many attempts."""
+        """Return the wait after this number of attempts."""
         return min(self.cap_s, self.base_s * 2.0 ** min(attempts - 1, 40)) * (1 + JITTER * (2 * rng.random() - 1))
 
 
 class EndedJob(msgspec.Struct, Generic[P], frozen=True):
-    """A job that is dead or expired, for the hook of its kind."""
+    """A dead or expired job, for the hook of its kind."""
 
     job_id: int
     payload: P
@@ -109,15 +109,15 @@ Hook = Callable[[Any, EndedJob[P]], Awaitable[None]]  # with the connection of t
 
 
 class JobKind(msgspec.Struct, Generic[P], frozen=True):
-    """How jobs of one payload type are run. All of it but `slots` is the same in every process.
+    """The settings of the jobs of one payload type. All of them but `slots` are the same in every process.
 
-    `slots` is the size of the kind's pool by default; `max_running` bounds what all processes run together (0: no
-    bound); `max_waiting` is where `JobQueue.admit` refuses; `lease_s` is how long a claim lasts without renewal;
-    `timeout_s` bounds one attempt. `on_dead` and `on_expired` run in the transaction that ends the job. `keep_s` keeps
-    the outcome in finished_jobs. `halt` holds an order key back when its head dies. With `group` above 1 the handler
-    takes a JobGroup. `alarm_s` is the oldest due age at which /ready fails. `secret` names payload fields that are
-    never shown. A process leaves jobs whose `version` is newer than its own. An attempt that has begun ends at its
-    job's deadline, unless the kind `outlives_deadline`.
+    `slots` is the default size of the kind's pool; `max_running` limits the jobs of all processes together (0: no
+    limit); `JobQueue.admit` refuses above `max_waiting`; `lease_s` is the life of a claim without renewal; `timeout_s`
+    limits one attempt. `on_dead` and `on_expired` run in the transaction that ends the job. `keep_s` stores the outcome
+    in finished_jobs. `halt` blocks an order key while its head is dead. With `group` above 1 the handler takes a
+    JobGroup. `alarm_s` is the oldest due age at which /ready fails. `secret` names payload fields that are never shown.
+    A process skips jobs with a newer `version`. An attempt in progress ends at its job's deadline, unless the kind
+    `outlives_deadline`.
     """
 
     name: str
@@ -143,28 +143,28 @@ class JobKind(msgspec.Struct, Generic[P], frozen=True):
     outlives_deadline: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse numbers that no job could be run by."""
+        """Refuse numbers that make no job runnable."""
         counts = (self.slots, self.max_attempts, self.group, self.version, self.max_waiting)
         if min(counts) < 1 or self.max_running < 0 or self.lease_s <= 0 or self.timeout_s <= 0:
             raise ValueError(f"job kind {self.name}: slots, attempts, group, version and times are 1 or more")
 
 
 class Holder(Protocol):
-    """The process's hold on a job it runs; `Job` and `JobGroup` speak for it."""
+    """The process's hold on a running job; `Job` and `JobGroup` delegate to it."""
 
     def finish(self, jobs: "tuple[Job[Any], ...]") -> AbstractAsyncContextManager[tuple[Any, frozenset[int]]]:
         """Delete the jobs that are still held, run the block, commit both."""
 
     async def progress(self, job: "Job[Any]", done: int, total: int | None, cursor: Any) -> None:
-        """Write progress down, at most once a second."""
+        """Store progress, at most once a second."""
 
     async def confirm(self, job: "Job[Any]") -> None:
         """Raise LeaseLostError unless the job is still held."""
 
 
 class Job(Request[Any], Generic[P], frozen=True, eq=False):
-    """A job in its handler's hands. `attempt` counts from 1; `cursor` is what the last progress of an earlier attempt
-    left; `key` is the same in every attempt, for systems outside that must know a repetition.
+    """A job in its handler. `attempt` counts from 1; `cursor` is the last progress of an earlier attempt; `key` is the
+    same in every attempt, for external systems that must recognise a repetition.
     """
 
     job_id: int
@@ -179,7 +179,7 @@ class Job(Request[Any], Generic[P], frozen=True, eq=False):
 
     @property
     def key(self) -> str:
-        """An idempotency key for what is done outside."""
+        """Return an idempotency key for an external effect."""
         return f"job-{self.job_id}"
 
     @property
@@ -188,26 +188,26 @@ class Job(Request[Any], Generic[P], frozen=True, eq=False):
         return self.attempt >= self.max_attempts
 
     def finish(self) -> AbstractAsyncContextManager[Any]:
-        """Open the transaction of the job's effect: it and the job's end are committed together, or neither is.
+        """Open the transaction of the job's effect: the effect and the job's end are committed together, or neither is.
 
-        Yields the connection. Raises LeaseLostError when the job is no longer held; then nothing has happened.
+        Yields the connection. Raises LeaseLostError if the job is no longer held; then nothing has happened.
         """
         return _Single(self)
 
     async def progress(self, done: int, total: int | None = None, cursor: Any = None) -> None:
-        """Say how far the job is, and where a later attempt is to start. Written at most once a second.
+        """Report progress, and the position from which a later attempt starts. Stored at most once a second.
 
-        Raises LeaseLostError when the job is no longer held.
+        Raises LeaseLostError if the job is no longer held.
         """
         await self.holder.progress(self, done, total, cursor)
 
     async def confirm(self) -> None:
-        """Ask the database once more before an expensive effect outside. Raises LeaseLostError."""
+        """Check the lease in the database before an expensive external effect. Raises LeaseLostError."""
         await self.holder.confirm(self)
 
 
 class _Single:
-    """`finish` of one job: its holder's, without the set of one."""
+    """Open the holder's transaction for one job, without the set of ids."""
 
     def __init__(self, job: Job[Any]) -> None:
         self._inner: AbstractAsyncContextManager[tuple[Any, frozenset[int]]] = job.holder.finish((job,))
@@ -217,22 +217,22 @@ class _Single:
         return connection
 
     async def __aexit__(self, *raised: object) -> bool | None:
-        return await self._inner.__aexit__(*raised)  # type: ignore[arg-type]  # as it was given
+        return await self._inner.__aexit__(*raised)  # type: ignore[arg-type]  # unchanged
 
 
 class JobGroup(Request[Any], Generic[P], frozen=True, eq=False):
-    """Several jobs of one kind whose effects share a transaction. When it fails each is handed out again alone."""
+    """Several jobs of one kind whose effects share a transaction. If it fails each is handed out again alone."""
 
     jobs: tuple[Job[P], ...]
 
     def finish(self) -> AbstractAsyncContextManager[tuple[Any, frozenset[int]]]:
-        """As `Job.finish`; yields the connection and the ids of the jobs that are still held: do only those."""
+        """Like `Job.finish`; yields the connection and the ids of the jobs that are still held: do only those."""
         holder: Holder = self.jobs[0].holder
         return holder.finish(self.jobs)
 
 
 def on_job(handler: Callable[[A, Job[P]], Awaitable[Outcome]]) -> Any:
-    """Make an async method the handler of its actor's jobs. What it raises is the job's failure, and no crash."""
+    """Make an async method the handler of its actor's jobs. Its exceptions are the job's failure, and no crash."""
     return on(Job)(_guarded(handler))
 
 
@@ -260,11 +260,11 @@ class JobHandler(msgspec.Struct, Generic[P], frozen=True):
 
     @property
     def slots(self) -> int:
-        """How many jobs it may run at once, as the pool is now."""
+        """Return how many jobs the pool may run at once, by its current size."""
         return self.pool.slots * self.kind.group
 
 
 def job_pool(kind: JobKind[P], props: Props[Any], **options: Any) -> JobHandler[P]:
-    """The pool of a kind, named after it; each job goes to a worker that has none."""
+    """The pool of a kind, named after it; each job goes to an idle worker."""
     options = {"size": kind.slots} | options
     return JobHandler(kind, pool(kind.name, props, route=Route.LEAST_BUSY, **options))

@@ -1,4 +1,4 @@
-"""Keeps the leases of what a process runs, and lets go of a job whose lease is not to be relied on any more."""
+"""Renews the leases of a process's jobs, and stops a job whose lease is no longer safe."""
 
 import asyncio
 import logging
@@ -9,16 +9,16 @@ from callboard.actors.infrastructure.job_kinds import JobKind
 from callboard.actors.infrastructure.job_loops import AGAIN_S, Trouble, repeat
 from callboard.actors.infrastructure.job_runs import RunningJobs
 
-LOOKS = 12  # in the time of a lease, for leases that are over: a job that is claimed meanwhile is trusted for longer
-IDLE_S = 30.0  # where no kind says how long its leases are
+LOOKS = 12  # part of a lease's time, for overdue leases: a job claimed meanwhile is safe for longer
+IDLE_S = 30.0  # if no kind names its lease
 
 log = logging.getLogger(__name__)
 
 
 class LeaseKeeper:
-    """Renews every third of the shortest lease, and looks after the clock beside it: a renewal may hang.
+    """Renews every third of the shortest lease, and watches the clock separately: a renewal may hang.
 
-    While nothing is in hand it sleeps.
+    It sleeps while no job runs.
     """
 
     def __init__(self, runs: RunningJobs, kinds: Sequence[JobKind[Any]]) -> None:
@@ -26,7 +26,7 @@ class LeaseKeeper:
         self.lease_s = min([kind.lease_s for kind in kinds] or [IDLE_S])
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Renew until cancelled."""
         again_s = min(AGAIN_S, self.lease_s / 9)
         async with asyncio.TaskGroup() as loops:
             loops.create_task(repeat(self._renew, Trouble(log, "leases of jobs cannot be renewed"), again_s))
@@ -36,7 +36,7 @@ class LeaseKeeper:
         if self.runs.any.is_set():
             await self.runs.renew()
         else:
-            await self.runs.any.wait()  # what has just been claimed has all of its lease
+            await self.runs.any.wait()  # jobs that were just claimed have a full lease
         return self.lease_s / 3
 
     async def _let_go(self) -> float:

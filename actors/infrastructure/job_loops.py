@@ -1,4 +1,4 @@
-"""The loops of the queue: a step after the other, and what a database that is away or in trouble does to them."""
+"""The loops of the queue: one step after another, with a pause after a failure of the database."""
 
 import asyncio
 import logging
@@ -9,12 +9,12 @@ import asyncpg
 from callboard.actors.errors import Problem
 from callboard.actors.infrastructure.job_outcomes import failure
 
-AGAIN_S = 0.25  # after the database was away, or refused
+AGAIN_S = 0.25  # after the database was unavailable, or refused
 DATABASE_ERRORS = (Problem, asyncpg.PostgresError)
 
 
 class Trouble:
-    """Says once what keeps a loop from its work, until something else does, or it works again."""
+    """Logs an error that stops a loop once, until another error or a success."""
 
     def __init__(self, log: logging.Logger, what: str) -> None:
         self._log = log
@@ -22,19 +22,19 @@ class Trouble:
         self._reason: str | None = None
 
     def tell(self, error: Exception) -> None:
-        """Log an error, unless its like was the last. That the database is away or slow it says itself."""
+        """Log an error, unless the last one was the same. The database guard logs outages itself."""
         reason = failure(error).reason
         if reason != self._reason and not isinstance(error, Problem):
             self._log.error("%s: %s", self._what, reason)
         self._reason = reason
 
     def end(self) -> None:
-        """Note that the work goes on."""
+        """Note a success."""
         self._reason = None
 
 
 async def repeat(step: Callable[[], Awaitable[float]], trouble: Trouble, again_s: float = AGAIN_S) -> None:
-    """Take steps until cancelled, after each the pause in seconds that it asks for; after an error `again_s`."""
+    """Run steps until cancelled, each followed by the pause in seconds that it returns; after an error `again_s`."""
     while True:
         try:
             pause_s = await step()

@@ -1,4 +1,4 @@
-"""The monitor: looks at the queue now and then, for metrics and for /ready. Nothing is decided by what it sees."""
+"""The monitor: reads the queue at intervals, for metrics and for /ready. No decision depends on it."""
 
 import logging
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ from callboard.actors.infrastructure.retention import RetentionRule, oldest
 from callboard.runtime import Actor, Request, on
 
 POLL_INTERVAL_S = 10.0
-HEALTH_EVERY = 3  # looks
-RULES_EVERY = 30  # looks; the age of what retention has to purge changes slowly
-UNCLAIMED_S = 600.0  # so long a job of a kind that nobody here knows may wait before it shows
+HEALTH_EVERY = 3  # reads
+RULES_EVERY = 30  # reads; the age of rows to be purged changes slowly
+UNCLAIMED_S = 600.0  # how long a job of an unknown kind may wait before it is reported
 
 log = logging.getLogger(__name__)
 
 
 class KindDepth(msgspec.Struct, frozen=True):
-    """How much of a kind there is. Counts end at 10,001; `oldest_s` is the age of the oldest that is due, or 0."""
+    """The number of jobs of a kind. Counts end at 10,001; `oldest_s` is the age of the oldest due job, or 0."""
 
     waiting: int = 0
     blocked: int = 0
@@ -44,7 +44,7 @@ class JobDepths:
         self.oldest_snapshot_s = 0.0
 
     async def check(self) -> None:
-        """Raise Problem, which names them, when jobs of a kind have been due for longer than the kind bears."""
+        """Raise Problem, which names the kinds, if jobs have been due for longer than their kind allows."""
         late = [
             f"{name} for {depth.oldest_s:.0f} s"
             for name, depth in sorted(self.kinds.items())
@@ -55,11 +55,11 @@ class JobDepths:
 
 
 class LookAtJobs(Request[None], frozen=True):
-    """Look now."""
+    """Read now."""
 
 
 class JobMonitor(Actor[LookAtJobs]):
-    """Looks every ten seconds, at what the ends of indexes say."""
+    """Reads every ten seconds, at the ends of indexes."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class JobMonitor(Actor[LookAtJobs]):
         depths.alarms = {kind.name: kind.alarm_s for kind in kinds}
 
     async def on_start(self) -> None:
-        """Begin to look."""
+        """Start to read."""
         self.every(POLL_INTERVAL_S, LookAtJobs())
 
     @on(LookAtJobs)

@@ -1,4 +1,4 @@
-"""How a job ends or goes on: each write names the lease, and what a key or a hook needs is in the same transaction."""
+"""The outcomes of jobs: each write is fenced by the lease, and shares its transaction with order keys and hooks."""
 
 import logging
 import re
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 QUERIES = queries_beside(__file__)
 
 ONE_DELETED = "DELETE 1"
-TRIES = 5  # a retry and a new twin may meet at each look
+TRIES = 5  # a retry and a new twin may meet at each attempt
 MAX_SEEN = 1_000  # reasons that are remembered as logged
 
 log = logging.getLogger(__name__)
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why an attempt has failed: `reason` names the sort, without what differs from job to job; `error` is the text."""
+    """The cause of a failure: `reason` is its class, the same for all jobs; `error` is the text."""
 
     reason: str
     error: str
 
 
 class Ending(msgspec.Struct, frozen=True):
-    """How an attempt ends that is not done: `dead`, or after `delay_s` again: `retry`, `later`, `released`."""
+    """The end of an attempt that is not done: `dead`, or after `delay_s` again: `retry`, `later`, `released`."""
 
     outcome: str
     why: Failure
@@ -60,7 +60,7 @@ class Reasons:
         self._seen: set[tuple[str, str]] = set()
 
     def tell(self, kind: str, reason: str) -> None:
-        """Log a dead letter unless one of its sort has been."""
+        """Log a dead letter, unless one with its reason is logged already."""
         if (kind, reason) in self._seen:
             return
         if len(self._seen) >= MAX_SEEN:
@@ -70,7 +70,7 @@ class Reasons:
 
 
 def completion(run: "RunningJob") -> str:
-    """The statement that deletes a job if it is still held, to be sent with a BEGIN; nothing if more has to be done."""
+    """Return the statement that deletes a held job, to be sent with a BEGIN; None if more has to be done."""
     if run.order_key is not None or run.kind.keep_s:
         return ""
     return f"delete from jobs where job_id = {int(run.job.job_id)} and lease_id = {int(run.job.lease_id)}"  # noqa: S608
@@ -79,7 +79,7 @@ def completion(run: "RunningJob") -> str:
 async def complete(
     connection: Any, runs: "Sequence[RunningJob]"
 ) -> tuple[frozenset[int], Callable[[], Awaitable[None]]]:
-    """Delete the jobs that are still held: which they were, and what frees the next of their order keys at the end."""
+    """Delete the jobs that are still held: yield their ids, and at the end free the next jobs of their order keys."""
     job_ids = [run.job.job_id for run in runs]
     lease_ids = [run.job.lease_id for run in runs]
     if all(run.order_key is None and not run.kind.keep_s for run in runs):
@@ -97,25 +97,25 @@ async def complete(
 
 
 async def nothing() -> None:
-    """No order key waits."""
+    """Free nothing: no order key waits."""
 
 
 async def free_key(connection: Any, kind: str, order_key: str | None) -> bool:
-    """Let the next job of an order key wait for a claim, if nobody enqueues for that key at this instant."""
+    """Free the next job of an order key, unless another process enqueues for that key at this moment."""
     if order_key is None or not await QUERIES.lock_key(connection, kind=kind, order_key=order_key):
         return False
     return await QUERIES.free_next(connection, kind=kind, order_key=order_key) is not None
 
 
 class JobOutcomes:
-    """Writes outcomes. Each method answers with the outcome as it is counted, `stale` when the job was not ours."""
+    """Writes outcomes. Each method returns the outcome to count, `stale` if the job was not ours."""
 
     def __init__(self, database: Database, reasons: Reasons) -> None:
         self.database = database
         self.reasons = reasons
 
     async def settle(self, kind: JobKind[Any], job_id: int, lease_id: int, ending: Ending) -> str:
-        """Bury a job, or have it wait again: only `retry` has spent its attempt. Raises Problem."""
+        """Move a job to the dead letters, or put it back: only `retry` counts its attempt. Raises Problem."""
         if ending.outcome == "dead":
             return await self.dead_letter(kind, job_id, lease_id, ending.why)
         given_back = 0 if ending.outcome == "retry" else 1
@@ -137,7 +137,7 @@ class JobOutcomes:
                 async with self.database.transaction() as connection:
                     if await supersede(connection, kind, job_id, lease_id, given_back):
                         return "superseded"
-        return "stale"  # the sweep goes on with it when the lease has lapsed
+        return "stale"  # the sweeper handles it when the lease has expired
 
     async def _end_cancelled(self, connection: Any, kind: JobKind[Any], job_id: int, lease_id: int) -> str:
         held = await QUERIES.held(connection, job_id=job_id, lease_id=lease_id)
@@ -151,7 +151,7 @@ class JobOutcomes:
             return await self._end_cancelled(connection, kind, job_id, lease_id)
 
     async def expire(self, kind: JobKind[Any], job_id: int, lease_id: int, ended: EndedJob[Any]) -> str:
-        """End a job that was past its deadline when it was claimed, with its kind's hook."""
+        """End a job that was past its deadline at the claim, and run its kind's hook."""
         async with self.database.transaction() as connection:
             outcome = await end(connection, kind, job_id, lease_id, "expired")
             if outcome != "stale":
@@ -159,7 +159,7 @@ class JobOutcomes:
         return outcome
 
     async def dead_letter(self, kind: JobKind[Any], job_id: int, lease_id: int, why: Failure) -> str:
-        """Make a job a dead letter, with its kind's hook."""
+        """Make a job a dead letter, and run its kind's hook."""
         async with self.database.transaction() as connection:
             outcome = await dead_letter(connection, kind, job_id, lease_id, why)
         if outcome == "dead":
@@ -168,7 +168,7 @@ class JobOutcomes:
 
 
 async def supersede(connection: Any, kind: JobKind[Any], job_id: int, lease_id: int, given_back: int) -> bool:
-    """Give a job's attempts to the twin that waits, and end it; False when there is no such twin, or no such job."""
+    """Give a job's attempts to its waiting twin, and end it; False if there is no such twin, or no such job."""
     row = await QUERIES.supersede(
         connection, job_id=job_id, lease_id=lease_id, given_back=given_back, keep_s=kind.keep_s
     )
@@ -188,7 +188,7 @@ async def end(connection: Any, kind: JobKind[Any], job_id: int, lease_id: int, o
 
 
 async def dead_letter(connection: Any, kind: JobKind[Any], job_id: int, lease_id: int, why: Failure) -> str:
-    """Move a job to the dead letters, run its kind's hook and free its key, unless its death holds that back."""
+    """Move a job to the dead letters, run its kind's hook and free its key, unless its kind halts the key."""
     row = await QUERIES.dead_letter(
         connection,
         job_id=job_id,
@@ -203,7 +203,7 @@ async def dead_letter(connection: Any, kind: JobKind[Any], job_id: int, lease_id
     if kind.on_dead is not None:
         try:
             payload = msgspec.json.decode(row["payload"], type=kind.payload)
-        except msgspec.MsgspecError:  # that is why it is dead
+        except msgspec.MsgspecError:  # the reason of its death
             payload = None
         if payload is not None:
             await run_hook(connection, kind, kind.on_dead, EndedJob(job_id, payload, row["attempts"], why.error))
@@ -212,12 +212,12 @@ async def dead_letter(connection: Any, kind: JobKind[Any], job_id: int, lease_id
 
 
 async def run_hook(connection: Any, kind: JobKind[Any], hook: Hook[Any] | None, ended: EndedJob[Any]) -> None:
-    """Run a kind's hook. One that raises is undone and logged: the job must come to its end."""
+    """Run a kind's hook. If it raises, it is rolled back and logged: the job must end."""
     if hook is None:
         return
     try:
         async with connection.transaction():
             await hook(connection, ended)
     except Exception:
-        # If it is the connection that failed, the next statement says so, and all of this is done again.
+        # If the connection itself failed, the next statement raises, and all of this is done again.
         log.exception("the end hook of a %s job raised an error", kind.name)

@@ -1,11 +1,11 @@
 -- name: complete_many(job_ids, lease_ids)
--- Nothing but the fence in the condition: with more in it the planner walks the index of what runs.
+-- Only the fence is in the condition: with more in it the planner walks the index of running jobs.
 delete from jobs j using unnest(:job_ids::bigint[], :lease_ids::bigint[]) as d (job_id, lease_id)
 where j.job_id = d.job_id and j.lease_id = d.lease_id
 returning j.job_id;
 
 -- name: complete_kept(job_ids, lease_ids, keep_s)
--- As above, for kinds whose outcomes are kept or whose order keys wait for them.
+-- As above, for kinds with stored outcomes or waiting order keys.
 with gone as (
     delete from jobs j
     using unnest(:job_ids::bigint[], :lease_ids::bigint[], :keep_s::float8[]) as d (job_id, lease_id, keep_s)
@@ -31,8 +31,8 @@ with gone as (
 select job_id, kind, order_key from gone;
 
 -- name: put_back(job_id, lease_id, delay_s, given_back, error, survived)$
--- To wait again. `given_back` is 1 when this was no attempt. No sleep goes beyond the deadline. Nothing comes back when
--- the job is not held any more, or is to be cancelled.
+-- Puts a job back. `given_back` is 1 if the attempt does not count. No delay exceeds the deadline. No row comes back if
+-- the job is no longer held, or is to be cancelled.
 update jobs
 set state = 'waiting', lease_id = null, lease_until = null, worker = null,
     lost = case when :survived then 0 else lost end,
@@ -43,7 +43,7 @@ where job_id = :job_id and lease_id = :lease_id and cancel_requested_at is null
 returning true;
 
 -- name: supersede(job_id, lease_id, given_back, keep_s)^
--- A retry that meets a twin which waits: the twin takes the larger attempts, and this one is gone.
+-- A retry that meets a waiting twin: the twin takes the larger number of attempts, and the retried job ends.
 with mine as (
     select job_id, kind, unique_key, order_key, attempts, created_at from jobs
     where job_id = :job_id and lease_id = :lease_id
@@ -81,16 +81,16 @@ returning job_id, kind, order_key, attempts, payload;
 select cancel_requested_at is not null as cancelled from jobs where job_id = :job_id and lease_id = :lease_id;
 
 -- name: lock_key(kind, order_key)$
--- Never a wait: who enqueues under this lock may hold rows that we need. What is missed here the sweep finds.
+-- Never waits: a holder of this lock may hold rows that we need. The sweeper finds the keys that this misses.
 select pg_try_advisory_xact_lock(hashtext(:kind), hashtext(:order_key));
 
 -- name: wait_for_key(kind, order_key)!
--- The lock of those who enqueue.
+-- The lock of enqueuers.
 select pg_advisory_xact_lock(hashtext(:kind), hashtext(:order_key));
 
 -- name: free_next(kind, order_key)$
--- The next of a key whose head is gone, unless the head died and holds the key back. It is due from now on, so that no
--- claim has passed it.
+-- The next job of a key without a head, unless a dead head halts the key. It is due from now on, so that no claim has
+-- passed it.
 update jobs set state = 'waiting', run_at = greatest(run_at, statement_timestamp())
 where job_id = (
     select b.job_id from jobs b

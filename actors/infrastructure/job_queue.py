@@ -1,14 +1,14 @@
-"""The job queue's public face: `JobQueue.enqueue` puts a job into the transaction of its cause.
+"""The job queue's public face: `JobQueue.enqueue` adds a job in the transaction of its cause.
 
     async with database.transaction() as connection:
         await QUERIES.add_user(connection, ...)
         await jobs.enqueue(connection, SendMail(mail_id), priority=Priority.SECURITY, deadline_s=3600)
 
-The job exists if and only if that transaction commits, and starts within milliseconds of it. It runs at least once;
-what its handler does in the transaction of `job.finish()` happens exactly once. `unique` keeps at most one unstarted
-job of a key: a second cause gets None, and the job that waits will see what that cause has changed. `order` runs the
-jobs of a key one at a time, in the order in which their causes committed. How kinds and handlers are declared:
-`actors/infrastructure/job_kinds.py`.
+The job exists if and only if that transaction commits, and starts within milliseconds of it. It runs at least once; its
+handler's changes in the transaction of `job.finish()` happen exactly once. `unique` keeps at most one unstarted job of
+a key: a second cause gets None, and the waiting job will see the changes of that cause. `order` runs the jobs of a key
+one at a time, in the order in which their causes committed. `actors/infrastructure/job_kinds.py` shows the declaration
+of kinds and handlers.
 """
 
 import asyncio
@@ -26,8 +26,8 @@ from callboard.streams.queries import queries_beside
 
 QUERIES = queries_beside(__file__)
 
-ROOM_TTL_S = 1.0  # how long a process believes its count of waiting jobs
-TWIN_TRIES = 20  # a twin that starts, ends and comes again each time we look has to be very fast
+ROOM_TTL_S = 1.0  # how long a process caches its count of waiting jobs
+TWIN_TRIES = 20  # only a very fast twin starts, ends and comes again at each attempt
 
 Key = str | None
 
@@ -35,21 +35,21 @@ _encode = msgspec.json.Encoder().encode
 
 
 class UnknownJobKindError(TypeError):
-    """A payload of a type that no kind of this process declares."""
+    """The payload's type belongs to no kind of this process."""
 
 
 class JobQueue:
-    """The queue as the domain's actors see it: put jobs in, and ask whether there is room.
+    """The queue for actors: enqueue jobs, and check the limit of waiting jobs.
 
-    It holds the kinds of this process and rings after a commit; claiming and running are the worker's.
+    It holds the kinds of this process and rings after a commit; the worker claims and runs.
     """
 
     def __init__(self, kinds: Iterable[JobKind[Any]]) -> None:
         self.kinds: dict[str, JobKind[Any]] = {}
         self._by_payload: dict[type, JobKind[Any]] = {}
-        self.bells: list[Callable[[], None]] = []  # of the workers of this process
-        self.tellers: list[Callable[[], None]] = []  # of what tells the other processes
-        self.hinted = False  # whether their notices come
+        self.bells: list[Callable[[], None]] = []  # rings the workers of this process
+        self.tellers: list[Callable[[], None]] = []  # notifies the other processes
+        self.hinted = False  # whether their notices arrive
         self._rooms: dict[str, tuple[float, int]] = {}
         for kind in kinds:
             if kind.name in self.kinds or kind.payload in self._by_payload:
@@ -57,7 +57,7 @@ class JobQueue:
             self.kinds[kind.name] = self._by_payload[kind.payload] = kind
 
     def kind_of(self, payload: msgspec.Struct) -> JobKind[Any]:
-        """The kind whose payload this is. Raises UnknownJobKindError."""
+        """Return the kind of this payload. Raises UnknownJobKindError."""
         kind = self._by_payload.get(type(payload))
         if kind is None:
             raise UnknownJobKindError(f"no kind of jobs takes a {type(payload).__name__}")
@@ -76,9 +76,9 @@ class JobQueue:
         unique: str | None = None,
         order: str | None = None,
     ) -> int | None:
-        """Add a job in the caller's transaction; the reply is its id, or None for a twin that waits already.
+        """Add a job in the caller's transaction; return its id, or None if a twin already waits.
 
-        It starts `delay_s` after now, or after `run_at`, a time of the domain. Past its deadline it is not started.
+        It starts `delay_s` after now, or after `run_at`, a time of the domain. After its deadline it is not started.
         Raises UnknownJobKindError, RuntimeError outside of a transaction, and ValueError for a payload over 16 kB.
         """
         kind = self._begin(connection, payload)
@@ -111,9 +111,9 @@ class JobQueue:
         deadline_s: float | None = None,
         admitted: bool = False,
     ) -> int:
-        """Add a job that has no cause in the database: one statement, which is its own transaction; its id.
+        """Add a job without a cause in the database: one statement, its own transaction; return its id.
 
-        With `admitted` it raises Problem(SERVER_OVERLOADED) as `admit` does. Raises what `enqueue` does.
+        With `admitted` it raises Problem(SERVER_OVERLOADED) as `admit` does. Raises the errors of `enqueue`.
         """
         kind = self.kind_of(payload)
         values = self._values(kind, priority, delay_s, deadline_s)
@@ -138,9 +138,9 @@ class JobQueue:
         unique: Sequence[str | None] | None = None,
         order: Sequence[str | None] | None = None,
     ) -> list[int]:
-        """Add jobs of one kind as `enqueue` does, in one statement; the ids of those that were added.
+        """Add jobs of one kind as `enqueue` does, in one statement; return the ids of the added ones.
 
-        `unique` and `order` have a key, or None, for each payload. Raises what `enqueue` does.
+        `unique` and `order` have a key, or None, for each payload. Raises the errors of `enqueue`.
         """
         if not payloads:
             return []
@@ -162,7 +162,7 @@ class JobQueue:
     async def _enqueue_keyed(
         self, connection: Any, kind: JobKind[Any], values: dict[str, Any], left: "list[tuple[str, Key, Key]]"
     ) -> list[int]:
-        """Add (payload, unique key, order key) until each is there, or has a twin."""
+        """Add (payload, unique key, order key) until each is added, or has a twin."""
         if any(order is not None for _, _, order in left):
             await QUERIES.lock_order(connection, kind=kind.name, order_keys=[order for _, _, order in left])
         added: list[int] = []
@@ -187,9 +187,9 @@ class JobQueue:
         raise Problem(SERVER_OVERLOADED, "Jobs with this key change too fast; try again.", retry_after_s=1)
 
     async def admit(self, connection: Any, kind: JobKind[Any]) -> None:
-        """Raise Problem(SERVER_OVERLOADED) when too many jobs of a kind wait; for requests from outside.
+        """Raise Problem(SERVER_OVERLOADED) if too many jobs of a kind wait; for requests from outside.
 
-        The count is capped, and each process believes its own for a second.
+        The count has an upper limit, and each process caches it for a second.
         """
         now = asyncio.get_running_loop().time()
         counted_at, waiting = self._rooms.get(kind.name, (-ROOM_TTL_S, 0))
@@ -201,13 +201,13 @@ class JobQueue:
             raise Problem(SERVER_OVERLOADED, retry_after_s=1)
 
     def ring(self) -> None:
-        """Say here and to the other processes that there is work."""
+        """Announce work to this process and the others."""
         self.wake()
         for tell in self.tellers:
             tell()
 
     def wake(self) -> None:
-        """Say it here only."""
+        """Announce work to this process only."""
         for bell in self.bells:
             bell()
 
@@ -231,11 +231,13 @@ class JobQueue:
         }
 
     def _ring_after(self, connection: Any) -> None:
-        if hasattr(connection, "on_commit"):  # else it is none of a pool of ours, and a poll finds the job
+        if hasattr(connection, "on_commit"):  # else its kind has no pool here, and a poll finds the job
             connection.on_commit(self.ring)
 
     async def _twins(self, connection: Any, kind: JobKind[Any], keys: Sequence[str | None]) -> set[str]:
-        """The keys of those whose job waits, and cannot start before we commit; or runs, if the kind has it so."""
+        """Return the keys of waiting jobs, which cannot start before we commit; with `unique_active` also of running
+        ones.
+        """
         found = {row["unique_key"] async for row in QUERIES.lock_twins(connection, kind=kind.name, unique_keys=keys)}
         if kind.unique_active and len(found) < len(set(keys)):
             rows = QUERIES.active_twins(connection, kind=kind.name, unique_keys=keys)
@@ -245,7 +247,7 @@ class JobQueue:
 
 def _encoded(kind: JobKind[Any], payload: msgspec.Struct) -> str:
     text = _encode(payload)
-    # jsonb is written with a space after each comma and colon.
+    # PostgreSQL writes jsonb with a space after each comma and colon.
     if len(text) + text.count(b",") + text.count(b":") > MAX_PAYLOAD_BYTES:
         raise ValueError(
             f"the payload of a {kind.name} job is over {MAX_PAYLOAD_BYTES} bytes: put ids in it, not contents"

@@ -1,5 +1,5 @@
 -- name: enqueue(kind, version, priority, run_at, delay_s, deadline, deadline_s, max_attempts, unique_key, unique_active, order_key, payload, traceparent)$
--- Nothing comes back for a twin. Times are the database's own, unless the domain names one.
+-- No row comes back for a twin. Times are the database's own, unless the domain gives one.
 insert into jobs (kind, version, priority, run_at, deadline, max_attempts, unique_key, unique_active, order_key, state,
                   payload, traceparent)
 values (:kind, :version, :priority,
@@ -16,8 +16,8 @@ on conflict (kind, unique_key) where unique_key is not null and (state <> 'runni
 returning job_id;
 
 -- name: enqueue_many(kind, version, priority, run_at, delay_s, deadline, deadline_s, max_attempts, unique_keys, unique_active, order_keys, payloads, traceparent)
--- Those of one order key keep the order of the list; else they go in by their unique keys, so that two batches that
--- share keys wait for each other in one direction. Twins are left out.
+-- Jobs of one order key keep the order of the list; others are inserted by their unique keys, so that two batches that
+-- share keys do not deadlock. Twins are left out.
 insert into jobs (kind, version, priority, run_at, deadline, max_attempts, unique_key, unique_active, order_key, state,
                   payload, traceparent)
 select :kind, :version, :priority,
@@ -46,12 +46,12 @@ from unnest(:payloads::text[]) as n (payload)
 returning job_id;
 
 -- name: lock_order(kind, order_keys)!
--- To the commit of the cause: so the order of the jobs of a key is the order of their commits.
+-- Held until the cause commits: so the order of a key's jobs is the order of their commits.
 select pg_advisory_xact_lock(hashtext(:kind), k.hash)
 from (select distinct hashtext(o) as hash from unnest(:order_keys::text[]) as o where o is not null order by 1) as k;
 
 -- name: lock_twins(kind, unique_keys)
--- A twin that has not started cannot start before the transaction that met it has ended.
+-- An unstarted twin cannot start before the transaction that found it ends.
 select unique_key from jobs
 where kind = :kind and unique_key = any(:unique_keys::text[]) and unique_key is not null and state <> 'running'
 order by unique_key

@@ -1,4 +1,6 @@
-"""The jobs that a process runs: its hold on each, told by the database's clock and trusted for less than the lease."""
+"""The running jobs of a process: its hold on each is timed by the database's clock, and trusted for less than the
+lease.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,13 +16,13 @@ from callboard.streams.queries import queries_beside
 
 QUERIES = queries_beside(__file__, "job_worker")
 
-MARGIN_S = 5.0  # a lease is trusted for so much less than it lasts
+MARGIN_S = 5.0  # a lease is trusted for this much less than it lasts
 MARGIN_SHARE = 6.0  # or for this part of it, if that is less
 PROGRESS_INTERVAL_S = 1.0
 
 
 class RunningJob:
-    """One job in hand. `trusted_until` is in the loop's time; `stopped` says why its handler was cancelled."""
+    """One running job. `trusted_until` is in the loop's time; `stopped` is the reason of a cancellation."""
 
     __slots__ = (
         "ended",
@@ -60,12 +62,12 @@ class RunningJob:
 
 
 def trusted_s(lease_s: float) -> float:
-    """For how long a process relies on a lease after it has asked for it."""
+    """Return how long a process trusts a lease after it has asked for it."""
     return lease_s - min(MARGIN_S, lease_s / MARGIN_SHARE)
 
 
 class RunningJobs:
-    """All jobs in hand, by id. It is the `holder` of each: it finishes them, keeps their leases, notes progress.
+    """All running jobs, by id. It is the `holder` of each: it finishes them, renews their leases, stores progress.
 
     `effects` is the pool for the transactions of handlers, whose statements may take longer than those of the queue.
     """
@@ -74,19 +76,19 @@ class RunningJobs:
         self.database = database
         self.effects = effects
         self.by_id: dict[int, RunningJob] = {}
-        self.any = asyncio.Event()  # set while there is one
+        self.any = asyncio.Event()  # set while a job runs
         self.none = asyncio.Event()
         self.none.set()
 
     def add(self, run: RunningJob) -> None:
-        """Take a job in hand."""
+        """Add a running job."""
         if not self.by_id:
             self.any.set()
             self.none.clear()
         self.by_id[run.job.job_id] = run
 
     def remove(self, run: RunningJob) -> None:
-        """Have it in hand no more."""
+        """Remove a job."""
         if self.by_id.get(run.job.job_id) is run:  # else a later claim of ours has it
             del self.by_id[run.job.job_id]
             if not self.by_id:
@@ -94,12 +96,12 @@ class RunningJobs:
                 self.none.set()
 
     def make(self, row: Any, payload: msgspec.Struct | None) -> Job[Any]:
-        """The job of a claimed row."""
+        """Build the job of a claimed row."""
         progress = row["progress"]
         return Job(
             row["job_id"],
             row["lease_id"],
-            payload,  # None only where no handler will see it
+            payload,  # None only if no handler will see it
             row["attempts"],
             row["max_attempts"],
             row["created_at"],
@@ -116,7 +118,7 @@ class RunningJobs:
 
     @asynccontextmanager
     async def finish(self, jobs: tuple[Job[Any], ...]) -> AsyncIterator[tuple[Any, frozenset[int]]]:
-        """See job_kinds.Holder. The delete comes first, under the fence: it locks the rows against everybody else."""
+        """See job_kinds.Holder. The delete comes first, under the fence: it locks the rows."""
         runs = [self._held(job) for job in jobs]
         for run in runs:
             run.finishing = True
@@ -146,7 +148,7 @@ class RunningJobs:
                 raise LeaseLostError(f"another holds job {job.job_id} now, or it has been deleted")
 
     async def progress(self, job: Job[Any], done: int, total: int | None, cursor: Any) -> None:
-        """See job_kinds.Holder. What comes too soon after the last is written with the next, or at the end."""
+        """See job_kinds.Holder. A report too soon after the last is stored with the next, or at the end."""
         run = self._held(job)
         run.unsaved = msgspec.json.encode({"done": done, "total": total, "cursor": cursor}).decode()
         now = asyncio.get_running_loop().time()
@@ -157,9 +159,9 @@ class RunningJobs:
             await save_progress(connection, run)
 
     async def renew(self) -> None:
-        """Prolong the leases of all that run within their time, in one statement.
+        """Renew the leases of all running jobs, in one statement.
 
-        A job that somebody else holds now is stopped, and one that is to be cancelled. Raises Problem.
+        A job that another process holds now is stopped, and so is one to be cancelled. Raises Problem.
         """
         loop = asyncio.get_running_loop()
         asked_at = loop.time()
@@ -188,9 +190,9 @@ class RunningJobs:
                 run.trusted_until = asked_at + trusted_s(run.kind.lease_s)
 
     def distrust(self) -> float | None:
-        """Stop the jobs whose leases are not to be relied on any more; the time when the next one comes to that.
+        """Stop the jobs whose leases are no longer safe; return the time when the next one is.
 
-        A job within `finish` is let be: its row is locked, and its fence has held.
+        A job within `finish` is left alone: its row is locked, and its fence has held.
         """
         now, earliest = asyncio.get_running_loop().time(), None
         for run in list(self.by_id.values()):
@@ -204,7 +206,7 @@ class RunningJobs:
 
 
 async def save_progress(connection: Any, run: RunningJob) -> None:
-    """Write down what has not been yet. Raises LeaseLostError."""
+    """Store pending progress. Raises LeaseLostError."""
     if run.unsaved is None:
         return
     progress, run.unsaved = run.unsaved, None

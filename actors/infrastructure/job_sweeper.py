@@ -1,6 +1,6 @@
-"""The sweeper: takes up what a process that died, froze or missed something has left behind. Every process sweeps.
+"""The sweeper: recovers the jobs of processes that died, hung or missed something. Every process sweeps.
 
-A lease is over when its time is, or when its holder is proved dead: then nobody has to wait for the time.
+A lease ends at its time, or when its holder is proved dead: then nobody waits for the time.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ from callboard.streams.queries import queries_beside
 QUERIES = queries_beside(__file__)
 
 MAX_SWEPT = 100  # rows at a time
-IDLE_S = 30.0  # where no kind says how long its leases are
-VACUUM_AFTER = 20_000  # ends of jobs in this process
+IDLE_S = 30.0  # if no kind names its lease
+VACUUM_AFTER = 20_000  # ended jobs in this process
 VACUUM_TIMEOUT_S = 60.0
 LOST = Failure("lease lost", "the lease was lost: its process died or could not reach the database")
 
@@ -40,13 +40,13 @@ log = logging.getLogger(__name__)
 
 
 class Sweep(Request[int], frozen=True):
-    """Look after lost leases and stuck order keys; the reply is how many rows were acted on."""
+    """Sweep lost leases and stuck order keys; the reply is the number of rows acted on."""
 
 
 class JobSweeper(Actor[Sweep]):
-    """Sweeps as soon as the database is there, and then every third of the shortest lease. Where there is nothing to
-    do that is one statement. Rows that another sweeper holds are passed over. `is_gone` says whether the process of
-    a holder's name is proved dead.
+    """Sweeps once the database is available, and then every third of the shortest lease. With nothing to do that is one
+    statement. Rows locked by another sweeper are skipped. `is_gone` says whether the process of a holder's name is
+    proved dead.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class JobSweeper(Actor[Sweep]):
         self._said: str | None = None
 
     async def run(self) -> None:
-        """Have the rounds made, until the actor stops."""
+        """Run the rounds until the actor stops."""
         every_s = min([kind.lease_s for kind in self.kinds.values()] or [IDLE_S]) / 3
         while True:
             await self.database.back.wait()
@@ -79,7 +79,7 @@ class JobSweeper(Actor[Sweep]):
 
     @on(Sweep)
     async def sweep(self, _message: Sweep) -> int:
-        """One batch after the other, until there is none."""
+        """Sweep batch after batch, until there is none."""
         if self.database.away.is_set():
             return 0
         swept = 0
@@ -95,7 +95,7 @@ class JobSweeper(Actor[Sweep]):
             self._said = None
         except (Problem, asyncpg.PostgresError) as error:
             reason = failure(error).reason
-            if reason != self._said and not isinstance(error, Problem):  # that the database is away it says itself
+            if reason != self._said and not isinstance(error, Problem):  # the database guard logs outages itself
                 log.warning("jobs cannot be swept: %s", reason)
             self._said = reason
         if swept:
@@ -103,7 +103,7 @@ class JobSweeper(Actor[Sweep]):
         return swept
 
     async def _sweep_leases(self, gone: Sequence[str]) -> int:
-        """Batch after batch of lost leases, while one is full and any of it was acted on; how many were."""
+        """Sweep batches of lost leases while they are full and any row was acted on; return the number of rows."""
         swept = 0
         while True:
             found, acted = await self._sweep_batch(gone)
@@ -112,7 +112,7 @@ class JobSweeper(Actor[Sweep]):
                 return swept
 
     async def _sweep_batch(self, gone: Sequence[str]) -> tuple[int, int]:
-        """How many were found, and how many were acted on. One row that cannot be stops no other."""
+        """Return how many rows were found, and how many were acted on. A row that fails stops no other."""
         acted = 0
         async with self.database.transaction() as connection:
             await QUERIES.wait_briefly(connection)
@@ -146,7 +146,9 @@ class JobSweeper(Actor[Sweep]):
         return len([row async for row in lost])
 
     async def _take_care(self, connection: Any, row: Any) -> int:
-        """A row that may meet its twin, is to be cancelled, or has no attempt left: each in a savepoint of its own."""
+        """Handle a row that may meet its twin, is to be cancelled, or has no attempt left: each in its own
+        savepoint.
+        """
         kind, job_id, lease_id = self.kinds[row["kind"]], row["job_id"], row["lease_id"]
         try:
             async with connection.transaction():
@@ -163,7 +165,7 @@ class JobSweeper(Actor[Sweep]):
                 if not await supersede(connection, kind, job_id, lease_id, 0):
                     return 0
             self.counts.end(kind.name, "superseded")
-        except asyncpg.LockNotAvailableError:  # a twin is being enqueued at this instant: the next sweep knows
+        except asyncpg.LockNotAvailableError:  # a twin is being enqueued at this moment: the next sweep will see it
             return 0
         return 1
 
@@ -180,14 +182,14 @@ class JobSweeper(Actor[Sweep]):
         return freed
 
     async def _vacuum(self) -> None:
-        """Vacuum the table ourselves after many ends: autovacuum may look once a minute only."""
+        """Vacuum the table after many ends: autovacuum may run only once a minute."""
         ends = sum(sum(each.values()) for each in self.counts.outcomes.values())
         if ends - self._vacuumed_at < VACUUM_AFTER:
             return
         self._vacuumed_at = ends
         async with self.database.acquire() as connection:
             await connection.unlimit()
-            # Another process's vacuum holds the lock: then there is nothing to do here.
+            # another process's vacuum holds the lock and does the work
             await connection.execute("vacuum (skip_locked) jobs", timeout=VACUUM_TIMEOUT_S)
 
 

@@ -7,7 +7,7 @@ import msgspec
 
 
 class JobView(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A job as operators see it. `state` is waiting, blocked or running, or how it ended."""
+    """A job as operators see it. `state` is waiting, blocked or running, or its outcome."""
 
     job_id: int
     kind: str
@@ -36,7 +36,7 @@ class JobView(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class KindView(msgspec.Struct, frozen=True):
-    """A kind and how much of it there is; counts end at 10,001. A limit of 0 is none."""
+    """A kind and its numbers of jobs; counts end at 10,001. A limit of 0 is none."""
 
     kind: str
     known: bool
@@ -50,7 +50,7 @@ class KindView(msgspec.Struct, frozen=True):
 
 
 class ScheduleView(msgspec.Struct, frozen=True):
-    """A schedule and when it is due next."""
+    """A schedule and its next due time."""
 
     name: str
     kind: str
@@ -63,7 +63,7 @@ class ScheduleView(msgspec.Struct, frozen=True):
 
 
 class DeadFilter(msgspec.Struct, frozen=True):
-    """Which dead letters; those that were replayed or discarded are left out unless `all`."""
+    """Selects dead letters; replayed and discarded ones are left out unless `all`."""
 
     kind: str | None = None
     reason: str | None = None

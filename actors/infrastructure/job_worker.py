@@ -1,4 +1,4 @@
-"""The worker: one claiming loop in each process, which starts at once what it claims, and keeps the leases."""
+"""The worker: one claiming loop in each process. It starts claimed jobs at once, and renews their leases."""
 
 import asyncio
 import logging
@@ -20,20 +20,20 @@ from callboard.actors.infrastructure.job_writer import JobWriter
 from callboard.runtime import Actor
 
 POLL_S = 1.0
-QUIET_POLL_S = 5.0  # where notices come, and there was no work lately
-BUSY_POLL_S = 0.25  # where no notice comes, and there was work lately
+QUIET_POLL_S = 5.0  # if notices arrive, and there was no work lately
+BUSY_POLL_S = 0.25  # if no notices arrive, and there was work lately
 LATELY_S = 10.0
 POLL_INTERVAL_S = 0.5  # while there is work
-LAST_S = 0.5  # for what is cancelled at the stop to end, and for the last outcomes to be written
-ALONE_S = 10.0  # a job whose lease was lost runs for so long without company
-LATE_S = 0.001  # so much later than it is due by our clock a job is asked for
-DRAIN_S = 2.0  # and so long a process waits for that with what it has in hand
+LAST_S = 0.5  # for jobs that are cancelled at the stop to end, and for the last outcomes to be written
+ALONE_S = 10.0  # a job whose lease was lost runs alone for this time
+LATE_S = 0.001  # the margin by our clock before a due job is asked for
+DRAIN_S = 2.0  # how long a process waits for its running jobs before that
 
 log = logging.getLogger(__name__)
 
 
 class JobWorker(Actor[None]):
-    """Runs the jobs of its handlers' kinds. What it has in hand when it stops or crashes goes back to the queue."""
+    """Runs the jobs of its handlers' kinds. At a stop or crash its running jobs go back to the queue."""
 
     def __init__(
         self,
@@ -63,15 +63,15 @@ class JobWorker(Actor[None]):
         self._worked_at = 0.0
         self._looked_at = 0.0
         self._is_due = False  # whether jobs were due at the last look, of kinds that may be paused
-        self._suspects = False  # the same of one whose lease was lost
+        self._suspects = False  # the same for a job with a lost lease
         self._suspects_from = 0.0
         self._alone: RunningJob | None = None
         self._draining = False
 
-    # The loops -------------------------------------------------------------------------------------------------------
+    # Loops -----------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Claim, keep the leases, and write, each in a loop of its own, until the actor stops."""
+        """Claim, renew leases and write outcomes, each in its own loop, until the actor stops."""
         self.queue.bells.append(self.ring)
         async with asyncio.TaskGroup() as loops:
             loops.create_task(repeat(self._claim, Trouble(log, "jobs cannot be claimed")))
@@ -80,7 +80,7 @@ class JobWorker(Actor[None]):
             loops.create_task(self._ring_for_keys())
 
     def ring(self) -> None:
-        """There may be work: look."""
+        """Look for work."""
         for each in self.kinds:
             each.drained = False
         self._rings += 1
@@ -105,7 +105,7 @@ class JobWorker(Actor[None]):
         return 0.0
 
     async def _claim_once(self) -> int:
-        """How many kinds have got jobs, or are to be asked for once more."""
+        """Return how many kinds got jobs, or are to be asked for again."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         if self.writer.full or self._is_alone(now):
@@ -119,7 +119,7 @@ class JobWorker(Actor[None]):
             return 0
         rings = self._rings
         found = await self.claims.claim(kinds, now)
-        if self._rings != rings:  # what they announced may have come after the claim had looked
+        if self._rings != rings:  # the announced jobs may have come after the claim had looked
             for each in kinds:
                 each.drained = False
         for each, rows in found:
@@ -127,14 +127,14 @@ class JobWorker(Actor[None]):
             self._worked_at = now
         if now - self._looked_at >= POLL_INTERVAL_S and not all(each.drained for each in kinds):
             await self._look()
-        # Beyond the floors nothing has come: the claim that follows begins at the beginning.
+        # Nothing came beyond the floors: the next claim starts from the beginning.
         return len(found) or sum(not each.drained and not each.full for each in kinds)
 
     def _is_alone(self, now: float) -> bool:
         return self._alone is not None and now - self._alone.started_at < ALONE_S
 
     async def _claim_alone(self) -> bool:
-        """Run a job whose lease was lost while nothing else is in hand, if one may run."""
+        """Run a job with a lost lease while no other job runs, if one may run."""
         loop = asyncio.get_running_loop()
         until = loop.time() + DRAIN_S
         self._draining = True
@@ -164,7 +164,7 @@ class JobWorker(Actor[None]):
             self._gather(each)
 
     def _gather(self, each: KindClaims) -> None:
-        """Have the slots that are free filled: at once if they are many, else when some more had time to follow."""
+        """Fill free slots: at once if many are free, else after a short time for more to follow."""
         loop = asyncio.get_running_loop()
         if each.ready(loop.time()):
             self._bell.set()
@@ -176,12 +176,12 @@ class JobWorker(Actor[None]):
         each.gathers = False
         self._bell.set()
 
-    # Resting ---------------------------------------------------------------------------------------------------------
+    # Rest ------------------------------------------------------------------------------------------------------------
 
     async def _rest(self) -> None:
-        """Wait for a ring, for what is due, or for room. While nobody calls that is one statement a poll."""
+        """Wait for a ring, for a due job, or for a free slot. Without rings that is one statement a poll."""
         loop = asyncio.get_running_loop()
-        tried = True  # what is due now a claim has just left: it is paused, say
+        tried = True  # due jobs that a claim has just left: they are paused, say
         while True:
             due_s = None
             if not self._is_alone(loop.time()) and not self._bell.is_set() and self._has_to_look(loop.time()):
@@ -203,7 +203,7 @@ class JobWorker(Actor[None]):
         return any(each.drained for each in self.kinds) or now - self._looked_at >= POLL_INTERVAL_S
 
     async def _look(self) -> float | None:
-        """See what waits; in how many seconds the next job is due, if there is one."""
+        """Read the waiting jobs; return in how many seconds the next one is due, if there is one."""
         seen = await self.claims.look(self.kinds)
         self._looked_at = now = asyncio.get_running_loop().time()
         if seen.limits_changed:
@@ -214,7 +214,7 @@ class JobWorker(Actor[None]):
         return min(waits) + LATE_S if waits else None
 
     def _poll_s(self, now: float) -> float:
-        """For how long to rest."""
+        """Return how long to rest."""
         lately = now - self._worked_at < LATELY_S
         poll_s = POLL_S
         if lately != self.queue.hinted:
@@ -222,7 +222,7 @@ class JobWorker(Actor[None]):
         return min([poll_s, *(opens_s for each in self.kinds if (opens_s := each.gate.opens_in(now)) is not None)])
 
     async def _wait(self, seconds: float) -> bool:
-        """Whether somebody rang within so many seconds."""
+        """Whether a ring came within this many seconds."""
         loop = asyncio.get_running_loop()
         timer = loop.call_later(max(0.0, seconds), self._bell.set)
         try:
@@ -232,10 +232,10 @@ class JobWorker(Actor[None]):
             timer.cancel()
             self._bell.clear()
 
-    # The end ---------------------------------------------------------------------------------------------------------
+    # Stop ------------------------------------------------------------------------------------------------------------
 
     async def on_stop(self) -> None:
-        """Wait for what is in hand, for `grace_s` at most; give the rest back with its attempt."""
+        """Wait for running jobs, for `grace_s` at most; release the rest, whose attempts do not count."""
         if self.ring in self.queue.bells:
             self.queue.bells.remove(self.ring)
         loops = [asyncio.ensure_future(each) for each in (self.leases.run(), self.writer.run())]

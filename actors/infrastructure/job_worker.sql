@@ -1,6 +1,6 @@
 -- name: claim(worker, limited, kinds, versions, free, lease_s, max_running, fair, from_at_0, from_id_0, from_at_1, from_id_1, from_at_2, from_id_2)
--- For each kind its free slots, class by class, each class from its floor on. A fair claim takes the oldest job of any
--- class first. `limited` kinds are claimed in a transaction that holds their lock and has counted.
+-- Claims for each kind its free slots, class by class, each class from its floor on. A fair claim takes the oldest job
+-- of any class first. `limited` kinds are claimed in a transaction that holds their lock and has counted.
 with wanted as (
     select w.* from unnest(
         :kinds::text[], :versions::smallint[], :free::int[], :lease_s::float8[], :max_running::int[], :fair::bool[],
@@ -64,8 +64,8 @@ returning job_id, kind, priority, run_at, coalesce(deadline <= statement_timesta
           extract(epoch from statement_timestamp() - run_at)::float8 as waited_s;
 
 -- name: claim_suspect(worker, limited, kinds, versions, lease_s, max_running)
--- One job whose lease was lost, the oldest: its process has nothing else in hand. The limit of its kind holds for it
--- too, but for another suspect that is claimed at the same instant.
+-- The oldest job with a lost lease: it runs alone in its process. The limit of its kind holds for it too, except for
+-- another such job that is claimed at the same moment.
 update jobs
 set state = 'running', attempts = attempts + 1, lease_id = nextval('job_leases'), worker = :worker,
     lease_until = statement_timestamp() + make_interval(secs => (
@@ -85,19 +85,19 @@ returning job_id, kind, priority, run_at, coalesce(deadline <= statement_timesta
           extract(epoch from statement_timestamp() - run_at)::float8 as waited_s;
 
 -- name: lock_limit(kind)$
--- In a statement of its own: what counts afterwards sees all that earlier holders of this lock have claimed.
+-- In its own statement: later statements see the claims of all earlier holders of this lock.
 select pg_try_advisory_xact_lock(hashtext('job limit'), hashtext(:kind));
 
 -- name: running_of(kind, max_running)^
--- How many run in all processes, leases that nobody has swept among them, and how many may.
+-- The number of running jobs in all processes, with unswept leases, and the limit.
 select count(j.job_id)::int as running, coalesce(max(k.max_running), :max_running::int) as allowed
 from (select 1) as one
 left join jobs j on j.kind = :kind and j.state = 'running'
 left join job_kinds k on k.kind = :kind;
 
 -- name: look(kinds)^
--- Whether a job of these kinds is due, in how many seconds the next one will be, the same for the oldest whose lease was
--- lost, and the limits that operators have set.
+-- Whether a job of these kinds is due, in how many seconds the next one is, the same for the oldest lost lease, and the
+-- operators' limits.
 select coalesce(bool_or(d.head <= statement_timestamp()), false) as is_due,
        extract(epoch from min(d.later) - statement_timestamp())::float8 as next_s,
        extract(epoch from (
@@ -112,7 +112,7 @@ from unnest(:kinds::text[]) as k (kind) cross join generate_series(0, 2) as p (p
             and j.lost = 0 and j.run_at > statement_timestamp() order by run_at, job_id limit 1) as later) as d;
 
 -- name: renew(job_ids, lease_ids, lease_s)
--- A row that a transaction holds, be it our own `finish`, is passed over: that lock keeps everybody else off it.
+-- A row that a transaction has locked, even our own `finish`, is skipped: that lock keeps every other process off it.
 with held as (
     select d.job_id, d.lease_id, d.lease_s
     from unnest(:job_ids::bigint[], :lease_ids::bigint[], :lease_s::float8[]) as d (job_id, lease_id, lease_s)

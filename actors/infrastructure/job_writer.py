@@ -1,4 +1,6 @@
-"""The writer: brings the ends of attempts into the database, done ones together, and keeps what it cannot take now."""
+"""The writer: stores the outcomes of attempts, done ones together, and keeps those that the database cannot
+take now.
+"""
 
 import asyncio
 import logging
@@ -14,7 +16,7 @@ from callboard.actors.infrastructure.job_loops import AGAIN_S, DATABASE_ERRORS, 
 from callboard.actors.infrastructure.job_outcomes import Ending, JobOutcomes, Reasons, complete, failure
 from callboard.actors.infrastructure.job_runs import RunningJob, RunningJobs, save_progress
 
-GATHER_S = 0.005  # completions are collected for so long
+GATHER_S = 0.005  # how long completions are collected
 MAX_WRITE = 500
 WRITES_AT_ONCE = 4
 MAX_UNWRITTEN = 2_000  # outcomes that wait to be written; above it nothing is claimed
@@ -23,14 +25,14 @@ log = logging.getLogger(__name__)
 
 
 class Unwritten(msgspec.Struct, frozen=True, eq=False):
-    """An attempt that has ended, and what its end is to be."""
+    """An ended attempt and its outcome."""
 
     run: RunningJob
     outcome: Any
 
 
 class JobWriter:
-    """Writes outcomes, and rings `freed` when an order key may have been freed."""
+    """Writes outcomes, and rings `freed` if an order key may have been freed."""
 
     def __init__(self, database: Database, runs: RunningJobs, counts: JobCounts, rng: random.Random) -> None:
         self.database = database
@@ -46,11 +48,11 @@ class JobWriter:
 
     @property
     def full(self) -> bool:
-        """Whether so much waits to be written that nothing more is to be claimed."""
+        """Whether too many outcomes wait to be written for another claim."""
         return len(self._done) + len(self._others) >= MAX_UNWRITTEN
 
     def write(self, run: RunningJob, outcome: Any) -> None:
-        """Have an outcome written: one of job_kinds, an EndedJob that has expired, an error, or `cancelled`."""
+        """Queue an outcome: one of job_kinds, an EndedJob that has expired, an error, or `cancelled`."""
         if outcome is None or isinstance(outcome, Done):
             self._done.append(run)
         else:
@@ -58,11 +60,11 @@ class JobWriter:
         self._due.set()
 
     def hurry(self) -> None:
-        """Write at once: nothing else is in hand that could be collected."""
+        """Write at once: no other running job could be collected."""
         self._due.set()
 
     async def run(self) -> None:
-        """Write whatever comes, until it is cancelled."""
+        """Write outcomes until cancelled."""
         while True:
             await self._due.wait()
             self._due.clear()
@@ -71,17 +73,19 @@ class JobWriter:
             await self._write_some()
 
     async def write_all(self) -> None:
-        """Write all that has ended, at once."""
+        """Write all outcomes at once."""
         while self._done or self._others:
             await self._write_some()
 
     async def _write_some(self) -> None:
-        """Write some of it. What the database cannot take now is tried again, while its lease is trusted."""
+        """Write some outcomes. Those that the database cannot take now are tried again while their leases are
+        trusted.
+        """
         done, self._done = self._done[:MAX_WRITE], self._done[MAX_WRITE:]
         others, self._others = self._others[:WRITES_AT_ONCE], self._others[WRITES_AT_ONCE:]
         try:
             wrote = await asyncio.gather(self._write_done(done), *(self._write_other(each) for each in others))
-        except BaseException:  # cut short: whoever writes next does it again, and the fence refuses what was written
+        except BaseException:  # interrupted: the next writer repeats it, and the fence refuses a second write
             self._done[:0], self._others[:0] = done, others
             raise
         if not all(wrote):
@@ -129,7 +133,7 @@ class JobWriter:
         return [run for run in runs if run.trusted_until > now]
 
     async def _record(self, run: RunningJob, outcome: Any) -> str:
-        """Write one outcome; the name under which it is counted. Raises Problem."""
+        """Write one outcome; return its name for the counters. Raises Problem."""
         kind, job = run.kind, run.job
         if isinstance(outcome, LeaseLostError):
             return "stale"

@@ -7,14 +7,14 @@ import msgspec
 
 
 class Role(StrEnum):
-    """A user's role; each role may do all that the ones before it may."""
+    """A user's role; each role includes the rights of the ones before it."""
 
     MEMBER = "member"
     EDITOR = "editor"
     ADMIN = "admin"
 
     def includes(self, other: "Role") -> bool:
-        """Whether this role may do what `other` may."""
+        """Whether this role includes the rights of `other`."""
         return RANKS[self] >= RANKS[other]
 
 
@@ -22,7 +22,7 @@ RANKS = {role: rank for rank, role in enumerate(Role)}
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """A user with a living session, as the session manager knows them."""
+    """A user with an active session, as the session manager knows them."""
 
     user_id: UUID
     session_id: UUID

@@ -1,8 +1,8 @@
-"""Quotas: how much a user may have, and how often a user may do what costs much.
+"""Quotas: the amount of a user's data, and the frequency of costly actions.
 
-What a user has is kept by triggers, in the transaction of each change; how often, in a row that is only ever added to.
-Both rows are locked by whoever changes them, so of any number at once none passes that is one too many; and what is
-refused is rolled back with its count.
+Triggers count a user's data in the transaction of each change. Actions are counted in a row that only grows. Every
+change locks these rows, so simultaneous changes cannot exceed a quota together. A refused change is rolled back with
+its count.
 """
 
 from typing import Any
@@ -31,7 +31,7 @@ DEFAULT_QUOTAS = Quotas()
 
 
 async def check_content(connection: Any, quotas: Quotas, user_id: UUID) -> None:
-    """Hold what a user has against the quotas, after a change of it and in its transaction.
+    """Check a user's data against the quotas, after a change and in its transaction.
 
     Raises Problem(QUOTA_CONTENT), which rolls the change back.
     """
@@ -47,7 +47,7 @@ async def check_content(connection: Any, quotas: Quotas, user_id: UUID) -> None:
 
 
 async def count_use(connection: Any, name: str, user_id: UUID, *, most: int, window_s: float = HOUR_S) -> None:
-    """Count one of what a user may do `most` times in any window. Raises Problem(QUOTA_RATE)."""
+    """Count an action that a user may do `most` times in any window. Raises Problem(QUOTA_RATE)."""
     row = await QUERIES.use(connection, user_id=user_id, name=name, window_s=window_s)
     left_s = window_s - row["elapsed_s"]
     if row["used"] + row["previous"] * left_s / window_s > most:
@@ -55,10 +55,12 @@ async def count_use(connection: Any, name: str, user_id: UUID, *, most: int, win
 
 
 def _wait_s(row: Any, most: int, window_s: float) -> float:
-    """When the next one passes: as the period before leaves the window, or at the latest as this one does."""
+    """Return when the next action passes: as the earlier period leaves the window, or at the latest as this
+    one does.
+    """
     free = most - row["used"]
     if free >= 0:
         passes_at = window_s * (1 - free / row["previous"])
-    else:  # in the next period, to which what is used in this one is the one before
+    else:  # in the next period, this period's count is the earlier one
         passes_at = window_s * (2 - (most - 1) / (row["used"] - 1))
     return float(max(passes_at - row["elapsed_s"], 1.0))

@@ -2,7 +2,7 @@
 select content_rows, content_bytes from user_usage where user_id = :user_id;
 
 -- name: use(user_id, name, window_s)^
--- Count one, and say how many that are in a window that slides: of the period before as much as it still covers.
+-- Counts one, and returns the number in a sliding window: the earlier period counts by its overlap with the window.
 insert into user_rates as u (user_id, name, period, used)
 values (:user_id, :name, date_bin(make_interval(secs => :window_s), now(), 'epoch'), 1)
 on conflict (user_id, name) do update

@@ -1,7 +1,7 @@
-"""The rate limiter: GCRA, decided in one Lua call by Redis for all processes, or by this process alone without it.
+"""The rate limiter: GCRA. Redis decides for all processes in one Lua call; without Redis each process decides alone.
 
-GCRA (ITU-T I.371) keeps one number for each key, the theoretical arrival time of the next request at the allowed
-pace; a burst of `limit` is allowed, then one request each `window_s / limit` seconds.
+GCRA (ITU-T I.371) keeps one number for each key, the theoretical arrival time of the next request at the allowed pace;
+a burst of `limit` is allowed, then one request each `window_s / limit` seconds.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ from redis.exceptions import NoScriptError
 from callboard.actors.infrastructure.redis import KeySpace, RedisClient
 from callboard.runtime import Actor, Request, on
 
-LOCAL_KEYS = 10_000  # what a process remembers by itself while Redis is away; the oldest are forgotten first
+LOCAL_KEYS = 10_000  # the keys of a process's own memory while Redis is unavailable; the oldest are dropped first
 CONCURRENCY = 256  # checks of one worker that may wait for Redis together
-MAX_BATCH = 500  # keys in one call of the script: more would keep Redis busy, and the first of them waiting
+MAX_BATCH = 500  # keys in one call of the script: more would block Redis, and delay the first of them
 
 # Times are the server's, in seconds, so that processes with different clocks agree. No key is further ahead than its
-# window: a policy may have become shorter since.
-# KEYS: what to check; ARGV: for each the interval, the window, and how many to count; answers: for each how many would
-# have passed, and how many seconds the key was ahead of its pace before.
+# window: a policy may have become shorter since. KEYS: the checked keys; ARGV: for each the interval, the window, and
+# the number to count; the reply: for each the number that would have passed, and the seconds that the key was ahead of
+# its pace before.
 GCRA = """
 local t = redis.call('TIME')
 local now = t[1] + t[2] / 1e6
@@ -43,11 +43,11 @@ for i, key in ipairs(KEYS) do
 end
 return answers
 """
-GCRA_SHA = hashlib.sha1(GCRA.encode(), usedforsecurity=False).hexdigest()  # as Redis names scripts
+GCRA_SHA = hashlib.sha1(GCRA.encode(), usedforsecurity=False).hexdigest()  # Redis's name of the script
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """So many requests in a window of so many seconds, at most. In the shadow it only counts, and refuses nothing."""
+    """A number of requests in a window of seconds. A `shadow` policy only counts, and refuses nothing."""
 
     limit: int
     window_s: float
@@ -55,18 +55,18 @@ class Policy(msgspec.Struct, frozen=True):
 
     @property
     def interval_s(self) -> float:
-        """The pace: seconds for each request."""
+        """Return the pace: seconds for each request."""
         return self.window_s / self.limit
 
     def doubled(self) -> "Policy":
-        """The lenient form."""
+        """Return the doubled policy."""
         return msgspec.structs.replace(self, limit=self.limit * 2)
 
 
 class RateLimit(msgspec.Struct, frozen=True):
     """A limit that a department declares and a route names: `limit` requests in `window_s` seconds.
 
-    The configuration may set other numbers; `setting` names the one that gives `limit`, where there is one.
+    The configuration may override the numbers; `setting` is the name of the setting for `limit`, if there is one.
     """
 
     name: str
@@ -76,17 +76,17 @@ class RateLimit(msgspec.Struct, frozen=True):
 
     @property
     def policy(self) -> Policy:
-        """The limit as it is declared."""
+        """Return the declared policy."""
         return Policy(self.limit, self.window_s)
 
 
-DEFAULT_LIMIT = RateLimit("default", 100, 60, "rate_limit_per_minute")  # of every request, by user or address
+DEFAULT_LIMIT = RateLimit("default", 100, 60, "rate_limit_per_minute")  # for every request, by user or address
 
 
 class LimitResult(msgspec.Struct, frozen=True):
     """Whether a request may pass; `remaining` more may at once, all may again in `reset_s` seconds.
 
-    One of a policy in the shadow is always allowed, and is not for the client to see.
+    A result of a shadow policy is always allowed, and is not shown to the client.
     """
 
     allowed: bool
@@ -99,7 +99,7 @@ class LimitResult(msgspec.Struct, frozen=True):
 
 
 class CheckLimit(Request[LimitResult], frozen=True):
-    """Count one request of `key` against a policy, or only look whether one would pass now.
+    """Count one request of `key` against a policy, or only test whether one would pass now.
 
     Raises KeyError for a policy that is not configured.
     """
@@ -110,8 +110,8 @@ class CheckLimit(Request[LimitResult], frozen=True):
 
 
 def verdict(policy: Policy, free: int, ahead_s: float, nth: int) -> LimitResult:
-    """Return the result of the `nth` of several simultaneous checks (0 for a check that only reads), when `free` could
-    pass and the key was `ahead_s` seconds ahead of its pace.
+    """Return the result of the `nth` of several simultaneous checks (0 for a test), if `free` could pass and the key
+    was `ahead_s` seconds ahead of its pace.
     """
     interval_s, window_s, shadow = policy.interval_s, policy.window_s, policy.shadow
     if free >= (nth or 1):
@@ -140,12 +140,12 @@ class LocalLimiter:
         return free, ahead_s
 
     def check(self, key: str, policy: Policy, *, count: bool = True) -> LimitResult:
-        """Count one request, or only look."""
+        """Count one request, or only test."""
         return verdict(policy, *self.take(key, policy, int(count)), nth=int(count))
 
 
 class Checks:
-    """Those of one key that go to Redis together."""
+    """The checks of one key that go to Redis together."""
 
     __slots__ = ("message", "policy", "replies")
 
@@ -156,16 +156,16 @@ class Checks:
 
     @property
     def count(self) -> int:
-        """How many are to be counted."""
+        """Return how many are to be counted."""
         return len(self.replies) if self.message.count else 0
 
     @property
     def key(self) -> str:
-        """The key under which these checks are counted."""
+        """The key that these checks are counted under."""
         return f"{self.message.policy}:{self.message.key}"
 
     def answer(self, free: int, ahead_s: float) -> None:
-        """Give each its verdict, in the order they came."""
+        """Give each check its result, in order of arrival."""
         for nth, reply in enumerate(self.replies, start=1):
             if not reply.done():
                 reply.set_result(verdict(self.policy, free, ahead_s, nth if self.message.count else 0))
@@ -186,9 +186,9 @@ def script(batch: Batch, keys_of: KeySpace) -> tuple[Any, ...]:
 class LimitBatcher:
     """The state that all workers of the pool share: the policies and the pending checks.
 
-    All checks that come up while a round trip is under way are one call of the script in the next, those of one key one
-    of its keys. `policies` may be changed in place; while `strict` says no every limit is doubled. `observe` is told
-    the policy, the outcome (allowed, refused, or shadowed: it would have been) and how many.
+    Checks that arrive during a round trip share the next call of the script, and those of one key share one of its
+    keys. `policies` may be changed in place; while `strict` returns false every limit is doubled. `observe` gets the
+    policy, the outcome (allowed, refused, or shadowed: it would have been refused) and the number.
     """
 
     def __init__(
@@ -209,7 +209,7 @@ class LimitBatcher:
         cache.add_trial(self._try)
 
     async def _try(self) -> None:
-        """Run the script and count nothing. Raises what Redis says to it."""
+        """Run the script and count nothing. Raises Redis's error."""
         check = CheckLimit("probe", "server", count=False)
         arguments = script({check: Checks(check, Policy(1, 60))}, self._cache.keys)
         try:
@@ -218,9 +218,9 @@ class LimitBatcher:
             await self._cache.send("EVAL", GCRA, *arguments)
 
     def check(self, message: CheckLimit) -> "asyncio.Future[LimitResult]":
-        """Ask Redis, or decide alone: a limit is never the reason why a request fails, and never falls away.
+        """Ask Redis, or decide alone: the limiter never makes a request fail, and a limit always holds.
 
-        It is asked at once; the reply raises KeyError for a policy that is not configured.
+        The question is sent at once; the awaitable raises KeyError for a policy that is not configured.
         """
         reply: asyncio.Future[LimitResult] = self._cache.loop.create_future()
         batch = self._gathering
@@ -242,7 +242,7 @@ class LimitBatcher:
         return "EVALSHA", GCRA_SHA, *script(batch, self._cache.keys)
 
     def _close(self, batch: Batch) -> None:
-        """Nothing is added to it any more."""
+        """Close the batch."""
         if self._gathering is batch:
             self._gathering = {}
 
@@ -260,7 +260,7 @@ class LimitBatcher:
             for checks, free, ahead_s in zip(batch.values(), told[::2], told[1::2], strict=True):
                 self._tell(checks, int(free), float(ahead_s))
             return
-        self._close(batch)  # it has not gone
+        self._close(batch)  # it is not sent yet
         for checks in batch.values():
             self._tell(checks, *self.local.take(checks.key, checks.policy, checks.count))
 
@@ -283,5 +283,5 @@ class RateLimiter(Actor[CheckLimit]):
 
     @on(CheckLimit)
     async def check(self, message: CheckLimit) -> LimitResult:
-        """See Limiter.check."""
+        """See RateLimiter.check."""
         return await self.limiter.check(message)

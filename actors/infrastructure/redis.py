@@ -1,4 +1,4 @@
-"""Redis, which keeps only what may be lost: a client that fails fast, and stops trying for a moment when it has."""
+"""Redis, for data that can be recomputed: a client that fails fast, and stops trying for a moment after a failure."""
 
 import asyncio
 import logging
@@ -22,31 +22,31 @@ from callboard.runtime import Actor
 log = logging.getLogger(__name__)
 
 Command = Callable[[], tuple[Any, ...]]
-Waiting = list[tuple[Command, asyncio.Future[Any]]]  # commands and where their replies go
+Waiting = list[tuple[Command, asyncio.Future[Any]]]  # commands and the futures of their replies
 Getting = dict[str, list[asyncio.Future[bytes | None]]]  # the same for the keys of one command
-Ask = Callable[..., Awaitable[Any]]  # one command, whatever the breaker says
+Ask = Callable[..., Awaitable[Any]]  # one command, past the circuit breaker
 
-TIMEOUT_S = 0.25  # what a caller may lose to a server that has gone quiet
+TIMEOUT_S = 0.25  # the time that a caller may lose to a server that does not respond
 PROBE_INTERVAL_S = 0.5
 PROBE_TTL_S = 60
-REPEAT_S = 60.0  # how soon the same reply is logged again
-BATCH = 500  # commands in one round trip: more would keep the first of them waiting, and the loop busy
+REPEAT_S = 60.0  # the least time between log lines of one reply
+BATCH = 500  # commands in one round trip: more would delay the first of them, and block the loop
 
 AWAY = (RedisError, OSError, TimeoutError)
 REFUSED = re.compile(r"\b(READONLY|OOM|MISCONF|NOREPLICAS|CLUSTERDOWN|MASTERDOWN)\b|read only replica|used memory")
-SCRIPTS = ("EVALSHA", "EVAL")  # without them limits are counted here: no reason to do without the rest
-CALLERS = ("ERR", "WRONGTYPE")  # what a reply begins with that says something about the command alone
+SCRIPTS = ("EVALSHA", "EVAL")  # without scripts limits are counted in the process; everything else still uses Redis
+CALLERS = ("ERR", "WRONGTYPE")  # the beginning of a reply that concerns the command alone
 
 
 class CacheAwayError(Exception):
-    """Redis is unavailable: do without. The message says why, where that is known."""
+    """Redis is unavailable: go on without it. The message has the reason, if it is known."""
 
 
 class KeySpace(msgspec.Struct, frozen=True):
-    """The names of our keys, which no other installation on the same Redis has.
+    """The names of our keys, which no other installation on the same Redis uses.
 
-    The service stands in braces: a cluster then keeps all keys of an installation together, and one command may have
-    several of them.
+    The service is in braces: a cluster then keeps all keys of an installation together, and one command may name
+    several.
     """
 
     environment: str = "production"
@@ -63,14 +63,14 @@ DEFAULT_KEYS = KeySpace()
 class RedisClient:
     """A Redis client behind a circuit breaker: after a failure, calls fail at once until the guard's probe succeeds.
 
-    It speaks over one connection, held: what is asked at one time goes in one round trip. In a cluster it follows the
-    server's word to the node that has our keys.
+    It keeps one connection: simultaneous commands share a round trip. In a cluster it follows the server's redirection
+    to the node that has our keys.
     """
 
     def __init__(self, url: str, keys: KeySpace = DEFAULT_KEYS) -> None:
         self.keys = keys
-        # Of redis-py's the connection alone: its pool, pipeline and time limits, each for every command, cost several
-        # times as much as all that they carry.
+        # Only redis-py's connection is used: its pool, pipeline and time limits, each for every command, cost several
+        # times as much as the commands.
         pool: Any = ConnectionPool.from_url(
             url, socket_connect_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 0), redis_connect_func=self._greet
         )
@@ -79,17 +79,17 @@ class RedisClient:
         self._turn = asyncio.Lock()  # of the one connection
         self.away = asyncio.Event()
         self.why = ""
-        self.generation = 0  # another one whenever what the server said before may not hold: it was away, or is new
+        self.generation = 0  # replaced whenever earlier replies may be invalid: the server was unavailable, or is new
         self._returning: list[Callable[[Ask], Awaitable[None]]] = []
         self._trials: list[Callable[[], Awaitable[None]]] = []
-        self._told: dict[str, float] = {}  # what was logged, and when
+        self._told: dict[str, float] = {}  # the last log line, and its time
         self._waiting: Waiting = []
         self._sender: asyncio.Task[None] | None = None
         self._getting: Getting = {}
 
     @cached_property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The one it lives on: the one that ran at its first use. To ask again is a system call in Python 3.11."""
+        """Return the loop of the first use: asking again is a system call in Python 3.11."""
         return asyncio.get_running_loop()
 
     def get(self, key: str) -> "asyncio.Future[bytes | None]":
@@ -108,7 +108,7 @@ class RedisClient:
         return "MGET", *getting
 
     def _got(self, getting: Getting, answer: "asyncio.Future[Any]") -> None:
-        if self._getting is getting:  # it has not gone
+        if self._getting is getting:  # it is not sent yet
             self._getting = {}
         error = answer.exception()
         values = answer.result() if error is None else [None] * len(getting)
@@ -122,21 +122,22 @@ class RedisClient:
                     reply.set_exception(error)
 
     def send(self, *command: Any) -> "asyncio.Future[Any]":
-        """Redis's reply to one command, like `send("GET", key)`, in one round trip with all that are sent meanwhile.
+        """Return an awaitable of Redis's reply to a command, like `send("GET", key)`; simultaneous commands share a
+        round trip.
 
-        Commands go out in the order they were sent, while none is under way; who cancels takes a command back if it
-        has not gone. The reply raises CacheAwayError, within twice TIMEOUT_S or at once, and ResponseError.
+        Commands are sent in order, one round trip at a time; cancellation removes a command that is not sent yet. The
+        awaitable raises CacheAwayError, within twice TIMEOUT_S or at once, and ResponseError.
         """
         return self.send_late(lambda: command)
 
     def send_late(self, command: Command) -> "asyncio.Future[Any]":
-        """The same for a command that is made when it goes: it may take along what has come up meanwhile."""
+        """The same for a command that is made when it is sent: it may include later additions."""
         reply: asyncio.Future[Any] = self.loop.create_future()
         if self.away.is_set():
             reply.set_exception(CacheAwayError())
             return reply
         self._waiting.append((command, reply))
-        if self._sender is None:  # in a context of its own: it sends for others too
+        if self._sender is None:  # in a context of its own: it sends for other callers too
             self._sender = self.loop.create_task(self._send_waiting(), name="cache", context=Context())
         return reply
 
@@ -144,7 +145,7 @@ class RedisClient:
         batch: Waiting = []
         try:
             while self._waiting:
-                await asyncio.sleep(0)  # for whoever else comes in this turn of the loop
+                await asyncio.sleep(0)  # for other callers in this turn of the loop
                 batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
                 batch = [(command, reply) for command, reply in batch if not reply.done()]
                 if batch:
@@ -152,7 +153,7 @@ class RedisClient:
         finally:
             self._sender = None
             self._waiting = [*batch, *self._waiting]
-            self._forsake()  # only when this is cancelled, or has a bug
+            self._forsake()  # only if this task is cancelled, or has a bug
 
     def _forsake(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -179,11 +180,11 @@ class RedisClient:
                 reply.set_result(answer)
 
     async def _exchange(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """The replies to commands, errors among them. Raises one of `AWAY` when it is away."""
+        """Return the replies to commands, errors among them. Raises one of `AWAY` if Redis is unavailable."""
         async with self._turn:
             answers = await self._round_trip(commands)
             moved = [place for place, answer in enumerate(answers) if isinstance(answer, MovedError)]
-            if moved:  # another node of the cluster has our keys, all of them
+            if moved:  # another node of the cluster has all our keys
                 await self._go(answers[moved[0]].host or self._home[0], answers[moved[0]].port)
                 again = await self._round_trip([commands[place] for place in moved])
                 for place, answer in zip(moved, again, strict=True):
@@ -198,7 +199,7 @@ class RedisClient:
         line = self._line
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                if line.is_connected and await line.can_read():  # nothing was asked: this is its end
+                if line.is_connected and await line.can_read():  # without a pending command: the connection has ended
                     await line.disconnect(nowait=True)
                 if not line.is_connected:
                     await line.connect()
@@ -206,9 +207,9 @@ class RedisClient:
                 return [await self._reply() for _ in commands]
         except BaseException:
             if None in self._home:
-                await line.disconnect(nowait=True)  # what it says next would be the answer to something else
+                await line.disconnect(nowait=True)  # its next bytes would be the reply to another command
             else:
-                await self._go(*self._home)  # and a node that is lost may have its keys elsewhere
+                await self._go(*self._home)  # and the keys of a lost node may be elsewhere
             raise
 
     async def _reply(self) -> Any:
@@ -218,7 +219,7 @@ class RedisClient:
             return error
 
     async def _ask(self, *command: Any) -> Any:
-        """One command, whatever the breaker says. Raises one of `AWAY`, of which an error in reply is one."""
+        """Send one command, past the circuit breaker. Raises one of `AWAY`, of which an error reply is one."""
         (answer,) = await self._exchange([command])
         if isinstance(answer, Exception):
             raise answer
@@ -228,19 +229,19 @@ class RedisClient:
         self.generation += 1
         await connection.on_connect()
 
-    # What it says of itself ------------------------------------------------------------------------------------------
+    # State ----------------------------------------------------------------------------------------------------------
 
     def _judge(self, command: str, error: ResponseError) -> None:
-        """Tell of a refusal, and do without Redis when it takes nothing from us any more."""
+        """Log a refusal, and go on without Redis if it refuses every write."""
         said = error_text(error)
         if REFUSED.search(said) or (command not in SCRIPTS and not said.startswith(CALLERS)):
-            # It answers, and can be told nothing: a session that ends could not be forgotten by the other processes.
+            # It responds, and refuses writes: other processes could not learn of an ended session.
             self.mark_unavailable(error)
         else:
             self._tell(f"Redis refuses {command}: {said}")
 
     def mark_unavailable(self, error: BaseException) -> None:
-        """Note that Redis is away, or refuses."""
+        """Note that Redis is unavailable, or refuses."""
         self.why = error_text(error)
         self._tell(f"Redis is unavailable: {self.why}")
         self.away.set()
@@ -254,15 +255,15 @@ class RedisClient:
             log.warning("%s", line)
 
     def before_return(self, settle: Callable[[Ask], Awaitable[None]]) -> None:
-        """Have `settle(ask)` awaited each time that Redis is back, before anyone else uses it again."""
+        """Have `settle(ask)` awaited each time that Redis is back, before any other use."""
         self._returning.append(settle)
 
     def add_trial(self, trial: Callable[[], Awaitable[None]]) -> None:
-        """Have `check` await this too: it raises when Redis refuses what somebody needs."""
+        """Add a readiness check; it raises if Redis refuses a command that its owner needs."""
         self._trials.append(trial)
 
     async def check(self) -> None:
-        """Raise CacheAwayError, which says why, unless the server takes all that is asked of it."""
+        """Raise CacheAwayError, with the reason, unless the server accepts all our commands."""
         if self.away.is_set():
             raise CacheAwayError(self.why)
         try:
@@ -273,7 +274,7 @@ class RedisClient:
             raise CacheAwayError(error_text(error)) from error
 
     async def look(self) -> None:
-        """Open the breaker unless the server takes a write."""
+        """Open the circuit breaker unless the server accepts a write."""
         try:
             await self._try()
         except AWAY as error:
@@ -283,7 +284,7 @@ class RedisClient:
         await self._ask("SET", self.keys.key("server", "probe", "time"), "1", "EX", PROBE_TTL_S)
 
     async def probe(self) -> bool:
-        """Ask the server, whatever the breaker says: close the breaker if it takes a write, and open it if not."""
+        """Probe the server, past the circuit breaker: close the breaker if it accepts a write, and open it if not."""
         try:
             await self._try()
             for settle in self._returning:
@@ -299,7 +300,7 @@ class RedisClient:
         if self._sender is not None:
             self._sender.cancel()
             await asyncio.wait((self._sender,))
-            self._forsake()  # a task that is cancelled before its first step does not
+            self._forsake()  # a task that is cancelled before its first step does not close it
         await self._line.disconnect(nowait=True)
 
 
@@ -308,7 +309,7 @@ def error_text(error: BaseException) -> str:
     personal.
     """
     said = re.split(r", with args|\bscript: ", " ".join(str(error).split()), maxsplit=1)[0][:200].rstrip(" .")
-    said = re.sub(r"^Error \S+ connecting to \S+ |^Timeout connecting to \S+", "", said)  # where, is nobody's business
+    said = re.sub(r"^Error \S+ connecting to \S+ |^Timeout connecting to \S+", "", said)  # the log does not say where
     code = getattr(error, "status_code", None)
     if isinstance(error, ResponseError):
         return f"{code} {said}" if code and not said.startswith(code) else said
@@ -322,7 +323,7 @@ class RedisConnector(Actor[None]):
         self.cache = cache
 
     async def run(self) -> None:
-        """Look once, so that a refusal is told of before a caller meets it; then wait for the breaker to open."""
+        """Probe once, so that a refusal is logged before a caller meets it; then wait for the breaker to open."""
         await self.cache.look()
         while True:
             await self.cache.away.wait()

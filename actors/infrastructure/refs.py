@@ -1,4 +1,4 @@
-"""The clients that a process gives to its infrastructure, and the offers of the infrastructure to every department."""
+"""The clients that a process gives to its infrastructure, and the infrastructure's offers to every department."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
@@ -22,7 +22,7 @@ from callboard.runtime import Ref
 
 
 def count_nothing(*_: Any) -> None:
-    """Count what nobody looks at."""
+    """Ignore a count."""
 
 
 class Gauge:
@@ -42,7 +42,7 @@ class Observers(Struct, frozen=True):
 
 
 class Clients(Struct, frozen=True):
-    """The connections and clocks of a process. `prepare(url)` sees to the schema before each connection."""
+    """The connections and clocks of a process. `prepare(url)` checks the schema before each connection."""
 
     database: Database
     cache: RedisClient
@@ -54,8 +54,8 @@ class Clients(Struct, frozen=True):
 
 
 class Declared(Struct, frozen=True):
-    """Everything that the departments of a process declare. A reload changes `policies` in place; `personal_data`
-    stands in the order in which it is erased.
+    """All declarations of a process's departments. A reload changes `policies` in place; `personal_data` is in the
+    order of erasure.
     """
 
     jobs: Sequence[JobKind[Any]] = ()

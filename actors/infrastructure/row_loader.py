@@ -1,4 +1,4 @@
-"""Reads of single rows, gathered: those that come up while one query is under way are one query together, the next."""
+"""Batched reads of single rows: reads that arrive while a query runs share the next query."""
 
 import asyncio
 from contextvars import Context
@@ -12,10 +12,10 @@ MAX_BATCH = 100  # rows in one query
 
 
 class Reads(Generic[K]):
-    """Reads rows by their key, the column `key`: `query` takes an array of keys and gives the rows there are.
+    """Reads rows by their key, the column `key`: `query` takes an array of keys and returns the existing rows.
 
-    A read always begins after it was asked for, so it sees what was committed before. What a query raises, all that
-    wait for it get.
+    A query always starts after its reads arrived, so they see all earlier commits. An error of a query goes to all its
+    reads.
     """
 
     def __init__(self, database: Database, query: str, key: str) -> None:
@@ -26,22 +26,22 @@ class Reads(Generic[K]):
         self._reader: asyncio.Task[None] | None = None
 
     def read(self, key: K) -> "asyncio.Future[Any]":
-        """The row with this key, or None."""
+        """Return the row with this key, or None."""
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[Any] = loop.create_future()
         self._waiting.setdefault(key, []).append(reply)
-        if self._reader is None:  # in a context of its own: it reads for others too, whose deadlines are their own
+        if self._reader is None:  # in a context of its own: other callers have their own deadlines
             self._reader = loop.create_task(self._read_waiting(), name="reads", context=Context())
         return reply
 
     async def _read_waiting(self) -> None:
         asked: dict[K, list[asyncio.Future[Any]]] = {}
         try:
-            await asyncio.sleep(0)  # for whoever else comes in this turn of the loop
+            await asyncio.sleep(0)  # for other callers in this turn of the loop
             while asked := self._take():
                 try:
                     async with self._database.acquire() as connection:
-                        while asked:  # as long as there is something to read: to acquire costs as much as to read
+                        while asked:  # keep the connection while there are reads: acquiring costs as much as reading
                             rows = await connection.fetch(self._query, list(asked))
                             _answer(asked, {row[self._key]: row for row in rows})
                             asked = self._take()
@@ -50,7 +50,7 @@ class Reads(Generic[K]):
         finally:
             self._reader = None
             left, self._waiting = self._waiting, {}
-            for each in (asked, left):  # none, unless this is cancelled
+            for each in (asked, left):  # none, unless this task is cancelled
                 for replies in each.values():
                     for reply in replies:
                         reply.cancel()

@@ -1,9 +1,9 @@
-"""Schedules: rows that say when which job is due. Every process looks; one moves the row and enqueues the job.
+"""Schedules: rows with the times of recurring jobs. Every process checks; one moves the row and enqueues the job.
 
     PURGE_HOURLY = Schedule("retention", PurgeExpired(), "0 * * * *")
 
 The times are a cron expression's, in UTC unless a zone is named. A local time that does not exist runs at the next
-instant that does, one that comes twice runs once; an expression whose hours are a star follows real hours instead.
+instant that does, a repeated one runs once; an expression with `*` hours follows elapsed time instead.
 """
 
 import logging
@@ -23,10 +23,10 @@ from callboard.streams.queries import queries_beside
 
 QUERIES = queries_beside(__file__)
 
-POLL_INTERVAL_S = 5.0  # for rows that an operator has changed
-AGAIN_S = 1.0  # after the database was away
-LATE = timedelta(seconds=60)  # what is due for longer than this was missed
-MAX_SHIFT = timedelta(hours=26)  # between a local time and the instant it stands for, or a zone's change of clocks
+POLL_INTERVAL_S = 5.0  # to see rows that an operator has changed
+AGAIN_S = 1.0  # after the database was unavailable
+LATE = timedelta(seconds=60)  # a job that is overdue for longer was missed
+MAX_SHIFT = timedelta(hours=26)  # between a local time and its instant, or a zone's change of clocks
 FIELDS = 5
 UNREADABLE = (CronSimError, ZoneInfoNotFoundError, ValueError, OSError)
 
@@ -34,13 +34,13 @@ log = logging.getLogger(__name__)
 
 
 class ScheduleError(ValueError):
-    """A cron expression or a zone that there is not."""
+    """The cron expression or the zone is invalid."""
 
 
 class Schedule(msgspec.Struct, frozen=True):
-    """A job that is due again and again. With `missed` "once" a gap is made up for by one job, with "skip" by none.
+    """A recurring job. With `missed` "once" one job makes up for a gap, with "skip" none.
 
-    If the payload has a field `due_at`, it is set to the time that the job is for.
+    If the payload has a field `due_at`, it is set to the job's due time.
     """
 
     name: str
@@ -50,12 +50,12 @@ class Schedule(msgspec.Struct, frozen=True):
     missed: Literal["once", "skip"] = "once"
 
     def __post_init__(self) -> None:
-        """Refuse what would never be due. Raises ScheduleError."""
+        """Refuse a schedule that is never due. Raises ScheduleError."""
         check_cron(self.cron, self.zone)
 
 
 def check_cron(cron: str, zone: str) -> None:
-    """Raise ScheduleError unless both can be read. Five fields: minute, hour, day, month, weekday."""
+    """Raise ScheduleError unless both are valid. Five fields: minute, hour, day, month, weekday."""
     if len(cron.split()) != FIELDS:
         raise ScheduleError(f"{cron!r} has not the {FIELDS} fields minute, hour, day, month, weekday")
     try:
@@ -69,7 +69,7 @@ def check_cron(cron: str, zone: str) -> None:
 
 
 def last_due(cron: str, zone: str, after: datetime, until: datetime) -> datetime | None:
-    """The last due time after `after` and not after `until`; None when there is none."""
+    """Return the last due time after `after` and not after `until`; None if there is none."""
     for due in _instants(cron, zone, until, reverse=True):
         if due <= until:
             return due if due > after else None
@@ -77,7 +77,7 @@ def last_due(cron: str, zone: str, after: datetime, until: datetime) -> datetime
 
 
 def next_due(cron: str, zone: str, after: datetime) -> datetime | None:
-    """The first due time after `after`; None when there is none in the next fifty years."""
+    """Return the first due time after `after`; None if there is none in the next fifty years."""
     for due in _instants(cron, zone, after, reverse=False):
         if due > after:
             return due
@@ -85,7 +85,7 @@ def next_due(cron: str, zone: str, after: datetime) -> datetime | None:
 
 
 def _instants(cron: str, zone: str, start: datetime, *, reverse: bool) -> Iterator[datetime]:
-    """Due times in UTC, from somewhat on the near side of `start`, in one direction."""
+    """Yield due times in UTC, from a little before `start`, in one direction."""
     where = ZoneInfo(zone)
     margin = timedelta(seconds=1) if reverse else timedelta(0)
     if zone == "UTC" or cron.split()[1].startswith("*"):
@@ -93,18 +93,18 @@ def _instants(cron: str, zone: str, start: datetime, *, reverse: bool) -> Iterat
         for due in CronSim(cron, local, reverse=reverse):
             yield due.astimezone(UTC)
         return
-    # As local times without a zone, each of which is then put where it belongs.
+    # They are local times without a zone, and are then converted.
     wall = start.astimezone(where).replace(tzinfo=None) + (MAX_SHIFT if reverse else -MAX_SHIFT)
     for due in CronSim(cron, wall, reverse=reverse):
         yield _instant_of(due, where)
 
 
 def _instant_of(wall: datetime, zone: ZoneInfo) -> datetime:
-    """The first instant at which clocks show this local time; one that they leave out is the end of the gap."""
+    """Return the first instant at which clocks show this local time; for a skipped time it is the end of the gap."""
     first = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
     if first.astimezone(zone).replace(tzinfo=None) == wall:
         return first
-    # In a gap fold 0 has the offset before the change: find the change, at which clocks jump over this time.
+    # In a gap fold 0 has the offset before the change: find the change, at which clocks skip this time.
     low, high = first - MAX_SHIFT, first
     while high - low > timedelta(seconds=1):
         middle = low + (high - low) / 2
@@ -116,11 +116,11 @@ def _instant_of(wall: datetime, zone: ZoneInfo) -> datetime:
 
 
 class Look(Request[int], frozen=True):
-    """Enqueue what is due; the reply is how many jobs were."""
+    """Enqueue due jobs; the reply is their number."""
 
 
 class Scheduler(Actor[Look]):
-    """Looks when the next one is due. Its clock is the database's, and so the same in every process."""
+    """Checks when the next schedule is due. Its clock is the database's, and so the same in every process."""
 
     def __init__(self, database: Database, queue: JobQueue, schedules: Sequence[Schedule]) -> None:
         self.database = database
@@ -132,7 +132,7 @@ class Scheduler(Actor[Look]):
         self._said: set[str] = set()
 
     async def run(self) -> None:
-        """Look, and sleep until the next one is due, until the actor stops."""
+        """Check, and sleep until the next one is due, until the actor stops."""
         await repeat(self._look_and_wait, self._trouble, AGAIN_S)
 
     async def _look_and_wait(self) -> float:
@@ -141,11 +141,11 @@ class Scheduler(Actor[Look]):
 
     @on(Look)
     async def look(self, _message: Look) -> int:
-        """Each schedule by itself: a bad row stops no other. Raises Problem."""
+        """Check each schedule by itself: a bad row stops no other. Raises Problem."""
         return (await self._look())[0]
 
     async def _look(self) -> tuple[int, float]:
-        """How many jobs were made, and in how many seconds to look again."""
+        """Return how many jobs were enqueued, and the seconds until the next check."""
         await self._declare()
         async with self.database.acquire() as connection:
             rows = [row async for row in QUERIES.enabled_schedules(connection, kinds=list(self.queue.kinds))]
@@ -172,7 +172,7 @@ class Scheduler(Actor[Look]):
         self._declared = True
 
     def _next_due(self, row: Any) -> datetime | None:
-        """The first time after a row's last; looked up once for each. None where it cannot be read."""
+        """Return the first time after a row's last, computed once for each. None if the row is unreadable."""
         key = row["name"], row["cron"], row["zone"], row["last_due"]
         if key not in self._next:
             if len(self._next) > 10 * (1 + len(self.schedules)):
@@ -185,7 +185,7 @@ class Scheduler(Actor[Look]):
         return self._next[key]
 
     def _due(self, row: Any) -> datetime | None:
-        """The time for which a row is due now."""
+        """Return the due time of a row now."""
         due = self._next_due(row)
         if due is None or due > row["now"]:
             return None
@@ -215,7 +215,7 @@ class Scheduler(Actor[Look]):
 
 
 def scheduled(queue: JobQueue, row: Any, due: datetime) -> msgspec.Struct:
-    """The payload of a schedule's job for a due time. Raises MsgspecError."""
+    """Return the payload of a schedule's job for a due time. Raises MsgspecError."""
     kind = queue.kinds[row["kind"]]
     payload: msgspec.Struct = msgspec.json.decode(row["payload"], type=kind.payload)
     if "due_at" in kind.payload.__struct_fields__:

@@ -1,5 +1,5 @@
 -- name: declare(name, kind, payload, cron, zone, missed)!
--- What the code says of a schedule; whether it is enabled is the operator's. A new rhythm begins now.
+-- The code decides the schedule; operators decide whether it is enabled. A changed rhythm starts now.
 insert into schedules (name, kind, payload, cron, zone, missed)
 values (:name, :kind, :payload::text::jsonb, :cron, :zone, :missed)
 on conflict (name) do update
@@ -25,6 +25,6 @@ select name, kind, payload, cron, zone, enabled, missed, last_due, statement_tim
 from schedules where name = :name;
 
 -- name: enable_schedule(name, enabled)$
--- One that is enabled again looks ahead only.
+-- A schedule that is enabled again skips its past times.
 update schedules set last_due = case when enabled then last_due else statement_timestamp() end, enabled = :enabled
 where name = :name returning true;

@@ -1,8 +1,8 @@
-"""The keys that tokens are signed, checked and derived with. A key that is replaced stays good for what it has made.
+"""The keys that sign, verify and derive tokens. A replaced key still verifies its own tokens.
 
-Each key has an id (`kid`) and one algorithm: a token is checked with the key that its `kid` names, by that key's
-algorithm and no other, whatever else its header says (RFC 8725, 2.1 and 3.1). An HS256 key's id says nothing of it; an
-Ed25519 key's is its thumbprint (RFC 7638).
+Each key has an id (`kid`) and one algorithm: a token is verified with the key of its `kid`, by that key's algorithm
+only, even if its header names another (RFC 8725, 2.1 and 3.1). An HS256 key's id reveals nothing of it; an Ed25519
+key's is its thumbprint (RFC 7638).
 """
 
 import base64
@@ -23,7 +23,7 @@ _PEM = re.compile(r"-----BEGIN [^-]+-----.*?-----END [^-]+-----", re.DOTALL)
 
 
 class Jwk(msgspec.Struct, frozen=True):
-    """A public key as RFC 8037 writes it."""
+    """Return a public key in the form of RFC 8037."""
 
     kid: str
     x: str
@@ -34,7 +34,7 @@ class Jwk(msgspec.Struct, frozen=True):
 
 
 class Key(msgspec.Struct, frozen=True):
-    """A key that verifies tokens of one `kid` by one algorithm. The key is in no repr."""
+    """A key that verifies tokens of one `kid` by one algorithm. No repr shows the key."""
 
     kid: str
     algorithm: str
@@ -47,10 +47,10 @@ class Key(msgspec.Struct, frozen=True):
 
 
 class KeyRing:
-    """`secret` signs, or `private_key` (an Ed25519 key in PEM) when there is one; all the others only check.
+    """`secret` signs, or `private_key` (an Ed25519 key in PEM) if there is one; all the others only verify.
 
-    `previous` are earlier secrets, `public_keys` earlier Ed25519 public keys, in PEM, one after the other. Raises
-    ValueError for what is no such key.
+    `previous` are earlier secrets, `public_keys` earlier Ed25519 public keys, in PEM, concatenated. Raises ValueError
+    for an invalid key.
     """
 
     def __init__(
@@ -70,28 +70,28 @@ class KeyRing:
 
     @property
     def jwks(self) -> list[Jwk]:
-        """The public keys, for whoever checks our tokens. Secrets are none."""
+        """Return the public keys that verify our tokens. Secrets are not among them."""
         return [key.jwk for key in self.by_kid.values() if key.jwk is not None]
 
     def derive(self, purpose: bytes, value: bytes) -> str:
-        """256 bits that follow from a purpose, a value and today's secret, as a token."""
+        """Derive 256 bits from a purpose, a value and the current secret, as a token."""
         return _derived(self._secrets[0], purpose, value)
 
     def derived(self, purpose: bytes, value: bytes, digest: bytes) -> str | None:
-        """Derive the value again that has this SHA-256, with any secret of the key ring; return None if its secret is
-        gone.
+        """Derive again the value with this SHA-256, with any secret of the key ring; return None if its
+        secret is gone.
         """
         made = (_derived(secret, purpose, value) for secret in self._secrets)
         return next((token for token in made if hashlib.sha256(token.encode()).digest() == digest), None)
 
 
 def text_of(value: bytes) -> str:
-    """Base64url without padding, as tokens have it."""
+    """Encode base64url without padding, as in tokens."""
     return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
 
 
 def read_private_key(pem: str) -> Ed25519PrivateKey:
-    """An Ed25519 private key in PEM. Raises ValueError for anything else."""
+    """Parse an Ed25519 private key in PEM. Raises ValueError for anything else."""
     try:
         key = load_pem_private_key(pem.encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -102,7 +102,7 @@ def read_private_key(pem: str) -> Ed25519PrivateKey:
 
 
 def read_public_keys(pem: str) -> list[Ed25519PublicKey]:
-    """Ed25519 public keys in PEM, one after the other. Raises ValueError for anything else."""
+    """Parse concatenated Ed25519 public keys in PEM. Raises ValueError for anything else."""
     if _PEM.sub("", pem).strip():
         raise ValueError("must be Ed25519 public keys in PEM, and nothing else")
     try:

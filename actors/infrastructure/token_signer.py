@@ -1,8 +1,8 @@
-"""Tokens: signed access tokens, opaque refresh tokens, and the secrets that travel by mail.
+"""Tokens: signed access tokens, opaque refresh tokens, and the secrets of mailed links.
 
 Access tokens are JWTs whose algorithm is pinned by their key (RFC 8725). The others are 256 bits, stored as SHA-256
-only. A mail token is the HMAC of its row's id: whoever sends the mail derives it, so it is never stored, queued or
-published. A refresh token's child is the HMAC of its parent, so that the same parent has the same child.
+only. A mail token is the HMAC of its row's id: the mail writer derives it, so it is never stored, queued or published.
+A refresh token's child is the HMAC of its parent, so that the same parent has the same child.
 """
 
 import hashlib
@@ -19,9 +19,9 @@ import msgspec
 from callboard.actors.errors import AUTH_TOKEN_EXPIRED, AUTH_TOKEN_INVALID, Problem
 from callboard.actors.infrastructure.signing_keys import Jwk, KeyRing, text_of
 
-REMEMBERED = 4096  # checked tokens, each about 700 bytes
+REMEMBERED = 4096  # verified tokens, each about 700 bytes
 
-SKEW_S = 30  # by how much the clocks of two machines may differ
+SKEW_S = 30  # the allowed difference between the clocks of two machines
 
 _MAIL = b"callboard mail tokens, version 1"
 _REFRESH = b"callboard refresh tokens, version 1"
@@ -37,7 +37,7 @@ class Claims(msgspec.Struct, frozen=True):
 
 
 class _Payload(msgspec.Struct, frozen=True):
-    """The claims of an access token; all must be there."""
+    """The claims of an access token; all are required."""
 
     sub: UUID
     sid: UUID
@@ -54,10 +54,10 @@ def utc_now() -> datetime:
 
 
 class Signer:
-    """Makes and reads tokens; the keys are those of `KeyRing`, and in no repr.
+    """Makes and verifies tokens with the keys of `KeyRing`; no repr shows them.
 
-    A token that was good is remembered until it expires, so that it is decoded once: 4096 of them, the ones that were
-    not used for longest are forgotten first.
+    A verified token is cached until it expires, so that it is decoded once: 4096 of them, the least recently used are
+    dropped first.
     """
 
     def __init__(
@@ -79,11 +79,11 @@ class Signer:
 
     @property
     def jwks(self) -> list[Jwk]:
-        """The public keys that check our tokens; none while only secrets sign."""
+        """Return the public keys that verify our tokens; none while only secrets sign."""
         return self._keys.jwks
 
     def issue(self, *, user_id: UUID, email: str, session_id: UUID, token_id: UUID, now: datetime) -> str:
-        """An access token, good for `access_ttl_s` seconds from `now`."""
+        """Return an access token, valid for `access_ttl_s` seconds from `now`."""
         claims = {
             "sub": str(user_id),
             "email": email,
@@ -98,7 +98,7 @@ class Signer:
         return jwt.encode(claims, self._keys.signing, key.algorithm, headers={"kid": key.kid})
 
     def read(self, token: str) -> Claims:
-        """Check an access token. Raises Problem(AUTH_TOKEN_EXPIRED or AUTH_TOKEN_INVALID)."""
+        """Verify an access token. Raises Problem(AUTH_TOKEN_EXPIRED or AUTH_TOKEN_INVALID)."""
         known = self._known.get(token)
         if known is None:
             issued_at, expires_at, claims = self._decode(token)
@@ -122,7 +122,7 @@ class Signer:
             key = self._keys.by_kid.get(kid) if isinstance(kid, str) else None
             if key is None:
                 raise Problem(AUTH_TOKEN_INVALID)
-            # The times are looked at in `read`, for those remembered too.
+            # `read` checks the times, for cached tokens too.
             claims = jwt.decode(
                 token,
                 key.checking,
@@ -136,16 +136,16 @@ class Signer:
         return payload.iat, payload.exp, Claims(payload.sub, payload.sid)
 
     def mail_token(self, token_id: UUID) -> str:
-        """The secret for a new mail_tokens row."""
+        """Return the secret for a new mail_tokens row."""
         return self._keys.derive(_MAIL, token_id.bytes)
 
     def mail_token_of(self, token_id: UUID, token_hash: bytes) -> str | None:
-        """The secret of a mail_tokens row, also of one made under an earlier key; None when that key is gone."""
+        """Return the secret of a mail_tokens row, also of one made under an earlier key; None if that key is gone."""
         return self._keys.derived(_MAIL, token_id.bytes, token_hash)
 
     def derive_refresh_token(self, parent: str, child_hash: bytes | None = None) -> str:
-        """The refresh token that follows `parent`; with the fingerprint of its child, the child made under an earlier
-        key too. It is today's when that key is gone.
+        """Return the refresh token that follows `parent`; with the fingerprint of its child, also the child made under
+        an earlier key. If that key is gone, it is made with the current one.
         """
         value = parent.encode()
         made = self._keys.derived(_REFRESH, value, child_hash) if child_hash is not None else None
@@ -156,7 +156,7 @@ class Signer:
         return self._keys.derive(_DEVICE, user_id.bytes + device_id)
 
     def is_device_proof(self, user_id: UUID, device_id: bytes, proof: str) -> bool:
-        """Whether it is that, also one made under an earlier key."""
+        """Whether the proof is valid, also one made under an earlier key."""
         return self._keys.derived(_DEVICE, user_id.bytes + device_id, fingerprint(proof)) is not None
 
     def keyed_fingerprint(self, value: bytes) -> bytes:
