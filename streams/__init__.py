@@ -1,1 +1,1 @@
-"""Kafka: the topics, the events they carry, their codec, the outbox and its relay, the Faust app that reads them."""
+"""Kafka: topics, events, their codec, the outbox and its relay, and the Faust app that reads them."""

@@ -1,7 +1,7 @@
-"""CloudEvents 1.0 over Kafka: binary mode both ways, structured mode read too.
+"""CloudEvents 1.0 over Kafka: binary mode both ways, structured mode is read too.
 
-`decode` is the one gate to everything that producers send: whatever the bytes, it gives an `Envelope` or raises
-`InvalidRecordError`, so that a consumer can dead-letter what it cannot read and go on at once.
+`decode` is the only parser of producers' records: for any bytes it returns an `Envelope` or raises
+`InvalidRecordError`, so that a consumer can dead-letter an unreadable record and go on at once.
 """
 
 import base64
@@ -35,7 +35,8 @@ Headers = list[tuple[str, bytes]]
 class Record(Struct, frozen=True):
     """A Kafka record as it was read; `topic` is without the prefix. `timestamp` is the producer's or the broker's.
 
-    `fault` says why the client could not read it, or its whole batch; then `value` holds the raw bytes.
+    `fault` is the reason why the client could not read the record, or its whole batch; then `value` holds the raw
+    bytes.
     """
 
     topic: str
@@ -49,11 +50,11 @@ class Record(Struct, frozen=True):
 
 
 class InvalidRecordError(Exception):
-    """A record that no consumer can act on, and why.
+    """No consumer can act on the record; `reason` says why.
 
     malformed: no CloudEvent, or no JSON. unknown_type: not in the registry. invalid: a field missing or wrong, or the
-    wrong topic. too_large: a value over `VALUE_LIMIT`. unsigned: an event of ours that we have not signed.
-    unreadable: no Kafka record.
+    wrong topic. too_large: a value over `VALUE_LIMIT`. unsigned: an event of ours without our signature. unreadable: no
+    Kafka record.
     """
 
     def __init__(self, reason: Reason, detail: str) -> None:
@@ -82,7 +83,7 @@ _ENCODER = msgspec.json.Encoder()
 
 
 def encode_value(event: Message) -> bytes:
-    """The JSON of the event's Struct. Raises ValueError when it is over `VALUE_LIMIT`: nobody could read it."""
+    """Encode the event's Struct as JSON. Raises ValueError if it is over `VALUE_LIMIT`: no consumer could read it."""
     value = _ENCODER.encode(event)
     if len(value) > VALUE_LIMIT:
         raise ValueError(f"{type(event).__name__} takes {len(value)} bytes; an event may take {VALUE_LIMIT}")
@@ -90,7 +91,7 @@ def encode_value(event: Message) -> bytes:
 
 
 def headers_of(*, event_id: str, source: str, type: str, occurred_at: datetime, traceparent: str | None) -> Headers:  # noqa: A002 - CloudEvents' own word
-    """The headers that make a Kafka record a CloudEvent in binary mode."""
+    """Return the headers that make a Kafka record a CloudEvent in binary mode."""
     headers = [
         ("ce_specversion", b"1.0"),
         ("ce_id", event_id.encode()),
@@ -114,7 +115,7 @@ def signed_headers(
     occurred_at: datetime,
     traceparent: str | None,
 ) -> Headers:
-    """The headers of an event of ours: those of `headers_of` and the signature of what they and the value say."""
+    """Return the headers of an event of ours: those of `headers_of` and the signature of these and the value."""
     headers = headers_of(event_id=event_id, source=source, type=type, occurred_at=occurred_at, traceparent=traceparent)
     time = dict(headers)["ce_time"].decode()
     signature = signer.sign(event_id=event_id, source=source, type=type, time=time, data=value)
@@ -129,7 +130,9 @@ def encode(
     source: str = OUR_SOURCE,
     traceparent: str | None = None,
 ) -> tuple[bytes, Headers]:
-    """The value and headers of an event. Raises ValueError when too large, KeyError for what is no event."""
+    """Return the value and headers of an event. Raises ValueError if it is too large, KeyError for an
+    undeclared type.
+    """
     headers = headers_of(
         event_id=event_id,
         source=source,
@@ -141,9 +144,9 @@ def encode(
 
 
 def decode(record: Record, signer: EventSigner) -> Envelope:
-    """The event in a record. Raises BadRecord, and nothing else, whatever the bytes.
+    """Return the event in a record. Raises InvalidRecordError, and nothing else, for any bytes.
 
-    An event of a type that only we write, or one in our name, is taken only with a signature that `signer` accepts.
+    An event of a type that only we write, or one in our name, needs a signature that `signer` accepts.
     """
     if record.fault is not None:
         raise InvalidRecordError("unreadable", record.fault)
@@ -194,12 +197,12 @@ def _decoder_of(struct: type[Message]) -> "msgspec.json.Decoder[Message]":
 
 
 def needs_signature(declared: EventType, source: str) -> bool:
-    """Whether only we may write such an event: its type is ours, or it speaks in our name."""
+    """Whether only we may write such an event: its type or its source is ours."""
     return not declared.open_to_producers or source == OUR_SOURCE
 
 
 def _check_signature(attributes: Mapping[str, str], data: bytes, signer: EventSigner) -> None:
-    """Raise BadRecord unless we have signed this. Our events always have a time: it is signed too."""
+    """Raise InvalidRecordError unless we have signed this. Our events always have a time: it is signed too."""
     signature, time = attributes.get("signature", ""), attributes.get("time", "")
     facts = {"event_id": attributes["id"], "source": attributes["source"], "type": attributes["type"], "time": time}
     if not signature or not time:
@@ -209,7 +212,7 @@ def _check_signature(attributes: Mapping[str, str], data: bytes, signer: EventSi
 
 
 def _texts(headers: tuple[tuple[str, bytes | None], ...]) -> dict[str, str]:
-    """The headers that matter, by lower-case name; of a repeated one the first. Others may hold any bytes."""
+    """Return the relevant headers, by lower-case name; of a repeated one the first. Others may hold any bytes."""
     texts: dict[str, str] = {}
     for name, value in headers:
         known = name.lower()
@@ -249,7 +252,7 @@ def _media_type(content_type: str | None) -> str:
 
 
 def _expect_json(content_type: str | None) -> None:
-    """A producer that says nothing of its content means JSON; one that says something must say JSON."""
+    """Check the content type: none means JSON, and any other than JSON is refused."""
     media_type = _media_type(content_type)
     if media_type and media_type != "application/json" and not media_type.endswith("+json"):
         raise InvalidRecordError("malformed", f"content type {media_type!r} is not JSON")

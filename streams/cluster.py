@@ -1,7 +1,7 @@
-"""The Kafka cluster as a thing that comes and goes: is it there, is it still the same one, does it have our topics.
+"""The state of the Kafka cluster: available or not, the same as before or not, and its topics.
 
-Kafka's clients hide a broker's absence behind endless retries, and none of them notices one that came back empty. So
-the relay and the Faust app hold one connection of their own, whose end tells them at once.
+Kafka's clients hide the absence of a broker behind endless retries, and none of them notices one that came back empty.
+So the relay and the Faust app each hold a connection of their own, whose end is the signal.
 """
 
 import asyncio
@@ -29,11 +29,11 @@ from callboard.streams.security import KafkaSecurity
 from callboard.streams.topics import TOPICS, full_name
 
 _LOG = logging.getLogger(__name__)
-_PROBE_S = 0.25  # between two looks for a broker that is away: a refused connection costs about 0.1 ms
+_PROBE_S = 0.25  # between two attempts to reach a broker: a refused connection costs about 0.1 ms
 _BEAT_S = 2.0
-_REASONS = 10  # for one wait that are logged
-_ANSWER_S = 3.0  # a broker that takes longer to name its topics is as good as away
-_MAKE_S = 15.0  # to make all of them: a busy cluster needs a while
+_REASONS = 10  # reasons that are logged during one wait
+_ANSWER_S = 3.0  # a broker that takes longer to list its topics counts as unavailable
+_MAKE_S = 15.0  # the time limit to create all topics: a busy cluster needs a while
 _REFUSED = frozenset(
     error.errno
     for error in (
@@ -47,15 +47,15 @@ _AWAY = (KafkaError, OSError, TimeoutError)
 
 
 class BrokerLostError(Exception):
-    """No broker answers, or what it has is not what we knew."""
+    """No broker answers, or the topics differ from those known."""
 
 
 class KafkaCluster:
     """A cluster by its addresses, `host:port,host:port`, and the topics of one installation on it.
 
-    Topics that are missing are made with `partitions` and `replication` (-1: the broker's default); those that exist
-    are left as they are. `holds_no_fetch` says that the broker answers a fetch that finds nothing only when its time is
-    over, whatever comes meanwhile.
+    Missing topics are created with `partitions` and `replication` (-1: the broker's default); existing ones are left
+    unchanged. `holds_no_fetch` says that the broker answers an empty fetch only at its time limit, even if a record
+    arrives meanwhile.
     """
 
     def __init__(
@@ -75,8 +75,8 @@ class KafkaCluster:
         self.topics = [
             full_name(prefix, name) for topic in TOPICS.values() for name in (topic.name, topic.dead_letters)
         ]
-        self.unusable: dict[str, str] = {}  # topics by their full names, and why
-        self.why_lost = ""  # while somebody waits for the cluster
+        self.unusable: dict[str, str] = {}  # topics by their full names, with the reason
+        self.why_lost = ""  # while a task waits for the cluster
         self._partitions = partitions
         self._replication = replication
 
@@ -99,12 +99,12 @@ class KafkaCluster:
                 return
 
     async def watch(self) -> None:
-        """Run until the cluster is lost, or its topics are not as they were; then raise BrokerLostError.
+        """Run until the cluster is lost, or its topics have changed; then raise BrokerLostError.
 
-        One broker of several may go: the watch moves on to the next.
+        One broker of several may stop: the watch moves on to the next.
         """
         gone: str | None = None
-        known: dict[str, tuple[int, int]] = {}  # of this watch alone: another may have seen a change before
+        known: dict[str, tuple[int, int]] = {}  # of this watch alone: another may have seen a change earlier
         while True:
             connection, gone = await self._connect(without=gone)
             try:
@@ -127,9 +127,9 @@ class KafkaCluster:
         raise BrokerLostError(f"no broker responds at {', '.join(self.addresses)}: {why}")
 
     async def _hold(self, connection: AIOKafkaConnection, known: dict[str, tuple[int, int]]) -> None:
-        """Return when the connection ends or does not answer; raise BrokerLostError when a topic is not as it was."""
+        """Return when the connection ends or does not answer; raise BrokerLostError if a topic has changed."""
         closed, ask, seen = asyncio.Event(), RawAnswer(self._ask_topics()), b""
-        # create_conn takes this callback too, but then calls it for a connection that never was.
+        # create_conn takes this callback too, but also calls it for a connection that was never open
         connection._on_close_cb = lambda *_: closed.set()  # noqa: SLF001 - guarded by tests/streams/test_faust_transport.py
         while connection.connected() and not closed.is_set():
             try:
@@ -138,7 +138,7 @@ class KafkaCluster:
                 return
             if answer != seen:
                 seen, found = answer, _described(ask.read(answer))
-                for name in self.unusable:  # what it is now is no news
+                for name in self.unusable:  # the current topics are the known ones
                     known.setdefault(name, found.get(name, (0, 0)))
                 compare_topics(known, found)
             beat = asyncio.ensure_future(closed.wait())
@@ -151,11 +151,11 @@ class KafkaCluster:
         return MetadataRequest(self.topics, allow_auto_topic_creation=False)
 
     async def _ensure_topics(self) -> None:
-        """Make the topics that are missing. Raises one of `_AWAY`, or BrokerLostError, when that cannot be done now.
+        """Create the missing topics. Raises one of `_AWAY`, or BrokerLostError, if that is not possible now.
 
-        A topic that we may not see or make is `unusable`, and does not hold up the others.
+        A topic that we may not read or create is `unusable`, and does not delay the others.
         """
-        connection, _ = await self._connect()  # the admin client takes seconds to find out what this tells at once
+        connection, _ = await self._connect()  # the admin client takes seconds to find this out
         try:
             found = _described(await asyncio.wait_for(connection.send(self._ask_topics()), _ANSWER_S))
         finally:
@@ -170,7 +170,7 @@ class KafkaCluster:
         self.unusable = unusable
 
     async def _make(self, names: Sequence[str]) -> dict[str, str]:
-        """Make topics; those that we may not make, and why. Raises one of `_AWAY`."""
+        """Create topics; return those that we may not create, with the reason. Raises one of `_AWAY`."""
         admin = AIOKafkaAdminClient(
             bootstrap_servers=self.addresses,
             request_timeout_ms=int(_ANSWER_S * 1000),
@@ -191,19 +191,20 @@ class KafkaCluster:
 
     def _new_topic(self, name: str) -> NewTopic:
         topic = NewTopic(name, self._partitions, 1)
-        topic.replication_factor = self._replication  # its constructor refuses -1, though the protocol has it
+        topic.replication_factor = self._replication  # its constructor refuses -1, which the protocol allows
         return topic
 
 
 def _described(answer: Any) -> dict[str, tuple[int, int]]:
-    """The error code and the number of partitions of each topic."""
+    """Return the error code and the number of partitions of each topic."""
     return {name: (code, len(partitions)) for code, name, _, partitions in answer.topics}
 
 
 def compare_topics(known: dict[str, tuple[int, int]], found: Mapping[str, tuple[int, int]]) -> None:
-    """Raise BrokerLostError for the first topic that has gone, has come, or has other partitions than it had.
+    """Raise BrokerLostError for the first topic that was deleted, was created, or has another number of partitions.
 
-    Both hold each topic's error code and its number of partitions; what is new in `found` is known afterwards.
+    Both arguments hold each topic's error code and its number of partitions; new topics of `found` are added to the
+    known.
     """
     for name, (code, partitions) in found.items():
         if code == UnknownTopicOrPartitionError.errno and not known.get(name, (0, 0))[0]:

@@ -1,4 +1,4 @@
-"""Consumers: the declarations of who wants which events, and what the reconciler may expect of them."""
+"""Consumers: the declarations of subscriptions, and the records that the reconciler expects of them."""
 
 from collections.abc import Callable, Iterable
 from typing import Literal
@@ -13,14 +13,14 @@ RejectionReason = Literal["not_allowed", "over_quota"]
 
 
 class Rejection(Struct, frozen=True):
-    """Why an event is not handed to its consumer: a word for the dead letter, and a sentence."""
+    """The reason why an event is not given to its consumer: a word for the dead letter, and a sentence."""
 
     reason: RejectionReason
     detail: str
 
 
 class RejectedError(Refusal):
-    """Raised by a consumer for a batch that holds an event it does not take, for a reason that has a word."""
+    """A consumer raises this for a batch with an event that it rejects for a named reason."""
 
     def __init__(self, rejection: Rejection) -> None:
         self.rejection = rejection
@@ -34,8 +34,8 @@ def _admit_all(_: Envelope) -> Rejection | None:
 class Consumer(Struct, frozen=True):
     """A subscription: `ref` receives `ConsumeEvents` with those events of `topics` whose Struct is among `accepts`.
 
-    `name` is what the actor passes to `fresh`, and what the reconciler looks for: it must never change. `admit` is
-    asked first, without the actor: an event that it rejects becomes a dead letter.
+    `name` is the consumer of `deduplicate` and of the reconciler: it must never change. `admit` is called first,
+    without the actor: an event that it rejects becomes a dead letter.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Consumer(Struct, frozen=True):
 
 
 class Expected(Struct, frozen=True):
-    """That `consumer` records every event of `type` on `topic`; the reconciler sees to it."""
+    """`consumer` must record every event of `type` on `topic`; the reconciler checks it."""
 
     topic: str
     type: str
@@ -54,7 +54,7 @@ class Expected(Struct, frozen=True):
 
 
 def expected(consumers: Iterable[Consumer]) -> tuple[Expected, ...]:
-    """Return the records that the consumers together must write."""
+    """Return the records that all consumers together must write."""
     return tuple(
         Expected(topic.name, declared.name, consumer.name)
         for consumer in consumers

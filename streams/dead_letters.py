@@ -1,6 +1,6 @@
-"""Dead letters: what becomes of records that no consumer can act on.
+"""Dead letters: the records that no consumer can act on.
 
-They are kept whole, with the reason, and told of on their topic's `.dlq`; the partition goes on at once.
+They are stored whole, with the reason, and announced on their topic's `.dlq`; the partition goes on at once.
 """
 
 import base64
@@ -18,12 +18,12 @@ from callboard.streams.queries import queries_beside
 from callboard.streams.topics import TOPICS
 
 QUERIES = queries_beside(__file__)
-EVERY_CONSUMER = "*"  # nobody can read it, so it is one letter however many consumers its topic has
+EVERY_CONSUMER = "*"  # unreadable for every consumer, so it is one letter for all consumers of its topic
 _DETAIL_LIMIT = 500
 
 
 class Letter(Struct, frozen=True):
-    """A record on its way to the dead letters. `source` and `event_id` stand with it when it was an event."""
+    """A record that becomes a dead letter. `source` and `event_id` are set if it was an event."""
 
     record: Record
     consumer: str
@@ -34,7 +34,7 @@ class Letter(Struct, frozen=True):
 
 
 class DeadLetter(Struct, frozen=True):
-    """A dead letter as it is kept. `headers` are pairs of name and base64; the topic is without its prefix."""
+    """A stored dead letter. `headers` are pairs of name and base64; the topic is without its prefix."""
 
     dead_letter_id: UUID
     consumer: str
@@ -50,7 +50,7 @@ class DeadLetter(Struct, frozen=True):
 
 
 class _Notice(Struct):
-    """The value of a record of a `.dlq` topic. It names the dead letter: key, value and headers stand in the table."""
+    """The value of a record of a `.dlq` topic. It names the dead letter: the table has key, value and headers."""
 
     dead_letter_id: UUID
     consumer: str
@@ -62,10 +62,10 @@ class _Notice(Struct):
 
 
 async def record_dead_letters(connection: Any, letters: Sequence[Letter], *, new_id: Callable[[], UUID]) -> int:
-    """Keep letters, in the caller's transaction; the number of those that were not kept before.
+    """Store letters, in the caller's transaction; return the number of new ones.
 
-    The same record read twice is one letter. A broker that came back empty counts its offsets anew, so a record is
-    known by its time and value too.
+    The same record read twice is one letter. A broker that came back empty starts its offsets anew, so a record is
+    identified by its time and value too.
     """
     if not letters:
         return 0
@@ -95,7 +95,9 @@ async def record_dead_letters(connection: Any, letters: Sequence[Letter], *, new
 async def list_dead_letters(
     connection: Any, *, limit: int = 50, after: tuple[datetime, UUID] | None = None
 ) -> list[DeadLetter]:
-    """Letters that wait for a decision, newest first; `after` is the time and id of the last one already seen."""
+    """List letters that wait for a decision, newest first; `after` is the time and id of the last one already
+    listed.
+    """
     after_at, after_id = after or (None, None)
     rows = QUERIES.page(connection, after_at=after_at, after_id=after_id, limit=limit)
     return [
@@ -105,7 +107,7 @@ async def list_dead_letters(
 
 
 async def count(connection: Any) -> int:
-    """How many letters wait for a decision."""
+    """Return how many letters wait for a decision."""
     waiting: int = await QUERIES.waiting(connection)
     return waiting
 
@@ -122,7 +124,7 @@ def _shown(detail: str) -> str:
 
 
 def _headers(record: Record) -> str:
-    """JSON for jsonb, which cannot hold NUL in a name; values are base64, for they may be any bytes."""
+    """Return JSON for jsonb, which cannot hold NUL in a name; values are base64, since they may be any bytes."""
     pairs = [
         (name.replace("\x00", "\\0"), None if value is None else base64.b64encode(value).decode())
         for name, value in record.headers

@@ -1,9 +1,9 @@
--- Dead letters: records that no consumer could act on, kept whole until somebody decides.
+-- Dead letters: records that no consumer could act on, stored whole until an operator decides.
 
 -- name: record(dead_letter_ids, fingerprints, consumers, topics, partitions, offsets, keys, bodies, headers, reasons, details, sources, event_ids, notice_ids, notice_topics, notices)$
--- Keep these letters, tell of the new ones on their topics' .dlq, and record the events among them as consumed, so that
--- the reconciler leaves them alone. A letter that is known already changes nothing, and neither does one of an event
--- that its consumer has had: its fate is another.
+-- Store these letters, announce the new ones on their topics' .dlq, and record their events as consumed, so that the
+-- reconciler leaves them alone. A known letter changes nothing, and neither does the letter of an event that its
+-- consumer has recorded.
 with letter as (
     select *
     from unnest(

@@ -1,7 +1,7 @@
-"""The events: one frozen Struct each, told in process and sent as the same JSON on Kafka, and one registry of them.
+"""Events: one frozen Struct each, sent as the same JSON in the process and on Kafka, and one registry of them.
 
-An event says what happened, in the past tense, and carries only what its consumers need of a person. Consumers ignore
-fields they do not know, so a field with a default may be added at any time; every other change is a new event type.
+An event is named in the past tense, and carries only the personal data that its consumers need. Consumers ignore fields
+they do not know, so a field with a default may be added at any time; every other change is a new event type.
 """
 
 from datetime import datetime
@@ -17,7 +17,7 @@ from callboard.streams.topics import ACTIVITY, CONTENT, MAIL, PRIORITY, USERS, T
 
 OUR_SOURCE = "callboard"  # the ce_source of every event that we write
 
-# PostgreSQL's text and jsonb cannot hold NUL, so no event can: better refused here than by every consumer.
+# PostgreSQL's text and jsonb cannot hold NUL, so no event can: it is refused here, and not by every consumer.
 Text = Annotated[str, Meta(pattern=r"^[^\x00]*\Z")]
 Line = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length=998)]
 Name = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", min_length=1, max_length=100)]
@@ -30,14 +30,14 @@ _FIRST_YEAR, _LAST_YEAR = 1970, 9998
 
 
 class UserRegistered(Message, frozen=True):
-    """An account was made; its address is not verified yet."""
+    """An account was created; its address is not verified yet."""
 
     user_id: UUID
     email: str
 
 
 class UserVerified(Message, frozen=True):
-    """The owner of an account proved to read its address."""
+    """The owner of an account has proved its address."""
 
     user_id: UUID
 
@@ -50,13 +50,13 @@ class UserUpdated(Message, frozen=True):
 
 
 class UserDeleted(Message, frozen=True):
-    """An account is gone for everybody but the history; its address is free."""
+    """An account is deleted for everybody; only the history keeps it. Its address is free."""
 
     user_id: UUID
 
 
 class ContentEvent(Message, frozen=True):
-    """The fields of every event about an article: the user who caused it and the version it led to."""
+    """The fields of every event about an article: the user who caused it and the resulting version."""
 
     content_id: UUID
     author_id: UUID
@@ -67,7 +67,7 @@ class ContentEvent(Message, frozen=True):
 
 
 class ContentCreated(ContentEvent, frozen=True):
-    """A draft was begun."""
+    """A draft was created."""
 
 
 class ContentEdited(ContentEvent, frozen=True):
@@ -79,31 +79,31 @@ class ContentSubmitted(ContentEvent, frozen=True):
 
 
 class ContentApproved(ContentEvent, frozen=True):
-    """An editor found it fit to publish."""
+    """An editor approved it."""
 
 
 class ContentRejected(ContentEvent, frozen=True):
-    """An editor sent it back; the note says why."""
+    """An editor rejected it; the note says why."""
 
 
 class ContentPublished(ContentEvent, frozen=True):
-    """Anyone can read it now."""
+    """It was published: anyone can read it."""
 
 
 class ContentArchived(ContentEvent, frozen=True):
-    """It was taken from the readers."""
+    """It was archived: readers no longer see it."""
 
 
 class ContentRestored(ContentEvent, frozen=True):
-    """It came back from the archive as a draft."""
+    """It was restored from the archive as a draft."""
 
 
 class ContentDeleted(ContentEvent, frozen=True):
-    """It is gone, with its history."""
+    """It was deleted, with its history."""
 
 
 class TemplatedEmailRequested(Message, frozen=True):
-    """One of our own letters to one of our users; the mail sender looks the address up when it sends."""
+    """One of our own mails to one of our users; the mail sender reads the address when it sends."""
 
     letter: Name
     user_id: UUID
@@ -111,7 +111,7 @@ class TemplatedEmailRequested(Message, frozen=True):
 
 
 class MailRequested(Message, frozen=True):
-    """A ready mail, from any producer."""
+    """A complete mail, from any producer."""
 
     to: Email
     subject: Line
@@ -120,7 +120,7 @@ class MailRequested(Message, frozen=True):
 
 
 class ActivityRecorded(Message, frozen=True):
-    """Somebody did something countable: `metric` (page_views) of `subject_id` (a content id) grew by `value`."""
+    """An activity: `metric` (page_views) of `subject_id` (a content id) grew by `value`."""
 
     metric: Name
     value: Annotated[float, Meta(ge=-_VALUE_LIMIT, le=_VALUE_LIMIT)]
@@ -128,13 +128,13 @@ class ActivityRecorded(Message, frozen=True):
     occurred_at: UtcDatetime
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a time that could not be turned into UTC without leaving the calendar."""
+        """Raise ValueError for a time that is outside of the calendar in UTC."""
         if not _FIRST_YEAR <= self.occurred_at.year <= _LAST_YEAR:
             raise ValueError(f"occurred_at is not between the years {_FIRST_YEAR} and {_LAST_YEAR}")
 
 
 class EventType(Struct, frozen=True):
-    """The registry's entry for an event type. It may travel on any of `topics`; the first is the usual one.
+    """The registry's entry for an event type. It may travel on any of `topics`; the first is the default.
 
     Producers may write the types that are `open_to_producers`. All others are ours, and carry our signature.
     """
@@ -147,11 +147,11 @@ class EventType(Struct, frozen=True):
     open_to_producers: bool = False
 
     def key_of(self, event: Message) -> str:
-        """The Kafka key of one event: events of one key stay in order."""
+        """Return the Kafka key of one event: events of one key stay in order."""
         return str(getattr(event, self.key))
 
 
-# Every type that has been declared in this process, by its name and by its Struct.
+# Every declared type of this process, by its name and by its Struct.
 EVENTS: dict[str, EventType] = {}
 _TYPE_BY_STRUCT: dict[type, EventType] = {}
 
@@ -159,9 +159,9 @@ _TYPE_BY_STRUCT: dict[type, EventType] = {}
 def declare_event(
     name: str, struct: type[Message], key: str, *topics: Topic, open_to_producers: bool = False
 ) -> EventType:
-    """Declare an event type; `key` names the field whose value is the Kafka key.
+    """Declare an event type; the field `key` holds the Kafka key.
 
-    Raises ValueError for a name or a Struct that is taken.
+    Raises ValueError for a duplicate name or Struct.
     """
     declared = EventType(name, struct, topics, key, (struct.__doc__ or "").strip(), open_to_producers)
     if name in EVENTS or struct in _TYPE_BY_STRUCT:
@@ -198,12 +198,12 @@ ACTIVITY_EVENTS = (
 
 
 def type_of(event: Message | type[Message]) -> EventType:
-    """The registry's entry for an event or its class. Raises KeyError for a Struct that is no event."""
+    """Return the registry's entry for an event or its class. Raises KeyError for an undeclared Struct."""
     return _TYPE_BY_STRUCT[event if isinstance(event, type) else type(event)]
 
 
 class Envelope(Struct, frozen=True):
-    """One event with what CloudEvents says about it. (source, event_id) names it for ever, however often it comes."""
+    """One event with its CloudEvents attributes. (source, event_id) identifies it, however often it is delivered."""
 
     event_id: str
     source: str
@@ -215,16 +215,16 @@ class Envelope(Struct, frozen=True):
 
 
 def derive_id(*parts: str) -> UUID:
-    """A UUID that follows from the parts. Each is encoded with its length, so other parts give another UUID."""
+    """Derive a UUID from the parts. Each is encoded with its length, so other parts give another UUID."""
     return uuid5(NAMESPACE_URL, "".join(f"{len(part)}:{part}" for part in parts))
 
 
 class ConsumeEvents(Request[None], frozen=True):
-    """A request to a consuming actor: perform the effect of these events, in their order, in one transaction with
-    `fresh`.
+    """A request to a consuming actor: perform the effect of these events, in order, in one transaction with
+    `deduplicate`.
 
-    A Refusal or a crash refuses the whole batch; the stream then asks again one by one, so that only the poison goes
-    to the dead letters. A Problem of kind UNAVAILABLE is asked again until it passes.
+    A Refusal or a crash refuses the whole batch; the stream then asks again one by one, so that only the bad event
+    becomes a dead letter. A Problem of kind UNAVAILABLE is retried until it passes.
     """
 
     envelopes: tuple[Envelope, ...]

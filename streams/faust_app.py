@@ -1,7 +1,7 @@
-"""The Faust app as an actor: it reads the topics and brings every record to its fate, life after life.
+"""The Faust app as an actor: it reads the topics and processes every record, with a new app after each loss.
 
-A broker that goes away is a normal state: the actor waits for it and starts a new app. A fault of the app itself
-crashes the actor, and its supervisor starts it again.
+The loss of a broker is a normal state: the actor waits for it and starts a new app. A fault of the app itself crashes
+the actor, and its supervisor starts it again.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ from callboard.streams.topics import full_name, short_name
 
 _LOG = logging.getLogger(__name__)
 _START_S = 30.0
-_STOP_S = 1.5  # the actor's own stop is to take 2 s at most
-_BUNDLE = 2000  # records to a poll, and so to a batch: a transaction of some 100 ms
-_QUEUE = 128  # bundles; an eighth of it is meant to be used, see driver.py
+_STOP_S = 1.5  # the actor's own stop takes 2 s at most
+_BUNDLE = 2000  # records of a poll, and so of a batch: a transaction of about 100 ms
+_QUEUE = 128  # bundles; an eighth of it is normally used, see faust_transport.py
 _LAG_EVERY_S = 2.0
-_PAUSE_S = 0.2  # between two fetches of a broker that holds none until something comes: an event is met within 250 ms
+_PAUSE_S = 0.2  # between two fetches of a broker that does not hold empty ones: an event is read within 250 ms
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 253_370_764_800_000  # the year 9999: a producer may write any timestamp
 
@@ -38,10 +38,9 @@ _LAST_MS = 253_370_764_800_000  # the year 9999: a producer may write any timest
 class FaustConsumer(Actor[None]):
     """Reads the topics of all consumers, in one consumer group named `<prefix>-streams`.
 
-    Offsets are committed each half second, never past a record without its fate; what was read and not committed
-    comes again. `reading` is set while records are read. `data` is a folder for Faust, which keeps nothing of worth
-    there. After `session_timeout_s` the partitions of a process that was killed move on; Kafka by default refuses less
-    than 6.
+    Offsets are committed each half second, never past an unprocessed record; records that were read and not committed
+    come again. `reading` is set while records are read. `data` is a folder for Faust, which stores nothing of value
+    there. The partitions of a killed process move on after `session_timeout_s`; Kafka by default refuses less than 6.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class FaustConsumer(Actor[None]):
         self._ending: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Live through one app after the other. Raises what crashes an app."""
+        """Run one app after another. Raises the error that crashes an app."""
         while True:
             await self._broker.wait("the Faust app")
             try:
@@ -83,11 +82,11 @@ class FaustConsumer(Actor[None]):
                 await self._end()
 
     async def on_stop(self) -> None:
-        """Stop the app, within 2 s, broker or not."""
+        """Stop the app within 2 s, with or without a broker."""
         await self._end()
 
     async def _live(self) -> None:
-        """One app's life; it always ends with an error."""
+        """Run one app; it always ends with an error."""
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         app = self._app = self._make(failed)
         watch = asyncio.ensure_future(self._broker.watch())
@@ -116,7 +115,7 @@ class FaustConsumer(Actor[None]):
                 end.cancel()
 
     async def _measure_lag(self, app: App) -> None:
-        """Keep the lag of our partitions; those of others are theirs to tell."""
+        """Update the lag of our own partitions only."""
         before: dict[tuple[str, int], int] = {}
         while True:
             lag = {(short_name(self._broker.prefix, tp.topic), tp.partition): each for tp, each in app.lag().items()}
@@ -130,7 +129,7 @@ class FaustConsumer(Actor[None]):
             await asyncio.sleep(_LAG_EVERY_S)
 
     async def _end(self) -> None:
-        """Stop the app, bounded. A call that was cancelled is taken up by the next."""
+        """Stop the app, bounded. The next call completes a cancelled one."""
         if self._app is None:
             return
         self._reading.clear()
@@ -145,7 +144,7 @@ class FaustConsumer(Actor[None]):
         self._app = self._starting = self._ending = None
 
     def _make(self, failed: "asyncio.Future[None]") -> App:
-        """A new app with an agent for each consumer. What goes wrong in an agent is set on `failed`."""
+        """Make an app with an agent for each consumer. An agent's error is set on `failed`."""
         app = App(
             f"{self._broker.prefix}-streams",
             broker=[f"kafka://{address}" for address in self._broker.addresses],
@@ -171,7 +170,7 @@ class FaustConsumer(Actor[None]):
         app.wake = self._wake
         app.fetch_wait_ms, app.fetch_pause_s = (1, _PAUSE_S) if self._broker.holds_no_fetch else (500, 0.0)
         for consumer in self._consumers:
-            for topic in consumer.topics:  # a stream for each: a topic with a backlog does not hold up the others
+            for topic in consumer.topics:  # a stream for each: a topic with a backlog does not delay the others
                 name, stream = full_name(self._broker.prefix, topic), f"{consumer.name} {topic.name}"
                 if name in self._broker.unusable:
                     continue
@@ -202,7 +201,7 @@ class FaustConsumer(Actor[None]):
 
 
 def _record(prefix: str, record: Any) -> Record:
-    """An aiokafka record as the codec wants it."""
+    """Convert an aiokafka record for the codec."""
     return Record(
         topic=short_name(prefix, record.topic),
         partition=record.partition,

@@ -1,7 +1,7 @@
-"""Faust, made fit to run inside another program's event loop, on brokers that die, without losing a record.
+"""Faust, adapted to run inside another program's event loop, on brokers that die, without losing a record.
 
-Each class here changes one thing of Faust's or mode's, and says why. They reach into private names, so the three
-packages are pinned exactly, and tests/streams/test_faust_transport.py holds every name that is touched against them.
+Each class here changes one thing of Faust's or mode's, and says why. They use private names, so the three packages are
+pinned exactly, and tests/streams/test_faust_transport.py checks every used name.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from mode.utils.queues import ThrowableQueue
 from callboard.streams.fetching import FetchReader, FetchWake
 from callboard.streams.record_reader import last_offset
 
-_BROKER_S = 1.0  # what may wait for the broker, and may be given up
-_STOP_S = 0.3  # the same once the app stops: a broker that is there takes some milliseconds
+_BROKER_S = 1.0  # the time limit of calls that wait for the broker
+_STOP_S = 0.3  # the same once the app stops: a broker that is available takes some milliseconds
 
 
 class RecordBatch:
@@ -36,29 +36,29 @@ class RecordBatch:
 
 
 class _Queue(ThrowableQueue):  # type: ignore[misc]
-    """A stream's queue that asks for no more long before it is full.
+    """A stream's queue that pauses its input long before it is full.
 
-    The one task that feeds all streams blocks on a full queue, so that one stuck consumer would stop the others. At
-    an eighth of its size the queue takes its partitions out of the fetch; the rest is room for what was on the way.
+    The one task that feeds all streams blocks on a full queue, so one stuck consumer would stop the others. At an
+    eighth of its size the queue pauses its partitions; the rest is room for records in flight.
     """
 
     pressure_high_ratio = 8
 
 
 class _ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Faust's consumer, bounded where it waits for the broker for ever, with our way of fetching."""
+    """Faust's consumer, with a time limit for every wait for the broker, and our own fetching."""
 
     reader: FetchReader | None = None
 
     async def _keepalive2(self) -> None:
-        """Nothing: mode wakes both threads each second, for calls that do not wake the other. Ours all do."""
+        """Do nothing: mode wakes both threads each second, for calls that do not wake the other. Ours all do."""
 
     @faust.Service.task  # type: ignore[untyped-decorator]
     async def _thread_keepalive(self) -> None:
-        """Nothing: the same."""
+        """Do nothing, for the same reason."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
-        """The constructor's arguments are out of reach: Faust hard-codes 1500 ms, and reads what was aborted."""
+        """The constructor's arguments are out of reach: Faust hard-codes 1500 ms, and reads aborted transactions."""
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = self.app.fetch_wait_ms  # noqa: SLF001 - see above
         consumer._isolation_level = "read_committed"  # noqa: SLF001 - see above
@@ -72,7 +72,9 @@ class _ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
         fetcher._proc_fetch_request = self.reader.fetch  # noqa: SLF001 - see fetching.py
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        """Bounded: aiokafka retries a commit for ever while the broker or the topic is away. False: not committed."""
+        """Commit within a time limit: aiokafka retries for ever while the broker or the topic is unavailable. Return
+        False if it is not committed.
+        """
         if self.app.broker_lost:
             return False
         try:
@@ -81,11 +83,13 @@ class _ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
             return False
 
     async def on_thread_stop(self) -> None:
-        """Stop, or be cut off. An error out of here would end the thread before it says so, and stop() would hang."""
+        """Stop, or be aborted. An error from here would end the thread before it reports its end, and stop() would
+        hang.
+        """
         consumer = self._consumer
         if consumer is None or self.app.broker_lost:
-            # A consumer that lives on for a moment may join the group of a broker that is just back, and its ghost
-            # then holds its partitions until the session times out.
+            # A consumer that outlives its stop may join the group of a broker that is just back, and its ghost then
+            # holds its partitions until the session times out.
             await super(stock.AIOKafkaConsumerThread, self).on_thread_stop()
         else:
             if consumer._coordinator.generation == 0:  # noqa: SLF001 - see next line
@@ -99,7 +103,9 @@ class _ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     @staticmethod
     async def _cut(consumer: Any) -> None:
-        """End what the consumer left running in this thread's loop, which is closed next, and its connections."""
+        """Cancel the tasks that the consumer left in this thread's loop, which is closed next, and close its
+        connections.
+        """
         consumer._closed = True  # noqa: SLF001 - as its stop() does first
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         for task in rest:
@@ -111,17 +117,17 @@ class _ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
 
 
 class _Consumer(stock.Consumer):  # type: ignore[misc]
-    """Hands out bundles, and commits only what every stream of a topic has settled.
+    """Hands out bundles, and commits only records that every stream of a topic has processed.
 
-    Faust's own acknowledgements are ignored: it acknowledges what it skips during a rebalance, and passes gaps that
-    it never saw; both commit past records that nobody has handled.
+    Faust's own acknowledgements are ignored: it acknowledges records that it skips during a rebalance, and passes gaps
+    that it never saw; both would commit unprocessed records.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._has_settled = asyncio.Event()
         self._settled: dict[TP, dict[str, int]] = {}
         self._handed_out: dict[TP, int] = {}
-        self._first_handed_out: dict[TP, int] = {}  # of each partition's time with us
+        self._first_handed_out: dict[TP, int] = {}  # changes with each assignment of a partition to us
         super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> _ConsumerThread:
@@ -134,7 +140,7 @@ class _Consumer(stock.Consumer):  # type: ignore[misc]
     def _to_message(self, tp: TP, record: RecordBatch) -> ConsumerMessage:
         last = record.records[-1]
         record.generation = self.app.consumer_generation_id
-        self._read_offset[tp] = None  # Faust would drop, unsaid, what a topic that was made anew begins with
+        self._read_offset[tp] = None  # Faust would silently drop the first records of a recreated topic
         self._handed_out[tp] = record.last_offset
         self._first_handed_out.setdefault(tp, record.records[0].offset)
         return ConsumerMessage(
@@ -143,14 +149,16 @@ class _Consumer(stock.Consumer):  # type: ignore[misc]
         )  # fmt: skip
 
     def settle(self, stream: str, bundle: RecordBatch) -> None:
-        """Every record of the bundle has its fate with this stream. Late news of an earlier generation is ignored."""
+        """Note that this stream has processed every record of the bundle. Reports of an earlier generation
+        are ignored.
+        """
         if bundle.generation == self.app.consumer_generation_id:
             self._settled.setdefault(bundle.tp, {})[stream] = bundle.last_offset
             self._has_settled.set()
 
     @faust.Service.task  # type: ignore[untyped-decorator]
     async def _commit_handler(self) -> None:
-        """Commit some time after something was settled; Faust's timer runs whether there is something or not."""
+        """Commit some time after a record was processed; Faust's timer runs even if there is nothing to commit."""
         while not self.should_stop:
             await self._has_settled.wait()
             await self.sleep(self.commit_interval)
@@ -159,16 +167,16 @@ class _Consumer(stock.Consumer):  # type: ignore[misc]
                 self._has_settled.set()
 
     def _uncommitted(self) -> bool:
-        """Whether a commit was refused, which is tried again."""
+        """Whether a refused commit waits for its retry."""
         offsets = ((tp, self._new_offset(tp)) for tp in list(self._settled))
         return any(offset is not None and self._should_commit(tp, offset) for tp, offset in offsets)
 
     @faust.Service.task  # type: ignore[untyped-decorator]
     async def _commit_livelock_detector(self) -> None:
-        """Nothing: see `verify_event_path`."""
+        """Do nothing: see `verify_event_path`."""
 
     def ack(self, message: Any) -> bool:
-        """Keep Faust's set of open messages small, and nothing more: see the class."""
+        """Keep Faust's set of open messages small, and do nothing else: see the class."""
         self._unacked_messages.discard(message)
         message.acked = True
         return False
@@ -184,7 +192,7 @@ class _Consumer(stock.Consumer):  # type: ignore[misc]
         return min(settled[stream] for stream in streams) + 1
 
     def lag(self) -> dict[TP, tuple[int, int]]:
-        """Of each partition the offset up to which all is done, and how many records are not."""
+        """Return for each partition the offset up to which all records are processed, and the number of others."""
         reader = self._thread.reader
         lag: dict[TP, tuple[int, int]] = {}
         for tp in self.assignment() if reader is not None else ():
@@ -199,13 +207,13 @@ class _Consumer(stock.Consumer):  # type: ignore[misc]
         return lag
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Faust's watch for stuck streams counts messages, and takes bundles for a standstill."""
+        """Faust's watch for stuck streams counts messages, and mistakes bundles for a standstill."""
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """A gap between two bundles is nothing: the log was compacted, or the broker numbers in steps."""
+        """A gap between two bundles is normal: the log was compacted, or the broker skips offsets."""
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Forget what was settled: whoever has the partition next begins at what was committed."""
+        """Forget processed records: the partition's next owner begins at the committed offset."""
         await super().on_partitions_revoked(revoked)
         for tp in revoked:
             self._settled.pop(tp, None)
@@ -214,7 +222,7 @@ class _Consumer(stock.Consumer):  # type: ignore[misc]
 
 
 class _Producer(stock.Producer):  # type: ignore[misc]
-    """Faust starts a producer whether one is used or not. Ours is none, and saves a connection."""
+    """Faust starts a producer even if it is unused. Ours does nothing, and saves a connection."""
 
     async def on_start(self) -> None:
         pass
@@ -234,7 +242,7 @@ class _Transport(stock.Transport):  # type: ignore[misc]
 
 
 class _NoTables(TableManager):  # type: ignore[misc]
-    """Faust waits a second at its start for tables to be declared. We have none: PostgreSQL keeps the truth."""
+    """Faust waits a second at its start for tables to be declared. We have none: PostgreSQL holds our data."""
 
     async def on_start(self) -> None:
         await self._update_channels()
@@ -242,7 +250,7 @@ class _NoTables(TableManager):  # type: ignore[misc]
 
 
 class _Monitor(faust.Monitor):  # type: ignore[misc]
-    """Counts, but works out no averages each second: nobody reads them."""
+    """Counts, but computes no averages each second: nobody reads them."""
 
     @faust.Service.task  # type: ignore[untyped-decorator]
     async def _sampler(self) -> None:
@@ -250,13 +258,13 @@ class _Monitor(faust.Monitor):  # type: ignore[misc]
 
 
 class App(faust.App):  # type: ignore[misc]
-    """A Faust app on our transport. It starts once: make a new one for each life.
+    """A Faust app on our transport. It starts once: make a new one for each run.
 
-    Set `broker_lost` before `stop()` when the broker has gone: then nothing is asked of it any more.
+    Set `broker_lost` before `stop()` if the broker is gone: then the app sends it nothing more.
     """
 
     broker_lost = False
-    fetch_wait_ms = 500  # how long the broker may hold a fetch that finds nothing
+    fetch_wait_ms = 500  # how long the broker may hold an empty fetch
     fetch_pause_s = 0.0  # how long to wait between two of them
     wake = FetchWake()
 
@@ -266,32 +274,32 @@ class App(faust.App):  # type: ignore[misc]
 
     @property
     def broker_timeout_s(self) -> float:
-        """How long to wait for the broker."""
+        """Return the time limit of calls to the broker."""
         return _STOP_S if self.should_stop else _BROKER_S
 
     def register(self, stream: str, topics: Iterable[str]) -> None:
-        """Say that `stream` reads `topics`: their offsets wait for it."""
+        """Note that `stream` reads `topics`: their offsets wait for it."""
         for topic in topics:
             self._streams.setdefault(topic, set()).add(stream)
 
     def streams_of(self, topic: str) -> set[str]:
-        """The streams that must have settled a record of `topic` before it is committed."""
+        """Return the streams that must process a record of `topic` before it is committed."""
         return self._streams.get(topic, set())
 
     def settle(self, stream: str, bundle: RecordBatch) -> None:
-        """Every record of `bundle` has its fate with `stream`, which got it in its turn."""
+        """Note that `stream` has processed every record of `bundle`, which it got from its queue."""
         self.consumer.settle(stream, bundle)
 
     def partition_refused(self, tp: TopicPartition, why: str) -> None:
-        """Called in the consumer's thread when the broker refuses to give us a partition."""
+        """Called in the consumer's thread when the broker refuses to send us a partition."""
         self.log.warning("the broker refuses %s[%d]: %s", tp.topic, tp.partition, why)
 
     def lag(self) -> dict[TP, tuple[int, int]]:
-        """Of each partition the offset up to which all is done, and how many records are not."""
+        """Return for each partition the offset up to which all records are processed, and the number of others."""
         return dict(self.consumer.lag())
 
     async def crashed_with(self) -> None:
-        """Wait until the app crashes, which it half survives, and raise why."""
+        """Wait until the app crashes, which it only half survives, and raise the cause."""
         await self._crashed.wait()
         raise self.crash_reason or RuntimeError("the Faust app crashed without an error")
 
@@ -307,7 +315,7 @@ class App(faust.App):  # type: ignore[misc]
 
 
 async def cut(producer: Any) -> None:
-    """Close an aiokafka producer without waiting for what it could not send: its own stop() would, for ever."""
+    """Close an aiokafka producer without waiting for unsent records: its own stop() would wait for ever."""
     producer._closed = True  # noqa: SLF001 - as stop() does first
     await producer._sender.close()  # noqa: SLF001
     await producer.client.close()

@@ -1,9 +1,9 @@
-"""How the consumer asks for records: nothing in a fetch's answer stops the others, and an idle topic costs little.
+"""Fetching: one partition's error never stops the others, and an idle topic costs little.
 
-aiokafka's own reading of an answer is replaced by `FetchReader.fetch`: records are read by `FetchedRecords`, and a
-topic that refuses us pauses its own partitions alone. Where a broker does not answer a waiting fetch when something
-comes, the client waits instead: it can be woken, and asks now and then where the partitions end, which costs less than
-a fetch, and next to nothing while they end where they did.
+`FetchReader.fetch` replaces aiokafka's handling of responses: `FetchedRecords` reads the records, and a topic that
+refuses us pauses its own partitions only. If a broker does not answer a waiting fetch when a record arrives, the client
+waits instead: it can be woken, and asks at intervals for the end offsets of its partitions, which costs less than a
+fetch, and next to nothing while they are unchanged.
 """
 
 import asyncio
@@ -27,11 +27,11 @@ from aiokafka.protocol.offset import OffsetRequest
 from callboard.streams.raw_answers import RawAnswer
 from callboard.streams.record_reader import FetchedRecords
 
-_ROUNDS = 25  # looks at the ends, before aiokafka works out the same request anew
-_OVERSEE_S = 2.0  # aiokafka looks so often whether there is something else to fetch; what it knows of wakes it
+_ROUNDS = 25  # checks of the ends, before aiokafka builds the same request anew
+_OVERSEE_S = 2.0  # aiokafka checks this often for other work; known work wakes it
 _LATEST = -1
-_REFUSED_S = 5.0  # how long a partition that the broker refuses to give us is left alone
-_STALE_S = 0.25  # and one whose leader has moved, or whose topic is being made anew
+_REFUSED_S = 5.0  # how long a partition that the broker refuses is paused
+_STALE_S = 0.25  # and one whose leader has moved, or whose topic is being recreated
 _STALE = (NotLeaderForPartitionError, UnknownTopicOrPartitionError)
 
 
@@ -43,7 +43,7 @@ class FetchWake:
         self._missed = False
 
     def wake(self) -> None:
-        """End the wait that is now, or the next one."""
+        """End the current wait, or the next one."""
         self._missed = True
         if self._waiting is not None:
             loop, ended = self._waiting
@@ -51,7 +51,7 @@ class FetchWake:
                 loop.call_soon_threadsafe(_end, ended)
 
     async def wait(self, seconds: float) -> None:
-        """Wait for so long, or until it is woken."""
+        """Wait for this time, or until woken."""
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[None] = loop.create_future()
         self._waiting = loop, ended
@@ -71,7 +71,7 @@ def _end(wait: "asyncio.Future[None]") -> None:
 
 
 class End(NamedTuple):
-    """Where a partition ends for us: the next offset to be read, and the next that will be written."""
+    """The end of a partition for us: the next offset to read, and the next that will be written."""
 
     position: int
     end: int
@@ -83,17 +83,16 @@ def _stands_at(assignment: Any, tp: TopicPartition, offset: int) -> bool:
 
 
 def _ask_ends(partitions: Iterable[TopicPartition]) -> RawAnswer:
-    """A request that asks where partitions end."""
+    """A request for the end offsets of partitions."""
     topics = groupby(sorted(partitions), attrgetter("topic"))
     return RawAnswer(OffsetRequest(-1, 0, [(topic, [(tp.partition, _LATEST) for tp in tps]) for topic, tps in topics]))
 
 
 class FetchReader:
-    """Takes the place of `_proc_fetch_request` of one aiokafka Fetcher; runs in the consumer's own loop.
+    """Replaces `_proc_fetch_request` of one aiokafka Fetcher; runs in the consumer's own loop.
 
-    After a fetch that brings nothing the next one waits for `wake`, or for the ends to move, which are looked at each
-    `pause_s`. `on_refused` hears of a partition that the broker refuses. `ends` is kept for whoever wants to know how
-    far the partitions are read.
+    After an empty fetch the next one waits for `wake`, or for new end offsets, which are checked each `pause_s`.
+    `on_refused` is called for a partition that the broker refuses. `ends` shows how far the partitions are read.
     """
 
     def __init__(
@@ -107,7 +106,7 @@ class FetchReader:
         self._on_refused = on_refused
 
     async def fetch(self, assignment: Any, node_id: int, request: Any) -> bool:
-        """Send a fetch and take its answer in; whether there is something to hand out."""
+        """Send a fetch and process its response; return whether there are records to hand out."""
         asked = {
             TopicPartition(topic, partition): offset
             for topic, partitions in request.topics
@@ -127,7 +126,7 @@ class FetchReader:
         except KafkaError:
             await asyncio.sleep(self._fetcher._retry_backoff)  # noqa: SLF001 - see above
             return False
-        except asyncio.CancelledError:  # the assignment has ended, or the consumer has
+        except asyncio.CancelledError:  # the assignment or the consumer has ended
             return False
 
     async def _moved(
@@ -138,7 +137,7 @@ class FetchReader:
         ask: RawAnswer,
         seen: bytes | None,
     ) -> bytes | None:
-        """Wait until the partitions do not end where they did before the last fetch; None when to ask anew."""
+        """Wait until the end offsets differ from those before the last fetch; return None to ask anew."""
         for _ in range(_ROUNDS):
             ends: bytes = await self._fetcher._client.send(node_id, ask)  # noqa: SLF001 - see above
             if ends != seen:
@@ -149,7 +148,7 @@ class FetchReader:
         return None
 
     def _take_all(self, assignment: Any, asked: Mapping[TopicPartition, int], response: Any) -> bool | None:
-        """Take an answer in: whether there is something to hand out; None when it says nothing at all."""
+        """Process a response: whether there are records to hand out; None if it is useless."""
         if not assignment.active:
             return False
         found: bool | None = None
@@ -157,14 +156,14 @@ class FetchReader:
             for partition, code, highwater, *rest in partitions:
                 tp = TopicPartition(topic, partition)
                 taken = self._take(assignment, tp, asked[tp], code, highwater, rest)
-                if taken or code:  # a partition that is refused is to be paused, or set anew
+                if taken or code:  # a refused partition is to be paused, or reset
                     found = bool(found) or taken
         return found
 
     def _take(  # noqa: PLR0917 - the fields of one partition's answer
         self, assignment: Any, tp: TopicPartition, offset: int, code: int, highwater: int, rest: list[Any]
     ) -> bool:
-        """Take one partition's answer in; whether there is something to hand out."""
+        """Process one partition's part; return whether there are records to hand out."""
         if not _stands_at(assignment, tp, offset):
             return False
         state, fetcher = assignment.state_value(tp), self._fetcher
@@ -191,6 +190,6 @@ class FetchReader:
             fetcher._client.force_metadata_update()  # noqa: SLF001 - see above
         else:
             self._on_refused(tp, error.__name__)
-        # Asked again at once it would refuse again at once, and the others of this broker would wait with it.
+        # An immediate retry would be refused again, and delay the other partitions of this broker.
         state.pause()
         asyncio.get_running_loop().call_later(_STALE_S if error in _STALE else _REFUSED_S, state.resume)

@@ -1,8 +1,8 @@
-"""Field rules: what the type of a field says about its value beyond what msgspec checks, for every door alike.
+"""Field rules: the rules of a field's type beyond msgspec's checks, the same for every input.
 
-A rule is a function from the text as it was sent to the text as it is kept; it raises ValueError with a sentence for
-the sender. `Annotated[str, field_rule(read, ...)]` declares it. Whoever decodes such a type applies `rules_of(kind)`
-to the decoded value: HTTP bodies and queries, events, and the lines of an import.
+A rule is a function from the text as sent to the text as stored; it raises ValueError with a sentence for the sender.
+`Annotated[str, field_rule(read, ...)]` declares it. Every decoder of such a type applies `rules_of(kind)` to the
+decoded value: HTTP bodies and queries, events, and the lines of an import.
 """
 
 import typing
@@ -29,14 +29,14 @@ Applied = Callable[[Any, str, list[Fault]], Any]
 
 
 def field_rule(rule: Rule, schema: Mapping[str, Any], *, examples: Sequence[str] = ()) -> Meta:
-    """The annotation of a text with a rule; `schema` says in JSON Schema what the rule takes."""
+    """Return the annotation of a text with a rule; `schema` describes the accepted texts in JSON Schema."""
     return Meta(extra={RULE: rule}, extra_json_schema=dict(schema), examples=list(examples) or None)
 
 
 def apply_rules(kind: Any, value: Any) -> tuple[Any, list[Fault]]:
-    """The value with its texts as they are kept, and each text that breaks its rule.
+    """Return the value with its texts in their stored form, and each text that breaks its rule.
 
-    `value` is a decoded `kind`. Structs are changed in place, frozen ones too: nobody else has seen them yet.
+    `value` is a decoded `kind`. Structs are changed in place, frozen ones too: no other code has seen them yet.
     """
     faults: list[Fault] = []
     applied = rules_of(kind)
@@ -68,7 +68,7 @@ def _annotated(kind: Any) -> Applied | None:
 
 def _text(rule: Rule) -> Applied:
     def applied(value: Any, path: str, faults: list[Fault]) -> Any:
-        if not isinstance(value, str):  # None or UNSET, where the field may be left out
+        if not isinstance(value, str):  # None or UNSET, if the field is optional
             return value
         try:
             return rule(value)
@@ -80,7 +80,7 @@ def _text(rule: Rule) -> Applied:
 
 
 def _union(parts: Sequence[Any]) -> Applied | None:
-    """The first part with rules: msgspec allows one text and one object in a union."""
+    """Return the first part with rules: msgspec allows one text and one object in a union."""
     found = [applied for applied in map(rules_of, parts) if applied is not None]
     if len(found) > 1:
         raise TypeError(f"more than one of {parts} has field rules")

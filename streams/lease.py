@@ -1,7 +1,7 @@
-"""A lease in a row of PostgreSQL: one process at a time leads, and one that stood still finds out before it acts.
+"""A lease in a row of PostgreSQL: one process at a time leads, and a process that was suspended notices before it acts.
 
-Each holder has a higher fence than the one before it. Whatever a leader writes names its fence, and is refused once
-another leads. A lease falls free when it is not renewed, or at once when the connection that took it has ended.
+Each holder has a higher fence than the one before it. Every write of a leader names its fence, and is refused once
+another process leads. A lease is free if it is not renewed, or at once if the connection that took it has ended.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ class LeaseLostError(Exception):
 
 
 class Lease:
-    """One process's hold on the lease `name`. All calls use one connection, which nobody else may use meanwhile."""
+    """One process's hold on the lease `name`. All calls use one connection, which no other code may use meanwhile."""
 
     def __init__(self, name: str) -> None:
         self.fence = 0
         self._name = name
         self._holder = f"{socket.gethostname()}:{os.getpid()}"
-        self._valid_until = 0.0  # of the loop's time, which goes on while a process is stopped
+        self._valid_until = 0.0  # of the loop's time, which goes on while a process is suspended
 
     async def take(self, connection: Any) -> bool:
         """Take the lease if it is free."""
@@ -40,7 +40,7 @@ class Lease:
         return True
 
     async def keep(self, connection: Any) -> None:
-        """Renew the lease each second; ends with LeaseLostError, or with what befalls the connection."""
+        """Renew the lease each second; ends with LeaseLostError, or with an error of the connection."""
         while True:
             await asyncio.sleep(RENEW_S)
             asked_at = asyncio.get_running_loop().time()
@@ -49,11 +49,11 @@ class Lease:
             self._valid_until = asked_at + LEASE_TTL_S
 
     async def release(self, connection: Any) -> None:
-        """Let the next process lead at once."""
+        """Release the lease, so that the next process leads at once."""
         self._valid_until = 0.0
         await QUERIES.release(connection, name=self._name, fence=self.fence)
 
     def check(self) -> None:
-        """Raise LeaseLostError unless the lease was renewed in time: who was stopped for a while does nothing more."""
+        """Raise LeaseLostError unless the lease was renewed in time: a process that was suspended does nothing more."""
         if asyncio.get_running_loop().time() >= self._valid_until:
             raise LeaseLostError(f"the lease {self._name!r} was not renewed in time")

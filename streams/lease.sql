@@ -1,7 +1,7 @@
--- The leases: who leads, and until when.
+-- The leases: the leader of each, and its expiry.
 
 -- name: take(name, holder, life_s)$
--- The new fence, or nothing while another holds the lease. One whose connection has ended holds nothing.
+-- The new fence, or no row while another holds the lease. A holder whose connection has ended holds nothing.
 insert into leases as l (name, holder, backend_pid, fence, expires_at)
 values (:name, :holder, pg_backend_pid(), 1, now() + make_interval(secs => :life_s))
 on conflict (name) do update

@@ -1,7 +1,7 @@
-"""The two halves of exactly-once effects over an at-least-once stream: the outbox, and the memory of consumers.
+"""The two halves of exactly-once effects over an at-least-once stream: the outbox, and the record of consumed events.
 
-`emit` writes an event in the transaction of the change it tells of; the relay publishes it afterwards. `fresh` writes,
-in the transaction of the effect, that a consumer has had an event, and tells which ones are new to it.
+`emit` writes an event in the transaction of its cause; the relay publishes it afterwards. `deduplicate` records, in the
+transaction of the effect, that a consumer has had an event, and returns the new ones.
 """
 
 from collections.abc import Sequence
@@ -28,9 +28,9 @@ async def emit(
 ) -> None:
     """Add an event to the outbox, in the caller's transaction: it exists if and only if that commits.
 
-    `topic` chooses among the topics of the event's type (None: the first); `occurred_at` None is the transaction's
+    `topic` selects one of the topics of the event's type (None: the first); `occurred_at` None is the transaction's
     time. Events of one key are published in the order of their rows. Raises ValueError for a topic that the type does
-    not travel on and for an event that is too large, KeyError for a Struct that is no event.
+    not travel on and for an event that is too large, KeyError for an undeclared Struct.
     """
     declared = type_of(event)
     chosen = topic or declared.topics[0]
@@ -50,7 +50,7 @@ async def emit(
 
 
 async def emit_all(connection: Any, events: Sequence[Message], *, topic: Topic | None = None) -> None:
-    """Add events of one type to the outbox as `emit` does, all in one statement. Raises what `emit` does."""
+    """Add events of one type to the outbox as `emit` does, all in one statement. Raises the errors of `emit`."""
     if not events:
         return
     declared = type_of(events[0])
@@ -69,8 +69,8 @@ async def emit_all(connection: Any, events: Sequence[Message], *, topic: Topic |
     )
 
 
-async def fresh(connection: Any, consumer: str, envelopes: Sequence[Envelope]) -> list[Envelope]:
-    """The envelopes that `consumer` has not had before, in their order, each once; from now on it has had them.
+async def deduplicate(connection: Any, consumer: str, envelopes: Sequence[Envelope]) -> list[Envelope]:
+    """Return the envelopes that are new to `consumer`, in order, each once, and record them.
 
     One statement in the caller's transaction: if that rolls back, they are new again.
     """

@@ -1,19 +1,19 @@
--- The outbox and the memory of consumers. Every query here runs in the caller's transaction.
+-- The outbox and the record of consumed events. Every query here runs in the caller's transaction.
 
 -- name: append(event_id, topic, key, type, value, traceparent, occurred_at)!
--- An event, beside the change it tells of. The trigger on the table wakes the relay at commit.
+-- Adds an event in the transaction of its cause. The trigger on the table wakes the relay at commit.
 insert into outbox (event_id, topic, key, type, value, traceparent, occurred_at)
 values (:event_id, :topic, :key, :type, :value, :traceparent, coalesce(:occurred_at::timestamptz, now()));
 
 -- name: append_all(event_ids, topic, keys, type, contents, traceparent)!
--- Events of one type, in their order.
+-- Adds events of one type, in order.
 insert into outbox (event_id, topic, key, type, value, traceparent)
 select e.event_id, :topic, e.key, :type, e.value, :traceparent
 from unnest(:event_ids::uuid[], :keys::text[], :contents::bytea[]) with ordinality as e (event_id, key, value, place)
 order by e.place;
 
 -- name: remember(consumer, sources, event_ids)
--- Which of these events the consumer meets for the first time. Inserted in one fixed order, so that two transactions
+-- Returns those of these events that are new to the consumer. Inserted in one fixed order, so that two transactions
 -- with the same events wait for each other instead of deadlocking.
 insert into consumed_events (consumer, source, event_id)
 select :consumer::text, source, event_id

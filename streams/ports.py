@@ -1,4 +1,4 @@
-"""Ports: what streams needs of the layers above it, declared here, so that it imports nothing but the runtime."""
+"""Ports: the services that streams needs of the layers above it, declared here so that it imports only the runtime."""
 
 import asyncio
 from contextlib import AbstractAsyncContextManager
@@ -8,39 +8,39 @@ from callboard.runtime import Refusal
 
 
 class Database(Protocol):
-    """PostgreSQL. While it is unavailable, each of these raises a refusal that passes."""
+    """PostgreSQL. While it is unavailable, each of these raises a temporary refusal."""
 
     @property
     def back(self) -> asyncio.Event:
-        """Set while the database can be used."""
+        """Set while the database is available."""
 
     def acquire(self) -> AbstractAsyncContextManager[Any]:
-        """A connection for single statements."""
+        """Yield a connection for single statements."""
 
     def transaction(self) -> AbstractAsyncContextManager[Any]:
-        """A connection in a transaction, which is committed when the block ends."""
+        """Yield a connection in a transaction, which is committed when the block ends."""
 
     def session(self, name: str, *, timeout_s: float, statement_timeout_s: float) -> AbstractAsyncContextManager[Any]:
-        """A connection of one's own, for a lease and for LISTEN. Every error of the driver that ends the block becomes
-        the cause of a refusal.
+        """Yield a separate connection, for a lease and for LISTEN. Every error of the driver that ends the block
+        becomes the cause of a refusal.
         """
 
 
 @runtime_checkable
 class PassingRefusal(Protocol):
-    """A refusal that can say that nothing is wrong with what was asked."""
+    """A refusal that may be temporary: the request itself is valid."""
 
     @property
     def passes(self) -> bool:
-        """Whether the same may be asked again later."""
+        """Whether the same request may succeed later."""
 
     @property
     def timed_out(self) -> bool:
-        """Whether the time was too short: less may fit into it."""
+        """Whether the time was too short: a smaller request may succeed."""
 
 
 def passes(error: BaseException) -> bool:
-    """Whether an error is a refusal that passes. One that does not say so is final."""
+    """Whether an error is a temporary refusal. Any other error is final."""
     return isinstance(error, Refusal) and isinstance(error, PassingRefusal) and error.passes
 
 

@@ -1,4 +1,4 @@
-"""Publishes rows of the outbox: each topic in a lane of its own, so that one that refuses holds up no other."""
+"""Publishes rows of the outbox: each topic in its own lane, so that one that refuses delays no other."""
 
 import asyncio
 import logging
@@ -16,10 +16,10 @@ from callboard.streams.topics import full_name
 
 _LOG = logging.getLogger(__name__)
 _METADATA_S = 3.0
-_CLOSED_S = (1.0, 2.0, 5.0, 10.0, 30.0)  # how long a topic that refuses is left alone, by how often it did
+_CLOSED_S = (1.0, 2.0, 5.0, 10.0, 30.0)  # how long a refusing topic is paused, by the number of refusals
 _SHARED_BYTES = 16 << 10  # aiokafka's batches: a larger record never shares one
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
-_UNSENDABLE = (*_TOO_LARGE, ValueError, TypeError, AssertionError)  # the row is at fault; all else is the topic's
+_UNSENDABLE = (*_TOO_LARGE, ValueError, TypeError, AssertionError)  # else the topic is at fault, not the row
 _SHOWN = 300
 
 Row = Mapping[str, Any]
@@ -32,31 +32,31 @@ class Producer(Protocol):
         """Return when the topic is known."""
 
     async def send(self, topic: str, value: bytes, *, key: bytes, headers: Any) -> Any:
-        """Hand a record over; a future of its acknowledgement."""
+        """Send a record; return a future of its acknowledgement."""
 
 
 class MessageAccounting(Protocol):
-    """Where the fates of rows are noted; both calls raise LeaseLostError once another leads."""
+    """The recorder of outcomes of rows; both calls raise LeaseLostError once another process leads."""
 
     def check(self) -> None:
-        """Raise LeaseLostError when nothing more may be sent."""
+        """Raise LeaseLostError if nothing more may be sent."""
 
     async def mark(self, outbox_ids: Sequence[int]) -> None:
-        """Note rows as published."""
+        """Record rows as published."""
 
     async def refuse(self, errors: Mapping[int, str]) -> None:
-        """Note rows as refused, by id, and why."""
+        """Record rows as refused, by id, with the reason."""
 
 
 class _Closed(Struct):
-    """A topic that refuses: until when it is left alone, and how often it did in a row."""
+    """A topic that refuses: the end of its pause, and the number of refusals in a row."""
 
     until: float
     times: int
 
 
 class Publisher:
-    """Publishes through one producer. `close` of a topic is remembered from one producer to the next."""
+    """Publishes through one producer. Paused topics are remembered from one producer to the next."""
 
     def __init__(self, prefix: str, signer: EventSigner, metrics: StreamMetrics) -> None:
         self._prefix = prefix
@@ -65,12 +65,12 @@ class Publisher:
         self._closed: dict[str, _Closed] = {}
 
     def closed_topics(self) -> list[str]:
-        """The topics that are left alone just now."""
+        """Return the topics that are paused now."""
         now = asyncio.get_running_loop().time()
         return [topic for topic, closed in self._closed.items() if now < closed.until]
 
     async def publish(self, producer: Producer, ledger: MessageAccounting, topic: str, rows: Sequence[Row]) -> None:
-        """Publish rows of one topic, each only after the one before it of its key, and note what became of them."""
+        """Publish rows of one topic, each only after the one before it of its key, and record their outcomes."""
         acknowledged: list[int] = []
         refused: dict[int, str] = {}
         try:
@@ -99,7 +99,7 @@ class Publisher:
         acknowledged: list[int],
         refused: dict[int, str],
     ) -> BaseException | None:
-        """Send rows of different keys at once; what the topic had against one of them, if anything."""
+        """Send rows of different keys at once; return the topic's error with one of them, if any."""
         outcomes = await self._send_together(producer, ledger, wave)
         failure: BaseException | None = None
         for row, outcome in zip(wave, outcomes, strict=True):
@@ -107,7 +107,7 @@ class Publisher:
             if isinstance(outcome, _TOO_LARGE) and len(wave) > 1 and len(row["value"]) < _SHARED_BYTES:
                 (result,) = await self._send_together(
                     producer, ledger, [row]
-                )  # its batch was too large, perhaps not it
+                )  # its batch was too large, perhaps not this row
             if result is None:
                 acknowledged.append(row["outbox_id"])
             elif isinstance(result, _UNSENDABLE):
@@ -119,7 +119,7 @@ class Publisher:
     async def _send_together(
         self, producer: Producer, ledger: MessageAccounting, rows: Sequence[Row]
     ) -> list[BaseException | None]:
-        """Each row's error, or None when the broker has it."""
+        """Return each row's error, or None if the broker has it."""
         ledger.check()
         futures: list[asyncio.Future[Any]] = []
         for row in rows:
@@ -154,7 +154,7 @@ class Publisher:
         return told
 
     def _close(self, topic: str, error: BaseException) -> None:
-        """Leave a topic alone for a while, longer each time."""
+        """Pause a topic, longer each time."""
         times = self._closed[topic].times + 1 if topic in self._closed else 0
         pause_s = _CLOSED_S[min(times, len(_CLOSED_S) - 1)]
         self._closed[topic] = _Closed(asyncio.get_running_loop().time() + pause_s, times)
@@ -171,7 +171,9 @@ class Publisher:
 
 
 def _waves(rows: Iterable[Row], refused: Mapping[int, str]) -> Iterator[list[Row]]:
-    """The first row of each key, then the second of each, and so on; none behind one of its key that was refused."""
+    """Yield the first row of each key, then the second of each, and so on; a refused row stops those of its key behind
+    it.
+    """
     waves: list[list[Row]] = []
     seen: dict[str, list[int]] = {}
     for row in rows:

@@ -1,6 +1,6 @@
-"""Requests whose answers are taken as bytes: what is asked for again and again mostly says the same as before.
+"""Requests whose responses are taken as bytes: most repeated requests get the same response as before.
 
-To compare an answer costs nothing beside reading it, for aiokafka's protocol is written in Python.
+A comparison costs nothing beside parsing, for aiokafka's protocol is written in Python.
 """
 
 from io import BytesIO
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class _Bytes:
-    """A response that stays as it came."""
+    """An unparsed response."""
 
     @staticmethod
     def decode(response: BytesIO) -> bytes:
@@ -16,7 +16,7 @@ class _Bytes:
 
 
 class RawAnswer:
-    """One of aiokafka's requests, encoded once; a connection answers it with bytes, which `read` reads."""
+    """One of aiokafka's requests, encoded once; a connection answers it with bytes, which `read` parses."""
 
     RESPONSE_TYPE = _Bytes
 
@@ -27,22 +27,22 @@ class RawAnswer:
         self._encoded = b""
 
     def prepare(self, versions: Any) -> "RawAnswer":
-        """Choose the version that the broker knows."""
+        """Choose the version that the broker supports."""
         if versions is not self._versions:
             self._versions, self._struct = versions, self._request.prepare(versions)
             self._encoded = self._struct.encode()
         return self
 
     def build_request_header(self, correlation_id: int, client_id: str) -> Any:
-        """As the request's own."""
+        """Return the request's own."""
         return self._struct.build_request_header(correlation_id=correlation_id, client_id=client_id)
 
     def parse_response_header(self, response: BytesIO) -> Any:
-        """As the request's own."""
+        """Return the request's own."""
         return self._struct.parse_response_header(response)
 
     def encode(self) -> bytes:
-        """The same bytes each time."""
+        """Return the same bytes each time."""
         return self._encoded
 
     def read(self, answer: bytes) -> Any:

@@ -1,6 +1,6 @@
-"""The reconciler: sets pending again what was published and not recorded in time, and drops what is done with.
+"""The reconciler: marks events pending again that were published and not recorded in time, and purges finished ones.
 
-Every statement has a size that fits into its time, however much there is to look at.
+Every statement has a size that fits into its time, however many rows there are.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Reconciler:
-    """The periodic repair work, over one connection at a time. An event counts as lost when it was published `after_s`
+    """The periodic repair work, over one connection at a time. An event counts as lost if it was published `after_s`
     ago and one of the `expected` consumers has not recorded it.
     """
 
@@ -45,11 +45,11 @@ class Reconciler:
         self._purge_batch = AdaptiveBatch(_BATCH)
 
     def suspect(self) -> None:
-        """The broker may have lost what it had: reconcile at the next turn, without a grace."""
+        """The broker may have lost its records: reconcile at the next turn, without a grace time."""
         self._suspicious = True
 
     async def run_due(self, connection: Any) -> None:
-        """Do what is due."""
+        """Run the due statements."""
         if self._suspicious:
             await self._reconcile(connection, at_once=True)
             self._suspicious = False
@@ -105,7 +105,7 @@ class Reconciler:
 async def _sized(
     batch: AdaptiveBatch, statement: Callable[[int], Awaitable[Any]], *, count: Callable[[Any], int]
 ) -> Any:
-    """Run a statement of the batch's size, a smaller one when it runs out of time."""
+    """Run a statement of the batch's size, a smaller one if it runs out of time."""
     while True:
         began = asyncio.get_running_loop().time()
         try:

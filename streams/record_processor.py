@@ -1,10 +1,10 @@
-r"""The way of a record from the broker to its fate.
+r"""The processing of a record.
 
     records -> decode -> admitted, not expired -> ask the actor, in batches -> processed
                   \            \                       \
-                   +------------+----- dead letters ----+  what is refused, found by halving the batch
+                   +------------+----- dead letters ----+  refused events, found by halving the batch
 
-When `RecordProcessor.process` returns, every record has its fate: its effect is committed, or it is a dead letter.
+When `RecordProcessor.process` returns, every record is processed: its effect is committed, or it is a dead letter.
 """
 
 import asyncio
@@ -40,24 +40,24 @@ _LOG = logging.getLogger(__name__)
 _ASK_S = 10.0
 _RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 _TRIES = 3
-_CRASH_RETRY_S = 1.0  # times the number of the try: the supervisor needs its restart, and has a budget for them
+_CRASH_RETRY_S = 1.0  # times the number of the attempt: the supervisor needs its restart, and has a budget for them
 _BATCH = 2000
 _LETTERS = 500
 _LETTERS_BYTES = 4 << 20
 
 
 class _Outcome(Enum):
-    """How an ask ended."""
+    """The result of an ask."""
 
     DONE = auto()
-    LATER = auto()  # something it needs is unavailable: nothing is wrong with the events
+    LATER = auto()  # a server that it needs is unavailable: the events are valid
     SLOW = auto()  # it ran out of time: fewer events may fit
     REFUSED = auto()
     CRASHED = auto()
 
 
 class _Verdict(NamedTuple):
-    """An outcome, the dead letter's reason if there must be one, and a sentence."""
+    """A result, the dead letter's reason if there must be one, and a sentence."""
 
     outcome: _Outcome
     reason: str = ""
@@ -65,14 +65,14 @@ class _Verdict(NamedTuple):
 
 
 class _Item(Struct, frozen=True):
-    """A record that could be read, and the event in it."""
+    """A readable record, and its event."""
 
     record: Record
     envelope: Envelope
 
 
 class RecordProcessor:
-    """One consumer's processor: records come in, and leave with their fate."""
+    """One consumer's processor: each record ends as processed or as a dead letter."""
 
     def __init__(
         self,
@@ -92,9 +92,9 @@ class RecordProcessor:
         self._letter_batch = AdaptiveBatch(_LETTERS)
 
     async def process(self, records: Sequence[Record]) -> None:
-        """Return when every record has its fate. Waits as long as PostgreSQL or the actor is unavailable.
+        """Return when every record is processed. Waits as long as PostgreSQL or the actor is unavailable.
 
-        A cancellation leaves the fates open: the records are read again, and `fresh` drops what was done.
+        A cancellation leaves records open: they are read again, and `deduplicate` drops those that are done.
         """
         items: list[_Item] = []
         letters: list[Letter] = []
@@ -102,7 +102,7 @@ class RecordProcessor:
             try:
                 envelope = decode(record, self._signer)
             except InvalidRecordError as bad:
-                # Without a source or id: whoever forges an event must not have the true one taken for consumed.
+                # Without a source or id: a forged event must not mark the true one as consumed.
                 letters.append(Letter(record, EVERY_CONSUMER, bad.reason, bad.detail))
                 continue
             if not isinstance(envelope.event, self._consumer.accepts):
@@ -117,7 +117,7 @@ class RecordProcessor:
             await self._deliver(items)
 
     async def _deliver(self, items: list[_Item]) -> None:
-        """Ask until all are done. A batch that is refused is divided until the poison stands alone."""
+        """Ask until all are done. A refused batch is divided until the bad event is alone."""
         waits = tries = 0
         while items := await self._without_expired(items):
             batch = items[: self._batch.size]
@@ -141,8 +141,8 @@ class RecordProcessor:
                 items = items[1:]
 
     async def _deliver_parts(self, batch: list[_Item], outcome: _Outcome) -> None:
-        """Halves find one poison in a thousand with twenty asks; but a crash costs a restart, so after one each event
-        is asked alone, and only the poison's own tries crash again.
+        """Halving finds one bad event in a thousand with twenty asks; but a crash costs a restart, so after a crash
+        each event is asked alone, and only the bad event's own attempts crash again.
         """
         size = (len(batch) + 1) // 2 if outcome is _Outcome.REFUSED else 1
         for start in range(0, len(batch), size):
@@ -161,7 +161,7 @@ class RecordProcessor:
         return verdict
 
     async def _ask(self, items: Sequence[_Item]) -> _Verdict:
-        """Ask the actor to consume these, in the trace that they share; events of several traces share none."""
+        """Ask the actor to consume these, in their common trace; events of several traces have none in common."""
         traces = {item.envelope.traceparent for item in items}
         context = Context(traceparent=traces.pop() if len(traces) == 1 else None)
         try:
@@ -172,7 +172,7 @@ class RecordProcessor:
         return _Verdict(_Outcome.DONE)
 
     async def _without_expired(self, items: list[_Item]) -> list[_Item]:
-        """Those still worth acting on; the others become dead letters. Only the database's clock counts."""
+        """Return those that are not expired; the others become dead letters. Only the database's clock counts."""
         limits = [_life_s(item.envelope) for item in items]
         if all(limit is None for limit in limits):
             return items
@@ -191,7 +191,7 @@ class RecordProcessor:
         return [item for item in items if id(item) not in gone]
 
     async def _database_time(self) -> datetime:
-        """PostgreSQL's time; waits as long as it is unavailable."""
+        """Return PostgreSQL's time; waits as long as it is unavailable."""
         waits = 0
         while True:
             try:
@@ -210,7 +210,7 @@ class RecordProcessor:
         return Letter(item.record, self._consumer.name, reason, detail, envelope.source, envelope.event_id)
 
     async def _dead_letter(self, letters: Sequence[Letter]) -> None:
-        """Keep dead letters, in batches that PostgreSQL can take; waits as long as it is unavailable."""
+        """Store dead letters, in batches that PostgreSQL can handle; waits as long as it is unavailable."""
         waits = 0
         while letters:
             part = _first(letters, self._letter_batch.size)
@@ -232,7 +232,7 @@ class RecordProcessor:
                 waits = 0
 
     def _tell(self, letters: Sequence[Letter]) -> None:
-        """Count dead letters, and log the first of each reason that is news."""
+        """Count dead letters, and log the first of each new reason."""
         counts = Counter((letter.record.topic, letter.reason) for letter in letters)
         self._metrics.dead_letters.update(counts)
         for letter in letters:
@@ -265,7 +265,7 @@ def _verdict_of(error: Exception) -> _Verdict:
 
 
 def _first(letters: Sequence[Letter], count: int) -> Sequence[Letter]:
-    """The first letters, at most `count` and about 4 MiB, but one at least."""
+    """Return the first letters, at most `count` and about 4 MiB, but at least one."""
     total = 0
     for number, letter in enumerate(letters[:count]):
         total += len(letter.record.value or b"")
@@ -275,7 +275,9 @@ def _first(letters: Sequence[Letter], count: int) -> Sequence[Letter]:
 
 
 def _life_s(envelope: Envelope) -> float | None:
-    """How long an event is acted on: for as long as its topic says, and one of ours no longer than it is remembered."""
+    """Return the life of an event: its topic's deadline, and for an event of ours no longer than its id is
+    remembered.
+    """
     deadline_s = TOPICS[envelope.topic].deadline_s
     if deadline_s is None and needs_signature(EVENTS[envelope.type], envelope.source):
         return EVENT_LIFE_S

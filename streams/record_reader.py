@@ -1,7 +1,7 @@
-"""Read the fetched bytes of one partition record by record: a record that cannot be read does not stop those behind it.
+"""Parses the fetched bytes of one partition record by record: an unreadable record does not stop those behind it.
 
-aiokafka raises for the first record or batch that it cannot read, and then asks for the same bytes again, for ever.
-Here each record that nobody can read is given as an `UnreadableRecord`, and so is a batch that cannot be taken apart.
+aiokafka raises for the first unreadable record or batch, and then fetches the same bytes again, for ever. Here each
+unreadable record becomes an `UnreadableRecord`, and so does a batch that cannot be split.
 """
 
 import struct
@@ -18,7 +18,7 @@ from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import ConsumerRecord
 from msgspec import Struct
 
-DECOMPRESSED_LIMIT = 32 << 20  # bytes of one batch; a broker takes 1 MB by default, and JSON shrinks to a twentieth
+DECOMPRESSED_LIMIT = 32 << 20  # bytes of one batch; a broker accepts 1 MB by default, and JSON shrinks to a twentieth
 _LENGTH = struct.Struct(">qi")
 _HEADER = struct.Struct(">qiibIhiqqqhii")
 _CRC_AT = 17
@@ -32,11 +32,11 @@ _XERIAL = b"\x82SNAPPY\x00"
 _XERIAL_HEADER = 16
 _VARINT_BITS = 70
 _SHOWN = 200
-_BUFFER_FULL = "failed to write whole buffer"  # cramjam's word for it, which a test holds
+_BUFFER_FULL = "failed to write whole buffer"  # cramjam's message, which a test checks
 
 
 class UnreadableRecord(Struct, frozen=True):
-    """A record, or a batch of them up to `last_offset`, that nobody can read: its raw bytes, and why."""
+    """An unreadable record, or batch of them up to `last_offset`: its raw bytes, and the reason."""
 
     topic: str
     partition: int
@@ -51,7 +51,7 @@ class UnreadableRecord(Struct, frozen=True):
 
 
 class _FaultError(Exception):
-    """Why bytes cannot be read."""
+    """The reason why bytes cannot be read."""
 
 
 class _Batch(Struct, frozen=True):
@@ -70,7 +70,7 @@ class _Batch(Struct, frozen=True):
 class FetchedRecords:
     """Iterates over the records of a fetch from `fetch_offset` on, committed ones only.
 
-    It takes the place of aiokafka's PartitionRecords: `next_fetch_offset` is behind whatever was given or passed over.
+    It replaces aiokafka's PartitionRecords: `next_fetch_offset` is behind every record that was given or skipped.
     """
 
     def __init__(
@@ -102,12 +102,12 @@ class FetchedRecords:
                     self.next_fetch_offset = max(self.next_fetch_offset, last_offset(record) + 1)
                     yield record
             self.next_fetch_offset = max(self.next_fetch_offset, next_offset)
-        if data and self.next_fetch_offset == began_at:  # cut short, or its offsets lie: it would come again for ever
+        if data and self.next_fetch_offset == began_at:  # truncated, or its offsets are wrong: it would come again
             self.next_fetch_offset += 1
             yield self._unreadable(began_at, began_at, 0, memoryview(data), "the bytes hold no whole batch")
 
     def _is_passed_over(self, batch: _Batch) -> bool:
-        """Whether a batch is a marker of the broker's, or belongs to a transaction that was aborted."""
+        """Whether a batch is a control batch of the broker, or belongs to an aborted transaction."""
         while self._aborted and self._aborted[0][1] <= batch.base_offset:
             self._aborted_producers.add(self._aborted.pop(0)[0])
         if batch.attributes & _CONTROL:
@@ -134,7 +134,7 @@ class FetchedRecords:
     def _read_one_by_one(
         self, batch: _Batch, plain: memoryview
     ) -> Iterator[ConsumerRecord[Any, Any] | UnreadableRecord]:
-        """Each record by its own length: one that cannot be read does not hide the next."""
+        """Yield each record by its own length: an unreadable one does not hide the next."""
         at, expected = 0, batch.base_offset
         for _ in range(batch.count):
             try:
@@ -216,7 +216,7 @@ def last_offset(record: ConsumerRecord[Any, Any] | UnreadableRecord) -> int:
 
 
 def _slices(data: bytes) -> Iterator[memoryview]:
-    """The whole batches; a fetch may end in the middle of one, which comes again."""
+    """Split off the whole batches; a fetch may end in the middle of one, which comes again."""
     view, at = memoryview(data), 0
     while at + _LENGTH.size <= len(data):
         _, length = _LENGTH.unpack_from(data, at)
@@ -242,7 +242,7 @@ def _is_abort_marker(batch: _Batch) -> bool:
 
 
 def _decompress(batch: _Batch) -> memoryview:
-    """The batch without compression. Raises _FaultError."""
+    """Decompress the batch. Raises _FaultError."""
     codec = batch.attributes & _CODECS
     if not codec:
         return batch.raw
@@ -282,7 +282,7 @@ def _unzstd(packed: bytes) -> bytes:
 
 
 def _bounded(decompress_into: Any, packed: bytes) -> bytes:
-    """Into buffers that grow to the limit, since the frames need not say how large they are, or may lie."""
+    """Decompress into buffers that grow to the limit: frames may omit their size, or state a wrong one."""
     size = min(DECOMPRESSED_LIMIT, max(1 << 16, len(packed) * 8))
     while True:
         buffer = bytearray(size)
@@ -297,7 +297,7 @@ def _bounded(decompress_into: Any, packed: bytes) -> bytes:
 
 
 def _unsnappy(packed: bytes) -> bytes:
-    """Raw snappy, or the blocks of the xerial library, which Java's clients write."""
+    """Decompress raw snappy, or the blocks of the xerial library, which Java's clients write."""
     if not packed.startswith(_XERIAL):
         return _unsnappy_block(packed, DECOMPRESSED_LIMIT)
     blocks, left, at = [], DECOMPRESSED_LIMIT, _XERIAL_HEADER
@@ -319,7 +319,7 @@ def _unsnappy_block(packed: bytes, limit: int) -> bytes:
 
 
 def _varint(raw: memoryview, at: int) -> tuple[int, int]:
-    """A zigzag varint and the place behind it. Raises _FaultError."""
+    """Return a zigzag varint and the position behind it. Raises _FaultError."""
     value = shift = 0
     while True:
         if at >= len(raw) or shift >= _VARINT_BITS:
@@ -333,7 +333,7 @@ def _varint(raw: memoryview, at: int) -> tuple[int, int]:
 
 
 def _record_bytes(raw: memoryview, at: int) -> tuple[memoryview, int]:
-    """The bytes of a record behind its length, and the place behind them. Raises _FaultError."""
+    """Return the bytes of a record behind its length, and the position behind them. Raises _FaultError."""
     length, at = _varint(raw, at)
     if length < 1 or at + length > len(raw):
         raise _FaultError("a record has a wrong length")
@@ -341,7 +341,7 @@ def _record_bytes(raw: memoryview, at: int) -> tuple[memoryview, int]:
 
 
 def _bytes(raw: memoryview, at: int) -> tuple[bytes | None, int]:
-    """Bytes after their length, None for a negative one, and the place behind them. Raises _FaultError."""
+    """Return bytes after their length, None for a negative one, and the position behind them. Raises _FaultError."""
     length, at = _varint(raw, at)
     if length < 0:
         return None, at

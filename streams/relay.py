@@ -1,7 +1,7 @@
-"""The relay: it publishes the outbox, and sees to it that every event is recorded by the consumers that are to have it.
+"""The relay: it publishes the outbox, and ensures that every expected consumer records every event.
 
 Delivery is at least once, in order for each key. One relay leads among all processes, by a lease; the others stand by.
-A broker or a PostgreSQL that is away is a normal state: rows stay pending, and are published when it is back.
+The loss of a broker or of PostgreSQL is a normal state: rows stay pending, and are published when it is back.
 """
 
 import asyncio
@@ -30,9 +30,9 @@ from callboard.streams.stream_metrics import StreamMetrics
 _LOG = logging.getLogger(__name__)
 _BATCH = 200  # rows of a topic
 _LANES = 32  # topics that are published at once
-_POLL_S = 2.0  # should a notification get lost
+_POLL_S = 2.0  # in case a notification is lost
 _STANDBY_S = 1.0
-_SILENT_S = 30.0  # a standby that sees rows wait for so long says so
+_SILENT_S = 30.0  # a standby logs that rows have waited for this time
 _STATE_EVERY_S = 5.0
 _DATABASE_RETRY_S = 0.25
 _PRODUCER_RETRY_S = 1.0
@@ -45,7 +45,7 @@ _KAFKA_ERRORS = (KafkaError, OSError)
 
 
 class _Ledger:
-    """Notes what became of rows, over one connection that several lanes share, in the name of our lease."""
+    """Records the outcomes of rows, over one connection that several lanes share, under our lease."""
 
     def __init__(self, connection: Any, lease: Lease, turn: asyncio.Lock, on_published: Callable[[], None]) -> None:
         self.check = lease.check
@@ -74,12 +74,12 @@ def _raise_unless(held: int) -> None:
 
 
 class Relay(Actor[None]):
-    """Publishes pending rows of the outbox, and again those that were published and not recorded.
+    """Publishes pending rows of the outbox, and republishes those that were not recorded.
 
-    `expected` says which consumers are to record what. An event counts as lost when it was published
-    `reconcile_after_s` ago and one of them has not; at once after the broker was lost, and at the start with
-    `reconcile_at_start` (a broker that keeps nothing begins empty). Consumers know event ids, so nobody acts twice.
-    `on_published` is called when the broker has something new.
+    `expected` says which consumers record which events. An event counts as lost if it was published `reconcile_after_s`
+    ago and one of them has not recorded it; at once after the broker was lost, and at the start with
+    `reconcile_at_start` (a broker without storage begins empty). Consumers record event ids, so a repetition has no
+    effect. `on_published` is called when the broker has new records.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Relay(Actor[None]):
         self._state_due = 0.0
 
     async def run(self) -> None:
-        """Lead when it is our turn, over one pair of connections after the other."""
+        """Lead when it is our turn, over one pair of connections after another."""
         while True:
             await self._database.back.wait()  # which also says that the schema is there
             try:
@@ -129,7 +129,7 @@ class Relay(Actor[None]):
         return self._database.session("callboard relay", timeout_s=_ANSWER_S, statement_timeout_s=_STATEMENT_S)
 
     async def _lead(self, holding: Any, working: Any) -> None:
-        """Wait for the lease, then publish through one producer after the other while it is kept."""
+        """Wait for the lease, then publish through one producer after another while it is held."""
         while not await self._lease.take(holding):
             await self._stand_by(working)
             await asyncio.sleep(_STANDBY_S)
@@ -146,7 +146,7 @@ class Relay(Actor[None]):
                     await self._lease.release(holding)
 
     async def _stand_by(self, connection: Any) -> None:
-        """Say it when nothing has been published for long: then who leads does not do its work."""
+        """Log if nothing has been published for long: then the leader does not do its work."""
         await self._look(connection)
         if self._metrics.oldest_pending_s > _SILENT_S and self._metrics.is_news("standby"):
             _LOG.warning("nothing was published for %.0f s although events wait", self._metrics.oldest_pending_s)
@@ -183,7 +183,7 @@ class Relay(Actor[None]):
                 self._woken.clear()
                 self._lease.check()
                 async with self._turn:
-                    await self._reconciler.run_due(connection)  # first: what comes again goes before what is new
+                    await self._reconciler.run_due(connection)  # first: republished events go before new ones
                     await self._look(connection)
                 await self._fill_lanes(connection, producer, ledger, lanes)
                 await self._rest(watch)
@@ -199,7 +199,7 @@ class Relay(Actor[None]):
     async def _fill_lanes(
         self, connection: Any, producer: Any, ledger: _Ledger, lanes: dict[str, asyncio.Task[None]]
     ) -> None:
-        """Begin with what is pending of topics that are free."""
+        """Start lanes for pending rows of free topics."""
         busy = [*lanes, *self._publisher.closed_topics()]
         async with self._turn:
             rows = [row async for row in QUERIES.pending(connection, limit=_BATCH, busy=busy)]
@@ -212,7 +212,7 @@ class Relay(Actor[None]):
             lanes[topic] = lane
 
     async def _look(self, connection: Any) -> None:
-        """See how much waits, now and then."""
+        """Count the waiting rows, at intervals."""
         now = asyncio.get_running_loop().time()
         if now >= self._state_due:
             self._state_due = now + _STATE_EVERY_S
@@ -221,7 +221,7 @@ class Relay(Actor[None]):
             self._metrics.oldest_pending_s = state["oldest_s"]
 
     async def _rest(self, watch: "asyncio.Task[None]") -> None:
-        """Wait for a notification or the end of a lane, some seconds at most. Raises what ended the watch."""
+        """Wait for a notification or the end of a lane, some seconds at most. Raises the error that ended the watch."""
         woken: asyncio.Task[Any] = asyncio.create_task(self._woken.wait())
         try:
             await asyncio.wait({woken, watch}, timeout=_POLL_S, return_when="FIRST_COMPLETED")
@@ -232,13 +232,13 @@ class Relay(Actor[None]):
 
 
 def _finish(lanes: dict[str, "asyncio.Task[None]"]) -> None:
-    """Forget the lanes that have ended. Raises what one of them raised."""
+    """Remove the lanes that have ended. Raises the error of one of them."""
     for topic in [topic for topic, lane in lanes.items() if lane.done()]:
         lanes.pop(topic).result()
 
 
 async def _unless(watch: "asyncio.Future[None]", work: Coroutine[Any, Any, None]) -> None:
-    """Do `work`, but give it up when the watch ends, with the watch's error."""
+    """Run `work`, but cancel it when the watch ends, with the watch's error."""
     doing = asyncio.create_task(work)
     try:
         await asyncio.wait({doing, watch}, return_when="FIRST_COMPLETED")
@@ -247,7 +247,7 @@ async def _unless(watch: "asyncio.Future[None]", work: Coroutine[Any, Any, None]
     finally:
         if not doing.done():
             doing.cancel()
-            await asyncio.gather(doing, return_exceptions=True)  # however it ends: the watch's error is the one to tell
+            await asyncio.gather(doing, return_exceptions=True)  # whatever its end: the watch's error goes first
     doing.result()
 
 

@@ -1,9 +1,9 @@
--- The relay's view of the outbox: what is pending, what was refused, what was published and nobody recorded.
+-- The relay's view of the outbox: rows that are pending, refused, or published and not recorded.
 
 -- name: pending(limit, busy)
--- The rows that may be published now, `limit` of each topic that is not busy, in the order of their ids. Rows of one key
--- get theirs in the order of their commits, because who writes an event of a key holds the lock on the row that the key
--- names. A refused row waits for its time, and those of its key behind it wait for it.
+-- The rows that may be published now, `limit` of each topic that is not busy, in the order of their ids. Rows of one
+-- key have ids in the order of their commits, because the writer of an event locks the row that the key names. A
+-- refused row waits for its time, and later rows of its key wait for it.
 with recursive topics (topic) as (
     (select topic from outbox where published_at is null and retry_at is null order by topic limit 1)
     union all
@@ -49,7 +49,7 @@ where outbox_id in (select outbox_id from ready union all select outbox_id from 
 order by outbox_id;
 
 -- name: mark(outbox_ids, fence)$
--- Note rows as published, if the lease is still ours: how many leases are, 1 or 0.
+-- Records rows as published, if the lease is still ours: returns the number of leases, 1 or 0.
 with lease as (
     select from leases where name = 'relay' and fence = :fence for share
 ),
@@ -60,7 +60,7 @@ marked as (
 select count(*) from lease;
 
 -- name: refuse(outbox_ids, errors, fence)$
--- Note rows as refused, each to be tried again after twice the time as before, ten minutes at most.
+-- Records rows as refused, each to be retried after twice the last wait, ten minutes at most.
 with lease as (
     select from leases where name = 'relay' and fence = :fence for share
 ),
@@ -75,7 +75,7 @@ refused as (
 select count(*) from lease;
 
 -- name: state()^
--- Rows that were refused, and for how long the oldest of the others has waited.
+-- The number of refused rows, and the age of the oldest other row that waits.
 select
     (select count(*) from outbox where published_at is null and retry_at is not null) as waiting,
     coalesce((
@@ -89,7 +89,7 @@ select
     ), 0)::float8 as oldest_s;
 
 -- name: refused_rows(after, limit)
--- The rows after `after` that no broker has taken, oldest first, and why.
+-- The rows after `after` that no broker has accepted, oldest first, with the reason.
 select outbox_id, event_id, topic, key, type, length(value) as bytes, refusals, error, retry_at, occurred_at
 from outbox
 where published_at is null and retry_at is not null and outbox_id > :after
@@ -97,9 +97,9 @@ order by outbox_id
 limit :limit;
 
 -- name: reconcile(at_once, since_at, since_id, limit, grace_s, window_s, topics, types, consumers)^
--- Set pending again what was published longer than the grace ago and not recorded by every consumer that is to, among
--- `limit` rows. A row that was sent again waits twice as long each time (a consumer that is only slow is not helped by
--- more), unless `at_once`. Rows up to `since` are known to be recorded; the answer tells up to which they are now.
+-- Marks as pending again, among `limit` rows, those published longer than the grace time ago and not recorded by every
+-- expected consumer. A republished row waits twice as long each time (a slow consumer is not helped by more), unless
+-- `at_once`. Rows up to `since` are known to be recorded; the result says up to which they are now.
 with candidate as (
     select outbox_id, published_at, attempts, topic, type, event_id
     from outbox
@@ -145,7 +145,7 @@ select (select count(*) from again) as again, published_at as until_at, outbox_i
 from (select) as always left join until on true;
 
 -- name: purge_outbox(keep_s, limit, topics, types, consumers)$
--- Drop published rows: after a day those that every consumer recorded, after `keep_s` the others.
+-- Drops published rows: after a day those that every consumer recorded, after `keep_s` the others.
 with done as (
     select o.outbox_id
     from outbox as o
@@ -172,7 +172,7 @@ dropped as (
 select count(*) from dropped;
 
 -- name: purge_consumed(keep_s, limit)$
--- Forget what consumers had, once nothing of that age can come again from the outbox.
+-- Drops records of consumed events, once no event of that age can come again from the outbox.
 with done as (
     select ctid from consumed_events
     where consumed_at < now() - :keep_s::float8 * interval '1 second'

@@ -1,4 +1,4 @@
-"""How to speak to a Kafka cluster that wants TLS or a login."""
+"""TLS and authentication for a Kafka cluster."""
 
 import ssl
 from typing import Any
@@ -25,7 +25,7 @@ class KafkaSecurity(Struct, frozen=True):
         return f"KafkaSecurity({self.protocol}, {self.mechanism}, {self.username!r})"
 
     def client_options(self) -> dict[str, Any]:
-        """The options for aiokafka's clients and connections. Raises OSError for a file that is no certificate."""
+        """Return the options for aiokafka's clients and connections. Raises OSError for an invalid certificate file."""
         options: dict[str, Any] = {"security_protocol": self.protocol, "ssl_context": self._tls()}
         if self.protocol.startswith("SASL_"):
             options |= {
@@ -36,7 +36,7 @@ class KafkaSecurity(Struct, frozen=True):
         return options
 
     def faust_credentials(self) -> faust.types.auth.CredentialsT | None:
-        """The same for a Faust app. Raises OSError for a file that is no certificate."""
+        """Return the same for a Faust app. Raises OSError for an invalid certificate file."""
         if self.protocol.startswith("SASL_"):
             return SASLCredentials(
                 username=self.username, password=self.password, ssl_context=self._tls(), mechanism=self.mechanism

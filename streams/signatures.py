@@ -1,7 +1,7 @@
-"""Signatures of our own events: anybody may write to Kafka, but only we can speak as Callboard.
+"""Signatures of our own events: anybody may be able to write to Kafka, but only we can write in Callboard's name.
 
-The relay signs what it publishes, and consumers refuse an event of ours without a good signature. The key follows from
-the installation's secret; events that were signed under an earlier secret are accepted while that secret is listed.
+The relay signs the events that it publishes, and consumers refuse an event of ours without a valid signature. The key
+is derived from the installation's secret; a signature of an earlier secret is valid while that secret is listed.
 """
 
 import base64
@@ -18,7 +18,7 @@ _LENGTH_BYTES = 8
 
 
 class EventSigner:
-    """Signs with the first of the secrets, and accepts what any of them has signed. The keys are in no repr."""
+    """Signs with the first of the secrets, and accepts signatures of any of them. No repr shows the keys."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
         self._keys = [
@@ -27,7 +27,9 @@ class EventSigner:
         ]
 
     def sign(self, *, event_id: str, source: str, type: str, time: str, data: bytes) -> str:  # noqa: A002 - CloudEvents' own word
-        """The value of `ce_signature`: base64url of an HMAC-SHA256. `time` is the text of `ce_time`, as it is sent."""
+        """Return the value of `ce_signature`: base64url of an HMAC-SHA256. `time` is the text of `ce_time`, as it is
+        sent.
+        """
         return _signature(self._keys[0], _signed(event_id, source, type, time, data))
 
     def verify(self, signature: str, *, event_id: str, source: str, type: str, time: str, data: bytes) -> bool:  # noqa: A002 - CloudEvents' own word
@@ -37,7 +39,7 @@ class EventSigner:
 
 
 def _signed(event_id: str, source: str, kind: str, time: str, data: bytes) -> bytes:
-    """The signed bytes. Each part follows its length, so that no two events have the same."""
+    """Return the signed bytes. Each part follows its length, so that no two events have the same."""
     parts: Iterable[bytes] = (event_id.encode(), source.encode(), kind.encode(), time.encode(), data)
     return b"".join(len(part).to_bytes(_LENGTH_BYTES, "big") + part for part in parts)
 

@@ -1,12 +1,12 @@
-"""The Kafka topics: what each carries, by what key, and for how long a message is still worth acting on.
+"""The Kafka topics: the events of each, its key, and the deadline of its messages.
 
-Names stand here without the installation's prefix, and so they do in the outbox; `full_name` puts it on.
+Names are without the installation's prefix, as in the outbox; `full_name` adds it.
 """
 
 from msgspec import Struct
 
-# An event of ours is published and acted on for as long. Consumers remember ids for a day longer, so an old event that
-# somebody writes to Kafka again is either known or expired.
+# An event of ours is published and acted on for this time. Consumers remember ids for a day longer, so an old event
+# that is written to Kafka again is either known or expired.
 EVENT_LIFE_S = 7 * 86400.0
 REMEMBERED_S = EVENT_LIFE_S + 86400.0
 
@@ -23,15 +23,15 @@ class Topic(Struct, frozen=True):
 
     @property
     def dead_letters(self) -> str:
-        """The name of the topic that tells of this one's dead letters."""
+        """Return the name of the topic that announces this one's dead letters."""
         return self.name + _DEAD_LETTERS
 
 
-TOPICS: dict[str, Topic] = {}  # by name, every topic that has been declared in this process
+TOPICS: dict[str, Topic] = {}  # by name, every declared topic of this process
 
 
 def declare_topic(name: str, key: str, carries: str, deadline_s: float | None = None) -> Topic:
-    """Declare a topic. Raises ValueError for a name that is taken."""
+    """Declare a topic. Raises ValueError for a duplicate name."""
     if name in TOPICS:
         raise ValueError(f"the topic {name} is declared twice")
     TOPICS[name] = topic = Topic(name, key, carries, deadline_s)
@@ -53,10 +53,10 @@ SUBSCRIPTIONS = declare_topic(
 
 
 def full_name(prefix: str, topic: Topic | str) -> str:
-    """The name on the broker: `callboard.content.v1`."""
+    """Return the name on the broker: `callboard.content.v1`."""
     return f"{prefix}.{topic.name if isinstance(topic, Topic) else topic}"
 
 
 def short_name(prefix: str, name: str) -> str:
-    """The name without the prefix: the inverse of `full_name`."""
+    """Return the name without the prefix: the inverse of `full_name`."""
     return name.removeprefix(prefix + ".")

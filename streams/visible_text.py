@@ -1,7 +1,7 @@
-"""Text that people read: names, titles, comments, notes. One rule, at every door.
+"""Text for people: names, titles, comments, notes. One rule, at every input.
 
-Such a text is trimmed and in Unicode's form NFC; it shows something, and holds no character that a terminal, a mail or
-a page could take for a command. Its length is counted after that. Markup that is kept as it was sent is only checked.
+Such a text is trimmed and in Unicode's form NFC; it has a visible character, and none that a terminal, a mail or a page
+could take for a command. Its length is counted after that. Markup that is stored as sent is only checked.
 """
 
 import re
@@ -12,9 +12,9 @@ from msgspec import Meta
 
 from callboard.streams.field_rules import Rule, field_rule
 
-# Code points that show nothing when they stand alone, as ranges in hexadecimal: controls, spaces, combining marks,
-# variation selectors, fillers of Hangul, the empty Braille pattern, private use, surrogates. Generated from Unicode's
-# categories C, M and Z, so that the door and the document agree whatever Python's own tables are.
+# Code points that are invisible alone, as ranges in hexadecimal: controls, spaces, combining marks, variation
+# selectors, fillers of Hangul, the empty Braille pattern, private use, surrogates. Generated from Unicode's categories
+# C, M and Z, so that the check and the document agree with any version of Python's own tables.
 _SHOWS_NOTHING = """
 0-20 7f-a0 ad 300-36f 483-489 591-5bd 5bf 5c1-5c2 5c4-5c5 5c7-5cf 600-605 610-61a 61c 64b-65f 670 6d6-6dd
 6df-6e4 6e7-6e8 6ea-6ed 70f 711 730-74c 7a6-7b0 7eb-7f3 7fd 816-819 81b-823 825-827 829-82f 859-85d 890-89f
@@ -43,11 +43,11 @@ abe3-abea abec-abef e000-f8ff fb1e fe00-fe0f fe20-fe2f feff-ff00 ffa0 fff9-fffb 
 # C0 and C1, embeddings, overrides and isolates of direction, deprecated format characters, the byte order mark, and
 # interlinear annotations.
 _CONTROLS = "0-8 b-c e-1f 7f-9f 202a-202e 2066-206f feff fff9-fffb"
-_LINE_BREAKS = "9-a d 2028-2029"  # taken in texts of several lines
+_LINE_BREAKS = "9-a d 2028-2029"  # allowed in texts of several lines
 
 
 def _char_class(ranges: str) -> str:
-    """The inside of a character class, in the words that ECMA 262, Python and Rust have in common."""
+    """Return the inside of a character class, in syntax that ECMA 262, Python and Rust share."""
     bounds = ([_char(bound) for bound in each.split("-")] for each in ranges.split())
     return "".join("-".join(each) for each in bounds)
 
@@ -60,7 +60,7 @@ def _char(bound: str) -> str:
 _VISIBLE = re.compile(f"[^{_char_class(_SHOWS_NOTHING)}]")
 _REFUSED_IN_LINES = _char_class(_CONTROLS)
 _REFUSED_IN_LINE = _char_class(f"{_CONTROLS} {_LINE_BREAKS}")
-_SURROGATES = r"\ud800-\udfff"  # no UTF-8 holds them, and no other engine of patterns knows them
+_SURROGATES = r"\ud800-\udfff"  # UTF-8 cannot hold them, and other regex engines do not know them
 _REFUSED = {
     True: re.compile(f"[{_REFUSED_IN_LINES}{_SURROGATES}]"),
     False: re.compile(f"[{_REFUSED_IN_LINE}{_SURROGATES}]"),
@@ -68,23 +68,23 @@ _REFUSED = {
 
 
 def visible(least: int, most: int, *, lines: bool = False, as_sent: bool = False, examples: Sequence[str] = ()) -> Meta:
-    """Declare a text that people read, of so many characters.
+    """Declare a text for people, of `least` to `most` characters.
 
     The annotation is `Annotated[str, visible(1, 200)]`. With `lines` the text may have line breaks and tabs; with
-    `as_sent` it is checked and kept as it came. Where `least` is 0 it may also be empty.
+    `as_sent` it is checked and stored as sent. With a `least` of 0 it may also be empty.
     """
     refused = _REFUSED_IN_LINES if lines else _REFUSED_IN_LINE
     shown = rf"[^{refused}]*[^{_char_class(_SHOWS_NOTHING)}][^{refused}]*"
     schema = {"pattern": f"^{shown}$" if least else rf"^(?:\s*|{shown})$", "maxLength": most}
     if least:
         schema["minLength"] = least
-    if least > 1:  # a space at either end does not count
+    if least > 1:  # spaces at either end do not count
         schema["allOf"] = [{"pattern": r"\S.*\S"}]
     return field_rule(visible_rule(least, most, lines=lines, as_sent=as_sent), schema, examples=examples)
 
 
 def visible_rule(least: int, most: int, *, lines: bool = False, as_sent: bool = False) -> Rule:
-    """The rule itself, for a text that no type declares."""
+    """The rule itself, for a text without a declared type."""
 
     def read(text: str) -> str:
         if found := _REFUSED[lines].search(text):
@@ -104,7 +104,7 @@ def visible_rule(least: int, most: int, *, lines: bool = False, as_sent: bool = 
 
 
 def _normalised(text: str, *, lines: bool) -> str:
-    """Trimmed, in NFC, and with line feeds alone for line breaks."""
+    """Trim a text, convert it to NFC, and reduce line breaks to line feeds."""
     if lines and "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = text.strip()

@@ -8,7 +8,7 @@ import msgspec
 from callboard.actors.infrastructure.database import Database, retried
 from callboard.runtime import Actor, Request, on
 from callboard.streams.event_types import ActivityRecorded, ConsumeEvents, UtcDatetime
-from callboard.streams.outbox import fresh
+from callboard.streams.outbox import deduplicate
 from callboard.streams.queries import queries_beside
 
 QUERIES = queries_beside(__file__)
@@ -62,7 +62,7 @@ class Aggregator(Actor[ConsumeEvents | GetStats]):
         async with self.database.transaction() as connection:
             activities = [
                 envelope.event
-                for envelope in await fresh(connection, CONSUMER, message.envelopes)
+                for envelope in await deduplicate(connection, CONSUMER, message.envelopes)
                 if isinstance(envelope.event, ActivityRecorded)
             ]
             sums = aggregate(activities)

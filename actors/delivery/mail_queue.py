@@ -14,7 +14,7 @@ from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.runtime import Actor, Context, Request, on, use_context
 from callboard.streams.event_types import ConsumeEvents, Envelope, MailRequested, TemplatedEmailRequested, derive_id
-from callboard.streams.outbox import fresh
+from callboard.streams.outbox import deduplicate
 from callboard.streams.queries import queries_beside
 from callboard.streams.topics import MAIL, PRIORITY
 
@@ -80,7 +80,7 @@ class MailQueue(Actor[ConsumeEvents | AdoptMails]):
     async def consume(self, message: ConsumeEvents) -> None:
         """Note the events and add their mails and jobs, in one transaction."""
         async with self.database.transaction() as connection:
-            new = await fresh(connection, CONSUMER, message.envelopes)
+            new = await deduplicate(connection, CONSUMER, message.envelopes)
             await self.producers.reserve(connection, new)
             for envelope in new:
                 await self._queue(connection, envelope)

@@ -13,7 +13,7 @@ from callboard.streams.event_types import (
     TemplatedEmailRequested,
     derive_id,
 )
-from callboard.streams.outbox import emit, fresh
+from callboard.streams.outbox import deduplicate, emit
 from callboard.streams.queries import queries_beside
 
 QUERIES = queries_beside(__file__)
@@ -42,7 +42,7 @@ class Notifier(Actor[ConsumeEvents]):
     async def consume(self, message: ConsumeEvents) -> None:
         """Derive the mail's event id from the event's: a repeated request is for the same mail."""
         async with self.database.transaction() as connection:
-            for envelope in await fresh(connection, CONSUMER, message.envelopes):
+            for envelope in await deduplicate(connection, CONSUMER, message.envelopes):
                 letter = await _letter(connection, envelope)
                 if letter is not None:
                     event_id = derive_id(envelope.source, envelope.event_id, CONSUMER)

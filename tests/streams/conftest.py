@@ -36,7 +36,7 @@ from callboard.streams.cluster import KafkaCluster
 from callboard.streams.consumers import Consumer, expected
 from callboard.streams.event_types import ActivityRecorded, ConsumeEvents
 from callboard.streams.faust_app import FaustConsumer
-from callboard.streams.outbox import emit, fresh
+from callboard.streams.outbox import deduplicate, emit
 from callboard.streams.relay import Relay
 from callboard.streams.signatures import EventSigner
 from callboard.streams.stream_metrics import StreamMetrics
@@ -128,7 +128,7 @@ class Recorder(Actor[ConsumeEvents]):
         self.books.asked.set()
         await self.books.open.wait()
         async with self.database.transaction() as connection:
-            events = [envelope.event for envelope in await fresh(connection, "recorder", message.envelopes)]
+            events = [envelope.event for envelope in await deduplicate(connection, "recorder", message.envelopes)]
             assert all(isinstance(event, ActivityRecorded) for event in events)
             await connection.execute(
                 "insert into effects (subject_id, value) select * from unnest($1::text[], $2::float8[])",

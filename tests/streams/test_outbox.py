@@ -9,7 +9,7 @@ import pytest
 from callboard.actors.infrastructure.database import Database
 from callboard.runtime import Context, use_context
 from callboard.streams.event_types import EVENTS, Envelope, TemplatedEmailRequested, UserVerified
-from callboard.streams.outbox import emit, fresh
+from callboard.streams.outbox import deduplicate, emit
 from callboard.streams.topics import CONTENT, MAIL, PRIORITY, TOPICS
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -65,20 +65,20 @@ async def test_an_event_id_is_written_once(database: Database) -> None:
 async def test_fresh_gives_each_event_once_in_its_order_for_each_consumer(database: Database) -> None:
     batch = [envelope("2"), envelope("1"), envelope("2"), envelope("1", "/other")]
     async with database.transaction() as connection:
-        assert await fresh(connection, "mail", batch) == [batch[0], batch[1], batch[3]]
-        assert await fresh(connection, "mail", [envelope("3"), *batch]) == [envelope("3")]
-        assert await fresh(connection, "insight", batch[:1]) == batch[:1]
-        assert await fresh(connection, "mail", []) == []
+        assert await deduplicate(connection, "mail", batch) == [batch[0], batch[1], batch[3]]
+        assert await deduplicate(connection, "mail", [envelope("3"), *batch]) == [envelope("3")]
+        assert await deduplicate(connection, "insight", batch[:1]) == batch[:1]
+        assert await deduplicate(connection, "mail", []) == []
 
 
 async def test_what_was_rolled_back_is_new_again(database: Database) -> None:
     async with database.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
-        await fresh(connection, "mail", [envelope("1")])
+        await deduplicate(connection, "mail", [envelope("1")])
         await transaction.rollback()
     async with database.transaction() as connection:
-        assert await fresh(connection, "mail", [envelope("1")]) == [envelope("1")]
+        assert await deduplicate(connection, "mail", [envelope("1")]) == [envelope("1")]
 
 
 def test_every_event_type_has_a_topic_a_key_and_a_meaning() -> None:

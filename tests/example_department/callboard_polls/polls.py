@@ -14,7 +14,7 @@ from callboard.actors.infrastructure.rate_limiter import RateLimit
 from callboard.actors.infrastructure.refs import Infrastructure
 from callboard.runtime import Actor, Message, Request, on
 from callboard.streams.event_types import ConsumeEvents, UserDeleted, declare_event, derive_id
-from callboard.streams.outbox import emit, fresh
+from callboard.streams.outbox import deduplicate, emit
 from callboard.streams.topics import declare_topic
 
 POLLS_TOO_MANY_OPTIONS = code("POLLS_TOO_MANY_OPTIONS_001", ErrorKind.INVALID, "A poll has fewer options.")
@@ -116,7 +116,7 @@ class PollEvents(Actor[ConsumeEvents]):
     async def consume(self, message: ConsumeEvents) -> None:
         """Act once on each event."""
         async with self.shared.database.transaction() as connection:
-            for envelope in await fresh(connection, CONSUMER, message.envelopes):
+            for envelope in await deduplicate(connection, CONSUMER, message.envelopes):
                 match envelope.event:
                     case PollClosed(poll_id=poll_id):
                         await connection.execute("update polls set told_at = now() where poll_id = $1", poll_id)
