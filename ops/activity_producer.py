@@ -1,4 +1,4 @@
-"""An outside producer, as the demo runs it in a process of its own: plain aiokafka, and nothing of Callboard's.
+"""An external producer, which the demo runs in a process of its own: plain aiokafka, and nothing of Callboard's.
 
     python -m callboard.ops.activity_producer BROKERS TOPIC SUBJECT COUNT
 
@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaProducer
 
 
 async def report(brokers: str, topic: str, subject: str, count: int) -> None:
-    """Send, and return when the broker has acknowledged all of them."""
+    """Send all events, and return when the broker has acknowledged them."""
     producer = AIOKafkaProducer(bootstrap_servers=brokers, acks="all", linger_ms=5)
     await producer.start()
     try:

@@ -1,4 +1,4 @@
-"""A process: its parts, and its life until a signal or the tree's own end. It stops within a bound."""
+"""A process: its composition, and its life until a signal or the end of its tree. It stops within a bound."""
 
 import asyncio
 import gc
@@ -29,11 +29,11 @@ from callboard.ops.stream_metrics import StreamCollector
 from callboard.ops.tree import compose
 from callboard.runtime import Entities, Pool, System, Watcher, described
 
-GC_AFTER = 20_000  # objects more than before
-STOP_S = 4.5  # SIGTERM to exit in 5 s at most, unless requests or jobs are given longer
+GC_AFTER = 20_000  # new objects that start a collection
+STOP_S = 4.5  # from SIGTERM to the exit, unless requests or jobs are given longer
 LAST_S = 0.5
 
-STALL_S = 0.1  # a handler that holds up the loop for so long is named in the log
+STALL_S = 0.1  # the log names a handler that blocks the loop for this time
 
 T = TypeVar("T")
 
@@ -41,9 +41,9 @@ log = logging.getLogger(__name__)
 
 
 class Application:
-    """One process: its clients, its metrics and its tree, of all installed departments unless others are given.
+    """One process: its clients, its metrics and its tree. The default is all installed departments.
 
-    Nothing has been started. `hopeless` is set when waiting mends nothing and the process is to end.
+    Nothing has been started. `hopeless` is set if waiting cannot help and the process must end.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Application:
         metrics.registry.register(StreamCollector(self.tree.streams.metrics))
 
     async def _prepare(self, url: str) -> None:
-        """See to the schema. A database that lacks what waiting does not bring ends the process: see `hopeless`."""
+        """Check the schema. A database with a lasting fault ends the process: see `hopeless`."""
         try:
             histories = histories_of(in_order(self.departments))
             await schema.prepare(url, migrate=self.config.migrate == "auto", histories=histories)
@@ -98,41 +98,41 @@ class Application:
             await asyncio.Event().wait()
 
     def give_up(self, reason: str) -> None:
-        """End the process, with status 2 and this one line: waiting does not mend what is wrong."""
+        """End the process, with status 2 and this one line: waiting cannot help."""
         self.hopeless_because = self.hopeless_because or reason
         self.hopeless.set()
 
     @property
     def pools(self) -> dict[str, Pool[Any] | Entities[Any]]:
-        """Every pool by its name, whether it runs in this process or not."""
+        """Return every pool by its name, whether it runs in this process or not."""
         return self.tree.pools
 
     @property
     def policies(self) -> dict[str, Policy]:
-        """The rate limits in force, by name."""
+        """Return the rate limits in force, by name."""
         return self.tree.built.declared.policies
 
     @property
     def packages(self) -> Sequence[AnyDepartment]:
-        """The departments that are not ours."""
+        """Return the departments of packages."""
         return [each for each in self.departments if each not in OURS]
 
     @property
     def mail_producers(self) -> MailProducers:
-        """The programs that may have mails sent."""
+        """Return the mail producers."""
         return self.refs(DeliveryRefs).mail_producers
 
     def refs(self, kind: type[T]) -> T:
-        """The references of the department that offers this type."""
+        """Return the references of the department that offers this type."""
         return self.tree.built.refs(kind)
 
     async def wait_ready(self) -> None:
-        """Wait until the database is there and the streams are read."""
+        """Wait until the database is available and the streams are read."""
         await self.database.back.wait()
         await self.tree.streams.wait_ready()
 
     def system(self) -> System:
-        """The tree on the running event loop, with its metrics and logs; not started."""
+        """Return the tree on the running event loop, with its metrics and logs; not started."""
         self._system = system = System(self.tree.root, stall_after_s=STALL_S, log=False)
         self.metrics.watch(system)
         for watcher in self.watchers:
@@ -140,7 +140,7 @@ class Application:
         return system
 
     def running(self) -> System:
-        """The system that was made last. Raises RuntimeError before there is one."""
+        """Return the latest system. Raises RuntimeError before there is one."""
         if self._system is None:
             raise RuntimeError("there is no system yet")
         return self._system
@@ -149,7 +149,7 @@ class Application:
 def dry_run(
     departments: Sequence[AnyDepartment] | None = None, routes: Sequence[Routes[Any]] | None = None
 ) -> Application:
-    """The parts of a process that has no servers: to look at, not to start."""
+    """Return an application without servers: to inspect, not to start."""
     nowhere = {
         "DATABASE_URL": "postgresql://nowhere",
         "REDIS_URL": "redis://nowhere",
@@ -161,10 +161,10 @@ def dry_run(
 
 
 async def live(parts: Application, announce: Callable[[], Awaitable[None]]) -> int:
-    """Run the tree; `announce` is called once it works, and may take its time. The exit status: 0, 1 for a crash, or 2
-    for what no waiting mends, which `parts.hopeless` names.
+    """Run the tree; `announce` is called once it works, and may take its time. Return the exit status: 0, 1 for a
+    crash, or 2 for a lasting fault, which `parts.hopeless` names.
 
-    Raises ConfigError when CALLBOARD_CONFIG names a bad file, and what the first start hook to fail raised; then
+    Raises ConfigError if CALLBOARD_CONFIG names a bad file, and the error of the first start hook that fails; then
     nothing is left running.
     """
     descriptors.raise_limit(parts.config.http_max_connections)
@@ -213,7 +213,7 @@ async def live(parts: Application, announce: Callable[[], Awaitable[None]]) -> i
 def _freeze_objects() -> None:
     """Exempt the objects of the finished tree from garbage collection: they live until the end.
 
-    Nor need it look as often as it does by default: what a request leaves behind goes by its reference count.
+    Collection can also run less often than by default: reference counts free the objects of a request.
     """
     gc.collect()
     gc.freeze()
@@ -221,7 +221,7 @@ def _freeze_objects() -> None:
 
 
 def _on_hang_up(loop: asyncio.AbstractEventLoop, reload: Callable[[], Awaitable[None]]) -> None:
-    """Reload on SIGHUP, one reload after the other. Without a file, the end of its terminal ends the process."""
+    """Reload on SIGHUP, one reload after another. Without a file, the end of its terminal ends the process."""
     turn = asyncio.Lock()
     reloads: set[asyncio.Task[None]] = set()
 
@@ -238,7 +238,7 @@ def _on_hang_up(loop: asyncio.AbstractEventLoop, reload: Callable[[], Awaitable[
 
 
 async def _ended(stop: Awaitable[None], stop_s: float) -> bool:
-    """Whether it came to its end in time. Not wait_for: that would wait for a cancellation that is not heard."""
+    """Whether the task ended in time. Not wait_for: that would also wait for an ignored cancellation."""
     stopping = asyncio.ensure_future(stop)
     done, _ = await asyncio.wait((stopping,), timeout=stop_s)
     return bool(done)

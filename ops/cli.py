@@ -21,12 +21,12 @@ from callboard.ops.embedded.errors import EmbeddedError
 from callboard.ops.start import complain
 
 OK, FAILED, USAGE = 0, 1, 2
-PIPE = 141  # as who died of SIGPIPE
+PIPE = 141  # the status of a process that died of SIGPIPE
 
 
 @contextmanager
 def _scratch() -> Iterator[Path]:
-    """A folder for Faust, which keeps nothing there: where none can be made, a path without one does as well."""
+    """Return a folder for Faust, which stores nothing there: if none can be made, a path without a folder will do."""
     try:
         folder = tempfile.mkdtemp(prefix="callboard-")
     except OSError:
@@ -39,18 +39,18 @@ def _scratch() -> Iterator[Path]:
 
 
 class CommandError(Exception):
-    """A command cannot do its work; one line says why."""
+    """A command cannot do its work; the message is one line."""
 
 
 def count(text: str) -> int:
-    """A whole number from 1 on. Raises ArgumentTypeError."""
+    """Parse a whole number of at least 1. Raises ArgumentTypeError."""
     if text.isdecimal() and int(text) >= 1:
         return int(text)
     raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more, and not {text!r}")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The commands and their options."""
+    """Return the parser of all commands and their options."""
     top = argparse.ArgumentParser(prog="callboard", description="A backend of supervised actors.")
     commands = top.add_subparsers(dest="command", required=True, metavar="command")
     data = argparse.ArgumentParser(add_help=False)
@@ -150,12 +150,12 @@ def _add_users(users: Any, data: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command, and exit with its status: 0, 1 when it failed, 2 when it could not begin."""
+    """Run a command, and exit with its status: 0, 1 if it failed, 2 if it could not begin."""
     options = parser().parse_args(arguments)
     try:
         status = _run(options.run(options))
         sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has seen enough; and the flush at the exit must not find that out again
+    except BrokenPipeError:  # `| head` has closed the pipe; the flush at the exit must not find that out again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = PIPE
     except ConfigError as error:
@@ -165,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (EmbeddedError, CannotListenError, CommandError) as error:
         complain(f"callboard: {error}")
         status = USAGE
-    except OSError as error:  # a folder that is read-only, a disk that is full
+    except OSError as error:  # a read-only folder, a full disk
         complain(f"callboard: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         status = FAILED
     except KeyboardInterrupt:
@@ -178,7 +178,7 @@ def _run(command: Coroutine[Any, Any, int]) -> int:
         return runner.run(command)
 
 
-# Each command imports what it needs: Faust alone takes a second that `--help` should not.
+# Each command imports its own modules: Faust alone takes a second, which `--help` should not.
 
 
 async def _up(options: argparse.Namespace) -> int:
@@ -270,7 +270,7 @@ async def _audit(options: argparse.Namespace) -> int:
 
 
 def _database_url(options: argparse.Namespace) -> str:
-    """The database of the environment, or of the running `callboard up`. Raises CommandError, ConfigError."""
+    """Return the database of the environment, or of the running `callboard up`. Raises CommandError, ConfigError."""
     from callboard.ops.config.settings import read  # noqa: PLC0415 - see above
     from callboard.ops.embedded.data_directory import read_running  # noqa: PLC0415 - see above
     from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
@@ -284,7 +284,7 @@ def _database_url(options: argparse.Namespace) -> str:
 
 @contextmanager
 def _named(url: str) -> Iterator[None]:
-    """Raise CommandError for what a database answers: its address without the login, the state and its own words."""
+    """Raise CommandError for an error of a database: its address without credentials, the state and the message."""
     from callboard.actors.infrastructure.database_server import ERRORS, shown_address  # noqa: PLC0415 - see above
     from callboard.actors.infrastructure.postgres_errors import judge_connecting, words  # noqa: PLC0415 - see above
 

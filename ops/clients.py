@@ -1,4 +1,4 @@
-"""The clients of the servers, and what departments are configured to. Nothing is connected yet."""
+"""The clients of the servers, and the configuration of departments. Nothing is connected yet."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -13,12 +13,12 @@ from callboard.ops.config.departments import Configured, read_departments
 from callboard.ops.config.reload import department_tables
 from callboard.ops.config.settings import Config, ConfigError
 
-QUEUE_POOL_SIZE = 4  # a claim, a renewal, and what ends, at once
-QUEUE_TIMEOUT_S = 1.0  # a claim that takes longer asks for less the next time
+QUEUE_POOL_SIZE = 4  # for a claim, a renewal and an outcome at once
+QUEUE_TIMEOUT_S = 1.0  # a claim that takes longer asks for fewer jobs the next time
 
 
 def database_of(config: Config, observe: Callable[[str, str], None]) -> Database:
-    """The pool for requests, and with it those for search, the queue, its jobs, and operators."""
+    """Return the pool for requests; it makes those for search, the queue, its jobs, and operators."""
     server = DatabaseServer(
         config.database_url,
         direct_url=config.database_direct_url,
@@ -39,21 +39,21 @@ def database_of(config: Config, observe: Callable[[str, str], None]) -> Database
 
 
 def cache_of(config: Config) -> RedisClient:
-    """Redis, with names of keys that no other installation has."""
+    """Return Redis, with names of keys that no other installation uses."""
     return RedisClient(config.redis_url, KeySpace(config.environment, config.service_name))
 
 
 def configured_of(
     config: Config, departments: Sequence[AnyDepartment], ours: Sequence[AnyDepartment]
 ) -> dict[str, Configured]:
-    """The departments as configured: ours by Config, whose fields have the names of their settings; those of packages
-    by their own tables and variables. Raises ConfigError.
+    """Return the departments as configured: ours by Config, whose fields have the names of their settings; those of
+    packages by their own tables and variables. Raises ConfigError.
     """
     packages = [each for each in departments if each not in ours]
     tables = department_tables(config.callboard_config) if config.callboard_config else {}
     known = {name: table for name, table in tables.items() if name in {each.name for each in packages}}
     faults: list[str] = []
-    configured = read_departments(packages, known, os.environ, faults)  # `reload.check` names the tables of nobody
+    configured = read_departments(packages, known, os.environ, faults)  # `reload.check` reports unknown tables
     if faults:
         raise ConfigError(faults)
     return {

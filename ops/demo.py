@@ -1,7 +1,7 @@
-"""The main job, played over real sockets: from a registration to a published article and its readers' statistics.
+"""The main scenario over real sockets: from a registration to a published article and its readers' statistics.
 
-Each step prints what was sent, what came back and how long it took; a step that does not come out ends the play with
-a DemoError that says what was expected.
+Each step prints its request, the response and the duration; a failed step ends the demo with a DemoError that names the
+expected result.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ import msgspec
 from rich.console import Console
 
 VIEWS = 1000
-PATIENCE_S = 15.0  # for what travels through streams and mail
+PATIENCE_S = 15.0  # for streams and mail
 POLL_INTERVAL_S = 0.05
 
 
 class DemoError(Exception):
-    """A step did not come out as it should."""
+    """A step had an unexpected result."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -37,7 +37,9 @@ class Target(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> "Target":
-        """From what `callboard up` writes into its data folder. Raises DemoError where it made no demo accounts."""
+        """Read the file that `callboard up` writes into its data folder. Raises DemoError if it made no demo
+        accounts.
+        """
         if "EDITOR_EMAIL" not in facts:
             raise DemoError("this data folder has no demo accounts: stop it, and start it with `callboard up --demo`")
         return cls(
@@ -50,7 +52,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Scenario:
-    """One play: a client session, the people in it, and the count of steps."""
+    """One run: a client session, its users, and the number of steps."""
 
     def __init__(self, target: Target, client: aiohttp.ClientSession, console: Console) -> None:
         self.target = target
@@ -62,7 +64,7 @@ class Scenario:
     async def call(
         self, method: str, path: str, expected: int, *, token: str = "", body: Any = None, **headers: str
     ) -> Any:
-        """One request to the API; its `data`. Raises DemoError unless it is answered with the expected status."""
+        """Send one request to the API; return its `data`. Raises DemoError unless it has the expected status."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if token:
             sent["Authorization"] = f"Bearer {token}"
@@ -77,7 +79,7 @@ class Scenario:
             raise DemoError(f"{method} {path} was not answered in time") from error
 
     async def look(self, path: str) -> Any:
-        """One look at the operator plane; its `data`."""
+        """Send one request to the operator plane; return its `data`."""
         headers = {"Authorization": f"Bearer {self.target.operator_token}"} if self.target.operator_token else {}
         async with self.client.get(self.target.operators + path, headers=headers) as response:
             if response.status != 200:  # noqa: PLR2004 - OK
@@ -85,7 +87,7 @@ class Scenario:
             return (await response.json())["data"]
 
     async def until(self, what: str, seen: Callable[[], Awaitable[Any]]) -> Any:
-        """Look until there is something to see. Raises DemoError when there is nothing for PATIENCE_S."""
+        """Poll until there is a result. Raises DemoError after PATIENCE_S without one."""
         ends_at = time.monotonic() + PATIENCE_S
         while time.monotonic() < ends_at:
             if found := await seen():
@@ -94,7 +96,7 @@ class Scenario:
         raise DemoError(f"{what} did not come in {PATIENCE_S:g} s")
 
     async def step(self, sent: str, work: Awaitable[Any], came: Callable[[Any], str]) -> Any:
-        """Do one step and print it."""
+        """Run one step and print it."""
         began = time.monotonic()
         result = await work
         self.steps += 1
@@ -108,7 +110,7 @@ class Scenario:
         return result
 
     async def mail_to(self, address: str, word: str) -> Any:
-        """The mail to an address whose subject has a word in it."""
+        """Return the mail to an address with a word in its subject."""
 
         async def seen() -> Any:
             mails = await self.look("/ops/v1/mailbox")
@@ -137,7 +139,7 @@ async def _explained(method: str, path: str, expected: int, response: aiohttp.Cl
 
 
 async def play(target: Target, console: Console) -> int:
-    """Play the main job; the number of steps. Raises DemoError."""
+    """Run the main scenario; return the number of steps. Raises DemoError."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as client:
         scene = Scenario(target, client, console)
         email = f"author-{secrets.token_hex(4)}@example.org"
@@ -152,7 +154,7 @@ async def play(target: Target, console: Console) -> int:
 
 
 async def _join(scene: Scenario, email: str) -> str:
-    """Register, read the mail, verify, log in; the author's access token."""
+    """Register, read the mail, verify, log in; return the author's access token."""
     password = "Quiet-" + secrets.token_urlsafe(9) + "7"
     account = {"email": email, "password": password, "full_name": "Ada Penwright", "terms_accepted": True}
     await scene.step(
@@ -186,7 +188,9 @@ async def _log_in(scene: Scenario, email: str, password: str) -> str:
 
 
 async def _publish(scene: Scenario, author: str, editor: str) -> tuple[str, str]:
-    """Draft, review, rejection, second draft, approval, publication; the article's id and a word only it has."""
+    """Draft, review, rejection, second draft, approval, publication; return the article's id and a word that only it
+    has.
+    """
     word = "w" + secrets.token_hex(5)
     title = "What the call board said"
     draft = {"title": title, "body": "<p>A company of actors waits in the wings.</p><script>alert(1)</script>"}
@@ -233,7 +237,7 @@ async def _read(scene: Scenario, content_id: str, word: str) -> None:
 
 
 async def _measure(scene: Scenario, content_id: str, email: str, editor: str) -> None:
-    """An outside producer reports readers; the mail, the statistics and the dead letters follow."""
+    """Report readers by an external producer; check the mail, the statistics and the dead letters."""
     config = await scene.look("/ops/v1/config")
     topic = f"{config['TOPIC_PREFIX']}.activity.v1"
     await scene.step(
@@ -274,7 +278,7 @@ async def _measure(scene: Scenario, content_id: str, email: str, editor: str) ->
 
 
 async def _produce(brokers: str, topic: str, subject: str) -> None:
-    """Run the producer as a process of its own."""
+    """Run the producer as a separate process."""
     command = (sys.executable, "-m", "callboard.ops.activity_producer", brokers, topic, subject, str(VIEWS))
     process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
     try:

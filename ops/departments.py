@@ -1,4 +1,4 @@
-"""The departments of a process: ours and those of installed packages, in the order of their needs, and built."""
+"""The departments of a process: ours and those of installed packages, ordered by their needs, and built."""
 
 import typing
 from collections import Counter
@@ -28,7 +28,7 @@ from callboard.ops.schema import History
 from callboard.runtime import Entities, Node, Pool, Supervisor, supervisor
 
 OURS: tuple[AnyDepartment, ...] = (INFRASTRUCTURE, IDENTITY, EDITORIAL, DELIVERY, ANALYTICS)
-GIVEN: tuple[type[Struct], ...] = (Clients, Declared)  # what a process has before it has departments
+GIVEN: tuple[type[Struct], ...] = (Clients, Declared)  # the offers that exist before any department
 
 T = TypeVar("T")
 
@@ -42,12 +42,12 @@ class CompositionError(Exception):
 
 
 def installed() -> tuple[AnyDepartment, ...]:
-    """Ours, and those of the entry point group `callboard.departments`. Raises CompositionError."""
+    """Return ours, and those of the entry point group `callboard.departments`. Raises CompositionError."""
     return (*OURS, *_load("callboard.departments", Department))
 
 
 def installed_routes() -> tuple[Routes[Any], ...]:
-    """Ours, and those of the entry point group `callboard.routes`. Raises CompositionError."""
+    """Return ours, and those of the entry point group `callboard.routes`. Raises CompositionError."""
     return (*OUR_ROUTES, *_load("callboard.routes", Routes))
 
 
@@ -74,14 +74,14 @@ def _load(group: str, kind: type[T]) -> list[T]:
 
 
 def needs_of(department: AnyDepartment) -> Iterator[tuple[str, type[Struct], bool]]:
-    """The name and type of everything that a department needs, and whether it must be there."""
+    """Yield the name and type of every need of a department, and whether it is required."""
     for field in msgspec.structs.fields(department.needs):
         (kind,) = [each for each in typing.get_args(field.type) or (field.type,) if each is not NoneType]
         yield field.name, kind, field.required
 
 
 def in_order(departments: Sequence[AnyDepartment]) -> list[AnyDepartment]:
-    """Those that offer before those that need; otherwise in the order given. Raises CompositionError."""
+    """Sort departments: an offer comes before its needs; otherwise the order stays. Raises CompositionError."""
     faults = list(_clashes(departments))
     by_offer = {each.offers: each for each in departments}
     graph: dict[str, list[str]] = {}  # lists: a set has another order in each process
@@ -102,7 +102,7 @@ def in_order(departments: Sequence[AnyDepartment]) -> list[AnyDepartment]:
 
 
 def _clashes(departments: Sequence[AnyDepartment]) -> Iterator[str]:
-    """Names that are taken twice, and those of packages that do not begin with the name of their department."""
+    """Yield duplicate names, and names of packages that do not begin with the name of their department."""
     names = {
         "are called": [each.name for each in departments],
         "offer": [f"{each.offers.__module__}.{each.offers.__qualname__}" for each in departments],
@@ -118,7 +118,7 @@ def _clashes(departments: Sequence[AnyDepartment]) -> Iterator[str]:
     for each in departments:
         if not each.name.isidentifier() or "__" in each.name or each.name != each.name.lower():
             yield f"{each.name}: the name of a department is one word in lower case"
-        if each in OURS:  # whose names are older than this rule, and stand in configurations
+        if each in OURS:  # their names are older than this rule, and in use in configurations
             continue
         declared: Sequence[Any] = (*each.limits, *each.flags, *each.jobs, *each.retention)
         for name in (one.name for one in declared):
@@ -134,12 +134,12 @@ def _clashes(departments: Sequence[AnyDepartment]) -> Iterator[str]:
 
 
 def histories_of(departments: Sequence[AnyDepartment]) -> list[History]:
-    """The migrations of packages, in the order of building."""
+    """Return the migrations of packages, in the order of building."""
     return [History(each.name, each.migrations) for each in departments if each.migrations is not None]
 
 
 def declared_by(departments: Sequence[AnyDepartment], configured: Mapping[str, Configured] | None = None) -> Declared:
-    """Everything that departments declare, as configured if they are."""
+    """Return all declarations of departments, as configured."""
     as_declared = {each.name: Configured(None, each.limits, each.flags, each.retention) for each in departments}
     all_of = {**as_declared, **(configured or {})}
     return Declared(
@@ -156,19 +156,19 @@ def declared_by(departments: Sequence[AnyDepartment], configured: Mapping[str, C
 
 @dataclass(frozen=True)
 class Built:
-    """Departments that have been built, in order, and nothing started."""
+    """Departments that are built, in order; nothing is started."""
 
     declared: Declared
     branches: Mapping[str, Branch[Any]]
     offered: Mapping[type[Any], Any]
 
     def refs(self, kind: type[T]) -> T:
-        """The references of the department that offers this type."""
+        """Return the references of the department that offers this type."""
         found: T = self.offered[kind]
         return found
 
     def supervisors(self, roles: frozenset[str]) -> list[Supervisor]:
-        """The branches, without the children whose role does not run here."""
+        """Return the branches, without the children whose role does not run here."""
         return [
             supervisor(
                 name,
@@ -180,13 +180,13 @@ class Built:
 
     @property
     def pools(self) -> dict[str, Pool[Any] | Entities[Any]]:
-        """Every pool by its name, whether it runs in this process or not."""
+        """Return every pool by its name, whether it runs in this process or not."""
         nodes: list[Node] = [child.node for branch in self.branches.values() for child in branch.children]
         nodes += [handler.pool for branch in self.branches.values() for handler in branch.jobs]
         return {node.name: node for node in nodes if isinstance(node, Pool | Entities)}
 
     def bind(self, routes: Iterable[Routes[Any]]) -> list[Route[Any]]:
-        """The routes with the references of their departments. Raises CompositionError."""
+        """Return the routes with the references of their departments. Raises CompositionError."""
         faults = [
             f"{each.refs.__name__} has routes, and no installed department offers it"
             for each in routes
@@ -206,7 +206,7 @@ class Built:
 def build(
     departments: Sequence[AnyDepartment], settings: Mapping[str, Any], clients: Clients, declared: Declared
 ) -> Built:
-    """Build departments, which stand in order. Raises CompositionError."""
+    """Build departments, which are in order. Raises CompositionError."""
     offered: dict[type[Any], Any] = {Clients: clients, Declared: declared}
     branches: dict[str, Branch[Any]] = {}
     for each in departments:
@@ -235,7 +235,7 @@ def build(
 
 
 def _out_of_reach(name: str, branch: Branch[Any]) -> Iterator[str]:
-    """Offered references to what does not run in every process: whoever asked would wait for nobody."""
+    """Yield offered references to children that do not run in every process: an ask of one would never be answered."""
     roles: dict[int, Role] = {id(child.node): child.role for child in branch.children if child.role is not None}
     for field in branch.refs.__struct_fields__:
         role = roles.get(id(getattr(branch.refs, field)))

@@ -1,4 +1,4 @@
-"""File descriptors: as many as the system lets the process have, and some that clients never get."""
+"""File descriptors: the system's maximum for the process, with a reserve that clients never use."""
 
 import logging
 import resource
@@ -6,19 +6,19 @@ import resource
 from callboard.http.server.connection_limits import ConnectionLimits
 from callboard.ops.config.settings import Config
 
-RESERVED_DESCRIPTORS = 160  # for the operator plane, the pools of connections, Kafka, Redis, files and pipes
+RESERVED_DESCRIPTORS = 160  # for the operator plane, the connection pools, Kafka, Redis, files and pipes
 OPERATORS_LIMITS = ConnectionLimits(connections=64, per_address=64, unsent_bytes=16 << 20)
 
 log = logging.getLogger(__name__)
 
 
 def raise_limit(wanted: int) -> None:
-    """Raise the soft limit of open files to the hard one; say so when it is too low for `wanted` connections."""
+    """Raise the soft limit of open files to the hard one; log if it is too low for `wanted` connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError) as error:  # a system that lets nobody raise it
+        except (OSError, ValueError) as error:  # a system that does not allow it
             log.warning("the limit of open files stays at %d: %s", soft, error)
         else:
             soft = hard
@@ -33,7 +33,7 @@ def raise_limit(wanted: int) -> None:
 
 
 def limits_of(config: Config) -> ConnectionLimits:
-    """The bounds of the front door's connections."""
+    """Return the limits of the HTTP server's connections."""
     return ConnectionLimits(
         connections=config.http_max_connections,
         per_address=config.http_max_connections_per_address,

@@ -1,9 +1,8 @@
-"""The holders of jobs: what a process is called in its jobs' rows, and whether one of such a name is proved dead.
+"""The holders of jobs: the name of a process in its jobs' rows, and the proof that such a process is dead.
 
-A killed process gives nothing back, and its jobs would wait for their leases. But on its own machine the kernel knows
-that it is gone. A name says which kernel that is, in which namespace of process ids, and the process by its id and its
-birth together. Only the same kernel in the same namespace can prove anything: elsewhere the same id is another's, and
-the lease decides.
+A killed process releases nothing, and its jobs would wait for their leases. But the kernel of its machine knows that it
+is gone. A name identifies the kernel, the namespace of process ids, and the process by its id and start time. Only the
+same kernel in the same namespace can prove a death: elsewhere the same id is another process's, and the lease decides.
 """
 
 import os
@@ -12,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 SPACE = " "
-GONE_STATES = "ZX"  # a zombie runs nothing any more: only its parent has not looked yet
+GONE_STATES = "ZX"  # a zombie runs nothing any more: its parent has not waited for it yet
 
 
 def _kernel() -> str:
-    """This boot of this kernel, and our namespace of process ids; nothing where there is no such knowledge."""
+    """Return this boot of this kernel, and our namespace of process ids; empty if unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
@@ -25,7 +24,7 @@ def _kernel() -> str:
 
 
 def _birth(pid: int) -> str:
-    """In which tick of the kernel's clock a process was born; nothing where that is not shown."""
+    """Return the tick of the kernel's clock at which a process started; empty if unknown."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
@@ -34,13 +33,13 @@ def _birth(pid: int) -> str:
 
 
 def holder_name(pid: int | None = None, *, kernel: Callable[[], str] = _kernel) -> str:
-    """Name a process, this one if none is given: where it runs, its id, and the proof that it is this very one."""
+    """Name a process, by default this one: its machine, its id, and its start time."""
     pid = os.getpid() if pid is None else pid
     return f"{socket.gethostname()}:{pid} {kernel()} {_birth(pid)}".rstrip()
 
 
 def is_gone(name: str, *, kernel: Callable[[], str] = _kernel) -> bool:
-    """Whether the process of this name is proved dead. False says nothing: it lives, or nobody here can know."""
+    """Whether the process of this name is proved dead. False proves nothing: it may live, or be out of sight."""
     place, _, proof = name.partition(SPACE)
     where, _, born = proof.partition(SPACE)
     pid = place.rpartition(":")[2]
@@ -50,7 +49,7 @@ def is_gone(name: str, *, kernel: Callable[[], str] = _kernel) -> bool:
         os.kill(int(pid), 0)
     except ProcessLookupError:
         return True
-    except (PermissionError, OverflowError):  # another user's: it is there
+    except (PermissionError, OverflowError):  # another user's: it exists
         pass
     now = _birth(int(pid))
     return now not in ("", born)

@@ -1,4 +1,6 @@
-"""Metrics of the job queue: what this process has counted, and what its monitor saw last. Labels are names of kinds."""
+"""Metrics of the job queue: the counters of this process, and the last figures of its monitor. Labels are names of
+kinds.
+"""
 
 from collections.abc import Iterable
 
@@ -12,7 +14,7 @@ KIND = ("kind",)
 
 
 class JobCollector(Collector):
-    """Reads when Prometheus asks, and asks the database nothing."""
+    """Collects on a scrape, without asking the database."""
 
     def __init__(self, counts: JobCounts, depths: JobDepths) -> None:
         self._counts = counts

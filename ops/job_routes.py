@@ -1,4 +1,4 @@
-"""The operator plane's routes of the job queue: look, cancel, retry, replay, discard, pause, limit, schedules."""
+"""The operator plane's routes of the job queue: inspect, cancel, retry, replay, discard, pause, limit, schedules."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -40,7 +40,7 @@ class JobServices(Protocol):
 
 
 class JobQuery(Page, frozen=True, kw_only=True):
-    """Which jobs that have not ended."""
+    """Filters of unfinished jobs."""
 
     cursor: Annotated[str, BY_NUMBER.meta] | None = None
     kind: str | None = None
@@ -48,7 +48,7 @@ class JobQuery(Page, frozen=True, kw_only=True):
 
 
 class DeadQuery(Page, frozen=True, kw_only=True):
-    """Which dead letters; `all` brings those too that were replayed or discarded."""
+    """Filters of dead letters; `all` includes those that were replayed or discarded."""
 
     cursor: Annotated[str, BY_TIME_AND_NUMBER.meta] | None = None
     kind: str | None = None
@@ -72,7 +72,7 @@ class JobChanged(msgspec.Struct, frozen=True):
 
 
 class ReplayMany(Body, frozen=True):
-    """Replay dead letters, so many a second."""
+    """Which dead letters to replay, and how many a second."""
 
     kind: str
     reason: str | None = None
@@ -88,7 +88,7 @@ class Replayed(msgspec.Struct, frozen=True):
 
 
 class KindChange(Body, frozen=True):
-    """`max_running` 0 is no limit, null what the kind declares; what is not named stays."""
+    """`max_running` 0 is no limit, null the kind's own; omitted fields stay as they are."""
 
     paused: bool | msgspec.UnsetType = msgspec.UNSET
     max_running: Annotated[int, Meta(ge=0, le=MAX_LIMIT)] | msgspec.UnsetType | None = msgspec.UNSET
@@ -102,7 +102,7 @@ class ScheduleChange(Body, frozen=True):
 
 
 async def list_jobs(request: HttpRequest[None, JobQuery, JobServices]) -> PageReply[JobView]:
-    """List unfinished jobs, in the order of their ids."""
+    """List unfinished jobs, ordered by id."""
     query = request.query
     (after,) = BY_NUMBER.decode(query.cursor) if query.cursor else (0,)
     found = await request.refs.jobs.jobs(kind=query.kind, state=query.state, after=after, limit=query.limit + 1)
@@ -112,7 +112,7 @@ async def list_jobs(request: HttpRequest[None, JobQuery, JobServices]) -> PageRe
 
 
 async def list_dead(request: HttpRequest[None, DeadQuery, JobServices]) -> PageReply[JobView]:
-    """Dead letters, newest first."""
+    """List dead letters, newest first."""
     query = request.query
     before = BY_TIME_AND_NUMBER.decode(query.cursor) if query.cursor else None
     which = DeadFilter(query.kind, query.reason, query.since, query.all)
@@ -123,7 +123,7 @@ async def list_dead(request: HttpRequest[None, DeadQuery, JobServices]) -> PageR
 
 
 async def show_job(request: HttpRequest[None, None, JobServices]) -> Reply[JobView]:
-    """A job, wherever it is."""
+    """Find a job in the queue, among the dead letters or among the stored outcomes."""
     return Reply(await request.refs.jobs.job(_job_id(request)))
 
 
@@ -157,7 +157,7 @@ async def replay_many(request: HttpRequest[ReplayMany, None, JobServices]) -> Re
 
 
 async def list_kinds(request: HttpRequest[None, None, JobServices]) -> Reply[list[KindView]]:
-    """The kinds, what waits of each, and what operators have set."""
+    """List the kinds, their numbers of jobs, and operators' limits."""
     return Reply(await request.refs.jobs.kinds())
 
 
@@ -172,7 +172,7 @@ async def change_kind(request: HttpRequest[KindChange, None, JobServices]) -> Re
 
 
 async def list_schedules(request: HttpRequest[None, None, JobServices]) -> Reply[list[ScheduleView]]:
-    """The schedules, and when each is due."""
+    """List the schedules, with their next due times."""
     return Reply(await request.refs.jobs.schedules())
 
 

@@ -1,4 +1,4 @@
-"""The two listeners of a process: the front door for everybody, and the operator plane."""
+"""The two listeners of a process: the public HTTP server, and the operator plane."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -22,9 +22,9 @@ from callboard.runtime import Backoff, Node, Props, worker
 
 
 def server_dependencies(shared: Infrastructure, identity: IdentityRefs, metrics: Metrics) -> ServerDependencies:
-    """The functions by which the front door asks departments.
+    """Return the functions by which the public server asks departments.
 
-    It counts limits without their actor: that would be two turns of the loop more, and in a flood each is long.
+    It counts limits without their actor: that would be two more turns of the loop, which are long in a flood.
     """
     return ServerDependencies(
         read_token=shared.signer.read,
@@ -41,7 +41,7 @@ def server_dependencies(shared: Infrastructure, identity: IdentityRefs, metrics:
 def front_door(
     config: Config, routes: Sequence[Route[Any]], hooks: ServerDependencies, checks: Checks, backoff: Backoff
 ) -> Node:
-    """The HTTP server."""
+    """Return the public HTTP server."""
     server = Props(
         HttpServer,
         routes,
@@ -64,7 +64,7 @@ def front_door(
 
 
 def operator_plane(view: operator_api.OperatorServices, checks: Checks, backoff: Backoff) -> Node:
-    """The operators' listener; it shows caught mails only where there is a catcher."""
+    """Return the operators' listener; it shows caught mails only if there is a catcher."""
     config = view.config
     mailbox = [operator_api.MAILBOX] if view.mails else []
     routes = Routes(operator_api.OperatorServices, *operator_api.ROUTES, *job_routes.ROUTES, *mailbox)

@@ -1,9 +1,8 @@
-"""Logs: a JSON object a line, with the trace it belongs to; and the runtime's lifecycle events as log lines.
+"""Logs: one JSON object a line, with its trace; and the runtime's lifecycle events as log lines.
 
 A line has `timestamp`, `level`, `logger` and `message`; within a trace `trace_id` and `span_id`; and of `extra=` its
 `user_id`, `email`, `action`, `duration_ms` and `context` (`ip_address`, `user_agent`), and in the audit log `actor`,
-`actor_id` and `detail`. Redaction is its last step, so
-that no caller can forget it.
+`actor_id` and `detail`. Redaction is its last step, so that no caller can forget it.
 """
 
 import logging
@@ -40,7 +39,7 @@ class JsonFormatter(logging.Formatter):
     """One line: the fields above, and the exception if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """See logging.Formatter. A message whose arguments do not fit is shown as it was written."""
+        """See logging.Formatter. A message whose arguments do not fit is logged unformatted."""
         try:
             message = record.getMessage()
         except Exception as error:  # noqa: BLE001 - whatever a caller has passed, the line is written
@@ -63,26 +62,27 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(level: str, path: Path | None = None, *, debug: bool = False) -> None:
-    """Log to stderr, or to a file. Libraries speak only of what is wrong, unless it is to `debug`."""
+    """Log to stderr, or to a file. Libraries log warnings and errors only, unless `debug`."""
     handler: logging.Handler = logging.StreamHandler(sys.stderr) if path is None else logging.FileHandler(path)
     handler.setFormatter(JsonFormatter())
-    logging.raiseExceptions = False  # a line that cannot be written is lost: it must not cost two more
+    logging.raiseExceptions = False  # a line that cannot be written is lost: it must not cause two more
     logging.basicConfig(level=logging.INFO if debug else logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("callboard").setLevel(logging.DEBUG if debug else level.upper())
-    logging.getLogger("callboard.audit").setLevel(logging.INFO)  # security events, whatever else is logged
-    # Each reports a broker that is away again and again; we say it once. Faust logs in the name of our subclasses too.
+    logging.getLogger("callboard.audit").setLevel(logging.INFO)  # security events, at any level of the other logs
+    # Each reports an unavailable broker again and again; we log it once. Faust's loggers include those of our
+    # subclasses.
     for noisy in LIBRARIES:
         logging.getLogger(noisy).setLevel(logging.INFO if debug else logging.CRITICAL)
 
 
 def warn(warnings: Iterable[str]) -> None:
-    """Log what is probably meant otherwise."""
+    """Log settings that are probably mistakes."""
     for warning in warnings:
         logging.getLogger("callboard.config").warning("%s", warning)
 
 
 def watch(event: Lifecycle) -> None:
-    """Log what an operator wants to know of the tree. Messages are named by type: their fields may be secret."""
+    """Log the tree's events for operators. Messages are named by type: their fields may be secret."""
     match event:
         case Crashed():
             what = f" on {event.message}" if event.message else ""
@@ -99,7 +99,7 @@ def watch(event: Lifecycle) -> None:
         case DeadLettered() | Overflowed():
             log.warning("%s: %s of %s", event.actor, type(event).__name__.lower(), type(event.message).__name__)
         case Refused(error=Problem(code=code)) if code.kind is ErrorKind.UNAVAILABLE:
-            # A server is away, which was said once; those who look after their work each second find it so each time.
+            # A server is unavailable, which is logged once; periodic work finds it so each second.
             log.debug("%s put off %s: %s", event.actor, type(event.message).__name__, code.name)
         case Refused():
             log.warning("%s refused %s: %s", event.actor, type(event.message).__name__, described(event.error))

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: requests by route, and the tree's actors by name. No label holds anything of a user's."""
+"""Metrics for Prometheus: requests by route, and the tree's actors by name. No label holds user data."""
 
 import re
 from bisect import bisect_left
@@ -18,7 +18,7 @@ from callboard.http.server.connection_limits import Bound
 from callboard.runtime import System, TreeNode
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)  # of a request's buckets
+BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)  # the bounds of request buckets
 _CHANGES = ("insert", "update", "delete")
 _FATES = ("handled", "failed", "expired", "dropped", "dead_lettered", "returned")
 
@@ -69,11 +69,11 @@ class Metrics:
 
     @property
     def observers(self) -> Observers:
-        """The counters that the departments are given."""
+        """Return the counters for the departments."""
         return Observers(self.count_registration, self.count_checks, self.count_mail, self.active_users)
 
     def count_closed(self, bound: Bound) -> None:
-        """Count a connection that was closed for a bound."""
+        """Count a connection that was closed for a limit."""
         self._closed.labels(bound).inc()
 
     def count_checks(self, policy: str, outcome: str, count: int) -> None:
@@ -88,11 +88,11 @@ class Metrics:
         self._database_errors.labels(verdict, state).inc()
 
     def watch_database(self, database: Database) -> None:
-        """Add the pools of connections, and the clock."""
+        """Add the connection pools and the clock."""
         self.registry.register(DatabaseCollector(database))
 
     def count_registration(self) -> None:
-        """Count an account that somebody has registered."""
+        """Count a registered account."""
         self._registered.inc()
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -100,7 +100,7 @@ class Metrics:
         self._requests.timings.observe((method, route, str(status)), seconds)
 
     def observe_query(self, query: Any) -> None:
-        """Count a statement that asyncpg reports: its `query` and the seconds that `elapsed`."""
+        """Count a statement that asyncpg reports: its `query` and the `elapsed` seconds."""
         self._queries.timings.observe((query_type(query.query),), query.elapsed)
 
     def watch(self, system: System) -> None:
@@ -108,18 +108,18 @@ class Metrics:
         self.registry.register(TreeCollector(system))
 
     def page(self) -> bytes:
-        """All of it, in the text format."""
+        """Return all metrics in the text format."""
         return generate_latest(self.registry)
 
 
 class Timings:
-    """How long things took, by their labels: a histogram for a process with one thread that counts.
+    """A histogram of durations by their labels, for a process with one thread that counts.
 
-    prometheus_client's own takes a lock, and so three times as long as all else that is known of a request by then.
+    prometheus_client's own takes a lock, and so three times as long as all other records of a request.
     """
 
     def __init__(self) -> None:
-        self.counts: dict[tuple[str, ...], list[int]] = {}  # in each bucket, and above all
+        self.counts: dict[tuple[str, ...], list[int]] = {}  # the count of each bucket, and of all larger values
         self.seconds: dict[tuple[str, ...], float] = {}
 
     def observe(self, labels: tuple[str, ...], seconds: float) -> None:
@@ -132,7 +132,7 @@ class Timings:
         self.seconds[labels] += seconds
 
     def without_last_label(self) -> "Timings":
-        """The same, summed over the last label."""
+        """Return the same, summed over the last label."""
         summed = Timings()
         for labels, counts in self.counts.items():
             before = summed.counts.get(labels[:-1], [0] * len(counts))
@@ -141,7 +141,7 @@ class Timings:
         return summed
 
     def family(self, name: str, meaning: str, labels: tuple[str, ...]) -> Metric:
-        """As Prometheus has them."""
+        """Yield the samples in Prometheus's form."""
         family = HistogramMetricFamily(name, meaning, labels=labels)
         names = [*(str(float(bound)) for bound in BOUNDS_S), "+Inf"]
         for values, counts in self.counts.items():
@@ -150,7 +150,7 @@ class Timings:
 
 
 class RequestCollector(Collector):
-    """Requests. The endpoint is the route's pattern, so no id of anybody's becomes a label."""
+    """Requests. The endpoint is the route's pattern, so no user's id becomes a label."""
 
     def __init__(self) -> None:
         self.timings = Timings()
@@ -173,7 +173,7 @@ class RequestCollector(Collector):
 
 
 class QueryCollector(Collector):
-    """Statements as PostgreSQL answered them."""
+    """Statements, by PostgreSQL's time."""
 
     def __init__(self) -> None:
         self.timings = Timings()
@@ -185,7 +185,7 @@ class QueryCollector(Collector):
 
 @lru_cache(1024)
 def query_type(sql: str) -> str:
-    """The verb of a statement: of one that changes rows within a `with`, that; of anything unusual, `other`."""
+    """Return the verb of a statement: of one that changes rows within a `with`, that; of anything unusual, `other`."""
     words = re.findall(r"[a-z]+", re.sub(r"--[^\n]*|'[^']*'", "", sql).lower())
     first = words[0] if words else ""
     if first == "with":
@@ -194,7 +194,7 @@ def query_type(sql: str) -> str:
 
 
 class DatabaseCollector(Collector):
-    """Reads the pools of connections when Prometheus asks."""
+    """Collects the connection pools on a scrape."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -214,7 +214,7 @@ class DatabaseCollector(Collector):
 
 
 class ActiveUsersCollector(Collector):
-    """Shows the number that was counted last."""
+    """Shows the last count."""
 
     def __init__(self, gauge: Gauge) -> None:
         self._gauge = gauge
@@ -227,7 +227,7 @@ class ActiveUsersCollector(Collector):
 
 
 class TreeCollector(Collector):
-    """Reads the tree when Prometheus asks, so that counting costs nothing in between."""
+    """Collects the tree on a scrape, so that nothing is counted in between."""
 
     def __init__(self, system: System) -> None:
         self._system = system

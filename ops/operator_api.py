@@ -27,7 +27,7 @@ from callboard.runtime import Entities, Pool, System, TreeNode, find_pools
 from callboard.streams.dead_letters import DeadLetter, list_dead_letters
 from callboard.streams.reconciler import QUERIES as RELAY
 
-MAX_SIZE = 1000  # workers: more than that is a slip of the pen
+MAX_SIZE = 1000  # workers: more is taken for a typing error
 
 
 class OperatorServices(msgspec.Struct, frozen=True):
@@ -42,14 +42,14 @@ class OperatorServices(msgspec.Struct, frozen=True):
 
 
 def settings(config: Config) -> Settings:
-    """How the operators' listener behaves: by which names it may be asked for, and with which token."""
+    """The operators' listener: its allowed host names, and its token."""
     wrong = Policy(config.ops_wrong_tokens_per_minute, 60)
     token = OperatorToken(config.ops_token, wrong=wrong) if config.ops_token else None
     return Settings(base="/ops/v1", token=token, hosts=AllowedHosts(frozenset(config.ops_hosts)))
 
 
 class DeadLetterView(msgspec.Struct, frozen=True):
-    """A dead letter. Key and value stand as text when they are UTF-8, and as base64 in any case."""
+    """A dead letter. Key and value are given as text if they are UTF-8, and always as base64."""
 
     dead_letter_id: UUID
     consumer: str
@@ -76,7 +76,7 @@ async def config(request: HttpRequest[None, None, OperatorServices]) -> Reply[di
 
 
 class PoolView(msgspec.Struct, frozen=True):
-    """A pool: its workers, the capacity of each one's mailbox, and how many messages wait at all of them."""
+    """A pool: its workers, the capacity of each one's mailbox, and the number of messages in all of them."""
 
     name: str
     size: int
@@ -94,12 +94,12 @@ class Resize(Body, frozen=True):
 
 
 async def list_pools(request: HttpRequest[None, None, OperatorServices]) -> Reply[list[PoolView]]:
-    """The pools of this process, as they are now."""
+    """List the pools of this process."""
     return Reply([_pool(name, each) for name, each in find_pools(request.refs.system()).items()])
 
 
 async def resize_pool(request: HttpRequest[Resize, None, OperatorServices]) -> Reply[PoolView]:
-    """Give a pool another size, until the next start or reload. No message is lost, and each key keeps its order."""
+    """Resize a pool, until the next start or reload. No message is lost, and each key keeps its order."""
     name = request.text("name")
     found = find_pools(request.refs.system()).get(name)
     if not isinstance(found, Pool):
@@ -127,29 +127,29 @@ def _pool(name: str, found: Pool[Any] | Entities[Any]) -> PoolView:
 
 
 async def mailbox(request: HttpRequest[None, None, OperatorServices]) -> Reply[list[Mail]]:
-    """The mails that the embedded catcher has caught, newest first."""
+    """List the mails of the embedded catcher, newest first."""
     return Reply(request.refs.mails() if request.refs.mails else [])
 
 
 async def metrics(request: HttpRequest[None, None, OperatorServices]) -> RawReply:
-    """Prometheus' text format."""
+    """Return the metrics in Prometheus's text format."""
     return RawReply(request.refs.metrics.page(), CONTENT_TYPE)
 
 
 class DeadLetterQuery(Page, frozen=True, kw_only=True):
-    """Which page of the dead letters."""
+    """The page of the dead letters."""
 
     cursor: Annotated[str, BY_TIME.meta] | None = None
 
 
 class RefusedEventQuery(Page, frozen=True, kw_only=True):
-    """Which page of the events that the broker refuses."""
+    """The page of the events that the broker refuses."""
 
     cursor: Annotated[str, BY_NUMBER.meta] | None = None
 
 
 async def dead_letters(request: HttpRequest[None, DeadLetterQuery, OperatorServices]) -> PageReply[DeadLetterView]:
-    """The dead letters that wait for a decision, newest first."""
+    """List the dead letters that wait for a decision, newest first."""
     query = request.query
     after = BY_TIME.decode(query.cursor) if query.cursor else None
     async with request.refs.database.acquire() as connection:
@@ -161,7 +161,7 @@ async def dead_letters(request: HttpRequest[None, DeadLetterQuery, OperatorServi
 
 
 class RefusedEventView(msgspec.Struct, frozen=True):
-    """An event of ours that the broker has refused so many times; it is tried again, at `retry_at` next."""
+    """An event of ours that the broker has refused; `retry_at` is its next attempt."""
 
     outbox_id: int
     event_id: UUID
@@ -178,7 +178,7 @@ class RefusedEventView(msgspec.Struct, frozen=True):
 async def refused_events(
     request: HttpRequest[None, RefusedEventQuery, OperatorServices],
 ) -> PageReply[RefusedEventView]:
-    """The events in the outbox that the broker refuses, oldest first. Those of the same key wait behind them."""
+    """List the events in the outbox that the broker refuses, oldest first. Later events of the same key wait."""
     query = request.query
     after = BY_NUMBER.decode(query.cursor)[0] if query.cursor else 0
     async with request.refs.database.acquire() as connection:

@@ -1,7 +1,7 @@
-"""Redaction: nothing that is secret or personal leaves in a log line, whoever put it there and in whatever form.
+"""Redaction: no secret and no personal data leaves in a log line, from any caller and in any form.
 
-Two nets, one behind the other. By key: a field named `password` is hidden whatever it holds, in a mapping and in text
-alike. By shape: what looks like an address, a token, a hash, a key or a login in a URL is hidden wherever it stands.
+There are two filters. By key: a field named `password` is hidden with any value, in a mapping and in text alike. By
+shape: a text that looks like an address, a token, a hash, a key or a login in a URL is hidden at any place.
 """
 
 import re
@@ -10,14 +10,14 @@ from typing import Any
 
 from callboard.streams.email_address import REDACTED, redact_email
 
-MAX_DEPTH = 8  # of nested fields; what lies deeper is hidden whole
-MAX_TEXT = 20_000  # characters of one text: the rest is cut off, since every shape is looked for in all of it
+MAX_DEPTH = 8  # of nested fields; deeper ones are hidden whole
+MAX_TEXT = 20_000  # characters of one text: the rest is cut off, since every shape is searched in all of it
 
 _WORDS = r"pass(?:word|wd|phrase)?|pwd|secret|token|authorization|cookie|credentials?|api[_-]?key|private[_-]?key|otp"
 _SECRET_KEY = re.compile(rf"(?:^|_)(?:{_WORDS})s?(?:_(?:hash|key|value))?$")
-_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")  # between the words of a name, however it is written
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")  # between the words of a name, in any notation
 
-# Each with what takes its place. The order matters: a URL's login holds an `@` and is not an address.
+# Each with its replacement. The order matters: a URL's login holds an `@` and is not an address.
 _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"-----BEGIN [A-Z ]{1,40}-----.*?(?:-----END [A-Z ]{1,40}-----|$)", re.DOTALL), REDACTED),
     (re.compile(r"(?<=://)[^\s'\"<>]{1,2000}@"), f"{REDACTED}@"),
@@ -37,7 +37,7 @@ _ADDRESS = re.compile(r"(?<![^\s@<>\"'(),:;=\[\]\\/])[^\s@<>\"'(),:;=\[\]\\/]+@(
 
 
 def redact_text(text: str) -> str:
-    """The text without whatever looks secret or personal in it, cut to MAX_TEXT, and good UTF-8."""
+    """Return the text without secrets and personal data, cut to MAX_TEXT, and in valid UTF-8."""
     text = text[:MAX_TEXT].encode("utf-8", "replace").decode()
     for shape, replacement in _SHAPES:
         text = shape.sub(replacement, text)
@@ -45,12 +45,12 @@ def redact_text(text: str) -> str:
 
 
 def is_secret_key(key: str) -> bool:
-    """Whether a field of this name is hidden whatever it holds: password, new_password, access_token, api-key."""
+    """Whether a field of this name is hidden with any value: password, new_password, access_token, api-key."""
     return _SECRET_KEY.search(_HUMP.sub("_", key).lower()) is not None
 
 
 def redact(value: Any, depth: int = 0) -> Any:
-    """The value as it may be logged: fields by their names, texts by their shape; anything odd as its text."""
+    """Return the value for a log line: fields by their names, texts by their shape; any other object as its text."""
     if value is None or isinstance(value, bool | int | float):
         return value
     if depth >= MAX_DEPTH:

@@ -1,7 +1,7 @@
-"""The schema of a database: is it the one that this release needs, and if not, who changes it.
+"""The schema of a database: whether it fits this release, and who migrates it if not.
 
-Nothing here imports Alembic, which takes 46 MB: a process that serves asks for one row, and leaves the work to
-`callboard migrate up` in a process of its own.
+Nothing here imports Alembic, which takes 46 MB: a serving process reads one row, and leaves the work to `callboard
+migrate up` in a process of its own.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ VERSIONS = Path(__file__).with_name("migrations") / "versions"
 _LINKS = re.compile(
     r'^revision = "(?P<revision>\w+)"$.*?^down_revision = (?:"(?P<down>\w+)"|None)$', re.MULTILINE | re.DOTALL
 )
-FIRST = "0001"  # the revision of a database that was made before there were revisions
+FIRST = "0001"  # the revision of a database that is older than revisions
 
 _LOCK = 0x63616C6C  # an advisory lock's key: "call"; of several processes that start together one changes the schema
 _LOCK_RETRY_S = 0.1
@@ -33,16 +33,16 @@ log = logging.getLogger(__name__)
 
 
 class SchemaOutdatedError(Exception):
-    """The database lacks migrations that this release needs; waiting does not mend that."""
+    """The database lacks migrations of this release; waiting cannot help."""
 
 
 class MigrationFailedError(Exception):
-    """`callboard migrate up` has failed; its last words say why."""
+    """`callboard migrate up` has failed; its last output says why."""
 
 
 class History(msgspec.Struct, frozen=True):
-    """The migrations of a package's department, with a version table of their own: a package that is removed leaves
-    nothing in ours.
+    """The migrations of a package's department, with a version table of their own: a removed package leaves nothing in
+    ours.
     """
 
     department: str
@@ -50,12 +50,12 @@ class History(msgspec.Struct, frozen=True):
 
     @property
     def table(self) -> str:
-        """The table that holds its revision."""
+        """Return the name of the table with its revision."""
         return f"alembic_version_{self.department}"
 
 
 def revisions(folder: Path = VERSIONS) -> list[str]:
-    """The revisions in a folder, ours unless another is named, the first one first: each names the one before it."""
+    """Return the revisions in a folder, by default ours, first to last: each names the one before it."""
     after: dict[str, str] = {}
     for path in folder.glob("[0-9]*_*.py"):
         found = _LINKS.search(path.read_text(encoding="utf-8"))
@@ -68,12 +68,12 @@ def revisions(folder: Path = VERSIONS) -> list[str]:
 
 
 def head() -> str:
-    """The revision that this release needs."""
+    """Return the revision of this release."""
     return revisions()[-1]
 
 
 async def revision_of(connection: Any) -> str | None:
-    """The revision that a database stands at; None for one without our tables, whatever others it has."""
+    """Return the revision of a database; None for one without our tables."""
     if await connection.fetchval("select to_regclass('alembic_version') is not null"):
         version: str | None = await connection.fetchval("select version_num from alembic_version")
         if version is not None:
@@ -83,7 +83,7 @@ async def revision_of(connection: Any) -> str | None:
 
 
 def missing_from(revision: str | None) -> list[str]:
-    """The revisions of this release that a database at `revision` lacks; none for one that a later release made."""
+    """Return this release's revisions that a database at `revision` lacks; none for one of a later release."""
     known = revisions()
     if revision is None:
         return known
@@ -91,7 +91,7 @@ def missing_from(revision: str | None) -> list[str]:
 
 
 async def missing_of(connection: Any, history: History) -> list[str]:
-    """The revisions that a database lacks of a package's."""
+    """Return a package's revisions that a database lacks."""
     known, at = revisions(history.folder), None
     if await connection.fetchval("select to_regclass($1) is not null", history.table):
         at = await connection.fetchval(f"select version_num from {history.table}")  # noqa: S608 - named after a department
@@ -100,7 +100,9 @@ async def missing_of(connection: Any, history: History) -> list[str]:
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Any]:
-    """A connection of its own for what changes the schema. Raises what asyncpg raises while the server is away."""
+    """Yield a separate connection for changes of the schema. Raises asyncpg's errors while the server is
+    unavailable.
+    """
     connection = await asyncpg.connect(url, timeout=_TIMEOUT_S, command_timeout=_STATEMENT_TIMEOUT_S)
     try:
         yield connection
@@ -110,9 +112,9 @@ async def connected(url: str) -> AsyncIterator[Any]:
 
 @asynccontextmanager
 async def locked(connection: Any) -> AsyncIterator[None]:
-    """The right to change the schema, which one process of all has at a time.
+    """Hold the right to change the schema, which one process has at a time.
 
-    It is asked for again and again rather than waited for: `create index concurrently` waits for everybody who waits.
+    It polls instead of waiting: `create index concurrently` waits for all who wait.
     """
     while not await connection.fetchval("select pg_try_advisory_lock($1)", _LOCK):  # noqa: ASYNC110 - PostgreSQL tells nobody
         await asyncio.sleep(_LOCK_RETRY_S)
@@ -125,7 +127,7 @@ async def locked(connection: Any) -> AsyncIterator[None]:
 async def install(url: str) -> None:
     """Give an empty database all of schema.sql, in one transaction; leave any other as it is.
 
-    Raises what asyncpg raises while the server is away.
+    Raises asyncpg's errors while the server is unavailable.
     """
     async with connected(url) as connection:
         if await revision_of(connection) is not None:
@@ -142,11 +144,11 @@ async def install(url: str) -> None:
 
 
 async def prepare(url: str, *, migrate: bool, histories: Sequence[History] = ()) -> None:
-    """See that a database has the schema of this release, and of the packages with these histories: fill an empty one,
-    and migrate an older one if `migrate`.
+    """Ensure that a database has the schema of this release, and of the packages with these histories: fill an empty
+    one, and migrate an older one if `migrate`.
 
-    Raises SchemaOutdatedError for an older one that is not to be migrated, MigrationFailedError, and whatever asyncpg
-    raises while the server is away.
+    Raises SchemaOutdatedError for an older one without `migrate`, MigrationFailedError, and asyncpg's errors while the
+    server is unavailable.
     """
     await install(url)
     async with connected(url) as connection:

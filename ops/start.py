@@ -1,15 +1,15 @@
-"""The first moments of a process: what must hold before anything is imported, which takes a second.
+"""The first moments of a process: its signals and descriptors, set before the imports, which take a second.
 
 As process 1 of a container it has no default for signals: without a handler a SIGTERM is lost, and the container is
-killed after its grace. And a process that was started without stderr must not find a socket of its own there.
+killed after its grace. And in a process that was started without stderr no socket may get that number.
 """
 
 import os
 import signal
 import sys
 
-STAYS = ("serve", "up")  # commands that run until they are told to stop, and then have done what they should
-SIGNALLED = 128  # and the number of the signal: the status of a command that was told to stop
+STAYS = ("serve", "up")  # commands that run until they are told to stop, and then succeed
+SIGNALLED = 128  # plus the number of the signal: the status of other commands that are stopped
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     stays = sys.argv[1:2] != [] and sys.argv[1] in STAYS
 
     def leave(number: int, _frame: object) -> None:
-        """End at once: nothing has been started yet. An exception could be lost in what is being imported."""
+        """End at once: nothing has been started yet. An exception could be lost during imports."""
         os._exit(0 if stays else SIGNALLED + number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -26,30 +26,30 @@ def main() -> None:
     from callboard.ops import cli  # noqa: PLC0415 - the handlers come first
 
     try:
-        if not stays:  # what has begun tidies up
+        if not stays:  # a started command cleans up
             signal.signal(signal.SIGINT, signal.default_int_handler)
         cli.main()
     except KeyboardInterrupt:
         sys.exit(SIGNALLED + signal.SIGINT)
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the end of the interpreter has no place for an exception
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # at its end the interpreter cannot handle an exception
         _let_go_of_streams()
 
 
 def _open_standard_streams() -> None:
-    """Open what the parent has closed, so that no file or socket gets its number."""
+    """Open descriptors that the parent has closed, so that no file or socket gets their numbers."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: SIM115, PTH123 - for the whole life
 
 
 def _let_go_of_streams() -> None:
-    """Flush, or forget what cannot be written: the interpreter's own last try would change the exit status to 120."""
+    """Flush, or drop unwritable output: the interpreter's own last attempt would change the exit status to 120."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -58,7 +58,7 @@ def _let_go_of_streams() -> None:
 
 
 def complain(line: str) -> None:
-    """Say something on stderr, if it can be said: a full disk or a closed pipe there ends nothing."""
+    """Print to stderr, if possible: a full disk or a closed pipe there ends nothing."""
     try:
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()

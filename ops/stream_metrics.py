@@ -1,4 +1,4 @@
-"""Prometheus metrics of this process's streams. No label holds anything of a user's."""
+"""Prometheus metrics of this process's streams. No label holds user data."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from callboard.streams.stream_metrics import StreamMetrics
 
 
 class StreamCollector(Collector):
-    """Reads the counts when Prometheus asks."""
+    """Collects on a scrape."""
 
     def __init__(self, metrics: StreamMetrics) -> None:
         self._metrics = metrics

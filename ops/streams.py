@@ -1,4 +1,4 @@
-"""The composition of what a process does with Kafka: the actors that publish and read, for the consumers there are."""
+"""The composition of a process's Kafka actors, publishers and readers, for the consumers of its departments."""
 
 import asyncio
 from pathlib import Path
@@ -45,10 +45,10 @@ class StreamParts:
         self._signer = EventSigner((config.jwt_secret_key, *config.jwt_previous_keys))
 
     def nodes(self, data: Path, backoff: Backoff) -> list[Node]:
-        """The actors, if this process has them; `data` is a folder of Faust's.
+        """Return the actors, if this process has them; `data` is a folder of Faust's.
 
-        An embedded broker begins empty: what its forerunner had and nobody has recorded is published again at once. Its
-        group has no other members to be fair to: a short session is found out, and joined, sooner.
+        An embedded broker begins empty: unrecorded events of its predecessor are republished at once. Its group has no
+        other members: a short session lets it notice a loss, and rejoin, sooner.
         """
         if not self._runs_here:
             return []
@@ -77,7 +77,7 @@ class StreamParts:
         return [worker("streams", streams, backoff=backoff), worker("relay", relay, backoff=backoff)]
 
     async def check(self) -> None:
-        """Raise Problem(SERVER_UNAVAILABLE) with what is wrong."""
+        """Raise Problem(SERVER_UNAVAILABLE) with the faults."""
         if not self._runs_here:
             return
         why = self._broker.why_lost
@@ -90,6 +90,6 @@ class StreamParts:
             raise Problem(SERVER_UNAVAILABLE, "; ".join(faults))
 
     async def wait_ready(self) -> None:
-        """Return when the topics are read, or at once where this process does not read them."""
+        """Return when the topics are read, or at once in a process that does not read them."""
         if self._runs_here:
             await self.reading.wait()

@@ -1,18 +1,18 @@
-"""Text of users on a terminal: shown as it is, but for what moves the cursor or turns the writing around."""
+"""Text of users on a terminal: unchanged, except characters that move the cursor or reverse the writing."""
 
 import msgspec
 
 
 def visible(text: str) -> str:
-    """The text with every character that shows nothing as its escape: controls, bidi marks, zero-width ones.
+    """Return the text with invisible characters as escapes: controls, bidi marks, zero-width ones.
 
-    A user's name with an escape sequence in it must not paint an operator's screen, nor hide the rest of its line.
+    A user's name with an escape sequence must not paint an operator's screen, nor hide the rest of its line.
     """
     return text if text.isprintable() else "".join(each if each.isprintable() else _escaped(each) for each in text)
 
 
 def json_line(value: object) -> str:
-    """The value as JSON on one line, with the same characters escaped as JSON has it."""
+    """Return the value as JSON on one line, with the same characters escaped in JSON's way."""
     return visible(msgspec.json.encode(value).decode())
 
 

@@ -1,4 +1,4 @@
-"""The composition of a process, on one screen: its departments, and what works for all of them."""
+"""The composition of a process, on one screen: its departments, and the actors that serve all of them."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ from callboard.ops.operator_api import OperatorServices
 from callboard.ops.streams import StreamParts
 from callboard.runtime import Backoff, Entities, Intensity, Node, Pool, Strategy, Supervisor, System, supervisor
 
-# A server that dies again and again is brought back again and again, at a pace; only a storm is given up on.
+# A server that dies repeatedly is restarted with growing delays; only a storm of deaths is given up on.
 SERVER_INTENSITY = Intensity(restarts=30, window_s=60)
 SERVER_BACKOFF = Backoff(initial_s=0.1, max_s=5.0, jitter=0.2)
 
 
 @dataclass(frozen=True)
 class Tree:
-    """The tree of one process, and what is asked of its parts. Nothing has been started."""
+    """The tree of one process and its parts. Nothing has been started."""
 
     root: Supervisor
     built: Built
@@ -38,7 +38,7 @@ class Tree:
 
     @property
     def pools(self) -> dict[str, Pool[Any] | Entities[Any]]:
-        """Every pool by its name, whether it runs in this process or not."""
+        """Return every pool by its name, whether it runs in this process or not."""
         return {**self.built.pools, "retention": self.background.retention.pool}
 
 
@@ -53,9 +53,9 @@ def compose(
     data: Path,
     servers: Servers | None,
 ) -> Tree:
-    """Build every department in order, and what works for all of them. Raises CompositionError.
+    """Build every department in order, and the actors that serve all of them. Raises CompositionError.
 
-    What acts on events starts before what reads them. `data` is a folder of Faust's.
+    Consumers start before the reader of their events. `data` is a folder of Faust's.
     """
     departments, roles = in_order(departments), config.roles
     configured = configured_of(config, departments, OURS)
@@ -77,7 +77,7 @@ def compose(
     checks = {name: check for branch in branches for name, check in branch.checks.items()}
     checks |= {"kafka": streams.check, "jobs": jobs.depths.check}
     catcher = servers and servers.catcher
-    operators = shared.database.pool("operators")  # whatever flood there is of others
+    operators = shared.database.pool("operators")  # unaffected by a flood of other requests
     view = OperatorServices(running, config, operators, metrics, catcher.mails if catcher else None, jobs.admin)
     bound = built.bind(routes)
     children: list[Node] = servers.nodes(SERVER_BACKOFF, SERVER_INTENSITY) if servers else []

@@ -1,4 +1,4 @@
-"""`callboard up`: the whole system on embedded servers, with progress while it starts and a guide when it has."""
+"""`callboard up`: the whole system on embedded servers, with progress during the start and a guide after it."""
 
 import os
 import time
@@ -33,7 +33,7 @@ class Up:
         self.began = time.monotonic()
 
     async def run(self, environ: Mapping[str, str]) -> int:
-        """Start, tell, stay. Raises EmbeddedError, ConfigError, CannotListenError."""
+        """Start, print the guide, and run. Raises EmbeddedError, ConfigError, CannotListenError."""
         servers = embed(self.place)
         config = self._config({**environ, **servers.environment()})
         logs.configure(config.log_level, self.place.log("callboard"), debug=config.enable_debug_mode)
@@ -44,7 +44,9 @@ class Up:
         return await live(parts, lambda: self._announce(parts))
 
     def _config(self, environ: dict[str, str]) -> Config:
-        """The settings: given ports must be free, others are chosen; the signing key is the data folder's own."""
+        """Return the settings: given ports must be free, others are chosen; the signing key is the data
+        folder's own.
+        """
         environ.setdefault("JWT_SECRET_KEY", self.place.secret("jwt") * 2)
         environ.setdefault("MIGRATE", "auto")
         for name, host, usual in (("HTTP_PORT", "HTTP_HOST", 8000), ("OPS_PORT", "OPS_HOST", 9000)):
@@ -86,14 +88,14 @@ class Up:
         if self.play:
             try:
                 await demo.play(demo.Target.of(facts), self.console)
-            except demo.DemoError as error:  # the rest is up
+            except demo.DemoError as error:  # everything else is up
                 self.console.print(f"\nThe demo failed: {error}", highlight=False, markup=False, soft_wrap=True)
         self.console.print("\nUp. Ctrl-C stops it; the data stays.", highlight=False)
 
     async def _demo_accounts(self, parts: Application) -> dict[str, str]:
-        """Make the demo's accounts when it is asked for, once for a data folder; how to log in as its editor.
+        """Create the demo's accounts if requested, once for a data folder; return its editor's credentials.
 
-        What becomes of them afterwards is the admins' business: one that was disabled, demoted or deleted stays so.
+        Later changes by admins stay: a disabled, demoted or deleted account is not restored.
         """
         password = "Wings7-" + self.place.secret("demo")[:10]
         if not self.place.has_mark(DEMO_MARK):
@@ -130,12 +132,12 @@ class Up:
 
 
 def data_folder(given: str | None) -> Path | None:
-    """The data folder: as given, as CALLBOARD_DATA_DIR says, or None for the default one."""
+    """Return the data folder: the argument, CALLBOARD_DATA_DIR, or None for the default one."""
     text = given or os.environ.get("CALLBOARD_DATA_DIR")
     return Path(text) if text else None
 
 
 async def up(data: Path | None, *, reset: bool, play: bool) -> int:
-    """Run on a data folder until stopped; the exit status."""
+    """Run on a data folder until stopped; return the exit status."""
     with open_place(data, reset=reset) as place:
         return await Up(place, Console(), play=play).run(os.environ)

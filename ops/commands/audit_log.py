@@ -34,7 +34,8 @@ async def list_entries(
     limit: int,
     as_json: bool,
 ) -> int:
-    """Print entries, newest first: a table, or a JSON object a line; the exit status. `user` is an id or an address.
+    """Print entries, newest first: a table, or one JSON object a line; return the exit status. `user` is an id or an
+    address.
 
     Raises CommandError.
     """
@@ -74,7 +75,7 @@ async def _entries(at: CommandContext, filters: Mapping[str, Any], user: str | N
 
 
 async def _user_id(at: CommandContext, user: str) -> UUID:
-    """The id itself, which may be of an account that is gone, or that of an address. Raises Problem."""
+    """Return the id itself, which may be of a deleted account, or that of an address. Raises Problem."""
     try:
         return UUID(user)
     except ValueError:
@@ -98,7 +99,7 @@ def _cells(entry: AuditEntry) -> tuple[str, ...]:
 
 
 def _action(text: str | None) -> AuditAction | None:
-    """A kind of event. Raises CommandError."""
+    """Parse a kind of event. Raises CommandError."""
     try:
         return None if text is None else AuditAction(text)
     except ValueError:
@@ -106,7 +107,7 @@ def _action(text: str | None) -> AuditAction | None:
 
 
 def _moment(text: str | None, option: str) -> datetime | None:
-    """A time of RFC 3339. Raises CommandError."""
+    """Parse a time of RFC 3339. Raises CommandError."""
     try:
         moment = None if text is None else msgspec.convert(text, UtcDatetime)
         if moment is None or in_reach(moment):

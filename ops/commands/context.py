@@ -1,4 +1,4 @@
-"""The desk of an operator's commands: the same actors as the server's, in a tree of their own for a moment."""
+"""The context of an operator's command: the same actors as the server's, in a tree of its own for a moment."""
 
 import logging
 import os
@@ -39,7 +39,7 @@ from callboard.runtime import Context, Ref, System, supervisor, use_context
 CONNECT_S = 10.0
 PAGE = 100  # accounts read at a time
 SETTINGS = ("DATABASE_URL", "REDIS_URL", "JWT_SECRET_KEY", "PASSWORD_POLICY", "ENVIRONMENT", "SERVICE_NAME")
-NO_REDIS = "redis://127.0.0.1:1"  # refuses at once: what is to be told there is then found out within 30 s
+NO_REDIS = "redis://127.0.0.1:1"  # refuses at once: the server notices new jobs within 30 s by itself
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class CommandContext:
 async def desk(data: Path | None) -> AsyncIterator[CommandContext]:
     """Connect to DATABASE_URL and REDIS_URL, or to the running embedded servers.
 
-    Raises CommandError when there is no database or it is away, and ConfigError.
+    Raises CommandError without an available database, and ConfigError.
     """
-    logging.getLogger("callboard").addHandler(logging.NullHandler())  # a command has one line to say what is wrong
+    logging.getLogger("callboard").addHandler(logging.NullHandler())  # a command has one line for its error
     facts = read_running(data) or {}
     given: dict[str, Any] = {name: read(os.environ, name) or facts.get(name) for name in SETTINGS}
     if not given["DATABASE_URL"]:
@@ -67,7 +67,7 @@ async def desk(data: Path | None) -> AsyncIterator[CommandContext]:
     database, cache = Database(given["DATABASE_URL"], size=2), RedisClient(given["REDIS_URL"] or NO_REDIS, keys)
     secret = given["JWT_SECRET_KEY"] or ""
     refusals: list[str] = []
-    settled = anyio.Event()  # the database is there, or refuses us for good
+    settled = anyio.Event()  # the database is available, or refuses us for good
 
     def give_up(reason: str) -> None:
         refusals.append(reason)
@@ -101,14 +101,14 @@ async def desk(data: Path | None) -> AsyncIterator[CommandContext]:
 
 
 def print_problem(problem: Problem) -> int:
-    """Say on stderr what is wrong, a line for each fault; the exit status."""
+    """Print faults to stderr, one line each; return the exit status."""
     for line in [f"{detail.field} {detail.message}" for detail in problem.details] or [problem.message]:
         print(f"callboard: {visible(line)}", file=sys.stderr)
     return USAGE if problem.details else FAILED
 
 
 async def create_admin(data: Path | None, email: str, password: str, full_name: str) -> int:
-    """Make an admin, or an account one; the exit status."""
+    """Create an admin, or make an account one; return the exit status."""
     async with desk(data) as at:
         try:
             user = await at.users.ask(CreateUser(email, password, full_name, Role.ADMIN))
@@ -119,7 +119,7 @@ async def create_admin(data: Path | None, email: str, password: str, full_name: 
 
 
 async def set_active(data: Path | None, email: str, *, active: bool) -> int:
-    """Disable an account, which ends its sessions at once, or enable it again; the exit status."""
+    """Disable an account, which ends its sessions at once, or enable it again; return the exit status."""
     async with desk(data) as at:
         try:
             found = await at.users.ask(ListUsers(1, email=email))
@@ -133,7 +133,7 @@ async def set_active(data: Path | None, email: str, *, active: bool) -> int:
 
 
 async def set_role(data: Path | None, email: str, role: Role) -> int:
-    """Give an account another role; the exit status."""
+    """Change an account's role; return the exit status."""
     async with desk(data) as at:
         try:
             found = await at.users.ask(ListUsers(1, email=email))
@@ -147,9 +147,10 @@ async def set_role(data: Path | None, email: str, role: Role) -> int:
 
 
 async def list_users(data: Path | None, filters: Mapping[str, Any], *, as_json: bool) -> int:
-    """Print the accounts that the filters leave, newest first: a table, or a JSON object a line; the exit status.
+    """Print the accounts that match the filters, newest first: a table, or one JSON object a line; return the exit
+    status.
 
-    Accounts are read and written a hundred at a time when they go out as JSON; a table is written when it is whole.
+    JSON is read and printed a hundred accounts at a time; a table is printed once it is complete.
     """
     table = Table("address", "name", "role", "verified", "active", "since", "id")
     async with desk(data) as at:

@@ -1,6 +1,6 @@
-"""`callboard doctor --indexes`: indexes that take more room than they need, and those that nothing uses.
+"""`callboard doctor --indexes`: indexes that are larger than necessary, and unused ones.
 
-Estimates from what PostgreSQL counts and from its statistics: nothing is locked and no table is read.
+Estimates from PostgreSQL's counters and statistics: nothing is locked and no table is read.
 """
 
 import sys
@@ -18,11 +18,11 @@ from callboard.streams.queries import queries_beside
 QUERIES = queries_beside(__file__)
 
 BLOATED = 2.0  # times the size that its entries need
-WORTH_BYTES = 8 << 20  # smaller ones are not worth the trouble
+WORTH_BYTES = 8 << 20  # smaller ones are not worth a rebuild
 
 
 async def report_indexes(url: str) -> int:
-    """Print both lists; the exit status. Raises what asyncpg raises when the database cannot be asked."""
+    """Print both lists; return the exit status. Raises asyncpg's errors if the database cannot be asked."""
     connection = await asyncpg.connect(url, timeout=10)
     try:
         bloated = [row async for row in QUERIES.bloated_indexes(connection, times=BLOATED, bytes=WORTH_BYTES)]

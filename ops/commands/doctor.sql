@@ -1,6 +1,6 @@
 -- name: bloated_indexes(times, bytes)
--- A B-tree needs, for each row, its key as the statistics know it, 8 bytes of a tuple and 4 of a pointer, in pages that
--- are nine tenths full. An estimate: a tree of twice this size has been emptied by deletions and not filled again.
+-- For each row a B-tree needs its key (from the statistics), 8 bytes of a tuple and 4 of a pointer, in pages that are
+-- 90 % full. An estimate: a tree of twice this size lost entries by deletions and was not filled again.
 with sized as (
     select i.oid, i.relname as index, t.relname as table, pg_relation_size(i.oid) as bytes, i.reltuples,
            (select coalesce(sum(coalesce(s.avg_width, 16)), 16) from pg_attribute a
@@ -18,7 +18,7 @@ where bytes >= :bytes and bytes > :times * needed
 order by bytes - needed desc;
 
 -- name: unused_indexes()
--- A unique index and one of a foreign key serve also when nothing is read by them.
+-- Unique indexes and those of foreign keys are left out: they serve even if nothing reads by them.
 select i.relname as index, t.relname as table, pg_size_pretty(pg_relation_size(i.oid)) as size
 from pg_stat_user_indexes s join pg_index x on x.indexrelid = s.indexrelid
 join pg_class i on i.oid = s.indexrelid join pg_class t on t.oid = s.relid

@@ -1,4 +1,4 @@
-"""The options of `callboard jobs`; apart from the commands, since `--help` needs none of what these import."""
+"""The options of `callboard jobs`; apart from the commands, because `--help` needs none of their imports."""
 
 import argparse
 from collections.abc import Callable
@@ -10,11 +10,11 @@ MAX_ID = 2**63 - 1
 MAX_SHOWN = 10_000
 MAX_LIMIT = 100_000
 MIN_RATE, MAX_RATE = 0.001, 1_000.0
-FIRST_YEAR, LAST_YEAR = 2, 9998  # so that a time of any zone is one in UTC
+FIRST_YEAR, LAST_YEAR = 2, 9998  # so that a time of any zone has a time in UTC
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:
-    """A whole number in these bounds."""
+    """Parse a whole number within these bounds."""
 
     def number(text: str) -> int:
         value = int(text)
@@ -40,7 +40,7 @@ def _moment(text: str) -> datetime:
 
 
 def _text(text: str) -> str:
-    """A name that can be asked for: UTF-8."""
+    """Parse a name: it must be UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -49,7 +49,7 @@ def _text(text: str) -> str:
 
 
 def add_jobs(jobs: Any, data: argparse.ArgumentParser) -> None:
-    """The actions of `callboard jobs`."""
+    """Add the actions of `callboard jobs`."""
 
     def action(name: str, meaning: str, *names: str) -> argparse.ArgumentParser:
         made: argparse.ArgumentParser = jobs.add_parser(name, parents=[data], help=meaning)

@@ -22,7 +22,7 @@ from callboard.ops.terminal import json_line, visible
 
 
 async def run_jobs(data: Path | None, options: argparse.Namespace) -> int:
-    """Run an action; the exit status."""
+    """Run an action; return the exit status."""
     from callboard.ops.departments import declared_by, installed  # noqa: PLC0415 - they bring all handlers, and --help needs none
 
     async with desk(data) as at:
@@ -35,7 +35,7 @@ async def run_jobs(data: Path | None, options: argparse.Namespace) -> int:
 
 
 async def _act(admin: JobAdmin, options: argparse.Namespace) -> str:
-    """Run an action; what is to be said."""
+    """Run an action; return its output."""
     match options.jobs:
         case "list":
             return await _list(admin, options)
@@ -92,7 +92,7 @@ async def _replay(admin: JobAdmin, options: argparse.Namespace) -> str:
 
 
 def _table(rows: list[Any], *names: str) -> str:
-    """The rows as a table of these fields, or of all."""
+    """Return the rows as a table of these fields, or of all."""
     columns = names or tuple(rows[0].__struct_fields__ if rows else ())
     table = Table(*columns)
     for row in rows:

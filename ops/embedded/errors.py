@@ -2,4 +2,4 @@
 
 
 class EmbeddedError(Exception):
-    """An embedded server, or the place where it lives, cannot be used. The message is one line for a person."""
+    """An embedded server, or its data folder, cannot be used. The message is one line for a person."""

@@ -1,7 +1,7 @@
-"""Which processes still live, who they are, and how to end those that a killed `callboard up` left behind.
+"""Leftover processes: finds, identifies and ends those that a killed `callboard up` left behind.
 
-A process id alone says nothing: ids are used again. Here a process is known by its id and its birth together.
-All functions block (bounded); the running loop calls those that wait from a thread.
+A process id alone proves nothing, since ids are reused. Here a process is identified by its id and start time together.
+All functions block (bounded); the event loop calls those that wait from a thread.
 """
 
 import os
@@ -19,21 +19,23 @@ LEFTOVER_WAIT_S = 5.0
 
 
 class Known(msgspec.Struct, frozen=True):
-    """A process by id and birth, as a pid file keeps it."""
+    """A process by id and start time, as in a pid file."""
 
     pid: int
     born: str
 
 
 def start_time(pid: int) -> str | None:
-    """When the process was born, in words that no later process of the same id repeats; None when it is dead."""
+    """Return the start time of a process, in a form that no later process of the same id repeats; None if it
+    is dead.
+    """
     if sys.platform == "linux":
         try:
             fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
             boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         except OSError:
             return None
-        # A zombie is dead: only its parent has not looked yet, and in a container nobody may ever look.
+        # A zombie is dead: its parent has not waited for it yet, and in a container may never do.
         return None if fields[0] in "ZX" else f"{boot}/{fields[19]}"
     words = subprocess.run(  # noqa: S603 - a fixed command and a number
         ["/bin/ps", "-o", "lstart=,stat=", "-p", str(pid)], capture_output=True, text=True, check=False
@@ -47,13 +49,13 @@ def is_alive(known: Known) -> bool:
 
 
 def known(pid: int) -> Known | None:
-    """The living process of this id; None when there is none."""
+    """Return the living process of this id; None if there is none."""
     born = start_time(pid)
     return None if born is None else Known(pid, born)
 
 
 def read_pid_file(path: Path) -> Known | None:
-    """The living process that the file names; None when it is dead, or the file is missing or half written."""
+    """Return the living process in the file; None if it is dead, or the file is missing or half written."""
     try:
         found = msgspec.json.decode(path.read_bytes(), type=Known)
     except (OSError, msgspec.MsgspecError):
@@ -62,13 +64,13 @@ def read_pid_file(path: Path) -> Known | None:
 
 
 def write_pid_file(path: Path, pid: int) -> None:
-    """Keep a process of ours for the next start. One that is dead already is not kept."""
+    """Store a process of ours for the next start. A dead one is not stored."""
     if found := known(pid):
         path.write_bytes(msgspec.json.encode(found))
 
 
 def end(found: Known, how: signal.Signals, within_s: float) -> bool:
-    """Signal the process, wait, then SIGKILL and wait once more as long. Returns whether it is gone."""
+    """Signal the process, wait, then SIGKILL and wait as long again. Returns whether it is gone."""
     for each in (how, signal.SIGKILL):
         if not is_alive(found):
             return True
@@ -84,7 +86,7 @@ def end(found: Known, how: signal.Signals, within_s: float) -> bool:
 
 
 def _wait(found: Known, within_s: float) -> bool:
-    """Wait until the process is gone: by the kernel's word where it gives one, else by looking often."""
+    """Wait until the process is gone: by the kernel's notification, or by polling without one."""
     deadline = time.monotonic() + within_s
     if sys.platform == "linux":
         try:
@@ -92,12 +94,12 @@ def _wait(found: Known, within_s: float) -> bool:
         except ProcessLookupError:
             return True
         except OSError:
-            pass  # a kernel before 5.3, or a sandbox without the call: look often instead
+            pass  # a kernel before 5.3, or a sandbox without the call: poll instead
         else:
             try:
                 waiter = select.poll()
                 waiter.register(handle, select.POLLIN)
-                # The id may have gone to another process before the handle was opened: that is gone, too.
+                # The id may have gone to another process before the handle was opened: then ours is gone, too.
                 return not is_alive(found) or bool(waiter.poll(within_s * 1000))
             finally:
                 os.close(handle)
@@ -109,8 +111,8 @@ def _wait(found: Known, within_s: float) -> bool:
 
 
 def end_all_in(folder: Path, program: str) -> None:
-    """End every process of this name that works in the folder or below: a killed postmaster's children outlive it
-    for a moment, and keep the next one from starting (Linux; elsewhere the next start fails until they are gone).
+    """End every process of this name that works in the folder or below: a killed postmaster's children outlive it for a
+    moment, and keep the next one from starting (Linux; elsewhere the next start fails until they are gone).
     """
     for each in _living_in(folder, program):
         end(each, signal.SIGKILL, LEFTOVER_WAIT_S)

@@ -1,6 +1,6 @@
-"""The embedded SMTP server: it delivers nothing, keeps what it is sent, and shows it.
+"""The embedded SMTP server: it delivers nothing, stores the mails that it receives, and shows them.
 
-A mail is a file, synced to disk before its sender is told so: an acknowledged mail survives SIGKILL. Two mails of the
+A mail is a file, synced to disk before the reply to its sender: an acknowledged mail survives SIGKILL. Two mails of the
 same Message-ID are two mails here, so that a mail sent twice is seen twice.
 """
 
@@ -54,7 +54,7 @@ class _Kept(msgspec.Struct, frozen=True):
 
 
 class Catcher:
-    """An SMTP server on `port`, on the running loop. Keeps the newest 1,000 mails, or 64 MB of them."""
+    """An SMTP server on `port`, on the running loop. It keeps the newest 1,000 mails, or 64 MB of them."""
 
     name = NAME
 
@@ -73,7 +73,7 @@ class Catcher:
         self._stopped = asyncio.Event()
 
     async def start(self) -> None:
-        """Read the mails of earlier lives and listen. Raises EmbeddedError when the port is another program's."""
+        """Read the stored mails and listen. Raises EmbeddedError if the port is in use."""
         if not self._kept:
             self._kept = deque(await anyio.to_thread.run_sync(_load, self._folder))
             self._last_stamp = _stamp(self._kept[-1].path) if self._kept else 0
@@ -105,7 +105,7 @@ class Catcher:
         return "was stopped"
 
     async def stop(self) -> None:
-        """Stop listening and hang up. What was acknowledged is on disk."""
+        """Stop listening and close the connections. Acknowledged mails are on disk."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -118,14 +118,14 @@ class Catcher:
         self._stopped.set()
 
     def mails(self) -> list[Mail]:
-        """The mails kept, newest first."""
+        """Return the stored mails, newest first."""
         return [each.mail for each in reversed(self._kept)]
 
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
-        """Called by aiosmtpd: a mail has arrived. The answer goes to the sender when this returns."""
+        """Called by aiosmtpd for each mail. The reply goes to the sender when this returns."""
         self._last_stamp = stamp = max(self._last_stamp + 1, self._clock_ns())
         path = self._folder / f"{stamp:020d}.eml"
-        # A task of its own, for a sender that hangs up cancels this one, and what is on disk must be on show too.
+        # A separate task, since a sender that disconnects cancels this one: a mail on disk must be shown, too.
         keeping = asyncio.create_task(self._keep(path, envelope.rcpt_tos, envelope.content))
         self._keeping.add(keeping)
         keeping.add_done_callback(self._keeping.discard)
@@ -140,7 +140,7 @@ class Catcher:
         return "250 2.0.0 kept"
 
     def _insert(self, kept: _Kept) -> None:
-        """Enter a mail in the order of arrival, which is not the order in which they reach the disk."""
+        """Add a mail in order of arrival, which differs from the order of disk writes."""
         later = []
         while self._kept and self._kept[-1].path > kept.path:
             later.append(self._kept.pop())
@@ -151,7 +151,7 @@ class Catcher:
 
 
 def _trim(kept: deque[_Kept]) -> list[_Kept]:
-    """Take out the oldest that are too many."""
+    """Remove the oldest mails above the limits."""
     gone = []
     held = sum(each.size for each in kept)
     while len(kept) > MAILS_KEPT or held > BYTES_KEPT:
@@ -161,7 +161,7 @@ def _trim(kept: deque[_Kept]) -> list[_Kept]:
 
 
 def _write(path: Path, recipients: list[str], content: bytes) -> _Kept:
-    """Write a mail so that it is there whole and for good, or not at all."""
+    """Write a mail so that it is complete and durable, or not there at all."""
     envelope = b"".join(ENVELOPE + each.encode("utf-8", "surrogateescape") + b"\r\n" for each in recipients)
     half = path.with_suffix(".half")
     with half.open("wb") as file:
@@ -178,7 +178,7 @@ def _write(path: Path, recipients: list[str], content: bytes) -> _Kept:
 
 
 def _load(folder: Path) -> list[_Kept]:
-    """The mails in the folder, oldest first; what a killed process had not finished is removed."""
+    """Return the mails in the folder, oldest first; unfinished files of a killed process are removed."""
     for half in folder.glob("*.half"):
         half.unlink()
     kept = deque(_read(path, path.read_bytes()) for path in sorted(folder.glob("*.eml"))[-MAILS_KEPT:])
@@ -193,7 +193,7 @@ def _stamp(path: Path) -> int:
 def _read(path: Path, raw: bytes) -> _Kept:
     lines = itertools.takewhile(lambda line: line.startswith(ENVELOPE), io.BytesIO(raw))
     recipients = [line.removeprefix(ENVELOPE).strip() for line in lines]
-    # The compatible policy: the modern one raises on some malformed headers, and this must show whatever was sent.
+    # The compatible policy: the modern one raises on some malformed headers, and this must show any mail.
     parsed = message_from_bytes(raw)
     received_at = datetime.fromtimestamp(_stamp(path) / 1e9, tz=UTC)
     mail = Mail(
@@ -215,7 +215,7 @@ def _subject(parsed: Parsed) -> str:
 
 
 def _body(parsed: Parsed, content_type: str) -> str:
-    """The first part of this type that is no attachment, decoded as well as it can be; empty when there is none."""
+    """Return the first part of this type that is no attachment, decoded as well as possible; empty if there is none."""
     for part in parsed.walk():
         if part.get_content_type() != content_type or part.get_content_disposition() == "attachment":
             continue

@@ -1,8 +1,8 @@
-"""Which user the servers run as, and what that user can reach.
+"""The user that the servers run as, and the paths that it can reach.
 
-PostgreSQL refuses to run as root, so root's servers run as `nobody`; and `nobody` cannot come through a folder of
-mode 700, where a checkout or a data folder often is. What it must reach then goes to a public folder of Callboard's
-own. Folders that are not Callboard's are never changed.
+PostgreSQL refuses to run as root, so root's servers run as `nobody`. `nobody` cannot pass through a folder of mode 700,
+such as many checkouts and data folders; files for it go to a public folder of Callboard's own. Folders that are not
+Callboard's are never changed.
 """
 
 import os
@@ -57,7 +57,7 @@ def account_of(path: Path) -> OsUser | None:
 
 
 def reachable(path: Path, account: OsUser | None, need: int = os.X_OK) -> bool:
-    """Whether the account may come to an existing path and use it so (os.R_OK, os.W_OK, os.X_OK), by mode bits."""
+    """Whether the account can reach an existing path and use it so (os.R_OK, os.W_OK, os.X_OK), by mode bits."""
     if account is None:
         return os.access(path, need)
     real = path.resolve()
@@ -76,7 +76,7 @@ def _allows(path: Path, account: OsUser, need: int) -> bool:
 
 
 def public_folder(account: OsUser) -> Path:
-    """A folder of Callboard's own that the account can come through. Only root has one, and needs one."""
+    """Return a folder of Callboard's own that the account can pass through. Only root has one, and needs one."""
     for folder in PUBLIC_FOLDERS:
         try:
             folder.mkdir(mode=0o755, exist_ok=True)
@@ -92,9 +92,9 @@ def public_folder(account: OsUser) -> Path:
 
 
 def copy_for_user(name: str, sources: dict[str, Path], account: OsUser) -> Path:
-    """A copy of `sources` (name inside: folder) that anyone can read, made once and used ever after.
+    """Return a copy of `sources` (name inside: folder) that anyone can read, made once and reused.
 
-    It is complete or not there at all: it is built under another name, and what an interrupted copy left is removed.
+    It is complete or not there at all: it is built under another name, and remains of an interrupted copy are removed.
     """
     shelf = public_folder(account) / "bin"
     shelf.mkdir(mode=0o755, exist_ok=True)
@@ -103,7 +103,7 @@ def copy_for_user(name: str, sources: dict[str, Path], account: OsUser) -> Path:
     if final.is_dir():
         return final
     for half in shelf.glob(f".{name}.*"):
-        # A young one may be another `up` that copies this very moment.
+        # A young one may belong to another `up` that copies at this moment.
         if half.stat().st_mtime < time.time() - HALF_COPY_AGE_S:
             shutil.rmtree(half, ignore_errors=True)
     building = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=shelf))
@@ -114,13 +114,13 @@ def copy_for_user(name: str, sources: dict[str, Path], account: OsUser) -> Path:
         building.rename(final)
     except OSError as error:
         shutil.rmtree(building, ignore_errors=True)
-        if not final.is_dir():  # else another `up` was faster, and its copy is as good
+        if not final.is_dir():  # else another `up` was faster, and its copy serves as well
             raise EmbeddedError(f"cannot copy {name} to {shelf}: {error.strerror}") from error
     return final
 
 
 def _open_to_all(folder: Path) -> None:
-    """Give a tree of ours the modes that an ordinary installation has, whatever umask it was installed under."""
+    """Give a tree of ours the modes of an ordinary installation, even after an installation under a strict umask."""
     folder.chmod(0o755)
     for root, folders, files in os.walk(folder):
         for each in folders:

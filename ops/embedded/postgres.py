@@ -1,6 +1,6 @@
-"""The embedded PostgreSQL: a cluster of its own, on 127.0.0.1 alone, behind a random password.
+"""The embedded PostgreSQL: a cluster of its own, on 127.0.0.1 only, with a random password.
 
-Acknowledged writes survive whatever happens to the server or to us: fsync and synchronous_commit stay on.
+Acknowledged writes survive any crash of the server or of us: fsync and synchronous_commit stay on.
 """
 
 import shutil
@@ -26,7 +26,7 @@ CONNECT_TIMEOUT_S = 2.0
 STOP_GRACE_S = 3.0
 BUILTIN_LOCALE_SINCE = 17
 IO_METHOD_SINCE = 18
-# It starts up, it broke off, or clients that came back faster than we did hold every connection.
+# The server starts, has aborted, or clients that reconnected faster than we did hold every connection.
 NOT_READY = (asyncpg.OperatorInterventionError, asyncpg.PostgresConnectionError, asyncpg.TooManyConnectionsError)
 
 SETTINGS = {
@@ -35,13 +35,13 @@ SETTINGS = {
     "max_connections": "60",
     "superuser_reserved_connections": "3",
     "shared_buffers": "32MB",
-    "wal_level": "minimal",  # nobody replicates from here
+    "wal_level": "minimal",  # there are no replicas
     "max_wal_senders": "0",
     "min_wal_size": "32MB",
     "max_wal_size": "256MB",
     "fsync": "on",
     "synchronous_commit": "on",
-    "jit": "off",  # it costs more than it gives for queries of this size
+    "jit": "off",  # it costs more than it gains for queries of this size
     "max_parallel_workers_per_gather": "0",
     "timezone": "UTC",
     "log_timezone": "UTC",
@@ -52,8 +52,8 @@ SETTINGS = {
 
 
 class Postgres:
-    """PostgreSQL on `port`, with its cluster in the place. Building it checks all that can be checked beforehand, and
-    raises EmbeddedError in one line.
+    """PostgreSQL on `port`, with its cluster in the data folder. The constructor checks all that can be checked in
+    advance, and raises EmbeddedError in one line.
     """
 
     name = NAME
@@ -95,11 +95,11 @@ class Postgres:
 
     @property
     def pid(self) -> int | None:
-        """The postmaster's process id while it runs."""
+        """Return the postmaster's process id while it runs."""
         return self._server.pid
 
     async def start(self) -> None:
-        """Make the cluster if there is none, start the server on it, and wait until the database answers."""
+        """Create the cluster if there is none, start the server, and wait until the database answers."""
         await self._initdb.end_leftover()
         await self._server.end_leftover()
         await anyio.to_thread.run_sync(self._clear_remains)
@@ -108,12 +108,12 @@ class Postgres:
         await self._server.ready(self._probe, READY_TIMEOUT_S)
 
     async def exited(self) -> str:
-        """Wait for its exit, and say how it was."""
+        """Wait for its exit, and return the reason."""
         await self._server.exited()
         return self._server.ending()
 
     async def stop(self) -> None:
-        """Shut down fast: transactions are rolled back, a checkpoint is written. By force after 3 s."""
+        """Shut down fast: transactions are rolled back, a checkpoint is written. SIGKILL after 3 s."""
         await self._server.stop(signal.SIGINT, STOP_GRACE_S)
         if self._server.forced:
             await anyio.to_thread.run_sync(self._clear_remains)
@@ -138,7 +138,7 @@ class Postgres:
             )
 
     async def _make_cluster(self) -> None:
-        """Make it under another name, so that a cluster is there whole or not at all."""
+        """Create it under another name, so that a cluster is complete or not there at all."""
         await anyio.to_thread.run_sync(_prepare, self._half, self._password_file, self._password, self._account)
         try:
             await self._initdb.run_to_end(INIT_TIMEOUT_S)
@@ -147,14 +147,14 @@ class Postgres:
         self._half.rename(self._cluster)
 
     def _clear_remains(self) -> None:
-        """End the children of a postmaster that was killed, and remove its pid file: we hold the lock on the data
-        folder, so no other server can be at work here, whatever process may have that id by now.
+        """End the children of a killed postmaster, and remove its pid file: we hold the lock on the data folder, so no
+        other server works here, even if another process has that id by now.
         """
         end_all_in(self._folder, NAME)
         (self._cluster / "postmaster.pid").unlink(missing_ok=True)
 
     async def _probe(self) -> None:
-        """One connection to the database, which is made at the first."""
+        """Open one connection to the database; the first one creates the database."""
         try:
             await self._connect_to(DATABASE)
         except asyncpg.InvalidCatalogNameError:
@@ -199,7 +199,7 @@ def _initdb_command(programs: PostgresPrograms, cluster: Path, password_file: Pa
 
 
 def _prepare(cluster: Path, password_file: Path, password: str, account: OsUser | None) -> None:
-    """An empty folder and the password's file for initdb, in place of what an interrupted one left."""
+    """Return an empty folder and the password's file for initdb, after removing those of an interrupted one."""
     if cluster.exists():
         shutil.rmtree(cluster)
     cluster.mkdir(mode=0o700)

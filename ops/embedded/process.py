@@ -1,8 +1,8 @@
 """One child process: a server, or a command that runs to its end.
 
-It is its own session, writes to its log, and dies with us: on Linux by the kernel's hand, however we die; elsewhere at
-the next start, which finds it by its pid file. Its exit is a signal (a pidfd on the loop, asyncio's or uvloop's), not
-something to look for.
+It is its own session, writes to its log, and dies with us: on Linux the kernel ends it after any death of ours;
+elsewhere the next start does, which finds it by its pid file. Its exit is a notification (a pidfd on the loop,
+asyncio's or uvloop's), without polling.
 """
 
 import asyncio
@@ -30,22 +30,22 @@ LOG_KEPT_BYTES = 256 << 10
 LOG_TRIM_INTERVAL_S = 600.0
 PROBE_INTERVAL_S = 0.01
 KILL_WAIT_S = 5.0
-# Nothing of ours is the servers' business (they run as another user, who can read what they were given), and nothing
-# of the user's (PGDATA, STORAGE_ENGINE) may steer them.
+# The servers get nothing of our environment (they run as another user, who can read it), and nothing of the user's
+# environment (PGDATA, STORAGE_ENGINE) may configure them.
 PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH")
 PR_SET_PDEATHSIG = 1
-# Loaded here, for between fork and exec there is no safe place to load anything.
+# Loaded here, since nothing can be loaded safely between fork and exec.
 _prctl = ctypes.CDLL(None, use_errno=True).prctl if sys.platform == "linux" else None
 
 
 class NotReady(Exception):  # noqa: N818 - no error: it says "ask again"
-    """Raised by a readiness probe for a server that is not ready yet. An OSError or TimeoutError says the same."""
+    """A readiness probe raises this for a server that is not ready yet. An OSError or TimeoutError says the same."""
 
 
 class Process:
     """A command and, once started, its process. It can be started again after it has ended.
 
-    `death_signal` is what it gets when we die, and what a leftover of it gets at the next start.
+    `death_signal` is sent to it when we die, and to a leftover of it at the next start.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class Process:
 
     @property
     def pid(self) -> int | None:
-        """Its process id while it runs."""
+        """Return its process id while it runs."""
         return self._popen.pid if self._popen is not None and not self._ended.is_set() else None
 
     async def end_leftover(self) -> None:
-        """End what an earlier `callboard up` left of it. Raises EmbeddedError when that does not end."""
+        """End its leftover of an earlier `callboard up`. Raises EmbeddedError if that does not end."""
         if leftover := read_pid_file(self._pid_file):
             gone = await anyio.to_thread.run_sync(end, leftover, self._death_signal, LEFTOVER_WAIT_S)
             if not gone:
@@ -90,13 +90,11 @@ class Process:
 
     @property
     def forced(self) -> bool:
-        """Whether its last life was ended by SIGKILL, so that children of its own may live on for a moment."""
+        """Whether its last run was ended by SIGKILL, so that its children may live on for a moment."""
         return self._popen is not None and self._popen.returncode == -signal.SIGKILL
 
     async def start(self) -> None:
-        """Spawn it, once a leftover of an earlier life is gone. Raises EmbeddedError when it cannot be spawned, or its
-        port is another program's.
-        """
+        """Spawn it, once its leftover is gone. Raises EmbeddedError if it cannot be spawned, or its port is in use."""
         await self.end_leftover()
         if self.pid is not None:
             raise EmbeddedError(f"{self.name} runs already (process {self.pid})")
@@ -109,10 +107,10 @@ class Process:
             raise EmbeddedError(f"cannot start {self.name}: {error}") from error
 
     async def ready(self, probe: Callable[[], Awaitable[T]], within_s: float) -> T:
-        """Start it and probe it until the probe returns, and give back what that returned.
+        """Start it, probe it until the probe returns, and return the probe's result.
 
-        Raises EmbeddedError with the end of its log when it exits before that, or takes longer than `within_s`. Then,
-        and when this is cancelled, it no longer runs.
+        Raises EmbeddedError with the end of its log if it exits before that, or takes longer than `within_s`. Then, and
+        when this is cancelled, it no longer runs.
         """
         await self.start()
         try:
@@ -132,12 +130,12 @@ class Process:
             raise
 
     async def exited(self) -> int:
-        """Wait for its exit: the status, or the negative number of the signal that ended it."""
+        """Wait for its exit; return the status, or the negative number of the signal that ended it."""
         await self._ended.wait()
         return self._code()
 
     async def run_to_end(self, within_s: float) -> None:
-        """Run a command that ends by itself. Raises EmbeddedError when it fails or takes longer than `within_s`."""
+        """Run a command that ends by itself. Raises EmbeddedError if it fails or takes longer than `within_s`."""
         await self.start()
         try:
             with anyio.fail_after(within_s):
@@ -150,8 +148,8 @@ class Process:
             raise EmbeddedError(f"{self.name} {self.ending()}{self._last_words()}")
 
     async def stop(self, how: signal.Signals, grace_s: float) -> None:
-        """End it: by `how`, after `grace_s` by SIGKILL. Returns when it is gone, however often this is called, and
-        when the caller is cancelled too. Raises EmbeddedError when even SIGKILL does not end it within 5 s.
+        """End it: by `how`, after `grace_s` by SIGKILL. Returns when it is gone, however often this is called, and when
+        the caller is cancelled too. Raises EmbeddedError if even SIGKILL does not end it within 5 s.
         """
         if self._popen is None or self._ended.is_set():
             return
@@ -165,7 +163,7 @@ class Process:
         raise EmbeddedError(f"{self.name} (process {self._popen.pid}) does not end")
 
     def ending(self) -> str:
-        """How it ended, in words: "exited with status 1", "was ended by SIGKILL"."""
+        """Return how it ended, in words: "exited with status 1", "was ended by SIGKILL"."""
         code = self._code()
         return f"exited with status {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
 
@@ -179,8 +177,8 @@ class Process:
         return self._popen.returncode
 
     def _spawn(self) -> None:
-        """Fork and exec, on the loop's own thread: the kernel's "parent died" is about the forking thread, so one of
-        a pool of threads would take the server with it when the pool lets it go.
+        """Fork and exec, on the loop's own thread: the kernel's "parent died" refers to the forking thread, so a pool
+        thread would take the server with it when the pool ends it.
         """
         self._trim_log()
         account = self._account
@@ -199,7 +197,7 @@ class Process:
                     user=account.uid if account else None,
                     group=account.gid if account else None,
                     extra_groups=[] if account else None,
-                    # After the change of user, which would take the wish back.
+                    # After the change of user, which would reset it.
                     preexec_fn=self._die_with_us(),  # noqa: PLW1509 - it only makes system calls
                 )
             except (OSError, subprocess.SubprocessError) as error:
@@ -223,7 +221,7 @@ class Process:
         return ask_the_kernel
 
     def _watch(self, popen: subprocess.Popen[bytes]) -> None:
-        """Have the loop told of the exit: by a pidfd, or by a thread where the system has none."""
+        """Have the loop notified of the exit: by a pidfd, or by a thread if the system has none."""
         loop = asyncio.get_running_loop()
         if sys.platform == "linux":
             try:
@@ -259,7 +257,7 @@ class Process:
         self._trimming = asyncio.get_running_loop().call_later(LOG_TRIM_INTERVAL_S, self._schedule_trim)
 
     def _trim_log(self) -> None:
-        """Keep the end of a log that has grown large. The server appends, so the file can be cut under it."""
+        """Keep only the end of a large log. The server appends, so the file can be cut meanwhile."""
         if not self._log.exists() or self._log.stat().st_size <= LOG_LIMIT_BYTES:
             return
         with self._log.open("r+b") as log:
@@ -271,7 +269,7 @@ class Process:
             self._log_start = 0
 
     def _last_words(self) -> str:
-        """The last lines of this run's log, to stand behind an error; empty when it said nothing."""
+        """Return the last lines of this run's log, to append to an error; empty without output."""
         with self._log.open("rb") as log:
             size = log.seek(0, os.SEEK_END)
             log.seek(max(self._log_start, size - 2000))

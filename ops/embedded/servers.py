@@ -26,28 +26,28 @@ class Server(Protocol):
     url: str
 
     async def start(self) -> None:
-        """Returns when it answers. Raises EmbeddedError, and then it does not run; so too when cancelled."""
+        """Return when it answers. Raises EmbeddedError, and then it does not run; nor after a cancellation."""
 
     async def exited(self) -> str:
-        """Wait until it no longer runs, or should not, and say why."""
+        """Wait until it no longer runs, or must be replaced, and return the reason."""
         ...
 
     async def stop(self) -> None:
-        """Returns when it no longer runs; also when it never did."""
+        """Return when it no longer runs; also if it never did."""
 
 
 class EmbeddedServer(Actor[None]):
-    """Runs one server: it lives as long as the server does, and crashes when that ends by itself."""
+    """Runs one server: it lives as long as the server, and crashes when that ends by itself."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
 
     async def on_start(self) -> None:
-        """Start the server, on the port it always has."""
+        """Start the server, always on the same port."""
         await self._server.start()
 
     async def run(self) -> None:
-        """Wait for an exit that nobody asked for."""
+        """Wait for an unexpected exit."""
         why = await self._server.exited()
         raise EmbeddedError(f"{self._server.name} {why}")
 
@@ -57,7 +57,7 @@ class EmbeddedServer(Actor[None]):
 
 
 class Servers(msgspec.Struct, frozen=True):
-    """The four embedded servers, none of them started yet."""
+    """The four embedded servers; none is started yet."""
 
     postgres: Postgres
     valkey: Valkey
@@ -65,16 +65,16 @@ class Servers(msgspec.Struct, frozen=True):
     catcher: Catcher
 
     def all(self) -> tuple[Server, ...]:
-        """Each of them; they may start at once, for none needs another."""
+        """Return the servers; they may start at once, for none needs another."""
         return self.postgres, self.valkey, self.broker, self.catcher
 
     def nodes(self, backoff: Backoff, intensity: Intensity) -> list[Node]:
-        """The branch that runs them."""
+        """Return the branch that runs them."""
         children = [worker(each.name, Props(EmbeddedServer, each), backoff=backoff) for each in self.all()]
         return [supervisor("servers", *children, intensity=intensity)]
 
     def environment(self) -> dict[str, str]:
-        """Where they listen, by the names under which `callboard serve` takes servers from the environment."""
+        """Return their addresses, by the names of `callboard serve`'s environment."""
         host, _, port = self.catcher.url.rpartition(":")
         return {
             "DATABASE_URL": self.postgres.url,
@@ -87,7 +87,7 @@ class Servers(msgspec.Struct, frozen=True):
 
 
 def embed(place: DataDirectory) -> Servers:
-    """Choose free ports and build the four servers. Raises EmbeddedError, in one line, when one cannot run here."""
+    """Choose free ports and create the four servers. Raises EmbeddedError, in one line, if one cannot run here."""
     database, cache, events, mail = free_ports(4)
     try:
         return Servers(

@@ -1,4 +1,4 @@
-"""The embedded Valkey: what may be lost, yet is kept as well as it can be, on 127.0.0.1 behind a random password."""
+"""The embedded Valkey: data that may be lost, yet is kept as well as possible, on 127.0.0.1 with a random password."""
 
 import os
 import signal
@@ -37,8 +37,8 @@ maxmemory-policy volatile-lru
 
 
 class Valkey:
-    """Valkey on `port`, with its append-only file in the place. Building it raises EmbeddedError in one line when
-    there is no Valkey for this machine.
+    """Valkey on `port`, with its append-only file in the data folder. The constructor raises EmbeddedError in one line
+    if there is no Valkey for this machine.
     """
 
     name = NAME
@@ -50,7 +50,7 @@ class Valkey:
         self._port = port
         self._password = place.secret(NAME)
         self.url = f"redis://:{self._password}@127.0.0.1:{port}/0"
-        # SIGKILL costs it nothing: what was acknowledged is written, and only a power cut can lose the last second.
+        # SIGKILL costs nothing: acknowledged data is written, and only a power cut can lose the last second.
         self._server = Process(
             NAME,
             [program, self._config],
@@ -62,7 +62,7 @@ class Valkey:
 
     @property
     def pid(self) -> int | None:
-        """Its process id while it runs."""
+        """Return its process id while it runs."""
         return self._server.pid
 
     async def start(self) -> None:
@@ -78,7 +78,7 @@ class Valkey:
         async def probe() -> None:
             try:
                 await client.ping()
-            except (exceptions.ConnectionError, exceptions.TimeoutError) as error:  # not there, or loading
+            except (exceptions.ConnectionError, exceptions.TimeoutError) as error:  # unreachable, or loading
                 raise NotReady from error
 
         try:
@@ -87,16 +87,16 @@ class Valkey:
             await client.aclose()
 
     async def exited(self) -> str:
-        """Wait for its exit, and say how it was."""
+        """Wait for its exit, and return the reason."""
         await self._server.exited()
         return self._server.ending()
 
     async def stop(self) -> None:
-        """Shut down in order, by force after 2 s."""
+        """Shut down in order, by SIGKILL after 2 s."""
         await self._server.stop(signal.SIGTERM, STOP_GRACE_S)
 
     def _write_config(self) -> None:
-        """The password stands in a file that only we can read: a command line is there for all to see."""
+        """The password is in a file that only we can read: anyone can read a command line."""
         content = CONFIG.format(port=self._port, password=self._password, folder=_quoted(self._folder))
         descriptor = os.open(self._config, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

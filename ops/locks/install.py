@@ -18,21 +18,19 @@ PIP = (sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "-
 
 
 def main(names: Sequence[str]) -> int:
-    """Install the locks of these names; pip's exit status."""
+    """Install the locks of these names; return pip's exit status."""
     locks = [LOCKS / f"{name}.txt" for name in names]
     total = sum(len(PIN.findall(lock.read_text(encoding="utf-8"))) for lock in locks)
     files = [word for lock in locks for word in ("--requirement", str(lock))]
     status = run([*PIP, "--progress-bar=off", "--require-hashes", *files], Progress(total))
     if status:
         return status
-    # Its build needs setuptools alone, which is locked too: nothing is fetched that no hash vouches for.
+    # Its build needs setuptools alone, which is locked too: nothing is fetched without a hash.
     return run([*PIP, "--quiet", "--no-build-isolation", "--editable", str(ROOT)], Progress(0))
 
 
 class Progress:
-    """How many packages have been looked at: on one line that moves, or on a line now and then where there is no
-    terminal.
-    """
+    """The number of packages so far: on one updated line, or on a line at intervals without a terminal."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -40,7 +38,7 @@ class Progress:
         self._moves = sys.stderr.isatty()
 
     def note(self, line: str) -> None:
-        """Look at a line of pip's."""
+        """Read a line of pip's output."""
         if re.match(r"(Collecting|Requirement already satisfied: ) ?\S+==", line):
             self._seen += 1
             if self._moves or self._seen % 25 == 0 or self._seen == self._total:
@@ -49,7 +47,7 @@ class Progress:
             self._show(f"  {self._seen} of {self._total} packages are here, installing them")
 
     def end(self) -> None:
-        """Leave the line that moved."""
+        """End the updated line."""
         if self._moves and self._total:
             sys.stderr.write("\n")
 
@@ -59,7 +57,7 @@ class Progress:
 
 
 def run(command: Iterable[str], progress: Progress) -> int:
-    """Run pip, show its progress, and all of its last words when it fails."""
+    """Run pip, show its progress, and its last output if it fails."""
     last: deque[str] = deque(maxlen=KEPT_LINES)
     with subprocess.Popen([*command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip:  # noqa: S603
         for line in pip.stdout or ():

@@ -1,7 +1,7 @@
-"""Write the locks anew from pyproject.toml and ops/constraints.txt: `make lock`. It needs uv, which it is run with.
+"""Write the locks anew from pyproject.toml and ops/constraints.txt: `make lock`, which runs this with uv.
 
-run.txt is what `make run` needs, dev.txt what `make test` needs beside that, bench.txt what the benchmarks need beside
-both. They hold for every platform and every Python that Callboard runs on.
+run.txt is for `make run`, dev.txt adds the packages of `make test`, and bench.txt those of the benchmarks. They are
+valid for every platform and every Python that Callboard supports.
 """
 
 import re
@@ -26,7 +26,7 @@ FLAGS = (
 
 
 def main() -> None:
-    """Write all three. Raises CalledProcessError when uv cannot resolve them."""
+    """Write all three. Raises CalledProcessError if uv cannot resolve them."""
     build = re.search(r'requires = \["(setuptools==[^"]+)"\]', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     before: set[str] = set()
     for name, extras in EXTRAS.items():

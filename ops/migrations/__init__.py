@@ -1,4 +1,4 @@
-"""Changes of the schema, one after the other: Alembic runs them, raw SQL is all that is in them.
+"""Changes of the schema, in order: Alembic runs them, and they contain raw SQL only.
 
-An empty database gets schema.sql at once, which is what all migrations together make; a test compares the two.
+An empty database gets schema.sql at once, which equals the result of all migrations; a test compares the two.
 """

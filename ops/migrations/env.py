@@ -1,4 +1,4 @@
-"""Alembic's way in: it runs this module for each command, with the connection that `runner` has opened."""
+"""Alembic's entry: it runs this module for each command, with the connection of `runner`."""
 
 from alembic import context
 

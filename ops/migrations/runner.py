@@ -1,4 +1,4 @@
-"""`callboard migrate status | up | down | new`: Alembic, over asyncpg, with one process at a time at work."""
+"""`callboard migrate status | up | down | new`: Alembic, over asyncpg, with one process at a time."""
 
 import re
 from collections.abc import Callable
@@ -21,7 +21,7 @@ _CONNECT_S = 10.0
 
 
 def config(history: schema.History | None = None) -> Config:
-    """Alembic's settings: where our migrations are, or those of a package. There is no alembic.ini."""
+    """Return Alembic's settings for our migrations, or those of a package. There is no alembic.ini."""
     settings = Config()
     if history is not None:
         settings.set_main_option("version_locations", str(history.folder).replace("%", "%%"))
@@ -32,7 +32,7 @@ def config(history: schema.History | None = None) -> Config:
 
 
 async def status(url: str) -> int:
-    """Print where the database stands and what it lacks; the exit status, 1 when it lacks something."""
+    """Print the database's revision and its missing migrations; return the exit status, 1 if any is missing."""
     async with schema.connected(url) as connection:
         revision = await schema.revision_of(connection)
         of_packages = {each: await schema.missing_of(connection, each) for each in histories()}
@@ -53,9 +53,9 @@ async def status(url: str) -> int:
 
 
 async def up(url: str, to: str = "head") -> int:
-    """Run the migrations that are missing, up to `to`, and then those of packages; the exit status.
+    """Run the missing migrations, up to `to`, and then those of packages; return the exit status.
 
-    An empty database gets schema.sql, unless a revision is asked for: then packages are left as they are.
+    An empty database gets schema.sql, unless a revision is given: then packages are left as they are.
     """
     if to == "head":
         await schema.install(url)
@@ -66,20 +66,20 @@ async def up(url: str, to: str = "head") -> int:
 
 
 async def down(url: str, to: str = "-1") -> int:
-    """Take migrations back, down to `to`; the exit status."""
+    """Revert migrations, down to `to`; return the exit status."""
     await _work(url, lambda settings: command.downgrade(settings, to))
     await status(url)
     return OK
 
 
 def print_sql(since: str = schema.FIRST) -> int:
-    """Print what `up` would run on a database at `since`; the exit status."""
+    """Print the SQL that `up` would run on a database at `since`; return the exit status."""
     command.upgrade(config(), f"{since}:head", sql=True)
     return OK
 
 
 def new(title: str) -> int:
-    """Write the file of a new migration, to be filled in; the exit status."""
+    """Write the file of a new migration, to be filled in; return the exit status."""
     known = schema.revisions()
     slug = re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")
     if not slug:
@@ -92,12 +92,12 @@ def new(title: str) -> int:
 
 
 def histories() -> list[schema.History]:
-    """The histories of the installed packages, in the order in which their departments are built."""
+    """Return the histories of the installed packages, in the order in which their departments are built."""
     return histories_of(in_order(installed()))
 
 
 async def _work(url: str, work: Callable[[Config], None], history: schema.History | None = None) -> None:
-    """Have Alembic work on the database while this process alone may. Raises CommandError with its reason."""
+    """Run Alembic while this process holds the lock. Raises CommandError with its reason."""
 
     def within(connection: Any) -> None:
         settings = config(history)
@@ -109,8 +109,8 @@ async def _work(url: str, work: Callable[[Config], None], history: schema.Histor
     async def connect() -> Any:
         return await asyncpg.connect(url, timeout=_CONNECT_S)
 
-    # The lock has a connection of its own: Alembic takes whatever has spoken before it on its own for a transaction of
-    # somebody else, and then commits nothing.
+    # The lock has a separate connection: Alembic takes an earlier statement on its own for another's transaction, and
+    # then commits nothing.
     async with schema.connected(url) as holder, schema.locked(holder):
         marked = await holder.fetchval("select to_regclass('alembic_version') is not null")
         unmarked = not marked and await schema.revision_of(holder) == schema.FIRST

@@ -1,11 +1,11 @@
-"""The one way in which a migration speaks SQL."""
+"""The one function by which a migration runs SQL."""
 
 from alembic import op
 from sqlalchemy.util import await_only
 
 
 def execute(sql: str) -> None:
-    """Run one or more statements, exactly as they stand: neither `:word` nor `%` means anything here.
+    """Run one or more statements unchanged: neither `:word` nor `%` means anything here.
 
     With `callboard migrate up --sql` they are printed instead. Alembic's own `op.execute` takes one statement only, and
     reads `:word` as a parameter.
