@@ -1,6 +1,6 @@
 # Two commands do everything: `make run` and `make test`. Each sets up .venv first, when something it needs has changed.
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint coverage format openapi demo lock bench-runtime bench-http bench-idle bench-jobs bench-flood clean
+.PHONY: help run test test-runtime check lint coverage format openapi demo lock bench-runtime bench-http bench-idle bench-jobs bench-flood clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -20,6 +20,9 @@ test: .venv/dev ## set up and run every test, by a worker for each of up to 4 co
 
 check: lint ## lint, and every test that needs no server and no minute: for while you work
 	@$(BIN)/python -m pytest $(WORKERS) -m "not servers and not long" -q
+
+test-runtime: ## run the runtime's tests on every Python that is here, 3.11 to 3.13, with eager tasks too
+	@$(or $(PYTHON),python3) tests/runtime/interpreters.py
 
 kafka: ## fetch Apache Kafka for the tests that need it (44 MB; Maven and Java 17)
 	@mvn --quiet --batch-mode --file ops/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.kafka/lib -DincludeScope=runtime

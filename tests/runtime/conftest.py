@@ -1,12 +1,38 @@
-"""The runtime's tests run under virtual time, each on an event loop of its own."""
+"""The runtime's tests run under virtual time, each on an event loop of its own.
+
+With CALLBOARD_EAGER_TASKS set, every loop of asyncio has eager tasks: see interpreters.py. (The uvloop of today calls a
+task factory as Python 3.14 does, which the eager one of 3.12 and 3.13 does not bear.)
+"""
 
 import asyncio
 import inspect
+import os
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from callboard.runtime.testkit import VirtualTimeLoop
+
+if os.environ.get("CALLBOARD_EAGER_TASKS"):
+
+    class EagerRunner(asyncio.Runner):
+        """A Runner of a loop with eager tasks."""
+
+        def __init__(
+            self, *, debug: bool | None = None, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+        ) -> None:
+            make = loop_factory or asyncio.new_event_loop
+
+            def eager_loop() -> asyncio.AbstractEventLoop:
+                loop = make()
+                if isinstance(loop, asyncio.BaseEventLoop):
+                    loop.set_task_factory(asyncio.eager_task_factory)
+                return loop
+
+            super().__init__(debug=debug, loop_factory=eager_loop)
+
+    asyncio.Runner = asyncio.runners.Runner = EagerRunner  # type: ignore[misc]
 
 
 @pytest.fixture
