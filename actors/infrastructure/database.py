@@ -5,7 +5,6 @@ process. `DatabaseServer` holds the state of the server itself.
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -18,10 +17,8 @@ from msgspec import Struct
 
 from callboard.actors.errors import SERVER_TIMEOUT, SERVER_UNAVAILABLE, DegradedError, Problem
 from callboard.actors.infrastructure.database_server import ACQUIRE_TIMEOUT_S, ERRORS, DatabaseServer
-from callboard.actors.infrastructure.postgres_errors import NO_ANSWER, Scope, Verdict, judge, judge_connecting
+from callboard.actors.infrastructure.postgres_errors import LOST, NO_ANSWER, Scope, Verdict, judge, judge_connecting
 from callboard.runtime import Actor, RuntimeFault, current_context
-
-log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -78,6 +75,13 @@ def storable(moment: datetime) -> bool:
 def unavailable(why: str = "The database is unavailable; try again.") -> Problem:
     """Return the response while PostgreSQL is unavailable."""
     return Problem(SERVER_UNAVAILABLE, why, retry_after_s=1)
+
+
+async def shielded(work: Awaitable[None]) -> None:
+    """Wait for work that goes on when its caller is cancelled; its error is then noticed all the same."""
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    await asyncio.shield(task)
 
 
 def _gone(connection: Any) -> bool:
@@ -163,6 +167,7 @@ class Database:
         if pool is None or self.away.is_set():
             raise unavailable()
         connection: Any = None
+        is_interrupted = False
         try:
             context = current_context()
             connection = await pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
@@ -173,6 +178,9 @@ class Database:
                 call()
         except RuntimeFault:  # a timed-out ask inside the block says nothing about the database
             raise
+        except asyncio.CancelledError:
+            is_interrupted = True
+            raise
         except ERRORS as error:
             refusal = self._refusal(error, connection, pool)
             if refusal is None:
@@ -180,8 +188,9 @@ class Database:
             raise refusal from error
         finally:
             if connection is not None:
+                release = pool.release(connection, timeout=ACQUIRE_TIMEOUT_S)
                 try:
-                    await pool.release(connection, timeout=ACQUIRE_TIMEOUT_S)
+                    await (shielded(release) if is_interrupted else release)
                 except ERRORS as error:  # it is terminated; the block's own outcome stands
                     self._lose(error, pool)
 
@@ -196,7 +205,7 @@ class Database:
         elif isinstance(error, asyncpg.InterfaceError):
             if not _gone(connection):
                 return None
-            judgement = NO_ANSWER
+            judgement = LOST
         else:
             judgement = judge(error)
         if judgement.verdict is Verdict.BUG:
@@ -262,7 +271,11 @@ class Database:
             )
             yield connection
         except ERRORS as error:
-            raise unavailable((judge(error) if connection else judge_connecting(error)).why) from error
+            if connection is None:
+                judgement = judge_connecting(error)
+            else:
+                judgement = LOST if connection.is_closed() else judge(error)
+            raise unavailable(judgement.why) from error
         finally:
             if connection is not None:
                 connection.terminate()
@@ -346,8 +359,6 @@ class DatabaseGuard(Actor[None]):
             if judgement.verdict is Verdict.UNMENDABLE and not server.has_worked:
                 self.give_up(reason)
             await asyncio.sleep(PROBE_INTERVAL_S)
-        else:
-            log.info("PostgreSQL is available%s", ", behind a pooler" if server.pooled else "")
 
     async def _watch_clock(self) -> None:
         """Wait for the loss of the server, and compare the clocks at intervals."""

@@ -94,6 +94,8 @@ class DatabaseServer:
         self._even = even
         self._seen: tuple[datetime, float] | None = None  # the database's clock, and our monotonic clock then
         self._told: dict[str, float] = {}  # the last log line of each state, and its time
+        self._refused: dict[str, float] = {}  # the same of attempts to connect, since the last that succeeded
+        self._return_is_news = True  # whether its loss was logged; at first nothing was
         self._trouble: tuple[str, float] | None = None
         self._expired_at = -EXPIRE_INTERVAL_S
         self._expiring: set[asyncio.Task[None]] = set()
@@ -116,15 +118,17 @@ class DatabaseServer:
             return
         if judgement.verdict is Verdict.PASSES:
             self._trouble = judgement.why, time.monotonic()
-            self._tell(judgement.why, f"PostgreSQL: {judgement.why}; {words(error)}")
+        if judgement.verdict in (Verdict.PASSES, Verdict.SLOW):
+            self._tell(self._told, judgement.why, f"PostgreSQL: {judgement.why}; {words(error)}")
         if judgement.scope is Scope.ENDPOINT:
             self.expire()
 
     def mark_unavailable(self, judgement: Judgement, error: BaseException) -> None:
-        """Note that the server is unavailable."""
+        """Note that the server is unavailable. One that comes and goes is logged once a minute for each reason."""
         if not self.away.is_set():
             self.why = judgement.why
-            log.warning("PostgreSQL is unavailable: %s; %s", judgement.why, words(error))
+            line = f"PostgreSQL is unavailable: {judgement.why}; {words(error)}"
+            self._return_is_news |= self._tell(self._told, f"unavailable: {judgement.why}", line)
         self.back.clear()
         self.away.set()
 
@@ -133,15 +137,20 @@ class DatabaseServer:
         url = self.url if setting == "DATABASE_URL" else self.direct_url
         self.why = judgement.why
         line = f"{setting} ({shown_address(url)}): {judgement.why}; {words(error)}"
-        self._tell(line, line)
+        self._return_is_news |= self._tell(self._refused, line, line)
         return line
 
-    def _tell(self, reason: str, line: str) -> None:
+    @staticmethod
+    def _tell(told: dict[str, float], reason: str, line: str) -> bool:
+        """Log a line unless it was told for this reason within the last minute. Whether it was logged."""
         now = time.monotonic()
-        if now - self._told.get(reason, -REPEAT_S) >= REPEAT_S:
-            self._told = {known: when for known, when in self._told.items() if now - when < REPEAT_S}
-            self._told[reason] = now
-            log.warning("%s", line)
+        for known in [known for known, when in told.items() if now - when >= REPEAT_S]:
+            del told[known]
+        if reason in told:
+            return False
+        told[reason] = now
+        log.warning("%s", line)
+        return True
 
     # Connections ------------------------------------------------------------------------------------------------------
 
@@ -174,10 +183,13 @@ class DatabaseServer:
             self.disconnect()
             raise
         self.has_worked = True
-        self._told.clear()
+        self._refused.clear()
         self.why = ""
         self.away.clear()
         self.back.set()
+        if self._return_is_news:
+            self._return_is_news = False
+            log.info("PostgreSQL is available%s", ", behind a pooler" if self.pooled else "")
 
     async def _meet(self) -> None:
         """Identify the server, and read its clock."""

@@ -48,6 +48,7 @@ def _unmendable(why: str) -> Judgement:
 
 BUG: Final = Judgement(Verdict.BUG, Scope.STATEMENT, "the statement failed")
 NO_ANSWER: Final = _passes("the server does not answer", Scope.SERVER)
+LOST: Final = _passes("the connection is lost", Scope.SERVER)
 NO_LOGIN: Final = _unmendable("the server refuses our login")
 NO_RIGHT: Final = _unmendable("the role lacks a privilege that the start needs")
 NO_TLS: Final = _unmendable("the server does not speak TLS as DATABASE_URL asks")
@@ -59,7 +60,7 @@ CHANGED: Final = Judgement(Verdict.CONFLICT, Scope.STATEMENT, "the schema has ju
 
 # Whole classes first, then single states, which win.
 _CLASSES: Final[dict[str, Judgement]] = {
-    "08": _passes("the connection is lost", Scope.SERVER),
+    "08": LOST,
     "28": NO_LOGIN,
     "40": Judgement(Verdict.CONFLICT, Scope.STATEMENT, "another transaction came first"),
     "53": _passes("the server is out of resources"),
@@ -100,7 +101,7 @@ def judge(error: BaseException) -> Judgement:
         state = error.sqlstate or ""
         return _STATES.get(state) or _CLASSES.get(state[:2], BUG)
     if isinstance(error, asyncpg.InternalClientError):
-        return _passes("the connection is lost", Scope.SERVER)  # the server's last word came while nobody asked
+        return LOST  # the server's last word came while nobody asked
     if isinstance(error, OSError | TimeoutError):
         return NO_ANSWER
     return BUG

@@ -13,6 +13,7 @@ from kit.domain import refused
 
 from callboard.actors.errors import SERVER_TIMEOUT, SERVER_UNAVAILABLE, DegradedError, Problem
 from callboard.actors.infrastructure.database import Database, DatabaseGuard, PoolSettings, TransactionConflict, retried
+from callboard.actors.infrastructure.postgres_errors import LOST, NO_ANSWER
 from callboard.ops.embedded.postgres import Postgres
 from callboard.runtime import Actor, Crashed, Props, Request, System, on, supervisor, worker
 
@@ -91,6 +92,38 @@ async def test_a_state_that_passes_is_logged_once_and_shown_by_the_check(
     ]
     with pytest.raises(DegradedError, match="disk is full"):
         await database.check()
+
+
+async def test_a_statement_that_takes_too_long_is_logged_once(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "callboard")
+    for _ in range(3):
+        with refused(SERVER_TIMEOUT):
+            async with database.acquire() as connection:
+                await raise_state(connection, "57014")
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("PostgreSQL: the statement took too long; QueryCanceledError (57014)")
+
+
+async def test_a_server_that_comes_and_goes_is_logged_once_for_each_reason(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "callboard.actors")
+    database = Database(url)
+    for _ in range(5):
+        await database.connect()
+        for why, error in ((LOST, ConnectionResetError(104, "reset")), (NO_ANSWER, TimeoutError("slow"))):
+            database.server.mark_unavailable(why, error)
+            await database.connect()
+    database.disconnect()
+    assert [record.getMessage() for record in caplog.records] == [
+        "PostgreSQL is available",
+        "PostgreSQL is unavailable: the connection is lost; ConnectionResetError: [Errno 104] reset",
+        "PostgreSQL is available",
+        "PostgreSQL is unavailable: the server does not answer; TimeoutError: slow",
+        "PostgreSQL is available",
+    ]
 
 
 async def test_an_error_of_the_statement_itself_is_still_the_callers(database: Database) -> None:
