@@ -22,16 +22,17 @@ CONCURRENCY = 256  # checks of one worker that may wait for Redis together
 MAX_BATCH = 500  # keys in one call of the script: more would block Redis, and delay the first of them
 
 # Times are the server's, in seconds, so that processes with different clocks agree. No key is further ahead than its
-# window: a policy may have become shorter since. KEYS: the checked keys; ARGV: for each the interval, the window, and
-# the number to count; the reply: for each the number that would have passed, and the seconds that the key was ahead of
-# its pace before.
+# window: a policy may have become shorter since. A key that holds no time of ours is overwritten. KEYS: the checked
+# keys; ARGV: for each the interval, the window, and the number to count; the reply: for each the number that would have
+# passed, and the seconds that the key was ahead of its pace before.
 GCRA = """
 local t = redis.call('TIME')
 local now = t[1] + t[2] / 1e6
 local answers = {}
 for i, key in ipairs(KEYS) do
     local interval, window = tonumber(ARGV[3 * i - 2]), tonumber(ARGV[3 * i - 1])
-    local ahead = tonumber(redis.call('GET', key) or now) - now
+    local seen = redis.pcall('GET', key)
+    local ahead = tonumber(type(seen) == 'string' and string.match(seen, '^%d+%.%d+$') or now) - now
     ahead = math.min(math.max(ahead, 0), window)
     local free = math.floor((window - ahead) / interval + 1e-6)
     local taken = math.min(free, tonumber(ARGV[3 * i]))

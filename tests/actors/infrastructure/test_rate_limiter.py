@@ -243,6 +243,20 @@ async def test_a_redis_that_has_forgotten_the_script_is_taught_it_again(cache: R
     assert not limiter.local._arrivals
 
 
+@pytest.mark.parametrize("value", [b"\xff", b"", b"nan", b"inf", b"-inf", b"1e309", b"0x10", None])
+async def test_a_key_that_holds_no_time_is_counted_anew_and_costs_its_neighbours_nothing(
+    cache: RedisClient, value: bytes | None
+) -> None:
+    limiter, keys = limiter_of(cache), (uuid4().hex, uuid4().hex)
+    name = f"production:{{callboard}}:rate_limit:{keys[0]}:five"
+    await (cache.send("RPUSH", name, "a list") if value is None else cache.send("SET", name, value))
+    for left in (4, 3):
+        verdicts = await asyncio.gather(*(limiter.check(CheckLimit("five", key)) for key in keys))
+        assert [each.remaining for each in verdicts] == [left, left]
+    assert not limiter.local._arrivals
+    assert await cache.send("PTTL", name) > 0
+
+
 async def test_a_policy_in_the_shadow_counts_and_tells_but_refuses_nothing(cache: RedisClient) -> None:
     told: list[tuple[str, str, int]] = []
     policies = {"seen": Policy(3, 60, shadow=True)}
