@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import time
@@ -242,34 +241,6 @@ async def test_a_caller_who_gives_up_while_it_stands_still_is_cancelled_and_noth
                 await task
             assert time.monotonic() - started < 2.5
         await asyncio.wait_for(database.back.wait(), 5)
-        await is_whole(database)
-
-
-async def test_a_caller_who_gives_up_twice_leaves_no_error_that_nobody_awaits(server: Postgres) -> None:
-    said: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: said.append(context))
-    async with guarded(server.url) as database:
-
-        async def work(ready: asyncio.Event) -> None:
-            async with database.acquire() as connection:
-                await connection.execute("select 1")
-                ready.set()
-                await connection.execute(SLOW)
-
-        ready = asyncio.Event()
-        task = asyncio.create_task(work(ready))
-        await ready.wait()
-        with stopped(server):
-            task.cancel()
-            await asyncio.sleep(0)  # asyncpg asks the server to cancel the statement, and waits for its answer
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            while left := [each for each in asyncio.all_tasks() if "release" in repr(each.get_coro())]:
-                await asyncio.wait(left)
-            del left
-            gc.collect()
-        assert said == []
         await is_whole(database)
 
 

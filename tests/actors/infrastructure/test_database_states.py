@@ -1,7 +1,10 @@
 """A PostgreSQL that is there and cannot do its work for a while: every such state passes, and leaves nothing behind."""
 
 import asyncio
+import gc
 import logging
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -124,6 +127,35 @@ async def test_a_server_that_comes_and_goes_is_logged_once_for_each_reason(
         "PostgreSQL is unavailable: the server does not answer; TimeoutError: slow",
         "PostgreSQL is available",
     ]
+
+
+async def test_a_caller_who_gives_up_twice_leaves_no_error_that_nobody_awaits(database: Database) -> None:
+    said: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: said.append(context))
+    begun: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def work() -> None:
+        async with database.acquire() as connection:
+            begun.set_result(connection.get_server_pid())
+            await connection.execute("select pg_sleep(60)")
+
+    task = asyncio.create_task(work())
+    backend = await begun
+    await asyncio.sleep(0)
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        task.cancel()
+        await asyncio.sleep(0)  # asyncpg asks the server to cancel the statement, and waits for its answer
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        while left := [each for each in asyncio.all_tasks() if "release" in repr(each.get_coro())]:
+            await asyncio.wait(left)
+        del left
+        gc.collect()
+    finally:
+        os.kill(backend, signal.SIGCONT)
+    assert said == []
 
 
 async def test_an_error_of_the_statement_itself_is_still_the_callers(database: Database) -> None:
