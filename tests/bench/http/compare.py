@@ -29,6 +29,7 @@ from callboard.actors.identity.password_hasher import HASHER
 from callboard.ops.embedded.data_directory import free_ports
 
 HERE = Path(__file__).parent
+PROGRAMS = HERE / "peers"
 CONNECTIONS = 64
 LOGIN_CONNECTIONS = 8
 ACCOUNTS = 48
@@ -38,12 +39,23 @@ WITHIN_S = 20.0
 
 
 class Peer(NamedTuple):
-    """A server: its name in the tables, its program, and the paths of the jobs it can do."""
+    """A server: its name in the tables, its program, the module it needs, and the paths of the jobs it can do."""
 
     title: str
     program: str
     needs: str
     paths: dict[str, str]
+
+    @property
+    def interpreter(self) -> str:
+        """What runs its program."""
+        return "node" if self.program.endswith(".js") else sys.executable
+
+    def is_installed(self) -> bool:
+        """Whether the program can run here."""
+        if self.interpreter == "node":
+            return shutil.which("node") is not None and (PROGRAMS / self.program).with_name("node_modules").is_dir()
+        return importlib.util.find_spec(self.needs) is not None
 
 
 OURS = Peer(
@@ -52,10 +64,12 @@ OURS = Peer(
     "callboard",
     {"health": "/health", "echo": "/api/v1/echo", "me": "/api/v1/users/me", "login": "/api/v1/auth/login"},
 )
+GENEROUS = {f"RATE_LIMIT_{name}": "1000000" for name in ("PER_MINUTE", "REGISTER", "LOGIN", "ACCOUNT")}
 PEERS = (
     OURS,
     Peer("bare aiohttp", "bare_aiohttp.py", "aiohttp", {"health": "/health", "echo": "/echo"}),
     Peer("FastAPI", "fast_api.py", "fastapi", {"health": "/health", "echo": "/echo", "me": "/users/me"}),
+    Peer("fastify", "fastify/server.js", "fastify", {"health": "/health", "echo": "/echo", "me": "/users/me"}),
 )
 
 
@@ -66,10 +80,9 @@ class Stage:
         facts = up.facts
         self.accounts = [up.join() for _ in range(ACCOUNTS)]
         self.body = json.dumps(NOTE).encode()
-        generous = {f"RATE_LIMIT_{name}": "1000000000" for name in ("PER_MINUTE", "REGISTER", "LOGIN", "ACCOUNT")}
         named = ("DATABASE_URL", "REDIS_URL", "KAFKA_BROKERS", "SMTP_HOST", "SMTP_PORT", "SMTP_TLS", "JWT_SECRET_KEY")
         given = {name: str(facts[name]) for name in named}
-        self.environment = {**os.environ, **generous, **given, "ROLES": "front", "LOG_LEVEL": "error"}
+        self.environment = {**os.environ, **GENEROUS, **given, "ROLES": "front", "LOG_LEVEL": "error"}
 
     def requests_of(self, peer: Peer, job: str) -> bytes:
         """The bytes of each account's request, as load.py takes them."""
@@ -102,9 +115,8 @@ def pinned(core: int | None, command: list[str]) -> list[str]:
 def serving(stage: Stage, peer: Peer, *, core: int | None) -> Iterator[int]:
     """A peer's server, until the block ends."""
     port, operators = free_ports(2)
-    program = str(HERE / "peers" / peer.program)
     process = subprocess.Popen(  # noqa: S603 - our own programs
-        pinned(core, [sys.executable, program, str(port)]),
+        pinned(core, [peer.interpreter, str(PROGRAMS / peer.program), str(port)]),
         env=stage.environment | {"HTTP_PORT": str(port), "OPS_PORT": str(operators)},
     )
     try:
@@ -163,7 +175,7 @@ def argon2_bound(seconds: float) -> float:
 def measure(stage: Stage, rounds: int, seconds: float) -> page.Samples:
     """All rounds: answers a second by peer and job."""
     samples: page.Samples = {}
-    peers = [peer for peer in PEERS if importlib.util.find_spec(peer.needs)]
+    peers = [peer for peer in PEERS if peer.is_installed()]
     for number in range(rounds):
         began = time.monotonic()
         turn = number % len(peers)
@@ -196,7 +208,7 @@ def main() -> None:
     load = os.getloadavg()[0]
     with one_up() as up:
         samples = measure(Stage(up), chosen.rounds, chosen.seconds)
-    missing = [peer.title for peer in PEERS if not importlib.util.find_spec(peer.needs)]
+    missing = [peer.title for peer in PEERS if not peer.is_installed()]
     chosen.out.mkdir(parents=True, exist_ok=True)
     facts = page.Facts(chosen.date, chosen.rounds, chosen.seconds, load, missing)
     (chosen.out / "results.md").write_text(page.table(samples, facts))

@@ -1,10 +1,12 @@
 """What was measured, as a page: goals, rates and ratios as Markdown, and the ratios to FastAPI as a picture."""
 
+import json
 import os
 import platform
 import statistics
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree as ET
 
@@ -17,14 +19,17 @@ JOBS = {
     "login": "password logins",
 }
 GOALS = (  # job, the peer, how many times as many answers a second
-    ("health", "FastAPI", 3.0),
-    ("health", "bare aiohttp", 0.9),
+    ("health", "fastify", 1.0),
+    ("health", "bare aiohttp", 2.0),
+    ("health", "FastAPI", 5.5),
+    ("echo", "fastify", 1.0),
+    ("echo", "bare aiohttp", 1.3),
     ("echo", "FastAPI", 3.0),
-    ("echo", "bare aiohttp", 0.9),
-    ("me", "FastAPI", 2.5),
+    ("me", "fastify", 1.5),
+    ("me", "FastAPI", 3.5),
     ("login", "argon2 alone", 0.95),
 )
-ORDER = ("Callboard", "bare aiohttp", "FastAPI", "argon2 alone")
+ORDER = ("Callboard", "bare aiohttp", "FastAPI", "fastify", "argon2 alone")
 
 HEAD = """# The front door beside its peers
 
@@ -46,6 +51,8 @@ alone does without.
 - **bare aiohttp** has its router, its JSON helpers, and nothing else. It validates nothing.
 - **FastAPI** runs on uvicorn with uvloop and httptools; its models validate. For one's own account it decodes the same
   token with PyJWT and asks the same PostgreSQL through an asyncpg pool; it looks at no session and no limit.
+- **fastify** runs on Node, has a schema for each body and answer, decodes the same token with @fastify/jwt and asks the
+  same PostgreSQL through pg's pool; it looks at no session and no limit.
 - **argon2 alone** verifies the same hash with as many threads as there are cores, and does nothing else.
 """
 
@@ -137,6 +144,8 @@ def _versions() -> str:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             found.append(f"no {name}")
+    lock = Path(__file__).parent / "peers" / "fastify" / "package-lock.json"
+    found.append(f"fastify {json.loads(lock.read_text())['packages']['node_modules/fastify']['version']}")
     return ", ".join(found)
 
 
