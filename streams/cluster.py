@@ -7,7 +7,6 @@ So the relay and the Faust app each hold a connection of their own, whose end is
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.conn import AIOKafkaConnection, create_conn
@@ -22,10 +21,10 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
     for_code,
 )
-from aiokafka.protocol.metadata import MetadataRequest
 
 from callboard.streams.raw_answers import RawAnswer
 from callboard.streams.security import KafkaSecurity
+from callboard.streams.topic_metadata import NO_ID, DescribeTopics, TopicState, topic_states
 from callboard.streams.topics import TOPICS, full_name
 
 _LOG = logging.getLogger(__name__)
@@ -104,7 +103,7 @@ class KafkaCluster:
         One broker of several may stop: the watch moves on to the next.
         """
         gone: str | None = None
-        known: dict[str, tuple[int, int]] = {}  # of this watch alone: another may have seen a change earlier
+        known: dict[str, TopicState] = {}  # of this watch alone: another may have seen a change earlier
         while True:
             connection, gone = await self._connect(without=gone)
             try:
@@ -126,9 +125,9 @@ class KafkaCluster:
                 why = str(error) or type(error).__name__
         raise BrokerLostError(f"no broker responds at {', '.join(self.addresses)}: {why}")
 
-    async def _hold(self, connection: AIOKafkaConnection, known: dict[str, tuple[int, int]]) -> None:
+    async def _hold(self, connection: AIOKafkaConnection, known: dict[str, TopicState]) -> None:
         """Return when the connection ends or does not answer; raise BrokerLostError if a topic has changed."""
-        closed, ask, seen = asyncio.Event(), RawAnswer(self._ask_topics()), b""
+        closed, ask, seen = asyncio.Event(), RawAnswer(DescribeTopics(self.topics)), b""
         # create_conn takes this callback too, but also calls it for a connection that was never open
         connection._on_close_cb = lambda *_: closed.set()  # noqa: SLF001 - guarded by tests/streams/test_faust_transport.py
         while connection.connected() and not closed.is_set():
@@ -137,18 +136,15 @@ class KafkaCluster:
             except _AWAY:
                 return
             if answer != seen:
-                seen, found = answer, _described(ask.read(answer))
+                seen, found = answer, topic_states(ask.read(answer))
                 for name in self.unusable:  # the current topics are the known ones
-                    known.setdefault(name, found.get(name, (0, 0)))
+                    known.setdefault(name, found.get(name, TopicState(0, 0)))
                 compare_topics(known, found)
             beat = asyncio.ensure_future(closed.wait())
             try:
                 await asyncio.wait({beat}, timeout=_BEAT_S)
             finally:
                 beat.cancel()
-
-    def _ask_topics(self) -> MetadataRequest:
-        return MetadataRequest(self.topics, allow_auto_topic_creation=False)
 
     async def _ensure_topics(self) -> None:
         """Create the missing topics. Raises one of `_AWAY`, or BrokerLostError, if that is not possible now.
@@ -157,11 +153,11 @@ class KafkaCluster:
         """
         connection, _ = await self._connect()  # the admin client takes seconds to find this out
         try:
-            found = _described(await asyncio.wait_for(connection.send(self._ask_topics()), _ANSWER_S))
+            found = topic_states(await asyncio.wait_for(connection.send(DescribeTopics(self.topics)), _ANSWER_S))
         finally:
             connection.close()
-        unusable = {name: for_code(code).__name__ for name, (code, _) in found.items() if code in _REFUSED}
-        missing = sorted(name for name, (code, _) in found.items() if code == UnknownTopicOrPartitionError.errno)
+        unusable = {name: for_code(code).__name__ for name, (code, *_) in found.items() if code in _REFUSED}
+        missing = sorted(name for name, (code, *_) in found.items() if code == UnknownTopicOrPartitionError.errno)
         if missing:
             unusable |= await self._make(missing)
         for name, why in unusable.items():
@@ -195,24 +191,20 @@ class KafkaCluster:
         return topic
 
 
-def _described(answer: Any) -> dict[str, tuple[int, int]]:
-    """Return the error code and the number of partitions of each topic."""
-    return {name: (code, len(partitions)) for code, name, _, partitions in answer.topics}
-
-
-def compare_topics(known: dict[str, tuple[int, int]], found: Mapping[str, tuple[int, int]]) -> None:
+def compare_topics(known: dict[str, TopicState], found: Mapping[str, TopicState]) -> None:
     """Raise BrokerLostError for the first topic that was deleted, was created, or has another number of partitions.
 
-    Both arguments hold each topic's error code and its number of partitions; new topics of `found` are added to the
-    known.
+    New topics of `found` are added to the known.
     """
-    for name, (code, partitions) in found.items():
-        if code == UnknownTopicOrPartitionError.errno and not known.get(name, (0, 0))[0]:
+    for name, now in found.items():
+        if now.code == UnknownTopicOrPartitionError.errno and not (name in known and known[name].code):
             raise BrokerLostError(f"the broker has no topic {name}")
-        if code == LeaderNotAvailableError.errno:
+        if now.code == LeaderNotAvailableError.errno:
             continue
-        before = known.setdefault(name, (code, partitions))
-        if before[0] != code:
-            raise BrokerLostError(f"the topic {name} {'cannot' if code else 'can'} be used now")
-        if before[1] != partitions:
-            raise BrokerLostError(f"the topic {name} has {partitions} partitions now, and had {before[1]}")
+        before = known.setdefault(name, now)
+        if before.code != now.code:
+            raise BrokerLostError(f"the topic {name} {'cannot' if now.code else 'can'} be used now")
+        if before.topic_id != now.topic_id and NO_ID not in (before.topic_id, now.topic_id):
+            raise BrokerLostError(f"the topic {name} was deleted and created again")
+        if before.partitions != now.partitions:
+            raise BrokerLostError(f"the topic {name} has {now.partitions} partitions now, and had {before.partitions}")

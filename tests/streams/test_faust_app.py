@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from callboard.runtime import Context, Crashed, use_context
 from callboard.streams import faust_app
@@ -126,6 +127,22 @@ async def test_a_broker_that_was_killed_is_read_again_soon_after_its_return(stag
             await stage.until(1, EFFECTS)
     assert took_s < RECOVERY_S
     assert not [each for each in stage.seen if isinstance(each, Crashed)]
+
+
+async def test_a_topic_that_is_deleted_and_created_again_at_once_is_read_from_its_beginning(stage: Any) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=stage.broker.addresses)
+    name = full_name(stage.broker.prefix, ACTIVITY)
+    async with stage.playing("streams"), stage.producer() as send:
+        await admin.start()
+        for number, before in ((9, 0), (3, 9)):
+            for _ in range(number):
+                value, headers = stage.encoded(stage.view())
+                await send(value, headers)
+            await stage.until(before + number, EFFECTS)
+            if not before:
+                await admin.delete_topics([name])
+                await admin.create_topics([NewTopic(name, 4, 1)])
+        await admin.close()
 
 
 async def test_it_stops_in_two_seconds_when_the_broker_is_dead(stage: Any, kill: Any) -> None:
