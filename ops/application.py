@@ -128,7 +128,7 @@ class Application:
 
     async def wait_ready(self) -> None:
         """Wait until the database is available and the streams are read."""
-        await self.database.back.wait()
+        await self.database.available.wait()
         await self.tree.streams.wait_ready()
 
     def system(self) -> System:

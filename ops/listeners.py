@@ -32,7 +32,7 @@ def server_dependencies(shared: Infrastructure, identity: IdentityRefs, metrics:
         check_limit=lambda policy, key: shared.limiter.check(CheckLimit(policy, key)),
         observe=metrics.observe,
         keys=shared.idempotency,
-        maintenance=partial(shared.flags.on, FlagName.MAINTENANCE),
+        maintenance=partial(shared.flags.is_enabled, FlagName.MAINTENANCE),
         now=shared.now,
         connection_closed=metrics.count_closed,
     )

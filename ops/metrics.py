@@ -208,7 +208,7 @@ class DatabaseCollector(Collector):
                 connections.add_metric((kind, state), count)
         yield connections
         away = "1 if PostgreSQL is available, else 0."
-        yield GaugeMetricFamily("callboard_database_up", away, value=float(self._database.back.is_set()))
+        yield GaugeMetricFamily("callboard_database_up", away, value=float(self._database.available.is_set()))
         skew = "Seconds by which the database's clock is ahead of this process's."
         yield GaugeMetricFamily("callboard_clock_skew_seconds", skew, value=self._database.server.skew_s)
 

@@ -11,7 +11,7 @@ class Database(Protocol):
     """PostgreSQL. While it is unavailable, each of these raises a temporary refusal."""
 
     @property
-    def back(self) -> asyncio.Event:
+    def available(self) -> asyncio.Event:
         """Set while the database is available."""
 
     def acquire(self) -> AbstractAsyncContextManager[Any]:

@@ -108,7 +108,7 @@ class Relay(Actor[None]):
     async def run(self) -> None:
         """Lead when it is our turn, over one pair of connections after another."""
         while True:
-            await self._database.back.wait()  # which also says that the schema is there
+            await self._database.available.wait()  # which also says that the schema is there
             try:
                 async with contextlib.AsyncExitStack() as connections:
                     holding, working = [await connections.enter_async_context(self._session()) for _ in range(2)]

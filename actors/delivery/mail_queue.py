@@ -119,7 +119,7 @@ class MailQueue(Actor[ConsumeEvents | AdoptMails]):
     @retried
     async def adopt(self, _message: AdoptMails) -> int:
         """Each mail keeps its id, its attempts and its deadline."""
-        if self.database.away.is_set():
+        if self.database.unavailable.is_set():
             return 0
         async with self.database.transaction() as connection:
             adopted: int = await QUERIES.adopt_mails(connection, max_attempts=MAX_ATTEMPTS, limit=1_000)

@@ -21,7 +21,7 @@ QUERIES = queries_beside(__file__)
 CONSUMER = "notifier"
 
 # The letter, and the action in the editorial history that it tells of.
-LETTER_FOR: dict[type[ContentEvent], tuple[str, str]] = {
+TEMPLATE_OF: dict[type[ContentEvent], tuple[str, str]] = {
     ContentPublished: ("content_published", "publish"),
     ContentRejected: ("content_rejected", "reject"),
 }
@@ -43,18 +43,18 @@ class Notifier(Actor[ConsumeEvents]):
         """Derive the mail's event id from the event's: a repeated request is for the same mail."""
         async with self.database.transaction() as connection:
             for envelope in await deduplicate(connection, CONSUMER, message.envelopes):
-                letter = await _letter(connection, envelope)
+                letter = await _request_of(connection, envelope)
                 if letter is not None:
                     event_id = derive_id(envelope.source, envelope.event_id, CONSUMER)
                     with use_context(Context(envelope.traceparent)):  # a batch has many traces, a mail one
                         await emit(connection, letter, event_id=event_id)
 
 
-async def _letter(connection: Any, envelope: Envelope) -> TemplatedEmailRequested | None:
+async def _request_of(connection: Any, envelope: Envelope) -> TemplatedEmailRequested | None:
     event = envelope.event
-    if not isinstance(event, ContentEvent) or type(event) not in LETTER_FOR:
+    if not isinstance(event, ContentEvent) or type(event) not in TEMPLATE_OF:
         return None
-    letter, action = LETTER_FOR[type(event)]
+    letter, action = TEMPLATE_OF[type(event)]
     row = await QUERIES.transition(
         connection, content_id=event.content_id, action=action, occurred_at=envelope.occurred_at
     )

@@ -86,16 +86,16 @@ class Transition(msgspec.Struct, frozen=True):
 
 
 class ReadContent(Request[Content], frozen=True):
-    """Read one article, if `who` may see it. Raises Problem(CONTENT_NOT_FOUND)."""
+    """Read one article, if `caller` may see it. Raises Problem(CONTENT_NOT_FOUND)."""
 
     content_id: UUID
-    who: Principal | None
+    caller: Principal | None
 
 
 class ListContent(Request[list[ContentSummary]], frozen=True):
-    """List the articles that `who` may see, newest first, after the `position` (`before`, `before_id`)."""
+    """List the articles that `caller` may see, newest first, after the `position` (`before`, `before_id`)."""
 
-    who: Principal | None
+    caller: Principal | None
     limit: int
     status: Status | None = None
     author_id: UUID | None = None
@@ -122,7 +122,7 @@ class ListTransitions(Request[list[Transition]], frozen=True):
     """List an article's history, oldest first, for its author and editors. Raises Problem(NOT_FOUND, FORBIDDEN)."""
 
     content_id: UUID
-    who: Principal
+    caller: Principal
     limit: int
     after: int = 0
 
@@ -139,12 +139,12 @@ class ContentQueries(Actor[ReadContent | ListContent | SearchContent | ListTrans
         """Content that the caller may not see is reported as not found."""
         async with self.database.acquire() as connection:
             row = await WORKFLOW.content_by_id(connection, content_id=message.content_id)
-        if row is None or not may_see(message.who, row["author_id"], Status(row["status"])):
+        if row is None or not may_see(message.caller, row["author_id"], Status(row["status"])):
             raise Problem(CONTENT_NOT_FOUND)
         return as_content(row)
 
     @on(ListContent)
-    async def entries(self, message: ListContent) -> list[ContentSummary]:
+    async def list_content(self, message: ListContent) -> list[ContentSummary]:
         """Merge published and unpublished content; each comes in the order of its own index."""
         queries = [query for query in (_published(message), _unpublished(message)) if query is not None]
         before, before_id = message.before or LATEST, message.before_id or LAST_ID
@@ -183,9 +183,9 @@ class ContentQueries(Actor[ReadContent | ListContent | SearchContent | ListTrans
         """Only the author and editors see notes."""
         async with self.database.acquire() as connection:
             content = await WORKFLOW.content_by_id(connection, content_id=message.content_id)
-            if content is None or not may_see(message.who, content["author_id"], Status(content["status"])):
+            if content is None or not may_see(message.caller, content["author_id"], Status(content["status"])):
                 raise Problem(CONTENT_NOT_FOUND)
-            if not (is_editor(message.who) or message.who.user_id == content["author_id"]):
+            if not (is_editor(message.caller) or message.caller.user_id == content["author_id"]):
                 raise Problem(CONTENT_FORBIDDEN)
             rows = QUERIES.transitions_of(
                 connection, content_id=message.content_id, after=message.after, limit=message.limit
@@ -214,13 +214,13 @@ def _unpublished(message: ListContent) -> Callable[..., Any] | None:
     """Return the query for unpublished content that the caller may see: their own, or any for an editor; None if the
     list has none.
     """
-    if message.status is Status.PUBLISHED or message.who is None:
+    if message.status is Status.PUBLISHED or message.caller is None:
         return None
     author_id = message.author_id
-    if not is_editor(message.who):
-        if author_id not in (None, message.who.user_id):
+    if not is_editor(message.caller):
+        if author_id not in (None, message.caller.user_id):
             return None
-        author_id = message.who.user_id
+        author_id = message.caller.user_id
     statuses = UNPUBLISHED if message.status is None else [message.status]
     if author_id is not None:
         return partial(

@@ -7,7 +7,7 @@ import asyncpg
 import msgspec
 
 from callboard.actors.editorial.html_sanitizer import HtmlSanitizer, MarkupError
-from callboard.actors.editorial.workflow_rules import Action, Language, Status, check_transition, judge_edit, may_see
+from callboard.actors.editorial.workflow_rules import Action, Language, Status, check_edit, check_transition, may_see
 from callboard.actors.errors import (
     CONTENT_CATEGORY_UNKNOWN,
     CONTENT_ILLEGAL_TRANSITION,
@@ -114,14 +114,14 @@ class EditContent(Request[Content], frozen=True):
     content_id: UUID
     draft: Draft
     version: int | None
-    who: Principal
+    caller: Principal
 
 
 class DeleteContent(Request[None], frozen=True):
     """Delete content that is not published, with its history. Raises Problem like EditContent."""
 
     content_id: UUID
-    who: Principal
+    caller: Principal
     version: int | None = None
 
 
@@ -134,7 +134,7 @@ class TransitionContent(Request[Content], frozen=True):
     content_id: UUID
     action: Action
     note: str | None
-    who: Principal
+    caller: Principal
     version: int | None = None
 
 
@@ -175,8 +175,8 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | Transi
         """
         fields = await self._fields(message.draft)
         async with self.database.transaction() as connection:
-            before = await _visible(connection, message.content_id, message.who)
-            status = judge_edit(message.who, before.author_id, before.status)
+            before = await _visible(connection, message.content_id, message.caller)
+            status = check_edit(message.caller, before.author_id, before.status)
             if before.has(message.draft) and message.version in (None, before.version):
                 return before
             row = await _written(
@@ -184,7 +184,7 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | Transi
                     connection,
                     content_id=message.content_id,
                     version=before.version if message.version is None else message.version,
-                    editor_id=message.who.user_id,
+                    editor_id=message.caller.user_id,
                     status=status,
                     from_status=before.status,
                     **fields,
@@ -195,32 +195,32 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | Transi
             if _size(row) > _size(msgspec.structs.asdict(before)):  # an author over the quota may still shorten a text
                 await check_content(connection, self.quotas, before.author_id)
             if status is not before.status:
-                await _record(connection, before, "edit", status, message.who)
-            return await _tell(connection, event_types.ContentEdited, row, message.who)
+                await _record(connection, before, "edit", status, message.caller)
+            return await _tell(connection, event_types.ContentEdited, row, message.caller)
 
     @on(DeleteContent)
     @retried
     async def delete(self, message: DeleteContent) -> None:
         """Delete an article. Archived content can be deleted, published content cannot."""
         async with self.database.transaction() as connection:
-            before = await _visible(connection, message.content_id, message.who)
+            before = await _visible(connection, message.content_id, message.caller)
             if before.status is not Status.ARCHIVED:
-                judge_edit(message.who, before.author_id, before.status)
+                check_edit(message.caller, before.author_id, before.status)
             if message.version not in (None, before.version):
                 raise Problem(CONTENT_STALE)
             row = await QUERIES.delete_content(connection, content_id=message.content_id, version=before.version)
             if row is None:
                 raise Problem(CONTENT_STALE)
-            await _tell(connection, event_types.ContentDeleted, row, message.who)
+            await _tell(connection, event_types.ContentDeleted, row, message.caller)
 
     @on(TransitionContent)
     @retried
     async def move(self, message: TransitionContent) -> Content:
         """Of two simultaneous transitions one wins; the other gets the same conflict as if it had come later."""
         async with self.database.transaction() as connection:
-            before = await _visible(connection, message.content_id, message.who)
+            before = await _visible(connection, message.content_id, message.caller)
             target = check_transition(
-                message.who, before.author_id, before.last_edited_by, before.status, message.action
+                message.caller, before.author_id, before.last_edited_by, before.status, message.action
             )
             if message.version not in (None, before.version):
                 raise Problem(CONTENT_STALE)
@@ -233,8 +233,8 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | Transi
             )
             if row is None:
                 raise Problem(CONTENT_ILLEGAL_TRANSITION, "The content has just been changed by someone else.")
-            await _record(connection, before, message.action, target, message.who, note=message.note)
-            return await _tell(connection, EVENT_OF[message.action], row, message.who, message.note)
+            await _record(connection, before, message.action, target, message.caller, note=message.note)
+            return await _tell(connection, EVENT_OF[message.action], row, message.caller, message.note)
 
     async def _fields(self, draft: Draft) -> dict[str, Any]:
         """Return the columns of a draft; called before the transaction, to keep the transaction short."""
@@ -266,9 +266,9 @@ async def _made_before(connection: Any, message: CreateContent) -> Content:
     return as_content(row)
 
 
-async def _visible(connection: Any, content_id: UUID, who: Principal) -> Content:
+async def _visible(connection: Any, content_id: UUID, caller: Principal) -> Content:
     row = await QUERIES.content_by_id(connection, content_id=content_id)
-    if row is None or not may_see(who, row["author_id"], Status(row["status"])):
+    if row is None or not may_see(caller, row["author_id"], Status(row["status"])):
         raise Problem(CONTENT_NOT_FOUND)
     return as_content(row)
 
@@ -279,12 +279,12 @@ def as_content(row: Any) -> Content:
 
 
 async def _record(
-    connection: Any, before: Content, action: str, target: Status, who: Principal, *, note: str | None = None
+    connection: Any, before: Content, action: str, target: Status, caller: Principal, *, note: str | None = None
 ) -> None:
     await QUERIES.add_transition(
         connection,
         content_id=before.content_id,
-        actor_id=who.user_id,
+        actor_id=caller.user_id,
         action=action,
         from_status=before.status,
         to_status=target,
@@ -293,10 +293,10 @@ async def _record(
 
 
 async def _tell(
-    connection: Any, kind: type[event_types.ContentEvent], row: Any, who: Principal, note: str | None = None
+    connection: Any, kind: type[event_types.ContentEvent], row: Any, caller: Principal, note: str | None = None
 ) -> Content:
     """Write the event of a change, and return the content after it."""
     content = as_content(row)
-    event = kind(content.content_id, content.author_id, content.title, who.user_id, content.version, note)
+    event = kind(content.content_id, content.author_id, content.title, caller.user_id, content.version, note)
     await emit(connection, event, event_id=uuid4())
     return content

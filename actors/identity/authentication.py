@@ -94,7 +94,7 @@ class Credentials(msgspec.Struct, frozen=True):
         return f"Credentials(user_id={self.user_id})"
 
 
-class Checker:
+class PasswordChecker:
     """Checks an account's password, in the same time if there is no account, and no more often than the policies allow.
 
     Failures are counted twice: by account and origin, and with a higher limit by account alone, so that many networks
@@ -134,7 +134,7 @@ class Checker:
         return await asyncio.gather(*(self.limits.ask(CheckLimit(policy, key, count=count)) for policy, key in counts))
 
 
-def in_session(session_id: UUID) -> Origin:
+def session_origin(session_id: UUID) -> Origin:
     """Return the origin of a logged-in user: strangers cannot lock a session out."""
     return Origin(f"session:{session_id}", is_known=True)
 
@@ -171,7 +171,7 @@ class Logins(Actor[LogIn | StepUp]):
     ) -> None:
         self.database = database
         self.sessions = sessions
-        self.checker = Checker(passwords, limits, failures)
+        self.checker = PasswordChecker(passwords, limits, failures)
         self.signer = signer
         self.conceal = conceal
         self.known_days = known_days
@@ -210,7 +210,7 @@ class Logins(Actor[LogIn | StepUp]):
             user = await credentials(connection, message.user_id)
         if user is None:
             raise Problem(AUTH_SESSION_ENDED)
-        if not await self.checker.check(user.email, message.password, user, in_session(message.session_id)):
+        if not await self.checker.check(user.email, message.password, user, session_origin(message.session_id)):
             raise Problem(AUTH_INVALID_CREDENTIALS, "The password is wrong.")
         await self._prove(message, user.password_changed_at)
 

@@ -12,7 +12,7 @@ import anyio.to_thread
 import msgspec
 
 from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, EXPORTS_LINK_GONE, USERS_NOT_FOUND, FieldError, Problem
-from callboard.actors.identity.sessions import STEP_UP_S, demand_proof
+from callboard.actors.identity.sessions import STEP_UP_S, require_step_up
 from callboard.actors.infrastructure import audit_log as audit
 from callboard.actors.infrastructure.audit_log import AuditAction
 from callboard.actors.infrastructure.database import Database, retried
@@ -161,7 +161,7 @@ class Exports(Actor[RequestExport | DownloadExport | ReadPiece]):
         async with self.database.transaction() as connection:
             if await QUERIES.lock_owner(connection, user_id=message.user_id) is None:
                 raise Problem(USERS_NOT_FOUND)
-            await demand_proof(connection, message.session_id, self.step_up_s)
+            await require_step_up(connection, message.session_id, self.step_up_s)
             row = await QUERIES.export_of(connection, user_id=message.user_id)
             if row is None or row["status"] not in ("queued", "running"):
                 most = self.quotas.exports_per_hour

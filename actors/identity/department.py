@@ -18,7 +18,7 @@ from callboard.actors.identity.erasure import erase_due
 from callboard.actors.identity.known_devices import KNOWN_DAYS, purge_networks
 from callboard.actors.identity.password_hasher import PasswordHasher
 from callboard.actors.identity.password_policy import PasswordPolicy
-from callboard.actors.identity.password_reset import Recovery
+from callboard.actors.identity.password_reset import PasswordReset
 from callboard.actors.identity.profiles import Profiles
 from callboard.actors.identity.refs import LOGIN, MAIL, REGISTER, IdentityRefs
 from callboard.actors.identity.registration import UNPROVEN_DAYS, oldest_unproven, purge_unproven
@@ -87,7 +87,7 @@ def build(settings: IdentitySettings, needs: IdentityNeeds) -> Branch[IdentityRe
     checks = (database, passwords, sessions, shared.limits, shared.failed_logins)
     new_login = Props(Logins, *checks, signer=signer, conceal=conceal, known_days=known_days)
     logins = pool("logins", new_login, size=8, mailbox=LOGIN_MAILBOX)
-    recovery = pool("recovery", Props(Recovery, *checks, policy=policy), size=4, mailbox=LOGIN_MAILBOX)
+    recovery = pool("recovery", Props(PasswordReset, *checks, policy=policy), size=4, mailbox=LOGIN_MAILBOX)
     profiles = pool("profiles", Props(Profiles, database), size=2)
     new_export = Props(Exports, database, signer, shared.jobs, settings.quotas, step_up_s=settings.step_up_s)
     exports = pool("exports", new_export, size=2)

@@ -21,10 +21,10 @@ from callboard.streams.visible_text import visible, visible_rule
 QUERIES = queries_beside(__file__)
 
 PROOF_TTL_S = 24 * 3600
-MAX_LETTERS = 5  # mails of one purpose to one account in an hour
+MAX_MAILS = 5  # mails of one purpose to one account in an hour
 NAME_LENGTH = 2, 255
 FullName = Annotated[str, visible(*NAME_LENGTH, examples=("Ada Lovelace",))]
-checked_name = visible_rule(*NAME_LENGTH)
+validate_name = visible_rule(*NAME_LENGTH)
 
 
 class RegistrationPolicy(msgspec.Struct, frozen=True):
@@ -51,19 +51,19 @@ def account_faults(email: str | None, full_name: str | None) -> list[FieldError]
     return [FieldError(fault.path, fault.message) for fault in faults]
 
 
-def checked_enrolment(
+def validate_registration(
     email: str, password: str, full_name: str, policy: PasswordPolicy, *, terms_accepted: bool
 ) -> tuple[str, str]:
     """Return a new account's address and name in their stored form. Raises Problem(REQUEST_INVALID) with
     every fault.
     """
-    faults = enrolment_faults(policy, email, password, full_name, terms_accepted=terms_accepted)
+    faults = registration_faults(policy, email, password, full_name, terms_accepted=terms_accepted)
     if faults:
         raise Problem(REQUEST_INVALID, details=tuple(faults))
-    return canonical_email(email), checked_name(full_name)
+    return canonical_email(email), validate_name(full_name)
 
 
-def enrolment_faults(
+def registration_faults(
     policy: PasswordPolicy,
     email: str | None,
     password: str | None,
@@ -81,7 +81,7 @@ def enrolment_faults(
     return faults
 
 
-async def send_letter(connection: Any, letter: str, user_id: UUID, **data: str) -> None:
+async def request_email(connection: Any, letter: str, user_id: UUID, **data: str) -> None:
     """Request one of our mails; it is sent if the caller's transaction commits. Raises UnknownEmailError for an unknown
     template or unsuitable data.
     """
@@ -99,7 +99,7 @@ async def send_verification(
     if token_id is not None:
         at = registered_at.astimezone(UTC).isoformat(timespec="seconds")
         where = {} if ip is None else {"ip": ip}
-        await send_letter(connection, "verify_email", user_id, token_id=str(token_id), requested_at=at, **where)
+        await request_email(connection, "verify_email", user_id, token_id=str(token_id), requested_at=at, **where)
 
 
 async def resend_verification(connection: Any, signer: Signer, email: str) -> None:
@@ -121,8 +121,8 @@ async def send_change(connection: Any, signer: Signer, user_id: UUID, email: str
     token_id = await add_token(connection, signer, user_id, "change_email", email=email, session_id=session_id)
     if token_id is None:
         raise Problem(REQUEST_LIMITED, retry_after_s=3600)
-    await send_letter(connection, "email_change_asked", user_id)
-    await send_letter(connection, "change_email", user_id, token_id=str(token_id))
+    await request_email(connection, "email_change_asked", user_id)
+    await request_email(connection, "change_email", user_id, token_id=str(token_id))
 
 
 async def add_token(
@@ -135,7 +135,7 @@ async def add_token(
     email: str | None = None,
     session_id: UUID | None = None,
 ) -> UUID | None:
-    """Return the id of a new secret to be mailed; None if the account had MAX_LETTERS of this purpose in an hour."""
+    """Return the id of a new secret to be mailed; None if the account had MAX_MAILS of this purpose in an hour."""
     token_id = uuid4()
     added = await QUERIES.add_token(
         connection,
@@ -146,6 +146,6 @@ async def add_token(
         ttl_s=ttl_s,
         email=email,
         session_id=session_id,
-        most=MAX_LETTERS,
+        most=MAX_MAILS,
     )
     return token_id if added else None

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, AUTH_PASSWORD_NEEDED, REQUEST_INVALID, FieldError, Problem
 from callboard.actors.identity import email_verification
 from callboard.actors.identity.accounts import QUERIES, User, taken, user_of
-from callboard.actors.identity.email_verification import RegistrationPolicy, add_token, send_letter
+from callboard.actors.identity.email_verification import RegistrationPolicy, add_token, request_email
 from callboard.actors.identity.password_hasher import HashPassword, VerifyPassword, hash_or_overloaded
 from callboard.actors.identity.password_policy import password_faults
 from callboard.actors.identity.registration import lock_addresses, remove_unproven
@@ -106,7 +106,7 @@ async def change_address(connection: Any, signer: Signer, used: Any, undo_ttl_s:
     await end_sessions(connection, user_id, keep=used["session_id"])
     token_id = await add_token(connection, signer, user_id, "undo_email", ttl_s=undo_ttl_s, email=old)
     if token_id is not None:
-        await send_letter(connection, "undo_email", user_id, token_id=str(token_id))
+        await request_email(connection, "undo_email", user_id, token_id=str(token_id))
     await emit(connection, UserUpdated(user_id, ("email",)), event_id=uuid4())
     await audit.record(
         connection,
@@ -133,13 +133,13 @@ async def undo_change(connection: Any, signer: Signer, used: Any) -> Any:
     await end_sessions(connection, user_id)
     token_id = await add_token(connection, signer, user_id, "reset_password", ttl_s=RESET_TTL_S)
     if token_id is not None:
-        await send_letter(connection, "reset_password", user_id, token_id=str(token_id))
+        await request_email(connection, "reset_password", user_id, token_id=str(token_id))
     await emit(connection, UserUpdated(user_id, ("email", "password")), event_id=uuid4())
     await audit.record(connection, AuditAction.EMAIL_CHANGE_UNDONE, of=user_id, by=user_id)
     return row
 
 
-async def drop_what_was_asked(connection: Any, used: Any) -> None:
+async def discard_request(connection: Any, used: Any) -> None:
     """Discard a request that the mailbox's owner refused: remove the registration, or drop the change of address."""
     user_id: UUID = used["user_id"]
     if used["purpose"] == "verify_email" and await QUERIES.remove_refused(connection, user_id=user_id):
@@ -165,14 +165,14 @@ class MailboxProofs:
         passwords: Ref[HashPassword | VerifyPassword],
         signer: Signer,
         sessions: Ref[InvalidateUser],
-        enrolment: RegistrationPolicy,
+        registration_policy: RegistrationPolicy,
     ) -> None:
         self.database = database
         self.passwords = passwords
         self.signer = signer
         self.sessions = sessions
-        self.policy = enrolment.policy
-        self.undo_ttl_s = enrolment.undo_ttl_s
+        self.policy = registration_policy.policy
+        self.undo_ttl_s = registration_policy.undo_ttl_s
 
     async def verify(self, message: VerifyEmail) -> User:
         """Use the link, verify the address and write the event, in one transaction; the password is hashed
@@ -220,7 +220,7 @@ class MailboxProofs:
         link = await self._link(token_hash)
         async with self.database.transaction() as connection:
             used = await use_link(connection, token_hash, link["email"], "verify_email", "change_email")
-            await drop_what_was_asked(connection, used)
+            await discard_request(connection, used)
 
     @retried
     async def undo(self, message: UndoEmailChange) -> User:

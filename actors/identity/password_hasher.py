@@ -38,7 +38,7 @@ _ARGON2 = re.compile(
     r"\$argon2(?:id|i|d)\$v=19\$m=(\d{1,9}),t=(\d{1,9}),p=(\d{1,9})\$[A-Za-z0-9+/]{11,}\$[A-Za-z0-9+/]{22,}\Z"
 )
 _BCRYPT_BYTES = 72  # bcrypt reads this many bytes of a password
-_CUT = "$bcrypt72"  # marks an Argon2 hash of the first 72 bytes, which replaced a bcrypt hash
+_BCRYPT_MARK = "$bcrypt72"  # marks an Argon2 hash of the first 72 bytes, which replaced a bcrypt hash
 # Imported hashes may cost at most this much: verification occupies a core for that time.
 _BCRYPT_COST = (4, 14)
 _MAX_ARGON2 = (262_144, 10, 16)  # KiB, passes, lanes
@@ -95,7 +95,7 @@ class PasswordHasher(Actor[HashPassword | VerifyPassword]):
     concurrency = 2
 
     def __init__(self) -> None:
-        self.thread = ThreadPoolExecutor(1, "password", initializer=_give_way)
+        self.thread = ThreadPoolExecutor(1, "password", initializer=_lower_priority)
 
     async def on_stop(self) -> None:
         """End the thread once it is done."""
@@ -124,7 +124,7 @@ async def hash_or_overloaded(
         raise Problem(SERVER_OVERLOADED, retry_after_s=1) from None
 
 
-def _give_way() -> None:
+def _lower_priority() -> None:
     """Lower the thread's priority: hashing must not slow the event loop, PostgreSQL and Redis, and so the users who
     have a session.
 
@@ -137,7 +137,7 @@ def _give_way() -> None:
             os.setpriority(os.PRIO_PROCESS, get_native_id(), NICENESS)
 
 
-_NOBODY = HASHER.hash("a password that nobody has, checked where there is no account")
+_DUMMY_HASH = HASHER.hash("a password that nobody has, checked where there is no account")
 
 
 def _verify(password: str, password_hash: str | None, *, renew: bool = False) -> PasswordCheck:
@@ -149,7 +149,7 @@ def _verify(password: str, password_hash: str | None, *, renew: bool = False) ->
     for typed in dict.fromkeys((prepared, password)):
         value = typed.encode("utf-8", "surrogatepass")
         if _matches(value, password_hash) and password_hash:
-            made = _renewed(password_hash, value, prepared, typed) if renew else None
+            made = _replacement_hash(password_hash, value, prepared, typed) if renew else None
             return PasswordCheck(is_right=True, renewed=made)
     return PasswordCheck(is_right=False)
 
@@ -158,19 +158,19 @@ def _matches(value: bytes, password_hash: str | None) -> bool:
     try:
         if password_hash and _BCRYPT.match(password_hash):
             return bcrypt.checkpw(value[:_BCRYPT_BYTES], password_hash.encode())
-        if password_hash and password_hash.startswith(_CUT):
-            return HASHER.verify(password_hash.removeprefix(_CUT), value[:_BCRYPT_BYTES])
-        return HASHER.verify(password_hash or _NOBODY, value) and bool(password_hash)
+        if password_hash and password_hash.startswith(_BCRYPT_MARK):
+            return HASHER.verify(password_hash.removeprefix(_BCRYPT_MARK), value[:_BCRYPT_BYTES])
+        return HASHER.verify(password_hash or _DUMMY_HASH, value) and bool(password_hash)
     except (VerificationError, InvalidHashError, ValueError):
         return False
 
 
-def _renewed(password_hash: str, value: bytes, prepared: str, typed: str) -> str | None:
+def _replacement_hash(password_hash: str, value: bytes, prepared: str, typed: str) -> str | None:
     """Return the replacement hash. It accepts exactly the passwords that the old one accepted."""
     if not needs_rehash(password_hash) and prepared == typed:
         return None
-    cut = password_hash.startswith(_CUT) or (_BCRYPT.match(password_hash) and len(value) >= _BCRYPT_BYTES)
-    return _CUT + HASHER.hash(value[:_BCRYPT_BYTES]) if cut else HASHER.hash(prepared)
+    cut = password_hash.startswith(_BCRYPT_MARK) or (_BCRYPT.match(password_hash) and len(value) >= _BCRYPT_BYTES)
+    return _BCRYPT_MARK + HASHER.hash(value[:_BCRYPT_BYTES]) if cut else HASHER.hash(prepared)
 
 
 def needs_rehash(password_hash: str) -> bool:
@@ -178,7 +178,7 @@ def needs_rehash(password_hash: str) -> bool:
     next login.
     """
     try:
-        return HASHER.check_needs_rehash(password_hash.removeprefix(_CUT))
+        return HASHER.check_needs_rehash(password_hash.removeprefix(_BCRYPT_MARK))
     except InvalidHashError:
         return True
 

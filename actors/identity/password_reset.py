@@ -14,8 +14,8 @@ from callboard.actors.errors import (
     FieldError,
     Problem,
 )
-from callboard.actors.identity.authentication import Checker, credentials, in_session
-from callboard.actors.identity.email_verification import add_token, send_letter
+from callboard.actors.identity.authentication import PasswordChecker, credentials, session_origin
+from callboard.actors.identity.email_verification import add_token, request_email
 from callboard.actors.identity.known_devices import remember_network
 from callboard.actors.identity.password_hasher import HashPassword, VerifyPassword, hash_or_overloaded
 from callboard.actors.identity.password_policy import PasswordPolicy, password_faults
@@ -68,7 +68,7 @@ class ChangePassword(Request[None], frozen=True):
         return f"ChangePassword(user_id={self.user_id})"
 
 
-class Recovery(Actor[ResetPassword | ChangePassword]):
+class PasswordReset(Actor[ResetPassword | ChangePassword]):
     """Changes passwords. A change, the end of the sessions, its event and its notice are one transaction."""
 
     def __init__(
@@ -84,7 +84,7 @@ class Recovery(Actor[ResetPassword | ChangePassword]):
         self.database = database
         self.passwords = passwords
         self.sessions = sessions
-        self.checker = Checker(passwords, limits, failures)
+        self.checker = PasswordChecker(passwords, limits, failures)
         self.policy = policy
 
     @on(ResetPassword)
@@ -124,7 +124,7 @@ class Recovery(Actor[ResetPassword | ChangePassword]):
         if user is None or full_name is None:
             raise Problem(AUTH_SESSION_ENDED)
         self._check_new(message.new_password, user.email, full_name)
-        if not await self.checker.check(user.email, message.current_password, user, in_session(message.session_id)):
+        if not await self.checker.check(user.email, message.current_password, user, session_origin(message.session_id)):
             raise _wrong_password()
         password_hash = await hash_or_overloaded(self.passwords, HashPassword(message.new_password))
         await self._change(message, user.password_changed_at, password_hash)
@@ -159,7 +159,7 @@ class Recovery(Actor[ResetPassword | ChangePassword]):
         await QUERIES.spend_secrets(connection, user_id=user_id)
         await end_sessions(connection, user_id, keep)
         await emit(connection, UserUpdated(user_id, ("password",)), event_id=uuid4())
-        await send_letter(connection, "password_changed", user_id)
+        await request_email(connection, "password_changed", user_id)
         return True
 
 
@@ -173,7 +173,7 @@ async def send_reset(connection: Any, signer: Signer, email: str) -> None:
         return
     token_id = await add_token(connection, signer, user["user_id"], "reset_password", ttl_s=RESET_TTL_S)
     if token_id is not None:
-        await send_letter(connection, "reset_password", user["user_id"], token_id=str(token_id))
+        await request_email(connection, "reset_password", user["user_id"], token_id=str(token_id))
 
 
 def _invalid_link() -> Problem:

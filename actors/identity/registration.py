@@ -16,9 +16,9 @@ from callboard.actors.identity.accounts import User, new_user, taken, user_of
 from callboard.actors.identity.email_verification import (
     RegistrationPolicy,
     add_token,
-    checked_enrolment,
-    send_letter,
+    request_email,
     send_verification,
+    validate_registration,
 )
 from callboard.actors.identity.known_devices import address_of
 from callboard.actors.identity.password_hasher import HashPassword, VerifyPassword, hash_or_overloaded
@@ -62,22 +62,22 @@ class Registrar:
         database: Database,
         passwords: Ref[HashPassword | VerifyPassword],
         signer: Signer,
-        enrolment: RegistrationPolicy,
+        registration_policy: RegistrationPolicy,
         on_registered: Callable[[], None],
     ) -> None:
         self.database = database
         self.passwords = passwords
         self.signer = signer
-        self.enrolment = enrolment
+        self.registration_policy = registration_policy
         self.on_registered = on_registered  # called after the commit, for the metrics
 
     async def register(self, message: RegisterUser) -> User:
         """Add the account, its token and its event, and request the mail, in one transaction."""
-        email, full_name = checked_enrolment(
+        email, full_name = validate_registration(
             message.email,
             message.password,
             message.full_name,
-            self.enrolment.policy,
+            self.registration_policy.policy,
             terms_accepted=message.terms_accepted,
         )
         password_hash = await hash_or_overloaded(self.passwords, HashPassword(message.password))
@@ -92,11 +92,11 @@ class Registrar:
             if owner is not None and owner["user_id"] == user.user_id:
                 return user_of(owner)  # the same request again
             if owner is not None and owner["is_verified"]:
-                if not self.enrolment.conceal:
+                if not self.registration_policy.conceal:
                     raise taken()
                 return await self._conceal(connection, user, password_hash, owner["user_id"])
             # The savepoint takes as many statements as one that is rolled back.
-            async with connection.transaction() if self.enrolment.conceal else nullcontext():
+            async with connection.transaction() if self.registration_policy.conceal else nullcontext():
                 made = await self._register(connection, user, password_hash, ip)
             await send_verification(connection, self.signer, made.user_id, made.created_at, ip)
             return made
@@ -124,7 +124,7 @@ class Registrar:
         await self.add(connection, nobody, password_hash, password_needed=False, ip=None)
         await attempt.rollback()
         if await add_token(connection, self.signer, owner_id, "address_taken") is not None:
-            await send_letter(connection, "address_taken", owner_id)
+            await request_email(connection, "address_taken", owner_id)
         return user
 
     async def add(

@@ -14,7 +14,7 @@ from callboard.actors.identity.user_generations import MAX_AGE_S, UserGeneration
 from callboard.actors.infrastructure.principals import Principal
 from callboard.runtime import Ref, Request
 
-REMEMBERED = 32_768  # sessions, each about 1 kB
+MAX_CACHED = 32_768  # sessions, each about 1 kB
 
 
 class Authenticate(Request[Principal], frozen=True):
@@ -24,13 +24,13 @@ class Authenticate(Request[Principal], frozen=True):
     session_id: UUID
 
 
-class Known(msgspec.Struct, frozen=True):
+class CachedSession(msgspec.Struct, frozen=True):
     """A session that was valid in this generation; it may be served from the cache until `until`, in the
     clock's time.
     """
 
     identity: Principal
-    epoch: bytes
+    generation: bytes
     until: float
 
 
@@ -40,32 +40,32 @@ class SessionCache:
     `used` are sessions seen in use, for the session manager to record.
     """
 
-    def __init__(self, epochs: UserGenerations) -> None:
-        self.epochs = epochs
+    def __init__(self, generations: UserGenerations) -> None:
+        self.generations = generations
         self.used: set[UUID] = set()
-        self._known: dict[UUID, Known] = {}
+        self._known: dict[UUID, CachedSession] = {}
 
-    def get(self, user_id: UUID, session_id: UUID, epoch: bytes | None) -> Principal | None:
+    def get(self, user_id: UUID, session_id: UUID, generation: bytes | None) -> Principal | None:
         """Return the cached principal; None if there is none for this generation of the user."""
         known = self._known.get(session_id)
         if (
             known is None
-            or epoch is None
-            or known.epoch != epoch
-            or self.epochs.clock() >= known.until
+            or generation is None
+            or known.generation != generation
+            or self.generations.clock() >= known.until
             or known.identity.user_id != user_id
         ):
             return None
         self.note(session_id)
         return known.identity
 
-    def put(self, identity: Principal, epoch: bytes, asked_at: float, left_s: float) -> None:
+    def put(self, identity: Principal, generation: bytes, asked_at: float, left_s: float) -> None:
         """Cache the principal that PostgreSQL returned for a question of `asked_at`; the session has `left_s` seconds
         left.
         """
         self._known.pop(identity.session_id, None)
-        self._known[identity.session_id] = Known(identity, epoch, asked_at + min(MAX_AGE_S, left_s))
-        if len(self._known) > REMEMBERED:
+        self._known[identity.session_id] = CachedSession(identity, generation, asked_at + min(MAX_AGE_S, left_s))
+        if len(self._known) > MAX_CACHED:
             del self._known[next(iter(self._known))]
 
     def evict(self, session_id: UUID) -> None:
@@ -74,7 +74,7 @@ class SessionCache:
 
     def note(self, session_id: UUID) -> None:
         """Note that the session is in use."""
-        if len(self.used) < REMEMBERED:
+        if len(self.used) < MAX_CACHED:
             self.used.add(session_id)
 
 
@@ -84,18 +84,18 @@ class Authentication:
     So its Redis command shares a round trip with the request's other commands. Raises the errors of Authenticate.
     """
 
-    __slots__ = ("_epoch", "_identities", "_sessions", "_who")
+    __slots__ = ("_generation", "_session_cache", "_sessions", "_who")
 
-    def __init__(self, identities: SessionCache, sessions: Ref[Any], user_id: UUID, session_id: UUID) -> None:
-        self._identities = identities
+    def __init__(self, session_cache: SessionCache, sessions: Ref[Any], user_id: UUID, session_id: UUID) -> None:
+        self._session_cache = session_cache
         self._sessions: Ref[Authenticate] = sessions
         self._who = user_id, session_id
-        self._epoch = identities.epochs.read(user_id)
+        self._generation = session_cache.generations.read(user_id)
 
     def __await__(self) -> Generator[Any, None, Principal]:
         """Answer from the cache, or by the session manager."""
-        epoch = yield from self._epoch.__await__()
-        identity = self._identities.get(*self._who, epoch)
+        generation = yield from self._generation.__await__()
+        identity = self._session_cache.get(*self._who, generation)
         if identity is None:
             identity = yield from self._sessions.ask(Authenticate(*self._who)).__await__()
         return identity

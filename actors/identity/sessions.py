@@ -136,12 +136,19 @@ class InvalidateUser(Request[None], frozen=True):
     user_id: UUID
 
 
-class NoteUses(Message, frozen=True):
+class RecordUses(Message, frozen=True):
     """Record which sessions have been used."""
 
 
 SessionMessage = (
-    OpenSession | RefreshSession | Authenticate | ListSessions | RevokeSession | EndSessions | InvalidateUser | NoteUses
+    OpenSession
+    | RefreshSession
+    | Authenticate
+    | ListSessions
+    | RevokeSession
+    | EndSessions
+    | InvalidateUser
+    | RecordUses
 )
 
 
@@ -159,7 +166,7 @@ async def end_sessions(connection: Any, user_id: UUID, keep: UUID | None = None)
     await QUERIES.end_sessions(connection, user_id=user_id, keep=keep)
 
 
-async def demand_proof(connection: Any, session_id: UUID | None, within_s: float) -> None:
+async def require_step_up(connection: Any, session_id: UUID | None, within_s: float) -> None:
     """Raise Problem(AUTH_STEP_UP_REQUIRED) unless the session has confirmed the password within the last seconds, and
     AUTH_SESSION_ENDED if it has ended meanwhile.
 
@@ -181,37 +188,37 @@ class Sessions(Actor[SessionMessage]):
     """
 
     def __init__(
-        self, database: Database, identities: SessionCache, signer: Signer, now: Callable[[], datetime]
+        self, database: Database, session_cache: SessionCache, signer: Signer, now: Callable[[], datetime]
     ) -> None:
         self.database = database
-        self.identities = identities
-        self.epochs = identities.epochs
+        self.session_cache = session_cache
+        self.generations = session_cache.generations
         self.signer = signer
         self.now = now
 
     async def on_start(self) -> None:
         """Record the sessions in use at intervals, outside of requests."""
-        self.every(NOTE_EVERY_S, NoteUses())
+        self.every(NOTE_EVERY_S, RecordUses())
 
     @on(Authenticate)
     async def authenticate(self, message: Authenticate) -> Principal:
         """Return the principal. Its role is the current one, not that of the token."""
-        epoch = await self.epochs.read(message.user_id)
-        known = self.identities.get(message.user_id, message.session_id, epoch)
-        return known or await self._read(message, epoch)
+        generation = await self.generations.read(message.user_id)
+        known = self.session_cache.get(message.user_id, message.session_id, generation)
+        return known or await self._read(message, generation)
 
-    async def _read(self, message: Authenticate, epoch: bytes | None) -> Principal:
+    async def _read(self, message: Authenticate, generation: bytes | None) -> Principal:
         """Ask PostgreSQL, and cache a valid session if its generation was known before the question."""
-        self.identities.evict(message.session_id)
-        asked_at = self.epochs.clock()
+        self.session_cache.evict(message.session_id)
+        asked_at = self.generations.clock()
         async with self.database.acquire() as connection:
             row = await QUERIES.living_session(connection, session_id=message.session_id, user_id=message.user_id)
         if row is None:
             raise Problem(AUTH_SESSION_ENDED)
         identity = Principal(row["user_id"], row["session_id"], row["email"], Role(row["role"]))
-        if epoch is not None:
-            self.identities.put(identity, epoch, asked_at, row["left_s"])
-        self.identities.note(message.session_id)
+        if generation is not None:
+            self.session_cache.put(identity, generation, asked_at, row["left_s"])
+        self.session_cache.note(message.session_id)
         return identity
 
     @on(OpenSession)
@@ -240,7 +247,7 @@ class Sessions(Actor[SessionMessage]):
                 raise Problem(AUTH_INVALID_CREDENTIALS)
             connection.on_commit(tell)
         if user["surplus"]:
-            await self.epochs.turn(message.user_id)
+            await self.generations.bump(message.user_id)
         return self._login(user, refresh)
 
     def _login(self, user: Any, refresh: str) -> LoginResult:
@@ -273,7 +280,7 @@ class Sessions(Actor[SessionMessage]):
             elif not token["spent"]:
                 await self._rotate(connection, session_id, message)
         if stolen:
-            await self.epochs.turn(user["user_id"])
+            await self.generations.bump(user["user_id"])
             log.warning("a spent refresh token came again; session %s has been ended", session_id)
             raise Problem(AUTH_REFRESH_INVALID)
         child = self.signer.derive_refresh_token(message.token, token["child_hash"])
@@ -291,7 +298,7 @@ class Sessions(Actor[SessionMessage]):
         await QUERIES.prolong_session(connection, session_id=session_id, ip=message.ip, ttl_s=SESSION_TTL_S)
 
     @on(ListSessions)
-    async def living(self, message: ListSessions) -> list[Session]:
+    async def list_active(self, message: ListSessions) -> list[Session]:
         """Read all of them: there are few."""
         async with self.database.acquire() as connection:
             rows = QUERIES.living_sessions(connection, user_id=message.user_id, most=MAX_SESSIONS)
@@ -307,7 +314,7 @@ class Sessions(Actor[SessionMessage]):
                 await audit.record(
                     connection, AuditAction.SESSION_REVOKED, of=message.user_id, session_id=message.session_id
                 )
-        await self.epochs.turn(message.user_id)
+        await self.generations.bump(message.user_id)
         return bool(ended)
 
     @on(EndSessions)
@@ -317,17 +324,17 @@ class Sessions(Actor[SessionMessage]):
         async with self.database.transaction() as connection:
             await end_sessions(connection, message.user_id)
             await audit.record(connection, AuditAction.SESSIONS_REVOKED, of=message.user_id)
-        await self.epochs.turn(message.user_id)
+        await self.generations.bump(message.user_id)
 
     @on(InvalidateUser)
-    async def forget(self, message: InvalidateUser) -> None:
+    async def invalidate(self, message: InvalidateUser) -> None:
         """Evict a user from the cache: its entries are of an earlier generation."""
-        await self.epochs.turn(message.user_id)
+        await self.generations.bump(message.user_id)
 
-    @on(NoteUses)
-    async def note(self, _message: NoteUses) -> None:
+    @on(RecordUses)
+    async def record_uses(self, _message: RecordUses) -> None:
         """Record at most once a minute for each session, however many processes have seen it used."""
-        used, self.identities.used = self.identities.used, set()
-        if used and not self.database.away.is_set():
+        used, self.session_cache.used = self.session_cache.used, set()
+        if used and not self.database.unavailable.is_set():
             async with self.database.acquire() as connection:
                 await QUERIES.note_uses(connection, session_ids=list(used))

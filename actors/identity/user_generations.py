@@ -18,7 +18,7 @@ from callboard.actors.infrastructure.redis import Ask, CacheAwayError, RedisClie
 MAX_AGE_S = 30.0  # the longest time that anything is cached
 SETTLING_S = 2.0  # after an outage of Redis: the other processes reconnect, and send their pending invalidations
 KEY_TTL_S = 3600  # in Redis; longer than MAX_AGE_S, so that cached data never outlives its generation
-MAX_OWED = 10_000  # the oldest are dropped first; MAX_AGE_S bounds the damage
+MAX_PENDING = 10_000  # the oldest are dropped first; MAX_AGE_S bounds the damage
 
 
 class UserGenerations:
@@ -30,7 +30,7 @@ class UserGenerations:
     def __init__(self, cache: RedisClient, clock: Callable[[], float]) -> None:
         self.clock = clock
         self._cache = cache
-        self._owed: dict[UUID, tuple[float]] = {}  # the time of each pending invalidation, as an object of its own
+        self._pending: dict[UUID, tuple[float]] = {}  # the time of each pending invalidation, as an object of its own
         self._trusted_from = 0.0
         cache.before_return(self._settle)
 
@@ -41,7 +41,7 @@ class UserGenerations:
         The question is sent at once, and the awaitable never raises, so it may be left unawaited.
         """
         reply: asyncio.Future[bytes | None] = self._cache.loop.create_future()
-        if self._cache.away.is_set() or self.clock() < self._trusted_from:
+        if self._cache.unavailable.is_set() or self.clock() < self._trusted_from:
             reply.set_result(None)
             return reply
         key, generation = self._key(user_id), self._cache.generation
@@ -70,34 +70,34 @@ class UserGenerations:
         if not reply.done():
             reply.set_result(b"%d %s" % (generation, answer.result() or begun) if good else None)
 
-    async def turn(self, user_id: UUID) -> None:
+    async def bump(self, user_id: UUID) -> None:
         """Replace the generation, after the commit of a change. It never fails: an invalidation that cannot be sent is
         pending.
         """
-        self._owed.pop(user_id, None)
-        debt = self._owed[user_id] = (self.clock(),)
-        if len(self._owed) > MAX_OWED:
-            del self._owed[next(iter(self._owed))]
+        self._pending.pop(user_id, None)
+        debt = self._pending[user_id] = (self.clock(),)
+        if len(self._pending) > MAX_PENDING:
+            del self._pending[next(iter(self._pending))]
         word = secrets.token_hex(8)
         try:
             # Shielded: a cancelled caller has changed the user all the same.
             await asyncio.shield(self._cache.send("SET", self._key(user_id), word, "EX", KEY_TTL_S))
         except (CacheAwayError, ResponseError):
             return
-        self._pay(user_id, debt)
+        self._send_pending(user_id, debt)
 
     async def _settle(self, ask: Ask) -> None:
         """Send pending invalidations; drop those older than the cache's TTL."""
         self._trusted_from = self.clock() + SETTLING_S
-        while self._owed:
-            user_id, debt = next(iter(self._owed.items()))
+        while self._pending:
+            user_id, debt = next(iter(self._pending.items()))
             if self.clock() - debt[0] < MAX_AGE_S:
                 await ask("SET", self._key(user_id), secrets.token_hex(8), "EX", KEY_TTL_S)
-            self._pay(user_id, debt)
+            self._send_pending(user_id, debt)
 
-    def _pay(self, user_id: UUID, debt: tuple[float]) -> None:
-        if self._owed.get(user_id) is debt:
-            del self._owed[user_id]
+    def _send_pending(self, user_id: UUID, debt: tuple[float]) -> None:
+        if self._pending.get(user_id) is debt:
+            del self._pending[user_id]
 
     def _key(self, user_id: UUID) -> str:
         return self._cache.keys.key("user", str(user_id), "epoch")

@@ -18,11 +18,11 @@ from callboard.actors.errors import (
 )
 from callboard.actors.identity import email_verification
 from callboard.actors.identity.accounts import QUERIES, User, new_user, taken, user_of
-from callboard.actors.identity.email_verification import OPEN, RegistrationPolicy, checked_enrolment
+from callboard.actors.identity.email_verification import OPEN, RegistrationPolicy, validate_registration
 from callboard.actors.identity.mailbox_proofs import MailboxProofs, RefuseEmail, UndoEmailChange, VerifyEmail
 from callboard.actors.identity.password_hasher import HashPassword, VerifyPassword, hash_or_overloaded
 from callboard.actors.identity.registration import RegisterUser, Registrar, lock_addresses
-from callboard.actors.identity.sessions import STEP_UP_S, InvalidateUser, demand_proof, end_sessions
+from callboard.actors.identity.sessions import STEP_UP_S, InvalidateUser, end_sessions, require_step_up
 from callboard.actors.identity.user_lists import list_users
 from callboard.actors.infrastructure import audit_log
 from callboard.actors.infrastructure.audit_log import AuditAction
@@ -162,21 +162,21 @@ class Users(Actor[UserMessage]):
         passwords: Ref[HashPassword | VerifyPassword],
         signer: Signer,
         sessions: Ref[InvalidateUser],
-        enrolment: RegistrationPolicy = OPEN,
+        registration_policy: RegistrationPolicy = OPEN,
         *,
         reads: Reads[UUID] | None = None,
         step_up_s: float = STEP_UP_S,
         on_registered: Callable[[], None] = lambda: None,
     ) -> None:
         self.step_up_s = step_up_s
-        self.registrar = Registrar(database, passwords, signer, enrolment, on_registered)
-        self.proofs = MailboxProofs(database, passwords, signer, sessions, enrolment)
+        self.registrar = Registrar(database, passwords, signer, registration_policy, on_registered)
+        self.proofs = MailboxProofs(database, passwords, signer, sessions, registration_policy)
         self.database = database
         self.reads = reads or Reads(database, READ_USERS, "user_id")
         self.passwords = passwords
         self.signer = signer
         self.sessions = sessions
-        self.enrolment = enrolment
+        self.registration_policy = registration_policy
 
     @on(RegisterUser)
     async def register(self, message: RegisterUser) -> User:
@@ -187,8 +187,8 @@ class Users(Actor[UserMessage]):
     @retried
     async def add(self, message: CreateUser) -> User:
         """A verified account keeps its password: an operator's typo must not lock its owner out."""
-        email, full_name = checked_enrolment(
-            message.email, message.password, message.full_name, self.enrolment.policy, terms_accepted=True
+        email, full_name = validate_registration(
+            message.email, message.password, message.full_name, self.registration_policy.policy, terms_accepted=True
         )
         password_hash = await hash_or_overloaded(self.passwords, HashPassword(message.password))
         fresh = new_user(uuid4(), email, full_name, message.role, is_verified=True)
@@ -248,16 +248,16 @@ class Users(Actor[UserMessage]):
     async def edit(self, message: UpdateUser) -> User:
         """The row is locked while the tag is compared; an address that differs only in case is the same address."""
         async with self.database.transaction() as connection:
-            user = _held(await QUERIES.lock_user(connection, user_id=message.user_id), message.tag)
-            email = _asked_for(message.email, user.email)
+            user = _locked_user(await QUERIES.lock_user(connection, user_id=message.user_id), message.tag)
+            email = _canonical(message.email, user.email)
             is_new = email.lower() != user.email.lower()
             if faults := email_verification.account_faults(email if is_new else None, message.full_name):
                 raise Problem(REQUEST_INVALID, details=tuple(faults))
             if is_new:
-                await demand_proof(connection, message.session_id, self.step_up_s)
-                await self._ask_for(connection, user.user_id, email, message.session_id)
+                await require_step_up(connection, message.session_id, self.step_up_s)
+                await self._request_address(connection, user.user_id, email, message.session_id)
                 email = user.email
-            name = email_verification.checked_name(message.full_name)
+            name = email_verification.validate_name(message.full_name)
             edited = await QUERIES.edit_user(connection, user_id=user.user_id, full_name=name, email=email)
             changed = tuple(each for each in ("full_name", "email") if edited[each] != getattr(user, each))
             if changed:
@@ -266,11 +266,11 @@ class Users(Actor[UserMessage]):
             await self.sessions.ask(InvalidateUser(user.user_id))
         return user_of(edited)
 
-    async def _ask_for(self, connection: Any, user_id: UUID, email: str, session_id: UUID | None) -> None:
+    async def _request_address(self, connection: Any, user_id: UUID, email: str, session_id: UUID | None) -> None:
         # If conflicts are concealed, a taken address gets a mail as well: only its owner may know, and cannot have it
         # twice.
         owner = await QUERIES.user_by_email(connection, email=email)
-        if owner is not None and owner["is_verified"] and not self.enrolment.conceal:
+        if owner is not None and owner["is_verified"] and not self.registration_policy.conceal:
             raise taken()
         await email_verification.send_change(connection, self.signer, user_id, email, session_id)
         await audit_log.record(
@@ -290,7 +290,7 @@ class Users(Actor[UserMessage]):
         demoted = message.role not in (None, Role.ADMIN) or message.is_active is False
         await self._keep_an_admin(connection, message.user_id, demoted=demoted)
         before = await QUERIES.lock_user(connection, user_id=message.user_id)
-        _held(before, message.tag)
+        _locked_user(before, message.tag)
         row = await QUERIES.change_user(
             connection, user_id=before["user_id"], role=message.role, is_active=message.is_active
         )
@@ -312,8 +312,8 @@ class Users(Actor[UserMessage]):
         """The row stays, as the author of published content."""
         async with self.database.transaction() as connection:
             await self._keep_an_admin(connection, message.user_id, demoted=True)
-            _held(await QUERIES.lock_user(connection, user_id=message.user_id), message.tag)
-            await demand_proof(connection, message.session_id, self.step_up_s)
+            _locked_user(await QUERIES.lock_user(connection, user_id=message.user_id), message.tag)
+            await require_step_up(connection, message.session_id, self.step_up_s)
             await QUERIES.delete_user(connection, user_id=message.user_id)
             await end_sessions(connection, message.user_id)
             await email_verification.QUERIES.spend_tokens(connection, user_id=message.user_id)
@@ -322,7 +322,7 @@ class Users(Actor[UserMessage]):
         await self.sessions.ask(InvalidateUser(message.user_id))
 
 
-def _asked_for(email: str | None, current: str) -> str:
+def _canonical(email: str | None, current: str) -> str:
     """Return the canonical form of an account's new address. One without such a form is returned unchanged; a rule
     refuses it.
     """
@@ -334,7 +334,7 @@ def _asked_for(email: str | None, current: str) -> str:
         return email
 
 
-def _held(row: Any, tag: str | None) -> User:
+def _locked_user(row: Any, tag: str | None) -> User:
     """Return the account of a locked row. Raises Problem(USERS_NOT_FOUND, or USERS_STALE if it has changed)."""
     if row is not None and tag in (None, user_of(row).tag):
         return user_of(row)

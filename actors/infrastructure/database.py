@@ -72,7 +72,7 @@ def storable(moment: datetime) -> bool:
     return True
 
 
-def unavailable(why: str = "The database is unavailable; try again.") -> Problem:
+def unavailable_problem(why: str = "The database is unavailable; try again.") -> Problem:
     """Return the response while PostgreSQL is unavailable."""
     return Problem(SERVER_UNAVAILABLE, why, retry_after_s=1)
 
@@ -151,21 +151,21 @@ class Database:
         return self.server.direct_url
 
     @property
-    def away(self) -> asyncio.Event:
+    def unavailable_problem(self) -> asyncio.Event:
         """Set while the server is unavailable."""
-        return self.server.away
+        return self.server.unavailable
 
     @property
-    def back(self) -> asyncio.Event:
+    def available(self) -> asyncio.Event:
         """Set while the server is available."""
-        return self.server.back
+        return self.server.available
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Any]:
         """Yield a connection for single statements. Raises Problem(SERVER_UNAVAILABLE, SERVER_TIMEOUT)."""
         pool = self._pool  # ours to the end, even if the guard connects another pool meanwhile
-        if pool is None or self.away.is_set():
-            raise unavailable()
+        if pool is None or self.unavailable.is_set():
+            raise unavailable_problem()
         connection: Any = None
         is_interrupted = False
         try:
@@ -192,7 +192,7 @@ class Database:
                 try:
                     await (shielded(release) if is_interrupted else release)
                 except ERRORS as error:  # it is terminated; the block's own outcome stands
-                    self._lose(error, pool)
+                    self._mark_unavailable(error, pool)
 
     def _refusal(self, error: BaseException, connection: Any, pool: "asyncpg.Pool[Any]") -> Problem | None:
         """Handle an error by its class; return the error to raise instead, or None for a bug or the caller's
@@ -200,7 +200,7 @@ class Database:
         """
         if connection is None:
             if isinstance(error, TimeoutError) and pool.get_size() == self.size:
-                return unavailable()  # all connections are in use: the server may be well
+                return unavailable_problem()  # all connections are in use: the server may be well
             judgement = judge_connecting(error)
         elif isinstance(error, asyncpg.InterfaceError):
             if not _gone(connection):
@@ -213,10 +213,10 @@ class Database:
         if judgement.scope in (Scope.CONNECTION, Scope.SERVER) and connection is not None:
             _drop(connection)
         if pool is self._pool:
-            self.server.suffer(judgement, error)
+            self.server.note_error(judgement, error)
         if judgement.verdict is Verdict.CONFLICT:
             return TransactionConflict()
-        return Problem(SERVER_TIMEOUT) if judgement.verdict is Verdict.SLOW else unavailable()
+        return Problem(SERVER_TIMEOUT) if judgement.verdict is Verdict.SLOW else unavailable_problem()
 
     @asynccontextmanager
     async def transaction(self, opening: str = "") -> AsyncIterator[Any]:
@@ -247,7 +247,7 @@ class Database:
                 if cancelled is None:
                     raise
                 _drop(connection)  # it could not be rolled back; the server does so when it finds us gone
-                self._lose(error, self._pool)
+                self._mark_unavailable(error, self._pool)
                 raise cancelled from None
 
     @asynccontextmanager
@@ -275,12 +275,12 @@ class Database:
                 judgement = judge_connecting(error)
             else:
                 judgement = LOST if connection.is_closed() else judge(error)
-            raise unavailable(judgement.why) from error
+            raise unavailable_problem(judgement.why) from error
         finally:
             if connection is not None:
                 connection.terminate()
 
-    def _lose(self, error: BaseException, pool: "asyncpg.Pool[Any] | None") -> None:
+    def _mark_unavailable(self, error: BaseException, pool: "asyncpg.Pool[Any] | None") -> None:
         """Note that the server is unavailable; errors of connections of an earlier `pool` do not count."""
         if pool is self._pool:
             self.server.mark_unavailable(NO_ANSWER, error)
@@ -310,8 +310,8 @@ class Database:
 
     async def check(self) -> None:
         """Raise Problem(SERVER_UNAVAILABLE) unless the server responds, and DegradedError unless it accepts writes."""
-        if self.away.is_set():
-            raise unavailable(self.server.why)
+        if self.unavailable.is_set():
+            raise unavailable_problem(self.server.why)
         async with self.acquire() as connection:
             read_only = await connection.fetchval("select current_setting('transaction_read_only')::boolean")
         if read_only:
@@ -341,7 +341,7 @@ class DatabaseGuard(Actor[None]):
     async def run(self) -> None:
         """Connect whenever the database is unavailable, and compare the clocks while it is available."""
         while True:
-            if self.server.away.is_set():
+            if self.server.unavailable.is_set():
                 await self._connect()
             else:
                 await self._watch_clock()
@@ -363,7 +363,7 @@ class DatabaseGuard(Actor[None]):
     async def _watch_clock(self) -> None:
         """Wait for the loss of the server, and compare the clocks at intervals."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.server.away.wait(), CLOCK_INTERVAL_S)
+            await asyncio.wait_for(self.server.unavailable.wait(), CLOCK_INTERVAL_S)
             return
         with suppress(*ERRORS):
             await self.server.compare_clocks()
@@ -382,5 +382,5 @@ __all__ = [
     "TransactionConflict",
     "retried",
     "storable",
-    "unavailable",
+    "unavailable_problem",
 ]

@@ -99,7 +99,7 @@ class PooledConnection(Connection):
             await super().execute(f"set local statement_timeout = {self.limit_ms}")
 
     @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
+    async def _single_statement(self) -> AsyncIterator[None]:
         """Open a transaction for one statement, unless one is open. A statement is parsed and run in two
         round trips.
         """
@@ -114,27 +114,27 @@ class PooledConnection(Connection):
         """See asyncpg; statements that open and end transactions are sent unchanged."""
         if query.split(None, 1)[0].rstrip(";").lower() in CONTROL:
             return await super().execute(query, *args, timeout=timeout)
-        async with self._alone():
+        async with self._single_statement():
             return await super().execute(query, *args, timeout=timeout)
 
     async def executemany(self, command: str, args: Iterable[Any], **options: Any) -> None:
         """See asyncpg."""
-        async with self._alone():
+        async with self._single_statement():
             await super().executemany(command, args, **options)
 
     async def fetch(self, *args: Any, **options: Any) -> Any:
         """See asyncpg."""
-        async with self._alone():
+        async with self._single_statement():
             return await super().fetch(*args, **options)
 
     async def fetchrow(self, *args: Any, **options: Any) -> Any:
         """See asyncpg."""
-        async with self._alone():
+        async with self._single_statement():
             return await super().fetchrow(*args, **options)
 
     async def fetchval(self, *args: Any, **options: Any) -> Any:
         """See asyncpg."""
-        async with self._alone():
+        async with self._single_statement():
             return await super().fetchval(*args, **options)
 
 

@@ -74,7 +74,7 @@ class DatabaseServer:
         pooler: Pooler = Pooler.AUTO,
         observe: Callable[[str, str], None] = lambda _verdict, _state: None,
         wall: Callable[[], float] = time.time,
-        even: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.url = url
         self.direct_url = direct_url or url
@@ -82,16 +82,16 @@ class DatabaseServer:
         self.pooler = pooler
         self.pooled = pooler is Pooler.TRANSACTION
         self.pools: list[ConnectionPool] = []
-        self.away = asyncio.Event()  # set while the server is unavailable; the guard waits for it
-        self.away.set()
-        self.back = asyncio.Event()
+        self.unavailable = asyncio.Event()  # set while the server is unavailable; the guard waits for it
+        self.unavailable.set()
+        self.available = asyncio.Event()
         self.has_worked = False
         self.why = "not connected yet"
         self.skew_s = 0.0  # the database's clock minus ours
         self._observe = observe
         self.observe_query: Callable[[Any], None] | None = None  # called for each statement, by asyncpg
         self._wall = wall
-        self._even = even
+        self._monotonic = monotonic
         self._seen: tuple[datetime, float] | None = None  # the database's clock, and our monotonic clock then
         self._told: dict[str, float] = {}  # the last log line of each state, and its time
         self._refused: dict[str, float] = {}  # the same of attempts to connect, since the last that succeeded
@@ -109,7 +109,7 @@ class DatabaseServer:
             return ""
         return self._trouble[0]
 
-    def suffer(self, judgement: Judgement, error: BaseException) -> None:
+    def note_error(self, judgement: Judgement, error: BaseException) -> None:
         """Handle an error that one of the pools has met."""
         state = (error.sqlstate if isinstance(error, asyncpg.PostgresError) else None) or type(error).__name__
         self._observe(judgement.verdict, state)
@@ -125,12 +125,12 @@ class DatabaseServer:
 
     def mark_unavailable(self, judgement: Judgement, error: BaseException) -> None:
         """Note that the server is unavailable. One that comes and goes is logged once a minute for each reason."""
-        if not self.away.is_set():
+        if not self.unavailable.is_set():
             self.why = judgement.why
             line = f"PostgreSQL is unavailable: {judgement.why}; {words(error)}"
             self._return_is_news |= self._tell(self._told, f"unavailable: {judgement.why}", line)
-        self.back.clear()
-        self.away.set()
+        self.available.clear()
+        self.unavailable.set()
 
     def report(self, setting: str, judgement: Judgement, error: BaseException) -> str:
         """Log once for each reason why it cannot be connected. Return the reason, with the setting and the address."""
@@ -176,7 +176,7 @@ class DatabaseServer:
         """Reconnect all pools. Raises one of `ERRORS` if the server is unavailable."""
         self.disconnect()
         try:
-            await self._meet()
+            await self._identify()
             for pool in self.pools:
                 await pool.open()
         except BaseException:
@@ -185,13 +185,13 @@ class DatabaseServer:
         self.has_worked = True
         self._refused.clear()
         self.why = ""
-        self.away.clear()
-        self.back.set()
+        self.unavailable.clear()
+        self.available.set()
         if self._return_is_news:
             self._return_is_news = False
             log.info("PostgreSQL is available%s", ", behind a pooler" if self.pooled else "")
 
-    async def _meet(self) -> None:
+    async def _identify(self) -> None:
         """Identify the server, and read its clock."""
         connection = await asyncpg.connect(
             self.url, timeout=ACQUIRE_TIMEOUT_S, command_timeout=ACQUIRE_TIMEOUT_S, statement_cache_size=0
@@ -205,8 +205,8 @@ class DatabaseServer:
 
     def disconnect(self) -> None:
         """Close all connections at once, even if they hang."""
-        self.back.clear()
-        self.away.set()
+        self.available.clear()
+        self.unavailable.set()
         for pool in self.pools:
             pool.close()
 
@@ -235,7 +235,7 @@ class DatabaseServer:
         if self._seen is None:
             return datetime.fromtimestamp(self._wall(), UTC)
         moment, at = self._seen
-        return moment + timedelta(seconds=self._even() - at)
+        return moment + timedelta(seconds=self._monotonic() - at)
 
     async def compare_clocks(self) -> None:
         """Measure the difference between the database's clock and ours, over a separate connection. Raises one of
@@ -251,9 +251,9 @@ class DatabaseServer:
 
     async def _compare_clocks(self, connection: Any) -> None:
         async with connection.transaction(readonly=True):
-            before, ours = self._even(), self._wall()
+            before, ours = self._monotonic(), self._wall()
             theirs = await connection.fetchval("select clock_timestamp()")
-            middle = (before + self._even()) / 2
+            middle = (before + self._monotonic()) / 2
         self._seen = theirs, middle
         was, self.skew_s = self.skew_s, theirs.timestamp() - ours - (middle - before)
         if abs(self.skew_s) > SKEW_S >= abs(was):

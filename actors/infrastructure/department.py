@@ -57,7 +57,7 @@ def build(settings: InfrastructureSettings, needs: InfrastructureNeeds) -> Branc
         cache,
         declared.policies,
         clients.clock,
-        strict=partial(flags.on, FlagName.STRICT_LIMITS),
+        strict=partial(flags.is_enabled, FlagName.STRICT_LIMITS),
         observe=clients.observers.limit_checks,
     )
     failed_logins = FailedLogins(clients.clock)

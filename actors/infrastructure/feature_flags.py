@@ -96,7 +96,7 @@ class FlagSnapshot:
         self._on: Mapping[str, bool] = {}
         self._overrides: Mapping[tuple[str, UUID], bool] = {}
 
-    def on(self, flag: FeatureFlag | str, user_id: UUID | None = None) -> bool:
+    def is_enabled(self, flag: FeatureFlag | str, user_id: UUID | None = None) -> bool:
         """Whether a flag is on, for a user if one is named. Raises KeyError for an undeclared flag."""
         name = flag if isinstance(flag, str) else flag.name
         if user_id is not None and (override := self._overrides.get((name, user_id))) is not None:
@@ -106,9 +106,9 @@ class FlagSnapshot:
 
     def view(self, user_id: UUID | None) -> dict[str, bool]:
         """Return every flag as it applies to a user, or to an anonymous caller."""
-        return {name: self.on(name, user_id) for name in self.defaults}
+        return {name: self.is_enabled(name, user_id) for name in self.defaults}
 
-    def hold(self, on: Mapping[str, bool], overrides: Mapping[tuple[str, UUID], bool]) -> None:
+    def replace(self, on: Mapping[str, bool], overrides: Mapping[tuple[str, UUID], bool]) -> None:
         """Replace the values by those of PostgreSQL."""
         for name, default in self.defaults.items():
             before, after = self._on.get(name, default), on.get(name, default)
@@ -141,7 +141,7 @@ class FlagKeeper(Actor[GetFlag | SetFlag | ReadFlags]):
         versions = {row["name"]: (row["is_on"], row["version"]) async for row in QUERIES.versions(connection)}
         if versions != self.versions:
             overrides = {(row["name"], row["user_id"]): row["is_on"] async for row in QUERIES.overrides(connection)}
-            self.flags.hold({name: is_on for name, (is_on, _) in versions.items()}, overrides)
+            self.flags.replace({name: is_on for name, (is_on, _) in versions.items()}, overrides)
             self.versions = versions
 
     @on(GetFlag)

@@ -51,7 +51,7 @@ class ClaimKey(Request[Claim | StoredResponse | None], frozen=True):
         return "ClaimKey(...)"
 
 
-class KeepAnswer(Request[None], frozen=True):
+class StoreResponse(Request[None], frozen=True):
     """Store the response of a claim's work. A claim that has expired and passed to another stores nothing."""
 
     claim: Claim
@@ -59,7 +59,7 @@ class KeepAnswer(Request[None], frozen=True):
 
     def __repr__(self) -> str:
         """Without the response, which is its client's."""
-        return f"KeepAnswer({self.claim.claim_id})"
+        return f"StoreResponse({self.claim.claim_id})"
 
 
 class ReleaseKey(Message, frozen=True):
@@ -68,7 +68,7 @@ class ReleaseKey(Message, frozen=True):
     claim: Claim
 
 
-class Idempotency(Actor[ClaimKey | KeepAnswer | ReleaseKey]):
+class Idempotency(Actor[ClaimKey | StoreResponse | ReleaseKey]):
     """Claims of keys. SQL decides which of several simultaneous requests gets one; the workers of a pool share no
     state.
     """
@@ -106,8 +106,8 @@ class Idempotency(Actor[ClaimKey | KeepAnswer | ReleaseKey]):
                 row = await QUERIES.retake_key(connection, name=name, claim_id=claim_id, lease_s=message.lease_s)
         return None if row is None else Claim(name, claim_id, row["new_id"])
 
-    @on(KeepAnswer)
-    async def keep(self, message: KeepAnswer) -> None:
+    @on(StoreResponse)
+    async def store(self, message: StoreResponse) -> None:
         """One guarded update."""
         claim, answer = message.claim, message.answer
         async with self.database.acquire() as connection:
@@ -121,7 +121,7 @@ class Idempotency(Actor[ClaimKey | KeepAnswer | ReleaseKey]):
             )
 
     @on(ReleaseKey)
-    async def free(self, message: ReleaseKey) -> None:
+    async def release(self, message: ReleaseKey) -> None:
         """If the database is unavailable the claim expires by itself."""
         async with self.database.acquire() as connection:
             await QUERIES.free_key(connection, name=message.claim.name, claim_id=message.claim.claim_id)

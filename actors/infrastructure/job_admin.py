@@ -26,7 +26,7 @@ from callboard.streams.queries import queries_beside
 
 QUERIES = queries_beside(__file__)
 
-HIDDEN = "***"
+REDACTED = "***"
 MAX_ID = 2**63 - 1
 MAX_COUNT = 10_001  # the limit of exact counts
 TRIES = 10  # a job may start, or return to the queue, between two statements
@@ -249,7 +249,7 @@ class JobAdmin:
         if payload is not None:
             fields = msgspec.json.decode(payload)
             facts["payload"] = {
-                name: HIDDEN if kind is None or name in kind.secret else value for name, value in fields.items()
+                name: REDACTED if kind is None or name in kind.secret else value for name, value in fields.items()
             }
         if facts.get("progress") is not None:
             facts["progress"] = msgspec.json.decode(facts["progress"])

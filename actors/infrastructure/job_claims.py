@@ -136,7 +136,7 @@ class Claims:
         asking = [each for each in kinds if each.asked]
         async with self.database.acquire() as connection:
             rows = await self._run(connection, asking, limited=False)
-        return _dealt(asking, rows)
+        return _by_kind(asking, rows)
 
     async def _claim_limited(self, each: KindClaims, now: float) -> list[tuple[KindClaims, list[Any]]]:
         """Lock, count and claim in three statements: a count within the claim would not see its rivals'."""
@@ -149,7 +149,7 @@ class Claims:
             if room < 1 or not each.ask(now, min(room, self.batch)):
                 return []
             rows = await self._run(connection, [each], limited=True)
-        return _dealt([each], rows)
+        return _by_kind([each], rows)
 
     async def claim_suspect(self, kinds: Sequence[KindClaims]) -> Any:
         """Claim the oldest job with a lost lease; None if none is due."""
@@ -212,7 +212,7 @@ class Claims:
         return rows
 
 
-def _dealt(kinds: Sequence[KindClaims], rows: list[Any]) -> list[tuple[KindClaims, list[Any]]]:
+def _by_kind(kinds: Sequence[KindClaims], rows: list[Any]) -> list[tuple[KindClaims, list[Any]]]:
     """Return the rows of each kind in starting order; each kind notes its new floors."""
     of_kind: dict[str, list[Any]] = {each.kind.name: [] for each in kinds}
     for row in sorted(rows, key=lambda row: (row["priority"], row["run_at"], row["job_id"])):

@@ -58,7 +58,7 @@ class JobHints(Actor[None]):
 
     async def _listen_on(self) -> None:
         while True:
-            await self.database.back.wait()
+            await self.database.available.wait()
             pause_s = AGAIN_S
             try:
                 if not await self._listen():

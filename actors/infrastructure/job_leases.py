@@ -30,7 +30,7 @@ class LeaseKeeper:
         again_s = min(AGAIN_S, self.lease_s / 9)
         async with asyncio.TaskGroup() as loops:
             loops.create_task(repeat(self._renew, Trouble(log, "leases of jobs cannot be renewed"), again_s))
-            loops.create_task(repeat(self._let_go, Trouble(log, "leases of jobs cannot be checked")))
+            loops.create_task(repeat(self._stop_expired, Trouble(log, "leases of jobs cannot be checked")))
 
     async def _renew(self) -> float:
         if self.runs.any.is_set():
@@ -39,7 +39,7 @@ class LeaseKeeper:
             await self.runs.any.wait()  # jobs that were just claimed have a full lease
         return self.lease_s / 3
 
-    async def _let_go(self) -> float:
+    async def _stop_expired(self) -> float:
         await self.runs.any.wait()
         earliest = self.runs.distrust()
         every_s = self.lease_s / LOOKS

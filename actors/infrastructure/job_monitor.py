@@ -82,7 +82,7 @@ class JobMonitor(Actor[LookAtJobs]):
     @on(LookAtJobs)
     async def look(self, _message: LookAtJobs) -> None:
         """Read the depths of the queues; if that fails, the last known depths stay."""
-        if self.database.away.is_set():
+        if self.database.unavailable.is_set():
             return
         try:
             async with self.database.acquire() as connection:

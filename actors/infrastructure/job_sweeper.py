@@ -73,14 +73,14 @@ class JobSweeper(Actor[Sweep]):
         """Run the rounds until the actor stops."""
         every_s = min([kind.lease_s for kind in self.kinds.values()] or [IDLE_S]) / 3
         while True:
-            await self.database.back.wait()
+            await self.database.available.wait()
             await self.ref.tell(Sweep())
             await asyncio.sleep(every_s)
 
     @on(Sweep)
     async def sweep(self, _message: Sweep) -> int:
         """Sweep batch after batch, until there is none."""
-        if self.database.away.is_set():
+        if self.database.unavailable.is_set():
             return 0
         swept = 0
         try:

@@ -94,7 +94,7 @@ class JobWorker(Actor[None]):
 
     async def _claim(self) -> float:
         """Claim once, and rest if there was nothing."""
-        await self.database.back.wait()
+        await self.database.available.wait()
         self._bell.clear()
         try:
             if not await self._claim_once():
@@ -249,7 +249,7 @@ class JobWorker(Actor[None]):
             for each in loops:
                 each.cancel()
             await asyncio.wait(loops)
-        if not self.database.away.is_set():
+        if not self.database.unavailable.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(LAST_S):
                     await self.writer.write_all()

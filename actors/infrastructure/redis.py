@@ -77,7 +77,7 @@ class RedisClient:
         self._line = pool.make_connection()
         self._home = getattr(self._line, "host", None), getattr(self._line, "port", None)
         self._turn = asyncio.Lock()  # of the one connection
-        self.away = asyncio.Event()
+        self.unavailable = asyncio.Event()
         self.why = ""
         self.generation = 0  # replaced whenever earlier replies may be invalid: the server was unavailable, or is new
         self._returning: list[Callable[[Ask], Awaitable[None]]] = []
@@ -133,7 +133,7 @@ class RedisClient:
     def send_late(self, command: Command) -> "asyncio.Future[Any]":
         """The same for a command that is made when it is sent: it may include later additions."""
         reply: asyncio.Future[Any] = self.loop.create_future()
-        if self.away.is_set():
+        if self.unavailable.is_set():
             reply.set_exception(CacheAwayError())
             return reply
         self._waiting.append((command, reply))
@@ -153,9 +153,9 @@ class RedisClient:
         finally:
             self._sender = None
             self._waiting = [*batch, *self._waiting]
-            self._forsake()  # only if this task is cancelled, or has a bug
+            self._fail_waiting()  # only if this task is cancelled, or has a bug
 
-    def _forsake(self) -> None:
+    def _fail_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
         for _, reply in waiting:
             if not reply.done():
@@ -244,7 +244,7 @@ class RedisClient:
         """Note that Redis is unavailable, or refuses."""
         self.why = error_text(error)
         self._tell(f"Redis is unavailable: {self.why}")
-        self.away.set()
+        self.unavailable.set()
         self.generation += 1
 
     def _tell(self, line: str) -> None:
@@ -264,7 +264,7 @@ class RedisClient:
 
     async def check(self) -> None:
         """Raise CacheAwayError, with the reason, unless the server accepts all our commands."""
-        if self.away.is_set():
+        if self.unavailable.is_set():
             raise CacheAwayError(self.why)
         try:
             await self._try()
@@ -292,7 +292,7 @@ class RedisClient:
         except AWAY as error:
             self.mark_unavailable(error)
             return False
-        self.away.clear()
+        self.unavailable.clear()
         return True
 
     async def close(self) -> None:
@@ -300,7 +300,7 @@ class RedisClient:
         if self._sender is not None:
             self._sender.cancel()
             await asyncio.wait((self._sender,))
-            self._forsake()  # a task that is cancelled before its first step does not close it
+            self._fail_waiting()  # a task that is cancelled before its first step does not close it
         await self._line.disconnect(nowait=True)
 
 
@@ -326,7 +326,7 @@ class RedisConnector(Actor[None]):
         """Probe once, so that a refusal is logged before a caller meets it; then wait for the breaker to open."""
         await self.cache.look()
         while True:
-            await self.cache.away.wait()
+            await self.cache.unavailable.wait()
             if await self.cache.probe():
                 log.info("Redis is available")
             else:

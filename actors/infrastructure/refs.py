@@ -10,7 +10,7 @@ from msgspec import Struct
 from callboard.actors.infrastructure.audit_log import FailedLogins, ListAuditEntries
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.feature_flags import FeatureFlag, FlagSnapshot, GetFlag, SetFlag
-from callboard.actors.infrastructure.idempotency import ClaimKey, KeepAnswer, ReleaseKey
+from callboard.actors.infrastructure.idempotency import ClaimKey, ReleaseKey, StoreResponse
 from callboard.actors.infrastructure.job_kinds import JobKind
 from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.actors.infrastructure.personal_data import PersonalData
@@ -76,7 +76,7 @@ class Infrastructure(Struct, frozen=True):
     limiter: LimitBatcher
     failed_logins: FailedLogins
     limits: Ref[CheckLimit]
-    idempotency: Ref[ClaimKey | KeepAnswer | ReleaseKey]
+    idempotency: Ref[ClaimKey | StoreResponse | ReleaseKey]
     flag_keeper: Ref[GetFlag | SetFlag]
     audit_log: Ref[ListAuditEntries]
     now: Callable[[], datetime]

@@ -136,7 +136,7 @@ class Scheduler(Actor[Look]):
         await repeat(self._look_and_wait, self._trouble, AGAIN_S)
 
     async def _look_and_wait(self) -> float:
-        await self.database.back.wait()
+        await self.database.available.wait()
         return (await self._look())[1]
 
     @on(Look)

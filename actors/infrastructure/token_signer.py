@@ -19,7 +19,7 @@ import msgspec
 from callboard.actors.errors import AUTH_TOKEN_EXPIRED, AUTH_TOKEN_INVALID, Problem
 from callboard.actors.infrastructure.signing_keys import Jwk, KeyRing, text_of
 
-REMEMBERED = 4096  # verified tokens, each about 700 bytes
+MAX_CACHED = 4096  # verified tokens, each about 700 bytes
 
 SKEW_S = 30  # the allowed difference between the clocks of two machines
 
@@ -112,7 +112,7 @@ class Signer:
             raise Problem(AUTH_TOKEN_INVALID)
         self._known[token] = issued_at, expires_at, claims
         self._known.move_to_end(token)
-        if len(self._known) > REMEMBERED:
+        if len(self._known) > MAX_CACHED:
             self._known.popitem(last=False)
         return claims
 

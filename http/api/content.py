@@ -27,7 +27,7 @@ from callboard.actors.editorial.workflow import (
     EditContent,
     TransitionContent,
 )
-from callboard.actors.editorial.workflow_rules import Action, Language, Status, judge_edit
+from callboard.actors.editorial.workflow_rules import Action, Language, Status, check_edit
 from callboard.actors.errors import (
     CONTENT_CATEGORY_UNKNOWN,
     CONTENT_FORBIDDEN,
@@ -133,7 +133,7 @@ async def current(request: HttpRequest[Any, Any, EditorialRefs]) -> str:
     """Return the ETag of an article before an edit or a deletion. Raises Problem like the change itself."""
     content = await request.refs.library.ask(ReadContent(request.uuid("content_id"), request.caller))
     if request.body is not None or content.status is not Status.ARCHIVED:
-        judge_edit(request.identity, content.author_id, content.status)
+        check_edit(request.identity, content.author_id, content.status)
     return str(content.version)
 
 
@@ -168,7 +168,7 @@ async def move(request: HttpRequest[TransitionBody, None, EditorialRefs]) -> Rep
     return _whole(await request.refs.content.ask(message))
 
 
-async def entries(request: HttpRequest[None, Filter, EditorialRefs]) -> PageReply[ContentSummary]:
+async def list_content(request: HttpRequest[None, Filter, EditorialRefs]) -> PageReply[ContentSummary]:
     """List articles, newest first: published articles by time of publication, all others by time of creation."""
     query = request.query
     before, before_id = BY_TIME.decode(query.cursor) if query.cursor else (None, None)
@@ -226,7 +226,7 @@ ROUTES = Routes(
     Route(
         "GET",
         "/content",
-        entries,
+        list_content,
         summary="List content",
         tag="content",
         deprecates_values=True,

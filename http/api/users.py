@@ -21,7 +21,7 @@ from callboard.actors.errors import (
     Problem,
 )
 from callboard.actors.identity.email_requests import RequestEmail
-from callboard.actors.identity.email_verification import FullName, enrolment_faults
+from callboard.actors.identity.email_verification import FullName, registration_faults
 from callboard.actors.identity.refs import MAIL, REGISTER, IdentityRefs
 from callboard.actors.identity.users import (
     ChangeUser,
@@ -139,7 +139,7 @@ class UserChange(Body, frozen=True, kw_only=True):
 def registration_rules(refs: IdentityRefs, sound: Mapping[str, Any]) -> list[FieldError]:
     """Validate the well-formed fields of a registration."""
     email, password, full_name, terms = map(sound.get, ("email", "password", "full_name", "terms_accepted"))
-    return enrolment_faults(refs.password_policy, email, password, full_name, terms_accepted=terms)
+    return registration_faults(refs.password_policy, email, password, full_name, terms_accepted=terms)
 
 
 async def register(request: HttpRequest[Registration, None, IdentityRefs]) -> Reply[Registered]:

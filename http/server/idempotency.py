@@ -16,9 +16,9 @@ from callboard.actors.errors import REQUEST_INVALID, REQUEST_KEY_BUSY, FieldErro
 from callboard.actors.infrastructure.idempotency import (
     Claim,
     ClaimKey,
-    KeepAnswer,
     ReleaseKey,
     StoredResponse,
+    StoreResponse,
     key_name,
 )
 from callboard.http.server.raw_request import RawRequest
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 class IdempotencyStep:
     """Runs the work of a key once."""
 
-    def __init__(self, keys: Ref[ClaimKey | KeepAnswer | ReleaseKey]) -> None:
+    def __init__(self, keys: Ref[ClaimKey | StoreResponse | ReleaseKey]) -> None:
         self._keys = keys
 
     async def answer(
@@ -87,7 +87,7 @@ class IdempotencyStep:
         headers = {name: value for name, value in response.headers.items() if name in KEPT_HEADERS}
         body = response.body if isinstance(response.body, bytes) else b""
         try:
-            await self._keys.ask(KeepAnswer(claim, StoredResponse(response.status, headers, body)))
+            await self._keys.ask(StoreResponse(claim, StoredResponse(response.status, headers, body)))
         except (Refusal, RuntimeFault) as error:
             # The work is done, and the client is told. If it runs again under the same id, it finds its own result.
             log.warning("a response was not stored for its Idempotency-Key: %s", error)

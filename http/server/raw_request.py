@@ -11,7 +11,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from callboard.actors.errors import ErrorCode
-from callboard.actors.infrastructure.idempotency import ClaimKey, KeepAnswer, ReleaseKey
+from callboard.actors.infrastructure.idempotency import ClaimKey, ReleaseKey, StoreResponse
 from callboard.actors.infrastructure.principals import Principal
 from callboard.actors.infrastructure.rate_limiter import LimitResult
 from callboard.actors.infrastructure.token_signer import Claims
@@ -71,7 +71,7 @@ class ServerDependencies:
     authenticate: Callable[[Claims], Awaitable[Principal]] | None = None
     check_limit: CheckLimit | None = None
     observe: Callable[[str, str, int, float], None] | None = None
-    keys: Ref[ClaimKey | KeepAnswer | ReleaseKey] | None = None
+    keys: Ref[ClaimKey | StoreResponse | ReleaseKey] | None = None
     maintenance: Callable[[], bool] | None = None
     now: Callable[[], datetime] = utc_now
     connection_closed: Callable[[Bound], None] | None = None

@@ -74,7 +74,7 @@ async def desk(data: Path | None) -> AsyncIterator[CommandContext]:
         settled.set()
 
     async def wait() -> None:
-        await database.back.wait()
+        await database.available.wait()
         settled.set()
 
     departments = (INFRASTRUCTURE, IDENTITY)
@@ -93,7 +93,7 @@ async def desk(data: Path | None) -> AsyncIterator[CommandContext]:
                 group.cancel_scope.cancel()
         if refusals:
             raise CommandError(refusals[0])
-        if not database.back.is_set():
+        if not database.available.is_set():
             raise CommandError(f"DATABASE_URL ({shown_address(database.server.url)}): {database.server.why}")
         with use_context(Context(baggage=origin)):
             users, signer = built.refs(IdentityRefs).users, built.refs(Infrastructure).signer

@@ -168,10 +168,10 @@ LISTS: list[dict[str, Any]] = [
 async def test_a_list_of_content_reads_its_page_and_no_more(filled: Domain, viewer: Role | None) -> None:
     some = {"category_id": await filled.value("select category_id from content limit 1")}
     some["author_id"] = await filled.value("select author_id from content where category_id = $1", some["category_id"])
-    who = viewer and Principal(some["author_id"], uuid4(), "who@example.org", viewer)
+    caller = viewer and Principal(some["author_id"], uuid4(), "who@example.org", viewer)
     for filters in LISTS:
         asked = {name: some[name] if value is ... else value for name, value in filters.items()}
-        plans = await explained(filled, filled.library.ask(ListContent(who, PAGE, **asked)))
+        plans = await explained(filled, filled.library.ask(ListContent(caller, PAGE, **asked)))
         assert least(plans) <= 5 * PAGE, (filters, plans)
 
 

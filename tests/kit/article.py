@@ -10,7 +10,7 @@ EVENTS = {
     "archive": "content.archived",
     "restore": "content.restored",
 }
-MOVES = {
+TRANSITION_RULES = {
     "submit_for_review": ("draft", "pending_review", {"author", "editor", "both"}),
     "approve": ("pending_review", "approved", {"editor"}),
     "reject": ("pending_review", "draft", {"editor", "both"}),
@@ -19,7 +19,8 @@ MOVES = {
     "restore": ("archived", "draft", {"author", "editor", "both"}),
 }
 STEP = st.tuples(
-    st.sampled_from([*MOVES, "edit", "edit stale"]), st.sampled_from(["author", "editor", "stranger", "both"])
+    st.sampled_from([*TRANSITION_RULES, "edit", "edit stale"]),
+    st.sampled_from(["author", "editor", "stranger", "both"]),
 )
 
 
@@ -42,7 +43,7 @@ class Model:
                 return False
             self.last_editor = who
             return self._go("draft", "content.edited", "edit" if self.status != "draft" else None)
-        source, target, allowed = MOVES[step]
+        source, target, allowed = TRANSITION_RULES[step]
         if step == "approve" and who == self.last_editor:
             return False
         return who in allowed and self.status == source and self._go(target, EVENTS[step], step)

@@ -116,8 +116,8 @@ class Domain:
         self.users, self.recovery, self.content = pools["users"], pools["recovery"], pools["content"]
         self.email_requests, self.library = pools["email_requests"], pools["library"]
         self.limits, self.audit_log = pools["limits"], pools["audit_log"]
-        self.identities = built.refs(IdentityRefs).session_cache
-        self.epochs = self.identities.epochs
+        self.session_cache = built.refs(IdentityRefs).session_cache
+        self.generations = self.session_cache.generations
         children = built.branches[INFRASTRUCTURE.name].children
         self.audit_recorder: Any = next(child.node for child in children if child.node.name == "audit_recorder")
         # One consumer a process: these stand for several processes.
@@ -260,8 +260,8 @@ class Domain:
     async def draft(self, author: Principal, title: str = "A title", body: str = "A body", **more: Any) -> Content:
         return await self.content.ask(CreateContent(uuid4(), Draft(title, body, **more), author))
 
-    async def move(self, content_id: UUID, action: Action, who: Principal, note: str | None = None) -> Content:
-        return await self.content.ask(TransitionContent(content_id, action, note, who))
+    async def move(self, content_id: UUID, action: Action, caller: Principal, note: str | None = None) -> Content:
+        return await self.content.ask(TransitionContent(content_id, action, note, caller))
 
     async def published(self, author: Principal, editor: Principal, title: str = "A title", body: str = "") -> Content:
         content = await self.draft(author, title, body)
@@ -312,4 +312,4 @@ async def log_in(domain: Domain, email: str = "ada@example.org", password: str =
 async def whoami(domain: Domain, login: LoginResult) -> Principal:
     """Whom a login's access token speaks for now."""
     claims = domain.signer.read(login.access_token)
-    return await Authentication(domain.identities, domain.sessions, claims.user_id, claims.session_id)
+    return await Authentication(domain.session_cache, domain.sessions, claims.user_id, claims.session_id)

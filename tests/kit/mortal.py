@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from callboard.actors.infrastructure.database import Database, unavailable
+from callboard.actors.infrastructure.database import Database, unavailable_problem
 
 STATEMENTS = frozenset({"execute", "executemany", "fetch", "fetchrow", "fetchval"})
 
@@ -28,8 +28,8 @@ class MortalDatabase(Database):
         """Be gone."""
         if not self.dead.is_set():
             self.dead.set()
-            self.back.clear()
-            self.away.set()
+            self.available.clear()
+            self.unavailable.set()
 
     async def leave(self) -> None:
         """Close what is left of the connections, without cutting off what the driver still has to say on them."""
@@ -45,7 +45,7 @@ class MortalDatabase(Database):
         if self.dies_at is not None and self.steps >= self.dies_at:
             self.die()
         if self.dead.is_set():
-            raise unavailable()
+            raise unavailable_problem()
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Any]:

@@ -309,7 +309,7 @@ class Model(RuleBasedStateMachine):
             seen = []
             for family in self.families:
                 for number, process in enumerate(self.world.processes):
-                    caller = Authentication(process.identities, process.sessions, family.user_id, family.session_id)
+                    caller = Authentication(process.session_cache, process.sessions, family.user_id, family.session_id)
                     seen.append((family, number, await answered(caller), readable(process, family)))
             return seen
 

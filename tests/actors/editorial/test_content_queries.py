@@ -30,8 +30,8 @@ async def editor(domain: Domain) -> Principal:
     return await domain.person(Role.EDITOR)
 
 
-async def titles(domain: Domain, who: Principal | None, **filters: Any) -> set[str]:
-    return {entry.title for entry in await domain.library.ask(ListContent(who, 100, **filters))}
+async def titles(domain: Domain, caller: Principal | None, **filters: Any) -> set[str]:
+    return {entry.title for entry in await domain.library.ask(ListContent(caller, 100, **filters))}
 
 
 async def search(domain: Domain, q: str, **more: Any) -> list[SearchResult]:
@@ -113,10 +113,10 @@ async def test_published_articles_stand_in_the_order_of_their_publication(
     for action in (Action.SUBMIT_FOR_REVIEW, Action.APPROVE, Action.PUBLISH):
         await domain.move(old.content_id, action, editor)
     expected = ["an old draft", "article 2", "article 1", "article 0"]
-    for who, more in ((None, {}), (editor, {"status": Status.PUBLISHED}), (None, {"author_id": author.user_id})):
-        assert [entry.title for entry in await domain.library.ask(ListContent(who, 10, **more))] == expected
-    for who in (author, editor):
-        both = [entry.title for entry in await domain.library.ask(ListContent(who, 10))]
+    for caller, more in ((None, {}), (editor, {"status": Status.PUBLISHED}), (None, {"author_id": author.user_id})):
+        assert [entry.title for entry in await domain.library.ask(ListContent(caller, 10, **more))] == expected
+    for caller in (author, editor):
+        both = [entry.title for entry in await domain.library.ask(ListContent(caller, 10))]
         assert both == [expected[0], "a newer draft", *expected[1:]]
 
 
@@ -132,14 +132,14 @@ async def test_pages_of_every_list_hold_every_row_once_in_order(domain: Domain, 
         category_id,
     )
     editor = await domain.person(Role.EDITOR)
-    for who in (None, author, editor):
+    for caller in (None, author, editor):
         for filters in ({}, {"category_id": category_id}, {"author_id": author.user_id}, {"status": Status.DRAFT}):
-            every = await domain.library.ask(ListContent(who, 100, **filters))
+            every = await domain.library.ask(ListContent(caller, 100, **filters))
             assert [entry.position for entry in every] == sorted((entry.position for entry in every), reverse=True)
             seen: list[ContentSummary] = []
             position: tuple[Any, Any] = (None, None)
             while page := await domain.library.ask(
-                ListContent(who, limit, before=position[0], before_id=position[1], **filters)
+                ListContent(caller, limit, before=position[0], before_id=position[1], **filters)
             ):
                 seen += page
                 position = page[-1].position
@@ -151,8 +151,8 @@ async def test_pages_of_every_list_hold_every_row_once_in_order(domain: Domain, 
 
 async def test_an_article_is_read_by_whom_it_may_be_seen(domain: Domain, author: Principal, editor: Principal) -> None:
     content = await domain.draft(author)
-    for who in (author, editor):
-        assert await domain.library.ask(ReadContent(content.content_id, who)) == content
+    for caller in (author, editor):
+        assert await domain.library.ask(ReadContent(content.content_id, caller)) == content
     for stranger in (None, await domain.person()):
         with refused(CONTENT_NOT_FOUND):
             await domain.library.ask(ReadContent(content.content_id, stranger))
@@ -168,10 +168,10 @@ async def test_the_history_is_between_author_and_editors(domain: Domain, author:
         await domain.library.ask(ListTransitions(content.content_id, stranger, 10))
     with refused(CONTENT_NOT_FOUND):
         await domain.library.ask(ListTransitions(draft.content_id, stranger, 10))
-    for who in (author, editor):
-        steps = await domain.library.ask(ListTransitions(content.content_id, who, 10))
+    for caller in (author, editor):
+        steps = await domain.library.ask(ListTransitions(content.content_id, caller, 10))
         assert [step.action for step in steps] == ["submit_for_review", "approve", "publish"]
-        (second,) = await domain.library.ask(ListTransitions(content.content_id, who, 1, steps[0].transition_id))
+        (second,) = await domain.library.ask(ListTransitions(content.content_id, caller, 1, steps[0].transition_id))
         assert second == steps[1]
 
 

@@ -16,9 +16,9 @@ async def author(domain: Domain) -> Principal:
     return await domain.person()
 
 
-async def edit(domain: Domain, content: Content, who: Principal, **fields: Any) -> Content:
+async def edit(domain: Domain, content: Content, caller: Principal, **fields: Any) -> Content:
     draft = Draft(**({"title": "Changed", "body": "Changed"} | fields))
-    return await domain.content.ask(EditContent(content.content_id, draft, content.version, who))
+    return await domain.content.ask(EditContent(content.content_id, draft, content.version, caller))
 
 
 HOSTILE = [

@@ -21,13 +21,13 @@ async def editor(domain: Domain) -> Principal:
     return await domain.person(Role.EDITOR)
 
 
-async def edit(domain: Domain, content: Content, who: Principal, **fields: Any) -> Content:
+async def edit(domain: Domain, content: Content, caller: Principal, **fields: Any) -> Content:
     draft = Draft(**({"title": content.title, "body": content.body} | fields))
-    return await domain.content.ask(EditContent(content.content_id, draft, content.version, who))
+    return await domain.content.ask(EditContent(content.content_id, draft, content.version, caller))
 
 
-async def submitted(domain: Domain, content: Content, who: Principal) -> Content:
-    return await domain.move(content.content_id, Action.SUBMIT_FOR_REVIEW, who)
+async def submitted(domain: Domain, content: Content, caller: Principal) -> Content:
+    return await domain.move(content.content_id, Action.SUBMIT_FOR_REVIEW, caller)
 
 
 @pytest.mark.parametrize("role", [Role.EDITOR, Role.ADMIN])
@@ -71,8 +71,8 @@ async def test_an_edit_that_changes_nothing_leaves_state_version_and_events(
     if action is not None:
         content = await domain.move(content.content_id, action, editor)
     before = await domain.events()
-    for who in (author, editor):
-        assert await edit(domain, content, who) == content
+    for caller in (author, editor):
+        assert await edit(domain, content, caller) == content
     assert await domain.events() == before
     with refused(CONTENT_STALE):
         await domain.content.ask(

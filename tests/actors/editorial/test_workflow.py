@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit.article import MOVES, STEP, Model
+from kit.article import STEP, TRANSITION_RULES, Model
 from kit.domain import Domain, at_once, refused
 
 from callboard.actors.editorial.content_queries import ListTransitions, ReadContent
@@ -52,10 +52,12 @@ async def content_in(domain: Domain, status: Status, author: Principal, editor: 
     return content
 
 
-async def edit(domain: Domain, content: Content, who: Principal, version: int | None = None, **fields: Any) -> Content:
+async def edit(
+    domain: Domain, content: Content, caller: Principal, version: int | None = None, **fields: Any
+) -> Content:
     draft = Draft(**({"title": "Changed", "body": "Changed"} | fields))
     return await domain.content.ask(
-        EditContent(content.content_id, draft, content.version if version is None else version, who)
+        EditContent(content.content_id, draft, content.version if version is None else version, caller)
     )
 
 
@@ -88,8 +90,8 @@ async def test_the_whole_way_from_draft_to_archive_and_back(
     domain: Domain, author: Principal, editor: Principal
 ) -> None:
     content = await domain.draft(author)
-    for action, who in zip([*PATH, Action.RESTORE], [author, editor, editor, author, author], strict=True):
-        content = await domain.move(content.content_id, action, who)
+    for action, caller in zip([*PATH, Action.RESTORE], [author, editor, editor, author, author], strict=True):
+        content = await domain.move(content.content_id, action, caller)
     assert (content.status, content.version) == (Status.DRAFT, 6)
     assert content.published_at is not None
     assert await story(domain, content.content_id) == [
@@ -158,9 +160,9 @@ async def test_what_is_published_or_archived_cannot_be_edited(
 ) -> None:
     content = await content_in(domain, status, author, editor)
     told = await story(domain, content.content_id)
-    for who in (author, editor):
+    for caller in (author, editor):
         with refused(CONTENT_PUBLISHED):
-            await edit(domain, content, who)
+            await edit(domain, content, caller)
     assert await story(domain, content.content_id) == told
 
 
@@ -226,11 +228,11 @@ async def test_no_change_is_made_of_another_version_than_the_one_that_was_read(
 async def test_an_unknown_article_is_not_there(domain: Domain, author: Principal, editor: Principal) -> None:
     content = await domain.draft(author)
     await domain.content.ask(DeleteContent(content.content_id, author))
-    for who in (author, editor):
+    for caller in (author, editor):
         with refused(CONTENT_NOT_FOUND):
-            await edit(domain, content, who)
+            await edit(domain, content, caller)
         with refused(CONTENT_NOT_FOUND):
-            await domain.move(uuid4(), Action.APPROVE, who)
+            await domain.move(uuid4(), Action.APPROVE, caller)
 
 
 async def test_a_category_must_exist_and_one_that_goes_leaves_its_articles(domain: Domain, author: Principal) -> None:
@@ -260,9 +262,9 @@ async def test_what_is_not_published_can_be_deleted_with_its_history(
 
 async def test_what_is_published_cannot_be_deleted(domain: Domain, author: Principal, editor: Principal) -> None:
     content = await content_in(domain, Status.PUBLISHED, author, editor)
-    for who in (author, editor):
+    for caller in (author, editor):
         with refused(CONTENT_PUBLISHED):
-            await domain.content.ask(DeleteContent(content.content_id, who))
+            await domain.content.ask(DeleteContent(content.content_id, caller))
     assert await domain.library.ask(ReadContent(content.content_id, None)) == content
 
 
@@ -336,18 +338,18 @@ async def test_any_sequence_of_changes_goes_as_the_model_says(
     people["both"] = people["author"]
     content = await domain.draft(people["author"])
     model = Model(author_is_editor=author_is_editor)
-    for step, who in steps:
-        expected = model.take(step, who)
+    for step, caller in steps:
+        expected = model.take(step, caller)
         try:
-            if step in MOVES:
-                content = await domain.move(content.content_id, Action(step), people[who])
+            if step in TRANSITION_RULES:
+                content = await domain.move(content.content_id, Action(step), people[caller])
             else:
                 version = content.version - (step == "edit stale")
-                content = await edit(domain, content, people[who], version=version, title=f"Take {content.version}")
+                content = await edit(domain, content, people[caller], version=version, title=f"Take {content.version}")
         except Problem:
-            assert not expected, f"{step} by {who} was refused"
+            assert not expected, f"{step} by {caller} was refused"
         else:
-            assert expected, f"{step} by {who} was let through"
+            assert expected, f"{step} by {caller} was let through"
     now = await domain.library.ask(ReadContent(content.content_id, people["author"]))
     assert (now.status, now.version) == (model.status, model.version)
     assert await story(domain, content.content_id) == model.events

@@ -10,9 +10,9 @@ from callboard.actors.editorial.workflow_rules import (
     Action,
     Status,
     allowed,
+    check_edit,
     check_transition,
     is_own,
-    judge_edit,
     may_see,
 )
 from callboard.actors.errors import (
@@ -62,34 +62,34 @@ def test_the_table_is_whole() -> None:
 
 @pytest.mark.parametrize(("status", "action", "role", "is_author"), CASES)
 def test_who_may_do_what_in_which_state(status: Status, action: Action, role: Role, is_author: bool) -> None:
-    who = person(role, is_author=is_author)
+    caller = person(role, is_author=is_author)
     may = rights(role, is_author=is_author)
     possible = [each for each in Action if each in may and (status, each) in TARGETS]
-    assert allowed(who, AUTHOR, None, status) == possible
+    assert allowed(caller, AUTHOR, None, status) == possible
     if action not in may:
         own = action is Action.APPROVE and is_author and role is not Role.MEMBER
         with refused(CONTENT_OWN_REVIEW if own else CONTENT_FORBIDDEN):
-            check_transition(who, AUTHOR, None, status, action)
+            check_transition(caller, AUTHOR, None, status, action)
     elif (status, action) in TARGETS:
-        assert check_transition(who, AUTHOR, None, status, action) == TARGETS[status, action]
+        assert check_transition(caller, AUTHOR, None, status, action) == TARGETS[status, action]
     else:
         with refused(CONTENT_ILLEGAL_TRANSITION) as caught:
-            check_transition(who, AUTHOR, None, status, action)
+            check_transition(caller, AUTHOR, None, status, action)
         assert list(caught.value.allowed) == possible
         assert all(each in caught.value.message for each in possible)
 
 
 @pytest.mark.parametrize(("status", "role", "is_author"), list(product(Status, Role, (True, False))))
 def test_who_may_edit_in_which_state(status: Status, role: Role, is_author: bool) -> None:
-    who = person(role, is_author=is_author)
+    caller = person(role, is_author=is_author)
     if role is Role.MEMBER and not is_author:
         with refused(CONTENT_FORBIDDEN):
-            judge_edit(who, AUTHOR, status)
+            check_edit(caller, AUTHOR, status)
     elif status in ("published", "archived"):
         with refused(CONTENT_PUBLISHED):
-            judge_edit(who, AUTHOR, status)
+            check_edit(caller, AUTHOR, status)
     else:
-        assert judge_edit(who, AUTHOR, status) is Status.DRAFT
+        assert check_edit(caller, AUTHOR, status) is Status.DRAFT
 
 
 @pytest.mark.parametrize("status", list(Status))

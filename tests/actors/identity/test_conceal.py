@@ -8,7 +8,7 @@ from kit.domain import PASSWORD, Domain, refused
 
 from callboard.actors.errors import AUTH_INVALID_CREDENTIALS, AUTH_UNVERIFIED, Problem
 from callboard.actors.identity.authentication import LogIn, Logins
-from callboard.actors.identity.email_verification import MAX_LETTERS, RegistrationPolicy
+from callboard.actors.identity.email_verification import MAX_MAILS, RegistrationPolicy
 from callboard.actors.identity.users import RegisterUser, UpdateUser, Users
 from callboard.runtime import Props, Ref, System, pool, supervisor
 
@@ -53,10 +53,10 @@ async def test_letters_to_the_owner_of_a_taken_address_are_limited_and_the_answe
     domain: Domain, site: CallboardProcess
 ) -> None:
     owner = await domain.person(email="taken@example.org")
-    for _ in range(MAX_LETTERS + 3):
+    for _ in range(MAX_MAILS + 3):
         await site.register("taken@example.org")
     letters = [value for _, _, value in await domain.events("letter.requested")]
-    assert [each["letter"] for each in letters] == ["address_taken"] * MAX_LETTERS
+    assert [each["letter"] for each in letters] == ["address_taken"] * MAX_MAILS
     assert {each["user_id"] for each in letters} == {str(owner.user_id)}
 
 

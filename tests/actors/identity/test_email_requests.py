@@ -7,7 +7,7 @@ from kit.domain import Domain, refused
 
 from callboard.actors.errors import SERVER_OVERLOADED, SERVER_UNAVAILABLE
 from callboard.actors.identity.email_requests import EMAIL_REQUEST, EmailRequests, RequestEmail
-from callboard.actors.identity.email_verification import MAX_LETTERS
+from callboard.actors.identity.email_verification import MAX_MAILS
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.runtime import Context, use_context
@@ -50,11 +50,11 @@ async def test_of_many_requests_each_is_answered_once_and_an_account_gets_no_mor
         await domain.person(email=f"a{each}@example.org", is_verified=False)
     await domain.person(email="new@example.org", is_verified=False)
     again = RequestEmail("verify_email", "new@example.org")
-    await ask(domain, *[RESET, again] * (3 * MAX_LETTERS))
+    await ask(domain, *[RESET, again] * (3 * MAX_MAILS))
     await ask(domain, *(RequestEmail("verify_email", f"a{each}@example.org") for each in range(10)))
     await domain.work()
     assert await waiting(domain) == 0
-    assert sorted(await letters(domain)) == ["reset_password"] * MAX_LETTERS + ["verify_email"] * (MAX_LETTERS + 10)
+    assert sorted(await letters(domain)) == ["reset_password"] * MAX_MAILS + ["verify_email"] * (MAX_MAILS + 10)
 
 
 async def test_an_address_without_an_account_is_kept_no_longer_than_until_it_is_looked_up_and_told_to_nobody(

@@ -92,9 +92,9 @@ async def test_failed_logins_that_cannot_be_written_are_written_later(domain: Do
     failed = FailedLogins(domain.clock)
     recorder = AuditRecorder(domain.database, failed)
     failed.count(AuditAction.LOGIN_FAILED, None)
-    domain.database.away.set()
+    domain.database.unavailable.set()
     await recorder.write(WriteFailures())
-    domain.database.away.clear()
+    domain.database.unavailable.clear()
     failed.count(AuditAction.LOGIN_FAILED, None)
     await recorder.on_stop()
     assert [entry.detail for entry in await entries(domain)] == [{"count": 2}]

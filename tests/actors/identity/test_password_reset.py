@@ -15,9 +15,9 @@ from callboard.actors.errors import (
     REQUEST_INVALID,
 )
 from callboard.actors.identity import password_reset
-from callboard.actors.identity.email_verification import MAX_LETTERS
+from callboard.actors.identity.email_verification import MAX_MAILS
 from callboard.actors.identity.password_policy import PasswordPolicy
-from callboard.actors.identity.password_reset import RESET_TTL_S, ChangePassword, Recovery, ResetPassword
+from callboard.actors.identity.password_reset import RESET_TTL_S, ChangePassword, PasswordReset, ResetPassword
 from callboard.actors.identity.sessions import RefreshSession
 from callboard.actors.identity.users import UpdateUser, VerifyEmail
 
@@ -75,13 +75,13 @@ async def test_only_active_accounts_are_written_to(domain: Domain) -> None:
 async def test_an_account_gets_so_many_mails_an_hour_whoever_asks(domain: Domain) -> None:
     await domain.person(email="ada@example.org")
     other = await domain.person(email="grace@example.org")
-    await at_once(*(told(domain, "ada@example.org") for _ in range(3 * MAX_LETTERS)))
-    assert len(await letters(domain)) == MAX_LETTERS
+    await at_once(*(told(domain, "ada@example.org") for _ in range(3 * MAX_MAILS)))
+    assert len(await letters(domain)) == MAX_MAILS
     await told(domain, "grace@example.org")
     assert (await letters(domain))[-1] == ("reset_password", str(other.user_id))
     await domain.pass_time(3600)
     await told(domain, "ada@example.org")
-    assert len(await letters(domain)) == MAX_LETTERS + 2
+    assert len(await letters(domain)) == MAX_MAILS + 2
 
 
 async def test_a_reset_ends_all_sessions_in_every_process(domain: Domain, other: Domain) -> None:
@@ -118,7 +118,7 @@ async def test_of_different_secrets_of_one_account_used_at_once_one_wins_and_non
     domain: Domain,
 ) -> None:
     user = await domain.person(email="ada@example.org")
-    for _ in range(MAX_LETTERS):
+    for _ in range(MAX_MAILS):
         await told(domain, "ada@example.org")
     ids: list[UUID] = [row["token_id"] for row in await domain.rows("select token_id from mail_tokens")]
     asks = [domain.recovery.ask(ResetPassword(domain.signer.mail_token(each), NEW)) for each in ids]
@@ -191,7 +191,7 @@ async def test_the_policy_of_new_passwords_is_the_configured_one(domain: Domain)
     await domain.person(email="ada@example.org")
     token = await asked(domain)
     parts = (domain.database, domain.passwords, domain.sessions, domain.limits, domain.failed_logins)
-    strict = Recovery(*parts, policy=PasswordPolicy.NIST)
+    strict = PasswordReset(*parts, policy=PasswordPolicy.NIST)
     with refused(REQUEST_INVALID):
         await strict.reset(ResetPassword(token, NEW))
     await strict.reset(ResetPassword(token, "a lantern walks by night"))

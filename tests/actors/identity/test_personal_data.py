@@ -115,54 +115,54 @@ def test_every_file_of_an_archive_has_a_name_of_its_own() -> None:
 async def person(domain: Domain, mark: str) -> Principal:
     """Somebody with something in every table, and a mark in all of it."""
     email, ip = f"{mark}@example.org", "203.0.113.77"
-    who = await domain.person(email=email)
+    caller = await domain.person(email=email)
     editor, reader = await domain.person(Role.EDITOR), await domain.person()
     await domain.rows(
         "update users set full_name = $2, registered_from = '203.0.113.77' where user_id = $1",
-        who.user_id,
+        caller.user_id,
         f"Name {mark}",
     )
     await domain.rows(
         "insert into user_profiles (user_id, bio, avatar_url, preferences) "
         "values ($1, $2, $3, jsonb_build_object('x', $2::text))",
-        who.user_id,
+        caller.user_id,
         f"Bio {mark}",
         f"https://example.org/{mark}.png",
     )
     await domain.person(Role.ADMIN)
-    with request(From(ip, f"Agent {mark}", who)):
+    with request(From(ip, f"Agent {mark}", caller)):
         await domain.logins.ask(LogIn(email, PASSWORD, f"Device {mark}", ip))
-        await domain.users.ask(UpdateUser(who.user_id, f"Name {mark}", f"new-{mark}@example.org"))
-    await domain.draft(who, f"Draft {mark}")
-    published = await domain.published(who, editor, "A published article")
+        await domain.users.ask(UpdateUser(caller.user_id, f"Name {mark}", f"new-{mark}@example.org"))
+    await domain.draft(caller, f"Draft {mark}")
+    published = await domain.published(caller, editor, "A published article")
     other = await domain.draft(reader)
     await domain.rows(
         "insert into content_transitions (content_id, actor_id, action, from_status, to_status, note) "
         "values ($1, $2, 'reject', 'pending_review', 'draft', $3)",
         other.content_id,
-        who.user_id,
+        caller.user_id,
         f"Note {mark}",
     )
     for body, deleted_at in ((f"Comment {mark}", datetime.now(UTC)), ("A comment", None)):
         await domain.rows(
             "insert into comments (content_id, author_id, body, body_html, deleted_at) values ($1, $2, $3, $3, $4)",
             published.content_id,
-            who.user_id,
+            caller.user_id,
             body,
             deleted_at,
         )
     await domain.rows(
         "insert into subscriptions (user_id, plan_type, status, ends_at) values ($1, 'gold', 'active', now())",
-        who.user_id,
+        caller.user_id,
     )
     await domain.rows("insert into feature_flags (name) values ($1) on conflict do nothing", FlagName.NEW_UI)
-    await domain.rows("insert into feature_flag_overrides values ($1, $2, true)", FlagName.NEW_UI, who.user_id)
+    await domain.rows("insert into feature_flag_overrides values ($1, $2, true)", FlagName.NEW_UI, caller.user_id)
     await domain.rows(
         "insert into mails (mail_id, recipient, letter, data, expires_at) values ($1, $2, 'l', '{}', now())",
         uuid4(),
         email.upper(),
     )
-    for key in (str(who.user_id), email):
+    for key in (str(caller.user_id), email):
         await domain.rows(
             'insert into dead_letters (fingerprint, consumer, topic, partition, "offset", key, value, reason, detail) '
             "values ($1, 'c', 't', 0, 0, $2, $3, 'r', $4)",
@@ -171,7 +171,7 @@ async def person(domain: Domain, mark: str) -> Principal:
             mark.encode(),
             mark,
         )
-    return who
+    return caller
 
 
 async def erased(domain: Domain, days: int, limit: int = 100) -> int:

@@ -19,11 +19,11 @@ from callboard.actors.identity.sessions import (
     InvalidateUser,
     ListSessions,
     LoginResult,
-    NoteUses,
+    RecordUses,
     RevokeSession,
     Sessions,
 )
-from callboard.actors.identity.user_generations import MAX_AGE_S, MAX_OWED, SETTLING_S, UserGenerations
+from callboard.actors.identity.user_generations import MAX_AGE_S, MAX_PENDING, SETTLING_S, UserGenerations
 from callboard.actors.identity.users import ChangeUser
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.principals import Role
@@ -78,7 +78,7 @@ async def test_a_session_speaks_only_for_its_own_user(domain: Domain) -> None:
     session_id = (await whoami(domain, await log_in(domain))).session_id
     for user_id, session in ((other.user_id, session_id), (uuid4(), session_id), (other.user_id, uuid4())):
         with refused(AUTH_SESSION_ENDED):
-            await Authentication(domain.identities, domain.sessions, user_id, session)
+            await Authentication(domain.session_cache, domain.sessions, user_id, session)
 
 
 # What is remembered --------------------------------------------------------------------------------------------------
@@ -155,13 +155,13 @@ async def test_what_was_read_before_the_end_is_not_remembered_after_it(
 
 
 async def test_memory_is_bounded(domain: Domain, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_cache, "REMEMBERED", 3)
-    manager = Sessions(domain.database, domain.identities, domain.signer, domain.now)
+    monkeypatch.setattr(session_cache, "MAX_CACHED", 3)
+    manager = Sessions(domain.database, domain.session_cache, domain.signer, domain.now)
     user = await domain.person(email="ada@example.org")
     for login in [await log_in(domain) for _ in range(5)]:
         session_id = domain.signer.read(login.access_token).session_id
         await manager.authenticate(Authenticate(user.user_id, session_id))
-    memory = domain.identities
+    memory = domain.session_cache
     assert len(memory._known) == len(memory.used) == 3
     assert session_id in memory._known
 
@@ -275,12 +275,12 @@ async def test_a_redis_that_comes_back_with_epochs_of_yesterday_revives_nothing(
     key = f"production:{{callboard}}:user:{user.user_id}:epoch"
     yesterday = await other.cache.send("GET", key)
     await domain.execute(BEHIND_OUR_BACK)
-    await other.epochs.turn(user.user_id)
+    await other.generations.bump(user.user_id)
     await other.cache.send("SET", key, yesterday)
     await domain.cache._line.disconnect()
     with refused(AUTH_SESSION_ENDED):
         await whoami(domain, login)
-    assert not domain.cache.away.is_set()
+    assert not domain.cache.unavailable.is_set()
 
 
 async def test_an_epoch_that_redis_has_lost_is_begun_anew(domain: Domain, other: Domain, cache: RedisClient) -> None:
@@ -291,23 +291,23 @@ async def test_an_epoch_that_redis_has_lost_is_begun_anew(domain: Domain, other:
     await domain.execute(BEHIND_OUR_BACK)
     with refused(AUTH_SESSION_ENDED):
         await whoami(domain, login)
-    seen = [await process.epochs.read(user.user_id) for process in (domain, other) * 2]
-    assert len({(epoch or b"").split()[-1] for epoch in seen[2:]}) == 1
+    seen = [await process.generations.read(user.user_id) for process in (domain, other) * 2]
+    assert len({(generation or b"").split()[-1] for generation in seen[2:]}) == 1
 
 
 async def test_what_is_owed_is_bounded_and_old_debts_need_no_telling(cache: RedisClient) -> None:
     now = [0.0]
-    epochs = UserGenerations(cache, lambda: now[0])
-    cache.away.set()
-    users = [uuid4() for _ in range(MAX_OWED + 5)]
+    generations = UserGenerations(cache, lambda: now[0])
+    cache.unavailable.set()
+    users = [uuid4() for _ in range(MAX_PENDING + 5)]
     for user_id in users:
-        await epochs.turn(user_id)
-    assert len(epochs._owed) == MAX_OWED
-    assert users[-1] in epochs._owed
+        await generations.bump(user_id)
+    assert len(generations._owed) == MAX_PENDING
+    assert users[-1] in generations._owed
     now[0] = MAX_AGE_S
-    await epochs.turn(users[0])
+    await generations.bump(users[0])
     assert await cache.probe()
-    assert not epochs._owed
+    assert not generations._owed
     assert len(await cache.send("KEYS", "*:epoch")) == 1
     await cache.close()
 
@@ -361,11 +361,11 @@ async def test_a_session_too_many_ends_the_one_that_was_not_used_for_longest(dom
 
 async def test_uses_are_noted_together_and_once_a_minute_at_most(domain: Domain) -> None:
     user = await domain.person(email="ada@example.org")
-    manager = Sessions(domain.database, domain.identities, domain.signer, domain.now)
+    manager = Sessions(domain.database, domain.session_cache, domain.signer, domain.now)
     used, idle = [domain.signer.read((await log_in(domain)).access_token).session_id for _ in range(2)]
 
     async def note() -> dict[Any, Any]:
-        await manager.note(NoteUses())
+        await manager.note(RecordUses())
         return {row["session_id"]: row["used_at"] for row in await domain.rows("select * from sessions")}
 
     async def use_and_note() -> dict[Any, Any]:
@@ -384,11 +384,11 @@ async def test_uses_are_noted_together_and_once_a_minute_at_most(domain: Domain)
 
 async def test_noting_uses_does_not_wait_for_who_holds_a_session(domain: Domain) -> None:
     user = await domain.person(email="ada@example.org")
-    manager = Sessions(domain.database, domain.identities, domain.signer, domain.now)
+    manager = Sessions(domain.database, domain.session_cache, domain.signer, domain.now)
     session_id = domain.signer.read((await log_in(domain)).access_token).session_id
     await domain.pass_time(61)
     await manager.authenticate(Authenticate(user.user_id, session_id))
     async with domain.database.transaction() as connection:
         await connection.execute("select 1 from sessions for update")
         async with asyncio.timeout(1):
-            await manager.note(NoteUses())
+            await manager.note(RecordUses())

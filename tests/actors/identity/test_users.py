@@ -24,7 +24,7 @@ from callboard.actors.errors import (
 from callboard.actors.identity import password_hasher, sessions, users
 from callboard.actors.identity.authentication import LogIn
 from callboard.actors.identity.email_requests import RequestEmail
-from callboard.actors.identity.email_verification import MAX_LETTERS
+from callboard.actors.identity.email_verification import MAX_MAILS
 from callboard.actors.identity.users import (
     ChangeUser,
     CreateUser,
@@ -115,7 +115,7 @@ async def test_of_sixteen_who_register_one_address_at_once_one_account_is_left_a
     (left,) = await domain.rows("select user_id, password_needed from users")
     assert left["user_id"] in {user.user_id for user in won}
     assert left["password_needed"]
-    assert len(await domain.events("letter.requested")) == MAX_LETTERS
+    assert len(await domain.events("letter.requested")) == MAX_MAILS
     gone = {value["user_id"] for _, _, value in await domain.events("user.deleted")}
     assert gone == {str(user.user_id) for user in won} - {str(left["user_id"])}
 

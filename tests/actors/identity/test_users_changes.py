@@ -20,7 +20,7 @@ from callboard.actors.errors import (
     USERS_STALE,
 )
 from callboard.actors.identity.authentication import LogIn
-from callboard.actors.identity.email_verification import MAX_LETTERS, RegistrationPolicy
+from callboard.actors.identity.email_verification import MAX_MAILS, RegistrationPolicy
 from callboard.actors.identity.sessions import Authenticate
 from callboard.actors.identity.users import (
     ChangeUser,
@@ -273,10 +273,10 @@ async def test_the_same_registration_again_is_the_same_account_and_one_mail(doma
 
 async def test_an_account_has_so_many_new_addresses_written_to_in_an_hour(domain: Domain) -> None:
     who = await domain.person(email="ada@example.org")
-    asks = (UpdateUser(who.user_id, "Ada", f"victim{n % 2}@example.org") for n in range(2 * MAX_LETTERS))
+    asks = (UpdateUser(who.user_id, "Ada", f"victim{n % 2}@example.org") for n in range(2 * MAX_MAILS))
     won, lost = await at_once(*(domain.users.ask(each) for each in asks))
-    assert (len(won), set(lost)) == (MAX_LETTERS, {REQUEST_LIMITED})
-    assert (await letters(domain)).count("change_email") == MAX_LETTERS
+    assert (len(won), set(lost)) == (MAX_MAILS, {REQUEST_LIMITED})
+    assert (await letters(domain)).count("change_email") == MAX_MAILS
     await domain.users.ask(UpdateUser(who.user_id, "Ada King"))
     await domain.pass_time(3600)
     await domain.users.ask(UpdateUser(who.user_id, "Ada", "king@example.org"))
@@ -332,8 +332,8 @@ async def test_of_sixteen_who_register_one_address_at_once_none_is_told_who_was_
     assert again.user_id == mine.user_id
     assert await domain.value("select count(*) from users") == 1
     told = await letters(domain)
-    assert told == ["verify_email"] * MAX_LETTERS
-    assert await domain.value("select count(*) from mail_tokens") == MAX_LETTERS
+    assert told == ["verify_email"] * MAX_MAILS
+    assert await domain.value("select count(*) from mail_tokens") == MAX_MAILS
 
 
 async def test_several_links_of_one_account_used_at_once_do_not_wait_for_each_other(domain: Domain) -> None:

@@ -70,7 +70,7 @@ async def guarded(url: str, size: int = 5) -> AsyncIterator[Database]:
     database, crashes = Database(f"{url}?sslmode=disable", size=size), []
     async with System(supervisor("root", worker("database", Props(DatabaseGuard, database, schema.install)))) as system:
         system.subscribe(lambda event: crashes.append(event) if isinstance(event, Crashed) else None)
-        await asyncio.wait_for(database.back.wait(), 5)
+        await asyncio.wait_for(database.available.wait(), 5)
         yield database
     assert not crashes
 
@@ -132,7 +132,7 @@ async def test_a_server_that_comes_late_is_connected_and_gets_the_schema(server:
         with refused(SERVER_UNAVAILABLE):
             await database.check()
         await server.start()
-        await asyncio.wait_for(database.back.wait(), 5)
+        await asyncio.wait_for(database.available.wait(), 5)
         async with database.acquire() as connection:
             assert await connection.fetchval("select count(*) from users") == 0
 
@@ -151,7 +151,7 @@ async def test_while_it_is_away_calls_are_refused_at_once_and_when_it_is_back_th
                 assert time.monotonic() - started < 0.25
             await server.start()
             returned = time.monotonic()
-            await asyncio.wait_for(database.back.wait(), 5)
+            await asyncio.wait_for(database.available.wait(), 5)
             assert time.monotonic() - returned < 2
         await is_whole(database)
 
@@ -170,7 +170,7 @@ async def test_those_in_the_middle_of_something_are_refused_when_it_dies(server:
             with refused(SERVER_UNAVAILABLE):
                 await asyncio.wait_for(task, 1)
         await server.start()
-        await asyncio.wait_for(database.back.wait(), 5)
+        await asyncio.wait_for(database.available.wait(), 5)
         await is_whole(database)
 
 
@@ -179,13 +179,13 @@ async def test_one_who_holds_a_connection_across_a_reconnection_is_refused_and_h
         with refused(SERVER_UNAVAILABLE):
             async with database.transaction() as connection:
                 await kill(server)
-                while database.back.is_set():  # a connection attempt may hang a moment on a dying server
+                while database.available.is_set():  # a connection attempt may hang a moment on a dying server
                     with refused(SERVER_UNAVAILABLE):
                         await database.check()
                 await server.start()
-                await asyncio.wait_for(database.back.wait(), 5)
+                await asyncio.wait_for(database.available.wait(), 5)
                 await connection.execute("select 1")
-        assert database.back.is_set()
+        assert database.available.is_set()
         await is_whole(database)
 
 
@@ -216,7 +216,7 @@ async def test_a_server_that_stands_still_is_an_answer_in_time_and_no_loss(serve
             with refused(SERVER_UNAVAILABLE):
                 await database.check()
             assert time.monotonic() - started < 0.1
-        await asyncio.wait_for(database.back.wait(), 5)
+        await asyncio.wait_for(database.available.wait(), 5)
         await until(database, 0, "idle in transaction%")
         await is_whole(database)
 
@@ -240,7 +240,7 @@ async def test_a_caller_who_gives_up_while_it_stands_still_is_cancelled_and_noth
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert time.monotonic() - started < 2.5
-        await asyncio.wait_for(database.back.wait(), 5)
+        await asyncio.wait_for(database.available.wait(), 5)
         await is_whole(database)
 
 
@@ -293,7 +293,7 @@ async def test_cancelled_at_any_moment_a_transaction_leaves_the_pool_whole(serve
             await asyncio.wait((task,), timeout=5)
             assert task.done()
             await is_whole(database)
-            assert database.back.is_set()
+            assert database.available.is_set()
 
 
 async def test_when_all_connections_are_taken_one_is_refused_in_time_and_the_server_is_not_called_away(
@@ -305,7 +305,7 @@ async def test_when_all_connections_are_taken_one_is_refused_in_time_and_the_ser
             with refused(SERVER_UNAVAILABLE):
                 await database.check()
             assert time.monotonic() - started < module.ACQUIRE_TIMEOUT_S + 0.5
-            assert database.back.is_set()
+            assert database.available.is_set()
         await database.check()
 
 
@@ -318,7 +318,7 @@ async def test_an_error_of_a_statement_is_the_callers_and_says_nothing_about_the
             with pytest.raises(Exception, match=r"syntax|zero|constraint"):
                 async with database.transaction() as connection:
                     await connection.execute(statement)
-        assert database.back.is_set()
+        assert database.available.is_set()
         await is_whole(database)
 
 
@@ -330,7 +330,7 @@ async def test_a_timeout_of_the_callers_own_is_theirs_and_says_nothing_about_the
     async with guarded(server.url) as database:
         with pytest.raises(TimeoutError):
             await work(database, 0.05)
-        assert database.back.is_set()
+        assert database.available.is_set()
         await is_whole(database)
 
 
@@ -339,7 +339,7 @@ async def test_an_ask_that_times_out_in_a_transaction_says_nothing_about_the_ser
         with pytest.raises(AskTimeoutError):
             async with database.transaction():
                 raise AskTimeoutError("somebody", Sleep())
-        assert database.back.is_set()
+        assert database.available.is_set()
         await is_whole(database)
 
 
@@ -353,7 +353,7 @@ async def test_a_slow_statement_is_ended_by_the_server_itself_and_the_server_is_
             async with database.transaction() if begun else database.acquire() as connection:
                 await connection.execute("select pg_sleep(30)", timeout=20)  # so that it is not ended by us
         assert time.monotonic() - started < module.STATEMENT_TIMEOUT_S + 0.5
-        assert database.back.is_set()
+        assert database.available.is_set()
         assert await count(database, "active") == 0
         await is_whole(database)
 

@@ -104,7 +104,7 @@ async def test_a_slow_statement_is_ended_and_its_limit_stays_with_nobody(pooler:
     with refused(SERVER_TIMEOUT):
         async with database.transaction() if begun else database.acquire() as connection:
             await connection.fetchval("select pg_sleep(30)", timeout=20)
-    assert database.back.is_set()
+    assert database.available.is_set()
     async with database.transaction() as connection:
         assert await connection.fetchval("show statement_timeout") == "200ms"
     database.disconnect()

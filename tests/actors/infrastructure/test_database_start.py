@@ -120,7 +120,7 @@ async def test_a_login_that_is_refused_later_ends_nothing(postgres: Postgres, ca
     await operator.execute("drop role if exists rotated; create role rotated superuser login password 'old'")
     database = Database(changed(postgres.url, login="rotated:old", query="sslmode=disable"))
     async with starting(database) as given_up:
-        await asyncio.wait_for(database.back.wait(), 5)
+        await asyncio.wait_for(database.available.wait(), 5)
         await operator.execute("alter role rotated password 'new'")
         await operator.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'rotated'")
         database.server.mark_unavailable(module.NO_ANSWER, TimeoutError())
@@ -128,7 +128,7 @@ async def test_a_login_that_is_refused_later_ends_nothing(postgres: Postgres, ca
             while "28P01" not in caplog.text:  # noqa: ASYNC110 - the guard tries another process
                 await asyncio.sleep(0.01)
         await operator.execute("alter role rotated password 'old'")
-        await asyncio.wait_for(database.back.wait(), 5)
+        await asyncio.wait_for(database.available.wait(), 5)
         assert not given_up.done()
     await operator.execute("drop role rotated")
     await operator.close()

@@ -49,7 +49,7 @@ async def guarded(database: Database) -> AsyncIterator[list[Crashed]]:
     crashes: list[Crashed] = []
     async with System(supervisor("root", worker("database", Props(DatabaseGuard, database, nothing)))) as system:
         system.subscribe(lambda event: crashes.append(event) if isinstance(event, Crashed) else None)
-        await asyncio.wait_for(database.back.wait(), 5)
+        await asyncio.wait_for(database.available.wait(), 5)
         yield crashes
     assert not crashes
 
@@ -77,7 +77,7 @@ async def test_a_state_that_passes_is_503_and_the_next_call_works(
         async with database.transaction() if begun else database.acquire() as connection:
             await raise_state(connection, state)
     assert caught.value.retry_after_s
-    assert database.back.is_set()  # the server is there, and others go on
+    assert database.available.is_set()  # the server is there, and others go on
     async with database.transaction() as connection:
         await connection.execute("update notes set text = 'works'")
 
@@ -225,7 +225,7 @@ async def test_a_session_that_an_operator_ends_is_503_and_the_pool_is_whole_agai
             await operator.execute("select pg_terminate_backend($1)", connection.get_server_pid())
             await connection.execute("select 1")
     await operator.close()
-    await asyncio.wait_for(database.back.wait(), 5)
+    await asyncio.wait_for(database.available.wait(), 5)
     await database.check()
 
 
@@ -333,7 +333,7 @@ async def test_each_kind_of_work_has_a_limit_of_its_own_for_a_statement(database
         with refused(SERVER_TIMEOUT):
             async with database.pool("search").acquire() as other:
                 await other.execute("select pg_sleep(5)")
-    assert database.back.is_set()
+    assert database.available.is_set()
 
 
 async def test_all_connections_taken_is_503_and_over_at_once(postgres: Postgres, url: str) -> None:
@@ -347,7 +347,7 @@ async def test_all_connections_taken_is_503_and_over_at_once(postgres: Postgres,
             async with database.acquire(), database.acquire():
                 with refused(SERVER_UNAVAILABLE):
                     await database.check()
-                assert database.back.is_set()  # those that have a connection go on
+                assert database.available.is_set()  # those that have a connection go on
             async with database.acquire() as connection:
                 await connection.execute("select 1")
     finally:

@@ -36,7 +36,7 @@ class Watched(FlagSnapshot):
         self.held = asyncio.Event()
 
     def hold(self, on: Mapping[str, bool], overrides: Mapping[tuple[str, UUID], bool]) -> None:
-        super().hold(on, overrides)
+        super().replace(on, overrides)
         self.held.set()
 
 
@@ -65,12 +65,12 @@ async def looked(keeper: Any) -> None:
 async def test_every_flag_that_is_declared_is_known_and_off_but_the_strict_limits(database: Database) -> None:
     async with process(database) as (keeper, flags):
         for name in FlagName:
-            assert flags.on(name) == (name is FlagName.STRICT_LIMITS)
-            assert (await keeper.ask(GetFlag(name))).is_on == flags.on(name)
+            assert flags.is_enabled(name) == (name is FlagName.STRICT_LIMITS)
+            assert (await keeper.ask(GetFlag(name))).is_on == flags.is_enabled(name)
         with refused(FLAGS_NOT_FOUND):
             await keeper.ask(GetFlag("polls.anonymous"))
         with pytest.raises(KeyError):
-            flags.on("polls.anonymous")
+            flags.is_enabled("polls.anonymous")
 
 
 @pytest.mark.parametrize("name", ["", "Maintenance", "a b", "x" * 101, "maintenance_mode\n"])
@@ -83,14 +83,14 @@ async def test_the_database_takes_no_flag_whose_name_is_none(database: Database,
 async def test_a_flag_is_in_force_with_the_answer_and_elsewhere_at_the_next_look(database: Database) -> None:
     async with process(database) as (keeper, flags), process(database) as (other, elsewhere):
         answer = await keeper.ask(SetFlag(MAINTENANCE, is_on=True))
-        assert (answer.is_on, flags.on(MAINTENANCE), flags.on(UI)) == (True, True, False)
-        assert not elsewhere.on(MAINTENANCE)
+        assert (answer.is_on, flags.is_enabled(MAINTENANCE), flags.is_enabled(UI)) == (True, True, False)
+        assert not elsewhere.is_enabled(MAINTENANCE)
         await looked(other)
-        assert elsewhere.on(MAINTENANCE)
+        assert elsewhere.is_enabled(MAINTENANCE)
         assert (await other.ask(GetFlag(MAINTENANCE))).is_on
         await other.ask(SetFlag(MAINTENANCE, is_on=False))
         await looked(keeper)
-        assert not flags.on(MAINTENANCE)
+        assert not flags.is_enabled(MAINTENANCE)
 
 
 async def test_a_process_looks_by_itself(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ async def test_a_process_looks_by_itself(database: Database, monkeypatch: pytest
             await keeper.ask(SetFlag(UI, is_on=True))
             async with asyncio.timeout(5):
                 await elsewhere.held.wait()
-            assert elsewhere.on(UI)
+            assert elsewhere.is_enabled(UI)
     assert INTERVAL_S <= 1.0
 
 
@@ -112,16 +112,20 @@ async def test_a_user_may_have_a_flag_otherwise_than_all_others(domain: Domain) 
         assert (answer.is_on, answer.override, answer.overrides) == (False, True, 1)
         await looked(other)
         for each in (flags, elsewhere):
-            assert (each.on(UI), each.on(UI, user), each.on(UI, someone)) == (False, True, False)
-            assert not each.on(MAINTENANCE, user)
+            assert (each.is_enabled(UI), each.is_enabled(UI, user), each.is_enabled(UI, someone)) == (
+                False,
+                True,
+                False,
+            )
+            assert not each.is_enabled(MAINTENANCE, user)
         await keeper.ask(SetFlag(UI, is_on=True))
         await keeper.ask(SetFlag(UI, is_on=False, user_id=user))
-        assert (flags.on(UI), flags.on(UI, user), flags.on(UI, someone)) == (True, False, True)
+        assert (flags.is_enabled(UI), flags.is_enabled(UI, user), flags.is_enabled(UI, someone)) == (True, False, True)
         answer = await keeper.ask(SetFlag(UI, is_on=None, user_id=user))
         assert (answer.is_on, answer.override, answer.overrides) == (True, None, 0)
-        assert flags.on(UI, user)
+        assert flags.is_enabled(UI, user)
         await looked(other)
-        assert elsewhere.on(UI, user)
+        assert elsewhere.is_enabled(UI, user)
 
 
 async def test_what_is_not_there_is_said(database: Database) -> None:
@@ -132,7 +136,7 @@ async def test_what_is_not_there_is_said(database: Database) -> None:
             await keeper.ask(SetFlag("enable_everything", is_on=True))
         with refused(USERS_NOT_FOUND):
             await keeper.ask(SetFlag(UI, is_on=True, user_id=uuid4()))
-        assert not flags.on(UI)
+        assert not flags.is_enabled(UI)
 
 
 async def test_overrides_are_bounded(domain: Domain, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,6 +161,6 @@ async def test_without_postgresql_the_last_known_goes_on_to_hold(database: Datab
         await keeper.tell(ReadFlags())
         with refused(SERVER_UNAVAILABLE):
             await keeper.ask(SetFlag(UI, is_on=False))
-        assert flags.on(UI)
+        assert flags.is_enabled(UI)
         assert keeper.tally().failed == 0  # it is not worth a word each second: the guard says that PostgreSQL is away
     own.disconnect()

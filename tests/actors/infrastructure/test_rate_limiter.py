@@ -319,10 +319,10 @@ async def test_without_redis_this_process_decides_at_once_until_redis_is_back(ow
         answers = [await check(limits, "k") for _ in range(4)]
         assert all(verdict.allowed for verdict, _ in answers)
         assert max(seconds for _, seconds in answers) < 0.3
-        assert cache.away.is_set()
+        assert cache.unavailable.is_set()
         await own.start()
         async with asyncio.timeout(5):
-            while cache.away.is_set():  # noqa: ASYNC110 - the guard probes another process
+            while cache.unavailable.is_set():  # noqa: ASYNC110 - the guard probes another process
                 await asyncio.sleep(0.01)
         # What Redis had counted is on its disk, and counts on.
         assert (await check(limits, "k"))[0].remaining == 3
@@ -349,6 +349,6 @@ async def test_a_redis_that_has_gone_quiet_costs_its_first_caller_alone_and_no_m
         assert answers[0][1] < 0.3
         assert max(seconds for _, seconds in answers[1:]) < 0.05
         async with asyncio.timeout(5):
-            while cache.away.is_set():  # noqa: ASYNC110 - the guard probes another process
+            while cache.unavailable.is_set():  # noqa: ASYNC110 - the guard probes another process
                 await asyncio.sleep(0.01)
         await cache.check()

@@ -75,7 +75,7 @@ async def test_an_error_is_its_callers_alone(cache: RedisClient) -> None:
     assert replies[0] == b"OK"
     assert isinstance(replies[1], ResponseError)
     assert replies[2] == b"text"
-    assert not cache.away.is_set()
+    assert not cache.unavailable.is_set()
 
 
 async def test_a_caller_that_is_cancelled_leaves_the_others_their_replies(cache: RedisClient, trips: list[int]) -> None:

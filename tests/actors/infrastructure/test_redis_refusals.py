@@ -62,7 +62,7 @@ async def test_without_the_right_to_run_scripts_limits_are_kept_here_and_it_is_s
         assert await passed(limiter, "k") == 5
         with pytest.raises(CacheAwayError, match="NOPERM"):
             await cache.check()
-        assert not cache.away.is_set()  # sessions go on as before
+        assert not cache.unavailable.is_set()  # sessions go on as before
         assert await UserGenerations(cache, lambda: SETTLING_S + 1).read(uuid4())
     assert len(told(caplog)) == 1
     assert "Redis refuses EVALSHA: NOPERM" in told(caplog)[0]
@@ -85,7 +85,7 @@ async def test_a_prefix_of_keys_that_is_not_ours_is_as_good_as_no_redis(
         limiter = limiter_of(cache)
         await cache.check()
         assert await passed(limiter, uuid4().hex) == 5
-        assert not cache.away.is_set()
+        assert not cache.unavailable.is_set()
 
 
 async def test_a_wrong_password_is_said_before_anybody_asks(valkey: Valkey, caplog: pytest.LogCaptureFixture) -> None:
@@ -93,7 +93,7 @@ async def test_a_wrong_password_is_said_before_anybody_asks(valkey: Valkey, capl
     cache = RedisClient(f"redis://:no-such-word@{valkey.url.rpartition('@')[2]}")
     async with System(supervisor("root", worker("cache", Props(RedisConnector, cache)))):
         async with asyncio.timeout(5):
-            await cache.away.wait()
+            await cache.unavailable.wait()
         with pytest.raises(CacheAwayError, match="AuthenticationError"):
             await cache.check()
     assert len(told(caplog)) == 1
@@ -133,7 +133,7 @@ async def test_a_redis_without_memory_is_as_good_as_none_until_it_has_some(
         await cache.check()
         await admin.config_set("maxmemory", "1kb")
         assert await passed(limiter, "k") == 5
-        assert cache.away.is_set()
+        assert cache.unavailable.is_set()
         assert not await cache.probe()
         with pytest.raises(CacheAwayError, match="OOM"):
             await cache.check()
@@ -156,12 +156,12 @@ async def test_many_keys_of_one_command_lie_in_one_slot_of_a_cluster(
             while "cluster_state:ok" not in str(await admin.execute_command("CLUSTER", "INFO")):  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(0.02)
         cache = RedisClient(server.url)
-        limiter, epochs = limiter_of(cache), UserGenerations(cache, lambda: SETTLING_S + 1)
+        limiter, generations = limiter_of(cache), UserGenerations(cache, lambda: SETTLING_S + 1)
         verdicts = await asyncio.gather(*(limiter.check(CheckLimit("five", f"k{n}")) for n in range(50)))
         assert {verdict.remaining for verdict in verdicts} == {4}
-        assert all(await asyncio.gather(*(epochs.read(uuid4()) for _ in range(20))))
+        assert all(await asyncio.gather(*(generations.read(uuid4()) for _ in range(20))))
         assert not limiter.local._arrivals  # Redis has counted, and not this process
-        assert not cache.away.is_set()
+        assert not cache.unavailable.is_set()
         await cache.check()
         await cache.close()
         await admin.aclose()

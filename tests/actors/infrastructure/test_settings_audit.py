@@ -24,9 +24,9 @@ async def test_a_reload_leaves_an_entry_of_what_it_has_changed(domain: Domain, t
 async def test_settings_are_in_force_though_their_entry_cannot_be_written(domain: Domain, tmp_path: Path) -> None:
     parts, file = dry_run(), tmp_path / "tuning.toml"
     file.write_text("[limits.login]\nlimit = 7\n")
-    domain.database.away.set()
+    domain.database.unavailable.set()
     try:
         await reload.reload(parts, str(file), domain.database)
     finally:
-        domain.database.away.clear()
+        domain.database.unavailable.clear()
     assert parts.policies["login"].limit == 7

@@ -186,7 +186,7 @@ def test_a_good_token_is_decoded_once_and_refused_when_it_expires(monkeypatch: p
 
 
 def test_only_so_many_are_remembered_and_the_least_used_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(token_signer, "REMEMBERED", 3)
+    monkeypatch.setattr(token_signer, "MAX_CACHED", 3)
     remembering = signer()
     made = [issued(remembering) for _ in range(4)]
     for token in (*made[:3], made[0], made[3]):

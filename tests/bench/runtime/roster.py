@@ -97,8 +97,8 @@ class Goal(NamedTuple):
         """As the table says it."""
         if self.peer is None:
             return f"at most {self.times:,.0f} bytes" if self.job == "bytes" else f"{self.times:,.0f} a second"
-        who = "the raw limit" if self.peer == "raw" else BY_KEY[self.peer].title.partition(",")[0]
-        said = f"level with {who}" if self.times == 1.0 else f"{self.times:g} times {who}"
+        caller = "the raw limit" if self.peer == "raw" else BY_KEY[self.peer].title.partition(",")[0]
+        said = f"level with {caller}" if self.times == 1.0 else f"{self.times:g} times {caller}"
         way = BY_KEY[self.ours].title.partition(", ")[2]
         return f"{way}: {said}" if way else said
 

@@ -87,7 +87,7 @@ class Polls(Actor[OpenPoll | CastVote]):
     @on(CastVote)
     async def vote(self, message: CastVote) -> None:
         """Take a vote; without a name if the flag says so."""
-        voter = None if self.shared.flags.on(ANONYMOUS) else message.user_id
+        voter = None if self.shared.flags.is_enabled(ANONYMOUS) else message.user_id
         async with self.shared.database.acquire() as connection:
             insert = "insert into poll_votes (poll_id, user_id, option) values ($1, $2, $3)"
             await connection.execute(insert, message.poll_id, voter, message.option)

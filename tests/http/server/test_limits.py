@@ -24,7 +24,7 @@ async def limited(open_door: Any, **policies: Policy) -> AsyncIterator[tuple[Any
         told[policy, outcome] += count
 
     cache = RedisClient("redis://127.0.0.1:1")
-    cache.away.set()
+    cache.unavailable.set()
     limiter = LimitBatcher(cache, policies, time.monotonic, observe=observe)
 
     async def check(policy: str, key: str) -> LimitResult:
