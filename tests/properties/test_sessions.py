@@ -290,7 +290,7 @@ class Model(RuleBasedStateMachine):
         for process in self.world.processes:
             process.cache.mark_unavailable(ConnectionError())
 
-    @precondition(lambda self: all(process.cache.away.is_set() for process in self.world.processes))
+    @precondition(lambda self: all(process.cache.unavailable.is_set() for process in self.world.processes))
     @rule(first=WHERE, which=WHICH, ends=st.booleans())
     def find_redis(self, first: int, which: int, *, ends: bool) -> None:
         """One process finds it before the other, which may end a session meanwhile."""

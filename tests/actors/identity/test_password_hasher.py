@@ -105,7 +105,7 @@ async def test_a_hash_from_elsewhere_verifies_and_is_worth_making_anew() -> None
 
 async def test_who_has_no_password_cannot_log_in_not_even_with_nobodys() -> None:
     nobodys = "a password that nobody has, checked where there is no account"
-    assert HASHER.verify(password_hasher._NOBODY, nobodys)
+    assert HASHER.verify(password_hasher._DUMMY_HASH, nobodys)
     assert not password_hasher._verify(nobodys, NO_PASSWORD)
     assert not password_hasher._verify(nobodys, None)
 

@@ -302,12 +302,12 @@ async def test_what_is_owed_is_bounded_and_old_debts_need_no_telling(cache: Redi
     users = [uuid4() for _ in range(MAX_PENDING + 5)]
     for user_id in users:
         await generations.bump(user_id)
-    assert len(generations._owed) == MAX_PENDING
-    assert users[-1] in generations._owed
+    assert len(generations._pending) == MAX_PENDING
+    assert users[-1] in generations._pending
     now[0] = MAX_AGE_S
     await generations.bump(users[0])
     assert await cache.probe()
-    assert not generations._owed
+    assert not generations._pending
     assert len(await cache.send("KEYS", "*:epoch")) == 1
     await cache.close()
 
@@ -365,7 +365,7 @@ async def test_uses_are_noted_together_and_once_a_minute_at_most(domain: Domain)
     used, idle = [domain.signer.read((await log_in(domain)).access_token).session_id for _ in range(2)]
 
     async def note() -> dict[Any, Any]:
-        await manager.note(RecordUses())
+        await manager.record_uses(RecordUses())
         return {row["session_id"]: row["used_at"] for row in await domain.rows("select * from sessions")}
 
     async def use_and_note() -> dict[Any, Any]:
@@ -391,4 +391,4 @@ async def test_noting_uses_does_not_wait_for_who_holds_a_session(domain: Domain)
     async with domain.database.transaction() as connection:
         await connection.execute("select 1 from sessions for update")
         async with asyncio.timeout(1):
-            await manager.note(RecordUses())
+            await manager.record_uses(RecordUses())

@@ -35,7 +35,7 @@ class Watched(FlagSnapshot):
         super().__init__()
         self.held = asyncio.Event()
 
-    def hold(self, on: Mapping[str, bool], overrides: Mapping[tuple[str, UUID], bool]) -> None:
+    def replace(self, on: Mapping[str, bool], overrides: Mapping[tuple[str, UUID], bool]) -> None:
         super().replace(on, overrides)
         self.held.set()
 
