@@ -151,7 +151,7 @@ class Database:
         return self.server.direct_url
 
     @property
-    def unavailable_problem(self) -> asyncio.Event:
+    def unavailable(self) -> asyncio.Event:
         """Set while the server is unavailable."""
         return self.server.unavailable
 
