@@ -72,7 +72,8 @@ class ActorCrashedError(RuntimeFault):
     def __init__(self, actor: str, message: object) -> None:
         self.actor = actor
         self.message = message
-        super().__init__(f"{actor} crashed while it handled {type(message).__name__}")
+        what = "" if message is None else f" while it handled {type(message).__name__}"
+        super().__init__(f"{actor} crashed{what}")
 
 
 class ActorKilledError(RuntimeFault):
@@ -109,7 +110,7 @@ class NotStartedError(RuntimeFault, AttributeError):
 
 
 class TooDeepError(RuntimeFault, ValueError):
-    """Supervisors stand in each other more levels deep than a tree may have. Make the tree flatter."""
+    """Supervisors, or actors that spawn, stand in each other deeper than a tree may be. Make the tree flatter."""
 
     def __init__(self, node: str, limit: int) -> None:
         super().__init__(f"{node} would stand more than {limit} levels deep: make the tree flatter")
@@ -234,14 +235,15 @@ class EscalationError(RuntimeFault):
 
 
 def format_causes(error: BaseException | None) -> str:
-    """An error and its chain of causes on one line: `A: why <- B: why`."""
+    """An error and its chain of causes, up to MOST_CAUSES, on one line: `A: why <- B: why`."""
     parts: list[str] = []
     seen: set[int] = set()
-    while error is not None and id(error) not in seen:
+    while error is not None and id(error) not in seen and len(parts) < MOST_CAUSES:
+        error = sound(error)
         seen.add(id(error))
         text = as_text(error).strip().split("\n", 1)[0]
         parts.append(f"{type(error).__name__}: {text}" if text else type(error).__name__)
-        error = error.__cause__ or error.__context__
+        error = error.__context__ if error.__cause__ is None else error.__cause__
     return " <- ".join(parts)
 
 
@@ -249,8 +251,24 @@ def as_text(value: object, how: Callable[[object], str] = str) -> str:
     """A value as text; one whose own method for that fails is told by its type."""
     try:
         return how(value)
-    except Exception as error:  # noqa: BLE001 - it is somebody else's code, and what it describes must not be lost
+    except ENDING:
+        raise
+    except BaseException as error:  # noqa: BLE001 - it is somebody else's code, and what it describes must not be lost
         return f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"
+
+
+def sound(error: BaseException) -> BaseException:
+    """The error itself, unless its own code fails when it is asked for its class or cause: then one that says so."""
+    try:
+        _ = (isinstance(error, RuntimeFault), error.__cause__, error.__context__, error.__traceback__)
+    except ENDING:
+        raise
+    except BaseException as fault:  # noqa: BLE001 - as in `as_text`
+        return RuntimeError(
+            f"an error of the class {type(error).__qualname__} that raises {type(fault).__name__} itself"
+        )
+    else:
+        return error
 
 
 def for_asker(error: BaseException, actor: str, message: object) -> BaseException:
@@ -264,5 +282,6 @@ def for_asker(error: BaseException, actor: str, message: object) -> BaseExceptio
     return crashed
 
 
+MOST_CAUSES = 16  # of one error, told in a line
 ENDING = (KeyboardInterrupt, SystemExit)  # they are a crash too, and then end the program
 SPECIAL = (StopIteration, StopAsyncIteration, GeneratorExit, asyncio.CancelledError, *ENDING)

@@ -1,14 +1,16 @@
 """Handlers: which method takes which message, in which state. All mistakes show when the class is defined."""
 
 import inspect
+from asyncio import wrap_future
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future as ThreadFuture
 from functools import partial
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, NoneType, UnionType
 from typing import Any, Generic, Protocol, TypeVar, Union, get_args, get_origin, overload
 
 from callboard.runtime.actor.context import CURRENT
 from callboard.runtime.actor.envelope import Envelope
-from callboard.runtime.actor.errors import AskTimeoutError, Refusal, WrongStateError, for_asker
+from callboard.runtime.actor.errors import AskTimeoutError, Refusal, WrongStateError, for_asker, sound
 from callboard.runtime.actor.messages import Message, Request
 
 T = TypeVar("T")
@@ -34,43 +36,65 @@ class HandlerMarker:
 
 class DeferredReply(Generic[R]):
     """A reply that comes later than the handler's return. The handler returns it, the actor goes on, and whoever has
-    kept it sets it: `reply = DeferredReply[int](); self.waiting.append(reply); return reply`.
+    kept it sets it: `reply = DeferredReply[int](); self.waiting.append(reply); return reply`. Several asks may wait for
+    one, and those that come after it is set have it at once.
 
-    The ask's deadline holds. What is not set when the incarnation ends is ActorCrashedError to the asker.
+    The deadline of each ask holds. What is not set when the incarnation ends is ActorCrashedError to the asker.
     """
 
-    __slots__ = ("_answer", "_envelope")
+    __slots__ = ("_answer", "_asks")
+
+    def __init_subclass__(cls) -> None:
+        """Refuse: only the class itself is known to handlers' callers."""
+        raise TypeError("DeferredReply has no subclasses: keep one beside what you would add")
 
     def __init__(self) -> None:
-        self._envelope: Envelope | None = None
+        self._asks: dict[Envelope, None] | None = None  # those that wait for it; None before the first
         self._answer: tuple[Any, BaseException | None] | None = None
 
     @property
     def wanted(self) -> bool:
-        """Whether somebody still waits for it."""
-        return self._envelope is None or not self._envelope.answered
+        """Whether somebody still waits for it, or may do so yet."""
+        return self._asks is None or any(not ask.answered for ask in self._asks)
 
     def set(self, result: R) -> None:
-        """Answer. Harmless when the asker has gone, or has an answer."""
+        """Answer. Harmless when the asker has gone, or has an answer. Raises TypeError for what comes later itself."""
+        if is_awaitable(result) or isinstance(result, (GeneratorType, AsyncGeneratorType, DeferredReply)):
+            raise TypeError(f"a reply is set to what the asker gets, not to {result!r}: await it first")
         self._settle(result, None)
 
     def refuse(self, error: BaseException) -> None:
-        """Answer with an error, a Refusal or any other; the actor lives on."""
-        self._settle(None, error)
+        """Answer with an error, a Refusal or any other; the actor lives on. Raises TypeError for what is no error."""
+        error = error() if issubclass(type(error), type) else error  # type: ignore[operator]
+        if not issubclass(type(error), BaseException):
+            raise TypeError(f"a reply is refused with an error, not with {error!r}")
+        self._settle(None, sound(error))
 
     def bind(self, envelope: Envelope) -> None:
-        """The handler has returned it: it is the answer to this ask."""
-        self._envelope = envelope
+        """A handler has returned it: it is the answer to this ask too."""
+        self._asks = self._asks or {}
         if self._answer is not None:
-            self._settle(*self._answer)
+            self._give(envelope, *self._answer)
+            return
+        self._asks[envelope] = None
+        envelope.reply.add_done_callback(partial(self._leave, envelope))
+
+    def _leave(self, envelope: Envelope, _reply: Any) -> None:
+        if self._asks:
+            self._asks.pop(envelope, None)
 
     def _settle(self, result: Any, error: BaseException | None) -> None:
-        if self._envelope is None:  # the handler has not returned yet
-            self._answer = self._answer or (result, error)
-        elif error is None:
-            self._envelope.answer(result)
+        if self._answer is None:
+            self._answer = (result, error)
+            asks, self._asks = self._asks, None if self._asks is None else {}
+            for envelope in asks or ():
+                self._give(envelope, result, error)
+
+    def _give(self, envelope: Envelope, result: Any, error: BaseException | None) -> None:
+        if error is None:
+            envelope.answer(result)
         else:
-            self._envelope.fail(for_asker(error, self._envelope.cell.path, self._envelope.message))
+            envelope.fail(for_asker(error, envelope.cell.path, envelope.message))
 
 
 class Answers(Protocol[Q_co]):
@@ -136,13 +160,18 @@ def to_await(result: Any) -> Any:
         return result
     if kind in _PLAIN or kind is DeferredReply:
         return None
-    if inspect.isawaitable(result):
-        return _wait(result)
+    if is_awaitable(result):
+        return _wait(wrap_future(result) if isinstance(result, ThreadFuture) else result)
     if isinstance(result, (GeneratorType, AsyncGeneratorType)):
         raise TypeError(f"a handler returned the generator {result!r}, whose body has not run: return the reply")
     if len(_PLAIN) < _MOST_PLAIN:
         _PLAIN.add(kind)
     return None
+
+
+def is_awaitable(result: Any) -> bool:
+    """Whether a result comes later: a coroutine, a future, of a thread too, or what else is awaited."""
+    return isinstance(result, ThreadFuture) or inspect.isawaitable(result)
 
 
 async def _wait(result: Awaitable[Any]) -> Any:

@@ -21,7 +21,7 @@ from callboard.runtime.actor.context import CURRENT
 from callboard.runtime.actor.context import Context as Carried
 from callboard.runtime.actor.deadlines import Deadlines
 from callboard.runtime.actor.envelope import Envelope
-from callboard.runtime.actor.errors import ENDING, ActorCrashedError, ActorStoppedError, UnhandledMessageError
+from callboard.runtime.actor.errors import ENDING, ActorCrashedError, ActorStoppedError, UnhandledMessageError, sound
 from callboard.runtime.actor.handlers import DeferredReply, Handlers, to_await
 from callboard.runtime.actor.mailbox import ACCEPTED, Counts
 from callboard.runtime.actor.messages import Asked, Message
@@ -453,6 +453,7 @@ class Cell(Node, ActorContext[M]):
 
     def _has_raised(self, item: Any, error: BaseException) -> None:
         """Whatever a handler raises is a crash; what is to end the program ends it after that."""
+        error = sound(error)
         if isinstance(error, GeneratorExit) and self.task is not None and not in_task():
             raise error  # the loop is gone, and the task of this handler is being closed
         fates.failed(self, item, error)
@@ -476,7 +477,7 @@ class Cell(Node, ActorContext[M]):
     def holds(self, item: Any) -> bool:
         """Whether a message waits here, is put aside or is in progress."""
         aside = None if self.cold is None else self.cold.stash
-        here = any(each is item for each in self.in_progress()) or item in self.queue
+        here = any(each is item for each in (*self.in_progress(), *self.queue))
         return here or (aside is not None and aside.holds(item))
 
     def runs_in(self, task: "asyncio.Task[Any] | None") -> bool:
@@ -600,7 +601,7 @@ class Cell(Node, ActorContext[M]):
     def watch(self, ref: Ref[Any]) -> None:
         """See Actor.watch."""
         if not isinstance(ref, Cell):
-            raise TypeError(f"{self.path} cannot watch {ref.path}: only actors are watched")
+            raise TypeError(f"{self.path} cannot watch {ref!r}: only actors are watched")
         deathwatch.watch(self, ref)
 
     def unwatch(self, ref: Ref[Any]) -> None:

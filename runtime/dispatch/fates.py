@@ -17,7 +17,7 @@ from callboard.runtime.actor.errors import (
 from callboard.runtime.actor.handlers import DeferredReply
 from callboard.runtime.actor.mailbox import Counts
 from callboard.runtime.dispatch.child_spec import Abandoned
-from callboard.runtime.dispatch.mailbox_queue import CLOSED, turn_away
+from callboard.runtime.dispatch.mailbox_queue import CLOSED, take_out, turn_away
 
 if TYPE_CHECKING:
     from callboard.runtime.dispatch.cell import Cell
@@ -177,8 +177,7 @@ def asker_gone(cell: "Cell[Any]", envelope: Envelope) -> None:
         return
     if cold is not None and cold.waiters.pop(envelope.reply, None) is not None:
         return
-    if envelope in cell.queue:
-        cell.queue.remove(envelope)
+    if take_out(cell.queue, envelope):
         settle_early(cell, envelope)
         if cold is not None and cold.waiters:
             cell.admit()

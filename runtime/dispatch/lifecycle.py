@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from callboard.runtime.actor import events
 from callboard.runtime.actor.actor import Actor
+from callboard.runtime.actor.context import CURRENT
 from callboard.runtime.actor.errors import (
     ENDING,
     ActorCrashedError,
@@ -12,12 +13,13 @@ from callboard.runtime.actor.errors import (
     ActorStoppedError,
     Shutdown,
     for_asker,
+    sound,
 )
 from callboard.runtime.dispatch.deathwatch import tell_watchers
 from callboard.runtime.dispatch.fates import discard_remaining
 from callboard.runtime.dispatch.mailbox_queue import CLOSED
 from callboard.runtime.dispatch.node import State
-from callboard.runtime.dispatch.scheduler import Scheduler, cancelled, in_task, new_task
+from callboard.runtime.dispatch.scheduler import Scheduler, cancelled, in_task
 
 if TYPE_CHECKING:
     from callboard.runtime.dispatch.cell import Cell
@@ -87,7 +89,10 @@ async def start(cell: "Cell[Any]", scheduler: Scheduler) -> None:
     if cell.cold is not None:
         cell.cold.leaves = None
     try:
-        actor = cell.make()
+        try:
+            actor = cell.make()
+        except (StopIteration, GeneratorExit, asyncio.CancelledError) as error:  # nobody's end, nobody's cancellation
+            raise for_asker(error, cell.path, None) from error
         actor.ref = cell
         if type(actor).on_start is not Actor.on_start:
             await _prepare(cell, actor, scheduler)
@@ -119,7 +124,7 @@ def _take_up(cell: "Cell[Any]", actor: Actor[Any], scheduler: Scheduler) -> None
 
 async def _prepare(cell: "Cell[Any]", actor: Actor[Any], scheduler: Scheduler) -> None:
     """Run on_start, in a task that kill, halt and stop can cut short, and on_stop if that has failed."""
-    on_start = new_task(actor.on_start(), f"on_start {cell.name}")
+    on_start = scheduler.new_task(actor.on_start(), f"on_start {cell.name}", CURRENT.get())
     over = scheduler.loop.create_future()
     scheduler.moving[cell] = (on_start, over)
     try:
@@ -129,10 +134,12 @@ async def _prepare(cell: "Cell[Any]", actor: Actor[Any], scheduler: Scheduler) -
             await cancelled(on_start)
         if on_start.cancelled() or cell.state is not State.STARTING:
             raise ActorKilledError(cell.path)  # noqa: TRY301 - it ends as if on_start had raised
+        if isinstance(error := on_start.exception(), GeneratorExit):
+            raise for_asker(error, cell.path, None)  # noqa: TRY301 - the same
         on_start.result()
     except BaseException:
         await _end_children(cell)
-        await _clean(cell, actor)
+        await _clean(cell, actor, scheduler)
         raise
     finally:
         del scheduler.moving[cell]
@@ -149,11 +156,12 @@ async def _run(cell: "Cell[Any]", actor: Actor[Any]) -> None:
     try:
         await actor.run()
     except BaseException as error:
-        if isinstance(error, GeneratorExit) and not in_task():
+        if type(error) is GeneratorExit and not in_task():
             raise
+        told = sound(error)
         if cell.actor is actor:  # else it has been ended, and this was cancelled for that
-            crash(cell, error if isinstance(error, Exception) else for_asker(error, cell.path, None))
-        if isinstance(error, (asyncio.CancelledError, *ENDING)):
+            crash(cell, told if isinstance(told, Exception) else for_asker(told, cell.path, None))
+        if isinstance(told, (asyncio.CancelledError, *ENDING)):
             raise
     else:
         if cell.actor is actor:
@@ -266,8 +274,8 @@ async def _end_now(cell: "Cell[Any]", grace_s: float) -> None:
         await cancelled(run_task)
         await _end_children(cell)
     actor, cell.actor = cell.actor, None
-    if actor is not None:
-        await _clean(cell, actor)
+    if actor is not None and cell.scheduler is not None:
+        await _clean(cell, actor, cell.scheduler)
     _cancel_timers(cell)  # those too that the last handler or on_stop has made
     if cell.cold is not None:
         for envelope in list(cell.cold.replies):
@@ -302,12 +310,12 @@ def _cancel_timers(cell: "Cell[Any]") -> None:
         cell.expire_ticks(None)
 
 
-async def _clean(cell: "Cell[Any]", actor: Actor[Any]) -> None:
+async def _clean(cell: "Cell[Any]", actor: Actor[Any], scheduler: Scheduler) -> None:
     """Run on_stop to its end, or for `shutdown_s`, whoever cancels us meanwhile; its errors are reported."""
     if type(actor).on_stop is Actor.on_stop:
         return
-    task = new_task(actor.on_stop(), f"on_stop {cell.name}")
-    ends = new_task(asyncio.wait((task,), timeout=cell.spec.shutdown_s), f"{cell.path}!")
+    task = scheduler.new_task(actor.on_stop(), f"on_stop {cell.name}", CURRENT.get())
+    ends = scheduler.new_task(asyncio.wait((task,), timeout=cell.spec.shutdown_s), f"{cell.path}!")
     try:
         await asyncio.shield(ends)
     except asyncio.CancelledError:
@@ -320,4 +328,4 @@ async def _clean(cell: "Cell[Any]", actor: Actor[Any]) -> None:
         elif task.cancelled():
             cell.emit(events.Crashed(cell.path, "on_stop", ActorKilledError(cell.path)))
         elif (error := task.exception()) is not None:
-            cell.emit(events.Crashed(cell.path, "on_stop", error))
+            cell.emit(events.Crashed(cell.path, "on_stop", sound(error)))

@@ -34,6 +34,17 @@ def wait_for_room(cell: "Cell[Any]", item: Any, room: "asyncio.Future[Any]") -> 
     cell.limit = CLOSED  # until they have been let in: nothing overtakes them
 
 
+def take_out(waiting: Any, item: Any) -> bool:
+    """Take an item out of a mailbox or a stash; whether it was there. By identity: what `==` of two messages does is
+    somebody else's code.
+    """
+    for place, each in enumerate(waiting):
+        if each is item:
+            del waiting[place]
+            return True
+    return False
+
+
 def let_in(waiters: Waiters, queue: Any, capacity: int) -> None:
     """Give room that is free to the senders that wait for it, first come, first served."""
     while waiters and len(queue) < capacity:

@@ -50,8 +50,8 @@ class Node:
     __slots__ = ("__weakref__", "name", "parent", "scheduler", "spec", "state")
 
     def __init__(self, name: str, spec: ChildSpec) -> None:
-        if not name or "/" in name:
-            raise ValueError(f"a child's name is a word without a slash, not {name!r}")
+        if not isinstance(name, str) or not name.strip() or "/" in name or not name.isprintable():
+            raise ValueError(f"a child's name is a word without a slash, of characters that show, not {name!r}")
         self.name = name
         self.spec = spec
         self.state = State.NEW

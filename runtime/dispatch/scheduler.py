@@ -51,11 +51,14 @@ class Scheduler:
         take_turn: Callable[[Scheduler], None] | None = getattr(self.loop, "take_turn", None)
         self._take_turn = self._turn if take_turn is None else partial(take_turn, self)
 
-    def new_task(self, work: Coroutine[Any, Any, T], name: str) -> "asyncio.Task[T]":
-        """A task in a context in which there is nothing of another handler. Its first step comes in a later turn of the
-        loop, whatever task factory that has.
+    def new_task(self, work: Coroutine[Any, Any, T], name: str, under: Any = None) -> "asyncio.Task[T]":
+        """A task in a context in which there is nothing of another handler; what it sends goes `under` that context.
+        Its first step comes in a later turn of the loop, whatever task factory that has.
         """
-        return asyncio.Task(work, loop=self.loop, name=name, context=self.clean.copy())
+        context = self.clean.copy()
+        if under is not None:
+            context.run(CURRENT.set, under)
+        return asyncio.Task(work, loop=self.loop, name=name, context=context)
 
     def schedule_turn(self) -> None:
         """Work off `ready`, in the order they came, in the next turn of the event loop."""
@@ -110,11 +113,6 @@ async def cancelled(*tasks: "asyncio.Task[Any] | None") -> None:
         for task in left:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=AGAIN_S)
-
-
-def new_task(work: Coroutine[Any, Any, T], name: str) -> "asyncio.Task[T]":
-    """A task in the present context, whose first step comes in a later turn of the running loop."""
-    return asyncio.Task(work, loop=asyncio.get_running_loop(), name=name)
 
 
 def in_task() -> bool:

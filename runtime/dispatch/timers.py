@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from callboard.runtime.actor.context import CURRENT
 from callboard.runtime.actor.envelope import Envelope, timer_of
 from callboard.runtime.actor.errors import ActorStoppedError, MailboxFullError, UnhandledMessageError
+from callboard.runtime.dispatch.mailbox_queue import take_out
 from callboard.runtime.dispatch.scheduler import Scheduler
 
 if TYPE_CHECKING:
@@ -126,5 +127,5 @@ def expire_ticks(cell: "Cell[Any]", timer: Any) -> None:
     waiting: Any
     for waiting in (cell.queue, () if stash is None else stash.items):
         for tick in [item for item in waiting if (of := timer_of(item)) is not None and timer in (None, of)]:
-            waiting.remove(tick)
+            take_out(waiting, tick)
             cell.cold_state.counts.expired += 1

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, Unpack
 from callboard.runtime.actor import events
 from callboard.runtime.actor.actor import Actor
 from callboard.runtime.actor.envelope import Envelope, is_ask
-from callboard.runtime.actor.errors import ENDING, ActorStoppedError, EntitiesFullError, UnhandledMessageError
+from callboard.runtime.actor.errors import ENDING, ActorStoppedError, EntitiesFullError, UnhandledMessageError, sound
 from callboard.runtime.actor.handlers import Handlers
 from callboard.runtime.actor.mailbox import ACCEPTED, Counts, Overflow
 from callboard.runtime.actor.messages import Message
@@ -48,6 +48,7 @@ class Entities(Supervisor, Ref[M]):
     kind = "entities"
 
     __slots__ = (
+        "_by_name",
         "_entities",
         "_free",
         "_gone",
@@ -81,6 +82,7 @@ class Entities(Supervisor, Ref[M]):
         self._handlers = handlers
         self._key = key
         self._entities: OrderedDict[Hashable, Entity] = OrderedDict()  # what was used longest ago first
+        self._by_name: dict[str, Entity] = {}
         self._free: list[int] = []  # numbers of entities that have gone, for the next ones
         self._waiting: deque[Entity] = deque()
         self._leaving = 0
@@ -162,7 +164,7 @@ class Entities(Supervisor, Ref[M]):
         cell: Cell[M] = cell_of(name, partial(self._make, key), self.spec, self._handlers)
         cell.parent = self
         self._add(cell)
-        entity = self._entities[key] = Entity(key, cell)
+        entity = self._entities[key] = self._by_name[name] = Entity(key, cell)
         self._waiting.append(entity)
         return entity
 
@@ -234,8 +236,9 @@ class Entities(Supervisor, Ref[M]):
         except BaseException as error:
             if isinstance(error, ENDING) or is_being_cancelled():
                 raise
-            self._emit(events.Crashed(entity.cell.path, "on_start", error))
-            self.child_exited(entity.cell, error)
+            told = sound(error)
+            self._emit(events.Crashed(entity.cell.path, "on_start", told))
+            self.child_exited(entity.cell, told)
         else:
             self._resting.mind(entity)
 
@@ -263,14 +266,14 @@ class Entities(Supervisor, Ref[M]):
         """It has no incarnation and no message: nothing is left of it but its counts."""
         del self._entities[entity.key]
         await entity.cell.stop_after(reason)
-        del self._children[entity.cell.name]
+        del self._children[entity.cell.name], self._by_name[entity.cell.name]
         heappush(self._free, int(entity.cell.name))
         self._gone = total(self._gone, entity.cell.counts())
 
     async def _recover(self, child: Node, error: BaseException | None) -> None:
         """Restart an entity after a crash, or put it away."""
-        entity = next((each for each in self._entities.values() if each.cell is child), None)
-        if entity is None or entity.phase is not Phase.AWAKE:
+        entity = self._by_name.get(child.name)
+        if entity is None or entity.cell is not child or entity.phase is not Phase.AWAKE:
             return
         if error is not None and child.spec.restart.after(error):
             await self._restart([child], child, error)

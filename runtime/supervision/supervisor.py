@@ -22,13 +22,14 @@ from callboard.runtime.actor.errors import (
     NotAChildError,
     SupervisorStoppedError,
     TooDeepError,
+    sound,
 )
 from callboard.runtime.dispatch.child_spec import DEFAULT, ChildSpec, Restart
 from callboard.runtime.dispatch.node import Node, Parent, RestartRecord, State
 from callboard.runtime.supervision.snapshot import TreeNode, snapshot
 
 STOPPED = (State.STOPPING, State.STOPPED)
-MAX_LEVELS = 64  # of supervisors in one another: a start or a stop goes through all of them in one call
+MAX_LEVELS = 64  # of supervisors, and of actors that spawn, in one another: a stop goes through all of them in one call
 
 
 class Strategy(StrEnum):
@@ -86,7 +87,7 @@ class Supervisor(Node):
         self._recoveries: dict[asyncio.Task[None], None] = {}  # in order: a set has another in each replay
         self._turn = asyncio.Lock()  # groups recover one after the other
         self._early: list[tuple[Node, BaseException | None]] = []  # who ended while others were still being started
-        self.height = 1  # levels of supervisors, itself and those below it
+        self.height = 1  # levels of supervisors, itself and those that it was made with
         for child in children:
             self._add(child)
 
@@ -106,19 +107,19 @@ class Supervisor(Node):
             raise ChildSpecError(f"a child of {self.path} is made by {made}, and {child!r} is not")
         if child.state not in (State.NEW, State.STOPPED):
             raise AlreadyStartedError(child.path, child.state)
-        if isinstance(child, Supervisor):
-            self._grow(child)
+        self._grow(child)
         if self._children.setdefault(child.name, child) is not child:
             raise DuplicateNameError(self.path, child.name)
 
-    def _grow(self, child: "Supervisor") -> None:
+    def _grow(self, child: Node) -> None:
         """Count the levels of a tree of which `child` becomes a part. Raises TooDeepError."""
+        height = child.height if isinstance(child, Supervisor) else 0
         above, node = 1, self.parent
         while isinstance(node, Node):
             above, node = above + isinstance(node, Supervisor), node.parent
-        if above + child.height > MAX_LEVELS:
+        if above + height > MAX_LEVELS:
             raise TooDeepError(child.path, MAX_LEVELS)
-        self.height = max(self.height, 1 + child.height)
+        self.height = max(self.height, 1 + height)
 
     async def start(self, parent: Parent) -> None:
         """Start all children in order; if one fails, stop those already started, in reverse, and raise its error."""
@@ -296,8 +297,8 @@ class Supervisor(Node):
                         raise
                     if node.state in STOPPED:  # it was stopped while it started
                         continue
-                    error = failure
-                    self._emit(events.Crashed(node.path, "on_start", failure))
+                    error = sound(failure)
+                    self._emit(events.Crashed(node.path, "on_start", error))
                     group = group[group.index(node) :] if self.strategy is Strategy.REST_FOR_ONE else group
                     break
             else:

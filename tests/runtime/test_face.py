@@ -11,13 +11,14 @@ from callboard.runtime import testkit
 INTERNAL = {
     "actor.deadlines": {"Deadlines", "Queue", "deadlines", "expire"},
     "actor.envelope": {"Envelope", "is_ask", "message_of", "timer_of"},
-    "actor.errors": {"as_text", "for_asker"},
+    "actor.errors": {"as_text", "for_asker", "sound"},
     "actor.handlers": {
         "Answers",
         "HandlerMarker",
         "Handlers",
         "Takes",
         "collect",
+        "is_awaitable",
         "open_envelope",
         "open_told",
         "protocol_of",
@@ -65,6 +66,7 @@ INTERNAL = {
         "overflowed",
         "refuse_cycle",
         "sender_can_wait",
+        "take_out",
         "wait_for_room",
         "total",
         "turn_away",
@@ -72,7 +74,7 @@ INTERNAL = {
     },
     "dispatch.node": {"Parent", "RestartRecord"},
     "dispatch.parked_task": {"ParkedTask"},
-    "dispatch.scheduler": {"Runnable", "Scheduler", "cancelled", "in_task", "new_task"},
+    "dispatch.scheduler": {"Runnable", "Scheduler", "cancelled", "in_task"},
     "dispatch.stash": {"Stash", "is_aside", "put_aside", "take_back", "unstash"},
     "dispatch.timers": {"ActorTimer", "TimerTarget", "Timers", "expire_ticks", "start_timer"},
     "dispatch.transfer": {
