@@ -73,7 +73,7 @@ class Department(Struct, Generic[S, N, R], frozen=True, kw_only=True):
     limits: Sequence[RateLimit] = ()
     flags: Sequence[FeatureFlag] = ()
     jobs: Sequence[JobKind[Any]] = ()
-    retention: Sequence[Retain] = ()
+    retention: Sequence[Retain | RetentionRule] = ()
     personal_data: Sequence[PersonalData] = ()
     migrations: Path | None = None
 

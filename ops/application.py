@@ -5,8 +5,9 @@ import gc
 import logging
 import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from callboard.actors.delivery.mail_producers import MailProducers
@@ -19,8 +20,8 @@ from callboard.http.server.routing import Routes
 from callboard.ops import descriptors, logs, schema
 from callboard.ops.clients import cache_of, database_of
 from callboard.ops.config import reload
-from callboard.ops.config.settings import Config, load
-from callboard.ops.departments import OURS, histories_of, in_order, installed, installed_routes
+from callboard.ops.config.configuration import Configuration, load
+from callboard.ops.departments import OURS, histories_of, in_order, installed_routes
 from callboard.ops.embedded.servers import Servers
 from callboard.ops.job_metrics import JobCollector
 from callboard.ops.metrics import Metrics
@@ -35,27 +36,35 @@ LAST_S = 0.5
 
 STALL_S = 0.1  # the log names a handler that blocks the loop for this time
 
+NOWHERE = {
+    "DATABASE_URL": "postgresql://nowhere",
+    "REDIS_URL": "redis://nowhere",
+    "KAFKA_BROKERS": "nowhere:9092",
+    "SMTP_HOST": "nowhere",
+    "JWT_SECRET_KEY": "-" * MIN_SECRET_BYTES,
+}
+
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 
 class Application:
-    """One process: its clients, its metrics and its tree. The default is all installed departments.
+    """One process: its clients, its metrics and its tree. The default is all installed routes.
 
     Nothing has been started. `hopeless` is set if waiting cannot help and the process must end.
     """
 
     def __init__(
         self,
-        config: Config,
+        configuration: Configuration,
         data: Path,
         servers: Servers | None = None,
         *,
-        departments: Sequence[AnyDepartment] | None = None,
         routes: Sequence[Routes[Any]] | None = None,
     ) -> None:
-        self.config = config
+        self.configuration = configuration
+        self.config = config = configuration.process
         self.servers = servers
         self.hopeless = asyncio.Event()
         self.hopeless_because = ""
@@ -74,10 +83,8 @@ class Application:
             clock=time.monotonic,
             observers=metrics.observers,
         )
-        self.departments = installed() if departments is None else departments
         self.tree = compose(
-            config,
-            self.departments,
+            configuration,
             installed_routes() if routes is None else routes,
             clients,
             metrics=metrics,
@@ -91,7 +98,7 @@ class Application:
     async def _prepare(self, url: str) -> None:
         """Check the schema. A database with a lasting fault ends the process: see `hopeless`."""
         try:
-            histories = histories_of(in_order(self.departments))
+            histories = histories_of(in_order(self.configuration.departments))
             await schema.prepare(url, migrate=self.config.migrate == "auto", histories=histories)
         except (schema.SchemaOutdatedError, schema.MigrationFailedError) as error:
             self.give_up(str(error))
@@ -115,7 +122,7 @@ class Application:
     @property
     def packages(self) -> Sequence[AnyDepartment]:
         """Return the departments of packages."""
-        return [each for each in self.departments if each not in OURS]
+        return [each for each in self.configuration.departments if each not in OURS]
 
     @property
     def mail_producers(self) -> MailProducers:
@@ -147,17 +154,12 @@ class Application:
 
 
 def dry_run(
-    departments: Sequence[AnyDepartment] | None = None, routes: Sequence[Routes[Any]] | None = None
+    environ: Mapping[str, str] = MappingProxyType({}),
+    departments: Sequence[AnyDepartment] | None = None,
+    routes: Sequence[Routes[Any]] | None = None,
 ) -> Application:
-    """Return an application without servers: to inspect, not to start."""
-    nowhere = {
-        "DATABASE_URL": "postgresql://nowhere",
-        "REDIS_URL": "redis://nowhere",
-        "KAFKA_BROKERS": "nowhere:9092",
-        "SMTP_HOST": "nowhere",
-        "JWT_SECRET_KEY": "-" * MIN_SECRET_BYTES,
-    }
-    return Application(load(nowhere), Path(), departments=departments, routes=routes)
+    """Return an application without servers, unless the environment has some: to inspect, not to start."""
+    return Application(load({**NOWHERE, **environ}, departments), Path(), routes=routes)
 
 
 async def live(parts: Application, announce: Callable[[], Awaitable[None]]) -> int:

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from callboard.http.server.server import CannotListenError
 from callboard.ops.commands.job_arguments import add_jobs
-from callboard.ops.config.settings import ConfigError
+from callboard.ops.config.sources import ConfigError
 from callboard.ops.embedded.errors import EmbeddedError
 from callboard.ops.start import complain
 
@@ -190,34 +190,36 @@ async def _up(options: argparse.Namespace) -> int:
 async def _serve(_options: argparse.Namespace) -> int:
     from callboard.ops import logs  # noqa: PLC0415 - see above
     from callboard.ops.application import Application, live  # noqa: PLC0415 - see above
+    from callboard.ops.config.configuration import load  # noqa: PLC0415 - see above
     from callboard.ops.config.names import warnings  # noqa: PLC0415 - see above
-    from callboard.ops.config.settings import load  # noqa: PLC0415 - see above
 
-    config = load(os.environ)
+    configuration = load(os.environ)
+    config = configuration.process
     logs.configure(config.log_level, debug=config.enable_debug_mode)
-    logs.warn([*warnings(os.environ), *config.cautions])
+    logs.warn([*warnings(os.environ), *configuration.cautions])
 
     async def announce() -> None:
         complain(f"callboard serves on {config.http_host}:{config.http_port}")
 
     with _scratch() as folder:
-        return await live(Application(config, folder), announce)
+        return await live(Application(configuration, folder), announce)
 
 
 async def _check(options: argparse.Namespace) -> int:
     from callboard.ops.application import dry_run  # noqa: PLC0415 - see above
+    from callboard.ops.config.configuration import load  # noqa: PLC0415 - see above
+    from callboard.ops.config.departments import variables_of_packages  # noqa: PLC0415 - see above
     from callboard.ops.config.names import warnings  # noqa: PLC0415 - see above
     from callboard.ops.config.reload import check  # noqa: PLC0415 - see above
-    from callboard.ops.config.settings import load  # noqa: PLC0415 - see above
 
     file = options.file
     if file is None:
         for warning in warnings(os.environ):
             complain(f"callboard: {warning}")
-        file = load(os.environ).callboard_config
+        file = load(os.environ).process.callboard_config
         print("the environment is good")
     if file:
-        check(dry_run(), file)
+        check(dry_run({"CALLBOARD_CONFIG": file, **variables_of_packages(os.environ)}), file)
         print(f"{file} is good")
     return OK
 
@@ -271,11 +273,13 @@ async def _audit(options: argparse.Namespace) -> int:
 
 def _database_url(options: argparse.Namespace) -> str:
     """Return the database of the environment, or of the running `callboard up`. Raises CommandError, ConfigError."""
-    from callboard.ops.config.settings import read  # noqa: PLC0415 - see above
+    from callboard.ops.config.settings import Config  # noqa: PLC0415 - see above
+    from callboard.ops.config.sources import read_setting  # noqa: PLC0415 - see above
     from callboard.ops.embedded.data_directory import read_running  # noqa: PLC0415 - see above
     from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
 
-    given = read(os.environ, "DATABASE_DIRECT_URL") or read(os.environ, "DATABASE_URL")
+    names = ("database_direct_url", "database_url")
+    given = next(filter(None, (read_setting(Config, name, os.environ) for name in names)), None)
     url = given or (read_running(data_folder(options.data_dir)) or {}).get("DATABASE_URL")
     if not url:
         raise CommandError("no database: set DATABASE_URL, or run `callboard up` on this data folder")

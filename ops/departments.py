@@ -19,11 +19,12 @@ from callboard.actors.editorial.department import EDITORIAL
 from callboard.actors.identity.department import IDENTITY
 from callboard.actors.infrastructure.department import INFRASTRUCTURE
 from callboard.actors.infrastructure.refs import Clients, Declared
-from callboard.actors.infrastructure.retention import PURGE_EXPIRED
+from callboard.actors.infrastructure.retention import PURGE_EXPIRED, Retain, RetentionRule
 from callboard.http.api.routes import OUR_ROUTES
 from callboard.http.server.routing import Route, Routes
 from callboard.ops.config.departments import RESERVED, Configured
 from callboard.ops.config.reload import TABLES
+from callboard.ops.config.sources import ConfigError
 from callboard.ops.schema import History
 from callboard.runtime import Entities, Node, Pool, Supervisor, supervisor
 
@@ -33,12 +34,8 @@ GIVEN: tuple[type[Struct], ...] = (Clients, Declared)  # the offers that exist b
 T = TypeVar("T")
 
 
-class CompositionError(Exception):
+class CompositionError(ConfigError):
     """The departments do not fit together; `faults` has one line for each reason."""
-
-    def __init__(self, faults: Sequence[str]) -> None:
-        self.faults = faults
-        super().__init__("\n".join(faults))
 
 
 def installed() -> tuple[AnyDepartment, ...]:
@@ -147,7 +144,11 @@ def declared_by(departments: Sequence[AnyDepartment], configured: Mapping[str, C
         policies={limit.name: limit.policy for each in departments for limit in all_of[each.name].limits},
         personal_data=[part for each in reversed(departments) for part in each.personal_data],
         flags=[flag for each in departments for flag in all_of[each.name].flags],
-        retention=[rule.rule() for each in departments for rule in all_of[each.name].retention],
+        retention=[
+            rule.rule() if isinstance(rule, Retain) else rule
+            for each in departments
+            for rule in all_of[each.name].retention
+        ],
     )
 
 
@@ -177,6 +178,11 @@ class Built:
             )
             for name, branch in self.branches.items()
         ]
+
+    @property
+    def retention(self) -> list[RetentionRule]:
+        """Every rule, those that were declared and those that were built."""
+        return [*self.declared.retention, *(rule for branch in self.branches.values() for rule in branch.retention)]
 
     @property
     def pools(self) -> dict[str, Pool[Any] | Entities[Any]]:

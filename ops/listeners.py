@@ -39,9 +39,15 @@ def server_dependencies(shared: Infrastructure, identity: IdentityRefs, metrics:
 
 
 def front_door(
-    config: Config, routes: Sequence[Route[Any]], hooks: ServerDependencies, checks: Checks, backoff: Backoff
+    config: Config,
+    routes: Sequence[Route[Any]],
+    hooks: ServerDependencies,
+    checks: Checks,
+    backoff: Backoff,
+    *,
+    secure: bool,
 ) -> Node:
-    """Return the public HTTP server."""
+    """Return the public HTTP server; `secure` if clients reach it by https."""
     server = Props(
         HttpServer,
         routes,
@@ -52,7 +58,7 @@ def front_door(
         settings=Settings(
             origins=frozenset(config.cors_origins),
             max_body_bytes=config.max_body_bytes,
-            secure=config.public_url.startswith("https:"),
+            secure=secure,
             proxies=Proxies([network(each) for each in config.trusted_proxies]),
         ),
         hooks=hooks,
@@ -65,7 +71,7 @@ def front_door(
 
 def operator_plane(view: operator_api.OperatorServices, checks: Checks, backoff: Backoff) -> Node:
     """Return the operators' listener; it shows caught mails only if there is a catcher."""
-    config = view.config
+    config = view.configuration.process
     mailbox = [operator_api.MAILBOX] if view.mails else []
     routes = Routes(operator_api.OperatorServices, *operator_api.ROUTES, *job_routes.ROUTES, *mailbox)
     server = Props(

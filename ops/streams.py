@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+from callboard.actors.department import Role
 from callboard.actors.errors import SERVER_UNAVAILABLE, Problem
 from callboard.actors.infrastructure.database import Database
 from callboard.ops.config.settings import Config
@@ -20,11 +21,19 @@ from callboard.streams.stream_metrics import StreamMetrics
 class StreamParts:
     """The state that the streams' actors of one process share. `reading` is set while the topics are read."""
 
-    def __init__(self, config: Config, database: Database, consumers: tuple[Consumer, ...], *, embedded: bool) -> None:
+    def __init__(
+        self,
+        config: Config,
+        database: Database,
+        signer: EventSigner,
+        consumers: tuple[Consumer, ...],
+        *,
+        embedded: bool,
+    ) -> None:
         self._embedded = embedded
         self.reading = asyncio.Event()
         self.metrics = StreamMetrics()
-        self._runs_here = "streams" in config.roles
+        self._runs_here = Role.STREAMS in config.roles
         self._database = database
         self._consumers = consumers
         self._broker = KafkaCluster(
@@ -42,7 +51,7 @@ class StreamParts:
             holds_no_fetch=embedded,
         )
         self._wake = FetchWake()
-        self._signer = EventSigner((config.jwt_secret_key, *config.jwt_previous_keys))
+        self._signer = signer
 
     def nodes(self, data: Path, backoff: Backoff) -> list[Node]:
         """Return the actors, if this process has them; `data` is a folder of Faust's.

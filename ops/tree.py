@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from callboard.actors.department import AnyDepartment
+from callboard.actors.department import Role
 from callboard.actors.identity.refs import IdentityRefs
 from callboard.actors.infrastructure.background import Background, Holder, background
 from callboard.actors.infrastructure.refs import Clients, Infrastructure
 from callboard.http.server.routing import Routes
-from callboard.ops.clients import configured_of
-from callboard.ops.config.settings import Config
-from callboard.ops.departments import OURS, Built, build, declared_by, in_order
+from callboard.ops.config.configuration import Configuration
+from callboard.ops.departments import Built, build, declared_by, in_order
 from callboard.ops.embedded.servers import Servers
 from callboard.ops.job_holders import holder_name, is_gone
 from callboard.ops.listeners import front_door, operator_plane, server_dependencies
@@ -43,8 +42,7 @@ class Tree:
 
 
 def compose(
-    config: Config,
-    departments: Sequence[AnyDepartment],
+    configuration: Configuration,
     routes: Sequence[Routes[Any]],
     clients: Clients,
     *,
@@ -57,19 +55,22 @@ def compose(
 
     Consumers start before the reader of their events. `data` is a folder of Faust's.
     """
-    departments, roles = in_order(departments), config.roles
-    configured = configured_of(config, departments, OURS)
+    config, configured, departments = (
+        configuration.process,
+        configuration.configured,
+        in_order(configuration.departments),
+    )
     declared = declared_by(departments, configured)
     built = build(departments, {name: each.settings for name, each in configured.items()}, clients, declared)
     branches, shared = built.branches.values(), built.refs(Infrastructure)
     consumers = tuple(each for branch in branches for each in branch.consumers)
-    streams = StreamParts(config, shared.database, consumers, embedded=servers is not None)
+    streams = StreamParts(config, shared.database, shared.event_signer, consumers, embedded=servers is not None)
     jobs = background(
         shared,
         [each for branch in branches for each in branch.jobs],
-        [*declared.retention, *(each for branch in branches for each in branch.retention)],
+        built.retention,
         Holder(holder_name(), is_gone),
-        works="workers" in roles,
+        works=Role.WORKERS in config.roles,
         grace_s=config.jobs_grace_s,
         backoff=SERVER_BACKOFF,
         intensity=SERVER_INTENSITY,
@@ -78,15 +79,17 @@ def compose(
     checks |= {"kafka": streams.check, "jobs": jobs.depths.check}
     catcher = servers and servers.catcher
     operators = shared.database.pool("operators")  # unaffected by a flood of other requests
-    view = OperatorServices(running, config, operators, metrics, catcher.mails if catcher else None, jobs.admin)
+    view = OperatorServices(running, configuration, operators, metrics, catcher.mails if catcher else None, jobs.admin)
     bound = built.bind(routes)
     children: list[Node] = servers.nodes(SERVER_BACKOFF, SERVER_INTENSITY) if servers else []
-    children += built.supervisors(roles)
+    children += built.supervisors(config.roles)
     if nodes := streams.nodes(data, SERVER_BACKOFF):
         children.append(supervisor("streams", *nodes, strategy=Strategy.REST_FOR_ONE, intensity=SERVER_INTENSITY))
     children.append(jobs.node)
-    if "front" in roles:
+    if Role.FRONT in config.roles:
         hooks = server_dependencies(shared, built.refs(IdentityRefs), metrics)
-        children.append(front_door(config, bound, hooks, checks, SERVER_BACKOFF))
+        children.append(
+            front_door(config, bound, hooks, checks, SERVER_BACKOFF, secure=shared.public_url.startswith("https:"))
+        )
     children.append(operator_plane(view, checks, SERVER_BACKOFF))
     return Tree(supervisor("callboard", *children, intensity=SERVER_INTENSITY), built, jobs, streams, checks)

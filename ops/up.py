@@ -9,11 +9,12 @@ from rich.console import Console
 
 from callboard.actors.identity.refs import IdentityRefs
 from callboard.actors.identity.users import CreateUser, ListUsers
+from callboard.actors.infrastructure.department import InfrastructureSettings
 from callboard.actors.infrastructure.principals import Role
 from callboard.ops import demo, logs
 from callboard.ops.application import Application, live
+from callboard.ops.config.configuration import Configuration, load
 from callboard.ops.config.names import warnings
-from callboard.ops.config.settings import Config, load
 from callboard.ops.embedded.data_directory import DataDirectory, free_ports, open_place, port_taken
 from callboard.ops.embedded.errors import EmbeddedError
 from callboard.ops.embedded.servers import embed
@@ -35,15 +36,16 @@ class Up:
     async def run(self, environ: Mapping[str, str]) -> int:
         """Start, print the guide, and run. Raises EmbeddedError, ConfigError, CannotListenError."""
         servers = embed(self.place)
-        config = self._config({**environ, **servers.environment()})
+        configuration = self._configuration({**environ, **servers.environment()})
+        config = configuration.process
         logs.configure(config.log_level, self.place.log("callboard"), debug=config.enable_debug_mode)
         logs.warn(warnings(environ))
-        parts = Application(config, self.place.folder("faust"), servers)
+        parts = Application(configuration, self.place.folder("faust"), servers)
         self.console.print(f"Callboard on embedded servers, data in {self.place.data}", highlight=False)
         parts.watchers.append(self._progress)
         return await live(parts, lambda: self._announce(parts))
 
-    def _config(self, environ: dict[str, str]) -> Config:
+    def _configuration(self, environ: dict[str, str]) -> Configuration:
         """Return the settings: given ports must be free, others are chosen; the signing key is the data
         folder's own.
         """
@@ -54,14 +56,15 @@ class Up:
             if not environ.get(name):
                 taken = port_taken(address, usual)
                 environ[name] = str(free_ports(1)[0] if taken else usual)
-        config = load({"PUBLIC_URL": f"http://127.0.0.1:{environ['HTTP_PORT']}", **environ})
+        configuration = load({"PUBLIC_URL": f"http://127.0.0.1:{environ['HTTP_PORT']}", **environ})
+        config = configuration.process
         for name, host, port in (
             ("HTTP_PORT", config.http_host, config.http_port),
             ("OPS_PORT", config.ops_host, config.ops_port),
         ):
             if port_taken(host, port):
                 raise EmbeddedError(f"{name} {port} is in use: set another port, or none for a free one")
-        return config
+        return configuration
 
     def _progress(self, event: Lifecycle) -> None:
         if isinstance(event, Started) and event.actor.startswith("callboard/servers/"):
@@ -77,7 +80,7 @@ class Up:
             "HTTP_URL": f"http://{config.http_host}:{config.http_port}",
             "OPS_URL": f"http://{config.ops_host}:{config.ops_port}",
             "OPS_TOKEN": config.ops_token,
-            "JWT_SECRET_KEY": config.jwt_secret_key,
+            "JWT_SECRET_KEY": parts.configuration.settings(InfrastructureSettings).jwt_secret_key,
             "ENVIRONMENT": config.environment,
             "SERVICE_NAME": config.service_name,
             **await self._demo_accounts(parts),

@@ -1,14 +1,16 @@
 """TLS and authentication for a Kafka cluster."""
 
 import ssl
-from typing import Any
+from typing import Any, Literal, get_args
 
 import faust
 from faust.auth import SASLCredentials, SSLCredentials
 from msgspec import Struct
 
-PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
-MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+MECHANISMS: tuple[Mechanism, ...] = get_args(Mechanism)
 
 
 class KafkaSecurity(Struct, frozen=True):

@@ -1,21 +1,25 @@
 """The department delivery: mails, from the event that asks for one to the mail server."""
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
 
 from callboard.actors.delivery import mail_queue
+from callboard.actors.delivery.mail_message import parse_sender
 from callboard.actors.delivery.mail_monitor import MailMonitor
-from callboard.actors.delivery.mail_producers import MailProducer, MailProducers
+from callboard.actors.delivery.mail_producers import MailProducer, MailProducers, parse_mail_producers
 from callboard.actors.delivery.mail_queue import SEND_MAIL, MailQueue
 from callboard.actors.delivery.mail_sender import MailSender
 from callboard.actors.delivery.mail_writer import MailWriter
 from callboard.actors.delivery.notifier import Notifier
 from callboard.actors.delivery.refs import DeliveryRefs
-from callboard.actors.delivery.smtp_client import SmtpClient, SmtpSettings
+from callboard.actors.delivery.smtp_client import SmtpClient, SmtpSettings, Tls, parse_tls
 from callboard.actors.department import Branch, Child, Department
 from callboard.actors.infrastructure.job_kinds import job_pool
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.actors.infrastructure.refs import Infrastructure
-from callboard.actors.infrastructure.retention import table_rule
+from callboard.actors.infrastructure.retention import query_rule
+from callboard.actors.settings import SECRET, Host, Line, Parsed, Port, Settings, WebAddress, formerly
 from callboard.runtime import Props, worker
 from callboard.streams import dead_letters
 from callboard.streams.consumers import Consumer
@@ -28,6 +32,8 @@ from callboard.streams.event_types import (
 )
 from callboard.streams.topics import CONTENT, MAIL, PRIORITY
 
+SMTPS_PORT = 465
+
 # Dead letters are found by the address of the account, or by its id.
 DEAD_LETTERS = PersonalData(
     "dead_letters",
@@ -37,13 +43,56 @@ DEAD_LETTERS = PersonalData(
 )
 
 
-class DeliverySettings(Struct, frozen=True, kw_only=True):
-    """Settings of delivery."""
+class DeliverySettings(Settings, frozen=True, kw_only=True):
+    """The mail server, and whose mails it gets."""
 
-    smtp: SmtpSettings
-    mail_from: str
-    link_url: str
-    mail_producers: tuple[MailProducer, ...] = ()
+    smtp_host: Annotated[Host, Meta(description="the SMTP server that sends our mail")]
+    smtp_port: Annotated[Port, Meta(description="the port of the SMTP server")] = 587
+    smtp_username: Annotated[Line, Meta(description="the user at the SMTP server, if it needs one")] = ""
+    smtp_password: Annotated[Line, SECRET, Meta(description="the password at the SMTP server")] = ""
+    smtp_tls: Annotated[
+        str,
+        Parsed(parse_tls),
+        formerly("SMTP_STARTTLS"),
+        Meta(description="the encryption of SMTP: starttls, implicit (the default on port 465) or none"),
+    ] = ""
+    mail_producers: Annotated[
+        tuple[MailProducer, ...],
+        Parsed(parse_mail_producers),
+        Meta(
+            description="producers that may send mail over Kafka, separated by semicolons: SOURCE QUOTA/PERIOD "
+            "DOMAIN,DOMAIN"
+        ),
+    ] = ()
+    mail_from: Annotated[str, Parsed(parse_sender), Meta(description="the sender of our mails")] = (
+        "Callboard <no-reply@callboard.localhost>"
+    )
+    mail_link_url: Annotated[
+        WebAddress, Meta(description="the base URL of links in mails, for pages of your own; default: PUBLIC_URL")
+    ] = ""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for settings that contradict one another, with a line for each."""
+        faults = []
+        if self.smtp_port == SMTPS_PORT and self.smtp.tls is Tls.STARTTLS:
+            faults.append("SMTP_TLS must be implicit on port 465; or choose another SMTP_PORT")
+        if bool(self.smtp_username) is not bool(self.smtp_password):
+            faults.append(f"SMTP_{'PASSWORD' if self.smtp_username else 'USERNAME'} is missing: a login needs both")
+        if faults:
+            raise ValueError("\n".join(faults))
+
+    @property
+    def smtp(self) -> SmtpSettings:
+        """The mail server, with the encryption that the settings ask for or the port means."""
+        usual = Tls.IMPLICIT if self.smtp_port == SMTPS_PORT else Tls.STARTTLS
+        return SmtpSettings(
+            host=self.smtp_host,
+            port=self.smtp_port,
+            sender=self.mail_from,
+            username=self.smtp_username or None,
+            password=self.smtp_password or None,
+            tls=Tls(self.smtp_tls) if self.smtp_tls else usual,
+        )
 
 
 class DeliveryNeeds(Struct, frozen=True):
@@ -59,7 +108,7 @@ def build(settings: DeliverySettings, needs: DeliveryNeeds) -> Branch[DeliveryRe
     queue = worker("mail_queue", Props(MailQueue, shared.database, shared.jobs, producers))
     notifier = worker("notifier", Props(Notifier, shared.database))
     monitor = MailMonitor(shared.observers.mail)
-    writer = MailWriter(shared.signer, settings.mail_from, settings.link_url)
+    writer = MailWriter(shared.signer, settings.mail_from, settings.mail_link_url or shared.public_url)
     new_sender = Props(MailSender, shared.database.pool("jobs"), writer, SmtpClient(settings.smtp), monitor)
     return Branch(
         refs=DeliveryRefs(producers),
@@ -69,7 +118,6 @@ def build(settings: DeliverySettings, needs: DeliveryNeeds) -> Branch[DeliveryRe
             Consumer("notifier", (CONTENT,), (ContentPublished, ContentRejected), notifier),
         ),
         jobs=(job_pool(SEND_MAIL, new_sender),),
-        retention=(table_rule("mails"),),
         checks={"smtp": monitor.check},
     )
 
@@ -82,5 +130,6 @@ DELIVERY = Department(
     build=build,
     events=MAIL_EVENTS,
     jobs=(SEND_MAIL,),
+    retention=(query_rule("mails", mail_queue.QUERIES.purge_mails, mail_queue.QUERIES.oldest_mail),),
     personal_data=(mail_queue.PERSONAL_DATA, DEAD_LETTERS),
 )

@@ -111,3 +111,16 @@ gone as (
     delete from mails where mail_id in (select mail_id from theirs limit :limit) returning 1
 )
 select count(*) from gone;
+
+-- name: purge_mails(limit)$
+with gone as (
+    delete from mails where mail_id in (
+        select mail_id from mails
+        where status in ('sent', 'dead', 'expired') and updated_at < now() - interval '30 days'
+        order by updated_at limit :limit for update skip locked)
+    returning 1)
+select count(*) from gone;
+
+-- name: oldest_mail()$
+select extract(epoch from now() - interval '30 days' - min(updated_at))::float8 from mails
+where status in ('sent', 'dead', 'expired');

@@ -1,6 +1,8 @@
 """The department editorial: articles, their workflow, and search."""
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
 
 from callboard.actors.department import Branch, Child, Department
 from callboard.actors.editorial import workflow
@@ -12,19 +14,40 @@ from callboard.actors.editorial.workflow import ContentWorkflow
 from callboard.actors.infrastructure.job_kinds import job_pool
 from callboard.actors.infrastructure.quotas import DEFAULT_QUOTAS, Quotas
 from callboard.actors.infrastructure.refs import Infrastructure
+from callboard.actors.settings import Bytes, Count, Settings
 from callboard.runtime import Props, pool
 from callboard.streams.event_types import CONTENT_EVENTS
 
 USUAL = HtmlBounds()
 
 
-class EditorialSettings(Struct, frozen=True, kw_only=True):
+class EditorialSettings(Settings, frozen=True, kw_only=True):
     """Settings of editorial."""
 
-    html_max_depth: int = USUAL.max_depth
-    html_max_elements: int = USUAL.max_elements
-    html_max_attributes: int = USUAL.max_attributes
-    quotas: Quotas = DEFAULT_QUOTAS
+    rate_limit_search: Annotated[Count, Meta(description="searches per minute, by address")] = SEARCH.limit
+    quota_content_rows: Annotated[Bytes, Meta(description="the maximum of articles of one user")] = (
+        DEFAULT_QUOTAS.content_rows
+    )
+    quota_content_bytes: Annotated[Bytes, Meta(description="bytes of one user's articles, as sent and as shown")] = (
+        DEFAULT_QUOTAS.content_bytes
+    )
+    quota_drafts_per_hour: Annotated[Count, Meta(description="drafts that one user may create in an hour")] = (
+        DEFAULT_QUOTAS.drafts_per_hour
+    )
+    html_max_depth: Annotated[int, Meta(ge=1, le=500, description="the nesting of an article's HTML elements")] = (
+        USUAL.max_depth
+    )
+    html_max_elements: Annotated[int, Meta(ge=1, le=50_000, description="HTML elements in an article")] = (
+        USUAL.max_elements
+    )
+    html_max_attributes: Annotated[int, Meta(ge=1, le=100_000, description="HTML attributes in an article")] = (
+        USUAL.max_attributes
+    )
+
+    @property
+    def quotas(self) -> Quotas:
+        """The limits on the articles of one user."""
+        return Quotas(self.quota_content_rows, self.quota_content_bytes, self.quota_drafts_per_hour)
 
 
 class EditorialNeeds(Struct, frozen=True):

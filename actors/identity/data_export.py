@@ -19,7 +19,7 @@ from callboard.actors.infrastructure.database import Database, retried
 from callboard.actors.infrastructure.job_kinds import Done, EndedJob, Job, JobKind, Outcome, Priority, on_job
 from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.actors.infrastructure.personal_data import PersonalData
-from callboard.actors.infrastructure.quotas import DEFAULT_QUOTAS, Quotas, count_use
+from callboard.actors.infrastructure.quotas import count_use
 from callboard.actors.infrastructure.token_signer import Signer, fingerprint
 from callboard.runtime import Actor, Request, on
 from callboard.streams.event_types import TemplatedEmailRequested, UtcDatetime
@@ -41,6 +41,7 @@ PERSONAL_DATA = PersonalData(
 )
 
 ARCHIVE_TTL_S = 24 * 3600  # from completion; then retention deletes it
+EXPORTS_PER_HOUR = 5  # of one user, by default
 MAX_ARCHIVE_BYTES = 512 << 20  # by default; the quota of content is far below
 PIECE_BYTES = 1 << 20  # as schema.sql has it
 PAGE = 20  # articles in memory at a time, each of 200,000 characters at most
@@ -144,12 +145,12 @@ class Exports(Actor[RequestExport | DownloadExport | ReadPiece]):
         database: Database,
         signer: Signer,
         jobs: JobQueue,
-        quotas: Quotas = DEFAULT_QUOTAS,
+        exports_per_hour: int = EXPORTS_PER_HOUR,
         *,
         step_up_s: float = STEP_UP_S,
     ) -> None:
         self.database = database
-        self.quotas = quotas
+        self.exports_per_hour = exports_per_hour
         self.signer = signer
         self.jobs = jobs
         self.step_up_s = step_up_s
@@ -164,7 +165,7 @@ class Exports(Actor[RequestExport | DownloadExport | ReadPiece]):
             await require_step_up(connection, message.session_id, self.step_up_s)
             row = await QUERIES.export_of(connection, user_id=message.user_id)
             if row is None or row["status"] not in ("queued", "running"):
-                most = self.quotas.exports_per_hour
+                most = self.exports_per_hour
                 await count_use(connection, "exports", message.user_id, most=most)
                 await QUERIES.drop_export(connection, user_id=message.user_id)
                 export_id = uuid4()

@@ -1,9 +1,9 @@
 """The department identity: accounts, sessions, passwords, profiles, and the rights of persons over their data."""
 
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from callboard.actors.department import Branch, Child, Department
 from callboard.actors.identity import accounts, data_export
@@ -11,11 +11,18 @@ from callboard.actors.identity import profiles as profile_data
 from callboard.actors.identity import sessions as session_data
 from callboard.actors.identity.active_users import ActiveUsers
 from callboard.actors.identity.authentication import ACCOUNT, ACCOUNT_TOTAL, Logins
-from callboard.actors.identity.data_export import MAKE_EXPORT, MAX_ARCHIVE_BYTES, Exports, ExportWorker
+from callboard.actors.identity.data_export import (
+    EXPORTS_PER_HOUR,
+    MAKE_EXPORT,
+    MAX_ARCHIVE_BYTES,
+    Exports,
+    ExportWorker,
+)
 from callboard.actors.identity.email_requests import EMAIL_REQUEST, EmailRequests, EmailRequestWorker
+from callboard.actors.identity.email_verification import QUERIES as MAIL_TOKENS
 from callboard.actors.identity.email_verification import RegistrationPolicy
 from callboard.actors.identity.erasure import erase_due
-from callboard.actors.identity.known_devices import KNOWN_DAYS, purge_networks
+from callboard.actors.identity.known_devices import KNOWN_DAYS
 from callboard.actors.identity.password_hasher import PasswordHasher
 from callboard.actors.identity.password_policy import PasswordPolicy
 from callboard.actors.identity.password_reset import PasswordReset
@@ -28,10 +35,10 @@ from callboard.actors.identity.sessions import key_of as session_key
 from callboard.actors.identity.user_generations import UserGenerations
 from callboard.actors.identity.users import READ_USERS, Users
 from callboard.actors.infrastructure.job_kinds import JobHandler, job_pool
-from callboard.actors.infrastructure.quotas import DEFAULT_QUOTAS, Quotas
 from callboard.actors.infrastructure.refs import Declared, Infrastructure
-from callboard.actors.infrastructure.retention import RetentionRule, table_rule
+from callboard.actors.infrastructure.retention import Retain, RetentionRule, query_rule
 from callboard.actors.infrastructure.row_loader import Reads
+from callboard.actors.settings import Count, Days, Hours, Seconds, Settings
 from callboard.runtime import Mailbox, Overflow, Props, pool, worker
 from callboard.streams.event_types import USER_EVENTS
 
@@ -41,18 +48,49 @@ HASHER_MAILBOX = Mailbox(capacity=32, overflow=Overflow.REJECT)
 LOGIN_MAILBOX = Mailbox(capacity=4, overflow=Overflow.REJECT)
 
 
-class IdentitySettings(Struct, frozen=True, kw_only=True):
+class IdentitySettings(Settings, frozen=True, kw_only=True):
     """Settings of identity."""
 
-    password_policy: str = PasswordPolicy.COMPOSITION
-    registration_conflict: str = "reveal"
-    email_undo_hours: float = 72.0
-    step_up_s: int = int(STEP_UP_S)
-    known_device_days: int = KNOWN_DAYS
-    unproven_account_days: int = UNPROVEN_DAYS
-    erase_after_days: int = 30
-    export_max_bytes: int = MAX_ARCHIVE_BYTES
-    quotas: Quotas = DEFAULT_QUOTAS
+    password_policy: Annotated[
+        PasswordPolicy, Meta(description="the rules for new passwords: composition, or nist (15 characters)")
+    ] = PasswordPolicy.COMPOSITION
+    registration_conflict: Annotated[
+        Literal["reveal", "conceal"],
+        Meta(
+            description="the response to the registration of a taken address: reveal (409) or conceal (as for a new "
+            "one)"
+        ),
+    ] = "reveal"
+    rate_limit_register: Annotated[Count, Meta(description="registrations per minute, by address")] = REGISTER.limit
+    rate_limit_login: Annotated[Count, Meta(description="logins per minute, by address")] = LOGIN.limit
+    rate_limit_account: Annotated[
+        Count, Meta(description="failed logins of an account from one network in 15 minutes")
+    ] = ACCOUNT.limit
+    rate_limit_account_total: Annotated[Count, Meta(description="failed logins from all networks it does not know")] = (
+        ACCOUNT_TOTAL.limit
+    )
+    step_up_s: Annotated[Seconds, Meta(description="seconds for which a confirmed password counts")] = int(STEP_UP_S)
+    email_undo_hours: Annotated[Hours, Meta(description="hours for which a mail can undo a change of address")] = 72.0
+    unproven_account_days: Annotated[Days, Meta(description="days until an unverified account is removed")] = (
+        UNPROVEN_DAYS
+    )
+    known_device_days: Annotated[
+        Days, Meta(description="days for which a network counts as known after a login and is not locked out")
+    ] = KNOWN_DAYS
+    quota_exports_per_hour: Annotated[Count, Meta(description="exports that one user may request in an hour")] = (
+        EXPORTS_PER_HOUR
+    )
+    export_max_bytes: Annotated[int, Meta(ge=1, le=4 << 30, description="the maximum size of an export in bytes")] = (
+        MAX_ARCHIVE_BYTES
+    )
+    erase_after_days: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=36_500,
+            description="days after which a deleted account's personal data is erased; 0 erases within an hour",
+        ),
+    ] = 30
 
 
 class IdentityNeeds(Struct, frozen=True):
@@ -66,7 +104,7 @@ def build(settings: IdentitySettings, needs: IdentityNeeds) -> Branch[IdentityRe
     """Construct the actors."""
     shared = needs.infrastructure
     database, signer = shared.database, shared.signer
-    policy = PasswordPolicy(settings.password_policy)
+    policy = settings.password_policy
     registration = RegistrationPolicy(
         policy, conceal=settings.registration_conflict == "conceal", undo_ttl_s=settings.email_undo_hours * 3600
     )
@@ -89,7 +127,9 @@ def build(settings: IdentitySettings, needs: IdentityNeeds) -> Branch[IdentityRe
     logins = pool("logins", new_login, size=8, mailbox=LOGIN_MAILBOX)
     recovery = pool("recovery", Props(PasswordReset, *checks, policy=policy), size=4, mailbox=LOGIN_MAILBOX)
     profiles = pool("profiles", Props(Profiles, database), size=2)
-    new_export = Props(Exports, database, signer, shared.jobs, settings.quotas, step_up_s=settings.step_up_s)
+    new_export = Props(
+        Exports, database, signer, shared.jobs, settings.quota_exports_per_hour, step_up_s=settings.step_up_s
+    )
     exports = pool("exports", new_export, size=2)
     requests = pool("email_requests", Props(EmailRequests, database, shared.jobs), size=2)
     active = worker("active_users", Props(ActiveUsers, database.pool("operators"), shared.observers.active_users))
@@ -111,14 +151,12 @@ def _jobs(settings: IdentitySettings, needs: IdentityNeeds) -> tuple[JobHandler[
 
 
 def _retention(settings: IdentitySettings, declared: Declared) -> tuple[RetentionRule, ...]:
-    unproven, known = settings.unproven_account_days, settings.known_device_days
+    unproven = settings.unproven_account_days
     erase = partial(erase_due, days=settings.erase_after_days, parts=declared.personal_data)
     return (
-        *map(table_rule, ("sessions", "refresh_tokens", "mail_tokens")),
         RetentionRule(
             "unproven_accounts", partial(purge_unproven, days=unproven), partial(oldest_unproven, days=unproven)
         ),
-        RetentionRule("known_networks", partial(purge_networks, days=known)),
         RetentionRule("deleted_users", erase),
     )
 
@@ -132,6 +170,12 @@ IDENTITY = Department(
     events=USER_EVENTS,
     limits=(REGISTER, LOGIN, MAIL, ACCOUNT, ACCOUNT_TOTAL),
     jobs=(EMAIL_REQUEST, MAKE_EXPORT),
+    retention=(
+        Retain("sessions", "sessions", "expires_at", 30),
+        Retain("refresh_tokens", "refresh_tokens", "spent_at", 31),  # a day longer than a token is good for
+        Retain("known_networks", "known_networks", "seen_at", KNOWN_DAYS, "known_device_days"),
+        query_rule("mail_tokens", MAIL_TOKENS.purge_tokens, MAIL_TOKENS.oldest_token),
+    ),
     personal_data=(
         session_data.PERSONAL_DATA,
         session_data.NETWORKS,

@@ -44,3 +44,23 @@ update mail_tokens set used_at = now() where user_id = :user_id and used_at is n
 -- Undo links of later changes end too: their addresses are not the owner's.
 update mail_tokens set used_at = now()
 where user_id = :user_id and used_at is null and purpose = 'undo_email' and created_at >= :created_at;
+
+-- name: purge_tokens(limit)$
+-- The archive of an export goes with its token, as soon as that has expired.
+with old as (
+    select token_id from mail_tokens where expires_at < now() - interval '7 days'
+    order by expires_at limit :limit for update skip locked
+), expired as (
+    select token_id from mail_tokens where purpose = 'export' and expires_at <= now()
+    order by expires_at limit :limit for update skip locked
+), used as (
+    select token_id from mail_tokens where purpose = 'export' and used_at < now() - interval '2 hours'
+    order by used_at limit :limit for update skip locked
+), gone as (
+    delete from mail_tokens where token_id in (
+        select token_id from old union select token_id from expired union select token_id from used)
+    returning 1)
+select count(*) from gone;
+
+-- name: oldest_token()$
+select extract(epoch from now() - interval '7 days' - min(expires_at))::float8 from mail_tokens;

@@ -79,11 +79,6 @@ async def remember_network(connection: Any, user_id: UUID, ip: str | None) -> No
         await QUERIES.remember(connection, user_id=user_id, network=network)
 
 
-async def purge_networks(connection: Any, limit: int, days: int = KNOWN_DAYS) -> int:
-    """Forget networks that were not seen for `days`, `limit` at most; return their number."""
-    return int(await QUERIES.purge(connection, days=days, limit=limit))
-
-
 def account_key(email: str, changed_at: float) -> str:
     """Return the key under which failed logins of an account are counted. A new password begins a new count."""
     return hashlib.sha256(f"{changed_at}:{email.lower()}".encode("utf-8", "replace")).hexdigest()

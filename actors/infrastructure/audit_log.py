@@ -373,13 +373,6 @@ class AuditLog(Actor[ListAuditEntries]):
             return [_entry(row) async for row in rows]
 
 
-async def purge(connection: Any, limit: int, *, days: int, failure_days: int) -> int:
-    """Delete entries older than `days`, and failed logins older than `failure_days`, `limit` at most; return their
-    number.
-    """
-    return int(await QUERIES.purge(connection, days=days, failure_days=failure_days, limit=limit))
-
-
 async def erase(connection: Any, user_id: UUID, limit: int | None = None) -> int:  # noqa: ARG001 - see PersonalData
     """Erase a user's origin and client from the entries, all at once; return the number of changed entries."""
     return int(await QUERIES.erase(connection, user_id=user_id))

@@ -1,8 +1,9 @@
 """The department infrastructure: what all others build on."""
 
 from functools import partial
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from callboard.actors.department import Branch, Child, Department
 from callboard.actors.infrastructure import audit_log, feature_flags
@@ -14,22 +15,56 @@ from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.actors.infrastructure.rate_limiter import DEFAULT_LIMIT, LimitBatcher, RateLimiter
 from callboard.actors.infrastructure.redis import RedisConnector
 from callboard.actors.infrastructure.refs import Clients, Declared, Infrastructure
-from callboard.actors.infrastructure.retention import PURGE_EXPIRED, RetentionRule, table_rule
+from callboard.actors.infrastructure.retention import PURGE_EXPIRED, Retain, query_rule
+from callboard.actors.infrastructure.signing_keys import parse_private_key, parse_public_keys, parse_secret
 from callboard.actors.infrastructure.token_signer import Signer
+from callboard.actors.settings import SECRET, Count, Days, Hours, Line, Parsed, Settings, WebAddress
 from callboard.runtime import Props, pool, worker
+from callboard.streams.signatures import EventSigner
+
+Secret = Annotated[str, Parsed(parse_secret)]
 
 
-class InfrastructureSettings(Struct, frozen=True, kw_only=True):
-    """How tokens are signed, and how long security events are kept."""
+class InfrastructureSettings(Settings, frozen=True, kw_only=True):
+    """The public address, how tokens are signed, how many requests may come, and how long security events are kept."""
 
-    jwt_secret_key: str
-    jwt_issuer: str = "callboard"
-    access_ttl_s: int = 3600
-    jwt_previous_keys: tuple[str, ...] = ()
-    jwt_private_key: str = ""
-    jwt_previous_public_keys: str = ""
-    audit_retention_days: int = 365
-    audit_failures_retention_days: int = 30
+    jwt_secret_key: Annotated[Secret, SECRET, Meta(description="the secret that signs access tokens; 32 bytes or more")]
+    jwt_previous_keys: Annotated[
+        tuple[Secret, ...],
+        SECRET,
+        Meta(description="earlier values of JWT_SECRET_KEY, separated by lines or commas: they still verify"),
+    ] = ()
+    jwt_private_key: Annotated[
+        str, Parsed(parse_private_key), SECRET, Meta(description="an Ed25519 key in PEM that signs access tokens")
+    ] = ""
+    jwt_previous_public_keys: Annotated[
+        str,
+        Parsed(parse_public_keys),
+        SECRET,  # they are long, and at home in a file
+        Meta(description="the public keys of earlier values of JWT_PRIVATE_KEY, in PEM: they still verify"),
+    ] = ""
+    jwt_issuer: Annotated[Line, Meta(description="the issuer of access tokens")] = "callboard"
+    jwt_expiration_hours: Annotated[
+        Hours, Meta(description="the lifetime of an access token in hours, such as 0.25")
+    ] = 1.0
+    access_token_ttl_s: Annotated[
+        Annotated[int, Meta(ge=1, le=8760 * 3600)] | None,
+        Meta(description="the lifetime of an access token in seconds; replaces JWT_EXPIRATION_HOURS"),
+    ] = None
+    public_url: Annotated[
+        WebAddress,
+        Meta(description="the base URL of links in mails; with https, responses carry Strict-Transport-Security"),
+    ] = "http://127.0.0.1:8000"
+    rate_limit_per_minute: Annotated[Count, Meta(description="requests per minute, by user or address")] = (
+        DEFAULT_LIMIT.limit
+    )
+    audit_retention_days: Annotated[Days, Meta(description="days to keep entries of the audit log")] = 365
+    audit_failures_retention_days: Annotated[Days, Meta(description="days to keep its entries of failed logins")] = 30
+
+    @property
+    def access_ttl_s(self) -> int:
+        """The life of an access token, seconds."""
+        return self.access_token_ttl_s or max(1, round(self.jwt_expiration_hours * 3600))
 
 
 class InfrastructureNeeds(Struct, frozen=True):
@@ -77,6 +112,8 @@ def build(settings: InfrastructureSettings, needs: InfrastructureNeeds) -> Branc
         idempotency=idempotency,
         flag_keeper=flag_keeper,
         audit_log=log,
+        event_signer=EventSigner((settings.jwt_secret_key, *settings.jwt_previous_keys)),
+        public_url=settings.public_url,
         now=clients.now,
         clock=clients.clock,
         observers=clients.observers,
@@ -92,16 +129,16 @@ def build(settings: InfrastructureSettings, needs: InfrastructureNeeds) -> Branc
             Child(flag_keeper),
             Child(idempotency),
         ),
-        retention=_retention(settings),
+        retention=(
+            query_rule(
+                "audit_log",
+                audit_log.QUERIES.purge,
+                days=settings.audit_retention_days,
+                failure_days=settings.audit_failures_retention_days,
+            ),
+        ),
         checks={"database": database.pool("operators").check, "redis": cache.check},
     )
-
-
-def _retention(settings: InfrastructureSettings) -> tuple[RetentionRule, ...]:
-    days, failure_days = settings.audit_retention_days, settings.audit_failures_retention_days
-    tables = ("idempotency_keys", "finished_jobs", "dead_jobs", "dead_letters")
-    purge = partial(audit_log.purge, days=days, failure_days=failure_days)
-    return (*map(table_rule, tables), RetentionRule("audit_log", purge))
 
 
 INFRASTRUCTURE = Department(
@@ -113,5 +150,11 @@ INFRASTRUCTURE = Department(
     limits=(DEFAULT_LIMIT,),
     flags=OUR_FLAGS,
     jobs=(PURGE_EXPIRED,),
+    retention=(
+        Retain("idempotency_keys", "idempotency_keys", "expires_at", 0),
+        Retain("finished_jobs", "finished_jobs", "keep_until", 0),
+        Retain("dead_jobs", "dead_jobs", "died_at", 30),
+        Retain("dead_letters", "dead_letters", "created_at", 30),
+    ),
     personal_data=(feature_flags.PERSONAL_DATA, audit_log.PERSONAL_DATA),
 )

@@ -19,12 +19,11 @@ HOUR_S = 3600.0
 
 
 class Quotas(msgspec.Struct, frozen=True):
-    """The limits on the data and actions of one user."""
+    """The limits on the articles of one user."""
 
     content_rows: int = 10_000
     content_bytes: int = 100_000_000
     drafts_per_hour: int = 1_000
-    exports_per_hour: int = 5
 
 
 DEFAULT_QUOTAS = Quotas()

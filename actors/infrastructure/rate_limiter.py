@@ -9,9 +9,10 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 from redis.exceptions import NoScriptError
 
 from callboard.actors.infrastructure.redis import KeySpace, RedisClient
@@ -50,8 +51,8 @@ GCRA_SHA = hashlib.sha1(GCRA.encode(), usedforsecurity=False).hexdigest()  # Red
 class Policy(msgspec.Struct, frozen=True):
     """A number of requests in a window of seconds. A `shadow` policy only counts, and refuses nothing."""
 
-    limit: int
-    window_s: float
+    limit: Annotated[int, Meta(ge=1, le=1_000_000_000)]
+    window_s: Annotated[float, Meta(gt=0, le=31 * 86400.0)]
     shadow: bool = False
 
     @property
@@ -67,7 +68,7 @@ class Policy(msgspec.Struct, frozen=True):
 class RateLimit(msgspec.Struct, frozen=True):
     """A limit that a department declares and a route names: `limit` requests in `window_s` seconds.
 
-    The configuration may override the numbers; `setting` is the name of the setting for `limit`, if there is one.
+    The configuration may override the numbers; `setting` is the field of our department's settings for `limit`.
     """
 
     name: str

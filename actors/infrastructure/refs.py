@@ -19,6 +19,7 @@ from callboard.actors.infrastructure.redis import RedisClient
 from callboard.actors.infrastructure.retention import RetentionRule
 from callboard.actors.infrastructure.token_signer import Signer
 from callboard.runtime import Ref
+from callboard.streams.signatures import EventSigner
 
 
 def count_nothing(*_: Any) -> None:
@@ -79,6 +80,8 @@ class Infrastructure(Struct, frozen=True):
     idempotency: Ref[ClaimKey | StoreResponse | ReleaseKey]
     flag_keeper: Ref[GetFlag | SetFlag]
     audit_log: Ref[ListAuditEntries]
+    event_signer: EventSigner
+    public_url: str
     now: Callable[[], datetime]
     clock: Callable[[], float]
     observers: Observers

@@ -16,9 +16,6 @@ from callboard.actors.infrastructure.job_kinds import Job, JobKind, Later, Outco
 from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.actors.infrastructure.schedules import Schedule
 from callboard.runtime import Actor
-from callboard.streams.queries import queries_beside
-
-QUERIES = queries_beside(__file__)
 
 MIN_BATCH, MAX_BATCH = 10, 1_000  # rows a statement
 TURN = 200  # statements in one attempt; then others of the kind have their turn
@@ -36,15 +33,17 @@ class RetentionRule(msgspec.Struct, frozen=True):
 
 
 class Retain(msgspec.Struct, frozen=True):
-    """Rows of `table` are kept until `column` is `days` ago. The configuration may set other days.
+    """Rows of `table` are kept until `column` is `days` ago.
 
-    Raises ValueError for what is no name of a table and a column.
+    The configuration may set other days; `setting` names the field of our department's settings that gives them. Raises
+    ValueError for what is no name of a table and a column.
     """
 
     name: str
     table: str
     column: str
     days: int
+    setting: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what could be more than a name in SQL."""
@@ -84,12 +83,13 @@ PURGE_EXPIRED = JobKind(
 HOURLY = Schedule("retention", PurgeExpired(), "0 * * * *")
 
 
-def table_rule(name: str) -> RetentionRule:
-    """The rule of a table whose purge and age stand in retention.sql."""
-    purge, oldest = getattr(QUERIES, f"purge_{name}"), getattr(QUERIES, f"oldest_{name}")
+def query_rule(
+    name: str, purge: Callable[..., Awaitable[Any]], oldest: Oldest | None = None, **given: Any
+) -> RetentionRule:
+    """The rule of a table that a query purges, which takes `limit` and what is given, and returns how many rows."""
 
     async def run(connection: Any, limit: int) -> int:
-        return int(await purge(connection, limit=limit))
+        return int(await purge(connection, limit=limit, **given))
 
     return RetentionRule(name, run, oldest)
 

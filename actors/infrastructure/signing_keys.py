@@ -90,6 +90,27 @@ def text_of(value: bytes) -> str:
     return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
 
 
+def parse_secret(text: str) -> str:
+    """Check a secret of the settings. Raises ValueError."""
+    if "-----BEGIN" in text:
+        raise ValueError("must be a secret, and not a key in PEM")
+    if len(text.encode()) < MIN_SECRET_BYTES:
+        raise ValueError(f"must have {MIN_SECRET_BYTES} bytes or more: openssl rand -base64 48 makes one")
+    return text
+
+
+def parse_private_key(pem: str) -> str:
+    """Check an Ed25519 key of the settings. Raises ValueError."""
+    read_private_key(pem)
+    return pem
+
+
+def parse_public_keys(pem: str) -> str:
+    """Check public keys of the settings. Raises ValueError."""
+    read_public_keys(pem)
+    return pem
+
+
 def read_private_key(pem: str) -> Ed25519PrivateKey:
     """Parse an Ed25519 private key in PEM. Raises ValueError for anything else."""
     try:

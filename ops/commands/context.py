@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Any
 
 import anyio
+from msgspec import Struct
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -30,7 +31,8 @@ from callboard.actors.infrastructure.refs import Clients, Infrastructure
 from callboard.actors.infrastructure.token_signer import Signer, utc_now
 from callboard.ops import schema
 from callboard.ops.cli import FAILED, OK, USAGE, CommandError
-from callboard.ops.config.settings import read
+from callboard.ops.config.settings import Config
+from callboard.ops.config.sources import read_setting
 from callboard.ops.departments import build, declared_by
 from callboard.ops.embedded.data_directory import read_running
 from callboard.ops.terminal import json_line, visible
@@ -38,7 +40,6 @@ from callboard.runtime import Context, Ref, System, supervisor, use_context
 
 CONNECT_S = 10.0
 PAGE = 100  # accounts read at a time
-SETTINGS = ("DATABASE_URL", "REDIS_URL", "JWT_SECRET_KEY", "PASSWORD_POLICY", "ENVIRONMENT", "SERVICE_NAME")
 NO_REDIS = "redis://127.0.0.1:1"  # refuses at once: the server notices new jobs within 30 s by itself
 
 
@@ -60,12 +61,17 @@ async def desk(data: Path | None) -> AsyncIterator[CommandContext]:
     """
     logging.getLogger("callboard").addHandler(logging.NullHandler())  # a command has one line for its error
     facts = read_running(data) or {}
-    given: dict[str, Any] = {name: read(os.environ, name) or facts.get(name) for name in SETTINGS}
-    if not given["DATABASE_URL"]:
+
+    def given(kind: type[Struct], name: str, usual: str = "") -> Any:
+        return read_setting(kind, name, os.environ) or facts.get(name.upper()) or usual
+
+    if not (url := given(Config, "database_url")):
         raise CommandError("no database: set DATABASE_URL, or run `callboard up` on this data folder")
-    keys = KeySpace(given["ENVIRONMENT"] or KeySpace().environment, given["SERVICE_NAME"] or KeySpace().service)
-    database, cache = Database(given["DATABASE_URL"], size=2), RedisClient(given["REDIS_URL"] or NO_REDIS, keys)
-    secret = given["JWT_SECRET_KEY"] or ""
+    usual = KeySpace()
+    keys = KeySpace(given(Config, "environment", usual.environment), given(Config, "service_name", usual.service))
+    database, cache = Database(url, size=2), RedisClient(given(Config, "redis_url", NO_REDIS), keys)
+    secret = given(InfrastructureSettings, "jwt_secret_key")
+    policy = given(IdentitySettings, "password_policy", PasswordPolicy.COMPOSITION)
     refusals: list[str] = []
     settled = anyio.Event()  # the database is available, or refuses us for good
 
@@ -80,7 +86,7 @@ async def desk(data: Path | None) -> AsyncIterator[CommandContext]:
     departments = (INFRASTRUCTURE, IDENTITY)
     settings = {
         INFRASTRUCTURE.name: InfrastructureSettings(jwt_secret_key=secret),
-        IDENTITY.name: IdentitySettings(password_policy=given["PASSWORD_POLICY"] or PasswordPolicy.COMPOSITION),
+        IDENTITY.name: IdentitySettings(password_policy=policy),
     }
     clients = Clients(database, cache, schema.install, give_up, utc_now, monotonic)
     built = build(departments, settings, clients, declared_by(departments))

@@ -1,10 +1,13 @@
 """Names of settings in the environment that probably mean one of ours."""
 
 from collections.abc import Mapping
-from dataclasses import fields
 from difflib import get_close_matches
 
+from msgspec import Struct
+
 from callboard.ops.config.settings import Config
+from callboard.ops.config.sources import declarations
+from callboard.ops.departments import OURS
 
 # Names that others have given meaning to, however near to ours they are.
 OTHERS = frozenset({"CALLBOARD_DATA_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"})
@@ -17,8 +20,9 @@ def warnings(environ: Mapping[str, str]) -> list[str]:
     """
     known: dict[str, str] = {}
     said = []
-    for each in fields(Config):
-        name, former = each.name.upper(), each.metadata["formerly"]
+    structs: list[type[Struct]] = [Config, *(each.settings for each in OURS)]
+    for each in (declared for kind in structs for declared in declarations(kind)):
+        name, former = each.field.name.upper(), each.formerly
         known |= {name: name, f"{name}_FILE": f"{name}_FILE"}
         if former:
             known[former] = name

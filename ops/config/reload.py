@@ -17,10 +17,9 @@ What it does not name stays as it is.
 """
 
 import logging
-import math
 import os
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,8 +32,9 @@ from callboard.actors.infrastructure import audit_log as audit
 from callboard.actors.infrastructure.audit_log import AuditAction
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.rate_limiter import Policy
-from callboard.ops.config.departments import read_departments
-from callboard.ops.config.settings import ConfigError
+from callboard.ops.config.conversion import convert
+from callboard.ops.config.departments import read_packages
+from callboard.ops.config.sources import ConfigError, Reader
 from callboard.runtime import Entities, Pool, SettingsError, apply_pools, plan_pools
 
 log = logging.getLogger(__name__)
@@ -42,8 +42,6 @@ log = logging.getLogger(__name__)
 RENAMED_POOLS = {"petitions": "email_requests"}  # old names, for one release
 TABLES = ("pools", "limits", "mail_producers")  # every other one is a department's
 MAX_CHANGES, MAX_CHANGE = 20, 100  # of one reload in the audit log, and characters of each
-MAX_LIMIT = 1_000_000_000
-MAX_WINDOW_S = 31 * 86400.0
 
 
 class Reloadable(Protocol):
@@ -110,9 +108,10 @@ def _checked(tuned: Reloadable, path: str) -> tuple[dict[str, Any], dict[str, Po
         faults += error.faults
     policies = plan_limits(tuned.policies, source.pop("limits", {}), faults)
     producers = plan_mail_producers(source.pop("mail_producers", None), faults)
-    read_departments(tuned.packages, source, os.environ, faults)
-    if faults:
-        raise ConfigError([f"{path}: {fault}" for fault in faults])
+    reader = Reader(os.environ, path)
+    read_packages(tuned.packages, source, reader)
+    if faults := [*(f"{path}: {fault}" for fault in faults), *reader.faults]:
+        raise ConfigError(faults)
     return pools, policies, producers
 
 
@@ -168,27 +167,7 @@ async def _record(database: Database, changes: list[str]) -> None:
 # Limits --------------------------------------------------------------------------------------------------------------
 
 
-def _limit(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_LIMIT:
-        raise ValueError(f"must be a whole number, 1 to {MAX_LIMIT}")
-    return value
-
-
-def _window_s(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError("must be a number")
-    if not 0 < value <= MAX_WINDOW_S:
-        raise ValueError(f"must be more than 0 and {MAX_WINDOW_S:.0f} at most")
-    return float(value)
-
-
-def _shadow(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("must be true or false")  # noqa: TRY004 - all faults of a file are of one kind
-    return value
-
-
-FIELDS: dict[str, Callable[[Any], Any]] = {"limit": _limit, "window_s": _window_s, "shadow": _shadow}
+FIELDS = {each.name: each.type for each in msgspec.structs.fields(Policy)}
 
 
 def plan_limits(policies: Mapping[str, Policy], tables: Any, faults: list[str]) -> dict[str, Policy]:
@@ -214,7 +193,7 @@ def _values(name: str, table: Mapping[str, Any], faults: list[str]) -> Iterator[
         try:
             if key not in FIELDS:
                 raise ValueError(f"is unknown; there are {', '.join(FIELDS)}")  # noqa: TRY301 - one way for all faults
-            yield key, FIELDS[key](value)
+            yield key, convert(FIELDS[key], value, text=False)
         except ValueError as error:
             faults.append(f"limits.{name}.{key}: {error}")
 

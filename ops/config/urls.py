@@ -62,20 +62,6 @@ def brokers(text: str) -> str:
     return ",".join(each.strip() for each in text.split(","))
 
 
-def topic_prefix(text: str) -> str:
-    """Check what the names of topics begin with: Kafka takes few characters. Raises ValueError."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
-        raise ValueError("must be 1 to 100 letters, digits, dots, hyphens and underscores, and begin with no sign")
-    return text
-
-
-def key_part(text: str) -> str:
-    """Check a part of the names of keys in Redis, where colons part and braces mean something. Raises ValueError."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", text):
-        raise ValueError("must be 1 to 63 letters, digits, dots, hyphens and underscores, and begin with no sign")
-    return text
-
-
 def _split(text: str, schemes: Iterable[str]) -> SplitResult:
     """The parts of a URL, each in its form. Raises ValueError, which quotes nothing."""
     if not text.startswith(tuple(f"{scheme}://" for scheme in schemes)):

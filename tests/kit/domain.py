@@ -16,7 +16,6 @@ from callboard.actors.analytics.aggregator import Aggregator
 from callboard.actors.analytics.department import ANALYTICS, AnalyticsSettings
 from callboard.actors.delivery.department import DELIVERY, DeliverySettings
 from callboard.actors.delivery.notifier import Notifier
-from callboard.actors.delivery.smtp_client import SmtpSettings
 from callboard.actors.editorial.department import EDITORIAL, EditorialSettings
 from callboard.actors.editorial.search_refill import REFILL_SEARCH
 from callboard.actors.editorial.workflow import Content, CreateContent, Draft, TransitionContent
@@ -53,12 +52,10 @@ CHEAP_HASH = Argon2Hasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSW
 
 POLICIES = {"account": Policy(5, 900), "account_total": Policy(50, 900)}
 SETTINGS: dict[str, Any] = {
-    INFRASTRUCTURE.name: InfrastructureSettings(jwt_secret_key=SECRET, jwt_issuer=ISSUER, access_ttl_s=900),
+    INFRASTRUCTURE.name: InfrastructureSettings(jwt_secret_key=SECRET, jwt_issuer=ISSUER, access_token_ttl_s=900),
     IDENTITY.name: IdentitySettings(),
     EDITORIAL.name: EditorialSettings(),
-    DELIVERY.name: DeliverySettings(
-        smtp=SmtpSettings("127.0.0.1", 1, "a@example.org"), mail_from="a@example.org", link_url="http://127.0.0.1"
-    ),
+    DELIVERY.name: DeliverySettings(smtp_host="127.0.0.1", smtp_port=1, mail_from="a@example.org"),
     ANALYTICS.name: AnalyticsSettings(),
 }
 WORKED_ON = (EMAIL_REQUEST, MAKE_EXPORT, REFILL_SEARCH)
@@ -110,7 +107,7 @@ class Domain:
         built = self.built = build(OURS, SETTINGS, self.clients, declared)
         shared = built.refs(Infrastructure)
         self.signer, self.failed_logins, self.jobs = shared.signer, shared.failed_logins, shared.jobs
-        self.rules = [rule for branch in built.branches.values() for rule in branch.retention]
+        self.rules = built.retention
         pools: dict[str, Any] = built.pools
         self.passwords, self.sessions, self.logins = pools["passwords"], pools["sessions"], pools["logins"]
         self.users, self.recovery, self.content = pools["users"], pools["recovery"], pools["content"]

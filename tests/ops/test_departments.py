@@ -17,7 +17,8 @@ from callboard.http.server.request import HttpRequest, Reply
 from callboard.http.server.routing import Access, Route, Routes
 from callboard.ops import departments as module
 from callboard.ops.application import dry_run
-from callboard.ops.config.departments import read_departments
+from callboard.ops.config.departments import Configured, read_packages
+from callboard.ops.config.sources import Reader
 from callboard.ops.departments import OURS, CompositionError, build, declared_by, in_order, installed
 from callboard.runtime import Actor, Message, Props, Ref, Request, on, worker
 from callboard.streams.consumers import Consumer
@@ -225,13 +226,17 @@ QUIZ = department(
 )
 
 
+def configured(tables: dict[str, Any], environ: dict[str, str]) -> tuple[Configured, list[str]]:
+    reader = Reader(environ)
+    return read_packages([QUIZ], tables, reader)["quiz"], reader.faults
+
+
 def test_a_table_and_variables_configure_settings_limits_flags_and_retention() -> None:
-    faults: list[str] = []
     tables = {
         "quiz": {"needed": "x", "feed": {"length": 3}, "limits": {"ask": {"limit": 7}}, "retention": {"answers": 9}}
     }
     environ = {"CALLBOARD_QUIZ__SHARE": "0.25", "CALLBOARD_QUIZ__FLAGS__OPEN": "true", "CALLBOARD_CONFIG": "x.toml"}
-    found = read_departments([QUIZ], tables, environ, faults)["quiz"]
+    found, faults = configured(tables, environ)
     assert faults == []
     assert found.settings == Sample(needed="x", share=0.25, feed=Nested(3))
     assert found.limits == [RateLimit("quiz.ask", 7, 60)]
@@ -246,27 +251,29 @@ def test_a_table_and_variables_configure_settings_limits_flags_and_retention() -
     ("table", "environ", "fault"),
     [
         ({}, {}, "quiz.needed: is missing"),
-        ({"needed": 3}, {}, "quiz.needed: Expected `str`, got `int`"),
-        ({"needed": "x", "share": float("inf")}, {}, "quiz.share: Expected `float` <= 1.0"),
-        ({"needed": "x", "share": float("nan")}, {}, "quiz.share: Expected"),
-        ({"needed": "x"}, {"CALLBOARD_QUIZ__SHARE": "inf"}, "CALLBOARD_QUIZ__SHARE: Expected"),
+        ({"needed": 3}, {}, "quiz.needed: must be text"),
+        ({"needed": "x", "share": float("inf")}, {}, "quiz.share: must be a number, 0 to 1"),
+        ({"needed": "x", "share": float("nan")}, {}, "quiz.share: must be a number, 0 to 1"),
+        ({"needed": "x"}, {"CALLBOARD_QUIZ__SHARE": "inf"}, "CALLBOARD_QUIZ__SHARE must be a number, 0 to 1"),
         ({"needed": "x", "colour": 1}, {}, "quiz.colour: is unknown; there are needed, share, feed"),
         ({"needed": "x", "feed": 1}, {}, "quiz.feed: must be a table"),
-        ({"needed": "x", "feed": {"length": 0}}, {}, "quiz.feed.length: Expected `int` >= 1"),
+        ({"needed": "x", "feed": {"length": 0}}, {}, "quiz.feed.length: must be a whole number, 1 to 100"),
         ({"needed": "all"}, {}, "quiz: all needs a share of 1"),
-        ({"needed": "x", "limits": {"ask": {"limit": 0}}}, {}, "quiz.limits.ask.limit: Expected `int` >= 1"),
+        ({"needed": "x", "limits": {"ask": {"limit": 0}}}, {}, "quiz.limits.ask.limit: must be a whole number, 1 to"),
         ({"needed": "x", "limits": {"tell": {}}}, {}, "quiz.limits.tell: is unknown; there are ask"),
-        ({"needed": "x", "flags": {"open": "yes"}}, {}, "quiz.flags.open: Expected `bool`, got `str`"),
-        ({"needed": "x", "retention": {"answers": 0}}, {}, "quiz.retention.answers: Expected `int` >= 1"),
+        ({"needed": "x", "flags": {"open": "yes"}}, {}, "quiz.flags.open: must be true or false"),
+        ({"needed": "x", "retention": {"answers": 0}}, {}, "quiz.retention.answers: must be a whole number, 1 to"),
         ({"needed": "x"}, {"CALLBOARD_QUIZ__FLAGS__SHUT": "true"}, "CALLBOARD_QUIZ__FLAGS__SHUT: is unknown"),
+        ({"needed": "x"}, {"CALLBOARD_QUIZ__SHARE__X": "1"}, "CALLBOARD_QUIZ__SHARE__X: is unknown"),
+        ({"needed": "x"}, {"CALLBOARD_QUIZ__FEED": "1"}, "CALLBOARD_QUIZ__FEED: is unknown"),
+        ({"needed": "x"}, {"CALLBOARD_QUIZ__SHARE_FILE": "/no"}, "CALLBOARD_QUIZ__SHARE_FILE cannot be read"),
         ({"needed": "x"}, {"CALLBOARD_QUIZZ__X": "1"}, "CALLBOARD_QUIZZ__X: no package has the department quizz"),
     ],
 )
 def test_a_fault_of_the_configuration_is_named_by_its_path_or_its_variable(
     table: dict[str, Any], environ: dict[str, str], fault: str
 ) -> None:
-    faults: list[str] = []
-    read_departments([QUIZ], {"quiz": table}, environ, faults)
+    _, faults = configured({"quiz": table}, environ)
     assert any(each.startswith(fault) for each in faults), faults
 
 

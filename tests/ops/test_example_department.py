@@ -36,7 +36,7 @@ SHOWN = """
 import json, sys
 from pathlib import Path
 from callboard.ops.application import Application
-from callboard.ops.config.settings import load
+from callboard.ops.config.configuration import load
 servers = {"DATABASE_URL": "postgresql://nowhere", "REDIS_URL": "redis://nowhere", "KAFKA_BROKERS": "nowhere:9092"}
 app = Application(load(servers | {"SMTP_HOST": "nowhere", "JWT_SECRET_KEY": "-" * 64, "ROLES": sys.argv[1]}), Path())
 parents = [child for child in app.tree.root.children if hasattr(child, "children")]
@@ -153,8 +153,12 @@ def test_its_routes_stand_in_the_document_with_their_errors_and_limits(site: Pat
 @pytest.mark.parametrize(
     ("name", "value", "fault"),
     [
-        ("CALLBOARD_POLLS__MAX_OPTIONS", "21", "CALLBOARD_POLLS__MAX_OPTIONS: Expected `int` <= 20"),
-        ("CALLBOARD_POLLS__LIMITS__VOTE__LIMIT", "0", "CALLBOARD_POLLS__LIMITS__VOTE__LIMIT: Expected `int` >= 1"),
+        ("CALLBOARD_POLLS__MAX_OPTIONS", "21", "CALLBOARD_POLLS__MAX_OPTIONS must be a whole number, 2 to 20"),
+        (
+            "CALLBOARD_POLLS__LIMITS__VOTE__LIMIT",
+            "0",
+            "CALLBOARD_POLLS__LIMITS__VOTE__LIMIT must be a whole number",
+        ),
         ("CALLBOARD_POLLS__COLOUR", "red", "CALLBOARD_POLLS__COLOUR: is unknown; there are max_options"),
         (
             "CALLBOARD_QUIZ__SIZE",

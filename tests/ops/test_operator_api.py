@@ -18,7 +18,7 @@ from callboard.http.server.raw_request import Settings
 from callboard.http.server.routing import Routes
 from callboard.ops import operator_api
 from callboard.ops.application import Application
-from callboard.ops.config.settings import load
+from callboard.ops.config.configuration import load
 
 FATES = {"handled", "failed", "expired", "dropped", "dead_lettered", "returned", "pending", "late"}
 TREE = {
@@ -247,7 +247,7 @@ async def test_with_a_token_set_only_liveness_is_open(parts: Application) -> Non
 
     bound: list[tuple[str, int]] = []
     view = operator_api.OperatorServices(
-        parts.running, parts.config, parts.database, parts.metrics, None, parts.tree.background.admin
+        parts.running, parts.configuration, parts.database, parts.metrics, None, parts.tree.background.admin
     )
     server = HttpServer(
         Routes(operator_api.OperatorServices, *operator_api.ROUTES).bind(view),

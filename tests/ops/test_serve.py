@@ -15,7 +15,7 @@ from kit.running import CallboardProcess, Command, Up, until
 
 from callboard.ops.application import Application
 from callboard.ops.cli import main
-from callboard.ops.config.settings import load
+from callboard.ops.config.configuration import load
 from callboard.runtime import Node, Supervisor
 
 NEEDED = ("DATABASE_URL", "REDIS_URL", "KAFKA_BROKERS", "SMTP_HOST", "JWT_SECRET_KEY")

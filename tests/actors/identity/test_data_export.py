@@ -17,13 +17,12 @@ from kit.domain import PASSWORD, Domain, at_once, refused
 from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, QUOTA_RATE, USERS_NOT_FOUND
 from callboard.actors.identity import data_export
 from callboard.actors.identity.authentication import LogIn
-from callboard.actors.identity.data_export import DownloadExport, Exports, ReadPiece, RequestExport
+from callboard.actors.identity.data_export import EXPORTS_PER_HOUR, DownloadExport, Exports, ReadPiece, RequestExport
+from callboard.actors.identity.email_verification import QUERIES
 from callboard.actors.identity.users import DeleteUser
 from callboard.actors.infrastructure.job_counts import JobCounts
 from callboard.actors.infrastructure.job_sweeper import JobSweeper, Sweep
 from callboard.actors.infrastructure.principals import Principal, Role
-from callboard.actors.infrastructure.quotas import DEFAULT_QUOTAS
-from callboard.actors.infrastructure.retention import QUERIES
 from callboard.ops.departments import OURS, declared_by
 from callboard.runtime import Props, Ref, System, pool, supervisor
 
@@ -96,7 +95,7 @@ async def test_an_archive_has_all_of_its_user_and_nothing_of_another(domain: Dom
 
 async def test_of_sixteen_who_ask_at_once_one_archive_is_made(domain: Domain, makers: Makers) -> None:
     ada = await author(domain, "ada@example.org")
-    for made in range(1, DEFAULT_QUOTAS.exports_per_hour + 1):
+    for made in range(1, EXPORTS_PER_HOUR + 1):
         won, lost = await at_once(*(makers.exports.ask(RequestExport(ada.user_id)) for _ in range(16)))
         assert lost == []
         assert len({export.export_id for export in won}) == 1
@@ -153,7 +152,7 @@ async def test_an_archive_is_kept_a_day_from_when_it_is_ready_and_thrown_away_th
     with refused(AUTH_MAIL_TOKEN_INVALID):
         await makers.exports.ask(DownloadExport(ada.user_id, token))
     async with domain.database.acquire() as connection:
-        assert await QUERIES.purge_mail_tokens(connection, limit=10) == 1
+        assert await QUERIES.purge_tokens(connection, limit=10) == 1
     assert await domain.value("select count(*) from exports") == 0
 
 
@@ -175,7 +174,7 @@ async def test_one_whose_maker_dies_three_times_is_given_up_and_its_user_told(do
 
 async def test_what_is_counted_is_not_uncounted_by_asking_anew(domain: Domain, makers: Makers) -> None:
     ada = await author(domain, "ada@example.org")
-    for _ in range(DEFAULT_QUOTAS.exports_per_hour):
+    for _ in range(EXPORTS_PER_HOUR):
         await makers.exports.ask(RequestExport(ada.user_id))
         await domain.work()
     with refused(QUOTA_RATE):
@@ -276,7 +275,7 @@ async def test_an_archive_that_was_lost_may_be_asked_for_anew_and_the_old_one_is
 
 async def test_exports_are_counted_though_nothing_is_left_of_them(domain: Domain, makers: Makers) -> None:
     ada, eve = await author(domain, "ada@example.org"), await author(domain, "eve@example.org")
-    for _ in range(DEFAULT_QUOTAS.exports_per_hour):
+    for _ in range(EXPORTS_PER_HOUR):
         await makers.exports.ask(RequestExport(ada.user_id))
         await domain.execute("delete from mail_tokens")
     with refused(QUOTA_RATE) as caught:

@@ -8,11 +8,15 @@ from kit.domain import CHEAP_HASH, PASSWORD, POLICIES, Domain, refused
 from callboard.actors.errors import AUTH_ACCOUNT_LIMITED, AUTH_INVALID_CREDENTIALS, Problem
 from callboard.actors.identity import department
 from callboard.actors.identity.authentication import LogIn, StepUp, credentials_from
-from callboard.actors.identity.department import IdentitySettings
+from callboard.actors.identity.department import IDENTITY
 from callboard.actors.identity.email_verification import add_token
 from callboard.actors.identity.known_devices import KNOWN_DAYS, device_of, make_device_token, network_of
 from callboard.actors.identity.password_reset import ResetPassword
 from callboard.actors.identity.sessions import LoginResult
+from callboard.actors.infrastructure.retention import RetentionRule
+from callboard.ops.config.departments import read_ours
+from callboard.ops.config.sources import Reader
+from callboard.ops.departments import declared_by
 
 OWNERS = "198.51.100.7"
 TOTAL = POLICIES["account_total"].limit
@@ -111,6 +115,14 @@ async def test_a_network_is_known_for_so_long_after_it_was_seen(domain: Domain) 
         await log_in(domain)
 
 
+def rules_as_configured(domain: Domain, days: str) -> dict[str, RetentionRule]:
+    reader = Reader({"UNPROVEN_ACCOUNT_DAYS": days, "KNOWN_DEVICE_DAYS": days})
+    configured = {"identity": read_ours(IDENTITY, reader)}
+    declared = declared_by([IDENTITY], configured)
+    built = department._retention(configured["identity"].settings, domain.built.declared)
+    return {rule.name: rule for rule in (*declared.retention, *built)}
+
+
 async def test_for_how_long_a_network_is_known_and_an_account_unproved_is_a_setting(domain: Domain) -> None:
     who = await domain.person(email="ada@example.org")
     await log_in(domain)
@@ -120,15 +132,7 @@ async def test_for_how_long_a_network_is_known_and_an_account_unproved_is_a_sett
         for days, known in ((1, False), (3, True)):
             _, is_known = await credentials_from(connection, who.email, OWNERS, days)
             assert is_known is known
-        rule_of = {
-            days: {
-                rule.name: rule
-                for rule in department._retention(
-                    IdentitySettings(unproven_account_days=days, known_device_days=days), domain.built.declared
-                )
-            }
-            for days in (1, 3)
-        }
+        rule_of = {days: rules_as_configured(domain, str(days)) for days in (1, 3)}
         for name in ("unproven_accounts", "known_networks"):
             assert [await rule_of[days][name].purge(connection, 10) for days in (3, 1)] == [0, 1]
 

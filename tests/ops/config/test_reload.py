@@ -12,7 +12,7 @@ from callboard.actors.infrastructure.rate_limiter import Policy
 from callboard.ops.application import Application, dry_run
 from callboard.ops.cli import main
 from callboard.ops.config import reload
-from callboard.ops.config.settings import ConfigError
+from callboard.ops.config.sources import ConfigError
 from callboard.runtime import Pool
 
 BAD = """

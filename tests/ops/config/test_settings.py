@@ -1,29 +1,51 @@
 """Settings: what is missing or bad is named before anything starts, and what is secret is never shown."""
 
-from dataclasses import MISSING, Field, fields
+import io
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from msgspec import Meta, Struct
+from rich.console import Console
 
+from callboard.actors.delivery.department import DeliverySettings
 from callboard.actors.delivery.smtp_client import Tls
+from callboard.actors.department import Role
+from callboard.actors.infrastructure.department import InfrastructureSettings
+from callboard.actors.settings import Parsed
 from callboard.ops.cli import main
+from callboard.ops.config.configuration import HIDDEN, load
+from callboard.ops.config.conversion import convert, form_of
 from callboard.ops.config.names import warnings
-from callboard.ops.config.settings import HIDDEN, ROLES, Config, ConfigError, load, read
+from callboard.ops.config.settings import Config
+from callboard.ops.config.sources import ConfigError, Declaration, declarations, read_setting
+from callboard.ops.departments import OURS
 
 NEEDED = {
     "DATABASE_URL": "postgresql://callboard:pg-secret@db:5432/callboard?sslpassword=also-secret",
     "REDIS_URL": "redis://:redis-secret@cache:6379/0",
     "KAFKA_BROKERS": "one:9092,two:9092",
-    "SMTP_HOST": "mail",
     "JWT_SECRET_KEY": "jwt-secret-" * 4,
+    "SMTP_HOST": "mail",
 }
+STRUCTS: tuple[type[Struct], ...] = (Config, *(each.settings for each in OURS))
+# Every setting of the process and of our departments, by its name in the environment.
+OF_STRUCT = {each.field.name.upper(): kind for kind in STRUCTS for each in declarations(kind)}
+DECLARED = {each.field.name.upper(): each for kind in STRUCTS for each in declarations(kind)}
 
 
 def faults(**settings: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load(NEEDED | settings)
     return caught.value.faults
+
+
+def read(environ: dict[str, str], name: str) -> Any:
+    return read_setting(OF_STRUCT[name], name.lower(), environ)
+
+
+def test_no_two_of_our_departments_declare_a_setting_of_one_name() -> None:
+    assert len(DECLARED) == sum(len(kind.__struct_fields__) for kind in STRUCTS)
 
 
 def test_every_missing_setting_is_named() -> None:
@@ -34,10 +56,11 @@ def test_every_missing_setting_is_named() -> None:
 
 
 def test_what_is_given_is_read_and_the_rest_has_its_default() -> None:
-    config = load(NEEDED | {"HTTP_PORT": "8080", "ROLES": "front, workers"})
+    config = load(NEEDED | {"HTTP_PORT": "8080", "ROLES": "front, workers"}).process
     assert (config.http_port, config.roles) == (8080, {"front", "workers"})
-    assert (config.ops_port, config.cors_origins, config.mail_from[:9]) == (9000, (), "Callboard")
-    assert load(NEEDED).roles == ROLES
+    assert (config.ops_port, config.cors_origins) == (9000, ())
+    assert load(NEEDED).settings(DeliverySettings).mail_from.startswith("Callboard")
+    assert load(NEEDED).process.roles == frozenset(Role)
 
 
 def test_an_empty_setting_is_as_good_as_none() -> None:
@@ -90,14 +113,17 @@ def test_a_bad_value_is_named_with_what_it_must_be_and_no_secret_in_the_words(na
     assert name != "JWT_SECRET_KEY" or value not in fault
 
 
-NUMBERS = [
-    each.name.upper() for each in fields(Config) if each.metadata["parse"].__qualname__.startswith(("whole", "replic"))
-]
+def is_number(declared: Declaration) -> bool:
+    return form_of(declared.field.type)[0] in (int, float)
+
+
+NUMBERS = [name for name, each in DECLARED.items() if is_number(each)]
 
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_no_number_is_beyond_what_clocks_memory_and_postgresql_can_hold(name: str) -> None:
-    for value in ("9" * 18, "9" * 5000, "-2", "1.5", "1e3", "0x10", "one"):
+    of_whole = ("1.5", "1e3") if form_of(DECLARED[name].field.type)[0] is int else ("nan", "inf")
+    for value in ("9" * 18, "9" * 5000, "-2", "0x10", "one", "\u0668", "8_0", *of_whole):
         with pytest.raises(ConfigError) as caught:
             read({name: value}, name)
         (fault,) = caught.value.faults
@@ -105,16 +131,20 @@ def test_no_number_is_beyond_what_clocks_memory_and_postgresql_can_hold(name: st
         assert len(fault) < 300
 
 
-def test_every_number_has_a_bound() -> None:
-    whole = {each.name.upper() for each in fields(Config) if "int" in str(each.type)}
-    assert whole == set(NUMBERS)
+def test_every_number_has_a_bound_on_either_side() -> None:
+    for name in NUMBERS:
+        metadata = form_of(DECLARED[name].field.type)[1]
+        metas = [each for each in metadata if isinstance(each, Meta)]
+        bounded = all(any(getattr(each, bound) is not None for each in metas) for bound in ("ge", "le"))
+        assert bounded or any(isinstance(each, Parsed) for each in metadata), name
 
 
 def test_addresses_are_kept_in_one_form() -> None:
     given = {"PUBLIC_URL": "HTTPS://board.example/app/", "HTTP_HOST": "[::1]", "OPS_HOST": "::1", "SMTP_HOST": " mail "}
     config = load(NEEDED | given | {"CORS_ORIGINS": "https://[::1]:3000"})
-    assert (config.public_url, config.http_host, config.smtp_host) == ("https://board.example/app", "::1", "mail")
-    assert config.cors_origins == ("https://[::1]:3000",)
+    assert config.settings(InfrastructureSettings).public_url == "https://board.example/app"
+    assert (config.process.http_host, config.settings(DeliverySettings).smtp_host) == ("::1", "mail")
+    assert config.process.cors_origins == ("https://[::1]:3000",)
 
 
 @pytest.mark.parametrize("name", [*NEEDED, "HTTP_PORT", "SMTP_PASSWORD", "CORS_ORIGINS", "ENABLE_DEBUG_MODE"])
@@ -132,7 +162,7 @@ def test_a_file_that_is_too_large_or_endless_is_named() -> None:
 
 def test_all_faults_are_named_at_once() -> None:
     named = [fault.split()[0] for fault in faults(HTTP_PORT="x", SMTP_HOST="", ROLES="x")]
-    assert named == ["SMTP_HOST", "HTTP_PORT", "ROLES"]
+    assert named == ["HTTP_PORT", "ROLES", "SMTP_HOST"]
 
 
 def test_secrets_and_addresses_with_a_login_may_come_from_files(tmp_path: Path) -> None:
@@ -141,9 +171,9 @@ def test_secrets_and_addresses_with_a_login_may_come_from_files(tmp_path: Path) 
     files = {f"{name}_FILE": str(tmp_path / name) for name in ("JWT_SECRET_KEY", "OPS_TOKEN", "DATABASE_URL")}
     rest = {name: value for name, value in NEEDED.items() if f"{name}_FILE" not in files}
     config = load(rest | files)
-    assert config.jwt_secret_key == NEEDED["JWT_SECRET_KEY"]
-    assert config.database_url == NEEDED["DATABASE_URL"]
-    assert config.ops_token == "a-token-of-16-and-more"
+    assert config.settings(InfrastructureSettings).jwt_secret_key == NEEDED["JWT_SECRET_KEY"]
+    assert config.process.database_url == NEEDED["DATABASE_URL"]
+    assert config.process.ops_token == "a-token-of-16-and-more"
 
 
 def test_a_secrets_file_that_cannot_be_read_is_named() -> None:
@@ -153,12 +183,12 @@ def test_a_secrets_file_that_cannot_be_read_is_named() -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "ops.example"])  # noqa: S104 - what is refused
 def test_the_operator_plane_does_not_listen_beyond_loopback_without_a_token(host: str) -> None:
     assert [fault.split()[0] for fault in faults(OPS_HOST=host)] == ["OPS_TOKEN"]
-    assert load(NEEDED | {"OPS_HOST": host, "OPS_TOKEN": "t" * 16}).ops_host == host
+    assert load(NEEDED | {"OPS_HOST": host, "OPS_TOKEN": "t" * 16}).process.ops_host == host
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
 def test_on_loopback_it_needs_none(host: str) -> None:
-    assert load(NEEDED | {"OPS_HOST": host}).ops_token == ""
+    assert load(NEEDED | {"OPS_HOST": host}).process.ops_token == ""
 
 
 def test_the_two_listeners_do_not_share_a_port() -> None:
@@ -171,21 +201,26 @@ def test_what_is_shown_has_every_setting_by_its_name_and_no_secret() -> None:
     )
     shown = config.shown()
     assert "secret" not in str(shown.values())
-    assert list(shown) == [name.upper() for name in Config.__dataclass_fields__]
+    assert list(shown) == list(DECLARED)
     assert shown["JWT_SECRET_KEY"] == shown["OPS_TOKEN"] == shown["SMTP_PASSWORD"] == HIDDEN
     assert shown["DATABASE_URL"] == "postgresql://***@db:5432/callboard"
     assert shown["KAFKA_BROKERS"] == "one:9092,two:9092"
 
 
 def test_no_secret_stands_in_the_repr() -> None:
-    assert "secret" not in repr(load(NEEDED))
+    config = load(NEEDED | {"SMTP_USERNAME": "u", "SMTP_PASSWORD": "a-secret"})
+    console = Console(file=io.StringIO(), width=1000)
+    for shown in (config, config.process, *(config.settings(each.settings) for each in OURS)):
+        console.print(shown)
+        assert "secret" not in repr(shown)
+    assert "secret" not in console.file.getvalue()
 
 
 def test_earlier_keys_are_read_one_a_line_or_with_commas_between(tmp_path: Path) -> None:
     first, second = "first-" * 8, "second-" * 8
-    assert load(NEEDED | {"JWT_PREVIOUS_KEYS": f"{first},{second}"}).jwt_previous_keys == (first, second)
+    assert read({"JWT_PREVIOUS_KEYS": f"{first},{second}"}, "JWT_PREVIOUS_KEYS") == (first, second)
     (tmp_path / "keys").write_text(f"{first}\n{second}\n")
-    assert load(NEEDED | {"JWT_PREVIOUS_KEYS_FILE": str(tmp_path / "keys")}).jwt_previous_keys == (first, second)
+    assert read({"JWT_PREVIOUS_KEYS_FILE": str(tmp_path / "keys")}, "JWT_PREVIOUS_KEYS") == (first, second)
     assert faults(JWT_PREVIOUS_KEYS=f"{first},short")[0].startswith("JWT_PREVIOUS_KEYS must have 32 bytes")
 
 
@@ -259,7 +294,7 @@ def test_no_setting_of_one_line_holds_a_control_character(name: str, text: str) 
 
 @pytest.mark.parametrize("text", ["INFO", "info", " Info "])
 def test_case_does_not_matter_where_there_are_few_choices(text: str) -> None:
-    assert load(NEEDED | {"LOG_LEVEL": text}).log_level == "INFO"
+    assert load(NEEDED | {"LOG_LEVEL": text}).process.log_level == "INFO"
 
 
 def test_config_check_reads_the_environment_too(
@@ -293,7 +328,7 @@ def test_kafka_is_addressed_by_name_and_by_either_kind_of_address(brokers: str) 
         ({"KAFKA_SECURITY_PROTOCOL": "TLS"}, "KAFKA_SECURITY_PROTOCOL must be PLAINTEXT, SSL"),
         ({"KAFKA_SASL_MECHANISM": "GSSAPI"}, "KAFKA_SASL_MECHANISM must be PLAIN"),
         ({"KAFKA_REPLICATION": "0"}, "KAFKA_REPLICATION must be -1"),
-        ({"KAFKA_PARTITIONS": "0"}, "KAFKA_PARTITIONS must be 1"),
+        ({"KAFKA_PARTITIONS": "0"}, "KAFKA_PARTITIONS must be a whole number, 1 to"),
     ],
 )
 def test_a_bad_setting_of_kafka_is_named(settings: dict[str, str], fault: str) -> None:
@@ -329,7 +364,7 @@ def test_settings_of_kafka_that_contradict_each_other_are_named(settings: dict[s
     ],
 )
 def test_mail_is_encrypted_unless_none_is_said(settings: dict[str, str], port: int, tls: Tls) -> None:
-    smtp = load(NEEDED | settings).smtp
+    smtp = load(NEEDED | settings).settings(DeliverySettings).smtp
     assert (smtp.port, smtp.tls) == (port, tls)
 
 
@@ -343,18 +378,18 @@ def test_half_a_login_is_a_fault(given: str, missing: str) -> None:
     assert faults(**{given: "x"})[0].startswith(f"{missing} is missing")
 
 
-def row(each: Field[Any]) -> str:
+def row(name: str, each: Declaration) -> str:
     """The row of a setting in the page for operators."""
-    needed = each.default is MISSING
-    words = ", ".join(sorted(each.default)) if isinstance(each.default, frozenset) else each.default
-    default = "**needed**" if needed else "" if words in (None, "", ()) else f"`{words}`"
-    secret = " (secret)" if each.metadata["secret"] else ""
-    return f"| `{each.name.upper()}`{secret} | {default} | {each.metadata['meaning']} |"
+    default = each.field.default
+    words = ", ".join(sorted(default)) if isinstance(default, frozenset) else default
+    shown = "**needed**" if each.field.required else "" if words in (None, "", ()) else f"`{words}`"
+    secret = " (secret)" if each.secret else ""
+    return f"| `{name}`{secret} | {shown} | {each.meaning} |"
 
 
 def test_the_page_for_operators_has_every_setting_as_it_is_declared() -> None:
     page = (Path(__file__).parents[3] / "ops" / "README.md").read_text(encoding="utf-8")
-    assert "\n".join(map(row, fields(Config))) in page
+    assert "\n".join(row(name, each) for name, each in DECLARED.items()) in page
 
 
 def test_what_is_likely_not_meant_is_warned_of() -> None:
@@ -368,12 +403,6 @@ def test_what_is_likely_not_meant_is_warned_of() -> None:
     assert old.startswith("SMTP_STARTTLS is deprecated")
 
 
-def test_links_in_mails_begin_with_the_public_address_or_that_of_ones_own_pages() -> None:
-    assert load(NEEDED | {"PUBLIC_URL": "https://board.example"}).link_url == "https://board.example"
-    both = {"PUBLIC_URL": "https://board.example", "MAIL_LINK_URL": "https://pages.example/board"}
-    assert load(NEEDED | both).link_url == "https://pages.example/board"
-
-
 @pytest.mark.parametrize(
     ("given", "seconds"),
     [
@@ -384,10 +413,52 @@ def test_links_in_mails_begin_with_the_public_address_or_that_of_ones_own_pages(
     ],
 )
 def test_an_access_token_lives_for_an_hour_unless_a_setting_says_otherwise(given: dict[str, str], seconds: int) -> None:
-    assert load(NEEDED | given).access_ttl_s == seconds
+    assert load(NEEDED | given).settings(InfrastructureSettings).access_ttl_s == seconds
 
 
 @pytest.mark.parametrize("hours", ["0", "-1", "nan", "inf", "1e9", "an hour"])
 def test_hours_that_are_none_are_named(hours: str) -> None:
     with pytest.raises(ConfigError, match="JWT_EXPIRATION_HOURS"):
         load(NEEDED | {"JWT_EXPIRATION_HOURS": hours})
+
+
+# Types ---------------------------------------------------------------------------------------------------------------
+
+Words = tuple[Annotated[str, Meta(pattern=r"\A[a-z]+\Z", title="small words")], ...]
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "value"),
+    [
+        (int, "+5", 5),
+        (Annotated[float, Meta(gt=0)], "0.25", 0.25),
+        (bool, "TRUE", True),
+        (int | None, "3", 3),
+        (Words, "a, b\nc", ("a", "b", "c")),
+        (frozenset[Role], "Front", {Role.FRONT}),
+        (Role, "WORKERS", Role.WORKERS),
+    ],
+)
+def test_a_text_is_read_as_the_type_of_its_field_wants_it(kind: Any, given: str, value: Any) -> None:
+    assert convert(kind, given, text=True) == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "must"),
+    [
+        (Annotated[int, Meta(ge=2)], 1, "must be a whole number, at least 2"),
+        (Annotated[float, Meta(gt=0, le=5)], 6, "must be a number, more than 0, at most 5"),
+        (float, float("inf"), "must be a finite number"),
+        (float, "nan", "must be a number"),
+        (int, True, "must be a whole number"),
+        (bool, 1, "must be true or false"),
+        (Words, "a", "must be a list"),
+        (Words, ["a", "B"], "must be small words"),
+        (Role, "kitchen", "must be front, streams or workers"),
+        (frozenset[Role], ["kitchen"], "must be some of front, streams, workers"),
+        (Annotated[str, Parsed(int)], 3, "must be text"),
+    ],
+)
+def test_a_value_of_a_file_is_held_against_the_type_and_none_is_quoted(kind: Any, given: Any, must: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{must}$"):
+        convert(kind, given, text=False)

@@ -2,8 +2,11 @@
 
 import pytest
 
-from callboard.ops.config.settings import ConfigError, load
-from callboard.ops.config.urls import brokers, database_url, key_part, redis_url, topic_prefix
+from callboard.ops.config.configuration import load
+from callboard.ops.config.conversion import convert
+from callboard.ops.config.forms import KeyPart, TopicPrefix
+from callboard.ops.config.sources import ConfigError
+from callboard.ops.config.urls import brokers, database_url, redis_url
 
 NEEDED = {
     "DATABASE_URL": "postgresql://db/callboard",
@@ -96,7 +99,7 @@ def test_brokers_may_be_named_by_ipv6() -> None:
 
 @pytest.mark.parametrize("bad", ["a\n", "a\nb", "", "a b", ".", "-a", "ä", "a:b", "a/b", "{a}", "a" * 101])
 def test_a_prefix_that_kafka_or_redis_would_not_take_is_found_at_the_start(bad: str) -> None:
-    for check in (topic_prefix, key_part):
+    for form in (TopicPrefix, KeyPart):
         with pytest.raises(ValueError, match=r"^must "):
-            check(bad)
-    assert topic_prefix("acme.callboard_2-x") == key_part("acme.callboard_2-x")
+            convert(form, bad, text=True)
+        assert convert(form, "acme.callboard_2-x", text=True) == "acme.callboard_2-x"

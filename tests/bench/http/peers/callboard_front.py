@@ -14,7 +14,7 @@ from callboard.http.server.request import Body, HttpRequest, Reply
 from callboard.http.server.routing import Access, Route, Routes
 from callboard.ops import logs
 from callboard.ops.application import Application, live
-from callboard.ops.config.settings import load
+from callboard.ops.config.configuration import load
 from callboard.ops.departments import installed_routes
 
 
