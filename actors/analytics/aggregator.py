@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from callboard.actors.analytics.events import ActivityRecorded
 from callboard.actors.infrastructure.database import Database, retried
 from callboard.runtime import Actor, Request, on
-from callboard.streams.event_types import ActivityRecorded, ConsumeEvents, UtcDatetime
+from callboard.streams.event_types import ConsumeEvents, UtcDatetime
 from callboard.streams.outbox import deduplicate
 from callboard.streams.queries import queries_beside
 

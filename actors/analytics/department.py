@@ -3,13 +3,13 @@
 from msgspec import Struct
 
 from callboard.actors.analytics.aggregator import Aggregator
+from callboard.actors.analytics.events import ACTIVITY_EVENTS, ActivityRecorded
 from callboard.actors.analytics.refs import AnalyticsRefs
 from callboard.actors.department import Branch, Child, Department
 from callboard.actors.infrastructure.refs import Infrastructure
 from callboard.actors.settings import Settings
 from callboard.runtime import Props, worker
 from callboard.streams.consumers import Consumer
-from callboard.streams.event_types import ACTIVITY_EVENTS, ActivityRecorded
 from callboard.streams.topics import ACTIVITY
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from callboard.actors.delivery import mail_queue
+from callboard.actors.delivery.events import MAIL_EVENTS, MailRequested, TemplatedEmailRequested
 from callboard.actors.delivery.mail_message import parse_sender
 from callboard.actors.delivery.mail_monitor import MailMonitor
 from callboard.actors.delivery.mail_producers import MailProducer, MailProducers, parse_mail_producers
@@ -15,6 +16,7 @@ from callboard.actors.delivery.notifier import Notifier
 from callboard.actors.delivery.refs import DeliveryRefs
 from callboard.actors.delivery.smtp_client import SmtpClient, SmtpSettings, Tls, parse_tls
 from callboard.actors.department import Branch, Child, Department
+from callboard.actors.editorial.events import ContentPublished, ContentRejected
 from callboard.actors.infrastructure.job_kinds import job_pool
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.actors.infrastructure.refs import Infrastructure
@@ -23,13 +25,6 @@ from callboard.actors.settings import SECRET, Host, Line, Parsed, Port, Settings
 from callboard.runtime import Props, worker
 from callboard.streams import dead_letters
 from callboard.streams.consumers import Consumer
-from callboard.streams.event_types import (
-    MAIL_EVENTS,
-    ContentPublished,
-    ContentRejected,
-    MailRequested,
-    TemplatedEmailRequested,
-)
 from callboard.streams.topics import CONTENT, MAIL, PRIORITY
 
 SMTPS_PORT = 465

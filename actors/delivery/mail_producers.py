@@ -11,8 +11,9 @@ from typing import Any
 
 from msgspec import Struct
 
+from callboard.actors.delivery.events import MailRequested
 from callboard.streams.consumers import RejectedError, Rejection
-from callboard.streams.event_types import OUR_SOURCE, Envelope, MailRequested
+from callboard.streams.event_types import OUR_SOURCE, Envelope
 from callboard.streams.queries import queries_beside
 
 QUERIES = queries_beside(__file__)

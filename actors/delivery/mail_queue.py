@@ -5,6 +5,7 @@ from uuid import UUID
 
 import msgspec
 
+from callboard.actors.delivery.events import MailRequested, TemplatedEmailRequested
 from callboard.actors.delivery.mail_producers import MailProducers
 from callboard.actors.delivery.mail_retries import MAX_ATTEMPTS
 from callboard.actors.delivery.smtp_client import RFC_TIMEOUTS
@@ -13,7 +14,7 @@ from callboard.actors.infrastructure.job_kinds import Backoff, EndedJob, JobKind
 from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.runtime import Actor, Context, Request, on, use_context
-from callboard.streams.event_types import ConsumeEvents, Envelope, MailRequested, TemplatedEmailRequested, derive_id
+from callboard.streams.event_types import ConsumeEvents, Envelope, derive_id
 from callboard.streams.outbox import deduplicate
 from callboard.streams.queries import queries_beside
 from callboard.streams.topics import MAIL, PRIORITY

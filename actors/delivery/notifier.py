@@ -2,17 +2,11 @@
 
 from typing import Any
 
+from callboard.actors.delivery.events import TemplatedEmailRequested
+from callboard.actors.editorial.events import ContentEvent, ContentPublished, ContentRejected
 from callboard.actors.infrastructure.database import Database, retried
 from callboard.runtime import Actor, Context, on, use_context
-from callboard.streams.event_types import (
-    ConsumeEvents,
-    ContentEvent,
-    ContentPublished,
-    ContentRejected,
-    Envelope,
-    TemplatedEmailRequested,
-    derive_id,
-)
+from callboard.streams.event_types import ConsumeEvents, Envelope, derive_id
 from callboard.streams.outbox import deduplicate, emit
 from callboard.streams.queries import queries_beside
 

@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 from callboard.actors.department import Branch, Child, Department
 from callboard.actors.editorial import workflow
 from callboard.actors.editorial.content_queries import ContentQueries
+from callboard.actors.editorial.events import CONTENT_EVENTS
 from callboard.actors.editorial.html_sanitizer import HtmlBounds, HtmlSanitizer
 from callboard.actors.editorial.refs import SEARCH, EditorialRefs
 from callboard.actors.editorial.search_refill import REFILL_SEARCH, SearchRefill
@@ -16,7 +17,6 @@ from callboard.actors.infrastructure.quotas import DEFAULT_QUOTAS, Quotas
 from callboard.actors.infrastructure.refs import Infrastructure
 from callboard.actors.settings import Bytes, Count, Settings
 from callboard.runtime import Props, pool
-from callboard.streams.event_types import CONTENT_EVENTS
 
 USUAL = HtmlBounds()
 

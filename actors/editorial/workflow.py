@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import msgspec
 
+from callboard.actors.editorial import events
 from callboard.actors.editorial.html_sanitizer import HtmlSanitizer, MarkupError
 from callboard.actors.editorial.workflow_rules import Action, Language, Status, check_edit, check_transition, may_see
 from callboard.actors.errors import (
@@ -22,7 +23,6 @@ from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.actors.infrastructure.principals import Principal
 from callboard.actors.infrastructure.quotas import DEFAULT_QUOTAS, Quotas, check_content, count_use
 from callboard.runtime import Actor, Request, on
-from callboard.streams import event_types
 from callboard.streams.event_types import UtcDatetime
 from callboard.streams.outbox import emit
 from callboard.streams.queries import queries_beside
@@ -48,13 +48,13 @@ PERSONAL_DATA = (
     PersonalData("subscriptions", {"subscriptions": ("user_id", "plan_type")}, QUERIES.export_subscriptions),
 )
 
-EVENT_OF: dict[Action, type[event_types.ContentEvent]] = {
-    Action.SUBMIT_FOR_REVIEW: event_types.ContentSubmitted,
-    Action.APPROVE: event_types.ContentApproved,
-    Action.REJECT: event_types.ContentRejected,
-    Action.PUBLISH: event_types.ContentPublished,
-    Action.ARCHIVE: event_types.ContentArchived,
-    Action.RESTORE: event_types.ContentRestored,
+EVENT_OF: dict[Action, type[events.ContentEvent]] = {
+    Action.SUBMIT_FOR_REVIEW: events.ContentSubmitted,
+    Action.APPROVE: events.ContentApproved,
+    Action.REJECT: events.ContentRejected,
+    Action.PUBLISH: events.ContentPublished,
+    Action.ARCHIVE: events.ContentArchived,
+    Action.RESTORE: events.ContentRestored,
 }
 
 
@@ -165,7 +165,7 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | Transi
             author_id = message.author.user_id
             await count_use(connection, "drafts", author_id, most=self.quotas.drafts_per_hour)
             await check_content(connection, self.quotas, author_id)
-            return await _tell(connection, event_types.ContentCreated, row, message.author)
+            return await _tell(connection, events.ContentCreated, row, message.author)
 
     @on(EditContent)
     @retried
@@ -196,7 +196,7 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | Transi
                 await check_content(connection, self.quotas, before.author_id)
             if status is not before.status:
                 await _record(connection, before, "edit", status, message.caller)
-            return await _tell(connection, event_types.ContentEdited, row, message.caller)
+            return await _tell(connection, events.ContentEdited, row, message.caller)
 
     @on(DeleteContent)
     @retried
@@ -211,7 +211,7 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | Transi
             row = await QUERIES.delete_content(connection, content_id=message.content_id, version=before.version)
             if row is None:
                 raise Problem(CONTENT_STALE)
-            await _tell(connection, event_types.ContentDeleted, row, message.caller)
+            await _tell(connection, events.ContentDeleted, row, message.caller)
 
     @on(TransitionContent)
     @retried
@@ -293,7 +293,7 @@ async def _record(
 
 
 async def _tell(
-    connection: Any, kind: type[event_types.ContentEvent], row: Any, caller: Principal, note: str | None = None
+    connection: Any, kind: type[events.ContentEvent], row: Any, caller: Principal, note: str | None = None
 ) -> Content:
     """Write the event of a change, and return the content after it."""
     content = as_content(row)

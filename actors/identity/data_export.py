@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import anyio.to_thread
 import msgspec
 
+from callboard.actors.delivery.events import TemplatedEmailRequested
 from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, EXPORTS_LINK_GONE, USERS_NOT_FOUND, FieldError, Problem
 from callboard.actors.identity.sessions import STEP_UP_S, require_step_up
 from callboard.actors.infrastructure import audit_log as audit
@@ -22,7 +23,7 @@ from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.actors.infrastructure.quotas import count_use
 from callboard.actors.infrastructure.token_signer import Signer, fingerprint
 from callboard.runtime import Actor, Request, on
-from callboard.streams.event_types import TemplatedEmailRequested, UtcDatetime
+from callboard.streams.event_types import UtcDatetime
 from callboard.streams.outbox import emit
 from callboard.streams.queries import queries_beside
 from callboard.streams.topics import MAIL

@@ -22,6 +22,7 @@ from callboard.actors.identity.email_requests import EMAIL_REQUEST, EmailRequest
 from callboard.actors.identity.email_verification import QUERIES as MAIL_TOKENS
 from callboard.actors.identity.email_verification import RegistrationPolicy
 from callboard.actors.identity.erasure import erase_due
+from callboard.actors.identity.events import USER_EVENTS
 from callboard.actors.identity.known_devices import KNOWN_DAYS
 from callboard.actors.identity.password_hasher import PasswordHasher
 from callboard.actors.identity.password_policy import PasswordPolicy
@@ -40,7 +41,6 @@ from callboard.actors.infrastructure.retention import Retain, RetentionRule, que
 from callboard.actors.infrastructure.row_loader import Reads
 from callboard.actors.settings import Count, Days, Hours, Seconds, Settings
 from callboard.runtime import Mailbox, Overflow, Props, pool, worker
-from callboard.streams.event_types import USER_EVENTS
 
 # A full mailbox of a hasher or a login is a refusal, 503, and not a queue that nobody waits for any more: what
 # 8 workers with 4 waiting for each have accepted takes two hashers about a second.

@@ -7,11 +7,11 @@ from uuid import UUID, uuid4
 import msgspec
 
 from callboard.actors.delivery.email_templates import read_template
+from callboard.actors.delivery.events import TemplatedEmailRequested
 from callboard.actors.errors import REQUEST_INVALID, REQUEST_LIMITED, FieldError, Problem
 from callboard.actors.identity.password_policy import PasswordPolicy, password_faults
 from callboard.actors.infrastructure.token_signer import Signer, fingerprint
 from callboard.streams.email_address import Email, canonical_email
-from callboard.streams.event_types import TemplatedEmailRequested
 from callboard.streams.field_rules import apply_rules
 from callboard.streams.outbox import emit
 from callboard.streams.queries import queries_beside

@@ -11,6 +11,7 @@ from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, AUTH_PASSWORD_NEEDE
 from callboard.actors.identity import email_verification
 from callboard.actors.identity.accounts import QUERIES, User, taken, user_of
 from callboard.actors.identity.email_verification import RegistrationPolicy, add_token, request_email
+from callboard.actors.identity.events import UserDeleted, UserUpdated, UserVerified
 from callboard.actors.identity.password_hasher import HashPassword, VerifyPassword, hash_or_overloaded
 from callboard.actors.identity.password_policy import password_faults
 from callboard.actors.identity.registration import lock_addresses, remove_unproven
@@ -21,7 +22,6 @@ from callboard.actors.infrastructure.database import Database, retried
 from callboard.actors.infrastructure.token_signer import Signer, fingerprint
 from callboard.runtime import Ref, Request
 from callboard.streams.email_address import redact_email
-from callboard.streams.event_types import UserDeleted, UserUpdated, UserVerified
 from callboard.streams.outbox import emit
 
 RESET_TTL_S = 3600

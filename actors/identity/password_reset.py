@@ -16,6 +16,7 @@ from callboard.actors.errors import (
 )
 from callboard.actors.identity.authentication import PasswordChecker, credentials, session_origin
 from callboard.actors.identity.email_verification import add_token, request_email
+from callboard.actors.identity.events import UserUpdated, UserVerified
 from callboard.actors.identity.known_devices import remember_network
 from callboard.actors.identity.password_hasher import HashPassword, VerifyPassword, hash_or_overloaded
 from callboard.actors.identity.password_policy import PasswordPolicy, password_faults
@@ -26,7 +27,6 @@ from callboard.actors.infrastructure.database import Database, retried
 from callboard.actors.infrastructure.rate_limiter import CheckLimit
 from callboard.actors.infrastructure.token_signer import Signer, fingerprint
 from callboard.runtime import Actor, Ref, Request, on
-from callboard.streams.event_types import UserUpdated, UserVerified
 from callboard.streams.outbox import emit
 from callboard.streams.queries import queries_beside
 

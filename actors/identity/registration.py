@@ -20,13 +20,13 @@ from callboard.actors.identity.email_verification import (
     send_verification,
     validate_registration,
 )
+from callboard.actors.identity.events import UserDeleted, UserRegistered
 from callboard.actors.identity.known_devices import address_of
 from callboard.actors.identity.password_hasher import HashPassword, VerifyPassword, hash_or_overloaded
 from callboard.actors.infrastructure.database import Database, retried
 from callboard.actors.infrastructure.principals import Role
 from callboard.actors.infrastructure.token_signer import Signer
 from callboard.runtime import Ref, Request
-from callboard.streams.event_types import UserDeleted, UserRegistered
 from callboard.streams.outbox import emit, emit_all
 from callboard.streams.queries import queries_beside
 

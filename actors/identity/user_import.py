@@ -12,8 +12,10 @@ from uuid import uuid4
 import msgspec
 from msgspec import Meta
 
+from callboard.actors.delivery.events import TemplatedEmailRequested
 from callboard.actors.errors import FieldError
 from callboard.actors.identity.email_verification import PROOF_TTL_S, FullName
+from callboard.actors.identity.events import UserDeleted, UserRegistered
 from callboard.actors.identity.password_hasher import NO_PASSWORD, hash_fault
 from callboard.actors.identity.registration import lock_addresses
 from callboard.actors.infrastructure import audit_log as audit
@@ -22,7 +24,6 @@ from callboard.actors.infrastructure.database import Database, retried, storable
 from callboard.actors.infrastructure.principals import Role
 from callboard.actors.infrastructure.token_signer import Signer, fingerprint
 from callboard.streams.email_address import Email
-from callboard.streams.event_types import TemplatedEmailRequested, UserDeleted, UserRegistered
 from callboard.streams.outbox import emit_all
 from callboard.streams.queries import queries_beside
 from callboard.streams.topics import MAIL

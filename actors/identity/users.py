@@ -19,6 +19,7 @@ from callboard.actors.errors import (
 from callboard.actors.identity import email_verification
 from callboard.actors.identity.accounts import QUERIES, User, new_user, taken, user_of
 from callboard.actors.identity.email_verification import OPEN, RegistrationPolicy, validate_registration
+from callboard.actors.identity.events import UserDeleted, UserUpdated
 from callboard.actors.identity.mailbox_proofs import MailboxProofs, RefuseEmail, UndoEmailChange, VerifyEmail
 from callboard.actors.identity.password_hasher import HashPassword, VerifyPassword, hash_or_overloaded
 from callboard.actors.identity.registration import RegisterUser, Registrar, lock_addresses
@@ -32,7 +33,6 @@ from callboard.actors.infrastructure.row_loader import Reads
 from callboard.actors.infrastructure.token_signer import Signer
 from callboard.runtime import Actor, Ref, Request, on
 from callboard.streams.email_address import known_email, redact_email
-from callboard.streams.event_types import UserDeleted, UserUpdated
 from callboard.streams.outbox import emit
 
 __all__ = [  # the protocol of the actor

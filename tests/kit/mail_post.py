@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from uuid import UUID
 
+from callboard.actors.delivery.events import MailRequested, TemplatedEmailRequested
 from callboard.actors.delivery.mail_monitor import MailMonitor
 from callboard.actors.delivery.mail_producers import MailProducers, parse_mail_producers
 from callboard.actors.delivery.mail_queue import SEND_MAIL, MailQueue, mail_id_of
@@ -19,7 +20,6 @@ from callboard.actors.infrastructure.job_sweeper import JobSweeper
 from callboard.actors.infrastructure.job_worker import JobWorker
 from callboard.ops.metrics import Metrics
 from callboard.runtime import Props, System, supervisor, worker
-from callboard.streams.event_types import MailRequested, TemplatedEmailRequested
 from kit.domain import Domain, consume, envelope
 from kit.smtp_script import ScriptedSmtpServer
 

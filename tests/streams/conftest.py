@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from callboard.actors.analytics.events import ActivityRecorded
 from callboard.actors.infrastructure.database import Database
 from callboard.ops.embedded.broker import KafkaCluster as Server
 from callboard.ops.embedded.data_directory import DataDirectory, free_ports, open_place
@@ -34,7 +35,7 @@ from callboard.runtime import (
 from callboard.streams.cloudevents import encode
 from callboard.streams.cluster import KafkaCluster
 from callboard.streams.consumers import Consumer, expected
-from callboard.streams.event_types import ActivityRecorded, ConsumeEvents
+from callboard.streams.event_types import ConsumeEvents
 from callboard.streams.faust_app import FaustConsumer
 from callboard.streams.outbox import deduplicate, emit
 from callboard.streams.relay import Relay

@@ -8,13 +8,13 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 
+from callboard.actors.delivery.events import MailRequested, TemplatedEmailRequested
 from callboard.actors.infrastructure.database import Database
 from callboard.runtime import System, supervisor
 from callboard.streams import dead_letters, lease, outbox, reconciler
 from callboard.streams.cloudevents import VALUE_LIMIT, Record, encode
 from callboard.streams.consumers import Consumer, Expected, expected
 from callboard.streams.dead_letters import Letter, count, list_dead_letters, record_dead_letters
-from callboard.streams.event_types import MailRequested, TemplatedEmailRequested
 from callboard.streams.record_processor import RecordProcessor
 from callboard.streams.signatures import EventSigner
 from callboard.streams.stream_metrics import StreamMetrics

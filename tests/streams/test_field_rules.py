@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callboard.actors.delivery.events import MailRequested
 from callboard.actors.identity.user_import import ImportedUser
 from callboard.http.api.routes import ROUTES
 from callboard.http.server.routing import shape_of
 from callboard.streams.email_address import MAX_EMAIL_LENGTH, Email, canonical_email
-from callboard.streams.event_types import EVENTS
 from callboard.streams.field_rules import apply_rules, field_rule, rules_of
 from callboard.streams.visible_text import visible, visible_rule
 
@@ -204,7 +204,7 @@ def described(kind: Any) -> Sequence[tuple[str, str, Any]]:
 
 READ = {
     kind for shape in map(shape_of, ROUTES) for kind in (shape.body, shape.query) if kind not in (bytes, type(None))
-} | {ImportedUser, EVENTS["mail.requested"].struct}
+} | {ImportedUser, MailRequested}
 BY_RULE = {"email", "to", "full_name", "title", "note"}
 
 

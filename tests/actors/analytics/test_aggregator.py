@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from kit.domain import Domain, consume, envelope
 
 from callboard.actors.analytics.aggregator import GetStats, HourlyMetric, aggregate
-from callboard.streams.event_types import ActivityRecorded, UserVerified
+from callboard.actors.analytics.events import ActivityRecorded
+from callboard.actors.identity.events import UserVerified
 
 HOUR = datetime(2026, 3, 1, 12, tzinfo=UTC)
 EARLY, LATE = HOUR - timedelta(days=10), HOUR + timedelta(days=10)

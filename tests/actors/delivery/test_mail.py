@@ -9,10 +9,10 @@ import pytest
 from kit.domain import Domain, consume, envelope
 from kit.mail_post import URL, Post, verification
 
+from callboard.actors.delivery.events import MailRequested, TemplatedEmailRequested
 from callboard.actors.delivery.mail_queue import AdoptMails, mail_id_of
 from callboard.actors.delivery.smtp_client import RFC_TIMEOUTS
 from callboard.ops.embedded.mail_catcher import Catcher
-from callboard.streams.event_types import MailRequested, TemplatedEmailRequested
 from callboard.streams.topics import PRIORITY
 
 # The way of a mail --------------------------------------------------------------------------------------------------

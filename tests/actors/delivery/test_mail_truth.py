@@ -6,11 +6,11 @@ from uuid import UUID, uuid4
 from kit.domain import Domain
 from kit.mail_post import Post, misbehaving, verification
 
+from callboard.actors.delivery.events import TemplatedEmailRequested
 from callboard.actors.editorial.workflow_rules import Action
 from callboard.actors.infrastructure.principals import Role
 from callboard.actors.infrastructure.token_signer import fingerprint
 from callboard.ops.embedded.mail_catcher import Catcher
-from callboard.streams.event_types import TemplatedEmailRequested
 
 # The truth ----------------------------------------------------------------------------------------------------------
 

@@ -10,19 +10,21 @@ import pytest
 from kit.domain import Domain, consume, envelope
 
 from callboard.actors.delivery.notifier import QUERIES
+from callboard.actors.editorial import events
+from callboard.actors.editorial.events import ContentEvent
 from callboard.actors.editorial.workflow_rules import Action
+from callboard.actors.identity.events import UserVerified
 from callboard.actors.infrastructure.principals import Role
-from callboard.streams import event_types
-from callboard.streams.event_types import ContentEvent, Envelope, type_of
+from callboard.streams.event_types import Envelope, type_of
 
 OTHERS = [
-    event_types.ContentCreated,
-    event_types.ContentEdited,
-    event_types.ContentSubmitted,
-    event_types.ContentApproved,
-    event_types.ContentArchived,
-    event_types.ContentRestored,
-    event_types.ContentDeleted,
+    events.ContentCreated,
+    events.ContentEdited,
+    events.ContentSubmitted,
+    events.ContentApproved,
+    events.ContentArchived,
+    events.ContentRestored,
+    events.ContentDeleted,
 ]
 
 
@@ -35,7 +37,7 @@ async def told(domain: Domain, kind: type[ContentEvent], note: str | None = None
     author, editor = await domain.person(), await domain.person(Role.EDITOR)
     content = await domain.draft(author)
     await domain.move(content.content_id, Action.SUBMIT_FOR_REVIEW, author)
-    if kind is event_types.ContentRejected:
+    if kind is events.ContentRejected:
         await domain.move(content.content_id, Action.REJECT, editor, note)
     else:
         await domain.move(content.content_id, Action.APPROVE, editor)
@@ -53,8 +55,8 @@ async def letters(domain: Domain) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("kind", "letter", "note"),
     [
-        (event_types.ContentPublished, "content_published", None),
-        (event_types.ContentRejected, "content_rejected", "Too long"),
+        (events.ContentPublished, "content_published", None),
+        (events.ContentRejected, "content_rejected", "Too long"),
     ],
 )
 async def test_the_author_gets_a_letter(
@@ -74,12 +76,12 @@ async def test_the_author_gets_a_letter(
 
 @pytest.mark.parametrize("kind", OTHERS)
 async def test_what_an_author_need_not_hear_of_is_no_letter(domain: Domain, kind: type[ContentEvent]) -> None:
-    await domain.notifier.ask(consume(envelope(happened(kind)), envelope(event_types.UserVerified(uuid4()))))
+    await domain.notifier.ask(consume(envelope(happened(kind)), envelope(UserVerified(uuid4()))))
     assert await domain.events() == []
     assert await domain.value("select count(*) from consumed_events") == 2
 
 
-@pytest.mark.parametrize("kind", [event_types.ContentPublished, event_types.ContentRejected])
+@pytest.mark.parametrize("kind", [events.ContentPublished, events.ContentRejected])
 async def test_an_event_that_the_editorial_history_does_not_know_is_no_letter(
     domain: Domain, kind: type[ContentEvent]
 ) -> None:
@@ -90,7 +92,7 @@ async def test_an_event_that_the_editorial_history_does_not_know_is_no_letter(
 
 
 async def test_author_title_and_note_are_those_of_the_rows_and_not_of_the_event(domain: Domain) -> None:
-    genuine = await told(domain, event_types.ContentRejected, "Too long")
+    genuine = await told(domain, events.ContentRejected, "Too long")
     assert isinstance(genuine.event, ContentEvent)
     forged = msgspec.structs.replace(genuine.event, author_id=uuid4(), title="You won", note="https://evil.example")
     await domain.notifier.ask(consume(msgspec.structs.replace(genuine, event=forged)))
@@ -106,13 +108,13 @@ async def test_author_title_and_note_are_those_of_the_rows_and_not_of_the_event(
 
 
 async def test_an_event_that_comes_again_or_several_times_at_once_is_one_letter(domain: Domain) -> None:
-    batch = consume(*[await told(domain, event_types.ContentPublished) for _ in range(5)])
+    batch = consume(*[await told(domain, events.ContentPublished) for _ in range(5)])
     await asyncio.gather(*(domain.notifier.ask(batch) for _ in range(6)))
     assert len(await letters(domain)) == 5
 
 
 async def test_the_letters_id_follows_from_the_events(domain: Domain) -> None:
-    event = await told(domain, event_types.ContentRejected)
+    event = await told(domain, events.ContentRejected)
     await domain.notifier.ask(consume(event))
     first = await domain.value("select event_id from outbox where type = 'letter.requested'")
     await domain.execute("delete from outbox; delete from consumed_events")

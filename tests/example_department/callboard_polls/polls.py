@@ -7,13 +7,14 @@ from uuid import UUID
 from msgspec import Struct
 
 from callboard.actors.errors import ErrorKind, Problem, code
+from callboard.actors.identity.events import UserDeleted
 from callboard.actors.infrastructure.feature_flags import FeatureFlag
 from callboard.actors.infrastructure.job_kinds import Job, JobKind, Outcome, on_job
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.actors.infrastructure.rate_limiter import RateLimit
 from callboard.actors.infrastructure.refs import Infrastructure
 from callboard.runtime import Actor, Message, Request, on
-from callboard.streams.event_types import ConsumeEvents, UserDeleted, declare_event, derive_id
+from callboard.streams.event_types import ConsumeEvents, declare_event, derive_id
 from callboard.streams.outbox import deduplicate, emit
 from callboard.streams.topics import declare_topic
 

@@ -1,0 +1,34 @@
+"""The event that analytics reads: activity, of any producer."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from callboard.runtime import Message
+from callboard.streams.event_types import Name, UtcDatetime, declare_event
+from callboard.streams.topics import ACTIVITY
+
+SubjectId = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length=200)]
+
+# Wide enough for any metric, and an hour's sum of them still fits PostgreSQL's double precision.
+_VALUE_LIMIT = 1e100
+_FIRST_YEAR, _LAST_YEAR = 1970, 9998
+
+
+class ActivityRecorded(Message, frozen=True):
+    """An activity: `metric` (page_views) of `subject_id` (a content id) grew by `value`."""
+
+    metric: Name
+    value: Annotated[float, Meta(ge=-_VALUE_LIMIT, le=_VALUE_LIMIT)]
+    subject_id: SubjectId
+    occurred_at: UtcDatetime
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a time that is outside of the calendar in UTC."""
+        if not _FIRST_YEAR <= self.occurred_at.year <= _LAST_YEAR:
+            raise ValueError(f"occurred_at is not between the years {_FIRST_YEAR} and {_LAST_YEAR}")
+
+
+ACTIVITY_EVENTS = (
+    declare_event("activity.recorded", ActivityRecorded, "subject_id", ACTIVITY, open_to_producers=True),
+)
