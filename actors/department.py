@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
+from callboard.actors.errors import ErrorCode
 from callboard.actors.infrastructure.feature_flags import FeatureFlag
 from callboard.actors.infrastructure.job_kinds import JobHandler, JobKind
 from callboard.actors.infrastructure.personal_data import PersonalData
@@ -70,6 +71,7 @@ class Department(Struct, Generic[S, N, R], frozen=True, kw_only=True):
     offers: type[R]
     build: Callable[[S, N], Branch[R]]
     events: Sequence[EventType] = ()
+    errors: Sequence[ErrorCode] = ()
     limits: Sequence[RateLimit] = ()
     flags: Sequence[FeatureFlag] = ()
     jobs: Sequence[JobKind[Any]] = ()

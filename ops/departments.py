@@ -16,6 +16,7 @@ from callboard.actors.analytics.department import ANALYTICS
 from callboard.actors.delivery.department import DELIVERY
 from callboard.actors.department import AnyDepartment, Branch, Department, Role
 from callboard.actors.editorial.department import EDITORIAL
+from callboard.actors.errors import ERRORS
 from callboard.actors.identity.department import IDENTITY
 from callboard.actors.infrastructure.department import INFRASTRUCTURE
 from callboard.actors.infrastructure.refs import Clients, Declared
@@ -104,6 +105,9 @@ def _clashes(departments: Sequence[AnyDepartment]) -> Iterator[str]:
         "are called": [each.name for each in departments],
         "offer": [f"{each.offers.__module__}.{each.offers.__qualname__}" for each in departments],
         "declare the event": [event.name for each in departments for event in each.events],
+        "declare the error": [
+            error.name for errors in (ERRORS, *(each.errors for each in departments)) for error in errors
+        ],
         "declare the limit": [limit.name for each in departments for limit in each.limits],
         "declare the flag": [flag.name for each in departments for flag in each.flags],
         "declare the rule of retention": [rule.name for each in departments for rule in each.retention],
@@ -141,6 +145,7 @@ def declared_by(departments: Sequence[AnyDepartment], configured: Mapping[str, C
     all_of = {**as_declared, **(configured or {})}
     return Declared(
         jobs=[kind for each in departments for kind in each.jobs],
+        errors=[*ERRORS, *(error for each in departments for error in each.errors)],
         policies={limit.name: limit.policy for each in departments for limit in all_of[each.name].limits},
         personal_data=[part for each in reversed(departments) for part in each.personal_data],
         flags=[flag for each in departments for flag in all_of[each.name].flags],
@@ -199,6 +204,12 @@ class Built:
             if each.refs not in self.offered
         ]
         bound = [route for each in routes if each.refs in self.offered for route in each.bind(self.offered[each.refs])]
+        faults += [
+            f"{route.method} {route.path}: no department declares the error {code.name}"
+            for route in bound
+            for code in route.errors
+            if code not in self.declared.errors
+        ]
         faults += [
             f"{route.method} {route.path}: no department declares the limit {route.limit.name}"
             for route in bound

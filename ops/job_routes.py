@@ -7,17 +7,13 @@ from typing import Annotated, Any, Literal, Protocol
 import msgspec
 from msgspec import Meta
 
-from callboard.actors.errors import (
+from callboard.actors.errors import REQUEST_CURSOR_INVALID, REQUEST_INVALID, ErrorCode, FieldError, Problem
+from callboard.actors.infrastructure.errors import (
     JOBS_KIND_UNKNOWN,
     JOBS_NOT_DEAD,
     JOBS_NOT_FOUND,
     JOBS_NOT_WAITING,
     JOBS_SCHEDULE_UNKNOWN,
-    REQUEST_CURSOR_INVALID,
-    REQUEST_INVALID,
-    ErrorCode,
-    FieldError,
-    Problem,
 )
 from callboard.actors.infrastructure.job_admin import MAX_ID, JobAdmin
 from callboard.actors.infrastructure.job_kinds import Priority

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from callboard.actors.errors import ErrorCode
 from callboard.actors.identity.refs import IdentityRefs
 from callboard.actors.infrastructure.feature_flags import FlagName
 from callboard.actors.infrastructure.rate_limiter import CheckLimit
@@ -38,16 +39,27 @@ def server_dependencies(shared: Infrastructure, identity: IdentityRefs, metrics:
     )
 
 
+def front_settings(config: Config, errors: Sequence[ErrorCode], public_url: str) -> Settings:
+    """Return the settings of the public server, with the catalogue of errors."""
+    return Settings(
+        origins=frozenset(config.cors_origins),
+        max_body_bytes=config.max_body_bytes,
+        secure=public_url.startswith("https:"),
+        proxies=Proxies([network(each) for each in config.trusted_proxies]),
+        errors=errors,
+    )
+
+
 def front_door(
     config: Config,
     routes: Sequence[Route[Any]],
+    settings: Settings,
     hooks: ServerDependencies,
     checks: Checks,
-    backoff: Backoff,
     *,
-    secure: bool,
+    backoff: Backoff,
 ) -> Node:
-    """Return the public HTTP server; `secure` if clients reach it by https."""
+    """Return the public HTTP server."""
     server = Props(
         HttpServer,
         routes,
@@ -55,12 +67,7 @@ def front_door(
         port=config.http_port,
         checks=checks,
         essential={"database"},
-        settings=Settings(
-            origins=frozenset(config.cors_origins),
-            max_body_bytes=config.max_body_bytes,
-            secure=secure,
-            proxies=Proxies([network(each) for each in config.trusted_proxies]),
-        ),
+        settings=settings,
         hooks=hooks,
         grace_s=config.shutdown_grace_s,
         patience=ConnectionTimeouts(idle_s=config.http_idle_s),

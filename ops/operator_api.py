@@ -9,10 +9,11 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from callboard.actors.errors import POOLS_NOT_FOUND, REQUEST_CURSOR_INVALID, Problem
+from callboard.actors.errors import REQUEST_CURSOR_INVALID, Problem
 from callboard.actors.infrastructure import audit_log as audit
 from callboard.actors.infrastructure.audit_log import AuditAction
 from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.errors import POOLS_NOT_FOUND
 from callboard.actors.infrastructure.job_admin import JobAdmin
 from callboard.actors.infrastructure.rate_limiter import Policy
 from callboard.http.server.operator_access import AllowedHosts, OperatorToken

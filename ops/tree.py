@@ -14,7 +14,7 @@ from callboard.ops.config.configuration import Configuration
 from callboard.ops.departments import Built, build, declared_by, in_order
 from callboard.ops.embedded.servers import Servers
 from callboard.ops.job_holders import holder_name, is_gone
-from callboard.ops.listeners import front_door, operator_plane, server_dependencies
+from callboard.ops.listeners import front_door, front_settings, operator_plane, server_dependencies
 from callboard.ops.metrics import Metrics
 from callboard.ops.operator_api import OperatorServices
 from callboard.ops.streams import StreamParts
@@ -88,8 +88,7 @@ def compose(
     children.append(jobs.node)
     if Role.FRONT in config.roles:
         hooks = server_dependencies(shared, built.refs(IdentityRefs), metrics)
-        children.append(
-            front_door(config, bound, hooks, checks, SERVER_BACKOFF, secure=shared.public_url.startswith("https:"))
-        )
+        settings = front_settings(config, declared.errors, shared.public_url)
+        children.append(front_door(config, bound, settings, hooks, checks, backoff=SERVER_BACKOFF))
     children.append(operator_plane(view, checks, SERVER_BACKOFF))
     return Tree(supervisor("callboard", *children, intensity=SERVER_INTENSITY), built, jobs, streams, checks)

@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 from callboard.actors.department import Branch, Child, Department
 from callboard.actors.editorial import workflow
 from callboard.actors.editorial.content_queries import ContentQueries
+from callboard.actors.editorial.errors import ERRORS
 from callboard.actors.editorial.events import CONTENT_EVENTS
 from callboard.actors.editorial.html_sanitizer import HtmlBounds, HtmlSanitizer
 from callboard.actors.editorial.refs import SEARCH, EditorialRefs
@@ -77,6 +78,7 @@ EDITORIAL = Department(
     offers=EditorialRefs,
     build=build,
     events=CONTENT_EVENTS,
+    errors=ERRORS,
     limits=(SEARCH,),
     jobs=(REFILL_SEARCH,),
     personal_data=workflow.PERSONAL_DATA,

@@ -7,17 +7,15 @@ import asyncpg
 import msgspec
 
 from callboard.actors.editorial import events
-from callboard.actors.editorial.html_sanitizer import HtmlSanitizer, MarkupError
-from callboard.actors.editorial.workflow_rules import Action, Language, Status, check_edit, check_transition, may_see
-from callboard.actors.errors import (
+from callboard.actors.editorial.errors import (
     CONTENT_CATEGORY_UNKNOWN,
     CONTENT_ILLEGAL_TRANSITION,
     CONTENT_NOT_FOUND,
     CONTENT_STALE,
-    REQUEST_INVALID,
-    FieldError,
-    Problem,
 )
+from callboard.actors.editorial.html_sanitizer import HtmlSanitizer, MarkupError
+from callboard.actors.editorial.workflow_rules import Action, Language, Status, check_edit, check_transition, may_see
+from callboard.actors.errors import REQUEST_INVALID, FieldError, Problem
 from callboard.actors.infrastructure.database import Database, retried
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.actors.infrastructure.principals import Principal

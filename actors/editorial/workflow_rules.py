@@ -7,13 +7,13 @@ from uuid import UUID
 
 import msgspec
 
-from callboard.actors.errors import (
+from callboard.actors.editorial.errors import (
     CONTENT_FORBIDDEN,
     CONTENT_ILLEGAL_TRANSITION,
     CONTENT_OWN_REVIEW,
     CONTENT_PUBLISHED,
-    Problem,
 )
+from callboard.actors.errors import Problem
 from callboard.actors.infrastructure.principals import Principal, Role
 
 

@@ -7,7 +7,8 @@ from uuid import UUID
 
 import msgspec
 
-from callboard.actors.errors import USERS_EMAIL_TAKEN, FieldError, Problem
+from callboard.actors.errors import FieldError, Problem
+from callboard.actors.identity.errors import USERS_EMAIL_TAKEN
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.actors.infrastructure.principals import Role
 from callboard.streams.event_types import UtcDatetime

@@ -9,13 +9,13 @@ from uuid import UUID
 
 import msgspec
 
-from callboard.actors.errors import (
+from callboard.actors.errors import Problem
+from callboard.actors.identity.errors import (
     AUTH_ACCOUNT_LIMITED,
     AUTH_INACTIVE,
     AUTH_INVALID_CREDENTIALS,
     AUTH_SESSION_ENDED,
     AUTH_UNVERIFIED,
-    Problem,
 )
 from callboard.actors.identity.known_devices import (
     KNOWN_DAYS,

@@ -12,7 +12,8 @@ import anyio.to_thread
 import msgspec
 
 from callboard.actors.delivery.events import TemplatedEmailRequested
-from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, EXPORTS_LINK_GONE, USERS_NOT_FOUND, FieldError, Problem
+from callboard.actors.errors import FieldError, Problem
+from callboard.actors.identity.errors import AUTH_MAIL_TOKEN_INVALID, EXPORTS_LINK_GONE, USERS_NOT_FOUND
 from callboard.actors.identity.sessions import STEP_UP_S, require_step_up
 from callboard.actors.infrastructure import audit_log as audit
 from callboard.actors.infrastructure.audit_log import AuditAction

@@ -22,6 +22,7 @@ from callboard.actors.identity.email_requests import EMAIL_REQUEST, EmailRequest
 from callboard.actors.identity.email_verification import QUERIES as MAIL_TOKENS
 from callboard.actors.identity.email_verification import RegistrationPolicy
 from callboard.actors.identity.erasure import erase_due
+from callboard.actors.identity.errors import ERRORS
 from callboard.actors.identity.events import USER_EVENTS
 from callboard.actors.identity.known_devices import KNOWN_DAYS
 from callboard.actors.identity.password_hasher import PasswordHasher
@@ -168,6 +169,7 @@ IDENTITY = Department(
     offers=IdentityRefs,
     build=build,
     events=USER_EVENTS,
+    errors=ERRORS,
     limits=(REGISTER, LOGIN, MAIL, ACCOUNT, ACCOUNT_TOTAL),
     jobs=(EMAIL_REQUEST, MAKE_EXPORT),
     retention=(

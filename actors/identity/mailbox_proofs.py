@@ -7,10 +7,11 @@ another person may have requested asks for a new password, and the undo of a cha
 from typing import Any
 from uuid import UUID, uuid4
 
-from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, AUTH_PASSWORD_NEEDED, REQUEST_INVALID, FieldError, Problem
+from callboard.actors.errors import REQUEST_INVALID, FieldError, Problem
 from callboard.actors.identity import email_verification
 from callboard.actors.identity.accounts import QUERIES, User, taken, user_of
 from callboard.actors.identity.email_verification import RegistrationPolicy, add_token, request_email
+from callboard.actors.identity.errors import AUTH_MAIL_TOKEN_INVALID, AUTH_PASSWORD_NEEDED
 from callboard.actors.identity.events import UserDeleted, UserUpdated, UserVerified
 from callboard.actors.identity.password_hasher import HashPassword, VerifyPassword, hash_or_overloaded
 from callboard.actors.identity.password_policy import password_faults

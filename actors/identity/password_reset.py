@@ -6,16 +6,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from callboard.actors.errors import (
-    AUTH_INVALID_CREDENTIALS,
-    AUTH_MAIL_TOKEN_INVALID,
-    AUTH_SESSION_ENDED,
-    REQUEST_INVALID,
-    FieldError,
-    Problem,
-)
+from callboard.actors.errors import REQUEST_INVALID, FieldError, Problem
 from callboard.actors.identity.authentication import PasswordChecker, credentials, session_origin
 from callboard.actors.identity.email_verification import add_token, request_email
+from callboard.actors.identity.errors import AUTH_INVALID_CREDENTIALS, AUTH_MAIL_TOKEN_INVALID, AUTH_SESSION_ENDED
 from callboard.actors.identity.events import UserUpdated, UserVerified
 from callboard.actors.identity.known_devices import remember_network
 from callboard.actors.identity.password_hasher import HashPassword, VerifyPassword, hash_or_overloaded

@@ -8,7 +8,8 @@ from uuid import UUID
 
 import msgspec
 
-from callboard.actors.errors import REQUEST_INVALID, USERS_NOT_FOUND, USERS_STALE, FieldError, Problem
+from callboard.actors.errors import REQUEST_INVALID, FieldError, Problem
+from callboard.actors.identity.errors import USERS_NOT_FOUND, USERS_STALE
 from callboard.actors.infrastructure.database import Database, retried
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.runtime import Actor, Request, on

@@ -11,12 +11,12 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from callboard.actors.errors import (
+from callboard.actors.errors import Problem
+from callboard.actors.identity.errors import (
     AUTH_INVALID_CREDENTIALS,
     AUTH_REFRESH_INVALID,
     AUTH_SESSION_ENDED,
     AUTH_STEP_UP_REQUIRED,
-    Problem,
 )
 from callboard.actors.identity.known_devices import network_of
 from callboard.actors.identity.session_cache import Authenticate, SessionCache

@@ -8,17 +8,11 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from callboard.actors.errors import (
-    REQUEST_INVALID,
-    USERS_EMAIL_TAKEN,
-    USERS_LAST_ADMIN,
-    USERS_NOT_FOUND,
-    USERS_STALE,
-    Problem,
-)
+from callboard.actors.errors import REQUEST_INVALID, Problem
 from callboard.actors.identity import email_verification
 from callboard.actors.identity.accounts import QUERIES, User, new_user, taken, user_of
 from callboard.actors.identity.email_verification import OPEN, RegistrationPolicy, validate_registration
+from callboard.actors.identity.errors import USERS_EMAIL_TAKEN, USERS_LAST_ADMIN, USERS_NOT_FOUND, USERS_STALE
 from callboard.actors.identity.events import UserDeleted, UserUpdated
 from callboard.actors.identity.mailbox_proofs import MailboxProofs, RefuseEmail, UndoEmailChange, VerifyEmail
 from callboard.actors.identity.password_hasher import HashPassword, VerifyPassword, hash_or_overloaded

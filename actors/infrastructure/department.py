@@ -9,6 +9,7 @@ from callboard.actors.department import Branch, Child, Department
 from callboard.actors.infrastructure import audit_log, feature_flags
 from callboard.actors.infrastructure.audit_log import AuditLog, AuditRecorder, FailedLogins
 from callboard.actors.infrastructure.database import DatabaseGuard
+from callboard.actors.infrastructure.errors import ERRORS
 from callboard.actors.infrastructure.feature_flags import OUR_FLAGS, FlagKeeper, FlagName, FlagSnapshot
 from callboard.actors.infrastructure.idempotency import Idempotency
 from callboard.actors.infrastructure.job_queue import JobQueue
@@ -147,6 +148,7 @@ INFRASTRUCTURE = Department(
     needs=InfrastructureNeeds,
     offers=Infrastructure,
     build=build,
+    errors=ERRORS,
     limits=(DEFAULT_LIMIT,),
     flags=OUR_FLAGS,
     jobs=(PURGE_EXPIRED,),

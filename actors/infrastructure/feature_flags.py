@@ -14,10 +14,12 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from callboard.actors.errors import FLAGS_FULL, FLAGS_NOT_FOUND, USERS_NOT_FOUND, Problem
+from callboard.actors.errors import Problem
+from callboard.actors.identity.errors import USERS_NOT_FOUND
 from callboard.actors.infrastructure import audit_log as audit
 from callboard.actors.infrastructure.audit_log import AuditAction
 from callboard.actors.infrastructure.database import Database, retried
+from callboard.actors.infrastructure.errors import FLAGS_FULL, FLAGS_NOT_FOUND
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.runtime import Actor, Message, Request, on
 from callboard.streams.queries import queries_beside

@@ -5,16 +5,16 @@ from typing import Any, Literal
 
 import msgspec
 
-from callboard.actors.errors import (
+from callboard.actors.errors import Problem
+from callboard.actors.infrastructure.audit_log import OPERATOR, AuditAction, record
+from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.errors import (
     JOBS_KIND_UNKNOWN,
     JOBS_NOT_DEAD,
     JOBS_NOT_FOUND,
     JOBS_NOT_WAITING,
     JOBS_SCHEDULE_UNKNOWN,
-    Problem,
 )
-from callboard.actors.infrastructure.audit_log import OPERATOR, AuditAction, record
-from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.job_kinds import Priority
 from callboard.actors.infrastructure.job_outcomes import QUERIES as OUTCOMES
 from callboard.actors.infrastructure.job_outcomes import free_key

@@ -10,7 +10,8 @@ from uuid import UUID
 
 import msgspec
 
-from callboard.actors.errors import QUOTA_CONTENT, QUOTA_RATE, Problem
+from callboard.actors.errors import Problem
+from callboard.actors.infrastructure.errors import QUOTA_CONTENT, QUOTA_RATE
 from callboard.streams.queries import queries_beside
 
 QUERIES = queries_beside(__file__)

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from callboard.actors.errors import ErrorCode
 from callboard.actors.infrastructure.audit_log import FailedLogins, ListAuditEntries
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.feature_flags import FeatureFlag, FlagSnapshot, GetFlag, SetFlag
@@ -60,6 +61,7 @@ class Declared(Struct, frozen=True):
     """
 
     jobs: Sequence[JobKind[Any]] = ()
+    errors: Sequence[ErrorCode] = ()
     policies: dict[str, Policy] = {}
     personal_data: Sequence[PersonalData] = ()
     flags: Sequence[FeatureFlag] = ()

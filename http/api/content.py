@@ -18,6 +18,16 @@ from callboard.actors.editorial.content_queries import (
     SearchResult,
     Transition,
 )
+from callboard.actors.editorial.errors import (
+    CONTENT_CATEGORY_UNKNOWN,
+    CONTENT_FORBIDDEN,
+    CONTENT_IF_MATCH_MISSING,
+    CONTENT_ILLEGAL_TRANSITION,
+    CONTENT_NOT_FOUND,
+    CONTENT_OWN_REVIEW,
+    CONTENT_PUBLISHED,
+    CONTENT_STALE,
+)
 from callboard.actors.editorial.refs import SEARCH, EditorialRefs
 from callboard.actors.editorial.workflow import (
     Content,
@@ -28,19 +38,8 @@ from callboard.actors.editorial.workflow import (
     TransitionContent,
 )
 from callboard.actors.editorial.workflow_rules import Action, Language, Status, check_edit
-from callboard.actors.errors import (
-    CONTENT_CATEGORY_UNKNOWN,
-    CONTENT_FORBIDDEN,
-    CONTENT_IF_MATCH_MISSING,
-    CONTENT_ILLEGAL_TRANSITION,
-    CONTENT_NOT_FOUND,
-    CONTENT_OWN_REVIEW,
-    CONTENT_PUBLISHED,
-    CONTENT_STALE,
-    QUOTA_CONTENT,
-    QUOTA_RATE,
-    REQUEST_CURSOR_INVALID,
-)
+from callboard.actors.errors import REQUEST_CURSOR_INVALID
+from callboard.actors.infrastructure.errors import QUOTA_CONTENT, QUOTA_RATE
 from callboard.http.server.pagination import BY_NUMBER, BY_RANK, BY_TIME
 from callboard.http.server.request import Body, HttpRequest, Page, PageReply, Reply
 from callboard.http.server.routing import Access, Route, Routes

@@ -3,15 +3,11 @@
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
-from callboard.actors.errors import (
-    AUTH_MAIL_TOKEN_INVALID,
-    AUTH_STEP_UP_REQUIRED,
-    EXPORTS_LINK_GONE,
-    QUOTA_RATE,
-    Problem,
-)
+from callboard.actors.errors import Problem
 from callboard.actors.identity.data_export import DownloadExport, Export, ReadPiece, RequestExport
+from callboard.actors.identity.errors import AUTH_MAIL_TOKEN_INVALID, AUTH_STEP_UP_REQUIRED, EXPORTS_LINK_GONE
 from callboard.actors.identity.refs import MAIL, IdentityRefs
+from callboard.actors.infrastructure.errors import QUOTA_RATE
 from callboard.http.api.users import Secret
 from callboard.http.server.request import Body, HttpRequest, Query, RawReply, Reply
 from callboard.http.server.response import Stream

@@ -9,7 +9,9 @@ from uuid import UUID
 
 from msgspec import Meta
 
-from callboard.actors.errors import FLAGS_FULL, FLAGS_NOT_FOUND, REQUEST_INVALID, USERS_NOT_FOUND, FieldError, Problem
+from callboard.actors.errors import REQUEST_INVALID, FieldError, Problem
+from callboard.actors.identity.errors import USERS_NOT_FOUND
+from callboard.actors.infrastructure.errors import FLAGS_FULL, FLAGS_NOT_FOUND
 from callboard.actors.infrastructure.feature_flags import Flag, GetFlag, SetFlag
 from callboard.actors.infrastructure.refs import Infrastructure
 from callboard.http.server.request import Body, HttpRequest, Query, Reply

@@ -1,7 +1,7 @@
 """Passwords over HTTP: forgotten, reset and changed."""
 
-from callboard.actors.errors import AUTH_ACCOUNT_LIMITED, AUTH_INVALID_CREDENTIALS, AUTH_MAIL_TOKEN_INVALID
 from callboard.actors.identity.email_requests import RequestEmail
+from callboard.actors.identity.errors import AUTH_ACCOUNT_LIMITED, AUTH_INVALID_CREDENTIALS, AUTH_MAIL_TOKEN_INVALID
 from callboard.actors.identity.password_reset import ChangePassword, ResetPassword
 from callboard.actors.identity.refs import LOGIN, MAIL, IdentityRefs
 from callboard.http.api.users import Address, NewPassword, Password, Secret

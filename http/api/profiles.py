@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from callboard.actors.errors import USERS_NOT_FOUND, USERS_STALE, FieldError
+from callboard.actors.errors import FieldError
+from callboard.actors.identity.errors import USERS_NOT_FOUND, USERS_STALE
 from callboard.actors.identity.profiles import MAX_URL_LENGTH, Bio, GetProfile, Profile, ReplaceProfile, profile_faults
 from callboard.actors.identity.refs import IdentityRefs
 from callboard.http.api.users import whose

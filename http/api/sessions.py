@@ -6,16 +6,16 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from callboard.actors.errors import (
+from callboard.actors.errors import Problem
+from callboard.actors.identity.authentication import LogIn, StepUp
+from callboard.actors.identity.errors import (
     AUTH_ACCOUNT_LIMITED,
     AUTH_INACTIVE,
     AUTH_INVALID_CREDENTIALS,
     AUTH_REFRESH_INVALID,
     AUTH_UNVERIFIED,
     SESSIONS_NOT_FOUND,
-    Problem,
 )
-from callboard.actors.identity.authentication import LogIn, StepUp
 from callboard.actors.identity.refs import LOGIN, IdentityRefs
 from callboard.actors.identity.sessions import (
     MAX_SESSIONS,

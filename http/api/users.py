@@ -7,21 +7,18 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from callboard.actors.errors import (
+from callboard.actors.errors import REQUEST_CURSOR_INVALID, REQUEST_INVALID, FieldError, Problem
+from callboard.actors.identity.email_requests import RequestEmail
+from callboard.actors.identity.email_verification import FullName, registration_faults
+from callboard.actors.identity.errors import (
     AUTH_MAIL_TOKEN_INVALID,
     AUTH_PASSWORD_NEEDED,
     AUTH_STEP_UP_REQUIRED,
-    REQUEST_CURSOR_INVALID,
-    REQUEST_INVALID,
     USERS_EMAIL_TAKEN,
     USERS_LAST_ADMIN,
     USERS_NOT_FOUND,
     USERS_STALE,
-    FieldError,
-    Problem,
 )
-from callboard.actors.identity.email_requests import RequestEmail
-from callboard.actors.identity.email_verification import FullName, registration_faults
 from callboard.actors.identity.refs import MAIL, REGISTER, IdentityRefs
 from callboard.actors.identity.users import (
     ChangeUser,

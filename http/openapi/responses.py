@@ -6,7 +6,6 @@ from typing import Any
 
 from callboard.actors.errors import (
     AUTH_FORBIDDEN,
-    AUTH_SESSION_ENDED,
     AUTH_TOKEN_EXPIRED,
     AUTH_TOKEN_INVALID,
     AUTH_TOKEN_MISSING,
@@ -27,6 +26,7 @@ from callboard.actors.errors import (
     SERVER_UNAVAILABLE,
     ErrorCode,
 )
+from callboard.actors.identity.errors import AUTH_SESSION_ENDED
 from callboard.http.server.errors import status_of
 from callboard.http.server.preconditions import stale_code
 from callboard.http.server.request import Page

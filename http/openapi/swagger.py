@@ -11,8 +11,9 @@ from typing import Any
 import anyio.to_thread
 import msgspec
 
+from callboard.actors.errors import ErrorCode
 from callboard.http.openapi.document import openapi
-from callboard.http.server.health import CATALOGUE, Checks, liveness_routes
+from callboard.http.server.health import Checks, catalogue_route, liveness_routes
 from callboard.http.server.raw_request import Settings
 from callboard.http.server.request import HttpRequest, RawReply
 from callboard.http.server.routing import Access, Route
@@ -87,9 +88,11 @@ def swagger_folder() -> Path:
     return Path(spec.submodule_search_locations[0]) / "static"
 
 
-def common_routes(checks: Checks, essential: Container[str] | None = None) -> tuple[Route[object], ...]:
+def common_routes(
+    checks: Checks, essential: Container[str] | None = None, errors: Sequence[ErrorCode] = ()
+) -> tuple[Route[object], ...]:
     """Return the routes that every server has beside those of its API; its document lists them."""
-    return (*liveness_routes(checks, essential), CATALOGUE)
+    return (*liveness_routes(checks, essential), catalogue_route(errors))
 
 
 def render_committed_document(routes: Sequence[Route[Any]], base: str = Settings.base) -> str:

@@ -7,7 +7,6 @@ from typing import Literal
 import msgspec
 
 from callboard.actors.errors import (
-    AUTH_SESSION_ENDED,
     AUTH_TOKEN_EXPIRED,
     AUTH_TOKEN_INVALID,
     SERVER_OVERLOADED,
@@ -18,6 +17,7 @@ from callboard.actors.errors import (
     FieldError,
     Problem,
 )
+from callboard.actors.identity.errors import AUTH_SESSION_ENDED
 from callboard.runtime import ActorStoppedError, AskTimeoutError, MailboxFullError
 from callboard.streams.event_types import UtcDatetime
 

@@ -1,12 +1,12 @@
 """The routes of every listener: /health, /ready, and, below the base, the catalogue of error codes."""
 
-from collections.abc import Awaitable, Callable, Container, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from typing import Literal
 
 import anyio
 import msgspec
 
-from callboard.actors.errors import CODES, SERVER_NOT_READY, DegradedError, FieldError, Problem
+from callboard.actors.errors import SERVER_NOT_READY, DegradedError, ErrorCode, FieldError, Problem
 from callboard.http.server.errors import status_of
 from callboard.http.server.request import HttpRequest, Reply
 from callboard.http.server.routing import Access, Route
@@ -56,11 +56,6 @@ async def health(request: HttpRequest[None, None, object]) -> Reply[Health]:  # 
     return Reply(Health())
 
 
-async def errors(request: HttpRequest[None, None, object]) -> Reply[list[CodeEntry]]:  # noqa: ARG001 - a handler's face
-    """List all error codes."""
-    return Reply([CodeEntry(code.name, status_of(code), code.meaning) for code in CODES.values()])
-
-
 def liveness_routes(checks: Checks, essential: Container[str] | None = None) -> tuple[Route[object], ...]:
     """Return the routes of /health and of /ready. Each check raises if its server is unavailable.
 
@@ -97,7 +92,15 @@ def liveness_routes(checks: Checks, essential: Container[str] | None = None) -> 
     )
 
 
-CATALOGUE: Route[object] = Route("GET", "/errors", errors, "List every error code", "server", Access.PUBLIC)
+def catalogue_route(codes: Iterable[ErrorCode]) -> Route[object]:
+    """Return the route that lists these error codes."""
+    entries = [CodeEntry(code.name, status_of(code), code.meaning) for code in codes]
+
+    async def errors(request: HttpRequest[None, None, object]) -> Reply[list[CodeEntry]]:  # noqa: ARG001 - a handler's face
+        """List all error codes."""
+        return Reply(entries)
+
+    return Route("GET", "/errors", errors, "List every error code", "server", Access.PUBLIC)
 
 
 async def run_checks(checks: Checks) -> dict[str, Checked]:

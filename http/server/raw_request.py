@@ -10,7 +10,7 @@ from random import Random
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from callboard.actors.errors import ErrorCode
+from callboard.actors.errors import ERRORS, ErrorCode
 from callboard.actors.infrastructure.idempotency import ClaimKey, ReleaseKey, StoreResponse
 from callboard.actors.infrastructure.principals import Principal
 from callboard.actors.infrastructure.rate_limiter import LimitResult
@@ -37,7 +37,7 @@ class Settings:
     `base` is the prefix of every path that is not absolute. `proxies` are those whose X-Forwarded-For is trusted.
     `token`, if set, is the Bearer token that every route requires unless it is exempt. `hosts` are the allowed host
     names; None allows any. `secure` says that clients reach the server by HTTPS, through a proxy: browsers are told to
-    use nothing else.
+    use nothing else. `errors` are the codes of the catalogue.
     """
 
     base: str = "/api/v1"
@@ -48,6 +48,7 @@ class Settings:
     token: OperatorToken | None = None
     hosts: AllowedHosts | None = None
     secure: bool = False
+    errors: Sequence[ErrorCode] = ERRORS
 
 
 def utc_now() -> datetime:

@@ -46,7 +46,7 @@ def full_table(
     """
     if not documents:
         return [*routes, *liveness_routes(checks, essential)]
-    table: list[Route[Any]] = [*routes, *common_routes(checks, essential)]
+    table: list[Route[Any]] = [*routes, *common_routes(checks, essential, settings.errors)]
     return [*table, *document_routes(table, settings.base), *mail_page_routes(settings.base)]
 
 

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from callboard.actors.errors import USERS_NOT_FOUND, Problem
+from callboard.actors.errors import Problem
+from callboard.actors.identity.errors import USERS_NOT_FOUND
 from callboard.actors.identity.users import ListUsers
 from callboard.actors.infrastructure.audit_log import AuditAction, AuditEntry, AuditLog, ListAuditEntries
 from callboard.http.server.validation import in_reach

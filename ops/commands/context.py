@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from callboard.actors.errors import USERS_NOT_FOUND, Problem
+from callboard.actors.errors import Problem
 from callboard.actors.identity.department import IDENTITY, IdentitySettings
+from callboard.actors.identity.errors import USERS_NOT_FOUND
 from callboard.actors.identity.password_policy import PasswordPolicy
 from callboard.actors.identity.refs import IdentityRefs
 from callboard.actors.identity.users import ChangeUser, CreateUser, ListUsers, UserMessage

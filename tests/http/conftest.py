@@ -18,16 +18,9 @@ from kit.twins import ProcessGroup, twins
 from kit.wire import to_the_end
 from msgspec import Meta
 
-from callboard.actors.errors import (
-    AUTH_TOKEN_EXPIRED,
-    AUTH_TOKEN_INVALID,
-    AUTH_TOKEN_MISSING,
-    CONTENT_IF_MATCH_MISSING,
-    CONTENT_NOT_FOUND,
-    ROUTE_NOT_FOUND,
-    USERS_NOT_FOUND,
-    Problem,
-)
+from callboard.actors.editorial.errors import CONTENT_IF_MATCH_MISSING, CONTENT_NOT_FOUND
+from callboard.actors.errors import AUTH_TOKEN_EXPIRED, AUTH_TOKEN_INVALID, AUTH_TOKEN_MISSING, ROUTE_NOT_FOUND, Problem
+from callboard.actors.identity.errors import USERS_NOT_FOUND
 from callboard.actors.infrastructure.principals import Principal, Role
 from callboard.actors.infrastructure.rate_limiter import LimitResult, RateLimit
 from callboard.actors.infrastructure.token_signer import Claims

@@ -9,14 +9,16 @@ from uuid import UUID, uuid4
 import pytest
 from kit.running import Answer, Up, request
 
-from callboard.actors.errors import CODES
 from callboard.actors.infrastructure.token_signer import Signer
 from callboard.http.server.errors import status_of
+from callboard.ops.departments import OURS, declared_by
 
 DEEP = b'{"title":' + b"[" * 20_000 + b"]" * 20_000 + b"}"
 NOBODY = "0d3b4f5e-1c6a-4f5b-9e2d-7a8b9c0d1e2f"  # the id of nothing; fixed, as names of tests are
 REGISTER = "/auth/register"
 GOOD = {"email": "ada@example.org", "password": "Quiet-Wings-7", "full_name": "Ada", "terms_accepted": True}
+
+CODES = {code.name: code for code in declared_by(OURS).errors}
 
 
 @pytest.fixture(scope="module", autouse=True)

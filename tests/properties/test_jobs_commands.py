@@ -5,8 +5,9 @@ import json
 import pytest
 from kit.jobs import NOTE, Process, effect
 
-from callboard.actors.errors import JOBS_KIND_UNKNOWN, JOBS_NOT_DEAD, JOBS_NOT_FOUND, Problem
+from callboard.actors.errors import Problem
 from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.errors import JOBS_KIND_UNKNOWN, JOBS_NOT_DEAD, JOBS_NOT_FOUND
 from callboard.actors.infrastructure.job_admin import JobAdmin
 from callboard.ops.cli import CommandError, parser
 from callboard.ops.commands import job_commands

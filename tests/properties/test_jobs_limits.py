@@ -5,9 +5,10 @@ import asyncio
 import pytest
 from kit.jobs import Note, Process, effect, effects, kind, outcomes
 
-from callboard.actors.errors import JOBS_NOT_DEAD, JOBS_NOT_FOUND, JOBS_NOT_WAITING, Problem
+from callboard.actors.errors import Problem
 from callboard.actors.infrastructure import job_claims, job_worker
 from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.errors import JOBS_NOT_DEAD, JOBS_NOT_FOUND, JOBS_NOT_WAITING
 from callboard.actors.infrastructure.job_admin import JobAdmin
 from callboard.actors.infrastructure.job_hints import JobHints
 from callboard.actors.infrastructure.job_kinds import Backoff, Done, Job, Later, Outcome, Permanent, Priority, Retry

@@ -26,8 +26,9 @@ from hypothesis.stateful import (
 from kit.domain import PASSWORD, Domain
 from kit.running import Up
 
-from callboard.actors.errors import AUTH_REFRESH_INVALID, AUTH_SESSION_ENDED, AUTH_TOKEN_EXPIRED, ErrorCode, Problem
+from callboard.actors.errors import AUTH_TOKEN_EXPIRED, ErrorCode, Problem
 from callboard.actors.identity.authentication import LogIn
+from callboard.actors.identity.errors import AUTH_REFRESH_INVALID, AUTH_SESSION_ENDED
 from callboard.actors.identity.password_reset import ChangePassword, ResetPassword
 from callboard.actors.identity.session_cache import Authentication
 from callboard.actors.identity.sessions import (

@@ -3,21 +3,23 @@
 import pytest
 
 from callboard.actors import errors
+from callboard.ops.departments import OURS, declared_by
 from callboard.runtime import Refusal
 from callboard.streams.ports import passes, timed_out
 
+ALL = declared_by(OURS).errors
 PASSING = {errors.ErrorKind.UNAVAILABLE, errors.ErrorKind.LIMITED}
 
 
 def test_of_all_codes_those_pass_that_say_try_again() -> None:
-    passing = {code.kind for code in errors.CODES.values() if passes(errors.Problem(code))}
+    passing = {code.kind for code in ALL if passes(errors.Problem(code))}
     assert passing == PASSING
-    final = {code.kind for code in errors.CODES.values() if not passes(errors.Problem(code))}
+    final = {code.kind for code in ALL if not passes(errors.Problem(code))}
     assert not final & PASSING
 
 
 def test_a_statement_that_took_too_long_is_the_only_refusal_for_time() -> None:
-    assert [code for code in errors.CODES.values() if timed_out(errors.Problem(code))] == [errors.SERVER_TIMEOUT]
+    assert [code for code in ALL if timed_out(errors.Problem(code))] == [errors.SERVER_TIMEOUT]
 
 
 class Claiming(Exception):  # noqa: N818 - it is no refusal, which is the point

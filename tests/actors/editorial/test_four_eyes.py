@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from kit.domain import Domain, refused
 
+from callboard.actors.editorial.errors import CONTENT_OWN_REVIEW, CONTENT_STALE
 from callboard.actors.editorial.workflow import Content, Draft, EditContent
 from callboard.actors.editorial.workflow_rules import Action, Language, Status
-from callboard.actors.errors import CONTENT_OWN_REVIEW, CONTENT_STALE
 from callboard.actors.infrastructure.principals import Principal, Role
 
 

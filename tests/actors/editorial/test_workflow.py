@@ -11,9 +11,7 @@ from kit.article import STEP, TRANSITION_RULES, Model
 from kit.domain import Domain, at_once, refused
 
 from callboard.actors.editorial.content_queries import ListTransitions, ReadContent
-from callboard.actors.editorial.workflow import Content, DeleteContent, Draft, EditContent, TransitionContent
-from callboard.actors.editorial.workflow_rules import Action, Status
-from callboard.actors.errors import (
+from callboard.actors.editorial.errors import (
     CONTENT_CATEGORY_UNKNOWN,
     CONTENT_FORBIDDEN,
     CONTENT_ILLEGAL_TRANSITION,
@@ -21,8 +19,10 @@ from callboard.actors.errors import (
     CONTENT_OWN_REVIEW,
     CONTENT_PUBLISHED,
     CONTENT_STALE,
-    Problem,
 )
+from callboard.actors.editorial.workflow import Content, DeleteContent, Draft, EditContent, TransitionContent
+from callboard.actors.editorial.workflow_rules import Action, Status
+from callboard.actors.errors import Problem
 from callboard.actors.infrastructure.principals import Principal, Role
 
 PATH = [Action.SUBMIT_FOR_REVIEW, Action.APPROVE, Action.PUBLISH, Action.ARCHIVE]  # a full life, state by state

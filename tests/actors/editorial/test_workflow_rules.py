@@ -6,6 +6,12 @@ from uuid import UUID
 import pytest
 from kit.domain import refused
 
+from callboard.actors.editorial.errors import (
+    CONTENT_FORBIDDEN,
+    CONTENT_ILLEGAL_TRANSITION,
+    CONTENT_OWN_REVIEW,
+    CONTENT_PUBLISHED,
+)
 from callboard.actors.editorial.workflow_rules import (
     Action,
     Status,
@@ -15,13 +21,7 @@ from callboard.actors.editorial.workflow_rules import (
     is_own,
     may_see,
 )
-from callboard.actors.errors import (
-    CONTENT_FORBIDDEN,
-    CONTENT_ILLEGAL_TRANSITION,
-    CONTENT_OWN_REVIEW,
-    CONTENT_PUBLISHED,
-    Problem,
-)
+from callboard.actors.errors import Problem
 from callboard.actors.infrastructure.principals import Principal, Role
 
 AUTHOR, OTHER = UUID(int=1), UUID(int=2)

@@ -9,16 +9,15 @@ import pytest
 from argon2 import extract_parameters
 from kit.domain import CHEAP_HASH, PASSWORD, POLICIES, Domain, at_once, log_in, refused, whoami
 
-from callboard.actors.errors import (
+from callboard.actors.errors import ErrorCode, Problem
+from callboard.actors.identity import authentication, password_hasher
+from callboard.actors.identity.authentication import LogIn, credentials
+from callboard.actors.identity.errors import (
     AUTH_ACCOUNT_LIMITED,
     AUTH_INACTIVE,
     AUTH_INVALID_CREDENTIALS,
     AUTH_UNVERIFIED,
-    ErrorCode,
-    Problem,
 )
-from callboard.actors.identity import authentication, password_hasher
-from callboard.actors.identity.authentication import LogIn, credentials
 from callboard.actors.identity.password_hasher import HASHER
 from callboard.actors.identity.password_reset import ChangePassword
 from callboard.actors.identity.sessions import OpenSession

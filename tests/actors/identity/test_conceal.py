@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from kit.domain import PASSWORD, Domain, refused
 
-from callboard.actors.errors import AUTH_INVALID_CREDENTIALS, AUTH_UNVERIFIED, Problem
+from callboard.actors.errors import Problem
 from callboard.actors.identity.authentication import LogIn, Logins
 from callboard.actors.identity.email_verification import MAX_MAILS, RegistrationPolicy
+from callboard.actors.identity.errors import AUTH_INVALID_CREDENTIALS, AUTH_UNVERIFIED
 from callboard.actors.identity.users import RegisterUser, UpdateUser, Users
 from callboard.runtime import Props, Ref, System, pool, supervisor
 

@@ -14,12 +14,13 @@ import pytest
 from kit.audited import actions
 from kit.domain import PASSWORD, Domain, at_once, refused
 
-from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, QUOTA_RATE, USERS_NOT_FOUND
 from callboard.actors.identity import data_export
 from callboard.actors.identity.authentication import LogIn
 from callboard.actors.identity.data_export import EXPORTS_PER_HOUR, DownloadExport, Exports, ReadPiece, RequestExport
 from callboard.actors.identity.email_verification import QUERIES
+from callboard.actors.identity.errors import AUTH_MAIL_TOKEN_INVALID, USERS_NOT_FOUND
 from callboard.actors.identity.users import DeleteUser
+from callboard.actors.infrastructure.errors import QUOTA_RATE
 from callboard.actors.infrastructure.job_counts import JobCounts
 from callboard.actors.infrastructure.job_sweeper import JobSweeper, Sweep
 from callboard.actors.infrastructure.principals import Principal, Role

@@ -5,11 +5,12 @@ from uuid import uuid4
 import pytest
 from kit.domain import CHEAP_HASH, PASSWORD, POLICIES, Domain, refused
 
-from callboard.actors.errors import AUTH_ACCOUNT_LIMITED, AUTH_INVALID_CREDENTIALS, Problem
+from callboard.actors.errors import Problem
 from callboard.actors.identity import department
 from callboard.actors.identity.authentication import LogIn, StepUp, credentials_from
 from callboard.actors.identity.department import IDENTITY
 from callboard.actors.identity.email_verification import add_token
+from callboard.actors.identity.errors import AUTH_ACCOUNT_LIMITED, AUTH_INVALID_CREDENTIALS
 from callboard.actors.identity.known_devices import KNOWN_DAYS, device_of, make_device_token, network_of
 from callboard.actors.identity.password_reset import ResetPassword
 from callboard.actors.identity.sessions import LoginResult

@@ -12,8 +12,9 @@ import pytest
 from argon2 import PasswordHasher as Argon2Hasher
 from kit.domain import Domain, refused
 
-from callboard.actors.errors import AUTH_MAIL_TOKEN_INVALID, USERS_EMAIL_TAKEN, Problem
+from callboard.actors.errors import Problem
 from callboard.actors.identity import password_hasher
+from callboard.actors.identity.errors import AUTH_MAIL_TOKEN_INVALID, USERS_EMAIL_TAKEN
 from callboard.actors.identity.password_hasher import _verify
 from callboard.actors.identity.password_reset import ResetPassword
 from callboard.actors.identity.registration import UNPROVEN_DAYS, purge_unproven

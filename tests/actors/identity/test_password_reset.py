@@ -6,16 +6,16 @@ from uuid import UUID
 import pytest
 from kit.domain import PASSWORD, POLICIES, Domain, at_once, log_in, refused, whoami
 
-from callboard.actors.errors import (
+from callboard.actors.errors import REQUEST_INVALID
+from callboard.actors.identity import password_reset
+from callboard.actors.identity.email_verification import MAX_MAILS
+from callboard.actors.identity.errors import (
     AUTH_ACCOUNT_LIMITED,
     AUTH_INVALID_CREDENTIALS,
     AUTH_MAIL_TOKEN_INVALID,
     AUTH_REFRESH_INVALID,
     AUTH_SESSION_ENDED,
-    REQUEST_INVALID,
 )
-from callboard.actors.identity import password_reset
-from callboard.actors.identity.email_verification import MAX_MAILS
 from callboard.actors.identity.password_policy import PasswordPolicy
 from callboard.actors.identity.password_reset import RESET_TTL_S, ChangePassword, PasswordReset, ResetPassword
 from callboard.actors.identity.sessions import RefreshSession

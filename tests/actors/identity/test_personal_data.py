@@ -12,9 +12,9 @@ from kit.domain import PASSWORD, Domain, refused
 from callboard.actors.delivery.mail_queue import QUERIES
 from callboard.actors.editorial.content_queries import ListTransitions
 from callboard.actors.editorial.workflow_rules import Action
-from callboard.actors.errors import AUTH_INVALID_CREDENTIALS
 from callboard.actors.identity.authentication import LogIn
 from callboard.actors.identity.erasure import erase_due, erase_user
+from callboard.actors.identity.errors import AUTH_INVALID_CREDENTIALS
 from callboard.actors.identity.users import DeleteUser, UpdateUser
 from callboard.actors.infrastructure.feature_flags import FlagName
 from callboard.actors.infrastructure.principals import Principal, Role

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit.domain import PASSWORD, Domain, at_once, refused
 
-from callboard.actors.errors import REQUEST_INVALID, USERS_NOT_FOUND, USERS_STALE, Problem
+from callboard.actors.errors import REQUEST_INVALID, Problem
+from callboard.actors.identity.errors import USERS_NOT_FOUND, USERS_STALE
 from callboard.actors.identity.profiles import GetProfile, Profiles, ReplaceProfile, is_web_address, is_within
 from callboard.actors.identity.users import DeleteUser, RegisterUser
 from callboard.runtime import Props, Ref, System, pool, supervisor

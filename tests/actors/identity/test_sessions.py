@@ -10,8 +10,8 @@ from uuid import uuid4
 import pytest
 from kit.domain import Domain, log_in, refused, whoami
 
-from callboard.actors.errors import AUTH_SESSION_ENDED
 from callboard.actors.identity import session_cache, sessions
+from callboard.actors.identity.errors import AUTH_SESSION_ENDED
 from callboard.actors.identity.session_cache import Authenticate, Authentication
 from callboard.actors.identity.sessions import (
     MAX_SESSIONS,

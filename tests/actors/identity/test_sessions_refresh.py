@@ -6,7 +6,7 @@ import logging
 import pytest
 from kit.domain import Domain, at_once, log_in, refused, whoami
 
-from callboard.actors.errors import AUTH_REFRESH_INVALID, AUTH_SESSION_ENDED
+from callboard.actors.identity.errors import AUTH_REFRESH_INVALID, AUTH_SESSION_ENDED
 from callboard.actors.identity.sessions import (
     GRACE_S,
     REUSE_S,

@@ -5,16 +5,16 @@ from uuid import UUID
 import pytest
 from kit.domain import PASSWORD, Domain, at_once, refused
 
-from callboard.actors.errors import (
+from callboard.actors.identity.authentication import LogIn, StepUp
+from callboard.actors.identity.data_export import Exports, RequestExport
+from callboard.actors.identity.email_verification import RegistrationPolicy
+from callboard.actors.identity.errors import (
     AUTH_INVALID_CREDENTIALS,
     AUTH_MAIL_TOKEN_INVALID,
     AUTH_SESSION_ENDED,
     AUTH_STEP_UP_REQUIRED,
     USERS_EMAIL_TAKEN,
 )
-from callboard.actors.identity.authentication import LogIn, StepUp
-from callboard.actors.identity.data_export import Exports, RequestExport
-from callboard.actors.identity.email_verification import RegistrationPolicy
 from callboard.actors.identity.password_hasher import NO_PASSWORD
 from callboard.actors.identity.password_reset import ResetPassword
 from callboard.actors.identity.session_cache import Authenticate

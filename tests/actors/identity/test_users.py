@@ -12,19 +12,19 @@ import pytest
 from kit.domain import PASSWORD, SECRET, Domain, at_once, refused
 
 from callboard.actors.delivery import email_templates, mail_message, mail_queue, smtp_client
-from callboard.actors.errors import (
-    AUTH_INVALID_CREDENTIALS,
-    AUTH_MAIL_TOKEN_INVALID,
-    AUTH_PASSWORD_NEEDED,
-    REQUEST_INVALID,
-    USERS_EMAIL_TAKEN,
-    USERS_LAST_ADMIN,
-    USERS_NOT_FOUND,
-)
+from callboard.actors.errors import REQUEST_INVALID
 from callboard.actors.identity import password_hasher, sessions, users
 from callboard.actors.identity.authentication import LogIn
 from callboard.actors.identity.email_requests import RequestEmail
 from callboard.actors.identity.email_verification import MAX_MAILS
+from callboard.actors.identity.errors import (
+    AUTH_INVALID_CREDENTIALS,
+    AUTH_MAIL_TOKEN_INVALID,
+    AUTH_PASSWORD_NEEDED,
+    USERS_EMAIL_TAKEN,
+    USERS_LAST_ADMIN,
+    USERS_NOT_FOUND,
+)
 from callboard.actors.identity.users import (
     ChangeUser,
     CreateUser,

@@ -7,20 +7,19 @@ from uuid import uuid4
 import pytest
 from kit.domain import PASSWORD, Domain, at_once, refused
 
-from callboard.actors.errors import (
+from callboard.actors.errors import REQUEST_INVALID, REQUEST_LIMITED
+from callboard.actors.identity.authentication import LogIn
+from callboard.actors.identity.email_verification import MAX_MAILS, RegistrationPolicy
+from callboard.actors.identity.errors import (
     AUTH_INACTIVE,
     AUTH_INVALID_CREDENTIALS,
     AUTH_MAIL_TOKEN_INVALID,
     AUTH_SESSION_ENDED,
-    REQUEST_INVALID,
-    REQUEST_LIMITED,
     USERS_EMAIL_TAKEN,
     USERS_LAST_ADMIN,
     USERS_NOT_FOUND,
     USERS_STALE,
 )
-from callboard.actors.identity.authentication import LogIn
-from callboard.actors.identity.email_verification import MAX_MAILS, RegistrationPolicy
 from callboard.actors.identity.sessions import Authenticate
 from callboard.actors.identity.users import (
     ChangeUser,

@@ -11,7 +11,7 @@ import pytest
 from kit.audited import TRACE, From, actions, entries, request
 from kit.domain import PASSWORD, Domain, log_in, refused
 
-from callboard.actors.errors import USERS_LAST_ADMIN
+from callboard.actors.identity.errors import USERS_LAST_ADMIN
 from callboard.actors.identity.password_reset import ChangePassword, ResetPassword
 from callboard.actors.identity.sessions import EndSessions, RefreshSession, RevokeSession
 from callboard.actors.identity.users import ChangeUser, CreateUser, DeleteUser, UpdateUser, VerifyEmail

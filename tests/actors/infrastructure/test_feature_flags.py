@@ -10,9 +10,11 @@ import asyncpg
 import pytest
 from kit.domain import Domain, refused
 
-from callboard.actors.errors import FLAGS_FULL, FLAGS_NOT_FOUND, SERVER_UNAVAILABLE, USERS_NOT_FOUND
+from callboard.actors.errors import SERVER_UNAVAILABLE
+from callboard.actors.identity.errors import USERS_NOT_FOUND
 from callboard.actors.infrastructure import feature_flags as module
 from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.errors import FLAGS_FULL, FLAGS_NOT_FOUND
 from callboard.actors.infrastructure.feature_flags import (
     FlagKeeper,
     FlagName,

@@ -7,8 +7,9 @@ from uuid import UUID, uuid4
 import pytest
 from kit.domain import ISSUER, PASSWORD, SECRET, Domain, at_once, refused
 
+from callboard.actors.editorial.errors import CONTENT_NOT_FOUND
 from callboard.actors.editorial.workflow import CreateContent, Draft
-from callboard.actors.errors import CONTENT_NOT_FOUND, REQUEST_KEY_REUSED, SERVER_UNAVAILABLE
+from callboard.actors.errors import REQUEST_KEY_REUSED, SERVER_UNAVAILABLE
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.idempotency import (
     KEY_TTL_S,

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 from kit.domain import Domain, at_once, refused
 
+from callboard.actors.editorial.errors import CONTENT_CATEGORY_UNKNOWN
 from callboard.actors.editorial.html_sanitizer import HtmlSanitizer
 from callboard.actors.editorial.workflow import (
     Content,
@@ -17,8 +18,8 @@ from callboard.actors.editorial.workflow import (
     Draft,
     EditContent,
 )
-from callboard.actors.errors import CONTENT_CATEGORY_UNKNOWN, QUOTA_CONTENT, QUOTA_RATE
 from callboard.actors.infrastructure import quotas as module
+from callboard.actors.infrastructure.errors import QUOTA_CONTENT, QUOTA_RATE
 from callboard.actors.infrastructure.principals import Principal, Role
 from callboard.actors.infrastructure.quotas import Quotas, count_use
 from callboard.runtime import Props, Ref, System, pool, supervisor

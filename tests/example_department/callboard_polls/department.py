@@ -54,6 +54,7 @@ POLLS = Department(
     offers=PollRefs,
     build=build,
     events=(polls.POLL_CLOSED,),
+    errors=(polls.POLLS_TOO_MANY_OPTIONS,),
     limits=(polls.VOTE,),
     flags=(polls.ANONYMOUS,),
     jobs=(polls.CLOSE_POLL,),

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from callboard.actors.errors import ErrorKind, Problem, code
+from callboard.actors.errors import ErrorCode, ErrorKind, Problem
 from callboard.actors.identity.events import UserDeleted
 from callboard.actors.infrastructure.feature_flags import FeatureFlag
 from callboard.actors.infrastructure.job_kinds import Job, JobKind, Outcome, on_job
@@ -18,7 +18,7 @@ from callboard.streams.event_types import ConsumeEvents, declare_event, derive_i
 from callboard.streams.outbox import deduplicate, emit
 from callboard.streams.topics import declare_topic
 
-POLLS_TOO_MANY_OPTIONS = code("POLLS_TOO_MANY_OPTIONS_001", ErrorKind.INVALID, "A poll has fewer options.")
+POLLS_TOO_MANY_OPTIONS = ErrorCode("POLLS_TOO_MANY_OPTIONS_001", ErrorKind.INVALID, "A poll has fewer options.")
 VOTE = RateLimit("polls.vote", limit=5, window_s=60)
 ANONYMOUS = FeatureFlag("polls.anonymous")
 TOPIC = declare_topic("polls.v1", "poll id", "polls: closed")
