@@ -33,12 +33,13 @@ GOOD_EVENING = {"CALLBOARD_HELLO__WORD": "Good evening"}
 LINK = "/export?token="
 # What a process with these roles has, without starting it.
 SHOWN = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 from callboard.ops.application import Application
 from callboard.ops.config.configuration import load
 servers = {"DATABASE_URL": "postgresql://nowhere", "REDIS_URL": "redis://nowhere", "KAFKA_BROKERS": "nowhere:9092"}
-app = Application(load(servers | {"SMTP_HOST": "nowhere", "JWT_SECRET_KEY": "-" * 64, "ROLES": sys.argv[1]}), Path())
+ours = {"SMTP_HOST": "nowhere", "JWT_SECRET_KEY": "-" * 64, "ROLES": sys.argv[1]}
+app = Application(load({**os.environ, **servers, **ours}), Path())
 parents = [child for child in app.tree.root.children if hasattr(child, "children")]
 branches = {parent.name: [child.name for child in parent.children] for parent in parents}
 print(json.dumps({

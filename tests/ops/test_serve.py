@@ -18,7 +18,7 @@ from callboard.ops.cli import main
 from callboard.ops.config.configuration import load
 from callboard.runtime import Node, Supervisor
 
-NEEDED = ("DATABASE_URL", "REDIS_URL", "KAFKA_BROKERS", "SMTP_HOST", "JWT_SECRET_KEY")
+NEEDED = ("DATABASE_URL", "REDIS_URL", "KAFKA_BROKERS", "JWT_SECRET_KEY", "SMTP_HOST")
 VIEWS = 200
 ELSEWHERE = {
     "DATABASE_URL": "postgresql://db/callboard",
@@ -49,7 +49,7 @@ def test_bad_values_and_missing_ones_are_named_together(
         main(["serve"])
     assert ended.value.code == 2
     named = [line.split()[1] for line in capsys.readouterr().err.splitlines()]
-    assert named == ["DATABASE_URL", "REDIS_URL", "KAFKA_BROKERS", "SMTP_HOST", "JWT_SECRET_KEY", "HTTP_PORT", "ROLES"]
+    assert named == ["DATABASE_URL", "REDIS_URL", "KAFKA_BROKERS", "HTTP_PORT", "ROLES", "JWT_SECRET_KEY", "SMTP_HOST"]
 
 
 def test_operators_beyond_loopback_need_a_token_before_anything_listens(
