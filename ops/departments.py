@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from callboard.actors.analytics.department import ANALYTICS
 from callboard.actors.delivery.department import DELIVERY
-from callboard.actors.department import AnyDepartment, Branch, Department, Role
+from callboard.actors.department import AnyDepartment, Branch, Department
 from callboard.actors.editorial.department import EDITORIAL
 from callboard.actors.errors import ERRORS
 from callboard.actors.identity.department import IDENTITY
@@ -26,6 +26,7 @@ from callboard.http.server.routing import Route, Routes
 from callboard.ops.config.departments import RESERVED, Configured
 from callboard.ops.config.reload import TABLES
 from callboard.ops.config.sources import ConfigError
+from callboard.ops.reach import out_of_reach
 from callboard.ops.schema import History
 from callboard.runtime import Entities, Node, Pool, Supervisor, supervisor
 
@@ -230,7 +231,7 @@ def build(
         needs = each.needs(**{name: offered[kind] for name, kind, _ in needs_of(each) if kind in offered})
         branches[each.name] = branch = each.build(settings[each.name], needs)
         offered[each.offers] = branch.refs
-    faults = [fault for name, branch in branches.items() for fault in _out_of_reach(name, branch)]
+    faults = list(out_of_reach(branches))
     events = {event.struct for each in departments for event in each.events}
     faults += [
         f"{name}: the consumer {consumer.name} accepts {accepted.__name__}, which no installed department declares"
@@ -249,12 +250,3 @@ def build(
     if faults:
         raise CompositionError(faults)
     return Built(declared, branches, offered)
-
-
-def _out_of_reach(name: str, branch: Branch[Any]) -> Iterator[str]:
-    """Yield offered references to children that do not run in every process: an ask of one would never be answered."""
-    roles: dict[int, Role] = {id(child.node): child.role for child in branch.children if child.role is not None}
-    for field in branch.refs.__struct_fields__:
-        role = roles.get(id(getattr(branch.refs, field)))
-        if role is not None:
-            yield f"{name} offers {field}, which runs only with the role {role}: use a job or an event"

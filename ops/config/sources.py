@@ -28,7 +28,7 @@ class ConfigError(Exception):
 
 
 class Declaration(Struct, frozen=True):
-    """What the annotations of a field say about its setting: see callboard.actors.settings."""
+    """A setting, as the annotations of its field describe it: see callboard.actors.settings."""
 
     field: FieldInfo
     meaning: str = ""

@@ -57,12 +57,12 @@ class Entities(Supervisor, Ref[M]):
         "_key",
         "_leaving",
         "_limit",
-        "_make",
         "_refused",
         "_resting",
         "_senders",
         "_sweep",
         "_waiting",
+        "make",
     )
 
     def __init__(
@@ -78,7 +78,7 @@ class Entities(Supervisor, Ref[M]):
         spec: ChildSpec,
     ) -> None:
         super().__init__(name, (), intensity=intensity, spec=spec)
-        self._make = make
+        self.make = make
         self._handlers = handlers
         self._key = key
         self._entities: OrderedDict[Hashable, Entity] = OrderedDict()  # what was used longest ago first
@@ -161,7 +161,7 @@ class Entities(Supervisor, Ref[M]):
     def _arrive(self, key: Hashable) -> Entity:
         """Make the entity of a key; it starts when it is served."""
         name = str(heappop(self._free) if self._free else len(self._children))
-        cell: Cell[M] = cell_of(name, partial(self._make, key), self.spec, self._handlers)
+        cell: Cell[M] = cell_of(name, partial(self.make, key), self.spec, self._handlers)
         cell.parent = self
         self._add(cell)
         entity = self._entities[key] = self._by_name[name] = Entity(key, cell)

@@ -1,6 +1,8 @@
 """How departments fit together: order, clashes, needs, reach, and entry points that cannot be used."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from importlib.metadata import EntryPoint
 from typing import Annotated, Any
 
@@ -8,8 +10,9 @@ import pytest
 from msgspec import Meta, Struct
 
 from callboard.actors.department import AnyDepartment, Branch, Child, Department, Role
+from callboard.actors.errors import ERRORS, ErrorCode, ErrorKind
 from callboard.actors.infrastructure.feature_flags import FeatureFlag
-from callboard.actors.infrastructure.job_kinds import JobKind
+from callboard.actors.infrastructure.job_kinds import JobHandler, JobKind, job_pool
 from callboard.actors.infrastructure.rate_limiter import RateLimit
 from callboard.actors.infrastructure.refs import Declared
 from callboard.actors.infrastructure.retention import Retain
@@ -20,7 +23,20 @@ from callboard.ops.application import dry_run
 from callboard.ops.config.departments import Configured, read_packages
 from callboard.ops.config.sources import Reader
 from callboard.ops.departments import OURS, CompositionError, build, declared_by, in_order, installed
-from callboard.runtime import Actor, Message, Props, Ref, Request, on, worker
+from callboard.runtime import (
+    Actor,
+    KeyedProps,
+    Message,
+    Node,
+    Props,
+    Ref,
+    Request,
+    entities,
+    on,
+    pool,
+    supervisor,
+    worker,
+)
 from callboard.streams.consumers import Consumer
 
 
@@ -96,6 +112,11 @@ def built(*departments: AnyDepartment) -> module.Built:
         ((*OURS, department(limits=OURS[0].limits)), "2 departments declare the limit default"),
         ((*OURS, department(events=OURS[1].events[:1])), "2 departments declare the event user.registered"),
         (
+            (*OURS, department(errors=OURS[1].errors[:1])),
+            "2 departments declare the error AUTH_INVALID",
+        ),
+        ((department(errors=ERRORS[:1]),), "2 departments declare the error AUTH_TOKEN_MISSING_002"),
+        (
             (department(needs=NeedsScores), department("scores", needs=NeedsQuiz, offers=ScoreRefs)),
             "departments need one another in a circle",
         ),
@@ -142,8 +163,126 @@ def test_a_need_with_a_default_is_filled_if_it_is_there(others: tuple[AnyDepartm
 
 
 def test_an_offered_reference_to_what_does_not_run_everywhere_is_refused() -> None:
-    with pytest.raises(CompositionError, match="quiz offers quiz, which runs only with the role workers"):
+    reason = (
+        "quiz: the offer quiz runs in every process and holds a reference to quiz/quiz, which runs only with the role"
+    )
+    with pytest.raises(CompositionError, match=reason):
         built(department(build=branch(Role.WORKERS)))
+
+
+class Asking(Actor[Ping]):
+    """An actor that was given whatever the test gives it."""
+
+    def __init__(self, held: object, *, key: object = None) -> None:
+        self.held = (held, key)
+
+    @on(Ping)
+    async def pong(self, _message: Ping) -> str:
+        return "asked"
+
+
+class Helper:
+    """An object of a class that the composition does not know."""
+
+    def __init__(self, ref: object) -> None:
+        self._ref = ref
+
+    def ask(self) -> object:
+        return self._ref
+
+
+class Slotted:
+    __slots__ = ("ref",)
+
+    def __init__(self, ref: object) -> None:
+        self.ref = ref
+
+
+# How an actor may be given a reference.
+HIDDEN: dict[str, Callable[[Any], object]] = {
+    "itself": lambda ref: ref,
+    "in a Struct": QuizRefs,
+    "in a mapping": lambda ref: {"by name": [ref]},
+    "in an object": Helper,
+    "in slots": Slotted,
+    "by a method": lambda ref: Helper(ref).ask,
+    "by a partial": lambda ref: partial(print, ref),
+    "by a closure": lambda ref: lambda: ref,
+}
+
+
+def asks(role: Role | None, target_role: Role | None, hide: Callable[[Any], object]) -> AnyDepartment:
+    """A department with an actor of one role that holds a reference to an actor of another."""
+
+    def made(_settings: Any, _needs: Any) -> Branch[Any]:
+        target, offered = worker("target", Props(Pong)), worker("quiz", Props(Pong))
+        asking = worker("asking", Props(Asking, "x", key=hide(target)))
+        return Branch(
+            refs=QuizRefs(offered), children=(Child(target, target_role), Child(asking, role), Child(offered))
+        )
+
+    return department(build=made)
+
+
+@pytest.mark.parametrize("hide", HIDDEN.values(), ids=HIDDEN)
+@pytest.mark.parametrize(("role", "runs"), [(None, "in every process"), (Role.FRONT, "with the role front")])
+def test_an_actor_may_not_hold_a_reference_to_one_that_runs_in_fewer_processes(
+    role: Role | None, runs: str, hide: Callable[[Any], object]
+) -> None:
+    reason = f"quiz: asking runs {runs} and holds a reference to quiz/target, which runs only with the role workers"
+    with pytest.raises(CompositionError, match=reason):
+        built(asks(role, Role.WORKERS, hide))
+
+
+@pytest.mark.parametrize(("role", "target"), [(None, None), (Role.FRONT, None), (Role.WORKERS, Role.WORKERS)])
+def test_an_actor_may_hold_a_reference_to_one_that_runs_wherever_it_does(
+    role: Role | None, target: Role | None
+) -> None:
+    built(asks(role, target, HIDDEN["itself"]))
+
+
+def test_neither_pools_entities_nor_supervisors_hide_a_reference_that_is_out_of_reach() -> None:
+    target = worker("target", Props(Pong))
+    nodes = (
+        pool("asking", Props(Asking, target), size=2),
+        supervisor("asking", worker("inner", Props(Asking, target))),
+        entities("asking", KeyedProps(Asking, key=target), key=lambda message: message, idle_s=1, limit=1),
+    )
+    for node in nodes:
+
+        def made(_settings: Any, _needs: Any, node: Node = node) -> Branch[Any]:
+            offered = worker("quiz", Props(Pong))
+            children = (Child(offered), Child(supervisor("below", target), Role.WORKERS), Child(node))
+            return Branch(refs=QuizRefs(offered), children=children)
+
+        with pytest.raises(CompositionError, match="quiz: asking runs in every process and holds a reference to"):
+            built(department(build=made))
+
+
+def test_the_pool_of_a_kind_of_jobs_is_reached_by_jobs_alone() -> None:
+    mark = JobKind("quiz.mark", Nothing)
+
+    def made(_settings: Any, _needs: Any) -> Branch[Any]:
+        handler: JobHandler[Any] = job_pool(mark, Props(Pong))
+        node = worker("quiz", Props(Asking, handler))
+        return Branch(refs=QuizRefs(node), children=(Child(node),), jobs=(handler,))
+
+    with pytest.raises(CompositionError, match=r"quiz runs in every process and holds a reference to quiz/quiz\.mark"):
+        built(department(build=made, jobs=(mark,)))
+
+
+def test_a_consumer_must_run_where_events_are_read() -> None:
+    for role, fits in ((None, True), (Role.STREAMS, True), (Role.WORKERS, False)):
+
+        def made(_settings: Any, _needs: Any, role: Role | None = role) -> Branch[Any]:
+            offered, node = worker("quiz", Props(Pong)), worker("events", Props(Pong))
+            consumers = (Consumer("quiz", (), (), node),)  # type: ignore[arg-type]
+            return Branch(refs=QuizRefs(offered), children=(Child(offered), Child(node, role)), consumers=consumers)
+
+        with (
+            nullcontext() if fits else pytest.raises(CompositionError, match="the consumer quiz runs with the role str")
+        ):
+            built(department(build=made))
 
 
 def test_a_kind_of_jobs_that_nobody_works_on_is_refused() -> None:
@@ -177,6 +316,17 @@ def test_routes_need_their_department_and_its_limit() -> None:
         built(department()).bind([Routes(QuizRefs, route)])
     (bound,) = built(department(limits=(RateLimit("quiz.ping", 1, 1),))).bind([Routes(QuizRefs, route)])
     assert isinstance(bound.refs, QuizRefs)
+
+
+def test_a_route_gives_only_errors_that_a_department_declares() -> None:
+    wrong = ErrorCode("QUIZ_WRONG_001", ErrorKind.CONFLICT, "Another answer is right.")
+    routes = [Routes(QuizRefs, Route("GET", "/quiz", ping, "Ping", "quiz", Access.PUBLIC, errors=(wrong,)))]
+    with pytest.raises(CompositionError, match="GET /quiz: no department declares the error QUIZ_WRONG_001"):
+        built(department()).bind(routes)
+    app = dry_run(departments=[*OURS, department(errors=(wrong,))], routes=routes)
+    (front,) = (node for node in app.tree.root.children if node.name == "front")
+    answered = {code.name for code in front.make.keywords["settings"].errors}  # type: ignore[attr-defined]
+    assert {"QUIZ_WRONG_001", "USERS_NOT_FOUND_002", "CONTENT_STALE_003", "JOBS_NOT_DEAD_003"} <= answered
 
 
 @pytest.mark.parametrize(
