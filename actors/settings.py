@@ -22,7 +22,7 @@ PRIVATE = Meta(extra={"private": True})  # a URL that is shown without its login
 
 
 def formerly(name: str) -> Meta:
-    """The name in the environment that a setting had in the release before: taken, and warned of."""
+    """Give the name that a setting had in the release before: it works, with a warning."""
     return Meta(extra={"formerly": name})
 
 
@@ -39,16 +39,16 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Settings, whose values no repr shows: some are secret."""
 
     def __repr__(self) -> str:
-        """The name alone."""
+        """Return the name alone."""
         return f"{type(self).__name__}(...)"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """Nothing, where rich asks for the fields."""
+        """Show rich no fields."""
         return []
 
 
 def parse_host(text: str) -> str:
-    """A name or an address without a port; an IPv6 address may stand in brackets."""
+    """Return a name or an address without a port; an IPv6 address may stand in brackets. Raises ValueError."""
     if not text.isprintable():
         raise ValueError("must be one line without control characters")
     bare = text.removeprefix("[").removesuffix("]")
@@ -61,7 +61,7 @@ def parse_host(text: str) -> str:
 
 
 def parse_web_address(text: str) -> str:
-    """An address of ours that paths are put behind: a scheme, a host, perhaps a port and a path."""
+    """Return an address that paths are appended to: a scheme, a host, perhaps a port and a path. Raises ValueError."""
     try:
         parts = urlsplit(text)
         parse_host(parts.hostname or "")

@@ -187,7 +187,7 @@ class Built:
 
     @property
     def retention(self) -> list[RetentionRule]:
-        """Every rule, those that were declared and those that were built."""
+        """Return all rules of retention, declared and built."""
         return [*self.declared.retention, *(rule for branch in self.branches.values() for rule in branch.retention)]
 
     @property

@@ -78,7 +78,7 @@ class DeliverySettings(Settings, frozen=True, kw_only=True):
 
     @property
     def smtp(self) -> SmtpSettings:
-        """The mail server, with the encryption that the settings ask for or the port means."""
+        """Return the mail server, with the encryption of the settings or of the port."""
         usual = Tls.IMPLICIT if self.smtp_port == SMTPS_PORT else Tls.STARTTLS
         return SmtpSettings(
             host=self.smtp_host,

@@ -47,7 +47,7 @@ class EditorialSettings(Settings, frozen=True, kw_only=True):
 
     @property
     def quotas(self) -> Quotas:
-        """The limits on the articles of one user."""
+        """Return the limits on the articles of one user."""
         return Quotas(self.quota_content_rows, self.quota_content_bytes, self.quota_drafts_per_hour)
 
 

@@ -64,7 +64,7 @@ class InfrastructureSettings(Settings, frozen=True, kw_only=True):
 
     @property
     def access_ttl_s(self) -> int:
-        """The life of an access token, seconds."""
+        """Return the life of an access token in seconds."""
         return self.access_token_ttl_s or max(1, round(self.jwt_expiration_hours * 3600))
 
 

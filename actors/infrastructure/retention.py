@@ -86,7 +86,9 @@ HOURLY = Schedule("retention", PurgeExpired(), "0 * * * *")
 def query_rule(
     name: str, purge: Callable[..., Awaitable[Any]], oldest: Oldest | None = None, **given: Any
 ) -> RetentionRule:
-    """The rule of a table that a query purges, which takes `limit` and what is given, and returns how many rows."""
+    """Return the rule of a table that a query purges. The query takes `limit` and `given`, and returns the number of
+    deleted rows.
+    """
 
     async def run(connection: Any, limit: int) -> int:
         return int(await purge(connection, limit=limit, **given))

@@ -28,17 +28,17 @@ class Configuration:
     configured: Mapping[str, Configured]
 
     def settings(self, kind: type[S]) -> S:
-        """The settings of the department that declares this type."""
+        """Return the settings of the department that declares this type."""
         (found,) = (each.settings for each in self.configured.values() if isinstance(each.settings, kind))
         return found
 
     def shown(self) -> dict[str, object]:
-        """Every setting by its name in the environment, without secrets."""
+        """Return every setting by its name in the environment, without secrets."""
         return {name: _shown(declared, value) for name, declared, value in self._all()}
 
     @property
     def cautions(self) -> list[str]:
-        """Settings that work and are likely not what is meant, a sentence each."""
+        """Return a sentence for each setting that works and is probably a mistake."""
         values: dict[str, Any] = {name: value for name, _, value in self._all()}
         said = []
         name = "MAIL_LINK_URL" if values["MAIL_LINK_URL"] else "PUBLIC_URL"

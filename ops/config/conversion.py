@@ -19,8 +19,8 @@ _BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less tha
 
 
 def convert(kind: Any, given: object, *, text: bool) -> Any:
-    """A value of this type; a `text` is read first as the type wants it: numbers, true and false, words with commas
-    between. Raises ValueError that begins with "must" and quotes nothing of it.
+    """Return a value of this type. A `text` is read first as the type wants it: a number, true or false, words with
+    commas between. Raises ValueError that begins with "must" and quotes nothing of it.
     """
     base, metadata = form_of(kind)
     parse = next((each.parse for each in metadata if isinstance(each, Parsed)), None)
@@ -43,7 +43,7 @@ def convert(kind: Any, given: object, *, text: bool) -> Any:
 
 
 def form_of(kind: Any) -> tuple[Any, list[Any]]:
-    """A type without its annotations and without None, and its annotations, the outermost last."""
+    """Return a type without its annotations and without None, and its annotations, the outermost last."""
     metadata: list[Any] = []
     while True:
         if get_origin(kind) is Annotated:
@@ -56,7 +56,7 @@ def form_of(kind: Any) -> tuple[Any, list[Any]]:
 
 
 def choices_of(base: Any) -> Sequence[str]:
-    """The words of a Literal or an Enum; none of any other type."""
+    """Return the words of a Literal or an Enum, and none of any other type."""
     if isinstance(base, type) and issubclass(base, Enum):
         return [each.value for each in base]
     return get_args(base) if get_origin(base) is Literal else ()
@@ -89,7 +89,7 @@ def _in_any_case(base: Any, text: str) -> str:
 
 
 def _read(base: Any, text: str) -> Any:
-    """The text as the type wants it, or as it is: then it is no such value."""
+    """Return the text as the type wants it, or as it is: then it is no such value."""
     if base is int and _WHOLE.fullmatch(text):
         return int(text)
     if base is float and _NUMBER.fullmatch(text):

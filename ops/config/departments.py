@@ -39,17 +39,17 @@ class Configured(Struct, frozen=True):
 
 
 def prefix_of(name: str) -> str:
-    """The beginning of the variables of a package's department."""
+    """Return the beginning of the variables of a package's department."""
     return f"{PREFIX}{name.upper()}__"
 
 
 def variables_of_packages(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that are for departments of packages."""
+    """Return the variables for departments of packages."""
     return {name: environ[name] for name in sorted(environ) if name.startswith(PREFIX) and "__" in name}
 
 
 def read_ours(department: AnyDepartment, reader: Reader) -> Configured:
-    """One of our departments, as the variables of its settings say."""
+    """Return one of our departments as its variables configure it."""
     settings = reader.read(department.settings)
     if settings is None:
         return Configured(None)
@@ -65,7 +65,7 @@ def read_ours(department: AnyDepartment, reader: Reader) -> Configured:
 
 
 def read_packages(departments: Sequence[AnyDepartment], tables: Mapping[str, Any], reader: Reader) -> dict[str, Any]:
-    """The departments of packages as configured, by their names. A table or a variable of no department is a fault."""
+    """Return the departments of packages as configured, by their names. Tables and variables of none are faults."""
     names = [each.name for each in departments]
     there = ", ".join(names) or "none"
     for name in tables:
@@ -79,7 +79,7 @@ def read_packages(departments: Sequence[AnyDepartment], tables: Mapping[str, Any
 
 
 def _set(settings: Any, declared: RateLimit | Retain, usual: int) -> int:
-    """The number that a setting of the department gives, if the declaration names one."""
+    """Return the number that a setting of the department gives, if the declaration names one."""
     number: int = getattr(settings, declared.setting) if declared.setting else usual
     return number
 

@@ -16,7 +16,7 @@ _NAME = r"\A[A-Za-z0-9][A-Za-z0-9._-]{%s}\Z"
 
 
 def parse_origins(text: str) -> tuple[str, ...]:
-    """Origins of pages, as browsers write them, or `*` alone for any. Raises ValueError."""
+    """Return origins of pages, as browsers write them, or `*` alone for any. Raises ValueError."""
     given = tuple(word for each in text.split(",") if (word := each.strip()))
     if "*" in given and len(given) > 1:
         raise ValueError("must be origins, or * alone")
@@ -30,7 +30,7 @@ def parse_origins(text: str) -> tuple[str, ...]:
 
 
 def parse_replication(text: str) -> int:
-    """A number of copies; -1 is the broker's default. Raises ValueError."""
+    """Return a number of copies; -1 is the broker's default. Raises ValueError."""
     if not re.fullmatch(r"-1|[1-9][0-9]?|100", text):
         raise ValueError("must be -1 (the broker's default), or 1 to 100")
     return int(text)

@@ -38,12 +38,12 @@ class Declaration(Struct, frozen=True):
 
     @property
     def in_brackets(self) -> str:
-        """The meaning, to be put behind a fault."""
+        """Return the meaning, for the end of a fault."""
         return f" ({self.meaning})" if self.meaning else ""
 
 
 def declarations(kind: type[Struct]) -> Iterator[Declaration]:
-    """The settings that a Struct declares."""
+    """Return the settings that a Struct declares."""
     for field in msgspec.structs.fields(kind):
         metas = [each for each in form_of(field.type)[1] if isinstance(each, Meta)]
         meaning = next((each.description for each in reversed(metas) if each.description), "")
@@ -74,7 +74,7 @@ class Reader:
         table: object = None,
         beside: Collection[str] = (),
     ) -> Any:
-        """A Struct whose variables begin with `prefix`, and whose table is at `path`; None after a fault.
+        """Return a Struct whose variables begin with `prefix`, and whose table is at `path`; None after a fault.
 
         Names that are neither a field's nor `beside` them are faults.
         """
@@ -104,7 +104,7 @@ class Reader:
         return value
 
     def value(self, declared: Declaration, prefix: str = "", path: str = "", table: Mapping[str, Any] = EMPTY) -> Any:
-        """The value of a field; UNSET when it has none, and after a fault."""
+        """Return the value of a field; UNSET without one, and after a fault."""
         field, inner = declared.field, _struct_of(declared.field)
         variable, place = f"{prefix}{field.name.upper()}", f"{path}.{field.name}"
         if inner is not None:
@@ -125,7 +125,7 @@ class Reader:
         return UNSET
 
     def _text(self, variable: str, declared: Declaration) -> Any:
-        """The text of a variable or of its file; "" without one, UNSET after a fault."""
+        """Return the text of a variable or of its file; "" without one, UNSET after a fault."""
         try:
             return text_of(self.environ, variable, declared.formerly)
         except ValueError as error:
@@ -151,7 +151,7 @@ class Reader:
 
 
 def read_setting(kind: type[Struct], name: str, environ: Mapping[str, str]) -> Any:
-    """One setting of a Struct by the name of its field; None without one. Raises ConfigError."""
+    """Return one setting of a Struct by the name of its field; None without one. Raises ConfigError."""
     reader = Reader(environ)
     (declared,) = (each for each in declarations(kind) if each.field.name == name)
     value = reader.value(declared)
@@ -161,7 +161,7 @@ def read_setting(kind: type[Struct], name: str, environ: Mapping[str, str]) -> A
 
 
 def text_of(environ: Mapping[str, str], name: str, former: str = "") -> str:
-    """A setting as it is written, without the spaces around it; "" without one.
+    """Return a setting as it is written, without the spaces around it; "" without one.
 
     Raises OSError, and ValueError when the environment and a file have it.
     """
