@@ -2,7 +2,7 @@
 
 import io
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
 from msgspec import Meta, Struct
@@ -15,7 +15,7 @@ from callboard.actors.infrastructure.department import InfrastructureSettings
 from callboard.actors.settings import Parsed
 from callboard.ops.cli import main
 from callboard.ops.config.configuration import HIDDEN, load
-from callboard.ops.config.conversion import convert, form_of
+from callboard.ops.config.conversion import form_of
 from callboard.ops.config.names import warnings
 from callboard.ops.config.settings import Config
 from callboard.ops.config.sources import ConfigError, Declaration, declarations, read_setting
@@ -237,44 +237,6 @@ def test_a_key_in_pem_is_no_secret() -> None:
         assert faults(**{name: pem})[0].startswith(f"{name} must be a secret")
 
 
-@pytest.mark.parametrize(
-    ("name", "meant"),
-    [
-        ("RATE_LIMIT_PER_MINTE", "RATE_LIMIT_PER_MINUTE"),
-        ("JWT_SECRETKEY", "JWT_SECRET_KEY"),
-        ("SMTP_PASWORD_FILE", "SMTP_PASSWORD_FILE"),
-        ("database_url", "DATABASE_URL"),
-        ("LOG_LEVELS", "LOG_LEVEL"),
-        ("JWT_SECRET", "JWT_SECRET_KEY"),
-        ("SMTP_PASS", "SMTP_PASSWORD"),
-        ("SMTP_USER", "SMTP_USERNAME"),
-        ("CALLBOARD_HTTP_PORT", "HTTP_PORT"),
-        ("CALLBOARD_CONF", "CALLBOARD_CONFIG"),
-        ("MAX_BODY", "MAX_BODY_BYTES"),
-    ],
-)
-def test_a_name_that_is_nearly_ours_is_warned_of(name: str, meant: str) -> None:
-    (said,) = warnings(NEEDED | {name: "secret"})
-    assert said == f"{name} is not a setting and is ignored: did you mean {meant}?"
-
-
-def test_names_of_others_are_not_warned_of() -> None:
-    others = (
-        "PATH",
-        "HOME",
-        "LANG",
-        "HTTP_PROXY",
-        "PGHOST",
-        "KUBERNETES_PORT",
-        "CALLBOARD_PORT",
-        "CALLBOARD_SERVICE_HOST",
-        "HOSTNAME",
-        "CALLBOARD_DATA_DIR",
-        "TZ",
-    )
-    assert warnings(NEEDED | dict.fromkeys(others, "x")) == []
-
-
 def test_a_setting_and_its_file_are_not_both_given(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("another token")
     (fault,) = faults(OPS_TOKEN="a-token-of-16-and-more", OPS_TOKEN_FILE=str(tmp_path / "token"))
@@ -420,45 +382,3 @@ def test_an_access_token_lives_for_an_hour_unless_a_setting_says_otherwise(given
 def test_hours_that_are_none_are_named(hours: str) -> None:
     with pytest.raises(ConfigError, match="JWT_EXPIRATION_HOURS"):
         load(NEEDED | {"JWT_EXPIRATION_HOURS": hours})
-
-
-# Types ---------------------------------------------------------------------------------------------------------------
-
-Words = tuple[Annotated[str, Meta(pattern=r"\A[a-z]+\Z", title="small words")], ...]
-
-
-@pytest.mark.parametrize(
-    ("kind", "given", "value"),
-    [
-        (int, "+5", 5),
-        (Annotated[float, Meta(gt=0)], "0.25", 0.25),
-        (bool, "TRUE", True),
-        (int | None, "3", 3),
-        (Words, "a, b\nc", ("a", "b", "c")),
-        (frozenset[Role], "Front", {Role.FRONT}),
-        (Role, "WORKERS", Role.WORKERS),
-    ],
-)
-def test_a_text_is_read_as_the_type_of_its_field_wants_it(kind: Any, given: str, value: Any) -> None:
-    assert convert(kind, given, text=True) == value
-
-
-@pytest.mark.parametrize(
-    ("kind", "given", "must"),
-    [
-        (Annotated[int, Meta(ge=2)], 1, "must be a whole number, at least 2"),
-        (Annotated[float, Meta(gt=0, le=5)], 6, "must be a number, more than 0, at most 5"),
-        (float, float("inf"), "must be a finite number"),
-        (float, "nan", "must be a number"),
-        (int, True, "must be a whole number"),
-        (bool, 1, "must be true or false"),
-        (Words, "a", "must be a list"),
-        (Words, ["a", "B"], "must be small words"),
-        (Role, "kitchen", "must be front, streams or workers"),
-        (frozenset[Role], ["kitchen"], "must be some of front, streams, workers"),
-        (Annotated[str, Parsed(int)], 3, "must be text"),
-    ],
-)
-def test_a_value_of_a_file_is_held_against_the_type_and_none_is_quoted(kind: Any, given: Any, must: str) -> None:
-    with pytest.raises(ValueError, match=rf"^{must}$"):
-        convert(kind, given, text=False)

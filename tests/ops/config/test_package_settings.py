@@ -1,0 +1,102 @@
+"""The configuration of packages: tables and variables, each fault by its path or its variable."""
+
+from typing import Annotated, Any
+
+import pytest
+from msgspec import Meta, Struct
+
+from callboard.actors.department import Branch, Department
+from callboard.actors.infrastructure.feature_flags import FeatureFlag
+from callboard.actors.infrastructure.rate_limiter import RateLimit
+from callboard.actors.infrastructure.refs import Declared
+from callboard.actors.infrastructure.retention import Retain
+from callboard.ops.config.departments import Configured, read_packages
+from callboard.ops.config.sources import Reader
+from callboard.ops.departments import declared_by
+
+
+class Nothing(Struct, frozen=True):
+    pass
+
+
+class Nested(Struct, frozen=True):
+    length: Annotated[int, Meta(ge=1, le=100)] = 20
+
+
+class Sample(Struct, frozen=True, kw_only=True):
+    needed: str
+    share: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    feed: Nested = Nested()
+
+    def __post_init__(self) -> None:
+        if self.needed == "all" and self.share < 1:
+            raise ValueError("all needs a share of 1")
+
+
+QUIZ = Department(
+    name="quiz",
+    settings=Sample,
+    needs=Nothing,
+    offers=Nothing,
+    build=lambda _settings, _needs: Branch(refs=Nothing(), children=()),
+    limits=(RateLimit("quiz.ask", 5, 60),),
+    flags=(FeatureFlag("quiz.open"),),
+    retention=(Retain("quiz.answers", "answers", "given_at", 365),),
+)
+
+
+def configured(tables: dict[str, Any], environ: dict[str, str]) -> tuple[Configured, list[str]]:
+    reader = Reader(environ)
+    return read_packages([QUIZ], tables, reader)["quiz"], reader.faults
+
+
+def test_a_table_and_variables_configure_settings_limits_flags_and_retention() -> None:
+    tables = {
+        "quiz": {"needed": "x", "feed": {"length": 3}, "limits": {"ask": {"limit": 7}}, "retention": {"answers": 9}}
+    }
+    environ = {"CALLBOARD_QUIZ__SHARE": "0.25", "CALLBOARD_QUIZ__FLAGS__OPEN": "true", "CALLBOARD_CONFIG": "x.toml"}
+    found, faults = configured(tables, environ)
+    assert faults == []
+    assert found.settings == Sample(needed="x", share=0.25, feed=Nested(3))
+    assert found.limits == [RateLimit("quiz.ask", 7, 60)]
+    assert found.flags == [FeatureFlag("quiz.open", default=True)]
+    assert found.retention == [Retain("quiz.answers", "answers", "given_at", 9)]
+    declared = declared_by([QUIZ], {"quiz": found})
+    assert isinstance(declared, Declared)
+    assert declared.policies["quiz.ask"].limit == 7
+
+
+@pytest.mark.parametrize(
+    ("table", "environ", "fault"),
+    [
+        ({}, {}, "quiz.needed: is missing"),
+        ({"needed": 3}, {}, "quiz.needed: must be text"),
+        ({"needed": "x", "share": float("inf")}, {}, "quiz.share: must be a number, 0 to 1"),
+        ({"needed": "x", "share": float("nan")}, {}, "quiz.share: must be a number, 0 to 1"),
+        ({"needed": "x"}, {"CALLBOARD_QUIZ__SHARE": "inf"}, "CALLBOARD_QUIZ__SHARE must be a number, 0 to 1"),
+        ({"needed": "x", "colour": 1}, {}, "quiz.colour: is unknown; there are needed, share, feed"),
+        ({"needed": "x", "feed": 1}, {}, "quiz.feed: must be a table"),
+        ({"needed": "x", "feed": {"length": 0}}, {}, "quiz.feed.length: must be a whole number, 1 to 100"),
+        ({"needed": "all"}, {}, "quiz: all needs a share of 1"),
+        ({"needed": "x", "limits": {"ask": {"limit": 0}}}, {}, "quiz.limits.ask.limit: must be a whole number, 1 to"),
+        ({"needed": "x", "limits": {"tell": {}}}, {}, "quiz.limits.tell: is unknown; there are ask"),
+        ({"needed": "x", "flags": {"open": "yes"}}, {}, "quiz.flags.open: must be true or false"),
+        ({"needed": "x", "retention": {"answers": 0}}, {}, "quiz.retention.answers: must be a whole number, 1 to"),
+        ({"needed": "x"}, {"CALLBOARD_QUIZ__FLAGS__SHUT": "true"}, "CALLBOARD_QUIZ__FLAGS__SHUT: is unknown"),
+        ({"needed": "x"}, {"CALLBOARD_QUIZ__SHARE__X": "1"}, "CALLBOARD_QUIZ__SHARE__X: is unknown"),
+        ({"needed": "x"}, {"CALLBOARD_QUIZ__FEED": "1"}, "CALLBOARD_QUIZ__FEED: is unknown"),
+        ({"needed": "x"}, {"CALLBOARD_QUIZ__SHARE_FILE": "/no"}, "CALLBOARD_QUIZ__SHARE_FILE cannot be read"),
+        ({"needed": "x"}, {"CALLBOARD_QUIZZ__X": "1"}, "CALLBOARD_QUIZZ__X: no package has the department quizz"),
+    ],
+)
+def test_a_fault_of_the_configuration_is_named_by_its_path_or_its_variable(
+    table: dict[str, Any], environ: dict[str, str], fault: str
+) -> None:
+    _, faults = configured({"quiz": table}, environ)
+    assert any(each.startswith(fault) for each in faults), faults
+
+
+@pytest.mark.parametrize(("table", "column"), [("a b", "c"), ("t; drop table users", "c"), ("t", "c)"), ("", "c")])
+def test_a_retention_rule_takes_names_of_tables_and_columns_alone(table: str, column: str) -> None:
+    with pytest.raises(ValueError, match="keeps rows of a table by a column"):
+        Retain("quiz.answers", table, column, 1)
