@@ -59,7 +59,8 @@ bench-runtime: .venv/bench ## measure the runtime beside its peers, in about 6 m
 	@$(BIN)/python tests/bench/runtime/compare.py $(ARGS)
 
 bench-http: .venv/bench ## measure the front door beside its peers, in about 5 minutes; ARGS="--rounds 1" for less
-	@command -v npm >/dev/null && npm ci --silent --no-fund --no-audit --prefix tests/bench/http/peers/fastify || true
+	@mkdir -p .venv/fastify && cp tests/bench/http/peers/fastify/* .venv/fastify
+	@command -v npm >/dev/null && npm ci --silent --no-fund --no-audit --prefix .venv/fastify || true
 	@$(BIN)/python tests/bench/http/compare.py $(ARGS)
 
 bench-idle: .venv/dev ## measure what the system costs while nobody calls, in about a minute

@@ -1,6 +1,9 @@
 """One running `callboard up` for every test that does not harm it."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from kit.running import Up, one_up
@@ -15,8 +18,11 @@ def up() -> Iterator[Up]:
 
 # A fixture of one of these names starts servers, or processes that do: `make check` leaves its tests out.
 STARTS_SERVERS = frozenset(
-    {"up", "fragile", "folder", "place", "jobs_place", "public_folder", "servers", "pair", "server"}
+    {"up", "fragile", "folder", "place", "jobs_place", "public_folder", "servers", "pair", "server", "site"}
+    | {"flooded", "guarded", "with_polls"}
 )
+SERVERS = frozenset({"initdb", "postgres", "valkey-server", "tansu", "java"})
+_running: list[pytest.Item] = []  # the test that runs now
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -24,3 +30,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not STARTS_SERVERS.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.servers)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail a test that starts a server and is not marked so."""
+    _running.append(item)
+    try:
+        return (yield)
+    finally:
+        _running.clear()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _watch_for_servers() -> None:
+    sys.addaudithook(_notice_server)
+
+
+def _notice_server(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "subprocess.Popen" and _running and _running[0].get_closest_marker("servers") is None:
+        words, test = [str(each) for each in arguments[1]], _running[0].nodeid
+        starts = Path(words[0]).name in SERVERS and "--version" not in words
+        if starts or ("callboard.ops" in words and "up" in words):
+            raise AssertionError(f"{test} starts {words[0]}: mark it as `servers`, by its fixture in tests/conftest.py")

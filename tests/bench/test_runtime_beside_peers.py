@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+pytestmark = pytest.mark.long
 COMPARE = Path(__file__).with_name("runtime") / "compare.py"
 FIGURE = r"[\d,.]+(e[+-]\d+)?"
 RANGE = rf"{FIGURE}( \({FIGURE}-{FIGURE}\))?"

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from kit.running import Command, Up, data_folder, until
 
 
@@ -15,6 +16,7 @@ def started(data: Path, *options: str) -> Up:
     return Up(data, *options).ready(60)
 
 
+@pytest.mark.servers
 def test_what_becomes_of_a_demo_account_outlives_a_restart_with_the_demo_asked_for() -> None:
     with data_folder() as data:
         up = started(data, "--demo")

@@ -70,6 +70,7 @@ def test_a_second_up_on_the_same_folder_says_so_and_leaves_the_first_alone(up: U
     assert up.call("GET", "/content").status == 200
 
 
+@pytest.mark.servers
 def test_a_taken_port_is_one_clear_line_and_nothing_is_left(data: Path) -> None:
     (port,) = free_ports(1)
     with listening(port):
@@ -80,6 +81,7 @@ def test_a_taken_port_is_one_clear_line_and_nothing_is_left(data: Path) -> None:
     assert working_in(data) == []
 
 
+@pytest.mark.servers
 def test_a_folder_that_is_not_callboards_is_refused_and_left_as_it_is(data: Path) -> None:
     data.mkdir()
     (data / "thesis.txt").write_text("years of work")

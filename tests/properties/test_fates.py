@@ -5,6 +5,7 @@ from collections.abc import Coroutine
 from contextlib import ExitStack
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -171,4 +172,4 @@ class Fates(RuleBasedStateMachine):
 Fates.TestCase.settings = settings(
     max_examples=250, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
-test_accepted_is_the_sum_of_all_fates_at_every_instant_for_every_actor = Fates.TestCase
+test_accepted_is_the_sum_of_all_fates_at_every_instant_for_every_actor = pytest.mark.long(Fates.TestCase)

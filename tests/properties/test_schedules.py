@@ -5,6 +5,7 @@ import random
 from functools import partial
 from typing import Any
 
+import pytest
 from kit.ledger import WAITS, Clerk, Job, MessageAccounting, Quick, Slow, by_key, own, unordered
 
 from callboard.runtime import (
@@ -107,6 +108,7 @@ async def afternoon(seed: int) -> list[object]:
     return [sorted(passing.ledger.fates.items()), passing.ledger.accepted]
 
 
+@pytest.mark.long
 def test_ten_thousand_seeded_schedules_pass_under_virtual_time() -> None:
     for seed in seeds(SCHEDULES):
         run(partial(afternoon, seed), seed)

@@ -32,6 +32,7 @@ async def stuck(overflow: Overflow) -> AsyncIterator[Cell[object]]:
         recorder.kill()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("overflow", [Overflow.DROP_NEWEST, Overflow.DROP_OLDEST, Overflow.REJECT])
 async def test_tells_against_a_stuck_actor_never_take_more_bytes_than_its_capacity(overflow: Overflow) -> None:
     async with stuck(overflow) as recorder:
@@ -45,6 +46,7 @@ async def test_tells_against_a_stuck_actor_never_take_more_bytes_than_its_capaci
         assert peak < BOUND_BYTES
 
 
+@pytest.mark.long
 @pytest.mark.long
 async def test_ten_million_tells_against_a_stuck_actor_stay_under_a_memory_bound_computed_from_capacity() -> None:
     async with stuck(Overflow.DROP_NEWEST) as recorder:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.long
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 RIGHT, WRONG = HERE / "right.py", HERE / "wrong.py"

@@ -310,6 +310,7 @@ async def check(limits: Pool[CheckLimit], key: str) -> tuple[LimitResult, float]
     return verdict, time.monotonic() - started
 
 
+@pytest.mark.servers
 async def test_without_redis_this_process_decides_at_once_until_redis_is_back(own: Valkey) -> None:
     cache = RedisClient(own.url)
     limits, guard = limits_of(cache), worker("cache", Props(RedisConnector, cache))
@@ -335,6 +336,7 @@ async def test_a_login_stays_limited_while_redis_is_away() -> None:
         assert [(await check(limits, "k"))[0].allowed for _ in range(7)] == [True] * 5 + [False] * 2
 
 
+@pytest.mark.servers
 async def test_a_redis_that_has_gone_quiet_costs_its_first_caller_alone_and_no_more_than_0_3_s(own: Valkey) -> None:
     cache = RedisClient(own.url)
     limits = limits_of(cache)

@@ -102,6 +102,7 @@ async def test_a_deadline_of_one_caller_is_not_that_of_the_others(cache: RedisCl
     assert await second in (1, 2)
 
 
+@pytest.mark.servers
 async def test_without_redis_every_caller_is_told_within_the_limit_and_then_at_once(data: DataDirectory) -> None:
     server = Valkey(data, free_ports(1)[0])
     await server.start()

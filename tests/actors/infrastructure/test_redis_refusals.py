@@ -122,6 +122,7 @@ async def configured(folder: Path, monkeypatch: pytest.MonkeyPatch, *lines: str)
             place.reset()
 
 
+@pytest.mark.servers
 async def test_a_redis_without_memory_is_as_good_as_none_until_it_has_some(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -146,6 +147,7 @@ async def test_a_redis_without_memory_is_as_good_as_none_until_it_has_some(
     assert len(told(caplog)) == 1, "a script and a command are refused in the same words"
 
 
+@pytest.mark.servers
 async def test_many_keys_of_one_command_lie_in_one_slot_of_a_cluster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

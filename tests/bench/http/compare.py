@@ -29,7 +29,7 @@ from callboard.actors.identity.password_hasher import HASHER
 from callboard.ops.embedded.data_directory import free_ports
 
 HERE = Path(__file__).parent
-PROGRAMS = HERE / "peers"
+FASTIFY = Path(sys.prefix) / "fastify"  # a copy of its peer, with the packages that `make bench-http` installs
 CONNECTIONS = 64
 LOGIN_CONNECTIONS = 8
 ACCOUNTS = 48
@@ -39,7 +39,7 @@ WITHIN_S = 20.0
 
 
 class Peer(NamedTuple):
-    """A server: its name in the tables, its program, the module it needs, and the paths of the jobs it can do."""
+    """A server: its name in the tables, its program, the module or interpreter it needs, and the paths of its jobs."""
 
     title: str
     program: str
@@ -47,14 +47,16 @@ class Peer(NamedTuple):
     paths: dict[str, str]
 
     @property
-    def interpreter(self) -> str:
-        """What runs its program."""
-        return "node" if self.program.endswith(".js") else sys.executable
+    def command(self) -> list[str]:
+        """Run its program."""
+        if self.needs == "node":
+            return ["node", str(FASTIFY / self.program)]
+        return [sys.executable, str(HERE / "peers" / self.program)]
 
     def is_installed(self) -> bool:
         """Whether the program can run here."""
-        if self.interpreter == "node":
-            return shutil.which("node") is not None and (PROGRAMS / self.program).with_name("node_modules").is_dir()
+        if self.needs == "node":
+            return shutil.which("node") is not None and (FASTIFY / "node_modules").is_dir()
         return importlib.util.find_spec(self.needs) is not None
 
 
@@ -69,7 +71,7 @@ PEERS = (
     OURS,
     Peer("bare aiohttp", "bare_aiohttp.py", "aiohttp", {"health": "/health", "echo": "/echo"}),
     Peer("FastAPI", "fast_api.py", "fastapi", {"health": "/health", "echo": "/echo", "me": "/users/me"}),
-    Peer("fastify", "fastify/server.js", "fastify", {"health": "/health", "echo": "/echo", "me": "/users/me"}),
+    Peer("fastify", "server.js", "node", {"health": "/health", "echo": "/echo", "me": "/users/me"}),
 )
 
 
@@ -116,7 +118,7 @@ def serving(stage: Stage, peer: Peer, *, core: int | None) -> Iterator[int]:
     """A peer's server, until the block ends."""
     port, operators = free_ports(2)
     process = subprocess.Popen(  # noqa: S603 - our own programs
-        pinned(core, [peer.interpreter, str(PROGRAMS / peer.program), str(port)]),
+        pinned(core, [*peer.command, str(port)]),
         env=stage.environment | {"HTTP_PORT": str(port), "OPS_PORT": str(operators)},
     )
     try:

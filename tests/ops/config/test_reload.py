@@ -140,6 +140,7 @@ def test_a_bad_file_ends_a_start_with_status_2(up: Up, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.servers
 def test_the_file_is_read_at_the_start_and_again_on_sighup(tmp_path: Path) -> None:
     file = tmp_path / "pools.toml"
     file.write_text("[pools.library]\nsize = 3\n[pools.limits]\nmailbox = 77\noverflow = 'reject'")
