@@ -59,7 +59,7 @@ class ContentBody(Body, frozen=True, kw_only=True):
     language: Language = Language.ENGLISH
 
     def draft(self) -> Draft:
-        """Return the action of the workflow that this name stands for."""
+        """Return the same as the domain's draft."""
         return Draft(self.title, self.body, self.category_id, self.language)
 
 
@@ -108,7 +108,7 @@ class History(Page, frozen=True, kw_only=True):
     cursor: Annotated[str, BY_NUMBER.meta] | None = None
 
 
-def _whole(content: Content, status: int | None = None, location: str | None = None) -> Reply[Content]:
+def _content_reply(content: Content, status: int | None = None, location: str | None = None) -> Reply[Content]:
     return Reply(content, status=status, etag=str(content.version), location=location)
 
 
@@ -120,12 +120,12 @@ def _page(items: Sequence[T], limit: int, cursor: str | None, headers: Mapping[s
 async def create(request: HttpRequest[ContentBody, None, EditorialRefs]) -> Reply[Content]:
     """Create a draft."""
     content = await request.refs.content.ask(CreateContent(request.new_id, request.body.draft(), request.identity))
-    return _whole(content, location=f"/api/v1/content/{content.content_id}")
+    return _content_reply(content, location=f"/api/v1/content/{content.content_id}")
 
 
 async def read(request: HttpRequest[None, None, EditorialRefs]) -> Reply[Content]:
     """Read an article."""
-    return _whole(await request.refs.library.ask(ReadContent(request.uuid("content_id"), request.caller)))
+    return _content_reply(await request.refs.library.ask(ReadContent(request.uuid("content_id"), request.caller)))
 
 
 async def current(request: HttpRequest[Any, Any, EditorialRefs]) -> str:
@@ -136,7 +136,7 @@ async def current(request: HttpRequest[Any, Any, EditorialRefs]) -> str:
     return str(content.version)
 
 
-async def current_for_move(request: HttpRequest[Any, Any, EditorialRefs]) -> str:
+async def current_for_transition(request: HttpRequest[Any, Any, EditorialRefs]) -> str:
     """Return the ETag of an article before a transition."""
     content = await request.refs.library.ask(ReadContent(request.uuid("content_id"), request.caller))
     return str(content.version)
@@ -150,7 +150,7 @@ def version_of(request: HttpRequest[Any, Any, EditorialRefs]) -> int | None:
 async def edit(request: HttpRequest[ContentBody, None, EditorialRefs]) -> Reply[Content]:
     """Replace an article's text if its version is still the one in If-Match."""
     message = EditContent(request.uuid("content_id"), request.body.draft(), version_of(request), request.identity)
-    return _whole(await request.refs.content.ask(message))
+    return _content_reply(await request.refs.content.ask(message))
 
 
 async def delete(request: HttpRequest[None, None, EditorialRefs]) -> Reply[None]:
@@ -159,12 +159,12 @@ async def delete(request: HttpRequest[None, None, EditorialRefs]) -> Reply[None]
     return Reply(None)
 
 
-async def move(request: HttpRequest[TransitionBody, None, EditorialRefs]) -> Reply[Content]:
+async def make_transition(request: HttpRequest[TransitionBody, None, EditorialRefs]) -> Reply[Content]:
     """Make an editorial transition."""
     message = TransitionContent(
         request.uuid("content_id"), request.body.action, request.body.note, request.identity, version_of(request)
     )
-    return _whole(await request.refs.content.ask(message))
+    return _content_reply(await request.refs.content.ask(message))
 
 
 async def list_content(request: HttpRequest[None, Filter, EditorialRefs]) -> PageReply[ContentSummary]:
@@ -285,7 +285,7 @@ ROUTES = Routes(
     Route(
         "POST",
         "/content/{content_id}/transitions",
-        move,
+        make_transition,
         summary="Make an editorial transition",
         tag="content",
         tagged=True,
@@ -297,7 +297,7 @@ ROUTES = Routes(
             CONTENT_ILLEGAL_TRANSITION,
             CONTENT_STALE,
         ),
-        current=current_for_move,
+        current=current_for_transition,
     ),
     Route(
         "GET",

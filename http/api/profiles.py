@@ -10,7 +10,7 @@ from callboard.actors.errors import FieldError
 from callboard.actors.identity.errors import USERS_NOT_FOUND, USERS_STALE
 from callboard.actors.identity.profiles import MAX_URL_LENGTH, Bio, GetProfile, Profile, ReplaceProfile, profile_faults
 from callboard.actors.identity.refs import IdentityRefs
-from callboard.http.api.users import whose
+from callboard.http.api.users import user_id_of
 from callboard.http.server.request import Body, HttpRequest, Reply
 from callboard.http.server.routing import Access, Route, Routes
 
@@ -34,12 +34,12 @@ def rules(_refs: IdentityRefs, sound: Mapping[str, Any]) -> list[FieldError]:
 
 async def current(request: HttpRequest[Any, Any, IdentityRefs]) -> str:
     """Return the current ETag of a profile."""
-    return (await request.refs.profiles.ask(GetProfile(whose(request)))).tag
+    return (await request.refs.profiles.ask(GetProfile(user_id_of(request)))).tag
 
 
 async def read(request: HttpRequest[None, None, IdentityRefs]) -> Reply[Profile]:
     """Return a profile."""
-    profile = await request.refs.profiles.ask(GetProfile(whose(request)))
+    profile = await request.refs.profiles.ask(GetProfile(user_id_of(request)))
     return Reply(profile, etag=profile.tag)
 
 
@@ -47,7 +47,7 @@ async def put(request: HttpRequest[ProfileBody, None, IdentityRefs]) -> Reply[Pr
     """Replace a profile."""
     body = request.body
     profile = await request.refs.profiles.ask(
-        ReplaceProfile(whose(request), body.avatar_url, body.bio, body.preferences, request.tag)
+        ReplaceProfile(user_id_of(request), body.avatar_url, body.bio, body.preferences, request.tag)
     )
     return Reply(profile, etag=profile.tag)
 

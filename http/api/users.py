@@ -179,19 +179,19 @@ async def resend(request: HttpRequest[Address, None, IdentityRefs]) -> Reply[Non
     return Reply(None, message="If the address has an account to verify, a mail has been sent.")
 
 
-def whose(request: HttpRequest[Any, Any, IdentityRefs]) -> UUID:
+def user_id_of(request: HttpRequest[Any, Any, IdentityRefs]) -> UUID:
     """Return the user of the path; on a path such as /users/me, the caller."""
     return request.uuid("user_id") if "user_id" in request.path else request.identity.user_id
 
 
 async def current(request: HttpRequest[Any, Any, IdentityRefs]) -> str:
     """Return the current ETag of an account."""
-    return (await request.refs.users.ask(GetUser(whose(request)))).tag
+    return (await request.refs.users.ask(GetUser(user_id_of(request)))).tag
 
 
 async def read(request: HttpRequest[None, None, IdentityRefs]) -> Reply[User]:
     """Return an account."""
-    user = await request.refs.users.ask(GetUser(whose(request)))
+    user = await request.refs.users.ask(GetUser(user_id_of(request)))
     return Reply(user, etag=user.tag)
 
 
@@ -199,7 +199,7 @@ async def edit(request: HttpRequest[Account, None, IdentityRefs]) -> Reply[User]
     """Replace an account's name; a new address must be verified first."""
     email = request.body.email
     user = await request.refs.users.ask(
-        UpdateUser(whose(request), request.body.full_name, email, request.tag, request.identity.session_id)
+        UpdateUser(user_id_of(request), request.body.full_name, email, request.tag, request.identity.session_id)
     )
     pending = email is not None and email.lower() != user.email.lower()
     message = "The new address takes effect once it is verified: a mail has been sent." if pending else None
@@ -208,7 +208,7 @@ async def edit(request: HttpRequest[Account, None, IdentityRefs]) -> Reply[User]
 
 async def delete(request: HttpRequest[None, None, IdentityRefs]) -> Reply[None]:
     """Delete an account and end its sessions."""
-    await request.refs.users.ask(DeleteUser(whose(request), request.tag, request.identity.session_id))
+    await request.refs.users.ask(DeleteUser(user_id_of(request), request.tag, request.identity.session_id))
     return Reply(None)
 
 

@@ -37,14 +37,14 @@ log = logging.getLogger(__name__)
 class Admission:
     """The guard of one route: `admit` runs before the path is read, unless it is `idle`, and `authorise` after it."""
 
-    def __init__(self, route: Route[Any], settings: Settings, hooks: ServerDependencies) -> None:
+    def __init__(self, route: Route[Any], settings: Settings, dependencies: ServerDependencies) -> None:
         self._route = route
-        self._hooks = hooks
+        self._dependencies = dependencies
         self._token = None if route.exempt else settings.token
         self._needed = NEEDED.get(route.access)
-        self._counted = hooks.check_limit is not None and not route.exempt
+        self._counted = dependencies.check_limit is not None and not route.exempt
         self.idle = self._token is None and not self._counted and route.access is Access.PUBLIC
-        if route.access is not Access.PUBLIC and (hooks.read_token is None or hooks.authenticate is None):
+        if route.access is not Access.PUBLIC and (dependencies.read_token is None or dependencies.authenticate is None):
             raise ValueError(f"{route.method} {route.path} needs a caller, and the server has no authenticate")
         if route.access is Access.SELF_OR_ADMIN and "user_id" not in route.parameters:
             raise ValueError(f"{route.method} {route.path} has self access, but its path has no user_id")
@@ -61,19 +61,19 @@ class Admission:
         except Problem:
             await self._count(exchange, None)  # guesses of tokens are counted too
             raise
-        if claims is None or self._hooks.authenticate is None:
+        if claims is None or self._dependencies.authenticate is None:
             await self._count(exchange, None)
             return
-        asked = self._hooks.authenticate(claims)  # started before the count: both share one round trip
+        asked = self._dependencies.authenticate(claims)  # started before the count: both share one round trip
         await self._count(exchange, claims.user_id)
         exchange.caller = await asked
 
     async def only_admins(self, exchange: RawRequest) -> None:
         """Admit only an admin, even where the route needs no token. Raises Problem(SERVER_MAINTENANCE)."""
         token = wire.bearer(exchange.headers)
-        if token and self._hooks.read_token is not None and self._hooks.authenticate is not None:
+        if token and self._dependencies.read_token is not None and self._dependencies.authenticate is not None:
             with suppress(Problem):  # a bad token counts as anonymous
-                if (await self._hooks.authenticate(self._hooks.read_token(token))).role is Role.ADMIN:
+                if (await self._dependencies.authenticate(self._dependencies.read_token(token))).role is Role.ADMIN:
                     return
         raise Problem(SERVER_MAINTENANCE, retry_after_s=MAINTENANCE_S)
 
@@ -89,7 +89,7 @@ class Admission:
             raise Problem(AUTH_FORBIDDEN)
 
     def _claims(self, exchange: RawRequest) -> Claims | None:
-        if self._hooks.read_token is None:
+        if self._dependencies.read_token is None:
             return None
         token = wire.bearer(exchange.headers)
         if token is None:
@@ -98,7 +98,7 @@ class Admission:
             raise Problem(AUTH_TOKEN_MISSING)
         if not token:
             raise Problem(AUTH_TOKEN_INVALID)
-        return self._hooks.read_token(token)
+        return self._dependencies.read_token(token)
 
     def _check_operator(self, exchange: RawRequest) -> None:
         token = wire.bearer(exchange.headers)
@@ -109,7 +109,7 @@ class Admission:
 
     async def _count(self, exchange: RawRequest, user_id: UUID | None) -> None:
         """Count against all policies in one call: the default by user or address, the route's by address."""
-        check = self._hooks.check_limit
+        check = self._dependencies.check_limit
         if check is None or not self._counted:
             return
         address = f"ip:{rate_limit_address(exchange.ip)}"
@@ -117,25 +117,25 @@ class Admission:
         limit = self._route.limit
         asked = [] if limit is None else [(limit.name, check(limit.name, address))]
         asked.append((DEFAULT_LIMIT.name, check(DEFAULT_LIMIT.name, who)))
-        verdicts: dict[str, LimitResult] = {}
+        results: dict[str, LimitResult] = {}
         for policy, pending in asked:
             try:
-                verdict = await pending
+                result = await pending
             except Exception:
                 # If the rate limiter fails in any way, the request goes on without it.
                 log.warning("the rate limiter failed for policy %s", policy, exc_info=True)
                 continue
-            if not verdict.shadow:
-                verdicts[policy] = verdict
-        if len(verdicts) > 1:
-            verdicts = dict(sorted(verdicts.items(), key=_room))
-        exchange.verdicts = verdicts
-        refused = [verdict.retry_after_s for verdict in verdicts.values() if not verdict.allowed]
+            if not result.shadow:
+                results[policy] = result
+        if len(results) > 1:
+            results = dict(sorted(results.items(), key=_tightness))
+        exchange.limit_results = results
+        refused = [result.retry_after_s for result in results.values() if not result.allowed]
         if refused:
             raise Problem(REQUEST_LIMITED, retry_after_s=max(refused))
 
 
-def _room(seen: tuple[str, LimitResult]) -> tuple[bool, float]:
+def _tightness(seen: tuple[str, LimitResult]) -> tuple[bool, float]:
     """Sort the tightest policy first: one that refuses, then by the share that is left."""
-    _, verdict = seen
-    return verdict.allowed, verdict.remaining / verdict.limit
+    _, result = seen
+    return result.allowed, result.remaining / result.limit

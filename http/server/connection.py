@@ -45,17 +45,17 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_ahead_paused",
         "_arrival",
+        "_dispatcher",
         "_ending",
-        "_front",
         "_head_timer",
         "_idle_timer",
         "_loop",
         "_open",
-        "_patience",
         "_reader",
         "_reader_timer",
         "_reading_paused",
         "_task",
+        "_timeouts",
         "_unwritten",
         "_writable",
         "address",
@@ -67,9 +67,9 @@ class Connection(asyncio.Protocol):
 
     def __init__(
         self,
-        front: Dispatcher,
+        dispatcher: Dispatcher,
         open_: "OpenConnections[Connection]",
-        patience: ConnectionTimeouts,
+        timeouts: ConnectionTimeouts,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.transport: asyncio.Transport | None = None
@@ -78,9 +78,9 @@ class Connection(asyncio.Protocol):
         self.address = ""  # its key in the limit by address
         self.idle_since = loop.time()  # infinite while a request is served
         self._loop = loop
-        self._front = front
+        self._dispatcher = dispatcher
         self._open = open_
-        self._patience = patience
+        self._timeouts = timeouts
         self._reader = RequestReader(self, loop)
         self._ending = False  # no further request is read
         self._arrival: asyncio.Future[Taken | None] | None = None  # runs while the next request has not arrived
@@ -117,8 +117,8 @@ class Connection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if isinstance(peer, tuple) else None
         if not self._open.add(self, self.peer):
-            self.cut()
-        self._idle_timer = self._loop.call_at(self.idle_since + self._patience.idle_s, self._look_idle)
+            self.abort()
+        self._idle_timer = self._loop.call_at(self.idle_since + self._timeouts.idle_s, self._look_idle)
         self._task = self._loop.create_task(self._serve(), name="connection")
 
     def data_received(self, data: bytes) -> None:
@@ -141,7 +141,7 @@ class Connection(asyncio.Protocol):
         """Start the time limit for the client to read the buffered bytes."""
         assert self.transport is not None  # noqa: S101 - for the type checker
         self._writable = self._loop.create_future()
-        self._reader_timer = self._loop.call_later(self._patience.reader_s, self.cut)
+        self._reader_timer = self._loop.call_later(self._timeouts.reader_s, self.abort)
         self._open.unsent(self, self.transport.get_write_buffer_size() + self._unwritten)
 
     def resume_writing(self) -> None:
@@ -196,7 +196,7 @@ class Connection(asyncio.Protocol):
         taken = self._reader.take()
         if taken is None:
             if self._head_timer is None and self._reader.is_begun:
-                self._head_timer = self._loop.call_later(self._patience.head_s, self.cut)
+                self._head_timer = self._loop.call_later(self._timeouts.head_s, self.abort)
             return None
         if self._head_timer is not None:
             self._head_timer.cancel()
@@ -218,7 +218,7 @@ class Connection(asyncio.Protocol):
     async def _serve(self) -> None:
         """Serve requests until the connection ends."""
         try:
-            reader, handle = self._reader, self._front.handle
+            reader, handle = self._reader, self._dispatcher.handle
             for number in count(1):
                 if number % AT_A_STRETCH == 0 and reader.is_begun:
                     await asyncio.sleep(0)
@@ -289,7 +289,7 @@ class Connection(asyncio.Protocol):
             raise
         except Exception as error:
             log.warning("a response was aborted: %s: %s", type(error).__name__, error)
-            self.cut()
+            self.abort()
             raise ConnectionAbortedError from error
 
     async def _write(self, head: bytes, body: bytes, *, is_shared: bool = False) -> None:
@@ -337,16 +337,16 @@ class Connection(asyncio.Protocol):
         if transport is not None and not transport.is_closing():
             transport.close()
             if transport.get_write_buffer_size():
-                self._loop.call_later(self._patience.reader_s, transport.abort)
+                self._loop.call_later(self._timeouts.reader_s, transport.abort)
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Close at once, without a response."""
         if self.transport is not None:
             self.transport.abort()
 
     def _look_idle(self) -> None:
         now = self._loop.time()
-        ends_at = (now if self.busy else self.idle_since) + self._patience.idle_s
+        ends_at = (now if self.busy else self.idle_since) + self._timeouts.idle_s
         if ends_at <= now:
             self._ending = True
             self._wake()

@@ -58,7 +58,7 @@ class Limited(Protocol):
     address: str
     idle_since: float
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Close at once, without a response."""
 
 
@@ -122,7 +122,7 @@ class OpenConnections(Generic[C]):
             slowest = next(iter(self._unsent))
             self.sent(slowest)
             self._tell(Bound.UNSENT, slowest.address)
-            slowest.cut()
+            slowest.abort()
 
     def sent(self, connection: C) -> None:
         """Note that the client has read its bytes, or is gone."""
@@ -134,7 +134,7 @@ class OpenConnections(Generic[C]):
         self._tell(bound, idlest.address)
         if idlest.idle_since == inf:
             return False
-        idlest.cut()
+        idlest.abort()
         self.discard(idlest)
         return True
 

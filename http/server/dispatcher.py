@@ -42,8 +42,8 @@ log = logging.getLogger(__name__)
 class Endpoint:
     """One compiled route."""
 
-    def __init__(self, route: Route[Any], front: "Dispatcher") -> None:
-        settings, hooks = front.settings, front.hooks
+    def __init__(self, route: Route[Any], dispatcher: "Dispatcher") -> None:
+        settings, dependencies = dispatcher.settings, dispatcher.dependencies
         self._handler = route.handler
         self._status = route.status
         self._changes = route.makes_changes
@@ -52,38 +52,40 @@ class Endpoint:
         self._stale = stale_code(route.errors)
         self._refs = route.refs
         self._timeout_s = settings.timeout_s
-        self._answers = front.answers
-        self._deadlines = front.deadlines
-        self._once = IdempotencyStep(hooks.keys) if route.keyed and hooks.keys is not None else None
-        self._notices = None if route.deprecated is None else route.deprecated.headers()
-        self._maintenance = None if route.exempt or route.maintained else hooks.maintenance
-        self._guard = Admission(route, settings, hooks)
-        self._intake = RequestParser(route, settings.max_body_bytes)
+        self._builder = dispatcher.builder
+        self._deadlines = dispatcher.deadlines
+        self._idempotency = (
+            IdempotencyStep(dependencies.keys) if route.keyed and dependencies.keys is not None else None
+        )
+        self._deprecation_headers = None if route.deprecated is None else route.deprecated.headers()
+        self._maintenance = None if route.exempt or route.maintained else dependencies.maintenance
+        self._admission = Admission(route, settings, dependencies)
+        self._parser = RequestParser(route, settings.max_body_bytes)
 
     async def serve(self, exchange: RawRequest) -> Response:
         """Answer a request within its deadline. Raises Problem, or any exception of the handler."""
-        guard, intake, once = self._guard, self._intake, self._once
-        exchange.notices = self._notices
+        admission, parser, idempotency = self._admission, self._parser, self._idempotency
+        exchange.deprecation_headers = self._deprecation_headers
         headers, timeout_s = exchange.headers, self._timeout_s
         self._deadlines.begin(exchange, wire.timeout_s(headers, timeout_s) if wire.TIMEOUT in headers else timeout_s)
         try:
             with use_context(Context(exchange.traceparent, exchange.deadline, exchange)):
                 if self._maintenance is not None and self._maintenance():
-                    await guard.only_admins(exchange)
-                if not guard.idle:
-                    await guard.admit(exchange)
-                path = intake.path(exchange.values) if exchange.values else NOTHING
+                    await admission.only_admins(exchange)
+                if not admission.idle:
+                    await admission.admit(exchange)
+                path = parser.path(exchange.values) if exchange.values else NOTHING
                 if exchange.caller is not None:
-                    guard.authorise(exchange, path)
-                query = intake.query(exchange) if intake.takes_query or "?" in exchange.message.path else None
-                key = None if once is None else key_of(headers)
-                body = await intake.body(exchange) if intake.takes_body else None
+                    admission.authorise(exchange, path)
+                query = parser.query(exchange) if parser.takes_query or "?" in exchange.message.path else None
+                key = None if idempotency is None else key_of(headers)
+                body = await parser.body(exchange) if parser.takes_body else None
                 call = HttpRequest(body, query, path, self._refs, exchange)
-                if once is not None and key is not None:
-                    return await once.answer(exchange, key, partial(self._work, call), self._answers.replay)
+                if idempotency is not None and key is not None:
+                    return await idempotency.answer(exchange, key, partial(self._run_once, call), self._builder.replay)
                 if self._current is not None:
-                    await self._hold(call, self._current, condition_of(headers))
-                return self._answer(await self._handler(call), exchange)
+                    await self._check_precondition(call, self._current, condition_of(headers))
+                return self._respond(await self._handler(call), exchange)
         except asyncio.CancelledError:
             if not cancelled_by_deadline(exchange):
                 raise
@@ -91,7 +93,7 @@ class Endpoint:
         finally:
             self._deadlines.end(exchange)
 
-    def _answer(self, reply: Answer, exchange: RawRequest) -> Response:
+    def _respond(self, reply: Answer, exchange: RawRequest) -> Response:
         """Build the response to a handler's reply, after a check of a read's precondition. Raises Problem with the code
         of a stale tag.
         """
@@ -101,10 +103,12 @@ class Endpoint:
                 if not condition.matches(reply.etag):
                     raise Problem(self._stale)
                 if condition.is_known(reply.etag):
-                    return self._answers.not_modified(exchange, reply)
-        return self._answers.success(exchange, reply, self._status)
+                    return self._builder.not_modified(exchange, reply)
+        return self._builder.success(exchange, reply, self._status)
 
-    async def _hold(self, call: HttpRequest[Any, Any, Any], current: Current[Any], condition: Condition | None) -> None:
+    async def _check_precondition(
+        self, call: HttpRequest[Any, Any, Any], current: Current[Any], condition: Condition | None
+    ) -> None:
         """Check a change's precondition against its resource's current tag."""
         if self._match_missing is not None and (condition is None or condition.match is None):
             raise Problem(self._match_missing)
@@ -114,15 +118,15 @@ class Endpoint:
                 raise Problem(self._stale)
             call.tag = tag
 
-    async def _work(self, call: HttpRequest[Any, Any, Any], exchange: RawRequest, claim: Claim) -> Response:
+    async def _run_once(self, call: HttpRequest[Any, Any, Any], exchange: RawRequest, claim: Claim) -> Response:
         """Run the handler once for an Idempotency-Key; an error response counts as a response."""
         call.make_as(claim.new_id)
         try:
             if self._current is not None:
-                await self._hold(call, self._current, condition_of(exchange.headers))
-            return self._answer(await self._handler(call), exchange)
+                await self._check_precondition(call, self._current, condition_of(exchange.headers))
+            return self._respond(await self._handler(call), exchange)
         except Problem as problem:
-            return self._answers.failure(exchange, problem)
+            return self._builder.failure(exchange, problem)
 
 
 class Dispatcher:
@@ -132,10 +136,10 @@ class Dispatcher:
     route for the caller's own resource without a user_id.
     """
 
-    def __init__(self, routes: Sequence[Route[Any]], settings: Settings, hooks: ServerDependencies) -> None:
+    def __init__(self, routes: Sequence[Route[Any]], settings: Settings, dependencies: ServerDependencies) -> None:
         self.settings = settings
-        self.hooks = hooks
-        self.answers = ResponseBuilder(settings, hooks)
+        self.dependencies = dependencies
+        self.builder = ResponseBuilder(settings, dependencies)
         self.deadlines = Deadlines(settings.timeout_s, asyncio.get_running_loop())
         self._time = asyncio.get_running_loop().time
         self._behind_proxies = bool(settings.proxies)
@@ -152,8 +156,8 @@ class Dispatcher:
     async def handle(self, exchange: RawRequest) -> Response:
         """Answer any request; the only exception that leaves it is cancellation."""
         started = self._time()
-        headers, hooks = exchange.headers, self.hooks
-        exchange.traceparent, exchange.trace_id = wire.trace_context(headers, hooks.rng)
+        headers, dependencies = exchange.headers, self.dependencies
+        exchange.traceparent, exchange.trace_id = wire.trace_context(headers, dependencies.rng)
         exchange.request_id = exchange.trace_id
         if wire.REQUEST_ID in headers:
             exchange.request_id = wire.request_id(headers, exchange.trace_id)
@@ -164,7 +168,7 @@ class Dispatcher:
             methods = self._find(exchange)
             endpoint = methods.by_method.get(exchange.method)
             if endpoint is None:
-                response = self.answers.options(exchange, methods.allowed)
+                response = self.builder.options(exchange, methods.allowed)
             else:
                 response = await endpoint.serve(exchange)
         except Exception as error:  # noqa: BLE001 - the one place where a bug of ours becomes an answer
@@ -176,8 +180,8 @@ class Dispatcher:
                 self._idle = None
         if self.draining:
             response.closing = True
-        if hooks.observe is not None:
-            hooks.observe(exchange.template, exchange.method, response.status, self._time() - started)
+        if dependencies.observe is not None:
+            dependencies.observe(exchange.template, exchange.method, response.status, self._time() - started)
         return response
 
     async def idle(self) -> None:
@@ -211,7 +215,7 @@ class Dispatcher:
             where = exchange.method, exchange.template, exchange.trace_id
             log.error("%s %s failed, trace %s", *where, exc_info=error)
             problem = Problem(SERVER_BUG)
-        response = self.answers.failure(exchange, problem)
+        response = self.builder.failure(exchange, problem)
         response.closing = problem.code.name in CLOSE_AFTER or exchange.fault is not None
         return response
 

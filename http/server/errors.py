@@ -123,7 +123,7 @@ def headers_of(problem: Problem) -> dict[str, str]:
     return {}
 
 
-def rendered(problem: Problem, *, now: datetime, trace_id: str, as_problem: bool) -> bytes:
+def encode_error(problem: Problem, *, now: datetime, trace_id: str, as_problem: bool) -> bytes:
     """Build the body of an error: the envelope, or the object of RFC 9457."""
     if as_problem:
         return msgspec.json.encode(

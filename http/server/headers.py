@@ -130,10 +130,10 @@ def bearer(headers: CIMultiDictProxy[str]) -> str | None:
     return token.strip() if scheme.lower() == "bearer" and sent.isascii() else ""
 
 
-def limits(verdicts: Mapping[str, LimitResult]) -> bytes:
+def limits(limit_results: Mapping[str, LimitResult]) -> bytes:
     """Encode RateLimit and RateLimit-Policy by draft-ietf-httpapi-ratelimit-headers-10."""
-    room = ", ".join([f'"{name}";r={each.remaining};t={ceil(each.reset_s)}' for name, each in verdicts.items()])
-    policies = ", ".join([_policy(name, each.limit, each.window_s) for name, each in verdicts.items()])
+    room = ", ".join([f'"{name}";r={each.remaining};t={ceil(each.reset_s)}' for name, each in limit_results.items()])
+    policies = ", ".join([_policy(name, each.limit, each.window_s) for name, each in limit_results.items()])
     return f"RateLimit: {room}\r\nRateLimit-Policy: {policies}\r\n".encode()
 
 

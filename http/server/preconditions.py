@@ -73,6 +73,6 @@ def _tags(headers: CIMultiDictProxy[str], name: str) -> tuple[str, ...] | None:
     return tags
 
 
-def kept_of(headers: Mapping[str, str]) -> dict[str, str]:
+def repeated_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers that a 304 repeats (RFC 9110, 15.4.5)."""
     return {name: headers[name] for name in ("ETag", "Cache-Control", "Content-Location", "Vary") if name in headers}

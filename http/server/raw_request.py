@@ -93,13 +93,14 @@ class RawRequest:
         "body",
         "caller",
         "deadline",
+        "deprecation_headers",
         "fault",
         "headers",
         "ip",
         "late",
+        "limit_results",
         "message",
         "method",
-        "notices",
         "payload",
         "reading",
         "request_id",
@@ -110,7 +111,6 @@ class RawRequest:
         "traceparent",
         "transport",
         "values",
-        "verdicts",
     )
 
     def __init__(
@@ -135,8 +135,8 @@ class RawRequest:
         self.trace_id = ""
         self.request_id = ""
         self.caller: Principal | None = None
-        self.verdicts: dict[str, LimitResult] = {}
-        self.notices: Mapping[str, str] | None = None  # headers of every response of the route
+        self.limit_results: dict[str, LimitResult] = {}
+        self.deprecation_headers: Mapping[str, str] | None = None  # headers of every response of the route
         self.reading = False
         self.body = b""
         self.deadline = inf

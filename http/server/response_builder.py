@@ -11,8 +11,8 @@ from msgspec import UNSET, UnsetType
 from callboard.actors.errors import Problem
 from callboard.actors.infrastructure.idempotency import StoredResponse
 from callboard.http.server import headers as wire
-from callboard.http.server.errors import headers_of, rendered, status_of
-from callboard.http.server.preconditions import kept_of
+from callboard.http.server.errors import encode_error, headers_of, status_of
+from callboard.http.server.preconditions import repeated_headers
 from callboard.http.server.raw_request import RawRequest, ServerDependencies, Settings
 from callboard.http.server.request import PageReply, RawReply, Reply
 from callboard.http.server.response import NO_CONTENT, NOT_MODIFIED, Response, SharedHeaders, Stream, encoded
@@ -45,9 +45,9 @@ NOTHING: Mapping[str, str] = {}
 class ResponseBuilder:
     """Builds the responses of one server."""
 
-    def __init__(self, settings: Settings, hooks: ServerDependencies) -> None:
+    def __init__(self, settings: Settings, dependencies: ServerDependencies) -> None:
         self._origins = settings.origins
-        self._now = hooks.now
+        self._now = dependencies.now
         security = {**wire.SECURITY, **(wire.HSTS if settings.secure else {})}
         self._json = SharedHeaders({**security, "Content-Type": JSON})
         self._bare = SharedHeaders(security)
@@ -75,12 +75,12 @@ class ResponseBuilder:
 
     def not_modified(self, exchange: RawRequest, reply: Reply[Any] | RawReply) -> Response:
         """Build the 304 for a client that already has the representation."""
-        return self._response(exchange, self._bare, kept_of(_own(reply)), None, NOT_MODIFIED)
+        return self._response(exchange, self._bare, repeated_headers(_own(reply)), None, NOT_MODIFIED)
 
     def failure(self, exchange: RawRequest, problem: Problem) -> Response:
         """Build the response to a problem, in the form that the client asks for."""
         as_problem = wire.wants_problem(exchange.headers)
-        body = rendered(problem, now=self._now(), trace_id=exchange.trace_id, as_problem=as_problem)
+        body = encode_error(problem, now=self._now(), trace_id=exchange.trace_id, as_problem=as_problem)
         own = headers_of(problem)
         if as_problem:
             own["Content-Type"] = wire.PROBLEM_JSON
@@ -105,12 +105,12 @@ class ResponseBuilder:
         status: int,
     ) -> Response:
         lines = b"X-Request-ID: %b\r\n" % exchange.request_id.encode()  # safe, since only checked values are stored
-        if exchange.verdicts:
-            lines += wire.limits(exchange.verdicts)
+        if exchange.limit_results:
+            lines += wire.limits(exchange.limit_results)
         if self._origins:
             lines += encoded(wire.cors(exchange.headers, self._origins))
-        if exchange.notices is not None:
-            own = {**exchange.notices, **own}
+        if exchange.deprecation_headers is not None:
+            own = {**exchange.deprecation_headers, **own}
         return Response(shared, status=status, body=body, own=own, lines=lines)
 
 

@@ -67,24 +67,24 @@ class HttpServer(Actor[None]):
         checks: Checks,
         essential: Container[str] | None = None,
         settings: Settings,
-        hooks: ServerDependencies,
+        dependencies: ServerDependencies,
         documents: bool = True,
         grace_s: float = 10.0,
         on_bound: Callable[[str, int], None] | None = None,
-        patience: ConnectionTimeouts = DEFAULT_TIMEOUTS,
+        timeouts: ConnectionTimeouts = DEFAULT_TIMEOUTS,
         limits: ConnectionLimits = LIMITED,
     ) -> None:
         self._table = full_table(routes, checks, settings, documents=documents, essential=essential)
         self._host = host
         self._port = port
         self._settings = settings
-        self._hooks = hooks
+        self._dependencies = dependencies
         self._grace_s = grace_s
         self._on_bound = on_bound
-        self._patience = patience
+        self._timeouts = timeouts
         self._limits = limits
         self._connections: OpenConnections[Connection] | None = None
-        self._front: Dispatcher | None = None
+        self._dispatcher: Dispatcher | None = None
         self._server: asyncio.Server | None = None
 
     @property
@@ -97,11 +97,13 @@ class HttpServer(Actor[None]):
     async def on_start(self) -> None:
         """Compile the table and listen. Raises CannotListenError."""
         loop = asyncio.get_running_loop()
-        open_ = self._connections = OpenConnections(self._limits, self._settings.proxies, self._hooks.connection_closed)
-        front = self._front = Dispatcher(self._table, self._settings, self._hooks)
+        open_ = self._connections = OpenConnections(
+            self._limits, self._settings.proxies, self._dependencies.connection_closed
+        )
+        dispatcher = self._dispatcher = Dispatcher(self._table, self._settings, self._dependencies)
 
         def connection() -> Connection:
-            return Connection(front, open_, self._patience, loop)
+            return Connection(dispatcher, open_, self._timeouts, loop)
 
         try:
             self._server = await loop.create_server(connection, self._host, self._port, backlog=BACKLOG)
@@ -119,18 +121,18 @@ class HttpServer(Actor[None]):
 
     async def on_stop(self) -> None:
         """Drain, then close."""
-        if self._front is None or self._server is None:
+        if self._dispatcher is None or self._server is None:
             return
-        self._front.draining = True
+        self._dispatcher.draining = True
         self._server.close()
         with anyio.move_on_after(self._grace_s):
-            await self._front.idle()
+            await self._dispatcher.idle()
         for connection in self.connections:
             connection.end()
         with anyio.move_on_after(LAST_WRITES_S):
             await self._all_gone()
         for connection in self.connections:
-            connection.cut()
+            connection.abort()
 
     async def _all_gone(self) -> None:
         while self.connections:

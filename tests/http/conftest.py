@@ -231,7 +231,7 @@ async def opened(settings: Settings | None = None, **options: Any) -> AsyncItera
     """A front door on a free port."""
     services, limiter, ports = Services(), LimitBatcher(), []
     observed: list[tuple[str, str, int]] = []
-    hooks = ServerDependencies(
+    dependencies = ServerDependencies(
         read_token=read_token,
         authenticate=authenticate,
         check_limit=options.pop("check_limit", limiter.check),
@@ -246,7 +246,7 @@ async def opened(settings: Settings | None = None, **options: Any) -> AsyncItera
         checks=options.pop("checks", {}),
         essential=options.pop("essential", None),
         settings=settings or Settings(max_body_bytes=10_000),
-        hooks=hooks,
+        dependencies=dependencies,
         on_bound=lambda _, port: ports.append(port),
         **options,
     )

@@ -255,7 +255,7 @@ async def test_with_a_token_set_only_liveness_is_open(parts: Application) -> Non
         port=0,
         checks={},
         settings=Settings(base="/ops/v1", token=OperatorToken(parts.config.ops_token)),
-        hooks=ServerDependencies(),
+        dependencies=ServerDependencies(),
         documents=False,
         on_bound=lambda host, port: bound.append((host, port)),
     )

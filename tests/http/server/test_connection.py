@@ -62,7 +62,7 @@ async def test_who_has_said_half_is_not_waited_for(door: Any) -> None:
             assert set(statuses(await to_the_end(stream))) <= {400}
     assert (await door.call("GET", "/health"))[0] == 200
     with anyio.fail_after(3):
-        while door.server._front.in_flight:
+        while door.server._dispatcher.in_flight:
             await anyio.lowlevel.checkpoint()
 
 
@@ -70,7 +70,7 @@ async def test_a_body_that_breaks_is_refused_at_once(door: Any) -> None:
     async with await anyio.connect_tcp("127.0.0.1", door.port) as stream:
         await stream.send(CHUNKED + b"2\r\nab\r\n")
         with anyio.fail_after(3):
-            while not door.server._front.in_flight:
+            while not door.server._dispatcher.in_flight:
                 await anyio.lowlevel.checkpoint()
         await stream.send(b"zz\r\n")
         received = await to_the_end(stream, 2.0)  # the request itself would have ten seconds
@@ -138,9 +138,9 @@ async def test_what_a_client_that_has_gone_asked_for_is_done_all_the_same(door: 
     with anyio.fail_after(3):
         while resets and door.server.connections:
             await anyio.lowlevel.checkpoint()
-        assert door.server._front.in_flight == 1
+        assert door.server._dispatcher.in_flight == 1
         door.services.leave.set()
-        await door.server._front.idle()
+        await door.server._dispatcher.idle()
         while door.server.connections:
             await anyio.lowlevel.checkpoint()
     assert [status for _, _, status in door.observed] == [200]
@@ -169,8 +169,8 @@ async def test_a_connection_leaves_nothing_behind(door: Any) -> None:
     with anyio.fail_after(3):
         while door.server.connections:
             await anyio.lowlevel.checkpoint()
-    assert door.server._front.in_flight == 0
-    assert not door.server._front.deadlines._running
+    assert door.server._dispatcher.in_flight == 0
+    assert not door.server._dispatcher.deadlines._running
 
 
 async def test_there_are_so_many_connections_and_the_one_idle_for_longest_makes_room(open_door: Any) -> None:

@@ -46,7 +46,7 @@ async def draining(door: Any) -> AsyncIterator[None]:
         await door.services.entered.wait()
         group.start_soon(door.server.on_stop)
         with anyio.fail_after(5):
-            while not door.server._front.draining:
+            while not door.server._dispatcher.draining:
                 await anyio.lowlevel.checkpoint()
         yield
         door.services.leave.set()
@@ -61,7 +61,7 @@ async def test_of_pipelined_requests_the_one_in_flight_is_the_last_that_is_answe
         async with anyio.create_task_group() as group:
             group.start_soon(door.server.on_stop)
             with anyio.fail_after(5):
-                while not door.server._front.draining:
+                while not door.server._dispatcher.draining:
                     await anyio.lowlevel.checkpoint()
             door.services.leave.set()
             assert answers(await to_the_end(stream)) == [(200, False), (200, True)]
@@ -84,7 +84,7 @@ async def test_a_body_that_was_on_its_way_is_still_taken(door: Any) -> None:
     async with await anyio.connect_tcp("127.0.0.1", door.port) as stream:
         await stream.send(CREATE + BODY[:5])
         with anyio.fail_after(5):
-            while not door.server._front.in_flight:
+            while not door.server._dispatcher.in_flight:
                 await anyio.lowlevel.checkpoint()
         async with draining(door):
             await stream.send(BODY[5:])

@@ -39,7 +39,7 @@ async def test_it_listens_in_a_tree_until_the_tree_stops() -> None:
         port=0,
         checks={},
         settings=Settings(),
-        hooks=ServerDependencies(),
+        dependencies=ServerDependencies(),
         on_bound=lambda _, port: ports.append(port),
     )
     async with (
@@ -67,7 +67,7 @@ async def test_requests_in_flight_finish_and_new_ones_are_refused_while_draining
         await door.services.entered.wait()
         group.start_soon(door.server.on_stop)
         with anyio.fail_after(5):
-            while not door.server._front.draining:
+            while not door.server._dispatcher.draining:
                 await anyio.lowlevel.checkpoint()
         await kept.send(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
         refused = await kept.receive()

@@ -37,7 +37,7 @@ TABLE: tuple[Route[object], ...] = (
 @pytest.mark.parametrize("begun", [b"G", GET[:-2], b"\r\n", b"GET /" + b"a" * 5000])
 async def test_a_head_that_does_not_arrive_is_not_waited_for(open_door: Any, begun: bytes) -> None:
     async with (
-        open_door(patience=ConnectionTimeouts(head_s=0.15)) as door,
+        open_door(timeouts=ConnectionTimeouts(head_s=0.15)) as door,
         await anyio.connect_tcp("127.0.0.1", door.port) as stream,
     ):
         await stream.send(begun)
@@ -47,7 +47,7 @@ async def test_a_head_that_does_not_arrive_is_not_waited_for(open_door: Any, beg
 
 async def test_a_head_that_drips_has_no_more_time_for_it(open_door: Any) -> None:
     async with (
-        open_door(patience=ConnectionTimeouts(head_s=0.15)) as door,
+        open_door(timeouts=ConnectionTimeouts(head_s=0.15)) as door,
         await anyio.connect_tcp("127.0.0.1", door.port) as stream,
     ):
         await stream.send(b"GET /health HTTP/1.1\r\nX: ")
@@ -59,7 +59,7 @@ async def test_a_head_that_drips_has_no_more_time_for_it(open_door: Any) -> None
 
 
 async def test_who_says_nothing_is_not_waited_for_before_and_after_a_request(open_door: Any) -> None:
-    async with open_door(patience=HASTY) as door:
+    async with open_door(timeouts=HASTY) as door:
         async with await anyio.connect_tcp("127.0.0.1", door.port) as stream:
             assert await to_the_end(stream) == b""
         async with await anyio.connect_tcp("127.0.0.1", door.port) as stream:
@@ -69,7 +69,7 @@ async def test_who_says_nothing_is_not_waited_for_before_and_after_a_request(ope
 
 async def test_a_head_that_comes_in_pieces_in_time_is_served_and_its_connection_kept(open_door: Any) -> None:
     async with (
-        open_door(patience=ConnectionTimeouts(head_s=0.3)) as door,
+        open_door(timeouts=ConnectionTimeouts(head_s=0.3)) as door,
         await anyio.connect_tcp("127.0.0.1", door.port) as stream,
     ):
         with anyio.fail_after(5):
@@ -96,7 +96,7 @@ async def test_a_body_that_does_not_arrive_is_408_and_the_end(open_door: Any, bo
 
 @pytest.mark.parametrize("kept", [True, False], ids=["kept alive", "to be closed"])
 async def test_an_answer_that_is_not_read_is_not_waited_for(open_door: Any, *, kept: bool) -> None:
-    async with open_door(routes=TABLE, patience=HASTY) as door:
+    async with open_door(routes=TABLE, timeouts=HASTY) as door:
         client = socket.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         with client:
@@ -115,7 +115,7 @@ async def test_an_answer_that_is_not_read_is_not_waited_for(open_door: Any, *, k
 
 @pytest.mark.parametrize("last", [b"", b"Connection: close\r\n"], ids=["idle", "to be closed"])
 async def test_the_end_of_an_answer_that_is_not_read_is_not_waited_for_either(open_door: Any, last: bytes) -> None:
-    async with open_door(routes=TABLE, patience=ConnectionTimeouts(idle_s=0.3, reader_s=0.15)) as door:
+    async with open_door(routes=TABLE, timeouts=ConnectionTimeouts(idle_s=0.3, reader_s=0.15)) as door:
         server = door.server
         ask = b"GET /api/v1/some HTTP/1.1\r\nHost: a\r\n"
         with socket.socket() as client, anyio.fail_after(10):
@@ -141,7 +141,7 @@ async def test_the_end_of_an_answer_that_is_not_read_is_not_waited_for_either(op
 
 async def test_slow_clients_by_the_hundred_hold_up_nobody(open_door: Any) -> None:
     async with AsyncExitStack() as stack:
-        door = await stack.enter_async_context(open_door(patience=ConnectionTimeouts(head_s=2)))
+        door = await stack.enter_async_context(open_door(timeouts=ConnectionTimeouts(head_s=2)))
         slow = [await stack.enter_async_context(await anyio.connect_tcp("127.0.0.1", door.port)) for _ in range(200)]
         for stream in slow:
             await stream.send(GET[:-2])

@@ -61,7 +61,7 @@ async def test_a_stream_that_fails_is_cut_off_so_that_nobody_takes_it_for_whole(
 
 async def test_of_a_stream_whose_client_does_not_read_no_more_is_read_and_it_is_cut(open_door: Any) -> None:
     read.clear()
-    async with open_door(routes=TABLE, patience=ConnectionTimeouts(reader_s=0.15)) as door:
+    async with open_door(routes=TABLE, timeouts=ConnectionTimeouts(reader_s=0.15)) as door:
         with socket.socket() as client, anyio.fail_after(10):
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.connect(("127.0.0.1", door.port))
