@@ -117,7 +117,7 @@ async def step_up(request: HttpRequest[StepUpBody, None, IdentityRefs]) -> Reply
 
 
 async def refresh(request: HttpRequest[Refresh, None, IdentityRefs]) -> Reply[TokenPair]:
-    """Exchange a refresh token for a new pair of tokens.
+    """Replace a refresh token by a new pair of tokens.
 
     The same token again within 10 seconds gives the same refresh token; later it ends the session.
     """
