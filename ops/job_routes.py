@@ -102,9 +102,7 @@ async def list_jobs(request: HttpRequest[None, JobQuery, JobServices]) -> PageRe
     query = request.query
     (after,) = BY_NUMBER.decode(query.cursor) if query.cursor else (0,)
     found = await request.refs.jobs.jobs(kind=query.kind, state=query.state, after=after, limit=query.limit + 1)
-    shown = found[: query.limit]
-    cursor = BY_NUMBER.encode(shown[-1].job_id) if len(found) > query.limit else None
-    return PageReply(shown, limit=query.limit, next_cursor=cursor)
+    return BY_NUMBER.page(found, query.limit, lambda last: (last.job_id,))
 
 
 async def list_dead(request: HttpRequest[None, DeadQuery, JobServices]) -> PageReply[JobView]:
@@ -113,9 +111,7 @@ async def list_dead(request: HttpRequest[None, DeadQuery, JobServices]) -> PageR
     before = BY_TIME_AND_NUMBER.decode(query.cursor) if query.cursor else None
     which = DeadFilter(query.kind, query.reason, query.since, query.all)
     found = await request.refs.jobs.dead(which, before=before, limit=query.limit + 1)
-    shown = found[: query.limit]
-    cursor = BY_TIME_AND_NUMBER.encode(shown[-1].ended_at, shown[-1].job_id) if len(found) > query.limit else None
-    return PageReply(shown, limit=query.limit, next_cursor=cursor)
+    return BY_TIME_AND_NUMBER.page(found, query.limit, lambda last: (last.ended_at, last.job_id))
 
 
 async def show_job(request: HttpRequest[None, None, JobServices]) -> Reply[JobView]:

@@ -156,10 +156,8 @@ async def dead_letters(request: HttpRequest[None, DeadLetterQuery, OperatorServi
     after = BY_TIME.decode(query.cursor) if query.cursor else None
     async with request.refs.database.acquire() as connection:
         found = await list_dead_letters(connection, limit=query.limit + 1, after=after)
-    shown = found[: query.limit]
-    more = len(found) > query.limit
-    cursor = BY_TIME.encode(shown[-1].created_at, shown[-1].dead_letter_id) if more else None
-    return PageReply([_view(letter) for letter in shown], limit=query.limit, next_cursor=cursor)
+    views = [_view(letter) for letter in found]
+    return BY_TIME.page(views, query.limit, lambda last: (last.created_at, last.dead_letter_id))
 
 
 class RefusedEventView(msgspec.Struct, frozen=True):
@@ -184,10 +182,9 @@ async def refused_events(
     query = request.query
     after = BY_NUMBER.decode(query.cursor)[0] if query.cursor else 0
     async with request.refs.database.acquire() as connection:
-        rows = [dict(row) async for row in RELAY.refused_rows(connection, after=after, limit=query.limit + 1)]
-    shown = [msgspec.convert(row, RefusedEventView) for row in rows[: query.limit]]
-    cursor = BY_NUMBER.encode(shown[-1].outbox_id) if len(rows) > query.limit else None
-    return PageReply(shown, limit=query.limit, next_cursor=cursor)
+        rows = RELAY.refused_rows(connection, after=after, limit=query.limit + 1)
+        views = [msgspec.convert(dict(row), RefusedEventView) async for row in rows]
+    return BY_NUMBER.page(views, query.limit, lambda last: (last.outbox_id,))
 
 
 def _view(letter: DeadLetter) -> DeadLetterView:

@@ -2,13 +2,12 @@
 
 import asyncio
 import logging
-from contextlib import suppress
 from uuid import uuid4
 
 import asyncpg
 
-from callboard.actors.errors import Problem
 from callboard.actors.infrastructure.database import ERRORS, Database
+from callboard.actors.infrastructure.job_loops import Trouble, repeat
 from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.runtime import Actor
 
@@ -39,35 +38,30 @@ class JobHints(Actor[None]):
         self.queue.tellers.append(self._due.set)
         try:
             async with asyncio.TaskGroup() as loops:
-                loops.create_task(self._tell_on())
+                loops.create_task(repeat(self._notify, Trouble(log, "other processes cannot be notified of jobs")))
                 if self.listens:
-                    loops.create_task(self._listen_on())
+                    trouble = Trouble(log, "notifications of jobs cannot be received")
+                    loops.create_task(repeat(self._listen_once, trouble, AGAIN_S, ERRORS))
         finally:
             self.queue.hinted = False
             self.queue.tellers.remove(self._due.set)
 
-    async def _tell_on(self) -> None:
-        """Send the first notice at once, then one each PACE_S at most; never in the transaction of a cause."""
-        while True:
-            await self._due.wait()
-            self._due.clear()
-            with suppress(Problem, asyncpg.PostgresError):  # a poll will find the job
-                async with self.database.acquire() as connection:
-                    await connection.execute("select pg_notify($1, $2)", CHANNEL, self.name)
-            await asyncio.sleep(PACE_S)
+    async def _notify(self) -> float:
+        """Send the first notice at once, then one each PACE_S at most; never in the transaction of a cause. If one is
+        lost, a poll finds the job.
+        """
+        await self._due.wait()
+        self._due.clear()
+        async with self.database.acquire() as connection:
+            await connection.execute("select pg_notify($1, $2)", CHANNEL, self.name)
+        return PACE_S
 
-    async def _listen_on(self) -> None:
-        while True:
-            await self.database.available.wait()
-            pause_s = AGAIN_S
-            try:
-                if not await self._listen():
-                    pause_s = RETRY_S
-            except ERRORS:
-                pass
-            finally:
-                self.queue.hinted = False
-            await asyncio.sleep(pause_s)
+    async def _listen_once(self) -> float:
+        await self.database.available.wait()
+        try:
+            return AGAIN_S if await self._listen() else RETRY_S
+        finally:
+            self.queue.hinted = False
 
     async def _listen(self) -> bool:
         """Listen on a separate connection while it lives. Return False if no notice has ever arrived on it."""

@@ -33,13 +33,21 @@ class Trouble:
         self._reason = None
 
 
-async def repeat(step: Callable[[], Awaitable[float]], trouble: Trouble, again_s: float = AGAIN_S) -> None:
-    """Run steps until cancelled, each followed by the pause in seconds that it returns; after an error `again_s`."""
+async def repeat(
+    step: Callable[[], Awaitable[float]],
+    trouble: Trouble,
+    again_s: float = AGAIN_S,
+    errors: tuple[type[Exception], ...] = DATABASE_ERRORS,
+) -> None:
+    """Run steps until cancelled, with the pause in seconds that each returns; after one of `errors` `again_s`.
+
+    Any other error of a step is raised.
+    """
     while True:
         try:
             pause_s = await step()
             trouble.end()
-        except DATABASE_ERRORS as error:
+        except errors as error:
             trouble.tell(error)
             pause_s = again_s
         await asyncio.sleep(pause_s)

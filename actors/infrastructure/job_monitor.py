@@ -4,13 +4,13 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import asyncpg
 import msgspec
 
 from callboard.actors.errors import SERVER_UNAVAILABLE, Problem
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.job_admin import MAX_COUNT, QUERIES
 from callboard.actors.infrastructure.job_kinds import JobKind
+from callboard.actors.infrastructure.job_loops import DATABASE_ERRORS, Trouble
 from callboard.actors.infrastructure.retention import RetentionRule, oldest
 from callboard.runtime import Actor, Request, on
 
@@ -73,6 +73,7 @@ class JobMonitor(Actor[LookAtJobs]):
         self.retention = retention
         self.names = [kind.name for kind in kinds]
         self._looks = 0
+        self._trouble = Trouble(log, "the depths of the job queue cannot be read")
         depths.alarms = {kind.name: kind.alarm_s for kind in kinds}
 
     async def on_start(self) -> None:
@@ -87,8 +88,9 @@ class JobMonitor(Actor[LookAtJobs]):
         try:
             async with self.database.acquire() as connection:
                 await self._look(connection)
-        except (Problem, asyncpg.PostgresError) as error:
-            log.debug("the state of the job queue cannot be read: %s", type(error).__name__)
+            self._trouble.end()
+        except DATABASE_ERRORS as error:
+            self._trouble.tell(error)
 
     async def _look(self, connection: Any) -> None:
         seen = {

@@ -11,16 +11,15 @@ from typing import Any
 
 import asyncpg
 
-from callboard.actors.errors import Problem
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.job_counts import JobCounts
 from callboard.actors.infrastructure.job_kinds import JobKind
+from callboard.actors.infrastructure.job_loops import DATABASE_ERRORS, Trouble
 from callboard.actors.infrastructure.job_outcomes import (
     Failure,
     Reasons,
     dead_letter,
     end,
-    failure,
     free_key,
     supersede,
 )
@@ -67,7 +66,7 @@ class JobSweeper(Actor[Sweep]):
         self.is_gone = is_gone
         self.reasons = Reasons()
         self._vacuumed_at = 0
-        self._said: str | None = None
+        self._trouble = Trouble(log, "jobs cannot be swept")
 
     async def run(self) -> None:
         """Run the rounds until the actor stops."""
@@ -92,12 +91,9 @@ class JobSweeper(Actor[Sweep]):
             if seen["blocked"]:
                 swept += await self._free_keys()
             await self._vacuum()
-            self._said = None
-        except (Problem, asyncpg.PostgresError) as error:
-            reason = failure(error).reason
-            if reason != self._said and not isinstance(error, Problem):  # the database guard logs outages itself
-                log.warning("jobs cannot be swept: %s", reason)
-            self._said = reason
+            self._trouble.end()
+        except DATABASE_ERRORS as error:
+            self._trouble.tell(error)
         if swept:
             self.queue.ring()
         return swept

@@ -33,9 +33,7 @@ async def list_entries(request: HttpRequest[None, AuditQuery, Infrastructure]) -
             query.limit + 1, query.action, query.user_id, query.since, query.until, before=before, before_id=before_id
         )
     )
-    last = found[query.limit - 1] if len(found) > query.limit else None
-    cursor = BY_TIME_AND_NUMBER.encode(last.occurred_at, last.audit_id) if last else None
-    return PageReply(found[: query.limit], limit=query.limit, next_cursor=cursor)
+    return BY_TIME_AND_NUMBER.page(found, query.limit, lambda last: (last.occurred_at, last.audit_id))
 
 
 ROUTES = Routes(

@@ -1,9 +1,8 @@
 """Content over HTTP: writing, the editorial workflow, reading and searching."""
 
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from uuid import UUID
 
 from msgspec import Meta
@@ -44,8 +43,6 @@ from callboard.http.server.pagination import BY_NUMBER, BY_RANK, BY_TIME
 from callboard.http.server.request import Body, HttpRequest, Page, PageReply, Reply
 from callboard.http.server.routing import Access, Route, Routes
 from callboard.streams.visible_text import visible
-
-T = TypeVar("T")
 
 PENDING_DEPRECATED = {"Deprecation": f"@{int(datetime(2026, 12, 1, tzinfo=UTC).timestamp())}"}
 
@@ -110,11 +107,6 @@ class History(Page, frozen=True, kw_only=True):
 
 def _content_reply(content: Content, status: int | None = None, location: str | None = None) -> Reply[Content]:
     return Reply(content, status=status, etag=str(content.version), location=location)
-
-
-def _page(items: Sequence[T], limit: int, cursor: str | None, headers: Mapping[str, str] | None = None) -> PageReply[T]:
-    """The query read one row more than the page holds: it shows whether there is a next page."""
-    return PageReply(items[:limit], limit=limit, next_cursor=cursor if len(items) > limit else None, headers=headers)
 
 
 async def create(request: HttpRequest[ContentBody, None, EditorialRefs]) -> Reply[Content]:
@@ -182,9 +174,8 @@ async def list_content(request: HttpRequest[None, Filter, EditorialRefs]) -> Pag
             before_id=before_id,
         )
     )
-    last = found[: query.limit][-1:]
     headers = PENDING_DEPRECATED if query.status is StatusFilter.PENDING else None
-    return _page(found, query.limit, BY_TIME.encode(*last[0].position) if last else None, headers)
+    return BY_TIME.page(found, query.limit, lambda last: last.position, headers)
 
 
 async def search(request: HttpRequest[None, Search, EditorialRefs]) -> PageReply[SearchResult]:
@@ -194,8 +185,7 @@ async def search(request: HttpRequest[None, Search, EditorialRefs]) -> PageReply
     found = await request.refs.library.ask(
         SearchContent(query.q, query.limit + 1, category_id=query.category, rank=rank, before_id=before_id)
     )
-    last = found[: query.limit][-1:]
-    return _page(found, query.limit, BY_RANK.encode(last[0].rank, last[0].content_id) if last else None)
+    return BY_RANK.page(found, query.limit, lambda last: (last.rank, last.content_id))
 
 
 async def transitions(request: HttpRequest[None, History, EditorialRefs]) -> PageReply[Transition]:
@@ -205,8 +195,7 @@ async def transitions(request: HttpRequest[None, History, EditorialRefs]) -> Pag
     found = await request.refs.library.ask(
         ListTransitions(request.uuid("content_id"), request.identity, query.limit + 1, after)
     )
-    last = found[: query.limit][-1:]
-    return _page(found, query.limit, BY_NUMBER.encode(last[0].transition_id) if last else None)
+    return BY_NUMBER.page(found, query.limit, lambda last: (last.transition_id,))
 
 
 ROUTES = Routes(

@@ -229,9 +229,7 @@ async def users(request: HttpRequest[None, Filter, IdentityRefs]) -> PageReply[U
             before_id=before_id,
         )
     )
-    last = found[query.limit - 1] if len(found) > query.limit else None
-    cursor = BY_TIME.encode(last.created_at, last.user_id) if last else None
-    return PageReply(found[: query.limit], limit=query.limit, next_cursor=cursor)
+    return BY_TIME.page(found, query.limit, lambda last: (last.created_at, last.user_id))
 
 
 async def change(request: HttpRequest[UserChange, None, IdentityRefs]) -> Reply[User]:

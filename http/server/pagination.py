@@ -6,7 +6,7 @@ cursors by a pattern, and an invented cursor is only a position between two rows
 
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -15,10 +15,12 @@ import msgspec
 from msgspec import Meta
 
 from callboard.actors.errors import REQUEST_CURSOR_INVALID, FieldError, Problem
+from callboard.http.server.request import PageReply
 
 FIRST = datetime.min.replace(tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 K = TypeVar("K", bound=tuple[Any, ...])
+T = TypeVar("T")
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -76,6 +78,17 @@ class CursorFormat(Generic[K]):
             key.append(part.read(int(text[: part.digits], 16)))
             text = text[part.digits :]
         return tuple(key)  # type: ignore[return-value]  # of the given types
+
+    def page(
+        self,
+        found: Sequence[T],
+        limit: int,
+        sort_key: Callable[[T], tuple[Any, ...]],
+        headers: Mapping[str, str] | None = None,
+    ) -> PageReply[T]:
+        """Return the page of a list. Its query read one row more than `limit`: it shows that there is a next page."""
+        cursor = self.encode(*sort_key(found[limit - 1])) if len(found) > limit else None
+        return PageReply(found[:limit], limit=limit, next_cursor=cursor, headers=headers)
 
 
 BY_TIME: CursorFormat[tuple[datetime, UUID]] = CursorFormat(datetime, UUID)

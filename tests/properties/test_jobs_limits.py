@@ -6,7 +6,7 @@ import pytest
 from kit.jobs import Note, Process, effect, effects, kind, outcomes
 
 from callboard.actors.errors import Problem
-from callboard.actors.infrastructure import job_claims, job_worker
+from callboard.actors.infrastructure import job_claims, job_hints, job_worker
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.errors import JOBS_NOT_DEAD, JOBS_NOT_FOUND, JOBS_NOT_WAITING
 from callboard.actors.infrastructure.job_admin import JobAdmin
@@ -203,6 +203,32 @@ async def test_without_notices_the_same_jobs_are_done_and_with_them_at_once(
         await told.put("told")
         await hears.settled(5.0)
     assert await effects(hears) == {"polled": 1, "told": 1}
+
+
+async def test_a_listener_that_cannot_connect_is_logged_once_and_tries_on(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries: list[float] = []
+    listen = JobHints._listen
+
+    async def counted(self: JobHints) -> bool:
+        tries.append(0.0)
+        if len(tries) == 3:
+            monkeypatch.undo()
+        return await listen(self)
+
+    process = Process(database, (kind(), effect))
+    monkeypatch.setattr(database.server, "direct_url", "postgresql://127.0.0.1:1/nowhere")
+    monkeypatch.setattr(job_hints, "AGAIN_S", 0.01)
+    monkeypatch.setattr(JobHints, "_listen", counted)
+    async with System(supervisor("hints", worker("hears", Props(JobHints, database, process.queue, listens=True)))):
+        async with asyncio.timeout(10):
+            while not process.queue.hinted:  # noqa: ASYNC110 - the listener's own notice has come then
+                await asyncio.sleep(0.005)
+    assert len(tries) == 3
+    assert [each.message for each in caplog.records if "notifications of jobs" in each.message] == [
+        "notifications of jobs cannot be received: ConnectionRefusedError"
+    ]
 
 
 async def test_a_dead_letter_is_replayed_once_as_a_new_job_and_a_discarded_one_is_not(database: Database) -> None:
