@@ -1,8 +1,8 @@
--- Callboard's whole schema, for PostgreSQL 15 and later, as a person would want to read it.
+-- Callboard's whole schema, for PostgreSQL 15 and later, in a form for readers.
 --
--- Conventions: every table names its key by its kind (user_id, content_id); times are timestamptz and default to now();
--- constraint names are what actors turn into errors (users_email_key becomes "this e-mail is taken"), so they are part
--- of the interface. Secrets are stored as SHA-256 or Argon2id hashes only.
+-- Conventions: the key of a table is named after its rows (user_id, content_id); times are timestamptz and default to
+-- now(). Constraint names are part of the interface: actors turn users_email_key into "this e-mail is taken". Secrets
+-- are stored as SHA-256 or Argon2id hashes only.
 
 -- Both come with PostgreSQL; an owner of the database may create them.
 create extension if not exists pg_trgm;
@@ -25,17 +25,17 @@ create table users (
     is_verified   boolean     not null default false,
     is_active     boolean     not null default true,
     terms_at      timestamptz not null default now(),
-    password_changed_at timestamptz not null default now(),   -- by its owner; a hash made anew leaves it
+    password_changed_at timestamptz not null default now(),   -- by its owner; a replaced hash leaves it
     created_at    timestamptz not null default now(),
     updated_at    timestamptz not null default now(),
     deleted_at    timestamptz,
-    password_needed boolean   not null default false,        -- the link that proves the mailbox needs a new password
-    unproven_since timestamptz not null default now(),       -- an account that is not verified goes a week after this
+    password_needed boolean   not null default false,        -- the verification link needs a new password
+    unproven_since timestamptz not null default now(),       -- an unverified account is removed a week after this
     registered_from inet,
     erased_at     timestamptz constraint users_erased_at_check check (erased_at is null or deleted_at is not null)
 );
--- One living account an address, whatever its case. A deleted account frees its address; one that is not verified gives
--- way to whoever registers the address or proves it.
+-- One account for each address in any case. A deleted account frees its address; an unverified one is replaced when
+-- somebody else registers or proves the address.
 create unique index users_email_key on users (lower(email)) where deleted_at is null;
 create index users_unproven_idx on users (unproven_since) where not is_verified and deleted_at is null;
 create index users_created_idx on users (created_at desc, user_id desc) where deleted_at is null;
@@ -47,7 +47,7 @@ create index users_search_idx on users using gin ((full_name || ' ' || email) gi
 create index users_erasure_idx on users (deleted_at) where deleted_at is not null and erased_at is null;
 create trigger users_touch before update on users for each row execute function touch_updated_at();
 
--- Networks from which an account was logged in to: failed logins from elsewhere do not lock these out.
+-- The networks of an account's logins: failed logins from elsewhere do not lock these out.
 create table known_networks (
     user_id uuid        not null references users on delete cascade,
     network cidr        not null,
@@ -60,24 +60,24 @@ create table user_profiles (
     user_id     uuid        primary key references users on delete cascade,
     avatar_url  text        check (length(avatar_url) <= 2000),
     bio         text        check (length(bio) <= 2000),
-    preferences json        not null default '{}',   -- as text: jsonb makes 309 digits of 1e308
+    preferences json        not null default '{}',   -- as text: jsonb expands 1e308 to 309 digits
     created_at  timestamptz not null default now(),
     updated_at  timestamptz not null default now()
 );
 create trigger user_profiles_touch before update on user_profiles for each row execute function touch_updated_at();
 
--- A session is a family of refresh tokens, of which one is good at a time.
+-- A session is a family of refresh tokens; one of them is valid at a time.
 create table sessions (
     session_id   uuid        primary key default gen_random_uuid(),
     user_id      uuid        not null references users on delete cascade,
     device       text        not null default '' check (length(device) <= 400),
     ip           inet,
     created_at   timestamptz not null default now(),
-    used_at      timestamptz not null default now(),   -- within a minute or so
+    used_at      timestamptz not null default now(),   -- exact to about a minute
     updated_at   timestamptz not null default now(),
-    expires_at   timestamptz not null,                 -- moved on by each refresh
+    expires_at   timestamptz not null,                 -- each refresh extends it
     ended_at     timestamptz,
-    proved_at    timestamptz not null default now()    -- when the password was last given in this session
+    proved_at    timestamptz not null default now()    -- when this session last confirmed the password
 );
 create index sessions_user_idx on sessions (user_id, used_at desc) where ended_at is null;
 create index sessions_owner_idx on sessions (user_id);
@@ -85,8 +85,8 @@ create index sessions_expiry_idx on sessions (expires_at);
 create index sessions_used_idx on sessions (used_at) where ended_at is null;
 create trigger sessions_touch before update on sessions for each row execute function touch_updated_at();
 
--- Spent tokens are kept: whoever comes with one has stolen it, or was stolen from. The child is derived from its parent
--- and a key that is not in the database (actors/infrastructure/token_signer.py).
+-- Spent tokens are kept: a spent token that is used again is a stolen copy, or its owner was robbed. The child is
+-- derived from its parent and a key that is not in the database (actors/infrastructure/token_signer.py).
 create table refresh_tokens (
     refresh_hash bytea       primary key,              -- SHA-256 of the token, as is child_hash
     session_id   uuid        not null references sessions on delete cascade,
@@ -99,19 +99,19 @@ create unique index refresh_tokens_session_key on refresh_tokens (session_id) wh
 create index refresh_tokens_family_idx on refresh_tokens (session_id);
 create index refresh_tokens_spent_idx on refresh_tokens (spent_at) where spent_at is not null;
 
--- Single-use secrets that travel by mail. The token is derived from token_id and a key that is not in the database
--- (actors/infrastructure/token_signer.py), so neither this table nor an event that names token_id is worth stealing.
+-- Single-use secrets of mailed links. A token is derived from token_id and a key that is not in the database
+-- (actors/infrastructure/token_signer.py), so this table and events that name token_id are useless to a thief.
 create table mail_tokens (
     token_id   uuid        primary key default gen_random_uuid(),
     user_id    uuid        not null references users on delete cascade,
     purpose    text        not null constraint mail_tokens_purpose_check check (purpose in (
                            'verify_email', 'reset_password', 'change_email', 'export', 'undo_email', 'address_taken')),
     token_hash bytea       not null constraint mail_tokens_token_hash_key unique,
-    email      text        check (length(email) <= 254),   -- where the secret is mailed to: the address it proves, if not the account's
+    email      text        check (length(email) <= 254),   -- the mail's recipient and the address it proves, if not the account's
     created_at timestamptz not null default now(),
     expires_at timestamptz not null,
     used_at    timestamptz,
-    session_id uuid,                                       -- that asked for it, and outlives its use
+    session_id uuid,                                       -- requested it, and survives its use
     constraint mail_tokens_new_email_check check ((email is not null) = (purpose in ('change_email', 'undo_email')))
 );
 create index mail_tokens_expiry_idx on mail_tokens (expires_at);
@@ -119,8 +119,8 @@ create index mail_tokens_export_idx on mail_tokens (expires_at) where purpose = 
 create index mail_tokens_exported_idx on mail_tokens (used_at) where purpose = 'export' and used_at is not null;
 create index mail_tokens_user_idx on mail_tokens (user_id, purpose);   -- used ones too: they count against the limit of mails
 
--- What users have asked to be given of all that is kept of them. A job makes the archive. The link's secret is that of
--- the mail token with the same id.
+-- Requested exports of users' data. A job makes the archive. Its link's secret is that of the mail token with the same
+-- id.
 create table exports (
     export_id  uuid        primary key references mail_tokens on delete cascade,
     user_id    uuid        not null references users on delete cascade,
@@ -128,7 +128,7 @@ create table exports (
                            check (status in ('queued', 'running', 'ready', 'failed')),
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
-    maker      uuid,                                   -- the attempt whose pieces are taken
+    maker      uuid,                                   -- the attempt whose pieces are accepted
     size       bigint      constraint exports_size_check check ((size is not null) = (status = 'ready')),
     pieces     integer     constraint exports_pieces_check check ((pieces is not null) = (status = 'ready'))
 );
@@ -136,14 +136,14 @@ create table exports (
 create unique index exports_user_key on exports (user_id);
 create trigger exports_touch before update on exports for each row execute function touch_updated_at();
 
--- An archive in pieces of a megabyte: nobody holds more of it in memory.
+-- An archive in pieces of a megabyte: no process holds more of it in memory.
 create table export_pieces (
     export_id uuid    not null references exports on delete cascade,
     number    integer not null check (number >= 0),
     piece     bytea   not null check (octet_length(piece) <= 1048576),
     primary key (export_id, number)
 );
-alter table export_pieces alter column piece set storage external;   -- it is compressed
+alter table export_pieces alter column piece set storage external;   -- it is compressed already
 
 -- Content ---------------------------------------------------------------------------------------------------------
 
@@ -173,13 +173,13 @@ begin
     end loop;
 end $$;
 
--- Characters of the scripts that write words without spaces between, for a bracket expression.
+-- The characters of scripts without spaces between words, for a bracket expression.
 create function unsplit_scripts() returns text language sql immutable parallel safe as $$
     select '\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf'
         || '\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003ffff'
 $$;
 
--- Every character of these scripts, and every two that stand side by side.
+-- Every character of these scripts, and every two neighbouring ones.
 create function search_grams(words text) returns tsvector language sql immutable parallel safe as $$
     with runs as (
         select regexp_replace(words, '[^' || unsplit_scripts() || ']+', ' ', 'g') as runs
@@ -193,8 +193,9 @@ create function search_grams(words text) returns tsvector language sql immutable
     from shifted
 $$;
 
--- A text as it is searched: one form of each character, and control characters for the punctuation of which the parser makes
--- addresses, paths and compounds. It takes the square or the cube of their length: 'a1@' 2,000 times took 4 s.
+-- The searched form of a text: one form of each character, and control characters for the punctuation from which the
+-- parser makes addresses, paths and compounds. The parser takes the square or the cube of their length: 'a1@' 2,000
+-- times took 4 s.
 create function searchable(words text) returns text language sql immutable parallel safe as $$
     select translate(normalize(words, nfkc), '_~/@.-:' || E'\x01\x02\x03\x04\x05\x06\x07', E'\x01\x02\x03\x04\x05\x06\x07')
 $$;
@@ -203,8 +204,8 @@ create function unsearchable(words text) returns text language sql immutable par
     select translate(words, E'\x01\x02\x03\x04\x05\x06\x07', '_~/@.-:')
 $$;
 
--- The title (A), the text (B), the grams, and a word of our own for the category. Of a text that is too much for a
--- tsvector (1 MB) the beginning is searched.
+-- The title (A), the text (B), the grams, and a word of our own for the category. If a text exceeds a tsvector (1 MB),
+-- its beginning is searched.
 create function search_vector(language text, title text, body text, category_id uuid) returns tsvector
 language plpgsql stable as $$
 declare
@@ -228,7 +229,7 @@ create function category_word(category_id uuid) returns tsvector language sql im
     select case when category_id is null then '' else array_to_tsvector(array['category:' || category_id]) end
 $$;
 
--- What is asked in web search syntax, for articles of one language. Of the unsplit scripts all runs are wanted.
+-- A query in web search syntax, for articles of one language. All runs of the unsplit scripts are required.
 create function search_query(language text, q text) returns tsquery language sql stable as $$
     with asked as (  -- a hyphen before a word excludes it
         select searchable(regexp_replace(regexp_replace(normalize(q, nfkc), '([^\s"-])-', '\1 ', 'g'), '-', E'\x0e', 'g')) as q
@@ -250,7 +251,7 @@ create function search_query(language text, q text) returns tsquery language sql
     from signed
 $$;
 
--- Only published content is searched, so the work is done once, when it is published.
+-- Only published content is searched, so the work is done once, at the publication.
 create function fill_search() returns trigger language plpgsql as $$
 begin
     if new.status <> 'published' then
@@ -285,7 +286,7 @@ create table content (
         'arabic', 'armenian', 'basque', 'catalan', 'danish', 'dutch', 'english', 'finnish', 'french', 'german', 'greek',
         'hindi', 'hungarian', 'indonesian', 'irish', 'italian', 'lithuanian', 'nepali', 'norwegian', 'portuguese',
         'romanian', 'russian', 'serbian', 'simple', 'spanish', 'swedish', 'tamil', 'turkish', 'yiddish')),
-    search_outdated boolean  not null default false   -- `search` is an earlier release's: a job makes it anew
+    search_outdated boolean  not null default false   -- `search` is an earlier release's: a job rebuilds it
 );
 create index content_published_idx on content (published_at desc, content_id desc) where status = 'published';
 create index content_author_published_idx on content (author_id, published_at desc, content_id desc) where status = 'published';
@@ -302,7 +303,7 @@ create trigger content_touch before update of author_id, category_id, title, bod
 create trigger content_search before insert or update of title, body, language, category_id, status, search_outdated
     on content for each row execute function fill_search();
 
--- Who did what to an article, when and why. The editorial history is only ever added to.
+-- The editorial history: actor, action, time and reason of each transition. Rows are only added.
 create table content_transitions (
     transition_id bigint      generated always as identity primary key,
     content_id    uuid        not null references content on delete cascade,
@@ -333,8 +334,8 @@ create trigger comments_touch before update on comments for each row execute fun
 
 -- Quotas ----------------------------------------------------------------------------------------------------------
 
--- How much a user has, kept by triggers in the transaction of each change: nothing is counted anew, and whoever holds
--- the row counts alone.
+-- A user's amount of data. Triggers keep it in the transaction of each change, so nothing is counted anew; the lock on
+-- the row serialises the changes.
 create table user_usage (
     user_id       uuid    primary key references users on delete cascade,
     content_rows  bigint  not null default 0,
@@ -369,12 +370,11 @@ end $$;
 create trigger content_usage after insert or delete or update of title, body, body_html on content
     for each row execute function count_content();
 
--- How often a user has done what may be done so often in a period. Only ever added to: deleting what was made takes
--- nothing back.
+-- The number of a user's limited actions in a period. It only grows: deleting the results takes nothing back.
 create table user_rates (
     user_id  uuid        not null references users on delete cascade,
     name     text        not null,
-    period   timestamptz not null,             -- its beginning
+    period   timestamptz not null,             -- its start
     used     integer     not null,
     previous integer     not null default 0,   -- in the period before
     primary key (user_id, name)
@@ -388,13 +388,13 @@ create table subscriptions (
     plan_type       text        not null constraint subscriptions_plan_type_check check (length(plan_type) between 1 and 100),
     status          text        not null constraint subscriptions_status_check
                                 check (status in ('active', 'past_due', 'cancelled', 'expired')),
-    ends_at         timestamptz not null,          -- of the time that is paid for
+    ends_at         timestamptz not null,          -- of the paid time
     created_at      timestamptz not null default now(),
     updated_at      timestamptz not null default now(),
     cancelled_at    timestamptz,
     starts_at       timestamptz not null default now()
 );
--- A user has one living subscription.
+-- A user has one active subscription.
 create unique index subscriptions_user_key on subscriptions (user_id) where status in ('active', 'past_due');
 create index subscriptions_owner_idx on subscriptions (user_id);
 create index subscriptions_end_idx on subscriptions (ends_at) where status in ('active', 'past_due');
@@ -416,7 +416,8 @@ create trigger aggregated_stats_touch before update on aggregated_stats for each
 
 -- Feature flags ---------------------------------------------------------------------------------------------------
 
--- A flag without a row is as its department declares it. Every change, of an override too, adds one to the version: processes look at it.
+-- Without a row a flag has its department's default. Every change, also of an override, adds one to the version, which
+-- processes poll.
 create table feature_flags (
     name       text        primary key constraint feature_flags_name_check check (name ~ '^[a-z][a-z0-9_.]{0,99}$'),
     is_on      boolean     not null default false,
@@ -437,8 +438,8 @@ create index feature_flag_overrides_user_idx on feature_flag_overrides (user_id)
 
 -- Events ----------------------------------------------------------------------------------------------------------
 
--- An event row stands in the transaction of the change it tells of. The relay publishes it; the reconciler publishes
--- it again while a consumer of its topic has not recorded it.
+-- An event is added in the transaction of its cause. The relay publishes it; the reconciler publishes it again while a
+-- consumer of its topic has not recorded it.
 create table outbox (
     outbox_id    bigint      generated always as identity primary key,
     event_id     uuid        not null constraint outbox_event_id_key unique,
@@ -450,9 +451,9 @@ create table outbox (
     occurred_at  timestamptz not null default now(),
     published_at timestamptz,
     attempts     integer     not null default 0,
-    refusals     integer     not null default 0,   -- how often no broker would take it
-    error        text,                             -- why, the last time
-    retry_at     timestamptz                       -- of a refused row: when it is tried again
+    refusals     integer     not null default 0,   -- attempts that no broker accepted
+    error        text,                             -- of the last attempt
+    retry_at     timestamptz                       -- of a refused row: its next attempt
 );
 create index outbox_ready_idx on outbox (topic, outbox_id) where published_at is null and retry_at is null;
 create index outbox_refused_idx on outbox (topic, key, outbox_id) where published_at is null and retry_at is not null;
@@ -465,16 +466,16 @@ begin
 end $$;
 create trigger outbox_announce after insert on outbox for each statement execute function announce_outbox();
 
--- Who leads, and until when. Whatever a leader writes names its fence: it grows with each new holder.
+-- The leader and the expiry of its lease. Every write of a leader names its fence, which grows with each new holder.
 create table leases (
     name        text        primary key,
     holder      text        not null,            -- for people: host and process
-    backend_pid integer     not null,            -- the connection that took it: a lease without one is free
+    backend_pid integer     not null,            -- the connection that took it: without that the lease is free
     fence       bigint      not null,
     expires_at  timestamptz not null
 );
 
--- A consumer writes its row in the transaction of its effect; who finds the row already there does nothing.
+-- A consumer adds its row in the transaction of its effect; if the row exists, it does nothing.
 create table consumed_events (
     consumer    text        not null,
     source      text        not null,           -- ce_source: ids are unique within it (CloudEvents 1.0)
@@ -505,10 +506,10 @@ create index dead_letters_created_idx on dead_letters (created_at desc, dead_let
 
 -- Audit log -------------------------------------------------------------------------------------------------------
 
--- Security events: who did what to whom, from where and when. It refers to nobody, so it outlives the accounts, and no
--- entry holds an address in full. Rows are only ever added; what ends them are the two functions below, which the
--- retention and the erasure of an account call. The owner of the database can still take the trigger away: whoever must
--- be able to prove more ships the log lines of callboard.audit to another machine.
+-- Security events: actor, affected user, origin and time. There are no foreign keys, so entries survive the accounts,
+-- and no entry has an address in full. Rows are only added; only the two functions below remove data, for retention and
+-- for the erasure of an account. The owner of the database can still drop the trigger: for stronger proof, ship the log
+-- lines of callboard.audit to another machine.
 create table audit_log (
     audit_id    bigint      generated always as identity primary key,
     occurred_at timestamptz not null default clock_timestamp(),
@@ -516,7 +517,7 @@ create table audit_log (
     actor       text        not null constraint audit_log_actor_check
                             check (actor in ('user', 'anonymous', 'operator', 'system')),
     actor_id    uuid        constraint audit_log_actor_id_check check ((actor_id is not null) = (actor = 'user')),
-    user_id     uuid,                                -- whom it befell
+    user_id     uuid,                                -- the affected user
     ip          inet,
     user_agent  text        check (length(user_agent) <= 400),
     trace_id    text        check (length(trace_id) <= 32),
@@ -539,7 +540,7 @@ create trigger audit_log_append_only before update or delete on audit_log
 create trigger audit_log_no_truncate before truncate on audit_log
     for each statement execute function refuse_audit_change();
 
--- Deletes entries that are older than they are kept, so many at most; failed logins have a time of their own.
+-- Deletes entries past their retention, a limited number; failed logins have their own retention.
 create function purge_audit_log(kept interval, failures_kept interval, most integer) returns bigint
     language plpgsql set callboard.audit_maintenance = 'on' as $$
 declare
@@ -555,7 +556,7 @@ begin
     return deleted;
 end $$;
 
--- Takes out of the entries what says where a person was and with what. That something happened, and when, stays.
+-- Erases a person's origin and addresses from the entries. The event and its time stay.
 create function erase_from_audit_log(person uuid) returns bigint
     language plpgsql set callboard.audit_maintenance = 'on' as $$
 declare
@@ -571,12 +572,12 @@ end $$;
 
 -- Idempotency keys ------------------------------------------------------------------------------------------------
 
--- A key is claimed before its request is worked on, and keeps the answer after it. A claim that is not answered in time
--- lapses; who takes it then works under the same new_id, so that nothing is made twice.
+-- A key is claimed before its request is processed, and stores the response after it. An unfinished claim expires; the
+-- next one works under the same new_id, so that nothing is created twice.
 create table idempotency_keys (
     name        bytea       primary key,        -- SHA-256 of caller, method, path and key
     fingerprint bytea       not null,           -- of the body; under a secret, since a body may hold a password
-    new_id      uuid        not null,           -- the id of what the request makes
+    new_id      uuid        not null,           -- the id of the resource that the request creates
     claim_id    uuid        not null,
     lapses_at   timestamptz not null,
     expires_at  timestamptz not null,
@@ -590,25 +591,25 @@ create index idempotency_keys_expiry_idx on idempotency_keys (expires_at);
 
 -- Mail ------------------------------------------------------------------------------------------------------------
 
--- What has been asked to be sent, and its outcome; a job sends it. The text of a letter is made when it is sent, so a
--- secret link is never at rest here. A copy is counted just before the final dot is written to the mail server.
+-- Requested mails and their outcomes; a job sends each. The text is made when it is sent, so no secret link is stored
+-- here. A copy is counted just before the final dot.
 create table mails (
-    mail_id       uuid        primary key,      -- the id of the event that asked for it
+    mail_id       uuid        primary key,      -- the id of the event that requested it
     recipient     text        not null check (length(recipient) <= 254),
     letter        text        not null,
     data          jsonb       not null default '{}',
     status        text        not null default 'queued' constraint mails_status_check
                               check (status in ('queued', 'sending', 'sent', 'dead', 'expired')),
     attempts      integer     not null default 0,
-    due_at        timestamptz not null default now(),   -- for senders of the first release; 'infinity' where a job sends
+    due_at        timestamptz not null default now(),   -- for senders of the first release; 'infinity' if a job sends
     expires_at    timestamptz not null,
     error         text,
     created_at    timestamptz not null default now(),
     updated_at    timestamptz not null default now(),
     sent_at       timestamptz,
-    copies        smallint    not null default 0,       -- that left as a whole and were not refused
+    copies        smallint    not null default 0,       -- sent as a whole and not refused
     copied_at     timestamptz,
-    user_id       uuid                                  -- of a mail of ours; its address may be another by now
+    user_id       uuid                                  -- of our own mail; its address may have changed
 );
 create index mails_age_idx on mails (updated_at) where status in ('sent', 'dead', 'expired');
 create index mails_recipient_idx on mails (lower(recipient), created_at);
@@ -616,7 +617,7 @@ create index mails_user_idx on mails (user_id, mail_id);
 create index mails_due_idx on mails (due_at) where status in ('queued', 'sending');
 create trigger mails_touch before update on mails for each row execute function touch_updated_at();
 
--- How many mails each named producer has had sent in the period that is now.
+-- The mails of each producer in the current period.
 create table mail_producer_usage (
     source       text        primary key check (length(source) <= 400),
     period_start timestamptz not null,
@@ -625,21 +626,21 @@ create table mail_producer_usage (
 
 -- Jobs ------------------------------------------------------------------------------------------------------------
 
--- What is done later. A job is waiting, blocked behind its order key, or running under a lease; one that has ended is
--- gone from here. Every write of its holder names the lease.
+-- Deferred work. A job is waiting, blocked behind its order key, or running under a lease; an ended job is removed.
+-- Every write of its holder names the lease.
 create sequence job_leases;
 
 create table jobs (
     job_id              bigint      generated always as identity primary key,
     kind                text        not null,
-    version             smallint    not null default 1,    -- of the payload: an older process leaves a newer one
+    version             smallint    not null default 1,    -- of the payload: an older process skips a newer one
     priority            smallint    not null constraint jobs_priority_check check (priority between 0 and 2),
     state               text        not null default 'waiting' constraint jobs_state_check
                                     check (state in ('waiting', 'blocked', 'running')),
     run_at              timestamptz not null default clock_timestamp(),
     deadline            timestamptz,
     attempts            smallint    not null default 0,    -- counted by the claim
-    lost                smallint    not null default 0,    -- leases lost since it last ended an attempt by itself
+    lost                smallint    not null default 0,    -- leases lost since an attempt last ended by itself
     postponed           integer     not null default 0,
     max_attempts        smallint    not null,
     lease_id            bigint,
@@ -665,7 +666,7 @@ create unique index jobs_unique_key on jobs (kind, unique_key)
 create unique index jobs_order_head_key on jobs (kind, order_key) where order_key is not null and state <> 'blocked';
 create index jobs_blocked_idx on jobs (kind, order_key, job_id) where state = 'blocked';
 
--- How a job ended, kept as long as its kind says.
+-- The outcomes of jobs, kept as long as their kinds say.
 create table finished_jobs (
     job_id      bigint      primary key,
     kind        text        not null,
@@ -678,7 +679,7 @@ create table finished_jobs (
 );
 create index finished_jobs_keep_idx on finished_jobs (keep_until);
 
--- Jobs that failed for good, until somebody replays or discards them, or 30 days have passed.
+-- Jobs that failed for good, until an operator replays or discards them, or for 30 days.
 create table dead_jobs (
     job_id       bigint      primary key,
     kind         text        not null,
@@ -690,10 +691,10 @@ create table dead_jobs (
     unique_key   text,
     unique_active boolean    not null,
     order_key    text,
-    halts        boolean     not null default false,    -- holds the rest of its order key back
+    halts        boolean     not null default false,    -- blocks the rest of its order key
     payload      jsonb       not null,
     progress     jsonb,
-    reason       text        not null check (length(reason) <= 100),   -- without what differs from job to job
+    reason       text        not null check (length(reason) <= 100),   -- the class of the error, the same for all jobs
     error        text        not null check (length(error) <= 500),
     traceparent  text,
     deadline     timestamptz,
@@ -707,7 +708,7 @@ create index dead_jobs_kind_idx on dead_jobs (kind, died_at desc, job_id desc);
 create index dead_jobs_halting_idx on dead_jobs (kind, order_key)
     where halts and replayed_as is null and discarded_at is null;
 
--- What operators have set for a kind; a kind without a row runs as its declaration says.
+-- Operators' settings of kinds; a kind without a row runs as declared.
 create table job_kinds (
     kind        text        primary key,
     paused      boolean     not null default false,
@@ -718,7 +719,7 @@ create table job_kinds (
 );
 create trigger job_kinds_touch before update on job_kinds for each row execute function touch_updated_at();
 
--- Who moves last_due by compare-and-set enqueues the job that is due then.
+-- The process that moves last_due by compare-and-set enqueues the due job.
 create table schedules (
     name       text        primary key,
     kind       text        not null,
