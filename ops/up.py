@@ -15,9 +15,9 @@ from callboard.ops import demo, logs
 from callboard.ops.application import Application, live
 from callboard.ops.config.configuration import Configuration, load
 from callboard.ops.config.names import warnings
-from callboard.ops.embedded.data_directory import DataDirectory, free_ports, open_place, port_taken
+from callboard.ops.embedded.data_directory import DataDirectory, free_ports, open_data_directory, port_taken
 from callboard.ops.embedded.errors import EmbeddedError
-from callboard.ops.embedded.servers import embed
+from callboard.ops.embedded.servers import create_servers
 from callboard.runtime import Lifecycle, Started
 
 DEMO_MARK = "demo-accounts-made"
@@ -27,21 +27,21 @@ ACCOUNTS = (("admin", Role.ADMIN), ("editor", Role.EDITOR), ("author", Role.MEMB
 class Up:
     """One `callboard up` on an open data folder."""
 
-    def __init__(self, place: DataDirectory, console: Console, *, play: bool) -> None:
-        self.place = place
+    def __init__(self, data_directory: DataDirectory, console: Console, *, play: bool) -> None:
+        self.data_directory = data_directory
         self.console = console
         self.play = play
         self.began = time.monotonic()
 
     async def run(self, environ: Mapping[str, str]) -> int:
         """Start, print the guide, and run. Raises EmbeddedError, ConfigError, CannotListenError."""
-        servers = embed(self.place)
+        servers = create_servers(self.data_directory)
         configuration = self._configuration({**environ, **servers.environment()})
         config = configuration.process
-        logs.configure(config.log_level, self.place.log("callboard"), debug=config.enable_debug_mode)
+        logs.configure(config.log_level, self.data_directory.log("callboard"), debug=config.enable_debug_mode)
         logs.warn(warnings(environ))
-        parts = Application(configuration, self.place.folder("faust"), servers)
-        self.console.print(f"Callboard on embedded servers, data in {self.place.data}", highlight=False)
+        parts = Application(configuration, self.data_directory.folder("faust"), servers)
+        self.console.print(f"Callboard on embedded servers, data in {self.data_directory.data}", highlight=False)
         parts.watchers.append(self._progress)
         return await live(parts, lambda: self._announce(parts))
 
@@ -49,7 +49,7 @@ class Up:
         """Return the settings: given ports must be free, others are chosen; the signing key is the data
         folder's own.
         """
-        environ.setdefault("JWT_SECRET_KEY", self.place.secret("jwt") * 2)
+        environ.setdefault("JWT_SECRET_KEY", self.data_directory.secret("jwt") * 2)
         environ.setdefault("MIGRATE", "auto")
         for name, host, usual in (("HTTP_PORT", "HTTP_HOST", 8000), ("OPS_PORT", "OPS_HOST", 9000)):
             address = environ.get(host) or "127.0.0.1"
@@ -86,7 +86,7 @@ class Up:
             **await self._demo_accounts(parts),
             **(parts.servers.environment() if parts.servers else {}),
         }
-        self.place.write_running(facts)
+        self.data_directory.write_running(facts)
         self._guide(facts)
         if self.play:
             try:
@@ -100,8 +100,8 @@ class Up:
 
         Later changes by admins stay: a disabled, demoted or deleted account is not restored.
         """
-        password = "Wings7-" + self.place.secret("demo")[:10]
-        if not self.place.has_mark(DEMO_MARK):
+        password = "Wings7-" + self.data_directory.secret("demo")[:10]
+        if not self.data_directory.has_mark(DEMO_MARK):
             if not self.play:
                 return {}
             users = parts.refs(IdentityRefs).users
@@ -109,11 +109,11 @@ class Up:
                 email = f"{name}@example.org"
                 if not await users.ask(ListUsers(1, email=email)):
                     await users.ask(CreateUser(email, password, f"Demo {name.title()}", role))
-            self.place.mark(DEMO_MARK)
+            self.data_directory.mark(DEMO_MARK)
         return {"EDITOR_EMAIL": "editor@example.org", "EDITOR_PASSWORD": password}
 
     def _guide(self, facts: Mapping[str, str]) -> None:
-        api, operators, data = facts["HTTP_URL"], facts["OPS_URL"], self.place.data
+        api, operators, data = facts["HTTP_URL"], facts["OPS_URL"], self.data_directory.data
         password = facts.get("EDITOR_PASSWORD")
         accounts = (
             f"admin@example.org  editor@example.org  author@example.org   password {password}"
@@ -142,5 +142,5 @@ def data_folder(given: str | None) -> Path | None:
 
 async def up(data: Path | None, *, reset: bool, play: bool) -> int:
     """Run on a data folder until stopped; return the exit status."""
-    with open_place(data, reset=reset) as place:
-        return await Up(place, Console(), play=play).run(os.environ)
+    with open_data_directory(data, reset=reset) as data_directory:
+        return await Up(data_directory, Console(), play=play).run(os.environ)

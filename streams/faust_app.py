@@ -195,7 +195,7 @@ class FaustConsumer(Actor[None]):
                     if not failed.done():
                         failed.set_exception(error)
                     return
-                app.settle(stream_name, bundle)
+                app.mark_processed(stream_name, bundle)
 
         return read
 

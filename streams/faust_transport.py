@@ -99,10 +99,10 @@ class _ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
             except (TimeoutError, OSError, asyncio.CancelledError, stock.ConsumerStoppedError) as error:
                 self.log.info("the consumer lost its broker: %r", error)
         if consumer is not None:
-            await self._cut(consumer)
+            await self._close_connections(consumer)
 
     @staticmethod
-    async def _cut(consumer: Any) -> None:
+    async def _close_connections(consumer: Any) -> None:
         """Cancel the tasks that the consumer left in this thread's loop, which is closed next, and close its
         connections.
         """
@@ -124,8 +124,8 @@ class _Consumer(stock.Consumer):  # type: ignore[misc]
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._has_settled = asyncio.Event()
-        self._settled: dict[TP, dict[str, int]] = {}
+        self._has_processed = asyncio.Event()
+        self._processed: dict[TP, dict[str, int]] = {}
         self._handed_out: dict[TP, int] = {}
         self._first_handed_out: dict[TP, int] = {}  # changes with each assignment of a partition to us
         super().__init__(*args, **kwargs)
@@ -148,27 +148,27 @@ class _Consumer(stock.Consumer):  # type: ignore[misc]
             record, None, 0, 0, tp, generation_id=record.generation,
         )  # fmt: skip
 
-    def settle(self, stream: str, bundle: RecordBatch) -> None:
+    def mark_processed(self, stream: str, bundle: RecordBatch) -> None:
         """Note that this stream has processed every record of the bundle. Reports of an earlier generation
         are ignored.
         """
         if bundle.generation == self.app.consumer_generation_id:
-            self._settled.setdefault(bundle.tp, {})[stream] = bundle.last_offset
-            self._has_settled.set()
+            self._processed.setdefault(bundle.tp, {})[stream] = bundle.last_offset
+            self._has_processed.set()
 
     @faust.Service.task  # type: ignore[untyped-decorator]
     async def _commit_handler(self) -> None:
         """Commit some time after a record was processed; Faust's timer runs even if there is nothing to commit."""
         while not self.should_stop:
-            await self._has_settled.wait()
+            await self._has_processed.wait()
             await self.sleep(self.commit_interval)
-            self._has_settled.clear()
+            self._has_processed.clear()
             if not await self.commit() and self._uncommitted():
-                self._has_settled.set()
+                self._has_processed.set()
 
     def _uncommitted(self) -> bool:
         """Whether a refused commit waits for its retry."""
-        offsets = ((tp, self._new_offset(tp)) for tp in list(self._settled))
+        offsets = ((tp, self._new_offset(tp)) for tp in list(self._processed))
         return any(offset is not None and self._should_commit(tp, offset) for tp, offset in offsets)
 
     @faust.Service.task  # type: ignore[untyped-decorator]
@@ -182,10 +182,10 @@ class _Consumer(stock.Consumer):  # type: ignore[misc]
         return False
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
-        return (tp for tp in list(self._settled) if topics is None or tp in topics or tp.topic in topics)
+        return (tp for tp in list(self._processed) if topics is None or tp in topics or tp.topic in topics)
 
     def _new_offset(self, tp: TP) -> int | None:
-        settled = self._settled.get(tp, {})
+        settled = self._processed.get(tp, {})
         streams = self.app.streams_of(tp.topic)
         if not streams or any(stream not in settled for stream in streams):
             return None
@@ -216,7 +216,7 @@ class _Consumer(stock.Consumer):  # type: ignore[misc]
         """Forget processed records: the partition's next owner begins at the committed offset."""
         await super().on_partitions_revoked(revoked)
         for tp in revoked:
-            self._settled.pop(tp, None)
+            self._processed.pop(tp, None)
             self._handed_out.pop(tp, None)
             self._first_handed_out.pop(tp, None)
 
@@ -286,9 +286,9 @@ class App(faust.App):  # type: ignore[misc]
         """Return the streams that must process a record of `topic` before it is committed."""
         return self._streams.get(topic, set())
 
-    def settle(self, stream: str, bundle: RecordBatch) -> None:
+    def mark_processed(self, stream: str, bundle: RecordBatch) -> None:
         """Note that `stream` has processed every record of `bundle`, which it got from its queue."""
-        self.consumer.settle(stream, bundle)
+        self.consumer.mark_processed(stream, bundle)
 
     def partition_refused(self, tp: TopicPartition, why: str) -> None:
         """Called in the consumer's thread when the broker refuses to send us a partition."""
@@ -314,7 +314,7 @@ class App(faust.App):  # type: ignore[misc]
         return _Transport(self.conf.broker_producer, self)
 
 
-async def cut(producer: Any) -> None:
+async def close_now(producer: Any) -> None:
     """Close an aiokafka producer without waiting for unsent records: its own stop() would wait for ever."""
     producer._closed = True  # noqa: SLF001 - as stop() does first
     await producer._sender.close()  # noqa: SLF001

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 from callboard.runtime import Actor, Refusal, described
 from callboard.streams.cluster import BrokerLostError, KafkaCluster
 from callboard.streams.consumers import Expected
-from callboard.streams.faust_transport import cut
+from callboard.streams.faust_transport import close_now
 from callboard.streams.lease import Lease, LeaseLostError
 from callboard.streams.ports import Database, passes
 from callboard.streams.publisher import Publisher
@@ -257,4 +257,4 @@ async def _closed(producer: Any) -> None:
     await asyncio.wait({stopping}, timeout=_STOP_S)
     if not stopping.done():
         stopping.cancel()
-        await cut(producer)
+        await close_now(producer)

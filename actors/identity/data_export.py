@@ -113,12 +113,12 @@ class SupersededError(Exception):
     """Another attempt makes this archive, or the request for it is gone."""
 
 
-async def _give_up(connection: Any, job: EndedJob[MakeExport]) -> None:
+async def _tell_of_failure(connection: Any, job: EndedJob[MakeExport]) -> None:
     """Tell the user that the archive could not be made."""
-    await _settle(connection, job.payload, None)
+    await _end_export(connection, job.payload, None)
 
 
-async def _settle(connection: Any, export: MakeExport, archive: Archive | None) -> None:
+async def _end_export(connection: Any, export: MakeExport, archive: Archive | None) -> None:
     status, letter = ("failed", "export_failed") if archive is None else ("ready", "export")
     made = {"size": archive and archive.size, "pieces": archive and archive.pieces}
     data = {} if archive is None else {"token_id": str(export.export_id)}
@@ -135,7 +135,7 @@ MAKE_EXPORT = JobKind(
     slots=1,  # each holds one page of articles in memory
     timeout_s=600.0,
     max_attempts=3,
-    on_dead=_give_up,
+    on_dead=_tell_of_failure,
 )
 
 
@@ -276,7 +276,7 @@ class ExportWorker(Actor[Job[MakeExport]]):
         except SupersededError:
             return Done()
         async with job.finish() as connection:
-            await _settle(connection, export, made)
+            await _end_export(connection, export, made)
         return None
 
     async def _archive(self, user_id: UUID, pieces: _Pieces) -> None:

@@ -82,10 +82,10 @@ class Registrar:
         )
         password_hash = await hash_or_overloaded(self.passwords, HashPassword(message.password))
         user = new_user(message.user_id or uuid4(), email, full_name, Role.MEMBER, is_verified=False)
-        return await self._settle(user, password_hash, address_of(message.ip))
+        return await self._register_or_conceal(user, password_hash, address_of(message.ip))
 
     @retried
-    async def _settle(self, user: User, password_hash: str, ip: str | None) -> User:
+    async def _register_or_conceal(self, user: User, password_hash: str, ip: str | None) -> User:
         async with self.database.transaction() as connection:
             await lock_addresses(connection, user.email)
             owner = await USER_QUERIES.user_by_email(connection, email=user.email)

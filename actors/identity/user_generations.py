@@ -32,7 +32,7 @@ class UserGenerations:
         self._cache = cache
         self._pending: dict[UUID, tuple[float]] = {}  # the time of each pending invalidation, as an object of its own
         self._trusted_from = 0.0
-        cache.before_return(self._settle)
+        cache.before_return(self._before_return)
 
     def read(self, user_id: UUID) -> "asyncio.Future[bytes | None]":
         """Return an awaitable of a user's generation, created if there is none; None while Redis is not trusted and
@@ -86,7 +86,7 @@ class UserGenerations:
             return
         self._send_pending(user_id, debt)
 
-    async def _settle(self, ask: Ask) -> None:
+    async def _before_return(self, ask: Ask) -> None:
         """Send pending invalidations; drop those older than the cache's TTL."""
         self._trusted_from = self.clock() + SETTLING_S
         while self._pending:

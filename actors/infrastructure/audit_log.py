@@ -291,7 +291,7 @@ class FailedLogins:
                 del self._waiting[key]
         return due
 
-    def settle(self, written: list[tuple[FailureKey, Failures]]) -> None:
+    def subtract(self, written: list[tuple[FailureKey, Failures]]) -> None:
         """Subtract written counts, and start a window for each."""
         for key, was in written:
             waiting = self._waiting[key]
@@ -343,7 +343,7 @@ class AuditRecorder(Actor[WriteFailures]):
                 trace_ids=[each.trace_id for _, _, each, _ in entries],
                 details=[msgspec.json.encode(detail).decode() for _, _, _, detail in entries],
             )
-        self.failures.settle(due)
+        self.failures.subtract(due)
         for action, user_id, each, detail in entries:
             facts = {"ip": each.ip, "user_agent": each.user_agent, "trace_id": each.trace_id}
             _log({"action": action.value, "actor": "anonymous", "user_id": user_id, **facts}, detail)

@@ -114,7 +114,7 @@ class JobOutcomes:
         self.database = database
         self.reasons = reasons
 
-    async def settle(self, kind: JobKind[Any], job_id: int, lease_id: int, ending: Ending) -> str:
+    async def end_attempt(self, kind: JobKind[Any], job_id: int, lease_id: int, ending: Ending) -> str:
         """Move a job to the dead letters, or put it back: only `retry` counts its attempt. Raises Problem."""
         if ending.outcome == "dead":
             return await self.dead_letter(kind, job_id, lease_id, ending.why)

@@ -147,7 +147,7 @@ class JobWriter:
                     await save_progress(connection, run)
             except LeaseLostError:
                 return "stale"
-        return await self.outcomes.settle(kind, job.job_id, job.lease_id, self._ending(run, outcome))
+        return await self.outcomes.end_attempt(kind, job.job_id, job.lease_id, self._ending(run, outcome))
 
     def _ending(self, run: RunningJob, outcome: Any) -> Ending:
         kind, job = run.kind, run.job

@@ -234,7 +234,7 @@ class LimitBatcher:
                 return reply
             if not batch or len(batch) == MAX_BATCH:
                 batch = self._gathering = {}
-                self._cache.send_late(partial(self._begin, batch)).add_done_callback(partial(self._teach, batch))
+                self._cache.send_late(partial(self._begin, batch)).add_done_callback(partial(self._load_script, batch))
             checks = batch[message] = Checks(message, policy if self._strict() else policy.doubled())
         checks.replies.append(reply)
         return reply
@@ -248,15 +248,15 @@ class LimitBatcher:
         if self._gathering is batch:
             self._gathering = {}
 
-    def _teach(self, batch: Batch, answer: "asyncio.Future[Any]") -> None:
+    def _load_script(self, batch: Batch, answer: "asyncio.Future[Any]") -> None:
         if isinstance(answer.exception(), NoScriptError):
             self._cache.send("EVAL", GCRA, *script(batch, self._cache.keys)).add_done_callback(
-                partial(self._settle, batch)
+                partial(self._answer_batch, batch)
             )
         else:
-            self._settle(batch, answer)
+            self._answer_batch(batch, answer)
 
-    def _settle(self, batch: Batch, answer: "asyncio.Future[Any]") -> None:
+    def _answer_batch(self, batch: Batch, answer: "asyncio.Future[Any]") -> None:
         if answer.exception() is None:
             told = answer.result()
             for checks, free, ahead_s in zip(batch.values(), told[::2], told[1::2], strict=True):

@@ -254,9 +254,9 @@ class RedisClient:
             self._told[line] = now
             log.warning("%s", line)
 
-    def before_return(self, settle: Callable[[Ask], Awaitable[None]]) -> None:
-        """Have `settle(ask)` awaited each time that Redis is back, before any other use."""
-        self._returning.append(settle)
+    def before_return(self, callback: Callable[[Ask], Awaitable[None]]) -> None:
+        """Have `callback(ask)` awaited each time that Redis is back, before any other use."""
+        self._returning.append(callback)
 
     def add_trial(self, trial: Callable[[], Awaitable[None]]) -> None:
         """Add a readiness check; it raises if Redis refuses a command that its owner needs."""
@@ -287,8 +287,8 @@ class RedisClient:
         """Probe the server, past the circuit breaker: close the breaker if it accepts a write, and open it if not."""
         try:
             await self._try()
-            for settle in self._returning:
-                await settle(self._ask)
+            for callback in self._returning:
+                await callback(self._ask)
         except AWAY as error:
             self.mark_unavailable(error)
             return False

@@ -46,7 +46,7 @@ class Reads(Generic[K]):
                             _answer(asked, {row[self._key]: row for row in rows})
                             asked = self._take()
                 except Exception as error:  # noqa: BLE001 - whatever it is, it is their answer
-                    _settle(asked, error)
+                    _fail_reads(asked, error)
         finally:
             self._reader = None
             left, self._waiting = self._waiting, {}
@@ -67,7 +67,7 @@ def _answer(asked: "dict[Any, list[asyncio.Future[Any]]]", rows: dict[Any, Any])
                 reply.set_result(row)
 
 
-def _settle(asked: "dict[Any, list[asyncio.Future[Any]]]", error: Exception) -> None:
+def _fail_reads(asked: "dict[Any, list[asyncio.Future[Any]]]", error: Exception) -> None:
     for replies in asked.values():
         for reply in replies:
             if not reply.done():

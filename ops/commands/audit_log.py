@@ -18,7 +18,7 @@ from callboard.actors.identity.users import ListUsers
 from callboard.actors.infrastructure.audit_log import AuditAction, AuditEntry, AuditLog, ListAuditEntries
 from callboard.http.server.validation import in_reach
 from callboard.ops.cli import OK, CommandError
-from callboard.ops.commands.context import CommandContext, desk, print_problem
+from callboard.ops.commands.context import CommandContext, command_context, print_problem
 from callboard.ops.terminal import json_line, visible
 from callboard.streams.event_types import UtcDatetime
 
@@ -46,7 +46,7 @@ async def list_entries(
         "until": _moment(until, "--until"),
     }
     table = Table("when", "action", "by", "of", "from", "detail", "trace")
-    async with desk(data) as at:
+    async with command_context(data) as at:
         try:
             async for entry in _entries(at, filters, user, limit):
                 if as_json:

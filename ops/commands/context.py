@@ -55,7 +55,7 @@ class CommandContext:
 
 
 @asynccontextmanager
-async def desk(data: Path | None) -> AsyncIterator[CommandContext]:
+async def command_context(data: Path | None) -> AsyncIterator[CommandContext]:
     """Connect to DATABASE_URL and REDIS_URL, or to the running embedded servers.
 
     Raises CommandError without an available database, and ConfigError.
@@ -92,7 +92,7 @@ async def desk(data: Path | None) -> AsyncIterator[CommandContext]:
     clients = Clients(database, cache, schema.install, give_up, utc_now, monotonic)
     built = build(departments, settings, clients, declared_by(departments))
     origin = CommandLine(f"callboard, uid {os.getuid()}")
-    async with System(supervisor("desk", *built.supervisors(roles=frozenset()))):
+    async with System(supervisor("command", *built.supervisors(roles=frozenset()))):
         with anyio.move_on_after(CONNECT_S):
             async with anyio.create_task_group() as group:
                 group.start_soon(wait)
@@ -116,7 +116,7 @@ def print_problem(problem: Problem) -> int:
 
 async def create_admin(data: Path | None, email: str, password: str, full_name: str) -> int:
     """Create an admin, or make an account one; return the exit status."""
-    async with desk(data) as at:
+    async with command_context(data) as at:
         try:
             user = await at.users.ask(CreateUser(email, password, full_name, Role.ADMIN))
         except Problem as problem:
@@ -127,7 +127,7 @@ async def create_admin(data: Path | None, email: str, password: str, full_name: 
 
 async def set_active(data: Path | None, email: str, *, active: bool) -> int:
     """Disable an account, which ends its sessions at once, or enable it again; return the exit status."""
-    async with desk(data) as at:
+    async with command_context(data) as at:
         try:
             found = await at.users.ask(ListUsers(1, email=email))
             if not found:
@@ -141,7 +141,7 @@ async def set_active(data: Path | None, email: str, *, active: bool) -> int:
 
 async def set_role(data: Path | None, email: str, role: Role) -> int:
     """Change an account's role; return the exit status."""
-    async with desk(data) as at:
+    async with command_context(data) as at:
         try:
             found = await at.users.ask(ListUsers(1, email=email))
             if not found:
@@ -160,7 +160,7 @@ async def list_users(data: Path | None, filters: Mapping[str, Any], *, as_json: 
     JSON is read and printed a hundred accounts at a time; a table is printed once it is complete.
     """
     table = Table("address", "name", "role", "verified", "active", "since", "id")
-    async with desk(data) as at:
+    async with command_context(data) as at:
         try:
             before: dict[str, Any] = {}
             while page := await at.users.ask(ListUsers(PAGE, **filters, **before)):

@@ -17,7 +17,7 @@ from callboard.actors.infrastructure.job_kinds import Priority
 from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.actors.infrastructure.job_views import DeadFilter
 from callboard.ops.cli import OK, CommandError
-from callboard.ops.commands.context import desk, print_problem
+from callboard.ops.commands.context import command_context, print_problem
 from callboard.ops.terminal import json_line, visible
 
 
@@ -25,7 +25,7 @@ async def run_jobs(data: Path | None, options: argparse.Namespace) -> int:
     """Run an action; return the exit status."""
     from callboard.ops.departments import declared_by, installed  # noqa: PLC0415 - they bring all handlers, and --help needs none
 
-    async with desk(data) as at:
+    async with command_context(data) as at:
         admin = JobAdmin(at.database, JobQueue(declared_by(installed()).jobs))
         try:
             print(await _act(admin, options))

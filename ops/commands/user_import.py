@@ -20,7 +20,7 @@ from callboard.actors.errors import FieldError, Problem
 from callboard.actors.identity.user_import import ImportedUser, candidate_faults, import_users
 from callboard.http.server.validation import broken_rules, validation_errors
 from callboard.ops.cli import FAILED, OK, CommandError
-from callboard.ops.commands.context import desk
+from callboard.ops.commands.context import command_context
 from callboard.ops.terminal import visible
 
 BATCH = 500  # lines in one transaction
@@ -216,7 +216,7 @@ async def import_file(
         except OSError as error:
             raise CommandError(f"{error.filename}: {error.strerror}") from error
         lines = read_lines(file, form)
-        async with desk(data) as at:
+        async with command_context(data) as at:
             if send_verification and not at.can_sign:
                 raise CommandError("JWT_SECRET_KEY is missing: it signs the links in the mails")
             console = Console(stderr=True)

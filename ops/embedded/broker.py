@@ -30,7 +30,9 @@ class KafkaCluster:
 
     name = NAME
 
-    def __init__(self, place: DataDirectory, port: int, *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> None:
+    def __init__(
+        self, data_directory: DataDirectory, port: int, *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES
+    ) -> None:
         self.url = f"127.0.0.1:{port}"
         self._port = port
         self._memory_limit_bytes = memory_limit_bytes
@@ -47,8 +49,8 @@ class KafkaCluster:
                 "--cluster-id=callboard",
                 "--silent",
             ],
-            log=place.log(NAME),
-            pid_file=place.pid_file(NAME),
+            log=data_directory.log(NAME),
+            pid_file=data_directory.pid_file(NAME),
             port=port,
             # It knows no passwords, so it gets as few rights as possible.
             account=account if account and reachable(program, account) else None,

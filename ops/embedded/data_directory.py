@@ -27,11 +27,11 @@ import platformdirs
 from callboard.ops.embedded.errors import EmbeddedError
 from callboard.ops.embedded.leftover_processes import (
     LEFTOVER_WAIT_S,
-    Known,
+    ProcessIdentity,
     end,
     end_all_in,
+    identify,
     is_alive,
-    known,
     read_pid_file,
 )
 from callboard.ops.embedded.os_user import OsUser, account_of, public_folder, reachable
@@ -45,7 +45,7 @@ Facts = dict[str, str | int]
 
 
 class DataDirectory:
-    """An open data folder. `open_place` makes one; `close` releases the folder."""
+    """An open data folder. `open_data_directory` makes one; `close` releases the folder."""
 
     def __init__(self, data: Path, lock: int) -> None:
         self.data = data
@@ -119,7 +119,7 @@ class DataDirectory:
     def write_running(self, facts: dict[str, str]) -> None:
         """Write the servers' addresses for other commands (by names of the environment); the process id is added."""
         self._own(RUNNING)
-        me = known(os.getpid())
+        me = identify(os.getpid())
         whole: Facts = {**facts, "pid": os.getpid(), "born": me.born if me else ""}
         _write_atomically(self.data / RUNNING, msgspec.json.encode(whole))
 
@@ -159,7 +159,7 @@ def default_data() -> Path:
     return ROOT_DATA if os.geteuid() == 0 else platformdirs.user_data_path("callboard", appauthor=False)
 
 
-def open_place(path: Path | None = None, *, reset: bool = False) -> DataDirectory:
+def open_data_directory(path: Path | None = None, *, reset: bool = False) -> DataDirectory:
     """Take a data folder for this process, creating it if missing. Raises EmbeddedError, in one line, if it is in use,
     is not Callboard's, or cannot be written.
     """
@@ -191,10 +191,10 @@ def _settle(data: Path, lock: int, *, reset: bool) -> DataDirectory:
         _write_marker(data, set())
     for half in data.glob(f"*{HALF}"):
         half.unlink()
-    place = DataDirectory(data, lock)
+    data_directory = DataDirectory(data, lock)
     if reset:
-        place.reset()
-    return place
+        data_directory.reset()
+    return data_directory
 
 
 def read_running(path: Path | None = None) -> Facts | None:
@@ -207,7 +207,7 @@ def read_running(path: Path | None = None) -> Facts | None:
     except (OSError, msgspec.MsgspecError):
         return None
     pid, born = facts.get("pid"), facts.pop("born", None)
-    return facts if isinstance(pid, int) and isinstance(born, str) and is_alive(Known(pid, born)) else None
+    return facts if isinstance(pid, int) and isinstance(born, str) and is_alive(ProcessIdentity(pid, born)) else None
 
 
 def free_ports(count: int) -> list[int]:

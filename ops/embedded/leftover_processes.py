@@ -18,7 +18,7 @@ POLL_S = 0.02
 LEFTOVER_WAIT_S = 5.0
 
 
-class Known(msgspec.Struct, frozen=True):
+class ProcessIdentity(msgspec.Struct, frozen=True):
     """A process by id and start time, as in a pid file."""
 
     pid: int
@@ -43,21 +43,21 @@ def start_time(pid: int) -> str | None:
     return None if not words or words[-1].startswith("Z") else " ".join(words[:-1])
 
 
-def is_alive(known: Known) -> bool:
+def is_alive(process: ProcessIdentity) -> bool:
     """Whether this very process still lives."""
-    return start_time(known.pid) == known.born
+    return start_time(process.pid) == process.born
 
 
-def known(pid: int) -> Known | None:
+def identify(pid: int) -> ProcessIdentity | None:
     """Return the living process of this id; None if there is none."""
     born = start_time(pid)
-    return None if born is None else Known(pid, born)
+    return None if born is None else ProcessIdentity(pid, born)
 
 
-def read_pid_file(path: Path) -> Known | None:
+def read_pid_file(path: Path) -> ProcessIdentity | None:
     """Return the living process in the file; None if it is dead, or the file is missing or half written."""
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Known)
+        found = msgspec.json.decode(path.read_bytes(), type=ProcessIdentity)
     except (OSError, msgspec.MsgspecError):
         return None
     return found if is_alive(found) else None
@@ -65,11 +65,11 @@ def read_pid_file(path: Path) -> Known | None:
 
 def write_pid_file(path: Path, pid: int) -> None:
     """Store a process of ours for the next start. A dead one is not stored."""
-    if found := known(pid):
+    if found := identify(pid):
         path.write_bytes(msgspec.json.encode(found))
 
 
-def end(found: Known, how: signal.Signals, within_s: float) -> bool:
+def end(found: ProcessIdentity, how: signal.Signals, within_s: float) -> bool:
     """Signal the process, wait, then SIGKILL and wait as long again. Returns whether it is gone."""
     for each in (how, signal.SIGKILL):
         if not is_alive(found):
@@ -85,7 +85,7 @@ def end(found: Known, how: signal.Signals, within_s: float) -> bool:
     return False
 
 
-def _wait(found: Known, within_s: float) -> bool:
+def _wait(found: ProcessIdentity, within_s: float) -> bool:
     """Wait until the process is gone: by the kernel's notification, or by polling without one."""
     deadline = time.monotonic() + within_s
     if sys.platform == "linux":
@@ -118,7 +118,7 @@ def end_all_in(folder: Path, program: str) -> None:
         end(each, signal.SIGKILL, LEFTOVER_WAIT_S)
 
 
-def _living_in(folder: Path, program: str) -> list[Known]:
+def _living_in(folder: Path, program: str) -> list[ProcessIdentity]:
     if sys.platform != "linux":
         return []
     target = f"{folder.resolve()}/"
@@ -131,6 +131,6 @@ def _living_in(folder: Path, program: str) -> list[Known]:
             named = (entry / "comm").read_text(encoding="utf-8", errors="replace").strip() == program
         except OSError:
             continue  # gone meanwhile, or another user's: not ours to end
-        if inside and named and (process := known(int(entry.name))):
+        if inside and named and (process := identify(int(entry.name))):
             found.append(process)
     return found

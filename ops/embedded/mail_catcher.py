@@ -58,12 +58,12 @@ class Catcher:
 
     name = NAME
 
-    def __init__(self, place: DataDirectory, port: int, *, clock_ns: Callable[[], int] = time.time_ns) -> None:
+    def __init__(self, data_directory: DataDirectory, port: int, *, clock_ns: Callable[[], int] = time.time_ns) -> None:
         if wheel_folder("aiosmtpd") is None:
             raise EmbeddedError("no embedded SMTP server: install callboard[embedded]")
         self.url = f"127.0.0.1:{port}"
         self._port = port
-        self._folder = place.folder(NAME)
+        self._folder = data_directory.folder(NAME)
         self._clock_ns = clock_ns
         self._kept: deque[_Kept] = deque()
         self._last_stamp = 0

@@ -58,13 +58,13 @@ class Postgres:
 
     name = NAME
 
-    def __init__(self, place: DataDirectory, port: int) -> None:
-        self._folder = place.folder(NAME, server_account())
+    def __init__(self, data_directory: DataDirectory, port: int) -> None:
+        self._folder = data_directory.folder(NAME, server_account())
         self._cluster = self._folder.resolve() / "cluster"
         self._account = account_of(self._folder)
         self._programs = find_postgres(self._account)
         self._port = port
-        self._password = place.secret(NAME)
+        self._password = data_directory.secret(NAME)
         self.url = f"postgresql://{ROLE}:{self._password}@127.0.0.1:{port}/{DATABASE}"
         self._check_version()
         settings = SETTINGS | {"port": str(port)}
@@ -73,8 +73,8 @@ class Postgres:
         self._initdb = Process(
             "initdb",
             _initdb_command(self._programs, self._half, self._password_file),
-            log=place.log("initdb"),
-            pid_file=place.pid_file("initdb"),
+            log=data_directory.log("initdb"),
+            pid_file=data_directory.pid_file("initdb"),
             account=self._account,
         )
         self._server = Process(
@@ -85,8 +85,8 @@ class Postgres:
                 self._cluster,
                 *(part for each in settings.items() for part in ("-c", "=".join(each))),
             ],
-            log=place.log(NAME),
-            pid_file=place.pid_file(NAME),
+            log=data_directory.log(NAME),
+            pid_file=data_directory.pid_file(NAME),
             port=port,
             account=self._account,
             # At once, without a checkpoint: the next start replays the log, and may come at once too.

@@ -86,13 +86,16 @@ class Servers(msgspec.Struct, frozen=True):
         }
 
 
-def embed(place: DataDirectory) -> Servers:
+def create_servers(data_directory: DataDirectory) -> Servers:
     """Choose free ports and create the four servers. Raises EmbeddedError, in one line, if one cannot run here."""
     database, cache, events, mail = free_ports(4)
     try:
         return Servers(
-            Postgres(place, database), Valkey(place, cache), KafkaCluster(place, events), Catcher(place, mail)
+            Postgres(data_directory, database),
+            Valkey(data_directory, cache),
+            KafkaCluster(data_directory, events),
+            Catcher(data_directory, mail),
         )
     except OSError as error:
-        where = os.fspath(error.filename) if error.filename else place.data
+        where = os.fspath(error.filename) if error.filename else data_directory.data
         raise EmbeddedError(f"cannot prepare the embedded servers: {error.strerror} ({where})") from error

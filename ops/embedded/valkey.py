@@ -43,19 +43,19 @@ class Valkey:
 
     name = NAME
 
-    def __init__(self, place: DataDirectory, port: int) -> None:
+    def __init__(self, data_directory: DataDirectory, port: int) -> None:
         program = find_valkey()
-        self._folder = place.folder(NAME)
+        self._folder = data_directory.folder(NAME)
         self._config = self._folder / "valkey.conf"
         self._port = port
-        self._password = place.secret(NAME)
+        self._password = data_directory.secret(NAME)
         self.url = f"redis://:{self._password}@127.0.0.1:{port}/0"
         # SIGKILL costs nothing: acknowledged data is written, and only a power cut can lose the last second.
         self._server = Process(
             NAME,
             [program, self._config],
-            log=place.log(NAME),
-            pid_file=place.pid_file(NAME),
+            log=data_directory.log(NAME),
+            pid_file=data_directory.pid_file(NAME),
             port=port,
             cwd=self._folder,
         )

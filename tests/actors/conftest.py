@@ -12,7 +12,7 @@ from kit.mail_post import Post
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.redis import RedisClient
 from callboard.ops import schema
-from callboard.ops.embedded.data_directory import DataDirectory, free_ports, open_place
+from callboard.ops.embedded.data_directory import DataDirectory, free_ports, open_data_directory
 from callboard.ops.embedded.mail_catcher import Catcher
 from callboard.ops.embedded.postgres import Postgres
 from callboard.ops.embedded.valkey import Valkey
@@ -30,7 +30,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DataDirectory]:
-    with open_place(tmp_path_factory.mktemp("actors") / "data") as place:
+    with open_data_directory(tmp_path_factory.mktemp("actors") / "data") as place:
         yield place
         place.reset()
 
@@ -97,7 +97,7 @@ async def other(domain: Domain, valkey: Valkey) -> AsyncIterator[Domain]:
 @pytest.fixture
 def data(tmp_path: Path) -> Iterator[DataDirectory]:
     """A data folder for a server of the test's own."""
-    with open_place(tmp_path / "data") as place:
+    with open_data_directory(tmp_path / "data") as place:
         yield place
         place.reset()
 

@@ -23,7 +23,7 @@ from callboard.actors.identity.user_lists import list_users
 from callboard.actors.identity.users import ListUsers
 from callboard.actors.infrastructure.database import Database
 from callboard.ops import schema
-from callboard.ops.embedded.data_directory import free_ports, open_place
+from callboard.ops.embedded.data_directory import free_ports, open_data_directory
 from callboard.ops.embedded.postgres import Postgres
 from callboard.runtime import Props, System, pool, supervisor
 
@@ -70,7 +70,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="module")
 async def database(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Database]:
-    with open_place(tmp_path_factory.mktemp("lists") / "data") as place:
+    with open_data_directory(tmp_path_factory.mktemp("lists") / "data") as place:
         server = Postgres(place, free_ports(1)[0])
         await server.start()
         await schema.install(server.url)

@@ -16,7 +16,7 @@ from kit.running import Command
 from callboard.ops import schema
 from callboard.ops.cli import CommandError
 from callboard.ops.embedded.binaries import find_postgres
-from callboard.ops.embedded.data_directory import DataDirectory, free_ports, open_place
+from callboard.ops.embedded.data_directory import DataDirectory, free_ports, open_data_directory
 from callboard.ops.embedded.postgres import Postgres
 from callboard.ops.migrations import runner
 from callboard.streams.email_address import canonical_email
@@ -33,7 +33,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DataDirectory]:
-    with open_place(tmp_path_factory.mktemp("migrations") / "data") as place:
+    with open_data_directory(tmp_path_factory.mktemp("migrations") / "data") as place:
         yield place
         place.reset()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from kit.running import Answer, Up, data_folder, gone, request, until, working_in
 
-from callboard.ops.embedded.data_directory import free_ports, open_place
+from callboard.ops.embedded.data_directory import free_ports, open_data_directory
 
 
 @pytest.fixture
@@ -34,7 +34,9 @@ def fragile() -> Iterator[Up]:
                 yield running.ready()
             finally:
                 running.end()
-        with open_place(folder, reset=True):  # takes away what stands in a public folder, for the closed one's sake
+        with open_data_directory(
+            folder, reset=True
+        ):  # takes away what stands in a public folder, for the closed one's sake
             pass
 
 

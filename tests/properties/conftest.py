@@ -8,7 +8,7 @@ from kit.domain import EMPTY
 
 from callboard.actors.infrastructure.database import Database
 from callboard.ops import schema
-from callboard.ops.embedded.data_directory import DataDirectory, free_ports, open_place
+from callboard.ops.embedded.data_directory import DataDirectory, free_ports, open_data_directory
 from callboard.ops.embedded.postgres import Postgres
 
 EFFECTS = "create table if not exists job_effects (job_id bigint not null, lease_id bigint not null, note text)"
@@ -21,7 +21,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def jobs_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DataDirectory]:
-    with open_place(tmp_path_factory.mktemp("jobs") / "data") as place:
+    with open_data_directory(tmp_path_factory.mktemp("jobs") / "data") as place:
         yield place
         place.reset()
 

@@ -61,10 +61,10 @@ def now() -> float:
 
 async def test_an_actor_that_opts_in_runs_as_many_handlers_at_once_as_its_concurrency_says() -> None:
     log: list[str] = []
-    desk = worker("d", Props(Desk, log))
-    async with System(supervisor("root", desk)):
+    command_context = worker("d", Props(Desk, log))
+    async with System(supervisor("root", command_context)):
         begun = now()
-        replies = await asyncio.gather(*(desk.ask(Wait(1, str(n)), 60) for n in range(7)))
+        replies = await asyncio.gather(*(command_context.ask(Wait(1, str(n)), 60) for n in range(7)))
         assert now() - begun == pytest.approx(3)
         assert replies == [str(n) for n in range(7)]
         assert log[:3] == ["+0", "+1", "+2"]
@@ -73,81 +73,81 @@ async def test_an_actor_that_opts_in_runs_as_many_handlers_at_once_as_its_concur
 
 async def test_they_end_in_any_order_and_each_answers_its_own_asker() -> None:
     log: list[str] = []
-    desk = worker("d", Props(Desk, log))
-    async with System(supervisor("root", desk)):
-        assert await asyncio.gather(*(desk.ask(Wait(s, str(s)), 60) for s in (3, 1, 2))) == ["3", "1", "2"]
+    command_context = worker("d", Props(Desk, log))
+    async with System(supervisor("root", command_context)):
+        assert await asyncio.gather(*(command_context.ask(Wait(s, str(s)), 60) for s in (3, 1, 2))) == ["3", "1", "2"]
         assert log[3:] == ["-1", "-2", "-3"]
 
 
 async def test_the_next_begins_as_soon_as_any_has_ended() -> None:
     log: list[str] = []
-    desk = worker("d", Props(Desk, log))
-    async with System(supervisor("root", desk)):
-        await asyncio.gather(*(desk.ask(Wait(s, str(s)), 60) for s in (9, 1, 2, 3, 4)))
+    command_context = worker("d", Props(Desk, log))
+    async with System(supervisor("root", command_context)):
+        await asyncio.gather(*(command_context.ask(Wait(s, str(s)), 60) for s in (9, 1, 2, 3, 4)))
         assert log[3:] == ["-1", "+3", "-2", "+4", "-3", "-4", "-9"]
 
 
 async def test_plain_handlers_run_between_them() -> None:
     log: list[str] = []
-    desk = worker("d", Props(Desk, log))
-    async with System(supervisor("root", desk)):
-        slow = desk.ask(Wait(5, "slow"), 60)
-        desk.tell_nowait(Note("plain"))
+    command_context = worker("d", Props(Desk, log))
+    async with System(supervisor("root", command_context)):
+        slow = command_context.ask(Wait(5, "slow"), 60)
+        command_context.tell_nowait(Note("plain"))
         await asyncio.sleep(1)
         assert log == ["+slow", "plain"]
         await slow
 
 
 async def test_those_in_hand_are_pending_and_shown_in_the_tree() -> None:
-    desk = worker("d", Props(Desk, []))
-    async with System(supervisor("root", desk)):
-        asks = [desk.ask(Wait(5, str(n)), 60) for n in range(5)]
+    command_context = worker("d", Props(Desk, []))
+    async with System(supervisor("root", command_context)):
+        asks = [command_context.ask(Wait(5, str(n)), 60) for n in range(5)]
         await asyncio.sleep(1)
-        counts = desk.tally()
+        counts = command_context.tally()
         assert (counts.pending, counts.handled, counts.accepted) == (5, 0, 5)
-        dump = snapshot(desk)
+        dump = snapshot(command_context)
         assert (dump.current, dump.depth, dump.oldest_s) == ("Wait", 2, 1)
         await asyncio.gather(*asks)
-        counts = desk.tally()
+        counts = command_context.tally()
         assert (counts.pending, counts.handled, counts.accepted) == (0, 5, 5)
 
 
 async def test_a_timeout_cancels_only_its_own_handler() -> None:
     log: list[str] = []
-    desk = worker("d", Props(Desk, log))
-    async with System(supervisor("root", desk)):
-        hasty, patient = desk.ask(Wait(5, "hasty"), 1), desk.ask(Wait(2, "patient"), 60)
+    command_context = worker("d", Props(Desk, log))
+    async with System(supervisor("root", command_context)):
+        hasty, patient = command_context.ask(Wait(5, "hasty"), 1), command_context.ask(Wait(2, "patient"), 60)
         with pytest.raises(AskTimeoutError):
             await hasty
         assert await patient == "patient"
         assert "-hasty" not in log
-        assert (desk.tally().expired, desk.tally().handled) == (1, 1)
-        assert desk.state is State.RUNNING
+        assert (command_context.tally().expired, command_context.tally().handled) == (1, 1)
+        assert command_context.state is State.RUNNING
 
 
 async def test_a_crash_ends_the_others_and_what_waits_survives_the_restart() -> None:
     log: list[str] = []
-    desk = worker("d", Props(Desk, log))
-    async with System(supervisor("root", desk)):
-        first = desk.ask(Wait(5, "first"), 60)
-        await desk.tell(Break())
-        second = desk.ask(Wait(5, "second"), 60)
-        queued = desk.ask(Wait(1, "queued"), 60)
+    command_context = worker("d", Props(Desk, log))
+    async with System(supervisor("root", command_context)):
+        first = command_context.ask(Wait(5, "first"), 60)
+        await command_context.tell(Break())
+        second = command_context.ask(Wait(5, "second"), 60)
+        queued = command_context.ask(Wait(1, "queued"), 60)
         for lost in (first, second):
             with pytest.raises(ActorCrashedError):
                 await lost
         assert await queued == "queued"
-        counts = desk.tally()
+        counts = command_context.tally()
         assert (counts.failed, counts.handled, counts.pending) == (3, 1, 0)
-        assert desk.record.restarts == 1
+        assert command_context.record.restarts == 1
 
 
 async def test_a_stop_lets_all_in_hand_finish_within_its_time_and_cancels_the_others() -> None:
     log: list[str] = []
-    desk = worker("d", Props(Desk, log), shutdown_s=2)
-    system = System(supervisor("root", desk))
+    command_context = worker("d", Props(Desk, log), shutdown_s=2)
+    system = System(supervisor("root", command_context))
     await system.start()
-    asks = [desk.ask(Wait(s, str(s)), 60) for s in (1, 2, 9)]
+    asks = [command_context.ask(Wait(s, str(s)), 60) for s in (1, 2, 9)]
     await asyncio.sleep(0.5)
     await system.stop()
     ends = await asyncio.gather(*asks, return_exceptions=True)
@@ -157,10 +157,10 @@ async def test_a_stop_lets_all_in_hand_finish_within_its_time_and_cancels_the_ot
 
 
 async def test_a_drain_finishes_all_that_was_accepted() -> None:
-    desk = worker("d", Props(Desk, []))
-    async with System(supervisor("root", desk)):
-        asks = [desk.ask(Wait(1, str(n)), 60) for n in range(8)]
-        assert await desk.drain(60) == 0
+    command_context = worker("d", Props(Desk, []))
+    async with System(supervisor("root", command_context)):
+        asks = [command_context.ask(Wait(1, str(n)), 60) for n in range(8)]
+        assert await command_context.drain(60) == 0
         assert await asyncio.gather(*asks) == [str(n) for n in range(8)]
 
 
@@ -184,30 +184,30 @@ async def test_an_exit_waits_for_all_in_hand_and_begins_no_other() -> None:
 
 async def test_a_killed_handler_that_had_not_begun_is_given_back_to_the_next_incarnation() -> None:
     log: list[str] = []
-    desk = worker("d", Props(Desk, log))
-    async with System(supervisor("root", desk)):
-        ask = desk.ask(Wait(1, "a"), 60)
-        asyncio.get_running_loop().call_soon(desk.kill)
+    command_context = worker("d", Props(Desk, log))
+    async with System(supervisor("root", command_context)):
+        ask = command_context.ask(Wait(1, "a"), 60)
+        asyncio.get_running_loop().call_soon(command_context.kill)
         assert await ask == "a"
         assert log == ["+a", "-a"]
 
 
 async def test_its_mailbox_is_bounded_and_room_comes_as_handlers_begin() -> None:
-    desk = worker("d", Props(Desk, []), mailbox=Mailbox(2, Overflow.REJECT))
-    async with System(supervisor("root", desk)):
+    command_context = worker("d", Props(Desk, []), mailbox=Mailbox(2, Overflow.REJECT))
+    async with System(supervisor("root", command_context)):
         for batch in ("abc", "de"):
             for text in batch:
-                await desk.tell(Wait(1, text))
+                await command_context.tell(Wait(1, text))
                 await asyncio.sleep(0.01)
         with pytest.raises(MailboxFullError):
-            await desk.tell(Wait(1, "f"))
+            await command_context.tell(Wait(1, "f"))
 
 
 async def test_a_sender_waits_for_room_while_as_many_as_allowed_run() -> None:
-    desk = worker("d", Props(Desk, []), mailbox=Mailbox(1))
-    async with System(supervisor("root", desk)):
+    command_context = worker("d", Props(Desk, []), mailbox=Mailbox(1))
+    async with System(supervisor("root", command_context)):
         for n in range(8):
-            await desk.tell(Wait(1, str(n)))
+            await command_context.tell(Wait(1, str(n)))
         assert now() == pytest.approx(2)
 
 

@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaProducer
 from callboard.actors.analytics.events import ActivityRecorded
 from callboard.actors.infrastructure.database import Database
 from callboard.ops.embedded.broker import KafkaCluster as Server
-from callboard.ops.embedded.data_directory import DataDirectory, free_ports, open_place
+from callboard.ops.embedded.data_directory import DataDirectory, free_ports, open_data_directory
 from callboard.ops.embedded.postgres import Postgres
 from callboard.runtime import (
     Actor,
@@ -57,7 +57,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterable[DataDirectory]:
-    with open_place(tmp_path_factory.mktemp("streams") / "data") as place:
+    with open_data_directory(tmp_path_factory.mktemp("streams") / "data") as place:
         yield place
         place.reset()
 

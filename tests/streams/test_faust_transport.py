@@ -37,12 +37,12 @@ def test_the_packages_are_those_that_the_driver_was_written_for(package: str, pi
 )
 def test_every_method_that_is_overridden_is_there_and_takes_the_same(ours: type, stock_class: type) -> None:
     own = {
-        "settle",
+        "mark_processed",
         "register",
         "streams_of",
         "crashed_with",
         "broker_timeout_s",
-        "_cut",
+        "_close_connections",
         "_uncommitted",
         "lag",
         "partition_refused",

@@ -78,11 +78,11 @@ async def test_what_is_counted_while_an_entry_is_written_is_in_the_next_one() ->
     failed.count(AuditAction.LOGIN_FAILED, None)
     due = failed.due()
     failed.count(AuditAction.LOGIN_FAILED, None)
-    failed.settle(due)
+    failed.subtract(due)
     assert failed.due() == []
     now[0] = FailedLogins.WINDOW_S
     assert [each.count for _, each in failed.due()] == [1]
-    failed.settle(failed.due())
+    failed.subtract(failed.due())
     now[0] *= 3
     assert failed.due() == []
     assert failed._waiting == {}

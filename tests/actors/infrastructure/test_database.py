@@ -17,7 +17,7 @@ from callboard.actors.errors import SERVER_TIMEOUT, SERVER_UNAVAILABLE
 from callboard.actors.infrastructure import database as module
 from callboard.actors.infrastructure.database import Database, DatabaseGuard
 from callboard.ops import schema
-from callboard.ops.embedded.data_directory import DataDirectory, free_ports, open_place
+from callboard.ops.embedded.data_directory import DataDirectory, free_ports, open_data_directory
 from callboard.ops.embedded.postgres import Postgres
 from callboard.runtime import (
     Actor,
@@ -39,7 +39,7 @@ SLOW = "select pg_sleep(1)"  # longer than any of these tests waits for it
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DataDirectory]:
-    with open_place(tmp_path_factory.mktemp("away") / "data") as place:
+    with open_data_directory(tmp_path_factory.mktemp("away") / "data") as place:
         yield place
         place.reset()
 

@@ -16,7 +16,7 @@ from callboard.actors.identity.user_generations import SETTLING_S, UserGeneratio
 from callboard.actors.infrastructure.rate_limiter import CheckLimit, LimitBatcher, Policy
 from callboard.actors.infrastructure.redis import CacheAwayError, KeySpace, RedisClient, RedisConnector
 from callboard.ops.embedded import valkey as module
-from callboard.ops.embedded.data_directory import free_ports, open_place
+from callboard.ops.embedded.data_directory import free_ports, open_data_directory
 from callboard.ops.embedded.valkey import Valkey
 from callboard.runtime import Props, System, supervisor, worker
 
@@ -112,7 +112,7 @@ async def test_two_installations_on_one_redis_do_not_meet(valkey: Valkey) -> Non
 async def configured(folder: Path, monkeypatch: pytest.MonkeyPatch, *lines: str) -> AsyncIterator[Valkey]:
     """A server of the test's own, with more lines in its configuration."""
     monkeypatch.setattr(module, "CONFIG", module.CONFIG + "".join(f"{line}\n" for line in lines))
-    with open_place(folder / "data") as place:
+    with open_data_directory(folder / "data") as place:
         server = Valkey(place, free_ports(1)[0])
         await server.start()
         try:

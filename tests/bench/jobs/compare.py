@@ -24,7 +24,7 @@ import report
 from peers import PgQueuer, Procrastinate
 
 from callboard.ops import schema
-from callboard.ops.embedded.data_directory import free_ports, open_place
+from callboard.ops.embedded.data_directory import free_ports, open_data_directory
 from callboard.ops.embedded.postgres import Postgres
 
 PEERS: dict[str, Any] = {report.PROCRASTINATE: Procrastinate(), report.PGQUEUER: PgQueuer()}
@@ -196,7 +196,10 @@ def say(line: str) -> None:
 async def measure(rounds: int, scale: float) -> report.Samples:
     """All rows, in interleaved rounds."""
     samples: report.Samples = {name: {} for name in NAMES}
-    with tempfile.TemporaryDirectory(prefix="bench-jobs-") as folder, open_place(Path(folder) / "data") as place:
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-jobs-") as folder,
+        open_data_directory(Path(folder) / "data") as place,
+    ):
         server = Postgres(place, free_ports(1)[0])
         await server.start()
         try:

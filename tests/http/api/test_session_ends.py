@@ -18,7 +18,7 @@ from kit.running import CallboardProcess, Command, Up, data_folder
 from kit.twins import ProcessGroup, twins
 
 from callboard.actors.infrastructure.token_signer import fingerprint, refresh_token
-from callboard.ops.embedded.data_directory import free_ports, open_place
+from callboard.ops.embedded.data_directory import free_ports, open_data_directory
 from callboard.ops.embedded.valkey import Valkey
 
 NEW = "Paper-Boats-77"
@@ -61,7 +61,7 @@ class Scene:
 @pytest.fixture(scope="module", params=REDIS)
 def scene(up: Up, request: pytest.FixtureRequest) -> Iterator[Scene]:
     """On a Redis of its own, which comes into its state when both processes have used it."""
-    with data_folder() as data, open_place(data) as place, asyncio.Runner() as runner:
+    with data_folder() as data, open_data_directory(data) as place, asyncio.Runner() as runner:
         server = Valkey(place, free_ports(1)[0])
         runner.run(server.start())
         pid = server.pid

@@ -122,7 +122,7 @@ async def test_who_is_to_verify_is_mailed_a_link_that_works_when_asked_for(
     path.write_bytes(
         jsonl(
             {"email": new, "full_name": "New", "password_hash": HASH},
-            {"email": known, "full_name": "Known", "is_verified": True},
+            {"email": known, "full_name": "ProcessIdentity", "is_verified": True},
         )
     )
     assert run_apart(up, "import", str(path), "--send-verification").returncode == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from callboard.ops.embedded import os_user
-from callboard.ops.embedded.data_directory import DataDirectory, open_place
+from callboard.ops.embedded.data_directory import DataDirectory, open_data_directory
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def public_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def place(public_folder: Path) -> Iterator[DataDirectory]:
     """An open data folder that every user can come through."""
-    with open_place(public_folder / "data") as opened:
+    with open_data_directory(public_folder / "data") as opened:
         yield opened
 
 

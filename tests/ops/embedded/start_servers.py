@@ -8,13 +8,13 @@ from pathlib import Path
 import anyio
 import uvloop
 
-from callboard.ops.embedded.data_directory import open_place
-from callboard.ops.embedded.servers import embed
+from callboard.ops.embedded.data_directory import open_data_directory
+from callboard.ops.embedded.servers import create_servers
 
 
 async def main(data: Path, *, reset: bool) -> None:
-    with open_place(data, reset=reset) as place:
-        servers = embed(place)
+    with open_data_directory(data, reset=reset) as place:
+        servers = create_servers(place)
         place.write_running(servers.environment())
         try:
             async with anyio.create_task_group() as starting:

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from callboard.ops.embedded.data_directory import DataDirectory, free_ports, open_place, port_taken, read_running
+from callboard.ops.embedded.data_directory import (
+    DataDirectory,
+    free_ports,
+    open_data_directory,
+    port_taken,
+    read_running,
+)
 from callboard.ops.embedded.errors import EmbeddedError
 from callboard.ops.embedded.os_user import server_account
 
@@ -20,16 +26,15 @@ def mode(path: Path) -> int:
 
 
 def test_a_second_open_is_refused_in_one_line_that_names_the_process(tmp_path: Path) -> None:
-    with open_place(tmp_path / "data"), pytest.raises(EmbeddedError) as refused:
-        open_place(tmp_path / "data")
+    with open_data_directory(tmp_path / "data"), pytest.raises(EmbeddedError) as refused:
+        open_data_directory(tmp_path / "data")
     assert str(refused.value) == f"{tmp_path}/data is in use by another callboard up (process {os.getpid()})"
 
 
 def test_another_process_is_refused_too_also_with_reset(tmp_path: Path) -> None:
-    script = (
-        f"from callboard.ops.embedded.data_directory import *; open_place(Path({str(tmp_path / 'data')!r}), reset=True)"
-    )
-    with open_place(tmp_path / "data") as place:
+    opening = f"open_data_directory(Path({str(tmp_path / 'data')!r}), reset=True)"
+    script = f"from callboard.ops.embedded.data_directory import *; {opening}"
+    with open_data_directory(tmp_path / "data") as place:
         place.folder("mail").joinpath("one.eml").touch()
         done = subprocess.run(  # noqa: S603 - our own interpreter
             [sys.executable, "-c", script], capture_output=True, text=True, check=False
@@ -39,14 +44,14 @@ def test_another_process_is_refused_too_also_with_reset(tmp_path: Path) -> None:
 
 
 def test_closing_gives_the_folder_back_and_twice_does_no_harm(tmp_path: Path) -> None:
-    first = open_place(tmp_path / "data")
+    first = open_data_directory(tmp_path / "data")
     first.close()
     first.close()
-    open_place(tmp_path / "data").close()
+    open_data_directory(tmp_path / "data").close()
 
 
 def test_nobody_else_can_look_into_the_folder(tmp_path: Path) -> None:
-    with open_place(tmp_path / "data") as place:
+    with open_data_directory(tmp_path / "data") as place:
         place.secret("postgres")
         place.write_running({"DATABASE_URL": "postgresql://callboard:secret@127.0.0.1:1/callboard"})
         assert mode(place.data) & 0o066 == 0
@@ -57,19 +62,19 @@ def test_nobody_else_can_look_into_the_folder(tmp_path: Path) -> None:
 
 
 def test_a_secret_is_the_same_at_each_start_and_differs_by_name(tmp_path: Path) -> None:
-    with open_place(tmp_path / "data") as place:
+    with open_data_directory(tmp_path / "data") as place:
         first = place.secret("postgres")
         assert first != place.secret("valkey")
-    with open_place(tmp_path / "data") as place:
+    with open_data_directory(tmp_path / "data") as place:
         assert place.secret("postgres") == first
 
 
 def test_reset_removes_what_callboard_put_there_and_nothing_else(tmp_path: Path) -> None:
-    with open_place(tmp_path / "data") as place:
+    with open_data_directory(tmp_path / "data") as place:
         place.folder("mail").joinpath("one.eml").touch()
         secret = place.secret("postgres")
         (place.data / "notes.txt").touch()
-    with open_place(tmp_path / "data", reset=True) as place:
+    with open_data_directory(tmp_path / "data", reset=True) as place:
         assert {each.name for each in place.data.iterdir()} == {".callboard", "lock", "notes.txt"}
         assert place.secret("postgres") != secret
 
@@ -78,26 +83,26 @@ def test_reset_removes_what_callboard_put_there_and_nothing_else(tmp_path: Path)
 def test_a_folder_of_someone_elses_is_refused_and_left_alone(tmp_path: Path, *, reset: bool) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(EmbeddedError, match="is not empty and not a Callboard data folder"):
-        open_place(tmp_path, reset=reset)
+        open_data_directory(tmp_path, reset=reset)
     assert [each.name for each in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_a_folder_that_was_killed_while_it_was_made_is_taken(tmp_path: Path) -> None:
     (tmp_path / "lock").touch()
     (tmp_path / ".callboard.123.half").touch()
-    with open_place(tmp_path) as place:
+    with open_data_directory(tmp_path) as place:
         assert {each.name for each in place.data.iterdir()} == {".callboard", "lock"}
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(EmbeddedError, match=r"^cannot use .*/file/data as data folder: "):
-        open_place(tmp_path / "file/data")
+        open_data_directory(tmp_path / "file/data")
 
 
 def test_running_facts_are_found_while_their_process_lives(tmp_path: Path) -> None:
     assert read_running(tmp_path / "data") is None
-    with open_place(tmp_path / "data") as place:
+    with open_data_directory(tmp_path / "data") as place:
         assert read_running(tmp_path / "data") is None
         place.write_running({"OPS_URL": "http://127.0.0.1:9000"})
         assert read_running(tmp_path / "data") == {"OPS_URL": "http://127.0.0.1:9000", "pid": os.getpid()}
@@ -107,7 +112,7 @@ def test_running_facts_are_found_while_their_process_lives(tmp_path: Path) -> No
 def test_running_facts_of_a_killed_process_are_ignored(tmp_path: Path) -> None:
     script = (
         "import os; from callboard.ops.embedded.data_directory import *\n"
-        f"open_place(Path({str(tmp_path)!r})).write_running({{'A': 'b'}})\n"
+        f"open_data_directory(Path({str(tmp_path)!r})).write_running({{'A': 'b'}})\n"
         "os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", script], check=False)  # noqa: S603 - our own interpreter
@@ -139,7 +144,7 @@ def test_a_port_nobody_could_listen_on_is_one_line() -> None:
 @pytest.fixture
 def closed_place(public_folder: Path) -> DataDirectory:
     (public_folder / "closed").mkdir(mode=0o700)
-    return open_place(public_folder / "closed/data")
+    return open_data_directory(public_folder / "closed/data")
 
 
 @pytest.mark.usefixtures("as_root")
@@ -169,10 +174,10 @@ def test_a_moved_data_folder_keeps_its_servers_data_and_a_copied_one_does_not_sh
     with closed_place as place:
         place.folder("postgres", account)
     moved = place.data.rename(place.data.with_name("moved"))
-    with open_place(moved) as place:
+    with open_data_directory(moved) as place:
         (place.folder("postgres", account) / "kept").touch()
     shutil.copytree(moved, copy := moved.with_name("copy"), symlinks=True)
-    with open_place(copy) as place, pytest.raises(EmbeddedError, match="is a copy of"):
+    with open_data_directory(copy) as place, pytest.raises(EmbeddedError, match="is a copy of"):
         place.reset()
-    with open_place(moved) as place:
+    with open_data_directory(moved) as place:
         assert (place.folder("postgres", account) / "kept").exists()

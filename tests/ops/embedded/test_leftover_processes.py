@@ -16,8 +16,8 @@ import asyncpg
 import pytest
 
 from callboard.ops.embedded import leftover_processes
-from callboard.ops.embedded.data_directory import free_ports, open_place, read_running
-from callboard.ops.embedded.leftover_processes import Known, end, is_alive, known, start_time
+from callboard.ops.embedded.data_directory import free_ports, open_data_directory, read_running
+from callboard.ops.embedded.leftover_processes import ProcessIdentity, end, identify, is_alive, start_time
 from callboard.ops.embedded.mail_catcher import Catcher
 from callboard.ops.embedded.os_user import reachable, server_account
 
@@ -41,7 +41,7 @@ class Up:
         if not line:
             raise RuntimeError(self.process.communicate()[1])
         said = json.loads(line)
-        self.servers = [process for pid in said.pop("pids") if (process := known(pid))]
+        self.servers = [process for pid in said.pop("pids") if (process := identify(pid))]
         self.environment: dict[str, str] = said
 
     def kill(self) -> None:
@@ -94,7 +94,7 @@ async def test_after_sigkill_the_next_start_recovers_at_once(data: Path) -> None
             assert facts["DATABASE_URL"] == second.environment["DATABASE_URL"]
             assert second.finish() == "stopped\n"
             assert not any(is_alive(each) for each in second.servers)
-    with open_place(data) as place:
+    with open_data_directory(data) as place:
         catcher = Catcher(place, free_ports(1)[0])
         await catcher.start()
         await catcher.stop()
@@ -150,11 +150,11 @@ async def test_all_of_it_works_for_a_user_who_is_not_root(public_folder: Path) -
 
 
 def test_a_process_is_known_by_its_birth_and_not_by_its_id_alone() -> None:
-    me = known(os.getpid())
+    me = identify(os.getpid())
     assert me is not None
     assert is_alive(me)
-    assert not is_alive(Known(me.pid, "another life"))
-    assert end(Known(me.pid, "another life"), signal.SIGKILL, 1)
+    assert not is_alive(ProcessIdentity(me.pid, "another life"))
+    assert end(ProcessIdentity(me.pid, "another life"), signal.SIGKILL, 1)
 
 
 def test_a_zombie_is_dead() -> None:

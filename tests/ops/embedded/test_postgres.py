@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from callboard.ops.embedded import binaries, leftover_processes, postgres
-from callboard.ops.embedded.data_directory import DataDirectory, free_ports, open_place
+from callboard.ops.embedded.data_directory import DataDirectory, free_ports, open_data_directory
 from callboard.ops.embedded.errors import EmbeddedError
 from callboard.ops.embedded.postgres import Postgres
 
@@ -118,7 +118,7 @@ async def test_a_cluster_of_another_major_version_is_one_line(place: DataDirecto
 @pytest.mark.usefixtures("as_root")
 async def test_it_runs_with_its_data_folder_behind_a_closed_one(public_folder: Path) -> None:
     (public_folder / "closed").mkdir(mode=0o700)
-    with open_place(public_folder / "closed/data") as place:
+    with open_data_directory(public_folder / "closed/data") as place:
         server = Postgres(place, free_ports(1)[0])
         await server.start()
         try:

@@ -11,7 +11,7 @@ import pytest
 
 from callboard.ops.embedded import process as process_module
 from callboard.ops.embedded.errors import EmbeddedError
-from callboard.ops.embedded.leftover_processes import is_alive, known, write_pid_file
+from callboard.ops.embedded.leftover_processes import identify, is_alive, write_pid_file
 from callboard.ops.embedded.process import NotReady, Process
 
 FOREVER = "import signal; print('up', flush=True); signal.pause()"
@@ -112,7 +112,7 @@ async def test_a_leftover_of_an_earlier_life_is_ended_before_the_next(tmp_path: 
     await first.ready(first.has_spoken, 10)
     assert first.pid is not None
     write_pid_file(tmp_path / "pid", first.pid)
-    leftover = known(first.pid)
+    leftover = identify(first.pid)
     assert leftover is not None
     second = ScriptedSmtpServer(tmp_path, FOREVER)
     await second.ready(second.has_spoken, 10)

