@@ -10,13 +10,13 @@ from uuid import UUID
 
 import msgspec
 
+from callboard.actors.editorial.content_search import SearchContent, SearchResult, search_content
 from callboard.actors.editorial.errors import CONTENT_FORBIDDEN, CONTENT_NOT_FOUND
-from callboard.actors.editorial.html_sanitizer import sanitize_text
 from callboard.actors.editorial.workflow import QUERIES as WORKFLOW
 from callboard.actors.editorial.workflow import Content, as_content
 from callboard.actors.editorial.workflow_rules import Language, Status, is_editor, may_see
 from callboard.actors.errors import Problem
-from callboard.actors.infrastructure.database import Database, retried
+from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.principals import Principal
 from callboard.runtime import Actor, Request, on
 from callboard.streams.event_types import UtcDatetime
@@ -27,14 +27,6 @@ QUERIES = queries_beside(__file__)
 UNPUBLISHED = [status for status in Status if status is not Status.PUBLISHED]
 LATEST = datetime(9999, 12, 31, tzinfo=UTC)  # lists begin before these values, which sort after all others
 LAST_ID = UUID(int=2**128 - 1)
-
-# These bound the cost of a search, however many articles match (tests/bench/search.py).
-RECENT = 500  # the newest articles, which are read without an index;
-ENOUGH = 50  # if this many of them match, no others are searched;
-MATCHES = 5_000  # otherwise so many matches of the index,
-CANDIDATES = 500  # and the newest of all of these are ranked
-MAX_QUESTION = 200  # characters
-MAX_WORDS = 16  # searched words
 
 
 class ContentSummary(msgspec.Struct, frozen=True):
@@ -56,21 +48,6 @@ class ContentSummary(msgspec.Struct, frozen=True):
         """Return its place in lists: published content sorts by its publication, all other content by its creation."""
         published = self.published_at if self.status is Status.PUBLISHED else None
         return published or self.created_at, self.content_id
-
-
-class SearchResult(msgspec.Struct, frozen=True):
-    """A published article that matches a search. In `snippet`, <mark> encloses the matches; there is no other
-    markup.
-    """
-
-    content_id: UUID
-    author_id: UUID
-    category_id: UUID | None
-    title: str
-    language: Language
-    published_at: UtcDatetime
-    rank: float
-    snippet: str
 
 
 class Transition(msgspec.Struct, frozen=True):
@@ -102,20 +79,6 @@ class ListContent(Request[list[ContentSummary]], frozen=True):
     author_id: UUID | None = None
     category_id: UUID | None = None
     before: datetime | None = None
-    before_id: UUID | None = None
-
-
-class SearchContent(Request[list[SearchResult]], frozen=True):
-    """Search published articles in web search syntax, best match first, after (`rank`, `before_id`).
-
-    The newest `CANDIDATES` matches are ranked; for common words, the matches among the newest articles. A query of
-    exclusions alone finds nothing.
-    """
-
-    q: str
-    limit: int
-    category_id: UUID | None = None
-    rank: float | None = None
     before_id: UUID | None = None
 
 
@@ -158,26 +121,9 @@ class ContentQueries(Actor[ReadContent | ListContent | SearchContent | ListTrans
         return list(islice(merged, message.limit))
 
     @on(SearchContent)
-    @retried
     async def search(self, message: SearchContent) -> list[SearchResult]:
-        """Author's markup is removed from the snippet: only the marks remain."""
-        async with self.search_database.transaction() as connection:
-            await QUERIES.plan_search(connection)
-            rows = QUERIES.search_content(
-                connection,
-                q=bounded(message.q),
-                languages=list(Language),
-                category_id=message.category_id,
-                recent=RECENT,
-                enough=ENOUGH,
-                matches=MATCHES,
-                candidates=CANDIDATES,
-                rank=message.rank,
-                before_id=message.before_id,
-                limit=message.limit,
-            )
-            hits = [dict(row) async for row in rows]
-        return [msgspec.convert({**hit, "snippet": sanitize_text(hit["snippet"])}, SearchResult) for hit in hits]
+        """Search."""
+        return await search_content(self.search_database, message)
 
     @on(ListTransitions)
     async def transitions(self, message: ListTransitions) -> list[Transition]:
@@ -192,12 +138,6 @@ class ContentQueries(Actor[ReadContent | ListContent | SearchContent | ListTrans
                 connection, content_id=message.content_id, after=message.after, limit=message.limit
             )
             return [msgspec.convert(dict(row), Transition) async for row in rows]
-
-
-def bounded(q: str) -> str:
-    """Return the beginning of a query without repeated words: ranking takes time for each word."""
-    words = q[:MAX_QUESTION].split()
-    return " ".join((words if '"' in q else list(dict.fromkeys(words)))[:MAX_WORDS])
 
 
 def _published(message: ListContent) -> Callable[..., Any] | None:

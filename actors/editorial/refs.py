@@ -2,7 +2,8 @@
 
 from msgspec import Struct
 
-from callboard.actors.editorial.content_queries import ListContent, ListTransitions, ReadContent, SearchContent
+from callboard.actors.editorial.content_queries import ListContent, ListTransitions, ReadContent
+from callboard.actors.editorial.content_search import SearchContent
 from callboard.actors.editorial.workflow import CreateContent, DeleteContent, EditContent, TransitionContent
 from callboard.actors.infrastructure.rate_limiter import RateLimit
 from callboard.runtime import Ref

@@ -1,6 +1,6 @@
 """Rebuild the search columns of articles that an earlier release wrote, by a job that works in small batches.
 
-Until its turn an article is found as before; see `search_content` in content_queries.sql.
+Until its turn an article is found as before; see `search_content` in content_search.sql.
 """
 
 import time

@@ -8,15 +8,13 @@ from uuid import UUID
 from msgspec import Meta
 
 from callboard.actors.editorial.content_queries import (
-    MAX_QUESTION,
     ContentSummary,
     ListContent,
     ListTransitions,
     ReadContent,
-    SearchContent,
-    SearchResult,
     Transition,
 )
+from callboard.actors.editorial.content_search import MAX_QUESTION, SearchContent, SearchResult
 from callboard.actors.editorial.errors import (
     CONTENT_CATEGORY_UNKNOWN,
     CONTENT_FORBIDDEN,

@@ -12,8 +12,9 @@ import asyncpg
 import pytest
 from kit.domain import Domain
 
-from callboard.actors.editorial import content_queries
-from callboard.actors.editorial.content_queries import ListContent, SearchContent
+from callboard.actors.editorial import content_search
+from callboard.actors.editorial.content_queries import ListContent
+from callboard.actors.editorial.content_search import SearchContent
 from callboard.actors.editorial.workflow_rules import Status
 from callboard.actors.identity import user_lists
 from callboard.actors.identity.users import ListUsers
@@ -141,7 +142,7 @@ async def explained(domain: Domain, ask: Awaitable[Any]) -> list[list[tuple[str,
         if "from " in query:
             async with domain.database.transaction() as connection:
                 if "search" in query or "ilike" in query:
-                    await content_queries.QUERIES.plan_search(connection)
+                    await content_search.QUERIES.plan_search(connection)
                 text = await connection.fetchval(f"explain (analyze, format json) {query}", *arguments)
             plans.append(read(json.loads(text)[0]["Plan"]))
     return plans
@@ -236,7 +237,7 @@ async def test_a_search_of_a_common_word_reads_a_bounded_number(
 ) -> None:
     """All published articles hold the words; each node of the plan reads as many as the bounds say."""
     for name, bound in (("RECENT", 100), ("ENOUGH", enough), ("MATCHES", 200), ("CANDIDATES", 50)):
-        monkeypatch.setattr(content_queries, name, bound)
+        monkeypatch.setattr(content_search, name, bound)
     plans = await explained(filled, filled.library.ask(SearchContent(q, PAGE)))
     assert least(plans) <= 201, plans
     found = await filled.library.ask(SearchContent(q, 100))
@@ -289,5 +290,5 @@ NOT_DUE = """
 
 async def test_a_rare_word_is_found_in_the_oldest_article(filled: Domain, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, bound in (("RECENT", 10), ("ENOUGH", 10), ("MATCHES", 200), ("CANDIDATES", 50)):
-        monkeypatch.setattr(content_queries, name, bound)
+        monkeypatch.setattr(content_search, name, bound)
     assert [hit.title for hit in await filled.library.ask(SearchContent("unicorns", PAGE))] == ["Unicorn"]

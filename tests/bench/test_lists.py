@@ -17,8 +17,9 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from callboard.actors.editorial import content_queries
-from callboard.actors.editorial.content_queries import ContentQueries, ListContent, SearchContent
+from callboard.actors.editorial import content_search
+from callboard.actors.editorial.content_queries import ContentQueries, ListContent
+from callboard.actors.editorial.content_search import SearchContent
 from callboard.actors.identity.user_lists import list_users
 from callboard.actors.identity.users import ListUsers
 from callboard.actors.infrastructure.database import Database
@@ -133,21 +134,21 @@ async def test_a_page_costs_the_same_in_a_table_of_any_size(database: Database) 
 async def test_the_plans_are_printed(database: Database) -> None:
     out = io.StringIO()
     async with database.transaction() as connection:
-        await content_queries.QUERIES.plan_search(connection)
+        await content_search.QUERIES.plan_search(connection)
         bounds = {
-            "recent": content_queries.RECENT,
-            "enough": content_queries.ENOUGH,
-            "matches": content_queries.MATCHES,
+            "recent": content_search.RECENT,
+            "enough": content_search.ENOUGH,
+            "matches": content_search.MATCHES,
         }
         for q in ("common", "word19999"):
             said: list[Any] = []
             with connection.query_logger(lambda record, said=said: said.append(record)):
-                rows = content_queries.QUERIES.search_content(
+                rows = content_search.QUERIES.search_content(
                     connection,
                     q=q,
                     languages=["english"],
                     category_id=None,
-                    candidates=content_queries.CANDIDATES,
+                    candidates=content_search.CANDIDATES,
                     rank=None,
                     before_id=None,
                     limit=21,

@@ -12,9 +12,8 @@ from callboard.actors.editorial.content_queries import (
     ListContent,
     ListTransitions,
     ReadContent,
-    SearchContent,
-    SearchResult,
 )
+from callboard.actors.editorial.content_search import SearchContent, SearchResult
 from callboard.actors.editorial.errors import CONTENT_FORBIDDEN, CONTENT_NOT_FOUND
 from callboard.actors.editorial.workflow_rules import Action, Status
 from callboard.actors.infrastructure.principals import Principal, Role

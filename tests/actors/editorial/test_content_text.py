@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from kit.domain import Domain, refused
 
-from callboard.actors.editorial.content_queries import SearchContent
+from callboard.actors.editorial.content_search import SearchContent
 from callboard.actors.editorial.workflow import Content, Draft, EditContent
 from callboard.actors.errors import REQUEST_INVALID
 from callboard.actors.infrastructure.principals import Principal, Role

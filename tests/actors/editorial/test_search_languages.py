@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit.domain import Domain
 
-from callboard.actors.editorial.content_queries import SearchContent, SearchResult
+from callboard.actors.editorial.content_search import SearchContent, SearchResult
 from callboard.actors.editorial.workflow import CreateContent, Draft
 from callboard.actors.editorial.workflow_rules import Action, Language
 from callboard.actors.infrastructure.principals import Principal, Role

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from kit.domain import Domain
 
-from callboard.actors.editorial.content_queries import SearchContent
+from callboard.actors.editorial.content_search import SearchContent
 from callboard.actors.editorial.search_refill import RefillSearch
 from callboard.actors.editorial.workflow_rules import Action
 from callboard.actors.infrastructure.principals import Role
