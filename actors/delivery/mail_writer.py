@@ -28,7 +28,7 @@ class UnwritableError(Exception):
 
 
 class MailWriter:
-    """Writes mails. `sender` is the mailbox in whose name they are sent, and `link_url` begins every link."""
+    """Writes mails. `sender` is the mailbox in From, and `link_url` the base URL of every link."""
 
     def __init__(self, signer: Signer, sender: str, link_url: str) -> None:
         self.signer = signer
@@ -36,7 +36,7 @@ class MailWriter:
         self.link_url = link_url.rstrip("/")
 
     async def write(self, connection: Any, mail: Any, sent_at: datetime) -> OutgoingMail:
-        """The mail as it goes out. Raises UnwritableError, whatever is wrong with it."""
+        """Return the mail on the wire. Raises UnwritableError for any fault of it."""
         try:
             data = msgspec.json.decode(mail["data"], type=dict[str, str])
             if mail["letter"] == READY:
@@ -56,11 +56,11 @@ class MailWriter:
             )
             large = len(email.text) + len(email.html or "") > LARGE
             return await anyio.to_thread.run_sync(encode) if large else encode()
-        except (ValueError, LookupError) as error:  # of which msgspec's and the templates' errors are some
+        except (ValueError, LookupError) as error:  # msgspec's and the templates' errors are ValueErrors too
             raise UnwritableError(f"{type(error).__name__}: {error}"[:500]) from error
 
     async def _facts(self, connection: Any, mail: Any, template: EmailTemplate, user_id: UUID) -> Facts:
-        """The truth for one of our mails. Raises UnwritableError."""
+        """Load the facts for one of our mails. Raises UnwritableError."""
         token, title, note = None, "", ""
         if isinstance(template, SecretLink):
             token = await self._secret(connection, mail, template.token_id)
@@ -78,7 +78,9 @@ class MailWriter:
         return Facts(link_url=self.link_url, full_name=full_name, token=token, title=title, note=note)
 
     async def _secret(self, connection: Any, mail: Any, token_id: UUID) -> str:
-        """The secret of a token. Whoever can write to the topic must not have another's sent to themselves."""
+        """Return the secret of a token, after a check of its owner: a writer of the topic must not get another's
+        secret.
+        """
         owner = await QUERIES.token_owner(connection, token_id=token_id, purpose=mail["letter"])
         if owner is None or owner["email"] != mail["recipient"]:
             raise UnwritableError("the mail's token is not the recipient's")

@@ -1,4 +1,4 @@
-"""The notifier: turns what has happened to an author's article into a letter to the author."""
+"""The notifier: requests a mail to the author for events of an article."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ QUERIES = queries_beside(__file__)
 
 CONSUMER = "notifier"
 
-# The letter, and the action in the editorial history that it tells of.
+# The template, and the action in the editorial history that it reports.
 TEMPLATE_OF: dict[type[ContentEvent], tuple[str, str]] = {
     ContentPublished: ("content_published", "publish"),
     ContentRejected: ("content_rejected", "reject"),
@@ -22,10 +22,10 @@ TEMPLATE_OF: dict[type[ContentEvent], tuple[str, str]] = {
 
 
 class Notifier(Actor[ConsumeEvents]):
-    """Asks for letters. That an event was seen and that its letter is asked for is one transaction.
+    """Requests mails. An event and its request are noted in one transaction.
 
-    The event says only where to look: author, title and note are what PostgreSQL has, and an event of which the
-    editorial history knows nothing is no letter.
+    The event only names the row: author, title and note come from PostgreSQL. An event that the editorial history does
+    not know causes no mail.
     """
 
     def __init__(self, database: Database) -> None:

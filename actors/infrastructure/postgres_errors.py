@@ -1,6 +1,6 @@
-"""The one place that judges an error of PostgreSQL: does it pass, did we lose a race, can only a person mend it?
+"""Errors of PostgreSQL: is one temporary, a conflict, or a fault that only a person can mend?
 
-The judgement follows the SQLSTATE, never the words: servers speak many languages. It is pure, and knows no connection.
+The decision follows the SQLSTATE, never the message: servers speak many languages. It is pure, and knows no connection.
 """
 
 import ssl
@@ -14,24 +14,24 @@ from msgspec import Struct
 class Verdict(StrEnum):
     """The meaning of an error for the caller of the statement."""
 
-    PASSES = "passes"  # a state of the server: wait for its end, answer 503, give nothing up
-    CONFLICT = "conflict"  # another transaction won, and all of ours is rolled back: run it again
-    SLOW = "slow"  # the statement was ended since it took too long: ask for less, or again
-    UNMENDABLE = "unmendable"  # the server refuses us for a reason that no waiting mends: a person must act
-    BUG = "bug"  # the statement is wrong, or a constraint says no: the caller knows what that means
+    PASSES = "passes"  # a temporary state of the server: wait for its end, answer 503, give nothing up
+    CONFLICT = "conflict"  # a concurrent transaction won, and all of ours is rolled back: run it again
+    SLOW = "slow"  # the statement exceeded its time limit: ask for less, or again
+    UNMENDABLE = "unmendable"  # the server refuses us, and waiting cannot help: a person must act
+    BUG = "bug"  # the statement is wrong, or a constraint refuses it: the caller knows the meaning
 
 
 class Scope(StrEnum):
     """The connections that an error affects."""
 
-    STATEMENT = "statement"  # the connection is as good as before
+    STATEMENT = "statement"  # the connection is still good
     CONNECTION = "connection"  # replace this one; the server may be well
-    ENDPOINT = "endpoint"  # replace all: the server behind them is not the one that we want
-    SERVER = "server"  # the server is away: nobody need try before it is back
+    ENDPOINT = "endpoint"  # replace all: the server behind them is the wrong one
+    SERVER = "server"  # the server is unavailable: no attempt is useful before it is back
 
 
 class Judgement(Struct, frozen=True):
-    """A verdict, how much it concerns, and the state in words that hold neither data nor an address."""
+    """A verdict, its scope, and the state in words without data and addresses."""
 
     verdict: Verdict
     scope: Scope
@@ -68,15 +68,15 @@ _CLASSES: Final[dict[str, Judgement]] = {
     "58": _passes("the server has trouble with its disk or system"),
 }
 _STATES: Final[dict[str, Judgement]] = {
-    "08P01": _passes("the connection was broken off", Scope.CONNECTION),  # a pooler says all its refusals so
+    "08P01": _passes("the connection was broken off", Scope.CONNECTION),  # a pooler uses it for all its refusals
     "25006": _passes("the server is read-only", Scope.ENDPOINT),
     "25P03": _passes("the server ended an idle transaction", Scope.CONNECTION),
     "25P04": Judgement(Verdict.SLOW, Scope.CONNECTION, "the transaction took too long"),
     "26000": POOLED,
     "3D000": _unmendable("the database does not exist"),
-    "40002": BUG,  # a constraint, though it is of the class of lost races
+    "40002": BUG,  # a constraint, although in the class of conflicts
     "42P05": POOLED,
-    "42501": _passes("the role lacks a privilege"),  # until an operator grants it: at a start it is NO_RIGHT
+    "42501": _passes("the role lacks a privilege"),  # temporary until an operator grants it; at a start it is NO_RIGHT
     "53100": _passes("the server's disk is full"),
     "53200": _passes("the server is out of memory"),
     "53300": _passes("all connections of the server are in use"),
@@ -87,13 +87,13 @@ _STATES: Final[dict[str, Judgement]] = {
 }
 _PERMISSION: Final = "42501"
 _STARTUP_PARAMETER: Final = "unsupported startup parameter"
-_TLS_REFUSED: Final = "rejected SSL upgrade"  # asyncpg's words, in English always: it has no class for this
+_TLS_REFUSED: Final = "rejected SSL upgrade"  # asyncpg's message, always in English: it has no class for this
 
 
 def judge(error: BaseException) -> Judgement:
-    """Judge what a statement or a connection raised.
+    """Judge an error of a statement or a connection.
 
-    57014 is ours as a rule, the limit of the statement; where an operator cancelled it, asking again is right as well.
+    57014 is normally our own time limit; if an operator cancelled the statement, a retry is right as well.
     """
     if isinstance(error, asyncpg.InvalidCachedStatementError | asyncpg.OutdatedSchemaCacheError):
         return CHANGED
@@ -101,14 +101,16 @@ def judge(error: BaseException) -> Judgement:
         state = error.sqlstate or ""
         return _STATES.get(state) or _CLASSES.get(state[:2], BUG)
     if isinstance(error, asyncpg.InternalClientError):
-        return LOST  # the server's last word came while nobody asked
+        return LOST  # the server's last message, which arrived while no statement ran
     if isinstance(error, OSError | TimeoutError):
         return NO_ANSWER
     return BUG
 
 
 def judge_connecting(error: BaseException) -> Judgement:
-    """Judge what an attempt to connect raised: there a missing right or a wrong setting is told from a server away."""
+    """Judge an error of an attempt to connect: a missing right or a wrong setting differs from an unavailable
+    server.
+    """
     if isinstance(error, asyncpg.PostgresError):
         return _judge_greeting(error)
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -125,12 +127,14 @@ def _judge_greeting(error: asyncpg.PostgresError) -> Judgement:
         return NO_RIGHT
     judgement = judge(error)
     if judgement is BUG or _STARTUP_PARAMETER in str(error):
-        return REFUSED  # an option of the URL that the server or a pooler does not know, a schema that cannot be made
+        return REFUSED  # an unknown option in the URL, a schema that cannot be created
     return judgement
 
 
 def words(error: BaseException) -> str:
-    """An error in one line for the log: its state and the server's own words, without details, which may be data."""
+    """Return an error in one line for the log: its state and the server's message, without details, which may
+    be data.
+    """
     text = str(error) if isinstance(error, OSError) else str(error.args[0] if error.args else "")
     said = " ".join(text.split())[:300]
     state = f" ({error.sqlstate})" if isinstance(error, asyncpg.PostgresError) and error.sqlstate else ""
@@ -138,5 +142,5 @@ def words(error: BaseException) -> str:
 
 
 def passes(error: BaseException) -> bool:
-    """Whether waiting is right: nothing is wrong with what was asked, and it costs no attempt."""
+    """Whether a retry is right: the request is valid, and no attempt is counted."""
     return judge(error).verdict in (Verdict.PASSES, Verdict.CONFLICT, Verdict.SLOW)

@@ -1,6 +1,6 @@
-"""The route table: what a route declares, and how a method and a path find theirs.
+"""The route table: the declaration of a route, and the lookup by method and path.
 
-What a route reads and answers is taken from its handler's annotation, so the two cannot disagree.
+The input and output of a route come from its handler's annotation, so the two cannot disagree.
 """
 
 import inspect
@@ -27,14 +27,14 @@ R = TypeVar("R")
 V = TypeVar("V")
 
 Answer = Reply[Any] | PageReply[Any] | RawReply
-Current = Callable[[HttpRequest[Any, Any, S_contra]], Awaitable[str]]  # the bare tag that a resource has now
+Current = Callable[[HttpRequest[Any, Any, S_contra]], Awaitable[str]]  # the bare current tag of a resource
 
 
 class Access(StrEnum):
     """The callers that may use a route. It is checked in one place, before the body is read."""
 
-    PUBLIC = "public"  # anyone; a token is not even looked at, so an expired one does no harm
-    OPTIONAL = "optional"  # anyone; a token that is sent must be good, and `call.caller` says whose it is
+    PUBLIC = "public"  # anyone; a token is ignored, so an expired one does no harm
+    OPTIONAL = "optional"  # anyone; a token must be valid, and `call.caller` is its user
     USER = "user"
     SELF_OR_ADMIN = "self_or_admin"  # the path's user_id is the caller, or the caller is an admin; else 404
     EDITOR = "editor"
@@ -43,8 +43,8 @@ class Access(StrEnum):
 
 @dataclass(frozen=True)
 class Deprecation:
-    """That a route is going: since when, when it will be gone, what takes its place (a path below the base of that
-    version, such as `/api/v2/content`), and a page that tells why.
+    """The deprecation of a route: its date, the date of removal, the replacement (a path below the base of that
+    version, such as `/api/v2/content`), and a page with the reason.
     """
 
     since: datetime
@@ -67,17 +67,15 @@ class Deprecation:
 class Route(Generic[S_contra]):
     """One call of the API: `Route("POST", "/content", create, summary=..., tag=..., access=Access.USER, status=201)`.
 
-    `path` stands below the server's base unless `absolute`. A parameter whose name ends in `_id` is a UUID, any other
-    is text. `limit` counts this route by IP, beside the policy "default"; `exempt` takes it
-    out of both. `errors` are the codes it gives beyond those that follow from its access, body, query and path.
-    `version` 2 stands at /api/v2 beside /api/v1. Where a value of the query is an old name, the route
-    `deprecates_values`, and its handler says so in the answer.
-    `maintained` is open to all also during maintenance, as is whatever
-    is exempt. `tagged` answers have an ETag. A route that changes a tagged resource declares how its `current` tag is
-    read; with a code of PRECONDITION_MISSING among its errors it is not called without If-Match. `content_type`
-    is for the documents, where the answer is Raw. `rules` says what is wrong, beyond their form, with those fields of a
-    body that are sound: it is asked when others are not, so that one answer names every fault. `refs` are the
-    references that the handler gets: see `Routes`.
+    `path` is below the server's base unless `absolute`. A parameter whose name ends in `_id` is a UUID, any other is
+    text. `limit` counts this route by address, beside the policy "default"; an `exempt` route is counted by neither.
+    `errors` are the codes beyond those that follow from its access, body, query and path. `version` 2 is at /api/v2
+    beside /api/v1. If a value of the query is an old name, the route `deprecates_values`, and its handler says so in
+    the response. `maintained` and exempt routes stay open during maintenance. `tagged` responses have an ETag. A route
+    that changes a tagged resource declares the function that reads its `current` tag; with a code of
+    PRECONDITION_MISSING among its errors it requires If-Match. `content_type` is for the documents, if the reply is a
+    RawReply. `rules` returns the faults of the well-formed fields of a body, also if other fields are malformed: one
+    response names every fault. `refs` are the references of the handler: see `Routes`.
     """
 
     method: str
@@ -103,17 +101,17 @@ class Route(Generic[S_contra]):
 
     @property
     def keyed(self) -> bool:
-        """Whether it makes something, and so takes an Idempotency-Key."""
+        """Whether it creates, and so accepts an Idempotency-Key."""
         return self.method == "POST" and self.status == HTTPStatus.CREATED
 
     @property
     def match_missing(self) -> ErrorCode | None:
-        """The code for a request without If-Match, where there must be one."""
+        """Return the code for a request without If-Match, if that is required."""
         return next((code for code in self.errors if code.kind is ErrorKind.PRECONDITION_MISSING), None)
 
     @property
     def makes_changes(self) -> bool:
-        """Whether it is called to change something."""
+        """Whether its purpose is a change."""
         return self.method not in ("GET", "HEAD")
 
     @property
@@ -122,19 +120,19 @@ class Route(Generic[S_contra]):
         return self.current is not None or (self.tagged and not self.makes_changes)
 
     def full_path(self, base: str) -> str:
-        """Where it stands: below the base, whose version is that of the route, unless it is absolute."""
+        """Return its whole path: below the base of its version, unless it is absolute."""
         if self.absolute:
             return self.path
         return (base if self.version == 1 else f"{base.rpartition('/')[0]}/v{self.version}") + self.path
 
     @property
     def parameters(self) -> dict[str, type]:
-        """The names of the path's parameters and what they are read as."""
+        """Return the names and types of the path's parameters."""
         return {name: UUID if name.endswith("_id") else str for name in PARAMETER.findall(self.path)}
 
     @property
     def not_found(self) -> ErrorCode:
-        """The 404 that the route gives for an unknown id, and so for one that cannot be an id, or is another's."""
+        """Return the code for an unknown id, a malformed one, and another user's."""
         return next((code for code in self.errors if code.kind is ErrorKind.NOT_FOUND), ROUTE_NOT_FOUND)
 
 
@@ -149,12 +147,12 @@ class Routes(Generic[R]):
         return iter(self.routes)
 
     def bind(self, refs: R) -> tuple[Route[R], ...]:
-        """The routes with the references that their handlers get."""
+        """Return the routes with the references of their handlers."""
         return tuple(replace(route, refs=refs) for route in self.routes)
 
 
 def check_tags(routes: Sequence[Route[Any]]) -> None:
-    """See that every change of a tagged resource can be held against its tag. Raises TypeError for one that cannot."""
+    """Check that every change of a tagged resource declares its tag. Raises TypeError."""
     tagged = {(route.version, route.path) for route in routes if route.tagged and not route.makes_changes}
     for route in routes:
         answers = route.tagged and not route.keyed
@@ -203,7 +201,7 @@ class Resource(Generic[V]):
         self.allowed: tuple[str, ...] = ()
 
     def add(self, method: str, value: V) -> None:
-        """Enter the value of a method; GET's stands for HEAD too. Raises ValueError when it is taken."""
+        """Add the value of a method; GET's serves HEAD too. Raises ValueError for a duplicate."""
         if method in self.by_method:
             raise ValueError(f"{method} {self.template} is routed twice")
         self.by_method[method] = value
@@ -213,7 +211,7 @@ class Resource(Generic[V]):
 
 
 class Router(Generic[V]):
-    """Finds what stands at a path: one look into a dict for a fixed path, a walk by segments for one with parameters.
+    """Finds the resource of a path: one dict lookup for a fixed path, a walk by segments for one with parameters.
 
     A fixed segment goes before a parameter: `/users/me` before `/users/{user_id}`.
     """
@@ -224,14 +222,14 @@ class Router(Generic[V]):
         self._by_form: dict[str, Resource[V]] = {}
 
     def add(self, method: str, path: str, value: V) -> None:
-        """Enter a value. Raises ValueError for a method and path that are taken."""
+        """Add a value. Raises ValueError for a duplicate method and path."""
         form = PARAMETER.sub("{}", path)
         methods = self._by_form.get(form)
         if methods is None:
             methods = self._by_form[form] = Resource(path)
             if form == path:
                 self._fixed[path] = methods
-            if not path.endswith("/"):  # which is found as it stands, or not at all
+            if not path.endswith("/"):  # a path with a final slash is found exactly or not at all
                 node = self._tree
                 for segment in form[1:].split("/"):
                     node = node.setdefault(segment, {})
@@ -239,8 +237,8 @@ class Router(Generic[V]):
         methods.add(method, value)
 
     def find(self, target: str) -> tuple[Resource[V], Sequence[str]] | None:
-        """The methods at the path of a target, percent-encoded as it came and perhaps with a query, and the path's
-        parameters, decoded, in order.
+        """Return the methods at the path of a target, percent-encoded and perhaps with a query, and the path's decoded
+        parameters, in order.
         """
         methods = self._fixed.get(target)
         if methods is not None:
