@@ -1,6 +1,6 @@
 """All embedded servers: built together with their addresses known, each run by an actor.
 
-servers = embed(place)              # raises EmbeddedError before anything is started
+servers = create_servers(data)     # raises EmbeddedError before anything is started
 servers.environment()               # DATABASE_URL and so on, as production has them
 EmbeddedServer(servers.postgres)    # an actor: its supervisor restarts the server when it dies
 """

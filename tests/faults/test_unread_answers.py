@@ -40,7 +40,7 @@ async def main():
         Route("POST", "/taken", taken, "T", "x", Access.PUBLIC),
     )
     server = HttpServer(routes, host="127.0.0.1", port=0, checks={}, settings=Settings(),
-        hooks=ServerDependencies(), limits=ConnectionLimits(per_address=4096),
+        dependencies=ServerDependencies(), limits=ConnectionLimits(per_address=4096),
         on_bound=lambda _, port: print(port, flush=True))
     await server.on_start()
     await server.run()
