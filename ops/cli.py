@@ -144,7 +144,9 @@ def _add_users(users: Any, data: argparse.ArgumentParser) -> None:
 
     bring = users.add_parser("import", parents=[data], help="import accounts, with hashes of their passwords")
     bring.add_argument("file", type=Path, help="CSV with a header, or a JSON object a line")
-    bring.add_argument("--format", choices=["csv", "jsonl"], help="the format, if the name of the file does not tell it")
+    bring.add_argument(
+        "--format", choices=["csv", "jsonl"], help="the format, if the name of the file does not tell it"
+    )
     bring.add_argument("--errors", type=Path, help="a file for the faults, one JSON object a line")
     bring.add_argument("--send-verification", action="store_true", help="mail links to unverified accounts")
 

@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -65,30 +66,46 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 }
 
 
+@dataclass(frozen=True)
+class Schemas:
+    """The schemas of a document, by type and by name, and the error responses that its routes share."""
+
+    by_type: dict[str, dict[str, Any]]
+    components: dict[str, Any]
+    responses: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def of(self, kind: Any) -> dict[str, Any]:
+        """Return the schema of a type."""
+        return self.by_type[repr(kind)]
+
+    def json(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """Return JSON content of a schema, with an example."""
+        return {"application/json": {"schema": schema, "example": example_for(schema, self.components)}}
+
+
 def openapi(routes: Sequence[Route[Any]], base: str) -> bytes:
     """The document of a route table, as JSON."""
     shapes = [shape_of(route) for route in routes]
     kinds = {kind: None for shape in shapes for kind in (shape.body, shape.query) if kind not in (NONE, bytes)}
     answers = [shape.answer for shape in shapes if shape.answer is not NONE]
     types: list[Any] = [*kinds, *answers, ErrorEnvelope, ProblemDetails, PageInfo]
-    schemas, components = msgspec.json.schema_components(types, ref_template=REFS)
+    found, components = msgspec.json.schema_components(types, ref_template=REFS)
     for component in components.values():
         if "description" in component:  # a docstring, indented as in the source before Python 3.13
             component["description"] = inspect.cleandoc(component["description"])
-    for kind, schema in zip(kinds, schemas, strict=False):  # types of requests come first
+    for kind, schema in zip(kinds, found, strict=False):  # types of requests come first
         component = components[schema["$ref"].rpartition("/")[2]]
         tighten(component)
         component.update(getattr(kind, "SCHEMA", {}))
-    by_type = {repr(kind): schema for kind, schema in zip(types, schemas, strict=True)}
+    schemas = Schemas({repr(kind): schema for kind, schema in zip(types, found, strict=True)}, components)
     paths: dict[str, dict[str, Any]] = {}
     used: dict[str, ErrorCode] = {}
-    shared: dict[str, dict[str, Any]] = {}
     for route, shape in zip(routes, shapes, strict=True):
         used |= {code.name: code for code in codes_of(route, shape)}
         path = route.full_path(base)
         words = re.findall(r"\w+", path)  # client generators make a function name of it
         name = "_".join((route.tag, route.method.lower(), *words))
-        operation = operation_of(route, shape, by_type, components, shared)
+        operation = operation_of(route, shape, schemas)
         paths.setdefault(path, {})[route.method.lower()] = {"operationId": name, **operation}
     document = {
         "openapi": "3.1.0",
@@ -102,7 +119,7 @@ def openapi(routes: Sequence[Route[Any]], base: str) -> bytes:
             | {problem_name(code): {"value": problem_example(code)} for _, code in sorted(used.items())},
             "headers": HEADERS,
             "parameters": PARAMETERS,
-            "responses": dict(sorted(shared.items())),
+            "responses": dict(sorted(schemas.responses.items())),
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
         },
     }
@@ -140,13 +157,7 @@ def used_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {kind: named for kind, named in kept.items() if named}
 
 
-def operation_of(
-    route: Route[Any],
-    shape: HandlerSignature,
-    by_type: dict[str, dict[str, Any]],
-    components: dict[str, Any],
-    shared: dict[str, dict[str, Any]],
-) -> dict[str, Any]:
+def operation_of(route: Route[Any], shape: HandlerSignature, schemas: Schemas) -> dict[str, Any]:
     """Return one operation: its input, its responses and its security."""
     bearer: dict[str, list[str]] = {"bearer": []}
     security = {Access.PUBLIC: [], Access.OPTIONAL: [{}, bearer]}.get(route.access, [bearer])
@@ -156,8 +167,8 @@ def operation_of(
         "description": f"{said}\n\nAccess: {route.access.value}." if said else f"Access: {route.access.value}.",
         "tags": [route.tag],
         "security": security,
-        "parameters": parameters_of(route, shape, by_type, components),
-        "responses": responses_of(route, shape, by_type, components, shared),
+        "parameters": parameters_of(route, shape, schemas),
+        "responses": responses_of(route, shape, schemas),
     }
     if route.deprecated is not None:
         operation["deprecated"] = True
@@ -165,23 +176,19 @@ def operation_of(
         content: dict[str, Any] = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
         operation["requestBody"] = {"required": True, "content": content}
     elif shape.body is not NONE:
-        schema = by_type[repr(shape.body)]
-        media = {"schema": schema, "example": example_for(schema, components)}
-        operation["requestBody"] = {"required": True, "content": {"application/json": media}}
+        operation["requestBody"] = {"required": True, "content": schemas.json(schemas.of(shape.body))}
     return operation
 
 
-def parameters_of(
-    route: Route[Any], shape: HandlerSignature, by_type: dict[str, dict[str, Any]], components: dict[str, Any]
-) -> list[dict[str, Any]]:
+def parameters_of(route: Route[Any], shape: HandlerSignature, schemas: Schemas) -> list[dict[str, Any]]:
     """Return the parameters of the path and the query, and the headers that the route reads."""
     parameters: list[dict[str, Any]] = []
     for name, kind in route.parameters.items():
         schema = {"type": "string", "format": "uuid"} if kind is UUID else {"type": "string"}
-        example = example_for(schema, components, name)
+        example = example_for(schema, schemas.components, name)
         parameters.append({"name": name, "in": "path", "required": True, "schema": schema, "example": example})
     if shape.query is not NONE:
-        query = components[by_type[repr(shape.query)]["$ref"].rpartition("/")[2]]
+        query = schemas.components[schemas.of(shape.query)["$ref"].rpartition("/")[2]]
         for name, schema in query["properties"].items():
             required = name in query["required"]
             parameters.append({"name": name, "in": "query", "required": required, "schema": schema})
@@ -195,15 +202,9 @@ def parameters_of(
     return parameters + [{"$ref": f"#/components/parameters/{name}"} for name in headers]
 
 
-def responses_of(
-    route: Route[Any],
-    shape: HandlerSignature,
-    by_type: dict[str, dict[str, Any]],
-    components: dict[str, Any],
-    shared: dict[str, dict[str, Any]],
-) -> dict[str, Any]:
+def responses_of(route: Route[Any], shape: HandlerSignature, schemas: Schemas) -> dict[str, Any]:
     """Return the response of the route's own status and of each status of its codes; error responses are added to
-    `shared`, under their names.
+    `schemas`, under their names.
     """
     success: dict[str, Any] = {
         "description": HTTPStatus(route.status).phrase,
@@ -212,16 +213,14 @@ def responses_of(
     if shape.raw:
         success["content"] = {route.content_type: {}}
     elif route.status != HTTPStatus.NO_CONTENT:
-        schema = envelope_of(shape, by_type)
-        media = {"schema": schema, "example": example_for(schema, components)}
-        success["content"] = {"application/json": media}
+        success["content"] = schemas.json(envelope_of(shape, schemas))
     responses = {str(route.status): success}
     if route.tagged and not route.makes_changes:
         headers = headers_of(route, HTTPStatus.NOT_MODIFIED)
         responses[str(HTTPStatus.NOT_MODIFIED.value)] = {"description": "Not Modified", "headers": headers}
     for status, codes in by_status(codes_of(route, shape)).items():
         name = response_name(route, status, codes)
-        shared.setdefault(name, error_of(route, status, codes, by_type))
+        schemas.responses.setdefault(name, error_of(route, status, codes, schemas))
         responses[str(status)] = {"$ref": f"#/components/responses/{name}"}
     return responses
 
@@ -232,9 +231,7 @@ def response_name(route: Route[Any], status: int, codes: Sequence[ErrorCode]) ->
     return f"{status}.{hashlib.sha256(inside.encode()).hexdigest()[:8]}"
 
 
-def error_of(
-    route: Route[Any], status: int, codes: Sequence[ErrorCode], by_type: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
+def error_of(route: Route[Any], status: int, codes: Sequence[ErrorCode], schemas: Schemas) -> dict[str, Any]:
     """An error response, with its codes as examples."""
     named = {code.name: {"$ref": f"#/components/examples/{code.name}"} for code in codes}
     problems = {code.name: {"$ref": f"#/components/examples/{problem_name(code)}"} for code in codes}
@@ -242,8 +239,8 @@ def error_of(
         "description": "\n".join(f"- `{code.name}`: {code.meaning}" for code in codes),
         "headers": headers_of(route, status),
         "content": {
-            "application/json": {"schema": by_type[repr(ErrorEnvelope)], "examples": named},
-            PROBLEM_JSON: {"schema": by_type[repr(ProblemDetails)], "examples": problems},
+            "application/json": {"schema": schemas.of(ErrorEnvelope), "examples": named},
+            PROBLEM_JSON: {"schema": schemas.of(ProblemDetails), "examples": problems},
         },
     }
 
@@ -253,13 +250,13 @@ def headers_of(route: Route[Any], status: int) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in headers_given(route, status)}
 
 
-def envelope_of(shape: HandlerSignature, by_type: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def envelope_of(shape: HandlerSignature, schemas: Schemas) -> dict[str, Any]:
     """Return the schema of the envelope around a response's data."""
-    data: dict[str, Any] = {"type": "null"} if shape.answer is NONE else by_type[repr(shape.answer)]
+    data: dict[str, Any] = {"type": "null"} if shape.answer is NONE else schemas.of(shape.answer)
     properties: dict[str, Any] = {"status": {"const": "success"}, "data": data}
     if shape.listed:
         properties["data"] = {"type": "array", "items": data}
-        properties["page"] = by_type[repr(PageInfo)]
+        properties["page"] = schemas.of(PageInfo)
     else:
         properties["message"] = {"type": "string"}
     required = ["status", "data", "page"] if shape.listed else ["status", "data"]
