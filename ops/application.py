@@ -173,12 +173,14 @@ async def live(parts: Application, announce: Callable[[], Awaitable[None]]) -> i
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_debug(parts.config.enable_debug_mode)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
     file = parts.config.callboard_config
     if file:
         await reload.configure(parts, file)
         _on_hang_up(loop, lambda: reload.reload(parts, file, parts.database))
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    elif signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # the terminal has gone, and nohup was not used
+        loop.add_signal_handler(signal.SIGHUP, stop.set)
     system = parts.system()
 
     async def work() -> BaseException:
@@ -223,7 +225,7 @@ def _freeze_objects() -> None:
 
 
 def _on_hang_up(loop: asyncio.AbstractEventLoop, reload: Callable[[], Awaitable[None]]) -> None:
-    """Reload on SIGHUP, one reload after another. Without a file, the end of its terminal ends the process."""
+    """Reload on SIGHUP, one reload after another."""
     turn = asyncio.Lock()
     reloads: set[asyncio.Task[None]] = set()
 

@@ -18,9 +18,9 @@ What it does not name stays as it is.
 
 import logging
 import os
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 RENAMED_POOLS = {"petitions": "email_requests"}  # old names, for one release
 TABLES = ("pools", "limits", "mail_producers")  # every other one is a department's
 MAX_CHANGES, MAX_CHANGE = 20, 100  # of one reload in the audit log, and characters of each
+MAX_FILE = 1 << 20  # characters
 
 
 class Reloadable(Protocol):
@@ -67,13 +68,26 @@ class Reloadable(Protocol):
 def read(path: str) -> dict[str, Any]:
     """The file's tables. Raises ConfigError when it cannot be read."""
     try:
-        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        tables = tomllib.loads(_text(path))
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError([f"{path} cannot be read: {why}"]) from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([f"{path}: TOML: {error}"]) from error
     return _renamed(tables)
+
+
+def _text(path: str) -> str:
+    """The text of a file. A running process reads it: what is no file could keep it waiting for ever."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ConfigError([f"{path} cannot be read: it is not a file"])
+    with open(descriptor, encoding="utf-8") as file:  # noqa: PTH123 - Path has no way to open without waiting
+        text = file.read(MAX_FILE + 1)
+    if len(text) > MAX_FILE:
+        raise ConfigError([f"{path} must have {MAX_FILE} characters at most"])
+    return text
 
 
 def department_tables(path: str) -> dict[str, Any]:

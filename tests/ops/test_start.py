@@ -56,6 +56,25 @@ def ports() -> dict[str, str]:
     return dict(zip(("HTTP_PORT", "OPS_PORT"), map(str, free_ports(2)), strict=True))
 
 
+def signalled(
+    command: str, number: str, before: str, environment: Mapping[str, str], folder: Path
+) -> subprocess.CompletedProcess[bytes]:
+    """The end of a command that gets a signal while it is imported."""
+    program = (
+        f"import os, signal, sys; sys.argv = ['callboard', {command!r}, 'list']\n"
+        "class Early:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == 'uvloop': os.kill(os.getpid(), signal.{number})\n"
+        f"signal.signal(signal.{number}, signal.{before})\n"
+        "sys.meta_path.insert(0, Early())\n"
+        "from callboard.ops.start import main; main()\n"
+    )
+    return subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", program],
+        capture_output=True, cwd=folder, env=dict(environment), timeout=WAIT_S, check=False,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("command", "number", "status"),
     [("serve", "SIGTERM", 0), ("up", "SIGINT", 0), ("users", "SIGTERM", 143), ("jobs", "SIGINT", 130)],
@@ -64,19 +83,32 @@ def test_a_signal_that_comes_while_it_is_imported_ends_it_at_once_without_a_word
     command: str, number: str, status: int, tmp_path: Path
 ) -> None:
     """As process 1 it would have no default for the signal: what is not handled is lost."""
-    program = (
-        f"import os, signal, sys; sys.argv = ['callboard', {command!r}, 'list']\n"
-        "class Early:\n"
-        "    def find_spec(self, name, *_):\n"
-        f"        if name == 'uvloop': os.kill(os.getpid(), signal.{number})\n"
-        f"signal.signal(signal.{number}, signal.SIG_IGN)\n"
-        "sys.meta_path.insert(0, Early())\n"
-        "from callboard.ops.start import main; main()\n"
-    )
-    done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-c", program], capture_output=True, cwd=tmp_path, env=NOWHERE, timeout=WAIT_S, check=False
-    )
+    done = signalled(command, number, "SIG_IGN", NOWHERE, tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (status, b"", b"")
+
+
+@pytest.mark.parametrize(
+    ("before", "settings", "status"),
+    [("SIG_DFL", {}, 0), ("SIG_DFL", {"CALLBOARD_CONFIG": "/none"}, 2), ("SIG_IGN", {}, 2)],
+    ids=["a terminal", "a reload", "nohup"],
+)
+def test_a_hang_up_ends_it_in_order_unless_it_asks_for_a_reload_or_is_ignored(
+    before: str, settings: dict[str, str], status: int, tmp_path: Path
+) -> None:
+    done = signalled("serve", "SIGHUP", before, NOWHERE | settings, tmp_path)
+    assert done.returncode == status  # 2: it went on, and refused its arguments
+    environment = NOWHERE | ports()
+
+    def as_before() -> None:
+        signal.signal(signal.SIGHUP, getattr(signal, before))
+
+    if not settings:
+        with serving(environment, before=as_before) as process:
+            until("its life", lambda: lives(int(environment["HTTP_PORT"])))
+            process.send_signal(signal.SIGHUP)
+            if status:
+                process.send_signal(signal.SIGTERM)
+            assert process.wait(STOP_WITHIN_S) == 0
 
 
 def close_all() -> None:

@@ -1,6 +1,7 @@
 """The settings of pools and limits: checked, applied at the start and on SIGHUP; and sizes from the operator plane."""
 
 import logging
+import os
 import signal
 from pathlib import Path
 
@@ -72,8 +73,17 @@ def test_a_file_is_checked_without_a_server(tmp_path: Path, capsys: pytest.Captu
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff")
-    for name, why in (("none", "No such file or directory"), ("binary", "it is not UTF-8"), (".", "Is a directory")):
-        with pytest.raises(ConfigError, match=f"cannot be read: {why}"):
+    (tmp_path / "large").write_text("#" * (reload.MAX_FILE + 1))
+    os.mkfifo(tmp_path / "pipe")  # nobody writes to it
+    for name, why in (
+        ("none", "cannot be read: No such file or directory"),
+        ("binary", "cannot be read: it is not UTF-8"),
+        (".", "cannot be read: it is not a file"),
+        ("pipe", "cannot be read: it is not a file"),
+        ("/dev/zero", "cannot be read: it is not a file"),
+        ("large", "must have 1048576 characters at most"),
+    ):
+        with pytest.raises(ConfigError, match=why):
             reload.read(str(tmp_path / name))
 
 
