@@ -14,12 +14,13 @@ from msgspec import Meta, Struct
 
 from callboard.runtime import Message, Request
 from callboard.streams.topics import Topic
+from callboard.streams.visible_text import visible
 
 OUR_SOURCE = "callboard"  # the ce_source of every event that we write
 
 # PostgreSQL's text and jsonb cannot hold NUL, so no event can: it is refused here, and not by every consumer.
 Text = Annotated[str, Meta(pattern=r"^[^\x00]*\Z")]
-Line = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length=998)]
+Line = Annotated[str, visible(1, 998)]
 Name = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", min_length=1, max_length=100)]
 UtcDatetime = Annotated[datetime, Meta(tz=True)]
 

@@ -13,8 +13,8 @@ from msgspec import Meta
 from callboard.streams.field_rules import Rule, field_rule
 
 # Code points that are invisible alone, as ranges in hexadecimal: controls, spaces, combining marks, variation
-# selectors, fillers of Hangul, the empty Braille pattern, private use, surrogates. Generated from Unicode's categories
-# C, M and Z, so that the check and the document agree with any version of Python's own tables.
+# selectors, fillers of Hangul, the empty Braille pattern, private use, noncharacters, surrogates. Generated from
+# Unicode's categories C, M and Z, so that the check and the document agree with any version of Python's own tables.
 _SHOWS_NOTHING = """
 0-20 7f-a0 ad 300-36f 483-489 591-5bd 5bf 5c1-5c2 5c4-5c5 5c7-5cf 600-605 610-61a 61c 64b-65f 670 6d6-6dd
 6df-6e4 6e7-6e8 6ea-6ed 70f 711 730-74c 7a6-7b0 7eb-7f3 7fd 816-819 81b-823 825-827 829-82f 859-85d 890-89f
@@ -28,22 +28,24 @@ ec8-ecf f18-f19 f35 f37 f39 f3e-f3f f71-f84 f86-f87 f8d-fbd fc6 102b-103e 1056-1
 205f-206f 20d0-20ff 2800 2cef-2cf1 2d7f 2de0-2dff 3000 302a-302f 3099-309a 3164 a66f-a672 a674-a67d a69e-a69f
 a6f0-a6f1 a802 a806 a80b a823-a827 a82c-a82f a880-a881 a8b4-a8cd a8e0-a8f1 a8ff a926-a92d a947-a95e a980-a983
 a9b3-a9c0 a9e5 aa29-aa3f aa43 aa4c-aa4f aa7b-aa7d aab0 aab2-aab4 aab7-aab8 aabe-aabf aac1 aaeb-aaef aaf5-ab00
-abe3-abea abec-abef e000-f8ff fb1e fe00-fe0f fe20-fe2f feff-ff00 ffa0 fff9-fffb 101fd-1027f 102e0 10376-1037f
-10a01-10a0f 10a38-10a3f 10ae5-10aea 10d24-10d2f 10eab-10eac 10f46-10f50 10f82-10f85 11000-11002 11038-11046
-11070 11073-11074 1107f-11082 110b0-110ba 110bd 110c2-110cf 11100-11102 11127-11135 11145-11146 11173
-11180-11182 111b3-111c0 111c9-111cc 111ce-111cf 1122c-11237 1123e-1127f 112df-112ef 11300-11304 1133b-1133c
-1133e-1134f 11357-1135c 11362-113ff 11435-11446 1145e 114b0-114c3 115af-115c0 115dc-115ff 11630-11640
-116ab-116b7 1171d-1172f 1182c-1183a 11930-1193e 11940 11942-11943 119d1-119e0 119e4-119ff 11a01-11a0a
-11a33-11a39 11a3b-11a3e 11a47-11a4f 11a51-11a5b 11a8a-11a99 11c2f-11c3f 11c92-11cff 11d31-11d45 11d47-11d4f
-11d8a-11d97 11ef3-11ef6 13430-143ff 16af0-16af4 16b30-16b36 16f4f 16f51-16f92 16fe4-16fff 1bc9d-1bc9e
-1bca0-1cf4f 1d165-1d169 1d16d-1d182 1d185-1d18b 1d1aa-1d1ad 1d242-1d244 1da00-1da36 1da3b-1da6c 1da75 1da84
-1da9b-1deff 1e000-1e0ff 1e130-1e136 1e2ae-1e2bf 1e2ec-1e2ef 1e8d0-1e8ff 1e944-1e94a e0001-10ffff
+abe3-abea abec-abef e000-f8ff fb1e fdd0-fdef fe00-fe0f fe20-fe2f feff-ff00 ffa0 fff9-fffb fffe-ffff 101fd-1027f
+102e0 10376-1037f 10a01-10a0f 10a38-10a3f 10ae5-10aea 10d24-10d2f 10eab-10eac 10f46-10f50 10f82-10f85
+11000-11002 11038-11046 11070 11073-11074 1107f-11082 110b0-110ba 110bd 110c2-110cf 11100-11102 11127-11135
+11145-11146 11173 11180-11182 111b3-111c0 111c9-111cc 111ce-111cf 1122c-11237 1123e-1127f 112df-112ef
+11300-11304 1133b-1133c 1133e-1134f 11357-1135c 11362-113ff 11435-11446 1145e 114b0-114c3 115af-115c0
+115dc-115ff 11630-11640 116ab-116b7 1171d-1172f 1182c-1183a 11930-1193e 11940 11942-11943 119d1-119e0
+119e4-119ff 11a01-11a0a 11a33-11a39 11a3b-11a3e 11a47-11a4f 11a51-11a5b 11a8a-11a99 11c2f-11c3f 11c92-11cff
+11d31-11d45 11d47-11d4f 11d8a-11d97 11ef3-11ef6 13430-143ff 16af0-16af4 16b30-16b36 16f4f 16f51-16f92
+16fe4-16fff 1bc9d-1bc9e 1bca0-1cf4f 1d165-1d169 1d16d-1d182 1d185-1d18b 1d1aa-1d1ad 1d242-1d244 1da00-1da36
+1da3b-1da6c 1da75 1da84 1da9b-1deff 1e000-1e0ff 1e130-1e136 1e2ae-1e2bf 1e2ec-1e2ef 1e8d0-1e8ff 1e944-1e94a
+3fffe-10ffff
 """
 
-# C0 and C1, embeddings, overrides and isolates of direction, deprecated format characters, the byte order mark, and
-# interlinear annotations.
-_CONTROLS = "0-8 b-c e-1f 7f-9f 202a-202e 2066-206f feff fff9-fffb"
+# C0 and C1, embeddings, overrides and isolates of direction, deprecated format characters, the byte order mark,
+# interlinear annotations, and noncharacters.
+_CONTROLS = "0-8 b-c e-1f 7f-9f 202a-202e 2066-206f fdd0-fdef feff fff9-fffb fffe-ffff"
 _LINE_BREAKS = "9-a d 2028-2029"  # allowed in texts of several lines
+_WITHOUT_WIDTH = "ad 200b 200e-200f 2060-2065"  # invisible too, but useful within a text
 
 
 def _char_class(ranges: str) -> str:
@@ -60,10 +62,11 @@ def _char(bound: str) -> str:
 _VISIBLE = re.compile(f"[^{_char_class(_SHOWS_NOTHING)}]")
 _REFUSED_IN_LINES = _char_class(_CONTROLS)
 _REFUSED_IN_LINE = _char_class(f"{_CONTROLS} {_LINE_BREAKS}")
-_SURROGATES = r"\ud800-\udfff"  # UTF-8 cannot hold them, and other regex engines do not know them
+UNSEEN = _char_class(f"{_CONTROLS} {_LINE_BREAKS} {_WITHOUT_WIDTH}")  # nobody types these knowingly
+SURROGATES = r"\ud800-\udfff"  # UTF-8 cannot hold them, and other regex engines do not know them
 _REFUSED = {
-    True: re.compile(f"[{_REFUSED_IN_LINES}{_SURROGATES}]"),
-    False: re.compile(f"[{_REFUSED_IN_LINE}{_SURROGATES}]"),
+    True: re.compile(f"[{_REFUSED_IN_LINES}{SURROGATES}]"),
+    False: re.compile(f"[{_REFUSED_IN_LINE}{SURROGATES}]"),
 }
 
 

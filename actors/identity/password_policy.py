@@ -7,16 +7,28 @@ from enum import StrEnum
 
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
+from callboard.streams.visible_text import SURROGATES, UNSEEN
+
 MIN_LENGTH, MAX_LENGTH = 8, 128
 NIST_MIN_LENGTH = 15
 OWN_WORD_LENGTH = 4  # shorter words of a name are in too many good passwords by chance
 
-COMMON = frozenset(FREQUENCY_LISTS["passwords"])
+# Each word stands in the list where it is most frequent and in no other: "october" is among the words of Wikipedia,
+# "michael" among the names. So the first of every list are common passwords too, as is the name of the service.
+_MOST_FREQUENT = 4_000
+COMMON = frozenset(FREQUENCY_LISTS["passwords"]).union(
+    {"callboard"}, *(words[:_MOST_FREQUENT] for words in FREQUENCY_LISTS.values())
+)
 
 _LEET = str.maketrans("@4831!0$5+7|", "aabeiiosstti")
 _LEET_L = str.maketrans("1!|", "lll")
 _EDGES = re.compile(r"^[\W\d_]+|[\W\d_]+$")  # characters that people add before and after a word
+_SEPARATORS = re.compile(r"[\W_]+")
+_MOSTLY_DIGITS = re.compile(r"\D{0,3}(\d+)\D{0,3}")
 _REPEATED = re.compile(r"(.+?)\1+", re.DOTALL)
+_REPEATED_LENGTH = 6  # shorter ones are by chance
+
+_UNSEEN = re.compile(f"[{UNSEEN}{SURROGATES}]")
 
 
 class PasswordPolicy(StrEnum):
@@ -30,12 +42,12 @@ def prepare_password(password: str) -> str:
     """Return the form of the password that is hashed, RFC 8265's OpaqueString: every space is U+0020, and all is in
     NFC.
 
-    Raises ValueError for control characters and lone surrogates. Unlike the RFC it accepts characters that its version
-    of Unicode had not assigned: an update must not break a password.
+    Raises ValueError for control characters, invisible characters and lone surrogates. Unlike the RFC it accepts
+    characters that its version of Unicode had not assigned: an update must not break a password.
     """
     mapped = "".join(" " if unicodedata.category(each) == "Zs" else each for each in password)
-    if any(unicodedata.category(each) in ("Cc", "Cs") for each in mapped):
-        raise ValueError("must not contain control characters")
+    if _UNSEEN.search(mapped):
+        raise ValueError("must not contain control characters or invisible ones")
     return unicodedata.normalize("NFC", mapped)
 
 
@@ -61,8 +73,7 @@ def password_faults(
         return faults  # the rules below are not linear in the length
     if is_common(password):
         faults.append("is among the most common passwords")
-    words = {word for text in own for word in re.split(r"\W+", fold_case(text)) if len(word) >= OWN_WORD_LENGTH}
-    if any(word in form for word in words for form in _folded(fold_case(password))):
+    if any(word in form for word in _words(own) for form in _folded(fold_case(password))):
         faults.append("must not contain your name or address")
     return faults
 
@@ -70,21 +81,35 @@ def password_faults(
 def is_common(password: str) -> bool:
     """Whether a guesser of common passwords with the usual tricks would soon try this one.
 
-    The tricks: case, accents, digits and signs for letters, digits and signs before and after, the same twice.
+    The tricks: case, accents, digits and signs for letters, digits and signs before, after and between the letters, a
+    few letters around a common number, repetition.
     """
     lowered = fold_case(password)
-    return any(
-        form in COMMON
-        for bare in {lowered, _EDGES.sub("", lowered)}
-        for folded in _folded(bare)
-        for form in _unrepeated(folded)
-        if len(form) >= OWN_WORD_LENGTH
-    )
+    bare = {lowered, _EDGES.sub("", lowered)}
+    if digits := _MOSTLY_DIGITS.fullmatch(lowered):
+        bare.add(digits[1])
+    folded = {form for each in bare for form in _folded(each)}
+    return any(_is_guessed(form) for form in folded | {_SEPARATORS.sub("", form) for form in folded})
+
+
+def _is_guessed(form: str) -> bool:
+    if len(form) < OWN_WORD_LENGTH:
+        return False
+    repeated = _REPEATED.fullmatch(form)
+    unit = repeated[1] if repeated else form
+    return form in COMMON or unit in COMMON or (len(unit) < OWN_WORD_LENGTH and len(form) >= _REPEATED_LENGTH)
+
+
+def _words(own: Iterable[str]) -> set[str]:
+    """The words of the owner's name and address that no password may contain; `ada_lovelace1815` has `lovelace` too."""
+    folded = [fold_case(text) for text in own]
+    found = {word for text in folded for separators in (r"\W+", r"[\W\d_]+") for word in re.split(separators, text)}
+    return {word for word in found if len(word) >= OWN_WORD_LENGTH}
 
 
 def fold_case(text: str) -> str:
     """Return the text without case, accents and compatibility forms."""
-    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
     return "".join(each for each in decomposed if not unicodedata.combining(each))
 
 
@@ -93,9 +118,3 @@ def _folded(text: str) -> Iterator[str]:
     yield text
     yield text.translate(_LEET)
     yield text.translate(_LEET_L).translate(_LEET)
-
-
-def _unrepeated(text: str) -> Iterator[str]:
-    yield text
-    if repeated := _REPEATED.fullmatch(text):
-        yield repeated[1]

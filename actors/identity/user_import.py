@@ -57,10 +57,10 @@ def candidate_faults(candidate: ImportedUser) -> list[FieldError]:
 
 
 @retried
-async def import_users(database: Database, candidates: Sequence[ImportedUser], signer: Signer | None) -> int:
+async def import_users(database: Database, candidates: Sequence[ImportedUser], signer: Signer | None) -> list[str]:
     """Create the accounts without faults whose addresses have none, with their events, in one transaction.
 
-    With a `signer` the unverified ones get a link, which is valid for the longest time. Return the number of new
+    With a `signer` the unverified ones get a link, which is valid for the longest time. Return the addresses of the new
     accounts. Raises Problem(SERVER_UNAVAILABLE).
     """
     emails = [each.email for each in candidates]
@@ -92,7 +92,7 @@ async def import_users(database: Database, candidates: Sequence[ImportedUser], s
         )
         if signer is not None:
             await _send_verifications(connection, signer, [row["user_id"] for row in rows if not row["is_verified"]])
-    return len(rows)
+    return [row["email"] for row in rows]
 
 
 async def _send_verifications(connection: Any, signer: Signer, user_ids: Sequence[Any]) -> None:

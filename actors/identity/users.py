@@ -92,7 +92,7 @@ class ListUsers(Request[list[User]], frozen=True):
 class UpdateUser(Request[User], frozen=True):
     """Change an account's name, and start the proof of a new address, which then takes effect; None leaves the address.
 
-    `tag` is the tag of the account that the caller read. For a new address the requesting session must have confirmed
+    `tag` is the tag of the account that the caller read. For another address the requesting session must have confirmed
     its password lately; an operator has no session. Raises Problem(REQUEST_INVALID, USERS_NOT_FOUND, USERS_STALE,
     USERS_EMAIL_TAKEN, AUTH_STEP_UP_REQUIRED, and REQUEST_LIMITED for too many addresses in an hour).
     """
@@ -106,13 +106,17 @@ class UpdateUser(Request[User], frozen=True):
 
 class ChangeUser(Request[User], frozen=True):
     """Change an account's role or whether it is active; None leaves it. An inactive account has no session. `tag` is
-    the tag of the account that the caller read. Raises Problem(USERS_NOT_FOUND, USERS_LAST_ADMIN, USERS_STALE).
+    the tag of the account that the caller read.
+
+    The requesting session must have confirmed its password lately; an operator has no session. Raises
+    Problem(USERS_NOT_FOUND, USERS_LAST_ADMIN, USERS_STALE, AUTH_STEP_UP_REQUIRED).
     """
 
     user_id: UUID
     role: Role | None = None
     is_active: bool | None = None
     tag: str | None = None
+    session_id: UUID | None = None
 
 
 class DeleteUser(Request[None], frozen=True):
@@ -240,15 +244,18 @@ class Users(Actor[UserMessage]):
     @on(UpdateUser)
     @retried
     async def edit(self, message: UpdateUser) -> User:
-        """The row is locked while the tag is compared; an address that differs only in case is the same address."""
+        """The row is locked while the tag is compared. An address that differs only in case is the same address and is
+        not verified again, but some mail servers deliver it to another mailbox.
+        """
         async with self.database.transaction() as connection:
             user = _locked_user(await QUERIES.lock_user(connection, user_id=message.user_id), message.tag)
             email = _canonical(message.email, user.email)
             is_new = email.lower() != user.email.lower()
             if faults := email_verification.account_faults(email if is_new else None, message.full_name):
                 raise Problem(REQUEST_INVALID, details=tuple(faults))
-            if is_new:
+            if email != user.email:
                 await require_step_up(connection, message.session_id, self.step_up_s)
+            if is_new:
                 await self._request_address(connection, user.user_id, email, message.session_id)
                 email = user.email
             name = email_verification.validate_name(message.full_name)
@@ -276,6 +283,7 @@ class Users(Actor[UserMessage]):
     async def change(self, message: ChangeUser) -> User:
         """There is always an active admin left."""
         async with self.database.transaction() as connection:
+            await require_step_up(connection, message.session_id, self.step_up_s)
             user = await self._change(connection, message)
         await self.sessions.ask(InvalidateUser(message.user_id))
         return user

@@ -38,6 +38,7 @@ from callboard.http.server.request import Body, HttpRequest, Page, PageReply, Re
 from callboard.http.server.routing import Access, Route, Routes
 from callboard.streams.email_address import Email, KnownEmail
 from callboard.streams.event_types import UtcDatetime
+from callboard.streams.visible_text import UNSEEN
 
 # 256 bits in base64url: no other text is a token of ours.
 Secret = Annotated[
@@ -56,7 +57,11 @@ NewPassword = Annotated[
         max_length=256,
         examples=["Curtain-Call-7"],
         description="8 to 128 characters, an upper case letter and a digit; none that is common or holds your name.",
-        extra_json_schema={"minLength": 8, "maxLength": 128, "pattern": r"^(?=[\s\S]*[A-Z])(?=[\s\S]*[0-9])"},
+        extra_json_schema={
+            "minLength": 8,
+            "maxLength": 128,
+            "pattern": rf"^(?=[\s\S]*[A-Z])(?=[\s\S]*[0-9])[^{UNSEEN}]*$",
+        },
     ),
 ]
 
@@ -243,6 +248,7 @@ async def change(request: HttpRequest[UserChange, None, IdentityRefs]) -> Reply[
             None if isinstance(role, msgspec.UnsetType) else role,
             None if isinstance(is_active, msgspec.UnsetType) else is_active,
             request.tag,
+            request.identity.session_id,
         )
     )
     return Reply(changed)
@@ -370,7 +376,7 @@ ROUTES = Routes(
         summary="Change an account's role or whether it is active",
         tag="accounts",
         access=Access.ADMIN,
-        errors=(USERS_NOT_FOUND, USERS_LAST_ADMIN, USERS_STALE),
+        errors=(USERS_NOT_FOUND, USERS_LAST_ADMIN, USERS_STALE, AUTH_STEP_UP_REQUIRED),
         current=current,
     ),
 )

@@ -7,7 +7,7 @@ are the only record of an import's progress.
 import csv
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from callboard.actors.errors import FieldError, Problem
 from callboard.actors.identity.user_import import ImportedUser, candidate_faults, import_users
-from callboard.http.server.validation import broken_rules, validation_errors
+from callboard.http.server.validation import broken_rules, repeated_keys, validation_errors
 from callboard.ops.cli import FAILED, OK, CommandError
 from callboard.ops.commands.context import command_context
 from callboard.ops.terminal import visible
@@ -26,6 +26,7 @@ from callboard.ops.terminal import visible
 BATCH = 500  # lines in one transaction
 MAX_LINE_BYTES = 1 << 16
 CHUNK_BYTES = 1 << 13
+TOLD_THERE = 20  # lines whose account is there already; an import that is made again has many
 
 COLUMNS = ImportedUser.__struct_fields__
 NEEDED = ("email", "full_name")
@@ -67,12 +68,13 @@ def _json_lines(file: IO[bytes]) -> Iterator[ParsedLine]:
         if len(line) > MAX_LINE_BYTES:
             yield ParsedLine(number, faults=(FieldError("", f"has more than {MAX_LINE_BYTES} bytes"),))
         elif line.strip():
+            text = line.removeprefix(b"\xef\xbb\xbf")
             try:
-                value = msgspec.json.decode(line.removeprefix(b"\xef\xbb\xbf"))
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                value, twice = msgspec.json.decode(text), repeated_keys(text)
+            except (msgspec.DecodeError, ValueError, RecursionError):
                 yield ParsedLine(number, faults=(FieldError("", "is not JSON"),))
             else:
-                yield _line(number, value, strict=True)
+                yield ParsedLine(number, faults=tuple(twice)) if twice else _line(number, value, strict=True)
 
 
 def _cells(line: bytes, encoding: str = "utf-8") -> list[str]:
@@ -142,12 +144,15 @@ class Import:
     """One run: its counts and its output."""
 
     def __init__(
-        self, send: Callable[[list[ImportedUser]], Any], errors: IO[str] | None, say: Callable[[str], None]
+        self,
+        send: Callable[[list[ImportedUser]], Awaitable[list[str]]],
+        errors: IO[str] | None,
+        say: Callable[[str], None],
     ) -> None:
         self._send = send
         self._errors = errors
         self._say = say
-        self._batch: list[ImportedUser] = []
+        self._batch: list[tuple[int, ImportedUser]] = []
         self.made = self.there = self.bad = 0
 
     async def take(self, line: ParsedLine) -> None:
@@ -155,23 +160,37 @@ class Import:
         if line.candidate is None:
             self.bad += 1
             for fault in line.faults:
-                where = f"line {line.number}: {fault.field}".rstrip(": ")
-                self._say(f"{where}: {fault.message}")
-                if self._errors is not None:
-                    entry = {"line": line.number, "field": fault.field, "message": fault.message}
-                    self._errors.write(msgspec.json.encode(entry).decode() + "\n")
+                self._tell(line.number, fault)
         else:
-            self._batch.append(line.candidate)
+            self._batch.append((line.number, line.candidate))
             if len(self._batch) >= BATCH:
                 await self.flush()
 
     async def flush(self) -> None:
         """Import the pending batch."""
         if self._batch:
-            made = await self._send(self._batch)
-            self.made += made
-            self.there += len(self._batch) - made
+            made = {email.lower() for email in await self._send([candidate for _, candidate in self._batch])}
+            for number, candidate in self._batch:
+                if candidate.email.lower() in made:
+                    made.remove(candidate.email.lower())  # a line of the same address that follows is not made
+                    self.made += 1
+                else:
+                    self._tell_there(number)
             self._batch = []
+
+    def _tell_there(self, number: int) -> None:
+        self.there += 1
+        fault = FieldError("email", "has an account already, which is left as it is")
+        self._tell(number, fault, quietly=self.there > TOLD_THERE)
+        if self.there == TOLD_THERE + 1:
+            self._say("more lines whose address has an account already are in the file of --errors alone")
+
+    def _tell(self, number: int, fault: FieldError, *, quietly: bool = False) -> None:
+        if not quietly:
+            self._say(f"{f'line {number}: {fault.field}'.rstrip(': ')}: {fault.message}")
+        if self._errors is not None:
+            entry = {"line": number, "field": fault.field, "message": fault.message}
+            self._errors.write(msgspec.json.encode(entry).decode() + "\n")
 
     def __str__(self) -> str:
         return f"{self.made} imported, {self.there} there already, {self.bad} bad"
@@ -228,7 +247,7 @@ async def import_file(
                 else:
                     print(f"callboard: {text}", file=sys.stderr)
 
-            async def send(batch: list[ImportedUser]) -> int:
+            async def send(batch: list[ImportedUser]) -> list[str]:
                 return await import_users(at.database, batch, at.signer if send_verification else None)
 
             run = Import(send, said, say)

@@ -251,9 +251,12 @@ def test_a_password_is_kept_composed_and_with_plain_spaces(typed: str, kept: str
     assert prepare_password(typed) == kept
 
 
-@pytest.mark.parametrize("control", ["\0", "\n", "\x1b", "\x7f", "\x85", "\ud800"], ids=ascii)
+@pytest.mark.parametrize(
+    "control", ["\0", "\n", "\x1b", "\x7f", "\x85", "\ud800", "\u200b", "\u202e", "\xad", "\ufeff", "\uffff"], ids=ascii
+)
 def test_a_password_with_a_control_character_is_refused_and_never_verifies_by_accident(control: str) -> None:
-    assert password_faults(f"Lantern{control}Walk-42") == ["must not contain control characters"]
+    told = ["must not contain control characters or invisible ones"]
+    assert password_faults(f"Lantern{control}Walk-42") == told
     assert not password_hasher._verify(f"{GOOD}{control}", BCRYPT)
     assert not password_hasher._verify(f"{GOOD}{control}", ARGON)
 
@@ -322,17 +325,36 @@ def test_a_hash_of_bcrypts_72_bytes_cannot_be_imported() -> None:
             "Letmein1",
         ),
         *("1Password", "!!Password1!!", "PasswordPassword1", "Dr4gon99", "S3cret!!1", "Pässword1", "Passw0rd2026!!"),
+        *("October2025!!", "Michael1985", "J3nn1fer!1", "Saturday12", "Germany2026", "Service-2026", "Callboard1"),
+        *("P a s s w o r d 1", "S_u_m_m_e_r_2026", "I-love-you-1", "Hello.World1", "L.e.t.m.e.i.n.1"),
+        *(
+            "A1A1A1A1",
+            "Abcabcabc1",
+            "Xy1Xy1Xy1",
+            "Aa12345678",
+            "A11111111",
+            "X-12345678",
+            "\U0001d412ummer2026",
+            "\uff33ummer2026",
+        ),
     ],
 )
 def test_a_common_password_in_disguise_is_refused(password: str) -> None:
     assert password_faults(password) == ["is among the most common passwords"]
 
 
-@pytest.mark.parametrize("password", ["Lighthouse-Keeper-7", "Harbour-Pilot-31", "Correct-Horse-9", "Tr0ub4dor&3x"])
+@pytest.mark.parametrize(
+    "password",
+    [
+        *("Lighthouse-Keeper-7", "Harbour-Pilot-31", "Correct-Horse-9", "Tr0ub4dor&3x"),
+        *("Aa-739184-02", "Abab-83746510", "Quiet-Wings-12345678", "Zx-90417735"),
+    ],
+)
 def test_words_that_are_not_common_together_are_taken(password: str) -> None:
     assert password_faults(password) == []
 
 
+@pytest.mark.parametrize("own", ["Ada Lovelace", "ada_lovelace", "lovelace1815", "ada.lovelace+99", "LOVELACE"])
 @pytest.mark.parametrize("password", ["L0vel@ce-1815", "LOVELACE-xx-1", "Lövelace-xx-1"])
-def test_the_owners_words_are_known_in_disguise_too(password: str) -> None:
-    assert password_faults(password, ("Ada Lovelace",)) == ["must not contain your name or address"]
+def test_the_owners_words_are_known_in_disguise_too(password: str, own: str) -> None:
+    assert "must not contain your name or address" in password_faults(password, (own,))

@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+import msgspec
 import pytest
 from kit.domain import PASSWORD, Domain, at_once, refused
 
@@ -20,6 +21,7 @@ from callboard.actors.identity.password_reset import ResetPassword
 from callboard.actors.identity.session_cache import Authenticate
 from callboard.actors.identity.sessions import STEP_UP_S
 from callboard.actors.identity.users import (
+    ChangeUser,
     DeleteUser,
     GetUser,
     RegisterUser,
@@ -28,7 +30,10 @@ from callboard.actors.identity.users import (
     Users,
     VerifyEmail,
 )
+from callboard.actors.infrastructure.principals import Role
 from callboard.actors.infrastructure.token_signer import Claims
+
+EVE = UUID(int=0)  # whom each test makes
 
 
 async def log_in(domain: Domain, email: str = "ada@example.org", password: str = PASSWORD) -> Claims:
@@ -65,6 +70,45 @@ async def test_address_deletion_and_export_need_a_password_given_lately(domain: 
     await domain.users.ask(edit)
     await exports.request(RequestExport(mine.user_id, mine.session_id))
     await domain.users.ask(DeleteUser(mine.user_id, session_id=mine.session_id))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        UpdateUser(EVE, "Eve", "king@example.org"),
+        DeleteUser(EVE),
+        ChangeUser(EVE, role=Role.ADMIN),
+        ChangeUser(EVE, role=Role.EDITOR),
+        ChangeUser(EVE, is_active=False),
+    ],
+    ids=["address", "deletion", "admin", "editor", "deactivation"],
+)
+async def test_what_an_admin_does_to_another_account_needs_a_password_given_lately(
+    domain: Domain, change: UpdateUser | DeleteUser | ChangeUser
+) -> None:
+    await domain.person(Role.ADMIN, email="ada@example.org")
+    await domain.person(Role.ADMIN)
+    eve = await domain.person()
+    mine = await log_in(domain)
+    asked = msgspec.structs.replace(change, user_id=eve.user_id, session_id=mine.session_id)
+    await domain.pass_time(STEP_UP_S + 1)
+    with refused(AUTH_STEP_UP_REQUIRED):
+        await domain.users.ask(asked)
+    found = await domain.users.ask(GetUser(eve.user_id))
+    assert (found.email, found.role, found.is_active) == (eve.email, eve.role, True)
+    await domain.logins.ask(StepUp(mine.user_id, mine.session_id, PASSWORD))
+    await domain.users.ask(asked)
+
+
+async def test_the_same_address_in_another_case_needs_a_password_given_lately(domain: Domain) -> None:
+    await domain.person(email="ada@example.org")
+    mine = await log_in(domain)
+    await domain.pass_time(STEP_UP_S + 1)
+    edit = UpdateUser(mine.user_id, "Ada", "Ada@example.org", session_id=mine.session_id)
+    with refused(AUTH_STEP_UP_REQUIRED):
+        await domain.users.ask(edit)
+    await domain.logins.ask(StepUp(mine.user_id, mine.session_id, PASSWORD))
+    assert (await domain.users.ask(edit)).email == "Ada@example.org"
 
 
 async def test_a_step_up_is_of_one_session_and_needs_the_right_password(domain: Domain) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from callboard.actors.identity.user_import import ImportedUser
 from callboard.ops.commands import user_import
-from callboard.ops.commands.user_import import MAX_LINE_BYTES, read_lines
+from callboard.ops.commands.user_import import MAX_LINE_BYTES, TOLD_THERE, Import, ParsedLine, read_lines
 
 
 def jsonl(*entries: Any) -> bytes:
@@ -44,6 +45,8 @@ def test_every_fault_of_a_line_is_named_and_the_lines_after_it_are_read() -> Non
         good | {"full_name": "x" * MAX_LINE_BYTES},
         good | {"created_at": "2020-01-01T00:00:00"},
         good | {"full_name": "a\0b"},
+        b'{"email": "a@example.org", "full_name": "Al", "\\u0065mail": "b@example.org"}',
+        b'{"email": "a@example.org", "full_name": "Al: or not"}',
         good | {"password_hash": None, "created_at": "2020-01-01T00:00:00Z", "is_verified": True, "role": "editor"},
     )
     assert faults(content, "jsonl") == {
@@ -55,7 +58,28 @@ def test_every_fault_of_a_line_is_named_and_the_lines_after_it_are_read() -> Non
         8: [f"has more than {MAX_LINE_BYTES} bytes"],
         9: ["created_at"],
         10: ["full_name"],
+        11: ["email"],
     }
+
+
+async def test_a_line_whose_address_has_an_account_is_named_and_of_many_those_in_the_errors_file() -> None:
+    lines = [
+        ParsedLine(number, ImportedUser(email=email, full_name="Al"))
+        for number, email in enumerate(["a@example.org", "A@example.org", *(f"p{n}@example.org" for n in range(30))])
+    ]
+
+    async def send(batch: list[ImportedUser]) -> list[str]:
+        return [batch[0].email]
+
+    said: list[str] = []
+    errors = io.StringIO()
+    run = Import(send, errors, said.append)
+    for line in lines:
+        await run.take(line)
+    await run.flush()
+    assert str(run) == "1 imported, 31 there already, 0 bad"
+    assert [json.loads(each)["line"] for each in errors.getvalue().splitlines()] == list(range(1, 32))
+    assert len(said) == TOLD_THERE + 1
 
 
 def test_a_time_outside_of_the_years_of_utc_is_a_fault_of_its_line_alone() -> None:

@@ -108,7 +108,8 @@ async def test_bad_lines_are_told_by_number_and_field_and_the_others_imported(
     assert "3 imported, 1 there already, 1 bad" in ran.stdout
     assert "callboard: line 2: full_name: Is missing." in ran.stderr
     told = [json.loads(line) for line in errors.read_text().splitlines()]
-    assert [(each["line"], each["field"]) for each in told] == [(2, "email"), (2, "full_name")]
+    assert [(each["line"], each["field"]) for each in told] == [(2, "email"), (2, "full_name"), (5, "email")]
+    assert "callboard: line 5: email: has an account already, which is left as it is" in ran.stderr
     assert await fetch(up, "select count(*) from users where email like $1", f"%{domain_name}") == [(3,)]
     again = run_apart(up, "import", str(path))
     assert "0 imported, 4 there already, 1 bad" in again.stdout
