@@ -15,7 +15,7 @@ OWN_WORD_LENGTH = 4  # shorter words of a name are in too many good passwords by
 
 # Each word stands in the list where it is most frequent and in no other: "october" is among the words of Wikipedia,
 # "michael" among the names. So the first of every list are common passwords too, as is the name of the service.
-_MOST_FREQUENT = 4_000
+_MOST_FREQUENT = 2_100  # up to "wednesday"
 COMMON = frozenset(FREQUENCY_LISTS["passwords"]).union(
     {"callboard"}, *(words[:_MOST_FREQUENT] for words in FREQUENCY_LISTS.values())
 )

@@ -325,7 +325,16 @@ def test_a_hash_of_bcrypts_72_bytes_cannot_be_imported() -> None:
             "Letmein1",
         ),
         *("1Password", "!!Password1!!", "PasswordPassword1", "Dr4gon99", "S3cret!!1", "Pässword1", "Passw0rd2026!!"),
-        *("October2025!!", "Michael1985", "J3nn1fer!1", "Saturday12", "Germany2026", "Service-2026", "Callboard1"),
+        *(
+            "October2025!!",
+            "Michael1985",
+            "J3nn1fer!1",
+            "Saturday12",
+            "Wednesday12",
+            "Germany2026",
+            "Service-2026",
+            "Callboard1",
+        ),
         *("P a s s w o r d 1", "S_u_m_m_e_r_2026", "I-love-you-1", "Hello.World1", "L.e.t.m.e.i.n.1"),
         *(
             "A1A1A1A1",
