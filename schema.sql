@@ -563,7 +563,7 @@ declare
     changed bigint;
 begin
     update audit_log set ip = null, user_agent = null
-    where actor_id = person and (ip is not null or user_agent is not null);
+    where (actor_id = person or (user_id = person and actor = 'anonymous')) and (ip is not null or user_agent is not null);
     get diagnostics changed = row_count;
     update audit_log set detail = detail - '{email,old_email,new_email}'::text[]
     where user_id = person and detail ?| '{email,old_email,new_email}';

@@ -69,7 +69,7 @@ def password_faults(
         faults.append("must have an upper case letter")
     if policy is PasswordPolicy.COMPOSITION and not any(letter.isdigit() for letter in password):
         faults.append("must have a digit")
-    if len(password) > MAX_LENGTH:
+    if not shortest <= len(password) <= MAX_LENGTH:
         return faults  # the rules below are not linear in the length
     if is_common(password):
         faults.append("is among the most common passwords")

@@ -133,6 +133,13 @@ async def person(domain: Domain, mark: str) -> Principal:
     with request(From(ip, f"Agent {mark}", caller)):
         await domain.logins.ask(LogIn(email, PASSWORD, f"Device {mark}", ip))
         await domain.users.ask(UpdateUser(caller.user_id, f"Name {mark}", f"new-{mark}@example.org"))
+    await domain.rows(  # a typing error of their own, as it looks
+        "insert into audit_log (action, actor, user_id, ip, user_agent) "
+        "values ('login.failed', 'anonymous', $1, $2, $3)",
+        caller.user_id,
+        ip,
+        f"Agent {mark}",
+    )
     await domain.draft(caller, f"Draft {mark}")
     published = await domain.published(caller, editor, "A published article")
     other = await domain.draft(reader)
@@ -203,7 +210,10 @@ async def test_after_an_erasure_nothing_in_the_database_says_who_it_was(domain: 
     assert await erased(domain, days=0) == 1
     after = await whole_database(domain)
     assert [each for each in marks[:2] if each in after.lower()] == []
-    hers = await domain.rows("select * from audit_log where actor_id = $1", ada.user_id)
+    hers = await domain.rows(
+        "select * from audit_log where actor_id = $1 or (user_id = $1 and actor = 'anonymous')", ada.user_id
+    )
+    assert {row["actor"] for row in hers} == {"user", "anonymous"}
     assert {(row["ip"], row["user_agent"]) for row in hers} == {(None, None)}
     assert "user.erased" in await actions(domain, user_id=ada.user_id)
     assert after.count("eveningstarling") == before.count("eveningstarling"), "another's data was touched"
