@@ -7,6 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 INSTALL := $(BIN)/python ops/locks/install.py
 WORKERS := -n auto --maxprocesses 4 --dist loadfile
+unexport PYTHONDONTWRITEBYTECODE  # tests start many processes: what is compiled is kept
 LOCKS := pyproject.toml $(wildcard ops/locks/*.txt)
 
 help: ## list these targets
