@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[1]
 CALLS = {"compile", "match", "fullmatch", "search", "sub", "split", "findall", "finditer"}
 LENGTH = 4_000  # more than any text that a door lets through to a pattern, but for the bodies of articles

@@ -18,6 +18,8 @@ from callboard.ops.cli import main
 from callboard.ops.config.configuration import load
 from callboard.runtime import Node, Supervisor
 
+pytestmark = pytest.mark.long
+
 NEEDED = ("DATABASE_URL", "REDIS_URL", "KAFKA_BROKERS", "JWT_SECRET_KEY", "SMTP_HOST")
 VIEWS = 200
 ELSEWHERE = {

@@ -15,6 +15,8 @@ from kit.running import STOP_WITHIN_S, WAIT_S, request, until
 from callboard.ops import cli
 from callboard.ops.embedded.data_directory import free_ports
 
+pytestmark = pytest.mark.long
+
 COMMAND = (sys.executable, "-m", "callboard.ops", "serve")
 NOWHERE = {
     "DATABASE_URL": "postgresql://a:s3cret-word@127.0.0.1:1/c",

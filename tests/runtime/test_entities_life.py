@@ -155,6 +155,7 @@ def test_bounds_that_bound_nothing_are_refused() -> None:
     assert Fail().why
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(40))
 async def test_nothing_is_lost_when_entities_come_and_go_at_random(seed: int) -> None:
     rng = random.Random(seed)  # noqa: S311 - a schedule

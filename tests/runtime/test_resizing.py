@@ -24,6 +24,7 @@ from callboard.runtime import (
 
 
 @pytest.mark.parametrize("keyed", [True, False])
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(20))
 async def test_resizing_2_to_8_to_3_under_load_loses_nothing(seed: int, keyed: bool) -> None:
     """Plain and asynchronous handlers, crashes that are tried again and crashes that are not, asks, full mailboxes."""

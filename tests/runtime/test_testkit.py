@@ -255,6 +255,7 @@ def fickle_tree(strategy: Strategy) -> object:
     return supervisor("root", inner, pool("p", Fickle, size=2), worker("c", Fickle), strategy=strategy)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("strategy", list(Strategy))
 def test_a_lifecycle_stress_that_races_start_and_stop(strategy: Strategy) -> None:
     async def play(system: System, rng: random.Random) -> None:
