@@ -23,7 +23,7 @@ check: lint ## lint, and every test that needs no server and no minute: for whil
 	@$(BIN)/python -m pytest $(WORKERS) -m "not servers and not long" -q
 
 test-runtime: ## run the runtime's tests on every Python that is here, 3.11 to 3.13, with eager tasks too
-	@$(or $(PYTHON),python3) tests/runtime/interpreters.py
+	@$(or $(PYTHON),python3) tests/kit/interpreters.py
 
 kafka: ## fetch Apache Kafka for the tests that need it (44 MB; Maven and Java 17)
 	@mvn --quiet --batch-mode --file ops/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.kafka/lib -DincludeScope=runtime
@@ -56,7 +56,8 @@ lock: .venv/bin/python ## resolve every package anew, and write its hashes: afte
 demo: .venv/run ## play the main job against a running `make run`
 	@$(BIN)/callboard demo
 
-bench-runtime: .venv/bench ## measure the runtime beside its peers, in about 6 minutes; ARGS="--rounds 1" for less
+bench-runtime: .venv/bench ## measure the runtime beside its peers, on 3.13 too, in about 25 minutes; ARGS="--rounds 1" for less
+	@$(BIN)/python tests/kit/interpreters.py 3.13
 	@$(BIN)/python tests/bench/runtime/compare.py $(ARGS)
 
 bench-http: .venv/bench ## measure the front door beside its peers, in about 5 minutes; ARGS="--rounds 1" for less

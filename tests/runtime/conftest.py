@@ -1,7 +1,7 @@
 """The runtime's tests run under virtual time, each on an event loop of its own.
 
-With CALLBOARD_EAGER_TASKS set, every loop of asyncio has eager tasks: see interpreters.py. (The uvloop of today calls a
-task factory as Python 3.14 does, which the eager one of 3.12 and 3.13 does not bear.)
+With CALLBOARD_EAGER_TASKS set, every loop of asyncio has eager tasks: see kit/interpreters.py. (The uvloop of today
+calls a task factory as Python 3.14 does, which the eager one of 3.12 and 3.13 does not bear.)
 """
 
 import asyncio

@@ -22,7 +22,7 @@ from machine import Machine, ended, here
 from picture import picture
 from report import report
 from results import Results, Samples
-from roster import ROWS, Row
+from roster import ROWS, Row, environment
 
 HERE = Path(__file__).parent
 LIMIT_S = 120  # for one process; the longest takes about 3 s on two cores
@@ -65,7 +65,8 @@ class Run:
             erl = f"erl +S 1:1 +P 500000 -noshell -noinput -pa {beams} -run actor main".split()
             return [[*erl, job.key, str(self.size(row, job))] for job in jobs]
         sizes = [f"{job.key}={self.size(row, job)}" for job in jobs]
-        return [[sys.executable, str(HERE / "measure.py"), row.peer.target, row.loop, *sizes]] if jobs else []
+        python = str(environment(row.peer.python)) if row.peer.python else sys.executable
+        return [[python, str(HERE / "measure.py"), row.peer.target, row.loop, *sizes]] if jobs else []
 
     def call(self, row: Row, command: list[str]) -> list[list[tuple[str, float]]]:
         """The figures that one process prints, by their keys. One that fails says why in the notes."""

@@ -26,6 +26,7 @@ the ring one message through 1,000 actors; `jobs.py` says the rest.
 - **Callboard** has everything on: supervision, bounded mailboxes, counted fates, a deadline on every ask. *Async,
   trace* is the product's way: coroutines for handlers, every message under a trace context; *suspends* gives way once
   in each handler, and so does the reader of its queue. Without these words handlers are plain and there is no trace.
+- Rows with a version of Python beside their names ran on that one, built likewise, and stand beside each other alone.
 - **Pykka** has a thread an actor and no event loop. **Erlang** has one scheduler; its actors are not supervised here.
 - **xoscar** runs in one process; its messages still take the way of remote ones.
 - A spawned Callboard actor is started one at a time under a running supervisor. Bytes are the growth of the process's
@@ -55,7 +56,7 @@ def report(results: Results, words: dict[str, str], machine: Machine) -> str:
             [
                 [row.title, *(_ratio(results.to_limit(row, job.key), words, row) for job in FIGURES)]
                 for row in ROWS
-                if row.peer is not RAW
+                if row.peer is not RAW and not row.peer.python
             ],
         ),
         *(part for loop in LOOPS for part in _beside(results, words, loop)),
@@ -68,7 +69,7 @@ def report(results: Results, words: dict[str, str], machine: Machine) -> str:
 def _beside(results: Results, words: dict[str, str], loop: str) -> list[str]:
     """Callboard in ratio to each peer."""
     ours = Row(CALLBOARD, loop)
-    others = [beside(peer.key, loop) for peer in PEERS if peer is not CALLBOARD]
+    others = [beside(peer.key, loop) for peer in PEERS if peer is not CALLBOARD and not peer.python]
     rows = [
         [row.title, *(_ratio(results.times_as_good(ours, row, job.key), words, row) for job in FIGURES)]
         for row in others

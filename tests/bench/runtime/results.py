@@ -55,6 +55,8 @@ class Results:
 
     def to_limit(self, row: Row, figure: str) -> Spread | None:
         """Beside the raw deque and future on the same loop; who has no loop stands beside the one on uvloop."""
+        if row.peer.python:
+            return None  # the limit was measured on another Python
         loop = LOOPS[-1] if row.loop == NO_LOOP else row.loop
         return self.times_as_good(row, Row(RAW, loop), figure)
 

@@ -3,9 +3,14 @@
 import importlib.metadata
 import importlib.util
 import shutil
+import sys
+from pathlib import Path
 from typing import NamedTuple
 
 from jobs import JOBS
+
+sys.path.append(str(Path(__file__).parents[2]))
+from kit.interpreters import environment
 
 LOOPS = ("asyncio", "uvloop")
 NO_LOOP = "none"
@@ -21,6 +26,7 @@ class Peer(NamedTuple):
     scale: float = 1.0
     loops: tuple[str, ...] = LOOPS
     without: tuple[str, ...] = ()  # jobs that are the same as those of its plain form
+    python: str = ""  # the version that it runs on, if that is not the one that runs this
 
     @property
     def ours(self) -> bool:
@@ -30,6 +36,8 @@ class Peer(NamedTuple):
     @property
     def missing(self) -> str | None:
         """What to install so that it takes part, or None."""
+        if self.python and not environment(self.python).exists():
+            return f"Python {self.python}"
         if self.key == "erlang":
             return None if shutil.which("erl") and shutil.which("erlc") else "erl and erlc"
         return None if importlib.util.find_spec(self.needs) else self.needs
@@ -59,6 +67,7 @@ CALLBOARD = Peer("callboard", "Callboard", "callboard_actor:Plain", "callboard")
 PRODUCT = Peer(  # the product's own way: what counts for it stands first
     "callboard_product", "Callboard, async, trace", "callboard_actor:Product", "callboard", without=("spawn",)
 )
+NEWER = "3.13"
 SUSPENDING = Peer(
     "callboard_suspending", "Callboard, suspends", "callboard_actor:Suspending", "callboard", 0.5, without=("spawn",)
 )
@@ -66,12 +75,28 @@ PEERS = (
     RAW,
     PRODUCT,
     SUSPENDING,
+    Peer(
+        "callboard_newer",
+        f"Callboard, async, trace, Python {NEWER}",
+        PRODUCT.target,
+        "callboard",
+        without=("spawn",),
+        python=NEWER,
+    ),
     CALLBOARD,
     Peer("callboard_traced", "Callboard, trace set", "callboard_actor:Traced", "callboard", without=("spawn",)),
     Peer(
         "callboard_async", "Callboard, async handlers", "callboard_actor:Asynchronous", "callboard", without=("spawn",)
     ),
     Peer("queue", "asyncio.Queue", "asyncio_queue:AsyncioQueue", "asyncio"),
+    Peer(
+        "queue_newer",
+        f"asyncio.Queue, Python {NEWER}",
+        "asyncio_queue:AsyncioQueue",
+        "asyncio",
+        without=("spawn",),
+        python=NEWER,
+    ),
     Peer("queue_suspending", "asyncio.Queue, suspends", "asyncio_queue:Suspending", "asyncio", 0.5, without=("spawn",)),
     Peer("anyio", "anyio stream", "anyio_stream:AnyioStream", "anyio", 0.1),
     Peer("pykka", "Pykka", "pykka_actor:Pykka", "pykka", 0.05, (NO_LOOP,)),
@@ -109,6 +134,7 @@ GOALS = (
     Goal("ask", 0.93, "queue", ("uvloop",), "callboard_product"),
     Goal("in_flight", 1.0, "queue", ours="callboard_product"),
     Goal("fan_out", 1.2, "queue", ours="callboard_product"),
+    Goal("tell", 1.2, "queue_newer", ours="callboard_newer"),
     Goal("tell", 1.6, "queue_suspending", ours="callboard_suspending"),
     Goal("ask", 0.8, "queue_suspending", ours="callboard_suspending"),
     Goal("tell", 0.47, "raw"),

@@ -1,7 +1,7 @@
 """The runtime's tests on every Python that is here, with eager tasks too: `make test-runtime`.
 
 Each has an environment of its own in build/, with the runtime's wheel, what that needs, and pytest: packages of the
-locks, held against their hashes.
+locks, held against their hashes. `interpreters.py 3.13` only makes that of 3.13 anew, for `make bench-runtime`.
 """
 
 import os
@@ -44,10 +44,15 @@ def find(version: tuple[int, int]) -> Path | None:
     return None
 
 
-def prepare(python: Path, version: tuple[int, int]) -> Path:
+def environment(name: str) -> Path:
+    """Where the Python of the environment for this version is, if there is one."""
+    return ROOT / "build" / f"runtime-{name}" / "bin" / "python"
+
+
+def prepare(python: Path, name: str) -> Path:
     """The Python of an environment with the runtime as it is now, and what its tests need."""
-    folder = ROOT / "build" / f"runtime-{version[0]}.{version[1]}"
-    own = folder / "bin" / "python"
+    own = environment(name)
+    folder = own.parents[1]
     if not own.exists():
         _quietly(python, "-m", "venv", folder)
     locks = "".join((ROOT / "ops/locks" / f"{name}.txt").read_text(encoding="utf-8") for name in ("run", "dev"))
@@ -86,20 +91,24 @@ def play(python: Path, name: str, *, eager: bool) -> bool:
     return well
 
 
-def main() -> int:
+def main(*only: str) -> int:
     """Run them all, as many at once as there are cores; 1 if a test fails or no Python is here."""
     plays: list[tuple[Path, str, bool]] = []
     for version in VERSIONS:
-        name = f"Python {version[0]}.{version[1]}"
-        if (python := find(version)) is None:
-            print(f"{name} is not here: its tests are left out", flush=True)  # noqa: T201 - what it is for
+        name = f"{version[0]}.{version[1]}"
+        if only and name not in only:
             continue
-        own = prepare(python, version)
-        plays += [(own, name, eager) for eager in ((False, True) if version >= EAGER_FROM else (False,))]
+        if (python := find(version)) is None:
+            print(f"Python {name} is not here: it is left out", flush=True)  # noqa: T201 - what it is for
+            continue
+        own = prepare(python, name)
+        plays += [(own, f"Python {name}", eager) for eager in ((False, True) if version >= EAGER_FROM else (False,))]
+    if only:
+        return 0
     with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
         well = list(threads.map(lambda each: play(each[0], each[1], eager=each[2]), plays))
     return 0 if well and all(well) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))
