@@ -46,6 +46,6 @@ ROUTES = Routes(
         tag="audit",
         access=Access.ADMIN,
         errors=(REQUEST_CURSOR_INVALID,),
-        maintained=True,
+        open_in_maintenance=True,
     ),
 )

@@ -69,7 +69,7 @@ ROUTES = Routes(
         summary="Read the feature flags of the caller",
         tag="flags",
         access=Access.OPTIONAL,
-        maintained=True,
+        open_in_maintenance=True,
     ),
     Route(
         "GET",
@@ -79,7 +79,7 @@ ROUTES = Routes(
         tag="flags",
         access=Access.ADMIN,
         errors=(FLAGS_NOT_FOUND,),
-        maintained=True,
+        open_in_maintenance=True,
     ),
     Route(
         "PUT",
@@ -89,6 +89,6 @@ ROUTES = Routes(
         tag="flags",
         access=Access.ADMIN,
         errors=(FLAGS_NOT_FOUND, USERS_NOT_FOUND, FLAGS_FULL),
-        maintained=True,
+        open_in_maintenance=True,
     ),
 )

@@ -23,6 +23,6 @@ ROUTES = Routes(
         tag="sessions",
         access=Access.PUBLIC,
         absolute=True,
-        exempt=True,
+        skips_limits_and_auth=True,
     ),
 )

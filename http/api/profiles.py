@@ -27,7 +27,7 @@ class ProfileBody(Body, frozen=True, kw_only=True):
     preferences: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-def rules(_refs: IdentityRefs, sound: Mapping[str, Any]) -> list[FieldError]:
+def validate_profile(_refs: IdentityRefs, sound: Mapping[str, Any]) -> list[FieldError]:
     """Validate the well-formed fields of a profile."""
     return profile_faults(sound.get("avatar_url"), sound.get("bio"), sound.get("preferences", {}))
 
@@ -54,7 +54,7 @@ async def put(request: HttpRequest[ProfileBody, None, IdentityRefs]) -> Reply[Pr
 
 ROUTES = Routes(
     IdentityRefs,
-    Route("GET", "/users/me/profile", read, "Read your profile", tag="accounts", access=Access.USER, tagged=True),
+    Route("GET", "/users/me/profile", read, "Read your profile", tag="accounts", access=Access.USER, has_etag=True),
     Route(
         "PUT",
         "/users/me/profile",
@@ -63,8 +63,8 @@ ROUTES = Routes(
         tag="accounts",
         access=Access.USER,
         errors=(USERS_STALE,),
-        tagged=True,
-        rules=rules,
+        has_etag=True,
+        validate=validate_profile,
         current=current,
     ),
     Route(
@@ -75,7 +75,7 @@ ROUTES = Routes(
         tag="accounts",
         access=Access.SELF_OR_ADMIN,
         errors=(USERS_NOT_FOUND,),
-        tagged=True,
+        has_etag=True,
     ),
     Route(
         "PUT",
@@ -85,8 +85,8 @@ ROUTES = Routes(
         tag="accounts",
         access=Access.SELF_OR_ADMIN,
         errors=(USERS_NOT_FOUND, USERS_STALE),
-        tagged=True,
-        rules=rules,
+        has_etag=True,
+        validate=validate_profile,
         current=current,
     ),
 )

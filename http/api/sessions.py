@@ -163,7 +163,7 @@ ROUTES = Routes(
         tag="sessions",
         access=Access.PUBLIC,
         limit=LOGIN,
-        maintained=True,
+        open_in_maintenance=True,
         errors=(AUTH_INVALID_CREDENTIALS, AUTH_UNVERIFIED, AUTH_INACTIVE, AUTH_ACCOUNT_LIMITED),
     ),
     Route(
@@ -184,9 +184,9 @@ ROUTES = Routes(
         tag="sessions",
         access=Access.PUBLIC,
         errors=(AUTH_REFRESH_INVALID,),
-        maintained=True,
+        open_in_maintenance=True,
     ),
-    Route("POST", "/auth/logout", log_out, "Log out", "sessions", Access.USER, status=204, maintained=True),
+    Route("POST", "/auth/logout", log_out, "Log out", "sessions", Access.USER, status=204, open_in_maintenance=True),
     Route(
         "POST",
         "/auth/logout-all",
@@ -195,7 +195,7 @@ ROUTES = Routes(
         tag="sessions",
         access=Access.USER,
         status=204,
-        maintained=True,
+        open_in_maintenance=True,
     ),
     Route("GET", "/auth/sessions", sessions, summary="List your sessions", tag="sessions", access=Access.USER),
     Route(

@@ -192,7 +192,7 @@ def parameters_of(route: Route[Any], shape: HandlerSignature, schemas: Schemas) 
         for name, schema in query["properties"].items():
             required = name in query["required"]
             parameters.append({"name": name, "in": "query", "required": required, "schema": schema})
-    headers = ["Idempotency-Key", "X-Request-Timeout"] if route.keyed else ["X-Request-Timeout"]
+    headers = ["Idempotency-Key", "X-Request-Timeout"] if route.accepts_idempotency_key else ["X-Request-Timeout"]
     if route.is_conditional:
         if route.match_missing is None:
             headers.append("If-Match")
@@ -215,7 +215,7 @@ def responses_of(route: Route[Any], shape: HandlerSignature, schemas: Schemas) -
     elif route.status != HTTPStatus.NO_CONTENT:
         success["content"] = schemas.json(envelope_of(shape, schemas))
     responses = {str(route.status): success}
-    if route.tagged and not route.makes_changes:
+    if route.has_etag and not route.makes_changes:
         headers = headers_of(route, HTTPStatus.NOT_MODIFIED)
         responses[str(HTTPStatus.NOT_MODIFIED.value)] = {"description": "Not Modified", "headers": headers}
     for status, codes in by_status(codes_of(route, shape)).items():

@@ -68,11 +68,11 @@ def codes_of(route: Route[Any], shape: HandlerSignature) -> tuple[ErrorCode, ...
         codes.append(REQUEST_CURSOR_INVALID)
     if shape.body is not type(None):
         codes += BODY_ERRORS
-    if route.keyed:
+    if route.accepts_idempotency_key:
         codes += OF_KEYS
-    if not route.exempt:
+    if not route.skips_limits_and_auth:
         codes.append(REQUEST_LIMITED)
-        if not route.maintained:
+        if not route.open_in_maintenance:
             codes.append(SERVER_MAINTENANCE)
     if route.access is not Access.PUBLIC:
         codes += OF_TOKENS
@@ -96,19 +96,19 @@ def by_status(codes: tuple[ErrorCode, ...]) -> dict[int, list[ErrorCode]]:
 def headers_given(route: Route[Any], status: int) -> list[str]:
     """Return the headers that a response of this status may have, beyond those of HTTP itself."""
     given = ["X-Request-ID"]
-    if not route.exempt:
+    if not route.skips_limits_and_auth:
         given += ["RateLimit", "RateLimit-Policy"]
     if status in (route.status, HTTPStatus.NOT_MODIFIED):
-        given += ["ETag"] if route.tagged else []
+        given += ["ETag"] if route.has_etag else []
     if status == route.status:
-        given += ["Location"] if route.keyed else []
-    if route.keyed and status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        given += ["Location"] if route.accepts_idempotency_key else []
+    if route.accepts_idempotency_key and status < HTTPStatus.INTERNAL_SERVER_ERROR:
         given.append("Idempotency-Replayed")
     if status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
         given += ["Accept", "Accept-Encoding"]
     if status == HTTPStatus.UNAUTHORIZED:
         given.append("WWW-Authenticate")
-    busy = status == HTTPStatus.CONFLICT and route.keyed
+    busy = status == HTTPStatus.CONFLICT and route.accepts_idempotency_key
     if busy or status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         given.append("Retry-After")
     if route.deprecates_values and status == route.status:

@@ -151,6 +151,6 @@ def page(path: str, handler: Any) -> Route[object]:
     return Route(
         *("GET", path, handler, f"Serve {path}", "documents", Access.PUBLIC),
         absolute=True,
-        maintained=True,
-        tagged=True,
+        open_in_maintenance=True,
+        has_etag=True,
     )

@@ -50,7 +50,7 @@ def mail_page_routes(base: str) -> tuple[Route[object], ...]:
         async def show(request: HttpRequest[None, LinkQuery, object]) -> RawReply:  # noqa: ARG001 - a handler's face
             return RawReply(body, HTML, policy=POLICY)
 
-        return Route("GET", path, show, f"Show {path}", "pages", Access.PUBLIC, absolute=True, maintained=True)
+        return Route("GET", path, show, f"Show {path}", "pages", Access.PUBLIC, absolute=True, open_in_maintenance=True)
 
     def file(name: str, content_type: str) -> Route[object]:
         body = (FOLDER / name).read_bytes()
@@ -59,6 +59,8 @@ def mail_page_routes(base: str) -> tuple[Route[object], ...]:
             return RawReply(body, content_type, headers=CACHED)
 
         path = f"/pages/{name}"
-        return Route("GET", path, serve, f"Serve {path}", "pages", Access.PUBLIC, absolute=True, maintained=True)
+        return Route(
+            "GET", path, serve, f"Serve {path}", "pages", Access.PUBLIC, absolute=True, open_in_maintenance=True
+        )
 
     return (*(page(*each) for each in TITLES.items()), file("pages.css", CSS), file("pages.js", JS))

@@ -40,9 +40,9 @@ class Admission:
     def __init__(self, route: Route[Any], settings: Settings, dependencies: ServerDependencies) -> None:
         self._route = route
         self._dependencies = dependencies
-        self._token = None if route.exempt else settings.token
+        self._token = None if route.skips_limits_and_auth else settings.token
         self._needed = NEEDED.get(route.access)
-        self._counted = dependencies.check_limit is not None and not route.exempt
+        self._counted = dependencies.check_limit is not None and not route.skips_limits_and_auth
         self.idle = self._token is None and not self._counted and route.access is Access.PUBLIC
         if route.access is not Access.PUBLIC and (dependencies.read_token is None or dependencies.authenticate is None):
             raise ValueError(f"{route.method} {route.path} needs a caller, and the server has no authenticate")

@@ -55,10 +55,14 @@ class Endpoint:
         self._builder = dispatcher.builder
         self._deadlines = dispatcher.deadlines
         self._idempotency = (
-            IdempotencyStep(dependencies.keys) if route.keyed and dependencies.keys is not None else None
+            IdempotencyStep(dependencies.keys)
+            if route.accepts_idempotency_key and dependencies.keys is not None
+            else None
         )
         self._deprecation_headers = None if route.deprecated is None else route.deprecated.headers()
-        self._maintenance = None if route.exempt or route.maintained else dependencies.maintenance
+        self._maintenance = (
+            None if route.skips_limits_and_auth or route.open_in_maintenance else dependencies.maintenance
+        )
         self._admission = Admission(route, settings, dependencies)
         self._parser = RequestParser(route, settings.max_body_bytes)
 

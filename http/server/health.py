@@ -76,7 +76,14 @@ def liveness_routes(checks: Checks, essential: Container[str] | None = None) -> 
 
     return (
         Route(
-            "GET", "/health", health, "Check that the process runs", "server", Access.PUBLIC, absolute=True, exempt=True
+            "GET",
+            "/health",
+            health,
+            "Check that the process runs",
+            "server",
+            Access.PUBLIC,
+            absolute=True,
+            skips_limits_and_auth=True,
         ),
         Route(
             "GET",
@@ -87,7 +94,7 @@ def liveness_routes(checks: Checks, essential: Container[str] | None = None) -> 
             Access.PUBLIC,
             errors=(SERVER_NOT_READY,),
             absolute=True,
-            exempt=True,
+            skips_limits_and_auth=True,
         ),
     )
 

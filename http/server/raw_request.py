@@ -35,9 +35,9 @@ class Settings:
     """The settings of a server.
 
     `base` is the prefix of every path that is not absolute. `proxies` are those whose X-Forwarded-For is trusted.
-    `token`, if set, is the Bearer token that every route requires unless it is exempt. `hosts` are the allowed host
-    names; None allows any. `secure` says that clients reach the server by HTTPS, through a proxy: browsers are told to
-    use nothing else. `errors` are the codes of the catalogue.
+    `token`, if set, is the Bearer token that every route requires unless it `skips_limits_and_auth`. `hosts` are the
+    allowed host names; None allows any. `secure` says that clients reach the server by HTTPS, through a proxy:
+    browsers are told to use nothing else. `errors` are the codes of the catalogue.
     """
 
     base: str = "/api/v1"

@@ -30,11 +30,11 @@ class RequestParser:
 
     def __init__(self, route: Route[Any], max_body_bytes: int) -> None:
         shape = shape_of(route)
-        rules = None if route.rules is None else partial(route.rules, route.refs)
+        validate = None if route.validate is None else partial(route.validate, route.refs)
         self._route = route
         self._types = route.parameters
         self._query = QueryReader(shape.query)
-        self._body = None if shape.body in (type(None), bytes) else BodyReader(shape.body, rules)
+        self._body = None if shape.body in (type(None), bytes) else BodyReader(shape.body, validate)
         self._raw = shape.body is bytes
         self.takes_query = shape.query is not type(None)
         self.takes_body = self._raw or self._body is not None

@@ -68,14 +68,15 @@ class Route(Generic[S_contra]):
     """One call of the API: `Route("POST", "/content", create, summary=..., tag=..., access=Access.USER, status=201)`.
 
     `path` is below the server's base unless `absolute`. A parameter whose name ends in `_id` is a UUID, any other is
-    text. `limit` counts this route by address, beside the policy "default"; an `exempt` route is counted by neither.
-    `errors` are the codes beyond those that follow from its access, body, query and path. `version` 2 is at /api/v2
-    beside /api/v1. If a value of the query is an old name, the route `deprecates_values`, and its handler says so in
-    the response. `maintained` and exempt routes stay open during maintenance. `tagged` responses have an ETag. A route
-    that changes a tagged resource declares the function that reads its `current` tag; with a code of
-    PRECONDITION_MISSING among its errors it requires If-Match. `content_type` is for the documents, if the reply is a
-    RawReply. `rules` returns the faults of the well-formed fields of a body, also if other fields are malformed: one
-    response names every fault. `refs` are the references of the handler: see `Routes`.
+    text. `limit` counts this route by address, beside the policy "default"; one that `skips_limits_and_auth` is
+    counted by neither. `errors` are the codes beyond those that follow from its access, body, query and path.
+    `version` 2 is at /api/v2 beside /api/v1. If a value of the query is an old name, the route `deprecates_values`,
+    and its handler says so in the response. A route that is `open_in_maintenance`, or skips limits, stays open then.
+    A response that `has_etag` has one; a route that changes its resource declares the function that reads the
+    `current` tag, and with a code of PRECONDITION_MISSING among its errors it requires If-Match. `content_type` is
+    for the documents, if the reply is a RawReply. `validate` returns the faults of the well-formed fields of a body,
+    also if other fields are malformed: one response names every fault. `refs` are the references of the handler: see
+    `Routes`.
     """
 
     method: str
@@ -88,19 +89,19 @@ class Route(Generic[S_contra]):
     limit: RateLimit | None = None
     errors: tuple[ErrorCode, ...] = ()
     absolute: bool = False
-    exempt: bool = False
+    skips_limits_and_auth: bool = False
     version: int = 1
     deprecated: Deprecation | None = None
     deprecates_values: bool = False
-    maintained: bool = False
-    tagged: bool = False
+    open_in_maintenance: bool = False
+    has_etag: bool = False
     content_type: str = "*/*"
     current: "Current[S_contra] | None" = None
-    rules: Callable[[S_contra, Mapping[str, Any]], Sequence[FieldError]] | None = None
+    validate: Callable[[S_contra, Mapping[str, Any]], Sequence[FieldError]] | None = None
     refs: Any = None
 
     @property
-    def keyed(self) -> bool:
+    def accepts_idempotency_key(self) -> bool:
         """Whether it creates, and so accepts an Idempotency-Key."""
         return self.method == "POST" and self.status == HTTPStatus.CREATED
 
@@ -117,7 +118,7 @@ class Route(Generic[S_contra]):
     @property
     def is_conditional(self) -> bool:
         """Whether it reads If-Match and If-None-Match."""
-        return self.current is not None or (self.tagged and not self.makes_changes)
+        return self.current is not None or (self.has_etag and not self.makes_changes)
 
     def full_path(self, base: str) -> str:
         """Return its whole path: below the base of its version, unless it is absolute."""
@@ -152,11 +153,11 @@ class Routes(Generic[R]):
 
 
 def check_tags(routes: Sequence[Route[Any]]) -> None:
-    """Check that every change of a tagged resource declares its tag. Raises TypeError."""
-    tagged = {(route.version, route.path) for route in routes if route.tagged and not route.makes_changes}
+    """Check that every change of a resource that has an ETag declares the current one. Raises TypeError."""
+    with_etag = {(route.version, route.path) for route in routes if route.has_etag and not route.makes_changes}
     for route in routes:
-        answers = route.tagged and not route.keyed
-        if route.makes_changes and route.current is None and (answers or (route.version, route.path) in tagged):
+        answers = route.has_etag and not route.accepts_idempotency_key
+        if route.makes_changes and route.current is None and (answers or (route.version, route.path) in with_etag):
             raise TypeError(f"{route.method} {route.path} changes what has an ETag: declare its current one")
 
 

@@ -28,15 +28,15 @@ NO_SUCH_TIME = "Must be in the years 2 to 9998 in UTC."
 PLACE = re.compile(r"^(?P<said>.*?)(?: - at `(?:key in )?\$(?P<path>.*)`)?$", re.DOTALL)
 
 T = TypeVar("T")
-Rules = Callable[[Mapping[str, Any]], Sequence[FieldError]]  # the faults in the well-formed fields of a body
+Validate = Callable[[Mapping[str, Any]], Sequence[FieldError]]  # the faults in the well-formed fields of a body
 
 
 class BodyReader:
-    """Decodes JSON into one type; made once for each route. `rules` are the route's."""
+    """Decodes JSON into one type; made once for each route. `validate` is the route's."""
 
-    def __init__(self, kind: type, rules: Rules | None = None) -> None:
+    def __init__(self, kind: type, validate: Validate | None = None) -> None:
         self.kind = kind
-        self._rules = rules
+        self._validate = validate
         decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kind)
         self._decode = decoder.decode
         self._times = times_of(kind)
@@ -79,10 +79,10 @@ class BodyReader:
 
     def _with_rules(self, value: Any, faults: Sequence[FieldError]) -> Problem:
         """Return these faults, and those that the rules find in the other fields."""
-        if self._rules is None or not isinstance(value, dict):
+        if self._validate is None or not isinstance(value, dict):
             return invalid(faults)
         bad = {re.split(r"[.\[]", fault.field, maxsplit=1)[0] for fault in faults}
-        return invalid([*faults, *self._rules({name: each for name, each in value.items() if name not in bad})])
+        return invalid([*faults, *self._validate({name: each for name, each in value.items() if name not in bad})])
 
 
 class QueryReader:

@@ -142,7 +142,9 @@ ROUTES: tuple[Route[Services], ...] = (
     Route("POST", "/posts", create, "Make", "posts", Access.OPTIONAL, status=201, limit=RateLimit("posts", 10, 60)),
     Route("GET", "/posts", entries, "List", "posts", Access.PUBLIC),
     Route("GET", "/posts/search", search, "Search", "posts", Access.PUBLIC),
-    Route("GET", "/posts/{content_id}", read, "Read", "posts", Access.PUBLIC, errors=(CONTENT_NOT_FOUND,), tagged=True),
+    Route(
+        "GET", "/posts/{content_id}", read, "Read", "posts", Access.PUBLIC, errors=(CONTENT_NOT_FOUND,), has_etag=True
+    ),
     Route(
         *("PUT", "/posts/{content_id}", edit, "Edit", "posts", Access.PUBLIC),
         errors=(CONTENT_IF_MATCH_MISSING, CONTENT_NOT_FOUND),

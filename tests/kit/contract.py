@@ -55,7 +55,7 @@ class Contract:
             assert (status, code) == (405, ROUTE_METHOD.name) or (method, status) == ("OPTIONS", 204), what
             return
         if code is None and method != "HEAD":
-            unchanged = status == 304 and route.tagged and not route.makes_changes
+            unchanged = status == 304 and route.has_etag and not route.makes_changes
             assert status == route.status or unchanged, what
         elif code is not None:
             assert code in {each.name for each in codes}, what

@@ -197,16 +197,16 @@ def test_headers_are_parameters_where_they_are_read_and_of_answers_where_they_ar
     for route in ROUTES:
         operation = OPERATIONS[f"{route.method} {route.full_path('/api/v1')}"]
         named = {resolved(each)["name"] for each in operation["parameters"]}
-        assert ("Idempotency-Key" in named) == route.keyed
+        assert ("Idempotency-Key" in named) == route.accepts_idempotency_key
         assert ("If-Match" in named) == route.is_conditional
         assert "X-Request-Timeout" in named
         responses = operation["responses"]
-        assert ("ETag" in responses[str(route.status)]["headers"]) == route.tagged
-        assert ("429" in responses) != route.exempt
-        assert {"409", "422"} <= responses.keys() or not route.keyed
+        assert ("ETag" in responses[str(route.status)]["headers"]) == route.has_etag
+        assert ("429" in responses) != route.skips_limits_and_auth
+        assert {"409", "422"} <= responses.keys() or not route.accepts_idempotency_key
         for status, response in responses.items():
             assert ("Retry-After" in response["headers"]) == (
-                status in ("429", "503") or (status == "409" and route.keyed)
+                status in ("429", "503") or (status == "409" and route.accepts_idempotency_key)
             )
             assert ("WWW-Authenticate" in response["headers"]) == (status == "401")
 

@@ -24,8 +24,8 @@ async def echo(call: HttpRequest[bytes, None, Any]) -> RawReply:
 
 
 ROUTES = (
-    Route("GET", "/", page, "Page", "x", Access.PUBLIC, absolute=True, exempt=True),
-    Route("POST", "/", echo, "Echo", "x", Access.PUBLIC, absolute=True, exempt=True),
+    Route("GET", "/", page, "Page", "x", Access.PUBLIC, absolute=True, skips_limits_and_auth=True),
+    Route("POST", "/", echo, "Echo", "x", Access.PUBLIC, absolute=True, skips_limits_and_auth=True),
 )
 
 
@@ -130,7 +130,7 @@ async def test_a_client_that_sends_many_requests_at_once_lets_others_have_their_
         order.append(call.trace_id)
         return RawReply(b"noted", "text/plain")
 
-    memory = Memory((Route("GET", "/", note, "Note", "x", Access.PUBLIC, absolute=True, exempt=True),))
+    memory = Memory((Route("GET", "/", note, "Note", "x", Access.PUBLIC, absolute=True, skips_limits_and_auth=True),))
     first, second = (head(b"traceparent: 00-%032d-%016d-01" % (number, number)) for number in (1, 2))
     many, one = await asyncio.gather(memory.hear(first * asked, turns=asked), memory.hear(second))
     assert (many.statuses, one.statuses) == ((200,) * asked, (200,))

@@ -120,7 +120,7 @@ async def seven(request: HttpRequest[Any, Any, Any]) -> str:  # noqa: ARG001 - a
 def stand_in(route: Route[Any]) -> Route[Any]:
     """The route as the table has it, open to all, with a handler that needs no database."""
     handler, current = (changes, seven) if route.makes_changes else (reads, None)
-    return replace(route, handler=handler, current=current, access=Access.PUBLIC, limit=None, status=200, rules=None)
+    return replace(route, handler=handler, current=current, access=Access.PUBLIC, limit=None, status=200, validate=None)
 
 
 CONDITIONAL = {f"{route.method} {route.full_path('/api/v1')}": route for route in ROUTES if route.is_conditional}
@@ -160,7 +160,7 @@ def test_a_table_that_lets_a_tagged_resource_be_changed_without_its_tag_is_refus
     for number, route in enumerate(ROUTES):
         if route.current is not None:
             with pytest.raises(TypeError, match="ETag"):
-                check_tags([*ROUTES[:number], replace(route, current=None, tagged=True), *ROUTES[number + 1 :]])
+                check_tags([*ROUTES[:number], replace(route, current=None, has_etag=True), *ROUTES[number + 1 :]])
 
 
 opaque = st.text(st.characters(codec="ascii", exclude_characters='"', min_codepoint=0x21, max_codepoint=0x7E))

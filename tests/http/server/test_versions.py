@@ -36,8 +36,8 @@ VERSIONS: tuple[Route[object], ...] = (
 OPEN: tuple[Route[object], ...] = (
     Route("GET", "/public", first, "For anyone", "things", Access.PUBLIC),
     Route("GET", "/own", first, "For users", "things", Access.USER),
-    Route("GET", "/login", first, "The way in", "things", Access.PUBLIC, maintained=True),
-    Route("GET", "/flags", first, "The switch", "things", Access.ADMIN, maintained=True),
+    Route("GET", "/login", first, "The way in", "things", Access.PUBLIC, open_in_maintenance=True),
+    Route("GET", "/flags", first, "The switch", "things", Access.ADMIN, open_in_maintenance=True),
 )
 
 
@@ -113,6 +113,6 @@ async def test_in_maintenance_only_admins_and_the_way_in_are_served(
 
 
 def test_the_real_ways_in_stay_open() -> None:
-    paths = {route.path for route in ROUTES if route.maintained}
+    paths = {route.path for route in ROUTES if route.open_in_maintenance}
     assert {"/auth/login", "/auth/refresh", "/auth/logout"} <= paths
     assert {path for path in paths if not path.startswith(("/auth/", "/flags", "/audit"))} == set()
