@@ -19,7 +19,7 @@ from callboard_polls import polls
 class PollSettings(Struct, frozen=True, kw_only=True):
     """Settings of polls."""
 
-    max_options: Annotated[int, Meta(ge=2, le=20)] = 8
+    max_options: Annotated[int, Meta(ge=2, le=20, description="the answers of a poll, at most")] = 8
 
 
 class PollNeeds(Struct, frozen=True):

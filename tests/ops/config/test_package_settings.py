@@ -1,5 +1,6 @@
 """The configuration of packages: tables and variables, each fault by its path or its variable."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -10,9 +11,11 @@ from callboard.actors.infrastructure.feature_flags import FeatureFlag
 from callboard.actors.infrastructure.rate_limiter import RateLimit
 from callboard.actors.infrastructure.refs import Declared
 from callboard.actors.infrastructure.retention import Retain
+from callboard.actors.settings import SECRET, Settings
+from callboard.ops.config.configuration import HIDDEN, load
 from callboard.ops.config.departments import Configured, read_packages
-from callboard.ops.config.sources import Reader
-from callboard.ops.departments import declared_by
+from callboard.ops.config.sources import ConfigError, Reader
+from callboard.ops.departments import OURS, declared_by
 
 
 class Nothing(Struct, frozen=True):
@@ -100,3 +103,68 @@ def test_a_fault_of_the_configuration_is_named_by_its_path_or_its_variable(
 def test_a_retention_rule_takes_names_of_tables_and_columns_alone(table: str, column: str) -> None:
     with pytest.raises(ValueError, match="keeps rows of a table by a column"):
         Retain("quiz.answers", table, column, 1)
+
+
+class Keyed(Settings, frozen=True, kw_only=True):
+    key: Annotated[str, SECRET, Meta(description="the key of the quiz")] = ""
+    rounds: Annotated[int, Meta(ge=1, le=9, description="questions of a quiz")] = 3
+
+
+KEYED = Department(
+    name="quiz",
+    settings=Keyed,
+    needs=Nothing,
+    offers=Nothing,
+    build=lambda _settings, _needs: Branch(refs=Nothing(), children=()),
+)
+SERVERS = {
+    "DATABASE_URL": "postgresql://db",
+    "REDIS_URL": "redis://cache",
+    "KAFKA_BROKERS": "broker:9092",
+    "SMTP_HOST": "mail",
+    "JWT_SECRET_KEY": "x" * 32,
+}
+
+
+def test_settings_of_a_package_are_shown_with_ours_and_its_secrets_are_not(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("quiz-secret\n")
+    (tmp_path / "callboard.toml").write_text("[quiz]\nrounds = 5\n")
+    given = {"CALLBOARD_QUIZ__KEY_FILE": str(tmp_path / "key"), "CALLBOARD_CONFIG": str(tmp_path / "callboard.toml")}
+    configuration = load(SERVERS | given, [*OURS, KEYED])
+    assert configuration.settings(Keyed).key == "quiz-secret"
+    shown = configuration.shown()
+    assert (shown["CALLBOARD_QUIZ__KEY"], shown["CALLBOARD_QUIZ__ROUNDS"], shown["SMTP_PORT"]) == (HIDDEN, 5, 587)
+    assert "secret" not in repr(configuration.settings(Keyed))
+
+
+def test_faults_of_ours_and_of_a_package_are_named_together_each_with_its_meaning(tmp_path: Path) -> None:
+    file = tmp_path / "callboard.toml"
+    file.write_text("[quiz]\nrounds = 10\n")
+    both = {"CALLBOARD_QUIZ__KEY": "a", "CALLBOARD_QUIZ__KEY_FILE": "/b"}
+    with pytest.raises(ConfigError) as caught:
+        load(SERVERS | both | {"CALLBOARD_CONFIG": str(file), "HTML_MAX_DEPTH": "0"}, [*OURS, KEYED])
+    assert caught.value.faults == [
+        "HTML_MAX_DEPTH must be a whole number, 1 to 500 (the nesting of an article's HTML elements)",
+        "CALLBOARD_QUIZ__KEY must be given once, and CALLBOARD_QUIZ__KEY_FILE is set too (the key of the quiz)",
+        f"{file}: quiz.rounds: must be a whole number, 1 to 9 (questions of a quiz)",
+    ]
+
+
+def numbered(declared: RateLimit | Retain) -> int:
+    return declared.limit if isinstance(declared, RateLimit) else declared.days
+
+
+def test_each_limit_and_rule_of_ours_has_the_number_of_the_setting_that_it_names() -> None:
+    named = [
+        (each, declared)
+        for each in OURS
+        for declared in (*each.limits, *each.retention)
+        if isinstance(declared, RateLimit | Retain) and declared.setting
+    ]
+    assert {declared.name for _, declared in named} >= {"default", "login", "register", "search", "known_networks"}
+    for department, declared in named:
+        usual = load(SERVERS).settings(department.settings)
+        assert getattr(usual, declared.setting) == numbered(declared)
+        set_to_2 = load(SERVERS | {declared.setting.upper(): "2"}).configured[department.name]
+        (found,) = (each for each in (*set_to_2.limits, *set_to_2.retention) if each.name == declared.name)
+        assert numbered(found) == 2  # type: ignore[arg-type]
