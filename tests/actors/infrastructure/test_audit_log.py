@@ -150,7 +150,7 @@ async def test_the_database_itself_refuses_to_change_an_entry(domain: Domain, st
 async def test_the_right_to_change_entries_ends_with_the_function_that_has_it(domain: Domain) -> None:
     await domain.sessions.ask(EndSessions((await domain.person()).user_id))
     async with domain.database.transaction() as connection:
-        assert await audit.purge(connection, days=1, failure_days=1, limit=10) == 0
+        assert await audit.QUERIES.purge(connection, days=1, failure_days=1, limit=10) == 0
         with pytest.raises(asyncpg.RaiseError):
             await connection.execute("delete from audit_log")
 
@@ -166,8 +166,8 @@ async def test_entries_are_kept_as_long_as_is_said_and_failed_logins_as_is_said_
                 age,
             )
     async with domain.database.transaction() as connection:
-        assert await audit.purge(connection, days=365, failure_days=30, limit=2) == 2
-        assert await audit.purge(connection, days=365, failure_days=30, limit=100) == 1
+        assert await audit.QUERIES.purge(connection, days=365, failure_days=30, limit=2) == 2
+        assert await audit.QUERIES.purge(connection, days=365, failure_days=30, limit=100) == 1
     assert sorted(await actions(domain)) == ["login.failed", "user.deleted", "user.deleted"]
 
 
