@@ -17,6 +17,7 @@ from callboard.http.server.request import HttpRequest, Reply
 from callboard.http.server.routing import Access, Route, Routes
 from callboard.ops import departments as module
 from callboard.ops.application import dry_run
+from callboard.ops.cli import main
 from callboard.ops.departments import OURS, CompositionError, build, declared_by, in_order, installed
 from callboard.runtime import (
     Actor,
@@ -211,6 +212,19 @@ def test_an_entry_point_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyP
     with pytest.raises(CompositionError) as refused:
         installed()
     assert refused.value.faults == [f"unknown: entry point callboard.departments, quiz = {value}: {reason}"]
+
+
+def test_a_package_that_does_not_fit_ends_a_command_with_status_2_and_its_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "entry_points", lambda group: [EntryPoint("quiz", "no_such_package:QUIZ", group)])
+    with pytest.raises(SystemExit) as ended:
+        main(["openapi"])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "callboard: unknown: entry point callboard.routes, quiz = no_such_package:QUIZ: ModuleNotFound"
+    )
 
 
 def test_the_whole_process_is_composed_of_departments_that_are_given() -> None:
