@@ -23,6 +23,7 @@ PACKAGES = (
     *("idna", "iniconfig", "packaging", "pluggy", "pygments", "typing-extensions"),  # of pytest and anyio
 )
 ENTRY = re.compile(r"^(\S+?)==.*?(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
+SLOW = ("tests/runtime/test_overload.py", "tests/runtime/test_alone.py")  # bounds of memory, and a wheel's whole way
 PIP = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps")
 
 
@@ -76,7 +77,7 @@ def _quietly(*command: object) -> None:
 def play(python: Path, name: str, *, eager: bool) -> bool:
     """Run the tests, and say how that went; whether it went well."""
     began = time.monotonic()
-    options = ("-q", "-m", "not long", "-p", "no:cacheprovider", "--confcutdir=tests/runtime")
+    options = ("-q", "-p", "no:cacheprovider", "--confcutdir=tests/runtime", *(f"--ignore={each}" for each in SLOW))
     done = subprocess.run(  # noqa: S603 - ours
         [python, "-m", "pytest", *options, "tests/runtime"],
         cwd=ROOT,
