@@ -55,8 +55,8 @@ def form_of(kind: Any) -> tuple[Any, list[Any]]:
             return kind, metadata
 
 
-def choices_of(base: Any) -> Sequence[str]:
-    """Return the words of a Literal or an Enum, and none of any other type."""
+def choices_of(base: Any) -> Sequence[Any]:
+    """Return the values of a Literal or an Enum, and none of any other type."""
     if isinstance(base, type) and issubclass(base, Enum):
         return [each.value for each in base]
     return get_args(base) if get_origin(base) is Literal else ()
@@ -76,16 +76,13 @@ def _items(base: Any, given: object, *, text: bool) -> list[Any]:
         return [convert(kind, each, text=text) for each in given]
     except ValueError:
         if words := choices_of(form_of(kind)[0]):
-            raise ValueError(f"must be some of {', '.join(words)}") from None
+            raise ValueError(f"must be some of {', '.join(map(str, words))}") from None
         raise
 
 
-def _in_any_case(base: Any, text: str) -> str:
-    words = choices_of(base)
-    found = next((word for word in words if word.lower() == text.lower()), None)
-    if found is None:
-        raise ValueError(f"must be {' or '.join(filter(None, (', '.join(words[:-1]), words[-1])))}")
-    return found
+def _in_any_case(base: Any, text: str) -> Any:
+    """Return the choice that a text means, or the text: then it is none."""
+    return next((choice for choice in choices_of(base) if str(choice).lower() == text.lower()), text)
 
 
 def _read(base: Any, text: str) -> Any:
@@ -101,10 +98,12 @@ def _must(base: Any, metadata: Sequence[Any], error: Exception) -> str:
     metas = [each for each in metadata if isinstance(each, Meta)]
     if titles := [each.title for each in metas if each.title]:
         return f"must be {titles[-1]}"
+    if choices := [str(choice) for choice in choices_of(base)]:
+        return f"must be {' or '.join(filter(None, (', '.join(choices[:-1]), choices[-1])))}"
     if base is bool:
         return "must be true or false"
     if get_origin(base) in _COLLECTIONS and (words := choices_of(form_of(get_args(base)[0])[0])):
-        return f"must be some of {', '.join(words)}"
+        return f"must be some of {', '.join(map(str, words))}"
     if base not in (int, float):
         return f"must be of the declared form: {error}"
     bounds = {name: bound for name in _BOUNDS for each in metas if (bound := getattr(each, name)) is not None}

@@ -1,6 +1,7 @@
 """Conversion: a text or a value of a file becomes what its type declares, or a fault that quotes none of it."""
 
-from typing import Annotated, Any
+from enum import IntEnum
+from typing import Annotated, Any, Literal
 
 import pytest
 from msgspec import Meta
@@ -8,6 +9,12 @@ from msgspec import Meta
 from callboard.actors.department import Role
 from callboard.actors.settings import Parsed
 from callboard.ops.config.conversion import convert
+
+
+class Size(IntEnum):
+    SMALL = 1
+    LARGE = 3
+
 
 Words = tuple[Annotated[str, Meta(pattern=r"\A[a-z]+\Z", title="small words")], ...]
 
@@ -22,6 +29,8 @@ Words = tuple[Annotated[str, Meta(pattern=r"\A[a-z]+\Z", title="small words")], 
         (Words, "a, b\nc", ("a", "b", "c")),
         (frozenset[Role], "Front", {Role.FRONT}),
         (Role, "WORKERS", Role.WORKERS),
+        (Literal[1, 2], "2", 2),
+        (Size, "3", Size.LARGE),
     ],
 )
 def test_a_text_is_read_as_the_type_of_its_field_wants_it(kind: Any, given: str, value: Any) -> None:
@@ -40,6 +49,9 @@ def test_a_text_is_read_as_the_type_of_its_field_wants_it(kind: Any, given: str,
         (Words, "a", "must be a list"),
         (Words, ["a", "B"], "must be small words"),
         (Role, "kitchen", "must be front, streams or workers"),
+        (Role, 3, "must be front, streams or workers"),
+        (Literal[1, 2], 3, "must be 1 or 2"),
+        (Size, 7, "must be 1 or 3"),
         (frozenset[Role], ["kitchen"], "must be some of front, streams, workers"),
         (Annotated[str, Parsed(int)], 3, "must be text"),
     ],
