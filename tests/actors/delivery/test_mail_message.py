@@ -140,6 +140,7 @@ def test_a_header_is_folded_within_the_limits_of_encoded_words(text: str) -> Non
         ("jürgen@example.org", "jürgen@example.org"),
         ("ada+tag@example.org", "ada+tag@example.org"),
         ("no-reply@callboard.localhost", "no-reply@callboard.localhost"),
+        (f"{'x' * 65}@y.example", f"{'x' * 65}@y.example"),  # of an earlier release
     ],
 )
 def test_an_envelope_address_has_its_domain_as_a_labels(text: str, expected: str) -> None:
@@ -156,7 +157,7 @@ def test_an_envelope_address_has_its_domain_as_a_labels(text: str, expected: str
             '"a b"@example.org',
             "a\u202eb@example.org",
             "a\x00@example.org",
-            f"{'x' * 65}@y.example",
+            f"{'x' * 245}@y.example",
         ),
         *(f"a@{'b' * 64}.example", "a@b@example.org", "a\u3000b@example.org", "=?utf-8?q?a?=@exa mple.org"),
     ],

@@ -126,6 +126,7 @@ def test_an_account_with_an_address_that_is_refused_now_logs_in_and_keeps_it(up:
     for typed in (long, f" {long.upper()} "):
         token = up.log_in(typed)
     assert up.call("POST", "/auth/password/forgot", body={"email": long}).status == 202
+    until("the mail", lambda: [each for each in up.mails_to(long) if "Reset" in each["subject"]])
     got = up.call("GET", "/users/me", token=token).data
     assert got["email"] == long
     again = put(up, "/users/me", token, {"email": long, "full_name": got["full_name"]})
