@@ -13,7 +13,7 @@ from kit.domain import PASSWORD, Domain, at_once, log_in
 import callboard.actors
 from callboard.actors.identity.authentication import StepUp
 from callboard.actors.identity.password_reset import ChangePassword, ResetPassword
-from callboard.actors.identity.sessions import EndSessions, LoginResult, RefreshSession, RevokeSession
+from callboard.actors.identity.sessions import EndSessions, LoginResult, OpenSession, RefreshSession, RevokeSession
 from callboard.actors.identity.users import (
     ChangeUser,
     CreateUser,
@@ -143,3 +143,27 @@ async def test_a_change_that_loses_a_race_is_made_again_and_has_one_effect(
     assert await domain.value("select count(*) from audit_log") - recorded == (change not in UNRECORDED)
     events = [(kind, value.get("letter")) for _, kind, value in (await domain.events())[written:]]
     assert len(events) == len({*events})
+
+
+async def test_a_login_whose_statement_loses_a_race_is_made_again_and_has_one_effect(
+    domain: Domain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Session, network and audit entry are one statement: a conflict undoes all of it."""
+    ada = await domain.person(email="ada@example.org")
+    changed_at = await domain.value("select password_changed_at from users where user_id = $1", ada.user_id)
+    acquire, lost = domain.database.acquire, []
+
+    @asynccontextmanager
+    async def racing() -> AsyncIterator[Any]:
+        if len(lost) < 2:
+            lost.append(TransactionConflict())
+            raise lost[-1]
+        async with acquire() as connection:
+            yield connection
+
+    monkeypatch.setattr(domain.database, "acquire", racing)
+    await domain.sessions.ask(OpenSession(ada.user_id, changed_at, "test", None))
+    monkeypatch.undo()
+    assert len(lost) == 2
+    assert await domain.value("select count(*) from sessions") == 1
+    assert await domain.value("select count(*) from audit_log where action = 'login.succeeded'") == 1
