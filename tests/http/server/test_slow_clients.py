@@ -1,7 +1,7 @@
 """Clients that are slow on purpose: each is cut after its time, whatever it does, and nobody waits for it."""
 
 import socket
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from typing import Any
 
 import anyio
@@ -10,6 +10,7 @@ import pytest
 from kit.wire import to_the_end
 
 from callboard.http.server.connection import ConnectionTimeouts
+from callboard.http.server.connection_limits import ConnectionLimits
 from callboard.http.server.raw_request import Settings
 from callboard.http.server.request import HttpRequest, Reply
 from callboard.http.server.routing import Access, Route
@@ -111,6 +112,26 @@ async def test_an_answer_that_is_not_read_is_not_waited_for(open_door: Any, *, k
                     await anyio.lowlevel.checkpoint()
             assert len(client.recv(1)) == 1
         assert (await door.call("GET", "/health"))[0] == 200
+
+
+async def test_of_clients_that_read_nothing_the_slowest_are_closed_once_too_many_bytes_wait(
+    open_door: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    limits = ConnectionLimits(unsent_bytes=2 * len(LARGE))
+    async with open_door(routes=TABLE, limits=limits) as door:
+        with ExitStack() as stack, anyio.fail_after(20):
+            clients = [stack.enter_context(socket.socket()) for _ in range(8)]
+            for client in clients:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                client.connect(("127.0.0.1", door.port))
+                client.sendall(b"GET /api/v1/large HTTP/1.1\r\nHost: a\r\n\r\n")
+            while not caplog.records or len(door.server.connections) == len(clients):
+                await anyio.lowlevel.checkpoint()
+            while any(connection.transport is None for connection in door.server.connections):
+                await anyio.lowlevel.checkpoint()
+            assert 0 < door.server.connections.unsent_bytes <= limits.unsent_bytes
+            assert (await door.call("GET", "/health"))[0] == 200
+    assert "unsent bytes" in caplog.text
 
 
 @pytest.mark.parametrize("last", [b"", b"Connection: close\r\n"], ids=["idle", "to be closed"])
