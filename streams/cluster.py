@@ -1,7 +1,7 @@
 """The state of the Kafka cluster: available or not, the same as before or not, and its topics.
 
 Kafka's clients hide the absence of a broker behind endless retries, and none of them notices one that came back empty.
-So the relay and the Faust app each hold a connection of their own, whose end is the signal.
+So the relay and the Faust app share a connection of their own, whose end is the signal.
 """
 
 import asyncio
@@ -76,6 +76,8 @@ class KafkaCluster:
         ]
         self.unusable: dict[str, str] = {}  # topics by their full names, with the reason
         self.why_lost = ""  # while a task waits for the cluster
+        self._watch: asyncio.Task[None] | None = None  # one for all who watch at the same time
+        self._watchers = 0
         self._partitions = partitions
         self._replication = replication
 
@@ -102,8 +104,22 @@ class KafkaCluster:
 
         One broker of several may stop: the watch moves on to the next.
         """
+        if self._watch is None or self._watch.done():
+            self._watch, self._watchers = asyncio.create_task(self._follow()), 0
+        watch = self._watch
+        self._watchers += 1
+        try:
+            await asyncio.shield(watch)
+        finally:
+            if watch is self._watch:
+                self._watchers -= 1
+                if not self._watchers:
+                    watch.cancel()
+
+    async def _follow(self) -> None:
+        """Hold a connection to one broker after another, and ask it for the topics at intervals."""
         gone: str | None = None
-        known: dict[str, TopicState] = {}  # of this watch alone: another may have seen a change earlier
+        known: dict[str, TopicState] = {}  # of this watch alone: one before it may have seen a change earlier
         while True:
             connection, gone = await self._connect(without=gone)
             try:

@@ -5,7 +5,7 @@
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
@@ -322,9 +322,12 @@ class AuditRecorder(Actor[WriteFailures]):
             await self._write(self.failures.due(whole=True))
 
     @on(WriteFailures)
-    async def write(self, _message: WriteFailures) -> int:
-        """Without failures no statement is sent."""
+    def write(self, _message: WriteFailures) -> int | Awaitable[int]:
+        """Without failures no statement is sent, and no task is woken."""
         due = self.failures.due()
+        return self._try(due) if due else 0
+
+    async def _try(self, due: list[tuple[FailureKey, Failures]]) -> int:
         with suppress(Problem):  # PostgreSQL is unavailable: they are still due
             await self._write(due)
         return len(due)

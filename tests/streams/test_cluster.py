@@ -1,10 +1,11 @@
 """The watch over a cluster notices within a second what clients would notice after minutes."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from callboard.streams.cluster import BrokerLostError, compare_topics
+from callboard.streams.cluster import BrokerLostError, KafkaCluster, compare_topics
 from callboard.streams.topic_metadata import TopicState
 
 UNKNOWN, LEADERLESS, FORBIDDEN = 3, 5, 29
@@ -48,3 +49,37 @@ def test_each_watch_sees_a_change_for_itself() -> None:
     for known in (first, second):
         with pytest.raises(BrokerLostError):
             compare_topics(known, {"t": TopicState(0, 8)})
+
+
+async def test_all_who_watch_share_one_connection_and_hear_of_its_loss_and_none_is_left_when_nobody_watches() -> None:
+    met: list[asyncio.StreamWriter] = []
+    asked, left = asyncio.Event(), asyncio.Event()
+
+    async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        met.append(writer)
+        asked.set()
+        while await reader.read(1 << 16):
+            pass
+        left.set()
+        writer.close()
+
+    async with await asyncio.start_server(broker, "127.0.0.1", 0) as server:
+        cluster = KafkaCluster(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", "t")
+        watches = [asyncio.create_task(cluster.watch()) for _ in range(2)]
+        await asked.wait()
+        watches[0].cancel()
+        await asyncio.wait({watches[0]})
+        watches.append(asyncio.create_task(cluster.watch()))
+        await asyncio.sleep(0)
+        assert len(met) == 1
+        met[0].close()
+        for watch in watches[1:]:
+            with pytest.raises(BrokerLostError):
+                await watch
+        asked.clear()
+        left.clear()
+        last = asyncio.create_task(cluster.watch())
+        await asked.wait()
+        last.cancel()
+        await left.wait()
+    assert len(met) == 2

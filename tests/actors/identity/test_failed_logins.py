@@ -93,7 +93,7 @@ async def test_failed_logins_that_cannot_be_written_are_written_later(domain: Do
     recorder = AuditRecorder(domain.database, failed)
     failed.count(AuditAction.LOGIN_FAILED, None)
     domain.database.unavailable.set()
-    await recorder.write(WriteFailures())
+    assert await recorder.write(WriteFailures()) == 1
     domain.database.unavailable.clear()
     failed.count(AuditAction.LOGIN_FAILED, None)
     await recorder.on_stop()
