@@ -1,5 +1,6 @@
 """Entities: an actor for each key, made at its first message, put away when idle, back on its next one.
 
+They are for those who take the library: Callboard keeps such state in PostgreSQL, which its processes share.
 What an entity must not forget it writes down in `on_stop` at the latest and reads in `on_start`: being put away ends
 its incarnation, with its timers and `run`, and the next one begins with fresh state. Its own reference, `self.ref`,
 ends then too: others reach it by its key, through the reference of the entities.

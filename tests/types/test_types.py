@@ -14,6 +14,7 @@ pytestmark = pytest.mark.long
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 RIGHT, WRONG = HERE / "right.py", HERE / "wrong.py"
+PAGES = [ROOT / "runtime" / name for name in ("README.md", "DEADLOCKS.md")]
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 
 
@@ -55,3 +56,13 @@ def test_a_request_names_its_reply_so_that_an_ask_is_typed_by_mypy_and_pyright_a
     wrong = {n for n, line in enumerate(WRONG.read_text().splitlines(), 1) if line.endswith("# wrong")}
     refused = {line for file, line, _ in found if file == WRONG.name}
     assert refused == wrong, sorted(found)
+
+
+def test_each_example_of_the_pages_is_well_typed(tmp_path: Path) -> None:
+    for page in PAGES:
+        blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+        for n, block in enumerate(blocks):
+            (tmp_path / f"{page.stem.lower()}_{n}.py").write_text(block)
+    examples = sorted(map(str, tmp_path.iterdir()))
+    assert len(examples) == 10
+    assert not run("mypy", "--strict", "--no-error-summary", "--hide-error-context", *examples)
