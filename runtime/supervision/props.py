@@ -26,10 +26,7 @@ class Props(Generic[M]):
 
     def __init__(self, kind: Callable[P, Actor[M]], /, *args: P.args, **kwargs: P.kwargs) -> None:
         self.kind = actor_class(kind)
-        if args or kwargs:
-            _bind(self.kind, args, kwargs)
-        else:
-            _bind_nothing(self.kind)
+        _bind(self.kind, len(args), tuple(kwargs))
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
         # Constructs the actor. The class itself where that is enough: an idle actor holds nothing more.
@@ -53,7 +50,7 @@ class KeyedProps(Generic[M]):
 
     def __init__(self, kind: Callable[Concatenate[Any, P], Actor[M]], /, *args: P.args, **kwargs: P.kwargs) -> None:
         self.kind = actor_class(kind)
-        _bind(self.kind, (None, *args), kwargs)
+        _bind(self.kind, 1 + len(args), tuple(kwargs))
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
 
@@ -75,20 +72,10 @@ def actor_class(kind: Any) -> Any:
 
 
 @lru_cache(maxsize=1024)
-def _signature(kind: Any) -> inspect.Signature:
-    """Of a class's constructor: to find it takes longer than to start an actor."""
-    return inspect.signature(kind)
-
-
-@lru_cache(maxsize=1024)
-def _bind_nothing(kind: Any) -> None:
-    """Hold a class against no arguments, once."""
-    _bind(kind, (), {})
-
-
-def _bind(kind: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _bind(kind: Any, count: int, names: tuple[str, ...]) -> None:
+    """Hold a class against so many arguments and those of these names; once, for that takes longer than a start."""
     try:
-        _signature(kind).bind(*args, **kwargs)
+        inspect.signature(kind).bind(*(None,) * count, **dict.fromkeys(names))
     except TypeError as error:
         raise TypeError(f"{kind.__name__} cannot be made of these arguments: {error}") from None
 
