@@ -16,7 +16,7 @@ import asyncpg
 from msgspec import Struct
 
 from callboard.actors.errors import SERVER_TIMEOUT, SERVER_UNAVAILABLE, DegradedError, Problem
-from callboard.actors.infrastructure.database_server import ACQUIRE_TIMEOUT_S, ERRORS, DatabaseServer
+from callboard.actors.infrastructure.database_server import ACQUIRE_TIMEOUT_S, ERRORS, DatabaseServer, wants_tls
 from callboard.actors.infrastructure.postgres_errors import LOST, NO_ANSWER, Scope, Verdict, judge, judge_connecting
 from callboard.runtime import Actor, RuntimeFault, current_context
 
@@ -354,7 +354,8 @@ class DatabaseGuard(Actor[None]):
             step = "DATABASE_URL"
             await server.connect()
         except ERRORS as error:
-            judgement = judge_connecting(error)
+            url = server.url if step == "DATABASE_URL" else server.direct_url
+            judgement = judge_connecting(error, wants_tls=wants_tls(url))
             reason = server.report(step, judgement, error)
             if judgement.verdict is Verdict.UNMENDABLE and not server.has_worked:
                 self.give_up(reason)

@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
@@ -57,6 +58,12 @@ def shown_address(url: str) -> str:
     """Return host, port and database of a URL, without credentials and options."""
     parts = urlsplit(url)
     return parts.netloc.rpartition("@")[2] + parts.path
+
+
+def wants_tls(url: str) -> bool:
+    """Return whether a URL demands TLS, as libpq reads it."""
+    modes = parse_qs(urlsplit(url).query).get("sslmode") or [os.environ.get("PGSSLMODE", "")]
+    return modes[-1] in ("require", "verify-ca", "verify-full")
 
 
 class DatabaseServer:

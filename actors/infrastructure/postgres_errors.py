@@ -48,6 +48,7 @@ def _unmendable(why: str) -> Judgement:
 
 BUG: Final = Judgement(Verdict.BUG, Scope.STATEMENT, "the statement failed")
 NO_ANSWER: Final = _passes("the server does not answer", Scope.SERVER)
+NOT_POSTGRES: Final = _passes("what answers there is not PostgreSQL", Scope.SERVER)
 LOST: Final = _passes("the connection is lost", Scope.SERVER)
 NO_LOGIN: Final = _unmendable("the server refuses our login")
 NO_RIGHT: Final = _unmendable("the role lacks a privilege that the start needs")
@@ -107,16 +108,16 @@ def judge(error: BaseException) -> Judgement:
     return BUG
 
 
-def judge_connecting(error: BaseException) -> Judgement:
+def judge_connecting(error: BaseException, *, wants_tls: bool = True) -> Judgement:
     """Judge an error of an attempt to connect: a missing right or a wrong setting differs from an unavailable
-    server.
+    server. Where TLS is not demanded, a server without it is used; then what refuses it is not PostgreSQL.
     """
     if isinstance(error, asyncpg.PostgresError):
         return _judge_greeting(error)
     if isinstance(error, ssl.SSLCertVerificationError):
         return BAD_CERTIFICATE
     if isinstance(error, ConnectionError) and _TLS_REFUSED in str(error):
-        return NO_TLS
+        return NO_TLS if wants_tls else NOT_POSTGRES
     if isinstance(error, UnicodeError | asyncpg.ClientConfigurationError):
         return NOT_PARSED
     return NO_ANSWER if isinstance(error, asyncpg.InterfaceError) else judge(error)

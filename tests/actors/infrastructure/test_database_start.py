@@ -113,6 +113,27 @@ async def test_a_server_that_is_away_is_named_once_and_again_when_the_reason_cha
     assert not given_up  # it may come yet
 
 
+async def test_a_proxy_whose_server_is_away_is_waited_for_unless_tls_is_demanded(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.WARNING, "callboard")
+    monkeypatch.setattr(module, "PROBE_INTERVAL_S", 60)  # an attempt that its end cuts short leaves an error in asyncpg
+
+    def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as proxy:
+        url = f"postgresql://a:b@127.0.0.1:{proxy.sockets[0].getsockname()[1]}/c"
+        async with starting(Database(url)) as given_up:
+            async with asyncio.timeout(20):
+                while "what answers there is not PostgreSQL" not in caplog.text:  # noqa: ASYNC110 - the guard tells nobody
+                    await asyncio.sleep(0.01)
+            assert not given_up.done()
+        async with starting(Database(f"{url}?sslmode=require")) as given_up:
+            assert "does not speak TLS" in await asyncio.wait_for(given_up, 20)
+
+
 async def test_a_login_that_is_refused_later_ends_nothing(postgres: Postgres, caplog: pytest.LogCaptureFixture) -> None:
     """A password that is rotated reaches the server before us, or after."""
     caplog.set_level(logging.WARNING, "callboard")
