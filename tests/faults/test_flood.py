@@ -10,7 +10,9 @@ from kit.login_flood import ENVIRONMENT, REFUSED, Crowd
 from kit.running import Up, one_up
 
 PHASE_S = 2.5
-AT_LEAST = 2  # times as long as a read takes a login that is checked, while the hashers have more than they can do
+# Times as long as a read takes a login that is checked, while the hashers have more than they can do. Measured: 106 to
+# 200, and 8 with the hashing on the event loop.
+AT_LEAST = 20
 
 
 @pytest.fixture(scope="module")
