@@ -47,7 +47,6 @@ async def test_tells_against_a_stuck_actor_never_take_more_bytes_than_its_capaci
 
 
 @pytest.mark.long
-@pytest.mark.long
 async def test_ten_million_tells_against_a_stuck_actor_stay_under_a_memory_bound_computed_from_capacity() -> None:
     async with stuck(Overflow.DROP_NEWEST) as recorder:
         before = sys.getallocatedblocks()
