@@ -28,8 +28,6 @@ from callboard.streams.raw_answers import RawAnswer
 from callboard.streams.record_reader import FetchedRecords
 
 _ROUNDS = 25  # checks of the ends, before aiokafka builds the same request anew
-_QUIET_S = 10.0  # without a record, after which the ends are checked less often: our own events wake the reader
-_QUIET_PAUSE_S = 1.0
 _OVERSEE_S = 2.0  # aiokafka checks this often for other work; known work wakes it
 _LATEST = -1
 _REFUSED_S = 5.0  # how long a partition that the broker refuses is paused
@@ -92,8 +90,7 @@ def _ask_ends(partitions: Iterable[TopicPartition]) -> RawAnswer:
 class FetchReader:
     """Replaces `_proc_fetch_request` of one aiokafka Fetcher; runs in the consumer's own loop.
 
-    After an empty fetch the next one waits for `wake`, or for new end offsets. They are checked each `pause_s`, or each
-    second when no record has come for ten.
+    After an empty fetch the next one waits for `wake`, or for new end offsets. They are checked each `pause_s`.
     `on_refused` is called for a partition that the broker refuses. `ends` shows how far the partitions are read.
     """
 
@@ -105,7 +102,6 @@ class FetchReader:
         fetcher._fetcher_timeout = _OVERSEE_S  # noqa: SLF001 - it is 0.2 s, and each time costs a look at all partitions
         self._wake = wake
         self._pause_s = pause_s
-        self._quiet_at = asyncio.get_running_loop().time() + _QUIET_S
         self._on_refused = on_refused
 
     async def fetch(self, assignment: Any, node_id: int, request: Any) -> bool:
@@ -141,13 +137,12 @@ class FetchReader:
         seen: bytes | None,
     ) -> bytes | None:
         """Wait until the end offsets differ from those before the last fetch; return None to ask anew."""
-        loop = asyncio.get_running_loop()
         states = [(assignment.state_value(tp), offset) for tp, offset in asked.items()]
         for _ in range(_ROUNDS):
             ends: bytes = await self._fetcher._client.send(node_id, ask)  # noqa: SLF001 - see above
             if ends != seen:
                 return ends
-            await self._wake.wait(self._pause_s if loop.time() < self._quiet_at else _QUIET_PAUSE_S)
+            await self._wake.wait(self._pause_s)
             if not assignment.active or not all(_stands_at(state, offset) for state, offset in states):
                 break
         return None
@@ -181,7 +176,6 @@ class FetchReader:
         data = rest[-1]
         if not data:
             return False
-        self._quiet_at = asyncio.get_running_loop().time() + _QUIET_S
         records = FetchedRecords(tp, data, aborted, offset)
         backoff_s = fetcher._prefetch_backoff  # noqa: SLF001 - see above
         fetcher._records[tp] = FetchResult(tp, partition_records=records, assignment=assignment, backoff=backoff_s)  # noqa: SLF001 - see above

@@ -7,7 +7,6 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.protocol.fetch import FetchRequest
 
-from callboard.streams import fetching
 from callboard.streams.fetching import FetchReader, FetchWake
 from callboard.streams.raw_answers import RawAnswer
 
@@ -39,23 +38,12 @@ class Wire:
         return b"5"
 
 
-class Waits(FetchWake):
-    """Writes down how long it was to wait, and does not."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seconds: list[float] = []
-
-    async def wait(self, seconds: float) -> None:
-        self.seconds.append(seconds)
-
-
-async def fetched(wire: Wire, pause_s: float = 0.001, wake: FetchWake | None = None) -> bool:
+async def fetched(wire: Wire, pause_s: float = 0.001) -> bool:
     fetcher = SimpleNamespace(
         _client=wire, _fetcher_timeout=0.2, _retry_backoff=0.0, _prefetch_backoff=0.0, _records={}
     )
     assignment = SimpleNamespace(active=True, tps={TP}, state_value=lambda _: wire.state)
-    reader = FetchReader(fetcher, wake or FetchWake(), pause_s, lambda *_: None)
+    reader = FetchReader(fetcher, FetchWake(), pause_s, lambda *_: None)
     return await reader.fetch(assignment, 0, FetchRequest(1, 1, 1 << 20, 1, [("t", [(0, 5, 1 << 20)])]))
 
 
@@ -63,14 +51,6 @@ async def test_nothing_is_fetched_while_the_ends_stay_and_what_comes_is_fetched_
     wire = Wire(NOTHING, b"5", NOTHING, b"5", b"5", b"5", b"6", SOMETHING)
     assert await fetched(wire)
     assert wire.asked == "FEFEEEEF"
-
-
-async def test_ends_are_checked_less_often_when_no_record_has_come_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    lately, long_ago = Waits(), Waits()
-    assert await fetched(Wire(NOTHING, b"5", NOTHING, b"5", b"5", b"6", SOMETHING), 0.2, lately)
-    monkeypatch.setattr(fetching, "_QUIET_S", -1.0)
-    assert await fetched(Wire(NOTHING, b"5", NOTHING, b"5", b"5", b"6", SOMETHING), 0.2, long_ago)
-    assert (lately.seconds, long_ago.seconds) == ([0.2, 0.2], [1.0, 1.0])
 
 
 async def test_what_came_between_a_fetch_and_the_first_look_at_the_ends_is_fetched() -> None:
