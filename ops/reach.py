@@ -39,9 +39,10 @@ def out_of_reach(branches: Mapping[str, Branch[Any]]) -> Iterator[str]:
         if role is not None
         for node in _below(top)
     }
+    clean: dict[int, object] = {}
     for name, branch in branches.items():
         for holder in _holders(branch):
-            for target in _found(holder.held, targets):
+            for target in _found(holder.held, targets, clean):
                 if target.role != holder.role:
                     runs = f"with the role {holder.role}" if holder.role else "in every process"
                     held = f"a reference to {target.name}, which runs only with the role {target.role}"
@@ -75,22 +76,27 @@ def _holders(branch: Branch[Any]) -> Iterator[Holder]:
         yield Holder(f"the check {name}", None, check)
 
 
-def _found(held: object, targets: Mapping[int, Target]) -> Iterator[Target]:
+def _found(held: object, targets: Mapping[int, Target], clean: dict[int, object]) -> list[Target]:
     """Return the targets among the references that a value holds, however deep.
 
     Neither a reference is entered nor what the process gives to its departments, which is older than their actors.
+    Values from which no target was found are put into `clean`, and not entered again: holders share nearly all of them.
     """
-    seen: set[int] = set()
+    found: list[Target] = []
+    seen: dict[int, object] = {}
     waiting = [held]
     while waiting:
         value = waiting.pop()
-        if id(value) in seen:
+        if id(value) in seen or id(value) in clean:
             continue
-        seen.add(id(value))
+        seen[id(value)] = value
         if id(value) in targets:
-            yield targets[id(value)]
+            found.append(targets[id(value)])
         elif not isinstance(value, Ref | Node | Clients | Database | RedisClient | Observers):
             waiting += _inside(value)
+    if not found:
+        clean |= seen
+    return found
 
 
 def _inside(value: Any) -> Iterator[object]:

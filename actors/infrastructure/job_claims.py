@@ -65,6 +65,10 @@ class KindClaims:
         self._turn += 1
         return self.asked
 
+    def skip(self) -> None:
+        """Ask for nothing, and rest: others claim jobs of the kind just now, or as many run as may."""
+        self.full = True
+
     @property
     def fair(self) -> bool:
         """Whether this claim takes the oldest job of any class first."""
@@ -143,10 +147,12 @@ class Claims:
         kind = each.kind
         async with self.database.transaction() as connection:
             if not await QUERIES.lock_limit(connection, kind=kind.name):
+                each.skip()
                 return []
             row = await QUERIES.running_of(connection, kind=kind.name, max_running=kind.max_running)
             room = self.batch if row["allowed"] == 0 else row["allowed"] - row["running"]
             if room < 1 or not each.ask(now, min(room, self.batch)):
+                each.skip()
                 return []
             rows = await self._run(connection, [each], limited=True)
         return _by_kind([each], rows)

@@ -60,6 +60,7 @@ def test_no_request_breaks_the_contract(site: Up, role: str, tmp_path: Path) -> 
             *("--config-file", str(CONFIG), "run", f"{site.facts['HTTP_URL']}/openapi.json"),
             *("--checks", "all", "--max-time", str(seconds), "--request-timeout", "10", "--no-color"),
             *("--seed", os.environ.get("SCHEMATHESIS_SEED", "4"), "--warnings", "off", "--continue-on-failure"),
+            "--suppress-health-check=too_slow",  # a busy machine is no fault of the document
         )
         ran = subprocess.run(  # noqa: S603 - a command of ours
             [sys.executable, "-c", COMMAND, *words],
