@@ -155,6 +155,10 @@ class FetchReader:
         for topic, partitions in response.topics:
             for partition, code, highwater, *rest in partitions:
                 tp = TopicPartition(topic, partition)
+                if (
+                    self._pause_s and 0 <= highwater < asked[tp]
+                ):  # the topic was created again; this broker says nothing
+                    code = OffsetOutOfRangeError.errno  # noqa: PLW2901 - as another broker would say
                 taken = self._take(assignment, tp, asked[tp], code, highwater, rest)
                 if taken or code:  # a refused partition is to be paused, or reset
                     found = bool(found) or taken
