@@ -224,13 +224,9 @@ class Built:
 def build(
     departments: Sequence[AnyDepartment], settings: Mapping[str, Any], clients: Clients, declared: Declared
 ) -> Built:
-    """Build departments, which are in order. Raises CompositionError."""
-    offered: dict[type[Any], Any] = {Clients: clients, Declared: declared}
-    branches: dict[str, Branch[Any]] = {}
-    for each in departments:
-        needs = each.needs(**{name: offered[kind] for name, kind, _ in needs_of(each) if kind in offered})
-        branches[each.name] = branch = each.build(settings[each.name], needs)
-        offered[each.offers] = branch.refs
+    """Build departments, which are in order. Raises CompositionError for parts that do not fit one another."""
+    built = compose(departments, settings, clients, declared)
+    branches = built.branches
     faults = list(out_of_reach(branches))
     events = {event.struct for each in departments for event in each.events}
     faults += [
@@ -249,4 +245,17 @@ def build(
     ]
     if faults:
         raise CompositionError(faults)
+    return built
+
+
+def compose(
+    departments: Sequence[AnyDepartment], settings: Mapping[str, Any], clients: Clients, declared: Declared
+) -> Built:
+    """Build departments that have been built, and so checked, before: see `build`."""
+    offered: dict[type[Any], Any] = {Clients: clients, Declared: declared}
+    branches: dict[str, Branch[Any]] = {}
+    for each in departments:
+        needs = each.needs(**{name: offered[kind] for name, kind, _ in needs_of(each) if kind in offered})
+        branches[each.name] = branch = each.build(settings[each.name], needs)
+        offered[each.offers] = branch.refs
     return Built(declared, branches, offered)
