@@ -225,7 +225,7 @@ def build(
     departments: Sequence[AnyDepartment], settings: Mapping[str, Any], clients: Clients, declared: Declared
 ) -> Built:
     """Build departments, which are in order. Raises CompositionError for parts that do not fit one another."""
-    built = compose(departments, settings, clients, declared)
+    built = build_unchecked(departments, settings, clients, declared)
     branches = built.branches
     faults = list(out_of_reach(branches))
     events = {event.struct for each in departments for event in each.events}
@@ -248,10 +248,10 @@ def build(
     return built
 
 
-def compose(
+def build_unchecked(
     departments: Sequence[AnyDepartment], settings: Mapping[str, Any], clients: Clients, declared: Declared
 ) -> Built:
-    """Build departments that have been built, and so checked, before: see `build`."""
+    """Build departments that `build` has checked before."""
     offered: dict[type[Any], Any] = {Clients: clients, Declared: declared}
     branches: dict[str, Branch[Any]] = {}
     for each in departments:

@@ -155,9 +155,8 @@ class FetchReader:
         for topic, partitions in response.topics:
             for partition, code, highwater, *rest in partitions:
                 tp = TopicPartition(topic, partition)
-                if (
-                    self._pause_s and 0 <= highwater < asked[tp]
-                ):  # the topic was created again; this broker says nothing
+                # The topic was created again, and a broker that holds no fetch does not say that this is past its end.
+                if self._pause_s and 0 <= highwater < asked[tp]:
                     code = OffsetOutOfRangeError.errno  # noqa: PLW2901 - as another broker would say
                 taken = self._take(assignment, tp, asked[tp], code, highwater, rest)
                 if taken or code:  # a refused partition is to be paused, or reset

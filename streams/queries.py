@@ -41,5 +41,5 @@ class Direct(AsyncPGAdapter):
 
 def queries_beside(module: str, name: str = "") -> Any:
     """Load the queries of the .sql file beside a module, given by its `__file__`; the default name is the module's."""
-    path, adapter = Path(module), Direct
-    return aiosql.from_path(path.with_name(f"{name or path.stem}.sql"), adapter)  # type: ignore[arg-type]  # the same as aiosql's own
+    path = Path(module)
+    return aiosql.from_path(path.with_name(f"{name or path.stem}.sql"), Direct)  # type: ignore[arg-type]  # the same as aiosql's own

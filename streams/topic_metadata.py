@@ -112,9 +112,6 @@ class TopicState(NamedTuple):
 
 def topic_states(response: Any) -> dict[str, TopicState]:
     """Return the states by the topics' names."""
-    states = {}
-    for topic in response.topics:
-        code, name, topic_id = topic[0], topic[1], topic[2] if response.API_VERSION == _VERSION else NO_ID
-        partitions = topic[4] if response.API_VERSION == _VERSION else topic[3]
-        states[name] = TopicState(code, len(partitions), topic_id)
-    return states
+    if response.API_VERSION == _VERSION:
+        return {name: TopicState(code, len(parts), topic_id) for code, name, topic_id, _, parts, *_ in response.topics}
+    return {name: TopicState(code, len(partitions)) for code, name, _, partitions in response.topics}

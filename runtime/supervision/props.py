@@ -1,7 +1,7 @@
 """Props: an actor class with its constructor's arguments, checked by type checkers as a call of the class would be."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
@@ -36,11 +36,6 @@ class Props(Generic[M]):
     def handlers(self) -> Handlers:
         """Those of the class."""
         return self.kind.handlers  # type: ignore[no-any-return]
-
-    def arguments(self) -> Iterator[object]:
-        """All constructor arguments."""
-        yield from self.args
-        yield from self.kwargs.values()
 
 
 class KeyedProps(Generic[M]):

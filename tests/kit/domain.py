@@ -38,7 +38,7 @@ from callboard.actors.infrastructure.rate_limiter import Policy
 from callboard.actors.infrastructure.redis import RedisClient
 from callboard.actors.infrastructure.refs import Clients, Infrastructure
 from callboard.ops import schema
-from callboard.ops.departments import OURS, build, compose, declared_by
+from callboard.ops.departments import OURS, build, build_unchecked, declared_by
 from callboard.runtime import Crashed, Lifecycle, Message, Props, Route, System, apply_pools, pool, supervisor, worker
 from callboard.streams.event_types import ConsumeEvents, Envelope, type_of
 
@@ -233,7 +233,9 @@ class Domain:
     async def work(self) -> None:
         """Do the jobs that are due, to their end."""
         settings = SETTINGS | {IDENTITY.name: IdentitySettings(export_max_bytes=self.max_archive_bytes)}
-        built = compose(OURS, settings, self.clients, self.built.declared)  # pools that have stopped do not start again
+        built = build_unchecked(
+            OURS, settings, self.clients, self.built.declared
+        )  # pools that have stopped do not start again
         handlers = [each for branch in built.branches.values() for each in branch.jobs if each.kind in WORKED_ON]
         pools = [each.pool for each in handlers]
         runner = worker("worker", Props(JobWorker, self.database, self.jobs, handlers, JobCounts(), name="domain"))

@@ -5,6 +5,7 @@ from importlib.metadata import EntryPoint
 from typing import Any
 
 import pytest
+from kit.quiz import Nothing, Ping, Pong, QuizRefs
 from msgspec import Struct
 
 from callboard.actors.department import AnyDepartment, Branch, Child, Department, Role
@@ -20,33 +21,12 @@ from callboard.ops.application import dry_run
 from callboard.ops.cli import main
 from callboard.ops.departments import OURS, CompositionError, build, declared_by, in_order, installed
 from callboard.runtime import (
-    Actor,
     Message,
     Props,
     Ref,
-    Request,
-    on,
     worker,
 )
 from callboard.streams.consumers import Consumer
-
-
-class Ping(Request[str], frozen=True):
-    """A message."""
-
-
-class Pong(Actor[Ping]):
-    @on(Ping)
-    async def pong(self, _message: Ping) -> str:
-        return "pong"
-
-
-class Nothing(Struct, frozen=True):
-    pass
-
-
-class QuizRefs(Struct, frozen=True):
-    quiz: Ref[Ping]
 
 
 class ScoreRefs(Struct, frozen=True):

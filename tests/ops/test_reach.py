@@ -6,31 +6,13 @@ from functools import partial
 from typing import Any
 
 import pytest
-from msgspec import Struct
+from kit.quiz import Nothing, Ping, Pong, QuizRefs
 
 from callboard.actors.department import AnyDepartment, Branch, Child, Department, Role
 from callboard.actors.infrastructure.job_kinds import JobHandler, JobKind, job_pool
 from callboard.ops.departments import CompositionError, build, declared_by
-from callboard.runtime import Actor, KeyedProps, Node, Props, Ref, Request, entities, on, pool, supervisor, worker
+from callboard.runtime import Actor, KeyedProps, Node, Props, entities, on, pool, supervisor, worker
 from callboard.streams.consumers import Consumer
-
-
-class Ping(Request[str], frozen=True):
-    """A message."""
-
-
-class Pong(Actor[Ping]):
-    @on(Ping)
-    async def pong(self, _message: Ping) -> str:
-        return "pong"
-
-
-class Nothing(Struct, frozen=True):
-    pass
-
-
-class QuizRefs(Struct, frozen=True):
-    quiz: Ref[Ping]
 
 
 def department(build: Callable[[Any, Any], Branch[Any]], **options: Any) -> AnyDepartment:
