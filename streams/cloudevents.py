@@ -4,32 +4,21 @@
 `InvalidRecordError`, so that a consumer can dead-letter an unreadable record and go on at once.
 """
 
-import base64
-import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from functools import cache
-from typing import Literal
+from datetime import datetime
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from callboard.runtime import Message
-from callboard.streams.event_types import EVENTS, OUR_SOURCE, Envelope, EventType, type_of
-from callboard.streams.field_rules import apply_rules
+from callboard.streams import event_parts as parts
+from callboard.streams.event_parts import BATCH, STRUCTURED, VALUE_LIMIT, EventParts, InvalidRecordError
+from callboard.streams.event_types import OUR_SOURCE, Envelope, EventType, type_of
 from callboard.streams.signatures import HEADER as SIGNATURE
 from callboard.streams.signatures import EventSigner
 
-VALUE_LIMIT = 256 * 1024  # bytes
-_STRUCTURED = "application/cloudevents+json"
-_ID_LIMIT = 200
-_SOURCE_LIMIT = 400
-_DETAIL_LIMIT = 500
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-
-Reason = Literal["malformed", "unknown_type", "invalid", "too_large", "unsigned", "unreadable"]
 Headers = list[tuple[str, bytes]]
+_ENCODER = msgspec.json.Encoder()
 
 
 class Record(Struct, frozen=True):
@@ -47,39 +36,6 @@ class Record(Struct, frozen=True):
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...] = ()
     fault: str | None = None
-
-
-class InvalidRecordError(Exception):
-    """No consumer can act on the record; `reason` says why.
-
-    malformed: no CloudEvent, or no JSON. unknown_type: not in the registry. invalid: a field missing or wrong, or the
-    wrong topic. too_large: a value over `VALUE_LIMIT`. unsigned: an event of ours without our signature. unreadable: no
-    Kafka record.
-    """
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        self.reason = reason
-        self.detail = _CONTROL.sub(" ", detail)[:_DETAIL_LIMIT]
-        super().__init__(f"{reason}: {self.detail}")
-
-
-class _Structured(Struct):
-    """A structured-mode event: its attributes and its data in one JSON object."""
-
-    specversion: str
-    id: str
-    source: str
-    type: str
-    time: str | None = None
-    datacontenttype: str | None = None
-    traceparent: str | None = None
-    signature: str | None = None
-    data: Raw = Raw(b"null")
-    data_base64: str | None = None
-
-
-_STRUCTURED_DECODER = msgspec.json.Decoder(_Structured)
-_ENCODER = msgspec.json.Encoder()
 
 
 def encode_value(event: Message) -> bytes:
@@ -154,46 +110,36 @@ def decode(record: Record, signer: EventSigner) -> Envelope:
         raise InvalidRecordError("malformed", "the record has no value")
     if len(record.value) > VALUE_LIMIT:
         raise InvalidRecordError("too_large", f"the value takes {len(record.value)} bytes, more than {VALUE_LIMIT}")
-    headers = _texts(record.headers)
-    if _media_type(headers.get("content-type")) == _STRUCTURED:
-        attributes, data = _structured(record.value)
-        attributes.setdefault("traceparent", headers.get("traceparent", ""))
-    else:
-        _expect_json(headers.get("content-type"))
-        attributes = {name.removeprefix("ce_"): text for name, text in headers.items()}
-        data = record.value
-    return _envelope(record, attributes, data, signer)
-
-
-def _envelope(record: Record, attributes: Mapping[str, str], data: bytes, signer: EventSigner) -> Envelope:
-    if attributes.get("specversion") != "1.0":
-        raise InvalidRecordError("malformed", "ce_specversion is not 1.0")
-    event_id = _attribute(attributes, "id", _ID_LIMIT)
-    source = _attribute(attributes, "source", _SOURCE_LIMIT)
-    name = _attribute(attributes, "type", _ID_LIMIT)
-    occurred_at = _moment(attributes["time"]) if "time" in attributes else record.timestamp
-    traceparent = attributes.get("traceparent", "")
-    declared = EVENTS.get(name)
-    if declared is None:
-        raise InvalidRecordError("unknown_type", f"no event is called {name!r}")
+    read = _parts_of(record.headers, record.value)
+    attributes = read.attributes
+    parts.check_version(attributes)
+    event_id, source = parts.event_id(attributes), parts.source(attributes)
+    declared, occurred_at = parts.event_type(attributes), parts.event_time(attributes)
     if all(topic.name != record.topic for topic in declared.topics):
-        raise InvalidRecordError("invalid", f"{name} does not travel on {record.topic}")
+        raise InvalidRecordError("invalid", f"{declared.name} does not travel on {record.topic}", "type")
     if needs_signature(declared, source):
-        _check_signature(attributes, data, signer)
+        _check_signature(attributes, read.data, signer)
     return Envelope(
         event_id=event_id,
         source=source,
-        type=name,
+        type=declared.name,
         topic=record.topic,
-        occurred_at=occurred_at,
-        traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
-        event=_parse(_decoder_of(declared.struct), data),
+        occurred_at=record.timestamp if occurred_at is None else occurred_at,
+        traceparent=parts.traceparent(attributes),
+        event=parts.parse_data(declared, read.data),
     )
 
 
-@cache
-def _decoder_of(struct: type[Message]) -> "msgspec.json.Decoder[Message]":
-    return msgspec.json.Decoder(struct)
+def _parts_of(sent: tuple[tuple[str, bytes | None], ...], value: bytes) -> EventParts:
+    headers = _texts(sent)
+    kind = parts.media_type(headers.get("content-type"))
+    if kind == STRUCTURED:
+        event = parts.read_structured(value)
+        return EventParts({"traceparent": headers.get("traceparent", ""), **event.attributes}, event.data)
+    if kind == BATCH:
+        raise InvalidRecordError("malformed", "a record is one event: batches are read over HTTP only")
+    parts.expect_json(headers.get("content-type"))
+    return EventParts({name.removeprefix("ce_"): text for name, text in headers.items()}, value)
 
 
 def needs_signature(declared: EventType, source: str) -> bool:
@@ -223,68 +169,3 @@ def _texts(headers: tuple[tuple[str, bytes | None], ...]) -> dict[str, str]:
         except UnicodeDecodeError:
             raise InvalidRecordError("malformed", f"header {known!r} is not UTF-8") from None
     return texts
-
-
-def _structured(value: bytes) -> tuple[dict[str, str], bytes]:
-    try:
-        event = _STRUCTURED_DECODER.decode(value)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise InvalidRecordError("malformed", f"not a structured CloudEvent: {error}") from None
-    if event.datacontenttype is not None:
-        _expect_json(event.datacontenttype)
-    attributes = {"specversion": event.specversion, "id": event.id, "source": event.source, "type": event.type}
-    if event.time is not None:
-        attributes["time"] = event.time
-    if event.traceparent is not None:
-        attributes["traceparent"] = event.traceparent
-    if event.signature is not None:
-        attributes["signature"] = event.signature
-    if event.data_base64 is None:
-        return attributes, bytes(event.data)
-    try:
-        return attributes, base64.b64decode(event.data_base64, validate=True)
-    except ValueError as error:
-        raise InvalidRecordError("malformed", f"data_base64: {error}") from None
-
-
-def _media_type(content_type: str | None) -> str:
-    return (content_type or "").partition(";")[0].strip().lower()
-
-
-def _expect_json(content_type: str | None) -> None:
-    """Check the content type: none means JSON, and any other than JSON is refused."""
-    media_type = _media_type(content_type)
-    if media_type and media_type != "application/json" and not media_type.endswith("+json"):
-        raise InvalidRecordError("malformed", f"content type {media_type!r} is not JSON")
-
-
-def _attribute(attributes: Mapping[str, str], name: str, limit: int) -> str:
-    text = attributes.get(name, "")
-    if not text:
-        raise InvalidRecordError("malformed", f"ce_{name} is missing")
-    if len(text) > limit or _CONTROL.search(text):
-        raise InvalidRecordError("malformed", f"ce_{name} is over {limit} characters or has control characters")
-    return text
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = msgspec.convert(text, datetime)
-        if moment.tzinfo is None:
-            raise InvalidRecordError("malformed", "ce_time has no time zone")
-        return moment.astimezone(UTC)
-    except (msgspec.MsgspecError, ValueError, OverflowError) as error:
-        raise InvalidRecordError("malformed", f"ce_time: {error}") from None
-
-
-def _parse(decoder: msgspec.json.Decoder[Message], data: bytes) -> Message:
-    try:
-        event, faults = apply_rules(decoder.type, decoder.decode(data))
-    except msgspec.ValidationError as error:
-        raise InvalidRecordError("invalid", str(error)) from None
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise InvalidRecordError("malformed", f"the value is not JSON: {error}") from None
-    if faults:
-        raise InvalidRecordError("invalid", f"{faults[0].message} - at `$.{faults[0].path}`")
-    checked: Message = event
-    return checked

@@ -27,9 +27,10 @@ from callboard.runtime import (
     use_context,
 )
 from callboard.streams.adaptive_batch import AdaptiveBatch
-from callboard.streams.cloudevents import InvalidRecordError, Record, decode, needs_signature
+from callboard.streams.cloudevents import Record, decode, needs_signature
 from callboard.streams.consumers import Consumer, RejectedError
 from callboard.streams.dead_letters import EVERY_CONSUMER, Letter, record_dead_letters
+from callboard.streams.event_parts import InvalidRecordError
 from callboard.streams.event_types import EVENTS, ConsumeEvents, Envelope
 from callboard.streams.ports import Database, passes, timed_out
 from callboard.streams.signatures import EventSigner

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from callboard.actors.analytics.events import ActivityRecorded
 from callboard.actors.delivery.events import MailRequested
-from callboard.streams.cloudevents import VALUE_LIMIT, InvalidRecordError, Record, encode, encode_value
+from callboard.streams.cloudevents import Record, encode, encode_value
 from callboard.streams.cloudevents import decode as decode_signed
+from callboard.streams.event_parts import VALUE_LIMIT, InvalidRecordError
 from callboard.streams.event_types import Envelope, type_of
 from callboard.streams.signatures import EventSigner
 from callboard.streams.topics import ACTIVITY, CONTENT, MAIL, PRIORITY, TOPICS

@@ -12,9 +12,10 @@ from callboard.actors.delivery.events import MailRequested, TemplatedEmailReques
 from callboard.actors.infrastructure.database import Database
 from callboard.runtime import System, supervisor
 from callboard.streams import dead_letters, lease, outbox, reconciler
-from callboard.streams.cloudevents import VALUE_LIMIT, Record, encode
+from callboard.streams.cloudevents import Record, encode
 from callboard.streams.consumers import Consumer, Expected, expected
 from callboard.streams.dead_letters import Letter, count, list_dead_letters, record_dead_letters
+from callboard.streams.event_parts import VALUE_LIMIT
 from callboard.streams.record_processor import RecordProcessor
 from callboard.streams.signatures import EventSigner
 from callboard.streams.stream_metrics import StreamMetrics

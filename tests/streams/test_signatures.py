@@ -13,8 +13,9 @@ from callboard.actors.analytics.events import ActivityRecorded
 from callboard.actors.delivery.events import TemplatedEmailRequested
 from callboard.ops.departments import OURS
 from callboard.runtime import System, supervisor
-from callboard.streams.cloudevents import InvalidRecordError, Record, decode, encode, signed_headers
+from callboard.streams.cloudevents import Record, decode, encode, signed_headers
 from callboard.streams.consumers import Consumer
+from callboard.streams.event_parts import InvalidRecordError
 from callboard.streams.event_types import EventType, derive_id
 from callboard.streams.record_processor import RecordProcessor
 from callboard.streams.signatures import EventSigner
