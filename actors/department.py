@@ -17,6 +17,7 @@ from callboard.actors.infrastructure.job_kinds import JobHandler, JobKind
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.actors.infrastructure.rate_limiter import RateLimit
 from callboard.actors.infrastructure.retention import Retain, RetentionRule
+from callboard.actors.infrastructure.schedules import Schedule
 from callboard.runtime import Node, Strategy
 from callboard.streams.consumers import Consumer
 from callboard.streams.event_types import EventType
@@ -61,8 +62,8 @@ class Department(Struct, Generic[S, N, R], frozen=True, kw_only=True):
 
     `needs` is a Struct whose fields are Structs that other departments offer, found by their type: they give the order
     of building, and `build` gets it filled. A field `EditorialRefs | None = None` is an optional need. Names of the
-    limits, flags, kinds of jobs and retention rules of a package begin with the name of its department and a dot.
-    `migrations` is the folder of its own history of Alembic's.
+    limits, flags, kinds of jobs, schedules and retention rules of a package begin with the name of its department and a
+    dot. `migrations` is the folder of its own history of Alembic's.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Department(Struct, Generic[S, N, R], frozen=True, kw_only=True):
     limits: Sequence[RateLimit] = ()
     flags: Sequence[FeatureFlag] = ()
     jobs: Sequence[JobKind[Any]] = ()
+    schedules: Sequence[Schedule] = ()
     retention: Sequence[Retain | RetentionRule] = ()
     personal_data: Sequence[PersonalData] = ()
     migrations: Path | None = None

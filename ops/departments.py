@@ -112,6 +112,7 @@ def _clashes(departments: Sequence[AnyDepartment]) -> Iterator[str]:
         "declare the limit": [limit.name for each in departments for limit in each.limits],
         "declare the flag": [flag.name for each in departments for flag in each.flags],
         "declare the rule of retention": [rule.name for each in departments for rule in each.retention],
+        "declare the schedule": [schedule.name for each in departments for schedule in each.schedules],
         "declare the kind of jobs": [kind.name for each in departments for kind in each.jobs],
         "export": [part.name for each in departments for part in each.personal_data],
     }
@@ -122,7 +123,7 @@ def _clashes(departments: Sequence[AnyDepartment]) -> Iterator[str]:
             yield f"{each.name}: the name of a department is one word in lower case"
         if each in OURS:  # their names are older than this rule, and in use in configurations
             continue
-        declared: Sequence[Any] = (*each.limits, *each.flags, *each.jobs, *each.retention)
+        declared: Sequence[Any] = (*each.limits, *each.flags, *each.jobs, *each.schedules, *each.retention)
         for name in (one.name for one in declared):
             if name.partition(".")[0] != each.name:
                 yield f"{each.name}: {name} must be called {each.name}.NAME"
@@ -146,6 +147,7 @@ def declared_by(departments: Sequence[AnyDepartment], configured: Mapping[str, C
     all_of = {**as_declared, **(configured or {})}
     return Declared(
         jobs=[kind for each in departments for kind in each.jobs],
+        schedules=[schedule for each in departments for schedule in each.schedules],
         errors=[*ERRORS, *(error for each in departments for error in each.errors)],
         policies={limit.name: limit.policy for each in departments for limit in all_of[each.name].limits},
         personal_data=[part for each in reversed(departments) for part in each.personal_data],
@@ -242,6 +244,13 @@ def build(
         for each in departments
         for kind in each.jobs
         if kind not in worked_on
+    ]
+    payloads = {kind.payload for kind in declared.jobs}
+    faults += [
+        f"{each.name}: no kind of jobs takes the {type(schedule.payload).__name__} of the schedule {schedule.name}"
+        for each in departments
+        for schedule in each.schedules
+        if type(schedule.payload) not in payloads
     ]
     if faults:
         raise CompositionError(faults)

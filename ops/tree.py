@@ -69,6 +69,7 @@ def compose(
         shared,
         [each for branch in branches for each in branch.jobs],
         built.retention,
+        declared.schedules,
         Holder(holder_name(), is_gone),
         works=Role.WORKERS in config.roles,
         grace_s=config.jobs_grace_s,

@@ -13,8 +13,8 @@ from callboard.actors.infrastructure.job_monitor import JobDepths, JobMonitor
 from callboard.actors.infrastructure.job_sweeper import JobSweeper
 from callboard.actors.infrastructure.job_worker import JobWorker
 from callboard.actors.infrastructure.refs import Infrastructure
-from callboard.actors.infrastructure.retention import HOURLY, PURGE_EXPIRED, Retention, RetentionRule
-from callboard.actors.infrastructure.schedules import Scheduler
+from callboard.actors.infrastructure.retention import PURGE_EXPIRED, Retention, RetentionRule
+from callboard.actors.infrastructure.schedules import Schedule, Scheduler
 from callboard.runtime import Backoff, Intensity, Node, Props, supervisor, worker
 
 STOP_S = 2.5  # beyond the grace time: to cancel the remaining jobs, and to write their outcomes
@@ -41,6 +41,7 @@ def background(
     shared: Infrastructure,
     handlers: Sequence[JobHandler[Any]],
     rules: Sequence[RetentionRule],
+    schedules: Sequence[Schedule],
     holder: Holder,
     *,
     works: bool,
@@ -68,7 +69,7 @@ def background(
             *(each.pool for each in handlers),
             worker("sweeper", sweeper, backoff=backoff),
             *children,
-            worker("schedules", Props(Scheduler, claiming, queue, [HOURLY]), backoff=backoff),
+            worker("schedules", Props(Scheduler, claiming, queue, schedules), backoff=backoff),
             worker("worker", runner, backoff=backoff, shutdown_s=grace_s + STOP_S),
         ]
     admin = JobAdmin(looking, queue)

@@ -16,7 +16,7 @@ from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.actors.infrastructure.rate_limiter import DEFAULT_LIMIT, LimitBatcher, RateLimiter
 from callboard.actors.infrastructure.redis import RedisConnector
 from callboard.actors.infrastructure.refs import Clients, Declared, Infrastructure
-from callboard.actors.infrastructure.retention import PURGE_EXPIRED, Retain, query_rule
+from callboard.actors.infrastructure.retention import HOURLY, PURGE_EXPIRED, Retain, query_rule
 from callboard.actors.infrastructure.signing_keys import parse_private_key, parse_public_keys, parse_secret
 from callboard.actors.infrastructure.token_signer import Signer
 from callboard.actors.settings import SECRET, Count, Days, Hours, Line, Parsed, Settings, WebAddress
@@ -152,6 +152,7 @@ INFRASTRUCTURE = Department(
     limits=(DEFAULT_LIMIT,),
     flags=OUR_FLAGS,
     jobs=(PURGE_EXPIRED,),
+    schedules=(HOURLY,),
     retention=(
         Retain("idempotency_keys", "idempotency_keys", "expires_at", 0),
         Retain("finished_jobs", "finished_jobs", "keep_until", 0),

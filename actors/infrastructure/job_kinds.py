@@ -116,8 +116,8 @@ class JobKind(msgspec.Struct, Generic[P], frozen=True):
     limits one attempt. `on_dead` and `on_expired` run in the transaction that ends the job. `keep_s` stores the outcome
     in finished_jobs. `halt` blocks an order key while its head is dead. With `group` above 1 the handler takes a
     JobGroup. `alarm_s` is the oldest due age at which /ready fails. `secret` names payload fields that are never shown.
-    A process skips jobs with a newer `version`. An attempt in progress ends at its job's deadline, unless the kind
-    `outlives_deadline`.
+    A process skips jobs with a newer `version`. `deadline_s` is the deadline of jobs whose enqueue names none. An attempt
+    in progress ends at its job's deadline, unless the kind `outlives_deadline`.
     """
 
     name: str
@@ -140,6 +140,7 @@ class JobKind(msgspec.Struct, Generic[P], frozen=True):
     alarm_s: float = 600.0
     secret: frozenset[str] = frozenset()
     version: int = 1
+    deadline_s: float | None = None
     outlives_deadline: bool = False
 
     def __post_init__(self) -> None:
@@ -149,11 +150,31 @@ class JobKind(msgspec.Struct, Generic[P], frozen=True):
             raise ValueError(f"job kind {self.name}: slots, attempts, group, version and times are 1 or more")
 
 
+class Step:
+    """One part of a long job: a transaction under the job's fence, and the progress that is committed with it."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        self.progress: str | None = None
+
+    def report(self, done: int, total: int | None = None, cursor: Any = None) -> None:
+        """Set the progress, and the position from which a later attempt starts."""
+        self.progress = encode_progress(done, total, cursor)
+
+
+def encode_progress(done: int, total: int | None, cursor: Any) -> str:
+    """Return progress as it is stored."""
+    return msgspec.json.encode({"done": done, "total": total, "cursor": cursor}).decode()
+
+
 class Holder(Protocol):
     """The process's hold on a running job; `Job` and `JobGroup` delegate to it."""
 
     def finish(self, jobs: "tuple[Job[Any], ...]") -> AbstractAsyncContextManager[tuple[Any, frozenset[int]]]:
         """Delete the jobs that are still held, run the block, commit both."""
+
+    def step(self, job: "Job[Any]") -> AbstractAsyncContextManager["Step"]:
+        """Lock the job if it is still held, run the block, store its progress, commit all."""
 
     async def progress(self, job: "Job[Any]", done: int, total: int | None, cursor: Any) -> None:
         """Store progress, at most once a second."""
@@ -193,6 +214,15 @@ class Job(Request[Any], Generic[P], frozen=True, eq=False):
         Yields the connection. Raises LeaseLostError if the job is no longer held; then nothing has happened.
         """
         return _Single(self)
+
+    def step(self) -> AbstractAsyncContextManager[Step]:
+        """Open the transaction of a part of the job's effect: the part and its reported progress are committed
+        together, or neither is. The job goes on.
+
+        Raises LeaseLostError if the job is no longer held; then nothing has happened.
+        """
+        holder: Holder = self.holder
+        return holder.step(self)
 
     async def progress(self, done: int, total: int | None = None, cursor: Any = None) -> None:
         """Report progress, and the position from which a later attempt starts. Stored at most once a second.

@@ -225,7 +225,7 @@ class JobQueue:
             "version": kind.version,
             "priority": int(kind.priority if priority is None else priority),
             "delay_s": delay_s,
-            "deadline_s": deadline_s,
+            "deadline_s": kind.deadline_s if deadline_s is None else deadline_s,
             "max_attempts": kind.max_attempts,
             "traceparent": context.traceparent if context else None,
         }

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from callboard.actors.infrastructure.database import Database
-from callboard.actors.infrastructure.job_kinds import Job, JobKind, LeaseLostError
+from callboard.actors.infrastructure.job_kinds import Job, JobKind, LeaseLostError, Step, encode_progress
 from callboard.actors.infrastructure.job_outcomes import ONE_DELETED, complete, completion, nothing
 from callboard.streams.queries import queries_beside
 
@@ -19,6 +19,7 @@ QUERIES = queries_beside(__file__, "job_worker")
 MARGIN_S = 5.0  # a lease is trusted for this much less than it lasts
 MARGIN_SHARE = 6.0  # or for this part of it, if that is less
 PROGRESS_INTERVAL_S = 1.0
+ONE_LOCKED = "SELECT 1"
 
 
 class RunningJob:
@@ -140,6 +141,23 @@ class RunningJobs:
             for run in runs:
                 run.finishing = False
 
+    @asynccontextmanager
+    async def step(self, job: Job[Any]) -> AsyncIterator[Step]:
+        """See job_kinds.Holder. The lock comes first, under the fence: nobody else can take the job until the commit."""
+        run = self._held(job)
+        fence = f"select from jobs where job_id = {int(job.job_id)} and lease_id = {int(job.lease_id)} for no key update"
+        run.finishing = True
+        try:
+            async with self.effects.transaction(fence) as connection:
+                if connection.opened != ONE_LOCKED:
+                    raise LeaseLostError(f"another holds job {job.job_id} now, or it has been deleted")
+                step = Step(connection)
+                yield step
+                if step.progress is not None:
+                    await store_progress(connection, job, step.progress)
+        finally:
+            run.finishing = False
+
     async def confirm(self, job: Job[Any]) -> None:
         """See job_kinds.Holder."""
         self._held(job)
@@ -150,7 +168,7 @@ class RunningJobs:
     async def progress(self, job: Job[Any], done: int, total: int | None, cursor: Any) -> None:
         """See job_kinds.Holder. A report too soon after the last is stored with the next, or at the end."""
         run = self._held(job)
-        run.unsaved = msgspec.json.encode({"done": done, "total": total, "cursor": cursor}).decode()
+        run.unsaved = encode_progress(done, total, cursor)
         now = asyncio.get_running_loop().time()
         if now - run.progress_at < PROGRESS_INTERVAL_S:
             return
@@ -210,6 +228,10 @@ async def save_progress(connection: Any, run: RunningJob) -> None:
     if run.unsaved is None:
         return
     progress, run.unsaved = run.unsaved, None
-    job = run.job
+    await store_progress(connection, run.job, progress)
+
+
+async def store_progress(connection: Any, job: Job[Any], progress: str) -> None:
+    """Store a job's progress under its fence. Raises LeaseLostError."""
     if not await QUERIES.set_progress(connection, job_id=job.job_id, lease_id=job.lease_id, progress=progress):
         raise LeaseLostError(f"another holds job {job.job_id} now, or it has been deleted")

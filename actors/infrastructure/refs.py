@@ -18,6 +18,7 @@ from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.actors.infrastructure.rate_limiter import CheckLimit, LimitBatcher, Policy
 from callboard.actors.infrastructure.redis import RedisClient
 from callboard.actors.infrastructure.retention import RetentionRule
+from callboard.actors.infrastructure.schedules import Schedule
 from callboard.actors.infrastructure.token_signer import Signer
 from callboard.runtime import Ref
 from callboard.streams.signatures import EventSigner
@@ -66,6 +67,7 @@ class Declared(Struct, frozen=True):
     personal_data: Sequence[PersonalData] = ()
     flags: Sequence[FeatureFlag] = ()
     retention: Sequence[RetentionRule] = ()
+    schedules: Sequence[Schedule] = ()
 
 
 class Infrastructure(Struct, frozen=True):

@@ -14,6 +14,7 @@ from callboard.actors.infrastructure.feature_flags import FeatureFlag
 from callboard.actors.infrastructure.job_kinds import JobKind
 from callboard.actors.infrastructure.rate_limiter import RateLimit
 from callboard.actors.infrastructure.retention import Retain
+from callboard.actors.infrastructure.schedules import Schedule
 from callboard.http.server.request import HttpRequest, Reply
 from callboard.http.server.routing import Access, Route, Routes
 from callboard.ops import departments as module
@@ -79,6 +80,8 @@ def built(*departments: AnyDepartment) -> module.Built:
         ((department(limits=(RateLimit("login", 1, 1),)),), "quiz: login must be called quiz.NAME"),
         ((department(flags=(FeatureFlag("scores.x"),)),), "quiz: scores.x must be called quiz.NAME"),
         ((department(jobs=(JobKind("mark", Nothing),)),), "quiz: mark must be called quiz.NAME"),
+        ((department(schedules=(Schedule("tidy", Nothing(), "0 * * * *"),)),), "quiz: tidy must be called quiz.NAME"),
+        ((*OURS, department(schedules=OURS[0].schedules)), "2 departments declare the schedule retention"),
         ((department(retention=(Retain("x", "t", "c", 1),)),), "quiz: x must be called quiz.NAME"),
         ((*OURS, department(limits=OURS[0].limits)), "2 departments declare the limit default"),
         ((*OURS, department(events=OURS[1].events[:1])), "2 departments declare the event user.registered"),
@@ -136,6 +139,11 @@ def test_a_need_with_a_default_is_filled_if_it_is_there(others: tuple[AnyDepartm
 def test_a_kind_of_jobs_that_nobody_works_on_is_refused() -> None:
     with pytest.raises(CompositionError, match=r"quiz: no actor works on quiz\.mark"):
         built(department(jobs=(JobKind("quiz.mark", Nothing),)))
+
+
+def test_a_schedule_of_jobs_that_no_kind_takes_is_refused() -> None:
+    with pytest.raises(CompositionError, match=r"quiz: no kind of jobs takes the Nothing of the schedule quiz\.tidy"):
+        built(department(schedules=(Schedule("quiz.tidy", Nothing(), "0 * * * *"),)))
 
 
 class Vote(Message, frozen=True):
