@@ -116,8 +116,8 @@ class JobKind(msgspec.Struct, Generic[P], frozen=True):
     limits one attempt. `on_dead` and `on_expired` run in the transaction that ends the job. `keep_s` stores the outcome
     in finished_jobs. `halt` blocks an order key while its head is dead. With `group` above 1 the handler takes a
     JobGroup. `alarm_s` is the oldest due age at which /ready fails. `secret` names payload fields that are never shown.
-    A process skips jobs with a newer `version`. `deadline_s` is the deadline of jobs whose enqueue names none. An attempt
-    in progress ends at its job's deadline, unless the kind `outlives_deadline`.
+    A process skips jobs with a newer `version`. `deadline_s` is the deadline of jobs whose enqueue names none. An
+    attempt in progress ends at its job's deadline, unless the kind `outlives_deadline`.
     """
 
     name: str

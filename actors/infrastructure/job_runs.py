@@ -143,12 +143,12 @@ class RunningJobs:
 
     @asynccontextmanager
     async def step(self, job: Job[Any]) -> AsyncIterator[Step]:
-        """See job_kinds.Holder. The lock comes first, under the fence: nobody else can take the job until the commit."""
+        """See job_kinds.Holder. The lock comes first, under the fence: until the commit nobody else takes the job."""
         run = self._held(job)
-        fence = f"select from jobs where job_id = {int(job.job_id)} and lease_id = {int(job.lease_id)} for no key update"
+        held = f"job_id = {int(job.job_id)} and lease_id = {int(job.lease_id)}"
         run.finishing = True
         try:
-            async with self.effects.transaction(fence) as connection:
+            async with self.effects.transaction(f"select from jobs where {held} for no key update") as connection:
                 if connection.opened != ONE_LOCKED:
                     raise LeaseLostError(f"another holds job {job.job_id} now, or it has been deleted")
                 step = Step(connection)
