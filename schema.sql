@@ -733,3 +733,34 @@ create table schedules (
     updated_at timestamptz not null default now()
 );
 create trigger schedules_touch before update on schedules for each row execute function touch_updated_at();
+
+-- A user's choices about notices, and the number of their last notice. Without a row: the defaults, and no notice yet.
+create table notification_settings (
+    user_id    uuid        primary key references users on delete cascade,
+    digest     text        not null default 'off' constraint notification_settings_digest_check
+                           check (digest in ('off', 'daily', 'weekly')),
+    channels   jsonb       not null default '{}',     -- by kind: those that differ from its default
+    last_seq   bigint      not null default 0,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now()
+);
+create trigger notification_settings_touch before update on notification_settings
+    for each row execute function touch_updated_at();
+
+-- Notices to users. The lock on the user's row of notification_settings numbers them in the order of their commits.
+create table notifications (
+    notification_id uuid        primary key,          -- derived from the event that asked for it
+    user_id         uuid        not null references users on delete cascade,
+    seq             bigint      not null,
+    kind            text        not null,
+    data            jsonb       not null default '{}',
+    created_at      timestamptz not null default now(),
+    read_at         timestamptz,
+    waits           boolean     not null default false,  -- for the user's digest
+    digest_id       uuid                                 -- of the mail that has it
+);
+create unique index notifications_seq_key on notifications (user_id, seq desc);
+create index notifications_unread_idx on notifications (user_id, seq desc) where read_at is null;
+create index notifications_waiting_idx on notifications (user_id) where waits;
+create index notifications_digest_idx on notifications (digest_id) where digest_id is not null;
+create index notifications_created_idx on notifications (created_at);

@@ -114,6 +114,7 @@ def _clashes(departments: Sequence[AnyDepartment]) -> Iterator[str]:
         "declare the rule of retention": [rule.name for each in departments for rule in each.retention],
         "declare the schedule": [schedule.name for each in departments for schedule in each.schedules],
         "declare the kind of jobs": [kind.name for each in departments for kind in each.jobs],
+        "declare the kind of notices": [kind.name for each in departments for kind in each.notices],
         "export": [part.name for each in departments for part in each.personal_data],
     }
     for what, taken in names.items():
@@ -123,7 +124,9 @@ def _clashes(departments: Sequence[AnyDepartment]) -> Iterator[str]:
             yield f"{each.name}: the name of a department is one word in lower case"
         if each in OURS:  # their names are older than this rule, and in use in configurations
             continue
-        declared: Sequence[Any] = (*each.limits, *each.flags, *each.jobs, *each.schedules, *each.retention)
+        declared: Sequence[Any] = (
+            *(*each.limits, *each.flags, *each.jobs, *each.schedules, *each.notices, *each.retention),
+        )
         for name in (one.name for one in declared):
             if name.partition(".")[0] != each.name:
                 yield f"{each.name}: {name} must be called {each.name}.NAME"
@@ -157,6 +160,7 @@ def declared_by(departments: Sequence[AnyDepartment], configured: Mapping[str, C
             for each in departments
             for rule in all_of[each.name].retention
         ],
+        notices=[kind for each in departments for kind in each.notices],
     )
 
 

@@ -1,10 +1,11 @@
-"""The department delivery: mails, from the event that asks for one to the mail server."""
+"""The department delivery: mails, from the event that asks for one to the mail server, and notices to users."""
 
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from callboard.actors.delivery import mail_queue
+from callboard.actors.delivery import mail_queue, notification_preferences, notifications
+from callboard.actors.delivery.errors import ERRORS
 from callboard.actors.delivery.events import MAIL_EVENTS, MailRequested, TemplatedEmailRequested
 from callboard.actors.delivery.mail_message import parse_sender
 from callboard.actors.delivery.mail_monitor import MailMonitor
@@ -12,22 +13,24 @@ from callboard.actors.delivery.mail_producers import MailProducer, MailProducers
 from callboard.actors.delivery.mail_queue import SEND_MAIL, MailQueue
 from callboard.actors.delivery.mail_sender import MailSender
 from callboard.actors.delivery.mail_writer import MailWriter
-from callboard.actors.delivery.notifier import Notifier
+from callboard.actors.delivery.notification_preferences import NotificationPreferences, UnsubscribeLinks
+from callboard.actors.delivery.notifier import NOTICES, Notifier
 from callboard.actors.delivery.refs import DeliveryRefs
 from callboard.actors.delivery.smtp_client import SmtpClient, SmtpSettings, Tls, parse_tls
 from callboard.actors.department import Branch, Child, Department
 from callboard.actors.editorial.events import ContentPublished, ContentRejected
 from callboard.actors.infrastructure.job_kinds import job_pool
 from callboard.actors.infrastructure.personal_data import PersonalData
-from callboard.actors.infrastructure.refs import Infrastructure
+from callboard.actors.infrastructure.refs import Declared, Infrastructure
 from callboard.actors.infrastructure.retention import query_rule
 from callboard.actors.settings import SECRET, Host, Line, Parsed, Port, Settings, WebAddress, formerly
-from callboard.runtime import Props, worker
+from callboard.runtime import Props, pool, worker
 from callboard.streams import dead_letters
 from callboard.streams.consumers import Consumer
 from callboard.streams.topics import CONTENT, MAIL, PRIORITY
 
 SMTPS_PORT = 465
+API = "/api/v1"
 
 # Dead letters are found by the address of the account, or by its id.
 DEAD_LETTERS = PersonalData(
@@ -94,6 +97,7 @@ class DeliveryNeeds(Struct, frozen=True):
     """The needs of delivery."""
 
     infrastructure: Infrastructure
+    declared: Declared
 
 
 def build(settings: DeliverySettings, needs: DeliveryNeeds) -> Branch[DeliveryRefs]:
@@ -102,12 +106,15 @@ def build(settings: DeliverySettings, needs: DeliveryNeeds) -> Branch[DeliveryRe
     producers = MailProducers(settings.mail_producers)
     queue = worker("mail_queue", Props(MailQueue, shared.database, shared.jobs, producers))
     notifier = worker("notifier", Props(Notifier, shared.database))
+    kinds = {kind.name: kind for kind in needs.declared.notices}
+    links = UnsubscribeLinks(shared.signer, shared.public_url + API, kinds)
+    preferences = pool("preferences", Props(NotificationPreferences, shared.database, kinds, links), size=2)
     monitor = MailMonitor(shared.observers.mail)
     writer = MailWriter(shared.signer, settings.mail_from, settings.mail_link_url or shared.public_url)
     new_sender = Props(MailSender, shared.database.pool("jobs"), writer, SmtpClient(settings.smtp), monitor)
     return Branch(
-        refs=DeliveryRefs(producers),
-        children=(Child(notifier), Child(queue)),
+        refs=DeliveryRefs(producers, preferences, links),
+        children=(Child(notifier), Child(queue), Child(preferences)),
         consumers=(
             Consumer("mail", (MAIL, PRIORITY), (TemplatedEmailRequested, MailRequested), queue, producers.admit),
             Consumer("notifier", (CONTENT,), (ContentPublished, ContentRejected), notifier),
@@ -124,7 +131,14 @@ DELIVERY = Department(
     offers=DeliveryRefs,
     build=build,
     events=MAIL_EVENTS,
+    errors=ERRORS,
     jobs=(SEND_MAIL,),
+    notices=NOTICES,
     retention=(query_rule("mails", mail_queue.QUERIES.purge_mails, mail_queue.QUERIES.oldest_mail),),
-    personal_data=(mail_queue.PERSONAL_DATA, DEAD_LETTERS),
+    personal_data=(
+        mail_queue.PERSONAL_DATA,
+        DEAD_LETTERS,
+        notifications.PERSONAL_DATA,
+        notification_preferences.PERSONAL_DATA,
+    ),
 )

@@ -1,10 +1,14 @@
 """The notifier: requests a mail to the author for events of an article."""
 
 from typing import Any
+from uuid import UUID
+
+from msgspec import Struct
 
 from callboard.actors.delivery.events import TemplatedEmailRequested
 from callboard.actors.editorial.events import ContentEvent, ContentPublished, ContentRejected
 from callboard.actors.infrastructure.database import Database, retried
+from callboard.actors.infrastructure.notice_kinds import Channel, NoticeKind
 from callboard.runtime import Actor, Context, on, use_context
 from callboard.streams.event_types import ConsumeEvents, Envelope, derive_id
 from callboard.streams.outbox import deduplicate, emit
@@ -13,6 +17,34 @@ from callboard.streams.queries import queries_beside
 QUERIES = queries_beside(__file__)
 
 CONSUMER = "notifier"
+
+
+class ContentNotice(Struct, frozen=True):
+    """The data of a notice about an article."""
+
+    content_id: UUID
+    transition_id: int
+    title: str
+
+
+NOTICES = (
+    NoticeKind(
+        "content_published",
+        ContentNotice,
+        '"{title}" is published.',
+        "/content/{content_id}",
+        Channel.MAIL,
+        letter="content_published",
+    ),
+    NoticeKind(
+        "content_rejected",
+        ContentNotice,
+        'An editor has sent "{title}" back to you.',
+        "/content/{content_id}",
+        Channel.MAIL,
+        letter="content_rejected",
+    ),
+)
 
 # The template, and the action in the editorial history that it reports.
 TEMPLATE_OF: dict[type[ContentEvent], tuple[str, str]] = {

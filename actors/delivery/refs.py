@@ -1,11 +1,20 @@
-"""The offers of delivery to other departments."""
+"""The offers of delivery to other departments and to its routes."""
 
 from msgspec import Struct
 
 from callboard.actors.delivery.mail_producers import MailProducers
+from callboard.actors.delivery.notification_preferences import (
+    GetPreferences,
+    ReplacePreferences,
+    Unsubscribe,
+    UnsubscribeLinks,
+)
+from callboard.runtime import Ref
 
 
 class DeliveryRefs(Struct, frozen=True):
-    """The mail producers. Mails are requested by events: see streams/README.md."""
+    """The mail producers, and the preferences about notices. Mails are requested by events: see streams/README.md."""
 
     mail_producers: MailProducers
+    preferences: Ref[GetPreferences | ReplacePreferences | Unsubscribe]
+    unsubscribe_links: UnsubscribeLinks

@@ -27,6 +27,7 @@ _MAIL = b"callboard mail tokens, version 1"
 _REFRESH = b"callboard refresh tokens, version 1"
 _VALUE = b"callboard fingerprints, version 1"
 _DEVICE = b"callboard device tokens, version 1"
+_UNSUBSCRIBE = b"callboard unsubscribe links, version 1"
 
 
 class Claims(msgspec.Struct, frozen=True):
@@ -158,6 +159,14 @@ class Signer:
     def is_device_proof(self, user_id: UUID, device_id: bytes, proof: str) -> bool:
         """Whether the proof is valid, also one made under an earlier key."""
         return self._keys.derived(_DEVICE, user_id.bytes + device_id, fingerprint(proof)) is not None
+
+    def unsubscribe_proof(self, value: bytes) -> str:
+        """Return the proof that we have issued an unsubscribe link; it stays valid while its key is in the ring."""
+        return self._keys.derive(_UNSUBSCRIBE, value)
+
+    def is_unsubscribe_proof(self, value: bytes, proof: str) -> bool:
+        """Whether the proof is valid, also one made under an earlier key."""
+        return self._keys.derived(_UNSUBSCRIBE, value, fingerprint(proof)) is not None
 
     def keyed_fingerprint(self, value: bytes) -> bytes:
         """Return a keyed hash that recognises a value which may hold a guessable secret; the hash reveals nothing of

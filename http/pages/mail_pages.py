@@ -18,6 +18,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+TEMPLATES = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined)
 HTML, CSS, JS = "text/html; charset=utf-8", "text/css; charset=utf-8", "text/javascript; charset=utf-8"
 CACHED = {"Cache-Control": "public, max-age=3600"}
 
@@ -39,13 +40,16 @@ class LinkQuery(Struct, frozen=True):
     token: Annotated[str, Meta(max_length=200)] = ""
 
 
+def render_page(name: str, title: str, base: str) -> bytes:
+    """Return the page of a template, for an API at `base`."""
+    return TEMPLATES.get_template(f"{name}.html").render(api=base, title=title).encode()
+
+
 def mail_page_routes(base: str) -> tuple[Route[object], ...]:
     """Return the pages, for an API at `base`, and the two files that they share."""
-    templates = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined)
 
     def page(path: str, title: str) -> Route[object]:
-        name = path.split("/")[1]
-        body = templates.get_template(f"{name}.html").render(api=base, title=title).encode()
+        body = render_page(path.split("/")[1], title, base)
 
         async def show(request: HttpRequest[None, LinkQuery, object]) -> RawReply:  # noqa: ARG001 - a handler's face
             return RawReply(body, HTML, policy=POLICY)

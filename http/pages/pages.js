@@ -89,6 +89,10 @@
       await call("POST", "/auth/undo-email-change", { token });
       return "The change is undone. Choose a new password with the mail that is on its way.";
     },
+    async unsubscribe() {
+      await call("POST", `/notifications/unsubscribe?token=${encodeURIComponent(token)}`, {});
+      return "You will not get these mails any more.";
+    },
     async export(fields) {
       await loggedIn(fields.email, fields.password, async (bearer) => {
         const file = await call("POST", "/users/me/export/download", { token }, bearer, true);

@@ -58,6 +58,7 @@ SETTINGS: dict[str, Any] = {
     DELIVERY.name: DeliverySettings(smtp_host="127.0.0.1", smtp_port=1, mail_from="a@example.org"),
     ANALYTICS.name: AnalyticsSettings(),
 }
+OF_TESTS = (INFRASTRUCTURE.name, IDENTITY.name, EDITORIAL.name, DELIVERY.name)
 WORKED_ON = (EMAIL_REQUEST, MAKE_EXPORT, REFILL_SEARCH)
 # More workers, so that more happens at once, and mailboxes that wait, so that nothing is refused.
 WIDE = {
@@ -74,7 +75,8 @@ EMPTY = """
 delete from content; delete from categories; delete from subscriptions; delete from users; delete from outbox;
 delete from consumed_events;
 delete from aggregated_stats; delete from idempotency_keys; delete from mails; delete from dead_letters;
-delete from feature_flags; delete from mail_producer_usage;
+delete from feature_flags; delete from mail_producer_usage; delete from notifications;
+delete from notification_settings;
 select purge_audit_log('-1 day', '-1 day', 1000000);
 delete from jobs; delete from finished_jobs; delete from dead_jobs; delete from job_kinds; delete from schedules;
 """
@@ -112,6 +114,7 @@ class Domain:
         self.passwords, self.sessions, self.logins = pools["passwords"], pools["sessions"], pools["logins"]
         self.users, self.recovery, self.content = pools["users"], pools["recovery"], pools["content"]
         self.email_requests, self.library = pools["email_requests"], pools["library"]
+        self.preferences = pools["preferences"]
         self.limits, self.audit_log = pools["limits"], pools["audit_log"]
         self.session_cache = built.refs(IdentityRefs).session_cache
         self.generations = self.session_cache.generations
@@ -131,8 +134,8 @@ class Domain:
         await apply_pools(self.built.pools, WIDE)
         self.content._key = None
         self.content.route = Route.ROUND_ROBIN
-        left_out = {"database", "flags", *(() if guarded else ("cache",))}
-        branches = {each: self.built.branches[each].children for each in ("infrastructure", "identity", "editorial")}
+        left_out = {"database", "flags", "mail_queue", "notifier", *(() if guarded else ("cache",))}
+        branches = {each: self.built.branches[each].children for each in OF_TESTS}
         running = [
             supervisor(name, *(child.node for child in children if child.node.name not in left_out))
             for name, children in branches.items()

