@@ -21,10 +21,14 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from callboard.actors.errors import SERVER_OVERLOADED, Problem
 from callboard.actors.identity.password_policy import prepare_password
-from callboard.runtime import Actor, Asked, MailboxFullError, Ref, Request, on
+from callboard.actors.infrastructure.request_clock import paused_clock, time_left_s
+from callboard.runtime import Actor, Asked, AskTimeoutError, MailboxFullError, Ref, Request, on
 
 T = TypeVar("T")
 
+# The part of a request's time for its hash, the queue included: one that is hashed has time left for its statements.
+QUEUE_SHARE = 0.6
+MAX_WAIT_S = 5.0  # where no request waits
 NICENESS = 10  # of the hashing threads; with more a busy machine would let nobody log in
 
 # OWASP, Password Storage Cheat Sheet: m = 19 MiB, t = 2, p = 1.
@@ -119,8 +123,11 @@ async def hash_or_overloaded(
 ) -> T:
     """Ask the hasher and return its reply. Raises Problem(SERVER_OVERLOADED) when too many requests wait already."""
     try:
-        return await passwords.ask(message)
-    except MailboxFullError:
+        if isinstance(message, VerifyPassword) and needs_rehash(message.password_hash or _DUMMY_HASH):
+            with paused_clock():  # an imported hash may take seconds, once
+                return await passwords.ask(message)
+        return await passwords.ask(message, min(time_left_s() * QUEUE_SHARE, MAX_WAIT_S))
+    except (MailboxFullError, AskTimeoutError):
         raise Problem(SERVER_OVERLOADED, retry_after_s=1) from None
 
 

@@ -24,7 +24,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 STATEMENT_TIMEOUT_S = 1.3  # the server's own limit: it ends a slow statement before we count the server as lost
-# Our limit for a statement: with the limits above and the wait for a connection, a hung server is a 503 in 2 to 3 s.
+# Our limit for a statement is this much later. All waits of a request together are bounded by its own deadline.
 GRACE_S = 0.2
 PROBE_INTERVAL_S = 0.25
 RETRY_PAUSES_S = (0.01, 0.05)  # after a conflict

@@ -26,7 +26,8 @@ Waiting = list[tuple[Command, asyncio.Future[Any]]]  # commands and the futures 
 Getting = dict[str, list[asyncio.Future[bytes | None]]]  # the same for the keys of one command
 Ask = Callable[..., Awaitable[Any]]  # one command, past the circuit breaker
 
-TIMEOUT_S = 0.25  # the time that a caller may lose to a server that does not respond
+TIMEOUT_S = 0.25  # the time that a caller may lose to a server that does not respond, its wait for a turn included
+LEAST_S = 0.05  # the time of a round trip, however long its commands have waited
 PROBE_INTERVAL_S = 0.5
 PROBE_TTL_S = 60
 REPEAT_S = 60.0  # the least time between log lines of one reply
@@ -84,6 +85,7 @@ class RedisClient:
         self._trials: list[Callable[[], Awaitable[None]]] = []
         self._told: dict[str, float] = {}  # the last log line, and its time
         self._waiting: Waiting = []
+        self._oldest = 0.0  # since when the first of them has waited
         self._sender: asyncio.Task[None] | None = None
         self._getting: Getting = {}
 
@@ -126,7 +128,8 @@ class RedisClient:
         round trip.
 
         Commands are sent in order, one round trip at a time; cancellation removes a command that is not sent yet. The
-        awaitable raises CacheAwayError, within twice TIMEOUT_S or at once, and ResponseError.
+        awaitable raises CacheAwayError, within TIMEOUT_S and LEAST_S or at once, and ResponseError. One command that
+        fails so fails all others: a caller loses one such wait at most, however many commands it sends.
         """
         return self.send_late(lambda: command)
 
@@ -136,6 +139,8 @@ class RedisClient:
         if self.unavailable.is_set():
             reply.set_exception(CacheAwayError())
             return reply
+        if not self._waiting:
+            self._oldest = self.loop.time()
         self._waiting.append((command, reply))
         if self._sender is None:  # in a context of its own: it sends for other callers too
             self._sender = self.loop.create_task(self._send_waiting(), name="cache", context=Context())
@@ -150,6 +155,8 @@ class RedisClient:
                 batch = [(command, reply) for command, reply in batch if not reply.done()]
                 if batch:
                     await self._send_batch(batch)
+                if self.unavailable.is_set():
+                    self._fail_waiting()
         finally:
             self._sender = None
             self._waiting = [*batch, *self._waiting]
@@ -164,7 +171,7 @@ class RedisClient:
     async def _send_batch(self, batch: Waiting) -> None:
         commands = [command() for command, _ in batch]
         try:
-            answers = await self._exchange(commands)
+            answers = await self._exchange(commands, self._oldest + TIMEOUT_S)
         except AWAY as error:
             self.mark_unavailable(error)
             answers = [CacheAwayError(self.why) for _ in batch]
@@ -179,9 +186,11 @@ class RedisClient:
             else:
                 reply.set_result(answer)
 
-    async def _exchange(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Return the replies to commands, errors among them. Raises one of `AWAY` if Redis is unavailable."""
-        async with self._turn:
+    async def _exchange(self, commands: Sequence[tuple[Any, ...]], due: float) -> list[Any]:
+        """Return the replies to commands, errors among them, until `due` in the loop's time. Raises one of `AWAY` if
+        Redis is unavailable.
+        """
+        async with asyncio.timeout_at(max(due, self.loop.time() + LEAST_S)), self._turn:
             answers = await self._round_trip(commands)
             moved = [place for place, answer in enumerate(answers) if isinstance(answer, MovedError)]
             if moved:  # another node of the cluster has all our keys
@@ -198,13 +207,12 @@ class RedisClient:
     async def _round_trip(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         line = self._line
         try:
-            async with asyncio.timeout(TIMEOUT_S):
-                if line.is_connected and await line.can_read():  # without a pending command: the connection has ended
-                    await line.disconnect(nowait=True)
-                if not line.is_connected:
-                    await line.connect()
-                await line.send_packed_command(b"".join(map(pack_command, commands)), check_health=False)
-                return [await self._reply() for _ in commands]
+            if line.is_connected and await line.can_read():  # without a pending command: the connection has ended
+                await line.disconnect(nowait=True)
+            if not line.is_connected:
+                await line.connect()
+            await line.send_packed_command(b"".join(map(pack_command, commands)), check_health=False)
+            return [await self._reply() for _ in commands]
         except BaseException:
             if None in self._home:
                 await line.disconnect(nowait=True)  # its next bytes would be the reply to another command
@@ -220,7 +228,7 @@ class RedisClient:
 
     async def _ask(self, *command: Any) -> Any:
         """Send one command, past the circuit breaker. Raises one of `AWAY`, of which an error reply is one."""
-        (answer,) = await self._exchange([command])
+        (answer,) = await self._exchange([command], self.loop.time() + TIMEOUT_S)
         if isinstance(answer, Exception):
             raise answer
         return answer

@@ -8,38 +8,65 @@ from callboard.http.server.raw_request import RawRequest
 
 
 class Deadlines:
-    """Cancels the task of a request when its time is over."""
+    """Cancels the task of a request when its time is over.
 
-    def __init__(self, usual_s: float, loop: asyncio.AbstractEventLoop) -> None:
-        self._usual_s = usual_s
+    A request has `answer_s` for everything that it does, servers that do not respond included. Its clock stands still
+    while its body arrives and while an imported password hash is verified; `timeout_s` bounds these too.
+    """
+
+    def __init__(self, timeout_s: float, answer_s: float, loop: asyncio.AbstractEventLoop) -> None:
+        self._timeout_s = timeout_s
+        self._answer_s = min(answer_s, timeout_s)
         self._loop = loop
         self._running: dict[RawRequest, None] = {}  # requests with the default time limit, in order of their deadlines
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, exchange: RawRequest, timeout_s: float) -> None:
-        """Start the time limit of a request."""
-        exchange.deadline = self._loop.time() + timeout_s
-        if timeout_s != self._usual_s:
-            exchange.timer = self._loop.call_at(exchange.deadline, _cancel, exchange)
+    def begin(self, exchange: RawRequest, asked_s: float | None) -> None:
+        """Start the time limit of a request: the default, or the client's own if that is shorter."""
+        now = self._loop.time()
+        exchange.clock = self
+        if asked_s is not None and asked_s < self._answer_s:
+            exchange.deadline = exchange.due = now + asked_s
+            exchange.timer = self._loop.call_at(exchange.due, _cancel, exchange)
             return
+        exchange.deadline = now + min(asked_s or self._timeout_s, self._timeout_s)
+        exchange.due = now + self._answer_s
         self._running[exchange] = None
         if self._timer is None:
-            self._timer = self._loop.call_at(exchange.deadline, self._come_due)
+            self._timer = self._loop.call_at(exchange.due, self._come_due)
+
+    def pause(self, exchange: RawRequest) -> None:
+        """Stop the clock of a request; its whole time limit still holds."""
+        exchange.left_s = exchange.due - self._loop.time()
+        exchange.due = exchange.deadline
+        self._rearm(exchange)
+
+    def resume(self, exchange: RawRequest) -> None:
+        """Let the clock of a request go on."""
+        exchange.due = min(self._loop.time() + exchange.left_s, exchange.deadline)
+        self._rearm(exchange)
 
     def end(self, exchange: RawRequest) -> None:
         """End the time limit: the request is answered or has failed."""
+        exchange.clock = None
         if exchange.timer is not None:
             exchange.timer.cancel()
         self._running.pop(exchange, None)
         if exchange.late and exchange.task is not None:
             exchange.task.uncancel()
 
+    def _rearm(self, exchange: RawRequest) -> None:
+        self._running.pop(exchange, None)
+        if exchange.timer is not None:
+            exchange.timer.cancel()
+        exchange.timer = self._loop.call_at(exchange.due, _cancel, exchange)
+
     def _come_due(self) -> None:
         self._timer = None
         now = self._loop.time()
         for exchange in list(self._running):
-            if exchange.deadline > now:
-                self._timer = self._loop.call_at(exchange.deadline, self._come_due)
+            if exchange.due > now:
+                self._timer = self._loop.call_at(exchange.due, self._come_due)
                 return
             del self._running[exchange]
             _cancel(exchange)

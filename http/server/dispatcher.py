@@ -51,7 +51,6 @@ class Endpoint:
         self._match_missing = route.match_missing
         self._stale = stale_code(route.errors)
         self._refs = route.refs
-        self._timeout_s = settings.timeout_s
         self._builder = dispatcher.builder
         self._deadlines = dispatcher.deadlines
         self._idempotency = (
@@ -70,8 +69,8 @@ class Endpoint:
         """Answer a request within its deadline. Raises Problem, or any exception of the handler."""
         admission, parser, idempotency = self._admission, self._parser, self._idempotency
         exchange.deprecation_headers = self._deprecation_headers
-        headers, timeout_s = exchange.headers, self._timeout_s
-        self._deadlines.begin(exchange, wire.timeout_s(headers, timeout_s) if wire.TIMEOUT in headers else timeout_s)
+        headers = exchange.headers
+        self._deadlines.begin(exchange, wire.timeout_s(headers) if wire.TIMEOUT in headers else None)
         try:
             with use_context(Context(exchange.traceparent, exchange.deadline, exchange)):
                 if self._maintenance is not None and self._maintenance():
@@ -144,7 +143,7 @@ class Dispatcher:
         self.settings = settings
         self.dependencies = dependencies
         self.builder = ResponseBuilder(settings, dependencies)
-        self.deadlines = Deadlines(settings.timeout_s, asyncio.get_running_loop())
+        self.deadlines = Deadlines(settings.timeout_s, settings.answer_s, asyncio.get_running_loop())
         self._time = asyncio.get_running_loop().time
         self._behind_proxies = bool(settings.proxies)
         self.draining = False

@@ -93,15 +93,15 @@ def request_id(headers: Mapping[str, str], trace_id: str) -> str:
     return sent if sent is not None and SAFE_ID.fullmatch(sent) else trace_id
 
 
-def timeout_s(headers: CIMultiDictProxy[str], most_s: float) -> float:
-    """Return the time limit in seconds: X-Request-Timeout lowers it. Raises Problem(REQUEST_INVALID)."""
+def timeout_s(headers: CIMultiDictProxy[str]) -> float | None:
+    """Return the client's X-Request-Timeout in seconds. Raises Problem(REQUEST_INVALID)."""
     sent = single(headers, TIMEOUT)
     if sent is None:
-        return most_s
+        return None
     if not SECONDS.fullmatch(sent) or not float(sent):
         detail = FieldError("X-Request-Timeout", "Must be a number of seconds above 0, such as 2.5.")
         raise Problem(REQUEST_INVALID, details=(detail,))
-    return min(most_s, float(sent))
+    return float(sent)
 
 
 def wants_problem(headers: CIMultiDictProxy[str]) -> bool:

@@ -74,11 +74,11 @@ class IdempotencyStep:
         name = key_name(None if caller is None else caller.user_id, exchange.method, exchange.path, key)
         wait_s = FIRST_LOOK_S
         while True:
-            left_s = exchange.deadline - loop.time()
-            found = await self._keys.ask(ClaimKey(name, exchange.body, left_s + GRACE_S))
+            now = loop.time()
+            found = await self._keys.ask(ClaimKey(name, exchange.body, exchange.deadline - now + GRACE_S))
             if found is not None:
                 return found
-            if left_s - wait_s < MARGIN_S:
+            if exchange.due - now - wait_s < MARGIN_S:
                 raise Problem(REQUEST_KEY_BUSY, retry_after_s=1)
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, LAST_LOOKS_S)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import inf
 from random import Random
+from typing import Protocol
 
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
@@ -34,16 +35,18 @@ def clean(text: str) -> str:
 class Settings:
     """The settings of a server.
 
-    `base` is the prefix of every path that is not absolute. `proxies` are those whose X-Forwarded-For is trusted.
-    `token`, if set, is the Bearer token that every route requires unless it `skips_limits_and_auth`. `hosts` are the
-    allowed host names; None allows any. `secure` says that clients reach the server by HTTPS, through a proxy:
-    browsers are told to use nothing else. `errors` are the codes of the catalogue.
+    A request has `timeout_s` from its head to its response, and `answer_s` without the arrival of its body. `base` is
+    the prefix of every path that is not absolute. `proxies` are those whose X-Forwarded-For is trusted. `token`, if
+    set, is the Bearer token that every route requires unless it `skips_limits_and_auth`. `hosts` are the allowed host
+    names; None allows any. `secure` says that clients reach the server by HTTPS, through a proxy: browsers are told to
+    use nothing else. `errors` are the codes of the catalogue.
     """
 
     base: str = "/api/v1"
     origins: frozenset[str] = frozenset()
     max_body_bytes: int = 1 << 20
     timeout_s: float = 10.0
+    answer_s: float = 10.0
     proxies: Proxies = NO_PROXIES
     token: OperatorToken | None = None
     hosts: AllowedHosts | None = None
@@ -86,18 +89,31 @@ MALFORMED_REQUEST = RawRequestMessage(
 NOT_HTTP_HEAD = MALFORMED_REQUEST._replace(method="HEAD")  # its response has no content (RFC 9110, 9.3.2)
 
 
+class Clock(Protocol):
+    """The clock of the requests of a server."""
+
+    def pause(self, exchange: "RawRequest") -> None:
+        """Stop it for a request."""
+
+    def resume(self, exchange: "RawRequest") -> None:
+        """Let it go on for a request."""
+
+
 class RawRequest:
     """A request and its context; each stage of the server fills in its part."""
 
     __slots__ = (
         "body",
         "caller",
+        "clock",
         "deadline",
         "deprecation_headers",
+        "due",
         "fault",
         "headers",
         "ip",
         "late",
+        "left_s",
         "limit_results",
         "message",
         "method",
@@ -139,9 +155,22 @@ class RawRequest:
         self.deprecation_headers: Mapping[str, str] | None = None  # headers of every response of the route
         self.reading = False
         self.body = b""
-        self.deadline = inf
+        self.clock: Clock | None = None  # set while its time is limited
+        self.deadline = inf  # in the loop's time: of the whole request
+        self.due = inf  # of its answer; it moves when the clock is stopped
+        self.left_s = 0.0  # at the stop of its clock
         self.late = False  # its deadline has passed
         self.timer: asyncio.TimerHandle | None = None
+
+    def pause(self) -> None:
+        """Stop its clock: the time until `resume` is not the server's."""
+        if self.clock is not None and not self.late:
+            self.clock.pause(self)
+
+    def resume(self) -> None:
+        """Let its clock go on."""
+        if self.clock is not None and not self.late:
+            self.clock.resume(self)
 
     @property
     def user_agent(self) -> str:

@@ -79,7 +79,9 @@ class RequestParser:
             raw = payload.read_nowait()
         else:
             exchange.reading = True
+            exchange.pause()
             raw = await self._arriving(exchange)
+            exchange.resume()
             exchange.reading = False
         exchange.body = raw
         return raw if self._body is None else self._body.read(raw)

@@ -127,6 +127,10 @@ class Config(Settings, frozen=True, kw_only=True):
     database_operators_pool_size: Annotated[
         PoolSize, Meta(description="connections to PostgreSQL for the operator plane")
     ] = 2
+    request_timeout_ms: Annotated[
+        Milliseconds,
+        Meta(description="time limit of a response, milliseconds; the arrival of its body does not count"),
+    ] = 1800
     database_timeout_ms: Annotated[
         Milliseconds, Meta(description="time limit of a request's statement, milliseconds")
     ] = 1300

@@ -70,6 +70,8 @@ async def test_an_unknown_address_costs_the_same_hashing_and_gets_the_same_answe
     work: list[Any] = []
 
     class Spy:
+        check_needs_rehash = HASHER.check_needs_rehash
+
         @staticmethod
         def verify(password_hash: str, password: str) -> bool:
             work.append((extract_parameters(password_hash), len(password)))

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
+import anyio
 import pytest
 from redis.exceptions import ResponseError
 
-from callboard.actors.infrastructure.redis import CacheAwayError, RedisClient
+from callboard.actors.infrastructure.redis import BATCH, CacheAwayError, RedisClient
 from callboard.ops.embedded.data_directory import DataDirectory, free_ports
 from callboard.ops.embedded.valkey import Valkey
 
@@ -126,6 +127,26 @@ async def test_without_redis_every_caller_is_told_within_the_limit_and_then_at_o
     finally:
         await cache.close()
         await server.stop()
+
+
+async def test_one_round_trip_without_a_reply_is_the_wait_of_all_commands(cache: RedisClient, trips: list[int]) -> None:
+    """Of a thousand others, most wait for their turn, and some are sent while the first waits for its reply."""
+    stuck = cache.send("BLPOP", uuid4().hex, 30)
+    while not trips:
+        await anyio.lowlevel.checkpoint()
+    others = [cache.send("PING") for _ in range(2 * BATCH + 1)]
+    told = await asyncio.gather(stuck, *others, return_exceptions=True)
+    assert {type(each) for each in told} == {CacheAwayError}
+    assert trips == [1]
+
+
+async def test_a_turn_that_does_not_come_counts_as_a_wait_for_the_server(cache: RedisClient) -> None:
+    """A probe may hold the connection to a server that is frozen."""
+    async with cache._turn, asyncio.timeout(10):
+        with pytest.raises(CacheAwayError):
+            await cache.send("PING")
+    assert await cache.probe()
+    assert await cache.send("PING") == b"PONG"
 
 
 async def test_closing_answers_those_who_wait(valkey: Valkey) -> None:
