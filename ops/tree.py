@@ -71,7 +71,7 @@ def compose(
         built.retention,
         declared.schedules,
         Holder(holder_name(), is_gone),
-        works=Role.WORKERS in config.roles,
+        is_worker=Role.WORKERS in config.roles,
         grace_s=config.jobs_grace_s,
         backoff=SERVER_BACKOFF,
         intensity=SERVER_INTENSITY,

@@ -63,10 +63,10 @@ def build(settings: EditorialSettings, needs: EditorialNeeds) -> Branch[Editoria
     bounds = HtmlBounds(settings.html_max_depth, settings.html_max_elements, settings.html_max_attributes)
     new_workflow = Props(ContentWorkflow, database, HtmlSanitizer(bounds), settings.quotas)
     content = pool("content", new_workflow, size=8, key=lambda message: message.content_id)
-    library = pool("library", Props(ContentQueries, database), size=8)
+    queries = pool("content_queries", Props(ContentQueries, database), size=8)
     return Branch(
-        refs=EditorialRefs(content, library),
-        children=(Child(content), Child(library)),
+        refs=EditorialRefs(content, queries),
+        children=(Child(content), Child(queries)),
         jobs=(job_pool(REFILL_SEARCH, Props(SearchRefill, database.pool("jobs"))),),
     )
 

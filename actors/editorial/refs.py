@@ -15,4 +15,4 @@ class EditorialRefs(Struct, frozen=True):
     """References to the workflow of articles and to their queries."""
 
     content: Ref[CreateContent | EditContent | DeleteContent | TransitionContent]
-    library: Ref[ReadContent | ListContent | SearchContent | ListTransitions]
+    content_queries: Ref[ReadContent | ListContent | SearchContent | ListTransitions]

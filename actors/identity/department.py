@@ -126,7 +126,7 @@ def build(settings: IdentitySettings, needs: IdentityNeeds) -> Branch[IdentityRe
     checks = (database, passwords, sessions, shared.limits, shared.failed_logins)
     new_login = Props(Logins, *checks, signer=signer, conceal=conceal, known_days=known_days)
     logins = pool("logins", new_login, size=8, mailbox=LOGIN_MAILBOX)
-    recovery = pool("recovery", Props(PasswordReset, *checks, policy=policy), size=4, mailbox=LOGIN_MAILBOX)
+    resets = pool("password_reset", Props(PasswordReset, *checks, policy=policy), size=4, mailbox=LOGIN_MAILBOX)
     profiles = pool("profiles", Props(Profiles, database), size=2)
     new_export = Props(
         Exports, database, signer, shared.jobs, settings.quota_exports_per_hour, step_up_s=settings.step_up_s
@@ -134,9 +134,9 @@ def build(settings: IdentitySettings, needs: IdentityNeeds) -> Branch[IdentityRe
     exports = pool("exports", new_export, size=2)
     requests = pool("email_requests", Props(EmailRequests, database, shared.jobs), size=2)
     active = worker("active_users", Props(ActiveUsers, database.pool("operators"), shared.observers.active_users))
-    nodes = (passwords, sessions, logins, users, recovery, profiles, exports, requests, active)
+    nodes = (passwords, sessions, logins, users, resets, profiles, exports, requests, active)
     return Branch(
-        refs=IdentityRefs(users, logins, sessions, profiles, exports, recovery, requests, session_cache, policy),
+        refs=IdentityRefs(users, logins, sessions, profiles, exports, resets, requests, session_cache, policy),
         children=[Child(node) for node in nodes],
         jobs=_jobs(settings, needs),
         retention=_retention(settings, needs.declared),

@@ -29,7 +29,7 @@ class IdentityRefs(Struct, frozen=True):
     sessions: Ref[SessionMessage]
     profiles: Ref[GetProfile | ReplaceProfile]
     exports: Ref[RequestExport | DownloadExport | ReadPiece]
-    recovery: Ref[ResetPassword | ChangePassword]
+    password_reset: Ref[ResetPassword | ChangePassword]
     email_requests: Ref[RequestEmail]
     session_cache: SessionCache
     password_policy: PasswordPolicy

@@ -44,12 +44,12 @@ def background(
     schedules: Sequence[Schedule],
     holder: Holder,
     *,
-    works: bool,
+    is_worker: bool,
     grace_s: float,
     backoff: Backoff,
     intensity: Intensity,
 ) -> Background:
-    """Construct the actors; a process with `works` runs the jobs, any other only counts and announces them.
+    """Construct the actors; a process that `is_worker` runs the jobs, any other only counts and announces them.
 
     The job worker stops first, and waits for the jobs in the pools.
     """
@@ -57,11 +57,11 @@ def background(
     queue, counts, depths = shared.jobs, JobCounts(), JobDepths()
     retention = job_pool(PURGE_EXPIRED, Props(Retention, effects, queue, rules))
     handlers = (*handlers, retention)
-    hints = worker("hints", Props(JobHints, claiming, queue, listens=works), backoff=backoff)
+    hints = worker("hints", Props(JobHints, claiming, queue, listens=is_worker), backoff=backoff)
     kinds = [queue.kinds[name] for name in sorted(queue.kinds)]
     monitor = worker("monitor", Props(JobMonitor, looking, kinds, depths, rules), backoff=backoff)
     children: list[Node] = [hints, monitor]
-    if works:
+    if is_worker:
         worked = [each.kind for each in handlers]
         runner = Props(JobWorker, claiming, queue, handlers, counts, name=holder.name, grace_s=grace_s, effects=effects)
         sweeper = Props(JobSweeper, claiming, queue, worked, counts, is_gone=holder.is_gone)

@@ -115,12 +115,14 @@ async def create(request: HttpRequest[ContentBody, None, EditorialRefs]) -> Repl
 
 async def read(request: HttpRequest[None, None, EditorialRefs]) -> Reply[Content]:
     """Read an article."""
-    return _content_reply(await request.refs.library.ask(ReadContent(request.uuid("content_id"), request.caller)))
+    return _content_reply(
+        await request.refs.content_queries.ask(ReadContent(request.uuid("content_id"), request.caller))
+    )
 
 
 async def current(request: HttpRequest[Any, Any, EditorialRefs]) -> str:
     """Return the ETag of an article before an edit or a deletion. Raises Problem like the change itself."""
-    content = await request.refs.library.ask(ReadContent(request.uuid("content_id"), request.caller))
+    content = await request.refs.content_queries.ask(ReadContent(request.uuid("content_id"), request.caller))
     if request.body is not None or content.status is not Status.ARCHIVED:
         check_edit(request.identity, content.author_id, content.status)
     return str(content.version)
@@ -128,7 +130,7 @@ async def current(request: HttpRequest[Any, Any, EditorialRefs]) -> str:
 
 async def current_for_transition(request: HttpRequest[Any, Any, EditorialRefs]) -> str:
     """Return the ETag of an article before a transition."""
-    content = await request.refs.library.ask(ReadContent(request.uuid("content_id"), request.caller))
+    content = await request.refs.content_queries.ask(ReadContent(request.uuid("content_id"), request.caller))
     return str(content.version)
 
 
@@ -161,7 +163,7 @@ async def list_content(request: HttpRequest[None, Filter, EditorialRefs]) -> Pag
     """List articles, newest first: published articles by time of publication, all others by time of creation."""
     query = request.query
     before, before_id = BY_TIME.decode(query.cursor) if query.cursor else (None, None)
-    found = await request.refs.library.ask(
+    found = await request.refs.content_queries.ask(
         ListContent(
             request.caller,
             query.limit + 1,
@@ -180,7 +182,7 @@ async def search(request: HttpRequest[None, Search, EditorialRefs]) -> PageReply
     """Search published articles, best match first."""
     query = request.query
     rank, before_id = BY_RANK.decode(query.cursor) if query.cursor else (None, None)
-    found = await request.refs.library.ask(
+    found = await request.refs.content_queries.ask(
         SearchContent(query.q, query.limit + 1, category_id=query.category, rank=rank, before_id=before_id)
     )
     return BY_RANK.page(found, query.limit, lambda last: (last.rank, last.content_id))
@@ -190,7 +192,7 @@ async def transitions(request: HttpRequest[None, History, EditorialRefs]) -> Pag
     """List an article's transitions, oldest first."""
     query = request.query
     (after,) = BY_NUMBER.decode(query.cursor) if query.cursor else (0,)
-    found = await request.refs.library.ask(
+    found = await request.refs.content_queries.ask(
         ListTransitions(request.uuid("content_id"), request.identity, query.limit + 1, after)
     )
     return BY_NUMBER.page(found, query.limit, lambda last: (last.transition_id,))

@@ -31,7 +31,7 @@ async def forgot(request: HttpRequest[Address, None, IdentityRefs]) -> Reply[Non
 
 async def reset(request: HttpRequest[Reset, None, IdentityRefs]) -> Reply[None]:
     """Set a new password with the token of the mail's link, and end all sessions."""
-    await request.refs.recovery.ask(ResetPassword(request.body.token, request.body.new_password, request.ip))
+    await request.refs.password_reset.ask(ResetPassword(request.body.token, request.body.new_password, request.ip))
     return Reply(None, message="The password is changed; log in with the new one.")
 
 
@@ -39,7 +39,7 @@ async def change(request: HttpRequest[Change, None, IdentityRefs]) -> Reply[None
     """Change your password and end all your other sessions."""
     who = request.identity
     order = ChangePassword(who.user_id, who.session_id, request.body.current_password, request.body.new_password)
-    await request.refs.recovery.ask(order)
+    await request.refs.password_reset.ask(order)
     return Reply(None, message="The password is changed, and all other sessions have ended.")
 
 

@@ -119,7 +119,7 @@ async def measured(name: str, ask: Callable[[], Awaitable[list[Any]]]) -> float:
 
 
 async def test_a_page_costs_the_same_in_a_table_of_any_size(database: Database) -> None:
-    reader = pool("library", Props(ContentQueries, database), size=2)
+    reader = pool("content_queries", Props(ContentQueries, database), size=2)
     async with System(supervisor("reads", reader)):
         for limit in (21, 101):
             await measured(f"published, {limit}", lambda limit=limit: reader.ask(ListContent(None, limit)))  # type: ignore[misc]

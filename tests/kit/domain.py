@@ -64,7 +64,7 @@ WORKED_ON = (EMAIL_REQUEST, MAKE_EXPORT, REFILL_SEARCH)
 WIDE = {
     "pools": {
         "users": {"size": 16},
-        "recovery": {"size": 16, "mailbox": 1024, "overflow": "wait"},
+        "password_reset": {"size": 16, "mailbox": 1024, "overflow": "wait"},
         "logins": {"mailbox": 1024, "overflow": "wait"},
         "passwords": {"mailbox": 1024, "overflow": "wait"},
         "email_requests": {"size": 4},
@@ -112,8 +112,8 @@ class Domain:
         self.rules = built.retention
         pools: dict[str, Any] = built.pools
         self.passwords, self.sessions, self.logins = pools["passwords"], pools["sessions"], pools["logins"]
-        self.users, self.recovery, self.content = pools["users"], pools["recovery"], pools["content"]
-        self.email_requests, self.library = pools["email_requests"], pools["library"]
+        self.users, self.password_reset, self.content = pools["users"], pools["password_reset"], pools["content"]
+        self.email_requests, self.content_queries = pools["email_requests"], pools["content_queries"]
         self.preferences = pools["preferences"]
         self.limits, self.audit_log = pools["limits"], pools["audit_log"]
         self.session_cache = built.refs(IdentityRefs).session_cache

@@ -25,10 +25,10 @@ TREE = {
     "servers": {"postgres", "valkey", "broker", "mail"},
     "infrastructure": {"database", "cache", "limits", "idempotency", "flags", "audit_log", "audit_recorder"},
     "identity": {
-        *("passwords", "sessions", "logins", "users", "profiles", "exports", "recovery"),
+        *("passwords", "sessions", "logins", "users", "profiles", "exports", "password_reset"),
         *("email_requests", "active_users"),
     },
-    "editorial": {"content", "library"},
+    "editorial": {"content", "content_queries"},
     "analytics": {"aggregator"},
     "delivery": {"notifier", "mail_queue", "preferences"},
     "streams": {"streams", "relay"},

@@ -265,7 +265,7 @@ class Model(RuleBasedStateMachine):
     def _change_password(self, domain: Domain, kept: Family) -> None:
         new = f"Word-{secrets.token_hex(4)}-7A"
         order = ChangePassword(self.person.user_id, kept.session_id, self.password, new)
-        assert self.ask(domain.recovery, order) is None
+        assert self.ask(domain.password_reset, order) is None
         self.password = new
 
     def _reset_password(self, domain: Domain) -> None:
@@ -274,7 +274,7 @@ class Model(RuleBasedStateMachine):
         async def go() -> None:
             await domain.execute("delete from mail_tokens")
             await domain.answered("reset_password", self.person.email)
-            await domain.recovery.ask(ResetPassword(await domain.mail_token(self.person.user_id), new))
+            await domain.password_reset.ask(ResetPassword(await domain.mail_token(self.person.user_id), new))
 
         assert self.told(go()) is None
         self.password = new

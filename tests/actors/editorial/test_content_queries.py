@@ -30,11 +30,11 @@ async def editor(domain: Domain) -> Principal:
 
 
 async def titles(domain: Domain, caller: Principal | None, **filters: Any) -> set[str]:
-    return {entry.title for entry in await domain.library.ask(ListContent(caller, 100, **filters))}
+    return {entry.title for entry in await domain.content_queries.ask(ListContent(caller, 100, **filters))}
 
 
 async def search(domain: Domain, q: str, **more: Any) -> list[SearchResult]:
-    return await domain.library.ask(SearchContent(q, **({"limit": 100} | more)))
+    return await domain.content_queries.ask(SearchContent(q, **({"limit": 100} | more)))
 
 
 async def insert(domain: Domain, author: Principal, count: int, body: str = "lantern") -> set[UUID]:
@@ -86,7 +86,7 @@ async def test_pages_show_every_row_once_and_in_order_while_rows_are_added(domai
     ids = await insert(domain, author, 25)
     seen: list[ContentSummary] = []
     before, before_id = None, None
-    while page := await domain.library.ask(ListContent(None, 4, before=before, before_id=before_id)):
+    while page := await domain.content_queries.ask(ListContent(None, 4, before=before, before_id=before_id)):
         seen += page
         before, before_id = page[-1].position
         await domain.execute("update content set created_at = now() where content_id = gen_random_uuid()")
@@ -113,9 +113,9 @@ async def test_published_articles_stand_in_the_order_of_their_publication(
         await domain.move(old.content_id, action, editor)
     expected = ["an old draft", "article 2", "article 1", "article 0"]
     for caller, more in ((None, {}), (editor, {"status": Status.PUBLISHED}), (None, {"author_id": author.user_id})):
-        assert [entry.title for entry in await domain.library.ask(ListContent(caller, 10, **more))] == expected
+        assert [entry.title for entry in await domain.content_queries.ask(ListContent(caller, 10, **more))] == expected
     for caller in (author, editor):
-        both = [entry.title for entry in await domain.library.ask(ListContent(caller, 10))]
+        both = [entry.title for entry in await domain.content_queries.ask(ListContent(caller, 10))]
         assert both == [expected[0], "a newer draft", *expected[1:]]
 
 
@@ -133,11 +133,11 @@ async def test_pages_of_every_list_hold_every_row_once_in_order(domain: Domain, 
     editor = await domain.person(Role.EDITOR)
     for caller in (None, author, editor):
         for filters in ({}, {"category_id": category_id}, {"author_id": author.user_id}, {"status": Status.DRAFT}):
-            every = await domain.library.ask(ListContent(caller, 100, **filters))
+            every = await domain.content_queries.ask(ListContent(caller, 100, **filters))
             assert [entry.position for entry in every] == sorted((entry.position for entry in every), reverse=True)
             seen: list[ContentSummary] = []
             position: tuple[Any, Any] = (None, None)
-            while page := await domain.library.ask(
+            while page := await domain.content_queries.ask(
                 ListContent(caller, limit, before=position[0], before_id=position[1], **filters)
             ):
                 seen += page
@@ -151,12 +151,12 @@ async def test_pages_of_every_list_hold_every_row_once_in_order(domain: Domain, 
 async def test_an_article_is_read_by_whom_it_may_be_seen(domain: Domain, author: Principal, editor: Principal) -> None:
     content = await domain.draft(author)
     for caller in (author, editor):
-        assert await domain.library.ask(ReadContent(content.content_id, caller)) == content
+        assert await domain.content_queries.ask(ReadContent(content.content_id, caller)) == content
     for stranger in (None, await domain.person()):
         with refused(CONTENT_NOT_FOUND):
-            await domain.library.ask(ReadContent(content.content_id, stranger))
+            await domain.content_queries.ask(ReadContent(content.content_id, stranger))
     published = await domain.published(author, editor)
-    assert await domain.library.ask(ReadContent(published.content_id, None)) == published
+    assert await domain.content_queries.ask(ReadContent(published.content_id, None)) == published
 
 
 async def test_the_history_is_between_author_and_editors(domain: Domain, author: Principal, editor: Principal) -> None:
@@ -164,13 +164,15 @@ async def test_the_history_is_between_author_and_editors(domain: Domain, author:
     draft = await domain.draft(author)
     stranger = await domain.person()
     with refused(CONTENT_FORBIDDEN):
-        await domain.library.ask(ListTransitions(content.content_id, stranger, 10))
+        await domain.content_queries.ask(ListTransitions(content.content_id, stranger, 10))
     with refused(CONTENT_NOT_FOUND):
-        await domain.library.ask(ListTransitions(draft.content_id, stranger, 10))
+        await domain.content_queries.ask(ListTransitions(draft.content_id, stranger, 10))
     for caller in (author, editor):
-        steps = await domain.library.ask(ListTransitions(content.content_id, caller, 10))
+        steps = await domain.content_queries.ask(ListTransitions(content.content_id, caller, 10))
         assert [step.action for step in steps] == ["submit_for_review", "approve", "publish"]
-        (second,) = await domain.library.ask(ListTransitions(content.content_id, caller, 1, steps[0].transition_id))
+        (second,) = await domain.content_queries.ask(
+            ListTransitions(content.content_id, caller, 1, steps[0].transition_id)
+        )
         assert second == steps[1]
 
 

@@ -124,7 +124,7 @@ async def test_a_note_is_in_the_history_and_in_the_event(domain: Domain, author:
     content = await content_in(domain, Status.PENDING_REVIEW, author, editor)
     note = "Too long; see <b>page 2</b> & 'quotes'"
     await domain.move(content.content_id, Action.REJECT, editor, note)
-    steps = await domain.library.ask(ListTransitions(content.content_id, author, 10))
+    steps = await domain.content_queries.ask(ListTransitions(content.content_id, author, 10))
     assert [(step.action, step.note, step.actor_id, step.actor_name) for step in steps] == [
         ("submit_for_review", None, editor.user_id, "Some One"),
         ("reject", note, editor.user_id, "Some One"),
@@ -195,7 +195,7 @@ async def test_what_a_stranger_may_not_see_is_not_there_for_any_change(
         with refused(CONTENT_NOT_FOUND):
             await domain.content.ask(DeleteContent(content.content_id, stranger))
         with refused(CONTENT_NOT_FOUND):
-            await domain.library.ask(ReadContent(content.content_id, stranger))
+            await domain.content_queries.ask(ReadContent(content.content_id, stranger))
 
 
 async def test_what_a_stranger_may_see_they_may_not_change(
@@ -221,7 +221,7 @@ async def test_no_change_is_made_of_another_version_than_the_one_that_was_read(
         await domain.content.ask(
             TransitionContent(content.content_id, Action.SUBMIT_FOR_REVIEW, None, author, content.version)
         )
-    assert await domain.library.ask(ReadContent(content.content_id, editor)) == newer
+    assert await domain.content_queries.ask(ReadContent(content.content_id, editor)) == newer
     await domain.content.ask(DeleteContent(content.content_id, author, newer.version))
 
 
@@ -245,7 +245,7 @@ async def test_a_category_must_exist_and_one_that_goes_leaves_its_articles(domai
     with refused(CONTENT_CATEGORY_UNKNOWN):
         await edit(domain, content, author, category_id=uuid4())
     await domain.execute("delete from categories")
-    assert (await domain.library.ask(ReadContent(content.content_id, author))).category_id is None
+    assert (await domain.content_queries.ask(ReadContent(content.content_id, author))).category_id is None
     assert await story(domain, content.content_id) == [("content.created", 1)]
 
 
@@ -265,7 +265,7 @@ async def test_what_is_published_cannot_be_deleted(domain: Domain, author: Princ
     for caller in (author, editor):
         with refused(CONTENT_PUBLISHED):
             await domain.content.ask(DeleteContent(content.content_id, caller))
-    assert await domain.library.ask(ReadContent(content.content_id, None)) == content
+    assert await domain.content_queries.ask(ReadContent(content.content_id, None)) == content
 
 
 # Several at once -----------------------------------------------------------------------------------------------------
@@ -289,7 +289,7 @@ async def test_of_edits_of_one_version_at_once_one_wins(domain: Domain, author: 
     won, lost = await at_once(*(edit(domain, content, author, title=f"Take {n}") for n in range(8)))
     assert len(won) == 1
     assert lost == [CONTENT_STALE] * 7
-    assert (await domain.library.ask(ReadContent(content.content_id, author))).title == won[0].title
+    assert (await domain.content_queries.ask(ReadContent(content.content_id, author))).title == won[0].title
     assert await story(domain, content.content_id) == [("content.created", 1), ("content.edited", 2)]
 
 
@@ -301,7 +301,7 @@ async def test_what_was_approved_is_what_was_read_though_an_edit_comes_at_once(
         won, lost = await at_once(
             edit(domain, content, author), domain.move(content.content_id, Action.APPROVE, editor)
         )
-        now = await domain.library.ask(ReadContent(content.content_id, editor))
+        now = await domain.content_queries.ask(ReadContent(content.content_id, editor))
         assert len(won) == 1
         assert lost[0] in (CONTENT_STALE, CONTENT_ILLEGAL_TRANSITION)
         assert (now.status, now.title) in ((Status.DRAFT, "Changed"), (Status.APPROVED, "A title"))
@@ -350,7 +350,7 @@ async def test_any_sequence_of_changes_goes_as_the_model_says(
             assert not expected, f"{step} by {caller} was refused"
         else:
             assert expected, f"{step} by {caller} was let through"
-    now = await domain.library.ask(ReadContent(content.content_id, people["author"]))
+    now = await domain.content_queries.ask(ReadContent(content.content_id, people["author"]))
     assert (now.status, now.version) == (model.status, model.version)
     assert await story(domain, content.content_id) == model.events
     assert await history(domain, content.content_id) == model.history

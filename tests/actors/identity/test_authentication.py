@@ -145,7 +145,7 @@ async def test_a_login_whose_password_was_changed_meanwhile_opens_nothing(domain
         checked = await credentials(connection, user.user_id)
     assert checked is not None
     current = await whoami(domain, await log_in(domain))
-    await domain.recovery.ask(ChangePassword(user.user_id, current.session_id, PASSWORD, NEW))
+    await domain.password_reset.ask(ChangePassword(user.user_id, current.session_id, PASSWORD, NEW))
     with refused(AUTH_INVALID_CREDENTIALS):
         await domain.sessions.ask(OpenSession(user.user_id, checked.password_changed_at, "late", None))
 

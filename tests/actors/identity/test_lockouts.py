@@ -102,7 +102,7 @@ async def test_a_mailed_reset_is_not_locked_out_by_others(domain: Domain) -> Non
     await storm(domain)
     async with domain.database.transaction() as connection:
         await add_token(connection, domain.signer, who.user_id, "reset_password")
-    await domain.recovery.ask(ResetPassword(await domain.mail_token(who.user_id), "Lighthouse-Keeper-7", OWNERS))
+    await domain.password_reset.ask(ResetPassword(await domain.mail_token(who.user_id), "Lighthouse-Keeper-7", OWNERS))
     await storm(domain)
     await log_in(domain, "Lighthouse-Keeper-7")
 

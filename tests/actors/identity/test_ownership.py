@@ -115,7 +115,7 @@ class Story:
     async def owner_resets(self) -> None:
         links = await self.links("reset_password")
         if links:
-            await self.domain.recovery.ask(ResetPassword(links[-1], MINE))
+            await self.domain.password_reset.ask(ResetPassword(links[-1], MINE))
             self.proved_with = {MINE}
 
     async def owner_refuses(self) -> None:

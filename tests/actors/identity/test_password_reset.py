@@ -40,7 +40,7 @@ async def letters(domain: Domain) -> list[tuple[str, str]]:
 
 async def change(domain: Domain, login: Any, current: str = PASSWORD, new: str = NEW) -> None:
     claims = domain.signer.read(login.access_token)
-    await domain.recovery.ask(ChangePassword(claims.user_id, claims.session_id, current, new))
+    await domain.password_reset.ask(ChangePassword(claims.user_id, claims.session_id, current, new))
 
 
 # Forgotten -----------------------------------------------------------------------------------------------------------
@@ -49,7 +49,7 @@ async def change(domain: Domain, login: Any, current: str = PASSWORD, new: str =
 async def test_a_forgotten_password_is_reset_by_the_secret_of_a_mail(domain: Domain) -> None:
     user = await domain.person(email="ada@example.org")
     token = await asked(domain, "ADA@example.org")
-    await domain.recovery.ask(ResetPassword(token, NEW))
+    await domain.password_reset.ask(ResetPassword(token, NEW))
     await log_in(domain, password=NEW)
     with refused(AUTH_INVALID_CREDENTIALS):
         await log_in(domain)
@@ -89,7 +89,7 @@ async def test_a_reset_ends_all_sessions_in_every_process(domain: Domain, other:
     logins = [await log_in(domain) for _ in range(3)]
     for login in logins * 2:
         await whoami(other, login)
-    await domain.recovery.ask(ResetPassword(await asked(domain), NEW))
+    await domain.password_reset.ask(ResetPassword(await asked(domain), NEW))
     for login in logins:
         for process in (domain, other):
             with refused(AUTH_SESSION_ENDED):
@@ -103,7 +103,7 @@ async def test_of_sixteen_who_use_one_secret_at_once_exactly_one_wins(domain: Do
     token = await asked(domain)
     passwords = [f"{NEW}-{each}" for each in range(16)]
     asks = [
-        process.recovery.ask(ResetPassword(token, password))
+        process.password_reset.ask(ResetPassword(token, password))
         for process, password in zip((domain, other) * 8, passwords, strict=True)
     ]
     won, lost = await at_once(*asks)
@@ -121,7 +121,7 @@ async def test_of_different_secrets_of_one_account_used_at_once_one_wins_and_non
     for _ in range(MAX_MAILS):
         await told(domain, "ada@example.org")
     ids: list[UUID] = [row["token_id"] for row in await domain.rows("select token_id from mail_tokens")]
-    asks = [domain.recovery.ask(ResetPassword(domain.signer.mail_token(each), NEW)) for each in ids]
+    asks = [domain.password_reset.ask(ResetPassword(domain.signer.mail_token(each), NEW)) for each in ids]
     won, lost = await at_once(*asks)
     assert (len(won), set(lost)) == (1, {AUTH_MAIL_TOKEN_INVALID})
     assert await domain.value("select count(*) from mail_tokens where used_at is null") == 0
@@ -147,7 +147,7 @@ async def test_a_secret_that_is_not_good_resets_nothing_and_costs_no_hashing(
     monkeypatch.setattr(password_reset, "HashPassword", None)
     for each in (token, "", "é", "x" * 128):
         with refused(AUTH_MAIL_TOKEN_INVALID):
-            await domain.recovery.ask(ResetPassword(each, NEW))
+            await domain.password_reset.ask(ResetPassword(each, NEW))
     assert await domain.value("select password_hash from users") == before
 
 
@@ -156,7 +156,7 @@ async def test_a_secret_is_good_for_an_hour(domain: Domain) -> None:
     token = await asked(domain)
     await domain.pass_time(RESET_TTL_S)
     with refused(AUTH_MAIL_TOKEN_INVALID):
-        await domain.recovery.ask(ResetPassword(token, NEW))
+        await domain.password_reset.ask(ResetPassword(token, NEW))
 
 
 @pytest.mark.parametrize("how", ["changed", "reset"])
@@ -171,7 +171,7 @@ async def test_with_the_password_goes_the_change_of_address_that_somebody_else_h
         await change(domain, await log_in(domain))
     else:
         await told(domain, "ada@example.org")
-        await domain.recovery.ask(ResetPassword(await domain.mail_token(user.user_id), NEW))
+        await domain.password_reset.ask(ResetPassword(await domain.mail_token(user.user_id), NEW))
     with refused(AUTH_MAIL_TOKEN_INVALID):
         await domain.users.ask(VerifyEmail(link))
     await log_in(domain, "ada@example.org", NEW)
@@ -182,9 +182,9 @@ async def test_a_password_that_will_not_do_is_named_and_the_secret_stays_good(do
     token = await asked(domain, "countess@example.org")
     for bad in ("short", "Password1", "Countess-1815", "A1" + "x" * 127):
         with refused(REQUEST_INVALID) as caught:
-            await domain.recovery.ask(ResetPassword(token, bad))
+            await domain.password_reset.ask(ResetPassword(token, bad))
         assert {detail.field for detail in caught.value.details} == {"new_password"}
-    await domain.recovery.ask(ResetPassword(token, NEW))
+    await domain.password_reset.ask(ResetPassword(token, NEW))
 
 
 async def test_the_policy_of_new_passwords_is_the_configured_one(domain: Domain) -> None:
@@ -200,9 +200,9 @@ async def test_the_policy_of_new_passwords_is_the_configured_one(domain: Domain)
 async def test_a_reset_spends_the_other_links_too(domain: Domain) -> None:
     await domain.person(email="ada@example.org")
     first, second = [await asked(domain) for _ in range(2)]
-    await domain.recovery.ask(ResetPassword(first, NEW))
+    await domain.password_reset.ask(ResetPassword(first, NEW))
     with refused(AUTH_MAIL_TOKEN_INVALID):
-        await domain.recovery.ask(ResetPassword(second, "Other-Boats-88"))
+        await domain.password_reset.ask(ResetPassword(second, "Other-Boats-88"))
 
 
 # Changed -------------------------------------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ async def test_a_changed_password_spends_a_link_that_is_under_way(domain: Domain
     token = await asked(domain)
     await change(domain, await log_in(domain))
     with refused(AUTH_MAIL_TOKEN_INVALID):
-        await domain.recovery.ask(ResetPassword(token, "Other-Boats-88"))
+        await domain.password_reset.ask(ResetPassword(token, "Other-Boats-88"))
 
 
 async def test_a_wrong_current_password_changes_nothing_and_is_counted_by_its_session(domain: Domain) -> None:

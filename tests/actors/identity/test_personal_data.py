@@ -234,7 +234,7 @@ async def test_what_was_published_stays_and_is_by_a_deleted_user(domain: Domain)
     published = await domain.value("select content_id from content where status = 'published'")
     await domain.users.ask(DeleteUser(ada.user_id))
     editor = await domain.person(Role.EDITOR)
-    steps = await domain.library.ask(ListTransitions(published, editor, 10))
+    steps = await domain.content_queries.ask(ListTransitions(published, editor, 10))
     assert steps[0].actor_name == "Deleted user"
     await erased(domain, days=0)
     assert await domain.value("select count(*) from content where author_id = $1", ada.user_id) == 1

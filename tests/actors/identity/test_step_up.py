@@ -169,8 +169,10 @@ async def test_the_way_back_leaves_the_taker_nothing(domain: Domain) -> None:
     with refused(AUTH_MAIL_TOKEN_INVALID):
         await domain.users.ask(VerifyEmail(pending))
     with refused(AUTH_MAIL_TOKEN_INVALID):
-        await domain.recovery.ask(ResetPassword(reset, "Taker-Comes-Back-1"))
-    await domain.recovery.ask(ResetPassword(await token(domain, user.user_id, "reset_password"), "Lighthouse-Keeper-7"))
+        await domain.password_reset.ask(ResetPassword(reset, "Taker-Comes-Back-1"))
+    await domain.password_reset.ask(
+        ResetPassword(await token(domain, user.user_id, "reset_password"), "Lighthouse-Keeper-7")
+    )
     await log_in(domain, password="Lighthouse-Keeper-7")
 
 

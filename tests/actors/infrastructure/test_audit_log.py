@@ -53,12 +53,12 @@ async def test_every_change_of_an_account_leaves_its_entry(domain: Domain) -> No
         claims = domain.signer.read(login.access_token)
         me = From(caller=Principal(ada, claims.session_id, "ada@example.org", Role.MEMBER))
     with request(me):
-        await domain.recovery.ask(ChangePassword(ada, claims.session_id, PASSWORD, NEW_PASSWORD))
+        await domain.password_reset.ask(ChangePassword(ada, claims.session_id, PASSWORD, NEW_PASSWORD))
         await domain.users.ask(UpdateUser(ada, "Ada", "ada@example.net"))
         await domain.users.ask(VerifyEmail(await domain.mail_token(ada)))
         await domain.answered("reset_password", "ada@example.net")
     with request():
-        await domain.recovery.ask(ResetPassword(await domain.mail_token(ada), PASSWORD))
+        await domain.password_reset.ask(ResetPassword(await domain.mail_token(ada), PASSWORD))
         again = domain.signer.read((await log_in(domain, "ada@example.net")).access_token)
         await domain.sessions.ask(RevokeSession(ada, again.session_id))
         await domain.sessions.ask(EndSessions(ada))

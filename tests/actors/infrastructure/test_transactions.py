@@ -97,8 +97,8 @@ CHANGES: dict[str, Callable[[Person], Awaitable[Any]]] = {
     "email.verified": lambda p: p.domain.users.ask(VerifyEmail(p.link)),
     "user.refused": lambda p: p.domain.users.ask(RefuseEmail(p.link)),
     "email.change_undone": lambda p: p.domain.users.ask(UndoEmailChange(p.link)),
-    "password.reset": lambda p: p.domain.recovery.ask(ResetPassword(p.link, "Another-Lantern-43")),
-    "password.changed": lambda p: p.domain.recovery.ask(
+    "password.reset": lambda p: p.domain.password_reset.ask(ResetPassword(p.link, "Another-Lantern-43")),
+    "password.changed": lambda p: p.domain.password_reset.ask(
         ChangePassword(p.who.user_id, p.session_id, PASSWORD, "Another-Lantern-43")
     ),
     "login.stepped_up": lambda p: p.domain.logins.ask(StepUp(p.who.user_id, p.session_id, PASSWORD)),

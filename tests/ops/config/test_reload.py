@@ -91,7 +91,7 @@ async def test_a_reload_of_a_bad_file_logs_every_fault_and_changes_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     parts, file = dry_run(), tmp_path / "pools.toml"
-    file.write_text(BAD + "[pools.library]\nsize = 1")
+    file.write_text(BAD + "[pools.content_queries]\nsize = 1")
     await reload.reload(parts, str(file))
     assert [record.levelname for record in caplog.records] == ["ERROR"] * len(NAMED)
     assert all(name in record.message for name, record in zip(NAMED, caplog.records, strict=True))
@@ -99,15 +99,17 @@ async def test_a_reload_of_a_bad_file_logs_every_fault_and_changes_nothing(
     caplog.clear()
     caplog.set_level(logging.INFO)
     assert parts.policies == dry_run().policies
-    file.write_text("[pools.library]\nsize = 1\n[limits.login]\nlimit = 3\nshadow = true\n[limits.mail]\nlimit = 5")
+    file.write_text(
+        "[pools.content_queries]\nsize = 1\n[limits.login]\nlimit = 3\nshadow = true\n[limits.mail]\nlimit = 5"
+    )
     await reload.reload(parts, str(file))
     assert [record.message for record in caplog.records] == [
-        "pools.library.size was 8, is 1",
+        "pools.content_queries.size was 8, is 1",
         "limits.login.limit was 10, is 3",
         "limits.login.shadow was False, is True",
         f"{file} is in force",
     ]
-    assert parts.pools["library"].size == 1
+    assert parts.pools["content_queries"].size == 1
     assert parts.policies["login"] == Policy(3, 60, shadow=True)
     assert parts.policies["mail"] == Policy(5, 60)
 
@@ -153,22 +155,22 @@ def test_a_bad_file_ends_a_start_with_status_2(up: Up, tmp_path: Path) -> None:
 @pytest.mark.servers
 def test_the_file_is_read_at_the_start_and_again_on_sighup(tmp_path: Path) -> None:
     file = tmp_path / "pools.toml"
-    file.write_text("[pools.library]\nsize = 3\n[pools.limits]\nmailbox = 77\noverflow = 'reject'")
+    file.write_text("[pools.content_queries]\nsize = 3\n[pools.limits]\nmailbox = 77\noverflow = 'reject'")
     with data_folder() as data:
         up = Up(data, environment={"CALLBOARD_CONFIG": str(file)})
         try:
             up.ready()
-            assert pool_of(up, "library")["size"] == 3
+            assert pool_of(up, "content_queries")["size"] == 3
             limits = pool_of(up, "limits")
             assert (limits["mailbox"], limits["overflow"], limits["route"]) == (77, "reject", "round_robin")
             file.write_text(BAD)
             up.signal(signal.SIGHUP)
             log = data / "logs" / "callboard.log"
             until("the last fault", lambda: "pools.kitchen: is unknown" in log.read_text())
-            assert pool_of(up, "library")["size"] == 3
-            file.write_text("[pools.library]\nsize = 5")
+            assert pool_of(up, "content_queries")["size"] == 3
+            file.write_text("[pools.content_queries]\nsize = 5")
             up.signal(signal.SIGHUP)
-            until("another size", lambda: pool_of(up, "library")["size"] == 5)
+            until("another size", lambda: pool_of(up, "content_queries")["size"] == 5)
             file.write_text("[limits.default]\nlimit = 12\nwindow_s = 7")
             up.signal(signal.SIGHUP)
             until(
@@ -189,15 +191,15 @@ def test_the_pools_are_listed_with_what_waits_for_them(up: Up) -> None:
 
 def test_a_pool_is_resized_while_it_works(up: Up) -> None:
     for size in (3, 11, 8):
-        answer = request("PATCH", f"{up.operators}/ops/v1/pools/library", body={"size": size})
+        answer = request("PATCH", f"{up.operators}/ops/v1/pools/content_queries", body={"size": size})
         assert (answer.status, answer.data["size"]) == (200, size)
-        assert pool_of(up, "library")["size"] == size
-        assert len(up.nodes()["editorial/library"]["children"]) == size
+        assert pool_of(up, "content_queries")["size"] == size
+        assert len(up.nodes()["editorial/content_queries"]["children"]) == size
 
 
 @pytest.mark.parametrize("body", [{}, {"size": 0}, {"size": 1001}, {"size": "3"}, {"size": 3, "colour": 1}])
 def test_a_size_that_is_none_is_refused(up: Up, body: dict[str, object]) -> None:
-    answer = request("PATCH", f"{up.operators}/ops/v1/pools/library", body=body)
+    answer = request("PATCH", f"{up.operators}/ops/v1/pools/content_queries", body=body)
     assert (answer.status, answer.code) == (400, "REQUEST_INVALID_001")
 
 
