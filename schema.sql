@@ -734,7 +734,7 @@ create table schedules (
 );
 create trigger schedules_touch before update on schedules for each row execute function touch_updated_at();
 
--- A user's choices about notices, and the number of their last notice. Without a row: the defaults, and no notice yet.
+-- A user's choices about notifications, and the number of their last notification. Without a row: the defaults, and no notification yet.
 create table notification_settings (
     user_id    uuid        primary key references users on delete cascade,
     digest     text        not null default 'off' constraint notification_settings_digest_check
@@ -747,7 +747,7 @@ create table notification_settings (
 create trigger notification_settings_touch before update on notification_settings
     for each row execute function touch_updated_at();
 
--- Notices to users. The lock on the user's row of notification_settings numbers them in the order of their commits.
+-- Notifications to users. The lock on the user's row of notification_settings numbers them in the order of their commits.
 create table notifications (
     notification_id uuid        primary key,          -- derived from the event that asked for it
     user_id         uuid        not null references users on delete cascade,

@@ -14,7 +14,7 @@ from msgspec import Struct
 from callboard.actors.errors import ErrorCode
 from callboard.actors.infrastructure.feature_flags import FeatureFlag
 from callboard.actors.infrastructure.job_kinds import JobHandler, JobKind
-from callboard.actors.infrastructure.notice_kinds import NoticeKind
+from callboard.actors.infrastructure.notification_kinds import NotificationKind
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.actors.infrastructure.rate_limiter import RateLimit
 from callboard.actors.infrastructure.retention import Retain, RetentionRule
@@ -63,8 +63,8 @@ class Department(Struct, Generic[S, N, R], frozen=True, kw_only=True):
 
     `needs` is a Struct whose fields are Structs that other departments offer, found by their type: they give the order
     of building, and `build` gets it filled. A field `EditorialRefs | None = None` is an optional need. Names of the
-    limits, flags, kinds of jobs and notices, schedules and retention rules of a package begin with the name of its
-    department and a dot. `migrations` is the folder of its own history of Alembic's.
+    limits, flags, kinds of jobs and notifications, schedules and retention rules of a package begin with the name of
+    its department and a dot. `migrations` is the folder of its own history of Alembic's.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Department(Struct, Generic[S, N, R], frozen=True, kw_only=True):
     flags: Sequence[FeatureFlag] = ()
     jobs: Sequence[JobKind[Any]] = ()
     schedules: Sequence[Schedule] = ()
-    notices: Sequence[NoticeKind] = ()
+    notifications: Sequence[NotificationKind] = ()
     retention: Sequence[Retain | RetentionRule] = ()
     personal_data: Sequence[PersonalData] = ()
     migrations: Path | None = None

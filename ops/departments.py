@@ -114,7 +114,7 @@ def _clashes(departments: Sequence[AnyDepartment]) -> Iterator[str]:
         "declare the rule of retention": [rule.name for each in departments for rule in each.retention],
         "declare the schedule": [schedule.name for each in departments for schedule in each.schedules],
         "declare the kind of jobs": [kind.name for each in departments for kind in each.jobs],
-        "declare the kind of notices": [kind.name for each in departments for kind in each.notices],
+        "declare the kind of notifications": [kind.name for each in departments for kind in each.notifications],
         "export": [part.name for each in departments for part in each.personal_data],
     }
     for what, taken in names.items():
@@ -125,7 +125,7 @@ def _clashes(departments: Sequence[AnyDepartment]) -> Iterator[str]:
         if each in OURS:  # their names are older than this rule, and in use in configurations
             continue
         declared: Sequence[Any] = (
-            *(*each.limits, *each.flags, *each.jobs, *each.schedules, *each.notices, *each.retention),
+            *(*each.limits, *each.flags, *each.jobs, *each.schedules, *each.notifications, *each.retention),
         )
         for name in (one.name for one in declared):
             if name.partition(".")[0] != each.name:
@@ -160,7 +160,7 @@ def declared_by(departments: Sequence[AnyDepartment], configured: Mapping[str, C
             for each in departments
             for rule in all_of[each.name].retention
         ],
-        notices=[kind for each in departments for kind in each.notices],
+        notifications=[kind for each in departments for kind in each.notifications],
     )
 
 

@@ -104,6 +104,12 @@ class ContentRejected(ContentEmail, frozen=True, kw_only=True):
     """The article was sent back to its author."""
 
 
+class NotificationDigest(EmailTemplate, frozen=True, kw_only=True):
+    """One or more notifications; they are read when the mail is written."""
+
+    digest_id: UUID
+
+
 # By the name of the template's file. Events use this name, and so does a token's purpose.
 TEMPLATES: Mapping[str, type[EmailTemplate]] = {
     "verify_email": VerifyEmail,
@@ -117,6 +123,7 @@ TEMPLATES: Mapping[str, type[EmailTemplate]] = {
     "export_failed": ExportFailed,
     "content_published": ContentPublished,
     "content_rejected": ContentRejected,
+    "notification_digest": NotificationDigest,
 }
 
 
@@ -130,6 +137,7 @@ class Facts(msgspec.Struct, frozen=True):
     token: str | None = None
     title: str = ""
     note: str = ""
+    notifications: tuple[tuple[str, str], ...] = ()  # the text and the link of each
 
     def __repr__(self) -> str:
         """Without the token."""
@@ -156,6 +164,7 @@ def render(name: str, template: EmailTemplate, facts: Facts) -> RenderedEmail:
         "token": facts.token,
         "title": clean_line(facts.title),
         "note": clean_text(facts.note)[:MAX_NOTE],
+        "notifications": [(clean_line(text), link) for text, link in facts.notifications],
     }
     try:
         page = _TEMPLATES.get_template(f"{name}.txt").render(values)

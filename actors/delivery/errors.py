@@ -1,4 +1,4 @@
-"""The errors of delivery: notices and their links."""
+"""The errors of delivery: notifications and their links."""
 
 from callboard.actors.errors import ErrorCode, ErrorKind, declared_in
 

@@ -1,4 +1,4 @@
-"""The events that delivery reads: requests for a mail, of ours and of any producer."""
+"""The events that delivery reads: requests for a mail, of ours and of any producer, and for a notification."""
 
 from uuid import UUID
 
@@ -7,7 +7,7 @@ import msgspec
 from callboard.runtime import Message
 from callboard.streams.email_address import Email
 from callboard.streams.event_types import Line, Name, Text, declare_event
-from callboard.streams.topics import MAIL, PRIORITY
+from callboard.streams.topics import MAIL, NOTIFICATIONS, PRIORITY
 
 
 class TemplatedEmailRequested(Message, frozen=True):
@@ -27,7 +27,16 @@ class MailRequested(Message, frozen=True):
     html: Text | None = None
 
 
-MAIL_EVENTS = (
+class NotificationRequested(Message, frozen=True):
+    """A notification to one of our users; `data` is that of its kind, and its user's preferences say how it is sent."""
+
+    user_id: UUID
+    kind: Name
+    data: dict[Text, Text] = msgspec.field(default_factory=dict)
+
+
+EVENTS = (
+    declare_event("notification.requested", NotificationRequested, "user_id", NOTIFICATIONS),
     declare_event("letter.requested", TemplatedEmailRequested, "user_id", MAIL, PRIORITY),
     declare_event("mail.requested", MailRequested, "to", MAIL, PRIORITY, open_to_producers=True),
 )

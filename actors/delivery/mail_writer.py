@@ -12,12 +12,15 @@ from callboard.actors.delivery.email_templates import (
     ContentEmail,
     EmailTemplate,
     Facts,
+    NotificationDigest,
     SecretLink,
     read_template,
     render,
 )
 from callboard.actors.delivery.mail_message import OutgoingMail, RenderedEmail, encode_mail
 from callboard.actors.delivery.mail_queue import QUERIES, READY
+from callboard.actors.delivery.notifications import QUERIES as NOTIFICATIONS
+from callboard.actors.infrastructure.notification_kinds import NotificationKinds
 from callboard.actors.infrastructure.token_signer import Signer
 
 LARGE = 16_384  # characters; a longer text of a producer would block the event loop for up to 0.3 s
@@ -30,10 +33,11 @@ class UnwritableError(Exception):
 class MailWriter:
     """Writes mails. `sender` is the mailbox in From, and `link_url` the base URL of every link."""
 
-    def __init__(self, signer: Signer, sender: str, link_url: str) -> None:
+    def __init__(self, signer: Signer, sender: str, link_url: str, kinds: NotificationKinds) -> None:
         self.signer = signer
         self.sender = sender
         self.link_url = link_url.rstrip("/")
+        self.kinds = kinds
 
     async def write(self, connection: Any, mail: Any, sent_at: datetime) -> OutgoingMail:
         """Return the mail on the wire. Raises UnwritableError for any fault of it."""
@@ -62,6 +66,7 @@ class MailWriter:
     async def _facts(self, connection: Any, mail: Any, template: EmailTemplate, user_id: UUID) -> Facts:
         """Load the facts for one of our mails. Raises UnwritableError."""
         token, title, note = None, "", ""
+        notifications: tuple[tuple[str, str], ...] = ()
         if isinstance(template, SecretLink):
             token = await self._secret(connection, mail, template.token_id)
         elif isinstance(template, ContentEmail):
@@ -74,8 +79,19 @@ class MailWriter:
             if article is None:
                 raise UnwritableError("the article does not exist, or is not the recipient's")
             title, note = article["title"], article["note"] or ""
+        elif isinstance(template, NotificationDigest):
+            notifications = await self._digest(connection, user_id, template.digest_id)
         full_name = await QUERIES.proved_name(connection, user_id=user_id, recipient=mail["recipient"])
-        return Facts(link_url=self.link_url, full_name=full_name, token=token, title=title, note=note)
+        return Facts(self.link_url, full_name, token, title, note, notifications)
+
+    async def _digest(self, connection: Any, user_id: UUID, digest_id: UUID) -> tuple[tuple[str, str], ...]:
+        """Return the text and the link of each notification in a digest. Raises UnwritableError if none is left."""
+        rows = NOTIFICATIONS.digest(connection, digest_id=digest_id, user_id=user_id)
+        found = [(self.kinds.get(row["kind"]), msgspec.json.decode(row["data"])) async for row in rows]
+        described = tuple(kind.describe(data) for kind, data in found if kind is not None)
+        if not described:
+            raise UnwritableError("the digest has no notifications any more")
+        return described
 
     async def _secret(self, connection: Any, mail: Any, token_id: UUID) -> str:
         """Return the secret of a token, after a check of its owner: a writer of the topic must not get another's

@@ -1,4 +1,4 @@
-"""Preferences: how each user gets each kind of notices, the digest of their mails, and the links that end mails.
+"""Preferences: how each user gets each kind of notifications, the digest of their mails, and the links that end mails.
 
 A user who has chosen nothing gets the default of each kind. Unsubscribe links work without a login (RFC 8058), and for
 as long as the key that signed them is in the configuration.
@@ -16,7 +16,7 @@ import msgspec
 from callboard.actors.delivery.errors import NOTIFICATIONS_LINK_INVALID, NOTIFICATIONS_STALE
 from callboard.actors.errors import REQUEST_INVALID, FieldError, Problem
 from callboard.actors.infrastructure.database import Database, retried
-from callboard.actors.infrastructure.notice_kinds import DIGEST, Channel, NoticeKinds
+from callboard.actors.infrastructure.notification_kinds import DIGEST, Channel, NotificationKinds
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.actors.infrastructure.signing_keys import text_of
 from callboard.actors.infrastructure.token_signer import Signer
@@ -37,15 +37,15 @@ UUID_BYTES = 16
 
 
 class Digest(StrEnum):
-    """When notices are mailed: each at once, or gathered in one mail a day or a week."""
+    """When notifications are mailed: each at once, or gathered in one mail a day or a week."""
 
     OFF = "off"
     DAILY = "daily"
     WEEKLY = "weekly"
 
 
-class NoticeKindView(msgspec.Struct, frozen=True):
-    """A kind of notices, its default channel, and whether that is fixed: security notices cannot be switched off."""
+class NotificationKindView(msgspec.Struct, frozen=True):
+    """A kind of notifications, its default channel, and whether that is fixed: it is for those about security."""
 
     kind: str
     default: Channel
@@ -57,7 +57,7 @@ class Preferences(msgspec.Struct, frozen=True):
 
     digest: Digest
     channels: dict[str, Channel]
-    kinds: tuple[NoticeKindView, ...]
+    kinds: tuple[NotificationKindView, ...]
 
     @property
     def tag(self) -> str:
@@ -100,7 +100,7 @@ class Unsubscribe(Request[None], frozen=True):
 class UnsubscribeLinks:
     """Makes and reads the links. `api` is the public URL of the API: mail programs send a POST to the link itself."""
 
-    def __init__(self, signer: Signer, api: str, kinds: NoticeKinds) -> None:
+    def __init__(self, signer: Signer, api: str, kinds: NotificationKinds) -> None:
         self._signer = signer
         self._url = f"{api.rstrip('/')}{UNSUBSCRIBE_PATH}?token="
         self._kinds = kinds
@@ -108,7 +108,7 @@ class UnsubscribeLinks:
     def unsubscribe_url(self, user_id: UUID, kind: str) -> str | None:
         """Return the link that stops a user's mails of a kind, or with DIGEST those of all kinds.
 
-        None for mails that cannot be stopped: those of no kind of notices, and security notices.
+        None for mails that cannot be stopped: those of no kind of notifications, and security notifications.
         """
         declared = self._kinds.get(kind)
         if kind != DIGEST and (declared is None or declared.security):
@@ -132,10 +132,10 @@ class UnsubscribeLinks:
 class NotificationPreferences(Actor[GetPreferences | ReplacePreferences | Unsubscribe]):
     """Reads and writes preferences; the workers of the pool share no state.
 
-    A notice that waits for a digest and is no longer to be mailed leaves the digest.
+    A notification that waits for a digest and is no longer to be mailed leaves the digest.
     """
 
-    def __init__(self, database: Database, kinds: NoticeKinds, links: UnsubscribeLinks) -> None:
+    def __init__(self, database: Database, kinds: NotificationKinds, links: UnsubscribeLinks) -> None:
         self.database = database
         self.kinds = kinds
         self.links = links
@@ -201,17 +201,17 @@ class NotificationPreferences(Actor[GetPreferences | ReplacePreferences | Unsubs
         return Preferences(
             Digest.OFF if row is None else Digest(row["digest"]),
             {name: chosen.get(name, kind.default) for name, kind in self.kinds.items()},
-            tuple(NoticeKindView(kind.name, kind.default, kind.security) for kind in self.kinds.values()),
+            tuple(NotificationKindView(kind.name, kind.default, kind.security) for kind in self.kinds.values()),
         )
 
 
-def preference_faults(kinds: NoticeKinds, channels: Mapping[str, Channel]) -> list[FieldError]:
-    """Return the kinds that do not exist, and the security notices that have another channel than theirs."""
+def preference_faults(kinds: NotificationKinds, channels: Mapping[str, Channel]) -> list[FieldError]:
+    """Return the kinds that do not exist, and the security notifications that have another channel than theirs."""
     faults = []
     for name, channel in channels.items():
         kind = kinds.get(name)
         if kind is None:
-            faults.append(FieldError(f"channels.{name[:100]}", "There is no such kind of notices."))
+            faults.append(FieldError(f"channels.{name[:100]}", "There is no such kind of notifications."))
         elif kind.security and channel is not kind.default:
-            faults.append(FieldError(f"channels.{name}", f"A security notice: must be {kind.default.value}."))
+            faults.append(FieldError(f"channels.{name}", f"A security notification: must be {kind.default.value}."))
     return faults

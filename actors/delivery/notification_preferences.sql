@@ -14,7 +14,7 @@ where user_id = :user_id
 returning digest, channels::text as channels;
 
 -- name: release_waiting(user_id, mailed)!
--- Notices of kinds that are no longer mailed leave the digest.
+-- Notifications of kinds that are no longer mailed leave the digest.
 update notifications set waits = false
 where user_id = :user_id and waits and kind <> all(:mailed::text[]);
 

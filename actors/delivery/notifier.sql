@@ -1,6 +1,6 @@
 -- name: transition(content_id, action, occurred_at)^
 -- The transition and its article: both were written in one transaction, with one time.
-select c.author_id, t.transition_id
+select c.author_id, c.title, t.transition_id
 from content_transitions t join content c using (content_id)
 where t.content_id = :content_id and t.action = :action and t.created_at = :occurred_at
 limit 1;

@@ -9,12 +9,16 @@ from callboard.actors.delivery.notification_preferences import (
     Unsubscribe,
     UnsubscribeLinks,
 )
+from callboard.actors.delivery.notifications import NotificationMessage
 from callboard.runtime import Ref
 
 
 class DeliveryRefs(Struct, frozen=True):
-    """The mail producers, and the preferences about notices. Mails are requested by events: see streams/README.md."""
+    """The mail producers, and the notifications of users. Both mails and notifications are requested by events: see
+    streams/README.md.
+    """
 
     mail_producers: MailProducers
+    notifications: Ref[NotificationMessage]
     preferences: Ref[GetPreferences | ReplacePreferences | Unsubscribe]
     unsubscribe_links: UnsubscribeLinks

@@ -27,7 +27,7 @@ from callboard.actors.identity.events import USER_EVENTS
 from callboard.actors.identity.known_devices import KNOWN_DAYS
 from callboard.actors.identity.password_hasher import PasswordHasher
 from callboard.actors.identity.password_policy import PasswordPolicy
-from callboard.actors.identity.password_reset import PasswordReset
+from callboard.actors.identity.password_reset import PASSWORD_CHANGED, PasswordReset
 from callboard.actors.identity.profiles import Profiles
 from callboard.actors.identity.refs import LOGIN, MAIL, REGISTER, IdentityRefs
 from callboard.actors.identity.registration import UNPROVEN_DAYS, oldest_unproven, purge_unproven
@@ -172,6 +172,7 @@ IDENTITY = Department(
     errors=ERRORS,
     limits=(REGISTER, LOGIN, MAIL, ACCOUNT, ACCOUNT_TOTAL),
     jobs=(EMAIL_REQUEST, MAKE_EXPORT),
+    notifications=(PASSWORD_CHANGED,),
     retention=(
         Retain("sessions", "sessions", "expires_at", 30),
         Retain("refresh_tokens", "refresh_tokens", "spent_at", 31),  # a day longer than a token is good for

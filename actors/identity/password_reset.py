@@ -6,6 +6,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+from msgspec import Struct
+
+from callboard.actors.delivery.events import NotificationRequested
 from callboard.actors.errors import REQUEST_INVALID, FieldError, Problem
 from callboard.actors.identity.authentication import PasswordChecker, credentials, session_origin
 from callboard.actors.identity.email_verification import add_token, request_email
@@ -18,6 +21,7 @@ from callboard.actors.identity.sessions import InvalidateUser, end_sessions
 from callboard.actors.infrastructure import audit_log as audit
 from callboard.actors.infrastructure.audit_log import AuditAction, FailedLogins
 from callboard.actors.infrastructure.database import Database, retried
+from callboard.actors.infrastructure.notification_kinds import NotificationKind
 from callboard.actors.infrastructure.rate_limiter import CheckLimit
 from callboard.actors.infrastructure.token_signer import Signer, fingerprint
 from callboard.runtime import Actor, Ref, Request, on
@@ -27,6 +31,14 @@ from callboard.streams.queries import queries_beside
 QUERIES = queries_beside(__file__)
 
 RESET_TTL_S = 3600
+
+
+class NoData(Struct, frozen=True):
+    """The data of a notification that says all in its text."""
+
+
+# Its mail goes out at once, before any other.
+PASSWORD_CHANGED = NotificationKind("password_changed", NoData, "Your password was changed.", security=True)
 
 
 class ResetPassword(Request[None], frozen=True):
@@ -154,6 +166,7 @@ class PasswordReset(Actor[ResetPassword | ChangePassword]):
         await end_sessions(connection, user_id, keep)
         await emit(connection, UserUpdated(user_id, ("password",)), event_id=uuid4())
         await request_email(connection, "password_changed", user_id)
+        await emit(connection, NotificationRequested(user_id, PASSWORD_CHANGED.name), event_id=uuid4())
         return True
 
 

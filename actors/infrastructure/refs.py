@@ -14,7 +14,7 @@ from callboard.actors.infrastructure.feature_flags import FeatureFlag, FlagSnaps
 from callboard.actors.infrastructure.idempotency import ClaimKey, ReleaseKey, StoreResponse
 from callboard.actors.infrastructure.job_kinds import JobKind
 from callboard.actors.infrastructure.job_queue import JobQueue
-from callboard.actors.infrastructure.notice_kinds import NoticeKind
+from callboard.actors.infrastructure.notification_kinds import NotificationKind
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.actors.infrastructure.rate_limiter import CheckLimit, LimitBatcher, Policy
 from callboard.actors.infrastructure.redis import RedisClient
@@ -69,7 +69,7 @@ class Declared(Struct, frozen=True):
     flags: Sequence[FeatureFlag] = ()
     retention: Sequence[RetentionRule] = ()
     schedules: Sequence[Schedule] = ()
-    notices: Sequence[NoticeKind] = ()
+    notifications: Sequence[NotificationKind] = ()
 
 
 class Infrastructure(Struct, frozen=True):

@@ -26,7 +26,7 @@ from callboard.http.server.idempotency import IdempotencyStep, key_of
 from callboard.http.server.operator_access import AllowedHosts
 from callboard.http.server.preconditions import Condition, condition_of, stale_code
 from callboard.http.server.raw_request import RawRequest, ServerDependencies, Settings
-from callboard.http.server.request import HttpRequest, PageReply
+from callboard.http.server.request import HttpRequest
 from callboard.http.server.request_parser import NOTHING, RequestParser
 from callboard.http.server.response import Response
 from callboard.http.server.response_builder import ResponseBuilder
@@ -100,7 +100,7 @@ class Endpoint:
         """Build the response to a handler's reply, after a check of a read's precondition. Raises Problem with the code
         of a stale tag.
         """
-        if not self._changes and not isinstance(reply, PageReply) and reply.etag is not None:
+        if not self._changes and reply.etag is not None:
             condition = condition_of(exchange.headers)
             if condition is not None:
                 if not condition.matches(reply.etag):

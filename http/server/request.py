@@ -149,9 +149,12 @@ class Reply(Generic[T_co]):
 
 
 class PageReply(Generic[T_co]):
-    """One page of a list: its items, the limit that was applied, and the cursor of the next page or None at the end."""
+    """One page of a list: its items, the limit that was applied, and the cursor of the next page or None at the end.
 
-    __slots__ = ("headers", "items", "limit", "next_cursor")
+    `etag` is given bare and sent in quotes.
+    """
+
+    __slots__ = ("etag", "headers", "items", "limit", "next_cursor")
 
     def __init__(
         self,
@@ -160,7 +163,9 @@ class PageReply(Generic[T_co]):
         limit: int,
         next_cursor: str | None,
         headers: Mapping[str, str] | None = None,
+        etag: str | None = None,
     ) -> None:
+        self.etag = etag
         self.items = items
         self.limit = limit
         self.next_cursor = next_cursor

@@ -14,7 +14,7 @@ from callboard.http.server import headers as wire
 from callboard.http.server.errors import encode_error, headers_of, status_of
 from callboard.http.server.preconditions import repeated_headers
 from callboard.http.server.raw_request import RawRequest, ServerDependencies, Settings
-from callboard.http.server.request import PageReply, RawReply, Reply
+from callboard.http.server.request import PageReply, Reply
 from callboard.http.server.response import NO_CONTENT, NOT_MODIFIED, Response, SharedHeaders, Stream, encoded
 from callboard.http.server.routing import Answer
 
@@ -65,7 +65,8 @@ class ResponseBuilder:
         if isinstance(reply, PageReply):
             page = PageInfo(reply.limit, reply.next_cursor)
             body = ENCODER.encode(SuccessEnvelope("success", reply.items, UNSET, page))
-            return self._response(exchange, self._json, reply.headers or NOTHING, body, status)
+            own = NOTHING if reply.headers is None and reply.etag is None else _own(reply)
+            return self._response(exchange, self._json, own, body, status)
         own = {"Content-Type": reply.content_type, **_own(reply)}
         if reply.policy is not None:
             own["Content-Security-Policy"] = reply.policy
@@ -73,7 +74,7 @@ class ResponseBuilder:
         response.is_shared = reply.is_shared
         return response
 
-    def not_modified(self, exchange: RawRequest, reply: Reply[Any] | RawReply) -> Response:
+    def not_modified(self, exchange: RawRequest, reply: Answer) -> Response:
         """Build the 304 for a client that already has the representation."""
         return self._response(exchange, self._bare, repeated_headers(_own(reply)), None, NOT_MODIFIED)
 
@@ -114,7 +115,7 @@ class ResponseBuilder:
         return Response(shared, status=status, body=body, own=own, lines=lines)
 
 
-def _own(reply: Reply[Any] | RawReply) -> dict[str, str]:
+def _own(reply: Answer) -> dict[str, str]:
     own = dict(reply.headers or {})
     if reply.etag is not None:
         own["ETag"] = f'"{reply.etag}"'

@@ -15,6 +15,8 @@ from argon2 import PasswordHasher as Argon2Hasher
 from callboard.actors.analytics.aggregator import Aggregator
 from callboard.actors.analytics.department import ANALYTICS, AnalyticsSettings
 from callboard.actors.delivery.department import DELIVERY, DeliverySettings
+from callboard.actors.delivery.notification_digest import SEND_DIGESTS
+from callboard.actors.delivery.notification_recorder import NotificationRecorder
 from callboard.actors.delivery.notifier import Notifier
 from callboard.actors.editorial.department import EDITORIAL, EditorialSettings
 from callboard.actors.editorial.search_refill import REFILL_SEARCH
@@ -59,7 +61,7 @@ SETTINGS: dict[str, Any] = {
     ANALYTICS.name: AnalyticsSettings(),
 }
 OF_TESTS = (INFRASTRUCTURE.name, IDENTITY.name, EDITORIAL.name, DELIVERY.name)
-WORKED_ON = (EMAIL_REQUEST, MAKE_EXPORT, REFILL_SEARCH)
+WORKED_ON = (EMAIL_REQUEST, MAKE_EXPORT, REFILL_SEARCH, SEND_DIGESTS)
 # More workers, so that more happens at once, and mailboxes that wait, so that nothing is refused.
 WIDE = {
     "pools": {
@@ -114,7 +116,8 @@ class Domain:
         self.passwords, self.sessions, self.logins = pools["passwords"], pools["sessions"], pools["logins"]
         self.users, self.password_reset, self.content = pools["users"], pools["password_reset"], pools["content"]
         self.email_requests, self.content_queries = pools["email_requests"], pools["content_queries"]
-        self.preferences = pools["preferences"]
+        self.preferences, self.notifications = pools["preferences"], pools["notifications"]
+        self.kinds = {kind.name: kind for kind in declared.notifications}
         self.limits, self.audit_log = pools["limits"], pools["audit_log"]
         self.session_cache = built.refs(IdentityRefs).session_cache
         self.generations = self.session_cache.generations
@@ -123,6 +126,7 @@ class Domain:
         # One consumer a process: these stand for several processes.
         self.aggregator = pool("aggregator", Props(Aggregator, database), size=4)
         self.notifier = pool("notifier", Props(Notifier, database), size=2)
+        self.recorder = pool("recorder", Props(NotificationRecorder, database, self.kinds, keep=200), size=4)
         self.max_archive_bytes = MAX_ARCHIVE_BYTES
 
     @asynccontextmanager
@@ -134,14 +138,21 @@ class Domain:
         await apply_pools(self.built.pools, WIDE)
         self.content._key = None
         self.content.route = Route.ROUND_ROBIN
-        left_out = {"database", "flags", "mail_queue", "notifier", *(() if guarded else ("cache",))}
+        left_out = {
+            "database",
+            "flags",
+            "mail_queue",
+            "notifier",
+            "notification_recorder",
+            *(() if guarded else ("cache",)),
+        }
         branches = {each: self.built.branches[each].children for each in OF_TESTS}
         running = [
             supervisor(name, *(child.node for child in children if child.node.name not in left_out))
             for name, children in branches.items()
         ]
         try:
-            async with System(supervisor("domain", *running, self.aggregator, self.notifier)) as system:
+            async with System(supervisor("domain", *running, self.aggregator, self.notifier, self.recorder)) as system:
                 system.subscribe(lambda event: self.crashes.append(event) if isinstance(event, Crashed) else None)
                 yield
         finally:

@@ -42,7 +42,7 @@ class Post:
         self.metrics = Metrics()
         self.monitor = MailMonitor(self.metrics.count_mail)
         self.client = SmtpClient(SmtpSettings("127.0.0.1", port, SENDER, tls=Tls.NONE), timeouts)
-        self.writer = MailWriter(domain.signer, SENDER, URL)
+        self.writer = MailWriter(domain.signer, SENDER, URL, domain.kinds)
         self.jobs = JobQueue([SEND_MAIL])
         self.counts = JobCounts()
         self.queue_actor = MailQueue(domain.database, self.jobs, PRODUCERS)

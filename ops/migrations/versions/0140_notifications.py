@@ -1,4 +1,4 @@
-"""Notices to users, and their preferences."""
+"""Notifications to users, and their preferences."""
 
 from callboard.ops.migrations.sql import execute
 

@@ -20,11 +20,19 @@ from callboard.actors.delivery.email_templates import (
 )
 
 URL = "https://board.example"
-FACTS = Facts(link_url=URL, full_name="Ada", token="secret", title="A\nBcc: x@y.z <b>", note="Too\nlong")
+FACTS = Facts(
+    link_url=URL,
+    full_name="Ada",
+    token="secret",
+    title="A\nBcc: x@y.z <b>",
+    note="Too\nlong",
+    notifications=(("A\nBcc: <b>", "/a"), ("C", "")),
+)
 DATA = {
     "token_id": str(UUID(int=1)),
     "content_id": str(UUID(int=2)),
     "transition_id": "3",
+    "digest_id": str(UUID(int=4)),
     "requested_at": "2026-11-26T20:00:00Z",
     "ip": "::1",
 }

@@ -1,4 +1,4 @@
-"""Preferences about notices: the channel of each kind, the digest, and the links that end mails without a login."""
+"""Preferences about notifications: the channel of each kind, the digest, and the links that end mails."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ from callboard.actors.delivery.notification_preferences import (
 )
 from callboard.actors.delivery.refs import DeliveryRefs
 from callboard.actors.errors import REQUEST_INVALID
-from callboard.actors.infrastructure.notice_kinds import DIGEST, Channel, NoticeKind
+from callboard.actors.infrastructure.notification_kinds import DIGEST, Channel, NotificationKind
 from callboard.actors.infrastructure.principals import Principal
 from callboard.actors.infrastructure.token_signer import Signer
 from callboard.runtime import Props, System, supervisor, worker
@@ -29,10 +29,10 @@ PUBLISHED, REJECTED = "content_published", "content_rejected"
 
 
 class Nothing(msgspec.Struct, frozen=True):
-    """A notice without data."""
+    """A notification without data."""
 
 
-LOCKED = NoticeKind("account_locked", Nothing, "Your account is locked.", default=Channel.MAIL, security=True)
+LOCKED = NotificationKind("account_locked", Nothing, "Your account is locked.", default=Channel.MAIL, security=True)
 
 
 def links(domain: Domain) -> UnsubscribeLinks:
@@ -90,7 +90,7 @@ async def test_a_kind_that_does_not_exist_is_refused_by_its_field(domain: Domain
     assert [each.field for each in caught.value.details] == ["channels.gossip"]
 
 
-async def test_a_security_notice_cannot_be_switched_off_by_any_door(domain: Domain) -> None:
+async def test_a_security_notification_cannot_be_switched_off_by_any_door(domain: Domain) -> None:
     ada = await domain.person()
     kinds = {LOCKED.name: LOCKED}
     own = UnsubscribeLinks(domain.signer, "http://board/api/v1", kinds)
@@ -181,7 +181,7 @@ async def test_the_link_of_somebody_who_is_gone_does_nothing(domain: Domain) -> 
         {"security": True, "default": Channel.NONE},
     ],
 )
-def test_a_kind_that_no_notice_can_be_of_is_refused_where_it_is_declared(faulty: dict[str, object]) -> None:
+def test_a_kind_that_no_notification_can_be_of_is_refused_where_it_is_declared(faulty: dict[str, object]) -> None:
     fields: dict[str, object] = {"name": "a", "data": Nothing, "text": "b"}
-    with pytest.raises(ValueError, match=r"notices"):
-        NoticeKind(**(fields | faulty))  # type: ignore[arg-type]  # each is of the right type
+    with pytest.raises(ValueError, match=r"notifications"):
+        NotificationKind(**(fields | faulty))  # type: ignore[arg-type]  # each is of the right type

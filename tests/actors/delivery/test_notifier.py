@@ -1,4 +1,4 @@
-"""The notifier: what has happened to an article becomes one letter to its author."""
+"""The notifier: what has happened to an article becomes one notification of its author."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -48,47 +48,48 @@ async def told(domain: Domain, kind: type[ContentEvent], note: str | None = None
     return envelope(event, str(row["event_id"]), source="callboard", occurred_at=row["occurred_at"])
 
 
-async def letters(domain: Domain) -> list[dict[str, Any]]:
-    return [value for _, _, value in await domain.events("letter.requested")]
+async def requests(domain: Domain) -> list[dict[str, Any]]:
+    return [value for _, _, value in await domain.events("notification.requested")]
 
 
 @pytest.mark.parametrize(
-    ("kind", "letter", "note"),
+    ("kind", "name", "note"),
     [
         (events.ContentPublished, "content_published", None),
         (events.ContentRejected, "content_rejected", "Too long"),
     ],
 )
-async def test_the_author_gets_a_letter(
-    domain: Domain, kind: type[ContentEvent], letter: str, note: str | None
-) -> None:
+async def test_the_author_is_notified(domain: Domain, kind: type[ContentEvent], name: str, note: str | None) -> None:
     event = await told(domain, kind, note)
     await domain.notifier.ask(consume(event))
     content = event.event
     assert isinstance(content, ContentEvent)
     query = "select transition_id::text from content_transitions where action in ('publish', 'reject')"
-    # Title and note are read when the mail is written.
-    data = {"content_id": str(content.content_id), "transition_id": await domain.value(query)}
-    assert await domain.events("letter.requested") == [
-        ("mail.v1", "letter.requested", {"letter": letter, "user_id": str(content.author_id), "data": data})
-    ]
+    # The note is read when the mail is written.
+    data = {
+        "content_id": str(content.content_id),
+        "transition_id": await domain.value(query),
+        "title": "A title",
+    }
+    request = {"user_id": str(content.author_id), "kind": name, "data": data}
+    assert await domain.events("notification.requested") == [("notifications.v1", "notification.requested", request)]
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-async def test_what_an_author_need_not_hear_of_is_no_letter(domain: Domain, kind: type[ContentEvent]) -> None:
+async def test_what_an_author_need_not_hear_of_is_no_notification(domain: Domain, kind: type[ContentEvent]) -> None:
     await domain.notifier.ask(consume(envelope(happened(kind)), envelope(UserVerified(uuid4()))))
     assert await domain.events() == []
     assert await domain.value("select count(*) from consumed_events") == 2
 
 
 @pytest.mark.parametrize("kind", [events.ContentPublished, events.ContentRejected])
-async def test_an_event_that_the_editorial_history_does_not_know_is_no_letter(
+async def test_an_event_that_the_editorial_history_does_not_know_is_no_notification(
     domain: Domain, kind: type[ContentEvent]
 ) -> None:
     await domain.notifier.ask(consume(envelope(happened(kind, "Pay at https://evil.example"))))
     genuine = await told(domain, kind)
     await domain.notifier.ask(consume(msgspec.structs.replace(genuine, event_id="2", occurred_at=datetime.now(UTC))))
-    assert await letters(domain) == []
+    assert await requests(domain) == []
 
 
 async def test_author_title_and_note_are_those_of_the_rows_and_not_of_the_event(domain: Domain) -> None:
@@ -96,27 +97,28 @@ async def test_author_title_and_note_are_those_of_the_rows_and_not_of_the_event(
     assert isinstance(genuine.event, ContentEvent)
     forged = msgspec.structs.replace(genuine.event, author_id=uuid4(), title="You won", note="https://evil.example")
     await domain.notifier.ask(consume(msgspec.structs.replace(genuine, event=forged)))
-    (letter,) = await letters(domain)
-    assert letter["user_id"] == str(genuine.event.author_id)
-    assert set(letter["data"]) == {"content_id", "transition_id"}
+    (request,) = await requests(domain)
+    assert request["user_id"] == str(genuine.event.author_id)
+    assert request["data"]["title"] == "A title"
+    assert set(request["data"]) == {"content_id", "transition_id", "title"}
     assert (
         await domain.value(
-            "select note from content_transitions where transition_id = $1", int(letter["data"]["transition_id"])
+            "select note from content_transitions where transition_id = $1", int(request["data"]["transition_id"])
         )
         == "Too long"
     )
 
 
-async def test_an_event_that_comes_again_or_several_times_at_once_is_one_letter(domain: Domain) -> None:
+async def test_an_event_that_comes_again_or_several_times_at_once_is_one_notification(domain: Domain) -> None:
     batch = consume(*[await told(domain, events.ContentPublished) for _ in range(5)])
     await asyncio.gather(*(domain.notifier.ask(batch) for _ in range(6)))
-    assert len(await letters(domain)) == 5
+    assert len(await requests(domain)) == 5
 
 
-async def test_the_letters_id_follows_from_the_events(domain: Domain) -> None:
+async def test_the_requests_id_follows_from_the_events(domain: Domain) -> None:
     event = await told(domain, events.ContentRejected)
     await domain.notifier.ask(consume(event))
-    first = await domain.value("select event_id from outbox where type = 'letter.requested'")
+    first = await domain.value("select event_id from outbox where type = 'notification.requested'")
     await domain.execute("delete from outbox; delete from consumed_events")
     await domain.notifier.ask(consume(event))
     assert await domain.value("select event_id from outbox") == first

