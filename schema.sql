@@ -402,6 +402,8 @@ create trigger subscriptions_touch before update on subscriptions for each row e
 
 -- Statistics ------------------------------------------------------------------------------------------------------
 
+-- Values by metric, subject and hour. The subject '' is the total of all subjects. Events are counted in live_stats; once
+-- an hour a job moves what has ended to aggregated_stats. A row of both tables is the sum of the two.
 create table aggregated_stats (
     metric     text             not null check (length(metric) between 1 and 100),
     subject_id text             not null check (length(subject_id) <= 200),
@@ -409,10 +411,40 @@ create table aggregated_stats (
     sum        double precision not null,
     count      bigint           not null check (count > 0),
     updated_at timestamptz      not null default now(),
-    primary key (metric, subject_id, hour)
+    min        double precision not null default '-infinity',   -- infinity: an earlier release did not keep it
+    max        double precision not null default 'infinity',
+    primary key (metric, hour, subject_id)
 );
 create index aggregated_stats_hour_idx on aggregated_stats (hour desc, metric);
+create index aggregated_stats_subject_idx on aggregated_stats (subject_id, hour desc, metric);
 create trigger aggregated_stats_touch before update on aggregated_stats for each row execute function touch_updated_at();
+
+create table live_stats (
+    metric     text             not null check (length(metric) between 1 and 100),
+    subject_id text             not null check (length(subject_id) <= 200),
+    hour       timestamptz      not null check (hour = date_trunc('hour', hour, 'UTC')),
+    sum        double precision not null,
+    count      bigint           not null check (count > 0),
+    min        double precision not null,
+    max        double precision not null,
+    primary key (hour, metric, subject_id)
+);
+create index live_stats_subject_idx on live_stats (subject_id, hour desc, metric);
+
+-- The metrics that are counted, each with the producer that brought it.
+create table stat_metrics (
+    metric     text        primary key check (length(metric) between 1 and 100),
+    source     text        not null check (length(source) <= 400),
+    created_at timestamptz not null default now()
+);
+create index stat_metrics_created_idx on stat_metrics (created_at);
+
+-- Each change of aggregated_stats adds one: caches of it name the generation that they were read at.
+create table stat_generation (
+    only_row   boolean primary key default true check (only_row),
+    generation bigint  not null default 0
+);
+insert into stat_generation default values;
 
 -- Feature flags ---------------------------------------------------------------------------------------------------
 

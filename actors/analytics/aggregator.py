@@ -1,94 +1,58 @@
-"""The aggregator: adds up producers' metrics by metric, subject and hour. The running hour is included."""
+"""The aggregator: counts each event of producers once, however often it is delivered, in the live counters."""
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
-
-import msgspec
+import logging
 
 from callboard.actors.analytics.events import ActivityRecorded
+from callboard.actors.analytics.live_counters import (
+    REFUSED_EVENTS,
+    Reason,
+    Refused,
+    SourcedActivity,
+    StatBounds,
+    count_events,
+)
 from callboard.actors.infrastructure.database import Database, retried
-from callboard.runtime import Actor, Request, on
-from callboard.streams.event_types import ConsumeEvents, UtcDatetime
+from callboard.runtime import Actor, on
+from callboard.streams.event_types import ConsumeEvents
 from callboard.streams.outbox import deduplicate
-from callboard.streams.queries import queries_beside
-
-QUERIES = queries_beside(__file__)
 
 CONSUMER = "aggregator"
+MAX_TOLD = 1_000
 
-Sum = tuple[float, int]  # the sum of the values, and their number
-
-
-class HourlyMetric(msgspec.Struct, frozen=True):
-    """A metric's value in one hour, for all subjects or for the requested subject."""
-
-    metric: str
-    hour: UtcDatetime
-    sum: float
-    avg: float
-    count: int
+log = logging.getLogger(__name__)
 
 
-class GetStats(Request[list[HourlyMetric]], frozen=True):
-    """List hours from `since` up to, not including, `until`, newest first, at most `limit` rows."""
+class Aggregator(Actor[ConsumeEvents]):
+    """Notes events and counts them in one transaction."""
 
-    since: datetime
-    until: datetime
-    limit: int
-    metric: str | None = None
-    subject_id: str | None = None
-
-
-def aggregate(activities: Sequence[ActivityRecorded]) -> dict[tuple[str, str, datetime], Sum]:
-    """Sum and count the values by (metric, subject, hour in UTC), in the order of these keys."""
-    sums: dict[tuple[str, str, datetime], Sum] = {}
-    for activity in activities:
-        hour = activity.occurred_at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-        key = (activity.metric, activity.subject_id, hour)
-        total, count = sums.get(key, (0.0, 0))
-        sums[key] = (total + activity.value, count + 1)
-    return dict(sorted(sums.items()))
-
-
-class Aggregator(Actor[ConsumeEvents | GetStats]):
-    """Adds up each event once, however often it is delivered, and answers queries of the sums."""
-
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, bounds: StatBounds) -> None:
         self.database = database
+        self.bounds = bounds
+        self._told: set[tuple[Reason, str]] = set()
 
     @on(ConsumeEvents)
-    @retried
     async def consume(self, message: ConsumeEvents) -> None:
-        """Note the events and add up their values in one transaction."""
+        """Count the new events of a batch, and log each new reason for which some are not counted."""
+        self._tell(await self._count(message))
+
+    @retried
+    async def _count(self, message: ConsumeEvents) -> Refused:
         async with self.database.transaction() as connection:
-            activities = [
-                envelope.event
+            events = [
+                SourcedActivity(envelope.source, envelope.event)
                 for envelope in await deduplicate(connection, CONSUMER, message.envelopes)
                 if isinstance(envelope.event, ActivityRecorded)
             ]
-            sums = aggregate(activities)
-            if sums:
-                await QUERIES.add_up(
-                    connection,
-                    metrics=[metric for metric, _, _ in sums],
-                    subject_ids=[subject_id for _, subject_id, _ in sums],
-                    hours=[hour for _, _, hour in sums],
-                    sums=[total for total, _ in sums.values()],
-                    counts=[count for _, count in sums.values()],
-                )
+            return await count_events(connection, self.bounds, events) if events else Refused()
 
-    @on(GetStats)
-    async def stats(self, message: GetStats) -> list[HourlyMetric]:
-        """Read the sums."""
-        async with self.database.acquire() as connection:
-            rows = QUERIES.stats(
-                connection,
-                since=message.since,
-                until=message.until,
-                metric=message.metric,
-                subject_id=message.subject_id,
-                limit=message.limit,
-            )
-            # Python divides: where a quotient is too small for a float, PostgreSQL raises an error and Python gives 0.
-            found = [(row["metric"], row["hour"], row["sum"], row["count"]) async for row in rows]
-        return [HourlyMetric(metric, hour, total, total / count, count) for metric, hour, total, count in found]
+    def _tell(self, refused: Refused) -> None:
+        for (reason, whose), count in refused.items():
+            if (reason, whose) not in self._told and len(self._told) < MAX_TOLD:
+                self._told.add((reason, whose))
+                log.warning(
+                    "%d events of %s are not counted: %s (further ones are only counted, as %s)",
+                    count,
+                    whose,
+                    reason,
+                    REFUSED_EVENTS,
+                )

@@ -1,20 +1,41 @@
 """The department analytics: statistics by the hour."""
 
-from msgspec import Struct
+from typing import Annotated
 
+from msgspec import Meta, Struct
+
+from callboard.actors.analytics import live_counters
 from callboard.actors.analytics.aggregator import Aggregator
 from callboard.actors.analytics.events import ACTIVITY_EVENTS, ActivityRecorded
+from callboard.actors.analytics.hourly_run import CLOSE_HOURS, HOURLY_RUN, HourlyRun
+from callboard.actors.analytics.live_counters import StatBounds
 from callboard.actors.analytics.refs import AnalyticsRefs
+from callboard.actors.analytics.statistics import Statistics
 from callboard.actors.department import Branch, Child, Department
+from callboard.actors.infrastructure.job_kinds import job_pool
 from callboard.actors.infrastructure.refs import Infrastructure
-from callboard.actors.settings import Settings
-from callboard.runtime import Props, worker
+from callboard.actors.infrastructure.retention import Retain, query_rule
+from callboard.actors.settings import Count, Days, Settings
+from callboard.runtime import Props, pool, worker
 from callboard.streams.consumers import Consumer
 from callboard.streams.topics import ACTIVITY
 
+BOUNDS = StatBounds()
+
 
 class AnalyticsSettings(Settings, frozen=True, kw_only=True):
-    """Analytics has no settings."""
+    """The bounds of what producers may have counted."""
+
+    stats_max_metrics: Annotated[Count, Meta(description="the maximum of metrics that are counted")] = BOUNDS.metrics
+    stats_max_metrics_per_source: Annotated[
+        Count, Meta(description="the maximum of metrics that one source brings")
+    ] = BOUNDS.metrics_of_source
+    stats_max_subjects: Annotated[
+        Count, Meta(description="the maximum of subjects of a metric in an hour; more count for its total alone")
+    ] = BOUNDS.subjects
+    stats_retention_days: Annotated[Days, Meta(description="days to keep statistics; older events are not counted")] = (
+        BOUNDS.days
+    )
 
 
 class AnalyticsNeeds(Struct, frozen=True):
@@ -23,12 +44,21 @@ class AnalyticsNeeds(Struct, frozen=True):
     infrastructure: Infrastructure
 
 
-def build(_settings: AnalyticsSettings, needs: AnalyticsNeeds) -> Branch[AnalyticsRefs]:
+def build(settings: AnalyticsSettings, needs: AnalyticsNeeds) -> Branch[AnalyticsRefs]:
     """Construct the actors."""
-    aggregator = worker("aggregator", Props(Aggregator, needs.infrastructure.database))
+    shared = needs.infrastructure
+    bounds = StatBounds(
+        metrics=settings.stats_max_metrics,
+        metrics_of_source=settings.stats_max_metrics_per_source,
+        subjects=settings.stats_max_subjects,
+        days=settings.stats_retention_days,
+    )
+    aggregator = worker("aggregator", Props(Aggregator, shared.database, bounds))
+    statistics = pool("statistics", Props(Statistics, shared.database, shared.cache), size=2)
     return Branch(
-        refs=AnalyticsRefs(aggregator, needs.infrastructure.now),
-        children=(Child(aggregator),),
+        refs=AnalyticsRefs(statistics, shared.now),
+        children=(Child(aggregator), Child(statistics)),
+        jobs=(job_pool(CLOSE_HOURS, Props(HourlyRun)),),
         consumers=(Consumer("aggregator", (ACTIVITY,), (ActivityRecorded,), aggregator),),
     )
 
@@ -40,4 +70,10 @@ ANALYTICS = Department(
     offers=AnalyticsRefs,
     build=build,
     events=ACTIVITY_EVENTS,
+    jobs=(CLOSE_HOURS,),
+    schedules=(HOURLY_RUN,),
+    retention=(
+        Retain("statistics", "aggregated_stats", "hour", BOUNDS.days, "stats_retention_days"),
+        query_rule("stat_metrics", live_counters.QUERIES.purge_metrics),
+    ),
 )

@@ -5,12 +5,12 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from callboard.actors.analytics.aggregator import GetStats
+from callboard.actors.analytics.statistics import GetStats, GetTopSubjects
 from callboard.runtime import Ref
 
 
 class AnalyticsRefs(Struct, frozen=True):
     """The reference to statistics, and the clock of their hours."""
 
-    stats: Ref[GetStats]
+    statistics: Ref[GetStats | GetTopSubjects]
     now: Callable[[], datetime]

@@ -14,6 +14,8 @@ from argon2 import PasswordHasher as Argon2Hasher
 
 from callboard.actors.analytics.aggregator import Aggregator
 from callboard.actors.analytics.department import ANALYTICS, AnalyticsSettings
+from callboard.actors.analytics.hourly_run import CLOSE_HOURS
+from callboard.actors.analytics.live_counters import StatBounds
 from callboard.actors.delivery.department import DELIVERY, DeliverySettings
 from callboard.actors.delivery.notification_digest import SEND_DIGESTS
 from callboard.actors.delivery.notification_recorder import NotificationRecorder
@@ -61,7 +63,8 @@ SETTINGS: dict[str, Any] = {
     ANALYTICS.name: AnalyticsSettings(),
 }
 OF_TESTS = (INFRASTRUCTURE.name, IDENTITY.name, EDITORIAL.name, DELIVERY.name)
-WORKED_ON = (EMAIL_REQUEST, MAKE_EXPORT, REFILL_SEARCH, SEND_DIGESTS)
+WORKED_ON = (EMAIL_REQUEST, MAKE_EXPORT, REFILL_SEARCH, SEND_DIGESTS, CLOSE_HOURS)
+STAT_BOUNDS = StatBounds(metrics=20, metrics_of_source=8, subjects=50)
 # More workers, so that more happens at once, and mailboxes that wait, so that nothing is refused.
 WIDE = {
     "pools": {
@@ -76,7 +79,8 @@ WIDE = {
 EMPTY = """
 delete from content; delete from categories; delete from subscriptions; delete from users; delete from outbox;
 delete from consumed_events;
-delete from aggregated_stats; delete from idempotency_keys; delete from mails; delete from dead_letters;
+delete from aggregated_stats; delete from live_stats; delete from stat_metrics;
+delete from idempotency_keys; delete from mails; delete from dead_letters;
 delete from feature_flags; delete from mail_producer_usage; delete from notifications;
 delete from notification_settings;
 select purge_audit_log('-1 day', '-1 day', 1000000);
@@ -118,13 +122,13 @@ class Domain:
         self.email_requests, self.content_queries = pools["email_requests"], pools["content_queries"]
         self.preferences, self.notifications = pools["preferences"], pools["notifications"]
         self.kinds = {kind.name: kind for kind in declared.notifications}
-        self.limits, self.audit_log = pools["limits"], pools["audit_log"]
+        self.limits, self.audit_log, self.statistics = pools["limits"], pools["audit_log"], pools["statistics"]
         self.session_cache = built.refs(IdentityRefs).session_cache
         self.generations = self.session_cache.generations
         children = built.branches[INFRASTRUCTURE.name].children
         self.audit_recorder: Any = next(child.node for child in children if child.node.name == "audit_recorder")
         # One consumer a process: these stand for several processes.
-        self.aggregator = pool("aggregator", Props(Aggregator, database), size=4)
+        self.aggregator = pool("aggregator", Props(Aggregator, database, STAT_BOUNDS), size=4)
         self.notifier = pool("notifier", Props(Notifier, database), size=2)
         self.recorder = pool("recorder", Props(NotificationRecorder, database, self.kinds, keep=200), size=4)
         self.max_archive_bytes = MAX_ARCHIVE_BYTES
@@ -152,7 +156,8 @@ class Domain:
             for name, children in branches.items()
         ]
         try:
-            async with System(supervisor("domain", *running, self.aggregator, self.notifier, self.recorder)) as system:
+            others = (self.aggregator, self.statistics, self.notifier, self.recorder)
+            async with System(supervisor("domain", *running, *others)) as system:
                 system.subscribe(lambda event: self.crashes.append(event) if isinstance(event, Crashed) else None)
                 yield
         finally:

@@ -342,3 +342,28 @@ async def test_no_row_says_pending_any_more_and_what_was_published_is_found(olde
     plans = await connection.fetch("select plan_type, starts_at = created_at as same from subscriptions order by 1")
     assert [tuple(row) for row in plans] == [("basic", True), ("pro", True)]
     await connection.close()
+
+
+async def test_statistics_of_an_older_database_get_their_totals_and_give_them_back(older: str) -> None:
+    connection = await asyncpg.connect(older)
+    hour = "date_trunc('hour', now(), 'UTC')"
+    await connection.execute(
+        f"insert into aggregated_stats (metric, subject_id, hour, sum, count) values "  # noqa: S608 - our own words
+        f"('reads', 'a', {hour}, 2, 1), ('reads', 'b', {hour}, 3, 2), ('reads', '', {hour}, 5, 4)"
+    )
+    rows = "select metric, subject_id, sum, count from aggregated_stats order by 1, 2"
+    before = [tuple(row) for row in await connection.fetch(rows)]
+    await runner.up(older)
+    subject = "40000000-0000-0000-0000-000000000004"
+    reads = [("reads", "", 10.0, 7), ("reads", "a", 2.0, 1), ("reads", "b", 3.0, 2)]
+    views = [("views", "", 7.0, 7), ("views", subject, 7.0, 7)]
+    assert [tuple(row) for row in await connection.fetch(rows)] == [*reads, *views]
+    bounds = await connection.fetchrow("select min(min)::text, max(max)::text from aggregated_stats")
+    assert tuple(bounds) == ("-Infinity", "Infinity")
+    assert await connection.fetchval("select count(*) from stat_metrics") == 2
+    await connection.execute(f"insert into live_stats values ('reads', '', {hour}, 1, 1, 1, 1)")  # noqa: S608
+    await connection.execute(f"insert into live_stats values ('reads', 'a', {hour}, 1, 1, 1, 1)")  # noqa: S608
+    await runner.down(older, "0099")
+    before[1] = ("reads", "a", 3.0, 2)
+    assert [tuple(row) for row in await connection.fetch(rows)] == before
+    await connection.close()

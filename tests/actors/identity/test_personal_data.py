@@ -24,9 +24,12 @@ PERSONAL_DATA = declared_by(OURS).personal_data
 COVERED = {
     f"{table}.{column}" for part in PERSONAL_DATA for table, columns in part.covers.items() for column in columns
 }
+STATS = {"subject_id": "what a producer counts by: its own opaque id", "metric": "a name"}
 # Columns of types that may hold anything, and the reason why these hold nothing of a person.
 FREE = {
-    "aggregated_stats": {"subject_id": "what a producer counts by: its own opaque id", "metric": "a name"},
+    "aggregated_stats": STATS,
+    "live_stats": STATS,
+    "stat_metrics": {"metric": "a name", "source": "a program's"},
     "alembic_version": {"version_num": "a revision"},
     "audit_log": {"action": "one of a list", "actor": "one of a list", "trace_id": "names a request"},
     "categories": dict.fromkeys(("slug", "name", "category_id", "description"), "a category's"),

@@ -69,6 +69,7 @@ TABLE = {
     "POST /notifications/unsubscribe": "400 400 400 400",  # with a made-up link
     "GET /audit": "401 403 403 200",
     "GET /stats": "401 403 200 200",
+    "GET /stats/top": "401 403 200 200",
     "GET /flags": "200 200 200 200",
     "GET /flags/{name}": "401 403 403 200",
     "PUT /flags/{name}": "401 403 403 200",
@@ -121,6 +122,8 @@ class Walk:
             path = path.replace(f"{{{parameter}}}", str(makers[parameter]()))
         if route.path == "/content/search":
             path += "?q=a"
+        if route.path == "/stats/top":
+            path += "?metric=page_view"
         if route.path == "/exports":
             path += "?token=x"
         if route.path == "/notifications/unsubscribe":

@@ -59,6 +59,36 @@ def test_times_at_the_ends_of_the_calendar_and_more_than_a_year_are_refused(up: 
 
 
 @pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("", "metric"),
+        ("metric=", "metric"),
+        (f"metric={'m' * 101}", "metric"),
+        ("metric=m&by=avg", "by"),
+        ("metric=m&limit=0", "limit"),
+        ("metric=m&limit=101", "limit"),
+        ("metric=m&limit=x", "limit"),
+        ("metric=%00", "metric"),
+        ("metric=m&from=2026-01-01T00:00:00Z&to=2026-02-01T00:00:01Z", "from"),
+        ("metric=m&from=2026-01-01T00:00:00Z&to=2026-01-01T00:00:00Z", "from"),
+        ("metric=m&to=0001-01-02T00:00:00Z", "to"),
+        ("metric=m&from=9999-12-31T23:59:59Z", "from"),
+        ("metric=m&from=0001-01-01T00:00:00%2B14:00", "from"),
+    ],
+)
+def test_bad_questions_for_the_top_of_a_metric_name_their_field(up: Up, query: str, field: str) -> None:
+    _, editor, _ = up.people()
+    answer = up.call("GET", f"/stats/top?{query}", token=editor)
+    assert (answer.status, answer.body["error"]["field"]) == (400, field)
+
+
+def test_the_top_of_a_metric_that_nobody_counts_is_empty(up: Up) -> None:
+    _, editor, _ = up.people()
+    answer = up.call("GET", "/stats/top?metric=nothing&by=count&limit=100", token=editor)
+    assert (answer.status, answer.data) == (200, [])
+
+
+@pytest.mark.parametrize(
     "query",
     [
         "from=0002-01-01T00:00:00Z&to=0003-01-02T00:00:00Z",
