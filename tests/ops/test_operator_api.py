@@ -29,7 +29,7 @@ TREE = {
         *("email_requests", "active_users"),
     },
     "editorial": {"content", "content_queries"},
-    "analytics": {"aggregator"},
+    "analytics": {"aggregator", "statistics"},
     "delivery": {"notifier", "mail_queue", "notification_recorder", "notifications", "preferences"},
     "streams": {"streams", "relay"},
     "jobs": {
@@ -39,6 +39,7 @@ TREE = {
         "notification_digest",
         "retention",
         "search_refill",
+        "close_hours",
         "sweeper",
         "hints",
         "monitor",

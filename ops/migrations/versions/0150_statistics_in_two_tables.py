@@ -5,7 +5,7 @@ from pathlib import Path
 from callboard.ops.migrations.sql import execute
 
 revision = "0150"
-down_revision = "0099"
+down_revision = "0140"
 
 
 def upgrade() -> None:
