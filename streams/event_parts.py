@@ -17,6 +17,7 @@ from msgspec import Meta, Raw, Struct
 from callboard.runtime import Message
 from callboard.streams.event_types import EVENTS, EventType
 from callboard.streams.field_rules import apply_rules
+from callboard.streams.json_keys import repeated_keys
 
 VALUE_LIMIT = 256 * 1024  # bytes
 ID_LIMIT = 200
@@ -77,6 +78,7 @@ def read_structured(value: bytes | Raw) -> EventParts:
     """Return the parts of an event in the JSON format. Raises InvalidRecordError."""
     try:
         event = _STRUCTURED_DECODER.decode(value)
+        _expect_keys_once(bytes(value), "")
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise InvalidRecordError("malformed", f"not a structured CloudEvent: {error}") from None
     if event.datacontenttype is not None:
@@ -109,6 +111,11 @@ def expect_json(content_type: str | None, field: str = "") -> None:
         name, _, value = parameter.partition("=")
         if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in _UTF_8:
             raise InvalidRecordError("malformed", f"charset {value!r} is not UTF-8", field)
+
+
+def _expect_keys_once(value: bytes, within: str) -> None:
+    if twice := repeated_keys(value):
+        raise InvalidRecordError("invalid", f"the key {twice[0]!r} is there twice", f"{within}{twice[0]}")
 
 
 # Attributes ----------------------------------------------------------------------------------------------------------
@@ -191,6 +198,7 @@ def parse_data(declared: EventType, data: bytes) -> Message:
     """Return the event in the data. Raises InvalidRecordError for its first fault."""
     try:
         event, faults = apply_rules(declared.struct, _decoder_of(declared.struct).decode(data))
+        _expect_keys_once(data, "data.")
     except msgspec.ValidationError as error:
         raise InvalidRecordError("invalid", str(error), "data") from None
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:

@@ -43,7 +43,9 @@ abe3-abea abec-abef e000-f8ff fb1e fdd0-fdef fe00-fe0f fe20-fe2f feff-ff00 ffa0 
 
 # C0 and C1, embeddings, overrides and isolates of direction, deprecated format characters, the byte order mark,
 # interlinear annotations, and noncharacters.
-_CONTROLS = "0-8 b-c e-1f 7f-9f 202a-202e 2066-206f fdd0-fdef feff fff9-fffb fffe-ffff"
+_CONTROLS = "0-8 b-c e-1f 7f-9f 202a-202e 2066-206f fdd0-fdef feff fff9-fffb fffe-ffff " + " ".join(
+    f"{plane:x}fffe-{plane:x}ffff" for plane in range(1, 17)
+)
 _LINE_BREAKS = "9-a d 2028-2029"  # allowed in texts of several lines
 _WITHOUT_WIDTH = "ad 200b 200e-200f 2060-2065"  # invisible too, but useful within a text
 

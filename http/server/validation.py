@@ -4,10 +4,8 @@ msgspec stops at the first fault. The fields are tried one by one only after a f
 Text that PostgreSQL cannot store is refused here: NUL by the search below, lone surrogates by msgspec itself.
 """
 
-import json
 import re
 import typing
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
@@ -18,6 +16,7 @@ from msgspec import inspect
 
 from callboard.actors.errors import REQUEST_INVALID, REQUEST_MALFORMED, FieldError, Problem
 from callboard.streams.field_rules import apply_rules, rules_of
+from callboard.streams.json_keys import repeated_keys
 
 MAX_DETAILS = 50
 NO_NUL = "Must not contain the character NUL."
@@ -51,7 +50,7 @@ class BodyReader:
                 raise invalid(unstorable)
             # Each required key is present, with one colon each: without further colons, no key is there twice.
             if raw.count(b":") > self._required and (twice := repeated_keys(raw)):
-                raise invalid(twice)
+                raise invalid([FieldError(name, ONCE) for name in twice])
             if b"\\u0000" in raw and (faults := tuple(nul_errors(sent := msgspec.json.decode(raw), ""))):
                 raise self._with_rules(sent, faults)
             if self._ruled:
@@ -164,30 +163,6 @@ def unstorable_times(value: Any, times: Sequence[tuple[str, str]]) -> list[Field
 def in_reach(time: datetime) -> bool:
     """Whether a span can be added to a time, which has a zone or is UTC."""
     return FIRST_TIME <= (time if time.tzinfo else time.replace(tzinfo=UTC)) <= LAST_TIME
-
-
-def repeated_keys(raw: bytes) -> list[FieldError]:
-    """Return the keys that are twice in one object of a JSON text: a checker of the first does not see the second."""
-    if raw.count(b":") == keys_in(msgspec.json.decode(raw)):
-        return []
-    found: list[FieldError] = []
-
-    def look(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = Counter(name for name, _ in pairs)
-        found.extend(FieldError(name, ONCE) for name, count in names.items() if count > 1)
-        return {}
-
-    json.loads(raw, object_pairs_hook=look)
-    return found
-
-
-def keys_in(value: Any) -> int:
-    """Count the keys of all objects in a JSON value."""
-    if isinstance(value, dict):
-        return len(value) + sum(keys_in(each) for each in value.values() if isinstance(each, dict | list))
-    if isinstance(value, list):
-        return sum(keys_in(each) for each in value if isinstance(each, dict | list))
-    return 0
 
 
 def invalid(details: Sequence[FieldError]) -> Problem:

@@ -18,10 +18,11 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from callboard.actors.errors import FieldError, Problem
 from callboard.actors.identity.user_import import ImportedUser, candidate_faults, import_users
-from callboard.http.server.validation import broken_rules, repeated_keys, validation_errors
+from callboard.http.server.validation import ONCE, broken_rules, validation_errors
 from callboard.ops.cli import FAILED, OK, CommandError
 from callboard.ops.commands.context import command_context
 from callboard.ops.terminal import visible
+from callboard.streams.json_keys import repeated_keys
 
 BATCH = 500  # lines in one transaction
 MAX_LINE_BYTES = 1 << 16
@@ -74,7 +75,8 @@ def _json_lines(file: IO[bytes]) -> Iterator[ParsedLine]:
             except (msgspec.DecodeError, ValueError, RecursionError):
                 yield ParsedLine(number, faults=(FieldError("", "is not JSON"),))
             else:
-                yield ParsedLine(number, faults=tuple(twice)) if twice else _line(number, value, strict=True)
+                faults = tuple(FieldError(name, ONCE) for name in twice)
+                yield ParsedLine(number, faults=faults) if faults else _line(number, value, strict=True)
 
 
 def _cells(line: bytes, encoding: str = "utf-8") -> list[str]:

@@ -204,7 +204,7 @@ async def test_a_poison_job_is_run_alone_and_its_neighbours_lose_one_attempt_at_
         await asyncio.sleep(0.2)
         return await effect(job)
 
-    declared = kind(slots=5, lease_s=0.6, backoff=Backoff(0.001, 0.002), max_attempts=3)
+    declared = kind(slots=5, backoff=Backoff(0.001, 0.002), max_attempts=3)  # the test ends the leases
     last = Process(database, (declared, handle))
     await last.put("poison", *(f"neighbour {n}" for n in range(4)))
     for _ in range(3):

@@ -168,6 +168,37 @@ def test_a_recipient_is_canonical_once_it_is_read() -> None:
     assert event.to == "Ada@xn--bcher-kva.example"
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        VIEW.replace(b'"value":1', b'"value":1,"value":2'),
+        VIEW.replace(b'"value":1', b'"value":1,"val\\u0075e":1'),
+        VIEW.replace(b'"value":1', b'"value" :1, "value" : 1'),
+        VIEW[:-1] + b',"more":[{"a":{"b":1,"b":1}}]}',
+    ],
+)
+def test_a_key_that_is_there_twice_is_refused_in_either_mode(value: bytes) -> None:
+    attributes = {name.removeprefix("ce_"): text for name, text in OURS.items()}
+    whole = {"content__type": "application/cloudevents+json"}
+    in_one = msgspec.json.encode({**attributes, "data": msgspec.Raw(value)})
+    in_base64 = msgspec.json.encode({**attributes, "data_base64": value})
+    other_id = in_one.replace(value, VIEW)[:-1] + b',"id":"2"}'
+    for read in (record(value), *(record(each, **whole) for each in (in_one, in_base64, other_id))):
+        with pytest.raises(InvalidRecordError, match="twice") as bad:
+            decode(read)
+        assert bad.value.reason == "invalid"
+
+
+@pytest.mark.parametrize(
+    "subject", ["", " ", "\u200b", "\u2800", "a\u202eb", "a\ufffeb", "\U0010ffff", "\u0301"], ids=ascii
+)
+def test_a_producers_subject_shows_something_and_holds_no_control_character(subject: str) -> None:
+    value = msgspec.json.encode({"to": "a@b.example", "subject": subject, "text": "t"})
+    with pytest.raises(InvalidRecordError, match=r"\$\.subject") as bad:
+        decode(record(value, MAIL.name, ce_type="mail.requested"))
+    assert bad.value.reason == "invalid"
+
+
 def test_structured_mode_is_read_too() -> None:
     attributes = {name.removeprefix("ce_"): text for name, text in OURS.items()} | {"time": "2026-03-01T11:00:00+02:00"}
     event = msgspec.json.encode({**attributes, "data": msgspec.Raw(VIEW)})

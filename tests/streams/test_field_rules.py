@@ -121,6 +121,7 @@ CONTROLS = [
     *map(chr, range(0x2066, 0x206A)),
     "\ufeff",
     "\ufff9",
+    *("\ufdd0", "\ufdef", "\ufffe", "\uffff", "\U0001fffe", "\U0010ffff"),
 ]
 
 
