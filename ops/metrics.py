@@ -46,7 +46,11 @@ class Metrics:
             ("policy", "outcome"),
             registry=self.registry,
         )
-        self._registered = Counter("users_registered", "Accounts registered in this process.", registry=self.registry)
+        self._registered = Counter(
+            "users_registered",
+            "New accounts, by registration, command or import; counted by the process that reads their event.",
+            registry=self.registry,
+        )
         self.active_users = Gauge()
         self.registry.register(ActiveUsersCollector(self.active_users))
         self._database_errors = Counter(
@@ -70,7 +74,7 @@ class Metrics:
     @property
     def observers(self) -> Observers:
         """Return the counters for the departments."""
-        return Observers(self.count_registration, self.count_checks, self.count_mail, self.active_users)
+        return Observers(self.count_registrations, self.count_checks, self.count_mail, self.active_users)
 
     def count_closed(self, bound: Bound) -> None:
         """Count a connection that was closed for a limit."""
@@ -91,9 +95,9 @@ class Metrics:
         """Add the connection pools and the clock."""
         self.registry.register(DatabaseCollector(database))
 
-    def count_registration(self) -> None:
-        """Count a registered account."""
-        self._registered.inc()
+    def count_registrations(self, count: int) -> None:
+        """Count new accounts."""
+        self._registered.inc(count)
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count a response."""

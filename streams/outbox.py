@@ -49,11 +49,16 @@ async def emit(
     )
 
 
-async def emit_all(connection: Any, events: Sequence[Message], *, topic: Topic | None = None) -> None:
-    """Add events of one type to the outbox as `emit` does, all in one statement. Raises the errors of `emit`."""
-    if not events:
+async def emit_all(
+    connection: Any, events: Sequence[Message], *, topic: Topic | None = None, of: type[Message] | None = None
+) -> None:
+    """Add events of one type to the outbox as `emit` does, all in one statement. Raises the errors of `emit`.
+
+    With their type, `of`, the statement also runs without events: its time does not tell whether there are any.
+    """
+    if not events and of is None:
         return
-    declared = type_of(events[0])
+    declared = type_of(of or events[0])
     chosen = topic or declared.topics[0]
     if chosen not in declared.topics or any(type_of(event) is not declared for event in events):
         raise ValueError(f"not all of these are {declared.name} and travel on {chosen.name}")

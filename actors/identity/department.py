@@ -23,7 +23,7 @@ from callboard.actors.identity.email_verification import QUERIES as MAIL_TOKENS
 from callboard.actors.identity.email_verification import RegistrationPolicy
 from callboard.actors.identity.erasure import erase_due
 from callboard.actors.identity.errors import ERRORS
-from callboard.actors.identity.events import USER_EVENTS
+from callboard.actors.identity.events import USER_EVENTS, UserRegistered
 from callboard.actors.identity.known_devices import KNOWN_DAYS
 from callboard.actors.identity.password_hasher import PasswordHasher
 from callboard.actors.identity.password_policy import PasswordPolicy
@@ -31,6 +31,7 @@ from callboard.actors.identity.password_reset import PASSWORD_CHANGED, PasswordR
 from callboard.actors.identity.profiles import Profiles
 from callboard.actors.identity.refs import LOGIN, MAIL, REGISTER, IdentityRefs
 from callboard.actors.identity.registration import UNPROVEN_DAYS, oldest_unproven, purge_unproven
+from callboard.actors.identity.registration_counter import CONSUMER, RegistrationCounter
 from callboard.actors.identity.session_cache import SessionCache
 from callboard.actors.identity.sessions import STEP_UP_S, Sessions
 from callboard.actors.identity.sessions import key_of as session_key
@@ -42,6 +43,8 @@ from callboard.actors.infrastructure.retention import Retain, RetentionRule, que
 from callboard.actors.infrastructure.row_loader import Reads
 from callboard.actors.settings import Count, Days, Hours, Seconds, Settings
 from callboard.runtime import Mailbox, Overflow, Props, pool, worker
+from callboard.streams.consumers import Consumer
+from callboard.streams.topics import USERS
 
 # A full mailbox of a hasher or a login is a refusal, 503, and not a queue that nobody waits for any more: what
 # 8 workers with 4 waiting for each have accepted takes two hashers about a second.
@@ -119,7 +122,6 @@ def build(settings: IdentitySettings, needs: IdentityNeeds) -> Branch[IdentityRe
         *(database, passwords, signer, sessions, registration),
         reads=Reads(database, READ_USERS, "user_id"),
         step_up_s=settings.step_up_s,
-        on_registered=shared.observers.registration,
     )
     users = pool("users", new_user, size=4)
     conceal, known_days = registration.conceal, settings.known_device_days
@@ -134,10 +136,12 @@ def build(settings: IdentitySettings, needs: IdentityNeeds) -> Branch[IdentityRe
     exports = pool("exports", new_export, size=2)
     requests = pool("email_requests", Props(EmailRequests, database, shared.jobs), size=2)
     active = worker("active_users", Props(ActiveUsers, database.pool("operators"), shared.observers.active_users))
-    nodes = (passwords, sessions, logins, users, resets, profiles, exports, requests, active)
+    counter = worker("registrations", Props(RegistrationCounter, database, shared.observers.registrations))
+    nodes = (passwords, sessions, logins, users, resets, profiles, exports, requests, active, counter)
     return Branch(
         refs=IdentityRefs(users, logins, sessions, profiles, exports, resets, requests, session_cache, policy),
         children=[Child(node) for node in nodes],
+        consumers=(Consumer(CONSUMER, (USERS,), (UserRegistered,), counter),),
         jobs=_jobs(settings, needs),
         retention=_retention(settings, needs.declared),
     )

@@ -13,7 +13,7 @@ from callboard.actors.identity.password_policy import PasswordPolicy, password_f
 from callboard.actors.infrastructure.token_signer import Signer, fingerprint
 from callboard.streams.email_address import Email, canonical_email
 from callboard.streams.field_rules import apply_rules
-from callboard.streams.outbox import emit
+from callboard.streams.outbox import emit, emit_all
 from callboard.streams.queries import queries_beside
 from callboard.streams.topics import PRIORITY
 from callboard.streams.visible_text import visible, visible_rule
@@ -89,6 +89,11 @@ async def request_email(connection: Any, letter: str, user_id: UUID, **data: str
     await emit(connection, TemplatedEmailRequested(letter, user_id, data), event_id=uuid4(), topic=PRIORITY)
 
 
+async def request_no_email(connection: Any) -> None:
+    """Take the time of a request: whether an address has had too many mails is not to be measured."""
+    await emit_all(connection, [], topic=PRIORITY, of=TemplatedEmailRequested)
+
+
 async def send_verification(
     connection: Any, signer: Signer, user_id: UUID, registered_at: datetime, ip: str | None
 ) -> None:
@@ -100,6 +105,8 @@ async def send_verification(
         at = registered_at.astimezone(UTC).isoformat(timespec="seconds")
         where = {} if ip is None else {"ip": ip}
         await request_email(connection, "verify_email", user_id, token_id=str(token_id), requested_at=at, **where)
+    else:
+        await request_no_email(connection)
 
 
 async def resend_verification(connection: Any, signer: Signer, email: str) -> None:

@@ -4,7 +4,7 @@ An unverified account gives way: to the next registration of its address, to a c
 an import. So each address has at most one account, and no stranger can block an address.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 from uuid import UUID, uuid4
@@ -17,6 +17,7 @@ from callboard.actors.identity.email_verification import (
     RegistrationPolicy,
     add_token,
     request_email,
+    request_no_email,
     send_verification,
     validate_registration,
 )
@@ -63,13 +64,11 @@ class Registrar:
         passwords: Ref[HashPassword | VerifyPassword],
         signer: Signer,
         registration_policy: RegistrationPolicy,
-        on_registered: Callable[[], None],
     ) -> None:
         self.database = database
         self.passwords = passwords
         self.signer = signer
         self.registration_policy = registration_policy
-        self.on_registered = on_registered  # called after the commit, for the metrics
 
     async def register(self, message: RegisterUser) -> User:
         """Add the account, its token and its event, and request the mail, in one transaction."""
@@ -107,9 +106,8 @@ class Registrar:
         made = await self.add(connection, user, password_hash, password_needed=old_id is not None, ip=ip)
         if made is None:
             raise taken()  # by its id: an account that the owner of this key made before, and has moved since
-        if old_id is not None:
+        if old_id is not None or self.registration_policy.conceal:
             await replace(connection, old_id, made.user_id)
-        connection.on_commit(self.on_registered)
         return made
 
     async def _conceal(self, connection: Any, user: User, password_hash: str, owner_id: UUID) -> User:
@@ -122,9 +120,12 @@ class Registrar:
         nobody = msgspec.structs.replace(user, user_id=uuid4(), email=f"{uuid4().hex}@example.invalid")
         await retire_unproven(connection, nobody.email)
         await self.add(connection, nobody, password_hash, password_needed=False, ip=None)
+        await replace(connection, None, nobody.user_id)
         await attempt.rollback()
         if await add_token(connection, self.signer, owner_id, "address_taken") is not None:
             await request_email(connection, "address_taken", owner_id)
+        else:
+            await request_no_email(connection)
         return user
 
     async def add(
@@ -160,11 +161,13 @@ async def retire_unproven(connection: Any, email: str) -> UUID | None:
     return user_id
 
 
-async def replace(connection: Any, old_id: UUID, new_id: UUID) -> None:
-    """Remove a retired account. Its replacement inherits the counts of mails against the limit."""
+async def replace(connection: Any, old_id: UUID | None, new_id: UUID) -> None:
+    """Remove a retired account. Its replacement inherits the counts of mails against the limit. Without one the same
+    statements change nothing.
+    """
     await QUERIES.move_tokens(connection, new_id=new_id, old_id=old_id)
     await QUERIES.remove_retired(connection, user_id=old_id)
-    await emit_all(connection, [UserDeleted(old_id)])
+    await emit_all(connection, [] if old_id is None else [UserDeleted(old_id)], of=UserDeleted)
 
 
 async def remove_unproven(connection: Any, emails: Sequence[str]) -> None:

@@ -1,6 +1,5 @@
 """Users: registration, verification of addresses, lookups, and changes by owners and admins."""
 
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -164,10 +163,9 @@ class Users(Actor[UserMessage]):
         *,
         reads: Reads[UUID] | None = None,
         step_up_s: float = STEP_UP_S,
-        on_registered: Callable[[], None] = lambda: None,
     ) -> None:
         self.step_up_s = step_up_s
-        self.registrar = Registrar(database, passwords, signer, registration_policy, on_registered)
+        self.registrar = Registrar(database, passwords, signer, registration_policy)
         self.proofs = MailboxProofs(database, passwords, signer, sessions, registration_policy)
         self.database = database
         self.reads = reads or Reads(database, READ_USERS, "user_id")

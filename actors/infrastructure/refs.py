@@ -39,7 +39,7 @@ class Gauge:
 class Observers(Struct, frozen=True):
     """Counters of a process, for its departments."""
 
-    registration: Callable[[], None] = count_nothing
+    registrations: Callable[[int], None] = count_nothing
     limit_checks: Callable[[str, str, int], None] = count_nothing  # policy, outcome, how many
     mail: Callable[[str, str], None] = count_nothing  # result, reason
     active_users: Gauge = msgspec.field(default_factory=Gauge)

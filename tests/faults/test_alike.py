@@ -47,6 +47,12 @@ CASES = {
         lambda email: {"email": email, "password": PASSWORD, "full_name": "Ada Penwright", "terms_accepted": True},
         verified=True,
     ),
+    "register again": Case(
+        "/auth/register",
+        201,
+        lambda email: {"email": email, "password": PASSWORD, "full_name": "Ada Penwright", "terms_accepted": True},
+        verified=False,
+    ),
 }
 
 

@@ -26,7 +26,7 @@ TREE = {
     "infrastructure": {"database", "cache", "limits", "idempotency", "flags", "audit_log", "audit_recorder"},
     "identity": {
         *("passwords", "sessions", "logins", "users", "profiles", "exports", "password_reset"),
-        *("email_requests", "active_users"),
+        *("email_requests", "active_users", "registrations"),
     },
     "editorial": {"content", "content_queries"},
     "analytics": {"aggregator", "statistics"},

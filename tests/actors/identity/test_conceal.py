@@ -1,5 +1,6 @@
 """REGISTRATION_CONFLICT=conceal: whoever cannot read a mailbox learns nothing of whose address it is."""
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -74,3 +75,28 @@ async def test_a_change_of_address_tells_no_more_than_a_registration_does(
         except Problem as problem:
             answers.append(problem.code.name)
     assert answers == ["Ada"] * 3
+
+
+async def test_a_registration_takes_the_same_statements_whoever_has_the_address_and_however_often_it_was_asked_for(
+    domain: Domain, site: CallboardProcess
+) -> None:
+    """So it takes the same time; tests/faults/test_alike.py measures it."""
+    await domain.person(email="taken@example.org")
+    await site.register("unproven@example.org")
+    said: dict[str, list[str]] = {}
+    for email in ("taken@example.org", "unproven@example.org", "free@example.org"):
+        for nth in range(MAX_MAILS + 2):
+            with domain.overheard() as statements:
+                await site.register(email)
+            # The driver asks for types that it meets first.
+            said[f"{email} {nth}"] = [form(each) for each in statements if "jit" not in each and "typeinfo" not in each]
+    first = next(iter(said.values()))
+    assert len(first) > 10
+    for which, statements in said.items():
+        assert statements == first, which
+
+
+def form(statement: str) -> str:
+    """A statement's verb and table; a savepoint without its name, and its end, which is a release or a rollback."""
+    words = re.sub(r"__asyncpg\w+", "", statement.lower()).split()
+    return "end" if words[0] in ("release", "rollback") else " ".join(words[:3])
