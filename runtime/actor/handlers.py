@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar, Union, get_args, get_origin,
 
 from callboard.runtime.actor.context import CURRENT
 from callboard.runtime.actor.envelope import Envelope
-from callboard.runtime.actor.errors import AskTimeoutError, Refusal, WrongStateError, for_asker, sound
+from callboard.runtime.actor.errors import Refusal, WrongStateError, for_asker, sound
 from callboard.runtime.actor.messages import Message, Request
 
 T = TypeVar("T")
@@ -203,7 +203,7 @@ class Handlers:
 enter = CURRENT.set
 
 
-def open_envelope(actor: Any, envelope: Envelope) -> Any:  # noqa: C901, PLR0911 - the hot path of an ask, flat
+def open_envelope(actor: Any, envelope: Envelope) -> Any:
     """The handler of envelopes in every table: hand the message on, under its context; reply unless it takes longer.
 
     It is counted as handled by whoever calls, and any other fate is counted here against that.
@@ -213,7 +213,8 @@ def open_envelope(actor: Any, envelope: Envelope) -> Any:  # noqa: C901, PLR0911
     if (reply is not None and reply.done()) or (
         envelope.deadline is not None and cell.scheduler.time() >= envelope.deadline
     ):
-        return _too_late(cell, envelope)
+        cell.uncount()
+        return cell.too_late(envelope)
     message = envelope.message
     enter(envelope)
     try:
@@ -230,20 +231,22 @@ def open_envelope(actor: Any, envelope: Envelope) -> Any:  # noqa: C901, PLR0911
         return result
     if result.__class__ not in _PLAIN and (later := to_await(result)) is not None:
         return later
+    return reply_with(cell, envelope, result)
+
+
+def reply_with(cell: Any, envelope: Envelope, result: Any) -> None:
+    """The handler of an ask has returned `result`: it is the reply, unless that comes later."""
     if result.__class__ is DeferredReply:
         cell.defer(envelope, result)
-        return None
-    if cell.cold is not None and cell.is_stashed(envelope):
-        return None
-    if envelope.minded:
-        envelope.unmind()
-    if envelope.deadline_queue is not None:
-        envelope.deadline_queue.pop(envelope, None)
-    if reply.done():
-        cell.cold_state.counts.late += 1
-    else:
-        reply.set_result(result)
-    return None
+    elif cell.cold is None or not cell.is_stashed(envelope):
+        if envelope.minded:
+            envelope.unmind()
+        if envelope.deadline_queue is not None:
+            envelope.deadline_queue.pop(envelope, None)
+        if envelope.reply.done():
+            cell.cold_state.counts.late += 1
+        else:
+            envelope.reply.set_result(result)
 
 
 def open_told(actor: Any, item: tuple[Any, Any]) -> Any:
@@ -252,8 +255,7 @@ def open_told(actor: Any, item: tuple[Any, Any]) -> Any:
     cell = actor.ref
     if context.deadline is not None and cell.scheduler.time() >= context.deadline:
         cell.uncount()
-        cell.cold_state.counts.expired += 1
-        return None
+        return cell.too_late(item)
     enter(context)
     try:
         return cell.table[message.__class__](actor, message)
@@ -262,17 +264,6 @@ def open_told(actor: Any, item: tuple[Any, Any]) -> Any:
 
 
 WRAPPED: dict[type, Handler] = {Envelope: open_envelope, tuple: open_told}
-
-
-def _too_late(cell: Any, envelope: Envelope) -> None:
-    """A message that nobody waits for any more is not begun."""
-    cell.uncount()
-    envelope.forget()
-    if envelope.reply is not None and envelope.reply.done():
-        cell.settle_early(envelope)
-    else:
-        cell.cold_state.counts.expired += 1
-        envelope.fail(AskTimeoutError(cell.path, envelope.message))
 
 
 def protocol_of(declared: object) -> frozenset[type[Message]]:

@@ -11,7 +11,6 @@ deathwatch, transfer. What these remember hangs on `cold`, made when it is neede
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from contextvars import Context
 from threading import get_ident
 from typing import Any, TypeVar
 
@@ -29,8 +28,8 @@ from callboard.runtime.actor.ref import ASK_TIMEOUT_S, Ref
 from callboard.runtime.dispatch import deathwatch, fates, lifecycle, stash, timers
 from callboard.runtime.dispatch.child_spec import ChildSpec
 from callboard.runtime.dispatch.cold_state import ColdState
-from callboard.runtime.dispatch.mailbox_queue import CLOSED, SHARE, let_in, overflow, refuse_cycle
-from callboard.runtime.dispatch.node import Node, Parent, State
+from callboard.runtime.dispatch.mailbox_queue import CLOSED, let_in, overflow, refuse_cycle
+from callboard.runtime.dispatch.node import HANDLING, RUNNING, Node, Parent, State
 from callboard.runtime.dispatch.parked_task import ParkedTask
 from callboard.runtime.dispatch.scheduler import BATCH, in_task
 from callboard.runtime.dispatch.timers import ActorTimer, Timers
@@ -39,8 +38,6 @@ M = TypeVar("M", bound=Message | None)
 T = TypeVar("T")
 
 RESOLUTION_S = 0.002  # of the loops' timers: two that are due at the same time may fire so far apart
-RUNNING = State.RUNNING  # bound once: a member of an Enum is looked up slowly in Python 3.11
-HANDLING = (RUNNING, State.DRAINING)
 CLOSED_STATES = (State.DRAINING, State.STOPPING, State.STOPPED)
 
 current = CURRENT.get  # bound once: each look-up counts in a tell
@@ -212,11 +209,18 @@ class Cell(Node, ActorContext[M]):
         """Whether it takes no messages any more."""
         return self.state in CLOSED_STATES or (self.cold is not None and self.cold.draining)
 
+    def may_begin(self) -> bool:
+        """Whether the next message may be begun."""
+        return self.state in HANDLING and not (self.cold is not None and self.cold.held)
+
     # Turns: plain handlers -------------------------------------------------------------------------------------------
 
     def schedule(self) -> None:
         """Have a batch in the next turn. Only a running actor is ever idle, so only a running one is scheduled."""
         self.idle = False
+        if self.work is not None:
+            self.work.wake()
+            return
         scheduler = self.scheduler
         scheduler.ready.append(self)  # type: ignore[union-attr]
         if not scheduler.turning:  # type: ignore[union-attr]
@@ -224,7 +228,7 @@ class Cell(Node, ActorContext[M]):
 
     def run_batch(self) -> None:
         """Handle what waits, as many messages as the scheduler says at most, or begin to, when a handler is async."""
-        if self.state not in HANDLING or self.task is not None:  # it was stopped, or woken twice by a restart
+        if self.state not in HANDLING or self.work is not None:  # it was stopped, or woken twice by a restart
             return
         if self.cold is not None and self.cold.held:
             self.idle = False
@@ -262,7 +266,7 @@ class Cell(Node, ActorContext[M]):
                     self.end_batch()
         except BaseException as error:  # noqa: BLE001 - the actor loop is where a crash, of any class, becomes a fate
             self._leave_batch(item)
-            self._has_raised(item, error)
+            self.has_raised(item, error)
             return
         if result is not None:
             self._leave_batch(item)
@@ -279,7 +283,7 @@ class Cell(Node, ActorContext[M]):
             if result is not None:
                 result = to_await(result)
         except BaseException as error:  # noqa: BLE001 - see _handle_many
-            self._has_raised(item, error)
+            self.has_raised(item, error)
             return
         if result is not None:
             self.begin_async(item, result)
@@ -320,103 +324,18 @@ class Cell(Node, ActorContext[M]):
     # Turns: async handlers -------------------------------------------------------------------------------------------
 
     def begin_async(self, item: Any, awaitable: Any) -> None:
-        """Turn the rest of a batch over to the actor's task."""
-        scheduler = self.scheduler
-        assert scheduler is not None  # noqa: S101 - a cell has turns only between start and stop
-        self.since = scheduler.time()
+        """Turn the rest of a batch, and those that follow, over to a task of the actor's."""
+        assert self.scheduler is not None  # noqa: S101 - a cell has turns only between start and stop
         if self.cold is not None and self.cold.waiters:
             self.admit()
-        if self.work is None:
-            self.work = ParkedTask(self, scheduler)
-        self.task = self.work.begin(item, awaitable)
-
-    def leave_task(self) -> None:
-        """The batch in the task is over."""
-        self.task = None
-        self.finish_batch()
+        self.work = ParkedTask(self, self.scheduler, item, awaitable)
+        self.task = self.work.task
 
     def put_back(self, item: Any) -> None:
         """A message that was to be handled has not been begun."""
         self.queue.appendleft(item)
 
-    async def run_async_batch(self, item: Any, awaitable: Any, own: Context) -> None:  # noqa: C901, PLR0912, PLR0915
-        """A batch from its first async handler on, in the actor's task and its context `own`.
-
-        One flat loop: each call would be a tenth of a message.
-        """
-        if self.state not in HANDLING:  # killed or stopped before the task had its first step: it has not begun
-            awaitable.close()
-            self.current = None
-            self.put_back(item)
-            return
-        queue, actor, left = self.queue, self.actor, self.scheduler.batch  # type: ignore[union-attr]
-        capacity = self.spec.mailbox.capacity
-        room = capacity - (capacity // SHARE or 1)  # senders that wait are let in some at a time
-        under = message = None
-        expected = own.copy()
-        kind = item.__class__
-        if kind is not Envelope and kind is not tuple:
-            message = item
-        else:
-            under = item if kind is Envelope else item[1]
-            enter(under)
-            expected = own.copy()
-        while left > 0:  # once more after what was no crash
-            left -= 1
-            try:
-                if awaitable is None:
-                    if not queue or self.state not in HANDLING or (self.cold is not None and self.cold.held):
-                        break
-                    if own != expected:  # a handler has left something in it: the next one begins in another task
-                        break
-                    self.current = item = queue.popleft()
-                    kind = item.__class__
-                    if kind is tuple:
-                        message, carried = item
-                    else:
-                        message, carried = (item.message, item) if kind is Envelope else (item, None)
-                    if carried is not under:
-                        under = carried
-                        enter(under)
-                        expected = own.copy()
-                    if kind is message.__class__:
-                        result = self.table[kind](actor, message)
-                    elif (kind is Envelope or carried.deadline is not None) and fates.is_too_late(self, item, carried):  # pyright: ignore[reportOptionalMemberAccess]
-                        self.current = None
-                        continue
-                    else:
-                        result = self.table[message.__class__](actor, message)
-                    awaitable = None if result is None else to_await(result)
-                else:
-                    result = None
-                if awaitable is not None:
-                    if kind is Envelope and item.reply is not None:
-                        item.mind()
-                    awaited, awaitable = awaitable, None
-                    result = await awaited
-                    while result is not None and (later := to_await(result)) is not None:
-                        result = await later
-                if kind is Envelope and item.reply is not None:
-                    self._succeeded(item, result)
-                else:
-                    self.handled += 1
-            except asyncio.CancelledError as error:
-                awaitable = None
-                fates.was_cancelled(self, item, error)
-            except BaseException as error:  # noqa: BLE001 - see _handle_many
-                awaitable = None
-                self._has_raised(item, error)
-            self.current = None
-            cold = self.cold
-            if cold is not None:
-                if cold.after_current or cold.withdrawn is not None or cold.stash is not None:
-                    self._passed(item)
-                if cold.waiters and len(queue) <= room:
-                    self.admit()
-        if under is not None:
-            enter(None)
-
-    def _passed(self, item: Any) -> None:
+    def passed(self, item: Any) -> None:
         """A message is done: let those go on who waited for it."""
         cold = self.cold_state
         if cold.withdrawn is item and item is not None:
@@ -435,23 +354,15 @@ class Cell(Node, ActorContext[M]):
         """The reply comes later; at the incarnation's end at the latest, as an error."""
         fates.defer(self, envelope, reply)
 
-    def settle_early(self, envelope: Envelope) -> None:
-        """Count an ask that ends without its handler's answer."""
-        fates.settle_early(self, envelope)
+    def too_late(self, item: Any) -> None:
+        """Nobody waits for a message any more: it is not begun."""
+        fates.too_late(self, item)
 
     def counts(self) -> Counts:
         """See Ref.counts."""
         return fates.counts_of(self)
 
-    def _succeeded(self, envelope: Envelope, result: Any) -> None:
-        """An async handler has returned the reply of an ask."""
-        self.handled += 1
-        if result.__class__ is DeferredReply:
-            self.defer(envelope, result)
-        elif not self.is_stashed(envelope) and not envelope.answer(result):
-            self.cold_state.counts.late += 1
-
-    def _has_raised(self, item: Any, error: BaseException) -> None:
+    def has_raised(self, item: Any, error: BaseException) -> None:
         """Whatever a handler raises is a crash; what is to end the program ends it after that."""
         error = sound(error)
         if isinstance(error, GeneratorExit) and self.task is not None and not in_task():

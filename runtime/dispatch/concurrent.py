@@ -13,13 +13,13 @@ from callboard.runtime.actor.actor import Actor
 from callboard.runtime.actor.context import CURRENT
 from callboard.runtime.actor.envelope import Envelope, is_ask
 from callboard.runtime.actor.errors import ConcurrentStashError
-from callboard.runtime.actor.handlers import Handlers, to_await
+from callboard.runtime.actor.handlers import Handlers, reply_with, to_await
 from callboard.runtime.actor.mailbox import Counts
 from callboard.runtime.actor.messages import Message
 from callboard.runtime.dispatch import fates, lifecycle
-from callboard.runtime.dispatch.cell import HANDLING, Cell
+from callboard.runtime.dispatch.cell import Cell
 from callboard.runtime.dispatch.child_spec import Abandoned, ChildSpec
-from callboard.runtime.dispatch.node import State
+from callboard.runtime.dispatch.node import HANDLING, State
 from callboard.runtime.dispatch.scheduler import cancelled
 
 M = TypeVar("M", bound=Message | None)
@@ -98,14 +98,13 @@ class ConcurrentCell(Cell[M]):
             result = await awaitable
             while result is not None and (later := to_await(result)) is not None:
                 result = await later
+            self.handled += 1
             if is_ask(item):
-                self._succeeded(item, result)
-            else:
-                self.handled += 1
+                reply_with(self, item, result)
         except asyncio.CancelledError as error:
             fates.was_cancelled(self, item, error)
         except BaseException as error:  # noqa: BLE001 - see Cell
-            self._has_raised(item, error)
+            self.has_raised(item, error)
         finally:
             self._gone.discard(item)
 

@@ -86,19 +86,15 @@ def is_over(cell: "Cell[Any]", envelope: Envelope) -> bool:
     return envelope.answered or (scheduler is not None and scheduler.time() >= envelope.due - RESOLUTION_S)
 
 
-def is_too_late(cell: "Cell[Any]", item: Any, carried: Any) -> bool:
-    """Whether nobody waits for a message any more: then it is not begun, and has its fate."""
-    ask = is_ask(item)
-    if ask and item.reply.done():
+def too_late(cell: "Cell[Any]", item: Any) -> None:
+    """Nobody waits for a message any more: it is not begun, and has its fate."""
+    if is_ask(item) and item.reply.done():
         item.forget()
         settle_early(cell, item)
-        return True
-    if carried.deadline is None or cell.scheduler.time() < carried.deadline:  # type: ignore[union-attr]
-        return False
+        return
     cell.cold_state.counts.expired += 1
-    if ask:
+    if item.__class__ is Envelope:
         item.fail(AskTimeoutError(cell.path, item.message))
-    return True
 
 
 def defer(cell: "Cell[Any]", envelope: Envelope, reply: "DeferredReply[Any]") -> None:

@@ -18,13 +18,11 @@ from callboard.runtime.actor.errors import (
 from callboard.runtime.dispatch.deathwatch import tell_watchers
 from callboard.runtime.dispatch.fates import discard_remaining
 from callboard.runtime.dispatch.mailbox_queue import CLOSED
-from callboard.runtime.dispatch.node import State
+from callboard.runtime.dispatch.node import HANDLING, State
 from callboard.runtime.dispatch.scheduler import Scheduler, cancelled, in_task
 
 if TYPE_CHECKING:
     from callboard.runtime.dispatch.cell import Cell
-
-HANDLING = (State.RUNNING, State.DRAINING)
 
 
 def crash(cell: "Cell[Any]", error: BaseException, message: str | None = None) -> None:
@@ -295,7 +293,6 @@ async def end_handlers(cell: "Cell[Any]", grace_s: float) -> None:
         await cancelled(cell.task)
     if cell.work is not None:
         work, cell.work = cell.work, None
-        work.end()
         await cancelled(work.task)
 
 

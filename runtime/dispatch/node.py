@@ -19,6 +19,10 @@ class State(StrEnum):
     STOPPED = "stopped"
 
 
+RUNNING = State.RUNNING  # bound once: a member of an Enum is looked up slowly in Python 3.11
+HANDLING = (RUNNING, State.DRAINING)
+
+
 class Parent(Protocol):
     """The parent of a node: a supervisor, the system, or the actor that spawned it."""
 

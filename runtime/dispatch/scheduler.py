@@ -45,8 +45,8 @@ class Scheduler:
         self.moving: dict[Any, tuple[asyncio.Task[None] | None, asyncio.Future[None]]] = {}  # see lifecycle.moving
         self.nursery: Callable[[Any], Any] = _no_nursery  # the supervisor of an actor's own children
         self.find: Callable[[str], Any] = _no_nursery
-        self._parked: dict[Any, None] = {}  # actors' tasks that wait for the next message
-        self._sweep: asyncio.TimerHandle | None = None
+        self.parked: dict[Any, None] = {}  # actors' tasks: see ParkedTask
+        self.sweep: asyncio.TimerHandle | None = None  # of those that wait
         # A loop with a method `take_turn` decides on turns and the size of batches itself: see testkit.SeededLoop.
         take_turn: Callable[[Scheduler], None] | None = getattr(self.loop, "take_turn", None)
         self._take_turn = self._turn if take_turn is None else partial(take_turn, self)
@@ -80,26 +80,16 @@ class Scheduler:
             else:
                 self.turning = False
 
-    # Parked tasks ----------------------------------------------------------------------------------------------------
+    def sweep_later(self) -> None:
+        """See to it that parked tasks which their actors do not need are let go."""
+        if self.sweep is None:
+            self.sweep = self.loop.call_later(SWEEP_S, self._sweep, context=self.context)
 
-    def park(self, work: Any) -> None:
-        """Remember an actor's task that waits for its next message, to let go of it when none comes."""
-        self._parked[work] = None
-        if self._sweep is None:
-            self._sweep = self.loop.call_later(SWEEP_S, self._let_go, context=self.context)
-
-    def unpark(self, work: Any) -> None:
-        """It has one, or ends."""
-        self._parked.pop(work, None)
-
-    def _let_go(self) -> None:
-        self._sweep = None
-        for work in list(self._parked):
-            if work.idle:
-                work.end()
-            work.idle = True
-        if self._parked:
-            self._sweep = self.loop.call_later(SWEEP_S, self._let_go, context=self.context)
+    def _sweep(self) -> None:
+        self.sweep = None
+        waiting = [work for work in list(self.parked) if work.sweep()]
+        if waiting:
+            self.sweep_later()
 
 
 def _no_nursery(_of: Any) -> Any:

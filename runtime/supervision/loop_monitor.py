@@ -21,6 +21,7 @@ from callboard.runtime.actor.events import HandlerBlocked
 from callboard.runtime.dispatch import lifecycle
 from callboard.runtime.dispatch.cell import Cell
 from callboard.runtime.dispatch.concurrent import ConcurrentCell
+from callboard.runtime.dispatch.parked_task import ParkedTask
 from callboard.runtime.dispatch.scheduler import Scheduler
 
 GLANCES = 2  # in the time that is a stall, while the loop rests
@@ -28,10 +29,10 @@ LOOKS = 10  # in the same time, while the loop is at something
 BEAT_S = 1.0  # between two measures of the lag of a loop that rests
 HALF_MINUTE_S = 30.0
 
-# Frames with the cell in `self` and the message in `item`; and those of work beside messages, with the cell in `cell`.
+# Frames with the message in `item`, and those of work beside messages; with the cell in `cell`, or in `self`.
 _IN_HAND = {
     method.__code__
-    for method in (Cell._handle_one, Cell._handle_many, Cell.run_async_batch, ConcurrentCell._finish)  # noqa: SLF001 - it is looked for
+    for method in (Cell._handle_one, Cell._handle_many, ParkedTask._serve, ConcurrentCell._finish)  # noqa: SLF001 - it is looked for
 }
 _SELECTS = {
     selector.select.__code__
@@ -223,7 +224,7 @@ def _at_work(top: FrameType | None) -> Work | None:
         if callee is not None and (code in _IN_HAND or code in _BESIDE):
             values = frame.f_locals
             message = _BESIDE.get(code) or type(message_of(values["item"])).__name__
-            cell = values["self"] if code in _IN_HAND else values["cell"]
+            cell = values.get("cell") or values["self"]
             # Its message waited since then, or its task began then: `since` is of the loop's clock.
             began = perf_counter() - (monotonic() - cell.since) if code in _IN_HAND else 0.0
             return Work(callee, cell.path, message, _line(top), began)

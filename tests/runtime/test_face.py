@@ -22,6 +22,7 @@ INTERNAL = {
         "open_envelope",
         "open_told",
         "protocol_of",
+        "reply_with",
         "to_await",
     },
     "actor.mailbox": {"Accepted"},
@@ -40,8 +41,8 @@ INTERNAL = {
         "discard_remaining",
         "failed",
         "is_over",
-        "is_too_late",
         "settle_early",
+        "too_late",
         "was_cancelled",
     },
     "dispatch.lifecycle": {
