@@ -1,6 +1,6 @@
 """The actor: state, a protocol of messages, one handler for each, and hooks for its life."""
 
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args, get_origin
 
 from callboard.runtime.actor.errors import NotStartedError
 from callboard.runtime.actor.handlers import NO_HANDLERS, Handlers, Tables, collect, protocol_of
@@ -71,14 +71,14 @@ class Actor(Generic[M]):
     came; a crash of one ends them all, and such an actor cannot stash.
     """
 
-    __slots__ = ("ref",)
+    __slots__ = ("_own_ref",)  # set by its cell
 
     protocol: ClassVar[frozenset[type[Message]]] = frozenset()
     handlers: ClassVar[Handlers] = NO_HANDLERS
     concurrency: ClassVar[int] = 1
     _tables: ClassVar[Tables] = {}
 
-    ref: ActorContext[M]
+    _own_ref: ActorContext[M]
 
     def __init_subclass__(cls) -> None:
         """Collect the handlers, and hold them against the declared protocol."""
@@ -103,13 +103,13 @@ class Actor(Generic[M]):
         if surplus:
             raise TypeError(f"{cls.__name__} handles {', '.join(surplus)} and does not declare it: Actor[...]")
 
-    if not TYPE_CHECKING:  # a checker would take every name for an attribute
-
-        def __getattr__(self, name: str) -> Any:
-            """Only where there is no attribute of that name."""
-            if name == "ref":
-                raise NotStartedError(type(self).__name__)
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+    @property
+    def ref(self) -> ActorContext[M]:
+        """This actor's own reference. Raises NotStartedError in `__init__`."""
+        try:
+            return self._own_ref
+        except AttributeError:
+            raise NotStartedError(type(self).__name__) from None
 
     async def on_start(self) -> None:
         """Runs before the first message of each incarnation. If it raises, the start has failed."""

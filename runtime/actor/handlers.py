@@ -252,7 +252,7 @@ def reply_with(cell: Any, envelope: Envelope, result: Any) -> None:
 def open_told(actor: Any, item: tuple[Any, Any]) -> Any:
     """The handler of what is told under a context: hand the message on, under that."""
     message, context = item
-    cell = actor.ref
+    cell = actor._own_ref  # noqa: SLF001 - `ref` costs a call
     if context.deadline is not None and cell.scheduler.time() >= context.deadline:
         cell.uncount()
         return cell.too_late(item)

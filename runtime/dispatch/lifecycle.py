@@ -91,7 +91,7 @@ async def start(cell: "Cell[Any]", scheduler: Scheduler) -> None:
             actor = cell.make()
         except (StopIteration, GeneratorExit, asyncio.CancelledError) as error:  # nobody's end, nobody's cancellation
             raise for_asker(error, cell.path, None) from error
-        actor.ref = cell
+        actor._own_ref = cell  # noqa: SLF001 - it is set here
         if type(actor).on_start is not Actor.on_start:
             await _prepare(cell, actor, scheduler)
     except BaseException:

@@ -9,7 +9,7 @@ from callboard.runtime.actor.envelope import Envelope, message_of
 from callboard.runtime.dispatch import lifecycle
 from callboard.runtime.dispatch.child_spec import ChildSpec
 from callboard.runtime.dispatch.mailbox_queue import CLOSED, wait_for_room
-from callboard.runtime.dispatch.node import State
+from callboard.runtime.dispatch.node import HANDLING, State
 from callboard.runtime.dispatch.stash import Stash
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def hold_for(cell: "Cell[Any]", other: "Cell[Any]") -> None:
 
     def done() -> None:
         cold.held -= 1
-        if not cold.held and cell.state in lifecycle.HANDLING and cell.task is None:
+        if not cold.held and cell.state in HANDLING and cell.task is None:
             cell.finish_batch()
 
     other.cold_state.after_current.append(done)
