@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from callboard.runtime.actor.context import CURRENT
 from callboard.runtime.actor.envelope import Envelope, is_ask, message_of
 from callboard.runtime.actor.errors import StashFullError
+from callboard.runtime.dispatch.mailbox_queue import take_out
 
 if TYPE_CHECKING:
     from callboard.runtime.dispatch.cell import Cell
@@ -33,8 +34,10 @@ class Stash:
         return any(each is item for each in self.items)
 
     def remove(self, item: Any) -> None:
-        """Take one out; harmless if it is not here."""
-        self.items = [each for each in self.items if each is not item]
+        """Take one out, the last that is this object: a message may be told twice. Harmless if it is not here."""
+        self.items.reverse()
+        take_out(self.items, item)
+        self.items.reverse()
         if self.aside is item:
             self.aside = None
 

@@ -38,8 +38,11 @@ def take_stash(cell: "Cell[Any]") -> list[Any]:
     if stash is None:
         return []
     aside = stash.aside if cell.is_busy() else None
-    items = [item for item in stash.items if item is not aside]
-    stash.items = [item for item in stash.items if item is aside]
+    if aside is None:
+        return stash.take_all()
+    stash.remove(aside)
+    items = stash.take_all()
+    stash.put(aside)
     return items
 
 

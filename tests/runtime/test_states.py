@@ -158,6 +158,29 @@ async def test_what_was_stashed_survives_a_crash_in_order() -> None:
         assert await asyncio.gather(*asks) == ["a", "b"]
 
 
+async def test_one_object_that_is_told_and_stashed_twice_is_two_messages() -> None:
+    class Torn(Connection):
+        @on(Query)
+        def hold(self, message: Query) -> None:
+            self.stash(message)
+            taken.append(message.text)
+            if len(taken) == 3:
+                raise ValueError("torn")
+
+        @on(Query, state="connected")
+        async def query(self, message: Query) -> None:
+            taken.append(message.text)
+
+    taken: list[str] = []
+    torn, twice = worker("t", Torn), Query("twice")
+    async with System(supervisor("root", torn), log=False):
+        for message in (twice, Query("between"), twice, Connected()):
+            torn.tell_nowait(message)
+        await asyncio.sleep(1)
+        assert taken[3:] == ["twice", "between"] * 2  # put aside again after the restart, then answered
+        assert (torn.counts().handled, torn.counts().failed, torn.counts().pending) == (3, 1, 0)
+
+
 async def test_an_asker_of_a_stashed_message_has_its_deadline() -> None:
     connection = worker("c", Connection)
     async with System(supervisor("root", connection)):
