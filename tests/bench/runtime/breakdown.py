@@ -30,7 +30,7 @@ from callboard.runtime.dispatch.scheduler import BATCH
 
 
 class Switch(NamedTuple):
-    """In the source of `where`, a method of Cell or System or `open_envelope`, `old` becomes `new`."""
+    """In the source of `where`, a method of Cell or one of FUNCTIONS, `old` becomes `new`."""
 
     where: str
     old: str
@@ -43,7 +43,7 @@ HANDLER = "is there a handler"
 
 HANDLING = {
     "is it running, and not held": (
-        Switch("run_batch", "if self.state not in HANDLING or self.task is not None:", "if False:"),
+        Switch("run_batch", "if self.state not in HANDLING or self.work is not None:", "if False:"),
         Switch("run_batch", "if self.cold is not None and self.cold.held:", "if False:"),
         Switch("run_batch", "if queue or self.cold is not None or self.state is not RUNNING:", "if queue:"),
     ),
@@ -68,7 +68,7 @@ PARTS: dict[str, dict[str, tuple[Switch, ...]]] = {
         ),
         "its deadline, kept and taken out": (
             Switch("ask", "asks[envelope] = None", "pass"),
-            Switch("open_envelope", "envelope.deadline_queue.pop(envelope, None)", "pass"),
+            Switch("reply_with", "envelope.deadline_queue.pop(envelope, None)", "pass"),
         ),
         "its context, set and reset": (
             Switch("open_envelope", "enter(envelope)", "pass"),
@@ -76,7 +76,7 @@ PARTS: dict[str, dict[str, tuple[Switch, ...]]] = {
         ),
         "was it answered meanwhile": (
             Switch("open_envelope", "(reply is not None and reply.done()) or"),
-            Switch("open_envelope", "if reply.done():", "if False:"),
+            Switch("reply_with", "if envelope.reply.done():", "if False:"),
         ),
         "counting": (
             Switch("_handle_one", "self.handled += 1", "pass"),
@@ -99,6 +99,7 @@ PARTS: dict[str, dict[str, tuple[Switch, ...]]] = {
     },
 }
 METHODS = ("tell", "ask", "schedule", "run_batch", "_handle_one", "_handle_many")
+FUNCTIONS = (handlers.reply_with, handlers.open_envelope)
 SIZE = {"ask": 1500, "tell": 20_000}
 ROUNDS = 41
 
@@ -112,7 +113,8 @@ class Variant:
         sources = [self._source(getattr(Cell, name), name, switches) for name in METHODS]
         body = "\n".join(textwrap.indent(source, "    ") for source in sources)
         exec(f"class Switched(Cell):\n    __slots__ = ()\n{body}", names)  # noqa: S102 - our own source
-        exec(self._source(handlers.open_envelope, "open_envelope", switches), names)  # noqa: S102 - the same
+        for function in FUNCTIONS:
+            exec(self._source(function, function.__name__, switches), names)  # noqa: S102 - the same
         kind = Counter.handlers
         table = {**kind.first, envelope.Envelope: names["open_envelope"]}
         self.handlers: Any = SimpleNamespace(first=table, by_state={}, all=kind.all)
