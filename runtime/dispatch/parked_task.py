@@ -88,18 +88,20 @@ class ParkedTask:
                     break
                 cell.current = item = queue.popleft()
                 kind = item.__class__
+                reply = None
                 if kind is tuple:
                     message, carried = item
+                elif kind is Envelope:
+                    message, carried, reply = item.message, item, item.reply
                 else:
-                    message, carried = (item.message, item) if kind is Envelope else (item, None)
+                    message, carried = item, None
                 if carried is not under:
                     under = carried
                     enter(under)
                     expected = own.copy()
-                ask = kind is Envelope and item.reply is not None
                 try:
                     if (carried is not None and carried.deadline is not None) and (
-                        (now or time()) >= carried.deadline or (ask and item.reply.done())
+                        (now or time()) >= carried.deadline or (reply is not None and reply.done())
                     ):
                         if first is not None:
                             first.close()
@@ -113,13 +115,13 @@ class ParkedTask:
                     now = 0.0
                     if result is not None and (awaitable := to_await(result)) is not None:
                         self._unused = False
-                        if ask:
+                        if reply is not None:
                             item.mind()
                         result = await awaitable
                         while result is not None and (later := to_await(result)) is not None:
                             result = await later
                     cell.handled += 1
-                    if ask:
+                    if reply is not None:
                         reply_with(cell, item, result)
                 except asyncio.CancelledError as error:
                     fates.was_cancelled(cell, item, error)
@@ -135,7 +137,9 @@ class ParkedTask:
                         cell.admit()
                 if own != expected:  # a handler has left something in it: the next one begins in another task
                     return
-            item = message = carried = result = awaitable = None  # nothing of a message stays while it is parked
+            item = message = carried = reply = result = awaitable = (
+                None  # nothing of a message stays while it is parked
+            )
             if under is not None:
                 under = None
                 enter(None)
