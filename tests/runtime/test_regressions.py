@@ -327,35 +327,6 @@ async def test_a_message_stashed_after_two_resizes_was_handed_over_twice() -> No
         assert crowd.tally() == Counts(pending=1)
 
 
-async def test_one_object_told_twice_was_handed_over_once_by_a_resize() -> None:
-    class Patient(Actor[Keyed | Note]):
-        @on(Keyed)
-        async def take(self, message: Keyed) -> None:
-            if not freed:
-                self.stash(message)
-            await asyncio.sleep(message.seconds)
-
-        @on(Note)
-        def free(self, _message: Note) -> None:
-            freed.append(1)
-            self.unstash()
-
-    freed: list[int] = []
-    crowd = pool("p", Patient, size=1, key=lambda message: getattr(message, "key", None))
-    async with System(supervisor("root", crowd)):
-        twice = Keyed(1, 1, 3)
-        await crowd.tell(twice)
-        await crowd.tell(twice)
-        await asyncio.sleep(4)  # the second is stashed, and its handler runs on
-        await crowd.resize(4)
-        await asyncio.sleep(9)
-        assert crowd.counts() == Counts(pending=2)
-        for one in crowd.children:
-            one.tell_nowait(Note("free"))
-        await asyncio.sleep(9)
-        assert crowd.counts() == Counts(handled=6)
-
-
 async def test_a_message_tried_again_during_a_stop_was_given_to_a_worker_that_had_stopped() -> None:
     class Late(Actor[Keyed]):
         @on(Keyed)

@@ -4,14 +4,17 @@ import asyncio
 from functools import partial
 
 import pytest
-from kit.recorder import Recorder
+from kit.recorder import Note, Recorder, Wait
 from kit.shelves import Put, Seen, Shelf, key_of, settled, shelves
 
 from callboard.runtime import (
+    Actor,
     ActorStoppedError,
+    Counts,
     Intensity,
     PoolStoppedError,
     System,
+    on,
     pool,
     supervisor,
 )
@@ -132,3 +135,32 @@ async def test_a_pool_that_is_restarted_during_a_resize_keeps_what_waits() -> No
         f"k{key}": [n for n in range(1, 20) if n % 5 == key] for key in range(5)
     }
     assert seen.started <= seen.stopped
+
+
+async def test_one_object_that_is_told_and_stashed_twice_is_two_messages_to_a_resize() -> None:
+    class Patient(Actor[Wait | Note]):
+        @on(Wait)
+        async def take(self, message: Wait) -> None:
+            if not freed:
+                self.stash(message)
+            await asyncio.sleep(message.seconds)
+
+        @on(Note)
+        def free(self, _message: Note) -> None:
+            freed.append(1)
+            self.unstash()
+
+    freed: list[int] = []
+    crowd = pool("p", Patient, size=1, key=lambda message: message.text)
+    async with System(supervisor("root", crowd)):
+        twice = Wait(3, "k")
+        await crowd.tell(twice)
+        await crowd.tell(twice)
+        await asyncio.sleep(4)  # the second is stashed, and its handler runs on
+        await crowd.resize(4)
+        await asyncio.sleep(9)
+        assert crowd.counts() == Counts(pending=2)
+        for one in crowd.children:
+            one.tell_nowait(Note("free"))
+        await asyncio.sleep(9)
+        assert crowd.counts() == Counts(handled=6)
