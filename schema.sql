@@ -485,7 +485,11 @@ create table outbox (
     attempts     integer     not null default 0,
     refusals     integer     not null default 0,   -- attempts that no broker accepted
     error        text,                             -- of the last attempt
-    retry_at     timestamptz                       -- of a refused row: its next attempt
+    retry_at     timestamptz,                      -- of a refused row: its next attempt
+    source       text        not null default 'callboard',   -- ce_source: a producer's, or ours
+    ce_id        text,                             -- the producer's id: event_id is derived from it and the source
+    ce_time      timestamptz,                      -- the producer's time, if it gave one; occurred_at is ours
+    constraint outbox_ce_id_check check ((ce_id is null) = (source = 'callboard'))
 );
 create index outbox_ready_idx on outbox (topic, outbox_id) where published_at is null and retry_at is null;
 create index outbox_refused_idx on outbox (topic, key, outbox_id) where published_at is null and retry_at is not null;
@@ -535,6 +539,29 @@ create table dead_letters (
 create index dead_letters_age_idx on dead_letters (created_at);
 create index dead_letters_key_idx on dead_letters using hash (key);   -- of any length
 create index dead_letters_created_idx on dead_letters (created_at desc, dead_letter_id desc) where replayed_at is null;
+
+-- The keys of producers, which send events over HTTP: the hash of its secret (SHA-256), the allowed types and sources
+-- (one that ends with * stands for all with this beginning), and the use of the quota in this hour and the one before.
+create table producer_keys (
+    key_id          uuid        primary key,
+    name            text        not null check (length(name) between 1 and 100),
+    secret_hash     bytea       not null check (octet_length(secret_hash) = 32),
+    types           text[]      not null,
+    sources         text[]      not null,
+    hourly_events   bigint      not null check (hourly_events > 0),
+    hourly_bytes    bigint      not null check (hourly_bytes > 0),
+    created_at      timestamptz not null default now(),
+    used_at         timestamptz,
+    revoked_at      timestamptz,
+    period          timestamptz,
+    used_events     bigint      not null default 0,
+    used_bytes      bigint      not null default 0,
+    previous_events bigint      not null default 0,
+    previous_bytes  bigint      not null default 0
+) with (fillfactor = 70);   -- each request updates its key's row
+create unique index producer_keys_name_key on producer_keys (lower(name)) where revoked_at is null;
+create index producer_keys_created_idx on producer_keys (created_at desc, key_id desc);
+create index producer_keys_revoked_idx on producer_keys (revoked_at) where revoked_at is not null;
 
 -- Audit log -------------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from callboard.actors.identity.department import IDENTITY
 from callboard.actors.infrastructure.department import INFRASTRUCTURE
 from callboard.actors.infrastructure.refs import Clients, Declared
 from callboard.actors.infrastructure.retention import PURGE_EXPIRED, Retain, RetentionRule
+from callboard.actors.ingestion.department import INGESTION
 from callboard.http.api.routes import OUR_ROUTES
 from callboard.http.server.routing import Route, Routes
 from callboard.ops.config.departments import RESERVED, Configured
@@ -30,7 +31,7 @@ from callboard.ops.reach import out_of_reach
 from callboard.ops.schema import History
 from callboard.runtime import Entities, Node, Pool, Supervisor, supervisor
 
-OURS: tuple[AnyDepartment, ...] = (INFRASTRUCTURE, IDENTITY, EDITORIAL, DELIVERY, ANALYTICS)
+OURS: tuple[AnyDepartment, ...] = (INFRASTRUCTURE, IDENTITY, EDITORIAL, DELIVERY, ANALYTICS, INGESTION)
 GIVEN: tuple[type[Struct], ...] = (Clients, Declared)  # the offers that exist before any department
 
 T = TypeVar("T")
@@ -218,9 +219,10 @@ class Built:
             if code not in self.declared.errors
         ]
         faults += [
-            f"{route.method} {route.path}: no department declares the limit {route.limit.name}"
+            f"{route.method} {route.path}: no department declares the limit {limit.name}"
             for route in bound
-            if route.limit is not None and route.limit.name not in self.declared.policies
+            for limit in (route.limit, route.caller_limit)
+            if limit is not None and limit.name not in self.declared.policies
         ]
         if faults:
             raise CompositionError(faults)

@@ -9,13 +9,32 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+from msgspec import Struct
+
 from callboard.runtime import Message, current_context
 from callboard.streams.cloudevents import encode_value
-from callboard.streams.event_types import Envelope, type_of
+from callboard.streams.event_types import Envelope, EventType, derive_id, type_of
 from callboard.streams.queries import queries_beside
 from callboard.streams.topics import Topic
 
 QUERIES = queries_beside(__file__)
+
+
+class ProducedEvent(Struct, frozen=True):
+    """An event of a producer, with its data as sent. (source, event_id) identifies it."""
+
+    event_id: str
+    source: str
+    declared: EventType
+    data: bytes
+    event: Message
+    time: datetime | None = None
+    traceparent: str | None = None
+
+    @property
+    def row_id(self) -> UUID:
+        """Return its key in the outbox, which no event of ours can have."""
+        return derive_id("produced", self.source, self.event_id)
 
 
 async def emit(
@@ -72,6 +91,32 @@ async def emit_all(
         contents=[encode_value(event) for event in events],
         traceparent=context.traceparent if context else None,
     )
+
+
+async def emit_produced(connection: Any, events: Sequence[ProducedEvent]) -> list[bool]:
+    """Add producers' events to the outbox, in order, in the caller's transaction; say of each whether it is new.
+
+    An event that is still in the outbox is not added again: it stays there until every consumer has recorded it, and
+    for a day at least. Each travels on the first topic of its type.
+    """
+    rows = QUERIES.append_produced(
+        connection,
+        event_ids=[each.row_id for each in events],
+        sources=[each.source for each in events],
+        ce_ids=[each.event_id for each in events],
+        topics=[each.declared.topics[0].name for each in events],
+        keys=[each.declared.key_of(each.event) for each in events],
+        types=[each.declared.name for each in events],
+        contents=[each.data for each in events],
+        traceparents=[each.traceparent for each in events],
+        times=[each.time for each in events],
+    )
+    added = {row["event_id"] async for row in rows}
+    are_new: list[bool] = []
+    for each in events:
+        are_new.append(each.row_id in added)
+        added.discard(each.row_id)  # its repetition in the same request is not new
+    return are_new
 
 
 async def deduplicate(connection: Any, consumer: str, envelopes: Sequence[Envelope]) -> list[Envelope]:

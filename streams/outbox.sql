@@ -12,6 +12,18 @@ select e.event_id, :topic, e.key, :type, e.value, :traceparent
 from unnest(:event_ids::uuid[], :keys::text[], :contents::bytea[]) with ordinality as e (event_id, key, value, place)
 order by e.place;
 
+-- name: append_produced(event_ids, sources, ce_ids, topics, keys, types, contents, traceparents, times)
+-- Adds producers' events, in order, without those that are there already; returns the ids of the added ones.
+insert into outbox (event_id, source, ce_id, topic, key, type, value, traceparent, ce_time)
+select e.event_id, e.source, e.ce_id, e.topic, e.key, e.type, e.value, e.traceparent, e.ce_time
+from unnest(
+    :event_ids::uuid[], :sources::text[], :ce_ids::text[], :topics::text[], :keys::text[], :types::text[],
+    :contents::bytea[], :traceparents::text[], :times::timestamptz[]
+) with ordinality as e (event_id, source, ce_id, topic, key, type, value, traceparent, ce_time, place)
+order by e.place
+on conflict (event_id) do nothing
+returning event_id;
+
 -- name: remember(consumer, sources, event_ids)
 -- Returns those of these events that are new to the consumer. Inserted in one fixed order, so that two transactions
 -- with the same events wait for each other instead of deadlocking.

@@ -9,7 +9,6 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooL
 from msgspec import Struct
 
 from callboard.streams.cloudevents import signed_headers
-from callboard.streams.event_types import OUR_SOURCE
 from callboard.streams.signatures import EventSigner
 from callboard.streams.stream_metrics import StreamMetrics
 from callboard.streams.topics import full_name
@@ -136,8 +135,8 @@ class Publisher:
         headers = signed_headers(
             self._signer,
             row["value"],
-            event_id=str(row["event_id"]),
-            source=OUR_SOURCE,
+            event_id=row["event_id"],
+            source=row["source"],
             type=row["type"],
             occurred_at=row["occurred_at"],
             traceparent=row["traceparent"],

@@ -43,7 +43,9 @@ due as (
     order by o.retry_at
     limit :limit
 )
-select outbox_id, event_id, topic, key, type, value, traceparent, occurred_at
+select
+    outbox_id, coalesce(ce_id, event_id::text) as event_id, source, topic, key, type, value, traceparent,
+    coalesce(ce_time, occurred_at) as occurred_at
 from outbox
 where outbox_id in (select outbox_id from ready union all select outbox_id from due)
 order by outbox_id;
@@ -101,7 +103,7 @@ limit :limit;
 -- expected consumer. A republished row waits twice as long each time (a slow consumer is not helped by more), unless
 -- `at_once`. Rows up to `since` are known to be recorded; the result says up to which they are now.
 with candidate as (
-    select outbox_id, published_at, attempts, topic, type, event_id
+    select outbox_id, published_at, attempts, topic, type, event_id, source, ce_id
     from outbox
     where (published_at, outbox_id) > (:since_at::timestamptz, :since_id::bigint)
         and published_at <= now() - :grace_s::float8 * interval '1 second'
@@ -122,7 +124,7 @@ overdue as (
             and not exists (
                 select
                 from consumed_events as c
-                where c.consumer = e.consumer and c.source = 'callboard' and c.event_id = o.event_id::text
+                where c.consumer = e.consumer and c.source = o.source and c.event_id = coalesce(o.ce_id, o.event_id::text)
             )
     )
 ),
@@ -159,7 +161,7 @@ with done as (
                     and not exists (
                         select
                         from consumed_events as c
-                        where c.consumer = e.consumer and c.source = 'callboard' and c.event_id = o.event_id::text
+                        where c.consumer = e.consumer and c.source = o.source and c.event_id = coalesce(o.ce_id, o.event_id::text)
                     )
             )
         )

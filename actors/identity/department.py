@@ -115,7 +115,7 @@ def build(settings: IdentitySettings, needs: IdentityNeeds) -> Branch[IdentityRe
     session_cache = SessionCache(UserGenerations(shared.cache, shared.clock))
     passwords = pool("passwords", Props(PasswordHasher), size=2, mailbox=HASHER_MAILBOX)
     # Each worker of sessions mostly waits for PostgreSQL or Redis, and what waits together goes in one round trip.
-    new_session = Props(Sessions, database, session_cache, signer, shared.now)
+    new_session = Props(Sessions, database, session_cache, signer, shared.now, step_up_s=settings.step_up_s)
     sessions = pool("sessions", new_session, size=32, key=session_key)
     new_user = Props(
         Users,

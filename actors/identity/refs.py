@@ -9,8 +9,9 @@ from callboard.actors.identity.password_policy import PasswordPolicy
 from callboard.actors.identity.password_reset import ChangePassword, ResetPassword
 from callboard.actors.identity.profiles import GetProfile, ReplaceProfile
 from callboard.actors.identity.session_cache import Authentication, SessionCache
-from callboard.actors.identity.sessions import SessionMessage
+from callboard.actors.identity.sessions import RequireStepUp, SessionMessage
 from callboard.actors.identity.users import UserMessage
+from callboard.actors.infrastructure.principals import Principal
 from callboard.actors.infrastructure.rate_limiter import RateLimit
 from callboard.actors.infrastructure.token_signer import Claims
 from callboard.runtime import Ref
@@ -37,3 +38,7 @@ class IdentityRefs(Struct, frozen=True):
     def authenticate(self, claims: Claims) -> Authentication:
         """Return an awaitable of the principal of a token with these claims. Raises Problem(AUTH_...)."""
         return Authentication(self.session_cache, self.sessions, claims.user_id, claims.session_id)
+
+    async def require_step_up(self, caller: Principal) -> None:
+        """Raise Problem(AUTH_STEP_UP_REQUIRED) unless the caller's session has confirmed its password lately."""
+        await self.sessions.ask(RequireStepUp(caller.user_id, caller.session_id))

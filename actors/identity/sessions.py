@@ -136,6 +136,16 @@ class InvalidateUser(Request[None], frozen=True):
     user_id: UUID
 
 
+class RequireStepUp(Request[None], frozen=True):
+    """Check that a session has confirmed its password lately, for an act of another department.
+
+    Raises Problem(AUTH_STEP_UP_REQUIRED, AUTH_SESSION_ENDED).
+    """
+
+    user_id: UUID
+    session_id: UUID
+
+
 class RecordUses(Message, frozen=True):
     """Record which sessions have been used."""
 
@@ -148,6 +158,7 @@ SessionMessage = (
     | RevokeSession
     | EndSessions
     | InvalidateUser
+    | RequireStepUp
     | RecordUses
 )
 
@@ -188,13 +199,20 @@ class Sessions(Actor[SessionMessage]):
     """
 
     def __init__(
-        self, database: Database, session_cache: SessionCache, signer: Signer, now: Callable[[], datetime]
+        self,
+        database: Database,
+        session_cache: SessionCache,
+        signer: Signer,
+        now: Callable[[], datetime],
+        *,
+        step_up_s: float = STEP_UP_S,
     ) -> None:
         self.database = database
         self.session_cache = session_cache
         self.generations = session_cache.generations
         self.signer = signer
         self.now = now
+        self.step_up_s = step_up_s
 
     async def on_start(self) -> None:
         """Record the sessions in use at intervals, outside of requests."""
@@ -220,6 +238,12 @@ class Sessions(Actor[SessionMessage]):
             self.session_cache.put(identity, generation, asked_at, row["left_s"])
         self.session_cache.note(message.session_id)
         return identity
+
+    @on(RequireStepUp)
+    async def step_up(self, message: RequireStepUp) -> None:
+        """Ask PostgreSQL: the time of the password is not cached."""
+        async with self.database.acquire() as connection:
+            await require_step_up(connection, message.session_id, self.step_up_s)
 
     @on(OpenSession)
     @retried

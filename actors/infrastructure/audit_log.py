@@ -57,6 +57,8 @@ class AuditAction(StrEnum):
     USERS_IMPORTED = "user.imported"
     EXPORT_REQUESTED = "export.requested"
     EXPORT_DOWNLOADED = "export.downloaded"
+    KEY_CREATED = "key.created"
+    KEY_REVOKED = "key.revoked"
     FLAG_CHANGED = "flag.changed"
     SETTINGS_CHANGED = "settings.changed"
     POOL_RESIZED = "pool.resized"

@@ -44,6 +44,10 @@ def _parameter(name: str, description: str, example: str, **schema: Any) -> dict
 TEXT_PATTERN = r"^[^\u0000]*$"
 TIME_PATTERN = r"^(?!000[01]|9999)[0-9]{4}-"
 TAGS_PATTERN = r'^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)$'
+SECURITY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+    "key": {"type": "http", "scheme": "bearer", "description": "A producer key, which an admin creates."},
+}
 PARAMETERS: dict[str, dict[str, Any]] = {
     "X-Request-Timeout": _parameter(
         "X-Request-Timeout",
@@ -80,13 +84,18 @@ class Schemas:
 
     def json(self, schema: dict[str, Any]) -> dict[str, Any]:
         """Return JSON content of a schema, with an example."""
-        return {"application/json": {"schema": schema, "example": example_for(schema, self.components)}}
+        return {"application/json": self.media(schema)}
+
+    def media(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """Return a schema with an example."""
+        return {"schema": schema, "example": example_for(schema, self.components)}
 
 
 def openapi(routes: Sequence[Route[Any]], base: str) -> bytes:
     """The document of a route table, as JSON."""
     shapes = [shape_of(route) for route in routes]
     kinds = {kind: None for shape in shapes for kind in (shape.body, shape.query) if kind not in (NONE, bytes)}
+    kinds |= dict.fromkeys(kind for route in routes for kind in route.consumes.values())
     answers = [shape.answer for shape in shapes if shape.answer is not NONE]
     types: list[Any] = [*kinds, *answers, ErrorEnvelope, ProblemDetails, PageInfo]
     found, components = msgspec.json.schema_components(types, ref_template=REFS)
@@ -94,7 +103,7 @@ def openapi(routes: Sequence[Route[Any]], base: str) -> bytes:
         if "description" in component:  # a docstring, indented as in the source before Python 3.13
             component["description"] = inspect.cleandoc(component["description"])
     for kind, schema in zip(kinds, found, strict=False):  # types of requests come first
-        component = components[schema["$ref"].rpartition("/")[2]]
+        component = components[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
         tighten(component)
         component.update(getattr(kind, "SCHEMA", {}))
     schemas = Schemas({repr(kind): schema for kind, schema in zip(types, found, strict=True)}, components)
@@ -120,7 +129,7 @@ def openapi(routes: Sequence[Route[Any]], base: str) -> bytes:
             "headers": HEADERS,
             "parameters": PARAMETERS,
             "responses": dict(sorted(schemas.responses.items())),
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            "securitySchemes": SECURITY_SCHEMES,
         },
     }
     document["components"] = used_of(document)
@@ -160,7 +169,7 @@ def used_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def operation_of(route: Route[Any], shape: HandlerSignature, schemas: Schemas) -> dict[str, Any]:
     """Return one operation: its input, its responses and its security."""
     bearer: dict[str, list[str]] = {"bearer": []}
-    security = {Access.PUBLIC: [], Access.OPTIONAL: [{}, bearer]}.get(route.access, [bearer])
+    security = {Access.PUBLIC: [], Access.OPTIONAL: [{}, bearer], Access.KEY: [{"key": []}]}.get(route.access, [bearer])
     said = inspect.getdoc(route.handler)
     operation: dict[str, Any] = {
         "summary": route.summary,
@@ -174,6 +183,8 @@ def operation_of(route: Route[Any], shape: HandlerSignature, schemas: Schemas) -
         operation["deprecated"] = True
     if shape.body is bytes:
         content: dict[str, Any] = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
+        if route.consumes:
+            content = {name: schemas.media(schemas.of(kind)) for name, kind in route.consumes.items()}
         operation["requestBody"] = {"required": True, "content": content}
     elif shape.body is not NONE:
         operation["requestBody"] = {"required": True, "content": schemas.json(schemas.of(shape.body))}
@@ -192,6 +203,10 @@ def parameters_of(route: Route[Any], shape: HandlerSignature, schemas: Schemas) 
         for name, schema in query["properties"].items():
             required = name in query["required"]
             parameters.append({"name": name, "in": "query", "required": required, "schema": schema})
+    parameters += [
+        {"name": name, "in": "header", "description": said, "schema": {"type": "string"}}
+        for name, said in route.headers.items()
+    ]
     headers = ["Idempotency-Key", "X-Request-Timeout"] if route.accepts_idempotency_key else ["X-Request-Timeout"]
     if route.is_conditional:
         if route.match_missing is None:

@@ -32,6 +32,8 @@ def example_for(schema: dict[str, Any], components: dict[str, Any], name: str = 
     given = next((each for each in declared if each is not None), None)
     if given is not None:
         return given
+    if schema.get("examples"):
+        return None  # the field declares that its example is empty
     if choices := schema.get("anyOf") or schema.get("oneOf"):
         chosen = next((each for each in choices if each.get("type") != "null"), choices[0])
         return example_for(chosen, components, name, depth)

@@ -74,9 +74,9 @@ def codes_of(route: Route[Any], shape: HandlerSignature) -> tuple[ErrorCode, ...
         codes.append(REQUEST_LIMITED)
         if not route.open_in_maintenance:
             codes.append(SERVER_MAINTENANCE)
-    if route.access is not Access.PUBLIC:
+    if route.access not in (Access.PUBLIC, Access.KEY):
         codes += OF_TOKENS
-    if route.access not in (Access.PUBLIC, Access.OPTIONAL):
+    if route.access not in (Access.PUBLIC, Access.OPTIONAL, Access.KEY):
         codes.append(AUTH_TOKEN_MISSING)
     if route.access in (Access.EDITOR, Access.ADMIN):
         codes.append(AUTH_FORBIDDEN)

@@ -1,7 +1,7 @@
 """Admission of requests: rate limits, tokens and roles, for every route in one place."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -12,6 +12,7 @@ from callboard.actors.errors import (
     AUTH_TOKEN_MISSING,
     REQUEST_LIMITED,
     SERVER_MAINTENANCE,
+    ErrorKind,
     Problem,
 )
 from callboard.actors.infrastructure.principals import Role
@@ -20,7 +21,7 @@ from callboard.actors.infrastructure.token_signer import Claims
 from callboard.http.server import headers as wire
 from callboard.http.server.client_ip import rate_limit_address
 from callboard.http.server.raw_request import RawRequest, ServerDependencies, Settings
-from callboard.http.server.routing import Access, Route
+from callboard.http.server.routing import Access, Authenticate, Route
 
 MAINTENANCE_S = 60.0  # the time after which to try again, when nothing better is known
 
@@ -44,8 +45,12 @@ class Admission:
         self._needed = NEEDED.get(route.access)
         self._counted = dependencies.check_limit is not None and not route.skips_limits_and_auth
         self.idle = self._token is None and not self._counted and route.access is Access.PUBLIC
-        if route.access is not Access.PUBLIC and (dependencies.read_token is None or dependencies.authenticate is None):
+        if route.access not in (Access.PUBLIC, Access.KEY) and (
+            dependencies.read_token is None or dependencies.authenticate is None
+        ):
             raise ValueError(f"{route.method} {route.path} needs a caller, and the server has no authenticate")
+        if (route.access is Access.KEY) is (route.authenticate is None):
+            raise ValueError(f"{route.method} {route.path} has a key without `authenticate`, or the reverse")
         if route.access is Access.SELF_OR_ADMIN and "user_id" not in route.parameters:
             raise ValueError(f"{route.method} {route.path} has self access, but its path has no user_id")
 
@@ -55,6 +60,9 @@ class Admission:
             self._check_operator(exchange)
         if self._route.access is Access.PUBLIC:
             await self._count(exchange, None)
+            return
+        if self._route.authenticate is not None:
+            await self._admit_key(exchange, self._route.authenticate)
             return
         try:
             claims = self._claims(exchange)
@@ -107,18 +115,34 @@ class Admission:
         if self._token is not None:
             self._token.check(token, exchange.ip)
 
+    async def _admit_key(self, exchange: RawRequest, authenticate: Authenticate[Any]) -> None:
+        """Count by address before the key is looked up, and then by its holder. Guesses count by the default too."""
+        address = f"ip:{rate_limit_address(exchange.ip)}"
+        if self._route.limit is not None:
+            await self._check(exchange, [(self._route.limit.name, address)])
+        try:
+            exchange.holder = await authenticate(self._route.refs, wire.bearer(exchange.headers) or "")
+        except Problem as problem:
+            if problem.code.kind is ErrorKind.UNAUTHENTICATED:
+                await self._check(exchange, [(DEFAULT_LIMIT.name, address)])
+            raise
+        policy = self._route.caller_limit or DEFAULT_LIMIT
+        await self._check(exchange, [(policy.name, f"key:{exchange.holder.key_id}")])
+
     async def _count(self, exchange: RawRequest, user_id: UUID | None) -> None:
         """Count against all policies in one call: the default by user or address, the route's by address."""
+        address = f"ip:{rate_limit_address(exchange.ip)}"
+        limit = self._route.limit
+        asked = [] if limit is None else [(limit.name, address)]
+        await self._check(exchange, [*asked, (DEFAULT_LIMIT.name, address if user_id is None else f"user:{user_id}")])
+
+    async def _check(self, exchange: RawRequest, asked: Sequence[tuple[str, str]]) -> None:
+        """Count against these policies, each by its key. Raises Problem(REQUEST_LIMITED)."""
         check = self._dependencies.check_limit
         if check is None or not self._counted:
             return
-        address = f"ip:{rate_limit_address(exchange.ip)}"
-        who = address if user_id is None else f"user:{user_id}"
-        limit = self._route.limit
-        asked = [] if limit is None else [(limit.name, check(limit.name, address))]
-        asked.append((DEFAULT_LIMIT.name, check(DEFAULT_LIMIT.name, who)))
-        results: dict[str, LimitResult] = {}
-        for policy, pending in asked:
+        results = exchange.limit_results
+        for policy, pending in [(policy, check(policy, key)) for policy, key in asked]:
             try:
                 result = await pending
             except Exception:
@@ -128,8 +152,7 @@ class Admission:
             if not result.shadow:
                 results[policy] = result
         if len(results) > 1:
-            results = dict(sorted(results.items(), key=_tightness))
-        exchange.limit_results = results
+            exchange.limit_results = dict(sorted(results.items(), key=_tightness))
         refused = [result.retry_after_s for result in results.values() if not result.allowed]
         if refused:
             raise Problem(REQUEST_LIMITED, retry_after_s=max(refused))

@@ -114,7 +114,7 @@ def headers_of(problem: Problem) -> dict[str, str]:
             challenge += f', error="invalid_token", error_description="{problem.code.meaning}"'
         return {"WWW-Authenticate": challenge}
     if kind is ErrorKind.UNSUPPORTED:
-        return {"Accept": "application/json", "Accept-Encoding": "identity"}
+        return {"Accept": ", ".join(problem.allowed) or "application/json", "Accept-Encoding": "identity"}
     if kind is ErrorKind.METHOD_NOT_ALLOWED:
         return {"Allow": ", ".join(problem.allowed)}
     if kind in (ErrorKind.LIMITED, ErrorKind.UNAVAILABLE) or problem.retry_after_s is not None:

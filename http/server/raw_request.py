@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from math import inf
 from random import Random
 from typing import Protocol
+from uuid import UUID
 
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
@@ -24,6 +25,14 @@ from callboard.runtime import Ref
 
 MAX_AGENT = 400
 CheckLimit = Callable[[str, str], Awaitable[LimitResult]]  # by policy and key
+
+
+class Holder(Protocol):
+    """A program that has authenticated itself by a key."""
+
+    @property
+    def key_id(self) -> UUID:
+        """The id of the key, by which its requests are counted."""
 
 
 def clean(text: str) -> str:
@@ -111,6 +120,7 @@ class RawRequest:
         "due",
         "fault",
         "headers",
+        "holder",
         "ip",
         "late",
         "left_s",
@@ -151,6 +161,7 @@ class RawRequest:
         self.trace_id = ""
         self.request_id = ""
         self.caller: Principal | None = None
+        self.holder: Holder | None = None
         self.limit_results: dict[str, LimitResult] = {}
         self.deprecation_headers: Mapping[str, str] | None = None  # headers of every response of the route
         self.reading = False

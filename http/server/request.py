@@ -24,6 +24,7 @@ B_co = TypeVar("B_co", covariant=True)
 Q_co = TypeVar("Q_co", covariant=True)
 R_co = TypeVar("R_co", covariant=True)
 T_co = TypeVar("T_co", covariant=True)
+H = TypeVar("H")
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,7 +56,7 @@ class HttpRequest(Generic[B_co, Q_co, R_co]):
     A body of type `bytes` is passed on unchanged, with any content type (webhooks sign their bytes).
     """
 
-    __slots__ = ("_new_id", "body", "caller", "headers", "ip", "path", "query", "refs", "tag", "trace_id")
+    __slots__ = ("_holder", "_new_id", "body", "caller", "headers", "ip", "path", "query", "refs", "tag", "trace_id")
 
     def __init__(
         self,
@@ -70,6 +71,7 @@ class HttpRequest(Generic[B_co, Q_co, R_co]):
         self.path = path
         self.refs = refs
         self.caller = exchange.caller
+        self._holder = exchange.holder
         self.headers = exchange.headers
         self.tag: str | None = None  # of the resource, which satisfied the request's precondition
         self.ip = exchange.ip
@@ -96,6 +98,12 @@ class HttpRequest(Generic[B_co, Q_co, R_co]):
         if self.caller is None:
             raise Problem(AUTH_TOKEN_MISSING)
         return self.caller
+
+    def holder(self, kind: type[H]) -> H:
+        """Return the holder of the key of a route with `Access.KEY`, as its `authenticate` has found it."""
+        if not isinstance(self._holder, kind):
+            raise TypeError(f"the route authenticates no {kind.__name__}")
+        return self._holder
 
     def uuid(self, name: str) -> UUID:
         """Return a path parameter whose name ends in `_id`."""

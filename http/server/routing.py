@@ -7,7 +7,7 @@ import inspect
 import re
 import typing
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from enum import StrEnum
@@ -18,6 +18,7 @@ from uuid import UUID
 
 from callboard.actors.errors import ROUTE_NOT_FOUND, ErrorCode, ErrorKind, FieldError
 from callboard.actors.infrastructure.rate_limiter import RateLimit
+from callboard.http.server.raw_request import Holder
 from callboard.http.server.request import HttpRequest, PageReply, RawReply, Reply
 
 PARAMETER = re.compile(r"\{([a-z_]+)\}")
@@ -27,6 +28,7 @@ R = TypeVar("R")
 V = TypeVar("V")
 
 Answer = Reply[Any] | PageReply[Any] | RawReply
+Authenticate = Callable[[S_contra, str], Awaitable[Holder]]  # the holder of a key; raises Problem
 Current = Callable[[HttpRequest[Any, Any, S_contra]], Awaitable[str]]  # the bare current tag of a resource
 
 
@@ -39,6 +41,7 @@ class Access(StrEnum):
     SELF_OR_ADMIN = "self_or_admin"  # the path's user_id is the caller, or the caller is an admin; else 404
     EDITOR = "editor"
     ADMIN = "admin"
+    KEY = "key"  # a program: the route's `authenticate` finds the holder of its key
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,11 @@ class Route(Generic[S_contra]):
     for the documents, if the reply is a RawReply. `validate` returns the faults of the well-formed fields of a body,
     also if other fields are malformed: one response names every fault. `refs` are the references of the handler: see
     `Routes`.
+
+    A route with `Access.KEY` has the functions that `authenticate` a key, which is the Bearer token: `caller_limit`
+    then counts by the holder, in place of the policy "default". A response that `shows_secret` is stored nowhere: the
+    route accepts no Idempotency-Key. For the documents, if the body is `bytes`: `consumes` names the types of its
+    media types, and `headers` describes the request headers that the handler reads.
     """
 
     method: str
@@ -98,12 +106,17 @@ class Route(Generic[S_contra]):
     content_type: str = "*/*"
     current: "Current[S_contra] | None" = None
     validate: Callable[[S_contra, Mapping[str, Any]], Sequence[FieldError]] | None = None
+    authenticate: "Authenticate[S_contra] | None" = None
+    caller_limit: RateLimit | None = None
+    shows_secret: bool = False
+    consumes: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
     refs: Any = None
 
     @property
     def accepts_idempotency_key(self) -> bool:
         """Whether it creates, and so accepts an Idempotency-Key."""
-        return self.method == "POST" and self.status == HTTPStatus.CREATED
+        return self.method == "POST" and self.status == HTTPStatus.CREATED and not self.shows_secret
 
     @property
     def match_missing(self) -> ErrorCode | None:

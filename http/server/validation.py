@@ -198,7 +198,12 @@ def validation_errors(value: Any, kind: Any, path: str, *, strict: bool) -> list
 def broken_rules(kind: Any, value: Any, path: str) -> tuple[Any, list[FieldError]]:
     """Return a decoded value as its field rules convert it, and the faults that they find."""
     value, faults = apply_rules(kind, value)
-    return value, [FieldError(f"{path}.{each.path}".strip("."), each.message) for each in faults]
+    return value, [FieldError(_joined(path, each.path), each.message) for each in faults]
+
+
+def _joined(path: str, inner: str) -> str:
+    """Return the path of an element or a field below `path`."""
+    return path + inner if inner.startswith("[") else f"{path}.{inner}".strip(".")
 
 
 def choices(value: Any, kind: Any, *, strict: bool) -> str | None:

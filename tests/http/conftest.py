@@ -24,6 +24,7 @@ from callboard.actors.identity.errors import USERS_NOT_FOUND
 from callboard.actors.infrastructure.principals import Principal, Role
 from callboard.actors.infrastructure.rate_limiter import LimitResult, RateLimit
 from callboard.actors.infrastructure.token_signer import Claims
+from callboard.actors.ingestion.errors import KEYS_INVALID
 from callboard.http.server.pagination import BY_NUMBER
 from callboard.http.server.raw_request import ServerDependencies, Settings
 from callboard.http.server.request import Body, HttpRequest, Page, PageReply, Query, Reply
@@ -115,6 +116,21 @@ async def whoami(call: HttpRequest[None, None, Services]) -> Reply[str]:
     return Reply(call.caller.email if call.caller else "nobody")
 
 
+@dataclass(frozen=True)
+class Program:
+    key_id: UUID
+
+
+async def holder_of(_refs: Services, key: str) -> Program:
+    if key != "a-key":
+        raise Problem(KEYS_INVALID)
+    return Program(UUID(int=9))
+
+
+async def program(call: HttpRequest[None, None, Services]) -> Reply[str]:
+    return Reply(str(call.holder(Program).key_id))
+
+
 async def fail(call: HttpRequest[None, None, Services]) -> Reply[None]:
     raise FAULTS[call.text("kind")]
 
@@ -137,6 +153,14 @@ async def signed(call: HttpRequest[bytes, None, Services]) -> Reply[int]:
 ACCESSES: tuple[Route[Services], ...] = tuple(
     Route("GET", f"/access/{access}/{{user_id}}", whoami, "Who", "access", access, errors=(USERS_NOT_FOUND,))
     for access in Access
+    if access is not Access.KEY
+)
+BY_KEY: Route[Services] = Route(
+    *("GET", "/access/key/{user_id}", program, "Who", "access", Access.KEY),
+    errors=(USERS_NOT_FOUND, KEYS_INVALID),
+    authenticate=holder_of,
+    limit=RateLimit("places", 10, 60),
+    caller_limit=RateLimit("programs", 10, 60),
 )
 ROUTES: tuple[Route[Services], ...] = (
     Route("POST", "/posts", create, "Make", "posts", Access.OPTIONAL, status=201, limit=RateLimit("posts", 10, 60)),
@@ -165,6 +189,7 @@ ROUTES: tuple[Route[Services], ...] = (
     Route("GET", "/wait", wait, "Wait", "faults", Access.PUBLIC),
     Route("POST", "/signed", signed, "Take bytes", "posts", Access.PUBLIC),
     *ACCESSES,
+    BY_KEY,
 )
 
 

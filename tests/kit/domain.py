@@ -41,6 +41,7 @@ from callboard.actors.infrastructure.principals import Principal, Role
 from callboard.actors.infrastructure.rate_limiter import Policy
 from callboard.actors.infrastructure.redis import RedisClient
 from callboard.actors.infrastructure.refs import Clients, Infrastructure
+from callboard.actors.ingestion.department import INGESTION, IngestionSettings
 from callboard.ops import schema
 from callboard.ops.departments import OURS, build, build_unchecked, declared_by
 from callboard.runtime import Crashed, Lifecycle, Message, Props, Route, System, apply_pools, pool, supervisor, worker
@@ -61,8 +62,9 @@ SETTINGS: dict[str, Any] = {
     EDITORIAL.name: EditorialSettings(),
     DELIVERY.name: DeliverySettings(smtp_host="127.0.0.1", smtp_port=1, mail_from="a@example.org"),
     ANALYTICS.name: AnalyticsSettings(),
+    INGESTION.name: IngestionSettings(),
 }
-OF_TESTS = (INFRASTRUCTURE.name, IDENTITY.name, EDITORIAL.name, DELIVERY.name)
+OF_TESTS = (INFRASTRUCTURE.name, IDENTITY.name, EDITORIAL.name, DELIVERY.name, INGESTION.name)
 WORKED_ON = (EMAIL_REQUEST, MAKE_EXPORT, REFILL_SEARCH, SEND_DIGESTS, CLOSE_HOURS)
 STAT_BOUNDS = StatBounds(metrics=20, metrics_of_source=8, subjects=50)
 # More workers, so that more happens at once, and mailboxes that wait, so that nothing is refused.
@@ -81,7 +83,7 @@ delete from content; delete from categories; delete from subscriptions; delete f
 delete from consumed_events;
 delete from aggregated_stats; delete from live_stats; delete from stat_metrics;
 delete from idempotency_keys; delete from mails; delete from dead_letters;
-delete from feature_flags; delete from mail_producer_usage; delete from notifications;
+delete from feature_flags; delete from mail_producer_usage; delete from producer_keys; delete from notifications;
 delete from notification_settings;
 select purge_audit_log('-1 day', '-1 day', 1000000);
 delete from jobs; delete from finished_jobs; delete from dead_jobs; delete from job_kinds; delete from schedules;

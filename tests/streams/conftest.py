@@ -155,6 +155,7 @@ class Stage:
         self.reading = asyncio.Event()
         self.seen: list[Any] = []  # what happened in the tree
         self.metrics = StreamMetrics()
+        self.signer = SIGNER
         self.recorder = worker("recorder", Props(Recorder, database, self.books))
         self.consumers = (Consumer("recorder", (ACTIVITY,), (ActivityRecorded,), self.recorder),)
 

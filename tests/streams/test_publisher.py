@@ -60,7 +60,13 @@ class MessageAccounting:
 
 
 def row(outbox_id: int, key: str, value: bytes = b"{}", topic: str = "t.v1") -> dict[str, Any]:
-    facts = {"event_id": uuid4(), "type": "t", "traceparent": None, "occurred_at": datetime.now(UTC)}
+    facts = {
+        "event_id": str(uuid4()),
+        "source": "callboard",
+        "type": "t",
+        "traceparent": None,
+        "occurred_at": datetime.now(UTC),
+    }
     return {"outbox_id": outbox_id, "topic": topic, "key": key, "value": value, **facts}
 
 

@@ -75,8 +75,13 @@ FREE = {
     "mails": {"mail_id": "its own key", "letter": "one of a list", "status": "one of a list"},
     "notifications": {"notification_id": "its own key", "kind": "one of a list"},
     "outbox": {
-        **dict.fromkeys(("event_id", "topic", "type", "traceparent", "error"), "an event's"),
+        **dict.fromkeys(("event_id", "topic", "type", "traceparent", "error", "source", "ce_id"), "an event's"),
         **dict.fromkeys(("key", "value"), "gone within a week of being published"),
+    },
+    "producer_keys": {
+        "key_id": "its own key",
+        "secret_hash": "a hash",
+        **dict.fromkeys(("name", "types", "sources"), "a program's"),
     },
     "sessions": {"session_id": "its own key"},
     "subscriptions": {"subscription_id": "its own key", "status": "one of a list"},

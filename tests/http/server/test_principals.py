@@ -1,12 +1,15 @@
 """Every role against every kind of access, tokens, and rate limits."""
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from callboard.http.server.admission import Admission
 from callboard.http.server.operator_access import OperatorToken
-from callboard.http.server.raw_request import Settings
-from callboard.http.server.routing import Access
+from callboard.http.server.raw_request import ServerDependencies, Settings
+from callboard.http.server.request import HttpRequest, Reply
+from callboard.http.server.routing import Access, Route
 
 MEMBER, OTHER = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-0000000000ff"
 
@@ -18,6 +21,7 @@ EXPECTED = {
     Access.SELF_OR_ADMIN: (401, 200, 404, 200),
     Access.EDITOR: (401, 403, 200, 200),
     Access.ADMIN: (401, 403, 403, 200),
+    Access.KEY: (401, 401, 401, 401),  # people have tokens and no keys
 }
 
 
@@ -91,3 +95,39 @@ async def test_guessing_tokens_is_counted(door: Any) -> None:
 async def test_a_failing_limiter_fails_no_request(door: Any) -> None:
     door.limiter.fault = ConnectionError("away")
     assert (await door.call("GET", "/api/v1/posts"))[0] == 200
+
+
+async def test_a_key_is_counted_by_address_before_it_is_read_and_then_by_its_holder(door: Any) -> None:
+    path = f"/api/v1/access/key/{MEMBER}"
+    status, body, _ = await door.call("GET", path, headers=bearer("a-key"))
+    assert (status, body["data"]) == (200, str(UUID(int=9)))
+    assert door.limiter.seen == [("places", "ip:127.0.0.1"), ("programs", f"key:{UUID(int=9)}")]
+
+
+async def test_guessing_keys_is_counted(door: Any) -> None:
+    status, body, response = await door.call("GET", f"/api/v1/access/key/{MEMBER}", headers=bearer("guess"))
+    assert (status, body["error"]["code"]) == (401, "KEYS_INVALID_001")
+    assert response.headers["WWW-Authenticate"] == 'Bearer realm="callboard"'
+    assert door.limiter.seen == [("places", "ip:127.0.0.1"), ("default", "ip:127.0.0.1")]
+
+
+async def test_an_address_that_guesses_too_often_has_its_keys_no_longer_read(door: Any) -> None:
+    door.limiter.spent.add("places")
+    status, _, _ = await door.call("GET", f"/api/v1/access/key/{MEMBER}", headers=bearer("a-key"))
+    assert status == 429
+    assert door.limiter.seen == [("places", "ip:127.0.0.1")]
+
+
+async def whoami(_call: HttpRequest[None, None, object]) -> Reply[None]:
+    return Reply(None)
+
+
+async def nobody(_refs: object, _key: str) -> Any:
+    raise AssertionError
+
+
+def test_a_route_with_keys_has_a_function_for_them_and_no_other_has() -> None:
+    for access, authenticate in ((Access.KEY, None), (Access.PUBLIC, nobody)):
+        route: Route[object] = Route("GET", "/x", whoami, "Who", "x", access, authenticate=authenticate)
+        with pytest.raises(ValueError, match="without `authenticate`, or the reverse"):
+            Admission(route, Settings(), ServerDependencies())

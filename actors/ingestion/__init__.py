@@ -1,0 +1,1 @@
+"""Ingestion: the keys of producers, and the events that they send over HTTP."""
