@@ -13,12 +13,13 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 import asyncpg
 from asyncpg import connect_utils
 from redis.asyncio import ConnectionPool
+from redis.exceptions import RedisError
 
 ENCODE = "must have each of / ? # @ [ ] % in its user and password percent-encoded, like %40 for @"
 OPTIONS = "must have options of the form name=value, with & between"
 HOST = re.compile(r"(?:\[[0-9A-Za-z:.%]+\]|[^\s:\[\]@/]*)(?::(\d{1,5}))?")
 BROKER = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
-LOGIN = re.compile(r"(?:[^\s/?#@\[\]%]|%[0-9A-Fa-f]{2})*")
+LOGIN = re.compile(r"(?:[^\s/?#@\[\]%]|%(?!00)[0-9A-Fa-f]{2})*")  # PostgreSQL takes no NUL
 MAX_PORT = 65535
 
 
@@ -45,11 +46,13 @@ def redis_url(text: str) -> str:
     parts = _split(text, ("redis", "rediss"))
     if not re.fullmatch(r"/?\d*", parts.path):
         raise ValueError("must end in the number of a database, like /0, or in nothing")
+    if "," in parts.netloc.rpartition("@")[2]:
+        raise ValueError("must have one host: a cluster is found by any of its nodes")
     try:
         pool: Any = ConnectionPool.from_url(text)
         pool.make_connection()
-    except (ValueError, TypeError, OSError):
-        raise ValueError("must have no options but those of the client for Redis") from None
+    except (RedisError, ValueError, TypeError, OSError):
+        raise ValueError("must have no options but those of the client for Redis, with values that it takes") from None
     return text
 
 

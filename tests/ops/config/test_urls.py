@@ -67,6 +67,7 @@ def test_a_good_address_of_postgresql_goes_through(url: str) -> None:
         "postgresql://db/callboard?sslmode=perhaps",
         "postgresql://db/callboard?sslmode",
         "postgresql://db/callboard?sslmode=verify-full&sslrootcert=/no/such/file",
+        "postgresql://u:a%00b@db/callboard",
         "postgresql://db/callboard\n",
         "http://db/callboard",
         "db:5432",
@@ -83,7 +84,18 @@ def test_a_good_address_of_redis_goes_through(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://h/x", "redis://h:0", "redis://h/0?no_such=1", "redis://h?socket_timeout=a", "h"]
+    "url",
+    [
+        *(
+            "redis://h/x",
+            "redis://h:0",
+            "redis://h/0?no_such=1",
+            "redis://h?socket_timeout=a",
+            "h",
+            "redis://one,two/0",
+        ),
+        *("redis://h/0?protocol=9", "rediss://h/0?ssl_cert_reqs=perhaps", "redis://h/-1", "redis://:a%00b@h"),
+    ],
 )
 def test_a_bad_address_of_redis_is_found_at_the_start(url: str) -> None:
     with pytest.raises(ValueError, match=r"^must "):
