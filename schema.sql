@@ -668,13 +668,24 @@ create table mails (
     sent_at       timestamptz,
     copies        smallint    not null default 0,       -- sent as a whole and not refused
     copied_at     timestamptz,
-    user_id       uuid                                  -- of our own mail; its address may have changed
+    user_id       uuid,                                 -- of our own mail; its address may have changed
+    relay         text        check (length(relay) <= 300)   -- the mail server of the last copy
 );
 create index mails_age_idx on mails (updated_at) where status in ('sent', 'dead', 'expired');
 create index mails_recipient_idx on mails (lower(recipient), created_at);
 create index mails_user_idx on mails (user_id, mail_id);
 create index mails_due_idx on mails (due_at) where status in ('queued', 'sending');
 create trigger mails_touch before update on mails for each row execute function touch_updated_at();
+
+-- Our mails to an account, at any address; and mails without an owner that went to its address while the account had it:
+-- an address may have belonged to another account before or since.
+create function mails_of(person uuid) returns table (mail_id uuid) language sql stable as $$
+    select m.mail_id from mails m where m.user_id = person
+    union all
+    select m.mail_id from mails m join users u on lower(u.email) = lower(m.recipient)
+         and m.created_at >= u.created_at and m.created_at <= coalesce(u.deleted_at, 'infinity') + interval '1 hour'
+    where u.user_id = person and m.user_id is null
+$$;
 
 -- The mails of each producer in the current period.
 create table mail_producer_usage (

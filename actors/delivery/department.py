@@ -8,10 +8,12 @@ from callboard.actors.delivery import mail_queue, notification_preferences, noti
 from callboard.actors.delivery.errors import ERRORS
 from callboard.actors.delivery.events import EVENTS, MailRequested, NotificationRequested, TemplatedEmailRequested
 from callboard.actors.delivery.mail_message import parse_sender
+from callboard.actors.delivery.mail_monitor import Count as CountResult
 from callboard.actors.delivery.mail_monitor import MailMonitor
 from callboard.actors.delivery.mail_producers import MailProducer, MailProducers, parse_mail_producers
 from callboard.actors.delivery.mail_queue import SEND_MAIL, MailQueue
 from callboard.actors.delivery.mail_sender import MailSender
+from callboard.actors.delivery.mail_servers import MailServer
 from callboard.actors.delivery.mail_writer import MailWriter
 from callboard.actors.delivery.notification_digest import SCHEDULES, SEND_DIGESTS, DigestSender
 from callboard.actors.delivery.notification_preferences import NotificationPreferences, UnsubscribeLinks
@@ -19,14 +21,14 @@ from callboard.actors.delivery.notification_recorder import NotificationRecorder
 from callboard.actors.delivery.notifications import Notifications
 from callboard.actors.delivery.notifier import KINDS, Notifier
 from callboard.actors.delivery.refs import DeliveryRefs
-from callboard.actors.delivery.smtp_client import SmtpClient, SmtpSettings, Tls, parse_tls
+from callboard.actors.delivery.smtp_settings import ConnectionLimits, SmtpSettings, Tls, parse_tls
 from callboard.actors.department import Branch, Child, Department
 from callboard.actors.editorial.events import ContentPublished, ContentRejected
 from callboard.actors.infrastructure.job_kinds import job_pool
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.actors.infrastructure.refs import Declared, Infrastructure
 from callboard.actors.infrastructure.retention import Retain, query_rule
-from callboard.actors.settings import SECRET, Host, Line, Parsed, Port, Settings, WebAddress, formerly
+from callboard.actors.settings import SECRET, Count, Host, Line, Parsed, Port, Seconds, Settings, WebAddress, formerly
 from callboard.runtime import Props, pool, worker
 from callboard.streams import dead_letters
 from callboard.streams.consumers import Consumer
@@ -57,6 +59,22 @@ class DeliverySettings(Settings, frozen=True, kw_only=True):
         formerly("SMTP_STARTTLS"),
         Meta(description="the encryption of SMTP: starttls, implicit (the default on port 465) or none"),
     ] = ""
+    smtp_fallback_host: Annotated[
+        Host | None, Meta(description="a second SMTP server, for mails that the first cannot take")
+    ] = None
+    smtp_fallback_port: Annotated[Port, Meta(description="the port of the second SMTP server")] = 587
+    smtp_fallback_username: Annotated[Line, Meta(description="the user at the second SMTP server")] = ""
+    smtp_fallback_password: Annotated[Line, SECRET, Meta(description="the password at the second SMTP server")] = ""
+    smtp_fallback_tls: Annotated[
+        str, Parsed(parse_tls), Meta(description="the encryption of the second SMTP server, as SMTP_TLS")
+    ] = ""
+    smtp_connection_mails: Annotated[Count, Meta(description="mails over one SMTP connection, at most")] = 100
+    smtp_connection_age_s: Annotated[Seconds, Meta(description="the age in seconds of an SMTP connection, at most")] = (
+        300
+    )
+    smtp_connection_idle_s: Annotated[
+        Seconds, Meta(description="seconds after which an SMTP connection without a mail is closed")
+    ] = 30
     mail_producers: Annotated[
         tuple[MailProducer, ...],
         Parsed(parse_mail_producers),
@@ -82,25 +100,47 @@ class DeliverySettings(Settings, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Raise ValueError for settings that contradict one another, with a line for each."""
         faults = []
-        if self.smtp_port == SMTPS_PORT and self.smtp.tls is Tls.STARTTLS:
-            faults.append("SMTP_TLS must be implicit on port 465; or choose another SMTP_PORT")
-        if bool(self.smtp_username) is not bool(self.smtp_password):
-            faults.append(f"SMTP_{'PASSWORD' if self.smtp_username else 'USERNAME'} is missing: a login needs both")
+        for name, server in (("SMTP", self.smtp), ("SMTP_FALLBACK", self.smtp_fallback)):
+            if server is None:
+                continue
+            if server.port == SMTPS_PORT and server.tls is Tls.STARTTLS:
+                faults.append(f"{name}_TLS must be implicit on port 465; or choose another {name}_PORT")
+            if bool(server.username) is not bool(server.password):
+                missing = "PASSWORD" if server.username else "USERNAME"
+                faults.append(f"{name}_{missing} is missing: a login needs both")
+        if self.smtp_fallback is not None and self.smtp_fallback.name == self.smtp.name:
+            faults.append("SMTP_FALLBACK_HOST must be another server than SMTP_HOST")
         if faults:
             raise ValueError("\n".join(faults))
 
     @property
     def smtp(self) -> SmtpSettings:
-        """Return the mail server, with the encryption of the settings or of the port."""
-        usual = Tls.IMPLICIT if self.smtp_port == SMTPS_PORT else Tls.STARTTLS
-        return SmtpSettings(
-            host=self.smtp_host,
-            port=self.smtp_port,
-            sender=self.mail_from,
-            username=self.smtp_username or None,
-            password=self.smtp_password or None,
-            tls=Tls(self.smtp_tls) if self.smtp_tls else usual,
+        """Return the mail server."""
+        return _server(self.smtp_host, self.smtp_port, self.smtp_username, self.smtp_password, self.smtp_tls)
+
+    @property
+    def smtp_fallback(self) -> SmtpSettings | None:
+        """Return the second mail server; None if there is none."""
+        if self.smtp_fallback_host is None:
+            return None
+        return _server(
+            self.smtp_fallback_host,
+            self.smtp_fallback_port,
+            self.smtp_fallback_username,
+            self.smtp_fallback_password,
+            self.smtp_fallback_tls,
         )
+
+    @property
+    def connection_limits(self) -> ConnectionLimits:
+        """Return the limits of each SMTP connection."""
+        return ConnectionLimits(self.smtp_connection_mails, self.smtp_connection_age_s, self.smtp_connection_idle_s)
+
+
+def _server(host: str, port: int, username: str, password: str, tls: str) -> SmtpSettings:
+    """Return a mail server, with the encryption of the settings or of the port."""
+    usual = Tls.IMPLICIT if port == SMTPS_PORT else Tls.STARTTLS
+    return SmtpSettings(host, port, username or None, password or None, Tls(tls) if tls else usual)
 
 
 class DeliveryNeeds(Struct, frozen=True):
@@ -122,9 +162,9 @@ def build(settings: DeliverySettings, needs: DeliveryNeeds) -> Branch[DeliveryRe
     lists = pool("notifications", Props(Notifications, shared.database, kinds), size=4)
     new_recorder = Props(NotificationRecorder, shared.database, kinds, keep=settings.notifications_per_user)
     recorder = worker("notification_recorder", new_recorder)
-    monitor = MailMonitor(shared.observers.mail)
+    servers = create_servers(settings, shared.observers.mail)
     writer = MailWriter(shared.signer, settings.mail_from, settings.mail_link_url or shared.public_url, kinds)
-    new_sender = Props(MailSender, shared.database.pool("jobs"), writer, SmtpClient(settings.smtp), monitor)
+    new_sender = Props(MailSender, shared.database.pool("jobs"), writer, tuple(servers.values()))
     return Branch(
         refs=DeliveryRefs(producers, lists, preferences, links),
         children=(Child(notifier), Child(queue), Child(recorder), Child(lists), Child(preferences)),
@@ -140,8 +180,18 @@ def build(settings: DeliverySettings, needs: DeliveryNeeds) -> Branch[DeliveryRe
             ),
         ),
         jobs=(job_pool(SEND_MAIL, new_sender), job_pool(SEND_DIGESTS, Props(DigestSender))),
-        checks={"smtp": monitor.check},
+        checks={name: server.monitor.check for name, server in servers.items()},
     )
+
+
+def create_servers(settings: DeliverySettings, count: CountResult) -> dict[str, MailServer]:
+    """Return the mail servers by the names of their checks, in the order in which a mail tries them."""
+    found = {"smtp": ("mail server", settings.smtp), "smtp_fallback": ("second mail server", settings.smtp_fallback)}
+    return {
+        name: MailServer(server, MailMonitor(count, server=word), limits=settings.connection_limits)
+        for name, (word, server) in found.items()
+        if server is not None
+    }
 
 
 DELIVERY = Department(

@@ -32,7 +32,7 @@ with left_behind as (
 select count(*) from adopted;
 
 -- name: mail_of(mail_id)^
-select mail_id, recipient, letter, data, status, copies,
+select mail_id, recipient, letter, data, status, copies, relay,
        coalesce(extract(epoch from clock_timestamp() - copied_at), 0)::float8 as silent_s,
        extract(epoch from now() - created_at)::float8 as age_s,
        extract(epoch from expires_at - now())::float8 as left_s
@@ -41,15 +41,15 @@ from mails where mail_id = :mail_id;
 -- name: revive(mail_id)^
 -- Like `mail_of`, for a mail whose job is replayed.
 update mails
-set status = 'queued', copies = 0, copied_at = null, expires_at = now() + (expires_at - created_at)
+set status = 'queued', copies = 0, copied_at = null, relay = null, expires_at = now() + (expires_at - created_at)
 where mail_id = :mail_id
-returning mail_id, recipient, letter, data, status, copies, 0::float8 as silent_s,
+returning mail_id, recipient, letter, data, status, copies, relay, 0::float8 as silent_s,
           extract(epoch from now() - created_at)::float8 as age_s,
           extract(epoch from expires_at - now())::float8 as left_s;
 
--- name: count_copy(mail_id, job_id, lease_id)$
+-- name: count_copy(mail_id, relay, job_id, lease_id)$
 -- Called just before the final dot; only the holder of the job may count.
-update mails set copies = copies + 1, copied_at = clock_timestamp()
+update mails set copies = copies + 1, relay = :relay, copied_at = clock_timestamp()
 where mail_id = :mail_id and exists (select from jobs where job_id = :job_id and lease_id = :lease_id)
 returning true;
 
@@ -74,41 +74,24 @@ where c.content_id = :content_id and t.transition_id = :transition_id and c.auth
 update mails set status = 'sent', sent_at = now(), data = '{}', error = null, attempts = :attempts
 where mail_id = :mail_id;
 
--- name: note_failure(mail_id, error, attempts, refused)!
--- A copy that the server refused is not counted as sent.
-update mails
-set error = :error, attempts = :attempts, copies = copies - case when :refused then 1 else 0 end
-where mail_id = :mail_id;
+-- name: note_failure(mail_id, error, attempts, copies, job_id, lease_id)!
+-- `copies` is the number of copies of which the server may have accepted one; null leaves it.
+update mails set error = :error, attempts = :attempts, copies = coalesce(:copies, copies)
+where mail_id = :mail_id and exists (select from jobs where job_id = :job_id and lease_id = :lease_id);
 
 -- name: mark_ended(mail_id, status, error)!
 update mails set status = :status, error = coalesce(:error, error) where mail_id = :mail_id and status <> 'sent';
 
 -- name: export_mails(user_id, after, limit)
--- Our mails to the account, at any address; and mails without an owner that went to its address while the account had
--- it: an address may have belonged to another account before or since.
-with theirs as (
-    select mail_id from mails where user_id = :user_id
-    union all
-    select m.mail_id from mails m join users u on lower(u.email) = lower(m.recipient)
-         and m.created_at >= u.created_at and m.created_at <= coalesce(u.deleted_at, 'infinity') + interval '1 hour'
-    where u.user_id = :user_id and m.user_id is null
-)
 select x.mail_id::text as cursor, row_to_json(x)::text as document from (
     select mail_id, recipient, letter, data, status, created_at, sent_at
-    from mails join theirs using (mail_id)
+    from mails join mails_of(:user_id) using (mail_id)
     where :after::uuid is null or mail_id > :after::uuid
     order by mail_id limit :limit) x;
 
 -- name: erase_mails(user_id, limit)$
-with theirs as (
-    select mail_id from mails where user_id = :user_id
-    union all
-    select m.mail_id from mails m join users u on lower(u.email) = lower(m.recipient)
-         and m.created_at >= u.created_at and m.created_at <= coalesce(u.deleted_at, 'infinity') + interval '1 hour'
-    where u.user_id = :user_id and m.user_id is null
-),
-gone as (
-    delete from mails where mail_id in (select mail_id from theirs limit :limit) returning 1
+with gone as (
+    delete from mails where mail_id in (select mail_id from mails_of(:user_id) limit :limit) returning 1
 )
 select count(*) from gone;
 

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from callboard.actors.delivery.mail_retries import WAITING, Reason
-from callboard.actors.delivery.smtp_client import Phase, SmtpError
+from callboard.actors.delivery.smtp_errors import Phase, SmtpError
 from callboard.actors.errors import SERVER_UNAVAILABLE, Problem
 
 MAX_REASONS = 256  # reasons that are remembered; the oldest is logged again when it comes back
@@ -21,9 +21,14 @@ def count_nothing(_result: str, _reason: str) -> None:
 
 
 class MailMonitor:
-    """One process's results. `count` gets a result (sent, delayed, failed, dead) and its reason."""
+    """One process's results with one server. `count` gets a result (sent, passed_on, delayed, failed, dead) and its
+    reason.
+    """
 
-    def __init__(self, count: Count = count_nothing, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, count: Count = count_nothing, clock: Callable[[], float] = time.monotonic, server: str = "mail server"
+    ) -> None:
+        self._server = server
         self._count = count
         self._clock = clock
         self._logged: OrderedDict[str, None] = OrderedDict()
@@ -34,7 +39,7 @@ class MailMonitor:
         """Note that the server accepted a mail."""
         self._count("sent", "accepted")
         if self._trouble is not None:
-            log.warning("the mail server accepts mail again")
+            log.warning("the %s accepts mail again", self._server)
             self._trouble = None
             self._logged.clear()  # the next outage is logged again
 
@@ -54,7 +59,7 @@ class MailMonitor:
         """Raise Problem(SERVER_UNAVAILABLE) while the last contact with the mail server failed."""
         if self._trouble is not None:
             ago_s = self._clock() - self._trouble_at
-            raise Problem(SERVER_UNAVAILABLE, f"mail server, {ago_s:.0f} s ago: {self._trouble}")
+            raise Problem(SERVER_UNAVAILABLE, f"{self._server}, {ago_s:.0f} s ago: {self._trouble}")
 
     def _log_once(self, key: str, reason: str, said: str) -> None:
         if key in self._logged:
@@ -63,4 +68,4 @@ class MailMonitor:
         self._logged[key] = None
         if len(self._logged) > MAX_REASONS:
             self._logged.popitem(last=False)
-        log.warning("a mail was not sent (%s): %s; repetitions are only counted", reason, said)
+        log.warning("a mail was not sent by the %s (%s): %s; repetitions are only counted", self._server, reason, said)

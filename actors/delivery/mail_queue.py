@@ -8,7 +8,7 @@ import msgspec
 from callboard.actors.delivery.events import MailRequested, TemplatedEmailRequested
 from callboard.actors.delivery.mail_producers import MailProducers
 from callboard.actors.delivery.mail_retries import MAX_ATTEMPTS
-from callboard.actors.delivery.smtp_client import RFC_TIMEOUTS
+from callboard.actors.delivery.smtp_settings import RFC_TIMEOUTS
 from callboard.actors.infrastructure.database import Database, retried
 from callboard.actors.infrastructure.job_kinds import Backoff, EndedJob, JobKind, Priority
 from callboard.actors.infrastructure.job_queue import JobQueue
@@ -55,7 +55,8 @@ SEND_MAIL: JobKind[SendMail] = JobKind(
     "mail",
     SendMail,
     slots=5,
-    timeout_s=RFC_TIMEOUTS.whole_s + 30.0,
+    reserved=1,
+    timeout_s=RFC_TIMEOUTS.before_dot_s + RFC_TIMEOUTS.whole_s + 30.0,  # two servers, but only one final dot
     max_attempts=MAX_ATTEMPTS,
     backoff=Backoff(base_s=2.0, cap_s=8.0),
     on_dead=_mark_dead,

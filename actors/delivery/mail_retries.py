@@ -1,7 +1,8 @@
 """The decision about a mail that a server did not accept, from the phase and the reply: one table, no side effects.
 
 RFC 5321, 4.2.1: a 4yz reply is temporary, a 5yz reply permanent. An unreachable server says nothing about the mail, so
-the mail waits and its attempts are not counted; a mail that is deferred (greylisting, rate limit) waits likewise.
+the mail waits and its attempts are not counted; a mail that is deferred (greylisting, rate limit) waits likewise. If
+there is a second server, it gets the mails that the first could not take; never one whose outcome is unknown.
 """
 
 import re
@@ -9,7 +10,8 @@ from enum import StrEnum
 
 import msgspec
 
-from callboard.actors.delivery.smtp_client import Fault, Phase, SmtpError
+from callboard.actors.delivery.smtp_client import SERVICE_CLOSING, SESSION
+from callboard.actors.delivery.smtp_errors import Fault, Phase, SmtpError
 from callboard.actors.infrastructure.job_kinds import JITTER
 
 MAX_ATTEMPTS = 3
@@ -18,8 +20,6 @@ UNKNOWN_BASE_S = 60.0
 DELAYED_MIN_S, DELAYED_MAX_S = 60.0, 600.0
 AWAY_MIN_S, AWAY_MAX_S = 1.0, 60.0
 LAST_CHANCE_S = 5.0  # a waiting mail gets one more attempt at least this long before its deadline
-SERVICE_CLOSING = 421
-PERMANENT = 500
 
 
 class Reason(StrEnum):
@@ -53,7 +53,6 @@ class Rule(msgspec.Struct, frozen=True):
 
 
 ANY = frozenset(Phase)
-SESSION = frozenset({Phase.CONNECT, Phase.GREETING, Phase.EHLO, Phase.TLS, Phase.AUTH})
 ADDRESSED = frozenset({Phase.RCPT, Phase.DATA, Phase.FINAL})
 SILENT = frozenset({Fault.TIMEOUT, Fault.CLOSED, Fault.GARBLED, Fault.UNREACHABLE})
 REPLY = frozenset({Fault.REPLY})
@@ -83,15 +82,25 @@ def reason_of(error: SmtpError) -> Reason:
     return next(rule.reason for rule in RULES if rule.matches(error))
 
 
+WAITING = frozenset({Reason.AWAY, Reason.MISCONFIGURED})
+FOR_EVER = frozenset({Reason.REFUSED, Reason.INVALID})
+
+
+def passes_on(reason: Reason, error: SmtpError) -> bool:
+    """Whether the next server gets this mail at once: this one could not take it, and has not got the whole of it."""
+    return reason in (*WAITING, Reason.FAILED) and error.phase is not Phase.FINAL
+
+
+def opens_breaker(reason: Reason, error: SmtpError) -> bool:
+    """Whether the failure says that the server can take no mail at all: it is unusable, or so slow that it seems so."""
+    return reason in WAITING or error.fault is Fault.TIMEOUT
+
+
 class RetryDecision(msgspec.Struct, frozen=True):
     """The decision: try again in `delay_s` seconds, or never (None), and whether the attempt counts."""
 
     delay_s: float | None
     counts: bool
-
-
-WAITING = (Reason.AWAY, Reason.MISCONFIGURED)
-FOR_EVER = (Reason.REFUSED, Reason.INVALID)
 
 
 def decide(reason: Reason, *, attempts: int, age_s: float, left_s: float) -> RetryDecision:

@@ -1,4 +1,4 @@
-"""The SMTP client: one mail over one connection, with a time limit for each phase (RFC 5321, 4.5.3.2).
+"""The SMTP client: sends one mail after the other to one server, over a connection that it keeps between mails.
 
 An error names the phase in which it happened. Until the final dot is written, the server cannot have accepted the mail.
 After it, only a reply tells the outcome: without one it is unknown.
@@ -6,126 +6,24 @@ After it, only a reply tells the outcome: without one it is unknown.
 
 import asyncio
 import re
-import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from enum import StrEnum
-from typing import TypeVar
 
-import aiosmtplib
-import msgspec
-from aiosmtplib import SMTP, SMTPStatus
+from callboard.actors.delivery.smtp_errors import FAILURES, Fault, Phase, SmtpError, smtp_error
+from callboard.actors.delivery.smtp_session import SmtpSession
+from callboard.actors.delivery.smtp_settings import (
+    DEFAULT_LIMITS,
+    RFC_TIMEOUTS,
+    ConnectionLimits,
+    SmtpSettings,
+    SmtpTimeouts,
+    Tls,
+)
 
-from callboard.actors.delivery.mail_text import without_addresses
-
-BLOCK_BYTES = 64 << 10
-FLUSH_PAUSE_S = 0.02
-MAX_ADDRESSES = 4  # the server's addresses that are tried in turn
-NOT_IMPLEMENTED = (500, 502)
-ACCEPTED = 2  # the first digit of a reply decides its meaning, with any other digits (RFC 5321, 4.3.2)
-_DOT_AT_START = re.compile(rb"(?m)^\.")
+SERVICE_CLOSING = 421
+REFUSALS = (4, 5)  # the first digits of a refusal, after which the session goes on
+SESSION = frozenset({Phase.CONNECT, Phase.GREETING, Phase.EHLO, Phase.TLS, Phase.AUTH, Phase.RESET})
 _BARE_LINE_BREAK = re.compile(rb"\r(?!\n)|(?<!\r)\n")
-
-T = TypeVar("T")
-
-
-class Tls(StrEnum):
-    """How the connection is encrypted: after STARTTLS, from its first byte, or not at all."""
-
-    STARTTLS = "starttls"
-    IMPLICIT = "implicit"
-    NONE = "none"
-
-
-def parse_tls(text: str) -> Tls:
-    """Parse the setting SMTP_TLS; true and false are values of the earlier SMTP_STARTTLS. Raises ValueError."""
-    word = text.strip().lower()
-    former = {"true": Tls.STARTTLS, "false": Tls.NONE}
-    if word not in former and word not in tuple(Tls):
-        raise ValueError("must be starttls, implicit or none")
-    return former.get(word) or Tls(word)
-
-
-class Phase(StrEnum):
-    """The steps of a delivery, in their order. FINAL is the wait for the reply to the final dot."""
-
-    CONNECT = "connect"
-    GREETING = "greeting"
-    EHLO = "EHLO"
-    TLS = "TLS"
-    AUTH = "AUTH"
-    MAIL = "MAIL"
-    RCPT = "RCPT"
-    DATA = "DATA"
-    BODY = "body"
-    FINAL = "final dot"
-
-
-class Fault(StrEnum):
-    """The kinds of failure."""
-
-    REPLY = "reply"  # the server refused; `code` is its reply
-    TIMEOUT = "timeout"
-    CLOSED = "connection closed"
-    UNREACHABLE = "unreachable"
-    GARBLED = "not SMTP"
-    TLS = "TLS failed"
-    UNSUPPORTED = "not offered"
-    TOO_LARGE = "too large"
-    INVALID = "cannot be sent"
-
-
-class SmtpSettings(msgspec.Struct, frozen=True):
-    """The server that relays our mail; `sender` is the mailbox in From, with or without a name."""
-
-    host: str
-    port: int
-    sender: str
-    username: str | None = None
-    password: str | None = None
-    tls: Tls = Tls.STARTTLS
-
-    def __repr__(self) -> str:
-        """Without the password."""
-        return f"SmtpSettings({self.host}:{self.port})"
-
-
-class SmtpTimeouts(msgspec.Struct, frozen=True):
-    """Time limits in seconds; the defaults are the minimum of RFC 5321.
-
-    `before_dot_s` limits all phases before the final dot together: a server that answers each command slowly cannot
-    hold a sender for longer.
-    """
-
-    connect_s: float = 30.0
-    greeting_s: float = 300.0
-    command_s: float = 300.0
-    data_s: float = 120.0
-    block_s: float = 180.0
-    final_s: float = 600.0
-    before_dot_s: float = 900.0
-
-    @property
-    def whole_s(self) -> float:
-        """Return the longest time that one delivery takes."""
-        return self.before_dot_s + self.final_s
-
-
-RFC_TIMEOUTS = SmtpTimeouts()
-
-
-class SmtpError(Exception):
-    """The server did not accept a mail, or the outcome is unknown. The message holds no address: servers quote the
-    recipient.
-    """
-
-    def __init__(self, phase: Phase, fault: Fault, code: int | None = None, text: str = "") -> None:
-        self.phase = phase
-        self.fault = fault
-        self.code = code
-        self.text = without_addresses(text)[:200]
-        said = " ".join(str(part) for part in (code, self.text) if part)
-        super().__init__(f"{phase}: {said}" if fault is Fault.REPLY else f"{phase}: {fault} {said}".strip())
 
 
 async def _at_once() -> None:
@@ -133,12 +31,24 @@ async def _at_once() -> None:
 
 
 class SmtpClient:
-    """Sends mails to one server. Each `send` has its own connection, so clients may be shared."""
+    """Sends mails to one server, one at a time; a worker has a client of its own.
 
-    def __init__(self, settings: SmtpSettings, timeouts: SmtpTimeouts = RFC_TIMEOUTS) -> None:
+    The connection is kept for the next mail, within its limits. RSET precedes each further mail. If the server has
+    closed a kept connection, or does not answer on it, a new one is opened in the same attempt.
+    """
+
+    def __init__(
+        self,
+        settings: SmtpSettings,
+        timeouts: SmtpTimeouts = RFC_TIMEOUTS,
+        limits: ConnectionLimits = DEFAULT_LIMITS,
+    ) -> None:
         self.settings = settings
         self.timeouts = timeouts
+        self.limits = limits
         self._tls_context: ssl.SSLContext | None = None
+        self._kept: SmtpSession | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     async def send(
         self, *, sender: str, recipient: str, content: bytes, before_dot: Callable[[], Awaitable[None]] = _at_once
@@ -146,200 +56,96 @@ class SmtpClient:
         """Deliver one mail to one recipient; `content` has CRLF line ends. Raises SmtpError.
 
         `before_dot` is awaited when everything but the final dot has been sent: if it raises, the server has not
-        accepted the mail. `send` returns as soon as the server has accepted the mail, and does not wait for the reply
-        to QUIT.
+        accepted the mail.
         """
         if self._tls_context is None and self.settings.tls is not Tls.NONE:
             self._tls_context = await asyncio.to_thread(ssl.create_default_context)
-        session = _Session(self.settings, self.timeouts, self._tls_context)
+        if _BARE_LINE_BREAK.search(content):
+            raise SmtpError(Phase.MAIL, Fault.INVALID, text="a bare CR or LF")
+        session = self._take()
         try:
-            if _BARE_LINE_BREAK.search(content):
-                raise ValueError("a bare CR or LF")  # noqa: TRY301 - becomes the error of its phase below
-            async with asyncio.timeout(self.timeouts.before_dot_s):
-                await session.open()
+            deadline = asyncio.get_running_loop().time() + self.timeouts.before_dot_s
+            if session is not None:
+                try:
+                    await self._upload(session, deadline, sender, recipient, content)
+                except SmtpError as error:
+                    if not _is_stale(error):
+                        raise
+                    session.close()
+                    session = None
+            if session is None:
+                session = SmtpSession(self.settings, self.timeouts, self._tls_context)
+                await self._upload(session, deadline, sender, recipient, content)
+            await before_dot()
+            await self._finish(session)
+        except SmtpError as error:
+            self._keep(session, usable=_goes_on(error))
+            raise
+        except BaseException:
+            self._keep(session, usable=False)
+            raise
+        self._keep(session)
+
+    async def _upload(self, session: SmtpSession, deadline: float, sender: str, recipient: str, content: bytes) -> None:
+        """Send everything but the final dot. Raises SmtpError."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                await (session.reset() if session.is_connected else session.open())
                 await session.address(sender, recipient, len(content))
                 await session.transfer(content)
-            await before_dot()
+        except FAILURES as error:
+            raise smtp_error(session.phase, error) from error
+
+    async def _finish(self, session: SmtpSession) -> None:
+        try:
             await session.finish()
-        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
-            raise _smtp_error(session.phase, error) from error
-        finally:
+        except FAILURES as error:
+            raise smtp_error(session.phase, error) from error
+
+    # The kept connection ---------------------------------------------------------------------------------------------
+
+    def _take(self) -> SmtpSession | None:
+        """Return the kept connection; None if there is none that the server has left open."""
+        session, self._kept = self._kept, None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if session is not None and not session.is_connected:
+            session.close()
+            return None
+        return session
+
+    def _keep(self, session: SmtpSession | None, *, usable: bool = True) -> None:
+        """Keep a connection for the next mail, or close it."""
+        if session is None:
+            return
+        loop = asyncio.get_running_loop()
+        left_s = min(self.limits.idle_s, session.opened_at + self.limits.age_s - loop.time())
+        if usable and session.is_connected and session.mails < self.limits.mails and left_s > 0:
+            self._kept = session
+            self._timer = loop.call_later(left_s, self.close)
+        else:
+            session.close()
+
+    def close(self) -> None:
+        """Close the kept connection."""
+        session = self._take()
+        if session is not None:
             session.close()
 
 
-class _Session:
-    """One connection; `phase` is its current phase."""
-
-    def __init__(self, settings: SmtpSettings, timeouts: SmtpTimeouts, tls_context: ssl.SSLContext | None) -> None:
-        self.phase = Phase.CONNECT
-        self._settings = settings
-        self._timeouts = timeouts
-        self._tls_context = tls_context
-        self._client: SMTP | None = None
-        self._socket: socket.socket | None = None
-
-    async def open(self) -> None:
-        """Connect, greet, encrypt and authenticate, as the settings say."""
-        settings, timeouts = self._settings, self._timeouts
-        self._socket = connected = await _connect(settings.host, settings.port, timeouts.connect_s)
-        self._client = client = SMTP(
-            hostname=settings.host,
-            sock=connected,
-            local_hostname=_own_name(connected),
-            timeout=timeouts.command_s,
-            use_tls=settings.tls is Tls.IMPLICIT,
-            start_tls=False,
-            tls_context=self._tls_context,
-        )
-        self.phase = Phase.GREETING
-        await client.connect(timeout=timeouts.greeting_s)
-        await self._greet(client)
-        if settings.tls is Tls.STARTTLS:
-            self.phase = Phase.TLS
-            if not client.supports_extension("starttls"):
-                raise aiosmtplib.SMTPNotSupported("STARTTLS, and SMTP_TLS asks for it")
-            await client.starttls()
-            await self._greet(client)
-        if settings.username is not None:
-            self.phase = Phase.AUTH
-            if not client.supports_extension("auth"):
-                raise aiosmtplib.SMTPNotSupported("AUTH, and SMTP_USERNAME asks for it")
-            await client.login(settings.username, settings.password or "")
-
-    async def _greet(self, client: SMTP) -> None:
-        self.phase = Phase.EHLO
-        try:
-            await client.ehlo()
-        except aiosmtplib.SMTPHeloError as error:
-            if error.code not in NOT_IMPLEMENTED:
-                raise
-            await client.helo()
-
-    async def address(self, sender: str, recipient: str, size: int) -> None:
-        """Send the envelope: the sender and the one recipient."""
-        client = _present(self._client)
-        self.phase = Phase.MAIL
-        options: list[str] = []
-        limit = client.esmtp_extensions.get("size", "")
-        if client.supports_extension("size"):
-            options.append(f"SIZE={size}")
-            if limit.isascii() and limit.isdecimal() and 0 < int(limit) < size:
-                raise _TooLargeError(f"{size} bytes, and the server takes {limit}")
-        if not (sender.isascii() and recipient.isascii()):
-            if not client.supports_extension("smtputf8"):
-                self.phase = Phase.RCPT
-                raise ValueError("the recipient's name is not ASCII, and the server does not offer SMTPUTF8")
-            options += ["SMTPUTF8", "BODY=8BITMIME"]
-        await client.mail(sender, options=options, encoding="utf-8")
-        self.phase = Phase.RCPT
-        await client.rcpt(recipient, encoding="utf-8")
-
-    async def transfer(self, content: bytes) -> None:
-        """Send everything but the final dot; each block has its own time limit."""
-        client, timeouts = _present(self._client), self._timeouts
-        self.phase = Phase.DATA
-        reply = await client.execute_command(b"DATA", timeout=timeouts.data_s)
-        if reply.code != SMTPStatus.start_input:
-            raise aiosmtplib.SMTPDataError(reply.code, reply.message)
-        self.phase = Phase.BODY
-        stuffed = _DOT_AT_START.sub(b"..", content)
-        if not stuffed.endswith(b"\r\n"):
-            stuffed += b"\r\n"
-        for start in range(0, len(stuffed), BLOCK_BYTES):
-            async with asyncio.timeout(timeouts.block_s):
-                await self._write(stuffed[start : start + BLOCK_BYTES])
-
-    async def _write(self, block: bytes) -> None:
-        protocol = _present(_present(self._client).protocol)
-        protocol.write(block)
-        # The library has no public way to wait for a write. Most blocks leave at once.
-        pause_s = 0.0
-        while isinstance(protocol.transport, asyncio.WriteTransport) and protocol.transport.get_write_buffer_size():
-            await asyncio.sleep(pause_s)
-            pause_s = FLUSH_PAUSE_S
-        if not protocol.is_connected:
-            raise ConnectionResetError("the connection was closed")
-
-    async def finish(self) -> None:
-        """Write the final dot and wait for the reply."""
-        protocol = _present(_present(self._client).protocol)
-        self.phase = Phase.FINAL
-        protocol.write(b".\r\n")
-        reply = await protocol.read_response(timeout=self._timeouts.final_s)
-        if reply.code // 100 != ACCEPTED:
-            raise aiosmtplib.SMTPDataError(reply.code, reply.message)
-
-    def close(self) -> None:
-        """Send QUIT if the server still listens, and close. It waits for nothing."""
-        client, kept = self._client, False
-        if client is not None:
-            protocol, kept = client.protocol, client.transport is not None
-            if protocol is not None and protocol.is_connected:
-                protocol.write(b"QUIT\r\n")
-            client.close()
-        if self._socket is not None and not kept:  # else its transport closes once QUIT is sent
-            self._socket.close()
+def _is_stale(error: SmtpError) -> bool:
+    """Whether a kept connection had ended, which says nothing about the mail: an idle server closes it, or says 421 or
+    4.4.2 first; after its final dot it is too late to say so.
+    """
+    if error.phase is Phase.FINAL:
+        return False
+    timed_out = error.fault is Fault.REPLY and error.text.startswith("4.4.2")
+    return error.phase is Phase.RESET or error.fault is Fault.CLOSED or error.code == SERVICE_CLOSING or timed_out
 
 
-class _TooLargeError(ValueError):
-    """The server accepts no mail of this size."""
-
-
-def _present(value: T | None) -> T:
-    if value is None:
-        raise ConnectionResetError("the connection was closed")
-    return value
-
-
-def _smtp_error(phase: Phase, error: Exception) -> SmtpError:
-    """Return the error of a phase for an exception of the library or the system."""
-    text = str(error)
-    if isinstance(error, aiosmtplib.SMTPResponseException):
-        if error.code == SMTPStatus.invalid_response:
-            return SmtpError(phase, Fault.GARBLED, text=error.message)
-        return SmtpError(phase, Fault.REPLY, error.code, error.message)
-    cause = error.__cause__ if isinstance(error, aiosmtplib.SMTPConnectError) else error
-    fault = Fault.INVALID
-    if isinstance(cause, ssl.SSLError):
-        fault, text = Fault.TLS, str(cause)
-    elif isinstance(error, TimeoutError):
-        fault, text = Fault.TIMEOUT, ""
-    elif isinstance(error, _TooLargeError):
-        fault = Fault.TOO_LARGE
-    elif isinstance(error, OSError):
-        fault = Fault.UNREACHABLE if phase is Phase.CONNECT else Fault.CLOSED
-    elif isinstance(error, aiosmtplib.SMTPException):
-        fault = Fault.UNSUPPORTED
-    return SmtpError(phase, fault, text=text)
-
-
-async def _connect(host: str, port: int, timeout_s: float) -> socket.socket:
-    """Connect to the first of the host's addresses that answers. Raises OSError."""
-    loop = asyncio.get_running_loop()
-    async with asyncio.timeout(timeout_s):
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    failure: OSError = OSError(f"{host} has no address")
-    for family, kind, protocol, _, address in found[:MAX_ADDRESSES]:
-        attempt = socket.socket(family, kind, protocol)
-        try:
-            attempt.setblocking(False)
-            async with asyncio.timeout(timeout_s):
-                await loop.sock_connect(attempt, address)
-        except OSError as error:
-            attempt.close()
-            failure = error
-        except BaseException:
-            attempt.close()
-            raise
-        else:
-            return attempt
-    raise failure
-
-
-def _own_name(connected: socket.socket) -> str:
-    """Return the name for EHLO: this machine's full name, or an address literal (RFC 5321, 4.1.4)."""
-    name = socket.gethostname()
-    if "." in name and re.fullmatch(r"[A-Za-z0-9.-]+", name):
-        return name
-    address = str(connected.getsockname()[0]).partition("%")[0]
-    return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
+def _goes_on(error: SmtpError) -> bool:
+    """Whether the server refused the mail and expects the next command."""
+    if error.fault is not Fault.REPLY or error.phase in SESSION or error.code == SERVICE_CLOSING:
+        return error.fault in (Fault.TOO_LARGE, Fault.INVALID)
+    return (error.code or 0) // 100 in REFUSALS

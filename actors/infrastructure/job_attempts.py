@@ -76,7 +76,7 @@ class Attempts:
         if row["expired"]:
             self.writer.write(run, EndedJob(row["job_id"], payload, row["attempts"] - 1, "past its deadline"))
             return None
-        each.running += 1
+        each.started(run)
         self.runs.add(run)
         return run
 
@@ -113,12 +113,12 @@ class Attempts:
     def _end(self, each: KindClaims, run: RunningJob, outcome: Any, *, cancelled: bool = False) -> None:
         now = asyncio.get_running_loop().time()
         name = each.kind.name
-        each.running -= 1
+        each.ended(run)
         self.runs.remove(run)
         self.counts.spend(name, "run", now - run.started_at)
         if run.ended:
             self.counts.end(name, "done")
-            each.gate.here(now, each.slots)
+            each.breaker.succeeded(now, each.slots)
         elif cancelled and run.stopped == "lease":  # another process or the sweeper has it by now
             self.counts.end(name, "stale")
         else:
@@ -131,13 +131,13 @@ class Attempts:
 def _judge(each: KindClaims, outcome: Any, now: float) -> Any:
     """Convert a handler's reply or error to an outcome. If a server of ours is unavailable, no attempt is counted."""
     if outcome is None or isinstance(outcome, Done):
-        each.gate.here(now, each.slots)
+        each.breaker.succeeded(now, each.slots)
         return outcome
     if isinstance(outcome, Raised):
         outcome = outcome.error
     if isinstance(outcome, Later):
         if outcome.away:
-            each.gate.away(now)
+            each.breaker.failed(now)
         return outcome
     if isinstance(outcome, LeaseLostError):
         return outcome
@@ -145,7 +145,7 @@ def _judge(each: KindClaims, outcome: Any, now: float) -> Any:
         return Permanent(failure(outcome).error)
     if isinstance(outcome, Problem) and outcome.code in PASSES:
         return Later(1.0, outcome.code.name)
-    each.gate.here(now, each.slots)
+    each.breaker.succeeded(now, each.slots)
     return Retry("the attempt took too long") if isinstance(outcome, AskTimeoutError) else outcome
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 
 from callboard.actors.errors import SERVER_TIMEOUT, Problem
+from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.job_counts import JobCounts
-from callboard.actors.infrastructure.job_gate import Gate
 from callboard.actors.infrastructure.job_kinds import JobHandler, Priority
+from callboard.actors.infrastructure.job_runs import RunningJob
 from callboard.streams.queries import queries_beside
 
 QUERIES = queries_beside(__file__, "job_worker")
@@ -35,10 +36,13 @@ class KindClaims:
         self.handler = handler
         self.kind = handler.kind
         self.running = 0
+        self.others = 0  # those of them that are no security jobs
         self.slots = handler.slots  # the limits at the last claim
-        self.gate = Gate(rng)
+        self.breaker = CircuitBreaker(rng)
         self.drained = False  # a full claim left nothing: the next claim can wait for a ring
+        self.only_others = False  # a full claim left no security job: the reserved slots can wait for a ring
         self.asked = 0
+        self.asked_others = 0
         self.full = True  # whether the current claim starts from the beginning
         self.floors: dict[int, Floor] = {}
         self.claimed_at = 0.0
@@ -46,19 +50,47 @@ class KindClaims:
         self._full_at = 0.0
         self._turn = 0
 
+    def started(self, run: RunningJob) -> None:
+        """Count a running job."""
+        self.running += 1
+        self.others += run.priority != Priority.SECURITY
+
+    def ended(self, run: RunningJob) -> None:
+        """Count it no longer."""
+        self.running -= 1
+        self.others -= run.priority != Priority.SECURITY
+
+    def look_again(self) -> None:
+        """Expect work."""
+        self.drained = self.only_others = False
+
     def free(self, now: float) -> int:
-        """Return how many more jobs may be claimed."""
-        return max(0, self.gate.allows(now, self.slots) - self.running)
+        """Return how many more jobs may be claimed. While one job probes an unavailable server, a reserved slot too may
+        probe it.
+        """
+        allowed = self.breaker.allows(now, self.slots)
+        return max(0, min(self.slots, allowed + self.reserved if allowed else 0) - self.running)
+
+    def free_for_others(self, now: float) -> int:
+        """Return how many of them may be other than security jobs."""
+        allowed = min(self.breaker.allows(now, self.slots), self.slots - self.reserved)
+        return min(self.free(now), max(0, allowed - self.others))
+
+    @property
+    def reserved(self) -> int:
+        """Return the slots that only security jobs may take; one slot is for all jobs."""
+        return min(self.kind.reserved, self.slots - 1)
 
     def ready(self, now: float) -> bool:
         """Whether to claim now. While jobs of the kind run, freed slots are collected, so that one claim fills them."""
-        free = self.free(now)
+        free = self.free_for_others(now) if self.only_others else self.free(now)
         return free > 0 and (not self.running or 2 * free >= self.slots or now >= self.claimed_at + GATHER_S)
 
     def ask(self, now: float, most: int) -> int:
         """Begin a claim; return how many to ask for."""
         self.slots = self.handler.slots
         self.asked = min(self.free(now), most)
+        self.asked_others = min(self.free_for_others(now), self.asked)
         self.full = not self.floors or now - self._full_at >= FULL_INTERVAL_S
         if self.full:
             self._full_at = now
@@ -71,8 +103,8 @@ class KindClaims:
 
     @property
     def fair(self) -> bool:
-        """Whether this claim takes the oldest job of any class first."""
-        return self._turn % FAIR_EVERY == 0
+        """Whether this claim takes the oldest job of any class first; never into a reserved slot."""
+        return self._turn % FAIR_EVERY == 0 and self.asked_others == self.asked
 
     def floor(self, priority: int) -> Floor:
         """Return the floors of the search."""
@@ -87,7 +119,9 @@ class KindClaims:
         if len(rows) >= self.asked:
             self.floors |= floors
         elif self.full:
-            self.drained = True
+            others = sum(row["priority"] != Priority.SECURITY for row in rows)
+            self.only_others = self.asked_others < self.asked and others >= self.asked_others
+            self.drained = not self.only_others
             self.floors |= floors
         else:
             self._full_at = -FULL_INTERVAL_S  # nothing beyond the floors: the next claim reads from the beginning
@@ -206,6 +240,7 @@ class Claims:
                 kinds=[each.kind.name for each in kinds],
                 versions=[each.kind.version for each in kinds],
                 free=[each.asked for each in kinds],
+                others=[each.asked_others for each in kinds],
                 lease_s=[each.kind.lease_s for each in kinds],
                 max_running=[each.kind.max_running for each in kinds],
                 fair=[each.fair for each in kinds],

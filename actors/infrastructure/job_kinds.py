@@ -111,19 +111,21 @@ Hook = Callable[[Any, EndedJob[P]], Awaitable[None]]  # with the connection of t
 class JobKind(msgspec.Struct, Generic[P], frozen=True):
     """The settings of the jobs of one payload type. All of them but `slots` are the same in every process.
 
-    `slots` is the default size of the kind's pool; `max_running` limits the jobs of all processes together (0: no
-    limit); `JobQueue.admit` refuses above `max_waiting`; `lease_s` is the life of a claim without renewal; `timeout_s`
-    limits one attempt. `on_dead` and `on_expired` run in the transaction that ends the job. `keep_s` stores the outcome
-    in finished_jobs. `halt` blocks an order key while its head is dead. With `group` above 1 the handler takes a
-    JobGroup. `alarm_s` is the oldest due age at which /ready fails. `secret` names payload fields that are never shown.
-    A process skips jobs with a newer `version`. `deadline_s` is the deadline of jobs whose enqueue names none. An
-    attempt in progress ends at its job's deadline, unless the kind `outlives_deadline`.
+    `slots` is the default size of the kind's pool; `reserved` of them only security jobs may take. `max_running`
+    limits the jobs of all processes together (0: no limit); `JobQueue.admit` refuses above `max_waiting`; `lease_s`
+    is the life of a claim without renewal; `timeout_s` limits one attempt. `on_dead` and `on_expired` run in the
+    transaction that ends the job. `keep_s` stores the outcome in finished_jobs. `halt` blocks an order key while its
+    head is dead. With `group` above 1 the handler takes a JobGroup. `alarm_s` is the oldest due age at which /ready
+    fails. `secret` names payload fields that are never shown. A process skips jobs with a newer `version`.
+    `deadline_s` is the deadline of jobs whose enqueue names none. An attempt in progress ends at its job's deadline,
+    unless the kind `outlives_deadline`.
     """
 
     name: str
     payload: type[P]
     priority: Priority = Priority.NORMAL
     slots: int = 4
+    reserved: int = 0
     max_running: int = 0
     max_waiting: int = 10_000
     lease_s: float = 30.0

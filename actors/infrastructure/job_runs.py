@@ -31,6 +31,7 @@ class RunningJob:
         "job",
         "kind",
         "order_key",
+        "priority",
         "progress_at",
         "reply",
         "started_at",
@@ -44,6 +45,7 @@ class RunningJob:
         self.job = job
         self.kind = kind
         self.order_key: str | None = row["order_key"]
+        self.priority: int = row["priority"]
         self.traceparent: str | None = row["traceparent"]
         self.started_at = now
         self.trusted_until = sent_at + trusted_s(kind.lease_s)

@@ -82,7 +82,7 @@ class JobWorker(Actor[None]):
     def ring(self) -> None:
         """Look for work."""
         for each in self.kinds:
-            each.drained = False
+            each.look_again()
         self._rings += 1
         self._bell.set()
 
@@ -121,7 +121,7 @@ class JobWorker(Actor[None]):
         found = await self.claims.claim(kinds, now)
         if self._rings != rings:  # the announced jobs may have come after the claim had looked
             for each in kinds:
-                each.drained = False
+                each.look_again()
         for each, rows in found:
             self.attempts.begin(each, rows, now)
             self._worked_at = now
@@ -197,7 +197,7 @@ class JobWorker(Actor[None]):
                 return
             tried = False
         for each in self.kinds:
-            each.drained = False
+            each.look_again()
 
     def _has_to_look(self, now: float) -> bool:
         return any(each.drained for each in self.kinds) or now - self._looked_at >= POLL_INTERVAL_S
@@ -219,7 +219,7 @@ class JobWorker(Actor[None]):
         poll_s = POLL_S
         if lately != self.queue.hinted:
             poll_s = BUSY_POLL_S if lately else QUIET_POLL_S
-        return min([poll_s, *(opens_s for each in self.kinds if (opens_s := each.gate.opens_in(now)) is not None)])
+        return min([poll_s, *(probe_s for each in self.kinds if (probe_s := each.breaker.probe_in(now)) is not None)])
 
     async def _wait(self, seconds: float) -> bool:
         """Whether a ring came within this many seconds."""

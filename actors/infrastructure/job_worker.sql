@@ -1,13 +1,14 @@
--- name: claim(worker, limited, kinds, versions, free, lease_s, max_running, fair, from_at_0, from_id_0, from_at_1, from_id_1, from_at_2, from_id_2)
--- Claims for each kind its free slots, class by class, each class from its floor on. A fair claim takes the oldest job
--- of any class first. `limited` kinds are claimed in a transaction that holds their lock and has counted.
+-- name: claim(worker, limited, kinds, versions, free, others, lease_s, max_running, fair, from_at_0, from_id_0, from_at_1, from_id_1, from_at_2, from_id_2)
+-- Claims for each kind its free slots, class by class, each class from its floor on; of these slots `others` may be taken
+-- by other than security jobs. A fair claim takes the oldest job of any class first. `limited` kinds are claimed in a
+-- transaction that holds their lock and has counted.
 with wanted as (
     select w.* from unnest(
-        :kinds::text[], :versions::smallint[], :free::int[], :lease_s::float8[], :max_running::int[], :fair::bool[],
-        :from_at_0::timestamptz[], :from_id_0::bigint[], :from_at_1::timestamptz[], :from_id_1::bigint[],
-        :from_at_2::timestamptz[], :from_id_2::bigint[])
-        as w (kind, version, free, lease_s, max_running, fair, from_at_0, from_id_0, from_at_1, from_id_1, from_at_2,
-              from_id_2)
+        :kinds::text[], :versions::smallint[], :free::int[], :others::int[], :lease_s::float8[], :max_running::int[],
+        :fair::bool[], :from_at_0::timestamptz[], :from_id_0::bigint[], :from_at_1::timestamptz[],
+        :from_id_1::bigint[], :from_at_2::timestamptz[], :from_id_2::bigint[])
+        as w (kind, version, free, others, lease_s, max_running, fair, from_at_0, from_id_0, from_at_1, from_id_1,
+              from_at_2, from_id_2)
     left join job_kinds k on k.kind = w.kind
     where not coalesce(k.paused, false) and (:limited or coalesce(k.max_running, w.max_running) = 0)
 )
@@ -45,18 +46,20 @@ where job_id = any(array(
                     order by j.run_at, j.job_id limit w.free for update skip locked) as class_0
                 union all
                 select * from (
-                    select j.job_id from jobs j
-                    where j.kind = w.kind and j.priority = 1 and j.state = 'waiting' and j.lost = 0
-                          and j.run_at <= statement_timestamp() and (j.run_at, j.job_id) >= (w.from_at_1, w.from_id_1)
-                          and j.version <= w.version
-                    order by j.run_at, j.job_id limit w.free for update skip locked) as class_1
-                union all
-                select * from (
-                    select j.job_id from jobs j
-                    where j.kind = w.kind and j.priority = 2 and j.state = 'waiting' and j.lost = 0
-                          and j.run_at <= statement_timestamp() and (j.run_at, j.job_id) >= (w.from_at_2, w.from_id_2)
-                          and j.version <= w.version
-                    order by j.run_at, j.job_id limit w.free for update skip locked) as class_2
+                    select * from (
+                        select j.job_id from jobs j
+                        where j.kind = w.kind and j.priority = 1 and j.state = 'waiting' and j.lost = 0
+                              and j.run_at <= statement_timestamp()
+                              and (j.run_at, j.job_id) >= (w.from_at_1, w.from_id_1) and j.version <= w.version
+                        order by j.run_at, j.job_id limit w.others for update skip locked) as class_1
+                    union all
+                    select * from (
+                        select j.job_id from jobs j
+                        where j.kind = w.kind and j.priority = 2 and j.state = 'waiting' and j.lost = 0
+                              and j.run_at <= statement_timestamp()
+                              and (j.run_at, j.job_id) >= (w.from_at_2, w.from_id_2) and j.version <= w.version
+                        order by j.run_at, j.job_id limit w.others for update skip locked) as class_2
+                    limit w.others) as others
         ) as c limit w.free) as picked))
 returning job_id, kind, priority, run_at, coalesce(deadline <= statement_timestamp(), false) as expired,
           extract(epoch from deadline - statement_timestamp())::float8 as left_s, deadline, attempts, max_attempts, lease_id, lost,

@@ -1,6 +1,7 @@
 """A mail queue, and workers that run what is due of it when a test says so: the real claims, leases and outcomes."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -11,8 +12,9 @@ from callboard.actors.delivery.mail_monitor import MailMonitor
 from callboard.actors.delivery.mail_producers import MailProducers, parse_mail_producers
 from callboard.actors.delivery.mail_queue import SEND_MAIL, MailQueue, mail_id_of
 from callboard.actors.delivery.mail_sender import MailSender
+from callboard.actors.delivery.mail_servers import MailServer
 from callboard.actors.delivery.mail_writer import MailWriter
-from callboard.actors.delivery.smtp_client import SmtpClient, SmtpSettings, SmtpTimeouts, Tls
+from callboard.actors.delivery.smtp_settings import SmtpSettings, SmtpTimeouts, Tls
 from callboard.actors.infrastructure.job_counts import JobCounts
 from callboard.actors.infrastructure.job_kinds import job_pool
 from callboard.actors.infrastructure.job_queue import JobQueue
@@ -26,7 +28,7 @@ from kit.smtp_script import ScriptedSmtpServer
 PRODUCERS = MailProducers(parse_mail_producers("/tests 1000000/day *"))
 URL = "https://board.example"
 SENDER = "Callboard <board@example.org>"
-QUICK = SmtpTimeouts(*[0.1] * 6, before_dot_s=5.0)  # each phase by itself
+QUICK = SmtpTimeouts(*[0.1] * 6, before_dot_s=5.0, reset_s=0.1)  # each phase by itself
 
 DUE_OR_RUNNING = """
     select count(*) from jobs
@@ -35,13 +37,22 @@ DUE_OR_RUNNING = """
 
 
 class Post:
-    """The mail queue of one process, and the server that it sends to."""
+    """The mail queue of one process, and the servers that it sends to: each a port of the loopback."""
 
-    def __init__(self, domain: Domain, port: int, timeouts: SmtpTimeouts = QUICK) -> None:
+    def __init__(self, domain: Domain, *ports: int, timeouts: SmtpTimeouts = QUICK) -> None:
         self.domain = domain
         self.metrics = Metrics()
-        self.monitor = MailMonitor(self.metrics.count_mail)
-        self.client = SmtpClient(SmtpSettings("127.0.0.1", port, SENDER, tls=Tls.NONE), timeouts)
+        self.servers = [
+            MailServer(
+                SmtpSettings("127.0.0.1", port, tls=Tls.NONE),
+                MailMonitor(self.metrics.count_mail, server=f"server {n}"),
+                timeouts=timeouts,
+                rng=random.Random(n),  # noqa: S311 - jitter
+            )
+            for n, port in enumerate(ports)
+        ]
+        self.server = self.servers[0]
+        self.monitor = self.server.monitor
         self.writer = MailWriter(domain.signer, SENDER, URL, domain.kinds)
         self.jobs = JobQueue([SEND_MAIL])
         self.counts = JobCounts()
@@ -60,7 +71,7 @@ class Post:
     async def working(self, name: str = "worker") -> AsyncIterator[None]:
         """Run a process that sends until the end of the block."""
         database = self.domain.database
-        handler = job_pool(SEND_MAIL, Props(MailSender, database, self.writer, self.client, self.monitor))
+        handler = job_pool(SEND_MAIL, Props(MailSender, database, self.writer, self.servers))
         children = (
             handler.pool,
             worker("sweeper", Props(JobSweeper, database, self.jobs, [SEND_MAIL], self.counts)),
@@ -101,7 +112,7 @@ async def misbehaving(domain: Domain, **answers: Any) -> AsyncIterator[tuple[Pos
         yield Post(domain, script.port), script
 
 
-async def verification(post: Post, domain: Domain, user_id: UUID, token_of: UUID | None = None) -> UUID:
+async def verification(post: Post, domain: Domain, user_id: UUID, token_of: UUID | None = None, **facts: Any) -> UUID:
     query = "select token_id from mail_tokens where user_id = $1"
     token_id = await domain.value(query, token_of or user_id)
-    return await post.queue(TemplatedEmailRequested("verify_email", user_id, {"token_id": str(token_id)}))
+    return await post.queue(TemplatedEmailRequested("verify_email", user_id, {"token_id": str(token_id)}), **facts)

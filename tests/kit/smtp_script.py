@@ -13,7 +13,8 @@ class ScriptedSmtpServer:
     """The answers of a misbehaving server, by the command's first word.
 
     None is no answer at all, HANG_UP closes the connection instead, and a tuple is one answer after the other, of which
-    the last stays. `body` is the answer to the final dot. Several lines of one answer have "\\n" between them.
+    the last stays. `content` is what it does while the mail's text comes: it reads it, or None: no more, or HANG_UP.
+    `body` is the answer to the final dot. Several lines of one answer have "\\n" between them.
     """
 
     def __init__(self, **answers: str | tuple[str | None, ...] | None) -> None:
@@ -24,6 +25,7 @@ class ScriptedSmtpServer:
             "MAIL": "250 ok",
             "RCPT": "250 ok",
             "DATA": "354 go",
+            "content": "",
             "body": "250 kept",
             "QUIT": "221 bye",
             "RSET": "250 ok",
@@ -34,6 +36,8 @@ class ScriptedSmtpServer:
         self.commands: list[str] = []
         self.bodies: list[bytes] = []
         self.connections = 0
+        self.open = 0
+        self.over = asyncio.Event()
         self.port = 0
 
     @asynccontextmanager
@@ -44,11 +48,13 @@ class ScriptedSmtpServer:
         try:
             yield self
         finally:
+            self.over.set()
             server.close()
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
         self.connections += 1
+        self.open += 1
         try:
             await self._say(writer, "greeting")
             while line := await reader.readline():
@@ -58,11 +64,16 @@ class ScriptedSmtpServer:
                 if word == "STARTTLS" and said is not None and self.tls is not None:
                     await writer.start_tls(self.tls)
                 if word == "DATA" and said is not None and said.startswith("354"):
+                    if await self._say(writer, "content") is None:
+                        writer.transport.pause_reading()  # type: ignore[attr-defined] - a socket's transport has it
+                        await self.over.wait()
+                        raise ConnectionAbortedError
                     self.bodies.append(await reader.readuntil(b"\r\n.\r\n"))
                     await self._say(writer, "body")
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
+            self.open -= 1
             writer.close()
 
     async def _say(self, writer: asyncio.StreamWriter, word: str) -> str | None:

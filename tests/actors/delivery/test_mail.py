@@ -8,10 +8,11 @@ import asyncpg
 import pytest
 from kit.domain import Domain, consume, envelope
 from kit.mail_post import URL, Post, verification
+from kit.smtp_script import ScriptedSmtpServer
 
 from callboard.actors.delivery.events import MailRequested, TemplatedEmailRequested
-from callboard.actors.delivery.mail_queue import AdoptMails, mail_id_of
-from callboard.actors.delivery.smtp_client import RFC_TIMEOUTS
+from callboard.actors.delivery.mail_queue import SEND_MAIL, AdoptMails, mail_id_of
+from callboard.actors.delivery.smtp_settings import RFC_TIMEOUTS
 from callboard.ops.embedded.mail_catcher import Catcher
 from callboard.streams.topics import PRIORITY
 
@@ -36,7 +37,7 @@ async def test_a_requested_mail_is_queued_once_and_sent_once(post: Post, catcher
 
 
 async def test_many_mails_are_sent_once_each_by_several_processes(post: Post, catcher: Catcher) -> None:
-    post.client.timeouts = RFC_TIMEOUTS  # on a busy machine an answer may take longer than the others' limits
+    post.server.timeouts = RFC_TIMEOUTS  # on a busy machine an answer may take longer than the others' limits
     for n in range(20):
         await post.ready(subject=f"Number {n}")
     sent = "select count(*) from mails where status = 'sent'"
@@ -108,6 +109,31 @@ async def test_a_mail_past_its_deadline_is_not_sent(post: Post, catcher: Catcher
     assert catcher.mails() == []
     ahead = await post.queue(MailRequested("a@example.org", "s", "t"), occurred_at=now + timedelta(days=9))
     assert (await post.row(ahead))["expires_at"] < now + timedelta(seconds=3700)
+
+
+class BulkStalls(ScriptedSmtpServer):
+    """Leaves every mail to bulk@example.org without a reply to its final dot."""
+
+    async def _say(self, writer: asyncio.StreamWriter, word: str) -> str | None:
+        if word == "body" and b"<bulk@example.org>" in self.bodies[-1]:
+            return None
+        return await super()._say(writer, word)
+
+
+async def test_a_security_mail_is_sent_at_once_while_bulk_mails_fill_every_other_slot(domain: Domain) -> None:
+    async with BulkStalls().listening() as script:
+        post = Post(domain, script.port, timeouts=RFC_TIMEOUTS)
+        for _ in range(SEND_MAIL.slots + 5):
+            await post.ready("bulk@example.org")
+        user_id = await domain.registered()
+        async with post.working(), asyncio.timeout(20):
+            while len(script.bodies) < SEND_MAIL.slots - 1:  # noqa: ASYNC110 - the script's side of the wire
+                await asyncio.sleep(0.01)
+            security = [await verification(post, domain, user_id, topic=PRIORITY.name) for _ in range(3)]
+            for mail_id in security:
+                while (await post.row(mail_id))["status"] != "sent":  # noqa: ASYNC110 - its truth is in PostgreSQL
+                    await asyncio.sleep(0.01)
+            assert len(script.bodies) == SEND_MAIL.slots - 1 + len(security)
 
 
 async def test_who_is_deleted_gets_no_letter(post: Post, domain: Domain) -> None:

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from callboard.actors.delivery.mail_retries import MAX_ATTEMPTS, RULES, Reason, RetryDecision, decide, reason_of
-from callboard.actors.delivery.smtp_client import Fault, Phase, SmtpError
+from callboard.actors.delivery.smtp_errors import Fault, Phase, SmtpError
 
 P, F, R = Phase, Fault, Reason
 

@@ -13,6 +13,7 @@ from kit.smtp_script import HANG_UP
 from prometheus_client import generate_latest
 
 from callboard.actors.delivery import mail_sender, mail_writer
+from callboard.actors.delivery.smtp_client import SmtpClient
 from callboard.actors.errors import SERVER_UNAVAILABLE, Problem
 from callboard.actors.infrastructure.job_admin import JobAdmin
 from callboard.actors.infrastructure.job_kinds import Job
@@ -206,8 +207,8 @@ async def test_each_new_reason_is_one_line_and_each_result_is_counted(
         await post.send(await post.ready())
         said = [record.getMessage() for record in caplog.records if "delivery.mail_" in record.name]
         assert [line.split(";")[0] for line in said] == [
-            "a mail was not sent (refused): RCPT: 550 5.1.1 <(address)> unknown",
-            "a mail was not sent (delayed): RCPT: 451 later",
+            "a mail was not sent by the server 0 (refused): RCPT: 550 5.1.1 <(address)> unknown",
+            "a mail was not sent by the server 0 (delayed): RCPT: 451 later",
         ]
         page = generate_latest(post.metrics.registry).decode()
     for result, reason, count in (("dead", "refused", 3), ("delayed", "delayed", 1), ("sent", "accepted", 1)):
@@ -227,7 +228,7 @@ async def test_trouble_with_the_server_shows_in_the_check_until_a_mail_is_taken(
         await post.due()
         await post.send(mail_id)
         await post.monitor.check()
-        assert "the mail server accepts mail again" in caplog.text
+        assert "the server 0 accepts mail again" in caplog.text
 
 
 async def test_a_refused_recipient_is_no_trouble_with_the_server(domain: Domain) -> None:
@@ -241,10 +242,10 @@ async def test_a_mail_whose_sender_crashes_each_time_is_dead_after_the_attempts_
 ) -> None:
     mail_id = await post.ready()
 
-    async def crash(**_: Any) -> None:
+    async def crash(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(post.client, "send", crash)
+    monkeypatch.setattr(SmtpClient, "send", crash)
     for _ in range(3):
         await post.send(mail_id)
         await post.due()
@@ -276,7 +277,7 @@ async def test_a_dead_mail_that_is_replayed_is_sent(domain: Domain, answers: dic
 
 async def test_a_copy_is_counted_before_the_final_dot_and_only_for_the_holder_of_the_job(domain: Domain) -> None:
     async with misbehaving(domain, body=None) as (post, script):
-        post.client.timeouts = msgspec.structs.replace(QUICK, final_s=600.0)
+        post.server.timeouts = msgspec.structs.replace(QUICK, final_s=600.0)
         mail_id = await post.ready()
         async with post.working():
             while not script.bodies:  # noqa: ASYNC110 - the script's side of the wire
@@ -287,7 +288,7 @@ async def test_a_copy_is_counted_before_the_final_dot_and_only_for_the_holder_of
         row = await post.row(mail_id)
         assert (row["status"], row["job_attempts"], len(script.bodies)) == ("queued", 0, 1)
         assert 50 < row["due_s"] <= 72
-        post.client.timeouts = QUICK
+        post.server.timeouts = QUICK
         for copies in (2, 3):
             await post.due()
             await post.send(mail_id)
@@ -298,17 +299,19 @@ async def test_a_copy_is_counted_before_the_final_dot_and_only_for_the_holder_of
         assert len(script.bodies) == 3
 
 
-async def test_who_has_lost_the_lease_does_not_write_the_final_dot(domain: Domain, catcher: Catcher) -> None:
+async def test_who_has_lost_the_lease_does_not_write_the_final_dot(
+    domain: Domain, catcher: Catcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
     post = Post(domain, catcher._port)
     mail_id = await post.ready()
-    send = post.client.send
+    send = SmtpClient.send
 
-    async def lose_first(**options: Any) -> None:
-        await domain.execute("update jobs set lease_id = lease_id + 1000000")
-        await send(**options)
+    async def lose_first(client: SmtpClient, **options: Any) -> None:
+        await domain.execute("update jobs set lease_id = lease_id + 1000000")  # what another process does meanwhile
+        await send(client, **options)
 
+    monkeypatch.setattr(SmtpClient, "send", lose_first)
     async with post.working():
-        post.client.send = lose_first  # type: ignore[method-assign] - what another process does meanwhile
         async with asyncio.timeout(10):
             while not post.counts.outcomes["mail"]["stale"]:  # noqa: ASYNC110 - the worker's count
                 await asyncio.sleep(0.01)
@@ -318,7 +321,7 @@ async def test_who_has_lost_the_lease_does_not_write_the_final_dot(domain: Domai
 
 async def test_a_slow_final_dot_is_one_copy_whatever_the_deadline(domain: Domain) -> None:
     async with misbehaving(domain, body=None) as (post, script):
-        post.client.timeouts = msgspec.structs.replace(QUICK, final_s=600.0)
+        post.server.timeouts = msgspec.structs.replace(QUICK, final_s=600.0)
         mail_id = await post.ready()
         await domain.execute("update jobs set deadline = clock_timestamp() + interval '0.5 s'")
         late = "select clock_timestamp() > deadline from jobs"

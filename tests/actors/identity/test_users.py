@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from kit.domain import PASSWORD, SECRET, Domain, at_once, refused
 
-from callboard.actors.delivery import email_templates, mail_message, mail_queue, smtp_client
+from callboard.actors.delivery import email_templates, mail_message, mail_queue, smtp_settings
 from callboard.actors.errors import REQUEST_INVALID
 from callboard.actors.identity import password_hasher, sessions, users
 from callboard.actors.identity.authentication import LogIn
@@ -349,7 +349,7 @@ async def test_no_password_and_no_token_is_at_rest_anywhere(domain: Domain, capl
 
 @pytest.mark.parametrize(
     "module",
-    [email_templates, mail_message, mail_queue, password_hasher, sessions, smtp_client, token_signer, users],
+    [email_templates, mail_message, mail_queue, password_hasher, sessions, smtp_settings, token_signer, users],
     ids=lambda m: m.__name__,
 )
 def test_whatever_holds_a_secret_keeps_it_out_of_its_repr(module: ModuleType) -> None:
