@@ -340,28 +340,6 @@ def test_half_a_login_is_a_fault(given: str, missing: str) -> None:
     assert faults(**{given: "x"})[0].startswith(f"{missing} is missing")
 
 
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        ({"PORT": "465", "TLS": "starttls"}, "SMTP_FALLBACK_TLS must be implicit on port 465"),
-        ({"USERNAME": "x"}, "SMTP_FALLBACK_PASSWORD is missing"),
-        ({"PASSWORD": "x"}, "SMTP_FALLBACK_USERNAME is missing"),
-        ({"HOST": NEEDED["SMTP_HOST"]}, "SMTP_FALLBACK_HOST must be another server than SMTP_HOST"),
-        ({"TLS": "maybe"}, "SMTP_FALLBACK_TLS must be starttls, implicit or none"),
-    ],
-    ids=str,
-)
-def test_the_second_mail_server_has_the_rules_of_the_first(settings: dict[str, str], said: str) -> None:
-    given = {f"SMTP_FALLBACK_{name}": value for name, value in ({"HOST": "second.example"} | settings).items()}
-    (fault,) = faults(**given)
-    assert fault.startswith(said)
-    given |= {"SMTP_FALLBACK_HOST": "second.example", "SMTP_FALLBACK_PORT": "465", "SMTP_FALLBACK_TLS": ""}
-    given |= {"SMTP_FALLBACK_USERNAME": "u", "SMTP_FALLBACK_PASSWORD": "p"}
-    second = load(NEEDED | given).settings(DeliverySettings).smtp_fallback
-    assert second is not None
-    assert (second.name, second.tls, second.password) == ("second.example:465", Tls.IMPLICIT, "p")
-
-
 def row(name: str, each: Declaration) -> str:
     """The row of a setting in the page for operators."""
     default = each.field.default
