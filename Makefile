@@ -1,6 +1,6 @@
 # Two commands do everything: `make run` and `make test`. Each sets up .venv first, when something it needs has changed.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-runtime check lint coverage format openapi demo lock bench-runtime bench-http bench-idle bench-jobs bench-flood clean
+.PHONY: help run test test-runtime kafka test-kafka check lint coverage format openapi demo lock bench-runtime bench-http bench-idle bench-jobs bench-flood clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -25,11 +25,15 @@ check: lint ## lint, and every test that needs no server and no minute: for whil
 test-runtime: ## run the runtime's tests on every Python that is here, 3.11 to 3.13, with eager tasks too
 	@$(or $(PYTHON),python3) tests/kit/interpreters.py
 
-kafka: ## fetch Apache Kafka for the tests that need it (44 MB; Maven and Java 17)
-	@mvn --quiet --batch-mode --file ops/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.kafka/lib -DincludeScope=runtime
+kafka: .kafka/lib ## fetch Apache Kafka 4 and run it on port 9092 until Ctrl-C (Java 17 and Maven; 44 MB, once)
+	@sh ops/kafka/run.sh .kafka
 
-test-kafka: .venv/dev ## run the tests that need Apache Kafka
-	@$(BIN)/python -m pytest tests/streams/test_apache_kafka.py -rs
+.kafka/lib: ops/kafka/pom.xml
+	@mvn --quiet --batch-mode --file $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$@ -DincludeScope=runtime
+	@touch $@
+
+test-kafka: .venv/dev .kafka/lib ## run the tests of streams on Apache Kafka, over SASL_SSL too
+	@BROKER=apache $(BIN)/python -m pytest -rs $(addprefix tests/streams/test_, apache_kafka.py faust_app.py relay.py unreadable.py passing_states.py)
 
 coverage: .venv/dev ## run every test and print how much of the code it runs; on Python 3.12 or later this is quick
 	@COVERAGE_CORE=sysmon $(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term:skip-covered

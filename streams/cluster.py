@@ -168,14 +168,17 @@ class KafkaCluster:
         A topic that we may not read or create is `unusable`, and does not delay the others.
         """
         connection, _ = await self._connect()  # the admin client takes seconds to find this out
+        unusable: dict[str, str] = {}
         try:
-            found = topic_states(await asyncio.wait_for(connection.send(DescribeTopics(self.topics)), _ANSWER_S))
+            while True:  # a topic that was just created is not known at once
+                found = topic_states(await asyncio.wait_for(connection.send(DescribeTopics(self.topics)), _ANSWER_S))
+                unusable |= {name: for_code(code).__name__ for name, (code, *_) in found.items() if code in _REFUSED}
+                unknown = {name for name, (code, *_) in found.items() if code == UnknownTopicOrPartitionError.errno}
+                if unknown <= unusable.keys():
+                    break
+                unusable |= await self._make(sorted(unknown - unusable.keys()))
         finally:
             connection.close()
-        unusable = {name: for_code(code).__name__ for name, (code, *_) in found.items() if code in _REFUSED}
-        missing = sorted(name for name, (code, *_) in found.items() if code == UnknownTopicOrPartitionError.errno)
-        if missing:
-            unusable |= await self._make(missing)
         for name, why in unusable.items():
             if self.unusable.get(name) != why:
                 _LOG.warning("the topic %s cannot be used: %s", name, why)

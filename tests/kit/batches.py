@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import for_code
+from aiokafka.errors import NotLeaderForPartitionError, for_code
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
@@ -49,11 +49,13 @@ def repacked(data: bytes, packed: bytes, codec: int) -> bytes:
 async def produce_raw(producer: AIOKafkaProducer, topic: str, partition: int, data: bytes) -> None:
     """Have the broker keep a batch as it is."""
     await producer.partitions_for(topic)
-    node = producer.client.cluster.leader_for_partition(TopicPartition(topic, partition))
     request = ProduceRequest(
         required_acks=-1, timeout=5000, topics=[(topic, [(partition, data)])], transactional_id=None
     )
-    response: Any = await producer.client.send(node, request)
-    code = response.topics[0][1][0][1]
+    code = NotLeaderForPartitionError.errno
+    while code == NotLeaderForPartitionError.errno:  # the topic is new
+        node = producer.client.cluster.leader_for_partition(TopicPartition(topic, partition))
+        response: Any = await producer.client.send(node, request)
+        code = response.topics[0][1][0][1]
     if code:
         raise for_code(code)

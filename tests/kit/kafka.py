@@ -1,19 +1,23 @@
 """Apache Kafka for the tests that need the real one: one broker in KRaft mode, with logins and TLS, on free ports."""
 
 import asyncio
+import logging
+import os
 import shutil
 import signal
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
+
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError
 
 from callboard.ops.embedded.data_directory import free_ports
 from kit.certificates import make_certificates
 
 LIBRARIES = Path(__file__).parents[2] / ".kafka" / "lib"
-READY_S = 60.0
+READY_S = 90.0
+EMBEDDED = os.environ.get("BROKER") != "apache"  # `make test-kafka` sets it
 USER, PASSWORD = "ada", "sesame and more"
 
 PROPERTIES = """
@@ -41,6 +45,10 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
+offsets.topic.num.partitions=4
+transaction.state.log.num.partitions=4
+broker.session.timeout.ms=1000
+broker.heartbeat.interval.ms=200
 """
 
 
@@ -48,7 +56,7 @@ def why_absent() -> str | None:
     """Why the tests cannot have it; None when they can."""
     if shutil.which("java") is None:
         return "Apache Kafka needs Java 17 or newer"
-    return None if LIBRARIES.is_dir() else "Apache Kafka is not here: `make kafka` fetches it"
+    return None if LIBRARIES.is_dir() else "Apache Kafka is not here: `make test-kafka` fetches it"
 
 
 class Addresses(NamedTuple):
@@ -63,42 +71,65 @@ class Addresses(NamedTuple):
     ca_file: str
 
 
-@asynccontextmanager
-async def running_kafka(folder: Path) -> AsyncIterator[Addresses]:
-    """A broker; its addresses."""
-    plain, sasl, tls, ipv6, controller = free_ports(5)
-    chain, authority = make_certificates(folder)
-    has_ipv6 = _binds("::1", ipv6)
-    properties = folder / "server.properties"
-    properties.write_text(
-        PROPERTIES.format(
-            plain=plain,
-            sasl=sasl,
-            tls=tls,
-            ipv6=f",IPV6://[::1]:{ipv6}" if has_ipv6 else "",
-            chain=chain,
-            controller=controller,
-            data=folder / "data",
-            user=USER,
-            password=PASSWORD,
-            plain_login="org.apache.kafka.common.security.plain.PlainLoginModule",
-            scram_login="org.apache.kafka.common.security.scram.ScramLoginModule",
+class ApacheKafka:
+    """One broker in a folder, as the embedded one to those who start and kill it; its records outlive a kill."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process: asyncio.subprocess.Process | None = None
+        plain, sasl, tls, ipv6, controller = free_ports(5)
+        chain, authority = make_certificates(folder)
+        has_ipv6 = _binds("::1", ipv6)
+        self.url = f"127.0.0.1:{plain}"
+        self.addresses = Addresses(
+            self.url, f"127.0.0.1:{sasl}", f"127.0.0.1:{tls}", f"[::1]:{ipv6}" if has_ipv6 else "", str(authority)
         )
-    )
-    users = [
-        word for bits in (256, 512) for word in ("--add-scram", f"SCRAM-SHA-{bits}=[name={USER},password={PASSWORD}]")
-    ]
-    storage = ("kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", str(properties), *users)
-    formatting = await _java(*storage)
-    assert await formatting.wait() == 0
-    broker = await _java("kafka.Kafka", str(properties))
-    try:
-        await asyncio.wait_for(_answers(plain), READY_S)
-        given = (f"127.0.0.1:{port}" for port in (plain, sasl, tls))
-        yield Addresses(*given, f"[::1]:{ipv6}" if has_ipv6 else "", str(authority))
-    finally:
-        broker.send_signal(signal.SIGKILL)
-        await broker.wait()
+        self._properties = folder / "server.properties"
+        self._properties.write_text(
+            PROPERTIES.format(
+                plain=plain,
+                sasl=sasl,
+                tls=tls,
+                ipv6=f",IPV6://[::1]:{ipv6}" if has_ipv6 else "",
+                chain=chain,
+                controller=controller,
+                data=folder / "data",
+                user=USER,
+                password=PASSWORD,
+                plain_login="org.apache.kafka.common.security.plain.PlainLoginModule",
+                scram_login="org.apache.kafka.common.security.scram.ScramLoginModule",
+            )
+        )
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id while it runs."""
+        return self._process.pid if self._process is not None else None
+
+    async def start(self) -> None:
+        """Start it, unless it runs, and wait until it accepts connections."""
+        if self._process is not None:
+            return
+        if not (self._folder / "data").exists():
+            await self._format()
+        self._process = await _java("kafka.Kafka", str(self._properties))
+        await asyncio.wait_for(_answers(self.url), READY_S)
+
+    async def kill(self) -> None:
+        """SIGKILL, at once, even while it is stopped."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            await self._process.wait()
+            self._process = None
+
+    async def _format(self) -> None:
+        users = [
+            word
+            for bits in (256, 512)
+            for word in ("--add-scram", f"SCRAM-SHA-{bits}=[name={USER},password={PASSWORD}]")
+        ]
+        storage = ("kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", str(self._properties))
+        assert await (await _java(*storage, *users)).wait() == 0
 
 
 def _binds(host: str, port: int) -> bool:
@@ -111,16 +142,24 @@ def _binds(host: str, port: int) -> bool:
 
 async def _java(*arguments: str) -> asyncio.subprocess.Process:
     nothing = asyncio.subprocess.DEVNULL
-    given = ("-Xmx384m", "-cp", f"{LIBRARIES}/*", *arguments)
+    given = ("-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{LIBRARIES}/*", *arguments)
     return await asyncio.create_subprocess_exec("java", *given, stdin=nothing, stdout=nothing, stderr=nothing)
 
 
-async def _answers(port: int) -> None:
-    while True:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
+async def _answers(url: str) -> None:
+    """Return when a broker says that it leads: it listens some time before that."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # each attempt would be an error of the log
+    try:
+        while True:
+            client = AIOKafkaClient(bootstrap_servers=url)
+            try:
+                await client.bootstrap()
+                if client.cluster.brokers():
+                    return
+            except KafkaError:
+                pass
+            finally:
+                await client.close()
             await asyncio.sleep(0.1)
-        else:
-            writer.close()
-            return
+    finally:
+        logging.getLogger("aiokafka").setLevel(logging.NOTSET)

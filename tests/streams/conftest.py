@@ -13,6 +13,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from aiokafka import AIOKafkaProducer
+from kit import kafka
 
 from callboard.actors.analytics.events import ActivityRecorded
 from callboard.actors.infrastructure.database import Database
@@ -85,22 +86,45 @@ async def database(postgres: Postgres) -> AsyncIterator[Database]:
     database.disconnect()
 
 
-@pytest.fixture
-async def server(place: DataDirectory) -> AsyncIterator[Server]:
-    (port,) = free_ports(1)
-    server = Server(place, port)
+@pytest.fixture(scope="session")
+async def apache(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[kafka.ApacheKafka]:
+    """Apache Kafka, for all tests together: it takes seconds to start."""
+    server = kafka.ApacheKafka(tmp_path_factory.mktemp("kafka"))
     await server.start()
     yield server
-    await killed(server)
+    await server.kill()
 
 
-async def killed(server: Server) -> None:
+if kafka.EMBEDDED:
+
+    @pytest.fixture
+    async def server(place: DataDirectory) -> AsyncIterator[Server]:
+        """An embedded broker of the test's own."""
+        (port,) = free_ports(1)
+        server = Server(place, port)
+        await server.start()
+        yield server
+        await killed(server)
+
+else:
+
+    @pytest.fixture
+    async def server(apache: kafka.ApacheKafka) -> kafka.ApacheKafka:
+        """Apache Kafka, which another test may have killed."""
+        await apache.start()
+        return apache
+
+
+async def killed(server: Server | kafka.ApacheKafka) -> None:
     """SIGKILL, at once."""
-    await server._server.stop(signal.SIGKILL, 5)
+    if isinstance(server, kafka.ApacheKafka):
+        await server.kill()
+    else:
+        await server._server.stop(signal.SIGKILL, 5)
 
 
 @pytest.fixture
-def kill() -> Callable[[Server], Awaitable[None]]:
+def kill() -> Callable[[Server | kafka.ApacheKafka], Awaitable[None]]:
     return killed
 
 
@@ -146,11 +170,13 @@ class Recorder(Actor[ConsumeEvents]):
 class Stage:
     """All the parts of one test, and what tests do with them."""
 
-    def __init__(self, database: Database, server: Server, data: Path) -> None:
+    def __init__(self, database: Database, server: Server | kafka.ApacheKafka, data: Path) -> None:
         self.database = database
         self.server = server
         self.data = data
-        self.broker = KafkaCluster(server.url, f"t{uuid4().hex[:8]}", partitions=PARTITIONS, holds_no_fetch=True)
+        self.broker = KafkaCluster(
+            server.url, f"t{uuid4().hex[:8]}", partitions=PARTITIONS, holds_no_fetch=isinstance(server, Server)
+        )
         self.books = Books()
         self.reading = asyncio.Event()
         self.seen: list[Any] = []  # what happened in the tree
@@ -259,5 +285,5 @@ class Stage:
 
 
 @pytest.fixture
-def stage(database: Database, server: Server, tmp_path: Path) -> Stage:
+def stage(database: Database, server: Server | kafka.ApacheKafka, tmp_path: Path) -> Stage:
     return Stage(database, server, tmp_path)

@@ -1,7 +1,6 @@
 """What only Apache Kafka can show: logins, transactions, topics made anew. Skipped where it has not been fetched."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
@@ -18,16 +17,16 @@ pytestmark = pytest.mark.skipif(kafka.why_absent() is not None, reason=str(kafka
 EFFECTS = "select count(*) from effects"
 
 
-@pytest.fixture(scope="module")
-async def addresses(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[kafka.Addresses]:
-    async with kafka.running_kafka(tmp_path_factory.mktemp("kafka")) as found:
-        yield found
+@pytest.fixture
+def addresses(apache: kafka.ApacheKafka) -> kafka.Addresses:
+    return apache.addresses
 
 
 @pytest.fixture
-def real(stage: Any, addresses: kafka.Addresses) -> Any:
+async def real(stage: Any, apache: kafka.ApacheKafka) -> Any:
     """The stage, on Apache Kafka."""
-    stage.broker = KafkaCluster(addresses.plain, f"t{uuid4().hex[:8]}", partitions=4)
+    await apache.start()
+    stage.broker = KafkaCluster(apache.url, f"t{uuid4().hex[:8]}", partitions=4)
     return stage
 
 

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from kit.kafka import EMBEDDED
 
 from callboard.runtime import Context, Crashed, use_context
 from callboard.streams import faust_app
@@ -19,7 +20,7 @@ from callboard.streams.topics import ACTIVITY, full_name
 EFFECTS = "select count(*) from effects"
 LETTERS = "select count(*) from dead_letters"
 README = Path(__file__).parents[2] / "streams" / "README.md"
-RECOVERY_S = 3.2
+RECOVERY_S = 3.2 if EMBEDDED else 10.0
 STOP_S = 2.0
 ASK_S = 10.0
 
@@ -119,7 +120,7 @@ async def test_a_broker_that_was_killed_is_read_again_soon_after_its_return(stag
         await stage.lost()
         await stage.server.start()
         returned_at = now()
-        await asyncio.wait_for(stage.reading.wait(), 10)
+        await asyncio.wait_for(stage.reading.wait(), 40)
         took_s = now() - returned_at
         async with stage.producer() as send:
             value, headers = stage.encoded(stage.view())
