@@ -400,6 +400,34 @@ create index subscriptions_owner_idx on subscriptions (user_id);
 create index subscriptions_end_idx on subscriptions (ends_at) where status in ('active', 'past_due');
 create trigger subscriptions_touch before update on subscriptions for each row execute function touch_updated_at();
 
+-- Users' jobs: the progress and the end of heavy work that a user has asked for. The job queue runs it.
+create table user_jobs (
+    job_id      uuid        primary key,
+    kind        text        not null,
+    user_id     uuid        not null references users on delete cascade,
+    state       text        not null default 'waiting' constraint user_jobs_state_check
+                            check (state in ('waiting', 'running', 'done', 'failed', 'cancelled')),
+    done        bigint      not null default 0,
+    total       bigint,
+    counts      jsonb       not null default '{}',
+    faults      jsonb       not null default '[]',
+    error       text        not null default '' check (length(error) <= 500),
+    queue_id    bigint,                                -- the job of the queue that works on it
+    version     bigint      not null default 1,
+    created_at  timestamptz not null default now(),
+    updated_at  timestamptz not null default now(),
+    finished_at timestamptz
+);
+create index user_jobs_user_idx on user_jobs (user_id);
+create index user_jobs_updated_idx on user_jobs (updated_at);
+create trigger user_jobs_touch before update on user_jobs for each row execute function touch_updated_at();
+
+create table user_job_inputs (
+    job_id  uuid  primary key references user_jobs on delete cascade,
+    form    text  not null check (form in ('jsonl', 'csv')),
+    content bytea not null
+);
+
 -- Statistics ------------------------------------------------------------------------------------------------------
 
 -- Values by metric, subject and hour. The subject '' is the total of all subjects. Events are counted in live_stats; once

@@ -6,6 +6,7 @@ from msgspec import Meta, Struct
 
 from callboard.actors.department import Branch, Child, Department
 from callboard.actors.editorial import workflow
+from callboard.actors.editorial.content_import import IMPORT_CONTENT, ContentImporter
 from callboard.actors.editorial.content_queries import ContentQueries
 from callboard.actors.editorial.errors import ERRORS
 from callboard.actors.editorial.events import CONTENT_EVENTS
@@ -67,7 +68,10 @@ def build(settings: EditorialSettings, needs: EditorialNeeds) -> Branch[Editoria
     return Branch(
         refs=EditorialRefs(content, queries),
         children=(Child(content), Child(queries)),
-        jobs=(job_pool(REFILL_SEARCH, Props(SearchRefill, database.pool("jobs"))),),
+        jobs=(
+            job_pool(REFILL_SEARCH, Props(SearchRefill, database.pool("jobs"))),
+            job_pool(IMPORT_CONTENT, Props(ContentImporter, content)),
+        ),
     )
 
 
@@ -80,6 +84,6 @@ EDITORIAL = Department(
     events=CONTENT_EVENTS,
     errors=ERRORS,
     limits=(SEARCH,),
-    jobs=(REFILL_SEARCH,),
+    jobs=(REFILL_SEARCH, IMPORT_CONTENT),
     personal_data=workflow.PERSONAL_DATA,
 )

@@ -36,6 +36,7 @@ from callboard.actors.identity.session_cache import SessionCache
 from callboard.actors.identity.sessions import STEP_UP_S, Sessions
 from callboard.actors.identity.sessions import key_of as session_key
 from callboard.actors.identity.user_generations import UserGenerations
+from callboard.actors.identity.user_import_job import IMPORT_USERS, UserImporter, UserImports
 from callboard.actors.identity.users import READ_USERS, Users
 from callboard.actors.infrastructure.job_kinds import JobHandler, job_pool
 from callboard.actors.infrastructure.refs import Declared, Infrastructure
@@ -137,9 +138,10 @@ def build(settings: IdentitySettings, needs: IdentityNeeds) -> Branch[IdentityRe
     requests = pool("email_requests", Props(EmailRequests, database, shared.jobs), size=2)
     active = worker("active_users", Props(ActiveUsers, database.pool("operators"), shared.observers.active_users))
     counter = worker("registrations", Props(RegistrationCounter, database, shared.observers.registrations))
-    nodes = (passwords, sessions, logins, users, resets, profiles, exports, requests, active, counter)
+    imports = pool("user_imports", Props(UserImports, database, shared.jobs, settings.step_up_s), size=1)
+    nodes = (passwords, imports, sessions, logins, users, resets, profiles, exports, requests, active, counter)
     return Branch(
-        refs=IdentityRefs(users, logins, sessions, profiles, exports, resets, requests, session_cache, policy),
+        refs=IdentityRefs(users, logins, sessions, profiles, exports, resets, requests, imports, session_cache, policy),
         children=[Child(node) for node in nodes],
         consumers=(Consumer(CONSUMER, (USERS,), (UserRegistered,), counter),),
         jobs=_jobs(settings, needs),
@@ -150,6 +152,7 @@ def build(settings: IdentitySettings, needs: IdentityNeeds) -> Branch[IdentityRe
 def _jobs(settings: IdentitySettings, needs: IdentityNeeds) -> tuple[JobHandler[Any], ...]:
     database, parts = needs.infrastructure.database.pool("jobs"), needs.declared.personal_data
     return (
+        job_pool(IMPORT_USERS, Props(UserImporter)),
         job_pool(EMAIL_REQUEST, Props(EmailRequestWorker, needs.infrastructure.signer)),
         job_pool(MAKE_EXPORT, Props(ExportWorker, database, parts, settings.export_max_bytes)),
     )
@@ -175,7 +178,7 @@ IDENTITY = Department(
     events=USER_EVENTS,
     errors=ERRORS,
     limits=(REGISTER, LOGIN, MAIL, ACCOUNT, ACCOUNT_TOTAL),
-    jobs=(EMAIL_REQUEST, MAKE_EXPORT),
+    jobs=(EMAIL_REQUEST, MAKE_EXPORT, IMPORT_USERS),
     notifications=(PASSWORD_CHANGED,),
     retention=(
         Retain("sessions", "sessions", "expires_at", 30),

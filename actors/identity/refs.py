@@ -10,6 +10,7 @@ from callboard.actors.identity.password_reset import ChangePassword, ResetPasswo
 from callboard.actors.identity.profiles import GetProfile, ReplaceProfile
 from callboard.actors.identity.session_cache import Authentication, SessionCache
 from callboard.actors.identity.sessions import RequireStepUp, SessionMessage
+from callboard.actors.identity.user_import_job import StartUserImport
 from callboard.actors.identity.users import UserMessage
 from callboard.actors.infrastructure.principals import Principal
 from callboard.actors.infrastructure.rate_limiter import RateLimit
@@ -32,6 +33,7 @@ class IdentityRefs(Struct, frozen=True):
     exports: Ref[RequestExport | DownloadExport | ReadPiece]
     password_reset: Ref[ResetPassword | ChangePassword]
     email_requests: Ref[RequestEmail]
+    user_imports: Ref[StartUserImport]
     session_cache: SessionCache
     password_policy: PasswordPolicy
 

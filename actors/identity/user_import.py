@@ -7,7 +7,7 @@ beginning.
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 from msgspec import Meta
@@ -58,10 +58,18 @@ def candidate_faults(candidate: ImportedUser) -> list[FieldError]:
 
 @retried
 async def import_users(database: Database, candidates: Sequence[ImportedUser], signer: Signer | None) -> list[str]:
-    """Create the accounts without faults whose addresses have none, with their events, in one transaction.
+    """Do `import_users_within` in a transaction of its own. Raises Problem(SERVER_UNAVAILABLE)."""
+    async with database.transaction() as connection:
+        return await import_users_within(connection, candidates, signer)
+
+
+async def import_users_within(
+    connection: Any, candidates: Sequence[ImportedUser], signer: Signer | None, *, by: UUID | None = None
+) -> list[str]:
+    """Create the accounts without faults whose addresses have none, with their events, in the caller's transaction.
 
     With a `signer` the unverified ones get a link, which is valid for the longest time. Return the addresses of the new
-    accounts. Raises Problem(SERVER_UNAVAILABLE).
+    accounts.
     """
     emails = [each.email for each in candidates]
     made = {
@@ -70,28 +78,26 @@ async def import_users(database: Database, candidates: Sequence[ImportedUser], s
         "full_names": [each.full_name for each in candidates],
         "verified": [each.is_verified for each in candidates],
     }
-    async with database.transaction() as connection:
-        await lock_addresses(connection, *emails)
-        removed = [row async for row in QUERIES.remove_unproven(connection, **made)]
-        await emit_all(connection, [UserDeleted(row["user_id"]) for row in removed])
-        rows = [
-            row
-            async for row in QUERIES.import_users(
-                connection,
-                user_ids=[uuid4() for _ in candidates],
-                roles=[each.role.value for each in candidates],
-                created=[each.created_at for each in candidates],
-                replaced=[row["address"] for row in removed],
-                **made,
-            )
-        ]
-        await QUERIES.import_profiles(connection, user_ids=[row["user_id"] for row in rows])
-        await emit_all(connection, [UserRegistered(row["user_id"], row["email"]) for row in rows])
-        await audit.record(
-            connection, AuditAction.USERS_IMPORTED, made=len(rows), there_already=len(candidates) - len(rows)
+    await lock_addresses(connection, *emails)
+    removed = [row async for row in QUERIES.remove_unproven(connection, **made)]
+    await emit_all(connection, [UserDeleted(row["user_id"]) for row in removed])
+    rows = [
+        row
+        async for row in QUERIES.import_users(
+            connection,
+            user_ids=[uuid4() for _ in candidates],
+            roles=[each.role.value for each in candidates],
+            created=[each.created_at for each in candidates],
+            replaced=[row["address"] for row in removed],
+            **made,
         )
-        if signer is not None:
-            await _send_verifications(connection, signer, [row["user_id"] for row in rows if not row["is_verified"]])
+    ]
+    await QUERIES.import_profiles(connection, user_ids=[row["user_id"] for row in rows])
+    await emit_all(connection, [UserRegistered(row["user_id"], row["email"]) for row in rows])
+    there = len(candidates) - len(rows)
+    await audit.record(connection, AuditAction.USERS_IMPORTED, by=by, made=len(rows), there_already=there)
+    if signer is not None:
+        await _send_verifications(connection, signer, [row["user_id"] for row in rows if not row["is_verified"]])
     return [row["email"] for row in rows]
 
 

@@ -6,10 +6,11 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from callboard.actors.department import Branch, Child, Department
-from callboard.actors.infrastructure import audit_log, feature_flags
+from callboard.actors.infrastructure import audit_log, feature_flags, user_jobs
 from callboard.actors.infrastructure.audit_log import AuditLog, AuditRecorder, FailedLogins
 from callboard.actors.infrastructure.database import DatabaseGuard
 from callboard.actors.infrastructure.errors import ERRORS
+from callboard.actors.infrastructure.events import JOB_EVENTS
 from callboard.actors.infrastructure.feature_flags import OUR_FLAGS, FlagKeeper, FlagName, FlagSnapshot
 from callboard.actors.infrastructure.idempotency import Idempotency
 from callboard.actors.infrastructure.job_queue import JobQueue
@@ -19,6 +20,7 @@ from callboard.actors.infrastructure.refs import Clients, Declared, Infrastructu
 from callboard.actors.infrastructure.retention import HOURLY, PURGE_EXPIRED, Retain, query_rule
 from callboard.actors.infrastructure.signing_keys import parse_private_key, parse_public_keys, parse_secret
 from callboard.actors.infrastructure.token_signer import Signer
+from callboard.actors.infrastructure.user_jobs import UserJobs
 from callboard.actors.settings import SECRET, Count, Days, Hours, Line, Parsed, Settings, WebAddress
 from callboard.runtime import Props, pool, worker
 from callboard.streams.signatures import EventSigner
@@ -101,10 +103,13 @@ def build(settings: InfrastructureSettings, needs: InfrastructureNeeds) -> Branc
     idempotency = pool("idempotency", Props(Idempotency, database, signer), size=4)
     flag_keeper = worker("flags", Props(FlagKeeper, database, flags))
     log = pool("audit_log", Props(AuditLog, database), size=1)
+    queue = JobQueue(declared.jobs)
+    users_jobs = pool("user_jobs", Props(UserJobs, database, queue), size=2)
     refs = Infrastructure(
         database=database,
         cache=cache,
-        jobs=JobQueue(declared.jobs),
+        jobs=queue,
+        user_jobs=users_jobs,
         signer=signer,
         flags=flags,
         limiter=limiter,
@@ -129,6 +134,7 @@ def build(settings: InfrastructureSettings, needs: InfrastructureNeeds) -> Branc
             Child(limits),
             Child(flag_keeper),
             Child(idempotency),
+            Child(users_jobs),
         ),
         retention=(
             query_rule(
@@ -148,6 +154,7 @@ INFRASTRUCTURE = Department(
     needs=InfrastructureNeeds,
     offers=Infrastructure,
     build=build,
+    events=JOB_EVENTS,
     errors=ERRORS,
     limits=(DEFAULT_LIMIT,),
     flags=OUR_FLAGS,
@@ -158,6 +165,7 @@ INFRASTRUCTURE = Department(
         Retain("finished_jobs", "finished_jobs", "keep_until", 0),
         Retain("dead_jobs", "dead_jobs", "died_at", 30),
         Retain("dead_letters", "dead_letters", "created_at", 30),
+        Retain("user_jobs", "user_jobs", "updated_at", 7),
     ),
-    personal_data=(feature_flags.PERSONAL_DATA, audit_log.PERSONAL_DATA),
+    personal_data=(feature_flags.PERSONAL_DATA, audit_log.PERSONAL_DATA, user_jobs.PERSONAL_DATA),
 )

@@ -22,6 +22,10 @@ JOBS_NOT_DEAD = ErrorCode(
 )
 JOBS_KIND_UNKNOWN = ErrorCode("JOBS_KIND_UNKNOWN_004", ErrorKind.NOT_FOUND, "There is no such job kind.")
 JOBS_SCHEDULE_UNKNOWN = ErrorCode("JOBS_SCHEDULE_UNKNOWN_005", ErrorKind.NOT_FOUND, "There is no such schedule.")
+JOBS_OVER = ErrorCode("JOBS_OVER_006", ErrorKind.CONFLICT, "The job is over: there is nothing to cancel.")
+JOBS_NOT_RETRIED = ErrorCode(
+    "JOBS_NOT_RETRIED_007", ErrorKind.CONFLICT, "Only a job that has failed or was cancelled can be retried."
+)
 
 FLAGS_NOT_FOUND = ErrorCode("FLAGS_NOT_FOUND_001", ErrorKind.NOT_FOUND, "There is no such feature flag.")
 FLAGS_FULL = ErrorCode("FLAGS_FULL_002", ErrorKind.CONFLICT, "The flag has the maximum number of overrides.")

@@ -21,6 +21,7 @@ from callboard.actors.infrastructure.redis import RedisClient
 from callboard.actors.infrastructure.retention import RetentionRule
 from callboard.actors.infrastructure.schedules import Schedule
 from callboard.actors.infrastructure.token_signer import Signer
+from callboard.actors.infrastructure.user_jobs import CancelUserJob, GetUserJob, RetryUserJob, StartImport
 from callboard.runtime import Ref
 from callboard.streams.signatures import EventSigner
 
@@ -78,6 +79,7 @@ class Infrastructure(Struct, frozen=True):
     database: Database
     cache: RedisClient
     jobs: JobQueue
+    user_jobs: Ref[StartImport | GetUserJob | CancelUserJob | RetryUserJob]
     signer: Signer
     flags: FlagSnapshot
     limiter: LimitBatcher

@@ -111,6 +111,8 @@ def headers_given(route: Route[Any], status: int) -> list[str]:
     busy = status == HTTPStatus.CONFLICT and route.accepts_idempotency_key
     if busy or status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         given.append("Retry-After")
+    if route.shows_progress and status == route.status:
+        given.append("Retry-After")
     if route.deprecates_values and status == route.status:
         given.append("Deprecation")
     return given + list(route.deprecated.headers() if route.deprecated else ())

@@ -20,6 +20,7 @@ from callboard.actors.delivery.department import DELIVERY, DeliverySettings
 from callboard.actors.delivery.notification_digest import SEND_DIGESTS
 from callboard.actors.delivery.notification_recorder import NotificationRecorder
 from callboard.actors.delivery.notifier import Notifier
+from callboard.actors.editorial.content_import import IMPORT_CONTENT, ContentImporter
 from callboard.actors.editorial.department import EDITORIAL, EditorialSettings
 from callboard.actors.editorial.search_refill import REFILL_SEARCH
 from callboard.actors.editorial.workflow import Content, CreateContent, Draft, TransitionContent
@@ -32,10 +33,12 @@ from callboard.actors.identity.email_requests import EMAIL_REQUEST, RequestEmail
 from callboard.actors.identity.refs import IdentityRefs
 from callboard.actors.identity.session_cache import Authentication
 from callboard.actors.identity.sessions import LoginResult
+from callboard.actors.identity.user_import_job import IMPORT_USERS
 from callboard.actors.identity.users import RegisterUser
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.department import INFRASTRUCTURE, InfrastructureSettings
 from callboard.actors.infrastructure.job_counts import JobCounts
+from callboard.actors.infrastructure.job_kinds import job_pool
 from callboard.actors.infrastructure.job_worker import JobWorker
 from callboard.actors.infrastructure.principals import Principal, Role
 from callboard.actors.infrastructure.rate_limiter import Policy
@@ -65,7 +68,7 @@ SETTINGS: dict[str, Any] = {
     INGESTION.name: IngestionSettings(),
 }
 OF_TESTS = (INFRASTRUCTURE.name, IDENTITY.name, EDITORIAL.name, DELIVERY.name, INGESTION.name)
-WORKED_ON = (EMAIL_REQUEST, MAKE_EXPORT, REFILL_SEARCH, SEND_DIGESTS, CLOSE_HOURS)
+WORKED_ON = (EMAIL_REQUEST, MAKE_EXPORT, REFILL_SEARCH, SEND_DIGESTS, CLOSE_HOURS, IMPORT_USERS)
 STAT_BOUNDS = StatBounds(metrics=20, metrics_of_source=8, subjects=50)
 # More workers, so that more happens at once, and mailboxes that wait, so that nothing is refused.
 WIDE = {
@@ -122,6 +125,7 @@ class Domain:
         self.passwords, self.sessions, self.logins = pools["passwords"], pools["sessions"], pools["logins"]
         self.users, self.password_reset, self.content = pools["users"], pools["password_reset"], pools["content"]
         self.email_requests, self.content_queries = pools["email_requests"], pools["content_queries"]
+        self.user_jobs, self.user_imports = pools["user_jobs"], pools["user_imports"]
         self.preferences, self.notifications = pools["preferences"], pools["notifications"]
         self.kinds = {kind.name: kind for kind in declared.notifications}
         self.limits, self.audit_log, self.statistics = pools["limits"], pools["audit_log"], pools["statistics"]
@@ -258,6 +262,7 @@ class Domain:
             OURS, settings, self.clients, self.built.declared
         )  # pools that have stopped do not start again
         handlers = [each for branch in built.branches.values() for each in branch.jobs if each.kind in WORKED_ON]
+        handlers.append(job_pool(IMPORT_CONTENT, Props(ContentImporter, self.content)))  # it asks a pool that runs
         pools = [each.pool for each in handlers]
         runner = worker("worker", Props(JobWorker, self.database, self.jobs, handlers, JobCounts(), name="domain"))
         due = "select count(*) from jobs where state = 'running' or (state = 'waiting' and run_at <= clock_timestamp())"

@@ -66,6 +66,13 @@ class UserFactory:
         self._run((statement, content_id, author.user_id))
         return content_id
 
+    def job(self, owner: Person, state: str) -> UUID:
+        """An import of theirs, whose input is gone."""
+        job_id = uuid4()
+        statement = "insert into user_jobs (job_id, kind, user_id, state) values ($1, 'import_content', $2, $3)"
+        self._run((statement, job_id, owner.user_id, state))
+        return job_id
+
     def _token(self, user_id: UUID, email: str, session_id: UUID, age: timedelta = timedelta()) -> str:
         now = datetime.now(UTC) - age
         return self._signer.issue(user_id=user_id, email=email, session_id=session_id, token_id=uuid4(), now=now)

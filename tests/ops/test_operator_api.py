@@ -23,10 +23,19 @@ from callboard.ops.config.configuration import load
 FATES = {"handled", "failed", "expired", "dropped", "dead_lettered", "returned", "pending", "late"}
 TREE = {
     "servers": {"postgres", "valkey", "broker", "mail"},
-    "infrastructure": {"database", "cache", "limits", "idempotency", "flags", "audit_log", "audit_recorder"},
+    "infrastructure": {
+        "database",
+        "cache",
+        "limits",
+        "idempotency",
+        "flags",
+        "audit_log",
+        "audit_recorder",
+        "user_jobs",
+    },
     "identity": {
         *("passwords", "sessions", "logins", "users", "profiles", "exports", "password_reset"),
-        *("email_requests", "active_users", "registrations"),
+        *("email_requests", "active_users", "registrations", "user_imports"),
     },
     "editorial": {"content", "content_queries"},
     "analytics": {"aggregator", "statistics"},
@@ -40,6 +49,8 @@ TREE = {
         "retention",
         "search_refill",
         "close_hours",
+        "import_content",
+        "import_users",
         "sweeper",
         "hints",
         "monitor",

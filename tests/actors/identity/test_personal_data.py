@@ -29,6 +29,8 @@ STATS = {"subject_id": "what a producer counts by: its own opaque id", "metric":
 FREE = {
     "aggregated_stats": STATS,
     "live_stats": STATS,
+    "user_jobs": {"kind": "one of a list", "state": "one of a list"},
+    "user_job_inputs": {"form": "one of a list", "job_id": "a job's"},
     "stat_metrics": {"metric": "a name", "source": "a program's"},
     "alembic_version": {"version_num": "a revision"},
     "audit_log": {"action": "one of a list", "actor": "one of a list", "trace_id": "names a request"},
@@ -178,6 +180,14 @@ async def person(domain: Domain, mark: str) -> Principal:
         uuid4(),
         email.upper(),
     )
+    job_id = uuid4()
+    await domain.rows(
+        "insert into user_jobs (job_id, kind, user_id, error) values ($1, 'import_content', $2, $3)",
+        job_id,
+        caller.user_id,
+        f"Error {mark}",
+    )
+    await domain.rows("insert into user_job_inputs values ($1, 'jsonl', $2)", job_id, f"Input {mark}".encode())
     await domain.rows(
         "insert into notifications (notification_id, user_id, seq, kind, data) "
         "values ($1, $2, 1, 'k', jsonb_build_object('title', $3::text))",

@@ -74,6 +74,11 @@ TABLE = {
     "POST /producer-keys": "401 403 403 201",
     "GET /producer-keys": "401 403 403 200",
     "DELETE /producer-keys/{key_id}": "401 403 403 404",  # of a made-up key
+    "POST /content/import": "401 403 201 201",
+    "POST /users/import": "401 403 403 201",
+    "GET /jobs/{job_id}": "401 200 200 200 404 404 200",
+    "POST /jobs/{job_id}/cancel": "401 200 200 200 404 404 200",
+    "POST /jobs/{job_id}/retry": "401 200 200 200 404 404 200",
     "GET /flags": "200 200 200 200",
     "GET /flags/{name}": "401 403 403 200",
     "PUT /flags/{name}": "401 403 403 200",
@@ -100,7 +105,7 @@ TABLE = {
     "GET /docs/swagger-ui-bundle.js": "200 200 200 200",
     "GET /docs/favicon-32x32.png": "200 200 200 200",
 }
-OF_SOMEBODY = {"user_id", "content_id", "session_id"}
+OF_SOMEBODY = {"user_id", "content_id", "session_id", "job_id"}
 
 
 class Walk:
@@ -119,6 +124,7 @@ class Walk:
             "session_id": lambda: owner.session_id,
             "content_id": lambda: self.people.draft(owner),
             "article_id": uuid4,
+            "job_id": lambda: self.people.job(owner, "failed" if route.path.endswith("/retry") else "waiting"),
             "notification_id": uuid4,
             "key_id": uuid4,
             "name": lambda: "enable_new_ui",
@@ -158,6 +164,8 @@ class Walk:
             "PUT /users/me/profile": {"bio": "b"},
             "PUT /users/{user_id}/profile": {"bio": "b"},
             "POST /content": {"title": "a", "body": "b"},
+            "POST /content/import": {"title": "a", "body": "b"},
+            "POST /users/import": {"email": email, "full_name": "Ao"},
             "PUT /content/{content_id}": {"title": "c", "body": "d"},
             "POST /content/{content_id}/transitions": {"action": "submit_for_review"},
             "PUT /flags/{name}": {"is_on": False},

@@ -1,0 +1,230 @@
+"""Users' jobs: heavy work that a user asks for, follows by its id, cancels and retries.
+
+A user's job is a row with its progress, faults and counts, beside the job of the queue that works on it now. Its kind
+is a `JobKind` whose payload is a `UserJobPayload`; `user_job_kind` declares it. Every change of its state is an event
+on processing.v1.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+from uuid import UUID, uuid4
+
+import msgspec
+
+from callboard.actors.errors import Problem
+from callboard.actors.infrastructure.database import Database, retried
+from callboard.actors.infrastructure.errors import JOBS_NOT_FOUND, JOBS_NOT_RETRIED, JOBS_OVER
+from callboard.actors.infrastructure.events import UserJobChanged
+from callboard.actors.infrastructure.job_kinds import Backoff, EndedJob, JobKind, Priority
+from callboard.actors.infrastructure.job_queue import JobQueue
+from callboard.actors.infrastructure.personal_data import PersonalData
+from callboard.actors.infrastructure.principals import Principal, Role
+from callboard.runtime import Actor, Request, on
+from callboard.streams.event_types import UtcDatetime
+from callboard.streams.outbox import emit
+from callboard.streams.queries import queries_beside
+
+QUERIES = queries_beside(__file__)
+
+DEADLINE_S = 6 * 3600.0  # of processing.v1
+UNFINISHED = ("waiting", "running")
+Form = Literal["jsonl", "csv"]
+
+PERSONAL_DATA = PersonalData(
+    "jobs",
+    {"user_jobs": ("job_id", "user_id", "counts", "faults", "error"), "user_job_inputs": ("content",)},
+    QUERIES.export_jobs,
+    QUERIES.erase_jobs,
+)
+
+
+class UserJobPayload(msgspec.Struct, frozen=True):
+    """The payload of a user's job: all else is in its row."""
+
+    job_id: UUID
+
+
+class LineFault(msgspec.Struct, frozen=True):
+    """A fault in a line of an import, by its number from 1 on."""
+
+    line: int
+    field: str
+    message: str
+
+
+class UserJob(msgspec.Struct, frozen=True):
+    """A user's job. `total` is null until it is known; `counts` says what became of the lines of an import."""
+
+    job_id: UUID
+    kind: str
+    state: Literal["waiting", "running", "done", "failed", "cancelled"]
+    done: int
+    total: int | None
+    counts: dict[str, int]
+    faults: list[LineFault]
+    error: str
+    created_at: UtcDatetime
+    updated_at: UtcDatetime
+    finished_at: UtcDatetime | None
+    version: int
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody works on it any more."""
+        return self.state not in UNFINISHED
+
+
+class StartImport(Request[UserJob], frozen=True):
+    """Start an import of lines; the same id again returns the job of this id. Raises Problem(SERVER_OVERLOADED)."""
+
+    job_id: UUID
+    kind: str
+    user_id: UUID
+    form: Form
+    content: bytes
+
+    def __repr__(self) -> str:
+        """Without the content."""
+        return f"StartImport({self.job_id}, {self.kind})"
+
+
+class GetUserJob(Request[UserJob], frozen=True):
+    """Read one's own job, or as an admin anyone's. Raises Problem(JOBS_NOT_FOUND)."""
+
+    job_id: UUID
+    caller: Principal
+
+
+class CancelUserJob(Request[UserJob], frozen=True):
+    """Cancel a job that is not over: what it has done so far stays, and it does no more.
+
+    Raises Problem(JOBS_NOT_FOUND, JOBS_OVER).
+    """
+
+    job_id: UUID
+    caller: Principal
+
+
+class RetryUserJob(Request[UserJob], frozen=True):
+    """Go on with a job that has failed or was cancelled, where it ended. Raises Problem(JOBS_NOT_FOUND,
+    JOBS_NOT_RETRIED).
+    """
+
+    job_id: UUID
+    caller: Principal
+
+
+class UserJobs(Actor[StartImport | GetUserJob | CancelUserJob | RetryUserJob]):
+    """Starts, shows, cancels and retries users' jobs."""
+
+    def __init__(self, database: Database, jobs: JobQueue) -> None:
+        self.database = database
+        self.jobs = jobs
+
+    @on(StartImport)
+    @retried
+    async def start(self, message: StartImport) -> UserJob:
+        """Start it in a transaction of its own."""
+        async with self.database.transaction() as connection:
+            return await start_import(connection, self.jobs, message)
+
+    @on(GetUserJob)
+    async def get(self, message: GetUserJob) -> UserJob:
+        """Read the row."""
+        async with self.database.acquire() as connection:
+            return _job(await _visible(connection, message.job_id, message.caller))
+
+    @on(CancelUserJob)
+    @retried
+    async def cancel(self, message: CancelUserJob) -> UserJob:
+        """End the row; whoever works on it finds out before its next step."""
+        async with self.database.transaction() as connection:
+            await _visible(connection, message.job_id, message.caller)
+            if not await end_user_job(connection, message.job_id, "cancelled"):
+                raise Problem(JOBS_OVER)
+            return _job(await QUERIES.job_of(connection, job_id=message.job_id))
+
+    @on(RetryUserJob)
+    @retried
+    async def retry(self, message: RetryUserJob) -> UserJob:
+        """Enqueue it again, once."""
+        async with self.database.transaction() as connection:
+            await QUERIES.lock_job(connection, job_id=message.job_id)
+            row = await _visible(connection, message.job_id, message.caller)
+            if not await QUERIES.reopen(connection, job_id=message.job_id):
+                raise Problem(JOBS_NOT_RETRIED)
+            return _job(await _enqueue(connection, self.jobs, row["kind"], message.job_id))
+
+
+async def start_import(connection: Any, jobs: JobQueue, message: StartImport) -> UserJob:
+    """Add the job with its input, in the caller's transaction. Raises the errors of StartImport.
+
+    The input stands beside the job: a job of the queue has ids, not contents.
+    """
+    await jobs.admit(connection, jobs.kinds[message.kind])
+    job_id = message.job_id
+    if await QUERIES.add_job(connection, job_id=job_id, kind=message.kind, user_id=message.user_id):
+        await QUERIES.add_input(connection, job_id=job_id, form=message.form, content=message.content)
+        return _job(await _enqueue(connection, jobs, message.kind, job_id))
+    row = await QUERIES.job_of(connection, job_id=job_id)
+    if row is None or row["user_id"] != message.user_id:
+        raise Problem(JOBS_NOT_FOUND)
+    return _job(row)
+
+
+async def _enqueue(connection: Any, jobs: JobQueue, kind: str, job_id: UUID) -> Any:
+    """Enqueue the job that works on a row, and return the row."""
+    queue_id = await jobs.enqueue(connection, jobs.kinds[kind].payload(job_id))
+    await QUERIES.set_queue_id(connection, job_id=job_id, queue_id=queue_id)
+    row = await QUERIES.job_of(connection, job_id=job_id)
+    await tell(connection, row)
+    return row
+
+
+async def _visible(connection: Any, job_id: UUID, caller: Principal) -> Any:
+    row = await QUERIES.job_of(connection, job_id=job_id)
+    if row is None or (row["user_id"] != caller.user_id and not caller.role.includes(Role.ADMIN)):
+        raise Problem(JOBS_NOT_FOUND)
+    return row
+
+
+def _job(row: Any) -> UserJob:
+    facts = {name: row[name] for name in UserJob.__struct_fields__}
+    facts |= {"counts": msgspec.json.decode(row["counts"]), "faults": msgspec.json.decode(row["faults"])}
+    return msgspec.convert(facts, UserJob)
+
+
+async def tell(connection: Any, row: Any) -> None:
+    """Emit the event of a row's state."""
+    event = UserJobChanged(row["job_id"], row["kind"], row["user_id"], row["state"])
+    await emit(connection, event, event_id=uuid4())
+
+
+async def end_user_job(
+    connection: Any, job_id: UUID, state: Literal["done", "failed", "cancelled"], error: str = ""
+) -> bool:
+    """End a job that is not over, in the caller's transaction; False if it is."""
+    row = await QUERIES.end_job(connection, job_id=job_id, state=state, error=error)
+    if row is not None:
+        await tell(connection, row)
+    return row is not None
+
+
+def user_job_kind(name: str, payload: type[UserJobPayload], **options: Any) -> JobKind[Any]:
+    """Declare the kind of a user's jobs: a dead or expired one has failed."""
+    usual = {"priority": Priority.BULK, "slots": 1, "timeout_s": 3600.0, "max_attempts": 5, "deadline_s": DEADLINE_S}
+    return JobKind(
+        name,
+        payload,
+        on_dead=_failed("It has failed after several attempts."),
+        on_expired=_failed("It was not done in six hours."),
+        backoff=Backoff(2.0, 60.0),
+        **(usual | options),
+    )
+
+
+def _failed(error: str) -> Callable[[Any, EndedJob[Any]], Any]:
+    async def fail(connection: Any, ended: EndedJob[Any]) -> None:
+        await end_user_job(connection, ended.payload.job_id, "failed", error)
+
+    return fail
