@@ -75,8 +75,8 @@ class Route(Generic[S_contra]):
     counted by neither. `errors` are the codes beyond those that follow from its access, body, query and path.
     `version` 2 is at /api/v2 beside /api/v1. If a value of the query is an old name, the route `deprecates_values`,
     and its handler says so in the response. A route that is `open_in_maintenance`, or skips limits, stays open then.
-    A response that `has_etag` has one, and one that `shows_progress` of work that is not over has Retry-After; a route that changes its resource declares the function that reads the
-    `current` tag, and with a code of PRECONDITION_MISSING among its errors it requires If-Match. `content_type` is
+    A response that `shows_progress` of work which is not over has Retry-After. A response that `has_etag` has one; a
+    route that changes its resource declares the function that reads the `current` tag, and with a code of PRECONDITION_MISSING among its errors it requires If-Match. `content_type` is
     for the documents, if the reply is a RawReply. `validate` returns the faults of the well-formed fields of a body,
     also if other fields are malformed: one response names every fault. `refs` are the references of the handler: see
     `Routes`.
