@@ -76,8 +76,8 @@ class Route(Generic[S_contra]):
     `version` 2 is at /api/v2 beside /api/v1. If a value of the query is an old name, the route `deprecates_values`,
     and its handler says so in the response. A route that is `open_in_maintenance`, or skips limits, stays open then.
     A response that `shows_progress` of work which is not over has Retry-After. A response that `has_etag` has one; a
-    route that changes its resource declares the function that reads the `current` tag, and with a code of PRECONDITION_MISSING among its errors it requires If-Match. `content_type` is
-    for the documents, if the reply is a RawReply. `validate` returns the faults of the well-formed fields of a body,
+    route that changes its resource declares the function that reads the `current` tag, and with a code of
+    PRECONDITION_MISSING among its errors it requires If-Match. `content_type` is for the documents, if the reply is a RawReply. `validate` returns the faults of the well-formed fields of a body,
     also if other fields are malformed: one response names every fault. `refs` are the references of the handler: see
     `Routes`.
 
