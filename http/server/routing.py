@@ -77,9 +77,9 @@ class Route(Generic[S_contra]):
     and its handler says so in the response. A route that is `open_in_maintenance`, or skips limits, stays open then.
     A response that `shows_progress` of work which is not over has Retry-After. A response that `has_etag` has one; a
     route that changes its resource declares the function that reads the `current` tag, and with a code of
-    PRECONDITION_MISSING among its errors it requires If-Match. `content_type` is for the documents, if the reply is a RawReply. `validate` returns the faults of the well-formed fields of a body,
-    also if other fields are malformed: one response names every fault. `refs` are the references of the handler: see
-    `Routes`.
+    PRECONDITION_MISSING among its errors it requires If-Match. `content_type` is for the documents, if the reply is a
+    RawReply. `validate` returns the faults of the well-formed fields of a body, also if other fields are malformed: one
+    response names every fault. `refs` are the references of the handler: see `Routes`.
 
     A route with `Access.KEY` has the functions that `authenticate` a key, which is the Bearer token: `caller_limit`
     then counts by the holder, in place of the policy "default". A response that `shows_secret` is stored nowhere: the

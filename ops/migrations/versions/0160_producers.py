@@ -5,7 +5,7 @@ from pathlib import Path
 from callboard.ops.migrations.sql import execute
 
 revision = "0160"
-down_revision = "0150"
+down_revision = "0151"
 
 
 def upgrade() -> None:
