@@ -52,7 +52,7 @@ class UnreadableError(Exception):
 
 
 class Applied(msgspec.Struct):
-    """What became of a batch: counts by outcome, and faults of lines."""
+    """The result of a batch: counts by outcome, and faults of lines."""
 
     counts: Counter[str] = msgspec.field(default_factory=Counter)
     faults: list[LineFault] = msgspec.field(default_factory=list)
