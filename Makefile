@@ -1,6 +1,6 @@
 # Two commands do everything: `make run` and `make test`. Each sets up .venv first, when something it needs has changed.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-runtime kafka test-kafka check lint coverage format openapi demo lock bench-runtime bench-http bench-idle bench-jobs bench-flood clean
+.PHONY: help run test test-runtime kafka test-kafka check lint coverage format openapi demo lock bench-runtime bench-http bench-idle bench-jobs bench-flood bench-notifications clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -74,6 +74,9 @@ bench-idle: .venv/dev ## measure what the system costs while nobody calls, in ab
 
 bench-jobs: .venv/bench ## measure the job queue beside its peers, in about 10 minutes; ARGS="--rounds 1 --scale 0.1" for less
 	@$(BIN)/python tests/bench/jobs/compare.py $(ARGS)
+
+bench-notifications: .venv/dev ## measure what idle streams of notifications cost, in about a minute; ARGS=500 for fewer
+	@$(BIN)/python tests/bench/notifications.py $(ARGS)
 
 bench-flood: .venv/dev ## measure what everybody else waits while logins flood, in about a minute
 	@$(BIN)/python tests/bench/flood.py $(ARGS)

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from msgspec import Struct
 
 from callboard.actors.errors import ErrorCode
+from callboard.actors.figures import Figure
 from callboard.actors.infrastructure.feature_flags import FeatureFlag
 from callboard.actors.infrastructure.job_kinds import JobHandler, JobKind
 from callboard.actors.infrastructure.notification_kinds import NotificationKind
@@ -46,7 +47,7 @@ class Child(Struct, frozen=True):
 class Branch(Struct, Generic[R], frozen=True, kw_only=True):
     """The result of a build: everything that holds a reference to an actor, in the order of starting.
 
-    The pools of `jobs` run in the processes that work on jobs. `checks` are asked by /ready.
+    The pools of `jobs` run in the processes that work on jobs. `checks` are asked by /ready, `figures` by /metrics.
     """
 
     refs: R
@@ -55,6 +56,7 @@ class Branch(Struct, Generic[R], frozen=True, kw_only=True):
     jobs: Sequence[JobHandler[Any]] = ()
     retention: Sequence[RetentionRule] = ()
     checks: Mapping[str, Callable[[], Awaitable[None]]] = {}
+    figures: Sequence[Figure] = ()
     strategy: Strategy = Strategy.ONE_FOR_ONE
 
 

@@ -94,6 +94,7 @@ class Application:
         )
         metrics.registry.register(JobCollector(self.tree.background.counts, self.tree.background.depths))
         metrics.registry.register(StreamCollector(self.tree.streams.metrics))
+        metrics.watch_figures(each for branch in self.tree.built.branches.values() for each in branch.figures)
 
     async def _prepare(self, url: str) -> None:
         """Check the schema. A database with a lasting fault ends the process: see `hopeless`."""

@@ -90,15 +90,23 @@ def in_order(departments: Sequence[AnyDepartment]) -> list[AnyDepartment]:
         for _, kind, required in needs_of(each):
             if required and kind not in by_offer and kind not in GIVEN:
                 faults.append(f"{each.name} needs {kind.__name__}, which no installed department offers")
-    order: list[str] = []
     try:
-        order += TopologicalSorter(graph).static_order()
+        TopologicalSorter(graph).prepare()
     except CycleError as error:
         faults.append(f"departments need one another in a circle: {' <- '.join(error.args[1])}")
     if faults:
         raise CompositionError(faults)
     by_name = {each.name: each for each in departments}
-    return [by_name[name] for name in order]
+    order: dict[str, AnyDepartment] = {}
+
+    def place(name: str) -> None:
+        for need in graph[name]:
+            place(need)
+        order.setdefault(name, by_name[name])
+
+    for name in graph:
+        place(name)
+    return list(order.values())
 
 
 def _clashes(departments: Sequence[AnyDepartment]) -> Iterator[str]:

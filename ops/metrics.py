@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from callboard.actors.figures import Figure
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.refs import Gauge, Observers
 from callboard.http.server.connection_limits import Bound
@@ -90,6 +91,11 @@ class Metrics:
     def count_database_error(self, verdict: str, state: str) -> None:
         """Count an error of PostgreSQL."""
         self._database_errors.labels(verdict, state).inc()
+
+    def watch_figures(self, figures: Iterable[Figure]) -> None:
+        """Add figures of departments."""
+        for figure in figures:
+            self.registry.register(FigureCollector(figure))
 
     def watch_database(self, database: Database) -> None:
         """Add the connection pools and the clock."""
@@ -215,6 +221,22 @@ class DatabaseCollector(Collector):
         yield GaugeMetricFamily("callboard_database_up", away, value=float(self._database.available.is_set()))
         skew = "Seconds by which the database's clock is ahead of this process's."
         yield GaugeMetricFamily("callboard_clock_skew_seconds", skew, value=self._database.server.skew_s)
+
+
+class FigureCollector(Collector):
+    """Reads a figure of a department on a scrape."""
+
+    def __init__(self, figure: Figure) -> None:
+        self._figure = figure
+
+    def collect(self) -> Iterable[Metric]:
+        """See prometheus_client."""
+        figure = self._figure
+        kind = CounterMetricFamily if figure.is_counter else GaugeMetricFamily
+        family = kind(figure.name, figure.meaning, labels=figure.labels)
+        for labels, value in figure.read().items():
+            family.add_metric(labels, value)
+        yield family
 
 
 class ActiveUsersCollector(Collector):

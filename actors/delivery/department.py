@@ -18,12 +18,15 @@ from callboard.actors.delivery.mail_writer import MailWriter
 from callboard.actors.delivery.notification_digest import SCHEDULES, SEND_DIGESTS, DigestSender
 from callboard.actors.delivery.notification_preferences import NotificationPreferences, UnsubscribeLinks
 from callboard.actors.delivery.notification_recorder import NotificationRecorder
+from callboard.actors.delivery.notification_streams import CHANNEL, Bounds, NotificationStreams, StreamWatcher
 from callboard.actors.delivery.notifications import Notifications
 from callboard.actors.delivery.notifier import KINDS, Notifier
 from callboard.actors.delivery.refs import DeliveryRefs
 from callboard.actors.delivery.smtp_settings import ConnectionLimits, SmtpSettings, Tls, parse_tls
-from callboard.actors.department import Branch, Child, Department
+from callboard.actors.department import Branch, Child, Department, Role
 from callboard.actors.editorial.events import ContentPublished, ContentRejected
+from callboard.actors.identity.refs import IdentityRefs
+from callboard.actors.infrastructure.hints import Hints
 from callboard.actors.infrastructure.job_kinds import job_pool
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.actors.infrastructure.refs import Declared, Infrastructure
@@ -97,6 +100,13 @@ class DeliverySettings(Settings, frozen=True, kw_only=True):
         int, Meta(ge=14, le=36_500, description="days to keep notifications; a weekly digest needs more than 7")
     ] = 90
 
+    notification_streams_per_user: Annotated[
+        Count, Meta(description="open streams of notifications of one user, in each process")
+    ] = 10
+    notification_streams_per_address: Annotated[
+        Count, Meta(description="open streams of notifications of one address, in each process")
+    ] = 200
+
     def __post_init__(self) -> None:
         """Raise ValueError for settings that contradict one another, with a line for each."""
         faults = []
@@ -112,6 +122,11 @@ class DeliverySettings(Settings, frozen=True, kw_only=True):
             faults.append("SMTP_FALLBACK_HOST must be another server than SMTP_HOST")
         if faults:
             raise ValueError("\n".join(faults))
+
+    @property
+    def stream_bounds(self) -> Bounds:
+        """Return the bounds on streams of notifications."""
+        return Bounds(self.notification_streams_per_user, self.notification_streams_per_address)
 
     @property
     def smtp(self) -> SmtpSettings:
@@ -148,6 +163,7 @@ class DeliveryNeeds(Struct, frozen=True):
 
     infrastructure: Infrastructure
     declared: Declared
+    identity: IdentityRefs
 
 
 def build(settings: DeliverySettings, needs: DeliveryNeeds) -> Branch[DeliveryRefs]:
@@ -160,14 +176,20 @@ def build(settings: DeliverySettings, needs: DeliveryNeeds) -> Branch[DeliveryRe
     links = UnsubscribeLinks(shared.signer, shared.public_url + API, kinds)
     preferences = pool("preferences", Props(NotificationPreferences, shared.database, kinds, links), size=2)
     lists = pool("notifications", Props(Notifications, shared.database, kinds), size=4)
-    new_recorder = Props(NotificationRecorder, shared.database, kinds, keep=settings.notifications_per_user)
+    streams = NotificationStreams(shared.database, kinds, settings.stream_bounds, shared.signer.access_ttl_s)
+    new_recorder = Props(
+        NotificationRecorder, shared.database, kinds, keep=settings.notifications_per_user, ring=streams.ring
+    )
     recorder = worker("notification_recorder", new_recorder)
     servers = create_servers(settings, shared.observers.mail)
     writer = MailWriter(shared.signer, settings.mail_from, settings.mail_link_url or shared.public_url, kinds)
     new_sender = Props(MailSender, shared.database.pool("jobs"), writer, tuple(servers.values()))
     return Branch(
-        refs=DeliveryRefs(producers, lists, preferences, links),
-        children=(Child(notifier), Child(queue), Child(recorder), Child(lists), Child(preferences)),
+        refs=DeliveryRefs(producers, lists, streams, preferences, links),
+        children=(
+            *(Child(node) for node in (notifier, queue, recorder, lists, preferences)),
+            *_stream_children(streams, needs),
+        ),
         consumers=(
             Consumer("mail", (MAIL, PRIORITY), (TemplatedEmailRequested, MailRequested), queue, producers.admit),
             Consumer("notifier", (CONTENT,), (ContentPublished, ContentRejected), notifier),
@@ -181,6 +203,20 @@ def build(settings: DeliverySettings, needs: DeliveryNeeds) -> Branch[DeliveryRe
         ),
         jobs=(job_pool(SEND_MAIL, new_sender), job_pool(SEND_DIGESTS, Props(DigestSender))),
         checks={name: server.monitor.check for name, server in servers.items()},
+        figures=streams.figures,
+    )
+
+
+def _stream_children(streams: NotificationStreams, needs: DeliveryNeeds) -> tuple[Child, ...]:
+    """Return the actors that wake streams: each process announces what it records, those with streams listen."""
+    database = needs.infrastructure.database.pool("operators")
+    announces = Props(Hints, database, streams, listens=False, channel=CHANNEL, what="notifications")
+    hears = Props(Hints, database, streams, listens=True, tells=False, channel=CHANNEL, what="notifications")
+    watches = Props(StreamWatcher, streams, needs.identity.living_sessions.ended_among)
+    return (
+        Child(worker("stream_announcer", announces)),
+        Child(worker("stream_listener", hears), Role.FRONT),
+        Child(worker("stream_watcher", watches), Role.FRONT),
     )
 
 

@@ -11,5 +11,8 @@ NOTIFICATIONS_STALE = ErrorCode(
 NOTIFICATIONS_LINK_INVALID = ErrorCode(
     "NOTIFICATIONS_LINK_INVALID_003", ErrorKind.INVALID, "The unsubscribe link is not complete, or not ours."
 )
+NOTIFICATIONS_TOO_MANY_STREAMS = ErrorCode(
+    "NOTIFICATIONS_TOO_MANY_STREAMS_004", ErrorKind.LIMITED, "Too many streams are open; close one, or wait."
+)
 
 ERRORS = declared_in(globals())

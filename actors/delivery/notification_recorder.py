@@ -27,9 +27,14 @@ MAX_DIGEST = 100  # notifications in one mail: a digest that is full is sent at 
 
 
 class NotificationRecorder(Actor[ConsumeEvents]):
-    """Records notifications, `keep` of each user; those that a digest has not gathered are kept beyond that."""
+    """Records notifications, `keep` of each user; those that a digest has not gathered are kept beyond that. It calls
+    `ring` after each commit.
+    """
 
-    def __init__(self, database: Database, kinds: NotificationKinds, *, keep: int) -> None:
+    def __init__(
+        self, database: Database, kinds: NotificationKinds, *, keep: int, ring: Callable[[], None] = lambda: None
+    ) -> None:
+        self.ring = ring
         self.database = database
         self.kinds = kinds
         self.keep = keep
@@ -39,6 +44,7 @@ class NotificationRecorder(Actor[ConsumeEvents]):
     async def consume(self, message: ConsumeEvents) -> None:
         """Users are locked in one order, so that two recorders do not deadlock."""
         async with self.database.transaction() as connection:
+            connection.on_commit(self.ring)
             for envelope in sorted(await deduplicate(connection, CONSUMER, message.envelopes), key=_user_of):
                 with use_context(Context(envelope.traceparent)):  # a batch has many traces, a mail one
                     await self._record(connection, envelope)

@@ -75,3 +75,15 @@ with gone as (
     returning 1
 )
 select count(*) from gone;
+
+-- name: stream_start(user_id)^
+select coalesce((select last_seq from notification_settings where user_id = :user_id), 0) as last_seq,
+       (select min(seq) from notifications where user_id = :user_id) as first_seq,
+       (select count(*) from notifications where user_id = :user_id and read_at is null) as unread;
+
+-- name: after(user_id, after, limit)
+select notification_id, seq, kind, data::text as data, created_at, read_at from notifications
+where user_id = :user_id and seq > :after order by seq limit :limit;
+
+-- name: last_numbers(user_ids)
+select user_id, last_seq from notification_settings where user_id = any(:user_ids::uuid[]);

@@ -9,6 +9,7 @@ from callboard.actors.delivery.notification_preferences import (
     Unsubscribe,
     UnsubscribeLinks,
 )
+from callboard.actors.delivery.notification_streams import NotificationStreams
 from callboard.actors.delivery.notifications import NotificationMessage
 from callboard.runtime import Ref
 
@@ -20,5 +21,6 @@ class DeliveryRefs(Struct, frozen=True):
 
     mail_producers: MailProducers
     notifications: Ref[NotificationMessage]
+    streams: NotificationStreams
     preferences: Ref[GetPreferences | ReplacePreferences | Unsubscribe]
     unsubscribe_links: UnsubscribeLinks

@@ -25,6 +25,7 @@ from callboard.actors.identity.erasure import erase_due
 from callboard.actors.identity.errors import ERRORS
 from callboard.actors.identity.events import USER_EVENTS, UserRegistered
 from callboard.actors.identity.known_devices import KNOWN_DAYS
+from callboard.actors.identity.living_sessions import LivingSessions
 from callboard.actors.identity.password_hasher import PasswordHasher
 from callboard.actors.identity.password_policy import PasswordPolicy
 from callboard.actors.identity.password_reset import PASSWORD_CHANGED, PasswordReset
@@ -139,9 +140,12 @@ def build(settings: IdentitySettings, needs: IdentityNeeds) -> Branch[IdentityRe
     active = worker("active_users", Props(ActiveUsers, database.pool("operators"), shared.observers.active_users))
     counter = worker("registrations", Props(RegistrationCounter, database, shared.observers.registrations))
     imports = pool("user_imports", Props(UserImports, database, shared.jobs, settings.step_up_s), size=1)
+    living = LivingSessions(database.pool("operators"))
     nodes = (passwords, imports, sessions, logins, users, resets, profiles, exports, requests, active, counter)
     return Branch(
-        refs=IdentityRefs(users, logins, sessions, profiles, exports, resets, requests, imports, session_cache, policy),
+        refs=IdentityRefs(
+            *(users, logins, sessions, profiles, exports, resets, requests, imports, session_cache, policy, living)
+        ),
         children=[Child(node) for node in nodes],
         consumers=(Consumer(CONSUMER, (USERS,), (UserRegistered,), counter),),
         jobs=_jobs(settings, needs),

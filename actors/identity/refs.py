@@ -5,6 +5,7 @@ from msgspec import Struct
 from callboard.actors.identity.authentication import LogIn, StepUp
 from callboard.actors.identity.data_export import DownloadExport, ReadPiece, RequestExport
 from callboard.actors.identity.email_requests import RequestEmail
+from callboard.actors.identity.living_sessions import LivingSessions
 from callboard.actors.identity.password_policy import PasswordPolicy
 from callboard.actors.identity.password_reset import ChangePassword, ResetPassword
 from callboard.actors.identity.profiles import GetProfile, ReplaceProfile
@@ -36,6 +37,7 @@ class IdentityRefs(Struct, frozen=True):
     user_imports: Ref[StartUserImport]
     session_cache: SessionCache
     password_policy: PasswordPolicy
+    living_sessions: LivingSessions
 
     def authenticate(self, claims: Claims) -> Authentication:
         """Return an awaitable of the principal of a token with these claims. Raises Problem(AUTH_...)."""

@@ -139,3 +139,11 @@ with gone as (
     returning 1
 )
 select count(*) from gone;
+
+-- name: ended_among(session_ids)
+-- By the same conditions as living_session.
+select asked.session_id from unnest(:session_ids::uuid[]) as asked (session_id)
+where not exists (
+    select from sessions s join users u using (user_id)
+    where s.session_id = asked.session_id
+      and s.ended_at is null and s.expires_at > now() and u.is_active and u.deleted_at is null);

@@ -5,9 +5,9 @@ from typing import Any
 
 from msgspec import Struct
 
+from callboard.actors.infrastructure.hints import Hints
 from callboard.actors.infrastructure.job_admin import JobAdmin
 from callboard.actors.infrastructure.job_counts import JobCounts
-from callboard.actors.infrastructure.job_hints import JobHints
 from callboard.actors.infrastructure.job_kinds import JobHandler, job_pool
 from callboard.actors.infrastructure.job_monitor import JobDepths, JobMonitor
 from callboard.actors.infrastructure.job_sweeper import JobSweeper
@@ -57,7 +57,7 @@ def background(
     queue, counts, depths = shared.jobs, JobCounts(), JobDepths()
     retention = job_pool(PURGE_EXPIRED, Props(Retention, effects, queue, rules))
     handlers = (*handlers, retention)
-    hints = worker("hints", Props(JobHints, claiming, queue, listens=is_worker), backoff=backoff)
+    hints = worker("hints", Props(Hints, claiming, queue, listens=is_worker), backoff=backoff)
     kinds = [queue.kinds[name] for name in sorted(queue.kinds)]
     monitor = worker("monitor", Props(JobMonitor, looking, kinds, depths, rules), backoff=backoff)
     children: list[Node] = [hints, monitor]

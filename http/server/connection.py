@@ -7,16 +7,18 @@ from itertools import count
 from math import inf
 from typing import cast
 
-from callboard.http.server.aiohttp_private import RawRequestMessage
+from callboard.http.server.aiohttp_private import HttpVersion11, RawRequestMessage
 from callboard.http.server.connection_limits import OpenConnections
 from callboard.http.server.dispatcher import Dispatcher
 from callboard.http.server.raw_request import RawRequest
 from callboard.http.server.request_reader import RequestReader, Taken
-from callboard.http.server.response import Response, Stream
+from callboard.http.server.response import LiveBody, Response, Stream
 
 LINGERING_S = 2.0  # how long late bytes are read and discarded, so that the client sees the response before the close
 AT_A_STRETCH = 16  # pipelined requests that are answered before other connections get their turn
 PIECE = 1 << 16  # bytes of a response in one write
+STREAMED = Stream, LiveBody
+LAST_CHUNK = b"0\r\n\r\n"
 UNSENT_HIGH, UNSENT_LOW = 16_384, 4_096  # bytes in the write buffer at which writing pauses, and at which it resumes
 
 
@@ -49,6 +51,7 @@ class Connection(asyncio.Protocol):
         "_ending",
         "_head_timer",
         "_idle_timer",
+        "_live",
         "_loop",
         "_open",
         "_reader",
@@ -85,6 +88,7 @@ class Connection(asyncio.Protocol):
         self._ending = False  # no further request is read
         self._arrival: asyncio.Future[Taken | None] | None = None  # runs while the next request has not arrived
         self._task: asyncio.Task[None] | None = None
+        self._live: LiveBody | None = None  # the body that is sent
         self._reading_paused = False
         self._ahead_paused = False
         self._writable: asyncio.Future[None] | None = None  # set while the transport accepts no more bytes
@@ -133,9 +137,10 @@ class Connection(asyncio.Protocol):
             self._pause()
 
     def eof_received(self) -> bool:
-        """The client ends its side; requests it has sent are still answered."""
+        """The client ends its side; requests it has sent are still answered. Nobody reads a live body any more."""
         self._ending = True
-        return self._task is not None and self.busy and self._reader.body is None
+        self.end_live()
+        return self._task is not None and self.busy and self._reader.body is None and self._live is None
 
     def pause_writing(self) -> None:
         """Start the time limit for the client to read the buffered bytes."""
@@ -161,6 +166,7 @@ class Connection(asyncio.Protocol):
                 timer.cancel()
         self.transport = None
         self._ending = True
+        self.end_live()
         self._reader.close()
         self._reader.break_body(ConnectionResetError("the client has gone"))
         if self._writable is not None and not self._writable.done():
@@ -234,11 +240,12 @@ class Connection(asyncio.Protocol):
                 response = await handle(exchange)
                 transport = self.transport
                 if transport is None:
+                    response.discard()
                     return
                 is_last = reader.is_closed or (self._ending and not reader.holds_another)
                 kept = not (is_last or response.closing or message.should_close or reader.body is not None)
                 body = response.body
-                if isinstance(body, Stream) or (body is not None and len(body) > PIECE):
+                if isinstance(body, STREAMED) or (body is not None and len(body) > PIECE):
                     await self._write_in_pieces(response, message, kept=kept)
                 else:
                     transport.write(response.encode(message, kept=kept))
@@ -265,6 +272,9 @@ class Connection(asyncio.Protocol):
 
     async def _write_in_pieces(self, response: Response, message: RawRequestMessage, *, kept: bool) -> None:
         """Write a large body as fast as the client reads it. Raises ConnectionError."""
+        if isinstance(response.body, LiveBody):
+            await self._write_live(response, response.body, message)
+            return
         if isinstance(response.body, Stream):
             await self._write_stream(response, response.body, message, kept=kept)
             return
@@ -292,6 +302,25 @@ class Connection(asyncio.Protocol):
             self.abort()
             raise ConnectionAbortedError from error
 
+    async def _write_live(self, response: Response, body: LiveBody, message: RawRequestMessage) -> None:
+        """Write a body until it ends. What the client sends meanwhile is discarded. Raises ConnectionError."""
+        dispatcher, is_chunked = self._dispatcher, message.version is HttpVersion11
+        dispatcher.in_flight += 1
+        self._live = body
+        self._stop_listening()
+        try:
+            if dispatcher.draining or self.transport is None:
+                body.end()
+            await self._write(response.head(message, kept=False), b"")
+            while message.method != "HEAD" and (piece := await body.next()) is not None:
+                await self._write(b"", b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece)
+            if is_chunked and message.method != "HEAD":
+                await self._write(b"", LAST_CHUNK)
+        finally:
+            self._live = None
+            body.close()
+            dispatcher.done()
+
     async def _write(self, head: bytes, body: bytes, *, is_shared: bool = False) -> None:
         content = memoryview(body)
         for start in range(0, len(content) or 1, PIECE):  # the head is sent alone if there is no content
@@ -302,6 +331,11 @@ class Connection(asyncio.Protocol):
             head = b""
             if self._writable is not None:
                 await self._writable
+
+    def end_live(self) -> None:
+        """Have a live body end in order: its last piece is still sent."""
+        if self._live is not None:
+            self._live.end()
 
     # Ends ----------------------------------------------------------------------------------------------------------
 

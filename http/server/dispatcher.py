@@ -177,15 +177,19 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001 - the one place where a bug of ours becomes an answer
             response = self._failure(exchange, error)
         finally:
-            self.in_flight -= 1
-            if self._idle is not None and not self.in_flight:
-                self._idle.set()
-                self._idle = None
+            self.done()
         if self.draining:
             response.closing = True
         if dependencies.observe is not None:
             dependencies.observe(exchange.template, exchange.method, response.status, self._time() - started)
         return response
+
+    def done(self) -> None:
+        """Note that a request, or a live body, is no longer in flight."""
+        self.in_flight -= 1
+        if self._idle is not None and not self.in_flight:
+            self._idle.set()
+            self._idle = None
 
     async def idle(self) -> None:
         """Wait until no request is in flight."""

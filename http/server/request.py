@@ -16,7 +16,7 @@ from callboard.actors.errors import AUTH_TOKEN_MISSING, Problem
 from callboard.actors.infrastructure.principals import Principal
 from callboard.http.server.headers import joined
 from callboard.http.server.raw_request import MAX_AGENT, RawRequest, clean
-from callboard.http.server.response import Stream
+from callboard.http.server.response import LiveBody, Stream
 
 MAX_PAGE = 100
 
@@ -189,7 +189,7 @@ class RawReply:
 
     def __init__(
         self,
-        body: bytes | Stream,
+        body: bytes | Stream | LiveBody,
         content_type: str,
         *,
         status: int | None = None,

@@ -1,5 +1,6 @@
 """One response on the wire: headers that many responses share are encoded once, and head and body go in one write."""
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from email.utils import formatdate
 from functools import lru_cache
@@ -9,6 +10,7 @@ from time import time
 from callboard.http.server.aiohttp_private import HttpVersion11, RawRequestMessage
 
 STATUS_LINES = {each.value: f"HTTP/1.1 {each.value} {each.phrase}\r\n".encode() for each in HTTPStatus}
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
 NO_CONTENT, NOT_MODIFIED = 204, 304
 BODILESS = frozenset({NO_CONTENT, NOT_MODIFIED})  # their length would be that of another response
 
@@ -29,6 +31,28 @@ class Stream:
     def __len__(self) -> int:
         """Return the pieces."""
         return self.size
+
+
+class LiveBody(ABC):
+    """A body without an end of its own, sent piece by piece; the connection closes after it.
+
+    `next` returns a piece, or None at the end: it waits until there is one. The connection asks for the next piece when
+    its client has read enough of the last.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    async def next(self) -> bytes | None:
+        """Return the next piece, or None at the end."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Have `next` return None: the client has gone, or the server stops."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free what the body holds: it is called once, after the last piece, also if none was ever asked for."""
 
 
 class SharedHeaders:
@@ -56,13 +80,13 @@ class Response:
         shared: SharedHeaders,
         *,
         status: int,
-        body: bytes | Stream | None,
+        body: bytes | Stream | LiveBody | None,
         own: Mapping[str, str],
         lines: bytes = b"",
     ) -> None:
         self.status = status
         self.body = body
-        self.closing = False
+        self.closing = isinstance(body, LiveBody)
         self.is_shared = False
         self._shared = shared
         self._own = own
@@ -80,12 +104,20 @@ class Response:
 
     def head(self, request: RawRequestMessage, *, kept: bool) -> bytes:
         """Encode the head of the response to `request`; `kept` says whether the connection stays open."""
-        length = b"" if self.status in BODILESS else b"Content-Length: %d\r\n" % len(self.body or b"")
+        if isinstance(self.body, LiveBody):
+            length = CHUNKED if request.version is HttpVersion11 else b""
+        else:
+            length = b"" if self.status in BODILESS else b"Content-Length: %d\r\n" % len(self.body or b"")
         if not kept:
             length += b"Connection: close\r\n"
         elif request.version is not HttpVersion11:
             length += b"Connection: keep-alive\r\n"
         return b"%b%b%b%b\r\n" % (STATUS_LINES[self.status], self._head, length, _date(int(time())))
+
+    def discard(self) -> None:
+        """Free the body of a response that is not sent."""
+        if isinstance(self.body, LiveBody):
+            self.body.close()
 
     def content(self, request: RawRequestMessage) -> bytes:
         """Return the bytes after the head."""

@@ -15,7 +15,7 @@ from callboard.http.server.errors import encode_error, headers_of, status_of
 from callboard.http.server.preconditions import repeated_headers
 from callboard.http.server.raw_request import RawRequest, ServerDependencies, Settings
 from callboard.http.server.request import PageReply, Reply
-from callboard.http.server.response import NO_CONTENT, NOT_MODIFIED, Response, SharedHeaders, Stream, encoded
+from callboard.http.server.response import NO_CONTENT, NOT_MODIFIED, LiveBody, Response, SharedHeaders, Stream, encoded
 from callboard.http.server.routing import Answer
 
 JSON = "application/json"
@@ -102,7 +102,7 @@ class ResponseBuilder:
         exchange: RawRequest,
         shared: SharedHeaders,
         own: Mapping[str, str],
-        body: bytes | Stream | None,
+        body: bytes | Stream | LiveBody | None,
         status: int,
     ) -> Response:
         lines = b"X-Request-ID: %b\r\n" % exchange.request_id.encode()  # safe, since only checked values are stored

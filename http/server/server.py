@@ -20,6 +20,8 @@ from callboard.runtime import Actor
 
 BACKLOG = 1024
 KERNEL_UNSENT = 1 << 16  # bytes of a response that the kernel buffers: its default is megabytes a connection
+# Of a client that has left the network without a word: else the kernel sends again for a quarter of an hour.
+USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
 LAST_WRITES_S = 1.0
 DEFAULT_TIMEOUTS = ConnectionTimeouts()
 LIMITED = ConnectionLimits()
@@ -112,6 +114,8 @@ class HttpServer(Actor[None]):
             raise CannotListenError(error.errno, f"cannot listen on {self._host}:{self._port}: {why}") from error
         for listening in self._server.sockets:  # inherited by each connection
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_UNSENT)
+            if USER_TIMEOUT is not None:
+                listening.setsockopt(socket.IPPROTO_TCP, USER_TIMEOUT, round(self._timeouts.reader_s * 1000))
         if self._on_bound is not None:
             self._on_bound(self._host, self._server.sockets[0].getsockname()[1])
 
@@ -125,6 +129,8 @@ class HttpServer(Actor[None]):
             return
         self._dispatcher.draining = True
         self._server.close()
+        for connection in self.connections:
+            connection.end_live()
         with anyio.move_on_after(self._grace_s):
             await self._dispatcher.idle()
         for connection in self.connections:

@@ -198,6 +198,13 @@ async def test_a_poll_is_opened_closed_by_its_job_and_told_of_by_its_event(with_
     poll_id = made["poll_id"]
     await seen(with_polls, "select 1 from polls where closed_at is not null and poll_id = $1", poll_id)
     await seen(with_polls, "select 1 from polls where told_at is not null and poll_id = $1", poll_id)
+    await seen(with_polls, "select 1 from notifications where user_id = $1::text::uuid", ada["user_id"])
+    (told,) = with_polls.call("GET", "/notifications", token=ada["token"]).data
+    assert (told["text"], told["link"]) == ('Your poll "Tea?" is closed.', f"/polls/{poll_id}")
+    said = until("the mail", lambda: [each for each in with_polls.mails_to(ada["email"]) if "poll" in each["subject"]])
+    assert f"/polls/{poll_id}" in said[0]["text"]
+    chosen = with_polls.call("GET", "/notifications/preferences", token=ada["token"]).data["channels"]
+    assert chosen["polls.closed"] == "mail"
 
 
 async def test_votes_are_limited_exported_and_forgotten_when_their_account_is_deleted(with_polls: Up) -> None:

@@ -39,7 +39,10 @@ TREE = {
     },
     "editorial": {"content", "content_queries"},
     "analytics": {"aggregator", "statistics"},
-    "delivery": {"notifier", "mail_queue", "notification_recorder", "notifications", "preferences"},
+    "delivery": {
+        *("notifier", "mail_queue", "notification_recorder", "notifications", "preferences"),
+        *("stream_announcer", "stream_listener", "stream_watcher"),
+    },
     "streams": {"streams", "relay"},
     "jobs": {
         "email_request",

@@ -180,7 +180,9 @@ async def test_roles_choose_the_parts_of_the_tree(roles: str, parts: set[str], t
     tree = Application(load({**ELSEWHERE, "ROLES": roles}), tmp_path).tree.root
     assert {child.name for child in tree.children} == parts
     branches = {child.name: below(child) for child in tree.children}
-    assert branches["delivery"] == {"notifier", "mail_queue", "notification_recorder", "notifications", "preferences"}
+    streams = {"stream_listener", "stream_watcher"}
+    anywhere = {"notifier", "mail_queue", "notification_recorder", "notifications", "preferences", "stream_announcer"}
+    assert branches["delivery"] == (anywhere | streams if "front" in roles else anywhere)
     assert branches.get("streams", {"streams", "relay"}) == {"streams", "relay"}
     assert ("worker" in branches["jobs"]) is ("workers" in roles)
 

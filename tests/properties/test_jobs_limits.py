@@ -6,11 +6,11 @@ import pytest
 from kit.jobs import Note, Process, effect, effects, kind, outcomes
 
 from callboard.actors.errors import Problem
-from callboard.actors.infrastructure import job_claims, job_hints, job_worker
+from callboard.actors.infrastructure import hints, job_claims, job_worker
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.errors import JOBS_NOT_DEAD, JOBS_NOT_FOUND, JOBS_NOT_WAITING
+from callboard.actors.infrastructure.hints import Hints
 from callboard.actors.infrastructure.job_admin import JobAdmin
-from callboard.actors.infrastructure.job_hints import JobHints
 from callboard.actors.infrastructure.job_kinds import Backoff, Done, Job, Later, Outcome, Permanent, Priority, Retry
 from callboard.actors.infrastructure.job_monitor import JobDepths, JobMonitor
 from callboard.actors.infrastructure.job_views import DeadFilter
@@ -193,7 +193,7 @@ async def test_without_notices_the_same_jobs_are_done_and_with_them_at_once(
     monkeypatch.setattr(job_worker, "BUSY_POLL_S", 3600.0)
     told, hears = Process(database, (kind(), effect)), Process(database, (kind(), effect))
     hints = [
-        worker(name, Props(JobHints, database, process.queue, listens=listens))
+        worker(name, Props(Hints, database, process.queue, listens=listens))
         for name, process, listens in (("tells", told, False), ("hears", hears, True))
     ]
     async with System(supervisor("hints", *hints)), hears.working():
@@ -209,9 +209,9 @@ async def test_a_listener_that_cannot_connect_is_logged_once_and_tries_on(
     database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     tries: list[float] = []
-    listen = JobHints._listen
+    listen = Hints._listen
 
-    async def counted(self: JobHints) -> bool:
+    async def counted(self: Hints) -> bool:
         tries.append(0.0)
         if len(tries) == 3:
             monkeypatch.undo()
@@ -219,9 +219,9 @@ async def test_a_listener_that_cannot_connect_is_logged_once_and_tries_on(
 
     process = Process(database, (kind(), effect))
     monkeypatch.setattr(database.server, "direct_url", "postgresql://127.0.0.1:1/nowhere")
-    monkeypatch.setattr(job_hints, "AGAIN_S", 0.01)
-    monkeypatch.setattr(JobHints, "_listen", counted)
-    async with System(supervisor("hints", worker("hears", Props(JobHints, database, process.queue, listens=True)))):
+    monkeypatch.setattr(hints, "AGAIN_S", 0.01)
+    monkeypatch.setattr(Hints, "_listen", counted)
+    async with System(supervisor("hints", worker("hears", Props(Hints, database, process.queue, listens=True)))):
         async with asyncio.timeout(10):
             while not process.queue.hinted:  # noqa: ASYNC110 - the listener's own notice has come then
                 await asyncio.sleep(0.005)
@@ -315,7 +315,7 @@ async def test_while_nobody_calls_the_queue_its_schedules_and_its_sweep_send_les
     watched.server.observe_query = lambda query: sent.append(query.query)
     await watched.connect()
     process = Process(watched, (kind(), effect))
-    hints = worker("hints", Props(JobHints, watched, process.queue, listens=True))
+    hints = worker("hints", Props(Hints, watched, process.queue, listens=True))
     schedules = [Schedule("nightly", Note(), "0 1 1 1 *")]
     scheduler = worker("schedules", Props(Scheduler, watched, process.queue, schedules))
     monitor = worker("monitor", Props(JobMonitor, watched, [kind()], JobDepths()))

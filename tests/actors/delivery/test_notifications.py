@@ -1,6 +1,7 @@
 """Notifications: recorded once, numbered in the order of commits, bounded, read, and mailed as their user wants."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,7 +14,13 @@ from callboard.actors.delivery.errors import NOTIFICATIONS_NOT_FOUND
 from callboard.actors.delivery.events import NotificationRequested, TemplatedEmailRequested
 from callboard.actors.delivery.notification_digest import SendDigests
 from callboard.actors.delivery.notification_preferences import Digest, ReplacePreferences
-from callboard.actors.delivery.notification_recorder import DIGEST_LETTER, MAX_DIGEST, NotificationRecorder, admits
+from callboard.actors.delivery.notification_recorder import (
+    CONSUMER,
+    DIGEST_LETTER,
+    MAX_DIGEST,
+    NotificationRecorder,
+    admits,
+)
 from callboard.actors.delivery.notifications import (
     CountUnread,
     ListNotifications,
@@ -25,8 +32,14 @@ from callboard.actors.delivery.notifier import KINDS
 from callboard.actors.infrastructure.notification_kinds import Channel, NotificationKind
 from callboard.actors.infrastructure.principals import Principal
 from callboard.ops.embedded.mail_catcher import Catcher
-from callboard.runtime import Props, System, supervisor, worker
-from callboard.streams.event_types import Envelope
+from callboard.runtime import Message, Props, System, supervisor, worker
+from callboard.streams.cloudevents import Record, encode_value, signed_headers
+from callboard.streams.consumers import Consumer
+from callboard.streams.event_types import OUR_SOURCE, Envelope
+from callboard.streams.record_processor import RecordProcessor
+from callboard.streams.signatures import EventSigner
+from callboard.streams.stream_metrics import StreamMetrics
+from callboard.streams.topics import NOTIFICATIONS
 
 PUBLISHED = "content_published"
 KEEP = 200  # of each user, in these tests
@@ -47,6 +60,14 @@ def asked(who: Principal | UUID, title: str = "A title", kind: str = PUBLISHED) 
     user_id = who.user_id if isinstance(who, Principal) else who
     data = {"content_id": str(uuid4()), "transition_id": "1", "title": title}
     return envelope(NotificationRequested(user_id, kind, data))
+
+
+def written(request: Message, occurred_at: datetime, offset: int, signer: EventSigner) -> Record:
+    """A request as our relay writes it."""
+    value = encode_value(request)
+    facts: Any = {"event_id": str(uuid4()), "source": OUR_SOURCE, "type": "notification.requested"}
+    headers = signed_headers(signer, value, **facts, occurred_at=occurred_at, traceparent=None)
+    return Record(NOTIFICATIONS.name, 0, offset, occurred_at, None, value, tuple(headers))
 
 
 async def of(domain: Domain, who: Principal, **options: Any) -> list[Notification]:
@@ -170,6 +191,19 @@ def test_a_request_of_no_kind_or_with_other_data_is_rejected_with_its_reason(
     assert rejection is not None
     assert said in rejection.detail
     assert admit(asked(uuid4())) is None
+
+
+async def test_a_request_past_its_deadline_is_a_dead_letter_and_no_notification(domain: Domain) -> None:
+    ada = await domain.person()
+    signer = EventSigner(["a secret"])
+    consumer = Consumer(CONSUMER, (NOTIFICATIONS,), (NotificationRequested,), domain.recorder, admits(domain.kinds))
+    processor = RecordProcessor(consumer, domain.database, signer, StreamMetrics())
+    now = datetime.now(UTC)
+    for offset, age_s in enumerate((1805, 1700)):
+        request = asked(ada, f"{age_s} s old").event
+        await processor.process([written(request, now - timedelta(seconds=age_s), offset, signer)])
+    assert [each.data["title"] for each in await of(domain, ada)] == ["1700 s old"]
+    assert [row["reason"] for row in await domain.rows("select reason from dead_letters")] == ["expired"]
 
 
 # Reading -------------------------------------------------------------------------------------------------------------

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.hints import Hints
 from callboard.actors.infrastructure.job_claims import Claims, KindClaims
 from callboard.actors.infrastructure.job_counts import JobCounts
-from callboard.actors.infrastructure.job_hints import JobHints
 from callboard.actors.infrastructure.job_kinds import Job, JobGroup, JobKind, Outcome, job_pool, on_job, on_job_group
 from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.actors.infrastructure.job_sweeper import JobSweeper
@@ -173,11 +173,11 @@ async def latencies(url: str, count: int = 60, rate: float = 20.0) -> list[float
             def __init__(self) -> None:
                 super().__init__(database, queue, [handler], counts, name="bench")
 
-        class Hints(JobHints):
+        class OwnHints(Hints):
             def __init__(self) -> None:
                 super().__init__(database, queue, listens=True)
 
-        async with System(supervisor("bench", handler.pool, worker("hints", Hints), worker("worker", Runner))):
+        async with System(supervisor("bench", handler.pool, worker("hints", OwnHints), worker("worker", Runner))):
             await asyncio.sleep(0.5)
             for n in range(count):
                 await queue.submit(database, Work(n))

@@ -58,6 +58,7 @@ POLLS = Department(
     limits=(polls.VOTE,),
     flags=(polls.ANONYMOUS,),
     jobs=(polls.CLOSE_POLL,),
+    notifications=(polls.CLOSED,),
     retention=(Retain("polls.votes", table="poll_votes", column="cast_at", days=365),),
     personal_data=(polls.VOTES,),
     migrations=Path(__file__).parent / "migrations",

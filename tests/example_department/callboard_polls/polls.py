@@ -6,10 +6,12 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from callboard.actors.delivery.events import NotificationRequested
 from callboard.actors.errors import ErrorCode, ErrorKind, Problem
 from callboard.actors.identity.events import UserDeleted
 from callboard.actors.infrastructure.feature_flags import FeatureFlag
 from callboard.actors.infrastructure.job_kinds import Job, JobKind, Outcome, on_job
+from callboard.actors.infrastructure.notification_kinds import Channel, NotificationKind
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.actors.infrastructure.rate_limiter import RateLimit
 from callboard.actors.infrastructure.refs import Infrastructure
@@ -32,6 +34,18 @@ class PollClosed(Message, frozen=True):
 
 
 POLL_CLOSED = declare_event("poll.closed", PollClosed, "poll_id", TOPIC)
+
+
+class PollNotification(Struct, frozen=True):
+    """What the author of a poll is told."""
+
+    poll_id: UUID
+    question: str
+
+
+CLOSED = NotificationKind(
+    "polls.closed", PollNotification, 'Your poll "{question}" is closed.', "/polls/{poll_id}", Channel.MAIL
+)
 
 
 class ClosePoll(Struct, frozen=True):
@@ -99,11 +113,15 @@ class PollCloser(Actor[Job[ClosePoll]]):
 
     @on_job
     async def close(self, job: Job[ClosePoll]) -> Outcome:
-        """Close the poll and tell of it, in the transaction of the job's end."""
+        """Close the poll, tell of it, and notify its author, in the transaction of the job's end."""
+        close = "update polls set closed_at = now() where poll_id = $1 returning author_id, question"
         async with job.finish() as connection:
-            await connection.execute("update polls set closed_at = now() where poll_id = $1", job.payload.poll_id)
             poll_id = job.payload.poll_id
+            poll = await connection.fetchrow(close, poll_id)
             await emit(connection, PollClosed(poll_id), event_id=derive_id("poll.closed", str(poll_id)))
+            data = {"poll_id": str(poll_id), "question": poll["question"]}
+            told = NotificationRequested(poll["author_id"], CLOSED.name, data)
+            await emit(connection, told, event_id=derive_id("poll.closed", str(poll_id), "notification"))
         return None
 
 

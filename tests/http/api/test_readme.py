@@ -42,6 +42,18 @@ def test_the_first_call_of_the_readme_registers_an_account_whose_mail_the_second
     assert email in {mail["to"] for mail in mails}
 
 
+def test_the_notifications_of_the_page_are_listed_and_streamed(up: Up) -> None:
+    shell = [f"api={up.api}", f"token={up.people()[2]}"]
+    listed, streamed = commands(README, "Notifications")
+    assert run("\n".join([*shell, listed]))["page"]["limit"] == 20
+    script = "\n".join([*shell, streamed.replace("Timeout: 2", "Timeout: 0.2")])
+    ran = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)  # noqa: S603, S607 - ours
+    shown = re.search(r"\n {4}retry: .*\n(?: {4}.*\n)*", README.read_text())
+    assert shown
+    fields = [line.partition(":")[0].strip() for line in shown[0].splitlines() if line]
+    assert [line.partition(":")[0] for line in ran.stdout.splitlines() if line] == fields
+
+
 def test_the_walk_through_leads_from_a_registration_to_a_published_article(up: Up) -> None:
     editor = up.people()[1]
     email = f"{secrets.token_hex(6)}@example.org"

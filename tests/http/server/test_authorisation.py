@@ -61,6 +61,7 @@ TABLE = {
     "POST /content/{content_id}/transitions": "401 200 200 200 404 200 200",
     "GET /content/{content_id}/transitions": "401 200 200 200 404 200 200",
     "GET /notifications": "401 200 200 200",
+    "GET /notifications/stream": "401 200 200 200",
     "GET /notifications/unread-count": "401 200 200 200",
     "POST /notifications/{notification_id}/read": "401 404 404 404",  # of an id that is nobody's
     "POST /notifications/read-all": "401 200 200 200",
@@ -140,6 +141,7 @@ class Walk:
         if route.path == "/notifications/unsubscribe":
             path += f"?token={'A' * 22}.{'A' * 43}"
         headers = {"If-Match": '"1"'} if name == "PUT /content/{content_id}" else {}
+        headers |= {"X-Request-Timeout": "0.2"} if route.path == "/notifications/stream" else {}
         base = self.up.api.removesuffix("/api/v1") if route.absolute else self.up.api
         return request(route.method, base + path, token=token, body=self.body(name, owner), headers=headers)
 

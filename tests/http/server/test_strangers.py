@@ -30,6 +30,17 @@ def call(up: Up, route: Route[Any], path: str, token: str) -> Answer:
     return request(route.method, up.api + path, token=token, body=body, headers=headers)
 
 
+def notified(up: Up, user_id: str) -> str:
+    """The id of a notification of somebody's."""
+    notification_id = str(uuid4())
+    up.execute(
+        "insert into notifications (notification_id, user_id, seq, kind) values ($1, $2, 1, 'content_published')",
+        notification_id,
+        user_id,
+    )
+    return notification_id
+
+
 @pytest.mark.parametrize("route", OF_SOMEBODY, ids=lambda route: f"{route.method} {route.path}")
 def test_what_is_anothers_is_not_there_for_a_member_by_whatever_route(up: Up, route: Route[Any]) -> None:
     ada, eve = up.join(), up.join()
@@ -38,6 +49,7 @@ def test_what_is_anothers_is_not_there_for_a_member_by_whatever_route(up: Up, ro
         "user_id": ada["user_id"],
         "session_id": up.call("GET", "/auth/sessions", token=ada["token"]).data[0]["session_id"],
         "content_id": draft["content_id"],
+        "notification_id": notified(up, ada["user_id"]),
     }
     (name,) = (each for each in route.parameters if each.endswith("_id"))
     assert name in ids, "make one of Ada's, and give its id to Eve"

@@ -1,14 +1,15 @@
-"""Hints: a process announces jobs to the others by NOTIFY. A lost hint only delays a job to the next poll."""
+"""Hints: a process announces new rows to the others by NOTIFY. A lost hint only delays a row to the next poll."""
 
 import asyncio
 import logging
+from collections.abc import Callable
+from typing import Protocol
 from uuid import uuid4
 
 import asyncpg
 
 from callboard.actors.infrastructure.database import ERRORS, Database
 from callboard.actors.infrastructure.job_loops import Trouble, repeat
-from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.runtime import Actor
 
 CHANNEL = "callboard_jobs"
@@ -21,13 +22,37 @@ AGAIN_S = 1.0
 log = logging.getLogger(__name__)
 
 
-class JobHints(Actor[None]):
-    """Sends notices of the jobs that this process enqueues; with `listens` others' notices wake its workers."""
+class Hinted(Protocol):
+    """An owner of rows: it calls `tellers` for new ones of its process, and is woken for those of others if it is
+    `hinted`.
+    """
 
-    def __init__(self, database: Database, queue: JobQueue, *, listens: bool) -> None:
+    tellers: list[Callable[[], None]]
+    hinted: bool
+
+    def wake(self) -> None:
+        """Look for new rows."""
+
+
+class Hints(Actor[None]):
+    """Announces rows on a channel if it `tells`, and wakes the process for those of others if it `listens`."""
+
+    def __init__(
+        self,
+        database: Database,
+        queue: Hinted,
+        *,
+        listens: bool,
+        tells: bool = True,
+        channel: str = CHANNEL,
+        what: str = "jobs",
+    ) -> None:
         self.database = database
         self.queue = queue
         self.listens = listens
+        self.tells = tells
+        self.channel = channel
+        self.what = what
         self.name = uuid4().hex
         self._due = asyncio.Event()
         self._heard = asyncio.Event()
@@ -35,16 +60,21 @@ class JobHints(Actor[None]):
 
     async def run(self) -> None:
         """Notify and listen, each in its own loop, until the actor stops."""
-        self.queue.tellers.append(self._due.set)
+        if self.tells:
+            self.queue.tellers.append(self._due.set)
         try:
             async with asyncio.TaskGroup() as loops:
-                loops.create_task(repeat(self._notify, Trouble(log, "other processes cannot be notified of jobs")))
+                if self.tells:
+                    trouble = Trouble(log, f"other processes cannot be notified of {self.what}")
+                    loops.create_task(repeat(self._notify, trouble))
                 if self.listens:
-                    trouble = Trouble(log, "notifications of jobs cannot be received")
+                    trouble = Trouble(log, f"notifications of {self.what} cannot be received")
                     loops.create_task(repeat(self._listen_once, trouble, AGAIN_S, ERRORS))
         finally:
-            self.queue.hinted = False
-            self.queue.tellers.remove(self._due.set)
+            if self.listens:
+                self.queue.hinted = False
+            if self.tells:
+                self.queue.tellers.remove(self._due.set)
 
     async def _notify(self) -> float:
         """Send the first notice at once, then one each PACE_S at most; never in the transaction of a cause. If one is
@@ -53,7 +83,7 @@ class JobHints(Actor[None]):
         await self._due.wait()
         self._due.clear()
         async with self.database.acquire() as connection:
-            await connection.execute("select pg_notify($1, $2)", CHANNEL, self.name)
+            await connection.execute("select pg_notify($1, $2)", self.channel, self.name)
         return PACE_S
 
     async def _listen_once(self) -> float:
@@ -78,7 +108,7 @@ class JobHints(Actor[None]):
                 self.queue.wake()
 
         try:
-            await connection.add_listener(CHANNEL, hear)
+            await connection.add_listener(self.channel, hear)
             while await self._hears_itself(connection):
                 if not self.queue.hinted:
                     self.queue.hinted = True
@@ -87,7 +117,7 @@ class JobHints(Actor[None]):
             if self.queue.hinted:
                 return True
             if not self._said:
-                log.warning("this connection receives no notifications of new jobs: the queue is polled instead")
+                log.warning("this connection receives no notifications of new %s: they are polled instead", self.what)
                 self._said = True
             return False
         finally:
@@ -95,7 +125,7 @@ class JobHints(Actor[None]):
 
     async def _hears_itself(self, connection: "asyncpg.Connection[asyncpg.Record]") -> bool:
         self._heard.clear()
-        await connection.execute("select pg_notify($1, $2)", CHANNEL, f"{self.name}!")
+        await connection.execute("select pg_notify($1, $2)", self.channel, f"{self.name}!")
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await self._heard.wait()
