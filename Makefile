@@ -50,8 +50,9 @@ format: .venv/dev ## let ruff format the code and mend what it can
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-openapi: .venv/run ## write http/openapi.json anew, when a change of the API is meant
+openapi: .venv/run ## write http/openapi.json and streams/asyncapi.json anew, when a change of the API is meant
 	@$(BIN)/callboard openapi > .openapi.json && mv .openapi.json http/openapi.json
+	@$(BIN)/callboard asyncapi > .asyncapi.json && mv .asyncapi.json streams/asyncapi.json
 
 lock: .venv/bin/python ## resolve every package anew, and write its hashes: after a change of pyproject.toml
 	@$(BIN)/python -m pip install --quiet uv

@@ -1,4 +1,4 @@
-"""The command line: `callboard up | serve | migrate | openapi | demo | config check | users ... | audit | doctor`."""
+"""The command line: `callboard up | serve | migrate | users ... | keys ... | jobs ...`, and others: see `--help`."""
 
 import argparse
 import asyncio
@@ -16,6 +16,7 @@ from rich.console import Console
 
 from callboard.http.server.server import CannotListenError
 from callboard.ops.commands.job_arguments import add_jobs
+from callboard.ops.commands.key_arguments import add_keys
 from callboard.ops.config.sources import ConfigError
 from callboard.ops.embedded.errors import EmbeddedError
 from callboard.ops.start import complain
@@ -64,6 +65,8 @@ def parser() -> argparse.ArgumentParser:
     serve.set_defaults(run=_serve)
     document = commands.add_parser("openapi", help="print the API's OpenAPI document")
     document.set_defaults(run=_openapi)
+    events = commands.add_parser("asyncapi", help="print the AsyncAPI document of the events")
+    events.set_defaults(run=_asyncapi)
     demo = commands.add_parser("demo", parents=[data], help="play the demo against a running `callboard up`")
     demo.set_defaults(run=_demo)
 
@@ -89,6 +92,10 @@ def parser() -> argparse.ArgumentParser:
     jobs = commands.add_parser("jobs", help="the job queue")
     jobs.set_defaults(run=_jobs)
     add_jobs(jobs.add_subparsers(dest="jobs", required=True, metavar="action"), data)
+
+    keys = commands.add_parser("keys", help="the keys of producers, which send events over HTTP")
+    keys.set_defaults(run=_keys)
+    add_keys(keys.add_subparsers(dest="keys", required=True, metavar="action"), data)
 
     users = commands.add_parser("users", help="accounts")
     users.set_defaults(run=_users)
@@ -235,6 +242,14 @@ async def _openapi(_options: argparse.Namespace) -> int:
     return OK
 
 
+async def _asyncapi(_options: argparse.Namespace) -> int:
+    from callboard.ops.departments import declared_by, installed  # noqa: PLC0415 - see above
+    from callboard.streams.asyncapi import render_asyncapi  # noqa: PLC0415 - see above
+
+    print(render_asyncapi(declared_by(installed()).events), end="")
+    return OK
+
+
 async def _demo(options: argparse.Namespace) -> int:
     from callboard.ops import demo  # noqa: PLC0415 - see above
     from callboard.ops.embedded.data_directory import read_running  # noqa: PLC0415 - see above
@@ -326,6 +341,13 @@ async def _jobs(options: argparse.Namespace) -> int:
     from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
 
     return await job_commands.run_jobs(data_folder(options.data_dir), options)
+
+
+async def _keys(options: argparse.Namespace) -> int:
+    from callboard.ops.commands import key_commands  # noqa: PLC0415 - see above
+    from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
+
+    return await key_commands.run_keys(data_folder(options.data_dir), options)
 
 
 async def _users(options: argparse.Namespace) -> int:

@@ -158,6 +158,7 @@ def declared_by(departments: Sequence[AnyDepartment], configured: Mapping[str, C
     as_declared = {each.name: Configured(None, each.limits, each.flags, each.retention) for each in departments}
     all_of = {**as_declared, **(configured or {})}
     return Declared(
+        events=[event for each in departments for event in each.events],
         jobs=[kind for each in departments for kind in each.jobs],
         schedules=[schedule for each in departments for schedule in each.schedules],
         errors=[*ERRORS, *(error for each in departments for error in each.errors)],

@@ -49,7 +49,7 @@ class DeadLetter(Struct, frozen=True):
     created_at: datetime
 
 
-class _Notice(Struct):
+class DeadLetterNotice(Struct):
     """The value of a record of a `.dlq` topic. It names the dead letter: the table has key, value and headers."""
 
     dead_letter_id: UUID
@@ -135,7 +135,7 @@ def _headers(record: Record) -> str:
 def _notice(letter: Letter, dead_letter_id: UUID) -> bytes:
     record = letter.record
     return msgspec.json.encode(
-        _Notice(
+        DeadLetterNotice(
             dead_letter_id=dead_letter_id,
             consumer=letter.consumer,
             topic=record.topic,

@@ -23,6 +23,7 @@ from callboard.actors.infrastructure.schedules import Schedule
 from callboard.actors.infrastructure.token_signer import Signer
 from callboard.actors.infrastructure.user_jobs import CancelUserJob, GetUserJob, RetryUserJob, StartImport
 from callboard.runtime import Ref
+from callboard.streams.event_types import EventType
 from callboard.streams.signatures import EventSigner
 
 
@@ -63,6 +64,7 @@ class Declared(Struct, frozen=True):
     order of erasure.
     """
 
+    events: Sequence[EventType] = ()
     jobs: Sequence[JobKind[Any]] = ()
     errors: Sequence[ErrorCode] = ()
     policies: dict[str, Policy] = {}

@@ -46,6 +46,7 @@ START_PAGE = b"""<!doctype html>
 <ul>
 <li><a href="/docs">The API's documentation</a></li>
 <li><a href="/openapi.json">The same as OpenAPI 3.1</a></li>
+<li><a href="/asyncapi.json">The events as AsyncAPI 3</a></li>
 <li><a href="/api/v1/content">Published articles</a></li>
 <li><a href="/api/v1/errors">Error codes</a></li>
 <li><a href="/health">Health</a></li>
