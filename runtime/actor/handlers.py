@@ -213,7 +213,6 @@ def open_envelope(actor: Any, envelope: Envelope) -> Any:
     if (reply is not None and reply.done()) or (
         envelope.deadline is not None and cell.scheduler.time() >= envelope.deadline
     ):
-        cell.uncount()
         return cell.too_late(envelope)
     message = envelope.message
     enter(envelope)
@@ -254,7 +253,6 @@ def open_told(actor: Any, item: tuple[Any, Any]) -> Any:
     message, context = item
     cell = actor._own_ref  # noqa: SLF001 - `ref` costs a call
     if context.deadline is not None and cell.scheduler.time() >= context.deadline:
-        cell.uncount()
         return cell.too_late(item)
     enter(context)
     try:

@@ -265,11 +265,11 @@ class Cell(Node, ActorContext[M]):
                 if context != clean:
                     self.end_batch()
         except BaseException as error:  # noqa: BLE001 - the actor loop is where a crash, of any class, becomes a fate
-            self._leave_batch(item)
+            self.leave_batch(item)
             self.has_raised(item, error)
             return
         if result is not None:
-            self._leave_batch(item)
+            self.leave_batch(item)
             self.begin_async(item, result)
         else:
             self.handled += self.size
@@ -291,7 +291,7 @@ class Cell(Node, ActorContext[M]):
             self.handled += 1
             self.current = None
 
-    def _leave_batch(self, item: Any) -> None:
+    def leave_batch(self, item: Any) -> None:
         """Count what the batch has handled before `item`, which is in progress."""
         self.handled += self.size - self.remaining.__length_hint__() - 1
         self.remaining = None
@@ -334,15 +334,6 @@ class Cell(Node, ActorContext[M]):
     def put_back(self, item: Any) -> None:
         """A message that was to be handled has not been begun."""
         self.queue.appendleft(item)
-
-    def passed(self, item: Any) -> None:
-        """A message is done: let those go on who waited for it."""
-        cold = self.cold_state
-        if cold.withdrawn is item and item is not None:
-            cold.withdrawn = None
-            if self.task is not None:
-                self.task.uncancel()
-        cold.passed()
 
     def is_withdrawn(self, item: Any) -> bool:
         """Whether the handler of `item` is being cancelled because its asker has gone."""

@@ -88,6 +88,7 @@ def is_over(cell: "Cell[Any]", envelope: Envelope) -> bool:
 
 def too_late(cell: "Cell[Any]", item: Any) -> None:
     """Nobody waits for a message any more: it is not begun, and has its fate."""
+    cell.uncount()
     if is_ask(item) and item.reply.done():
         item.forget()
         settle_early(cell, item)
@@ -169,6 +170,7 @@ def asker_gone(cell: "Cell[Any]", envelope: Envelope) -> None:
     if cell.current is envelope and cell.task is not None:
         if cell.spec.abandoned is not Abandoned.FINISH and not cell.task.done():
             cell.cold_state.withdrawn = envelope
+            cell.end_batch()
             cell.task.cancel()
         return
     if cold is not None and cold.waiters.pop(envelope.reply, None) is not None:

@@ -6,6 +6,7 @@ would cost as much as the message. It is let go within two seconds after the las
 
 import asyncio
 from contextvars import Context
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from callboard.runtime.actor.context import CURRENT
@@ -78,28 +79,32 @@ class ParkedTask:
         actor, queue, time = cell.actor, cell.queue, scheduler.time
         queue.appendleft(item)
         under: Any = None  # what stands in CURRENT
-        expected = own.copy()
+        expected = clean = scheduler.clean
         while True:
             cell.since = now = time()
             capacity = cell.spec.mailbox.capacity
             room = capacity - (capacity // SHARE or 1)  # senders that wait are let in some at a time
-            for _ in range(scheduler.batch):
-                if not queue or cell.state not in HANDLING or (cell.cold is not None and cell.cold.held):
-                    break
-                cell.current = item = queue.popleft()
-                kind = item.__class__
-                reply = None
-                if kind is tuple:
-                    message, carried = item
-                elif kind is Envelope:
-                    message, carried, reply = item.message, item, item.reply
-                else:
-                    message, carried = item, None
-                if carried is not under:
-                    under = carried
-                    enter(under)
-                    expected = own.copy()
-                try:
+            cold = cell.cold
+            may_begin = cell.state in HANDLING and (cold is None or not cold.held)
+            cell.size = scheduler.batch if may_begin else 0
+            cell.remaining = remaining = iter(range(cell.size))
+            try:
+                for _ in remaining:
+                    if not queue:
+                        cell.size -= 1 + remaining.__length_hint__()
+                        break
+                    cell.current = item = queue.popleft()
+                    kind, reply = item.__class__, None
+                    if kind is tuple:
+                        message, carried = item
+                    elif kind is Envelope:
+                        message, carried, reply = item.message, item, item.reply
+                    else:
+                        message, carried = item, None
+                    if carried is not under:
+                        under = carried
+                        enter(under)
+                        expected = own.copy()
                     if (carried is not None and carried.deadline is not None) and (
                         (now or time()) >= carried.deadline or (reply is not None and reply.done())
                     ):
@@ -112,41 +117,43 @@ class ParkedTask:
                         result = cell.table[message.__class__](actor, message)
                     else:
                         result, first = first, None
-                    now = 0.0
-                    if result is not None and (awaitable := to_await(result)) is not None:
+                    while result is not None:
+                        awaitable = result if result.__class__ is CoroutineType else to_await(result)
+                        if awaitable is None:
+                            break
                         self._unused = False
                         if reply is not None:
                             item.mind()
                         result = await awaitable
-                        while result is not None and (later := to_await(result)) is not None:
-                            result = await later
-                    cell.handled += 1
                     if reply is not None:
                         reply_with(cell, item, result)
-                except asyncio.CancelledError as error:
-                    fates.was_cancelled(cell, item, error)
-                except BaseException as error:  # noqa: BLE001 - see Cell
-                    cell.has_raised(item, error)
-                finally:
-                    cell.current = None
-                cold = cell.cold
-                if cold is not None:
-                    if cold.after_current or cold.withdrawn is not None or cold.stash is not None:
-                        cell.passed(item)
-                    if cold.waiters and len(queue) <= room:
+                    now = 0.0
+                    if cell.limit < 0 and len(queue) <= room:
                         cell.admit()
-                if own != expected:  # a handler has left something in it: the next one begins in another task
-                    return
-            item = message = carried = reply = result = awaitable = (
-                None  # nothing of a message stays while it is parked
-            )
+                    if own != expected:
+                        cell.end_batch()
+                cell.handled += cell.size
+                cell.remaining = None
+            except asyncio.CancelledError as error:
+                cell.leave_batch(item)
+                fates.was_cancelled(cell, item, error)
+            except BaseException as error:  # noqa: BLE001 - see Cell
+                cell.leave_batch(item)
+                cell.has_raised(item, error)
+            cold = cell.cold
+            if cold is not None and cold.withdrawn is not None:
+                cold.withdrawn = None
+                self.task.uncancel()
+            if own != expected:  # a handler has left something in it: the next one begins in another task
+                return
             if under is not None:
                 under = None
                 enter(None)
-                expected = own.copy()
+                expected = clean
+            cell.current = item = message = carried = reply = result = awaitable = None  # nothing is kept while parked
             cell.task = None
             self._park = park = scheduler.loop.create_future()
-            if queue or cell.cold is not None or cell.state is not RUNNING:
+            if queue or cold is not None or cell.state is not RUNNING:
                 cell.finish_batch()
             else:
                 cell.idle = True
