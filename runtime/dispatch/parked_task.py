@@ -87,7 +87,8 @@ class ParkedTask:
             cold = cell.cold
             may_begin = cell.state in HANDLING and (cold is None or not cold.held)
             cell.size = scheduler.batch if may_begin else 0
-            cell.remaining = remaining = iter(range(cell.size))
+            remaining: Any = iter(range(cell.size))
+            cell.remaining = remaining
             try:
                 for _ in remaining:
                     if not queue:
