@@ -62,7 +62,9 @@ create table user_profiles (
     bio         text        check (length(bio) <= 2000),
     preferences json        not null default '{}',   -- as text: jsonb expands 1e308 to 309 digits
     created_at  timestamptz not null default now(),
-    updated_at  timestamptz not null default now()
+    updated_at  timestamptz not null default now(),
+    languages   text[]      not null default '{}'    -- of mails, the best first
+                            constraint user_profiles_languages_check check (cardinality(languages) <= 5)
 );
 create trigger user_profiles_touch before update on user_profiles for each row execute function touch_updated_at();
 

@@ -1,5 +1,6 @@
 """The department delivery: mails, from the event that asks for one to the mail server, and notifications to users."""
 
+from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -14,6 +15,7 @@ from callboard.actors.delivery.mail_producers import MailProducer, MailProducers
 from callboard.actors.delivery.mail_queue import SEND_MAIL, MailQueue
 from callboard.actors.delivery.mail_sender import MailSender
 from callboard.actors.delivery.mail_servers import MailServer
+from callboard.actors.delivery.mail_templates import MailTemplates, parse_template_folder
 from callboard.actors.delivery.mail_writer import MailWriter
 from callboard.actors.delivery.notification_digest import SCHEDULES, SEND_DIGESTS, DigestSender
 from callboard.actors.delivery.notification_preferences import NotificationPreferences, UnsubscribeLinks
@@ -89,6 +91,9 @@ class DeliverySettings(Settings, frozen=True, kw_only=True):
     mail_from: Annotated[str, Parsed(parse_sender), Meta(description="the sender of our mails")] = (
         "Callboard <no-reply@callboard.localhost>"
     )
+    mail_templates: Annotated[
+        str, Parsed(parse_template_folder), Meta(description="the folder of your own mail templates")
+    ] = ""
     mail_link_url: Annotated[
         WebAddress, Meta(description="the base URL of links in mails, for pages of your own; default: PUBLIC_URL")
     ] = ""
@@ -181,8 +186,12 @@ def build(settings: DeliverySettings, needs: DeliveryNeeds) -> Branch[DeliveryRe
         NotificationRecorder, shared.database, kinds, keep=settings.notifications_per_user, ring=streams.ring
     )
     recorder = worker("notification_recorder", new_recorder)
+    templates = MailTemplates(Path(settings.mail_templates) if settings.mail_templates else None)
+    templates.load()
     servers = create_servers(settings, shared.observers.mail)
-    writer = MailWriter(shared.signer, settings.mail_from, settings.mail_link_url or shared.public_url, kinds)
+    writer = MailWriter(
+        shared.signer, settings.mail_from, settings.mail_link_url or shared.public_url, links, templates
+    )
     new_sender = Props(MailSender, shared.database.pool("jobs"), writer, tuple(servers.values()))
     return Branch(
         refs=DeliveryRefs(producers, lists, streams, preferences, links),

@@ -1,37 +1,17 @@
 """Our own mails: a Struct for each template in templates/. Its fields are all the data that an event may carry.
 
-The first line of a template is the subject. All other data of a mail is read from PostgreSQL when the mail is sent. A
-greeting has the name only if the owner has proved the address: text of a person without a proved address is never sent
-to it.
+All other data of a mail is read from PostgreSQL when the mail is sent. A greeting has the name only if the owner has
+proved the address: text of a person without a proved address is never sent to it.
 """
 
-import html
-import re
 from collections.abc import Mapping
-from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 from msgspec import Meta
 
-from callboard.actors.delivery.mail_message import RenderedEmail
-from callboard.actors.delivery.mail_text import clean_line, clean_text
 from callboard.streams.event_types import UtcDatetime
-
-MAX_NAME = 100
-MAX_NOTE = 2000
-
-_TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).with_name("templates")),
-    undefined=StrictUndefined,
-    autoescape=False,  # noqa: S701 - plain text; the HTML part is escaped as a whole
-    keep_trailing_newline=True,
-)
-_LINK = re.compile(r"https?://[^\s<]+")
-_SCHEME = re.compile(r"(?<!\w)\w+:/+")
 
 Ip = Annotated[str, Meta(max_length=45, pattern=r"^[0-9A-Fa-f:.]+$")]
 
@@ -138,6 +118,7 @@ class Facts(msgspec.Struct, frozen=True):
     title: str = ""
     note: str = ""
     notifications: tuple[tuple[str, str], ...] = ()  # the text and the link of each
+    languages: tuple[str, ...] = ()  # of the recipient, the best first
 
     def __repr__(self) -> str:
         """Without the token."""
@@ -153,41 +134,3 @@ def read_template(name: str, data: Any) -> EmailTemplate:
         return msgspec.convert(data, kind, strict=False)
     except msgspec.ValidationError as error:
         raise UnknownEmailError(f"template {name}: {error}") from error
-
-
-def render(name: str, template: EmailTemplate, facts: Facts) -> RenderedEmail:
-    """Write one of our mails. Raises UnknownEmailError."""
-    values = {
-        **{key: _shown(value) for key, value in msgspec.structs.asdict(template).items()},
-        "hello": _greeting(facts.full_name),
-        "link_url": facts.link_url,
-        "token": facts.token,
-        "title": clean_line(facts.title),
-        "note": clean_text(facts.note)[:MAX_NOTE],
-        "notifications": [(clean_line(text), link) for text, link in facts.notifications],
-    }
-    try:
-        page = _TEMPLATES.get_template(f"{name}.txt").render(values)
-    except TemplateError as error:
-        raise UnknownEmailError(f"template {name}: {error}") from error
-    subject, _, text = page.partition("\n")
-    return RenderedEmail(clean_line(subject), text, as_html(text))
-
-
-def as_html(text: str) -> str:
-    """Return plain text as HTML: escaped, in paragraphs, with clickable links."""
-    paragraphs = [html.escape(paragraph.strip("\n")) for paragraph in re.split(r"\n\s*\n", text) if paragraph.strip()]
-    linked = [_LINK.sub(lambda link: f'<a href="{link[0]}">{link[0]}</a>', paragraph) for paragraph in paragraphs]
-    body = "".join(f"<p>{paragraph.replace(chr(10), '<br>')}</p>\n" for paragraph in linked)
-    return f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"></head><body>\n{body}</body></html>\n'
-
-
-def _greeting(full_name: str | None) -> str:
-    """Return a name for a greeting: one line, without links."""
-    name = "" if full_name is None else clean_line(_SCHEME.sub("", full_name), MAX_NAME)
-    return f"Hello {name}," if name else "Hello,"
-
-
-def _shown(value: Any) -> Any:
-    """Format a time for people."""
-    return f"{value:%Y-%m-%d %H:%M} UTC" if isinstance(value, datetime) else value

@@ -59,10 +59,12 @@ select coalesce(t.email, u.email) as email, t.token_hash
 from mail_tokens t join users u using (user_id)
 where t.token_id = :token_id and t.purpose = :purpose and u.deleted_at is null;
 
--- name: proved_name(user_id, recipient)$
--- A name is sent only to an address that its owner has proved.
-select full_name from users
-where user_id = :user_id and lower(email) = lower(:recipient) and is_verified and deleted_at is null;
+-- name: reader(user_id, recipient)^
+-- The languages of a user; and the name, which is sent only to an address that its owner has proved.
+select case when lower(u.email) = lower(:recipient) and u.is_verified then u.full_name end as full_name,
+       coalesce(p.languages, '{}') as languages
+from users u left join user_profiles p using (user_id)
+where u.user_id = :user_id and u.deleted_at is null;
 
 -- name: article(content_id, transition_id, author_id)^
 -- An author's article, and the note of one step in its history.

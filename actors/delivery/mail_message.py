@@ -25,6 +25,7 @@ class RenderedEmail(msgspec.Struct, frozen=True):
     subject: str
     text: str
     html: str | None = None
+    locale: str = ""
 
     def __repr__(self) -> str:
         """Without the text, in which a secret link may stand."""
@@ -79,9 +80,18 @@ def parse_sender(text: str) -> str:
     return text
 
 
-def encode_mail(email: RenderedEmail, *, sender: str, recipient: str, mail_id: UUID, sent_at: datetime) -> OutgoingMail:
+def encode_mail(
+    email: RenderedEmail,
+    *,
+    sender: str,
+    recipient: str,
+    mail_id: UUID,
+    sent_at: datetime,
+    unsubscribe_url: str | None = None,
+) -> OutgoingMail:
     """Write a mail. Its Message-ID is derived from its id, so that a copy can be recognised.
 
+    With `unsubscribe_url` mail programs offer to stop such mails (RFC 2369), by one click if it is https (RFC 8058).
     Raises ValueError for a sender or recipient that is not exactly one address.
     """
     name, from_address = sender_mailbox(sender)
@@ -94,6 +104,12 @@ def encode_mail(email: RenderedEmail, *, sender: str, recipient: str, mail_id: U
         "Message-ID": f"<{mail_id}@{from_address.rpartition('@')[2]}>",
         "Auto-Submitted": "auto-generated",  # RFC 3834: no out-of-office replies to us
     }
+    if email.locale:
+        headers["Content-Language"] = email.locale
+    if unsubscribe_url is not None:
+        headers["List-Unsubscribe"] = f"<{unsubscribe_url}>"
+        if unsubscribe_url.startswith("https://"):
+            headers["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     head = "".join(f"{key}: {value}\r\n" for key, value in headers.items())
     return OutgoingMail(from_address, to_address, head.encode() + _encode_body(email))
 

@@ -15,14 +15,16 @@ from callboard.actors.delivery.email_templates import (
     NotificationDigest,
     SecretLink,
     read_template,
-    render,
 )
 from callboard.actors.delivery.mail_message import OutgoingMail, RenderedEmail, encode_mail
 from callboard.actors.delivery.mail_queue import QUERIES, READY
+from callboard.actors.delivery.mail_templates import MailTemplates
+from callboard.actors.delivery.notification_preferences import UnsubscribeLinks
 from callboard.actors.delivery.notifications import QUERIES as NOTIFICATIONS
-from callboard.actors.infrastructure.notification_kinds import NotificationKinds
+from callboard.actors.infrastructure.notification_kinds import DIGEST
 from callboard.actors.infrastructure.token_signer import Signer
 
+DIGEST_LETTER = "notification_digest"
 LARGE = 16_384  # characters; a longer text of a producer would block the event loop for up to 0.3 s
 
 
@@ -31,25 +33,44 @@ class UnwritableError(Exception):
 
 
 class MailWriter:
-    """Writes mails. `sender` is the mailbox in From, and `link_url` the base URL of every link."""
+    """Writes mails. `sender` is the mailbox in From, and `link_url` the base URL of every link.
 
-    def __init__(self, signer: Signer, sender: str, link_url: str, kinds: NotificationKinds) -> None:
+    The mails of a kind of notifications that users may switch off carry a link for it.
+    """
+
+    def __init__(
+        self,
+        signer: Signer,
+        sender: str,
+        link_url: str,
+        links: UnsubscribeLinks,
+        templates: MailTemplates,
+    ) -> None:
         self.signer = signer
         self.sender = sender
         self.link_url = link_url.rstrip("/")
-        self.kinds = kinds
+        self.kinds = links.kinds
+        self.links = links
+        self.templates = templates
+        # The kind that a mail's template belongs to; no other mail can be switched off.
+        self._kind_of = {kind.letter: kind.name for kind in self.kinds.values() if kind.letter} | {
+            DIGEST_LETTER: DIGEST
+        }
 
     async def write(self, connection: Any, mail: Any, sent_at: datetime) -> OutgoingMail:
         """Return the mail on the wire. Raises UnwritableError for any fault of it."""
         try:
             data = msgspec.json.decode(mail["data"], type=dict[str, str])
+            unsubscribe_url = None
             if mail["letter"] == READY:
                 email = RenderedEmail(data["subject"], data["text"], data["html"] or None)
             else:
                 user_id = UUID(data.pop("user_id"))
                 template = read_template(mail["letter"], data)
                 facts = await self._facts(connection, mail, template, user_id)
-                email = render(mail["letter"], template, facts)
+                email = self.templates.render(mail["letter"], template, facts)
+                if (kind := self._kind_of.get(mail["letter"])) is not None:
+                    unsubscribe_url = self.links.unsubscribe_url(user_id, kind)
             encode = partial(
                 encode_mail,
                 email,
@@ -57,6 +78,7 @@ class MailWriter:
                 recipient=mail["recipient"],
                 mail_id=mail["mail_id"],
                 sent_at=sent_at,
+                unsubscribe_url=unsubscribe_url,
             )
             large = len(email.text) + len(email.html or "") > LARGE
             return await anyio.to_thread.run_sync(encode) if large else encode()
@@ -81,8 +103,9 @@ class MailWriter:
             title, note = article["title"], article["note"] or ""
         elif isinstance(template, NotificationDigest):
             notifications = await self._digest(connection, user_id, template.digest_id)
-        full_name = await QUERIES.proved_name(connection, user_id=user_id, recipient=mail["recipient"])
-        return Facts(self.link_url, full_name, token, title, note, notifications)
+        reader = await QUERIES.reader(connection, user_id=user_id, recipient=mail["recipient"])
+        full_name, languages = (None, ()) if reader is None else (reader["full_name"], tuple(reader["languages"]))
+        return Facts(self.link_url, full_name, token, title, note, notifications, languages)
 
     async def _digest(self, connection: Any, user_id: UUID, digest_id: UUID) -> tuple[tuple[str, str], ...]:
         """Return the text and the link of each notification in a digest. Raises UnwritableError if none is left."""

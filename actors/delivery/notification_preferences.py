@@ -103,14 +103,14 @@ class UnsubscribeLinks:
     def __init__(self, signer: Signer, api: str, kinds: NotificationKinds) -> None:
         self._signer = signer
         self._url = f"{api.rstrip('/')}{UNSUBSCRIBE_PATH}?token="
-        self._kinds = kinds
+        self.kinds = kinds
 
     def unsubscribe_url(self, user_id: UUID, kind: str) -> str | None:
         """Return the link that stops a user's mails of a kind, or with DIGEST those of all kinds.
 
         None for mails that cannot be stopped: those of no kind of notifications, and security notifications.
         """
-        declared = self._kinds.get(kind)
+        declared = self.kinds.get(kind)
         if kind != DIGEST and (declared is None or declared.security):
             return None
         value = user_id.bytes + kind.encode()

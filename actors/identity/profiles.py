@@ -1,7 +1,7 @@
 """Profiles: a user's public description, and the preferences of the user's clients."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -22,7 +22,7 @@ QUERIES = queries_beside(__file__)
 
 PERSONAL_DATA = PersonalData(
     "profile",
-    {"user_profiles": ("user_id", "avatar_url", "bio", "preferences")},
+    {"user_profiles": ("user_id", "avatar_url", "bio", "preferences", "languages")},
     QUERIES.export_profile,
     QUERIES.erase_profile,
 )
@@ -36,13 +36,16 @@ read_bio = visible_rule(*BIO_LENGTH, lines=True)
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """A user's profile. `preferences` is any JSON object; the server does not interpret it."""
+    """A user's profile. `preferences` is any JSON object; the server does not interpret it. `languages` are those in
+    which the user reads mails, the best first; at registration they are the browser's.
+    """
 
     user_id: UUID
     avatar_url: str | None
     bio: str | None
     preferences: dict[str, Any]
     updated_at: UtcDatetime
+    languages: list[str]
 
     @property
     def tag(self) -> str:
@@ -57,7 +60,7 @@ class GetProfile(Request[Profile], frozen=True):
 
 
 class ReplaceProfile(Request[Profile], frozen=True):
-    """Replace a user's profile. `tag` is the tag of the profile that the caller read, or None.
+    """Replace a user's profile; None leaves its languages. `tag` is that of the profile that the caller read, or None.
 
     Raises Problem(REQUEST_INVALID, USERS_NOT_FOUND, USERS_STALE).
     """
@@ -67,6 +70,7 @@ class ReplaceProfile(Request[Profile], frozen=True):
     bio: str | None
     preferences: dict[str, Any]
     tag: str | None = None
+    languages: Sequence[str] | None = None
 
 
 class Profiles(Actor[GetProfile | ReplaceProfile]):
@@ -100,6 +104,7 @@ class Profiles(Actor[GetProfile | ReplaceProfile]):
                 avatar_url=message.avatar_url,
                 bio=None if message.bio is None else read_bio(message.bio),
                 preferences=msgspec.json.encode(message.preferences).decode(),
+                languages=None if message.languages is None else list(message.languages),
             )
         return _profile(row)
 
@@ -145,4 +150,4 @@ def _profile(row: Any) -> Profile:
     if row is None:
         raise Problem(USERS_NOT_FOUND)
     preferences = msgspec.json.decode(row["preferences"])
-    return Profile(row["user_id"], row["avatar_url"], row["bio"], preferences, row["updated_at"])
+    return Profile(row["user_id"], row["avatar_url"], row["bio"], preferences, row["updated_at"], row["languages"])

@@ -40,7 +40,7 @@ class RegisterUser(Request[User], frozen=True):
     """Create an account and request the verification mail. Raises Problem(REQUEST_INVALID, USERS_EMAIL_TAKEN).
 
     It replaces an unproven account of this address. `user_id` is the new account's id; a repeated request with the same
-    id returns the existing account. The mail names `ip`.
+    id returns the existing account. The mail names `ip`, and comes in one of the `languages`, the best first.
     """
 
     email: str
@@ -49,10 +49,18 @@ class RegisterUser(Request[User], frozen=True):
     terms_accepted: bool
     user_id: UUID | None = None
     ip: str | None = None
+    languages: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Without the password."""
         return "RegisterUser(...)"
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """The address of a registration, and the languages of its person."""
+
+    ip: str | None = None
+    languages: tuple[str, ...] = ()
 
 
 class Registrar:
@@ -81,10 +89,11 @@ class Registrar:
         )
         password_hash = await hash_or_overloaded(self.passwords, HashPassword(message.password))
         user = new_user(message.user_id or uuid4(), email, full_name, Role.MEMBER, is_verified=False)
-        return await self._register_or_conceal(user, password_hash, address_of(message.ip))
+        origin = Origin(address_of(message.ip), message.languages)
+        return await self._register_or_conceal(user, password_hash, origin)
 
     @retried
-    async def _register_or_conceal(self, user: User, password_hash: str, ip: str | None) -> User:
+    async def _register_or_conceal(self, user: User, password_hash: str, origin: Origin) -> User:
         async with self.database.transaction() as connection:
             await lock_addresses(connection, user.email)
             owner = await USER_QUERIES.user_by_email(connection, email=user.email)
@@ -96,14 +105,14 @@ class Registrar:
                 return await self._conceal(connection, user, password_hash, owner["user_id"])
             # The savepoint takes as many statements as one that is rolled back.
             async with connection.transaction() if self.registration_policy.conceal else nullcontext():
-                made = await self._register(connection, user, password_hash, ip)
-            await send_verification(connection, self.signer, made.user_id, made.created_at, ip)
+                made = await self._register(connection, user, password_hash, origin)
+            await send_verification(connection, self.signer, made.user_id, made.created_at, origin.ip)
             return made
 
-    async def _register(self, connection: Any, user: User, password_hash: str, ip: str | None) -> User:
+    async def _register(self, connection: Any, user: User, password_hash: str, origin: Origin) -> User:
         """Add the account; it replaces an unproven one of its address."""
         old_id = await retire_unproven(connection, user.email)
-        made = await self.add(connection, user, password_hash, password_needed=old_id is not None, ip=ip)
+        made = await self.add(connection, user, password_hash, password_needed=old_id is not None, origin=origin)
         if made is None:
             raise taken()  # by its id: an account that the owner of this key made before, and has moved since
         if old_id is not None or self.registration_policy.conceal:
@@ -119,7 +128,7 @@ class Registrar:
         await attempt.start()
         nobody = msgspec.structs.replace(user, user_id=uuid4(), email=f"{uuid4().hex}@example.invalid")
         await retire_unproven(connection, nobody.email)
-        await self.add(connection, nobody, password_hash, password_needed=False, ip=None)
+        await self.add(connection, nobody, password_hash, password_needed=False, origin=Origin())
         await replace(connection, None, nobody.user_id)
         await attempt.rollback()
         if await add_token(connection, self.signer, owner_id, "address_taken") is not None:
@@ -129,19 +138,19 @@ class Registrar:
         return user
 
     async def add(
-        self, connection: Any, user: User, password_hash: str, *, password_needed: bool, ip: str | None
+        self, connection: Any, user: User, password_hash: str, *, password_needed: bool, origin: Origin
     ) -> User | None:
         """Add an account whose address is free and locked; return None if the address or the id is taken."""
         row = await USER_QUERIES.add_user(
             connection,
             password_hash=password_hash,
             password_needed=password_needed,
-            registered_from=ip,
+            registered_from=origin.ip,
             **msgspec.structs.asdict(user),
         )
         if row is None:
             return None
-        await USER_QUERIES.add_profile(connection, user_id=user.user_id)
+        await USER_QUERIES.add_profile(connection, user_id=user.user_id, languages=list(origin.languages))
         await emit(connection, UserRegistered(user.user_id, user.email), event_id=uuid4())
         return user_of(row)
 

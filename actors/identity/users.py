@@ -15,7 +15,7 @@ from callboard.actors.identity.errors import USERS_EMAIL_TAKEN, USERS_LAST_ADMIN
 from callboard.actors.identity.events import UserDeleted, UserUpdated
 from callboard.actors.identity.mailbox_proofs import MailboxProofs, RefuseEmail, UndoEmailChange, VerifyEmail
 from callboard.actors.identity.password_hasher import HashPassword, VerifyPassword, hash_or_overloaded
-from callboard.actors.identity.registration import RegisterUser, Registrar, lock_addresses
+from callboard.actors.identity.registration import Origin, RegisterUser, Registrar, lock_addresses
 from callboard.actors.identity.sessions import STEP_UP_S, InvalidateUser, end_sessions, require_step_up
 from callboard.actors.identity.user_lists import list_users
 from callboard.actors.infrastructure import audit_log
@@ -190,7 +190,7 @@ class Users(Actor[UserMessage]):
         fresh = new_user(uuid4(), email, full_name, message.role, is_verified=True)
         async with self.database.transaction() as connection:
             await lock_addresses(connection, email)
-            made = await self.registrar.add(connection, fresh, password_hash, password_needed=False, ip=None)
+            made = await self.registrar.add(connection, fresh, password_hash, password_needed=False, origin=Origin())
             if made is not None:
                 await audit_log.record(connection, AuditAction.USER_CREATED, of=made.user_id, role=made.role)
                 return made

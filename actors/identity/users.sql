@@ -5,8 +5,8 @@ values (:user_id, :email, :password_hash, :full_name, :role, :is_verified, :pass
 on conflict do nothing
 returning user_id, email, full_name, role, is_verified, is_active, created_at;
 
--- name: add_profile(user_id)!
-insert into user_profiles (user_id) values (:user_id);
+-- name: add_profile(user_id, languages)!
+insert into user_profiles (user_id, languages) values (:user_id, :languages::text[]);
 
 -- name: users_by_id(user_ids)
 select user_id, email, full_name, role, is_verified, is_active, created_at

@@ -13,18 +13,21 @@ from callboard.actors.identity.refs import IdentityRefs
 from callboard.http.api.users import user_id_of
 from callboard.http.server.request import Body, HttpRequest, Reply
 from callboard.http.server.routing import Access, Route, Routes
+from callboard.streams.language_tags import MAX_LANGUAGES, Language
 
 Url = Annotated[str, Meta(max_length=MAX_URL_LENGTH, examples=["https://example.org/ada.png"])]
 
 
 class ProfileBody(Body, frozen=True, kw_only=True):
     """A whole profile: omitted fields are cleared. `avatar_url` begins with https:// or http://; `preferences` is any
-    JSON object of at most 8192 bytes and 5 levels.
+    JSON object of at most 8192 bytes and 5 levels. Mails come in the first of the `languages` that there is, or in
+    English; without `languages` the current ones stay.
     """
 
     avatar_url: Url | None = None
     bio: Bio | None = None
     preferences: dict[str, Any] = msgspec.field(default_factory=dict)
+    languages: Annotated[list[Language], Meta(max_length=MAX_LANGUAGES)] | None = None
 
 
 def validate_profile(_refs: IdentityRefs, sound: Mapping[str, Any]) -> list[FieldError]:
@@ -47,7 +50,7 @@ async def put(request: HttpRequest[ProfileBody, None, IdentityRefs]) -> Reply[Pr
     """Replace a profile."""
     body = request.body
     profile = await request.refs.profiles.ask(
-        ReplaceProfile(user_id_of(request), body.avatar_url, body.bio, body.preferences, request.tag)
+        ReplaceProfile(user_id_of(request), body.avatar_url, body.bio, body.preferences, request.tag, body.languages)
     )
     return Reply(profile, etag=profile.tag)
 

@@ -38,6 +38,7 @@ from callboard.http.server.request import Body, HttpRequest, Page, PageReply, Re
 from callboard.http.server.routing import Access, Route, Routes
 from callboard.streams.email_address import Email, KnownEmail
 from callboard.streams.event_types import UtcDatetime
+from callboard.streams.language_tags import preferred_languages
 from callboard.streams.visible_text import UNSEEN
 
 # 256 bits in base64url: no other text is a token of ours.
@@ -145,10 +146,18 @@ def registration_rules(refs: IdentityRefs, sound: Mapping[str, Any]) -> list[Fie
 
 
 async def register(request: HttpRequest[Registration, None, IdentityRefs]) -> Reply[Registered]:
-    """Create an account and send the verification mail."""
+    """Create an account and send the verification mail, in the language of Accept-Language if there is one."""
     body = request.body
     user = await request.refs.users.ask(
-        RegisterUser(body.email, body.password, body.full_name, body.terms_accepted, request.new_id, request.ip)
+        RegisterUser(
+            body.email,
+            body.password,
+            body.full_name,
+            body.terms_accepted,
+            request.new_id,
+            request.ip,
+            preferred_languages(request.header("Accept-Language")),
+        )
     )
     view = Registered(user.user_id, user.email, user.full_name, user.is_verified, user.created_at)
     return Reply(

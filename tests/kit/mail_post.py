@@ -13,7 +13,9 @@ from callboard.actors.delivery.mail_producers import MailProducers, parse_mail_p
 from callboard.actors.delivery.mail_queue import SEND_MAIL, MailQueue, mail_id_of
 from callboard.actors.delivery.mail_sender import MailSender
 from callboard.actors.delivery.mail_servers import MailServer
+from callboard.actors.delivery.mail_templates import MailTemplates
 from callboard.actors.delivery.mail_writer import MailWriter
+from callboard.actors.delivery.notification_preferences import UnsubscribeLinks
 from callboard.actors.delivery.smtp_settings import SmtpSettings, SmtpTimeouts, Tls
 from callboard.actors.infrastructure.job_counts import JobCounts
 from callboard.actors.infrastructure.job_kinds import job_pool
@@ -27,6 +29,7 @@ from kit.smtp_script import ScriptedSmtpServer
 
 PRODUCERS = MailProducers(parse_mail_producers("/tests 1000000/day *"))
 URL = "https://board.example"
+TEMPLATES = MailTemplates()
 SENDER = "Callboard <board@example.org>"
 QUICK = SmtpTimeouts(*[0.1] * 6, before_dot_s=5.0, reset_s=0.1)  # each phase by itself
 
@@ -53,7 +56,9 @@ class Post:
         ]
         self.server = self.servers[0]
         self.monitor = self.server.monitor
-        self.writer = MailWriter(domain.signer, SENDER, URL, domain.kinds)
+        self.writer = MailWriter(
+            domain.signer, SENDER, URL, UnsubscribeLinks(domain.signer, URL, domain.kinds), TEMPLATES
+        )
         self.jobs = JobQueue([SEND_MAIL])
         self.counts = JobCounts()
         self.queue_actor = MailQueue(domain.database, self.jobs, PRODUCERS)

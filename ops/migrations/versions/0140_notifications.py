@@ -3,7 +3,7 @@
 from callboard.ops.migrations.sql import execute
 
 revision = "0140"
-down_revision = "0130"
+down_revision = "0131"
 
 
 def upgrade() -> None:

@@ -184,3 +184,17 @@ def test_registrations_are_counted_for_the_metrics(up: Up) -> None:
     account = up.register()
     up.register(account["email"])  # nobody has proved it: it is another one
     until("their events", lambda: counted() >= before + 2)
+
+
+def test_the_languages_of_a_registration_are_the_browsers_and_can_be_changed(up: Up) -> None:
+    address = f"{secrets.token_hex(6)}@example.org"
+    body = {"email": address, "password": PASSWORD, "full_name": "Ada", "terms_accepted": True}
+    headers = {"Accept-Language": "es, de-AT;q=0.9, en;q=0.5"}
+    assert request("POST", f"{up.api}/auth/register", body=body, headers=headers).status == 201
+    until("a German mail", lambda: any("Bestätigen" in mail["subject"] for mail in up.mails_to(address)))
+    ada = up.join()
+    changed = put(up, "/users/me/profile", ada["token"], {"languages": ["fr-CH", "de"]})
+    assert (changed.status, changed.data["languages"]) == (200, ["fr-CH", "de"])
+    assert put(up, "/users/me/profile", ada["token"], {"bio": "B"}).data["languages"] == ["fr-CH", "de"]
+    for bad in (["d"], ["de_DE"], ["de"] * 6, "de", [1]):
+        assert put(up, "/users/me/profile", ada["token"], {"languages": bad}).status == 400

