@@ -97,6 +97,10 @@ def parser() -> argparse.ArgumentParser:
     keys.set_defaults(run=_keys)
     add_keys(keys.add_subparsers(dest="keys", required=True, metavar="action"), data)
 
+    topics = commands.add_parser("topics", parents=[data], help="list the partitions of Kafka's topics, and their lag")
+    topics.add_argument("--json", action="store_true", help="a JSON object a line")
+    topics.set_defaults(run=_topics)
+
     users = commands.add_parser("users", help="accounts")
     users.set_defaults(run=_users)
     _add_users(users.add_subparsers(dest="users", required=True, metavar="action"), data)
@@ -334,6 +338,13 @@ async def _migrate(options: argparse.Namespace) -> int:
         if options.migrate == "status":
             return await runner.status(url)
         return await (runner.up if options.migrate == "up" else runner.down)(url, options.to)
+
+
+async def _topics(options: argparse.Namespace) -> int:
+    from callboard.ops.commands import topics  # noqa: PLC0415 - see above
+    from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
+
+    return await topics.list_topics(data_folder(options.data_dir), as_json=options.json)
 
 
 async def _jobs(options: argparse.Namespace) -> int:

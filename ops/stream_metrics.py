@@ -31,11 +31,21 @@ class StreamCollector(Collector):
         for (topic, error), count in met.publish_refusals.items():
             refused.add_metric((topic, error), count)
         lag = GaugeMetricFamily(
-            "callboard_stream_lag_records", "Records that are not consumed yet.", labels=("topic", "partition")
+            "callboard_stream_lag_records",
+            "Records that the consumer group has not consumed yet, the same from every process.",
+            labels=("topic", "partition"),
         )
         for (topic, partition), each in met.lag.items():
-            lag.add_metric((topic, str(partition)), each.records)
-        return letters, published, refused, lag, *self._outbox()
+            if each.records is not None:
+                lag.add_metric((topic, str(partition)), each.records)
+        stalled = GaugeMetricFamily(
+            "callboard_stream_stalled_seconds",
+            "Time for which the consumer group has stood still while records wait, or the brokers do not say how many.",
+            labels=("topic", "partition"),
+        )
+        for (topic, partition), seconds in met.stalled_s().items():
+            stalled.add_metric((topic, str(partition)), seconds)
+        return letters, published, refused, lag, stalled, *self._outbox()
 
     def _outbox(self) -> Iterable[Metric]:
         met = self._metrics

@@ -1,7 +1,9 @@
 """The composition of a process's Kafka actors, publishers and readers, for the consumers of its departments."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from callboard.actors.department import Role
 from callboard.actors.errors import SERVER_UNAVAILABLE, Problem
@@ -16,6 +18,19 @@ from callboard.streams.relay import Relay
 from callboard.streams.security import KafkaSecurity
 from callboard.streams.signatures import EventSigner
 from callboard.streams.stream_metrics import StreamMetrics
+
+
+def kafka_security(read: Callable[[str], Any]) -> KafkaSecurity:
+    """Return the TLS and the login to Kafka; `read` returns a setting by the name of its field, None without one."""
+    names = {
+        "protocol": "kafka_security_protocol",
+        "mechanism": "kafka_sasl_mechanism",
+        "username": "kafka_username",
+        "password": "kafka_password",
+        "ca_file": "kafka_ca_file",
+    }
+    given = {name: read(setting) for name, setting in names.items()}
+    return KafkaSecurity(**{name: value for name, value in given.items() if value is not None})
 
 
 class StreamParts:
@@ -41,13 +56,7 @@ class StreamParts:
             config.topic_prefix,
             partitions=config.kafka_partitions,
             replication=config.kafka_replication,
-            security=KafkaSecurity(
-                protocol=config.kafka_security_protocol,
-                mechanism=config.kafka_sasl_mechanism,
-                username=config.kafka_username,
-                password=config.kafka_password,
-                ca_file=config.kafka_ca_file,
-            ),
+            security=kafka_security(lambda name: getattr(config, name)),
             holds_no_fetch=embedded,
         )
         self._wake = FetchWake()
@@ -92,6 +101,7 @@ class StreamParts:
         why = self._broker.why_lost
         faults = [] if self.reading.is_set() else ["the streams are not being read" + (why and f": {why}")]
         faults += self.metrics.stalled()
+        faults += [f"the topic {topic} cannot be used: {why}" for topic, why in self._broker.unusable.items()]
         faults += [f"the topic {topic} accepts no events: {why}" for topic, why in self.metrics.refusing_topics.items()]
         if self.metrics.waiting_rows:
             faults.append(f"no broker takes {self.metrics.waiting_rows} events of the outbox; they wait")

@@ -6,6 +6,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
@@ -24,8 +25,8 @@ _ENCODER = msgspec.json.Encoder()
 class Record(Struct, frozen=True):
     """A Kafka record as it was read; `topic` is without the prefix. `timestamp` is the producer's or the broker's.
 
-    `fault` is the reason why the client could not read the record, or its whole batch; then `value` holds the raw
-    bytes.
+    `fault` says why the client could not read the record or its whole batch, or may not; then `value` holds the raw
+    bytes, or the first of them.
     """
 
     topic: str
@@ -36,6 +37,7 @@ class Record(Struct, frozen=True):
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...] = ()
     fault: str | None = None
+    fault_reason: Literal["unreadable", "too_large"] = "unreadable"
 
 
 def encode_value(event: Message) -> bytes:
@@ -105,7 +107,7 @@ def decode(record: Record, signer: EventSigner) -> Envelope:
     An event of a type that only we write, or one in our name, needs a signature that `signer` accepts.
     """
     if record.fault is not None:
-        raise InvalidRecordError("unreadable", record.fault)
+        raise InvalidRecordError(record.fault_reason, record.fault)
     if record.value is None:
         raise InvalidRecordError("malformed", "the record has no value")
     if len(record.value) > VALUE_LIMIT:

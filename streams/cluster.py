@@ -70,6 +70,7 @@ class KafkaCluster:
         self.security = security or KafkaSecurity()
         self.holds_no_fetch = holds_no_fetch
         self.addresses = [address.strip() for address in addresses.split(",")]
+        self.bootstrap = self.addresses  # the one that answered last: aiokafka waits 40 s for one that is silent
         self.prefix = prefix
         self.topics = [
             full_name(prefix, name) for topic in TOPICS.values() for name in (topic.name, topic.dead_letters)
@@ -80,6 +81,11 @@ class KafkaCluster:
         self._watchers = 0
         self._partitions = partitions
         self._replication = replication
+
+    @property
+    def group(self) -> str:
+        """Return the consumer group that reads this installation's topics."""
+        return f"{self.prefix}-streams"
 
     async def wait(self, who: str) -> None:
         """Return when a broker answers and has every topic. Each reason why `who` waits is logged once, and the end."""
@@ -98,6 +104,11 @@ class KafkaCluster:
                     _LOG.info("%s is connected to the broker again", who)
                 self.why_lost = ""
                 return
+
+    async def reach(self) -> None:
+        """Find a broker that answers, as the first address for clients. Raises BrokerLostError."""
+        connection, _ = await self._connect()
+        connection.close()
 
     async def watch(self) -> None:
         """Run until the cluster is lost, or its topics have changed; then raise BrokerLostError.
@@ -129,16 +140,19 @@ class KafkaCluster:
 
     async def _connect(self, *, without: str | None = None) -> tuple[AIOKafkaConnection, str]:
         why = "the only address is the one that was lost"
-        for address in self.addresses:
+        for address in dict.fromkeys((*self.bootstrap, *self.addresses)):
             if address == without:
                 continue
             host, _, port = address.rpartition(":")
             options = self.security.client_options()
             connecting = create_conn(host.strip("[]"), int(port), request_timeout_ms=int(_ANSWER_S * 1000), **options)
             try:
-                return await asyncio.wait_for(connecting, _ANSWER_S), address
+                connection = await asyncio.wait_for(connecting, _ANSWER_S)
             except _AWAY as error:
                 why = str(error) or type(error).__name__
+            else:
+                self.bootstrap = [address]
+                return connection, address
         raise BrokerLostError(f"no broker responds at {', '.join(self.addresses)}: {why}")
 
     async def _hold(self, connection: AIOKafkaConnection, known: dict[str, TopicState]) -> None:
@@ -187,7 +201,7 @@ class KafkaCluster:
     async def _make(self, names: Sequence[str]) -> dict[str, str]:
         """Create topics; return those that we may not create, with the reason. Raises one of `_AWAY`."""
         admin = AIOKafkaAdminClient(
-            bootstrap_servers=self.addresses,
+            bootstrap_servers=self.bootstrap,
             request_timeout_ms=int(_ANSWER_S * 1000),
             **self.security.client_options(),
         )

@@ -6,6 +6,7 @@ the actor, and its supervisor starts it again.
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from callboard.streams.cluster import BrokerLostError, KafkaCluster
 from callboard.streams.consumers import Consumer
 from callboard.streams.faust_transport import App, RecordBatch
 from callboard.streams.fetching import FetchWake
+from callboard.streams.group_offsets import UNREACHABLE, GroupOffsets, PartitionOffsets
 from callboard.streams.ports import Database
 from callboard.streams.record_processor import RecordProcessor
+from callboard.streams.record_reader import Skipped
 from callboard.streams.signatures import EventSigner
 from callboard.streams.stream_metrics import StreamMetrics
 from callboard.streams.topics import full_name, short_name
@@ -29,7 +32,7 @@ _START_S = 30.0
 _STOP_S = 1.5  # the actor's own stop takes 2 s at most
 _BUNDLE = 2000  # records of a poll, and so of a batch: a transaction of about 100 ms
 _QUEUE = 128  # bundles; an eighth of it is normally used, see faust_transport.py
-_LAG_EVERY_S = 2.0
+_LAG_EVERY_S = 5.0
 _PAUSE_S = 0.2  # between two checks of a broker that holds no empty fetch: an event is read within 250 ms
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 253_370_764_800_000  # the year 9999: a producer may write any timestamp
@@ -96,7 +99,7 @@ class FaustConsumer(Actor[None]):
             await asyncio.wait({self._starting, watch, failed, crash}, timeout=_START_S, return_when="FIRST_COMPLETED")
             if self._starting.done():
                 self._starting.result()
-                measure = asyncio.ensure_future(self._measure_lag(app))
+                measure = asyncio.ensure_future(self._measure_lag())
                 try:
                     await asyncio.wait({watch, failed, crash, measure}, return_when="FIRST_COMPLETED")
                     if measure.done():
@@ -114,19 +117,31 @@ class FaustConsumer(Actor[None]):
             for end in (watch, failed, crash):
                 end.cancel()
 
-    async def _measure_lag(self, app: App) -> None:
-        """Update the lag of our own partitions only."""
-        before: dict[tuple[str, int], int] = {}
-        while True:
-            lag = {(short_name(self._broker.prefix, tp.topic), tp.partition): each for tp, each in app.lag().items()}
-            for place in set(self._metrics.lag).difference(lag):
-                del self._metrics.lag[place]
-            done = {place: reached for place, (reached, _) in lag.items()}
-            for (topic, partition), (reached, records) in lag.items():
-                progressed = before.get((topic, partition)) != reached
-                self._metrics.set_lag(topic, partition, records, progressed=progressed)
-            before = done
-            await asyncio.sleep(_LAG_EVERY_S)
+    async def _measure_lag(self) -> None:
+        """Update the lag of every partition, whichever process reads it; warn of those that stand still."""
+        topics = {full_name(self._broker.prefix, topic) for consumer in self._consumers for topic in consumer.topics}
+        offsets = GroupOffsets(self._broker, topics - self._broker.unusable.keys())
+        try:
+            while True:
+                self._note_lag(await _read_unless_away(offsets))
+                for sentence in self._metrics.stalled():
+                    if self._metrics.is_news("stalled", sentence.partition(" ")[0]):
+                        _LOG.warning("%s", sentence)
+                await asyncio.sleep(_LAG_EVERY_S)
+        finally:
+            await offsets.close()
+
+    def _note_lag(self, found: list[PartitionOffsets] | None) -> None:
+        """Note the lag; without an answer it is unknown everywhere."""
+        lag = self._metrics.lag
+        if found is None:
+            for (topic, partition), each in lag.items():
+                self._metrics.set_lag(topic, partition, None, each.position)
+            return
+        for place in set(lag).difference((each.topic, each.partition) for each in found):
+            del lag[place]
+        for offsets in found:
+            self._metrics.set_lag(offsets.topic, offsets.partition, offsets.lag, offsets.position)
 
     async def _end(self) -> None:
         """Stop the app, bounded. The next call completes a cancelled one."""
@@ -146,8 +161,8 @@ class FaustConsumer(Actor[None]):
     def _make(self, failed: "asyncio.Future[None]") -> App:
         """Make an app with an agent for each consumer. An agent's error is set on `failed`."""
         app = App(
-            f"{self._broker.prefix}-streams",
-            broker=[f"kafka://{address}" for address in self._broker.addresses],
+            self._broker.group,
+            broker=[f"kafka://{address}" for address in self._broker.bootstrap],
             broker_credentials=self._broker.security.faust_credentials(),
             datadir=str(self._data),
             store="memory://",
@@ -190,7 +205,7 @@ class FaustConsumer(Actor[None]):
             async for event in stream.noack().events():
                 bundle: RecordBatch = event.value
                 try:
-                    await processor.process([_record(prefix, record) for record in bundle.records])
+                    await processor.process(_records(prefix, bundle.records))
                 except Exception as error:  # noqa: BLE001 - Faust would skip the bundle; `failed` crashes the actor with it
                     if not failed.done():
                         failed.set_exception(error)
@@ -198,6 +213,19 @@ class FaustConsumer(Actor[None]):
                 app.mark_processed(stream_name, bundle)
 
         return read
+
+
+def _records(prefix: str, fetched: Iterable[Any]) -> list[Record]:
+    return [_record(prefix, each) for each in fetched if not isinstance(each, Skipped)]
+
+
+async def _read_unless_away(offsets: GroupOffsets) -> list[PartitionOffsets] | None:
+    """Return the offsets, or None if no broker says them."""
+    try:
+        return await offsets.read()
+    except UNREACHABLE as error:
+        _LOG.info("the offsets of the group are not known: %r", error)
+        return None
 
 
 def _record(prefix: str, record: Any) -> Record:
@@ -211,4 +239,5 @@ def _record(prefix: str, record: Any) -> Record:
         value=record.value,
         headers=tuple(record.headers),
         fault=getattr(record, "fault", None),
+        fault_reason=getattr(record, "reason", "unreadable"),
     )

@@ -48,8 +48,6 @@ class _Queue(ThrowableQueue):  # type: ignore[misc]
 class _ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
     """Faust's consumer, with a time limit for every wait for the broker, and our own fetching."""
 
-    reader: FetchReader | None = None
-
     async def _keepalive2(self) -> None:
         """Do nothing: mode wakes both threads each second, for calls that do not wake the other. Ours all do."""
 
@@ -68,8 +66,8 @@ class _ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
         """Nothing has been fetched when this returns: there is no subscription yet."""
         await super().on_start()
         fetcher = self._consumer._fetcher  # noqa: SLF001 - see fetching.py
-        self.reader = FetchReader(fetcher, self.app.wake, self.app.fetch_pause_s, self.app.partition_refused)
-        fetcher._proc_fetch_request = self.reader.fetch  # noqa: SLF001 - see fetching.py
+        reader = FetchReader(fetcher, self.app.wake, self.app.fetch_pause_s, self.app.partition_refused)
+        fetcher._proc_fetch_request = reader.fetch  # noqa: SLF001 - see fetching.py
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """Commit within a time limit: aiokafka retries for ever while the broker or the topic is unavailable. Return
@@ -126,8 +124,6 @@ class _Consumer(stock.Consumer):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._has_processed = asyncio.Event()
         self._processed: dict[TP, dict[str, int]] = {}
-        self._handed_out: dict[TP, int] = {}
-        self._first_handed_out: dict[TP, int] = {}  # changes with each assignment of a partition to us
         super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> _ConsumerThread:
@@ -141,8 +137,6 @@ class _Consumer(stock.Consumer):  # type: ignore[misc]
         last = record.records[-1]
         record.generation = self.app.consumer_generation_id
         self._read_offset[tp] = None  # Faust would silently drop the first records of a recreated topic
-        self._handed_out[tp] = record.last_offset
-        self._first_handed_out.setdefault(tp, record.records[0].offset)
         return ConsumerMessage(
             last.topic, last.partition, record.last_offset, last.timestamp / 1000, last.timestamp_type, None, None,
             record, None, 0, 0, tp, generation_id=record.generation,
@@ -191,21 +185,6 @@ class _Consumer(stock.Consumer):  # type: ignore[misc]
             return None
         return min(settled[stream] for stream in streams) + 1
 
-    def lag(self) -> dict[TP, tuple[int, int]]:
-        """Return for each partition the offset up to which all records are processed, and the number of others."""
-        reader = self._thread.reader
-        lag: dict[TP, tuple[int, int]] = {}
-        for tp in self.assignment() if reader is not None else ():
-            end = reader.ends.get(TopicPartition(tp.topic, tp.partition))
-            if end is not None:
-                done = end.position
-                if tp in self._handed_out:
-                    settled = self._new_offset(tp)
-                    if settled is None or settled <= self._handed_out[tp]:
-                        done = settled if settled is not None else min(done, self._first_handed_out[tp])
-                lag[tp] = done, max(0, end.end - done)
-        return lag
-
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Faust's watch for stuck streams counts messages, and mistakes bundles for a standstill."""
 
@@ -217,8 +196,6 @@ class _Consumer(stock.Consumer):  # type: ignore[misc]
         await super().on_partitions_revoked(revoked)
         for tp in revoked:
             self._processed.pop(tp, None)
-            self._handed_out.pop(tp, None)
-            self._first_handed_out.pop(tp, None)
 
 
 class _Producer(stock.Producer):  # type: ignore[misc]
@@ -293,10 +270,6 @@ class App(faust.App):  # type: ignore[misc]
     def partition_refused(self, tp: TopicPartition, why: str) -> None:
         """Called in the consumer's thread when the broker refuses to send us a partition."""
         self.log.warning("the broker refuses %s[%d]: %s", tp.topic, tp.partition, why)
-
-    def lag(self) -> dict[TP, tuple[int, int]]:
-        """Return for each partition the offset up to which all records are processed, and the number of others."""
-        return dict(self.consumer.lag())
 
     async def crashed_with(self) -> None:
         """Wait until the app crashes, which it only half survives, and raise the cause."""

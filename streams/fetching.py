@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import FetchResult
@@ -70,13 +70,6 @@ def _end(wait: "asyncio.Future[None]") -> None:
         wait.set_result(None)
 
 
-class End(NamedTuple):
-    """The end of a partition for us: the next offset to read, and the next that will be written."""
-
-    position: int
-    end: int
-
-
 def _stands_at(state: Any, offset: int) -> bool:
     return bool(state.has_valid_position and state.position == offset)
 
@@ -91,13 +84,12 @@ class FetchReader:
     """Replaces `_proc_fetch_request` of one aiokafka Fetcher; runs in the consumer's own loop.
 
     After an empty fetch the next one waits for `wake`, or for new end offsets. They are checked each `pause_s`.
-    `on_refused` is called for a partition that the broker refuses. `ends` shows how far the partitions are read.
+    `on_refused` is called for a partition that the broker refuses.
     """
 
     def __init__(
         self, fetcher: Any, wake: FetchWake, pause_s: float, on_refused: Callable[[TopicPartition, str], None]
     ) -> None:
-        self.ends: dict[TopicPartition, End] = {}
         self._fetcher = fetcher
         fetcher._fetcher_timeout = _OVERSEE_S  # noqa: SLF001 - it is 0.2 s, and each time costs a look at all partitions
         self._wake = wake
@@ -175,7 +167,6 @@ class FetchReader:
             return False
         last_stable, aborted = rest[0], rest[2 if len(rest) > 4 else -2]  # noqa: PLR2004 - version 11 has one field more
         state.highwater, state.lso = highwater, last_stable
-        self.ends[tp] = End(offset, highwater if last_stable < 0 else last_stable)
         data = rest[-1]
         if not data:
             return False

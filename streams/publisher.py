@@ -9,6 +9,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooL
 from msgspec import Struct
 
 from callboard.streams.cloudevents import signed_headers
+from callboard.streams.lease import LeaseLostError
 from callboard.streams.signatures import EventSigner
 from callboard.streams.stream_metrics import StreamMetrics
 from callboard.streams.topics import full_name
@@ -102,6 +103,8 @@ class Publisher:
         outcomes = await self._send_together(producer, ledger, wave)
         failure: BaseException | None = None
         for row, outcome in zip(wave, outcomes, strict=True):
+            if isinstance(outcome, LeaseLostError):  # not the topic's fault
+                raise LeaseLostError(str(outcome)) from outcome
             result = outcome
             if isinstance(outcome, _TOO_LARGE) and len(wave) > 1 and len(row["value"]) < _SHARED_BYTES:
                 (result,) = await self._send_together(

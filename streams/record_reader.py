@@ -1,15 +1,16 @@
 """Parses the fetched bytes of one partition record by record: an unreadable record does not stop those behind it.
 
 aiokafka raises for the first unreadable record or batch, and then fetches the same bytes again, for ever. Here each
-unreadable record becomes an `UnreadableRecord`, and so does a batch that cannot be split.
+unreadable record becomes an `UnreadableRecord`, and so does a batch that cannot be split. Memory is bounded, however
+small the packed bytes are: one fetch yields and unpacks only so much, and the rest is fetched again.
 """
 
+import contextlib
 import struct
-import zlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Literal, TypeAlias
 
-import cramjam
 from aiokafka import TopicPartition
 from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
 from aiokafka.record.default_records import DefaultRecordBatch
@@ -18,7 +19,13 @@ from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import ConsumerRecord
 from msgspec import Struct
 
-DECOMPRESSED_LIMIT = 32 << 20  # bytes of one batch; a broker accepts 1 MB by default, and JSON shrinks to a twentieth
+from callboard.streams.decompression import DECOMPRESSED_LIMIT, FaultError, TooLargeError, decompress
+
+RECORD_LIMIT = 1 << 20  # bytes of a record; a broker accepts no more by default, but packed it may hold more
+_KEPT = 2 << 20  # bytes that are kept of what is unreadable
+_YIELD_LIMIT = 1 << 20  # bytes of the records of one fetch
+_BAD_BATCH = 1 << 20  # bytes that count as unpacked for a batch that cannot be
+_OVERHEAD = 100  # bytes of a record beside its fields
 _LENGTH = struct.Struct(">qi")
 _HEADER = struct.Struct(">qiibIhiqqqhii")
 _CRC_AT = 17
@@ -27,16 +34,12 @@ _MAGIC_AT = 16
 _MAGIC = 2
 _CODECS, _TRANSACTIONAL, _CONTROL = 0x07, 0x10, 0x20
 _LOG_APPEND_TIME = 0x08
-_GZIP, _SNAPPY, _LZ4, _ZSTD = 1, 2, 3, 4
-_XERIAL = b"\x82SNAPPY\x00"
-_XERIAL_HEADER = 16
 _VARINT_BITS = 70
 _SHOWN = 200
-_BUFFER_FULL = "failed to write whole buffer"  # cramjam's message, which a test checks
 
 
 class UnreadableRecord(Struct, frozen=True):
-    """An unreadable record, or batch of them up to `last_offset`: its raw bytes, and the reason."""
+    """An unreadable record, or batch of them up to `last_offset`: its raw bytes, 2 MiB at most, and the fault."""
 
     topic: str
     partition: int
@@ -45,13 +48,24 @@ class UnreadableRecord(Struct, frozen=True):
     timestamp: int
     value: bytes
     fault: str
+    reason: Literal["unreadable", "too_large"] = "unreadable"
     key: bytes | None = None
     headers: tuple[tuple[str, bytes | None], ...] = ()
     timestamp_type: int = 0
 
 
-class _FaultError(Exception):
-    """The reason why bytes cannot be read."""
+class Skipped(Struct, frozen=True):
+    """The end of a fetch without a committed record up to `last_offset`: that offset is committed, and nothing more."""
+
+    topic: str
+    partition: int
+    offset: int
+    last_offset: int
+    timestamp: int = 0
+    timestamp_type: int = 0
+
+
+Fetched: TypeAlias = ConsumerRecord[Any, Any] | UnreadableRecord | Skipped
 
 
 class _Batch(Struct, frozen=True):
@@ -80,31 +94,41 @@ class FetchedRecords:
         self._tp = tp
         self._aborted = sorted(aborted or (), key=lambda transaction: transaction[1])
         self._aborted_producers: set[int] = set()
+        self._yielded = self._unpacked = 0  # bytes
         self._records = self._read(data)
 
     def __iter__(self) -> "FetchedRecords":
         return self
 
-    def __next__(self) -> ConsumerRecord[Any, Any] | UnreadableRecord:
+    def __next__(self) -> Fetched:
         return next(self._records)
 
-    def _read(self, data: bytes) -> Iterator[ConsumerRecord[Any, Any] | UnreadableRecord]:
-        began_at = self.next_fetch_offset
+    def _read(self, data: bytes) -> Iterator[Fetched]:
+        began_at = handed_out = self.next_fetch_offset
         for raw in _slices(data):
-            if raw[_MAGIC_AT] < _MAGIC:
-                records, next_offset = self._read_legacy(raw)
-            else:
-                batch = _parse_header(raw)
-                next_offset = batch.next_offset
-                records = [] if self._is_passed_over(batch) else self._read_batch(batch)
+            records, next_offset = self._read_slice(raw)
             for record in records:
                 if last_offset(record) >= began_at:
-                    self.next_fetch_offset = max(self.next_fetch_offset, last_offset(record) + 1)
+                    self.next_fetch_offset = handed_out = max(handed_out, last_offset(record) + 1)
                     yield record
+                    self._yielded += _OVERHEAD + _size(record)
+                    if self._yielded >= _YIELD_LIMIT:
+                        return
             self.next_fetch_offset = max(self.next_fetch_offset, next_offset)
-        if data and self.next_fetch_offset == began_at:  # truncated, or its offsets are wrong: it would come again
+            if self._unpacked >= DECOMPRESSED_LIMIT:
+                break
+        if self.next_fetch_offset > handed_out:
+            yield Skipped(self._tp.topic, self._tp.partition, handed_out, self.next_fetch_offset - 1)
+        elif data and self.next_fetch_offset == began_at:  # truncated, or its offsets are wrong: it would come again
             self.next_fetch_offset += 1
             yield self._unreadable(began_at, began_at, 0, memoryview(data), "the bytes hold no whole batch")
+
+    def _read_slice(self, raw: memoryview) -> tuple[Iterable[Fetched], int]:
+        """Return the records of a batch, and the offset behind it."""
+        if raw[_MAGIC_AT] < _MAGIC:
+            return self._read_legacy(raw)
+        batch = _parse_header(raw)
+        return (() if self._is_passed_over(batch) else self._read_batch(batch)), batch.next_offset
 
     def _is_passed_over(self, batch: _Batch) -> bool:
         """Whether a batch is a control batch of the broker, or belongs to an aborted transaction."""
@@ -116,38 +140,44 @@ class FetchedRecords:
             return True
         return bool(batch.attributes & _TRANSACTIONAL) and batch.producer_id in self._aborted_producers
 
-    def _read_batch(self, batch: _Batch) -> list[ConsumerRecord[Any, Any] | UnreadableRecord]:
+    def _read_batch(self, batch: _Batch) -> Iterator[Fetched]:
         if calc_crc32c(batch.raw[_ATTRIBUTES_AT:].tobytes()) != struct.unpack_from(">I", batch.raw, _CRC_AT)[0]:
-            return [self._whole(batch, "invalid CRC")]
+            yield self._whole(batch, "invalid CRC")
+            return
         try:
             plain = _decompress(batch)
-        except _FaultError as fault:
-            return [self._whole(batch, str(fault))]
-        try:
-            read = [self._record(record) for record in DefaultRecordBatch(plain)]
-        except Exception:  # noqa: BLE001 - the reader in C raises what it likes; what is wrong is found out below
-            read = []
-        if len(read) == batch.count and all(batch.base_offset <= each.offset < batch.next_offset for each in read):
-            return list(read)
-        return list(self._read_one_by_one(batch, plain[_HEADER.size :]))
+        except FaultError as fault:
+            self._unpacked += DECOMPRESSED_LIMIT if isinstance(fault, TooLargeError) else _BAD_BATCH
+            yield self._whole(batch, str(fault))
+            return
+        self._unpacked += len(plain) if batch.attributes & _CODECS else 0
+        done = 0
+        with contextlib.suppress(Exception):  # the reader in C raises what it likes; what is wrong is found out below
+            for record in DefaultRecordBatch(plain):
+                if not batch.base_offset <= record.offset < batch.next_offset:
+                    break
+                done += 1
+                yield self._record(record)
+            else:
+                if done == batch.count:
+                    return
+        yield from islice(self._read_one_by_one(batch, plain[_HEADER.size :]), done, None)
 
-    def _read_one_by_one(
-        self, batch: _Batch, plain: memoryview
-    ) -> Iterator[ConsumerRecord[Any, Any] | UnreadableRecord]:
+    def _read_one_by_one(self, batch: _Batch, plain: memoryview) -> Iterator[Fetched]:
         """Yield each record by its own length: an unreadable one does not hide the next."""
         at, expected = 0, batch.base_offset
         for _ in range(batch.count):
             try:
                 raw, at = _record_bytes(plain, at)
-            except _FaultError as fault:
+            except FaultError as fault:
                 rest, last = plain[at:], batch.next_offset - 1
                 yield self._unreadable(expected, last, batch.max_timestamp, rest, str(fault))
                 return
             try:
                 record = self._parse(batch, raw)
                 expected = record.offset
-                yield record
-            except _FaultError as fault:
+                yield self._bounded(record)
+            except FaultError as fault:
                 yield self._unreadable(expected, expected, batch.max_timestamp, raw, str(fault))
             expected += 1
         if at < len(plain) or batch.count < 0:
@@ -155,7 +185,7 @@ class FetchedRecords:
             yield self._unreadable(expected, batch.next_offset - 1, batch.max_timestamp, rest, told)
 
     def _parse(self, batch: _Batch, raw: memoryview) -> ConsumerRecord[Any, Any]:
-        """Raises _FaultError."""
+        """Raises FaultError."""
         at = 1  # attributes: unused
         timestamp_delta, at = _varint(raw, at)
         offset_delta, at = _varint(raw, at)
@@ -169,36 +199,48 @@ class FetchedRecords:
             headers.append((_header_name(name), held))
         offset = batch.base_offset + offset_delta
         if at != len(raw) or count < 0 or not batch.base_offset <= offset < batch.next_offset:
-            raise _FaultError("a record's fields do not fit its length, or its offset its batch")
+            raise FaultError("a record's fields do not fit its length, or its offset its batch")
         at_broker = bool(batch.attributes & _LOG_APPEND_TIME)
         timestamp = batch.max_timestamp if at_broker else batch.first_timestamp + timestamp_delta
         sizes = (-1 if each is None else len(each) for each in (key, value))
         return ConsumerRecord(*self._tp, offset, timestamp, int(at_broker), key, value, None, *sizes, tuple(headers))
 
-    def _read_legacy(self, raw: memoryview) -> tuple[list[ConsumerRecord[Any, Any] | UnreadableRecord], int]:
+    def _read_legacy(self, raw: memoryview) -> tuple[Iterable[Fetched], int]:
         """A batch of the formats before Kafka 0.11."""
         (offset, _) = _LENGTH.unpack_from(raw)
         try:
             batch = LegacyRecordBatch(raw, raw[_MAGIC_AT])
             if not batch.validate_crc():
-                raise _FaultError("invalid CRC")  # noqa: TRY301 - one way for all that is wrong with it
+                raise FaultError("invalid CRC")  # noqa: TRY301 - one way for all that is wrong with it
             return [self._record(record) for record in batch], batch.next_offset
         except Exception as error:  # noqa: BLE001 - see _read_batch
             return [self._unreadable(offset, offset, 0, raw, f"a record of an old format: {error}")], offset + 1
 
-    def _record(self, record: Any) -> ConsumerRecord[Any, Any]:
+    def _record(self, record: Any) -> Fetched:
         sizes = (-1 if each is None else len(each) for each in (record.key, record.value))
-        return ConsumerRecord(
-            *self._tp,
-            record.offset,
-            record.timestamp,
-            record.timestamp_type,
-            record.key,
-            record.value,
-            record.checksum,
-            *sizes,
-            tuple(record.headers),
+        return self._bounded(
+            ConsumerRecord(
+                *self._tp,
+                record.offset,
+                record.timestamp,
+                record.timestamp_type,
+                record.key,
+                record.value,
+                record.checksum,
+                *sizes,
+                tuple(record.headers),
+            )
         )
+
+    def _bounded(self, record: ConsumerRecord[Any, Any]) -> Fetched:
+        """Return the record, or what is kept of one that is too large."""
+        size = _size(record)
+        if size <= RECORD_LIMIT:
+            return record
+        value, offset = (record.value or b"")[:RECORD_LIMIT], record.offset
+        told = f"the record takes {size} bytes, more than {RECORD_LIMIT}; of its value the first {len(value)} are kept"
+        topic, partition = self._tp
+        return UnreadableRecord(topic, partition, offset, offset, record.timestamp, value, told, "too_large")
 
     def _whole(self, batch: _Batch, fault: str) -> UnreadableRecord:
         told = f"a batch of {batch.count} records, offsets {batch.base_offset} to {batch.next_offset - 1}: {fault}"
@@ -207,12 +249,20 @@ class FetchedRecords:
 
     def _unreadable(self, offset: int, last: int, timestamp: int, raw: memoryview, fault: str) -> UnreadableRecord:
         tp = self._tp
-        return UnreadableRecord(tp.topic, tp.partition, offset, max(offset, last), timestamp, bytes(raw), fault)
+        return UnreadableRecord(tp.topic, tp.partition, offset, max(offset, last), timestamp, bytes(raw[:_KEPT]), fault)
 
 
-def last_offset(record: ConsumerRecord[Any, Any] | UnreadableRecord) -> int:
-    """The offset of a record, or the last one of a batch that cannot be read."""
-    return record.last_offset if isinstance(record, UnreadableRecord) else int(record.offset)
+def last_offset(record: Fetched) -> int:
+    """The offset of a record, or the last one of a batch that cannot be read, or of skipped ones."""
+    return int(record.offset if isinstance(record, ConsumerRecord) else record.last_offset)
+
+
+def _size(record: Any) -> int:
+    """Return the bytes of a record's key, value and headers."""
+    if isinstance(record, Skipped):
+        return 0
+    headers = sum(len(name) + len(held or b"") for name, held in record.headers)
+    return len(record.key or b"") + len(record.value or b"") + headers
 
 
 def _slices(data: bytes) -> Iterator[memoryview]:
@@ -242,88 +292,21 @@ def _is_abort_marker(batch: _Batch) -> bool:
 
 
 def _decompress(batch: _Batch) -> memoryview:
-    """Decompress the batch. Raises _FaultError."""
+    """Return the batch as it was before its compression. Raises FaultError."""
     codec = batch.attributes & _CODECS
     if not codec:
         return batch.raw
-    packed = batch.raw[_HEADER.size :].tobytes()
-    decompressors = {_GZIP: _gunzip, _SNAPPY: _unsnappy, _LZ4: _unlz4, _ZSTD: _unzstd}
-    if codec not in decompressors:
-        raise _FaultError(f"unknown compression codec {codec}")
-    try:
-        plain = decompressors[codec](packed)
-    except (cramjam.DecompressionError, zlib.error, struct.error, ValueError, OSError) as error:
-        raise _FaultError(f"bad compression: {str(error)[:_SHOWN]}") from error
     header = bytearray(batch.raw[: _HEADER.size])
     struct.pack_into(">h", header, _ATTRIBUTES_AT, batch.attributes & ~_CODECS)
-    return memoryview(bytes(header) + plain)
-
-
-def _too_large() -> _FaultError:
-    return _FaultError(f"a batch takes more than {DECOMPRESSED_LIMIT >> 20} MiB without its compression")
-
-
-def _gunzip(packed: bytes) -> bytes:
-    unpacker = zlib.decompressobj(wbits=31)
-    plain = unpacker.decompress(packed, DECOMPRESSED_LIMIT + 1)
-    if len(plain) > DECOMPRESSED_LIMIT:
-        raise _too_large()
-    if not unpacker.eof:
-        raise ValueError("the stream is cut short")
-    return plain
-
-
-def _unlz4(packed: bytes) -> bytes:
-    return _bounded(cramjam.lz4.decompress_into, packed)
-
-
-def _unzstd(packed: bytes) -> bytes:
-    return _bounded(cramjam.zstd.decompress_into, packed)
-
-
-def _bounded(decompress_into: Any, packed: bytes) -> bytes:
-    """Decompress into buffers that grow to the limit: frames may omit their size, or state a wrong one."""
-    size = min(DECOMPRESSED_LIMIT, max(1 << 16, len(packed) * 8))
-    while True:
-        buffer = bytearray(size)
-        try:
-            return bytes(memoryview(buffer)[: decompress_into(packed, buffer)])
-        except cramjam.DecompressionError as error:
-            if _BUFFER_FULL not in str(error):
-                raise
-            if size == DECOMPRESSED_LIMIT:
-                raise _too_large() from None
-        size = min(DECOMPRESSED_LIMIT, size * 8)
-
-
-def _unsnappy(packed: bytes) -> bytes:
-    """Decompress raw snappy, or the blocks of the xerial library, which Java's clients write."""
-    if not packed.startswith(_XERIAL):
-        return _unsnappy_block(packed, DECOMPRESSED_LIMIT)
-    blocks, left, at = [], DECOMPRESSED_LIMIT, _XERIAL_HEADER
-    while at < len(packed):
-        (length,) = struct.unpack_from(">i", packed, at)
-        at += 4
-        if length < 0 or at + length > len(packed):
-            raise ValueError("a block has a wrong length")
-        blocks.append(_unsnappy_block(packed[at : at + length], left))
-        left -= len(blocks[-1])
-        at += length
-    return b"".join(blocks)
-
-
-def _unsnappy_block(packed: bytes, limit: int) -> bytes:
-    if cramjam.snappy.decompress_raw_len(packed) > limit:
-        raise _too_large()
-    return bytes(cramjam.snappy.decompress_raw(packed))
+    return memoryview(b"".join((header, decompress(codec, batch.raw[_HEADER.size :].tobytes()))))
 
 
 def _varint(raw: memoryview, at: int) -> tuple[int, int]:
-    """Return a zigzag varint and the position behind it. Raises _FaultError."""
+    """Return a zigzag varint and the position behind it. Raises FaultError."""
     value = shift = 0
     while True:
         if at >= len(raw) or shift >= _VARINT_BITS:
-            raise _FaultError("a record is cut short")
+            raise FaultError("a record is cut short")
         byte = raw[at]
         at += 1
         value |= (byte & 0x7F) << shift
@@ -333,27 +316,27 @@ def _varint(raw: memoryview, at: int) -> tuple[int, int]:
 
 
 def _record_bytes(raw: memoryview, at: int) -> tuple[memoryview, int]:
-    """Return the bytes of a record behind its length, and the position behind them. Raises _FaultError."""
+    """Return the bytes of a record behind its length, and the position behind them. Raises FaultError."""
     length, at = _varint(raw, at)
     if length < 1 or at + length > len(raw):
-        raise _FaultError("a record has a wrong length")
+        raise FaultError("a record has a wrong length")
     return raw[at : at + length], at + length
 
 
 def _bytes(raw: memoryview, at: int) -> tuple[bytes | None, int]:
-    """Return bytes after their length, None for a negative one, and the position behind them. Raises _FaultError."""
+    """Return bytes after their length, None for a negative one, and the position behind them. Raises FaultError."""
     length, at = _varint(raw, at)
     if length < 0:
         return None, at
     if at + length > len(raw):
-        raise _FaultError("a field is cut short")
+        raise FaultError("a field is cut short")
     return bytes(raw[at : at + length]), at + length
 
 
 def _header_name(name: bytes | None) -> str:
     if name is None:
-        raise _FaultError("a header has no name")
+        raise FaultError("a header has no name")
     try:
         return name.decode()
     except UnicodeDecodeError:
-        raise _FaultError(f"the header name {name[:_SHOWN]!r} is not UTF-8") from None
+        raise FaultError(f"the header name {name[:_SHOWN]!r} is not UTF-8") from None

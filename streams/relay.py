@@ -13,13 +13,13 @@ from operator import itemgetter
 from typing import Any
 
 import asyncpg
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from callboard.runtime import Actor, Refusal, described
 from callboard.streams.cluster import BrokerLostError, KafkaCluster
 from callboard.streams.consumers import Expected
 from callboard.streams.faust_transport import close_now
+from callboard.streams.fenced_producer import FencedProducer
 from callboard.streams.lease import Lease, LeaseLostError
 from callboard.streams.ports import Database, passes
 from callboard.streams.publisher import Publisher
@@ -167,8 +167,9 @@ class Relay(Actor[None]):
 
     async def _publish_while_it_lasts(self, connection: Any) -> None:
         """Publish until the broker is lost; always ends with an error."""
-        producer = AIOKafkaProducer(
-            bootstrap_servers=self._broker.addresses,
+        producer = FencedProducer(
+            self._lease,
+            bootstrap_servers=self._broker.bootstrap,
             acks="all",
             request_timeout_ms=_REQUEST_MS,
             linger_ms=0,

@@ -12,11 +12,12 @@ _REASONS = 256  # reasons that are remembered; producers choose some of the word
 
 
 class PartitionLag(Struct):
-    """The number of a partition's waiting records, and the time since none has left (of the clock; None if
-    none waits).
+    """The number of records that wait in a partition (None: it is not known), and since when (of the clock) its group
+    stands still although some wait or the number is not known; None if it does not.
     """
 
-    records: int = 0
+    records: int | None = 0
+    position: int = 0
     stalled_since: float | None = None
 
 
@@ -46,20 +47,30 @@ class StreamMetrics:
         self._reasons[reason] = now
         return True
 
-    def set_lag(self, topic: str, partition: int, records: int, *, progressed: bool) -> None:
-        """Note a partition's waiting records, and whether some have left since the last call."""
-        lag = self.lag.setdefault((topic, partition), PartitionLag())
-        lag.records = records
+    def set_lag(self, topic: str, partition: int, records: int | None, position: int) -> None:
+        """Note a partition's waiting records, and the group's position in it."""
+        lag = self.lag.setdefault((topic, partition), PartitionLag(position=position))
+        moved = records is not None and position != lag.position
         if records == 0:
             lag.stalled_since = None
-        elif progressed or lag.stalled_since is None:
+        elif moved or lag.stalled_since is None:
             lag.stalled_since = self._clock()
+        lag.records, lag.position = records, position
+
+    def stalled_s(self) -> dict[tuple[str, int], float]:
+        """Return for each partition how long its group has stood still while records wait."""
+        now = self._clock()
+        return {
+            place: 0.0 if lag.stalled_since is None else now - lag.stalled_since
+            for place, lag in sorted(self.lag.items())
+        }
 
     def stalled(self) -> list[str]:
         """List the partitions that have stood still for half a minute while records wait, one sentence each."""
-        now = self._clock()
-        return [
-            f"{topic}[{partition}] stands still for {now - lag.stalled_since:.0f} s, {lag.records} records wait"
-            for (topic, partition), lag in sorted(self.lag.items())
-            if lag.stalled_since is not None and now - lag.stalled_since >= STALLED_AFTER_S
-        ]
+        told = []
+        for (topic, partition), seconds in self.stalled_s().items():
+            if seconds >= STALLED_AFTER_S:
+                records = self.lag[topic, partition].records
+                count = "an unknown number of" if records is None else records
+                told.append(f"{topic}[{partition}] stands still for {seconds:.0f} s, {count} records wait")
+        return told

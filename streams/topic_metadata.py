@@ -6,6 +6,7 @@ aiokafka's request ends at version 5, which knows no ids; Kafka has them since 2
 from io import BytesIO
 from typing import Any, NamedTuple
 
+from aiokafka import TopicPartition
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.metadata import MetadataRequest_v5
 from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
@@ -115,3 +116,13 @@ def topic_states(response: Any) -> dict[str, TopicState]:
     if response.API_VERSION == _VERSION:
         return {name: TopicState(code, len(parts), topic_id) for code, name, topic_id, _, parts, *_ in response.topics}
     return {name: TopicState(code, len(partitions)) for code, name, _, partitions in response.topics}
+
+
+def partition_leaders(response: Any) -> dict[TopicPartition, int]:
+    """Return the broker that leads each partition; -1 if none does."""
+    at = 4 if response.API_VERSION == _VERSION else 3
+    return {
+        TopicPartition(topic[1], partition): leader
+        for topic in response.topics
+        for _, partition, leader, *_ in topic[at]
+    }

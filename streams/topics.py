@@ -10,6 +10,7 @@ from msgspec import Struct
 EVENT_LIFE_S = 7 * 86400.0
 REMEMBERED_S = EVENT_LIFE_S + 86400.0
 
+DEFAULT_PREFIX = "callboard"
 _DEAD_LETTERS = ".dlq"
 
 

@@ -15,6 +15,7 @@ from callboard.actors.infrastructure.database_server import Pooler
 from callboard.actors.settings import PRIVATE, SECRET, Bytes, Count, Host, Line, Parsed, Port, Seconds, Settings
 from callboard.ops.config import forms
 from callboard.streams.security import MECHANISMS, PROTOCOLS, Mechanism, Protocol
+from callboard.streams.topics import DEFAULT_PREFIX
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 PoolSize = Annotated[int, Meta(ge=1, le=1_000)]  # connections
@@ -89,7 +90,7 @@ class Config(Settings, frozen=True, kw_only=True):
     kafka_replication: Annotated[
         forms.Replication, Meta(description="the replication factor of a new topic; -1 is the broker's default")
     ] = -1
-    topic_prefix: Annotated[forms.TopicPrefix, Meta(description="the prefix of our topics' names")] = "callboard"
+    topic_prefix: Annotated[forms.TopicPrefix, Meta(description="the prefix of our topics' names")] = DEFAULT_PREFIX
     environment: Annotated[
         forms.KeyPart,
         Meta(description="the name of this installation, such as production or staging: keys in Redis begin with it"),

@@ -191,7 +191,7 @@ async def test_records_that_wait_are_shown_by_partition_until_they_are_done(stag
 
     async def shown(wanted: int) -> None:
         async with asyncio.timeout(ASK_S * 4):
-            while sum(each.records for each in stage.metrics.lag.values()) != wanted:  # noqa: ASYNC110 - a gauge tells nobody
+            while sum(each.records or 0 for each in stage.metrics.lag.values()) != wanted:  # noqa: ASYNC110 - a gauge tells nobody
                 await asyncio.sleep(0.01)
 
     async with stage.playing("streams"), stage.producer() as send:

@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import tracemalloc
 from typing import Any
 
 import cramjam
@@ -12,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kit.batches import CONTROL, CRC_AT, HEADER_BYTES, TRANSACTIONAL, batch, marked, repacked, sealed
 
-from callboard.streams import record_reader
-from callboard.streams.record_reader import DECOMPRESSED_LIMIT, FetchedRecords, UnreadableRecord, last_offset
+from callboard.streams import decompression
+from callboard.streams.decompression import DECOMPRESSED_LIMIT
+from callboard.streams.record_reader import RECORD_LIMIT, FetchedRecords, Skipped, UnreadableRecord, last_offset
 
 TP = TopicPartition("t", 3)
 GOOD = batch((b"k0", b"v0", []), (None, b"v1", [("a", b"1"), ("b", None)]), (b"k2", None, []))
@@ -179,5 +181,73 @@ def test_a_changed_byte_stops_nobody_behind_it(place: int, byte: int, seal: bool
 
 def test_the_word_by_which_a_full_buffer_is_known() -> None:
     packed = bytes(cramjam.zstd.compress(bytes(1000)))
-    with pytest.raises(cramjam.DecompressionError, match=record_reader._BUFFER_FULL):
+    with pytest.raises(cramjam.DecompressionError, match=decompression._BUFFER_FULL):
         cramjam.zstd.decompress_into(packed, bytearray(10))
+
+
+def drained(data: bytes, end: int) -> list[Any]:
+    """All records before an offset, by one fetch after another, each of which gets the same bytes."""
+    found: list[Any] = []
+    offset = 0
+    while offset < end:
+        records, offset = read(data, offset)
+        found += records
+    return found
+
+
+def test_a_fetch_yields_a_bounded_number_of_bytes_and_the_rest_comes_by_the_next() -> None:
+    records = [(b"k", bytes([n % 7]) * 10_000, []) for n in range(1500)]
+    packed = batch(*records, codec=4)
+    assert len(packed) < 50_000
+    first, next_offset = read(packed)
+    assert sum(len(each.value) for each in first) < 2 * RECORD_LIMIT
+    assert next_offset == len(first)
+    assert [each.value for each in drained(packed, 1500)] == [value for _, value, _ in records]
+
+
+@pytest.mark.parametrize("codec", [0, 1, 2, 3, 4])
+def test_a_record_that_swells_is_a_dead_letter_with_its_first_bytes_and_its_neighbours_are_read(codec: int) -> None:
+    data = batch((b"k", b"v0", []), (b"k", bytes(RECORD_LIMIT + 1), []), (b"k", b"v2", []), codec=codec)
+    first, large, *rest = drained(data, 3)
+    assert first.value == b"v0"
+    assert (large.offset, large.reason, len(large.value)) == (1, "too_large", RECORD_LIMIT)
+    assert [each.value for each in rest] == [b"v2"]
+
+
+@pytest.mark.parametrize("part", [(bytes(RECORD_LIMIT + 1), b"", []), (b"", b"", [("h", bytes(RECORD_LIMIT))])])
+def test_a_key_or_header_that_swells_counts_too(part: Any) -> None:
+    (large,) = read(batch(part, codec=4))[0]
+    assert large.reason == "too_large"
+
+
+def test_many_bombs_in_one_fetch_are_unpacked_by_one_fetch_after_another() -> None:
+    bomb = repacked(GOOD, bytes(cramjam.zstd.compress(bytes(DECOMPRESSED_LIMIT + 1))), 4)
+    bombs = b"".join(at(3 * n, bomb) for n in range(50))
+    records, next_offset = read(bombs)
+    assert len(records) == 1
+    assert next_offset == 3
+
+
+def test_millions_of_empty_records_take_no_memory_before_they_are_asked_for() -> None:
+    count = 2_000_000
+    record = b"\x0c" + bytes(6)  # its length, and six fields of zero
+    empty = sealed(GOOD[:57] + struct.pack(">i", count) + record * count)
+    many = repacked(empty, bytes(cramjam.zstd.compress(empty[HEADER_BYTES:])), 4)
+    tracemalloc.start()
+    try:
+        records = FetchedRecords(TP, many, None, 0)
+        for _ in range(1000):
+            next(records)
+        assert tracemalloc.get_traced_memory()[1] < 80_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_end_of_a_fetch_without_records_is_passed_on_so_that_it_is_committed() -> None:
+    def transaction(offset: int) -> bytes:
+        return marked(at(offset, GOOD), producer_id=1, flags=TRANSACTIONAL)
+
+    records, next_offset = read(at(0, GOOD) + transaction(3), aborted=[(1, 3)])
+    assert isinstance(records[-1], Skipped)
+    assert (len(records), last_offset(records[-1]), next_offset) == (4, 5, 6)
+    assert not any(isinstance(each, Skipped) for each in read(GOOD)[0])

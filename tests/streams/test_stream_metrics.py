@@ -1,5 +1,8 @@
 """What an operator sees of the streams."""
 
+import re
+from pathlib import Path
+
 from callboard.ops.stream_metrics import StreamCollector
 from callboard.streams.stream_metrics import STALLED_AFTER_S, StreamMetrics
 
@@ -14,16 +17,28 @@ class Clock:
 def test_a_partition_that_stands_still_for_half_a_minute_while_records_wait_is_named() -> None:
     clock = Clock()
     metrics = StreamMetrics(clock)
-    metrics.set_lag("a.v1", 0, 5, progressed=False)
-    metrics.set_lag("a.v1", 1, 5, progressed=False)
-    metrics.set_lag("a.v1", 2, 0, progressed=False)
+    metrics.set_lag("a.v1", 0, 5, 10)
+    metrics.set_lag("a.v1", 1, 5, 10)
+    metrics.set_lag("a.v1", 2, 0, 10)
     clock.now += STALLED_AFTER_S - 1
-    metrics.set_lag("a.v1", 0, 9, progressed=False)
-    metrics.set_lag("a.v1", 1, 4, progressed=True)
+    metrics.set_lag("a.v1", 0, 9, 10)
+    metrics.set_lag("a.v1", 1, 4, 11)
     assert metrics.stalled() == []
     clock.now += 1
     assert metrics.stalled() == ["a.v1[0] stands still for 30 s, 9 records wait"]
-    metrics.set_lag("a.v1", 0, 0, progressed=True)
+    metrics.set_lag("a.v1", 0, 0, 19)
+    assert metrics.stalled() == []
+
+
+def test_a_partition_of_which_no_broker_says_how_many_records_wait_counts_as_standing_still() -> None:
+    clock = Clock()
+    metrics = StreamMetrics(clock)
+    metrics.set_lag("a.v1", 0, 0, 10)
+    for _ in range(2):
+        metrics.set_lag("a.v1", 0, None, 0)
+        clock.now += STALLED_AFTER_S / 2
+    assert metrics.stalled() == ["a.v1[0] stands still for 30 s, an unknown number of records wait"]
+    metrics.set_lag("a.v1", 0, 0, 10)
     assert metrics.stalled() == []
 
 
@@ -43,7 +58,7 @@ def test_every_count_is_on_the_metrics_page() -> None:
     metrics.dead_letters["a.v1", "malformed"] += 2
     metrics.published["a.v1"] += 3
     metrics.publish_refusals["b.v1", "MessageSizeTooLargeError"] += 1
-    metrics.set_lag("a.v1", 0, 7, progressed=True)
+    metrics.set_lag("a.v1", 0, 7, 1)
     metrics.waiting_rows = 4
     samples = {
         (sample.name, *sample.labels.values()): sample.value
@@ -55,3 +70,11 @@ def test_every_count_is_on_the_metrics_page() -> None:
     assert samples["callboard_events_refused_total", "b.v1", "MessageSizeTooLargeError"] == 1
     assert samples["callboard_stream_lag_records", "a.v1", "0"] == 7
     assert samples[("callboard_outbox_refused_rows",)] == 4
+
+
+def test_the_alerts_are_about_metrics_that_are_there() -> None:
+    rules = (Path(__file__).parents[2] / "ops" / "deploy" / "alerts.yaml").read_text(encoding="utf-8")
+    shown = {metric.name for metric in StreamCollector(StreamMetrics()).collect()}
+    used = {name.removesuffix("_total") for name in re.findall(r"callboard_[a-z_]+", rules)}
+    assert len(used) == len(re.findall(r"- alert:", rules))
+    assert used <= shown
