@@ -9,6 +9,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -38,25 +39,24 @@ class BodyReader:
         self._validate = validate
         decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kind)
         self._decode = decoder.decode
-        self._times = times_of(kind)
         self._required = sum(field.required for field in fields_of(kind))
-        self._ruled = rules_of(kind) is not None
+        self._checked = rules_of(kind) is not None or bool(times_of(kind))
 
     def read(self, raw: bytes) -> Any:
         """Return the body. Raises Problem(REQUEST_MALFORMED) if it is no JSON, else REQUEST_INVALID with all faults."""
         try:
             value = self._decode(raw)
-            if self._times and (unstorable := unstorable_times(value, self._times)):
-                raise invalid(unstorable)
+            faults: list[FieldError] = []
             # Each required key is present, with one colon each: without further colons, no key is there twice.
-            if raw.count(b":") > self._required and (twice := repeated_keys(raw)):
-                raise invalid([FieldError(name, ONCE) for name in twice])
-            if b"\\u0000" in raw and (faults := tuple(nul_errors(sent := msgspec.json.decode(raw), ""))):
-                raise self._with_rules(sent, faults)
-            if self._ruled:
+            if raw.count(b":") > self._required:
+                faults += repeats(raw)
+            if b"\\u0000" in raw:
+                faults += nul_errors(msgspec.json.decode(raw), "")
+            if self._checked:
                 value, broken = broken_rules(self.kind, value, "")
-                if broken:
-                    raise self._with_rules(msgspec.json.decode(raw), broken)
+                faults += broken
+            if faults:
+                raise self._with_rules(msgspec.json.decode(raw), faults)
         except msgspec.ValidationError as error:
             raise self._invalid(raw, error) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -66,9 +66,8 @@ class BodyReader:
     def _invalid(self, raw: bytes, error: msgspec.ValidationError) -> Problem:
         try:
             value = msgspec.json.decode(raw)
-            faults = [*validation_errors(value, self.kind, "", strict=True), *nul_errors(value, "")] or [
-                detail_of(error, "")
-            ]
+            found = [*repeats(raw), *nul_errors(value, ""), *validation_errors(value, self.kind, "", strict=True)]
+            faults = found or [detail_of(error, "")]
         except msgspec.ValidationError:  # a number that exceeds a float
             return invalid([detail_of(error, "")])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
@@ -80,7 +79,7 @@ class BodyReader:
         """Return these faults, and those that the rules find in the other fields."""
         if self._validate is None or not isinstance(value, dict):
             return invalid(faults)
-        bad = {re.split(r"[.\[]", fault.field, maxsplit=1)[0] for fault in faults}
+        bad = {field_of(fault) for fault in faults}
         return invalid([*faults, *self._validate({name: each for name, each in value.items() if name not in bad})])
 
 
@@ -91,7 +90,6 @@ class QueryReader:
         self.kind = kind
         fields = () if kind is type(None) else msgspec.structs.fields(kind)
         self._lists = {field.encode_name for field in fields if is_list(field.type)}
-        self._times = times_of(kind)
         self._default: Any = None
         if kind is not type(None) and not any(field.required for field in fields):
             self._default = kind()
@@ -101,31 +99,29 @@ class QueryReader:
         if not pairs and (self._default is not None or self.kind is type(None)):
             return self._default
         value: dict[str, Any] = {}
-        faults: list[FieldError] = []
+        bad: dict[str, str] = {}
         for name, text in pairs:
             if "\0" in text or "\0" in name:
-                faults.append(FieldError(name.replace("\0", "?"), NO_NUL))
+                bad[name] = NO_NUL
             elif name in self._lists:
                 value.setdefault(name, []).append(text)
             elif name in value:
-                faults.append(FieldError(name, ONCE))
+                bad[name] = ONCE
             else:
                 value[name] = text
+        faults = [FieldError(name.replace("\0", "?"), said) for name, said in bad.items()]
         if self.kind is type(None):
             raise invalid([FieldError(name, "This parameter does not exist.") for name in value] + faults)
-        if faults:
+        query, others = self._converted(value)
+        if faults := faults + [each for each in others if field_of(each) not in bad]:
             raise invalid(faults)
-        return self._converted(value)
-
-    def _converted(self, value: Mapping[str, Any]) -> Any:
-        try:
-            query: Any = msgspec.convert(value, self.kind, strict=False)
-        except msgspec.ValidationError as error:
-            raise invalid(validation_errors(value, self.kind, "", strict=False) or [detail_of(error, "")]) from None
-        query, faults = broken_rules(self.kind, query, "")
-        if unstorable := [*unstorable_times(query, self._times), *faults]:
-            raise invalid(unstorable)
         return query
+
+    def _converted(self, value: Mapping[str, Any]) -> tuple[Any, list[FieldError]]:
+        try:
+            return broken_rules(self.kind, msgspec.convert(value, self.kind, strict=False), "")
+        except msgspec.ValidationError as error:
+            return None, validation_errors(value, self.kind, "", strict=False) or [detail_of(error, "")]
 
 
 def malformed(error: Exception) -> Problem:
@@ -139,24 +135,29 @@ def malformed(error: Exception) -> Problem:
     return Problem(REQUEST_MALFORMED, f"The body is not JSON: {said}.")
 
 
+def field_of(fault: FieldError) -> str:
+    """Return the field at the top that a fault is in."""
+    return re.split(r"[.\[]", fault.field, maxsplit=1)[0]
+
+
 def fields_of(kind: type) -> tuple[msgspec.structs.FieldInfo, ...]:
     """Return the fields of a Struct; none of another type."""
     return msgspec.structs.fields(kind) if isinstance(kind, type) and issubclass(kind, msgspec.Struct) else ()
 
 
-def times_of(kind: type) -> tuple[tuple[str, str], ...]:
+@cache
+def times_of(kind: Any) -> tuple[tuple[str, str], ...]:
     """Return the time fields of a Struct: their names here and on the wire."""
-    if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
-        return ()
-    fields = msgspec.structs.fields(kind)
-    return tuple((each.name, each.encode_name) for each in fields if plain(each.type, ...) is datetime)
+    return tuple((each.name, each.encode_name) for each in fields_of(kind) if plain(each.type, ...) is datetime)
 
 
-def unstorable_times(value: Any, times: Sequence[tuple[str, str]]) -> list[FieldError]:
+def unstorable_times(kind: Any, value: Any, path: str) -> list[FieldError]:
     """Return the faults of well-formed times that are too near to the ends of the range."""
-    given = ((shown, getattr(value, name)) for name, shown in times)
+    given = ((_joined(path, shown), getattr(value, name)) for name, shown in times_of(kind))
     return [
-        FieldError(shown, NO_SUCH_TIME) for shown, time in given if isinstance(time, datetime) and not in_reach(time)
+        FieldError(place, NO_SUCH_TIME)
+        for place, time in ((path, value), *given)
+        if isinstance(time, datetime) and not in_reach(time)
     ]
 
 
@@ -166,8 +167,9 @@ def in_reach(time: datetime) -> bool:
 
 
 def invalid(details: Sequence[FieldError]) -> Problem:
-    """Return the problem that names these faults."""
-    return Problem(REQUEST_INVALID, details=tuple(details[:MAX_DETAILS]))
+    """Return the problem that names these faults, the first of each field."""
+    first = {each.field: each for each in reversed(details)}
+    return Problem(REQUEST_INVALID, details=tuple(list(reversed(first.values()))[:MAX_DETAILS]))
 
 
 def is_list(kind: Any) -> bool:
@@ -196,9 +198,10 @@ def validation_errors(value: Any, kind: Any, path: str, *, strict: bool) -> list
 
 
 def broken_rules(kind: Any, value: Any, path: str) -> tuple[Any, list[FieldError]]:
-    """Return a decoded value as its field rules convert it, and the faults that they find."""
+    """Return a decoded value as its field rules convert it, and the faults that they find, and those of its times."""
     value, faults = apply_rules(kind, value)
-    return value, [FieldError(_joined(path, each.path), each.message) for each in faults]
+    broken = [FieldError(_joined(path, each.path), each.message) for each in faults]
+    return value, [*unstorable_times(kind, value, path), *broken]
 
 
 def _joined(path: str, inner: str) -> str:
@@ -247,6 +250,11 @@ def plain(kind: Any, value: Any) -> Any:
     if len(parts) == 1 and type(None) in typing.get_args(kind) and value is not None:
         return plain(parts[0], value)
     return kind
+
+
+def repeats(raw: bytes) -> list[FieldError]:
+    """Return each key of JSON that an object has twice."""
+    return [FieldError(name, ONCE) for name in repeated_keys(raw)]
 
 
 def nul_errors(value: Any, path: str) -> Iterator[FieldError]:

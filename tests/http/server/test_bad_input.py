@@ -1,8 +1,10 @@
 """Whatever a client sends gets the envelope with its stable code, and the server goes on."""
 
 import json
+from datetime import datetime
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,7 +15,7 @@ from callboard.http.api.routes import ROUTES
 from callboard.http.server.client_ip import Proxies, network
 from callboard.http.server.raw_request import Settings
 from callboard.http.server.routing import shape_of
-from callboard.http.server.validation import QueryReader, fields_of, times_of
+from callboard.http.server.validation import BodyReader, QueryReader, times_of
 
 JSON_TYPE = "application/json"
 JSON = {"Content-Type": JSON_TYPE}
@@ -121,10 +123,9 @@ async def test_what_is_unsupported_says_what_is_not(door: Any) -> None:
 def test_no_time_of_a_client_is_so_near_to_the_ends_of_time_that_counting_from_it_fails(time: str) -> None:
     read = 0
     for shape in map(shape_of, ROUTES):
-        others = [(field.encode_name, "a") for field in fields_of(shape.query) if field.required]
         for _, name in times_of(shape.query):
             with pytest.raises(Problem) as refused:
-                QueryReader(shape.query).read([*others, (name, time)])
+                QueryReader(shape.query).read(((name, time),))
             assert name in [detail.field for detail in refused.value.details]
             read += 1
     assert read
@@ -168,6 +169,44 @@ async def test_a_bad_cursor_is_named_as_any_other_parameter(door: Any) -> None:
 async def test_every_invalid_parameter_is_named(door: Any) -> None:
     _, answer, _ = await door.call("GET", f"{POSTS}?limit=x&colour=red&mark=a&mark=b")
     assert {detail["field"] for detail in answer["error"]["details"]} == {"limit", "colour"}
+
+
+EARLY = "0001-01-02T00:00:00Z"
+
+
+class Meeting(msgspec.Struct, forbid_unknown_fields=True):
+    room: str
+    seats: int = 1
+    at: datetime | None = None
+
+
+@pytest.mark.parametrize(
+    ("sent", "named"),
+    [
+        ([("at", EARLY)], ["room", "at"]),
+        ([("at", EARLY), ("seats", "x"), ("colour", "red")], ["room", "seats", "at", "colour"]),
+        ([("at", EARLY), ("room", "\0"), ("seats", "1"), ("seats", "2")], ["room", "seats", "at"]),
+    ],
+)
+def test_no_fault_of_a_query_hides_another(sent: list[tuple[str, str]], named: list[str]) -> None:
+    with pytest.raises(Problem) as refused:
+        QueryReader(Meeting).read(sent)
+    assert [detail.field for detail in refused.value.details] == named
+
+
+@pytest.mark.parametrize(
+    ("sent", "named"),
+    [
+        ('{"at":"%s"}', ["room", "at"]),
+        ('{"at":"%s","room":"\\u0000","seats":"x"}', ["room", "seats", "at"]),
+        ('{"at":"%s","room":"a","seats":1,"seats":2}', ["seats", "at"]),
+        ('{"at":"%s","room":"a","seats":1,"seats":"x","colour":1}', ["seats", "at", "colour"]),
+    ],
+)
+def test_no_fault_of_a_body_hides_another(sent: str, named: list[str]) -> None:
+    with pytest.raises(Problem) as refused:
+        BodyReader(Meeting).read((sent % EARLY).encode())
+    assert [detail.field for detail in refused.value.details] == named
 
 
 async def test_a_malformed_id_is_not_found_just_like_an_unknown_one(door: Any) -> None:
