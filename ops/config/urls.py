@@ -20,25 +20,68 @@ OPTIONS = "must have options of the form name=value, with & between"
 HOST = re.compile(r"(?:\[[0-9A-Za-z:.%]+\]|[^\s:\[\]@/]*)(?::(\d{1,5}))?")
 BROKER = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
 LOGIN = re.compile(r"(?:[^\s/?#@\[\]%]|%(?!00)[0-9A-Fa-f]{2})*")  # PostgreSQL takes no NUL
+PORT = re.compile(r"[0-9]{1,5}")
+OPTION = re.compile(r"[a-z_]{1,40}")
 MAX_PORT = 65535
+# The options that asyncpg itself takes, and two that every server takes when a connection begins.
+VERIFIED = ("require", "verify-ca", "verify-full")
+TLS_VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
+CHOICES = {
+    "sslmode": ("disable", "allow", "prefer", *VERIFIED),
+    "sslnegotiation": ("postgres", "direct"),
+    "ssl_min_protocol_version": TLS_VERSIONS,
+    "ssl_max_protocol_version": TLS_VERSIONS,
+    "target_session_attrs": ("any", "primary", "standby", "read-write", "read-only", "prefer-standby"),
+    "gsslib": ("gssapi", "sspi"),
+}
+SERVER_OPTIONS = ("host", "port", "dbname", "database", "user", "password", "application_name", "options")
+FILE_OPTIONS = ("passfile", "service", "krbsrvname", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslpassword")
+FREE_OPTIONS = {*SERVER_OPTIONS, *FILE_OPTIONS}
 
 
 def database_url(text: str) -> str:
-    """Check a URL of PostgreSQL, its options and the files that they name. Raises ValueError."""
+    """Check a URL of PostgreSQL, its options and the files that they name. Raises ValueError.
+
+    The words are ours: those of the client quote values, which may be pieces of a secret.
+    """
     parts = _split(text, ("postgresql", "postgres"))
+    _check_options(parts)
     try:
         _read(text)
-    except asyncpg.ClientConfigurationError as error:
-        said = " ".join(str(error).split())
-        password = parts.netloc.rpartition("@")[0].partition(":")[2]
-        raise ValueError(
-            "must have options that are right" + ("" if password and password in said else f": {said}")
-        ) from None
+    except asyncpg.ClientConfigurationError:
+        raise ValueError("must have one port or as many as hosts, and files of certificates that exist") from None
     except OSError as error:
-        raise ValueError(f"must name files that can be read: {error.strerror}") from None
+        raise ValueError(f"must name files that can be read: {error.strerror or type(error).__name__}") from None
     except (ValueError, RuntimeError, KeyError):
         raise ValueError("must be a URL that PostgreSQL's clients understand") from None
     return text
+
+
+def _check_options(parts: SplitResult) -> None:
+    """Check the options of a URL of PostgreSQL: the client would send an unknown one to the server, which refuses it.
+
+    Raises ValueError.
+    """
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    for name, value in options.items():
+        values = CHOICES.get(name)
+        if values is None and name not in FREE_OPTIONS:
+            shown = f" {name}" if OPTION.fullmatch(name) and "@" not in parts.query else ""
+            raise ValueError(
+                f"must not have the option{shown}; it takes {', '.join(sorted(FREE_OPTIONS | CHOICES.keys()))}, "
+                "and settings of the server as options=-c%20name=value"
+            )
+        if values is not None and value not in values:
+            raise ValueError(f"must have one of {', '.join(values)} for {name}")
+    for port in options.get("port", "").split(","):
+        if port and not (PORT.fullmatch(port) and 0 < int(port) <= MAX_PORT):
+            raise ValueError(f"must have numbers from 1 to {MAX_PORT} for port, with commas between")
+    for host in options.get("host", "").split(","):
+        found = HOST.fullmatch(host) if not host.startswith("/") else None
+        if not host.startswith("/") and (found is None or not 0 < int(found[1] or 1) <= MAX_PORT):
+            raise ValueError(f"must have hosts or folders of sockets for host, with ports from 1 to {MAX_PORT}")
+    if options.get("sslnegotiation") == "direct" and options.get("sslmode") not in VERIFIED:
+        raise ValueError(f"must have one of {', '.join(VERIFIED)} for sslmode where sslnegotiation is direct")
 
 
 def redis_url(text: str) -> str:
