@@ -140,7 +140,7 @@ class Connection(asyncio.Protocol):
         """The client ends its side; requests it has sent are still answered. Nobody reads a live body any more."""
         self._ending = True
         self.end_live()
-        return self._task is not None and self.busy and self._reader.body is None and self._live is None
+        return self._task is not None and self.busy and self._reader.body is None
 
     def pause_writing(self) -> None:
         """Start the time limit for the client to read the buffered bytes."""

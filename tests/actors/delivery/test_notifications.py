@@ -322,7 +322,18 @@ async def test_the_mail_of_a_digest_lists_its_user_s_notifications_alone(
     assert (await post.row(another))["status"] == "dead"
 
 
-async def test_a_digest_that_is_full_is_sent_at_once_and_nothing_that_waits_is_trimmed(domain: Domain) -> None:
+async def test_what_waits_for_a_digest_is_kept_however_many_others_come(domain: Domain) -> None:
+    ada = await domain.person()
+    await prefers(domain, ada, Digest.DAILY, content_rejected=Channel.IN_APP)
+    others = (asked(ada, str(number), "content_rejected") for number in range(KEEP + 10))
+    await domain.recorder.ask(consume(asked(ada, "waits")))
+    await domain.recorder.ask(consume(*others))
+    assert await domain.value("select count(*) from notifications") == KEEP + 1
+    await send_digests(domain)
+    assert await digested(domain) == [["waits"]]
+
+
+async def test_a_digest_that_is_full_is_sent_at_once(domain: Domain) -> None:
     ada = await domain.person()
     await prefers(domain, ada, Digest.WEEKLY)
     total = 2 * MAX_DIGEST + KEEP // 2

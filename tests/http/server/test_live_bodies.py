@@ -151,6 +151,16 @@ async def test_what_the_client_sends_meanwhile_is_discarded_without_a_bound_on_i
         assert received.endswith(b"\r\n\r\n3\r\none\r\n0\r\n\r\n")
 
 
+async def test_a_client_that_sends_much_and_leaves_is_noticed_too(open_door: Any) -> None:
+    """Reading never pauses meanwhile: a paused connection would not see the end."""
+    async with opened(open_door) as door:
+        async with await anyio.connect_tcp("127.0.0.1", door.port) as stream:
+            await stream.send(GET)
+            body = await until_asked(1)
+            await stream.send(b"x" * 300_000)
+        await body.is_closed.wait()
+
+
 async def test_at_a_stop_it_ends_in_order_and_the_server_waits_for_its_last_piece(open_door: Any) -> None:
     async with opened(open_door) as door, door.client.get(PATH) as response:
         await until_asked(1)
