@@ -16,11 +16,16 @@ from kit.running import Up
 
 from callboard.actors.analytics.events import ActivityRecorded
 from callboard.http.api.cloud_events import BINARY
+from callboard.ops.departments import OURS, declared_by
 from callboard.streams.cloudevents import Record, decode
 from callboard.streams.event_parts import BATCH, STRUCTURED
 from callboard.streams.signatures import EventSigner
+from callboard.streams.topics import TOPICS
 
 PAGE = (Path(__file__).parents[2] / "streams" / "README.md").read_text(encoding="utf-8")
+EVENTS = tuple(declared_by(OURS).events)
+CARRIED = [topic for event in EVENTS for topic in event.topics]
+LIVES = {None: "ever", 3600: "1 h", 300: "5 min", 1800: "30 min", 6 * 3600: "6 h"}
 BY_HTTP = PAGE.partition("## Over HTTP\n")[2].partition("\n## ")[0]
 BY_KAFKA = PAGE.partition("## A producer\n")[2].partition("\n## ")[0]
 
@@ -75,3 +80,19 @@ def test_kcats_record_is_an_event() -> None:
 
 def test_the_page_names_every_media_type_that_is_read() -> None:
     assert [kind for kind in (BINARY, STRUCTURED, BATCH) if f"`{kind}`" not in BY_HTTP] == []
+
+
+def test_the_page_has_each_topic_with_its_key_and_deadline() -> None:
+    rows = dict(
+        re.findall(
+            r"^\| `([\w.]+)` \| ([^|]+\|[^|]+\|[^|]+\|[^|]+) \|$", PAGE.partition("## The envelope")[0], re.MULTILINE
+        )
+    )
+    ours = [topic for topic in TOPICS.values() if topic.name in rows or topic in CARRIED]
+    assert {topic.name for topic in ours} == rows.keys()
+    for topic in ours:
+        key, _, life, may = (cell.strip() for cell in rows[topic.name].split("|"))
+        assert key == topic.key
+        assert life == LIVES[topic.deadline_s]
+        is_open = any(topic in event.topics and event.open_to_producers for event in EVENTS)
+        assert may == ("write" if is_open else "read")

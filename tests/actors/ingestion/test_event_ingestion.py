@@ -125,6 +125,14 @@ async def test_our_source_is_refused_to_a_key_of_every_source(domain: Domain) ->
     assert await wide.send(event("1", "callboards")) == ["accepted"]
 
 
+async def test_no_row_of_a_key_opens_what_only_we_write(domain: Domain, producer: Producer) -> None:
+    await domain.execute("update producer_keys set types = types || '{user.deleted}', sources = '{*,callboard}'")
+    for bad in (event("1", data=UserDeleted(UUID(int=1))), event("1", OUR_SOURCE)):
+        with refused(EVENTS_NOT_ALLOWED):
+            await producer.send(bad)
+    assert await rows(domain) == []
+
+
 async def test_a_type_that_the_key_does_not_name_is_refused(domain: Domain) -> None:
     narrow = await Producer(domain).get_key(types=("mail.requested",))
     with refused(EVENTS_NOT_ALLOWED) as caught:
