@@ -33,6 +33,7 @@ from callboard.actors.infrastructure.job_kinds import job_pool
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.actors.infrastructure.refs import Declared, Infrastructure
 from callboard.actors.infrastructure.retention import Retain, query_rule
+from callboard.actors.infrastructure.worker_renewal import RenewalLimits
 from callboard.actors.settings import SECRET, Count, Host, Line, Parsed, Port, Seconds, Settings, WebAddress, formerly
 from callboard.runtime import Props, pool, worker
 from callboard.streams import dead_letters
@@ -80,6 +81,10 @@ class DeliverySettings(Settings, frozen=True, kw_only=True):
     smtp_connection_idle_s: Annotated[
         Seconds, Meta(description="seconds after which an SMTP connection without a mail is closed")
     ] = 30
+    mail_worker_max_jobs: Annotated[Count, Meta(description="mails after which a mail worker is replaced")] = 1000
+    mail_worker_max_growth_mb: Annotated[
+        Count, Meta(description="megabytes of growth of the process after which a mail worker is replaced")
+    ] = 256
     mail_producers: Annotated[
         tuple[MailProducer, ...],
         Parsed(parse_mail_producers),
@@ -156,6 +161,11 @@ class DeliverySettings(Settings, frozen=True, kw_only=True):
         """Return the limits of each SMTP connection."""
         return ConnectionLimits(self.smtp_connection_mails, self.smtp_connection_age_s, self.smtp_connection_idle_s)
 
+    @property
+    def renewal(self) -> RenewalLimits:
+        """Return the limits of the life of a mail worker."""
+        return RenewalLimits(self.mail_worker_max_jobs, self.mail_worker_max_growth_mb << 20)
+
 
 def _server(host: str, port: int, username: str, password: str, tls: str) -> SmtpSettings:
     """Return a mail server, with the encryption of the settings or of the port."""
@@ -192,7 +202,7 @@ def build(settings: DeliverySettings, needs: DeliveryNeeds) -> Branch[DeliveryRe
     writer = MailWriter(
         shared.signer, settings.mail_from, settings.mail_link_url or shared.public_url, links, templates
     )
-    new_sender = Props(MailSender, shared.database.pool("jobs"), writer, tuple(servers.values()))
+    new_sender = Props(MailSender, shared.database.pool("jobs"), writer, tuple(servers.values()), settings.renewal)
     return Branch(
         refs=DeliveryRefs(producers, lists, streams, preferences, links),
         children=(

@@ -18,6 +18,7 @@ SMTP has no way to ask a server whether it has a mail, so no program can do bett
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -39,7 +40,10 @@ from callboard.actors.infrastructure.job_kinds import (
     Retry,
     on_job,
 )
+from callboard.actors.infrastructure.worker_renewal import RenewalLimits, WorkerLife
 from callboard.runtime import Actor
+
+log = logging.getLogger(__name__)
 
 AGAIN_S = 0.5  # the retry interval while the database is unavailable
 
@@ -50,18 +54,20 @@ def utc_now() -> datetime:
 
 
 class MailSender(Actor[Job[SendMail]]):
-    """Writes a mail, sends it, and notes the outcome. Its connections are its own."""
+    """Writes a mail, sends it, and notes the outcome. Its connections are its own, and end with it."""
 
     def __init__(
         self,
         database: Database,
         writer: MailWriter,
         servers: Sequence[MailServer],
+        limits: RenewalLimits = RenewalLimits(),  # noqa: B008 - immutable
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self.database = database
         self.writer = writer
         self.route = MailRoute(servers)
+        self.life = WorkerLife(limits)
         self.now = now
 
     async def on_stop(self) -> None:
@@ -70,7 +76,16 @@ class MailSender(Actor[Job[SendMail]]):
 
     @on_job
     async def send(self, job: Job[SendMail]) -> Outcome:
-        """Send the mail of a job. No database connection is held meanwhile."""
+        """Send the mail of a job. After its last one, the worker is replaced; no mail waits for that or is lost."""
+        try:
+            return await self._send(job)
+        finally:
+            if (reason := self.life.end_job()) is not None:
+                log.info("a mail worker is replaced: %s", reason)
+                self.renew()
+
+    async def _send(self, job: Job[SendMail]) -> Outcome:
+        """No database connection is held while the servers have the mail."""
         async with self.database.acquire() as connection:
             mail = await QUERIES.mail_of(connection, mail_id=job.payload.mail_id)
             if mail is None or mail["status"] == "sent":  # erased, or sent by a process of an earlier release

@@ -35,8 +35,8 @@ class ActorContext(Ref[M]):
         """See Actor.unwatch."""
         raise NotImplementedError
 
-    def exit(self, reason: str | None = None) -> None:
-        """See Actor.stop."""
+    def exit(self, reason: str | None = None, *, renews: bool = False) -> None:
+        """See Actor.stop and Actor.renew."""
         raise NotImplementedError
 
     def become(self, state: str | None) -> None:
@@ -152,6 +152,13 @@ class Actor(Generic[M]):
         Without a reason it is a normal exit. With one it is a Shutdown, which differs in what watchers are told.
         """
         self.ref.exit(reason)
+
+    def renew(self) -> None:
+        """End this incarnation after the current message, and have a new instance go on with what waits.
+
+        It is no failure: the supervisor counts no restart and leaves the siblings alone. In `on_start` it is a stop.
+        """
+        self.ref.exit("renewed", renews=True)
 
     def become(self, state: str | None) -> None:
         """Handle messages as in `state` from the next one on: by the handlers of `@on(..., state=state)` and those

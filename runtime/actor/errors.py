@@ -203,6 +203,10 @@ class Shutdown(RuntimeFault):
     """
 
 
+class Renewal(Shutdown):
+    """The reason of an actor that ended itself by `self.renew()`: a new instance follows, whatever its restart type."""
+
+
 class SettingsError(RuntimeFault, ValueError):
     """Settings of pools are bad; `faults` names each by its path: `pools.mail.size: must be 1 or more`."""
 

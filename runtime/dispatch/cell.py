@@ -401,9 +401,9 @@ class Cell(Node, ActorContext[M]):
         """End the incarnation at once, whatever it is doing; the supervisor decides what follows."""
         lifecycle.kill(self)
 
-    def exit(self, reason: str | None = None) -> None:
-        """End the incarnation after the message in progress: normally, or, with a reason, as a Shutdown."""
-        lifecycle.leave(self, reason)
+    def exit(self, reason: str | None = None, *, renews: bool = False) -> None:
+        """End the incarnation after the message in progress: normally, or, with a reason, as a Shutdown or Renewal."""
+        lifecycle.leave(self, reason, renews=renews)
 
     async def start(self, parent: Parent) -> None:
         """See Node.start."""

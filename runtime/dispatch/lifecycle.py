@@ -11,6 +11,7 @@ from callboard.runtime.actor.errors import (
     ActorCrashedError,
     ActorKilledError,
     ActorStoppedError,
+    Renewal,
     Shutdown,
     for_asker,
     sound,
@@ -44,7 +45,7 @@ def kill(cell: "Cell[Any]") -> None:
         crash(cell, ActorKilledError(cell.path))
 
 
-def leave(cell: "Cell[Any]", reason: str | None) -> None:
+def leave(cell: "Cell[Any]", reason: str | None, *, renews: bool = False) -> None:
     """See Cell.exit."""
     if cell.state is State.STARTING:
         cell.cold_state.leaves = (reason,)
@@ -59,7 +60,8 @@ def leave(cell: "Cell[Any]", reason: str | None) -> None:
         cold.held -= 1
         if cell.state in HANDLING and cell.actor is actor:  # else it has crashed since
             fall(cell)
-            cell.parent.child_exited(cell, None if reason is None else Shutdown(reason))  # type: ignore[union-attr]
+            error = None if reason is None else Renewal(reason) if renews else Shutdown(reason)
+            cell.parent.child_exited(cell, error)  # type: ignore[union-attr]
 
     if cell.is_busy():
         cold.after_current.append(go)

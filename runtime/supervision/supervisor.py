@@ -20,6 +20,7 @@ from callboard.runtime.actor.errors import (
     DuplicateNameError,
     EscalationError,
     NotAChildError,
+    Renewal,
     SupervisorStoppedError,
     TooDeepError,
     sound,
@@ -253,6 +254,8 @@ class Supervisor(Node):
     async def _recover(self, child: Node, error: BaseException | None) -> None:
         if error is not None and isinstance(error, child.spec.escalate_on):
             await self._escalate(child, error)
+        elif isinstance(error, Renewal):
+            await self._renew(child)
         elif not child.spec.restarts_after(error):
             await self._let_go(child, error)
         elif self.strategy is Strategy.ONE_FOR_ONE:
@@ -261,6 +264,23 @@ class Supervisor(Node):
             async with self._turn:
                 if child.state is State.CRASHED:  # else it was restarted with its group meanwhile
                     await self._restart(self._group(child), child, error)
+
+    async def _renew(self, child: Node) -> None:
+        """Start a child anew that has asked for it; that is no restart. If its start fails, it has crashed."""
+        async with self._turn:
+            if child.state is not State.CRASHED:  # it was restarted with its group meanwhile
+                return
+            await child.halt()
+            try:
+                await child.start(self)
+            except BaseException as failure:
+                if isinstance(failure, ENDING) or is_being_cancelled():
+                    raise
+                if child.state in STOPPED:  # it was stopped while it started
+                    return
+                error = sound(failure)
+                self._emit(events.Crashed(child.path, "on_start", error))
+                await self._restart([child], child, error)
 
     async def _let_go(self, child: Node, error: BaseException | None) -> None:
         """An exit that is not followed by a restart. A temporary child leaves nothing, not even its name."""

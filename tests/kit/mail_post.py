@@ -22,6 +22,7 @@ from callboard.actors.infrastructure.job_kinds import job_pool
 from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.actors.infrastructure.job_sweeper import JobSweeper
 from callboard.actors.infrastructure.job_worker import JobWorker
+from callboard.actors.infrastructure.worker_renewal import RenewalLimits
 from callboard.ops.metrics import Metrics
 from callboard.runtime import Props, System, supervisor, worker
 from kit.domain import Domain, consume, envelope
@@ -59,6 +60,7 @@ class Post:
         self.writer = MailWriter(
             domain.signer, SENDER, URL, UnsubscribeLinks(domain.signer, URL, domain.kinds), TEMPLATES
         )
+        self.renewal = RenewalLimits()
         self.jobs = JobQueue([SEND_MAIL])
         self.counts = JobCounts()
         self.queue_actor = MailQueue(domain.database, self.jobs, PRODUCERS)
@@ -76,7 +78,7 @@ class Post:
     async def working(self, name: str = "worker") -> AsyncIterator[None]:
         """Run a process that sends until the end of the block."""
         database = self.domain.database
-        handler = job_pool(SEND_MAIL, Props(MailSender, database, self.writer, self.servers))
+        handler = job_pool(SEND_MAIL, Props(MailSender, database, self.writer, self.servers, self.renewal))
         children = (
             handler.pool,
             worker("sweeper", Props(JobSweeper, database, self.jobs, [SEND_MAIL], self.counts)),
