@@ -101,9 +101,7 @@ class Answers(Protocol[Q_co]):
     """A decorator for handlers of a request: they return its reply."""
 
     def __call__(
-        self: "Answers[Request[T]]",
-        method: Callable[[Any, Q_co], T | DeferredReply[T] | Awaitable[T | DeferredReply[T]]],
-        /,
+        self: "Answers[Request[T]]", method: Callable[[Any, Q_co], T | Awaitable[T] | DeferredReply[T]], /
     ) -> Any:
         """Mark the method."""
 

@@ -103,12 +103,6 @@ class Waiting(Actor[CountUsers]):
         return reply
 
 
-class WaitingAsync(Actor[CountUsers]):
-    @on(CountUsers)
-    async def count(self, _message: CountUsers) -> DeferredReply[int]:
-        return DeferredReply[int]()
-
-
 class Forwarding(Actor[CountUsers]):
     def __init__(self, users: Ref[CountUsers]) -> None:
         self.users = users

@@ -133,8 +133,9 @@ class Frontier(Actor[Crawl | Visited]):
         )
 
     @on(Crawl)
-    async def crawl(self, message: Crawl) -> DeferredReply[dict[str, bool]]:
-        await self.follow([message.url])
+    def crawl(self, message: Crawl) -> DeferredReply[dict[str, bool]]:
+        self.open.add(message.url)
+        self.hosts.tell_nowait(Visit(message.url))
         return self.reply
 
     async def follow(self, links: list[str]) -> None:
