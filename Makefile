@@ -19,8 +19,8 @@ run: .venv/run ## set up, start everything on embedded servers, play the main jo
 test: .venv/dev ## set up and run every test, by a worker for each of up to 4 cores, with servers of its own
 	@$(BIN)/python -m pytest $(WORKERS)
 
-check: lint ## lint, and every test that needs no server and no minute: for while you work
-	@$(BIN)/python -m pytest $(WORKERS) -m "not servers and not long" -q
+check: lint ## lint, and every test that needs no server and no minute, with a fifth of the examples: for while you work
+	@$(BIN)/python -m pytest $(WORKERS) -m "not servers and not long" --hypothesis-profile=check -q
 
 test-runtime: ## run the runtime's tests on every Python that is here, 3.11 to 3.13, with eager tasks too
 	@$(or $(PYTHON),python3) tests/kit/interpreters.py

@@ -51,6 +51,11 @@ def sources() -> list[Path]:
     return [path for path in files() if path.suffix == ".py"]
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def test_no_package_shadows_the_standard_library() -> None:
     folders = {path.parent for path in sources() if path.name == "__init__.py"}
     shadowing = {str(folder.relative_to(ROOT)) for folder in folders if folder.name in sys.stdlib_module_names}
@@ -198,7 +203,7 @@ def test_imports_run_one_way() -> None:
 def test_the_runtime_needs_anyio_and_msgspec_alone() -> None:
     outside = set()
     for path in (ROOT / "runtime").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.Import):
                 outside |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
@@ -214,7 +219,7 @@ def test_modules_are_short_and_say_what_they_are_for() -> None:
         name = str(path.relative_to(ROOT))
         if (lines := text.count("\n")) > LONGER.get(name, MAX_LINES):
             too_long[name] = lines
-        if text.strip() and ast.get_docstring(ast.parse(text)) is None:
+        if text.strip() and ast.get_docstring(parsed(path)) is None:
             silent.append(str(path.relative_to(ROOT)))
     assert too_long == {}
     assert silent == []
@@ -229,7 +234,7 @@ def test_no_docstring_begins_with_a_word_that_asks() -> None:
         inside = path.relative_to(ROOT)
         if inside.parts[0] not in LAYERS:
             continue
-        nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, documented)]
+        nodes = [node for node in ast.walk(parsed(path)) if isinstance(node, documented)]
         found += [f"{inside}: {text}" for node in nodes if asking.match(text := ast.get_docstring(node) or "")]
     assert found == []
 

@@ -25,7 +25,8 @@ def patterns() -> Iterator[tuple[str, str, int]]:
     """Every literal pattern in our code: where it stands, what it is, and its flags."""
     for folder in ("actors", "http", "streams", "ops", "runtime"):
         for path in sorted((ROOT / folder).rglob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text())):
+            text = path.read_text()
+            for node in ast.walk(ast.parse(text)) if "re." in text else ():
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CALLS:
                     owner, first = node.func.value, node.args[0] if node.args else None
                     if isinstance(owner, ast.Name) and owner.id == "re" and isinstance(first, ast.Constant):

@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 from hypothesis import HealthCheck, settings
 from kit.domain import EMPTY, Domain
+from kit.examples import examples
 from kit.mail_post import Post
 
 from callboard.actors.infrastructure.database import Database
@@ -19,7 +20,7 @@ from callboard.ops.embedded.valkey import Valkey
 
 # The fixtures' database is shared by the examples of one test on purpose: each makes rows of its own.
 settings.register_profile(
-    "actors", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    "actors", deadline=None, max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

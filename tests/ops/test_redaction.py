@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kit.examples import examples
 
 from callboard.actors.identity.users import RegisterUser
 from callboard.ops.logs import JsonFormatter
@@ -87,7 +88,7 @@ def logged(send: Send, text: str) -> str:
 
 
 @pytest.mark.parametrize("send", WAYS, ids=lambda way: way.__name__)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(secret=BY_SHAPE, before=BEFORE, after=AFTER)
 def test_no_address_token_or_hash_leaves_by_its_shape(send: Send, secret: str, before: str, after: str) -> None:
     line = logged(send, before + secret + after)
@@ -95,7 +96,7 @@ def test_no_address_token_or_hash_leaves_by_its_shape(send: Send, secret: str, b
     assert secret not in json.dumps(json.loads(line), ensure_ascii=False)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @given(
     password=st.text(string.printable.strip() + "äß", min_size=8).filter(lambda text: text.strip("*'\"") == text),
     key=st.sampled_from(

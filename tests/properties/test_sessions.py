@@ -24,6 +24,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from kit.domain import PASSWORD, Domain
+from kit.examples import examples
 from kit.running import Up
 
 from callboard.actors.errors import AUTH_TOKEN_EXPIRED, ErrorCode, Problem
@@ -362,6 +363,6 @@ def test_a_token_is_accepted_if_and_only_if_the_model_says_so(world: World) -> N
     run_state_machine_as_test(
         Model,
         settings=settings(
-            max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=examples(60), stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

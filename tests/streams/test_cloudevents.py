@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kit.examples import examples
 
 from callboard.actors.analytics.events import ActivityRecorded
 from callboard.actors.delivery.events import MailRequested
@@ -80,7 +81,7 @@ def test_what_is_encoded_is_decoded_again(event: Any, event_id: str, source: str
     assert read == Envelope(event_id, source, "activity.recorded", ACTIVITY.name, occurred_at, None, event)
 
 
-@settings(max_examples=600, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(600), suppress_health_check=[HealthCheck.too_slow])
 @given(bodies, st.lists(st.tuples(names, values), max_size=8), st.sampled_from([*TOPICS, "activity.v1.dlq"]))
 def test_whatever_the_bytes_there_is_an_envelope_or_a_verdict(value: Any, headers: Any, topic: str) -> None:
     verdict = ""

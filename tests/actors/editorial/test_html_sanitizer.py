@@ -10,6 +10,7 @@ import nh3
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from kit.examples import examples
 
 from callboard.actors.editorial.html_sanitizer import (
     END_MARK,
@@ -215,7 +216,7 @@ def same_to_every_parser(html: str) -> bool:
     return nh3.clean(html, link_rel=None, attributes=with_rel()) == html or "<pre>\n" in html
 
 
-@settings(deadline=None, max_examples=600)
+@settings(deadline=None, max_examples=examples(600))
 @given(MARKUP)
 @example("<table><b>x<tr>y</b>")
 @example("<h1>a<h2>b</h1>")
@@ -244,7 +245,7 @@ def test_of_markup_a_snippet_keeps_the_text_and_our_marks(text: str, html: str) 
     assert sanitize_text(text) == html
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(st.lists(PIECES | st.sampled_from([MARK, END_MARK]), max_size=40).map("".join))
 def test_no_snippet_holds_an_element_but_marks_that_open_and_close(markup: str) -> None:
     html = sanitize_text(markup)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit.article import STEP, TRANSITION_RULES, Model
 from kit.domain import Domain, at_once, refused
+from kit.examples import examples
 
 from callboard.actors.editorial.content_queries import ListTransitions, ReadContent
 from callboard.actors.editorial.errors import (
@@ -325,7 +326,7 @@ async def test_a_deletion_and_a_transition_at_once_leave_one_story(domain: Domai
 # Against a model -----------------------------------------------------------------------------------------------------
 
 
-@settings(settings.get_profile("actors"), max_examples=60)
+@settings(settings.get_profile("actors"), max_examples=examples(60))
 @given(st.lists(STEP, max_size=16), st.booleans())
 async def test_any_sequence_of_changes_goes_as_the_model_says(
     domain: Domain, steps: list[tuple[str, str]], author_is_editor: bool

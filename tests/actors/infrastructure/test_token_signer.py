@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit.domain import ISSUER, SECRET, refused
+from kit.examples import examples
 
 from callboard.actors.errors import AUTH_TOKEN_EXPIRED, AUTH_TOKEN_INVALID, Problem
 from callboard.actors.infrastructure.token_signer import Claims, Signer, fingerprint, refresh_token
@@ -106,7 +107,7 @@ SEGMENTS = st.one_of(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.one_of(st.text(), st.lists(SEGMENTS, min_size=1, max_size=5).map(".".join)))
 def test_arbitrary_text_as_a_token_gives_a_problem_and_nothing_else(text: str) -> None:
     try:

@@ -11,6 +11,7 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kit.examples import examples
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from callboard.actors.analytics.events import ActivityRecorded
@@ -244,7 +245,7 @@ sent_headers = st.lists(st.tuples(st.sampled_from([*HEADERS, "ce-time", "ce-trac
 kinds = st.sampled_from(["application/json", STRUCTURED, BATCH, "text/plain", ""])
 
 
-@settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=examples(500), suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(bodies, sent_headers, kinds)
 def test_whatever_is_sent_there_are_events_or_a_problem(body: bytes, headers: Any, kind: str) -> None:
     try:

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kit.examples import examples
 from yarl import URL
 
 from callboard.actors.errors import Problem
@@ -273,7 +274,7 @@ async def test_duplicate_headers_do_no_harm(door: Any) -> None:
     assert received.startswith(b"HTTP/1.1 4")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     data=st.one_of(
         st.binary(max_size=200),

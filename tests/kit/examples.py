@@ -1,0 +1,12 @@
+"""The number of examples of a property test: all for `make test`, a fifth for `make check`."""
+
+from hypothesis import settings
+
+ALL = 100  # the examples of a property test that names no number of its own
+
+settings.register_profile("check", max_examples=ALL // 5)
+
+
+def examples(number: int) -> int:
+    """Return the number of examples to try, at least one: fewer under a profile that has fewer."""
+    return max(1, number * settings.default.max_examples // ALL)  # type: ignore[union-attr] - it is set once imported
