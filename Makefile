@@ -1,6 +1,6 @@
 # Two commands do everything: `make run` and `make test`. Each sets up .venv first, when something it needs has changed.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-runtime kafka test-kafka check lint coverage format openapi demo lock bench-runtime bench-http bench-idle bench-jobs bench-flood bench-notifications clean
+.PHONY: help run test test-runtime kafka test-kafka check lint coverage format openapi demo lock bench-runtime bench-http bench-idle bench-jobs bench-streams bench-flood bench-notifications clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -78,6 +78,9 @@ bench-jobs: .venv/bench ## measure the job queue beside its peers, in about 10 m
 
 bench-notifications: .venv/dev ## measure what idle streams of notifications cost, in about a minute; ARGS=500 for fewer
 	@$(BIN)/python tests/bench/notifications.py $(ARGS)
+
+bench-streams: .venv/dev ## measure the streams on the embedded broker and, after `make test-kafka`, on Apache Kafka, in about 3 minutes
+	@$(BIN)/python tests/bench/streams/compare.py $(ARGS)
 
 bench-flood: .venv/dev ## measure what everybody else waits while logins flood, in about a minute
 	@$(BIN)/python tests/bench/flood.py $(ARGS)

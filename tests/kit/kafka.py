@@ -75,6 +75,7 @@ class ApacheKafka:
     """One broker in a folder, as the embedded one to those who start and kill it; its records outlive a kill."""
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
         self._folder = folder
         self._process: asyncio.subprocess.Process | None = None
         plain, sasl, tls, ipv6, controller = free_ports(5)

@@ -18,7 +18,7 @@ async def test_a_record_that_waits_while_the_lease_ends_is_never_sent(stage: Any
     lease._valid_until = asyncio.get_running_loop().time() + 600
     producer = FencedProducer(lease, bootstrap_servers=stage.broker.addresses)
     await producer.start()
-    await producer.partitions_for(name)
+    await producer.send_and_wait(name, b"first", partition=0)  # its connection is open
     stage.signal(signal.SIGSTOP)
     try:
         sent = await producer.send(name, b"sent", partition=0)
@@ -33,5 +33,5 @@ async def test_a_record_that_waits_while_the_lease_ends_is_never_sent(stage: Any
         await waits
     await producer.stop()
     offsets = GroupOffsets(stage.broker, [name])
-    assert [each.end for each in await offsets.read()] == [1, 0, 0, 0]
+    assert [each.end for each in await offsets.read()] == [2, 0, 0, 0]
     await offsets.close()
