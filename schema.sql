@@ -564,7 +564,8 @@ create table dead_letters (
     reason         text        not null,        -- a word: malformed, unknown_type, invalid, too_large, expired, refused, failed
     detail         text        not null,
     created_at     timestamptz not null default now(),
-    replayed_at    timestamptz
+    replayed_at    timestamptz,
+    replays        integer     not null default 0
 );
 create index dead_letters_age_idx on dead_letters (created_at);
 create index dead_letters_key_idx on dead_letters using hash (key);   -- of any length
@@ -755,6 +756,7 @@ create table jobs (
     payload             jsonb       not null constraint jobs_payload_check check (octet_length(payload::text) <= 16384),
     traceparent         text,
     created_at          timestamptz not null default clock_timestamp(),
+    replays             smallint    not null default 0,    -- of dead letters that this job replays, one after another
     constraint jobs_lease_check check ((state = 'running') = (lease_id is not null)),
     constraint jobs_lease_until_check check ((lease_id is null) = (lease_until is null))
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_cost_delay = 0);
@@ -801,7 +803,8 @@ create table dead_jobs (
     created_at   timestamptz not null,
     died_at      timestamptz not null default clock_timestamp(),
     replayed_as  bigint,
-    discarded_at timestamptz
+    discarded_at timestamptz,
+    replays      smallint    not null default 0
 );
 create index dead_jobs_died_idx on dead_jobs (died_at desc, job_id desc);
 create index dead_jobs_kind_idx on dead_jobs (kind, died_at desc, job_id desc);

@@ -15,6 +15,7 @@ import uvloop
 from rich.console import Console
 
 from callboard.http.server.server import CannotListenError
+from callboard.ops.commands.dead_letter_arguments import add_dead_letters
 from callboard.ops.commands.job_arguments import add_jobs
 from callboard.ops.commands.key_arguments import add_keys
 from callboard.ops.config.sources import ConfigError
@@ -100,6 +101,10 @@ def parser() -> argparse.ArgumentParser:
     topics = commands.add_parser("topics", parents=[data], help="list the partitions of Kafka's topics, and their lag")
     topics.add_argument("--json", action="store_true", help="a JSON object a line")
     topics.set_defaults(run=_topics)
+
+    letters = commands.add_parser("dlq", help="dead letters of records, mails and jobs")
+    letters.set_defaults(run=_dead_letters)
+    add_dead_letters(letters.add_subparsers(dest="dlq", required=True, metavar="action"), data)
 
     users = commands.add_parser("users", help="accounts")
     users.set_defaults(run=_users)
@@ -359,6 +364,13 @@ async def _keys(options: argparse.Namespace) -> int:
     from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
 
     return await key_commands.run_keys(data_folder(options.data_dir), options)
+
+
+async def _dead_letters(options: argparse.Namespace) -> int:
+    from callboard.ops.commands import dead_letter_commands  # noqa: PLC0415 - see above
+    from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
+
+    return await dead_letter_commands.run_dead_letters(data_folder(options.data_dir), options)
 
 
 async def _users(options: argparse.Namespace) -> int:

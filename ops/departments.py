@@ -20,7 +20,7 @@ from callboard.actors.errors import ERRORS
 from callboard.actors.identity.department import IDENTITY
 from callboard.actors.infrastructure.department import INFRASTRUCTURE
 from callboard.actors.infrastructure.refs import Clients, Declared
-from callboard.actors.infrastructure.retention import PURGE_EXPIRED, Retain, RetentionRule
+from callboard.actors.infrastructure.retention import Retain, RetentionRule
 from callboard.actors.ingestion.department import INGESTION
 from callboard.http.api.routes import OUR_ROUTES
 from callboard.http.server.routing import Route, Routes
@@ -253,7 +253,8 @@ def build(
         for accepted in consumer.accepts
         if accepted not in events
     ]
-    worked_on = {PURGE_EXPIRED, *(handler.kind for branch in branches.values() for handler in branch.jobs)}
+    # The kinds of infrastructure serve all departments: their pools are built after these.
+    worked_on = {*INFRASTRUCTURE.jobs, *(handler.kind for branch in branches.values() for handler in branch.jobs)}
     faults += [
         f"{each.name}: no actor works on {kind.name}"
         for each in departments

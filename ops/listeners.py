@@ -15,7 +15,7 @@ from callboard.http.server.health import Checks
 from callboard.http.server.raw_request import ServerDependencies, Settings
 from callboard.http.server.routing import Route, Routes
 from callboard.http.server.server import HttpServer
-from callboard.ops import job_routes, operator_api
+from callboard.ops import dead_letter_routes, job_routes, operator_api
 from callboard.ops.config.settings import Config
 from callboard.ops.descriptors import OPERATORS_LIMITS, limits_of
 from callboard.ops.metrics import Metrics
@@ -81,7 +81,9 @@ def operator_plane(view: operator_api.OperatorServices, checks: Checks, backoff:
     """Return the operators' listener; it shows caught mails only if there is a catcher."""
     config = view.configuration.process
     mailbox = [operator_api.MAILBOX] if view.mails else []
-    routes = Routes(operator_api.OperatorServices, *operator_api.ROUTES, *job_routes.ROUTES, *mailbox)
+    routes = Routes(
+        operator_api.OperatorServices, *operator_api.ROUTES, *job_routes.ROUTES, *dead_letter_routes.ROUTES, *mailbox
+    )
     server = Props(
         HttpServer,
         routes.bind(view),

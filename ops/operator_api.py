@@ -1,6 +1,5 @@
-"""The operator plane's routes: the tree, the settings, the dead letters, the metrics, and the caught mails."""
+"""The operator plane's routes: the tree, the settings, refused events, the metrics, and the caught mails."""
 
-import base64
 from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any
@@ -13,11 +12,12 @@ from callboard.actors.errors import REQUEST_CURSOR_INVALID, Problem
 from callboard.actors.infrastructure import audit_log as audit
 from callboard.actors.infrastructure.audit_log import AuditAction
 from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.dead_letters import DeadLetters
 from callboard.actors.infrastructure.errors import POOLS_NOT_FOUND
 from callboard.actors.infrastructure.job_admin import JobAdmin
 from callboard.actors.infrastructure.rate_limiter import Policy
 from callboard.http.server.operator_access import AllowedHosts, OperatorToken
-from callboard.http.server.pagination import BY_NUMBER, BY_TIME
+from callboard.http.server.pagination import BY_NUMBER
 from callboard.http.server.raw_request import Settings
 from callboard.http.server.request import Body, HttpRequest, Page, PageReply, RawReply, Reply
 from callboard.http.server.routing import Access, Route
@@ -26,7 +26,6 @@ from callboard.ops.config.settings import Config
 from callboard.ops.embedded.mail_catcher import Mail
 from callboard.ops.metrics import CONTENT_TYPE, Metrics
 from callboard.runtime import Entities, Pool, System, TreeNode, find_pools
-from callboard.streams.dead_letters import DeadLetter, list_dead_letters
 from callboard.streams.reconciler import QUERIES as RELAY
 
 MAX_SIZE = 1000  # workers: more is taken for a typing error
@@ -41,6 +40,7 @@ class OperatorServices(msgspec.Struct, frozen=True):
     metrics: Metrics
     mails: Callable[[], list[Mail]] | None
     jobs: JobAdmin
+    letters: DeadLetters
 
 
 def settings(config: Config) -> Settings:
@@ -48,23 +48,6 @@ def settings(config: Config) -> Settings:
     wrong = Policy(config.ops_wrong_tokens_per_minute, 60)
     token = OperatorToken(config.ops_token, wrong=wrong) if config.ops_token else None
     return Settings(base="/ops/v1", token=token, hosts=AllowedHosts(frozenset(config.ops_hosts)))
-
-
-class DeadLetterView(msgspec.Struct, frozen=True):
-    """A dead letter. Key and value are given as text if they are UTF-8, and always as base64."""
-
-    dead_letter_id: UUID
-    consumer: str
-    topic: str
-    partition: int
-    offset: int
-    key: str | None
-    value: str | None
-    value_base64: str | None
-    headers: list[tuple[str, str | None]]
-    reason: str
-    detail: str
-    created_at: datetime
 
 
 async def tree(request: HttpRequest[None, None, OperatorServices]) -> Reply[TreeNode]:
@@ -138,26 +121,10 @@ async def metrics(request: HttpRequest[None, None, OperatorServices]) -> RawRepl
     return RawReply(request.refs.metrics.page(), CONTENT_TYPE)
 
 
-class DeadLetterQuery(Page, frozen=True, kw_only=True):
-    """The page of the dead letters."""
-
-    cursor: Annotated[str, BY_TIME.meta] | None = None
-
-
 class RefusedEventQuery(Page, frozen=True, kw_only=True):
     """The page of the events that the broker refuses."""
 
     cursor: Annotated[str, BY_NUMBER.meta] | None = None
-
-
-async def dead_letters(request: HttpRequest[None, DeadLetterQuery, OperatorServices]) -> PageReply[DeadLetterView]:
-    """List the dead letters that wait for a decision, newest first."""
-    query = request.query
-    after = BY_TIME.decode(query.cursor) if query.cursor else None
-    async with request.refs.database.acquire() as connection:
-        found = await list_dead_letters(connection, limit=query.limit + 1, after=after)
-    views = [_view(letter) for letter in found]
-    return BY_TIME.page(views, query.limit, lambda last: (last.created_at, last.dead_letter_id))
 
 
 class RefusedEventView(msgspec.Struct, frozen=True):
@@ -187,30 +154,6 @@ async def refused_events(
     return BY_NUMBER.page(views, query.limit, lambda last: (last.outbox_id,))
 
 
-def _view(letter: DeadLetter) -> DeadLetterView:
-    return DeadLetterView(
-        dead_letter_id=letter.dead_letter_id,
-        consumer=letter.consumer,
-        topic=letter.topic,
-        partition=letter.partition,
-        offset=letter.offset,
-        key=_text(letter.key),
-        value=_text(letter.value),
-        value_base64=None if letter.value is None else base64.b64encode(letter.value).decode(),
-        headers=letter.headers,
-        reason=letter.reason,
-        detail=letter.detail,
-        created_at=letter.created_at,
-    )
-
-
-def _text(value: bytes | None) -> str | None:
-    try:
-        return None if value is None else value.decode()
-    except UnicodeDecodeError:
-        return None
-
-
 ROUTES: tuple[Route[OperatorServices], ...] = (
     Route("GET", "/tree", tree, summary="Show the supervision tree", tag="operators", access=Access.PUBLIC),
     Route("GET", "/pools", list_pools, summary="The pools", tag="operators", access=Access.PUBLIC),
@@ -224,15 +167,6 @@ ROUTES: tuple[Route[OperatorServices], ...] = (
         errors=(POOLS_NOT_FOUND,),
     ),
     Route("GET", "/config", config, summary="Show the settings in force", tag="operators", access=Access.PUBLIC),
-    Route(
-        "GET",
-        "/dead-letters",
-        dead_letters,
-        summary="Dead letters",
-        tag="operators",
-        access=Access.PUBLIC,
-        errors=(REQUEST_CURSOR_INVALID,),
-    ),
     Route(
         "GET",
         "/outbox/refused",

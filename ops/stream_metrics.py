@@ -22,6 +22,13 @@ class StreamCollector(Collector):
         )
         for (topic, reason), count in met.dead_letters.items():
             letters.add_metric((topic, reason), count)
+        replays = CounterMetricFamily(
+            "callboard_dead_letters_replayed",
+            "Replays of dead letters of records by topic and outcome.",
+            labels=("topic", "outcome"),
+        )
+        for (topic, outcome), count in met.replays.items():
+            replays.add_metric((topic, outcome), count)
         published = CounterMetricFamily("callboard_events_published", "Events published by topic.", labels=("topic",))
         for topic, count in met.published.items():
             published.add_metric((topic,), count)
@@ -45,7 +52,7 @@ class StreamCollector(Collector):
         )
         for (topic, partition), seconds in met.stalled_s().items():
             stalled.add_metric((topic, str(partition)), seconds)
-        return letters, published, refused, lag, stalled, *self._outbox()
+        return letters, replays, published, refused, lag, stalled, *self._outbox()
 
     def _outbox(self) -> Iterable[Metric]:
         met = self._metrics

@@ -8,6 +8,9 @@ from typing import Any
 from callboard.actors.department import Role
 from callboard.actors.identity.refs import IdentityRefs
 from callboard.actors.infrastructure.background import Background, Holder, background
+from callboard.actors.infrastructure.dead_jobs import JobLetters
+from callboard.actors.infrastructure.dead_letters import DeadLetters
+from callboard.actors.infrastructure.dead_records import RecordLetters, replay_pool
 from callboard.actors.infrastructure.refs import Clients, Infrastructure
 from callboard.http.server.routing import Routes
 from callboard.ops.config.configuration import Configuration
@@ -38,7 +41,7 @@ class Tree:
     @property
     def pools(self) -> dict[str, Pool[Any] | Entities[Any]]:
         """Return every pool by its name, whether it runs in this process or not."""
-        return {**self.built.pools, "retention": self.background.retention.pool}
+        return self.built.pools | {each.pool.name: each.pool for each in self.background.handlers}
 
 
 def compose(
@@ -65,9 +68,11 @@ def compose(
     branches, shared = built.branches.values(), built.refs(Infrastructure)
     consumers = tuple(each for branch in branches for each in branch.consumers)
     streams = StreamParts(config, shared.database, shared.event_signer, consumers, embedded=servers is not None)
+    working = shared.database.pool("jobs")
+    replays = replay_pool(working, consumers, shared.event_signer, streams.metrics)
     jobs = background(
         shared,
-        [each for branch in branches for each in branch.jobs],
+        [*(each for branch in branches for each in branch.jobs), replays],
         built.retention,
         declared.schedules,
         Holder(holder_name(), is_gone),
@@ -80,7 +85,9 @@ def compose(
     checks |= {"kafka": streams.check, "jobs": jobs.depths.check}
     catcher = servers and servers.catcher
     operators = shared.database.pool("operators")  # unaffected by a flood of other requests
-    view = OperatorServices(running, configuration, operators, metrics, catcher.mails if catcher else None, jobs.admin)
+    letters = DeadLetters(operators, RecordLetters(operators, shared.jobs), JobLetters(jobs.admin))
+    mails = catcher.mails if catcher else None
+    view = OperatorServices(running, configuration, operators, metrics, mails, jobs.admin, letters)
     bound = built.bind(routes)
     children: list[Node] = servers.nodes(SERVER_BACKOFF, SERVER_INTENSITY) if servers else []
     children += built.supervisors(config.roles)

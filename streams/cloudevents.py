@@ -132,6 +132,11 @@ def decode(record: Record, signer: EventSigner) -> Envelope:
     )
 
 
+def attributes_of(record: Record) -> Mapping[str, str]:
+    """Return the attributes of a record's event, which nothing has checked. Raises InvalidRecordError."""
+    return _parts_of(record.headers, record.value or b"").attributes
+
+
 def _parts_of(sent: tuple[tuple[str, bytes | None], ...], value: bytes) -> EventParts:
     headers = _texts(sent)
     kind = parts.media_type(headers.get("content-type"))

@@ -43,17 +43,63 @@ told as (
 )
 select count(*) from recorded;
 
--- name: page(after_at, after_id, limit)
--- Letters that wait for a decision, newest first, after the given one.
-select dead_letter_id, consumer, topic, partition, "offset", key, value, headers, reason, detail, created_at
+-- name: page(topic, reason, since, replayed, before_at, before_id, most, limit)
+-- Letters before the given one, newest first, each with `most` bytes of its key and of its value.
+select dead_letter_id, consumer, topic, partition, "offset", substring(key for :most) as key,
+       substring(value for :most) as value, coalesce(length(value), 0) as value_bytes,
+       case when length(headers::text) <= :most then headers else '[]' end as headers,
+       length(headers::text) <= :most and coalesce(length(key), 0) <= :most as is_whole,
+       reason, detail, created_at, replayed_at, replays
 from dead_letters
-where replayed_at is null
-    and (
-        :after_at::timestamptz is null
-        or (created_at, dead_letter_id) < (:after_at::timestamptz, :after_id::uuid)
-    )
+where (:topic::text is null or topic = :topic) and (:reason::text is null or reason = :reason)
+    and (:since::timestamptz is null or created_at >= :since)
+    and (:replayed or replayed_at is null)
+    and (:before_at::timestamptz is null or (created_at, dead_letter_id) < (:before_at, :before_id::uuid))
 order by created_at desc, dead_letter_id desc
 limit :limit;
+
+-- name: letter(dead_letter_id)^
+select dead_letter_id, consumer, topic, partition, "offset", key, value, coalesce(length(value), 0) as value_bytes,
+       headers, true as is_whole, reason, detail, created_at, replayed_at, replays
+from dead_letters where dead_letter_id = :dead_letter_id;
+
+-- name: oldest(topic, reason, since, until, limit)
+-- Letters that wait for a decision, oldest first: so events of one key are replayed in their order.
+select dead_letter_id from dead_letters
+where replayed_at is null and created_at <= :until
+    and (:topic::text is null or topic = :topic) and (:reason::text is null or reason = :reason)
+    and (:since::timestamptz is null or created_at >= :since)
+order by created_at, dead_letter_id
+limit :limit;
+
+-- name: take(dead_letter_id)^
+-- Of two replays at the same time one gets the row.
+update dead_letters set replayed_at = now(), replays = replays + 1
+where dead_letter_id = :dead_letter_id and replayed_at is null
+returning dead_letter_id, consumer, topic, partition, "offset", key, value, headers, reason, detail, created_at, replays;
+
+-- name: forget(consumer, source, event_id)!
+-- The event of a letter is new to its consumer again.
+delete from consumed_events where consumer = :consumer and source = :source and event_id = :event_id;
+
+-- name: reopen(dead_letter_id, consumer, source, event_id, reason, detail)$
+-- A replayed letter that failed again waits again, as the newest one, unless its consumer has recorded the event
+-- meanwhile.
+with consumed as (
+    insert into consumed_events (consumer, source, event_id)
+    select :consumer::text, :source::text, :event_id::text where :event_id::text is not null
+    on conflict do nothing
+    returning 1
+), reopened as (
+    update dead_letters set replayed_at = null, created_at = now(), reason = :reason, detail = :detail
+    where dead_letter_id = :dead_letter_id and replayed_at is not null
+        and (:event_id::text is null or exists (select from consumed))
+    returning 1
+)
+select count(*) from reopened;
+
+-- name: drop_letter(dead_letter_id)^
+delete from dead_letters where dead_letter_id = :dead_letter_id and replayed_at is null returning topic, reason;
 
 -- name: waiting()$
 -- How many letters wait for a decision.

@@ -13,10 +13,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID, uuid4
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from callboard.runtime import (
     ActorStoppedError,
@@ -72,8 +73,18 @@ class _Item(Struct, frozen=True):
     envelope: Envelope
 
 
+class Store(Protocol):
+    """Stores dead letters, in the caller's transaction; returns the number of new ones."""
+
+    async def __call__(self, connection: Any, letters: Sequence[Letter], *, new_id: Callable[[], UUID]) -> int:
+        """Store them."""
+
+
 class RecordProcessor:
-    """One consumer's processor: each record ends as processed or as a dead letter."""
+    """One consumer's processor: each record ends as processed or as a dead letter, which `store` stores.
+
+    One that `replays` dead letters gives each the whole life of its topic again: an operator has decided.
+    """
 
     def __init__(
         self,
@@ -83,12 +94,16 @@ class RecordProcessor:
         metrics: StreamMetrics,
         *,
         new_id: Callable[[], UUID] = uuid4,
+        store: Store = record_dead_letters,
+        replays: bool = False,
     ) -> None:
         self._consumer = consumer
         self._database = database
         self._signer = signer
         self._metrics = metrics
         self._new_id = new_id
+        self._store = store
+        self._replays = replays
         self._batch = AdaptiveBatch(_BATCH)
         self._letter_batch = AdaptiveBatch(_LETTERS)
 
@@ -108,6 +123,8 @@ class RecordProcessor:
                 continue
             if not isinstance(envelope.event, self._consumer.accepts):
                 continue
+            if self._replays and TOPICS[envelope.topic].deadline_s is not None:
+                envelope = replace(envelope, occurred_at=await self._database_time())
             item = _Item(record, envelope)
             if rejection := self._consumer.admit(envelope):
                 letters.append(self._letter(item, rejection.reason, rejection.detail))
@@ -175,7 +192,7 @@ class RecordProcessor:
     async def _without_expired(self, items: list[_Item]) -> list[_Item]:
         """Return those that are not expired; the others become dead letters. Only the database's clock counts."""
         limits = [_life_s(item.envelope) for item in items]
-        if all(limit is None for limit in limits):
+        if self._replays or all(limit is None for limit in limits):
             return items
         now = await self._database_time()
         expired = [
@@ -218,7 +235,7 @@ class RecordProcessor:
             began = asyncio.get_running_loop().time()
             try:
                 async with self._database.transaction() as connection:
-                    await record_dead_letters(connection, part, new_id=self._new_id)
+                    await self._store(connection, part, new_id=self._new_id)
             except Refusal as refusal:
                 if not passes(refusal):
                     raise

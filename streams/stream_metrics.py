@@ -26,6 +26,7 @@ class StreamMetrics:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.dead_letters: Counter[tuple[str, str]] = Counter()  # by topic and reason
+        self.replays: Counter[tuple[str, str]] = Counter()  # of dead letters, by topic and outcome: done or dead
         self.published: Counter[str] = Counter()  # by topic
         self.publish_refusals: Counter[tuple[str, str]] = Counter()  # by topic and error
         self.refusing_topics: dict[str, str] = {}  # topics that accept nothing now, with the reason

@@ -68,6 +68,8 @@ class AuditAction(StrEnum):
     JOB_CHANGED = "job.changed"
     JOB_KIND_CHANGED = "job.kind_changed"
     JOB_SCHEDULE_CHANGED = "job.schedule_changed"
+    DEAD_LETTER_REPLAYED = "dead_letter.replayed"
+    DEAD_LETTER_DROPPED = "dead_letter.dropped"
 
 
 FAILURES = frozenset({AuditAction.LOGIN_FAILED, AuditAction.LOGIN_LOCKED})

@@ -32,7 +32,7 @@ class Background(Struct, frozen=True):
 
     node: Node
     admin: JobAdmin
-    retention: JobHandler[Any]
+    handlers: Sequence[JobHandler[Any]]
     counts: JobCounts
     depths: JobDepths
 
@@ -73,4 +73,4 @@ def background(
             worker("worker", runner, backoff=backoff, shutdown_s=grace_s + STOP_S),
         ]
     admin = JobAdmin(looking, queue)
-    return Background(supervisor("jobs", *children, intensity=intensity), admin, retention, counts, depths)
+    return Background(supervisor("jobs", *children, intensity=intensity), admin, handlers, counts, depths)

@@ -9,6 +9,7 @@ from callboard.actors.department import Branch, Child, Department
 from callboard.actors.infrastructure import audit_log, feature_flags, user_jobs
 from callboard.actors.infrastructure.audit_log import AuditLog, AuditRecorder, FailedLogins
 from callboard.actors.infrastructure.database import DatabaseGuard
+from callboard.actors.infrastructure.dead_records import REPLAY_RECORD
 from callboard.actors.infrastructure.errors import ERRORS
 from callboard.actors.infrastructure.events import JOB_EVENTS
 from callboard.actors.infrastructure.feature_flags import OUR_FLAGS, FlagKeeper, FlagName, FlagSnapshot
@@ -61,6 +62,9 @@ class InfrastructureSettings(Settings, frozen=True, kw_only=True):
     rate_limit_per_minute: Annotated[Count, Meta(description="requests per minute, by user or address")] = (
         DEFAULT_LIMIT.limit
     )
+    dead_letter_retention_days: Annotated[
+        Days, Meta(description="days to keep dead letters of records, of jobs and so of mails")
+    ] = 30
     audit_retention_days: Annotated[Days, Meta(description="days to keep entries of the audit log")] = 365
     audit_failures_retention_days: Annotated[Days, Meta(description="days to keep its entries of failed logins")] = 30
 
@@ -158,13 +162,13 @@ INFRASTRUCTURE = Department(
     errors=ERRORS,
     limits=(DEFAULT_LIMIT,),
     flags=OUR_FLAGS,
-    jobs=(PURGE_EXPIRED,),
+    jobs=(PURGE_EXPIRED, REPLAY_RECORD),
     schedules=(HOURLY,),
     retention=(
         Retain("idempotency_keys", "idempotency_keys", "expires_at", 0),
         Retain("finished_jobs", "finished_jobs", "keep_until", 0),
-        Retain("dead_jobs", "dead_jobs", "died_at", 30),
-        Retain("dead_letters", "dead_letters", "created_at", 30),
+        Retain("dead_jobs", "dead_jobs", "died_at", 30, "dead_letter_retention_days"),
+        Retain("dead_letters", "dead_letters", "created_at", 30, "dead_letter_retention_days"),
         Retain("user_jobs", "user_jobs", "updated_at", 7),
     ),
     personal_data=(feature_flags.PERSONAL_DATA, audit_log.PERSONAL_DATA, user_jobs.PERSONAL_DATA),

@@ -27,6 +27,8 @@ JOBS_NOT_RETRIED = ErrorCode(
     "JOBS_NOT_RETRIED_007", ErrorKind.CONFLICT, "Only a job that has failed or was cancelled can be retried."
 )
 
+DEAD_LETTERS_NOT_FOUND = ErrorCode("DEAD_LETTERS_NOT_FOUND_001", ErrorKind.NOT_FOUND, "There is no such dead letter.")
+
 FLAGS_NOT_FOUND = ErrorCode("FLAGS_NOT_FOUND_001", ErrorKind.NOT_FOUND, "There is no such feature flag.")
 FLAGS_FULL = ErrorCode("FLAGS_FULL_002", ErrorKind.CONFLICT, "The flag has the maximum number of overrides.")
 

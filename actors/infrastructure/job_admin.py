@@ -70,6 +70,12 @@ class JobAdmin:
                 return self._view(row, row["outcome"])
         raise Problem(JOBS_NOT_FOUND)
 
+    async def dead_job(self, job_id: int) -> JobView | None:
+        """Find a dead letter, replayed and discarded ones too."""
+        async with self.database.acquire() as connection:
+            row = await QUERIES.dead_job(connection, job_id=job_id)
+            return None if row is None else self._view(row, "dead")
+
     async def kinds(self) -> list[KindView]:
         """List every kind that this release declares, and unknown kinds that wait."""
         known = self.queue.kinds

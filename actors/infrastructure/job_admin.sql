@@ -15,7 +15,7 @@ select job_id, kind, outcome, attempts, created_at, finished_at from finished_jo
 
 -- name: list_dead_jobs(kind, reason, since, all, before_at, before_id, limit)
 select job_id, kind, priority, attempts, max_attempts, reason, error, payload, progress, unique_key, order_key, traceparent,
-       created_at, died_at, replayed_as, discarded_at
+       created_at, died_at, replayed_as, discarded_at, replays
 from dead_jobs
 where (:kind::text is null or kind = :kind) and (:reason::text is null or reason = :reason)
       and (:since::timestamptz is null or died_at >= :since)
@@ -23,9 +23,17 @@ where (:kind::text is null or kind = :kind) and (:reason::text is null or reason
       and (:before_at::timestamptz is null or (died_at, job_id) < (:before_at, :before_id::bigint))
 order by died_at desc, job_id desc limit :limit;
 
+-- name: oldest_dead_jobs(kind, reason, since, until, limit)
+-- Those that wait for a decision, oldest first.
+select job_id from dead_jobs
+where replayed_as is null and discarded_at is null and died_at <= :until
+      and (:kind::text is null or kind = :kind) and (:reason::text is null or reason = :reason)
+      and (:since::timestamptz is null or died_at >= :since)
+order by died_at, job_id limit :limit;
+
 -- name: dead_job(job_id)^
 select job_id, kind, priority, attempts, max_attempts, reason, error, payload, progress, unique_key, order_key, traceparent,
-       created_at, died_at, replayed_as, discarded_at
+       created_at, died_at, replayed_as, discarded_at, replays
 from dead_jobs where job_id = :job_id;
 
 -- name: cancel_waiting(job_id, keep_s)^
@@ -59,10 +67,10 @@ with dead as (
     select * from dead_jobs where job_id = :job_id and replayed_as is null and discarded_at is null
 ), made as (
     insert into jobs (kind, version, priority, run_at, deadline, max_attempts, unique_key, unique_active, order_key, state,
-                      payload, progress, traceparent)
+                      payload, progress, traceparent, replays)
     select kind, version, priority, clock_timestamp() + make_interval(secs => :delay_s),
            clock_timestamp() + (deadline - created_at), max_attempts, unique_key, unique_active, order_key,
-           case when :blocked then 'blocked' else 'waiting' end, payload, progress, traceparent
+           case when :blocked then 'blocked' else 'waiting' end, payload, progress, traceparent, replays + 1
     from dead
     on conflict (kind, unique_key) where unique_key is not null and (state <> 'running' or unique_active) do nothing
     returning job_id

@@ -71,9 +71,9 @@ with gone as (
     where :keep_s > 0
 )
 insert into dead_jobs (job_id, kind, version, priority, attempts, postponed, max_attempts, unique_key, unique_active,
-                       order_key, halts, payload, progress, reason, error, traceparent, deadline, created_at)
+                       order_key, halts, payload, progress, reason, error, traceparent, deadline, created_at, replays)
 select job_id, kind, version, priority, attempts, postponed, max_attempts, unique_key, unique_active, order_key,
-       :halts and order_key is not null, payload, progress, :reason, :error, traceparent, deadline, created_at
+       :halts and order_key is not null, payload, progress, :reason, :error, traceparent, deadline, created_at, replays
 from gone
 returning job_id, kind, order_key, attempts, payload;
 

@@ -33,6 +33,7 @@ class JobView(msgspec.Struct, frozen=True, omit_defaults=True):
     ended_at: datetime | None = None
     replayed_as: int | None = None
     discarded_at: datetime | None = None
+    replays: int = 0
 
 
 class KindView(msgspec.Struct, frozen=True):

@@ -42,7 +42,7 @@ async def _act(admin: JobAdmin, options: argparse.Namespace) -> str:
         case "show":
             return msgspec.json.format(json_line(await admin.job(options.job_id)), indent=2)
         case "kinds" | "schedules":
-            return _table(await (admin.kinds() if options.jobs == "kinds" else admin.schedules()))
+            return table(await (admin.kinds() if options.jobs == "kinds" else admin.schedules()))
         case "cancel":
             asked = await admin.cancel(options.job_id)
             return "cancelled" if asked == "cancelled" else "it runs, and is asked to end"
@@ -78,7 +78,7 @@ async def _list(admin: JobAdmin, options: argparse.Namespace) -> str:
         found = await admin.jobs(kind=options.kind, state=options.state, after=options.after, limit=options.limit)
     if options.json:
         return "\n".join(json_line(each) for each in found)
-    return _table(found, "job_id", "kind", "state", "priority", "attempts", "run_at", "created_at", "error")
+    return table(found, "job_id", "kind", "state", "priority", "attempts", "run_at", "created_at", "error")
 
 
 async def _replay(admin: JobAdmin, options: argparse.Namespace) -> str:
@@ -91,16 +91,16 @@ async def _replay(admin: JobAdmin, options: argparse.Namespace) -> str:
     return f"{count} replayed"
 
 
-def _table(rows: list[Any], *names: str) -> str:
+def table(rows: list[Any], *names: str) -> str:
     """Return the rows as a table of these fields, or of all."""
     columns = names or tuple(rows[0].__struct_fields__ if rows else ())
-    table = Table(*columns)
+    made = Table(*columns)
     for row in rows:
         values = (getattr(row, name) for name in columns)
-        table.add_row(*("" if value is None else escape(visible(_cell(value))) for value in values))
+        made.add_row(*("" if value is None else escape(visible(_cell(value))) for value in values))
     console = Console(width=None if sys.stdout.isatty() else 200)
     with console.capture() as captured:
-        console.print(table)
+        console.print(made)
     return captured.get().rstrip()
 
 

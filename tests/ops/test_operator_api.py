@@ -13,10 +13,11 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from kit.running import PASSWORD, Up, request, until
 
+from callboard.actors.infrastructure.dead_letters import DeadLetters
 from callboard.http.server.operator_access import OperatorToken
 from callboard.http.server.raw_request import Settings
 from callboard.http.server.routing import Routes
-from callboard.ops import operator_api
+from callboard.ops import dead_letter_routes, operator_api
 from callboard.ops.application import Application
 from callboard.ops.config.configuration import load
 
@@ -49,6 +50,7 @@ TREE = {
         "export",
         "mail",
         "notification_digest",
+        "dead_letter",
         "retention",
         "search_refill",
         "close_hours",
@@ -263,10 +265,16 @@ async def test_with_a_token_set_only_liveness_is_open(parts: Application) -> Non
 
     bound: list[tuple[str, int]] = []
     view = operator_api.OperatorServices(
-        parts.running, parts.configuration, parts.database, parts.metrics, None, parts.tree.background.admin
+        parts.running,
+        parts.configuration,
+        parts.database,
+        parts.metrics,
+        None,
+        parts.tree.background.admin,
+        DeadLetters(parts.database),
     )
     server = HttpServer(
-        Routes(operator_api.OperatorServices, *operator_api.ROUTES).bind(view),
+        Routes(operator_api.OperatorServices, *operator_api.ROUTES, *dead_letter_routes.ROUTES).bind(view),
         host="127.0.0.1",
         port=0,
         checks={},

@@ -7,7 +7,7 @@ from kit.running import Up, one_up, request
 
 from callboard.http.server.health import liveness_routes
 from callboard.http.server.routing import Route
-from callboard.ops import operator_api
+from callboard.ops import dead_letter_routes, operator_api
 
 TOKEN = "a-token-for-operators"
 # Without a token, and with it. A route without a row fails.
@@ -17,6 +17,9 @@ TABLE = {
     "PATCH /pools/{name}": (401, 200),
     "GET /config": (401, 200),
     "GET /dead-letters": (401, 200),
+    "GET /dead-letters/{id}": (401, 404),
+    "POST /dead-letters/replay": (401, 400),
+    "POST /dead-letters/drop": (401, 400),
     "GET /outbox/refused": (401, 200),
     "GET /metrics": (401, 200),
     "GET /mailbox": (401, 200),
@@ -25,7 +28,7 @@ TABLE = {
 }
 ROUTES: dict[str, Route[operator_api.OperatorServices]] = {
     f"{route.method} {route.path}": route
-    for route in (*operator_api.ROUTES, operator_api.MAILBOX, *liveness_routes({}))
+    for route in (*operator_api.ROUTES, *dead_letter_routes.ROUTES, operator_api.MAILBOX, *liveness_routes({}))
 }
 
 
@@ -38,7 +41,7 @@ def guarded() -> Iterator[Up]:
 def ask(up: Up, name: str, token: str) -> int:
     route = ROUTES[name]
     path = route.full_path("/ops/v1").replace("{name}", "sessions")
-    body = {"size": 2} if route.method == "PATCH" else None
+    body = {"PATCH": {"size": 2}, "POST": {}}.get(route.method)
     return request(route.method, up.operators + path, token=token, body=body).status
 
 
