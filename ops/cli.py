@@ -18,6 +18,7 @@ from callboard.http.server.server import CannotListenError
 from callboard.ops.commands.dead_letter_arguments import add_dead_letters
 from callboard.ops.commands.job_arguments import add_jobs
 from callboard.ops.commands.key_arguments import add_keys
+from callboard.ops.commands.user_arguments import add_users
 from callboard.ops.config.sources import ConfigError
 from callboard.ops.embedded.errors import EmbeddedError
 from callboard.ops.start import complain
@@ -108,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
 
     users = commands.add_parser("users", help="accounts")
     users.set_defaults(run=_users)
-    _add_users(users.add_subparsers(dest="users", required=True, metavar="action"), data)
+    add_users(users.add_subparsers(dest="users", required=True, metavar="action"), data)
     return top
 
 
@@ -134,37 +135,6 @@ def _add_migrate(migrate: Any, data: argparse.ArgumentParser) -> None:
     new = migrate.add_parser("new", help="write the file of a new migration")
     new.add_argument("title", help="the change, as a sentence")
     new.set_defaults(run=_new_migration)
-
-
-def _add_users(users: Any, data: argparse.ArgumentParser) -> None:
-    admin = users.add_parser("create-admin", parents=[data], help="create an admin, or promote an account")
-    admin.add_argument("--email", required=True)
-    admin.add_argument("--password", required=True, help="8 characters or more, an upper case letter, a digit")
-    admin.add_argument("--full-name", required=True)
-
-    listing = users.add_parser("list", parents=[data], help="list accounts, newest first")
-    listing.add_argument("--email", help="the one with this address")
-    listing.add_argument("--role", choices=["member", "editor", "admin"])
-    listing.add_argument("--verified", action=argparse.BooleanOptionalAction, default=None)
-    listing.add_argument("--active", action=argparse.BooleanOptionalAction, default=None)
-    listing.add_argument("--q", help="part of the name or address")
-    listing.add_argument("--json", action="store_true", help="a JSON object a line")
-
-    role = users.add_parser("role", parents=[data], help="set the role of an account")
-    role.add_argument("email")
-    role.add_argument("role", choices=["member", "editor", "admin"])
-
-    disable = users.add_parser("disable", parents=[data], help="disable an account and end its sessions")
-    disable.add_argument("email")
-    disable.add_argument("--enable", action="store_true", help="enable it again")
-
-    bring = users.add_parser("import", parents=[data], help="import accounts, with hashes of their passwords")
-    bring.add_argument("file", type=Path, help="CSV with a header, or a JSON object a line")
-    bring.add_argument(
-        "--format", choices=["csv", "jsonl"], help="the format, if the name of the file does not tell it"
-    )
-    bring.add_argument("--errors", type=Path, help="a file for the faults, one JSON object a line")
-    bring.add_argument("--send-verification", action="store_true", help="mail links to unverified accounts")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
