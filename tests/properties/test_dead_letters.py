@@ -99,6 +99,7 @@ class Desk:
     async def replay(self, *ids: str) -> int:
         """Replay, and wait for the end; the number of replayed letters."""
         change = await self.letters.replay(ids, per_second=1000.0)
+        await self.jobs.sweeper_once()  # an enqueue may have kept the next job of the key from its start
         await self.jobs.settled()
         return change.changed
 
