@@ -125,6 +125,7 @@ def _shown(letter: DeadLetterView) -> str:
     lines = [f"{name}: {value}" for name, value in fields.items() if name not in long and value is not None]
     for name, value in letter.headers:
         raw = base64.b64decode(value or "")
-        lines.append(f"header {name}: {raw if (text := as_text(raw, is_cut=False)) is None else text}")
+        text = as_text(raw, is_cut=False)
+        lines.append(f"header {name}: {text}" if text is not None else f"header {name}, base64: {value}")
     lines.append(f"value: {letter.value}" if letter.value is not None else f"value, base64: {letter.value_base64}")
     return "\n".join(visible(line) for line in lines)
