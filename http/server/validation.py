@@ -168,8 +168,13 @@ def in_reach(time: datetime) -> bool:
 
 def invalid(details: Sequence[FieldError]) -> Problem:
     """Return the problem that names these faults, the first of each field."""
-    first = {each.field: each for each in reversed(details)}
-    return Problem(REQUEST_INVALID, details=tuple(list(reversed(first.values()))[:MAX_DETAILS]))
+    return Problem(REQUEST_INVALID, details=first_faults(details)[:MAX_DETAILS])
+
+
+def first_faults(faults: Sequence[FieldError]) -> tuple[FieldError, ...]:
+    """Return the first fault of each field, in order."""
+    first = {each.field: each for each in reversed(faults)}
+    return tuple(reversed(first.values()))
 
 
 def is_list(kind: Any) -> bool:

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from callboard.actors.errors import FieldError, Problem
 from callboard.actors.identity.user_import import ImportedUser, candidate_faults, import_users
-from callboard.http.server.validation import ONCE, broken_rules, validation_errors
+from callboard.http.server.validation import ONCE, broken_rules, first_faults, validation_errors
 from callboard.ops.cli import FAILED, OK, CommandError
 from callboard.ops.commands.context import command_context
 from callboard.ops.terminal import visible
@@ -138,7 +138,7 @@ def _line(number: int, value: Any, *, strict: bool) -> ParsedLine:
     except msgspec.ValidationError:
         return ParsedLine(number, faults=tuple(validation_errors(value, ImportedUser, "", strict=strict)))
     candidate, broken = broken_rules(ImportedUser, candidate, "")
-    faults = (*broken, *candidate_faults(candidate))
+    faults = first_faults([*broken, *candidate_faults(candidate)])
     return ParsedLine(number, None if faults else candidate, faults)
 
 

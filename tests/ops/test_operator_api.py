@@ -40,6 +40,7 @@ TREE = {
     },
     "editorial": {"content", "content_queries"},
     "analytics": {"aggregator", "statistics"},
+    "ingestion": {"producer_keys", "event_ingestion"},
     "delivery": {
         *("notifier", "mail_queue", "notification_recorder", "notifications", "preferences"),
         *("stream_announcer", "stream_listener", "stream_watcher"),

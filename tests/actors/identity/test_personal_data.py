@@ -74,7 +74,11 @@ FREE = {
     "leases": {"name": "a name", "holder": "a process"},
     "mail_producer_usage": {"source": "a program's name"},
     "mail_tokens": {"token_id": "its own key", "purpose": "one of a list", "session_id": "a session's key"},
-    "mails": {"mail_id": "its own key", "letter": "one of a list", "status": "one of a list"},
+    "mails": {
+        "mail_id": "its own key",
+        "relay": "a server of ours",
+        **dict.fromkeys(("letter", "status"), "one of a list"),
+    },
     "notifications": {"notification_id": "its own key", "kind": "one of a list"},
     "outbox": {
         **dict.fromkeys(("event_id", "topic", "type", "traceparent", "error", "source", "ce_id"), "an event's"),

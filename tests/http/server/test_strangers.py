@@ -41,6 +41,13 @@ def notified(up: Up, user_id: str) -> str:
     return notification_id
 
 
+def imported(up: Up, user_id: str) -> str:
+    """The id of a job of somebody's."""
+    job_id = str(uuid4())
+    up.execute("insert into user_jobs (job_id, kind, user_id) values ($1, 'import_users', $2)", job_id, user_id)
+    return job_id
+
+
 @pytest.mark.parametrize("route", OF_SOMEBODY, ids=lambda route: f"{route.method} {route.path}")
 def test_what_is_anothers_is_not_there_for_a_member_by_whatever_route(up: Up, route: Route[Any]) -> None:
     ada, eve = up.join(), up.join()
@@ -50,6 +57,8 @@ def test_what_is_anothers_is_not_there_for_a_member_by_whatever_route(up: Up, ro
         "session_id": up.call("GET", "/auth/sessions", token=ada["token"]).data[0]["session_id"],
         "content_id": draft["content_id"],
         "notification_id": notified(up, ada["user_id"]),
+        "job_id": imported(up, ada["user_id"]),
+        "key_id": str(uuid4()),  # producers' keys belong to no user, and only admins see them
     }
     (name,) = (each for each in route.parameters if each.endswith("_id"))
     assert name in ids, "make one of Ada's, and give its id to Eve"
