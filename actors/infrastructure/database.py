@@ -5,7 +5,7 @@ process. `DatabaseServer` holds the state of the server itself.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import wraps
@@ -38,7 +38,7 @@ class TransactionConflict(Problem):
         super().__init__(SERVER_UNAVAILABLE, "Another change was made first; try again.", retry_after_s=1)
 
 
-def retried(work: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+def retried(work: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
     """Retry a function whose only effect is one transaction: up to twice after a conflict.
 
     Every transaction of an actor is in such a function: a test checks that.

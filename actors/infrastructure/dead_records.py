@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from callboard.actors.infrastructure.audit_log import OPERATOR, AuditAction, record
-from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.database import Database, retried
 from callboard.actors.infrastructure.dead_letters import (
     LISTED_BYTES,
     SHOWN_BYTES,
@@ -113,6 +113,7 @@ class RecordLetters:
             ids = await oldest_dead_letters(connection, _filter(which), until=until, limit=limit)
         return [str(each) for each in ids]
 
+    @retried
     async def replay(self, key: str, *, delay_s: float) -> bool:
         """See DeadLetterSource."""
         if (letter_id := _uuid(key)) is None:
@@ -128,6 +129,7 @@ class RecordLetters:
             await record(connection, AuditAction.DEAD_LETTER_REPLAYED, by=OPERATOR, id=key, **facts)
         return True
 
+    @retried
     async def drop(self, key: str) -> bool:
         """See DeadLetterSource."""
         if (letter_id := _uuid(key)) is None:
