@@ -16,7 +16,13 @@ import asyncpg
 from msgspec import Struct
 
 from callboard.actors.errors import SERVER_TIMEOUT, SERVER_UNAVAILABLE, DegradedError, Problem
-from callboard.actors.infrastructure.database_server import ACQUIRE_TIMEOUT_S, ERRORS, DatabaseServer, wants_tls
+from callboard.actors.infrastructure.database_server import (
+    ACQUIRE_TIMEOUT_S,
+    ERRORS,
+    NO_SESSION,
+    DatabaseServer,
+    wants_tls,
+)
 from callboard.actors.infrastructure.postgres_errors import LOST, NO_ANSWER, Scope, Verdict, judge, judge_connecting
 from callboard.runtime import Actor, RuntimeFault, current_context
 
@@ -257,6 +263,8 @@ class Database:
         `timeout_s` limits the connection and each statement. Every error of the driver that ends the block becomes the
         cause of a Problem(SERVER_UNAVAILABLE); the pools are not affected.
         """
+        if not self.server.has_sessions:
+            raise unavailable_problem(NO_SESSION)
         connection: Any = None
         try:
             connection = await asyncpg.connect(

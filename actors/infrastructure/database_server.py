@@ -21,6 +21,7 @@ ACQUIRE_TIMEOUT_S = 1.0  # the wait of a caller for a free connection
 EXPIRE_INTERVAL_S = 0.5  # the least time between replacements of all connections while the server is read-only
 TROUBLE_S = 1.0  # how long a temporary state is reported after it was seen
 REPEAT_S = 60.0  # the least time between log lines of one state
+NO_SESSION = "DATABASE_DIRECT_URL is missing: DATABASE_URL leads through a pooler, over which no events are published"
 SKEW_S = 5.0  # a larger difference between the clocks is logged as a warning
 
 ERRORS = (
@@ -107,6 +108,11 @@ class DatabaseServer:
         self._expired_at = -EXPIRE_INTERVAL_S
         self._expiring: set[asyncio.Task[None]] = set()
 
+    @property
+    def has_sessions(self) -> bool:
+        """Whether an address of the server gives a connection of one's own: a pooler in transaction mode does not."""
+        return not self.pooled or self.direct_url != self.url
+
     # Errors -----------------------------------------------------------------------------------------------------------
 
     @property
@@ -189,6 +195,8 @@ class DatabaseServer:
         except BaseException:
             self.disconnect()
             raise
+        if not self.has_sessions:
+            self._tell(self._told, NO_SESSION, NO_SESSION)
         self.has_worked = True
         self._refused.clear()
         self.why = ""

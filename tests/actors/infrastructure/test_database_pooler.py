@@ -1,6 +1,7 @@
 """Behind PgBouncer in transaction mode: requests work, nothing stays in a session, and limits hold all the same."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 from kit.domain import Domain, refused
 
 from callboard.actors.editorial.workflow_rules import Action
-from callboard.actors.errors import SERVER_TIMEOUT
+from callboard.actors.errors import SERVER_TIMEOUT, SERVER_UNAVAILABLE
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.database_server import DatabaseServer, Pooler
 from callboard.actors.infrastructure.principals import Role
@@ -133,3 +134,18 @@ async def test_the_walk_of_an_article_works_through_it(pooler: str, database: Da
             async with through.transaction() as connection:
                 await connection.execute("insert into categories (slug, name) values ('A B', '')")
     through.disconnect()
+
+
+async def test_without_an_address_past_the_pooler_one_line_names_the_setting(
+    pooler: str, postgres: Postgres, caplog: pytest.LogCaptureFixture
+) -> None:
+    for direct_url, lines in (("", 1), (postgres.url, 0)):
+        caplog.clear()
+        database = await connected(DatabaseServer(pooler, direct_url=direct_url))
+        assert [each.message.startswith("DATABASE_DIRECT_URL is missing") for each in caplog.records].count(
+            True
+        ) == lines
+        with refused(SERVER_UNAVAILABLE) if lines else contextlib.nullcontext():
+            async with database.session("a lease", timeout_s=5, statement_timeout_s=5) as session:
+                assert await session.fetchval("select 1") == 1
+        database.disconnect()
