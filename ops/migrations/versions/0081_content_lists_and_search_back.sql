@@ -1,4 +1,4 @@
-drop index comments_content_idx, sessions_owner_idx, users_role_idx, users_active_idx, users_inactive_idx, users_unverified_idx, comments_author_idx,
+drop index if exists content_created_idx, comments_content_idx, sessions_owner_idx, users_role_idx, users_active_idx, users_inactive_idx, users_unverified_idx, comments_author_idx,
     content_transitions_actor_idx, subscriptions_owner_idx, content_published_idx, content_author_published_idx,
     content_category_published_idx, content_status_idx, content_author_idx, content_category_idx, content_editor_idx,
     content_search_idx;

@@ -3,7 +3,7 @@
 from callboard.ops.migrations.sql import execute
 
 revision = "0130"
-down_revision = "0100"
+down_revision = "0101"
 
 MAILS_OF = """
 create function mails_of(person uuid) returns table (mail_id uuid) language sql stable as $$
