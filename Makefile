@@ -1,6 +1,6 @@
 # Two commands do everything: `make run` and `make test`. Each sets up .venv first, when something it needs has changed.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-runtime kafka test-kafka check lint coverage format openapi demo lock bench-runtime bench-http bench-idle bench-jobs bench-streams bench-flood bench-notifications clean
+.PHONY: help run test test-runtime kafka test-kafka check lint coverage format openapi demo lock bench-runtime bench-http bench-idle bench-jobs bench-streams bench-flood bench-slow-clients bench-notifications clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -84,6 +84,9 @@ bench-streams: .venv/dev ## measure the streams on the embedded broker and, afte
 
 bench-flood: .venv/dev ## measure what everybody else waits while logins flood, in about a minute
 	@$(BIN)/python tests/bench/flood.py $(ARGS)
+
+bench-slow-clients: .venv/dev ## measure /health and memory while clients do not read or send a byte at a time, in about a minute
+	@$(BIN)/python tests/bench/slow_clients.py $(ARGS)
 
 clean: ## remove .venv and every cache (data folders stay; `callboard up --reset` empties one)
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
