@@ -143,35 +143,6 @@ async def files(url: str) -> dict[int, tuple[str, int]]:
     return {row["oid"]: (row["relname"], row["relfilenode"]) for row in rows}
 
 
-async def test_the_indexes_of_content_are_made_without_a_lock_and_anew_after_an_interruption(older: str) -> None:
-    """To build an index in a transaction that also alters its table keeps everybody out for as long."""
-    await runner.up(older, to="0080")
-    before = await indexes(older)
-    await runner.up(older, to="0081")
-    assert await indexes(older) == before
-    await runner.up(older, to="0101")
-    migrated = dump(older)
-    assert "NOT VALID" not in migrated
-    connection = await asyncpg.connect(older)
-    await connection.execute("update pg_index set indisvalid = false where indexrelid = 'content_status_idx'::regclass")
-    await connection.execute("drop index content_editor_idx; update alembic_version set version_num = '0100'")
-    await runner.up(older, to="0101")
-    assert dump(older) == migrated
-    assert all((await indexes(older)).values()), "an index is not valid"
-    await connection.close()
-
-
-async def indexes(url: str) -> dict[int, bool]:
-    """Whether each index is valid, by its id: one that is only renamed keeps it."""
-    connection = await asyncpg.connect(url)
-    rows = await connection.fetch(
-        "select indexrelid as id, indisvalid from pg_index join pg_class on oid = indrelid "
-        "where relnamespace = 'public'::regnamespace"
-    )
-    await connection.close()
-    return {row["id"]: row["indisvalid"] for row in rows}
-
-
 async def test_what_was_asked_for_and_not_done_yet_are_jobs_after_it(older: str) -> None:
     await runner.up(older, "head")
     connection = await asyncpg.connect(older)

@@ -1,4 +1,5 @@
--- What takes long comes first: content is locked only for what follows. 0101 makes the indexes and validates.
+-- What takes long comes first: content is locked only for what follows. 0101 changes the articles, makes
+-- the indexes and validates.
 update content_transitions
 set from_status = case from_status when 'pending' then 'pending_review' else from_status end,
     to_status = case to_status when 'pending' then 'pending_review' else to_status end
@@ -7,12 +8,9 @@ where 'pending' in (from_status, to_status);
 update idempotency_keys
 set body = convert_to(replace(convert_from(body, 'UTF8'), '"status":"pending"', '"status":"pending_review"'), 'UTF8')
 where position('"status":"pending"'::bytea in body) > 0;
-alter table content disable trigger content_touch;
 alter table content drop constraint content_status_check;
-update content set status = 'pending_review' where status = 'pending';
 alter table content add constraint content_status_check
-    check (status in ('draft', 'pending_review', 'approved', 'published', 'archived')) not valid;
-alter table content enable trigger content_touch;
+    check (status in ('draft', 'pending', 'pending_review', 'approved', 'published', 'archived')) not valid;
 alter table content
     add column last_edited_by uuid,
     add constraint content_last_edited_by_fkey foreign key (last_edited_by) references users on delete set null not valid,

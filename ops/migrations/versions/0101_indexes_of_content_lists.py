@@ -1,4 +1,4 @@
-"""The indexes and constraints of 0081, made while the tables are read and written.
+"""The indexes, states and constraints of 0081, made while the tables are read and written.
 
 Nothing here is in a transaction, so each step can be repeated: an index whose build was interrupted is made anew.
 """
@@ -29,16 +29,37 @@ INDEXES = {
     "users_inactive_idx": "on users (created_at desc, user_id desc) where not is_active and deleted_at is null",
     "users_unverified_idx": "on users (created_at desc, user_id desc) where not is_verified and deleted_at is null",
 }
+# In batches: each keeps out writers for some milliseconds, and readers never.
+PENDING = """
+    do $$ begin
+        loop
+            alter table content disable trigger content_touch;
+            update content set status = 'pending_review'
+            where content_id in (select content_id from content where status = 'pending' limit 500);
+            exit when not found;
+            alter table content enable trigger content_touch;
+            commit;
+        end loop;
+        alter table content enable trigger content_touch;
+    end $$;
+"""
+STATUSES = """
+    alter table content drop constraint content_status_check;
+    alter table content add constraint content_status_check
+        check (status in ('draft', 'pending_review', 'approved', 'published', 'archived')) not valid;
+"""
 CONSTRAINTS = ("content_status_check", "content_last_edited_by_fkey", "content_language_check")
 
 
 def upgrade() -> None:
-    """Make the indexes one by one, and validate the constraints."""
+    """Make the indexes one by one, change the articles in batches, and validate the constraints."""
     with op.get_context().autocommit_block():
         execute("drop index concurrently if exists content_created_idx")
         for name, definition in INDEXES.items():
             execute(f"drop index concurrently if exists {name}")
             execute(f"create index concurrently {name} {definition}")
+        execute(PENDING)
+        execute(STATUSES)
         for name in CONSTRAINTS:
             execute(f"alter table content validate constraint {name}")
 
