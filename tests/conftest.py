@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kit.examples import examples as _examples  # noqa: F401 - registers the profile
+from kit.property_examples import examples as _examples  # noqa: F401 - registers the profile
 from kit.running import Up, one_up
 
 

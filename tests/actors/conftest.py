@@ -7,8 +7,8 @@ import asyncpg
 import pytest
 from hypothesis import HealthCheck, settings
 from kit.domain import EMPTY, Domain
-from kit.examples import examples
 from kit.mail_post import Post
+from kit.property_examples import examples
 
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.redis import RedisClient

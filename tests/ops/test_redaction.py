@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit.examples import examples
+from kit.property_examples import examples
 
 from callboard.actors.identity.users import RegisterUser
 from callboard.ops.logs import JsonFormatter

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from kit.examples import examples
 from kit.ledger import Clerk, Crew, MessageAccounting, Quick, Slow, by_key, own, unordered
+from kit.property_examples import examples
 
 from callboard.runtime import (
     Backoff,

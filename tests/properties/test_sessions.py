@@ -24,7 +24,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from kit.domain import PASSWORD, Domain
-from kit.examples import examples
+from kit.property_examples import examples
 from kit.running import Up
 
 from callboard.actors.errors import AUTH_TOKEN_EXPIRED, ErrorCode, Problem

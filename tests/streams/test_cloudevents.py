@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kit.examples import examples
+from kit.property_examples import examples
 
 from callboard.actors.analytics.events import ActivityRecorded
 from callboard.actors.delivery.events import MailRequested

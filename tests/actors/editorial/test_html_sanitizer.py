@@ -10,7 +10,7 @@ import nh3
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from kit.examples import examples
+from kit.property_examples import examples
 
 from callboard.actors.editorial.html_sanitizer import (
     END_MARK,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit.article import STEP, TRANSITION_RULES, Model
 from kit.domain import Domain, at_once, refused
-from kit.examples import examples
+from kit.property_examples import examples
 
 from callboard.actors.editorial.content_queries import ListTransitions, ReadContent
 from callboard.actors.editorial.errors import (

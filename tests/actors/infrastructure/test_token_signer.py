@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit.domain import ISSUER, SECRET, refused
-from kit.examples import examples
+from kit.property_examples import examples
 
 from callboard.actors.errors import AUTH_TOKEN_EXPIRED, AUTH_TOKEN_INVALID, Problem
 from callboard.actors.infrastructure.token_signer import Claims, Signer, fingerprint, refresh_token

@@ -11,7 +11,7 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kit.examples import examples
+from kit.property_examples import examples
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from callboard.actors.analytics.events import ActivityRecorded
