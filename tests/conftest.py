@@ -27,10 +27,12 @@ _running: list[pytest.Item] = []  # the test that runs now
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need servers, by their fixtures."""
+    """Mark the tests that need servers, by their fixtures; begin with the files that take long, for they end last."""
     for item in items:
         if not STARTS_SERVERS.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.servers)
+    long = {item.path for item in items if item.get_closest_marker("long")}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.hookimpl(wrapper=True)

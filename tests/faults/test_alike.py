@@ -16,6 +16,8 @@ from kit.twins import ProcessGroup, twins
 
 from callboard.actors.identity.password_hasher import HASHER
 
+pytestmark = pytest.mark.long
+
 PAIRS = 300
 WITHIN = 0.05
 # Other work on the machine only adds to a time: the lower quartile has least of it. How much is left of it, the samples

@@ -30,7 +30,7 @@ CLAIM = """
     update jobs set state = 'running', lease_id = nextval('job_leases'), lease_until = now() - interval '1 second',
         attempts = attempts + 1
     where job_id = (select min(job_id) from jobs where state = 'waiting')
-    returning job_id, lease_id, attempts, max_attempts, created_at, deadline, progress, order_key, traceparent
+    returning job_id, lease_id, attempts, max_attempts, created_at, deadline, progress, order_key, priority, traceparent
 """
 EVERYTHING = """
     select metric, subject_id, hour, sum(sum) as sum, sum(count)::int as count, min(min) as min, max(max) as max

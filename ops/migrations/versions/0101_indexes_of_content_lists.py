@@ -29,18 +29,18 @@ INDEXES = {
     "users_inactive_idx": "on users (created_at desc, user_id desc) where not is_active and deleted_at is null",
     "users_unverified_idx": "on users (created_at desc, user_id desc) where not is_verified and deleted_at is null",
 }
-# In batches: each keeps out writers for some milliseconds, and readers never.
+# In batches: each keeps out writers for some milliseconds, and readers never. A job makes `search` anew, not this.
 PENDING = """
     do $$ begin
         loop
-            alter table content disable trigger content_touch;
+            alter table content disable trigger content_touch, disable trigger content_search;
             update content set status = 'pending_review'
             where content_id in (select content_id from content where status = 'pending' limit 500);
             exit when not found;
-            alter table content enable trigger content_touch;
+            alter table content enable trigger content_touch, enable trigger content_search;
             commit;
         end loop;
-        alter table content enable trigger content_touch;
+        alter table content enable trigger content_touch, enable trigger content_search;
     end $$;
 """
 STATUSES = """

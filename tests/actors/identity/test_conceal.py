@@ -88,12 +88,15 @@ async def test_a_registration_takes_the_same_statements_whoever_has_the_address_
         for nth in range(MAX_MAILS + 2):
             with domain.overheard() as statements:
                 await site.register(email)
-            # The driver asks for types that it meets first.
-            said[f"{email} {nth}"] = [form(each) for each in statements if "jit" not in each and "typeinfo" not in each]
+            said[f"{email} {nth}"] = [form(each) for each in statements if not any(part in each for part in OTHERS)]
     first = next(iter(said.values()))
     assert len(first) > 10
     for which, statements in said.items():
         assert statements == first, which
+
+
+# The driver asks for types that it meets first, and active users are counted at times.
+OTHERS = ("jit", "typeinfo", "count(distinct user_id)")
 
 
 def form(statement: str) -> str:

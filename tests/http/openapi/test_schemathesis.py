@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from kit.running import Up, one_up
 
+pytestmark = pytest.mark.long
+
 TESTS = Path(__file__).parents[2]
 CONFIG = TESTS / "kit" / "schemathesis.toml"
 EACH_S = int(os.environ.get("SCHEMATHESIS_S", "9"))
