@@ -110,7 +110,8 @@ class _ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
             task.cancel()
         if rest:
             await asyncio.wait(rest, timeout=_STOP_S)
-        await consumer._client.close()  # noqa: SLF001 - its stop() closes it last, if it gets there
+        closing = asyncio.ensure_future(consumer._client.close())  # noqa: SLF001 - its stop() closes it last, if it gets there
+        await asyncio.wait({closing}, timeout=_STOP_S)  # a stop that was cut short has cancelled what close() waits for
         await asyncio.sleep(0)  # a transport closes in the next turn of the loop
 
 

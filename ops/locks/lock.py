@@ -11,7 +11,7 @@ from pathlib import Path
 
 LOCKS = Path(__file__).parent
 ROOT = LOCKS.parents[1]
-EXTRAS = {"run": ("embedded",), "dev": ("embedded", "dev"), "bench": ("embedded", "dev", "bench")}
+EXTRAS = {"run": ("embedded",), "dev": ("embedded", "s3", "dev"), "bench": ("embedded", "s3", "dev", "bench")}
 ENTRY = re.compile(r"^\S.*?(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
 FLAGS = (
     "--universal",
