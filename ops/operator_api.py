@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from callboard.actors.errors import REQUEST_CURSOR_INVALID, Problem
 from callboard.actors.infrastructure import audit_log as audit
-from callboard.actors.infrastructure.audit_log import AuditAction
+from callboard.actors.infrastructure.audit_actions import POOL_RESIZED
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.dead_letters import DeadLetters
 from callboard.actors.infrastructure.errors import POOLS_NOT_FOUND
@@ -92,9 +92,7 @@ async def resize_pool(request: HttpRequest[Resize, None, OperatorServices]) -> R
     before = found.size
     await found.resize(request.body.size)
     async with request.refs.database.transaction() as connection:
-        await audit.record(
-            connection, AuditAction.POOL_RESIZED, by=audit.OPERATOR, pool=name, old_size=before, new_size=found.size
-        )
+        await audit.record(connection, POOL_RESIZED, by=audit.OPERATOR, pool=name, old_size=before, new_size=found.size)
     return Reply(_pool(name, found))
 
 

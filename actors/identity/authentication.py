@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from callboard.actors.errors import Problem
+from callboard.actors.identity.audit_actions import LOGIN_FAILED, LOGIN_LOCKED, STEP_UP_SUCCEEDED
 from callboard.actors.identity.errors import (
     AUTH_ACCOUNT_LIMITED,
     AUTH_INACTIVE,
@@ -30,7 +31,7 @@ from callboard.actors.identity.password_hasher import HashPassword, PasswordChec
 from callboard.actors.identity.sessions import QUERIES as SESSION_QUERIES
 from callboard.actors.identity.sessions import LoginResult, OpenSession
 from callboard.actors.infrastructure import audit_log as audit
-from callboard.actors.infrastructure.audit_log import AuditAction, FailedLogins
+from callboard.actors.infrastructure.audit_log import FailedLogins
 from callboard.actors.infrastructure.database import Database, retried
 from callboard.actors.infrastructure.rate_limiter import CheckLimit, LimitResult, RateLimit
 from callboard.actors.infrastructure.token_signer import Signer
@@ -120,14 +121,14 @@ class PasswordChecker:
         counts = [(ACCOUNT.name, here), (ACCOUNT_TOTAL.name, account)]
         verdicts = await self._look(counts[:1] if origin.is_known else counts, count=False)
         if not all(verdict.allowed for verdict in verdicts):
-            self.failures.count(AuditAction.LOGIN_LOCKED, user.user_id if user else None)
+            self.failures.count(LOGIN_LOCKED, user.user_id if user else None)
             raise Problem(AUTH_ACCOUNT_LIMITED, retry_after_s=max(verdict.retry_after_s for verdict in verdicts))
         checked = await hash_or_overloaded(
             self.passwords, VerifyPassword(password, user.password_hash if user else None, renew)
         )
         if not checked:
             await self._look(counts, count=True)
-            self.failures.count(AuditAction.LOGIN_FAILED, user.user_id if user else None)
+            self.failures.count(LOGIN_FAILED, user.user_id if user else None)
         return checked
 
     async def _look(self, counts: Sequence[tuple[str, str]], *, count: bool) -> list[LimitResult]:
@@ -224,6 +225,4 @@ class Logins(Actor[LogIn | StepUp]):
                 password_changed_at=seen,
             ):
                 raise Problem(AUTH_SESSION_ENDED)
-            await audit.record(
-                connection, AuditAction.STEP_UP_SUCCEEDED, of=message.user_id, session_id=message.session_id
-            )
+            await audit.record(connection, STEP_UP_SUCCEEDED, of=message.user_id, session_id=message.session_id)

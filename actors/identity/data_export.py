@@ -13,10 +13,10 @@ import msgspec
 
 from callboard.actors.delivery.events import TemplatedEmailRequested
 from callboard.actors.errors import FieldError, Problem
+from callboard.actors.identity.audit_actions import EXPORT_DOWNLOADED, EXPORT_REQUESTED
 from callboard.actors.identity.errors import AUTH_MAIL_TOKEN_INVALID, EXPORTS_LINK_GONE, USERS_NOT_FOUND
 from callboard.actors.identity.sessions import STEP_UP_S, require_step_up
 from callboard.actors.infrastructure import audit_log as audit
-from callboard.actors.infrastructure.audit_log import AuditAction
 from callboard.actors.infrastructure.database import Database, retried
 from callboard.actors.infrastructure.job_kinds import Done, EndedJob, Job, JobKind, Outcome, Priority, on_job
 from callboard.actors.infrastructure.job_queue import JobQueue
@@ -179,7 +179,7 @@ class Exports(Actor[RequestExport | DownloadExport | ReadPiece]):
                     ttl_s=ARCHIVE_TTL_S,
                 )
                 await self.jobs.enqueue(connection, MakeExport(export_id, message.user_id))
-                await audit.record(connection, AuditAction.EXPORT_REQUESTED, of=message.user_id, export_id=export_id)
+                await audit.record(connection, EXPORT_REQUESTED, of=message.user_id, export_id=export_id)
         return msgspec.convert(dict(row), Export)
 
     @on(DownloadExport)
@@ -192,9 +192,7 @@ class Exports(Actor[RequestExport | DownloadExport | ReadPiece]):
             )
             if row is None:
                 raise Problem(AUTH_MAIL_TOKEN_INVALID, details=(FieldError("token", "is not valid"),))
-            await audit.record(
-                connection, AuditAction.EXPORT_DOWNLOADED, of=message.user_id, export_id=row["export_id"]
-            )
+            await audit.record(connection, EXPORT_DOWNLOADED, of=message.user_id, export_id=row["export_id"])
         return Archive(row["export_id"], row["size"], row["pieces"])
 
     @on(ReadPiece)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from callboard.actors.identity.audit_actions import USER_ERASED
 from callboard.actors.infrastructure import audit_log
-from callboard.actors.infrastructure.audit_log import AuditAction
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.streams.queries import queries_beside
 
@@ -41,5 +41,5 @@ async def erase_user(connection: Any, user_id: UUID, parts: Sequence[PersonalDat
             pass
     async with connection.transaction():
         if await QUERIES.mark_erased(connection, user_id=user_id):
-            await audit_log.record(connection, AuditAction.USER_ERASED, of=user_id, by=audit_log.SYSTEM)
+            await audit_log.record(connection, USER_ERASED, of=user_id, by=audit_log.SYSTEM)
     log.info("the personal data of a deleted account has been erased", extra={"user_id": str(user_id)})

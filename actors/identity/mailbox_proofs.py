@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 from callboard.actors.errors import REQUEST_INVALID, FieldError, Problem
 from callboard.actors.identity import email_verification
 from callboard.actors.identity.accounts import QUERIES, User, taken, user_of
+from callboard.actors.identity.audit_actions import EMAIL_CHANGE_UNDONE, EMAIL_CHANGED, EMAIL_VERIFIED
 from callboard.actors.identity.email_verification import RegistrationPolicy, add_token, request_email
 from callboard.actors.identity.errors import AUTH_MAIL_TOKEN_INVALID, AUTH_PASSWORD_NEEDED
 from callboard.actors.identity.events import UserDeleted, UserUpdated, UserVerified
@@ -18,7 +19,6 @@ from callboard.actors.identity.password_policy import password_faults
 from callboard.actors.identity.registration import lock_addresses, remove_unproven
 from callboard.actors.identity.sessions import InvalidateUser, end_sessions
 from callboard.actors.infrastructure import audit_log as audit
-from callboard.actors.infrastructure.audit_log import AuditAction
 from callboard.actors.infrastructure.database import Database, retried
 from callboard.actors.infrastructure.token_signer import Signer, fingerprint
 from callboard.runtime import Ref, Request
@@ -92,7 +92,7 @@ async def confirm_registration(connection: Any, used: Any, password_hash: str | 
     row = await QUERIES.mark_verified(connection, user_id=user_id, password_hash=password_hash)
     await email_verification.QUERIES.spend_tokens(connection, user_id=user_id)
     await emit(connection, UserVerified(user_id), event_id=uuid4())
-    await audit.record(connection, AuditAction.EMAIL_VERIFIED, of=user_id, by=user_id)
+    await audit.record(connection, EMAIL_VERIFIED, of=user_id, by=user_id)
     return row
 
 
@@ -111,7 +111,7 @@ async def change_address(connection: Any, signer: Signer, used: Any, undo_ttl_s:
     await emit(connection, UserUpdated(user_id, ("email",)), event_id=uuid4())
     await audit.record(
         connection,
-        AuditAction.EMAIL_CHANGED,
+        EMAIL_CHANGED,
         of=user_id,
         by=user_id,
         old_email=redact_email(old),
@@ -136,7 +136,7 @@ async def undo_change(connection: Any, signer: Signer, used: Any) -> Any:
     if token_id is not None:
         await request_email(connection, "reset_password", user_id, token_id=str(token_id))
     await emit(connection, UserUpdated(user_id, ("email", "password")), event_id=uuid4())
-    await audit.record(connection, AuditAction.EMAIL_CHANGE_UNDONE, of=user_id, by=user_id)
+    await audit.record(connection, EMAIL_CHANGE_UNDONE, of=user_id, by=user_id)
     return row
 
 

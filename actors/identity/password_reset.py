@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from callboard.actors.delivery.events import NotificationRequested
 from callboard.actors.errors import REQUEST_INVALID, FieldError, Problem
+from callboard.actors.identity import audit_actions
 from callboard.actors.identity.authentication import PasswordChecker, credentials, session_origin
 from callboard.actors.identity.email_verification import add_token, request_email
 from callboard.actors.identity.errors import AUTH_INVALID_CREDENTIALS, AUTH_MAIL_TOKEN_INVALID, AUTH_SESSION_ENDED
@@ -19,7 +20,7 @@ from callboard.actors.identity.password_hasher import HashPassword, VerifyPasswo
 from callboard.actors.identity.password_policy import PasswordPolicy, password_faults
 from callboard.actors.identity.sessions import InvalidateUser, end_sessions
 from callboard.actors.infrastructure import audit_log as audit
-from callboard.actors.infrastructure.audit_log import AuditAction, FailedLogins
+from callboard.actors.infrastructure.audit_log import FailedLogins
 from callboard.actors.infrastructure.database import Database, retried
 from callboard.actors.infrastructure.notification_kinds import NotificationKind
 from callboard.actors.infrastructure.rate_limiter import CheckLimit
@@ -117,9 +118,9 @@ class PasswordReset(Actor[ResetPassword | ChangePassword]):
             await self._set(connection, user_id, password_hash)
             if await QUERIES.prove_mailbox(connection, user_id=user_id):
                 await emit(connection, UserVerified(user_id), event_id=uuid4())
-                await audit.record(connection, AuditAction.EMAIL_VERIFIED, of=user_id, by=user_id)
+                await audit.record(connection, audit_actions.EMAIL_VERIFIED, of=user_id, by=user_id)
             await remember_network(connection, user_id, ip)
-            await audit.record(connection, AuditAction.PASSWORD_RESET, of=user_id, by=user_id)
+            await audit.record(connection, audit_actions.PASSWORD_RESET, of=user_id, by=user_id)
 
     @on(ChangePassword)
     async def change(self, message: ChangePassword) -> None:
@@ -142,7 +143,7 @@ class PasswordReset(Actor[ResetPassword | ChangePassword]):
             await QUERIES.lock_person(connection, user_id=message.user_id)
             if not await self._set(connection, message.user_id, password_hash, seen=seen, keep=message.session_id):
                 raise _wrong_password()
-            await audit.record(connection, AuditAction.PASSWORD_CHANGED, of=message.user_id)
+            await audit.record(connection, audit_actions.PASSWORD_CHANGED, of=message.user_id)
 
     def _check_new(self, password: str, email: str, full_name: str) -> None:
         faults = password_faults(password, (email.split("@", maxsplit=1)[0], full_name), self.policy)

@@ -12,6 +12,12 @@ from uuid import UUID, uuid4
 import msgspec
 
 from callboard.actors.errors import Problem
+from callboard.actors.identity.audit_actions import (
+    LOGIN_SUCCEEDED,
+    REFRESH_TOKEN_REUSED,
+    SESSION_REVOKED,
+    SESSIONS_REVOKED,
+)
 from callboard.actors.identity.errors import (
     AUTH_INVALID_CREDENTIALS,
     AUTH_REFRESH_INVALID,
@@ -21,7 +27,6 @@ from callboard.actors.identity.errors import (
 from callboard.actors.identity.known_devices import network_of
 from callboard.actors.identity.session_cache import Authenticate, SessionCache
 from callboard.actors.infrastructure import audit_log as audit
-from callboard.actors.infrastructure.audit_log import AuditAction
 from callboard.actors.infrastructure.database import Database, retried
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.actors.infrastructure.principals import Principal, Role
@@ -250,9 +255,7 @@ class Sessions(Actor[SessionMessage]):
     async def open(self, message: OpenSession) -> LoginResult:
         """Open a session. Only the hash of the refresh token is stored."""
         session_id, refresh = uuid4(), refresh_token()
-        entry, tell = audit.draft(
-            AuditAction.LOGIN_SUCCEEDED, of=message.user_id, by=message.user_id, session_id=session_id
-        )
+        entry, tell = audit.draft(LOGIN_SUCCEEDED, of=message.user_id, by=message.user_id, session_id=session_id)
         async with self.database.acquire() as connection:
             user = await QUERIES.open_session(
                 connection,
@@ -298,9 +301,7 @@ class Sessions(Actor[SessionMessage]):
             stolen = token["spent"] and not token["again"]
             if stolen:
                 await QUERIES.end_session(connection, session_id=session_id, user_id=user["user_id"])
-                await audit.record(
-                    connection, AuditAction.REFRESH_TOKEN_REUSED, of=user["user_id"], session_id=session_id
-                )
+                await audit.record(connection, REFRESH_TOKEN_REUSED, of=user["user_id"], session_id=session_id)
             elif not token["spent"]:
                 await self._rotate(connection, session_id, message)
         if stolen:
@@ -335,9 +336,7 @@ class Sessions(Actor[SessionMessage]):
         async with self.database.transaction() as connection:
             ended = await QUERIES.end_session(connection, session_id=message.session_id, user_id=message.user_id)
             if ended is not None:
-                await audit.record(
-                    connection, AuditAction.SESSION_REVOKED, of=message.user_id, session_id=message.session_id
-                )
+                await audit.record(connection, SESSION_REVOKED, of=message.user_id, session_id=message.session_id)
         await self.generations.bump(message.user_id)
         return bool(ended)
 
@@ -347,7 +346,7 @@ class Sessions(Actor[SessionMessage]):
         """End all in one statement."""
         async with self.database.transaction() as connection:
             await end_sessions(connection, message.user_id)
-            await audit.record(connection, AuditAction.SESSIONS_REVOKED, of=message.user_id)
+            await audit.record(connection, SESSIONS_REVOKED, of=message.user_id)
         await self.generations.bump(message.user_id)
 
     @on(InvalidateUser)

@@ -14,12 +14,12 @@ from msgspec import Meta
 
 from callboard.actors.delivery.events import TemplatedEmailRequested
 from callboard.actors.errors import FieldError
+from callboard.actors.identity.audit_actions import USERS_IMPORTED
 from callboard.actors.identity.email_verification import PROOF_TTL_S, FullName
 from callboard.actors.identity.events import UserDeleted, UserRegistered
 from callboard.actors.identity.password_hasher import NO_PASSWORD, hash_fault
 from callboard.actors.identity.registration import lock_addresses
 from callboard.actors.infrastructure import audit_log as audit
-from callboard.actors.infrastructure.audit_log import AuditAction
 from callboard.actors.infrastructure.database import Database, retried, storable
 from callboard.actors.infrastructure.principals import Role
 from callboard.actors.infrastructure.token_signer import Signer, fingerprint
@@ -95,7 +95,7 @@ async def import_users_within(
     await QUERIES.import_profiles(connection, user_ids=[row["user_id"] for row in rows])
     await emit_all(connection, [UserRegistered(row["user_id"], row["email"]) for row in rows])
     there = len(candidates) - len(rows)
-    await audit.record(connection, AuditAction.USERS_IMPORTED, by=by, made=len(rows), there_already=there)
+    await audit.record(connection, USERS_IMPORTED, by=by, made=len(rows), there_already=there)
     if signer is not None:
         await _send_verifications(connection, signer, [row["user_id"] for row in rows if not row["is_verified"]])
     return [row["email"] for row in rows]

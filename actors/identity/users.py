@@ -10,6 +10,15 @@ import msgspec
 from callboard.actors.errors import REQUEST_INVALID, Problem
 from callboard.actors.identity import email_verification
 from callboard.actors.identity.accounts import QUERIES, User, new_user, taken, user_of
+from callboard.actors.identity.audit_actions import (
+    EMAIL_CHANGE_REQUESTED,
+    USER_ACTIVATED,
+    USER_CREATED,
+    USER_DEACTIVATED,
+    USER_DELETED,
+    USER_DEMOTED,
+    USER_PROMOTED,
+)
 from callboard.actors.identity.email_verification import OPEN, RegistrationPolicy, validate_registration
 from callboard.actors.identity.errors import USERS_EMAIL_TAKEN, USERS_LAST_ADMIN, USERS_NOT_FOUND, USERS_STALE
 from callboard.actors.identity.events import UserDeleted, UserUpdated
@@ -19,7 +28,6 @@ from callboard.actors.identity.registration import Origin, RegisterUser, Registr
 from callboard.actors.identity.sessions import STEP_UP_S, InvalidateUser, end_sessions, require_step_up
 from callboard.actors.identity.user_lists import list_users
 from callboard.actors.infrastructure import audit_log
-from callboard.actors.infrastructure.audit_log import AuditAction
 from callboard.actors.infrastructure.database import Database, retried
 from callboard.actors.infrastructure.principals import Role
 from callboard.actors.infrastructure.row_loader import Reads
@@ -192,7 +200,7 @@ class Users(Actor[UserMessage]):
             await lock_addresses(connection, email)
             made = await self.registrar.add(connection, fresh, password_hash, password_needed=False, origin=Origin())
             if made is not None:
-                await audit_log.record(connection, AuditAction.USER_CREATED, of=made.user_id, role=made.role)
+                await audit_log.record(connection, USER_CREATED, of=made.user_id, role=made.role)
                 return made
             row = await QUERIES.user_by_email(connection, email=email)
             if row is None:  # deleted at this moment
@@ -272,9 +280,7 @@ class Users(Actor[UserMessage]):
         if owner is not None and owner["is_verified"] and not self.registration_policy.conceal:
             raise taken()
         await email_verification.send_change(connection, self.signer, user_id, email, session_id)
-        await audit_log.record(
-            connection, AuditAction.EMAIL_CHANGE_REQUESTED, of=user_id, new_email=redact_email(email)
-        )
+        await audit_log.record(connection, EMAIL_CHANGE_REQUESTED, of=user_id, new_email=redact_email(email))
 
     @on(ChangeUser)
     @retried
@@ -294,7 +300,7 @@ class Users(Actor[UserMessage]):
         row = await QUERIES.change_user(
             connection, user_id=before["user_id"], role=message.role, is_active=message.is_active
         )
-        await audit_log.record_change(connection, before, row)
+        await _audit_change(connection, before, row)
         if not row["is_active"]:
             await end_sessions(connection, message.user_id)
         changed = tuple(name for name in ("role", "is_active") if getattr(message, name) is not None)
@@ -318,7 +324,7 @@ class Users(Actor[UserMessage]):
             await end_sessions(connection, message.user_id)
             await email_verification.QUERIES.spend_tokens(connection, user_id=message.user_id)
             await emit(connection, UserDeleted(message.user_id), event_id=uuid4())
-            await audit_log.record(connection, AuditAction.USER_DELETED, of=message.user_id)
+            await audit_log.record(connection, USER_DELETED, of=message.user_id)
         await self.sessions.ask(InvalidateUser(message.user_id))
 
 
@@ -339,3 +345,14 @@ def _locked_user(row: Any, tag: str | None) -> User:
     if row is not None and tag in (None, user_of(row).tag):
         return user_of(row)
     raise Problem(USERS_NOT_FOUND if row is None else USERS_STALE)
+
+
+async def _audit_change(connection: Any, before: Any, after: Any) -> None:
+    """Record an admin's change of an account, from its row before and after."""
+    user_id, was, role = after["user_id"], Role(before["role"]), Role(after["role"])
+    if role is not was:
+        action = USER_PROMOTED if role.includes(was) else USER_DEMOTED
+        await audit_log.record(connection, action, of=user_id, old_role=was, new_role=role)
+    if after["is_active"] is not before["is_active"]:
+        action = USER_ACTIVATED if after["is_active"] else USER_DEACTIVATED
+        await audit_log.record(connection, action, of=user_id)

@@ -11,7 +11,8 @@ from uuid import UUID
 
 import msgspec
 
-from callboard.actors.infrastructure.audit_log import OPERATOR, AuditAction, record
+from callboard.actors.infrastructure.audit_actions import DEAD_LETTER_DROPPED, DEAD_LETTER_REPLAYED
+from callboard.actors.infrastructure.audit_log import OPERATOR, record
 from callboard.actors.infrastructure.database import Database, retried
 from callboard.actors.infrastructure.dead_letters import (
     LISTED_BYTES,
@@ -126,7 +127,7 @@ class RecordLetters:
             with use_context(Context(letter.traceparent)):
                 await self.queue.enqueue(connection, ReplayRecord(letter_id), delay_s=delay_s, order=order)
             facts: dict[str, Any] = {"topic": letter.topic, "reason": letter.reason, "replays": letter.replays}
-            await record(connection, AuditAction.DEAD_LETTER_REPLAYED, by=OPERATOR, id=key, **facts)
+            await record(connection, DEAD_LETTER_REPLAYED, by=OPERATOR, id=key, **facts)
         return True
 
     @retried
@@ -139,7 +140,7 @@ class RecordLetters:
             if dropped is None:
                 return False
             topic, reason = dropped
-            await record(connection, AuditAction.DEAD_LETTER_DROPPED, by=OPERATOR, id=key, topic=topic, reason=reason)
+            await record(connection, DEAD_LETTER_DROPPED, by=OPERATOR, id=key, topic=topic, reason=reason)
         return True
 
 

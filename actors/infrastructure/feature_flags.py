@@ -17,7 +17,7 @@ import msgspec
 from callboard.actors.errors import Problem
 from callboard.actors.identity.errors import USERS_NOT_FOUND
 from callboard.actors.infrastructure import audit_log as audit
-from callboard.actors.infrastructure.audit_log import AuditAction
+from callboard.actors.infrastructure.audit_actions import FLAG_CHANGED
 from callboard.actors.infrastructure.database import Database, retried
 from callboard.actors.infrastructure.errors import FLAGS_FULL, FLAGS_NOT_FOUND
 from callboard.actors.infrastructure.personal_data import PersonalData
@@ -170,7 +170,7 @@ class FlagKeeper(Actor[GetFlag | SetFlag | ReadFlags]):
             flag = await self._flag(connection, name, user_id)
             if flag.overrides > MOST_OVERRIDES:
                 raise Problem(FLAGS_FULL)
-            await audit.record(connection, AuditAction.FLAG_CHANGED, of=user_id, name=name, is_on=message.is_on)
+            await audit.record(connection, FLAG_CHANGED, of=user_id, name=name, is_on=message.is_on)
         await self.read(ReadFlags())
         return flag
 

@@ -6,6 +6,14 @@ from typing import Any, Literal
 import msgspec
 
 from callboard.actors.errors import Problem
+from callboard.actors.infrastructure.audit_actions import (
+    JOB_CANCELLED,
+    JOB_CHANGED,
+    JOB_DISCARDED,
+    JOB_KIND_CHANGED,
+    JOB_REPLAYED,
+    JOB_SCHEDULE_CHANGED,
+)
 from callboard.actors.infrastructure.audit_log import OPERATOR, AuditAction, record
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.errors import (
@@ -131,11 +139,11 @@ class JobAdmin:
                 row = await QUERIES.cancel_waiting(connection, job_id=job_id, keep_s=kind.keep_s if kind else 0.0)
                 if row is not None:
                     await free_key(connection, row["kind"], row["order_key"])
-                    await _note(connection, AuditAction.JOB_CANCELLED, job_id=job_id, kind=row["kind"])
+                    await _note(connection, JOB_CANCELLED, job_id=job_id, kind=row["kind"])
                     return "cancelled"
                 name = await QUERIES.request_cancel(connection, job_id=job_id)
                 if name is not None:
-                    await _note(connection, AuditAction.JOB_CANCELLED, job_id=job_id, kind=name)
+                    await _note(connection, JOB_CANCELLED, job_id=job_id, kind=name)
                     return "requested"
                 if known is None:
                     raise Problem(JOBS_NOT_FOUND)
@@ -158,7 +166,7 @@ class JobAdmin:
             if row is None or await QUERIES.discard(connection, job_id=job_id) is None:
                 raise Problem(JOBS_NOT_FOUND if row is None else JOBS_NOT_DEAD)
             await free_key(connection, row["kind"], row["order_key"])
-            await _note(connection, AuditAction.JOB_DISCARDED, job_id=job_id, kind=row["kind"])
+            await _note(connection, JOB_DISCARDED, job_id=job_id, kind=row["kind"])
         self.queue.ring()
 
     async def replay(self, job_id: int, *, delay_s: float = 0.0) -> int:
@@ -175,9 +183,7 @@ class JobAdmin:
             if made["job_id"] is None:
                 raise Problem(JOBS_NOT_DEAD)
             await QUERIES.mark_replayed(connection, job_id=job_id, replayed_as=made["job_id"])
-            await _note(
-                connection, AuditAction.JOB_REPLAYED, job_id=job_id, kind=row["kind"], replayed_as=made["job_id"]
-            )
+            await _note(connection, JOB_REPLAYED, job_id=job_id, kind=row["kind"], replayed_as=made["job_id"])
         self.queue.ring()
         return int(made["job_id"])
 
@@ -205,7 +211,7 @@ class JobAdmin:
         self._known(kind)
         async with self.database.transaction() as connection:
             await QUERIES.set_paused(connection, kind=kind, paused=paused)
-            await _note(connection, AuditAction.JOB_KIND_CHANGED, kind=kind, paused=paused)
+            await _note(connection, JOB_KIND_CHANGED, kind=kind, paused=paused)
         self.queue.ring()
 
     async def set_limit(self, kind: str, max_running: int | None) -> None:
@@ -213,7 +219,7 @@ class JobAdmin:
         self._known(kind)
         async with self.database.transaction() as connection:
             await QUERIES.set_limit(connection, kind=kind, max_running=max_running)
-            await _note(connection, AuditAction.JOB_KIND_CHANGED, kind=kind, max_running=max_running)
+            await _note(connection, JOB_KIND_CHANGED, kind=kind, max_running=max_running)
         self.queue.ring()
 
     async def enable_schedule(self, name: str, *, enabled: bool) -> None:
@@ -221,7 +227,7 @@ class JobAdmin:
         async with self.database.transaction() as connection:
             if not await SCHEDULES.enable_schedule(connection, name=name, enabled=enabled):
                 raise Problem(JOBS_SCHEDULE_UNKNOWN)
-            await _note(connection, AuditAction.JOB_SCHEDULE_CHANGED, schedule=name, enabled=enabled)
+            await _note(connection, JOB_SCHEDULE_CHANGED, schedule=name, enabled=enabled)
 
     async def run_schedule(self, name: str) -> int | None:
         """Enqueue a schedule's job now, outside of its rhythm; None if one with its key already waits."""
@@ -230,7 +236,7 @@ class JobAdmin:
             if row is None or row["kind"] not in self.queue.kinds:
                 raise Problem(JOBS_SCHEDULE_UNKNOWN)
             job_id = await self.queue.enqueue(connection, scheduled(self.queue, row, row["now"]))
-            await _note(connection, AuditAction.JOB_SCHEDULE_CHANGED, schedule=name, job_id=job_id)
+            await _note(connection, JOB_SCHEDULE_CHANGED, schedule=name, job_id=job_id)
         return job_id
 
     async def _change(self, query: Any, job_id: int, **values: Any) -> None:
@@ -239,7 +245,7 @@ class JobAdmin:
             if kind is None:
                 known = await QUERIES.job(connection, job_id=job_id)
                 raise Problem(JOBS_NOT_FOUND if known is None else JOBS_NOT_WAITING)
-            await _note(connection, AuditAction.JOB_CHANGED, job_id=job_id, kind=kind, **values)
+            await _note(connection, JOB_CHANGED, job_id=job_id, kind=kind, **values)
 
     def _known(self, kind: str) -> None:
         if kind not in self.queue.kinds:

@@ -18,7 +18,7 @@ from msgspec import Meta
 from callboard.actors.errors import REQUEST_INVALID, FieldError, Problem
 from callboard.actors.identity.refs import IdentityRefs
 from callboard.actors.infrastructure import audit_log
-from callboard.actors.infrastructure.audit_log import AuditAction
+from callboard.actors.infrastructure.audit_log import declare_action
 from callboard.actors.infrastructure.database import Database, retried
 from callboard.actors.infrastructure.principals import Principal
 from callboard.actors.ingestion.errors import KEYS_FULL, KEYS_INVALID, KEYS_NAME_TAKEN, KEYS_NOT_FOUND
@@ -28,6 +28,8 @@ from callboard.streams.event_types import EVENTS, OUR_SOURCE, UtcDatetime
 from callboard.streams.queries import queries_beside
 from callboard.streams.visible_text import visible
 
+KEY_CREATED = declare_action("key.created")
+KEY_REVOKED = declare_action("key.revoked")
 QUERIES = queries_beside(__file__)
 
 MAX_KEYS = 1_000
@@ -183,7 +185,7 @@ class ProducerKeys(Actor[KeyMessage]):
             created = key_of(row)
             await audit_log.record(
                 connection,
-                AuditAction.KEY_CREATED,
+                KEY_CREATED,
                 key_id=key_id,
                 name=created.name,
                 types=created.types,
@@ -213,7 +215,7 @@ class ProducerKeys(Actor[KeyMessage]):
             if row is None:
                 raise Problem(KEYS_NOT_FOUND)
             if row["is_change"]:
-                await audit_log.record(connection, AuditAction.KEY_REVOKED, key_id=key_id, name=row["name"])
+                await audit_log.record(connection, KEY_REVOKED, key_id=key_id, name=row["name"])
 
     @on(AuthenticateKey)
     async def authenticate(self, message: AuthenticateKey) -> KeyHolder:

@@ -3,8 +3,10 @@
 from typing import Annotated
 from uuid import UUID
 
+from msgspec import Meta
+
 from callboard.actors.errors import REQUEST_CURSOR_INVALID, REQUEST_INVALID, FieldError, Problem
-from callboard.actors.infrastructure.audit_log import AuditAction, AuditEntry, ListAuditEntries
+from callboard.actors.infrastructure.audit_log import ACTION, AuditEntry, ListAuditEntries
 from callboard.actors.infrastructure.refs import Infrastructure
 from callboard.http.server.pagination import BY_TIME_AND_NUMBER
 from callboard.http.server.request import HttpRequest, Page, PageReply
@@ -13,10 +15,12 @@ from callboard.streams.event_types import UtcDatetime
 
 
 class AuditQuery(Page, frozen=True, kw_only=True):
-    """Lists entries from `since` to before `until`; `user_id` selects entries about a user or by that user."""
+    """Lists entries from `since` to before `until`; `user_id` selects entries about a user or by that user. An
+    action that nobody declares selects nothing.
+    """
 
     cursor: Annotated[str, BY_TIME_AND_NUMBER.meta] | None = None
-    action: AuditAction | None = None
+    action: Annotated[str, Meta(pattern=f"^{ACTION.pattern}$", examples=["login.failed"])] | None = None
     user_id: UUID | None = None
     since: UtcDatetime | None = None
     until: UtcDatetime | None = None

@@ -29,7 +29,7 @@ from callboard.actors.delivery.mail_producers import MailProducer, MailProducers
 from callboard.actors.department import AnyDepartment
 from callboard.actors.errors import Problem
 from callboard.actors.infrastructure import audit_log as audit
-from callboard.actors.infrastructure.audit_log import AuditAction
+from callboard.actors.infrastructure.audit_actions import SETTINGS_CHANGED
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.rate_limiter import Policy
 from callboard.ops.config.conversion import convert
@@ -171,9 +171,7 @@ async def _record(database: Database, changes: list[str]) -> None:
     try:
         async with database.transaction() as connection:
             shown = [change[:MAX_CHANGE] for change in changes[:MAX_CHANGES]]
-            await audit.record(
-                connection, AuditAction.SETTINGS_CHANGED, by=audit.OPERATOR, changes=shown, count=len(changes)
-            )
+            await audit.record(connection, SETTINGS_CHANGED, by=audit.OPERATOR, changes=shown, count=len(changes))
     except Problem as problem:  # they are in force all the same, and stand in the log
         log.error("a change of the settings could not be written to the audit log: %s", problem)  # noqa: TRY400 - the reason is known
 

@@ -7,14 +7,14 @@ import pytest
 from kit.audited import From, entries, request
 from kit.domain import Domain
 
+from callboard.actors.identity.audit_actions import LOGIN_FAILED, LOGIN_LOCKED
 from callboard.actors.identity.authentication import LogIn
-from callboard.actors.infrastructure import audit_log as audit
-from callboard.actors.infrastructure.audit_log import AuditAction, AuditRecorder, FailedLogins, WriteFailures
+from callboard.actors.infrastructure.audit_log import AuditRecorder, FailedLogins, WriteFailures
 
 
 async def failures(domain: Domain) -> list[tuple[str, UUID | None, str | None, int]]:
     await domain.audit_recorder.ask(WriteFailures())
-    found = [each for each in reversed(await entries(domain)) if each.action in audit.FAILURES]
+    found = [each for each in reversed(await entries(domain)) if each.action in (LOGIN_FAILED, LOGIN_LOCKED)]
     return [(each.action, each.user_id, each.ip, each.detail["count"]) for each in found]
 
 
@@ -53,14 +53,14 @@ async def test_who_knows_no_account_fills_no_table_and_hides_no_attack() -> None
     failed = FailedLogins(lambda: now[0], most=10)
     for nth in range(10_000):
         with request(From(ip=f"2001:db8:{nth:x}::1")):
-            failed.count(AuditAction.LOGIN_FAILED, None)
+            failed.count(LOGIN_FAILED, None)
     ada = uuid4()
     with request(From(ip="203.0.113.7")):
-        failed.count(AuditAction.LOGIN_FAILED, ada)
+        failed.count(LOGIN_FAILED, ada)
     due = dict(failed.due())
     assert len(due) == 12
-    assert due[AuditAction.LOGIN_FAILED, None, ""].count == 9_990
-    assert due[AuditAction.LOGIN_FAILED, ada, "203.0.113.7"].count == 1
+    assert due[LOGIN_FAILED, None, ""].count == 9_990
+    assert due[LOGIN_FAILED, ada, "203.0.113.7"].count == 1
     assert sum(each.count for each in due.values()) == 10_001
 
 
@@ -68,16 +68,16 @@ async def test_addresses_of_one_subscriber_are_one_network() -> None:
     failed = FailedLogins(lambda: 0.0)
     for nth in range(5):
         with request(From(ip=f"2001:db8::{nth:x}")):
-            failed.count(AuditAction.LOGIN_FAILED, None)
-    assert [key for key, _ in failed.due()] == [(AuditAction.LOGIN_FAILED, None, "2001:db8::/64")]
+            failed.count(LOGIN_FAILED, None)
+    assert [key for key, _ in failed.due()] == [(LOGIN_FAILED, None, "2001:db8::/64")]
 
 
 async def test_what_is_counted_while_an_entry_is_written_is_in_the_next_one() -> None:
     now = [0.0]
     failed = FailedLogins(lambda: now[0])
-    failed.count(AuditAction.LOGIN_FAILED, None)
+    failed.count(LOGIN_FAILED, None)
     due = failed.due()
-    failed.count(AuditAction.LOGIN_FAILED, None)
+    failed.count(LOGIN_FAILED, None)
     failed.subtract(due)
     assert failed.due() == []
     now[0] = FailedLogins.WINDOW_S
@@ -91,11 +91,11 @@ async def test_what_is_counted_while_an_entry_is_written_is_in_the_next_one() ->
 async def test_failed_logins_that_cannot_be_written_are_written_later(domain: Domain) -> None:
     failed = FailedLogins(domain.clock)
     recorder = AuditRecorder(domain.database, failed)
-    failed.count(AuditAction.LOGIN_FAILED, None)
+    failed.count(LOGIN_FAILED, None)
     domain.database.unavailable.set()
     assert await recorder.write(WriteFailures()) == 1
     domain.database.unavailable.clear()
-    failed.count(AuditAction.LOGIN_FAILED, None)
+    failed.count(LOGIN_FAILED, None)
     await recorder.on_stop()
     assert [entry.detail for entry in await entries(domain)] == [{"count": 2}]
 

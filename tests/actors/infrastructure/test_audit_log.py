@@ -11,13 +11,13 @@ import pytest
 from kit.audited import TRACE, From, actions, entries, request
 from kit.domain import PASSWORD, Domain, log_in, refused
 
+from callboard.actors.identity.audit_actions import SESSIONS_REVOKED, USER_DELETED, USER_ERASED
 from callboard.actors.identity.errors import USERS_LAST_ADMIN
 from callboard.actors.identity.password_reset import ChangePassword, ResetPassword
 from callboard.actors.identity.sessions import EndSessions, RefreshSession, RevokeSession
 from callboard.actors.identity.users import ChangeUser, CreateUser, DeleteUser, UpdateUser, VerifyEmail
 from callboard.actors.infrastructure import audit_log as audit
 from callboard.actors.infrastructure.audit_log import (
-    AuditAction,
     CommandLine,
     ListAuditEntries,
 )
@@ -79,7 +79,7 @@ async def test_a_refused_change_leaves_no_entry_and_no_line(domain: Domain, capl
 
     async def half_done() -> None:
         async with domain.database.transaction() as connection:
-            await audit.record(connection, AuditAction.USER_DELETED, of=admin.user_id)
+            await audit.record(connection, USER_DELETED, of=admin.user_id)
             raise ZeroDivisionError
 
     with caplog.at_level(logging.INFO, "callboard.audit"), pytest.raises(ZeroDivisionError):
@@ -110,7 +110,7 @@ async def test_what_an_operator_does_at_the_command_line_is_theirs(domain: Domai
 async def test_without_a_request_it_was_the_system(domain: Domain) -> None:
     ada = await domain.person()
     async with domain.database.transaction() as connection:
-        await audit.record(connection, AuditAction.USER_ERASED, of=ada.user_id)
+        await audit.record(connection, USER_ERASED, of=ada.user_id)
     (entry,) = await entries(domain)
     assert (entry.actor, entry.actor_id, entry.ip, entry.trace_id) == ("system", None, None, None)
 
@@ -194,7 +194,7 @@ async def test_entries_are_listed_by_action_user_and_time_a_page_at_a_time(domai
             await domain.sessions.ask(EndSessions((ada, eve)[nth % 2].user_id))
     every = await entries(domain)
     assert len(every) == 7
-    for filters in ({}, {"user_id": eve.user_id}, {"action": AuditAction.SESSIONS_REVOKED}):
+    for filters in ({}, {"user_id": eve.user_id}, {"action": SESSIONS_REVOKED}):
         found, page = [], await entries(domain, limit=2, **filters)
         while page:
             found += page
@@ -202,11 +202,11 @@ async def test_entries_are_listed_by_action_user_and_time_a_page_at_a_time(domai
             page = await entries(domain, limit=2, before=last.occurred_at, before_id=last.audit_id, **filters)
         assert found == every
     assert len(await entries(domain, user_id=ada.user_id)) == 4
-    assert await entries(domain, action=AuditAction.USER_DELETED) == []
+    assert await entries(domain, action=USER_DELETED) == []
     assert await entries(domain, since=every[2].occurred_at, until=every[0].occurred_at) == every[1:3]
 
 
-@pytest.mark.parametrize("filters", [{}, {"action": AuditAction.USER_DELETED}, {"user_id": UUID(int=7)}])
+@pytest.mark.parametrize("filters", [{}, {"action": USER_DELETED}, {"user_id": UUID(int=7)}])
 async def test_a_page_reads_no_more_than_a_page_however_many_entries_there_are(
     domain: Domain, filters: dict[str, Any]
 ) -> None:

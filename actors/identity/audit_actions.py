@@ -1,0 +1,27 @@
+"""The security events of identity."""
+
+from callboard.actors.infrastructure.audit_log import declare_action
+
+LOGIN_SUCCEEDED = declare_action("login.succeeded")
+LOGIN_FAILED = declare_action("login.failed")
+LOGIN_LOCKED = declare_action("login.locked")
+STEP_UP_SUCCEEDED = declare_action("login.stepped_up")
+SESSION_REVOKED = declare_action("session.revoked")
+SESSIONS_REVOKED = declare_action("session.all_revoked")
+REFRESH_TOKEN_REUSED = declare_action("session.token_reused")
+PASSWORD_CHANGED = declare_action("password.changed")
+PASSWORD_RESET = declare_action("password.reset")
+EMAIL_VERIFIED = declare_action("email.verified")
+EMAIL_CHANGE_REQUESTED = declare_action("email.change_requested")
+EMAIL_CHANGED = declare_action("email.changed")
+EMAIL_CHANGE_UNDONE = declare_action("email.change_undone")
+USER_CREATED = declare_action("user.created")
+USER_PROMOTED = declare_action("user.promoted")
+USER_DEMOTED = declare_action("user.demoted")
+USER_ACTIVATED = declare_action("user.activated")
+USER_DEACTIVATED = declare_action("user.deactivated")
+USER_DELETED = declare_action("user.deleted")
+USER_ERASED = declare_action("user.erased")
+USERS_IMPORTED = declare_action("user.imported")
+EXPORT_REQUESTED = declare_action("export.requested")
+EXPORT_DOWNLOADED = declare_action("export.downloaded")
