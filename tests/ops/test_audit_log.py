@@ -76,7 +76,7 @@ def test_what_an_operator_did_at_the_command_line_is_listed_as_theirs(
 @pytest.mark.parametrize(
     ("arguments", "status", "word"),
     [
-        (("--action", "nope"), 2, "--action must be one of login.succeeded"),
+        (("--action", "nope"), 2, "--action must be one of dead_letter.dropped"),
         (("--since", "yesterday"), 2, "--since must be a time with a zone"),
         (("--since", "2026-01-31T12:00:00"), 2, "--since must be a time with a zone"),
         (("--until", "0001-01-01T00:00:00+10:00"), 2, "--until must be in the years 2 to 9998"),
