@@ -1,9 +1,10 @@
 """The actor: state, a protocol of messages, one handler for each, and hooks for its life."""
 
+from inspect import signature
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args, get_origin
 
 from callboard.runtime.actor.errors import NotStartedError
-from callboard.runtime.actor.handlers import NO_HANDLERS, Handlers, Tables, collect, protocol_of
+from callboard.runtime.actor.handlers import NO_HANDLERS, HandlerMarker, Handlers, Tables, collect, protocol_of
 from callboard.runtime.actor.messages import Message
 from callboard.runtime.actor.ref import Ref
 
@@ -60,6 +61,24 @@ class ActorContext(Ref[M]):
         raise NotImplementedError
 
 
+def _check_names(cls: type) -> None:
+    """Raise TypeError for a handler with the name of something that every actor has, and for a hook with arguments."""
+    for name, value in vars(cls).items():
+        if name not in vars(Actor):
+            continue
+        if isinstance(value, HandlerMarker):
+            raise TypeError(
+                f"{cls.__name__}.{name} handles {value.message.__name__}: {name} is a method of every actor"
+            )
+        if name in HOOKS and len(signature(value).parameters) > 1:
+            raise TypeError(
+                f"{cls.__name__}.{name} is called without arguments: mark a handler with @on, by another name"
+            )
+
+
+HOOKS = frozenset({"on_start", "run", "on_stop"})
+
+
 class Actor(Generic[M]):
     """Subclass with the messages it takes: `class Counter(Actor[Add | Get])`; `Actor[None]` takes none.
 
@@ -87,6 +106,7 @@ class Actor(Generic[M]):
             raise TypeError(
                 f"{cls.__name__} declares no protocol: write Actor[One | Two], or Actor[None] if it takes none"
             )
+        _check_names(cls)
         cls._tables = collect(cls, cls._tables)
         if cls.concurrency < 1:
             raise TypeError(f"{cls.__name__} runs at least 1 handler at once, not {cls.concurrency}")

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -213,6 +214,22 @@ def test_an_actor_class_without_a_protocol() -> None:
         class Vague(Actor):  # type: ignore[type-arg]
             @on(Note)
             def note(self, message: Note) -> None: ...
+
+
+@pytest.mark.parametrize("name", ["run", "on_start", "on_stop", "stop", "watch", "ref", "spawn"])
+def test_a_handler_by_the_name_of_something_that_every_actor_has(name: str) -> None:
+    def handler(_actor: object, _message: Note) -> None: ...
+
+    with pytest.raises(TypeError, match=rf"Odd\.{name} handles Note: {name} is a method of every actor"):
+        types.new_class("Odd", (Actor[Note],), exec_body=lambda body: body.update({name: on(Note)(handler)}))
+
+
+@pytest.mark.parametrize("name", ["run", "on_start", "on_stop"])
+def test_a_hook_that_takes_a_message(name: str) -> None:
+    async def hook(_actor: object, _message: Note) -> None: ...
+
+    with pytest.raises(TypeError, match=rf"Odd\.{name} is called without arguments: mark a handler with @on"):
+        types.new_class("Odd", (Actor[None],), exec_body=lambda body: body.update({name: hook}))
 
 
 def test_what_is_no_actor_class() -> None:
