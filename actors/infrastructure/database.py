@@ -317,7 +317,9 @@ class Database:
             await self._pool.expire_connections()
 
     async def check(self) -> None:
-        """Raise Problem(SERVER_UNAVAILABLE) unless the server responds, and DegradedError unless it accepts writes."""
+        """Raise Problem(SERVER_UNAVAILABLE) unless the server responds, and DegradedError unless it does all of its
+        work.
+        """
         if self.unavailable.is_set():
             raise unavailable_problem(self.server.why)
         async with self.acquire() as connection:
@@ -327,6 +329,8 @@ class Database:
             raise DegradedError("the server is read-only")
         if self.server.trouble:
             raise DegradedError(self.server.trouble)
+        if not self.server.has_sessions:
+            raise DegradedError(NO_SESSION)
 
 
 class DatabaseGuard(Actor[None]):

@@ -14,7 +14,7 @@ import pytest
 from kit.domain import Domain, refused
 
 from callboard.actors.editorial.workflow_rules import Action
-from callboard.actors.errors import SERVER_TIMEOUT, SERVER_UNAVAILABLE
+from callboard.actors.errors import SERVER_TIMEOUT, SERVER_UNAVAILABLE, DegradedError
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.database_server import DatabaseServer, Pooler
 from callboard.actors.infrastructure.principals import Role
@@ -136,7 +136,7 @@ async def test_the_walk_of_an_article_works_through_it(pooler: str, database: Da
     through.disconnect()
 
 
-async def test_without_an_address_past_the_pooler_one_line_names_the_setting(
+async def test_without_an_address_past_the_pooler_one_line_and_ready_name_the_setting(
     pooler: str, postgres: Postgres, caplog: pytest.LogCaptureFixture
 ) -> None:
     for direct_url, lines in (("", 1), (postgres.url, 0)):
@@ -148,4 +148,8 @@ async def test_without_an_address_past_the_pooler_one_line_names_the_setting(
         with refused(SERVER_UNAVAILABLE) if lines else contextlib.nullcontext():
             async with database.session("a lease", timeout_s=5, statement_timeout_s=5) as session:
                 assert await session.fetchval("select 1") == 1
+        with (
+            pytest.raises(DegradedError, match="DATABASE_DIRECT_URL is missing") if lines else contextlib.nullcontext()
+        ):
+            await database.check()
         database.disconnect()
