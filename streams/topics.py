@@ -39,15 +39,6 @@ def declare_topic(name: str, key: str, carries: str, deadline_s: float | None = 
     return topic
 
 
-USERS = declare_topic("users.v1", "user id", "accounts: registered, verified, updated, deleted")
-CONTENT = declare_topic("content.v1", "content id", "articles: created, edited, and every editorial transition")
-MAIL = declare_topic("mail.v1", "recipient", "mail requests, ours and any producer's", deadline_s=3600)
-PRIORITY = declare_topic("priority.v1", "recipient", "security mail: verification, reset, new sign-in", deadline_s=300)
-NOTIFICATIONS = declare_topic("notifications.v1", "user id", "notifications to users", deadline_s=1800)
-PROCESSING = declare_topic("processing.v1", "job id", "heavy jobs of users: what becomes of them", deadline_s=6 * 3600)
-ACTIVITY = declare_topic(
-    "activity.v1", "subject id", "activity that producers report: page views, reads, any metric with a value"
-)
 SUBSCRIPTIONS = declare_topic(
     "subscriptions.v1", "user id", "subscriptions: started, renewed, past due, cancelled, expired"
 )

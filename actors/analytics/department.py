@@ -6,7 +6,7 @@ from msgspec import Meta, Struct
 
 from callboard.actors.analytics import live_counters
 from callboard.actors.analytics.aggregator import Aggregator
-from callboard.actors.analytics.events import ACTIVITY_EVENTS, ActivityRecorded
+from callboard.actors.analytics.events import ACTIVITY, ACTIVITY_EVENTS, ActivityRecorded
 from callboard.actors.analytics.hourly_run import CLOSE_HOURS, HOURLY_RUN, HourlyRun
 from callboard.actors.analytics.live_counters import StatBounds
 from callboard.actors.analytics.refs import AnalyticsRefs
@@ -18,7 +18,6 @@ from callboard.actors.infrastructure.retention import Retain, query_rule
 from callboard.actors.settings import Count, Days, Settings
 from callboard.runtime import Props, pool, worker
 from callboard.streams.consumers import Consumer
-from callboard.streams.topics import ACTIVITY
 
 BOUNDS = StatBounds()
 

@@ -6,7 +6,11 @@ from msgspec import Meta
 
 from callboard.runtime import Message
 from callboard.streams.event_types import Name, UtcDatetime, declare_event
-from callboard.streams.topics import ACTIVITY
+from callboard.streams.topics import declare_topic
+
+ACTIVITY = declare_topic(
+    "activity.v1", "subject id", "activity that producers report: page views, reads, any metric with a value"
+)
 
 SubjectId = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length=200)]
 

@@ -7,7 +7,15 @@ from msgspec import Meta, Struct
 
 from callboard.actors.delivery import mail_queue, notification_preferences, notification_recorder, notifications
 from callboard.actors.delivery.errors import ERRORS
-from callboard.actors.delivery.events import EVENTS, MailRequested, NotificationRequested, TemplatedEmailRequested
+from callboard.actors.delivery.events import (
+    EVENTS,
+    MAIL,
+    NOTIFICATIONS,
+    PRIORITY,
+    MailRequested,
+    NotificationRequested,
+    TemplatedEmailRequested,
+)
 from callboard.actors.delivery.mail_message import parse_sender
 from callboard.actors.delivery.mail_monitor import Count as CountResult
 from callboard.actors.delivery.mail_monitor import MailMonitor
@@ -26,7 +34,7 @@ from callboard.actors.delivery.notifier import KINDS, Notifier
 from callboard.actors.delivery.refs import DeliveryRefs
 from callboard.actors.delivery.smtp_settings import ConnectionLimits, SmtpSettings, Tls, parse_tls
 from callboard.actors.department import Branch, Child, Department, Role
-from callboard.actors.editorial.events import ContentPublished, ContentRejected
+from callboard.actors.editorial.events import CONTENT, ContentPublished, ContentRejected
 from callboard.actors.identity.refs import IdentityRefs
 from callboard.actors.infrastructure.hints import Hints
 from callboard.actors.infrastructure.job_kinds import job_pool
@@ -38,7 +46,6 @@ from callboard.actors.settings import SECRET, Count, Host, Line, Parsed, Port, S
 from callboard.runtime import Props, pool, worker
 from callboard.streams import dead_letters
 from callboard.streams.consumers import Consumer
-from callboard.streams.topics import CONTENT, MAIL, NOTIFICATIONS, PRIORITY
 
 SMTPS_PORT = 465
 API = "/api/v1"

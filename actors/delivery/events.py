@@ -7,7 +7,11 @@ import msgspec
 from callboard.runtime import Message
 from callboard.streams.email_address import Email
 from callboard.streams.event_types import Line, Name, Text, declare_event
-from callboard.streams.topics import MAIL, NOTIFICATIONS, PRIORITY
+from callboard.streams.topics import declare_topic
+
+MAIL = declare_topic("mail.v1", "recipient", "mail requests, ours and any producer's", deadline_s=3600)
+PRIORITY = declare_topic("priority.v1", "recipient", "security mail: verification, reset, new sign-in", deadline_s=300)
+NOTIFICATIONS = declare_topic("notifications.v1", "user id", "notifications to users", deadline_s=1800)
 
 
 class TemplatedEmailRequested(Message, frozen=True):

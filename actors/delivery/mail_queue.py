@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 
-from callboard.actors.delivery.events import MailRequested, TemplatedEmailRequested
+from callboard.actors.delivery.events import MAIL, PRIORITY, MailRequested, TemplatedEmailRequested
 from callboard.actors.delivery.mail_producers import MailProducers
 from callboard.actors.delivery.mail_retries import MAX_ATTEMPTS
 from callboard.actors.delivery.smtp_settings import RFC_TIMEOUTS
@@ -17,7 +17,6 @@ from callboard.runtime import Actor, Context, Request, on, use_context
 from callboard.streams.event_types import ConsumeEvents, Envelope, derive_id
 from callboard.streams.outbox import deduplicate
 from callboard.streams.queries import queries_beside
-from callboard.streams.topics import MAIL, PRIORITY
 
 QUERIES = queries_beside(__file__, "mail")
 

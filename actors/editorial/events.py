@@ -4,7 +4,9 @@ from uuid import UUID
 
 from callboard.runtime import Message
 from callboard.streams.event_types import declare_event
-from callboard.streams.topics import CONTENT
+from callboard.streams.topics import declare_topic
+
+CONTENT = declare_topic("content.v1", "content id", "articles: created, edited, and every editorial transition")
 
 
 class ContentEvent(Message, frozen=True):

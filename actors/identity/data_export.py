@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import anyio.to_thread
 import msgspec
 
-from callboard.actors.delivery.events import TemplatedEmailRequested
+from callboard.actors.delivery.events import MAIL, TemplatedEmailRequested
 from callboard.actors.errors import FieldError, Problem
 from callboard.actors.identity.audit_actions import EXPORT_DOWNLOADED, EXPORT_REQUESTED
 from callboard.actors.identity.errors import AUTH_MAIL_TOKEN_INVALID, EXPORTS_LINK_GONE, USERS_NOT_FOUND
@@ -27,7 +27,6 @@ from callboard.runtime import Actor, Request, on
 from callboard.streams.event_types import UtcDatetime
 from callboard.streams.outbox import emit
 from callboard.streams.queries import queries_beside
-from callboard.streams.topics import MAIL
 
 QUERIES = queries_beside(__file__)
 

@@ -23,7 +23,7 @@ from callboard.actors.identity.email_verification import QUERIES as MAIL_TOKENS
 from callboard.actors.identity.email_verification import RegistrationPolicy
 from callboard.actors.identity.erasure import erase_due
 from callboard.actors.identity.errors import ERRORS
-from callboard.actors.identity.events import USER_EVENTS, UserRegistered
+from callboard.actors.identity.events import USER_EVENTS, USERS, UserRegistered
 from callboard.actors.identity.known_devices import KNOWN_DAYS
 from callboard.actors.identity.living_sessions import LivingSessions
 from callboard.actors.identity.password_hasher import PasswordHasher
@@ -46,7 +46,6 @@ from callboard.actors.infrastructure.row_loader import Reads
 from callboard.actors.settings import Count, Days, Hours, Seconds, Settings
 from callboard.runtime import Mailbox, Overflow, Props, pool, worker
 from callboard.streams.consumers import Consumer
-from callboard.streams.topics import USERS
 
 # A full mailbox of a hasher or a login is a refusal, 503, and not a queue that nobody waits for any more: what
 # 8 workers with 4 waiting for each have accepted takes two hashers about a second.

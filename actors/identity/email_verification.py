@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import msgspec
 
 from callboard.actors.delivery.email_templates import read_template
-from callboard.actors.delivery.events import TemplatedEmailRequested
+from callboard.actors.delivery.events import PRIORITY, TemplatedEmailRequested
 from callboard.actors.errors import REQUEST_INVALID, REQUEST_LIMITED, FieldError, Problem
 from callboard.actors.identity.password_policy import PasswordPolicy, password_faults
 from callboard.actors.infrastructure.token_signer import Signer, fingerprint
@@ -15,7 +15,6 @@ from callboard.streams.email_address import Email, canonical_email
 from callboard.streams.field_rules import apply_rules
 from callboard.streams.outbox import emit, emit_all
 from callboard.streams.queries import queries_beside
-from callboard.streams.topics import PRIORITY
 from callboard.streams.visible_text import visible, visible_rule
 
 QUERIES = queries_beside(__file__)

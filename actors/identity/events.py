@@ -4,7 +4,9 @@ from uuid import UUID
 
 from callboard.runtime import Message
 from callboard.streams.event_types import declare_event
-from callboard.streams.topics import USERS
+from callboard.streams.topics import declare_topic
+
+USERS = declare_topic("users.v1", "user id", "accounts: registered, verified, updated, deleted")
 
 
 class UserRegistered(Message, frozen=True):

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import msgspec
 from msgspec import Meta
 
-from callboard.actors.delivery.events import TemplatedEmailRequested
+from callboard.actors.delivery.events import MAIL, TemplatedEmailRequested
 from callboard.actors.errors import FieldError
 from callboard.actors.identity.audit_actions import USERS_IMPORTED
 from callboard.actors.identity.email_verification import PROOF_TTL_S, FullName
@@ -26,7 +26,6 @@ from callboard.actors.infrastructure.token_signer import Signer, fingerprint
 from callboard.streams.email_address import Email
 from callboard.streams.outbox import emit_all
 from callboard.streams.queries import queries_beside
-from callboard.streams.topics import MAIL
 
 QUERIES = queries_beside(__file__)
 

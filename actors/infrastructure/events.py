@@ -4,7 +4,9 @@ from uuid import UUID
 
 from callboard.runtime import Message
 from callboard.streams.event_types import Name, declare_event
-from callboard.streams.topics import PROCESSING
+from callboard.streams.topics import declare_topic
+
+PROCESSING = declare_topic("processing.v1", "job id", "heavy jobs of users: what becomes of them", deadline_s=6 * 3600)
 
 
 class UserJobChanged(Message, frozen=True):

@@ -12,8 +12,8 @@ import msgspec
 import pytest
 from kit.jobs import Note, Process, effect, effects, kind
 
-from callboard.actors.analytics.events import ActivityRecorded
-from callboard.actors.delivery.events import MailRequested
+from callboard.actors.analytics.events import ACTIVITY, ActivityRecorded
+from callboard.actors.delivery.events import MAIL, MailRequested
 from callboard.actors.errors import Problem
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.dead_jobs import JobLetters
@@ -32,7 +32,6 @@ from callboard.streams.outbox import deduplicate
 from callboard.streams.record_processor import RecordProcessor
 from callboard.streams.signatures import EventSigner
 from callboard.streams.stream_metrics import StreamMetrics
-from callboard.streams.topics import ACTIVITY, MAIL
 
 SIGNER = EventSigner(["a secret of these tests, and of no other"])
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

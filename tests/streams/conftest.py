@@ -15,7 +15,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from kit import kafka
 
-from callboard.actors.analytics.events import ActivityRecorded
+from callboard.actors.analytics.events import ACTIVITY, ActivityRecorded
 from callboard.actors.infrastructure.database import Database
 from callboard.ops.embedded.broker import KafkaCluster as Server
 from callboard.ops.embedded.data_directory import DataDirectory, free_ports, open_data_directory
@@ -42,7 +42,7 @@ from callboard.streams.outbox import deduplicate, emit
 from callboard.streams.relay import Relay
 from callboard.streams.signatures import EventSigner
 from callboard.streams.stream_metrics import StreamMetrics
-from callboard.streams.topics import ACTIVITY, Topic, full_name
+from callboard.streams.topics import Topic, full_name
 
 SCHEMA = Path(__file__).parents[2] / "schema.sql"
 EFFECTS = "create table effects (nr bigint generated always as identity, subject_id text, value float8)"

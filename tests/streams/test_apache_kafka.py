@@ -9,9 +9,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from kit import kafka
 
+from callboard.actors.analytics.events import ACTIVITY
 from callboard.streams.cluster import KafkaCluster
 from callboard.streams.security import KafkaSecurity
-from callboard.streams.topics import ACTIVITY, full_name
+from callboard.streams.topics import full_name
 
 pytestmark = pytest.mark.skipif(kafka.why_absent() is not None, reason=str(kafka.why_absent()))
 EFFECTS = "select count(*) from effects"

@@ -10,14 +10,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kit.property_examples import examples
 
-from callboard.actors.analytics.events import ActivityRecorded
-from callboard.actors.delivery.events import MailRequested
+from callboard.actors.analytics.events import ACTIVITY, ActivityRecorded
+from callboard.actors.delivery.events import MAIL, PRIORITY, MailRequested
+from callboard.actors.editorial.events import CONTENT
 from callboard.streams.cloudevents import Record, encode, encode_value
 from callboard.streams.cloudevents import decode as decode_signed
 from callboard.streams.event_parts import VALUE_LIMIT, InvalidRecordError
 from callboard.streams.event_types import Envelope, type_of
 from callboard.streams.signatures import EventSigner
-from callboard.streams.topics import ACTIVITY, CONTENT, MAIL, PRIORITY, TOPICS
+from callboard.streams.topics import TOPICS
 
 SIGNER = EventSigner(["a secret"])
 READ_AT = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -9,12 +9,11 @@ from cloudevents.core.bindings.kafka import KafkaMessage
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
-from callboard.actors.analytics.events import ActivityRecorded
+from callboard.actors.analytics.events import ACTIVITY, ActivityRecorded
 from callboard.streams.cloudevents import Record, decode
 from callboard.streams.event_parts import InvalidRecordError
 from callboard.streams.event_types import Envelope
 from callboard.streams.signatures import EventSigner
-from callboard.streams.topics import ACTIVITY
 
 SIGNER = EventSigner(["a secret"])
 READ_AT = datetime(2026, 3, 1, 12, tzinfo=UTC)

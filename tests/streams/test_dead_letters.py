@@ -8,7 +8,8 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 
-from callboard.actors.delivery.events import MailRequested, TemplatedEmailRequested
+from callboard.actors.analytics.events import ACTIVITY
+from callboard.actors.delivery.events import MAIL, PRIORITY, MailRequested, TemplatedEmailRequested
 from callboard.actors.infrastructure.database import Database
 from callboard.runtime import System, supervisor
 from callboard.streams import dead_letters, lease, outbox, reconciler
@@ -19,7 +20,6 @@ from callboard.streams.event_parts import VALUE_LIMIT
 from callboard.streams.record_processor import RecordProcessor
 from callboard.streams.signatures import EventSigner
 from callboard.streams.stream_metrics import StreamMetrics
-from callboard.streams.topics import ACTIVITY, MAIL, PRIORITY
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

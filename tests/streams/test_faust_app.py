@@ -12,10 +12,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from kit.kafka import EMBEDDED
 
+from callboard.actors.analytics.events import ACTIVITY
 from callboard.runtime import Context, Crashed, use_context
 from callboard.streams import faust_app
 from callboard.streams.cluster import KafkaCluster
-from callboard.streams.topics import ACTIVITY, full_name
+from callboard.streams.topics import full_name
 
 EFFECTS = "select count(*) from effects"
 LETTERS = "select count(*) from dead_letters"

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from callboard.actors.analytics.events import ACTIVITY
 from callboard.streams.fenced_producer import FencedProducer
 from callboard.streams.group_offsets import GroupOffsets
 from callboard.streams.lease import Lease, LeaseLostError
-from callboard.streams.topics import ACTIVITY, full_name
+from callboard.streams.topics import full_name
 
 
 async def test_a_record_that_waits_while_the_lease_ends_is_never_sent(stage: Any) -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from callboard.actors.analytics.events import ACTIVITY
 from callboard.streams.cluster import BrokerLostError, KafkaCluster
 from callboard.streams.group_offsets import UNREACHABLE, GroupOffsets, PartitionOffsets
-from callboard.streams.topics import ACTIVITY, full_name
+from callboard.streams.topics import full_name
 
 EFFECTS = "select count(*) from effects"
 

@@ -6,14 +6,15 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from callboard.actors.delivery.events import TemplatedEmailRequested
+from callboard.actors.delivery.events import MAIL, PRIORITY, TemplatedEmailRequested
+from callboard.actors.editorial.events import CONTENT
 from callboard.actors.identity.events import UserVerified
 from callboard.actors.infrastructure.database import Database
 from callboard.ops.departments import OURS
 from callboard.runtime import Context, use_context
 from callboard.streams.event_types import EVENTS, Envelope
 from callboard.streams.outbox import deduplicate, emit
-from callboard.streams.topics import CONTENT, MAIL, PRIORITY, TOPICS
+from callboard.streams.topics import TOPICS
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TRACE = f"00-{'a' * 32}-{'b' * 16}-01"

@@ -6,10 +6,11 @@ from typing import Any
 import msgspec
 from aiokafka import AIOKafkaConsumer
 
+from callboard.actors.analytics.events import ACTIVITY
 from callboard.streams.event_types import type_of
 from callboard.streams.outbox import ProducedEvent, emit_produced
 from callboard.streams.reconciler import QUERIES
-from callboard.streams.topics import ACTIVITY, full_name
+from callboard.streams.topics import full_name
 
 EFFECTS = "select count(*) from effects"
 PENDING = "select count(*) from outbox where published_at is null"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callboard.actors.analytics.events import ActivityRecorded
-from callboard.actors.delivery.events import TemplatedEmailRequested
+from callboard.actors.analytics.events import ACTIVITY, ActivityRecorded
+from callboard.actors.delivery.events import MAIL, TemplatedEmailRequested
 from callboard.ops.departments import OURS
 from callboard.runtime import System, supervisor
 from callboard.streams.cloudevents import Record, decode, encode, signed_headers
@@ -20,7 +20,6 @@ from callboard.streams.event_types import EventType, derive_id
 from callboard.streams.record_processor import RecordProcessor
 from callboard.streams.signatures import EventSigner
 from callboard.streams.stream_metrics import StreamMetrics
-from callboard.streams.topics import ACTIVITY, MAIL
 
 SECRET, EARLIER = "the secret of today, and of no other day", "the secret of yesterday, which is still accepted"
 SIGNER = EventSigner([SECRET, EARLIER])

@@ -7,8 +7,9 @@ from aiokafka import AIOKafkaProducer
 from kit.batches import HEADER_BYTES, batch, produce_raw, repacked, sealed
 from kit.kafka import EMBEDDED
 
+from callboard.actors.analytics.events import ACTIVITY
 from callboard.runtime import Crashed
-from callboard.streams.topics import ACTIVITY, full_name
+from callboard.streams.topics import full_name
 
 EFFECTS = "select count(*) from effects"
 unchecked = pytest.mark.skipif(not EMBEDDED, reason="Apache Kafka accepts no batch that cannot be unpacked")

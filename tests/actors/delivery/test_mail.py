@@ -10,11 +10,10 @@ from kit.domain import Domain, consume, envelope
 from kit.mail_post import URL, Post, verification
 from kit.smtp_script import ScriptedSmtpServer
 
-from callboard.actors.delivery.events import MailRequested, TemplatedEmailRequested
+from callboard.actors.delivery.events import PRIORITY, MailRequested, TemplatedEmailRequested
 from callboard.actors.delivery.mail_queue import SEND_MAIL, AdoptMails, mail_id_of
 from callboard.actors.delivery.smtp_settings import RFC_TIMEOUTS
 from callboard.ops.embedded.mail_catcher import Catcher
-from callboard.streams.topics import PRIORITY
 
 # The way of a mail --------------------------------------------------------------------------------------------------
 

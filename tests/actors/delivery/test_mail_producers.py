@@ -6,14 +6,13 @@ from typing import Any
 import pytest
 from kit.domain import Domain, consume, envelope
 
-from callboard.actors.delivery.events import MailRequested, TemplatedEmailRequested
+from callboard.actors.delivery.events import MAIL, MailRequested, TemplatedEmailRequested
 from callboard.actors.delivery.mail_producers import QUERIES, MailProducers, parse_mail_producers
 from callboard.actors.delivery.mail_queue import SEND_MAIL, MailQueue
 from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.ops.config.configuration import load
 from callboard.ops.config.sources import ConfigError
 from callboard.streams.consumers import RejectedError
-from callboard.streams.topics import MAIL
 
 MAILS = "select count(*) from mails"
 SHOP = "/shop 3/hour example.org,*.example.net"

@@ -11,7 +11,7 @@ from kit.domain import Domain, consume, envelope, refused
 from kit.mail_post import Post
 
 from callboard.actors.delivery.errors import NOTIFICATIONS_NOT_FOUND
-from callboard.actors.delivery.events import NotificationRequested, TemplatedEmailRequested
+from callboard.actors.delivery.events import NOTIFICATIONS, NotificationRequested, TemplatedEmailRequested
 from callboard.actors.delivery.notification_digest import SendDigests
 from callboard.actors.delivery.notification_preferences import Digest, ReplacePreferences
 from callboard.actors.delivery.notification_recorder import (
@@ -39,7 +39,6 @@ from callboard.streams.event_types import OUR_SOURCE, Envelope
 from callboard.streams.record_processor import RecordProcessor
 from callboard.streams.signatures import EventSigner
 from callboard.streams.stream_metrics import StreamMetrics
-from callboard.streams.topics import NOTIFICATIONS
 
 PUBLISHED = "content_published"
 KEEP = 200  # of each user, in these tests

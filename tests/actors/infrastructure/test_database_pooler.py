@@ -148,8 +148,6 @@ async def test_without_an_address_past_the_pooler_one_line_and_ready_name_the_se
         with refused(SERVER_UNAVAILABLE) if lines else contextlib.nullcontext():
             async with database.session("a lease", timeout_s=5, statement_timeout_s=5) as session:
                 assert await session.fetchval("select 1") == 1
-        with (
-            pytest.raises(DegradedError, match="DIRECT_URL is missing") if lines else contextlib.nullcontext()
-        ):
+        with pytest.raises(DegradedError, match="DIRECT_URL is missing") if lines else contextlib.nullcontext():
             await database.check()
         database.disconnect()

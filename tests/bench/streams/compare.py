@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import report
 from kit import kafka
 
-from callboard.actors.analytics.events import ActivityRecorded
+from callboard.actors.analytics.events import ACTIVITY, ActivityRecorded
 from callboard.actors.infrastructure.database import Database
 from callboard.ops import schema
 from callboard.ops.embedded.broker import KafkaCluster as Tansu
@@ -41,7 +41,7 @@ from callboard.streams.fetching import FetchWake
 from callboard.streams.outbox import deduplicate, emit
 from callboard.streams.relay import Relay
 from callboard.streams.signatures import EventSigner
-from callboard.streams.topics import ACTIVITY, full_name
+from callboard.streams.topics import full_name
 
 EFFECTS = "create table bench_effects (subject_id text, value float8)"
 SEEN = "create table bench_seen (event_id text primary key)"

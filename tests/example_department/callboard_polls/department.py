@@ -6,13 +6,12 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from callboard.actors.department import Branch, Child, Department, Role
-from callboard.actors.identity.events import UserDeleted
+from callboard.actors.identity.events import USERS, UserDeleted
 from callboard.actors.infrastructure.job_kinds import job_pool
 from callboard.actors.infrastructure.refs import Infrastructure
 from callboard.actors.infrastructure.retention import Retain
 from callboard.runtime import Props, Ref, pool, worker
 from callboard.streams.consumers import Consumer
-from callboard.streams.topics import USERS
 from callboard_polls import polls
 
 
