@@ -288,7 +288,15 @@ create table content (
         'arabic', 'armenian', 'basque', 'catalan', 'danish', 'dutch', 'english', 'finnish', 'french', 'german', 'greek',
         'hindi', 'hungarian', 'indonesian', 'irish', 'italian', 'lithuanian', 'nepali', 'norwegian', 'portuguese',
         'romanian', 'russian', 'serbian', 'simple', 'spanish', 'swedish', 'tamil', 'turkish', 'yiddish')),
-    search_outdated boolean  not null default false   -- `search` is an earlier release's: a job rebuilds it
+    search_outdated boolean  not null default false,  -- `search` is an earlier release's: a job rebuilds it
+    publish_at   timestamptz constraint content_publish_at_check      -- a job publishes and archives at these times
+                             check (publish_at is null or (status = 'approved' and deleted_at is null)),
+    expire_at    timestamptz constraint content_expire_at_check check (
+                             expire_at is null or status = 'published'
+                             or (publish_at is not null and expire_at > publish_at)),
+    deleted_at   timestamptz constraint content_deleted_at_check check (deleted_at is null or status <> 'published'),
+    revision     integer     not null default 1,               -- the number of the current text
+    edited_at    timestamptz                                   -- null: the text has not been edited
 );
 create index content_published_idx on content (published_at desc, content_id desc) where status = 'published';
 create index content_author_published_idx on content (author_id, published_at desc, content_id desc) where status = 'published';
@@ -300,6 +308,8 @@ create index content_category_idx on content (category_id, status, created_at de
 create index content_editor_idx on content (last_edited_by) where last_edited_by is not null;
 create index content_search_idx on content using gin (search) where status = 'published';
 create index content_outdated_idx on content (published_at desc) where search_outdated;
+create index content_deleted_idx on content (deleted_at, content_id) where deleted_at is not null;
+create index content_author_deleted_idx on content (author_id, deleted_at, content_id) where deleted_at is not null;
 create trigger content_touch before update of author_id, category_id, title, body, body_html, status, version,
     published_at, created_at, last_edited_by, language on content for each row execute function touch_updated_at();
 create trigger content_search before insert or update of title, body, language, category_id, status, search_outdated
@@ -310,8 +320,8 @@ create table content_transitions (
     transition_id bigint      generated always as identity primary key,
     content_id    uuid        not null references content on delete cascade,
     actor_id      uuid        not null references users,
-    action        text        not null check (action in
-                              ('submit_for_review', 'approve', 'reject', 'publish', 'archive', 'restore', 'edit')),
+    action        text        not null check (action in ('submit_for_review', 'approve', 'reject', 'publish', 'archive',
+                              'restore', 'edit', 'schedule', 'unschedule', 'delete', 'undelete')),
     from_status   text        not null,
     to_status     text        not null,
     note          text        check (length(note) <= 2000),
@@ -319,6 +329,22 @@ create table content_transitions (
 );
 create index content_transitions_actor_idx on content_transitions (actor_id);
 create index content_transitions_content_idx on content_transitions (content_id, transition_id);
+
+-- The replaced texts of articles; the current text is in `content`. The oldest are removed beyond the bounds.
+create table content_revisions (
+    content_id  uuid        not null references content on delete cascade,
+    revision    integer     not null,
+    author_id   uuid        not null references users,   -- the article's author, whose quota has the bytes
+    editor_id   uuid        not null references users,   -- the writer of this text
+    category_id uuid,
+    title       text        not null,
+    body        text        not null,
+    language    text        not null,
+    written_at  timestamptz not null,
+    primary key (content_id, revision)
+);
+create index content_revisions_author_idx on content_revisions (author_id, written_at, content_id, revision);
+create index content_revisions_editor_idx on content_revisions (editor_id, content_id, revision);
 
 create table comments (
     comment_id uuid        primary key default gen_random_uuid(),
@@ -341,7 +367,8 @@ create trigger comments_touch before update on comments for each row execute fun
 create table user_usage (
     user_id       uuid    primary key references users on delete cascade,
     content_rows  bigint  not null default 0,
-    content_bytes bigint  not null default 0
+    content_bytes bigint  not null default 0,
+    revision_bytes bigint not null default 0
 );
 
 create function content_size(content) returns bigint language sql immutable as
@@ -371,6 +398,21 @@ begin
 end $$;
 create trigger content_usage after insert or delete or update of title, body, body_html on content
     for each row execute function count_content();
+
+create function count_revision() returns trigger language plpgsql as $$
+declare
+    counted    content_revisions := coalesce(new, old);
+    byte_count bigint := octet_length(counted.title) + octet_length(counted.body);
+begin
+    if tg_op = 'DELETE' then
+        byte_count := -byte_count;
+    end if;
+    insert into user_usage (user_id, revision_bytes) values (counted.author_id, byte_count)
+    on conflict (user_id) do update set revision_bytes = user_usage.revision_bytes + excluded.revision_bytes;
+    return null;
+end $$;
+create trigger content_revisions_usage after insert or delete on content_revisions
+    for each row execute function count_revision();
 
 -- The number of a user's limited actions in a period. It only grows: deleting the results takes nothing back.
 create table user_rates (
