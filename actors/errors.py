@@ -39,6 +39,7 @@ class ErrorKind(StrEnum):
     EXPECTATION_FAILED = "expectation_failed"
     NOT_IMPLEMENTED = "not_implemented"
     VERSION_UNSUPPORTED = "version_unsupported"
+    STORAGE_FULL = "storage_full"
 
 
 class ErrorCode(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -60,6 +61,13 @@ def parse_host(text: str) -> str:
     return text
 
 
+def parse_folder(text: str) -> str:
+    """Return the path of a folder, which need not exist. Raises ValueError."""
+    if not text.isprintable() or not Path(text).is_absolute():
+        raise ValueError("must be the whole path of a folder, such as /var/lib/callboard/uploads")
+    return text
+
+
 def parse_web_address(text: str) -> str:
     """Return an address that paths are appended to: a scheme, a host, perhaps a port and a path. Raises ValueError."""
     try:
@@ -83,3 +91,4 @@ Hours = Annotated[float, Meta(ge=1 / 3600, le=8760, title="hours, from a second 
 Line = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f-\x9f]*\Z", title="one line without control characters")]
 Host = Annotated[str, Parsed(parse_host)]
 WebAddress = Annotated[str, Parsed(parse_web_address)]
+Folder = Annotated[str, Parsed(parse_folder)]

@@ -46,11 +46,12 @@ class Up:
         return await live(parts, lambda: self._announce(parts))
 
     def _configuration(self, environ: dict[str, str]) -> Configuration:
-        """Return the settings: given ports must be free, others are chosen; the signing key is the data
-        folder's own.
+        """Return the settings: given ports must be free, others are chosen; the signing key and the
+        uploads are the data folder's own.
         """
         environ.setdefault("JWT_SECRET_KEY", self.data_directory.secret("jwt") * 2)
         environ.setdefault("MIGRATE", "auto")
+        environ.setdefault("UPLOADS_FOLDER", str(self.data_directory.folder("uploads")))
         for name, host, usual in (("HTTP_PORT", "HTTP_HOST", 8000), ("OPS_PORT", "OPS_HOST", 9000)):
             address = environ.get(host) or "127.0.0.1"
             if not environ.get(name):

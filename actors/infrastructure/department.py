@@ -1,6 +1,7 @@
 """The department infrastructure: what all others build on."""
 
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -10,11 +11,13 @@ from callboard.actors.infrastructure import audit_log, feature_flags, user_jobs
 from callboard.actors.infrastructure.audit_log import AuditLog, AuditRecorder, FailedLogins
 from callboard.actors.infrastructure.database import DatabaseGuard
 from callboard.actors.infrastructure.dead_records import REPLAY_RECORD
+from callboard.actors.infrastructure.disk_store import THREADS, DiskStore
 from callboard.actors.infrastructure.errors import ERRORS
 from callboard.actors.infrastructure.events import JOB_EVENTS
 from callboard.actors.infrastructure.feature_flags import OUR_FLAGS, FlagKeeper, FlagName, FlagSnapshot
 from callboard.actors.infrastructure.idempotency import Idempotency
 from callboard.actors.infrastructure.job_queue import JobQueue
+from callboard.actors.infrastructure.object_store import ObjectStoreKeeper
 from callboard.actors.infrastructure.rate_limiter import DEFAULT_LIMIT, LimitBatcher, RateLimiter
 from callboard.actors.infrastructure.redis import RedisConnector
 from callboard.actors.infrastructure.refs import Clients, Declared, Infrastructure
@@ -22,11 +25,12 @@ from callboard.actors.infrastructure.retention import HOURLY, PURGE_EXPIRED, Ret
 from callboard.actors.infrastructure.signing_keys import parse_private_key, parse_public_keys, parse_secret
 from callboard.actors.infrastructure.token_signer import Signer
 from callboard.actors.infrastructure.user_jobs import UserJobs
-from callboard.actors.settings import SECRET, Count, Days, Hours, Line, Parsed, Settings, WebAddress
+from callboard.actors.settings import SECRET, Count, Days, Folder, Hours, Line, Parsed, Settings, WebAddress
 from callboard.runtime import Props, pool, worker
 from callboard.streams.signatures import EventSigner
 
 Secret = Annotated[str, Parsed(parse_secret)]
+USUAL_FOLDER = "/var/lib/callboard/uploads"
 
 
 class InfrastructureSettings(Settings, frozen=True, kw_only=True):
@@ -67,6 +71,10 @@ class InfrastructureSettings(Settings, frozen=True, kw_only=True):
     ] = 30
     audit_retention_days: Annotated[Days, Meta(description="days to keep entries of the audit log")] = 365
     audit_failures_retention_days: Annotated[Days, Meta(description="days to keep its entries of failed logins")] = 30
+    uploads_folder: Annotated[Folder, Meta(description="the folder of uploaded files")] = USUAL_FOLDER
+    uploads_threads: Annotated[
+        int, Meta(ge=1, le=64, description="threads that read and write uploaded files at once")
+    ] = THREADS
 
     @property
     def access_ttl_s(self) -> int:
@@ -108,11 +116,13 @@ def build(settings: InfrastructureSettings, needs: InfrastructureNeeds) -> Branc
     flag_keeper = worker("flags", Props(FlagKeeper, database, flags))
     log = pool("audit_log", Props(AuditLog, database), size=1)
     queue = JobQueue(declared.jobs)
+    objects = DiskStore(Path(settings.uploads_folder), threads=settings.uploads_threads)
     users_jobs = pool("user_jobs", Props(UserJobs, database, queue), size=2)
     refs = Infrastructure(
         database=database,
         cache=cache,
         jobs=queue,
+        objects=objects,
         user_jobs=users_jobs,
         signer=signer,
         flags=flags,
@@ -139,6 +149,7 @@ def build(settings: InfrastructureSettings, needs: InfrastructureNeeds) -> Branc
             Child(flag_keeper),
             Child(idempotency),
             Child(users_jobs),
+            Child(worker("objects", Props(ObjectStoreKeeper, objects))),
         ),
         retention=(
             query_rule(
@@ -148,7 +159,7 @@ def build(settings: InfrastructureSettings, needs: InfrastructureNeeds) -> Branc
                 failure_days=settings.audit_failures_retention_days,
             ),
         ),
-        checks={"database": database.pool("operators").check, "redis": cache.check},
+        checks={"database": database.pool("operators").check, "redis": cache.check, "uploads": objects.check},
     )
 
 

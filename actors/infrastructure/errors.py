@@ -1,4 +1,4 @@
-"""The errors of the infrastructure: quotas, flags, pools and jobs."""
+"""The errors of the infrastructure: quotas, flags, pools, jobs and the store of objects."""
 
 from callboard.actors.errors import ErrorCode, ErrorKind, declared_in
 
@@ -31,5 +31,9 @@ DEAD_LETTERS_NOT_FOUND = ErrorCode("DEAD_LETTERS_NOT_FOUND_001", ErrorKind.NOT_F
 
 FLAGS_NOT_FOUND = ErrorCode("FLAGS_NOT_FOUND_001", ErrorKind.NOT_FOUND, "There is no such feature flag.")
 FLAGS_FULL = ErrorCode("FLAGS_FULL_002", ErrorKind.CONFLICT, "The flag has the maximum number of overrides.")
+
+STORE_FULL = ErrorCode("STORE_FULL_001", ErrorKind.STORAGE_FULL, "The server has no room for more bytes; try later.")
+STORE_LOST = ErrorCode("STORE_LOST_002", ErrorKind.GONE, "Bytes of this upload are lost; upload it again.")
+STORE_BUSY = ErrorCode("STORE_BUSY_003", ErrorKind.CONFLICT, "Another request is writing to this upload; try later.")
 
 ERRORS = declared_in(globals())

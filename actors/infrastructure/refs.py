@@ -15,6 +15,7 @@ from callboard.actors.infrastructure.idempotency import ClaimKey, ReleaseKey, St
 from callboard.actors.infrastructure.job_kinds import JobKind
 from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.actors.infrastructure.notification_kinds import NotificationKind
+from callboard.actors.infrastructure.object_store import ObjectStore
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.actors.infrastructure.rate_limiter import CheckLimit, LimitBatcher, Policy
 from callboard.actors.infrastructure.redis import RedisClient
@@ -81,6 +82,7 @@ class Infrastructure(Struct, frozen=True):
     database: Database
     cache: RedisClient
     jobs: JobQueue
+    objects: ObjectStore
     user_jobs: Ref[StartImport | GetUserJob | CancelUserJob | RetryUserJob]
     signer: Signer
     flags: FlagSnapshot

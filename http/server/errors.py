@@ -46,6 +46,7 @@ STATUS: dict[ErrorKind, int] = {
     ErrorKind.NOT_IMPLEMENTED: 501,
     ErrorKind.UNAVAILABLE: 503,
     ErrorKind.VERSION_UNSUPPORTED: 505,
+    ErrorKind.STORAGE_FULL: 507,
 }
 
 # Errors of the runtime, as responses: none of these is the client's fault.

@@ -1,6 +1,9 @@
 """The domain's actors on a real database, the people who ask them, and what tests look at afterwards."""
 
 import asyncio
+import atexit
+import shutil
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -58,9 +61,14 @@ PASSWORD = "Lantern-Walk-42"
 # A true hash of PASSWORD that costs next to nothing: what is tested is seldom the hashing.
 CHEAP_HASH = Argon2Hasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
 
+UPLOADS = tempfile.mkdtemp(prefix="callboard-uploads-")
+atexit.register(shutil.rmtree, UPLOADS, ignore_errors=True)
+
 POLICIES = {"account": Policy(5, 900), "account_total": Policy(50, 900)}
 SETTINGS: dict[str, Any] = {
-    INFRASTRUCTURE.name: InfrastructureSettings(jwt_secret_key=SECRET, jwt_issuer=ISSUER, access_token_ttl_s=900),
+    INFRASTRUCTURE.name: InfrastructureSettings(
+        jwt_secret_key=SECRET, jwt_issuer=ISSUER, access_token_ttl_s=900, uploads_folder=UPLOADS
+    ),
     IDENTITY.name: IdentitySettings(),
     EDITORIAL.name: EditorialSettings(),
     DELIVERY.name: DeliverySettings(smtp_host="127.0.0.1", smtp_port=1, mail_from="a@example.org"),

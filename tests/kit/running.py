@@ -88,6 +88,7 @@ class Command:
         # Files and not pipes: a pipe that nobody reads would stop it.
         self._words = Path(tempfile.mkdtemp(prefix="callboard-said-"))
         atexit.register(shutil.rmtree, self._words, ignore_errors=True)
+        environ |= {"UPLOADS_FOLDER": str(self._words / "uploads")} if "serve" in arguments else {}
         with (self._words / "output").open("wb") as output, (self._words / "errors").open("wb") as errors:
             self.process = subprocess.Popen(  # noqa: S603 - a command of ours
                 [sys.executable, "-m", "callboard.ops", *arguments],

@@ -233,6 +233,7 @@ def test_health_and_readiness_are_on_both_listeners(up: Up) -> None:
                 "kafka": "healthy",
                 "smtp": "healthy",
                 "jobs": "healthy",
+                "uploads": "healthy",
             },
         }
 

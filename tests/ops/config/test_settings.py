@@ -105,6 +105,9 @@ def test_an_empty_setting_is_as_good_as_none() -> None:
         ("CORS_ORIGINS", "https://app.example:99999"),
         ("OPS_TOKEN", "a token of 16 and more"),
         ("LOG_LEVEL", "loud"),
+        ("UPLOADS_FOLDER", "uploads"),
+        ("UPLOADS_FOLDER", "/var/lib/\x1b[31m"),
+        ("UPLOADS_THREADS", "0"),
     ],
 )
 def test_a_bad_value_is_named_with_what_it_must_be_and_no_secret_in_the_words(name: str, value: str) -> None:
