@@ -346,19 +346,95 @@ create table content_revisions (
 create index content_revisions_author_idx on content_revisions (author_id, written_at, content_id, revision);
 create index content_revisions_editor_idx on content_revisions (editor_id, content_id, revision);
 
+-- A thread is a tree. `replies` counts the direct replies that are listed: a comment that is deleted or hidden stays in
+-- the list, without its text, as long as it has any. Retention takes the text of deleted comments.
 create table comments (
     comment_id uuid        primary key default gen_random_uuid(),
     content_id uuid        not null references content on delete cascade,
     author_id  uuid        not null references users,
-    body       text        not null check (length(body) between 1 and 5000),
-    body_html  text        not null constraint comments_body_html_check check (octet_length(body_html) <= 100000),
+    body       text        check (length(body) between 1 and 5000),
+    body_html  text        constraint comments_body_html_check check (octet_length(body_html) <= 100000),
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
-    deleted_at timestamptz
+    deleted_at timestamptz,
+    parent_id  uuid        constraint comments_parent_id_fkey references comments on delete cascade,
+    depth      smallint    not null default 0,
+    replies    integer     not null default 0 constraint comments_replies_check check (replies >= 0),
+    version    integer     not null default 1 constraint comments_version_check check (version > 0),   -- the ETag
+    edited_at  timestamptz,
+    hidden_at  timestamptz,
+    reported_at timestamptz,                     -- the first report that no editor has dealt with
+    constraint comments_depth_check check (depth >= 0 and (depth = 0) = (parent_id is null)),
+    constraint comments_text_check
+        check ((body is null) = (body_html is null) and (body is not null or deleted_at is not null))
 );
 create index comments_author_idx on comments (author_id);
 create index comments_content_idx on comments (content_id, created_at, comment_id);
-create trigger comments_touch before update on comments for each row execute function touch_updated_at();
+create index comments_top_idx on comments (content_id, created_at, comment_id)
+    where parent_id is null and (replies > 0 or deleted_at is null);
+create index comments_parent_idx on comments (parent_id, created_at, comment_id) where parent_id is not null;
+create index comments_reported_idx on comments (reported_at, comment_id) where reported_at is not null;
+create index comments_deleted_idx on comments (deleted_at) where deleted_at is not null and (replies = 0 or body is not null);
+create trigger comments_touch before update of body, body_html, version, deleted_at, hidden_at on comments
+    for each row execute function touch_updated_at();
+
+create function is_visible(comment comments) returns boolean language sql immutable as
+    'select comment.deleted_at is null and comment.hidden_at is null';
+
+create function is_listed(comment comments) returns boolean language sql immutable as
+    'select is_visible(comment) or comment.replies > 0';
+
+-- The number of visible comments of an article; an article without a row has none. Triggers keep it in the transaction
+-- of each change, in one order of the articles, so that two changes do not deadlock.
+create table comment_counts (
+    content_id uuid    primary key references content on delete cascade,
+    visible    integer not null default 0 constraint comment_counts_visible_check check (visible >= 0)
+);
+
+create function count_replies() returns trigger language plpgsql as $$
+declare
+    change integer := 0;
+begin
+    if tg_op <> 'DELETE' then
+        change := is_listed(new)::integer;
+    end if;
+    if tg_op <> 'INSERT' then
+        change := change - is_listed(old)::integer;
+    end if;
+    if change <> 0 then
+        update comments set replies = replies + change where comment_id = coalesce(new.parent_id, old.parent_id);
+    end if;
+    return null;
+end $$;
+create trigger comments_replies after insert or delete or update of deleted_at, hidden_at, replies on comments
+    for each row execute function count_replies();
+
+create table comment_reports (
+    report_id   bigint      generated always as identity primary key,
+    comment_id  uuid        not null references comments on delete cascade,
+    reporter_id uuid        not null references users on delete cascade,
+    reason      text        not null constraint comment_reports_reason_check
+                            check (reason in ('spam', 'abuse', 'off_topic', 'other')),
+    note        text        check (length(note) <= 500),
+    created_at  timestamptz not null default now(),
+    closed_at   timestamptz,                     -- when an editor hid the comment or kept it
+    constraint comment_reports_reporter_key unique (comment_id, reporter_id)
+);
+create index comment_reports_reporter_idx on comment_reports (reporter_id);
+create index comment_reports_open_idx on comment_reports (comment_id, report_id) where closed_at is null;
+
+-- The history of a comment: actor, action, time and reason of each decision of an editor. Rows are only added.
+create table comment_moderations (
+    moderation_id bigint      generated always as identity primary key,
+    comment_id    uuid        not null references comments on delete cascade,
+    actor_id      uuid        not null references users,
+    action        text        not null constraint comment_moderations_action_check
+                              check (action in ('hide', 'show', 'edit', 'delete')),
+    reason        text        check (length(reason) <= 500),
+    created_at    timestamptz not null default now()
+);
+create index comment_moderations_comment_idx on comment_moderations (comment_id, moderation_id);
+create index comment_moderations_actor_idx on comment_moderations (actor_id);
 
 -- Quotas ----------------------------------------------------------------------------------------------------------
 
@@ -368,7 +444,8 @@ create table user_usage (
     user_id       uuid    primary key references users on delete cascade,
     content_rows  bigint  not null default 0,
     content_bytes bigint  not null default 0,
-    revision_bytes bigint not null default 0
+    revision_bytes bigint not null default 0,
+    comment_rows  bigint  not null default 0
 );
 
 create function content_size(content) returns bigint language sql immutable as
@@ -413,6 +490,53 @@ begin
 end $$;
 create trigger content_revisions_usage after insert or delete on content_revisions
     for each row execute function count_revision();
+
+create function count_added_comments() returns trigger language plpgsql as $$
+begin
+    insert into comment_counts as c (content_id, visible)
+    select content_id, count(*) from added where is_visible(added) group by content_id order by content_id
+    on conflict (content_id) do update set visible = c.visible + excluded.visible;
+    insert into user_usage as u (user_id, comment_rows)
+    select author_id, count(*) from added group by author_id order by author_id
+    on conflict (user_id) do update set comment_rows = u.comment_rows + excluded.comment_rows;
+    return null;
+end $$;
+create trigger comments_added after insert on comments referencing new table as added
+    for each statement execute function count_added_comments();
+
+create function count_changed_comments() returns trigger language plpgsql as $$
+declare
+    change record;
+begin
+    for change in
+        select content_id, sum(is_visible(n)::integer - is_visible(o)::integer) as visible
+        from added n join removed o using (comment_id, content_id)
+        where is_visible(n) <> is_visible(o) group by content_id order by content_id
+    loop
+        update comment_counts set visible = visible + change.visible where content_id = change.content_id;
+    end loop;
+    return null;
+end $$;
+create trigger comments_changed after update on comments referencing old table as removed new table as added
+    for each statement execute function count_changed_comments();
+
+create function count_removed_comments() returns trigger language plpgsql as $$
+declare
+    change record;
+begin
+    for change in
+        select content_id, count(*) as visible from removed where is_visible(removed)
+        group by content_id order by content_id
+    loop
+        update comment_counts set visible = visible - change.visible where content_id = change.content_id;
+    end loop;
+    for change in select author_id, count(*) as rows from removed group by author_id order by author_id loop
+        update user_usage set comment_rows = comment_rows - change.rows where user_id = change.author_id;
+    end loop;
+    return null;
+end $$;
+create trigger comments_removed after delete on comments referencing old table as removed
+    for each statement execute function count_removed_comments();
 
 -- The number of a user's limited actions in a period. It only grows: deleting the results takes nothing back.
 create table user_rates (

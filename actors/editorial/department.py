@@ -1,26 +1,32 @@
-"""The department editorial: articles, their workflow, and search."""
+"""The department editorial: articles, their workflow, search, and comments."""
 
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
 from callboard.actors.department import Branch, Child, Department
-from callboard.actors.editorial import workflow
+from callboard.actors.editorial import comment_moderation, comments, workflow
+from callboard.actors.editorial.comment_moderation import CommentModeration
+from callboard.actors.editorial.comment_queries import CommentQueries
+from callboard.actors.editorial.comment_rules import CommentBounds
+from callboard.actors.editorial.comments import Comments
 from callboard.actors.editorial.content_import import IMPORT_CONTENT, ContentImporter
 from callboard.actors.editorial.content_queries import ContentQueries
 from callboard.actors.editorial.errors import ERRORS
-from callboard.actors.editorial.events import CONTENT_EVENTS
+from callboard.actors.editorial.events import COMMENT_EVENTS, CONTENT_EVENTS
 from callboard.actors.editorial.html_sanitizer import HtmlBounds, HtmlSanitizer
-from callboard.actors.editorial.refs import SEARCH, EditorialRefs
+from callboard.actors.editorial.refs import COMMENTS, SEARCH, EditorialRefs
 from callboard.actors.editorial.search_refill import REFILL_SEARCH, SearchRefill
 from callboard.actors.editorial.workflow import ContentWorkflow
 from callboard.actors.infrastructure.job_kinds import job_pool
 from callboard.actors.infrastructure.quotas import DEFAULT_QUOTAS, Quotas
 from callboard.actors.infrastructure.refs import Infrastructure
+from callboard.actors.infrastructure.retention import query_rule
 from callboard.actors.settings import Bytes, Count, Settings
 from callboard.runtime import Props, pool
 
 USUAL = HtmlBounds()
+USUAL_COMMENTS = CommentBounds()
 
 
 class EditorialSettings(Settings, frozen=True, kw_only=True):
@@ -45,6 +51,34 @@ class EditorialSettings(Settings, frozen=True, kw_only=True):
     html_max_attributes: Annotated[int, Meta(ge=1, le=100_000, description="HTML attributes in an article")] = (
         USUAL.max_attributes
     )
+    rate_limit_comments: Annotated[Count, Meta(description="comments and reports per minute, by user")] = COMMENTS.limit
+    comment_edit_minutes: Annotated[
+        int, Meta(ge=0, le=10_000, description="minutes in which its author may edit a comment")
+    ] = USUAL_COMMENTS.edit_minutes
+    comment_max_depth: Annotated[
+        int, Meta(ge=0, le=50, description="the depth of a thread of comments: 0 allows no replies")
+    ] = USUAL_COMMENTS.max_depth
+    comment_deleted_days: Annotated[
+        int, Meta(ge=0, le=36_500, description="days to keep the text of deleted comments")
+    ] = 30
+    quota_comment_rows: Annotated[Bytes, Meta(description="the maximum of comments of one user")] = USUAL_COMMENTS.rows
+    quota_comments_per_hour: Annotated[Count, Meta(description="comments that one user may write in an hour")] = (
+        USUAL_COMMENTS.per_hour
+    )
+    quota_reports_per_hour: Annotated[Count, Meta(description="comments that one user may report in an hour")] = (
+        USUAL_COMMENTS.reports_per_hour
+    )
+
+    @property
+    def comments(self) -> CommentBounds:
+        """Return the bounds on comments."""
+        return CommentBounds(
+            self.comment_max_depth,
+            self.comment_edit_minutes,
+            self.quota_comment_rows,
+            self.quota_comments_per_hour,
+            self.quota_reports_per_hour,
+        )
 
     @property
     def quotas(self) -> Quotas:
@@ -62,16 +96,21 @@ def build(settings: EditorialSettings, needs: EditorialNeeds) -> Branch[Editoria
     """Construct the actors."""
     database = needs.infrastructure.database
     bounds = HtmlBounds(settings.html_max_depth, settings.html_max_elements, settings.html_max_attributes)
-    new_workflow = Props(ContentWorkflow, database, HtmlSanitizer(bounds), settings.quotas)
+    sanitizer = HtmlSanitizer(bounds)
+    new_workflow = Props(ContentWorkflow, database, sanitizer, settings.quotas)
     content = pool("content", new_workflow, size=8, key=lambda message: message.content_id)
     queries = pool("content_queries", Props(ContentQueries, database), size=8)
+    writes = pool("comments", Props(Comments, database, sanitizer, settings.comments), size=4)
+    threads = pool("comment_queries", Props(CommentQueries, database), size=4)
+    moderation = pool("comment_moderation", Props(CommentModeration, database, settings.comments), size=2)
     return Branch(
-        refs=EditorialRefs(content, queries),
-        children=(Child(content), Child(queries)),
+        refs=EditorialRefs(content, queries, writes, threads, moderation),
+        children=tuple(Child(node) for node in (content, queries, writes, threads, moderation)),
         jobs=(
             job_pool(REFILL_SEARCH, Props(SearchRefill, database.pool("jobs"))),
             job_pool(IMPORT_CONTENT, Props(ContentImporter, content)),
         ),
+        retention=(query_rule("comments", comments.QUERIES.purge_comments, days=settings.comment_deleted_days),),
     )
 
 
@@ -81,9 +120,10 @@ EDITORIAL = Department(
     needs=EditorialNeeds,
     offers=EditorialRefs,
     build=build,
-    events=CONTENT_EVENTS,
+    events=(*CONTENT_EVENTS, *COMMENT_EVENTS),
     errors=ERRORS,
-    limits=(SEARCH,),
+    limits=(SEARCH, COMMENTS),
     jobs=(REFILL_SEARCH, IMPORT_CONTENT),
-    personal_data=workflow.PERSONAL_DATA,
+    notifications=(comments.ANSWERED, comments.COMMENTED),
+    personal_data=(*workflow.PERSONAL_DATA, comments.PERSONAL_DATA, *comment_moderation.PERSONAL_DATA),
 )

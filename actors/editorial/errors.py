@@ -1,4 +1,4 @@
-"""The errors of editorial: articles and their workflow."""
+"""The errors of editorial: articles, their workflow, and comments."""
 
 from callboard.actors.errors import ErrorCode, ErrorKind, declared_in
 
@@ -30,5 +30,43 @@ CONTENT_FORBIDDEN = ErrorCode(
     "CONTENT_FORBIDDEN_007", ErrorKind.FORBIDDEN, "Your role does not allow this action on this content."
 )
 CONTENT_CATEGORY_UNKNOWN = ErrorCode("CONTENT_CATEGORY_UNKNOWN_008", ErrorKind.INVALID, "There is no such category.")
+
+COMMENT_NOT_FOUND = ErrorCode(
+    "COMMENT_NOT_FOUND_001", ErrorKind.NOT_FOUND, "There is no such comment, or you may not see it."
+)
+COMMENT_PARENT_UNKNOWN = ErrorCode(
+    "COMMENT_PARENT_UNKNOWN_002", ErrorKind.INVALID, "The content has no such comment that can be answered."
+)
+COMMENT_TOO_DEEP = ErrorCode(
+    "COMMENT_TOO_DEEP_003", ErrorKind.CONFLICT, "The thread has its greatest depth here; answer an earlier comment."
+)
+COMMENT_CONTENT_UNPUBLISHED = ErrorCode(
+    "COMMENT_CONTENT_UNPUBLISHED_004", ErrorKind.CONFLICT, "Only published content can be commented on."
+)
+COMMENT_FORBIDDEN = ErrorCode(
+    "COMMENT_FORBIDDEN_005", ErrorKind.FORBIDDEN, "Only its author and editors may change a comment."
+)
+COMMENT_EDIT_CLOSED = ErrorCode(
+    "COMMENT_EDIT_CLOSED_006",
+    ErrorKind.CONFLICT,
+    "The comment is too old for an edit by its author, or an editor has hidden it.",
+)
+COMMENT_STALE = ErrorCode(
+    "COMMENT_STALE_007",
+    ErrorKind.STALE,
+    "The comment has changed since you read it; read it again and repeat your change.",
+)
+COMMENT_IF_MATCH_MISSING = ErrorCode(
+    "COMMENT_IF_MATCH_MISSING_008",
+    ErrorKind.PRECONDITION_MISSING,
+    "Send If-Match with the ETag of the version you edit.",
+)
+COMMENT_ILLEGAL_MODERATION = ErrorCode(
+    "COMMENT_ILLEGAL_MODERATION_009", ErrorKind.CONFLICT, "The comment's state does not allow this action."
+)
+COMMENT_OWN_REPORT = ErrorCode("COMMENT_OWN_REPORT_010", ErrorKind.CONFLICT, "You wrote this comment.")
+COMMENT_QUOTA = ErrorCode(
+    "COMMENT_QUOTA_011", ErrorKind.CONFLICT, "You have reached your quota of comments; delete some to write more."
+)
 
 ERRORS = declared_in(globals())

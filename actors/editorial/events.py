@@ -1,4 +1,4 @@
-"""The events that editorial writes: what became of an article."""
+"""The events that editorial writes: what became of an article and of its comments."""
 
 from uuid import UUID
 
@@ -56,6 +56,37 @@ class ContentDeleted(ContentEvent, frozen=True):
     """It was deleted, with its history."""
 
 
+class CommentEvent(Message, frozen=True):
+    """The fields of every event about a comment: the user who caused it and the resulting version."""
+
+    comment_id: UUID
+    content_id: UUID
+    parent_id: UUID | None
+    author_id: UUID
+    actor_id: UUID
+    version: int
+
+
+class CommentCreated(CommentEvent, frozen=True):
+    """Somebody commented on an article, or answered a comment."""
+
+
+class CommentEdited(CommentEvent, frozen=True):
+    """Its text changed."""
+
+
+class CommentDeleted(CommentEvent, frozen=True):
+    """Its author or an editor deleted it."""
+
+
+class CommentHidden(CommentEvent, frozen=True):
+    """An editor hid it: readers no longer see its text."""
+
+
+class CommentShown(CommentEvent, frozen=True):
+    """An editor showed it again, or kept it in spite of reports."""
+
+
 CONTENT_EVENTS = (
     declare_event("content.created", ContentCreated, "content_id", CONTENT),
     declare_event("content.edited", ContentEdited, "content_id", CONTENT),
@@ -66,4 +97,12 @@ CONTENT_EVENTS = (
     declare_event("content.archived", ContentArchived, "content_id", CONTENT),
     declare_event("content.restored", ContentRestored, "content_id", CONTENT),
     declare_event("content.deleted", ContentDeleted, "content_id", CONTENT),
+)
+
+COMMENT_EVENTS = (
+    declare_event("comment.created", CommentCreated, "content_id", CONTENT),
+    declare_event("comment.edited", CommentEdited, "content_id", CONTENT),
+    declare_event("comment.deleted", CommentDeleted, "content_id", CONTENT),
+    declare_event("comment.hidden", CommentHidden, "content_id", CONTENT),
+    declare_event("comment.shown", CommentShown, "content_id", CONTENT),
 )

@@ -2,6 +2,15 @@
 
 from msgspec import Struct
 
+from callboard.actors.editorial.comment_moderation import (
+    ListDecisions,
+    ListReported,
+    ListReports,
+    ModerateComment,
+    ReportComment,
+)
+from callboard.actors.editorial.comment_queries import ListComments, ListReplies, ReadComment
+from callboard.actors.editorial.comments import CreateComment, DeleteComment, EditComment
 from callboard.actors.editorial.content_queries import ListContent, ListTransitions, ReadContent
 from callboard.actors.editorial.content_search import SearchContent
 from callboard.actors.editorial.workflow import CreateContent, DeleteContent, EditContent, TransitionContent
@@ -9,10 +18,14 @@ from callboard.actors.infrastructure.rate_limiter import RateLimit
 from callboard.runtime import Ref
 
 SEARCH = RateLimit("search", 60, 60, "rate_limit_search")  # keyed by address
+COMMENTS = RateLimit("comments", 10, 60, "rate_limit_comments")  # keyed by user
 
 
 class EditorialRefs(Struct, frozen=True):
-    """References to the workflow of articles and to their queries."""
+    """References to the workflow of articles, to their comments, and to the queries of both."""
 
     content: Ref[CreateContent | EditContent | DeleteContent | TransitionContent]
     content_queries: Ref[ReadContent | ListContent | SearchContent | ListTransitions]
+    comments: Ref[CreateComment | EditComment | DeleteComment]
+    comment_queries: Ref[ReadComment | ListComments | ListReplies]
+    comment_moderation: Ref[ModerateComment | ReportComment | ListReported | ListReports | ListDecisions]

@@ -40,9 +40,6 @@ PERSONAL_DATA = (
         QUERIES.export_transitions,
         QUERIES.erase_notes,
     ),
-    PersonalData(
-        "comments", {"comments": ("author_id", "body", "body_html")}, QUERIES.export_comments, QUERIES.erase_comments
-    ),
     PersonalData("subscriptions", {"subscriptions": ("user_id", "plan_type")}, QUERIES.export_subscriptions),
 )
 

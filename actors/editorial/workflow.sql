@@ -74,21 +74,6 @@ with erased as (
 )
 select count(*) from erased;
 
--- name: export_comments(user_id, after, limit)
-select x.comment_id::text as cursor, row_to_json(x)::text as document from (
-    select comment_id, content_id, body, created_at, updated_at, deleted_at
-    from comments where author_id = :user_id and (:after::uuid is null or comment_id > :after::uuid)
-    order by comment_id limit :limit) x;
-
--- name: erase_comments(user_id, limit)$
--- Like articles: public comments stay, by a deleted user.
-with gone as (
-    delete from comments where comment_id in (
-        select comment_id from comments where author_id = :user_id and deleted_at is not null limit :limit)
-    returning 1
-)
-select count(*) from gone;
-
 -- name: export_subscriptions(user_id, after, limit)
 select x.subscription_id::text as cursor, (to_jsonb(x) - 'user_id')::text as document from (
     select * from subscriptions where user_id = :user_id and (:after::uuid is null or subscription_id > :after::uuid)

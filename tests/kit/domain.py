@@ -133,6 +133,8 @@ class Domain:
         self.passwords, self.sessions, self.logins = pools["passwords"], pools["sessions"], pools["logins"]
         self.users, self.password_reset, self.content = pools["users"], pools["password_reset"], pools["content"]
         self.email_requests, self.content_queries = pools["email_requests"], pools["content_queries"]
+        self.comments, self.comment_queries = pools["comments"], pools["comment_queries"]
+        self.comment_moderation = pools["comment_moderation"]
         self.user_jobs, self.user_imports = pools["user_jobs"], pools["user_imports"]
         self.preferences, self.notifications = pools["preferences"], pools["notifications"]
         self.kinds = {kind.name: kind for kind in declared.notifications}

@@ -35,7 +35,10 @@ FREE = {
     "alembic_version": {"version_num": "a revision"},
     "audit_log": {"action": "one of a list", "actor": "one of a list", "trace_id": "names a request"},
     "categories": dict.fromkeys(("slug", "name", "category_id", "description"), "a category's"),
-    "comments": {"comment_id": "its own key", "content_id": "an article's"},
+    "comment_counts": {"content_id": "an article's"},
+    "comment_moderations": {"comment_id": "a comment's", "action": "one of a list"},
+    "comment_reports": {"comment_id": "a comment's", "reason": "one of a list"},
+    "comments": {"comment_id": "its own key", "content_id": "an article's", "parent_id": "a comment's"},
     "consumed_events": {"consumer": "a name", "source": "a program's", "event_id": "an event's"},
     "content": {
         "content_id": "its own key",
@@ -173,6 +176,23 @@ async def person(domain: Domain, mark: str) -> Principal:
             body,
             deleted_at,
         )
+    remark = await domain.value(
+        "insert into comments (content_id, author_id, body, body_html) values ($1, $2, 'Well', 'Well') returning comment_id",
+        published.content_id,
+        reader.user_id,
+    )
+    await domain.rows(
+        "insert into comment_reports (comment_id, reporter_id, reason, note) values ($1, $2, 'spam', $3)",
+        remark,
+        caller.user_id,
+        f"Report {mark}",
+    )
+    await domain.rows(
+        "insert into comment_moderations (comment_id, actor_id, action, reason) values ($1, $2, 'hide', $3)",
+        remark,
+        caller.user_id,
+        f"Reason {mark}",
+    )
     await domain.rows(
         "insert into subscriptions (user_id, plan_type, status, ends_at) values ($1, 'gold', 'active', now())",
         caller.user_id,
