@@ -177,7 +177,8 @@ async def person(domain: Domain, mark: str) -> Principal:
             deleted_at,
         )
     remark = await domain.value(
-        "insert into comments (content_id, author_id, body, body_html) values ($1, $2, 'Well', 'Well') returning comment_id",
+        "insert into comments (content_id, author_id, body, body_html) values ($1, $2, 'Well', 'Well') "
+        "returning comment_id",
         published.content_id,
         reader.user_id,
     )
