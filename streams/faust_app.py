@@ -19,6 +19,7 @@ from callboard.streams.cluster import BrokerLostError, KafkaCluster
 from callboard.streams.consumers import Consumer
 from callboard.streams.faust_transport import App, RecordBatch
 from callboard.streams.fetching import FetchWake
+from callboard.streams.gathering import Gathering
 from callboard.streams.group_offsets import UNREACHABLE, GroupOffsets, PartitionOffsets
 from callboard.streams.ports import Database
 from callboard.streams.record_processor import RecordProcessor
@@ -201,16 +202,23 @@ class FaustConsumer(Actor[None]):
         processor = RecordProcessor(consumer, self._database, self._signer, self._metrics)
         prefix = self._broker.prefix
 
-        async def read(stream: Any) -> None:
-            async for event in stream.noack().events():
-                bundle: RecordBatch = event.value
-                try:
-                    await processor.process(_records(prefix, bundle.records))
-                except Exception as error:  # noqa: BLE001 - Faust would skip the bundle; `failed` crashes the actor with it
-                    if not failed.done():
-                        failed.set_exception(error)
-                    return
+        async def process(bundles: list[RecordBatch]) -> None:
+            fetched = (record for bundle in bundles for record in bundle.records)
+            await processor.process(_records(prefix, fetched))
+            for bundle in bundles:
                 app.mark_processed(stream_name, bundle)
+
+        def fail(error: Exception) -> None:  # Faust would skip the bundle; `failed` crashes the actor
+            if not failed.done():
+                failed.set_exception(error)
+
+        async def read(stream: Any) -> None:
+            bundles = Gathering(process, size=lambda bundle: len(bundle.records), limit=_BUNDLE, on_error=fail)
+            try:
+                async for event in stream.noack().events():
+                    await bundles.add(event.value)
+            finally:
+                await bundles.close()
 
         return read
 

@@ -18,7 +18,7 @@ ready as (
     select r.*
     from topics as t
     cross join lateral (
-        select o.outbox_id
+        select o.*
         from outbox as o
         where o.published_at is null and o.retry_at is null and o.topic = t.topic
             and not exists (
@@ -32,7 +32,7 @@ ready as (
     where t.topic is not null and t.topic <> all(:busy::text[])
 ),
 due as (
-    select o.outbox_id
+    select o.*
     from outbox as o
     where o.published_at is null and o.retry_at <= now() and o.topic <> all(:busy::text[])
         and not exists (
@@ -46,8 +46,7 @@ due as (
 select
     outbox_id, coalesce(ce_id, event_id::text) as event_id, source, topic, key, type, value, traceparent,
     coalesce(ce_time, occurred_at) as occurred_at
-from outbox
-where outbox_id in (select outbox_id from ready union all select outbox_id from due)
+from (select * from ready union all select * from due) as found
 order by outbox_id;
 
 -- name: mark(outbox_ids, fence)$
@@ -78,11 +77,21 @@ select count(*) from lease;
 
 -- name: state()^
 -- The number of refused rows, and the age of the oldest other row that waits.
+with recursive topics (topic) as (
+    (select topic from outbox where published_at is null and retry_at is null order by topic limit 1)
+    union all
+    select (
+        select o.topic from outbox as o
+        where o.published_at is null and o.retry_at is null and o.topic > t.topic
+        order by o.topic limit 1
+    )
+    from topics as t where t.topic is not null
+)
 select
     (select count(*) from outbox where published_at is null and retry_at is not null) as waiting,
     coalesce((
         select extract(epoch from now() - min(first.occurred_at))
-        from unnest(array(select distinct topic from outbox where published_at is null and retry_at is null)) as t (topic)
+        from topics as t
         cross join lateral (
             select occurred_at from outbox
             where published_at is null and retry_at is null and topic = t.topic
