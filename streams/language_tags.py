@@ -1,6 +1,7 @@
 """Language tags (RFC 5646) as users give them: one by one, or as a browser's Accept-Language."""
 
 import re
+from collections.abc import Callable, Iterable
 from typing import Annotated
 
 from msgspec import Meta
@@ -23,3 +24,16 @@ def preferred_languages(accept_language: str | None) -> tuple[str, ...]:
             found.setdefault(matched[1], float(matched[3] or 1))
     wanted = sorted((tag for tag, quality in found.items() if quality > 0), key=lambda tag: -found[tag])
     return tuple(wanted[:MAX_LANGUAGES])
+
+
+def lookup(languages: Iterable[str], is_there: Callable[[str], bool]) -> str | None:
+    """Return the first of the languages that is there, in lower case, each cut from its end until one fits (RFC 4647);
+    None if none is.
+    """
+    for language in languages:
+        tag = language.lower()
+        while tag:
+            if is_there(tag):
+                return tag
+            tag = tag.rpartition("-")[0]
+    return None

@@ -31,14 +31,14 @@ class Reconciler:
     ago and one of the `expected` consumers has not recorded it.
     """
 
-    def __init__(self, expected: Sequence[Expected], after_s: float, *, at_start: bool) -> None:
+    def __init__(self, expected: Sequence[Expected], after_s: float) -> None:
         self._expected = {
             "topics": [each.topic for each in expected],
             "types": [each.type for each in expected],
             "consumers": [each.consumer for each in expected],
         }
         self._after_s = after_s
-        self._suspicious = at_start
+        self._suspicious = False
         self._recorded_until = (_LONG_AGO, 0)
         self._due: dict[str, float] = {}
         self._batch = AdaptiveBatch(_BATCH)

@@ -77,9 +77,9 @@ class Relay(Actor[None]):
     """Publishes pending rows of the outbox, and republishes those that were not recorded.
 
     `expected` says which consumers record which events. An event counts as lost if it was published `reconcile_after_s`
-    ago and one of them has not recorded it; at once after the broker was lost, and at the start with
-    `reconcile_at_start` (a broker without storage begins empty). Consumers record event ids, so a repetition has no
-    effect. `on_published` is called when the broker has new records.
+    ago and one of them has not recorded it; at once after the broker was lost, and with `reconcile_at_start` when this
+    relay begins to lead: a broker without storage may have begun empty while nobody led. Consumers record event ids, so
+    a repetition has no effect. `on_published` is called when the broker has new records.
     """
 
     def __init__(
@@ -98,7 +98,8 @@ class Relay(Actor[None]):
         self._broker = broker
         self._metrics = metrics or StreamMetrics()
         self._publisher = Publisher(broker.prefix, signer, self._metrics)
-        self._reconciler = Reconciler(expected, reconcile_after_s, at_start=reconcile_at_start)
+        self._reconciler = Reconciler(expected, reconcile_after_s)
+        self._reconcile_at_start = reconcile_at_start
         self._on_published = on_published
         self._lease = Lease("relay")
         self._woken = asyncio.Event()
@@ -134,6 +135,8 @@ class Relay(Actor[None]):
             await self._stand_by(working)
             await asyncio.sleep(_STANDBY_S)
         self._metrics.relay_leads = True
+        if self._reconcile_at_start:
+            self._reconciler.suspect()
         await holding.add_listener("callboard_outbox", lambda *_: self._woken.set())
         keeping = asyncio.create_task(self._lease.keep(holding))
         try:

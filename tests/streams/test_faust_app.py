@@ -4,12 +4,15 @@ import asyncio
 import re
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.conn import AIOKafkaConnection
 from kit.kafka import EMBEDDED
 
 from callboard.actors.analytics.events import ACTIVITY
@@ -163,6 +166,27 @@ async def test_it_stops_in_two_seconds_when_the_broker_is_frozen(stage: Any) -> 
         began_at = now()
     assert now() - began_at < STOP_S
     stage.signal(signal.SIGCONT)
+
+
+async def test_a_stop_that_runs_out_of_time_closes_without_an_error(
+    stage: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The other side never ends its connection, as of TLS. An error in the consumer's thread would fail this test."""
+    close, waiting = AIOKafkaConnection.close, {}
+
+    def close_for_ever(connection: Any, *arguments: Any, **options: Any) -> Any:
+        closed = close(connection, *arguments, **options)
+        if threading.current_thread() is threading.main_thread():
+            return closed
+        return waiting.setdefault(connection, asyncio.get_running_loop().create_future())
+
+    async with stage.playing("streams"), stage.producer() as send:
+        value, headers = stage.encoded(stage.view())
+        await send(value, headers)
+        await stage.until(1, EFFECTS)
+        monkeypatch.setattr(AIOKafkaConnection, "close", close_for_ever)
+    assert any(each.cancelled() for each in waiting.values()), "the stop was not cut short"
+    assert "was abandoned" not in caplog.text
 
 
 async def test_the_producer_of_the_readme_works(stage: Any) -> None:
