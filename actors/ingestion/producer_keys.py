@@ -168,6 +168,7 @@ class ProducerKeys(Actor[KeyMessage]):
     @retried
     async def _add(self, message: CreateKey, key_id: UUID, secret: str) -> ProducerKey:
         async with self.database.transaction() as connection:
+            await QUERIES.lock_creation(connection)
             row = await QUERIES.add_key(
                 connection,
                 key_id=key_id,

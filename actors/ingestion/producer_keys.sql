@@ -1,5 +1,9 @@
 -- The keys of producers. A key's row is locked by each of its requests: requests of one key are counted one by one.
 
+-- name: lock_creation()!
+-- Keys are created one by one: simultaneous transactions would not count each other's.
+select pg_advisory_xact_lock(hashtext('producer_keys'));
+
 -- name: add_key(key_id, name, secret_hash, types, sources, hourly_events, hourly_bytes)^
 -- No row if a key that is not revoked has the name.
 insert into producer_keys (key_id, name, secret_hash, types, sources, hourly_events, hourly_bytes)

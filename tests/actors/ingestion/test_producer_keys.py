@@ -1,5 +1,6 @@
 """Producer keys: shown once, a hash at rest, nothing of ours allowed, revoked at once."""
 
+import asyncio
 import hashlib
 from typing import Any
 from uuid import uuid4
@@ -8,7 +9,7 @@ import pytest
 from kit.audited import From, actions, request
 from kit.domain import Domain, log_in, refused, whoami
 
-from callboard.actors.errors import REQUEST_INVALID
+from callboard.actors.errors import REQUEST_INVALID, Problem
 from callboard.actors.identity.errors import AUTH_STEP_UP_REQUIRED
 from callboard.actors.infrastructure.principals import Principal, Role
 from callboard.actors.ingestion.department import IngestionSettings
@@ -127,6 +128,14 @@ async def test_keys_are_bounded(domain: Domain, keys: Any) -> None:
         await few.create(CreateKey("3", ("activity.recorded",), ("/a",)))
     await keys.ask(RevokeKey(first.key_id))
     await few.create(CreateKey("3", ("activity.recorded",), ("/a",)))
+
+
+async def test_simultaneous_creations_do_not_exceed_the_bound_together(domain: Domain) -> None:
+    few = ProducerKeys(domain.database, max_keys=2)
+    made = (few.create(CreateKey(str(number), ("activity.recorded",), ("/a",))) for number in range(6))
+    results = await asyncio.gather(*made, return_exceptions=True)
+    assert sum(isinstance(each, NewProducerKey) for each in results) == 2
+    assert {each.code for each in results if isinstance(each, Problem)} == {KEYS_FULL}
 
 
 async def test_an_admin_confirms_the_password_and_the_audit_log_tells_of_it(domain: Domain, keys: Any) -> None:
