@@ -1,5 +1,6 @@
 """Figures of a department for the metrics: what they mean, and how they are read."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from msgspec import Struct
@@ -18,3 +19,8 @@ class Figure(Struct, frozen=True):
     read: Callable[[], Mapping[Labels, float]]
     labels: Labels = ()
     is_counter: bool = True
+
+
+def by_label(counts: Counter[str]) -> Callable[[], dict[Labels, float]]:
+    """Return a reader of counts by the values of one label."""
+    return lambda: {(label,): float(count) for label, count in counts.items()}

@@ -1,6 +1,7 @@
 """The aggregator: counts each event of producers once, however often it is delivered, in the live counters."""
 
 import logging
+from collections import Counter
 
 from callboard.actors.analytics.events import ActivityRecorded
 from callboard.actors.analytics.live_counters import (
@@ -23,11 +24,12 @@ log = logging.getLogger(__name__)
 
 
 class Aggregator(Actor[ConsumeEvents]):
-    """Notes events and counts them in one transaction."""
+    """Notes events and counts them in one transaction; adds to `refused` those that are not counted, by reason."""
 
-    def __init__(self, database: Database, bounds: StatBounds) -> None:
+    def __init__(self, database: Database, bounds: StatBounds, refused: Counter[str] | None = None) -> None:
         self.database = database
         self.bounds = bounds
+        self.refused: Counter[str] = Counter() if refused is None else refused
         self._told: set[tuple[Reason, str]] = set()
 
     @on(ConsumeEvents)
@@ -47,6 +49,7 @@ class Aggregator(Actor[ConsumeEvents]):
 
     def _tell(self, refused: Refused) -> None:
         for (reason, whose), count in refused.items():
+            self.refused[reason] += count
             if (reason, whose) not in self._told and len(self._told) < MAX_TOLD:
                 self._told.add((reason, whose))
                 log.warning(

@@ -1,5 +1,6 @@
 """The department analytics: statistics by the hour."""
 
+from collections import Counter
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -12,6 +13,7 @@ from callboard.actors.analytics.live_counters import StatBounds
 from callboard.actors.analytics.refs import AnalyticsRefs
 from callboard.actors.analytics.statistics import Statistics
 from callboard.actors.department import Branch, Child, Department
+from callboard.actors.figures import Figure, by_label
 from callboard.actors.infrastructure.job_kinds import job_pool
 from callboard.actors.infrastructure.refs import Infrastructure
 from callboard.actors.infrastructure.retention import Retain, query_rule
@@ -52,13 +54,22 @@ def build(settings: AnalyticsSettings, needs: AnalyticsNeeds) -> Branch[Analytic
         subjects=settings.stats_max_subjects,
         days=settings.stats_retention_days,
     )
-    aggregator = worker("aggregator", Props(Aggregator, shared.database, bounds))
+    refused: Counter[str] = Counter()
+    aggregator = worker("aggregator", Props(Aggregator, shared.database, bounds, refused))
     statistics = pool("statistics", Props(Statistics, shared.database, shared.cache), size=2)
     return Branch(
         refs=AnalyticsRefs(statistics, shared.now),
         children=(Child(aggregator), Child(statistics)),
         jobs=(job_pool(CLOSE_HOURS, Props(HourlyRun)),),
         consumers=(Consumer("aggregator", (ACTIVITY,), (ActivityRecorded,), aggregator),),
+        figures=(
+            Figure(
+                "callboard_activity_refused",
+                "Events of producers that are not counted in statistics, by reason (see streams/README.md).",
+                by_label(refused),
+                ("reason",),
+            ),
+        ),
     )
 
 

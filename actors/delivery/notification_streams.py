@@ -20,7 +20,7 @@ from msgspec import Struct
 from callboard.actors.delivery.errors import NOTIFICATIONS_TOO_MANY_STREAMS
 from callboard.actors.delivery.notifications import QUERIES, NumberedNotification, notification_of
 from callboard.actors.errors import Problem
-from callboard.actors.figures import Figure
+from callboard.actors.figures import Figure, by_label
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.job_loops import Trouble, repeat
 from callboard.actors.infrastructure.notification_kinds import NotificationKinds
@@ -285,10 +285,6 @@ class NotificationStreams:
     @property
     def figures(self) -> tuple[Figure, ...]:
         """Return the figures for the metrics."""
-
-        def by_label(counts: Counter[str]) -> Callable[[], dict[tuple[str, ...], float]]:
-            return lambda: {(label,): float(count) for label, count in counts.items()}
-
         return (
             Figure(
                 "callboard_notification_streams",

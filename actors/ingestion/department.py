@@ -1,11 +1,13 @@
 """The department ingestion: producers send events over HTTP, each with a key."""
 
+from collections import Counter
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
 from callboard.actors.delivery.refs import DeliveryRefs
 from callboard.actors.department import Branch, Child, Department
+from callboard.actors.figures import Figure, by_label
 from callboard.actors.identity.refs import IdentityRefs
 from callboard.actors.infrastructure.refs import Infrastructure
 from callboard.actors.infrastructure.retention import Retain
@@ -63,10 +65,20 @@ def build(settings: IngestionSettings, needs: IngestionNeeds) -> Branch[Ingestio
         hourly_bytes=settings.producer_bytes_per_hour,
     )
     keys = pool("producer_keys", new_keys, size=4)
-    ingestion = pool("event_ingestion", Props(EventIngestion, database, needs.delivery), size=4)
+    counts: Counter[str] = Counter()
+    ingestion = pool("event_ingestion", Props(EventIngestion, database, needs.delivery, counts), size=4)
     return Branch(
         refs=IngestionRefs(keys, ingestion, settings.producer_batch_events),
         children=(Child(keys), Child(ingestion)),
+        figures=(
+            Figure(
+                "callboard_ingested_events",
+                "Events of producers over HTTP by outcome: accepted, duplicate, not_allowed, over_quota, invalid, "
+                "revoked.",
+                by_label(counts),
+                ("outcome",),
+            ),
+        ),
     )
 
 

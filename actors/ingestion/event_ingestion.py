@@ -4,6 +4,7 @@ One transaction for a request: all of its events are accepted, or none. The rela
 signs them: consumers know that they came through a key.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -23,6 +24,13 @@ from callboard.streams.outbox import ProducedEvent, emit_produced
 HOUR_S = 3600.0
 MAX_DETAILS = 50
 MAIL_QUOTA_RETRY_S = 60.0  # MAIL_PRODUCERS counts by the minute at the shortest
+
+OUTCOMES = {
+    EVENTS_NOT_ALLOWED: "not_allowed",
+    EVENTS_QUOTA: "over_quota",
+    REQUEST_INVALID: "invalid",
+    KEYS_INVALID: "revoked",
+}
 
 Mode = Literal["binary", "structured", "batch"]
 
@@ -58,15 +66,27 @@ def path_of(mode: Mode, index: int, field: str) -> str:
 
 
 class EventIngestion(Actor[IngestEvents]):
-    """Writes producers' events to the outbox."""
+    """Writes producers' events to the outbox, and counts them by their outcome."""
 
-    def __init__(self, database: Database, delivery: DeliveryRefs | None) -> None:
+    def __init__(self, database: Database, delivery: DeliveryRefs | None, counts: Counter[str] | None = None) -> None:
         self.database = database
         self.delivery = delivery
+        self.counts: Counter[str] = Counter() if counts is None else counts
 
     @on(IngestEvents)
-    @retried
     async def ingest(self, message: IngestEvents) -> list[IngestedEvent]:
+        """Accept or refuse all of them."""
+        try:
+            events = await self._write(message)
+        except Problem as problem:
+            if problem.code in OUTCOMES:
+                self.counts[OUTCOMES[problem.code]] += len(message.events)
+            raise
+        self.counts.update(each.status for each in events)
+        return events
+
+    @retried
+    async def _write(self, message: IngestEvents) -> list[IngestedEvent]:
         """The lock on the key's row is held to the end: a revoked key has no request in progress."""
         async with self.database.transaction() as connection:
             row = await QUERIES.lock_key(connection, key_id=message.key_id)

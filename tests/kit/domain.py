@@ -5,6 +5,7 @@ import atexit
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -144,7 +145,8 @@ class Domain:
         children = built.branches[INFRASTRUCTURE.name].children
         self.audit_recorder: Any = next(child.node for child in children if child.node.name == "audit_recorder")
         # One consumer a process: these stand for several processes.
-        self.aggregator = pool("aggregator", Props(Aggregator, database, STAT_BOUNDS), size=4)
+        self.refused_activity: Counter[str] = Counter()
+        self.aggregator = pool("aggregator", Props(Aggregator, database, STAT_BOUNDS, self.refused_activity), size=4)
         self.notifier = pool("notifier", Props(Notifier, database), size=2)
         self.recorder = pool("recorder", Props(NotificationRecorder, database, self.kinds, keep=200), size=4)
         self.max_archive_bytes = MAX_ARCHIVE_BYTES
@@ -179,6 +181,11 @@ class Domain:
         finally:
             await self.cache.close()
         assert not self.crashes
+
+    def figures(self, department: str, name: str) -> dict[str, float]:
+        """A department's counter or gauge, by its label."""
+        found = next(each for each in self.built.branches[department].figures if each.name == name)
+        return {label: value for (label,), value in found.read().items()}
 
     # Time ------------------------------------------------------------------------------------------------------------
 

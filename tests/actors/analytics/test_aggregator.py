@@ -159,6 +159,7 @@ async def test_a_flood_of_distinct_metrics_of_one_source_is_counted_and_not_stor
     assert len(await stats(domain, metric="good")) == 1
     assert await refused(domain) == {"too_many_metrics": 492}
     assert await domain.value("select count(*) from dead_letters") == 0
+    assert domain.refused_activity == {"too_many_metrics": 492}
     said = [record.message for record in caplog.records if "/bad" in record.message]
     assert 1 <= len(said) <= 4  # once in each process
     assert "too_many_metrics" in said[0]

@@ -68,6 +68,22 @@ async def test_events_stand_in_the_outbox_as_the_producer_sent_them(domain: Doma
     assert abs(one["occurred_at"] - datetime.now(UTC)) < timedelta(minutes=5)  # ours: the relay counts by it
 
 
+async def test_events_are_counted_by_their_outcome(domain: Domain, producer: Producer) -> None:
+    few = await Producer(domain).get_key(hourly_events=2)
+    await producer.send(event(), event("2"))
+    await producer.send(event())
+    with refused(EVENTS_NOT_ALLOWED):
+        await producer.send(event(source="/elsewhere"), event("3"))
+    await few.send(event("4"), event("5"))
+    with refused(EVENTS_QUOTA):
+        await few.send(event("6"))
+    await few.refs.keys.ask(RevokeKey(few.key_id))
+    with refused(KEYS_INVALID):
+        await few.send(event("7"))
+    counts = domain.figures("ingestion", "callboard_ingested_events")
+    assert counts == {"accepted": 4, "duplicate": 1, "not_allowed": 2, "over_quota": 1, "revoked": 1}
+
+
 async def test_an_event_is_known_by_its_source_and_id(domain: Domain, producer: Producer) -> None:
     assert await producer.send(event(), event("1", "/app/1"), event()) == ["accepted", "accepted", "duplicate"]
     assert await producer.send(event()) == ["duplicate"]
