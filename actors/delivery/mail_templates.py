@@ -35,6 +35,7 @@ from markupsafe import Markup, escape
 from callboard.actors.delivery.email_templates import TEMPLATES, EmailTemplate, Facts, UnknownEmailError
 from callboard.actors.delivery.mail_message import RenderedEmail
 from callboard.actors.delivery.mail_text import clean_line, clean_text
+from callboard.streams.language_tags import lookup
 
 OURS = Path(__file__).with_name("templates")
 DEFAULT_LOCALE = "en"
@@ -121,15 +122,9 @@ class MailTemplates:
         return self._inliner.inline(page.render(values, locale=locale, paragraphs=as_html(text)))
 
     def _locale(self, file: str, languages: Iterable[str]) -> str:
-        """Return the locale of the first language that has this file, each cut from its end until one fits."""
-        for language in languages:
-            tag = language.lower()
-            while tag:
-                locale = self._locales.get(tag)
-                if locale is not None and f"{locale}/{file}" in self._names:
-                    return locale
-                tag = tag.rpartition("-")[0]
-        return DEFAULT_LOCALE
+        """Return the locale of the first language that has this file."""
+        tag = lookup(languages, lambda tag: f"{self._locales.get(tag)}/{file}" in self._names)
+        return DEFAULT_LOCALE if tag is None else self._locales[tag]
 
     def faults(self) -> list[str]:
         """Return a line for each file that is no template, or whose template cannot be written: its name and line."""

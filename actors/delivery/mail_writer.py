@@ -1,5 +1,6 @@
 """The mail writer: from a row of `mails` to the bytes on the wire, with every fact read from PostgreSQL."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -24,7 +25,6 @@ from callboard.actors.delivery.notifications import QUERIES as NOTIFICATIONS
 from callboard.actors.infrastructure.notification_kinds import DIGEST
 from callboard.actors.infrastructure.token_signer import Signer
 
-DIGEST_LETTER = "notification_digest"
 LARGE = 16_384  # characters; a longer text of a producer would block the event loop for up to 0.3 s
 
 
@@ -52,10 +52,8 @@ class MailWriter:
         self.kinds = links.kinds
         self.links = links
         self.templates = templates
-        # The kind that a mail's template belongs to; no other mail can be switched off.
-        self._kind_of = {kind.letter: kind.name for kind in self.kinds.values() if kind.letter} | {
-            DIGEST_LETTER: DIGEST
-        }
+        # The kind that a mail's template belongs to; besides digests no other mail can be switched off.
+        self._kind_of = {kind.letter: kind.name for kind in self.kinds.values() if kind.letter}
 
     async def write(self, connection: Any, mail: Any, sent_at: datetime) -> OutgoingMail:
         """Return the mail on the wire. Raises UnwritableError for any fault of it."""
@@ -67,9 +65,14 @@ class MailWriter:
             else:
                 user_id = UUID(data.pop("user_id"))
                 template = read_template(mail["letter"], data)
-                facts = await self._facts(connection, mail, template, user_id)
+                kind = self._kind_of.get(mail["letter"])
+                notifications: Sequence[Any] = ()
+                if isinstance(template, NotificationDigest):
+                    notifications = await self._notifications(connection, user_id, template.digest_id)
+                    kind = _kind_of_digest(template.digest_id, notifications)
+                facts = await self._facts(connection, mail, template, user_id, notifications)
                 email = self.templates.render(mail["letter"], template, facts)
-                if (kind := self._kind_of.get(mail["letter"])) is not None:
+                if kind is not None:
                     unsubscribe_url = self.links.unsubscribe_url(user_id, kind)
             encode = partial(
                 encode_mail,
@@ -85,10 +88,11 @@ class MailWriter:
         except (ValueError, LookupError) as error:  # msgspec's and the templates' errors are ValueErrors too
             raise UnwritableError(f"{type(error).__name__}: {error}"[:500]) from error
 
-    async def _facts(self, connection: Any, mail: Any, template: EmailTemplate, user_id: UUID) -> Facts:
+    async def _facts(
+        self, connection: Any, mail: Any, template: EmailTemplate, user_id: UUID, notifications: Sequence[Any]
+    ) -> Facts:
         """Load the facts for one of our mails. Raises UnwritableError."""
         token, title, note = None, "", ""
-        notifications: tuple[tuple[str, str], ...] = ()
         if isinstance(template, SecretLink):
             token = await self._secret(connection, mail, template.token_id)
         elif isinstance(template, ContentEmail):
@@ -101,20 +105,20 @@ class MailWriter:
             if article is None:
                 raise UnwritableError("the article does not exist, or is not the recipient's")
             title, note = article["title"], article["note"] or ""
-        elif isinstance(template, NotificationDigest):
-            notifications = await self._digest(connection, user_id, template.digest_id)
         reader = await QUERIES.reader(connection, user_id=user_id, recipient=mail["recipient"])
         full_name, languages = (None, ()) if reader is None else (reader["full_name"], tuple(reader["languages"]))
-        return Facts(self.link_url, full_name, token, title, note, notifications, languages)
+        described = tuple(
+            self.kinds[row["kind"]].describe(msgspec.json.decode(row["data"]), languages) for row in notifications
+        )
+        return Facts(self.link_url, full_name, token, title, note, described, languages)
 
-    async def _digest(self, connection: Any, user_id: UUID, digest_id: UUID) -> tuple[tuple[str, str], ...]:
-        """Return the text and the link of each notification in a digest. Raises UnwritableError if none is left."""
+    async def _notifications(self, connection: Any, user_id: UUID, digest_id: UUID) -> Sequence[Any]:
+        """Return the rows of a digest whose kinds are declared. Raises UnwritableError if none is left."""
         rows = NOTIFICATIONS.digest(connection, digest_id=digest_id, user_id=user_id)
-        found = [(self.kinds.get(row["kind"]), msgspec.json.decode(row["data"])) async for row in rows]
-        described = tuple(kind.describe(data) for kind, data in found if kind is not None)
-        if not described:
+        found = [row async for row in rows if row["kind"] in self.kinds]
+        if not found:
             raise UnwritableError("the digest has no notifications any more")
-        return described
+        return found
 
     async def _secret(self, connection: Any, mail: Any, token_id: UUID) -> str:
         """Return the secret of a token, after a check of its owner: a writer of the topic must not get another's
@@ -127,3 +131,9 @@ class MailWriter:
         if token is None:
             raise UnwritableError("the mail's token was made with a key that has been removed")
         return token
+
+
+def _kind_of_digest(digest_id: UUID, notifications: Sequence[Any]) -> str:
+    """Return the kind that a digest's link ends: a notification that is mailed at once is a digest of its own id."""
+    is_single = notifications[0]["notification_id"] == digest_id
+    return str(notifications[0]["kind"]) if is_single else DIGEST

@@ -26,7 +26,9 @@ PERSONAL_DATA = PersonalData(
 
 
 class Notification(msgspec.Struct, frozen=True):
-    """A notification: `text` is for people, `link` a path of the site or empty, and `data` depends on the kind."""
+    """A notification: `text` is for people, in a language of the user's profile; `link` is a path of the site or empty,
+    and `data` depends on the kind.
+    """
 
     notification_id: UUID
     kind: str
@@ -125,9 +127,11 @@ class Notifications(Actor[NotificationMessage]):
 
 
 def notification_of(row: Any, kinds: NotificationKinds) -> Notification:
-    """Return the notification of a row. One of a kind that is no longer declared has no text."""
+    """Return the notification of a row, in a language of its user. One of a kind that is no longer declared has no
+    text.
+    """
     data = msgspec.json.decode(row["data"], type=dict[str, Any])
     kind = kinds.get(row["kind"])
-    text, link = ("", "") if kind is None else kind.describe(data)
+    text, link = ("", "") if kind is None else kind.describe(data, row["languages"] or ())
     created_at: datetime = row["created_at"]
     return Notification(row["notification_id"], row["kind"], text, link, data, created_at, row["read_at"])

@@ -41,11 +41,13 @@ gathered as (
 select distinct user_id, digest_id from gathered where digest_id is not null order by user_id;
 
 -- name: digest(digest_id, user_id)
-select kind, data::text as data from notifications
+select notification_id, kind, data::text as data from notifications
 where digest_id = :digest_id and user_id = :user_id order by seq;
 
 -- name: list_notifications(user_id, only_unread, before, limit)
-select notification_id, seq, kind, data::text as data, created_at, read_at from notifications
+select notification_id, seq, kind, data::text as data, created_at, read_at,
+       (select languages from user_profiles where user_id = :user_id) as languages
+from notifications
 where user_id = :user_id and (:before::bigint is null or seq < :before::bigint)
   and (not :only_unread::boolean or read_at is null)
 order by seq desc limit :limit;
@@ -57,7 +59,8 @@ select count(*) from notifications where user_id = :user_id and read_at is null;
 -- The time of the first reading stays.
 update notifications set read_at = coalesce(read_at, now())
 where user_id = :user_id and notification_id = :notification_id
-returning notification_id, seq, kind, data::text as data, created_at, read_at;
+returning notification_id, seq, kind, data::text as data, created_at, read_at,
+          (select languages from user_profiles where user_id = :user_id) as languages;
 
 -- name: mark_all_read(user_id)!
 update notifications set read_at = now() where user_id = :user_id and read_at is null;
@@ -82,7 +85,9 @@ select coalesce((select last_seq from notification_settings where user_id = :use
        (select count(*) from notifications where user_id = :user_id and read_at is null) as unread;
 
 -- name: after(user_id, after, limit)
-select notification_id, seq, kind, data::text as data, created_at, read_at from notifications
+select notification_id, seq, kind, data::text as data, created_at, read_at,
+       (select languages from user_profiles where user_id = :user_id) as languages
+from notifications
 where user_id = :user_id and seq > :after order by seq limit :limit;
 
 -- name: last_numbers(user_ids)

@@ -35,6 +35,7 @@ KINDS = (
         "/content/{content_id}",
         Channel.MAIL,
         letter="content_published",
+        translations={"de": "»{title}« ist veröffentlicht.", "fr": "« {title} » est publié."},
     ),
     NotificationKind(
         "content_rejected",
@@ -43,6 +44,10 @@ KINDS = (
         "/content/{content_id}",
         Channel.MAIL,
         letter="content_rejected",
+        translations={
+            "de": "Die Redaktion hat Ihnen »{title}« zurückgegeben.",
+            "fr": "La rédaction vous a renvoyé « {title} ».",
+        },
     ),
 )
 

@@ -4,7 +4,7 @@ import email
 import email.policy
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from kit.domain import PASSWORD, Domain
@@ -13,6 +13,7 @@ from kit.mail_post import URL, Post, misbehaving, verification
 from callboard.actors.delivery.events import TemplatedEmailRequested
 from callboard.actors.identity.profiles import GetProfile, Profiles, ReplaceProfile
 from callboard.actors.identity.users import RegisterUser
+from callboard.actors.infrastructure.notification_kinds import DIGEST
 from callboard.actors.infrastructure.principals import Role
 from callboard.ops.embedded.mail_catcher import Catcher
 from callboard.runtime import Props, Ref, System, pool, supervisor
@@ -91,3 +92,37 @@ async def test_no_security_mail_and_no_producers_mail_can_be_stopped(domain: Dom
         await post.send(await post.ready())
         assert len(script.bodies) == 3
         assert not any(b"List-Unsubscribe" in body for body in script.bodies)
+
+
+async def test_the_link_of_a_single_notification_ends_its_kind_and_that_of_a_digest_all(domain: Domain) -> None:
+    ada = await domain.person()
+    insert = (
+        "insert into notifications (notification_id, user_id, seq, kind, digest_id, data) "
+        """select id, $2, $3, 'content_rejected', $1, '{"title": "T"}' from unnest($4::uuid[]) id"""
+    )
+    single, digest = uuid4(), uuid4()
+    await domain.rows(insert, single, ada.user_id, 1, [single])
+    await domain.rows(insert, digest, ada.user_id, 2, [uuid4()])
+    async with misbehaving(domain) as (post, script):
+        for each in (single, digest):
+            data = {"digest_id": str(each)}
+            await post.send(await post.queue(TemplatedEmailRequested("notification_digest", ada.user_id, data)))
+        mails = [email.message_from_bytes(body, policy=email.policy.SMTP) for body in script.bodies]
+        links = [mail["List-Unsubscribe"].strip("<>").partition("token=")[2] for mail in mails]
+        assert [post.writer.links.read(link)[1] for link in links] == ["content_rejected", DIGEST]
+
+
+async def test_a_digest_is_in_the_language_of_its_reader(domain: Domain) -> None:
+    ada, digest = await domain.person(), uuid4()
+    await domain.execute("insert into user_profiles (user_id, languages) select user_id, '{es,de-AT}' from users")
+    await domain.rows(
+        "insert into notifications (notification_id, user_id, seq, kind, digest_id, data) "
+        """values (gen_random_uuid(), $2, 1, 'content_published', $1, '{"title": "Boote"}')""",
+        digest,
+        ada.user_id,
+    )
+    async with misbehaving(domain) as (post, script):
+        data = {"digest_id": str(digest)}
+        await post.send(await post.queue(TemplatedEmailRequested("notification_digest", ada.user_id, data)))
+    mail = email.message_from_bytes(script.bodies[0], policy=email.policy.SMTP)
+    assert (mail["Content-Language"], mail["Subject"]) == ("de", "»Boote« ist veröffentlicht.")

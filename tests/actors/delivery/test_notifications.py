@@ -29,6 +29,7 @@ from callboard.actors.delivery.notifications import (
     Notification,
 )
 from callboard.actors.delivery.notifier import KINDS
+from callboard.actors.delivery.refs import DeliveryRefs
 from callboard.actors.infrastructure.notification_kinds import Channel, NotificationKind
 from callboard.actors.infrastructure.principals import Principal
 from callboard.ops.embedded.mail_catcher import Catcher
@@ -104,6 +105,24 @@ async def test_a_notification_is_listed_with_its_text_and_link_newest_first(doma
     assert isinstance(first.event, NotificationRequested)
     assert (oldest.text, oldest.link) == ('"One" is published.', f"/content/{first.event.data['content_id']}")
     assert await of(domain, eve) == []
+
+
+async def test_a_notification_is_in_the_best_of_its_users_languages_wherever_it_is_read(domain: Domain) -> None:
+    ada = await domain.person()
+    await domain.recorder.ask(consume(asked(ada, "Boote")))
+    streams = domain.built.refs(DeliveryRefs).streams
+    for languages, text in (
+        (["de-AT", "fr"], "»Boote« ist veröffentlicht."),
+        (["es", "fr"], "« Boote » est publié."),
+        (["en-GB", "de"], '"Boote" is published.'),
+        (["es"], '"Boote" is published.'),
+    ):
+        await domain.execute("delete from user_profiles")
+        await domain.rows("insert into user_profiles (user_id, languages) values ($1, $2)", ada.user_id, languages)
+        (listed,) = await of(domain, ada)
+        marked = await domain.notifications.ask(MarkRead(ada.user_id, listed.notification_id))
+        (streamed,) = await streams.read(ada.user_id, 0)
+        assert [listed.text, marked.text, streamed.notification.text] == [text] * 3
 
 
 async def test_an_event_that_comes_again_or_several_times_at_once_is_one_notification_and_one_mail(
