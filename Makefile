@@ -1,6 +1,6 @@
 # Two commands do everything: `make run` and `make test`. Each sets up .venv first, when something it needs has changed.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-runtime kafka test-kafka check lint coverage format openapi demo lock bench-runtime bench-http bench-idle bench-jobs bench-streams bench-flood bench-slow-clients bench-notifications clean
+.PHONY: help run test test-runtime kafka test-kafka test-chaos check lint coverage format openapi demo lock bench-runtime bench-http bench-idle bench-jobs bench-streams bench-flood bench-slow-clients bench-notifications clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -33,7 +33,12 @@ kafka: .kafka/lib ## fetch Apache Kafka 4 and run it on port 9092 until Ctrl-C (
 	@touch $@
 
 test-kafka: .venv/dev .kafka/lib ## run the tests of streams on Apache Kafka, over SASL_SSL too
-	@BROKER=apache $(BIN)/python -m pytest -rs $(addprefix tests/streams/test_, apache_kafka.py faust_app.py relay.py unreadable.py passing_states.py)
+	@BROKER=apache $(BIN)/python -m pytest -rs $(addprefix tests/streams/test_, apache_kafka.py faust_app.py relay.py unreadable.py passing_states.py chaos.py)
+
+CHAOS := -m pytest -s -o timeout=3000 tests/streams/test_chaos.py
+test-chaos: .venv/dev ## kill and freeze processes and brokers under load, with 20 seeds on each broker that is here, in about 6 minutes
+	@CHAOS_SEEDS=$(or $(SEEDS),20) $(BIN)/python $(CHAOS)
+	@test ! -d .kafka/lib || BROKER=apache CHAOS_SEEDS=$(or $(SEEDS),20) $(BIN)/python $(CHAOS)
 
 coverage: .venv/dev ## run every test and print how much of the code it runs; on Python 3.12 or later this is quick
 	@COVERAGE_CORE=sysmon $(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term:skip-covered
