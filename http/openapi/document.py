@@ -49,6 +49,11 @@ SECURITY_SCHEMES = {
     "key": {"type": "http", "scheme": "bearer", "description": "A producer key, which an admin creates."},
 }
 PARAMETERS: dict[str, dict[str, Any]] = {
+    "If-Modified-Since": _parameter(
+        "If-Modified-Since",
+        "The Last-Modified of an earlier response. If-None-Match goes before it; what is no time is ignored.",
+        "Thu, 01 Jan 2026 00:00:00 GMT",
+    ),
     "X-Request-Timeout": _parameter(
         "X-Request-Timeout",
         "The time limit of the call, in seconds.",
@@ -214,6 +219,8 @@ def parameters_of(route: Route[Any], shape: HandlerSignature, schemas: Schemas) 
         else:
             parameters.append({**PARAMETERS["If-Match"], "required": True})
         headers.append("If-None-Match")
+    if route.has_date:
+        headers.append("If-Modified-Since")
     return parameters + [{"$ref": f"#/components/parameters/{name}"} for name in headers]
 
 

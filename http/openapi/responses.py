@@ -51,6 +51,7 @@ HEADERS: Mapping[str, dict[str, Any]] = {
     "Accept": _header("The media type that the call accepts.", "application/json"),
     "Accept-Encoding": _header("The content coding that the call accepts.", "identity"),
     "ETag": _header("The version in this response, for If-Match.", '"3"'),
+    "Last-Modified": _header("The time of the last change, for If-Modified-Since.", "Thu, 01 Jan 2026 00:00:00 GMT"),
     "Location": _header("The URL of the new resource.", "/api/v1/content/3fa85f64-5717-4562-b3fc-2c963f66afa6"),
     "Idempotency-Replayed": _header(
         "The response repeats that of an earlier request with this key.", "true", const="true"
@@ -100,6 +101,7 @@ def headers_given(route: Route[Any], status: int) -> list[str]:
         given += ["RateLimit", "RateLimit-Policy"]
     if status in (route.status, HTTPStatus.NOT_MODIFIED):
         given += ["ETag"] if route.has_etag else []
+        given += ["Last-Modified"] if route.has_date else []
     if status == route.status:
         given += ["Location"] if route.accepts_idempotency_key else []
     if route.accepts_idempotency_key and status < HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -100,12 +100,13 @@ class Endpoint:
         """Build the response to a handler's reply, after a check of a read's precondition. Raises Problem with the code
         of a stale tag.
         """
-        if not self._changes and reply.etag is not None:
-            condition = condition_of(exchange.headers)
-            if condition is not None:
-                if not condition.matches(reply.etag):
+        if not self._changes:
+            tag = self._builder.tag(reply)
+            condition = None if tag is None else condition_of(exchange.headers)
+            if tag is not None and condition is not None:
+                if not condition.matches(tag):
                     raise Problem(self._stale)
-                if condition.is_known(reply.etag):
+                if condition.is_unchanged(tag, reply.modified):
                     return self._builder.not_modified(exchange, reply)
         return self._builder.success(exchange, reply, self._status)
 

@@ -1,7 +1,8 @@
-"""Preconditions of requests: If-Match and If-None-Match, evaluated here for every tagged resource and every method (RFC
-9110, 13).
+"""Preconditions of requests: If-Match, If-None-Match and If-Modified-Since, evaluated here for every tagged resource
+and every method (RFC 9110, 13).
 
-A route that reads returns its tag in its reply, and the condition is checked against that. A route that changes
+A route that reads returns its tag in its reply, and the time of its last change if it has one: the condition is checked
+against these. A route that changes
 declares a function that reads its resource's current tag (`Route.current`); the condition is checked before its handler
 is called. The handler gets the tag that satisfied the condition, and its UPDATE is guarded by that tag: a change by
 another client in between makes it fail like an unmet condition.
@@ -9,6 +10,8 @@ another client in between makes it fail like an unmet condition.
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
 from multidict import CIMultiDictProxy, istr
@@ -16,21 +19,26 @@ from multidict import CIMultiDictProxy, istr
 from callboard.actors.errors import REQUEST_INVALID, REQUEST_STALE, ErrorCode, ErrorKind, FieldError, Problem
 from callboard.http.server.headers import joined
 
-IF_MATCH, IF_NONE_MATCH = istr("If-Match"), istr("If-None-Match")
+IF_MATCH, IF_NONE_MATCH, IF_MODIFIED = istr("If-Match"), istr("If-None-Match"), istr("If-Modified-Since")
 
 TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\U0010ffff]*"'
 TAGS = re.compile(rf"[ \t]*(?:{TAG})?(?:[ \t]*,[ \t]*(?:{TAG})?)*[ \t]*")
 ONE_TAG = re.compile(TAG)
 MAX_TAGS = 100
+REPEATED = ("ETag", "Cache-Control", "Content-Location", "Last-Modified", "Vary")
 ANY = "*"
 WEAK = "W/"
 
 
 class Condition(NamedTuple):
-    """A request's preconditions: for each header its tags, unchanged; `("*",)` for any, None without the header."""
+    """A request's preconditions: for each header its tags, unchanged; `("*",)` for any, None without the header.
+
+    `modified_since` is None without If-Modified-Since, and beside If-None-Match, which goes before it.
+    """
 
     match: tuple[str, ...] | None
     none_match: tuple[str, ...] | None
+    modified_since: datetime | None = None
 
     def holds_for(self, tag: str) -> bool:
         """Whether a change is allowed to the resource with this strong tag, given without its quotes."""
@@ -46,14 +54,21 @@ class Condition(NamedTuple):
             return False
         return self.none_match == (ANY,) or f'"{tag}"' in [each.removeprefix(WEAK) for each in self.none_match]
 
+    def is_unchanged(self, tag: str, modified: datetime | None) -> bool:
+        """Whether the client of a read has this representation already. Times are sent, and compared, in seconds."""
+        if self.modified_since is not None and modified is not None:
+            return modified.replace(microsecond=0) <= self.modified_since
+        return self.is_known(tag)
+
 
 def condition_of(headers: CIMultiDictProxy[str]) -> Condition | None:
     """Return the preconditions of a request; None without any. Raises Problem(REQUEST_INVALID) for a header that is no
-    list of tags.
+    list of tags; a time that is none is ignored (RFC 9110, 13.1.3).
     """
-    if IF_MATCH not in headers and IF_NONE_MATCH not in headers:
+    if IF_MATCH not in headers and IF_NONE_MATCH not in headers and IF_MODIFIED not in headers:
         return None
-    return Condition(_tags(headers, IF_MATCH), _tags(headers, IF_NONE_MATCH))
+    none_match = _tags(headers, IF_NONE_MATCH)
+    return Condition(_tags(headers, IF_MATCH), none_match, _since(headers) if none_match is None else None)
 
 
 def stale_code(errors: tuple[ErrorCode, ...]) -> ErrorCode:
@@ -73,6 +88,15 @@ def _tags(headers: CIMultiDictProxy[str], name: str) -> tuple[str, ...] | None:
     return tags
 
 
+def _since(headers: CIMultiDictProxy[str]) -> datetime | None:
+    sent = joined(headers, IF_MODIFIED)
+    try:
+        since = None if sent is None else parsedate_to_datetime(sent)
+        return since and (since.replace(tzinfo=UTC) if since.tzinfo is None else since.astimezone(UTC))
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
 def repeated_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers that a 304 repeats (RFC 9110, 15.4.5)."""
-    return {name: headers[name] for name in ("ETag", "Cache-Control", "Content-Location", "Vary") if name in headers}
+    return {name: headers[name] for name in REPEATED if name in headers}

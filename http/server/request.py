@@ -6,6 +6,7 @@ the response.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 from uuid import UUID, uuid4
 
@@ -133,10 +134,12 @@ class HttpRequest(Generic[B_co, Q_co, R_co]):
 class Reply(Generic[T_co]):
     """A success: `data` in the envelope, `message` for people. `status` overrides the route's.
 
-    `etag` is given bare and sent in quotes. A route of status 204 replies `Reply(None)`.
+    `etag` is given bare and sent in quotes; `modified` is the time of the last change. A reply that `is_public` is the
+    same for every caller who gets it: caches keep it, and ask before each use whether it still holds. A route of status
+    204 replies `Reply(None)`.
     """
 
-    __slots__ = ("data", "etag", "headers", "location", "message", "status")
+    __slots__ = ("data", "etag", "headers", "is_public", "location", "message", "modified", "status")
 
     def __init__(
         self,
@@ -147,7 +150,11 @@ class Reply(Generic[T_co]):
         etag: str | None = None,
         location: str | None = None,
         headers: Mapping[str, str] | None = None,
+        modified: datetime | None = None,
+        is_public: bool = False,
     ) -> None:
+        self.modified = modified
+        self.is_public = is_public
         self.data = data
         self.message = message
         self.status = status
@@ -159,10 +166,10 @@ class Reply(Generic[T_co]):
 class PageReply(Generic[T_co]):
     """One page of a list: its items, the limit that was applied, and the cursor of the next page or None at the end.
 
-    `etag` is given bare and sent in quotes.
+    `etag` is given bare and sent in quotes; a page that `is_public`, as a Reply may be, has one of its bytes.
     """
 
-    __slots__ = ("etag", "headers", "items", "limit", "next_cursor")
+    __slots__ = ("body", "etag", "headers", "is_public", "items", "limit", "modified", "next_cursor")
 
     def __init__(
         self,
@@ -172,8 +179,12 @@ class PageReply(Generic[T_co]):
         next_cursor: str | None,
         headers: Mapping[str, str] | None = None,
         etag: str | None = None,
+        is_public: bool = False,
     ) -> None:
         self.etag = etag
+        self.modified: datetime | None = None
+        self.is_public = is_public
+        self.body: bytes | None = None  # encoded already
         self.items = items
         self.limit = limit
         self.next_cursor = next_cursor
@@ -181,11 +192,11 @@ class PageReply(Generic[T_co]):
 
 
 class RawReply:
-    """A response without the envelope: a page, a file, metrics. `policy` replaces the Content-Security-Policy; `etag`
-    is given bare. A body that `is_shared` is one object for all clients.
+    """A response without the envelope: a page, a file, metrics. `policy` replaces the Content-Security-Policy; `etag`,
+    `modified` and `is_public` are those of Reply. A body that `is_shared` is one object for all clients.
     """
 
-    __slots__ = ("body", "content_type", "etag", "headers", "is_shared", "policy", "status")
+    __slots__ = ("body", "content_type", "etag", "headers", "is_public", "is_shared", "modified", "policy", "status")
 
     def __init__(
         self,
@@ -197,7 +208,11 @@ class RawReply:
         headers: Mapping[str, str] | None = None,
         etag: str | None = None,
         is_shared: bool = False,
+        modified: datetime | None = None,
+        is_public: bool = False,
     ) -> None:
+        self.modified = modified
+        self.is_public = is_public
         self.body = body
         self.content_type = content_type
         self.status = status

@@ -3,6 +3,9 @@ once.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC
+from email.utils import format_datetime
+from hashlib import blake2b
 from typing import Any, Literal
 
 import msgspec
@@ -40,6 +43,9 @@ class SuccessEnvelope(msgspec.Struct, frozen=True):
 
 ENCODER = msgspec.json.Encoder()
 NOTHING: Mapping[str, str] = {}
+# Stored, and asked for before each use: no cache shows what is no longer published.
+PUBLIC = {"Cache-Control": "public, no-cache", "Vary": "Authorization"}
+PRIVATE = {"Cache-Control": "private, no-cache", "Vary": "Authorization"}
 
 
 class ResponseBuilder:
@@ -56,27 +62,31 @@ class ResponseBuilder:
         """Build the response to a handler's reply; `status` is the route's."""
         if isinstance(reply, Reply):
             status = reply.status or status
-            own = NOTHING if reply.headers is None and reply.etag is None and reply.location is None else _own(reply)
+            own = _own(exchange, reply)
             if status == NO_CONTENT:
                 return self._response(exchange, self._bare, own, None, status)
             message = UNSET if reply.message is None else reply.message
             body = ENCODER.encode(SuccessEnvelope("success", reply.data, message))
             return self._response(exchange, self._json, own, body, status)
         if isinstance(reply, PageReply):
-            page = PageInfo(reply.limit, reply.next_cursor)
-            body = ENCODER.encode(SuccessEnvelope("success", reply.items, UNSET, page))
-            own = NOTHING if reply.headers is None and reply.etag is None else _own(reply)
-            return self._response(exchange, self._json, own, body, status)
-        own = {"Content-Type": reply.content_type, **_own(reply)}
+            return self._response(exchange, self._json, _own(exchange, reply), _page(reply), status)
+        own = {"Content-Type": reply.content_type, **_own(exchange, reply)}
         if reply.policy is not None:
             own["Content-Security-Policy"] = reply.policy
         response = self._response(exchange, self._bare, own, reply.body, reply.status or status)
         response.is_shared = reply.is_shared
         return response
 
+    def tag(self, reply: Answer) -> str | None:
+        """Return the ETag of a read, or None; that of a public page without one is derived from its bytes."""
+        if isinstance(reply, PageReply) and reply.is_public and reply.etag is None:
+            reply.body = _page(reply)
+            reply.etag = blake2b(reply.body, digest_size=12).hexdigest()
+        return reply.etag
+
     def not_modified(self, exchange: RawRequest, reply: Answer) -> Response:
         """Build the 304 for a client that already has the representation."""
-        return self._response(exchange, self._bare, repeated_headers(_own(reply)), None, NOT_MODIFIED)
+        return self._response(exchange, self._bare, repeated_headers(_own(exchange, reply)), None, NOT_MODIFIED)
 
     def failure(self, exchange: RawRequest, problem: Problem) -> Response:
         """Build the response to a problem, in the form that the client asks for."""
@@ -115,10 +125,23 @@ class ResponseBuilder:
         return Response(shared, status=status, body=body, own=own, lines=lines)
 
 
-def _own(reply: Answer) -> dict[str, str]:
+def _page(reply: PageReply[Any]) -> bytes:
+    if reply.body is not None:
+        return reply.body
+    page = PageInfo(reply.limit, reply.next_cursor)
+    return ENCODER.encode(SuccessEnvelope("success", reply.items, UNSET, page))
+
+
+def _own(exchange: RawRequest, reply: Answer) -> Mapping[str, str]:
+    if reply.headers is None and reply.etag is None and not reply.is_public and reply.modified is None:
+        return NOTHING if not isinstance(reply, Reply) or reply.location is None else {"Location": reply.location}
     own = dict(reply.headers or {})
+    if reply.is_public:  # a token may have changed what is seen: such a response is its caller's own
+        own |= PUBLIC if exchange.caller is None else PRIVATE
     if reply.etag is not None:
         own["ETag"] = f'"{reply.etag}"'
+    if reply.modified is not None:
+        own["Last-Modified"] = format_datetime(reply.modified.astimezone(UTC), usegmt=True)
     if isinstance(reply, Reply) and reply.location is not None:
         own["Location"] = reply.location
     return own

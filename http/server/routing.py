@@ -77,7 +77,8 @@ class Route(Generic[S_contra]):
     and its handler says so in the response. A route that is `open_in_maintenance`, or skips limits, stays open then.
     A response that `shows_progress` of work which is not over has Retry-After. A response that `has_etag` has one; a
     route that changes its resource declares the function that reads the `current` tag, and with a code of
-    PRECONDITION_MISSING among its errors it requires If-Match. `content_type` is for the documents, if the reply is a
+    PRECONDITION_MISSING among its errors it requires If-Match. A response that `has_date` has an ETag and perhaps the
+    time of its last change, for If-Modified-Since. `content_type` is for the documents, if the reply is a
     RawReply. `validate` returns the faults of the well-formed fields of a body, also if other fields are malformed: one
     response names every fault. `refs` are the references of the handler: see `Routes`.
 
@@ -103,6 +104,7 @@ class Route(Generic[S_contra]):
     deprecates_values: bool = False
     open_in_maintenance: bool = False
     has_etag: bool = False
+    has_date: bool = False
     shows_progress: bool = False
     content_type: str = "*/*"
     current: "Current[S_contra] | None" = None
@@ -170,8 +172,9 @@ def check_tags(routes: Sequence[Route[Any]]) -> None:
     """Check that every change of a resource that has an ETag declares the current one. Raises TypeError."""
     with_etag = {(route.version, route.path) for route in routes if route.has_etag and not route.makes_changes}
     for route in routes:
-        answers = route.has_etag and not route.accepts_idempotency_key
-        if route.makes_changes and route.current is None and (answers or (route.version, route.path) in with_etag):
+        if not route.makes_changes or route.accepts_idempotency_key or route.current is not None:
+            continue  # a route that creates overwrites nothing at its path
+        if route.has_etag or (route.version, route.path) in with_etag:
             raise TypeError(f"{route.method} {route.path} changes what has an ETag: declare its current one")
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from random import Random
 from typing import Annotated, Any
 from uuid import UUID
@@ -36,6 +37,7 @@ USERS = {
     role: Principal(UUID(int=index), UUID(int=100 + index), f"{role}@example.org", role)
     for index, role in enumerate(Role, start=1)
 }
+MODIFIED = datetime(2026, 1, 2, 3, 4, 5, 678_901, UTC)
 FAULTS = {
     "timeout": AskTimeoutError("library", object()),
     "full": MailboxFullError("library", object(), 10),
@@ -99,7 +101,12 @@ async def read(call: HttpRequest[None, None, Services]) -> Reply[UUID]:
     content_id = call.uuid("content_id")
     if content_id.int:
         raise Problem(CONTENT_NOT_FOUND)
-    return Reply(content_id, etag="7")
+    return Reply(content_id, etag="7", modified=MODIFIED, is_public=True)
+
+
+async def board(call: HttpRequest[None, Page, Services]) -> PageReply[str]:
+    titles = ["public"] if call.caller is None else ["public", f"a draft of {call.caller.email}"]
+    return PageReply(titles, limit=call.query.limit, next_cursor=None, is_public=call.caller is None)
 
 
 async def tag_now(call: HttpRequest[Any, Any, Services]) -> str:
@@ -167,8 +174,13 @@ ROUTES: tuple[Route[Services], ...] = (
     Route("GET", "/posts", entries, "List", "posts", Access.PUBLIC),
     Route("GET", "/posts/search", search, "Search", "posts", Access.PUBLIC),
     Route(
-        "GET", "/posts/{content_id}", read, "Read", "posts", Access.PUBLIC, errors=(CONTENT_NOT_FOUND,), has_etag=True
+        *("GET", "/posts/{content_id}", read, "Read", "posts", Access.OPTIONAL),
+        errors=(CONTENT_NOT_FOUND,),
+        has_etag=True,
+        has_date=True,
     ),
+    Route("GET", "/board", board, "List", "posts", Access.OPTIONAL, has_etag=True),
+    Route("POST", "/board", create, "Add", "posts", Access.OPTIONAL, status=201),
     Route(
         *("PUT", "/posts/{content_id}", edit, "Edit", "posts", Access.PUBLIC),
         errors=(CONTENT_IF_MATCH_MISSING, CONTENT_NOT_FOUND),

@@ -40,6 +40,24 @@ CONDITIONS: tuple[tuple[dict[str, str], bool, int], ...] = (
     ({"If-Match": '"6"', "If-None-Match": '"6"'}, False, 412),
 )
 NAMES = ("If-Match", "If-None-Match")
+# The post was changed at 03:04:05.678901.
+SINCE: tuple[tuple[dict[str, str], int], ...] = (
+    ({"If-Modified-Since": "Fri, 02 Jan 2026 03:04:05 GMT"}, 304),
+    ({"If-Modified-Since": "Fri, 02 Jan 2026 03:04:04 GMT"}, 200),
+    ({"If-Modified-Since": "Sat, 03 Jan 2026 00:00:00 GMT"}, 304),
+    ({"If-Modified-Since": "Friday, 02-Jan-26 03:04:05 GMT"}, 304),
+    ({"If-Modified-Since": "Fri Jan  2 03:04:05 2026"}, 304),
+    ({"If-Modified-Since": "Fri, 02 Jan 2026 03:04:05 +0100"}, 200),
+    ({"If-Modified-Since": "Sat, 03 Jan 2026 00:00:00 GMT", "If-None-Match": '"6"'}, 200),
+    ({"If-Modified-Since": "Thu, 01 Jan 2026 00:00:00 GMT", "If-None-Match": '"7"'}, 304),
+    ({"If-Modified-Since": "Sat, 03 Jan 2026 00:00:00 GMT", "If-Match": '"6"'}, 412),
+    *(
+        ({"If-Modified-Since": never}, 200)
+        for never in ("", "0", "yesterday", "Fri, 99 Jan 2026 03:04:05 GMT", "Fri, 02 Jan 99999 03:04:05 GMT", '"7"')
+    ),
+    ({"If-Modified-Since": "Fri, 31 Dec 9999 23:59:59 -2359"}, 200),
+    ({"If-Modified-Since": "Mon, 01 Jan 0001 00:00:00 +2359"}, 200),
+)
 MALFORMED = ("7", "", '"7', '7"', 'w/"7"', '"7" "8"', '*, "7"', '"7", *', 'W/ "7"', "'7'", ",", "**")
 
 
@@ -65,6 +83,51 @@ async def test_what_is_no_list_of_tags_is_refused_by_name(door: Any, method: str
         sent = {"If-Match": "*", name: value}
         status, body, _ = await door.call(method, POST, headers=sent)
         assert (status, body["error"]["field"]) == (400, name), value
+
+
+@pytest.mark.parametrize(("headers", "status"), SINCE)
+async def test_a_time_is_held_against_that_of_the_last_change(door: Any, headers: dict[str, str], status: int) -> None:
+    for method in ("GET", "HEAD"):
+        async with door.client.request(method, POST, headers=headers) as response:
+            assert response.status == status
+            if status != 412:
+                assert response.headers["Last-Modified"] == "Fri, 02 Jan 2026 03:04:05 GMT"
+                assert response.headers["ETag"] == '"7"'
+    if "If-Match" not in headers:
+        assert (await door.call("DELETE", POST, headers={"If-Match": '"7"', **headers}))[0] == (
+            412 if headers.get("If-None-Match") == '"7"' else 204
+        )
+
+
+async def test_what_is_public_is_kept_by_any_cache_which_asks_each_time_and_what_a_token_shows_by_none_but_ones_own(
+    door: Any,
+) -> None:
+    member = {"Authorization": "Bearer member"}
+    kept = [("Vary", "Authorization"), ("Cache-Control", "public, no-cache")]
+    for path in (POST, "/api/v1/board"):
+        _, _, stranger = await door.call("GET", path)
+        assert [(name, stranger.headers[name]) for name, _ in kept] == kept
+        again = {"If-None-Match": stranger.headers["ETag"]}
+        status, _, unchanged = await door.call("GET", path, headers=again)
+        assert (status, [(name, unchanged.headers[name]) for name, _ in kept]) == (304, kept)
+    _, _, own = await door.call("GET", POST, headers=member)
+    assert (own.headers["Cache-Control"], own.headers["Vary"]) == ("private, no-cache", "Authorization")
+    for refused in ((ALSO_GONE, {}), (POST, {"If-Match": '"6"'}), (POST, {"Authorization": "Bearer old"})):
+        _, _, response = await door.call("GET", refused[0], headers=refused[1])
+        assert (response.status >= 400, response.headers["Cache-Control"]) == (True, "no-store")
+
+
+async def test_a_page_that_is_public_has_a_tag_of_its_bytes_and_a_callers_own_has_none(door: Any) -> None:
+    _, _, first = await door.call("GET", "/api/v1/board?limit=3")
+    _, _, other = await door.call("GET", "/api/v1/board?limit=4")
+    assert first.headers["ETag"] != other.headers["ETag"]
+    for headers in ({}, {"If-None-Match": first.headers["ETag"]}, {"If-None-Match": "*"}):
+        sent = {**headers, "Authorization": "Bearer member"}
+        status, body, response = await door.call("GET", "/api/v1/board?limit=3", headers=sent)
+        assert (status, "ETag" in response.headers, response.headers["Cache-Control"]) == (200, False, "no-store")
+        assert body["data"] == ["public", "a draft of member@example.org"]
+    assert (await door.call("GET", "/api/v1/board", headers={"If-Match": '"6"'}))[0] == 412
+    assert (await door.call("POST", "/api/v1/board", json={"title": "a"}))[0] == 201
 
 
 async def test_a_list_on_several_lines_is_one_list(door: Any) -> None:
