@@ -206,6 +206,11 @@ create function unsearchable(words text) returns text language sql immutable par
     select translate(words, E'\x01\x02\x03\x04\x05\x06\x07', '_~/@.-:')
 $$;
 
+-- The names and attributes of a markup's elements are not searched.
+create function without_tags(words text) returns text language sql immutable parallel safe as $$
+    select regexp_replace(words, '</?[a-zA-Z][^<>]*>', ' ', 'g')
+$$;
+
 -- The title (A), the text (B), the grams, and a word of our own for the category. If a text exceeds a tsvector (1 MB),
 -- its beginning is searched.
 create function search_vector(language text, title text, body text, category_id uuid) returns tsvector
@@ -213,7 +218,7 @@ language plpgsql stable as $$
 declare
     config  regconfig := 'callboard_' || language;
     heading text := searchable(title);
-    words   text := searchable(left(body, 100000));
+    words   text := searchable(without_tags(left(body, 100000)));
     unsplit text := '[' || unsplit_scripts() || ']+';  -- to the parser a run of these is one word, with letters beside it
 begin
     loop
@@ -253,6 +258,73 @@ create function search_query(language text, q text) returns tsquery language sql
     from signed
 $$;
 
+-- In a query, each of `words` stands for its lexeme and for `lexemes` too.
+create function widen_query(language text, asked tsquery, words text[], lexemes text[]) returns tsquery
+language plpgsql stable as $$
+declare
+    target tsquery;
+    wider  record;
+begin
+    for wider in
+        select word, string_agg(quote_literal(lexeme), ' | ')::tsquery as alternatives
+        from unnest(words, lexemes) as alternative (word, lexeme) group by word
+    loop
+        target := plainto_tsquery(('callboard_' || language)::regconfig, searchable(wider.word));
+        if numnode(target) > 0 then
+            asked := ts_rewrite(asked, target, target || wider.alternatives);
+        end if;
+    end loop;
+    return asked;
+end $$;
+
+-- The languages of published articles: a query is asked in these.
+create table search_languages (
+    language text primary key
+);
+insert into search_languages values ('english');   -- the default of an article
+
+-- The words of published articles as they are read, without case and accents, with their lexemes: a search completes
+-- its last word by them, and finds the words that are spelt alike.
+create table search_words (
+    word       text        collate "C" not null,
+    language   text        not null,
+    lexeme     text        not null,
+    checked_at timestamptz not null default now(),   -- when an article was seen to have it
+    primary key (word, language)
+);
+create index search_words_similar_idx on search_words using gin (word gin_trgm_ops);
+create index search_words_checked_idx on search_words (checked_at);
+
+create function search_word(word text) returns text language sql stable parallel safe as $$
+    select unaccent(lower(normalize(word, nfkc)))
+$$;
+
+-- Add the words of a title and of the beginning of a text. Two articles that add words wait for each other in one order.
+create function learn_words(language text, title text, body text) returns void language plpgsql as $$
+declare
+    dictionary regdictionary := case language when 'simple' then language else language || '_stem' end;
+    words      text := searchable(title || ' ' || without_tags(left(body, 20000)));
+begin
+    insert into search_languages
+    select learn_words.language
+    where not exists (select from search_languages as known where known.language = learn_words.language)
+    on conflict do nothing;
+    insert into search_words (word, language, lexeme)
+    select new.word, learn_words.language, (ts_lexize(dictionary, new.word))[1]
+    from unnest(tsvector_to_array(to_tsvector(
+        'callboard_simple', regexp_replace(words, '[' || unsplit_scripts() || ']+', ' ', 'g')))) as new (word)
+    where new.word ~ '^[[:alpha:]][[:alnum:]]{1,39}$' and cardinality(ts_lexize(dictionary, new.word)) > 0
+      and not exists (
+          select from search_words as known where known.word = new.word and known.language = learn_words.language)
+    order by new.word
+    on conflict do nothing;
+end $$;
+
+-- Words of our own, by which the index answers the filters of a search.
+create function filter_words(author_id uuid, category_id uuid) returns tsvector language sql immutable parallel safe as $$
+    select array_to_tsvector(array_remove(array['author:' || author_id, 'category:' || category_id], null))
+$$;
+
 -- Only published content is searched, so the work is done once, at the publication.
 create function fill_search() returns trigger language plpgsql as $$
 begin
@@ -260,10 +332,12 @@ begin
         new.search := null;
     elsif tg_op = 'INSERT' or old.search is null or old.search_outdated
             or (old.title, old.body, old.language) is distinct from (new.title, new.body, new.language) then
-        new.search := search_vector(new.language, new.title, new.body, new.category_id);
-    elsif old.category_id is distinct from new.category_id then
-        new.search := ts_delete(old.search, tsvector_to_array(category_word(old.category_id)))
-            || category_word(new.category_id);
+        new.search := search_vector(new.language, new.title, new.body, new.category_id)
+            || filter_words(new.author_id, null);
+        perform learn_words(new.language, new.title, new.body);
+    elsif (old.author_id, old.category_id) is distinct from (new.author_id, new.category_id) then
+        new.search := ts_delete(old.search, tsvector_to_array(filter_words(old.author_id, old.category_id)))
+            || filter_words(new.author_id, new.category_id);
     end if;
     new.search_outdated := false;
     return new;
@@ -288,7 +362,6 @@ create table content (
         'arabic', 'armenian', 'basque', 'catalan', 'danish', 'dutch', 'english', 'finnish', 'french', 'german', 'greek',
         'hindi', 'hungarian', 'indonesian', 'irish', 'italian', 'lithuanian', 'nepali', 'norwegian', 'portuguese',
         'romanian', 'russian', 'serbian', 'simple', 'spanish', 'swedish', 'tamil', 'turkish', 'yiddish')),
-    search_outdated boolean  not null default false,  -- `search` is an earlier release's: a job rebuilds it
     publish_at   timestamptz constraint content_publish_at_check      -- a job publishes and archives at these times
                              check (publish_at is null or (status = 'approved' and deleted_at is null)),
     expire_at    timestamptz constraint content_expire_at_check check (
@@ -296,7 +369,8 @@ create table content (
                              or (publish_at is not null and expire_at > publish_at)),
     deleted_at   timestamptz constraint content_deleted_at_check check (deleted_at is null or status <> 'published'),
     revision     integer     not null default 1,               -- the number of the current text
-    edited_at    timestamptz                                   -- null: the text has not been edited
+    edited_at    timestamptz,                                  -- null: the text has not been edited
+    search_outdated boolean  not null default false   -- `search` is an earlier release's: a job rebuilds it
 );
 create index content_published_idx on content (published_at desc, content_id desc) where status = 'published';
 create index content_author_published_idx on content (author_id, published_at desc, content_id desc) where status = 'published';
@@ -307,12 +381,13 @@ create index content_author_idx on content (author_id, status, created_at desc, 
 create index content_category_idx on content (category_id, status, created_at desc, content_id desc);
 create index content_editor_idx on content (last_edited_by) where last_edited_by is not null;
 create index content_search_idx on content using gin (search) where status = 'published';
-create index content_outdated_idx on content (published_at desc) where search_outdated;
+create index content_outdated_idx on content (published_at desc) where search_outdated and status = 'published';
 create index content_deleted_idx on content (deleted_at, content_id) where deleted_at is not null;
 create index content_author_deleted_idx on content (author_id, deleted_at, content_id) where deleted_at is not null;
 create trigger content_touch before update of author_id, category_id, title, body, body_html, status, version,
     published_at, created_at, last_edited_by, language on content for each row execute function touch_updated_at();
-create trigger content_search before insert or update of title, body, language, category_id, status, search_outdated
+create trigger content_search before insert or update of
+    title, body, language, author_id, category_id, status, search_outdated
     on content for each row execute function fill_search();
 
 -- The editorial history: actor, action, time and reason of each transition. Rows are only added.

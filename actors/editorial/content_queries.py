@@ -10,7 +10,6 @@ from uuid import UUID
 
 import msgspec
 
-from callboard.actors.editorial.content_search import SearchContent, SearchResult, search_content
 from callboard.actors.editorial.errors import CONTENT_FORBIDDEN, CONTENT_NOT_FOUND
 from callboard.actors.editorial.workflow import QUERIES as WORKFLOW
 from callboard.actors.editorial.workflow import Content, as_content
@@ -91,12 +90,11 @@ class ListTransitions(Request[list[Transition]], frozen=True):
     after: int = 0
 
 
-class ContentQueries(Actor[ReadContent | ListContent | SearchContent | ListTransitions]):
-    """Answers queries. Searches have their own connection pool: they cost more than all other queries."""
+class ContentQueries(Actor[ReadContent | ListContent | ListTransitions]):
+    """Answers queries, other than searches."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.search_database = database.pool("search")
 
     @on(ReadContent)
     async def read(self, message: ReadContent) -> Content:
@@ -119,11 +117,6 @@ class ContentQueries(Actor[ReadContent | ListContent | SearchContent | ListTrans
                 lists.append([msgspec.convert(dict(row), ContentSummary) async for row in rows])
         merged = heapq.merge(*lists, key=lambda entry: entry.position, reverse=True)
         return list(islice(merged, message.limit))
-
-    @on(SearchContent)
-    async def search(self, message: SearchContent) -> list[SearchResult]:
-        """Search."""
-        return await search_content(self.search_database, message)
 
     @on(ListTransitions)
     async def transitions(self, message: ListTransitions) -> list[Transition]:

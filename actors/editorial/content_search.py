@@ -1,47 +1,87 @@
-"""The search of published content, at a bounded cost."""
+"""The search of published content, at a bounded cost, in the search's own pool of connections.
 
+The articles that have the words of a query come first; if they are few, then those that have its last word only
+begun, and then those with words that are spelt alike.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import Any
 from uuid import UUID
 
 import msgspec
 
-from callboard.actors.editorial.html_sanitizer import sanitize_text
+from callboard.actors.editorial.errors import SEARCH_FACETS_OFF
+from callboard.actors.editorial.search_question import MAX_QUESTION, Question, is_similar, parse
+from callboard.actors.editorial.search_snippets import BEGINNING, marked, snippet, text_to_highlight, title_to_highlight
 from callboard.actors.editorial.workflow_rules import Language
+from callboard.actors.errors import Problem
 from callboard.actors.infrastructure.database import Database, retried
-from callboard.runtime import Request
+from callboard.actors.infrastructure.feature_flags import FlagName, FlagSnapshot
+from callboard.runtime import Actor, Request, on
 from callboard.streams.event_types import UtcDatetime
 from callboard.streams.queries import queries_beside
 
 QUERIES = queries_beside(__file__)
 
-# These bound the cost of a search, however many articles match (tests/bench/test_lists.py).
+# These bound the cost of a search, however many articles match (tests/bench/content).
 RECENT = 500  # the newest articles, which are read without an index;
 ENOUGH = 50  # if this many of them match, no others are searched;
 MATCHES = 5_000  # otherwise so many matches of the index,
 CANDIDATES = 500  # and the newest of all of these are ranked
-MAX_QUESTION = 200  # characters
-MAX_WORDS = 16  # searched words
+BEGINNINGS = 2_000  # words that begin as the last one does, of which
+COMPLETIONS = 50  # the shortest are searched
+MIN_BEGINNING = 2  # letters
+ALIKE = 50  # words with the most trigrams of one that is asked for
+SIMILAR = 10  # words that each of these may stand for
+FACET_VALUES = 20  # of one facet, those with the most articles
 
 
 class SearchResult(msgspec.Struct, frozen=True):
-    """A published article that matches a search. In `snippet`, <mark> encloses the matches; there is no other
-    markup.
+    """A published article that matches a search.
+
+    `title_html` is its title, and `snippet` a part of its text: both are safe as HTML, <mark> encloses the matches, and
+    there is no other markup. `rank` is above 2 if all words were found as they are, from 1 to 2 if the last one is
+    the beginning of a word, and below 1 if words are spelt alike.
     """
 
     content_id: UUID
     author_id: UUID
     category_id: UUID | None
     title: str
+    title_html: str
     language: Language
     published_at: UtcDatetime
     rank: float
     snippet: str
 
 
+class FacetValue(msgspec.Struct, frozen=True):
+    """A value of a filter: the id of a category or an author or a language, its name, and the number of matches."""
+
+    value: str
+    name: str
+    count: int
+
+
+class SearchFacets(msgspec.Struct, frozen=True):
+    """The values of the filters among the matches of a search, at most 20 of each filter. `counted` matches were
+    counted; if there are more than 500, only the newest.
+    """
+
+    counted: int
+    categories: list[FacetValue] = []
+    authors: list[FacetValue] = []
+    languages: list[FacetValue] = []
+
+
 class SearchContent(Request[list[SearchResult]], frozen=True):
     """Search published articles in web search syntax, best match first, after (`rank`, `before_id`).
 
     The newest `CANDIDATES` matches are ranked; for common words, the matches among the newest articles. A query of
-    exclusions alone finds nothing.
+    exclusions alone finds nothing. Articles published at `since` or later and before `until` are searched. `user_id` is
+    the caller, if known: flags may differ by user.
     """
 
     q: str
@@ -49,31 +89,142 @@ class SearchContent(Request[list[SearchResult]], frozen=True):
     category_id: UUID | None = None
     rank: float | None = None
     before_id: UUID | None = None
+    author_id: UUID | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    user_id: UUID | None = None
 
 
-@retried
-async def search_content(database: Database, message: SearchContent) -> list[SearchResult]:
-    """Search. Authors' markup is removed from the snippets: only the marks remain."""
-    async with database.transaction() as connection:
-        await QUERIES.plan_search(connection)
-        rows = QUERIES.search_content(
-            connection,
-            q=bounded(message.q),
-            languages=list(Language),
-            category_id=message.category_id,
+class CountFacets(Request[SearchFacets], frozen=True):
+    """Count the values of the filters among the matches of a search. Raises Problem(SEARCH_FACETS_OFF)."""
+
+    q: str
+    category_id: UUID | None = None
+    author_id: UUID | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    user_id: UUID | None = None
+
+
+class ContentSearch(Actor[SearchContent | CountFacets]):
+    """Searches. The workers of the pool share no state and take turns."""
+
+    def __init__(self, database: Database, flags: FlagSnapshot) -> None:
+        self.database = database
+        self.flags = flags
+
+    def is_advanced(self, user_id: UUID | None) -> bool:
+        """Whether typing errors are tolerated and facets are counted."""
+        return self.flags.is_enabled(FlagName.ADVANCED_SEARCH, user_id)
+
+    @on(SearchContent)
+    @retried
+    async def search(self, message: SearchContent) -> list[SearchResult]:
+        """All matches are ranked for each page, so that its place among them is the same as before."""
+        async with self.database.transaction() as connection:
+            search = Search(connection, parse(message.q), message)
+            ranks = await search.ranks(tolerant=self.is_advanced(message.user_id))
+            found = sorted(((rank, content_id) for content_id, rank in ranks.items()), reverse=True)
+            if message.rank is not None:
+                found = [each for each in found if each < (message.rank, message.before_id)]
+            return await search.results(found[: message.limit])
+
+    @on(CountFacets)
+    @retried
+    async def count_facets(self, message: CountFacets) -> SearchFacets:
+        """Count them among the candidates of a search."""
+        if not self.is_advanced(message.user_id):
+            raise Problem(SEARCH_FACETS_OFF)
+        async with self.database.transaction() as connection:
+            ranks = await Search(connection, parse(message.q), message).ranks(tolerant=True)
+            rows = [row async for row in QUERIES.facets(connection, content_ids=list(ranks))]
+        facets = {
+            name: [FacetValue(row["value"], row["name"], row["count"]) for row in values][:FACET_VALUES]
+            for name, values in groupby(rows, key=lambda row: str(row["facet"]))
+        }
+        return SearchFacets(len(ranks), **facets)
+
+
+class Search:
+    """One search, in its transaction."""
+
+    def __init__(self, connection: Any, question: Question, message: SearchContent | CountFacets) -> None:
+        self.connection = connection
+        self.question = question
+        self.message = message
+        self.wider: dict[str, set[str]] = {}  # the lexemes for which a word of the query stands, beside its own
+
+    async def ranks(self, *, tolerant: bool) -> dict[UUID, float]:
+        """Return the matches with their ranks."""
+        await QUERIES.plan_search(self.connection)
+        ranks = await self._matches(2)
+        if len(ranks) < ENOUGH and await self._complete():
+            ranks = await self._matches(1) | ranks
+        if len(ranks) < ENOUGH and tolerant and await self._correct():
+            ranks = await self._matches(0) | ranks
+        return ranks
+
+    async def results(self, found: Sequence[tuple[float, UUID]]) -> list[SearchResult]:
+        """Return the results of a page, in this order. An article that has gone meanwhile is left out."""
+        ids = [content_id for _, content_id in found]
+        page = QUERIES.content_of_page(self.connection, content_ids=ids, beginning=BEGINNING)
+        rows = {row["content_id"]: dict(row) async for row in page}
+        ranked = [(rank, rows[content_id]) for rank, content_id in found if content_id in rows]
+        highlighted = QUERIES.highlighted(
+            self.connection,
+            languages=[row["language"] for _, row in ranked],
+            titles=[title_to_highlight(row["title"]) for _, row in ranked],
+            texts=[text_to_highlight(row.pop("body")) for _, row in ranked],
+            **self._query(),
+        )
+        shown = [(row["title"], row["text"]) async for row in highlighted]
+        runs = self.question.runs
+        return [
+            msgspec.convert(
+                row | {"rank": rank, "title_html": marked(title, runs), "snippet": snippet(text, runs)}, SearchResult
+            )
+            for (rank, row), (title, text) in zip(ranked, shown, strict=True)
+        ]
+
+    def _query(self) -> dict[str, Any]:
+        pairs = [(word, lexeme) for word, lexemes in self.wider.items() for lexeme in sorted(lexemes)]
+        return {"q": self.question.text, "words": [word for word, _ in pairs], "lexemes": [each for _, each in pairs]}
+
+    async def _matches(self, least: int) -> dict[UUID, float]:
+        """Return the matches of the words as they are now; ranks of other words are below those of `least`."""
+        rows = QUERIES.matching_content(
+            self.connection,
+            **self._query(),
+            runs=list(self.question.runs),
+            author_id=self.message.author_id,
+            category_id=self.message.category_id,
+            since=self.message.since,
+            until=self.message.until,
             recent=RECENT,
             enough=ENOUGH,
             matches=MATCHES,
             candidates=CANDIDATES,
-            rank=message.rank,
-            before_id=message.before_id,
-            limit=message.limit,
         )
-        hits = [dict(row) async for row in rows]
-    return [msgspec.convert({**hit, "snippet": sanitize_text(hit["snippet"])}, SearchResult) for hit in hits]
+        return {row["content_id"]: least + row["rank"] async for row in rows}
+
+    async def _complete(self) -> bool:
+        """Let the last word stand for the words that begin with it; False if there are none."""
+        word = self.question.unfinished
+        if word is None or len(word) < MIN_BEGINNING:
+            return False
+        rows = QUERIES.completions(self.connection, word=word, read=BEGINNINGS, most=COMPLETIONS)
+        self.wider[word] = {row["lexeme"] async for row in rows}
+        return bool(self.wider[word])
+
+    async def _correct(self) -> bool:
+        """Let each word stand for the words that are spelt alike; False if there are none."""
+        similar: dict[str, list[str]] = {}
+        async for row in QUERIES.similar_words(self.connection, words=list(self.question.words), most=ALIKE):
+            if is_similar(row["word"], row["similar"]):
+                similar.setdefault(row["asked"], []).append(row["lexeme"])
+        for word, lexemes in similar.items():
+            self.wider[word] = self.wider.get(word, set()) | set(lexemes[:SIMILAR])
+        return bool(similar)
 
 
-def bounded(q: str) -> str:
-    """Return the beginning of a query without repeated words: ranking takes time for each word."""
-    words = q[:MAX_QUESTION].split()
-    return " ".join((words if '"' in q else list(dict.fromkeys(words)))[:MAX_WORDS])
+__all__ = ["MAX_QUESTION", "ContentSearch", "CountFacets", "SearchContent", "SearchFacets", "SearchResult"]

@@ -1,67 +1,138 @@
 -- The search of published content.
 
 -- name: plan_search()!
--- Called in the transaction of a search: its rows come by an index, even if the statistics suggest otherwise.
-select set_config('enable_seqscan', 'off', true), set_config('work_mem', '16MB', true);
+-- Called in the transaction of a search: its rows come by an index, even if the statistics suggest otherwise, and the
+-- filters of this very search decide which.
+select set_config('enable_seqscan', 'off', true), set_config('work_mem', '16MB', true),
+       set_config('plan_cache_mode', 'force_custom_plan', true), set_config('client_min_messages', 'warning', true),
+       set_config('pg_trgm.similarity_threshold', '0.2', true);
 
--- name: search_content(q, languages, category_id, recent, enough, matches, candidates, rank, before_id, limit)
--- Best match first, at a cost that does not grow with the number of matches. `asked` is the part of the query that an
--- index can answer, in any language: without exclusions, and with phrases as words. The newest `recent` articles are
--- read one by one. If `enough` of them match, the words are common and no others are searched; if not, the index is
--- asked, for `matches` rows at most. The newest `candidates` of both are matched against the whole query, in their own
--- language, and ranked. Snippets are made for the rows of the page only, from the beginning of the text. The caller
--- makes them safe, and replaces U+E000 by <mark> and U+E001 by </mark>.
+-- name: completions(word, read, most)
+-- The lexemes of the shortest words that begin with a word.
+select distinct lexeme from (
+    select word, lexeme from (
+        select word, lexeme from search_words
+        where word >= search_word(:word) collate "C" and word < (search_word(:word) || chr(1114109)) collate "C"
+        order by word limit :read) as beginning
+    order by length(word), word limit :most) as shortest;
+
+-- name: similar_words(words, most)
+-- The words whose trigrams are most like those of each word; the caller judges their spelling.
+select asked, search_word(asked) as word, known.word as similar, known.lexeme
+from unnest(:words::text[]) as asked cross join lateral (
+    select word, lexeme from search_words
+    where word % search_word(asked) and length(word) between length(asked) - 2 and length(asked) + 2
+    order by similarity(word, search_word(asked)) desc, word limit :most) as known;
+
+-- name: matching_content(q, words, lexemes, runs, author_id, category_id, since, until, recent, enough, matches, candidates)
+-- The ids of matches with their ranks from 0 to 1, at a cost that does not grow with the number of matches. `asked` is
+-- the part of the query that an index can answer, in any language: without exclusions, and with phrases as words. The
+-- newest `recent` articles are read one by one. If `enough` of them match, the words are common and no others are
+-- searched; if not, the index is asked, for `matches` rows at most. The newest `candidates` of both are matched against
+-- the whole query, in their own language, and ranked. The text search ranks no word of an unsplit script: its place in
+-- the title does.
 with in_language as materialized (
-    select language, ('callboard_' || language)::regconfig as config, search_query(language, :q) as query
-    from unnest(:languages::text[]) as language
+    select language, widen_query(language, search_query(language, :q), :words::text[], :lexemes::text[]) as query
+    from search_languages
     union all  -- articles of an earlier release keep its search until they are refilled
-    select 'outdated', 'pg_catalog.english'::regconfig, websearch_to_tsquery('pg_catalog.english', :q)
-    where exists (select from content where search_outdated)
+    select 'outdated', websearch_to_tsquery('pg_catalog.english', :q)
+    where exists (select from content where search_outdated and status = 'published')
 ), words as (
     select distinct regexp_replace(querytree(query), '<(-|[0-9]+)>', '&', 'g') as words from in_language
+), filters as (
+    select case when exists (select from in_language where language = 'outdated') then ''::tsquery
+        else concat_ws(' & ', quote_literal('author:' || :author_id::uuid),
+                       quote_literal('category:' || :category_id::uuid))::tsquery end as query
 ), asked as materialized (
-    select (string_agg('(' || words || ')', ' | '))::tsquery && case
-        when :category_id::uuid is null or exists (select from in_language where language = 'outdated') then ''::tsquery
-        else quote_literal('category:' || :category_id::uuid)::tsquery end as query
+    select (string_agg('(' || words || ')', ' | '))::tsquery && (select query from filters) as query
     from words where words not in ('', 'T')
 ), newest as materialized (
     select content_id, published_at from (
-        select content_id, published_at, category_id, search from content
+        select content_id, published_at, author_id, category_id, search from content
         where status = 'published' and (select query from asked) is not null
+          and (:since::timestamptz is null or published_at >= :since)
+          and (:until::timestamptz is null or published_at < :until)
         order by published_at desc, content_id desc limit :recent) as recent
-    where search @@ (select query from asked) and (:category_id::uuid is null or category_id = :category_id)
+    where search @@ (select query from asked)
+      and (:author_id::uuid is null or author_id = :author_id)
+      and (:category_id::uuid is null or category_id = :category_id)
 ), others as materialized (
     select content_id, published_at from content
     where status = 'published' and search @@ (select query from asked) and (select count(*) from newest) < :enough
+      and (:author_id::uuid is null or author_id = :author_id)
       and (:category_id::uuid is null or category_id = :category_id)
+      and (:since::timestamptz is null or published_at >= :since)
+      and (:until::timestamptz is null or published_at < :until)
     limit :matches
 ), candidates as materialized (
     select content_id from (select * from newest union select * from others) as either
     order by published_at desc, content_id desc limit :candidates
 ), texts as materialized (
     select text.* from candidates cross join lateral (  -- the limit keeps the planner from joining with all content
-        select content_id, author_id, category_id, title, body, language, published_at, search,
-               case when search_outdated then 'outdated' else language end as searched_as
+        select content_id, title, language, search, search_outdated
         from content where content.content_id = candidates.content_id limit 1) as text
-), page as (
-    select content_id, author_id, category_id, title, body, texts.language, published_at, config, query, rank
-    from texts join in_language on in_language.language = searched_as
-        cross join lateral (select ts_rank(search, query)::float8 as rank) as ranked
-    where search @@ query and (:rank::float8 is null or (rank, content_id) < (:rank, :before_id::uuid))
-    order by rank desc, content_id desc
-    limit :limit
-), run as (
-    select (regexp_match(normalize(:q, nfkc), '[' || unsplit_scripts() || ']+'))[1] as run
-), beginning as (
-    select page.*, run, searchable(translate(left(body, 5000), E'\ue000\ue001', '')) as words from page, run
-), bare as (
-    select *, regexp_replace(unsearchable(words), '<[^>]*>', '', 'g') as bare from beginning
 )
-select content_id, author_id, category_id, title, language, published_at, rank,
-       case when strpos(bare, run) > 0  -- the parser finds no words in scripts without spaces
-           then replace(substr(bare, greatest(strpos(bare, run) - 60, 1), 200), run, E'\ue000' || run || E'\ue001')
-           else unsearchable(left(ts_headline(config, words, query,
-                E'StartSel=\ue000, StopSel=\ue001, MaxFragments=2, MaxWords=25, MinWords=8'), 2000))
-       end as snippet
-from bare
-order by rank desc, content_id desc;
+select content_id, max(points / (points + 1)) as rank
+from texts join in_language on in_language.language = texts.language
+        or (search_outdated and in_language.language = 'outdated')
+    cross join lateral (
+        select ts_rank(search, query)::float8 + (
+            select 0.5 * count(*) from unnest(:runs::text[]) as run where strpos(normalize(title, nfkc), run) > 0
+        ) as points) as ranked
+where search @@ query
+group by content_id;
+
+-- name: content_of_page(content_ids, beginning)
+-- The rows of a page, with the beginnings of their texts.
+select content_id, author_id, category_id, title, language, published_at, left(body, :beginning) as body
+from content
+where content_id = any(:content_ids::uuid[]) and status = 'published';
+
+-- name: highlighted(q, words, lexemes, languages, titles, texts)
+-- U+E000 and U+E001 enclose the matches. A run of an unsplit script stands apart, between two U+000F: to the parser it
+-- would be one word with the letters beside it.
+with in_language as materialized (
+    select language, ('callboard_' || language)::regconfig as config,
+           widen_query(language, search_query(language, :q), :words::text[], :lexemes::text[]) as query
+    from (select distinct unnest(:languages::text[]) as language) as languages
+)
+select unsearchable(ts_headline(config, regexp_replace(searchable(title), runs, replacement, 'g'), query, options)) as title,
+       unsearchable(ts_headline(config, regexp_replace(searchable(text), runs, replacement, 'g'), query, options)) as text
+from unnest(:languages::text[], :titles::text[], :texts::text[]) with ordinality as page (language, title, text, place)
+join in_language using (language)
+cross join (select '([' || unsplit_scripts() || ']+)', E'\x0f\\1\x0f',
+                   E'StartSel=\ue000, StopSel=\ue001, HighlightAll=true') as ways (runs, replacement, options)
+order by place;
+
+-- name: facets(content_ids)
+-- For each category, author and language the number of these articles.
+with counted as materialized (
+    select author_id, category_id, language from content
+    where content_id = any(:content_ids::uuid[]) and status = 'published'
+)
+select 'categories' as facet, category_id::text as value, min(name) as name, count(*)
+from counted join categories using (category_id) group by category_id
+union all
+select 'authors', author_id::text, min(case when deleted_at is null then full_name else 'Deleted user' end), count(*)
+from counted join users on user_id = author_id group by author_id
+union all
+select 'languages', language, language, count(*) from counted group by language
+order by facet, count desc, name, value;
+
+-- name: purge_search_words(limit, days)$
+-- Words that no published article has any more are deleted; each is checked again after `days`.
+with due as materialized (
+    select word, language, lexeme from search_words where checked_at < now() - make_interval(days => :days)
+    order by checked_at limit :limit for update skip locked
+), used as materialized (
+    select word, language from due
+    where exists (select from content where status = 'published' and search @@ quote_literal(lexeme)::tsquery)
+), kept as (
+    update search_words set checked_at = now() from used
+    where search_words.word = used.word and search_words.language = used.language
+), gone as (
+    delete from search_words using due
+    where search_words.word = due.word and search_words.language = due.language
+      and not exists (select from used where used.word = due.word and used.language = due.language)
+)
+select count(*) from due;

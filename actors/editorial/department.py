@@ -12,6 +12,8 @@ from callboard.actors.editorial.comment_rules import CommentBounds
 from callboard.actors.editorial.comments import Comments
 from callboard.actors.editorial.content_import import IMPORT_CONTENT, ContentImporter
 from callboard.actors.editorial.content_queries import ContentQueries
+from callboard.actors.editorial.content_search import QUERIES as SEARCHES
+from callboard.actors.editorial.content_search import ContentSearch
 from callboard.actors.editorial.errors import ERRORS
 from callboard.actors.editorial.events import COMMENT_EVENTS, CONTENT_EVENTS
 from callboard.actors.editorial.html_sanitizer import HtmlBounds, HtmlSanitizer
@@ -27,6 +29,7 @@ from callboard.runtime import Props, pool
 
 USUAL = HtmlBounds()
 USUAL_COMMENTS = CommentBounds()
+WORDS_CHECKED_DAYS = 7  # how long a search may know a word that no published article has any more
 
 
 class EditorialSettings(Settings, frozen=True, kw_only=True):
@@ -103,14 +106,19 @@ def build(settings: EditorialSettings, needs: EditorialNeeds) -> Branch[Editoria
     writes = pool("comments", Props(Comments, database, sanitizer, settings.comments), size=4)
     threads = pool("comment_queries", Props(CommentQueries, database), size=4)
     moderation = pool("comment_moderation", Props(CommentModeration, database, settings.comments), size=2)
+    searches = Props(ContentSearch, database.pool("search"), needs.infrastructure.flags)
+    search = pool("content_search", searches, size=4)
     return Branch(
-        refs=EditorialRefs(content, queries, writes, threads, moderation),
-        children=tuple(Child(node) for node in (content, queries, writes, threads, moderation)),
+        refs=EditorialRefs(content, queries, writes, threads, moderation, search),
+        children=tuple(Child(node) for node in (content, queries, writes, threads, moderation, search)),
         jobs=(
             job_pool(REFILL_SEARCH, Props(SearchRefill, database.pool("jobs"))),
             job_pool(IMPORT_CONTENT, Props(ContentImporter, content)),
         ),
-        retention=(query_rule("comments", comments.QUERIES.purge_comments, days=settings.comment_deleted_days),),
+        retention=(
+            query_rule("comments", comments.QUERIES.purge_comments, days=settings.comment_deleted_days),
+            query_rule("search_words", SEARCHES.purge_search_words, days=WORDS_CHECKED_DAYS),
+        ),
     )
 
 

@@ -13,6 +13,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
+from html import unescape
 
 import anyio
 import anyio.to_thread
@@ -110,9 +111,6 @@ CLEANER = nh3.Cleaner(
     set_tag_attribute_values={TO_PARSER["a"]: {"rel": NO_REFERRER}, "area": {"rel": NO_REFERRER}},
     link_rel=None,
 )
-TEXT_CLEANER = nh3.Cleaner(tags=set())  # PIECE is removed too
-
-MARK, END_MARK = "\ue000", "\ue001"  # placeholders of <mark> and </mark> in a text
 
 
 class MarkupError(Exception):
@@ -152,11 +150,9 @@ def sanitize(markup: str, bounds: HtmlBounds) -> str:
     return cleaned
 
 
-def sanitize_text(markup: str) -> str:
-    """Return the text of the markup as HTML: the only elements are <mark>, in place of `MARK` and `END_MARK`."""
-    text = "".join(each for each in _tokens(markup) if isinstance(each, str))
-    escaped = TEXT_CLEANER.clean(_in_pieces(text.replace("<", "&lt;")))
-    return "".join(_marked(re.split(f"([{MARK}{END_MARK}])", escaped)))
+def text_of(markup: str) -> str:
+    """Return the text of the markup: a space stands for each tag, and characters for their references."""
+    return unescape("".join(each if isinstance(each, str) else " " for each in _tokens(markup)))
 
 
 def _tokens(markup: str) -> Iterator[str | re.Match[str]]:
@@ -188,20 +184,6 @@ def _in_pieces(text: str) -> str:
         pieces.append(text[start:end])
         start = end
     return PIECE.join([*pieces, text[start:]])
-
-
-def _marked(parts: list[str]) -> list[str]:
-    """Return the text with balanced marks: each opening mark has its closing mark."""
-    marked: list[str] = []
-    is_open = False
-    for part in parts:
-        if part in (MARK, END_MARK):
-            if is_open is (part == END_MARK):
-                marked.append("</mark>" if is_open else "<mark>")
-                is_open = not is_open
-        else:
-            marked.append(part)
-    return [*marked, "</mark>"] if is_open else marked
 
 
 class _Scanner:

@@ -12,7 +12,7 @@ from callboard.actors.editorial.comment_moderation import (
 from callboard.actors.editorial.comment_queries import ListComments, ListReplies, ReadComment
 from callboard.actors.editorial.comments import CreateComment, DeleteComment, EditComment
 from callboard.actors.editorial.content_queries import ListContent, ListTransitions, ReadContent
-from callboard.actors.editorial.content_search import SearchContent
+from callboard.actors.editorial.content_search import CountFacets, SearchContent
 from callboard.actors.editorial.workflow import CreateContent, DeleteContent, EditContent, TransitionContent
 from callboard.actors.infrastructure.rate_limiter import RateLimit
 from callboard.runtime import Ref
@@ -25,7 +25,8 @@ class EditorialRefs(Struct, frozen=True):
     """References to the workflow of articles, to their comments, and to the queries of both."""
 
     content: Ref[CreateContent | EditContent | DeleteContent | TransitionContent]
-    content_queries: Ref[ReadContent | ListContent | SearchContent | ListTransitions]
+    content_queries: Ref[ReadContent | ListContent | ListTransitions]
     comments: Ref[CreateComment | EditComment | DeleteComment]
     comment_queries: Ref[ReadComment | ListComments | ListReplies]
     comment_moderation: Ref[ModerateComment | ReportComment | ListReported | ListReports | ListDecisions]
+    content_search: Ref[SearchContent | CountFacets]

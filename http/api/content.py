@@ -1,11 +1,9 @@
-"""Content over HTTP: writing, the editorial workflow, reading and searching."""
+"""Content over HTTP: writing, the editorial workflow and reading."""
 
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
-
-from msgspec import Meta
 
 from callboard.actors.editorial.content_queries import (
     ContentSummary,
@@ -14,7 +12,6 @@ from callboard.actors.editorial.content_queries import (
     ReadContent,
     Transition,
 )
-from callboard.actors.editorial.content_search import MAX_QUESTION, SearchContent, SearchResult
 from callboard.actors.editorial.errors import (
     CONTENT_CATEGORY_UNKNOWN,
     CONTENT_FORBIDDEN,
@@ -25,7 +22,7 @@ from callboard.actors.editorial.errors import (
     CONTENT_PUBLISHED,
     CONTENT_STALE,
 )
-from callboard.actors.editorial.refs import SEARCH, EditorialRefs
+from callboard.actors.editorial.refs import EditorialRefs
 from callboard.actors.editorial.workflow import (
     Content,
     CreateContent,
@@ -37,7 +34,7 @@ from callboard.actors.editorial.workflow import (
 from callboard.actors.editorial.workflow_rules import Action, Language, Status, check_edit
 from callboard.actors.errors import REQUEST_CURSOR_INVALID
 from callboard.actors.infrastructure.errors import QUOTA_CONTENT, QUOTA_RATE
-from callboard.http.server.pagination import BY_NUMBER, BY_RANK, BY_TIME
+from callboard.http.server.pagination import BY_NUMBER, BY_TIME
 from callboard.http.server.request import Body, HttpRequest, Page, PageReply, Reply
 from callboard.http.server.routing import Access, Route, Routes
 from callboard.streams.visible_text import visible
@@ -86,14 +83,6 @@ class Filter(Page, frozen=True, kw_only=True):
     cursor: Annotated[str, BY_TIME.meta] | None = None
     status: StatusFilter | None = None
     author: UUID | None = None
-    category: UUID | None = None
-
-
-class Search(Page, frozen=True, kw_only=True):
-    """A search query: words, "phrases", -exclusions, or."""
-
-    cursor: Annotated[str, BY_RANK.meta] | None = None
-    q: Annotated[str, Meta(min_length=1, max_length=MAX_QUESTION)]
     category: UUID | None = None
 
 
@@ -178,16 +167,6 @@ async def list_content(request: HttpRequest[None, Filter, EditorialRefs]) -> Pag
     return BY_TIME.page(found, query.limit, lambda last: last.position, headers)
 
 
-async def search(request: HttpRequest[None, Search, EditorialRefs]) -> PageReply[SearchResult]:
-    """Search published articles, best match first."""
-    query = request.query
-    rank, before_id = BY_RANK.decode(query.cursor) if query.cursor else (None, None)
-    found = await request.refs.content_queries.ask(
-        SearchContent(query.q, query.limit + 1, category_id=query.category, rank=rank, before_id=before_id)
-    )
-    return BY_RANK.page(found, query.limit, lambda last: (last.rank, last.content_id))
-
-
 async def transitions(request: HttpRequest[None, History, EditorialRefs]) -> PageReply[Transition]:
     """List an article's transitions, oldest first."""
     query = request.query
@@ -219,16 +198,6 @@ ROUTES = Routes(
         tag="content",
         deprecates_values=True,
         access=Access.OPTIONAL,
-        errors=(REQUEST_CURSOR_INVALID,),
-    ),
-    Route(
-        "GET",
-        "/content/search",
-        search,
-        summary="Search published content",
-        tag="content",
-        access=Access.PUBLIC,
-        limit=SEARCH,
         errors=(REQUEST_CURSOR_INVALID,),
     ),
     Route(

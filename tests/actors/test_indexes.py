@@ -238,9 +238,9 @@ async def test_a_search_of_a_common_word_reads_a_bounded_number(
     """All published articles hold the words; each node of the plan reads as many as the bounds say."""
     for name, bound in (("RECENT", 100), ("ENOUGH", enough), ("MATCHES", 200), ("CANDIDATES", 50)):
         monkeypatch.setattr(content_search, name, bound)
-    plans = await explained(filled, filled.content_queries.ask(SearchContent(q, PAGE)))
+    plans = await explained(filled, filled.content_search.ask(SearchContent(q, PAGE)))
     assert least(plans) <= 201, plans
-    found = await filled.content_queries.ask(SearchContent(q, 100))
+    found = await filled.content_search.ask(SearchContent(q, 100))
     assert len(found) == (0 if q.startswith('"') else 50)
 
 
@@ -291,4 +291,4 @@ NOT_DUE = """
 async def test_a_rare_word_is_found_in_the_oldest_article(filled: Domain, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, bound in (("RECENT", 10), ("ENOUGH", 10), ("MATCHES", 200), ("CANDIDATES", 50)):
         monkeypatch.setattr(content_search, name, bound)
-    assert [hit.title for hit in await filled.content_queries.ask(SearchContent("unicorns", PAGE))] == ["Unicorn"]
+    assert [hit.title for hit in await filled.content_search.ask(SearchContent("unicorns", PAGE))] == ["Unicorn"]

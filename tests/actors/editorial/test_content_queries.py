@@ -34,7 +34,7 @@ async def titles(domain: Domain, caller: Principal | None, **filters: Any) -> se
 
 
 async def search(domain: Domain, q: str, **more: Any) -> list[SearchResult]:
-    return await domain.content_queries.ask(SearchContent(q, **({"limit": 100} | more)))
+    return await domain.content_search.ask(SearchContent(q, **({"limit": 100} | more)))
 
 
 async def insert(domain: Domain, author: Principal, count: int, body: str = "lantern") -> set[UUID]:

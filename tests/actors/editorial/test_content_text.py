@@ -80,7 +80,7 @@ async def test_of_a_text_of_too_many_words_to_be_searched_the_beginning_is_found
 ) -> None:
     editor = await domain.person(Role.EDITOR)
     content = await domain.published(author, editor, "A title", ("lantern " + wordy())[:200_000])
-    assert [hit.content_id for hit in await domain.content_queries.ask(SearchContent("lantern", 10))] == [
+    assert [hit.content_id for hit in await domain.content_search.ask(SearchContent("lantern", 10))] == [
         content.content_id
     ]
 
@@ -93,7 +93,7 @@ async def test_no_text_costs_the_database_more_than_its_length(domain: Domain, a
     """Underscores alone cost PostgreSQL's parser the square of their number: 200,000 characters never ended."""
     editor = await domain.person(Role.EDITOR)
     content = await domain.published(author, editor, "Lantern", (unit * 200_000)[:199_000])
-    assert [hit.content_id for hit in await domain.content_queries.ask(SearchContent("lantern", 10))] == [
+    assert [hit.content_id for hit in await domain.content_search.ask(SearchContent("lantern", 10))] == [
         content.content_id
     ]
 

@@ -13,15 +13,13 @@ from hypothesis import strategies as st
 from kit.property_examples import examples
 
 from callboard.actors.editorial.html_sanitizer import (
-    END_MARK,
-    MARK,
     TO_PARSER,
     VOID,
     HtmlBounds,
     HtmlSanitizer,
     MarkupError,
     sanitize,
-    sanitize_text,
+    text_of,
 )
 
 ROOT = Path(__file__).parents[3]
@@ -228,28 +226,19 @@ def test_any_markup_comes_out_well_formed_and_means_the_same_when_it_is_parsed_a
     assert same_to_every_parser(html)
 
 
-# Snippets ------------------------------------------------------------------------------------------------------------
+# Text ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("text", "html"),
+    ("markup", "text"),
     [
-        (f"a {MARK}b{END_MARK} c", "a <mark>b</mark> c"),
-        (f"<p title='{MARK}'>a {MARK}b", "a <mark>b</mark>"),
-        (f"{END_MARK}a{MARK}b{MARK}c{END_MARK}{END_MARK}", "a<mark>bc</mark>"),
-        ("<b>a</b><script>x</script>&lt;i&gt; <3 & <i", "a&lt;i&gt; &lt;3 &amp; &lt;i"),
-        ("<mark>a</mark>", "a"),
+        ("<p title='x'>a</p>b", " a b"),
+        ("<b>a</b><script>x</script>&lt;i&gt; <3 & <i", " a  <i> <3 & <i"),
+        ("&amp;lt;", "&lt;"),
     ],
 )
-def test_of_markup_a_snippet_keeps_the_text_and_our_marks(text: str, html: str) -> None:
-    assert sanitize_text(text) == html
-
-
-@settings(deadline=None, max_examples=examples(300))
-@given(st.lists(PIECES | st.sampled_from([MARK, END_MARK]), max_size=40).map("".join))
-def test_no_snippet_holds_an_element_but_marks_that_open_and_close(markup: str) -> None:
-    html = sanitize_text(markup)
-    assert "<" not in re.sub("<mark>[^<]*</mark>", "", html)
+def test_the_text_of_markup_has_no_tags_and_no_character_references(markup: str, text: str) -> None:
+    assert text_of(markup) == text
 
 
 # In its place --------------------------------------------------------------------------------------------------------

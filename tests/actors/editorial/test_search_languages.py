@@ -24,7 +24,7 @@ async def publish(domain: Domain, title: str, body: str = "", **more: Any) -> No
 
 
 async def search(domain: Domain, q: str, **more: Any) -> list[SearchResult]:
-    return await domain.content_queries.ask(SearchContent(q, 10, **more))
+    return await domain.content_search.ask(SearchContent(q, 10, **more))
 
 
 async def titles(domain: Domain, q: str) -> set[str]:

@@ -39,7 +39,7 @@ async def refill(domain: Domain) -> None:
 
 
 async def found(domain: Domain, q: str, **more: Any) -> set[str]:
-    return {hit.title for hit in await domain.content_queries.ask(SearchContent(q, 10, **more))}
+    return {hit.title for hit in await domain.content_search.ask(SearchContent(q, 10, **more))}
 
 
 @pytest.mark.parametrize("q", ["Café", "lanterns", '"the lantern"', "lantern -quay", "well-known", "ada@example.org"])

@@ -1,0 +1,105 @@
+"""The search of published content over HTTP."""
+
+from typing import Annotated
+from uuid import UUID
+
+from msgspec import Meta
+
+from callboard.actors.editorial.content_search import (
+    MAX_QUESTION,
+    CountFacets,
+    SearchContent,
+    SearchFacets,
+    SearchResult,
+)
+from callboard.actors.editorial.errors import SEARCH_FACETS_OFF
+from callboard.actors.editorial.refs import SEARCH, EditorialRefs
+from callboard.actors.errors import REQUEST_CURSOR_INVALID
+from callboard.http.server.pagination import BY_RANK
+from callboard.http.server.request import HttpRequest, Page, PageReply, Query, Reply
+from callboard.http.server.routing import Access, Route, Routes
+from callboard.streams.event_types import UtcDatetime
+
+Words = Annotated[str, Meta(min_length=1, max_length=MAX_QUESTION)]
+RENAMED = {"since": "from", "until": "to"}
+
+
+class SearchQuery(Page, frozen=True, kw_only=True, rename=RENAMED):
+    """A search query (words, "phrases", -exclusions, or), and its filters: a category, an author, and the times of
+    publication from `from` to before `to`.
+    """
+
+    cursor: Annotated[str, BY_RANK.meta] | None = None
+    q: Words
+    category: UUID | None = None
+    author: UUID | None = None
+    since: UtcDatetime | None = None
+    until: UtcDatetime | None = None
+
+
+class FacetsQuery(Query, frozen=True, kw_only=True, rename=RENAMED):
+    """The same without a page."""
+
+    q: Words
+    category: UUID | None = None
+    author: UUID | None = None
+    since: UtcDatetime | None = None
+    until: UtcDatetime | None = None
+
+
+async def search(request: HttpRequest[None, SearchQuery, EditorialRefs]) -> PageReply[SearchResult]:
+    """Search published articles, best match first."""
+    query = request.query
+    rank, before_id = BY_RANK.decode(query.cursor) if query.cursor else (None, None)
+    message = SearchContent(
+        query.q,
+        query.limit + 1,
+        category_id=query.category,
+        rank=rank,
+        before_id=before_id,
+        author_id=query.author,
+        since=query.since,
+        until=query.until,
+        user_id=request.caller.user_id if request.caller else None,
+    )
+    found = await request.refs.content_search.ask(message)
+    return BY_RANK.page(found, query.limit, lambda last: (last.rank, last.content_id))
+
+
+async def count_facets(request: HttpRequest[None, FacetsQuery, EditorialRefs]) -> Reply[SearchFacets]:
+    """Count the matches of a search by category, author and language."""
+    query = request.query
+    message = CountFacets(
+        query.q,
+        category_id=query.category,
+        author_id=query.author,
+        since=query.since,
+        until=query.until,
+        user_id=request.caller.user_id if request.caller else None,
+    )
+    return Reply(await request.refs.content_search.ask(message))
+
+
+ROUTES = Routes(
+    EditorialRefs,
+    Route(
+        "GET",
+        "/content/search",
+        search,
+        summary="Search published content",
+        tag="content",
+        access=Access.OPTIONAL,
+        limit=SEARCH,
+        errors=(REQUEST_CURSOR_INVALID,),
+    ),
+    Route(
+        "GET",
+        "/content/search/facets",
+        count_facets,
+        summary="Count the matches of a search",
+        tag="content",
+        access=Access.OPTIONAL,
+        limit=SEARCH,
+        errors=(SEARCH_FACETS_OFF,),
+    ),
+)
