@@ -45,9 +45,9 @@ def snippet(highlighted: str, runs: Iterable[str] = ()) -> str:
 def _spans(highlighted: str, runs: Iterable[str]) -> tuple[str, list[tuple[int, int]]]:
     """Return the text without placeholders, and the places of the matches in it."""
     text, spans = "", []
-    for part in re.split(f"({MARK}[^{END_MARK}]*{END_MARK})", highlighted.replace(APART, "")):
+    for place, part in enumerate(re.split(f"({MARK}[^{END_MARK}]*{END_MARK})", highlighted.replace(APART, ""))):
         bare = unescape(part.translate(PLACEHOLDERS))
-        if part.startswith(MARK):
+        if place % 2:
             spans.append((len(text), len(text) + len(bare)))
         text += bare
     for run in runs:

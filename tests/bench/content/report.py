@@ -1,0 +1,100 @@
+"""What was measured of lists and searches, as a page and a picture. It is drawn as the front door's is."""
+
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree as ET
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "http"))
+
+import page
+
+GOAL_MS = 50.0
+SAME = 1.5  # by how much page 1,000 may be slower than page 1
+
+HEAD = """# Lists and searches
+
+Made by `make bench-content`; do not edit. {cores} cores; CPython {python}; PostgreSQL with 32 MB of buffers.
+{date}; {articles:,} articles and {comments:,} comments; the load average was {load:.1f} when it began. Two
+clients call the front door of `callboard up` one call after the other; they, the server and PostgreSQL share the
+cores. Times are milliseconds from a request to the whole response.
+
+![95 of 100 calls](results.svg)
+"""
+NOTES = """A page has 20 items. Each kind of search has its own queries, which are asked in turn, with
+`enable_advanced_search` on. A common word is in more than half of the articles, a frequent one in thousands, a rare
+one in some tens. The plans of all kinds of calls are read from PostgreSQL's own log: none reads a large table from
+end to end.
+"""
+
+
+class Timing(NamedTuple):
+    """The times of one kind of call, in milliseconds."""
+
+    p50: float
+    p95: float
+    calls: int
+
+    @classmethod
+    def of(cls, times: list[float]) -> "Timing":
+        """Return the quantiles of some times."""
+        ordered = sorted(times)
+        return cls(ordered[len(ordered) // 2], ordered[len(ordered) * 95 // 100], len(ordered))
+
+
+class Facts(NamedTuple):
+    """How it was measured."""
+
+    date: str
+    load: float
+    articles: int
+    comments: int
+
+
+def missed(timings: Mapping[str, Timing], pairs: Mapping[str, str]) -> list[str]:
+    """Return the goals that were missed; `pairs` has lists whose first and last pages should take the same time."""
+    slow = [f"{name}: p95 is {found.p95:.1f} ms" for name, found in timings.items() if found.p95 > GOAL_MS]
+    deep = [
+        f"{last}: p50 is {timings[last].p50:.1f} ms, and {timings[first].p50:.1f} ms of {first}"
+        for first, last in pairs.items()
+        if timings[last].p50 > SAME * timings[first].p50
+    ]
+    return slow + deep
+
+
+def table(timings: Mapping[str, Timing], facts: Facts) -> str:
+    """The whole page."""
+    head = HEAD.format(cores=os.cpu_count(), python=platform.python_version(), **facts._asdict())
+    rows = [
+        [name, f"{each.p50:.1f}", f"{each.p95:.1f} ({'met' if each.p95 <= GOAL_MS else 'not met'})", str(each.calls)]
+        for name, each in timings.items()
+    ]
+    return "\n".join([head, page._table(["call", "p50, ms", f"p95, ms (goal {GOAL_MS:g})", "calls"], rows), NOTES])
+
+
+def picture(timings: Mapping[str, Timing], facts: Facts) -> str:
+    """A bar for each kind of call, and the goal."""
+    most = max([GOAL_MS, *(each.p95 for each in timings.values())])
+    height = 84 + 30 * len(timings)
+    root = ET.Element("svg", xmlns="http://www.w3.org/2000/svg", viewBox=f"0 0 760 {height}", role="img")
+    ET.SubElement(root, "style").text = (
+        "svg{font:13px system-ui,sans-serif;--ink:#1f2328;--ours:#0969da;--goal:#cf222e;--page:#fff}"
+        "@media (prefers-color-scheme:dark){svg{--ink:#f0f6fc;--ours:#58a6ff;--goal:#ff7b72;--page:#0d1117}}"
+        "text{fill:var(--ink)}.page{fill:var(--page)}.ours{fill:var(--ours)}.goal{fill:var(--goal)}.b{font-weight:600}"
+    )
+    ET.SubElement(root, "rect", {"class": "page", "width": "760", "height": str(height)})
+    page._text(root, 16, 28, "Milliseconds within which 95 of 100 calls are answered", "b")
+    page._text(root, 16, 48, f"{facts.date}; further left is better; the line is the goal")
+    for number, (name, each) in enumerate(timings.items()):
+        y = 66 + 30 * number
+        page._text(root, 16, y + 13, name)
+        width = f"{380 * each.p95 / most:.1f}"
+        ET.SubElement(root, "rect", {"class": "ours", "x": "300", "y": str(y), "height": "18", "width": width})
+        page._text(root, 306 + 380 * each.p95 / most, y + 13, f"{each.p95:.1f}")
+    goal = {"x": f"{300 + 380 * GOAL_MS / most:.1f}", "y": "60", "width": "2", "height": str(height - 76)}
+    ET.SubElement(root, "rect", {"class": "goal", **goal})
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode") + "\n"
