@@ -47,6 +47,10 @@ create index users_search_idx on users using gin ((full_name || ' ' || email) gi
 create index users_erasure_idx on users (deleted_at) where deleted_at is not null and erased_at is null;
 create trigger users_touch before update on users for each row execute function touch_updated_at();
 
+-- The names under which everybody sees accounts. Other departments read names here only.
+create view public_names as
+    select user_id, case when deleted_at is null then full_name else 'Deleted user' end as name from users;
+
 -- The networks of an account's logins: failed logins from elsewhere do not lock these out.
 create table known_networks (
     user_id uuid        not null references users on delete cascade,
@@ -149,14 +153,19 @@ alter table export_pieces alter column piece set storage external;   -- it is co
 
 -- Content ---------------------------------------------------------------------------------------------------------
 
+-- A deleted category frees its slug and its name at once; a job takes its articles out of it, and then removes it.
 create table categories (
     category_id uuid        primary key default gen_random_uuid(),
-    slug        text        not null constraint categories_slug_key unique check (slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$'),
-    name        text        not null constraint categories_name_key unique check (length(name) between 1 and 100),
+    slug        text        not null check (slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$'),
+    name        text        not null check (length(name) between 1 and 100),
     created_at  timestamptz not null default now(),
     updated_at  timestamptz not null default now(),
-    description text        not null default '' constraint categories_description_check check (length(description) <= 2000)
+    description text        not null default '' constraint categories_description_check check (length(description) <= 2000),
+    version     integer     not null default 1 constraint categories_version_check check (version > 0),
+    deleted_at  timestamptz
 );
+create unique index categories_slug_key on categories (slug) where deleted_at is null;
+create unique index categories_name_key on categories (lower(name)) where deleted_at is null;
 create trigger categories_touch before update on categories for each row execute function touch_updated_at();
 
 -- A configuration for each language of content; each folds accents before it stems: "cafe" finds "Café".
@@ -370,13 +379,14 @@ create table content (
     deleted_at   timestamptz constraint content_deleted_at_check check (deleted_at is null or status <> 'published'),
     revision     integer     not null default 1,               -- the number of the current text
     edited_at    timestamptz,                                  -- null: the text has not been edited
+    tags         text[]      not null default '{}' constraint content_tags_check check (cardinality(tags) <= 10),
     search_outdated boolean  not null default false   -- `search` is an earlier release's: a job rebuilds it
 );
 create index content_published_idx on content (published_at desc, content_id desc) where status = 'published';
 create index content_author_published_idx on content (author_id, published_at desc, content_id desc) where status = 'published';
 create index content_category_published_idx on content (category_id, published_at desc, content_id desc)
     where status = 'published';
-create index content_status_idx on content (status, created_at desc, content_id desc);
+create index content_status_idx on content (status, created_at desc, content_id desc) where deleted_at is null;
 create index content_author_idx on content (author_id, status, created_at desc, content_id desc);
 create index content_category_idx on content (category_id, status, created_at desc, content_id desc);
 create index content_editor_idx on content (last_edited_by) where last_edited_by is not null;
@@ -389,6 +399,74 @@ create trigger content_touch before update of author_id, category_id, title, bod
 create trigger content_search before insert or update of
     title, body, language, author_id, category_id, status, search_outdated
     on content for each row execute function fill_search();
+
+-- The tags of articles, once more, in the order of lists: a page of the articles with a tag is one range of an index.
+-- A trigger keeps them. `listed_at` is the time by which an article is listed.
+create table content_tags (
+    content_id  uuid        not null references content on delete cascade,
+    tag         text        collate "C" not null check (length(tag) between 1 and 100),
+    category_id uuid,
+    status      text        not null,
+    listed_at   timestamptz not null,
+    primary key (content_id, tag)
+);
+create index content_tags_list_idx on content_tags (tag, status, listed_at desc, content_id desc);
+create index content_tags_category_idx on content_tags (tag, category_id, status, listed_at desc, content_id desc);
+
+create function list_tags() returns trigger language plpgsql as $$
+declare
+    tags text[] := case when new.deleted_at is null then new.tags else '{}' end;
+begin
+    if tg_op = 'UPDATE' then
+        delete from content_tags where content_id = new.content_id and tag <> all (tags);
+    end if;
+    insert into content_tags (content_id, tag, category_id, status, listed_at)
+    select new.content_id, tag, new.category_id, new.status,
+           case new.status when 'published' then new.published_at else new.created_at end
+    from unnest(tags) as tag order by tag
+    on conflict (content_id, tag) do update
+    set category_id = excluded.category_id, status = excluded.status, listed_at = excluded.listed_at;
+    return null;
+end $$;
+create trigger content_tagged after insert on content
+    for each row when (new.tags <> '{}') execute function list_tags();
+create trigger content_retagged
+    after update of tags, category_id, status, published_at, created_at, deleted_at on content
+    for each row when (old.tags <> '{}' or new.tags <> '{}') execute function list_tags();
+
+-- The number of published articles with each tag; a tag without any has no row. A trigger keeps it.
+create table tag_counts (
+    tag       text    collate "C" primary key,
+    published integer not null constraint tag_counts_published_check check (published >= 0)
+);
+create index tag_counts_list_idx on tag_counts ((- published), tag);
+
+create function count_tag() returns trigger language plpgsql as $$
+declare
+    was boolean := tg_op <> 'INSERT' and old.status = 'published';
+    is_now boolean := tg_op <> 'DELETE' and new.status = 'published';
+begin
+    if is_now and not was then
+        insert into tag_counts values (new.tag, 1)
+        on conflict (tag) do update set published = tag_counts.published + 1;
+    elsif was and not is_now then
+        update tag_counts set published = published - 1 where tag = old.tag;
+        delete from tag_counts where tag = old.tag and published = 0;
+    end if;
+    return null;
+end $$;
+create trigger content_tags_counted after insert or delete or update of status on content_tags
+    for each row execute function count_tag();
+
+-- The rows of lists of articles: without their text, with the names that a page shows.
+create view content_summaries as
+    select c.content_id, c.author_id, (select name from public_names where user_id = c.author_id) as author_name,
+           c.category_id, category.slug as category_slug, category.name as category_name, c.tags, c.title, c.language,
+           c.status, c.version, c.published_at, c.created_at, c.updated_at
+    from content c left join lateral (
+        select slug, name from categories where category_id = c.category_id and deleted_at is null limit 1) as category
+    on true
+    where c.deleted_at is null;
 
 -- The editorial history: actor, action, time and reason of each transition. Rows are only added.
 create table content_transitions (

@@ -1,7 +1,7 @@
 """Queries of content. The workers of the pool share no state and take turns."""
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
@@ -28,14 +28,25 @@ LATEST = datetime(9999, 12, 31, tzinfo=UTC)  # lists begin before these values, 
 LAST_ID = UUID(int=2**128 - 1)
 
 
+class CategoryLabel(msgspec.Struct, frozen=True):
+    """A category, as a list of articles shows it."""
+
+    slug: str
+    name: str
+
+
 class ContentSummary(msgspec.Struct, frozen=True):
-    """An article in a list, without its text."""
+    """An article in a list, without its text, with the names that a page shows."""
 
     content_id: UUID
     author_id: UUID
+    author_name: str
     category_id: UUID | None
+    category: CategoryLabel | None
     title: str
     language: Language
+    tags: tuple[str, ...]
+    comment_count: int
     status: Status
     version: int
     published_at: UtcDatetime | None
@@ -70,13 +81,17 @@ class ReadContent(Request[Content], frozen=True):
 
 
 class ListContent(Request[list[ContentSummary]], frozen=True):
-    """List the articles that `caller` may see, newest first, after the `position` (`before`, `before_id`)."""
+    """List the articles that `caller` may see, newest first, after the `position` (`before`, `before_id`). A category
+    is given by its id or by its slug; an unknown one has no articles.
+    """
 
     caller: Principal | None
     limit: int
     status: Status | None = None
     author_id: UUID | None = None
     category_id: UUID | None = None
+    category_slug: str | None = None
+    tag: str | None = None
     before: datetime | None = None
     before_id: UUID | None = None
 
@@ -108,13 +123,18 @@ class ContentQueries(Actor[ReadContent | ListContent | ListTransitions]):
     @on(ListContent)
     async def list_content(self, message: ListContent) -> list[ContentSummary]:
         """Merge published and unpublished content; each comes in the order of its own index."""
-        queries = [query for query in (_published(message), _unpublished(message)) if query is not None]
         before, before_id = message.before or LATEST, message.before_id or LAST_ID
         lists: list[list[ContentSummary]] = []
         async with self.database.acquire() as connection:
-            for query in queries:
-                rows = query(connection, before=before, before_id=before_id, limit=message.limit)
-                lists.append([msgspec.convert(dict(row), ContentSummary) async for row in rows])
+            if message.category_slug is not None:
+                category_id = await QUERIES.category_of_slug(connection, slug=message.category_slug)
+                if category_id is None:
+                    return []
+                message = msgspec.structs.replace(message, category_id=category_id)
+            for query in (_published(message), _unpublished(message)):
+                if query is not None:
+                    rows = query(connection, before=before, before_id=before_id, limit=message.limit)
+                    lists.append([_summary(row) async for row in rows])
         merged = heapq.merge(*lists, key=lambda entry: entry.position, reverse=True)
         return list(islice(merged, message.limit))
 
@@ -133,12 +153,26 @@ class ContentQueries(Actor[ReadContent | ListContent | ListTransitions]):
             return [msgspec.convert(dict(row), Transition) async for row in rows]
 
 
+def _summary(row: Any) -> ContentSummary:
+    """Build the Struct of a row of the view content_summaries."""
+    fields = dict(row)
+    slug, name = fields.pop("category_slug"), fields.pop("category_name")
+    return msgspec.convert({**fields, "category": slug and {"slug": slug, "name": name}}, ContentSummary)
+
+
 def _published(message: ListContent) -> Callable[..., Any] | None:
     """Return the query for the published content of a list, or None if the list has none."""
     if message.status not in (None, Status.PUBLISHED):
         return None
     if message.author_id is not None:
-        return partial(QUERIES.list_published_by, author_id=message.author_id, category_id=message.category_id)
+        return partial(
+            QUERIES.list_published_by,
+            author_id=message.author_id,
+            category_id=message.category_id,
+            tag=message.tag,
+        )
+    if message.tag is not None:
+        return _tagged(message, [Status.PUBLISHED])
     if message.category_id is not None:
         return partial(QUERIES.list_published_in, category_id=message.category_id)
     return partial(QUERIES.list_published)
@@ -158,8 +192,21 @@ def _unpublished(message: ListContent) -> Callable[..., Any] | None:
     statuses = UNPUBLISHED if message.status is None else [message.status]
     if author_id is not None:
         return partial(
-            QUERIES.list_unpublished_by, author_id=author_id, category_id=message.category_id, statuses=statuses
+            QUERIES.list_unpublished_by,
+            author_id=author_id,
+            category_id=message.category_id,
+            tag=message.tag,
+            statuses=statuses,
         )
+    if message.tag is not None:
+        return _tagged(message, statuses)
     if message.category_id is not None:
         return partial(QUERIES.list_unpublished_in, category_id=message.category_id, statuses=statuses)
     return partial(QUERIES.list_unpublished, statuses=statuses)
+
+
+def _tagged(message: ListContent, statuses: Sequence[Status]) -> Callable[..., Any]:
+    """Return the query for the content of these states with a tag, by any author."""
+    if message.category_id is None:
+        return partial(QUERIES.list_tagged, tag=message.tag, statuses=statuses)
+    return partial(QUERIES.list_tagged_in, tag=message.tag, category_id=message.category_id, statuses=statuses)

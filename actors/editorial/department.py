@@ -19,6 +19,7 @@ from callboard.actors.editorial.events import COMMENT_EVENTS, CONTENT_EVENTS
 from callboard.actors.editorial.html_sanitizer import HtmlBounds, HtmlSanitizer
 from callboard.actors.editorial.refs import COMMENTS, SEARCH, EditorialRefs
 from callboard.actors.editorial.search_refill import REFILL_SEARCH, SearchRefill
+from callboard.actors.editorial.tags import Tags
 from callboard.actors.editorial.workflow import ContentWorkflow
 from callboard.actors.infrastructure.job_kinds import job_pool
 from callboard.actors.infrastructure.quotas import DEFAULT_QUOTAS, Quotas
@@ -108,9 +109,10 @@ def build(settings: EditorialSettings, needs: EditorialNeeds) -> Branch[Editoria
     moderation = pool("comment_moderation", Props(CommentModeration, database, settings.comments), size=2)
     searches = Props(ContentSearch, database.pool("search"), needs.infrastructure.flags)
     search = pool("content_search", searches, size=4)
+    tags = pool("tags", Props(Tags, database), size=2)
     return Branch(
-        refs=EditorialRefs(content, queries, writes, threads, moderation, search),
-        children=tuple(Child(node) for node in (content, queries, writes, threads, moderation, search)),
+        refs=EditorialRefs(content, queries, writes, threads, moderation, search, tags),
+        children=tuple(Child(node) for node in (content, queries, writes, threads, moderation, search, tags)),
         jobs=(
             job_pool(REFILL_SEARCH, Props(SearchRefill, database.pool("jobs"))),
             job_pool(IMPORT_CONTENT, Props(ContentImporter, content)),

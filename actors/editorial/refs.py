@@ -13,6 +13,7 @@ from callboard.actors.editorial.comment_queries import ListComments, ListReplies
 from callboard.actors.editorial.comments import CreateComment, DeleteComment, EditComment
 from callboard.actors.editorial.content_queries import ListContent, ListTransitions, ReadContent
 from callboard.actors.editorial.content_search import CountFacets, SearchContent
+from callboard.actors.editorial.tags import ListTags
 from callboard.actors.editorial.workflow import CreateContent, DeleteContent, EditContent, TransitionContent
 from callboard.actors.infrastructure.rate_limiter import RateLimit
 from callboard.runtime import Ref
@@ -22,7 +23,7 @@ COMMENTS = RateLimit("comments", 10, 60, "rate_limit_comments")  # keyed by user
 
 
 class EditorialRefs(Struct, frozen=True):
-    """References to the workflow of articles, to their comments, and to the queries of both."""
+    """References to the workflow of articles, to their comments, to their tags, and to all queries."""
 
     content: Ref[CreateContent | EditContent | DeleteContent | TransitionContent]
     content_queries: Ref[ReadContent | ListContent | ListTransitions]
@@ -30,3 +31,4 @@ class EditorialRefs(Struct, frozen=True):
     comment_queries: Ref[ReadComment | ListComments | ListReplies]
     comment_moderation: Ref[ModerateComment | ReportComment | ListReported | ListReports | ListDecisions]
     content_search: Ref[SearchContent | CountFacets]
+    tags: Ref[ListTags]

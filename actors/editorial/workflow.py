@@ -30,7 +30,11 @@ QUERIES = queries_beside(__file__)
 PERSONAL_DATA = (
     PersonalData(
         "content",
-        {"content": ("author_id", "title", "body", "body_html", "search", "last_edited_by")},
+        {
+            "content": ("author_id", "title", "body", "body_html", "search", "last_edited_by", "tags"),
+            "content_tags": ("tag",),
+            "tag_counts": ("tag",),
+        },
         QUERIES.export_content,
         QUERIES.erase_content,
     ),
@@ -66,6 +70,7 @@ class Content(msgspec.Struct, frozen=True):
     body: str
     body_html: str
     language: Language
+    tags: tuple[str, ...]
     status: Status
     version: int
     last_edited_by: UUID | None
@@ -75,8 +80,7 @@ class Content(msgspec.Struct, frozen=True):
 
     def has(self, draft: "Draft") -> bool:
         """Whether an edit to this draft would change nothing."""
-        written = (self.title, self.body, self.category_id, self.language)
-        return written == (draft.title, draft.body, draft.category_id, draft.language)
+        return all(getattr(self, name) == value for name, value in msgspec.structs.asdict(draft).items())
 
 
 class Draft(msgspec.Struct, frozen=True):
@@ -86,6 +90,7 @@ class Draft(msgspec.Struct, frozen=True):
     body: str
     category_id: UUID | None = None
     language: Language = Language.ENGLISH
+    tags: tuple[str, ...] = ()
 
 
 class CreateContent(Request[Content], frozen=True):
@@ -100,7 +105,7 @@ class CreateContent(Request[Content], frozen=True):
 
 
 class EditContent(Request[Content], frozen=True):
-    """Replace title, body, category and language, of this version if one is given.
+    """Replace title, body, category, language and tags, of this version if one is given.
 
     Raises Problem(CONTENT_NOT_FOUND, CONTENT_FORBIDDEN, CONTENT_PUBLISHED, CONTENT_STALE, CONTENT_CATEGORY_UNKNOWN,
     REQUEST_INVALID).

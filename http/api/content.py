@@ -5,6 +5,9 @@ from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
+from msgspec import Meta
+
+from callboard.actors.editorial.category_rules import CategoryKey, id_in
 from callboard.actors.editorial.content_queries import (
     ContentSummary,
     ListContent,
@@ -23,6 +26,7 @@ from callboard.actors.editorial.errors import (
     CONTENT_STALE,
 )
 from callboard.actors.editorial.refs import EditorialRefs
+from callboard.actors.editorial.tags import MAX_TAGS, Tag
 from callboard.actors.editorial.workflow import (
     Content,
     CreateContent,
@@ -49,10 +53,11 @@ class ContentBody(Body, frozen=True, kw_only=True):
     body: Annotated[str, visible(0, 200_000, lines=True, as_sent=True)]
     category_id: UUID | None = None
     language: Language = Language.ENGLISH
+    tags: Annotated[tuple[Tag, ...], Meta(max_length=MAX_TAGS)] = ()
 
     def draft(self) -> Draft:
-        """Return the same as the domain's draft."""
-        return Draft(self.title, self.body, self.category_id, self.language)
+        """Return the same as the domain's draft. A tag counts once."""
+        return Draft(self.title, self.body, self.category_id, self.language, tuple(dict.fromkeys(self.tags)))
 
 
 class TransitionBody(Body, frozen=True, kw_only=True):
@@ -83,7 +88,8 @@ class Filter(Page, frozen=True, kw_only=True):
     cursor: Annotated[str, BY_TIME.meta] | None = None
     status: StatusFilter | None = None
     author: UUID | None = None
-    category: UUID | None = None
+    category: CategoryKey | None = None
+    tag: Tag | None = None
 
 
 class History(Page, frozen=True, kw_only=True):
@@ -152,13 +158,16 @@ async def list_content(request: HttpRequest[None, Filter, EditorialRefs]) -> Pag
     """List articles, newest first: published articles by time of publication, all others by time of creation."""
     query = request.query
     before, before_id = BY_TIME.decode(query.cursor) if query.cursor else (None, None)
+    category_id = None if query.category is None else id_in(query.category)
     found = await request.refs.content_queries.ask(
         ListContent(
             request.caller,
             query.limit + 1,
             status=None if query.status is None else query.status.status(),
             author_id=query.author,
-            category_id=query.category,
+            category_id=category_id,
+            category_slug=None if category_id else query.category,
+            tag=query.tag,
             before=before,
             before_id=before_id,
         )

@@ -1,7 +1,7 @@
 """Cursors: the position in a list, as an opaque text. It holds the sort key of the last row, and no secret.
 
-Each part has a fixed number of hexadecimal digits, so every text of the form is a sort key: the document describes
-cursors by a pattern, and an invented cursor is only a position between two rows.
+Each part has a fixed number of hexadecimal digits, except a text, which is the last part. So every text of the form is
+a sort key: the document describes cursors by a pattern, and an invented cursor is only a position between two rows.
 """
 
 import re
@@ -24,15 +24,38 @@ T = TypeVar("T")
 
 
 class Part(msgspec.Struct, frozen=True):
-    """The encoding of one type."""
+    """The encoding of one type as a number of at most `digits` hexadecimal digits."""
 
     digits: int
     pattern: str
     write: Callable[[Any], int]
     read: Callable[[int], Any]
 
+    def encode(self, value: Any) -> str:
+        """Return the digits."""
+        return f"{self.write(value):0{self.digits}x}"
 
-PARTS: dict[type, Part] = {
+    def decode(self, digits: str) -> Any:
+        """Return the value of digits that match the pattern."""
+        return self.read(int(digits, 16))
+
+
+class TextPart(msgspec.Struct, frozen=True):
+    """The encoding of a text, as the digits of its UTF-8. Bytes that are no text are read as the nearest one."""
+
+    digits: int = 800
+    pattern: str = "([0-9a-f]{2}){1,400}"
+
+    def encode(self, value: str) -> str:
+        """Return the digits."""
+        return value.encode().hex()
+
+    def decode(self, digits: str) -> str:
+        """Return the text of digits that match the pattern."""
+        return bytes.fromhex(digits).decode("utf-8", "replace").replace("\0", "")
+
+
+PARTS: dict[type, Part | TextPart] = {
     # Microseconds, to the year 9134.
     datetime: Part(
         15, "[0-3][0-9a-f]{14}", lambda at: (at - FIRST) // MICROSECOND, lambda us: FIRST + us * MICROSECOND
@@ -47,6 +70,7 @@ PARTS: dict[type, Part] = {
         lambda number: int.from_bytes(struct.pack(">d", number)),
         lambda bits: float(struct.unpack(">d", bits.to_bytes(8))[0]),
     ),
+    str: TextPart(),
 }
 
 
@@ -65,8 +89,7 @@ class CursorFormat(Generic[K]):
 
     def encode(self, *values: Any) -> str:
         """Return the cursor of the row with this sort key."""
-        parts = zip(self._parts, values, strict=True)
-        return "".join(f"{part.write(value):0{part.digits}x}" for part, value in parts)
+        return "".join(part.encode(value) for part, value in zip(self._parts, values, strict=True))
 
     def decode(self, text: str) -> K:
         """Return the sort key in a cursor. Raises Problem(REQUEST_CURSOR_INVALID) for a text of another form."""
@@ -75,7 +98,7 @@ class CursorFormat(Generic[K]):
             raise Problem(REQUEST_CURSOR_INVALID, details=(fault,))
         key: list[Any] = []
         for part in self._parts:
-            key.append(part.read(int(text[: part.digits], 16)))
+            key.append(part.decode(text[: part.digits]))
             text = text[part.digits :]
         return tuple(key)  # type: ignore[return-value]  # of the given types
 
@@ -94,4 +117,6 @@ class CursorFormat(Generic[K]):
 BY_TIME: CursorFormat[tuple[datetime, UUID]] = CursorFormat(datetime, UUID)
 BY_TIME_AND_NUMBER: CursorFormat[tuple[datetime, int]] = CursorFormat(datetime, int)
 BY_NUMBER: CursorFormat[tuple[int]] = CursorFormat(int)
+BY_TEXT: CursorFormat[tuple[str]] = CursorFormat(str)
+BY_NUMBER_AND_TEXT: CursorFormat[tuple[int, str]] = CursorFormat(int, str)
 BY_RANK: CursorFormat[tuple[float, UUID]] = CursorFormat(float, UUID)

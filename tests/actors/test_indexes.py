@@ -65,7 +65,7 @@ async def filled_database(postgres: Postgres) -> AsyncIterator[Database]:
     await schema.install(url)
     connection = await asyncpg.connect(url)
     await connection.execute(FILL)
-    await connection.execute("vacuum analyze users, content")
+    await connection.execute("vacuum analyze users, content, content_tags, tag_counts, categories")
     await connection.close()
     database = Database(url)
     await database.connect()
@@ -87,10 +87,10 @@ FILL = f"""
     select 'person' || n || '@example.org', 'x', 'Person ' || n, case when n % 500 = 0 then 'admin' else 'member' end,
            n % 400 <> 0, n % 300 <> 0, now() - make_interval(mins => n)
     from generate_series(1, {ROWS}) as n;
-    insert into categories (slug, name) select 'c' || n, 'C' || n from generate_series(1, 50) as n;
+    insert into categories (slug, name) select 'c' || n, 'C' || n from generate_series(1, 900) as n;
     alter table content disable trigger content_search;
-    insert into content (author_id, category_id, title, body, body_html, status, published_at, created_at)
-    select u.user_id, c.category_id, 'Lantern ' || n, 'common word', '',
+    insert into content (author_id, category_id, title, body, body_html, tags, status, published_at, created_at)
+    select u.user_id, c.category_id, 'Lantern ' || n, 'common word', '', array['all', 'tag ' || n % 7],
            (array['draft', 'pending_review', 'approved', 'archived', 'published', 'published'])[1 + n % 6],
            now() - make_interval(mins => n), now() - make_interval(mins => n)
     from generate_series(1, {ROWS}) as n
@@ -161,6 +161,13 @@ LISTS: list[dict[str, Any]] = [
     *({"status": status} for status in Status),
     {"status": Status.DRAFT, "category_id": ...},
     {"status": Status.DRAFT, "author_id": ...},
+    {"tag": "all"},
+    {"tag": "tag 3"},
+    {"tag": "nothing"},
+    {"tag": "all", "category_id": ...},
+    {"tag": "all", "category_id": ..., "status": Status.PUBLISHED},
+    {"tag": "all", "author_id": ...},
+    {"category_slug": "c7"},
     {"before": datetime.now(UTC) - timedelta(minutes=ROWS // 2), "before_id": UUID(int=0)},
 ]
 

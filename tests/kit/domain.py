@@ -137,6 +137,7 @@ class Domain:
         self.comments, self.comment_queries = pools["comments"], pools["comment_queries"]
         self.comment_moderation = pools["comment_moderation"]
         self.content_search = pools["content_search"]
+        self.tags = pools["tags"]
         self.user_jobs, self.user_imports = pools["user_jobs"], pools["user_imports"]
         self.preferences, self.notifications = pools["preferences"], pools["notifications"]
         self.kinds = {kind.name: kind for kind in declared.notifications}

@@ -5,7 +5,7 @@ from pathlib import Path
 from callboard.ops.migrations.sql import execute
 
 revision = "0190"
-down_revision = "0181"
+down_revision = "0186"
 
 
 def upgrade() -> None:

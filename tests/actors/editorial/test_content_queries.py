@@ -123,8 +123,8 @@ async def test_published_articles_stand_in_the_order_of_their_publication(
 async def test_pages_of_every_list_hold_every_row_once_in_order(domain: Domain, author: Principal, limit: int) -> None:
     category_id = await domain.value("insert into categories (slug, name) values ('a', 'A') returning category_id")
     await domain.rows(
-        "insert into content (author_id, category_id, title, body, body_html, status, published_at, created_at) "
-        "select $1, case when n % 2 = 0 then $2::uuid end, n::text, 'b', '', "
+        "insert into content (author_id, category_id, title, body, body_html, tags, status, published_at, created_at) "
+        "select $1, case when n % 2 = 0 then $2::uuid end, n::text, 'b', '', array['all', 'mod ' || n % 3], "
         "(array['draft', 'pending_review', 'approved', 'published', 'archived'])[1 + n % 5], "
         "now() - make_interval(mins => n % 4), now() - make_interval(mins => n % 3) from generate_series(1, 30) as n",
         author.user_id,
@@ -132,7 +132,16 @@ async def test_pages_of_every_list_hold_every_row_once_in_order(domain: Domain, 
     )
     editor = await domain.person(Role.EDITOR)
     for caller in (None, author, editor):
-        for filters in ({}, {"category_id": category_id}, {"author_id": author.user_id}, {"status": Status.DRAFT}):
+        for filters in (
+            {},
+            {"category_id": category_id},
+            {"author_id": author.user_id},
+            {"status": Status.DRAFT},
+            {"tag": "all"},
+            {"tag": "mod 1", "category_id": category_id},
+            {"tag": "mod 1", "author_id": author.user_id},
+            {"tag": "all", "status": Status.DRAFT},
+        ):
             every = await domain.content_queries.ask(ListContent(caller, 100, **filters))
             assert [entry.position for entry in every] == sorted((entry.position for entry in every), reverse=True)
             seen: list[ContentSummary] = []

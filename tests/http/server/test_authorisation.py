@@ -61,6 +61,7 @@ TABLE = {
     "DELETE /content/{content_id}": "401 204 204 204 404 204 204",
     "POST /content/{content_id}/transitions": "401 200 200 200 404 200 200",
     "GET /content/{content_id}/transitions": "401 200 200 200 404 200 200",
+    "GET /tags": "200 200 200 200",
     "GET /notifications": "401 200 200 200",
     "GET /notifications/stream": "401 200 200 200",
     "GET /notifications/unread-count": "401 200 200 200",

@@ -12,7 +12,9 @@ import pytest
 from callboard.actors.errors import Problem
 from callboard.http.server.pagination import (
     BY_NUMBER,
+    BY_NUMBER_AND_TEXT,
     BY_RANK,
+    BY_TEXT,
     BY_TIME,
     BY_TIME_AND_NUMBER,
     CursorFormat,
@@ -167,6 +169,23 @@ def test_every_text_of_the_form_is_a_sort_key_and_no_other_is_taken(
             if not re.fullmatch(pattern, other):
                 with pytest.raises(Problem, match="REQUEST_CURSOR_INVALID"):
                     form.decode(other)
+
+
+@pytest.mark.parametrize("text", ["a", "a b-c", "\u6771\u4eac", "\U0001f3ee" * 100, "\u0130"])
+def test_a_cursor_with_a_text_is_the_sort_key_it_was_made_of(text: str) -> None:
+    cursor = BY_NUMBER_AND_TEXT.encode(7, text)
+    assert BY_NUMBER_AND_TEXT.decode(cursor) == (7, text)
+    assert BY_TEXT.decode(BY_TEXT.encode(text)) == (text,)
+
+
+@pytest.mark.parametrize("digits", ["00", "ff", "c3", "eda080", "f4908080", "610062", "ff" * 400])
+def test_an_invented_cursor_with_a_text_is_a_position_that_can_be_stored(digits: str) -> None:
+    (text,) = BY_TEXT.decode(digits)
+    assert "\0" not in text
+    assert text.encode().decode() == text
+    for other in (digits[1:], f"{digits}\n", f"{digits}A", "ff" * 401):
+        with pytest.raises(Problem, match="REQUEST_CURSOR_INVALID"):
+            BY_TEXT.decode(other)
 
 
 def fitting(pattern: str, which: int) -> str:
