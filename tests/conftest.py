@@ -20,7 +20,7 @@ def up() -> Iterator[Up]:
 # A fixture of one of these names starts servers, or processes that do: `make check` leaves its tests out.
 STARTS_SERVERS = frozenset(
     {"up", "fragile", "folder", "place", "jobs_place", "public_folder", "servers", "pair", "server", "site", "apache"}
-    | {"flooded", "guarded", "with_polls"}
+    | {"flooded", "guarded", "with_polls", "s3", "bucket"}
 )
 SERVERS = frozenset({"initdb", "postgres", "valkey-server", "tansu", "java"})
 _running: list[pytest.Item] = []  # the test that runs now

@@ -1,6 +1,7 @@
 """The department infrastructure: what all others build on."""
 
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,7 @@ from callboard.actors.infrastructure.events import JOB_EVENTS
 from callboard.actors.infrastructure.feature_flags import OUR_FLAGS, FlagKeeper, FlagName, FlagSnapshot
 from callboard.actors.infrastructure.idempotency import Idempotency
 from callboard.actors.infrastructure.job_queue import JobQueue
-from callboard.actors.infrastructure.object_store import ObjectStoreKeeper
+from callboard.actors.infrastructure.object_store import ObjectStore, ObjectStoreKeeper
 from callboard.actors.infrastructure.rate_limiter import DEFAULT_LIMIT, LimitBatcher, RateLimiter
 from callboard.actors.infrastructure.redis import RedisConnector
 from callboard.actors.infrastructure.refs import Clients, Declared, Infrastructure
@@ -75,6 +76,25 @@ class InfrastructureSettings(Settings, frozen=True, kw_only=True):
     uploads_threads: Annotated[
         int, Meta(ge=1, le=64, description="threads that read and write uploaded files at once")
     ] = THREADS
+    aws_s3_bucket: Annotated[
+        Line, Meta(description="the bucket of uploaded files, in place of UPLOADS_FOLDER; needs callboard[s3]")
+    ] = ""
+    aws_region: Annotated[Line, Meta(description="the region of the bucket")] = ""
+    aws_endpoint_url: Annotated[
+        WebAddress | None,
+        Meta(description="the address of a server like S3; default: Amazon's"),
+    ] = None
+    aws_access_key_id: Annotated[
+        Line, SECRET, Meta(description="the id of the bucket's key; default: the role of the machine")
+    ] = ""
+    aws_secret_access_key: Annotated[Line, SECRET, Meta(description="the secret of that key")] = ""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a half of a key, and for a bucket without the package that reaches it."""
+        if bool(self.aws_access_key_id) != bool(self.aws_secret_access_key):
+            raise ValueError("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY must be set together")
+        if self.aws_s3_bucket and find_spec("aiobotocore") is None:
+            raise ValueError("AWS_S3_BUCKET needs a package that is not installed: pip install 'callboard[s3]'")
 
     @property
     def access_ttl_s(self) -> int:
@@ -87,6 +107,24 @@ class InfrastructureNeeds(Struct, frozen=True):
 
     clients: Clients
     declared: Declared
+
+
+def store_of(settings: InfrastructureSettings) -> ObjectStore:
+    """Return the store of uploads: a bucket if one is set, or the folder."""
+    if not settings.aws_s3_bucket:
+        return DiskStore(Path(settings.uploads_folder), threads=settings.uploads_threads)
+    from callboard.actors.infrastructure.s3_connection import S3Settings  # noqa: PLC0415 - it takes a second
+    from callboard.actors.infrastructure.s3_store import S3Store  # noqa: PLC0415 - the same
+
+    return S3Store(
+        S3Settings(
+            settings.aws_s3_bucket,
+            settings.aws_region,
+            settings.aws_endpoint_url or "",
+            settings.aws_access_key_id,
+            settings.aws_secret_access_key,
+        )
+    )
 
 
 def build(settings: InfrastructureSettings, needs: InfrastructureNeeds) -> Branch[Infrastructure]:
@@ -116,7 +154,7 @@ def build(settings: InfrastructureSettings, needs: InfrastructureNeeds) -> Branc
     flag_keeper = worker("flags", Props(FlagKeeper, database, flags))
     log = pool("audit_log", Props(AuditLog, database), size=1)
     queue = JobQueue(declared.jobs)
-    objects = DiskStore(Path(settings.uploads_folder), threads=settings.uploads_threads)
+    objects = store_of(settings)
     users_jobs = pool("user_jobs", Props(UserJobs, database, queue), size=2)
     refs = Infrastructure(
         database=database,

@@ -41,7 +41,7 @@ class ObjectStore(Protocol):
     async def finish(self, name: UUID, size: int) -> None:
         """Complete the object of `size` bytes: it can be read, and no longer appended to. It may be called again.
 
-        Raises Problem(STORE_LOST), and Problem(STORE_FULL) if the store needs room to complete it.
+        Bytes beyond `size` did not count, and are lost. Raises Problem(STORE_LOST, STORE_FULL, STORE_BUSY).
         """
 
     async def concatenate(self, name: UUID, parts: Sequence[UUID]) -> int:

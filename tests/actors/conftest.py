@@ -9,9 +9,11 @@ from hypothesis import HealthCheck, settings
 from kit.domain import EMPTY, Domain
 from kit.mail_post import Post
 from kit.property_examples import examples
+from kit.s3 import S3Server, s3_server
 
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.redis import RedisClient
+from callboard.actors.infrastructure.s3_store import S3Store
 from callboard.ops import schema
 from callboard.ops.embedded.data_directory import DataDirectory, free_ports, open_data_directory
 from callboard.ops.embedded.mail_catcher import Catcher
@@ -109,6 +111,21 @@ async def catcher(data: DataDirectory) -> AsyncIterator[Catcher]:
     await catcher.start()
     yield catcher
     await catcher.stop()
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+async def bucket(s3: S3Server) -> AsyncIterator[S3Store]:
+    """A store that is open: making its client takes a while."""
+    store = s3.store()
+    await store.open()
+    yield store
+    await store.close()
 
 
 @pytest.fixture

@@ -3,24 +3,32 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
+from random import Random
 from uuid import UUID, uuid4
 
 import pytest
 from kit.domain import refused
+from kit.s3 import PART
 
 from callboard.actors.infrastructure.disk_store import DiskStore
 from callboard.actors.infrastructure.errors import STORE_LOST
 from callboard.actors.infrastructure.object_store import ObjectStore
 
-MIB = 1 << 20
+UNIT = PART // 5
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[ObjectStore]:
+async def folder(tmp_path: Path) -> AsyncIterator[ObjectStore]:
     store = DiskStore(tmp_path / "uploads")
     await store.open()
     yield store
     await store.close()
+
+
+@pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.servers)])
+def store(request: pytest.FixtureRequest) -> ObjectStore:
+    store: ObjectStore = request.getfixturevalue(request.param)
+    return store
 
 
 async def in_order(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
@@ -43,54 +51,60 @@ async def read(store: ObjectStore, name: UUID, start: int, stop: int) -> bytes:
 
 
 async def test_what_is_appended_in_pieces_of_any_size_is_read_whole_and_in_parts(store: ObjectStore) -> None:
-    sizes = [1, 0, 5 * MIB - 1, 1, 3 * MIB, 12 * MIB + 7]
+    sizes = [1, 0, 5 * UNIT - 1, 1, 3 * UNIT, 12 * UNIT + 7]
     pieces = [bytes([number + 1]) * size for number, size in enumerate(sizes)]
     name = await written(store, *pieces)
     whole = b"".join(pieces)
     assert await store.size(name) == len(whole)
     assert await read(store, name, 0, len(whole)) == whole
-    for start, stop in ((0, 0), (0, 1), (5 * MIB - 2, 5 * MIB + 3), (len(whole) - 1, len(whole)), (7 * MIB, 9 * MIB)):
+    for start, stop in (
+        (0, 0),
+        (0, 1),
+        (5 * UNIT - 2, 5 * UNIT + 3),
+        (len(whole) - 1, len(whole)),
+        (7 * UNIT, 9 * UNIT),
+    ):
         assert await read(store, name, start, stop) == whole[start:stop]
 
 
 async def test_an_append_of_many_chunks_counts_them_all(store: ObjectStore) -> None:
-    name, chunks = uuid4(), [bytes([number % 251]) * 40_001 for number in range(300)]
-    assert await store.append(name, 0, in_order(chunks)) == 300 * 40_001
-    await store.finish(name, 300 * 40_001)
-    assert await read(store, name, 0, 300 * 40_001) == b"".join(chunks)
+    name, chunks = uuid4(), [bytes([number % 251]) * 4_001 for number in range(300)]
+    assert await store.append(name, 0, in_order(chunks)) == 300 * 4_001
+    await store.finish(name, 300 * 4_001)
+    assert await read(store, name, 0, 300 * 4_001) == b"".join(chunks)
 
 
 async def test_bytes_beyond_the_offset_are_lost_first(store: ObjectStore) -> None:
     """The process was killed after the bytes were durable, and before its transaction said so."""
-    for first, counted in ((3 * MIB, 2 * MIB), (11 * MIB, 6 * MIB), (20 * MIB, 0), (17 * MIB, 16 * MIB)):
+    for first, counted in ((3 * UNIT, 2 * UNIT), (11 * UNIT, 6 * UNIT), (20 * UNIT, 0), (17 * UNIT, 16 * UNIT)):
         name = uuid4()
         assert await store.append(name, 0, in_order([b"a" * counted])) == counted
         assert await store.append(name, counted, in_order([b"b" * (first - counted)])) == first - counted
-        assert await store.append(name, counted, in_order([b"c" * MIB])) == MIB
-        await store.finish(name, counted + MIB)
-        assert await store.size(name) == counted + MIB
-        assert await read(store, name, 0, counted + MIB) == b"a" * counted + b"c" * MIB
+        assert await store.append(name, counted, in_order([b"c" * UNIT])) == UNIT
+        await store.finish(name, counted + UNIT)
+        assert await store.size(name) == counted + UNIT
+        assert await read(store, name, 0, counted + UNIT) == b"a" * counted + b"c" * UNIT
 
 
 async def test_chunks_that_fail_leave_what_counted_before(store: ObjectStore) -> None:
     async def broken() -> AsyncIterator[bytes]:
-        yield b"b" * (7 * MIB)
+        yield b"b" * (7 * UNIT)
         raise ConnectionResetError("the client has gone")
 
     name = uuid4()
-    await store.append(name, 0, in_order([b"a" * (6 * MIB)]))
+    await store.append(name, 0, in_order([b"a" * (6 * UNIT)]))
     with pytest.raises(ConnectionResetError):
-        await store.append(name, 6 * MIB, broken())
-    assert await store.append(name, 6 * MIB, in_order([b"c"])) == 1
-    await store.finish(name, 6 * MIB + 1)
-    assert await read(store, name, 0, 6 * MIB + 1) == b"a" * (6 * MIB) + b"c"
+        await store.append(name, 6 * UNIT, broken())
+    assert await store.append(name, 6 * UNIT, in_order([b"c"])) == 1
+    await store.finish(name, 6 * UNIT + 1)
+    assert await read(store, name, 0, 6 * UNIT + 1) == b"a" * (6 * UNIT) + b"c"
 
 
 async def test_a_cancelled_append_leaves_what_counted_before(store: ObjectStore) -> None:
     reached = asyncio.Event()
 
     async def endless() -> AsyncIterator[bytes]:
-        yield b"b" * (9 * MIB)
+        yield b"b" * (9 * UNIT)
         reached.set()
         await asyncio.Event().wait()
 
@@ -115,14 +129,14 @@ async def test_an_object_without_bytes_is_complete_too(store: ObjectStore) -> No
 
 
 async def test_it_may_be_finished_again(store: ObjectStore) -> None:
-    for size in (1, 9 * MIB):
+    for size in (1, 9 * UNIT):
         name = await written(store, b"a" * size)
         await store.finish(name, size)
         assert await read(store, name, 0, size) == b"a" * size
 
 
 async def test_objects_are_concatenated_in_their_order_and_the_parts_stay(store: ObjectStore) -> None:
-    small, large, tiny = b"a" * 17, b"b" * (13 * MIB), b"c"
+    small, large, tiny = b"a" * 17, b"b" * (13 * UNIT), b"c"
     parts = [await written(store, each) for each in (large, small, tiny, large)]
     for chosen, whole in (
         (parts, large + small + tiny + large),
@@ -143,7 +157,7 @@ async def test_nothing_is_taken_for_what_is_lost(store: ObjectStore) -> None:
     with refused(STORE_LOST):
         await store.append(name, 1, in_order([b"b"]))
     with refused(STORE_LOST):
-        await store.append(name, 8 * MIB, in_order([b"b"]))
+        await store.append(name, 8 * UNIT, in_order([b"b"]))
     with refused(STORE_LOST):
         await store.finish(name, 1)
     with refused(STORE_LOST):
@@ -160,10 +174,24 @@ async def test_nothing_is_taken_for_what_is_lost(store: ObjectStore) -> None:
 
 async def test_what_is_deleted_is_gone_and_may_be_deleted_again(store: ObjectStore) -> None:
     unfinished = uuid4()
-    await store.append(unfinished, 0, in_order([b"a" * (9 * MIB)]))
-    for name in (await written(store, b"a"), await written(store, b"a" * (9 * MIB)), unfinished, uuid4()):
+    await store.append(unfinished, 0, in_order([b"a" * (9 * UNIT)]))
+    for name in (await written(store, b"a"), await written(store, b"a" * (9 * UNIT)), unfinished, uuid4()):
         await store.delete(name)
         await store.delete(name)
         assert await store.size(name) is None
         with refused(STORE_LOST):
             await read(store, name, 0, 1)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_any_sequence_of_appends_that_count_or_do_not_ends_in_the_bytes_that_counted(
+    store: ObjectStore, seed: int
+) -> None:
+    rng, name, counted = Random(seed), uuid4(), b""  # noqa: S311 - what it draws is no secret
+    for _ in range(12):
+        piece = rng.randbytes(rng.choice([0, 1, 100, PART - 1, PART, PART + 1, rng.randrange(3 * PART)]))
+        assert await store.append(name, len(counted), in_order([piece])) == len(piece)
+        if rng.random() < 0.6:  # else the process was killed before it was counted
+            counted += piece
+    await store.finish(name, len(counted)) if counted else await store.append(name, 0, in_order([]))
+    assert await read(store, name, 0, len(counted)) == counted
