@@ -4,7 +4,7 @@
 """
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import IO, Any, Literal, cast
 from uuid import UUID, uuid4
 
@@ -18,11 +18,21 @@ from callboard.actors.identity.errors import AUTH_MAIL_TOKEN_INVALID, EXPORTS_LI
 from callboard.actors.identity.sessions import STEP_UP_S, require_step_up
 from callboard.actors.infrastructure import audit_log as audit
 from callboard.actors.infrastructure.database import Database, retried
-from callboard.actors.infrastructure.job_kinds import Done, EndedJob, Job, JobKind, Outcome, Priority, on_job
+from callboard.actors.infrastructure.job_kinds import EndedJob, Job, Outcome, on_job
 from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.actors.infrastructure.quotas import count_use
 from callboard.actors.infrastructure.token_signer import Signer, fingerprint
+from callboard.actors.infrastructure.user_jobs import (
+    HAS_FAILED,
+    NOT_DONE,
+    UserJobPayload,
+    end_user_job,
+    report_progress,
+    start_user_job,
+    user_job_kind,
+)
+from callboard.actors.infrastructure.user_jobs import QUERIES as JOBS
 from callboard.runtime import Actor, Request, on
 from callboard.streams.event_types import UtcDatetime
 from callboard.streams.outbox import emit
@@ -49,7 +59,7 @@ PAGE = 20  # articles in memory at a time, each of 200,000 characters at most
 
 
 class Export(msgspec.Struct, frozen=True):
-    """A requested export and its progress. Its user gets a mail when it is ready."""
+    """A requested export; the user's job with its id has its progress. Its user gets a mail when it is ready."""
 
     export_id: UUID
     status: Literal["queued", "running", "ready", "failed"]
@@ -97,11 +107,10 @@ class ReadPiece(Request[bytes], frozen=True):
     number: int
 
 
-class MakeExport(msgspec.Struct, frozen=True):
-    """The job of an export."""
+class MakeExport(UserJobPayload, frozen=True):
+    """The job of an export, which has its id."""
 
-    export_id: UUID
-    user_id: UUID
+    job_id: UUID = msgspec.field(name="export_id")
 
 
 class TooLargeError(Exception):
@@ -109,32 +118,39 @@ class TooLargeError(Exception):
 
 
 class SupersededError(Exception):
-    """Another attempt makes this archive, or the request for it is gone."""
+    """Another attempt makes this archive, or nobody wants it any more."""
 
 
-async def _tell_of_failure(connection: Any, job: EndedJob[MakeExport]) -> None:
-    """Tell the user that the archive could not be made."""
-    await _end_export(connection, job.payload, None)
+def _tell_of_failure(error: str) -> Callable[[Any, EndedJob[MakeExport]], Any]:
+    """Return what tells the user that the archive could not be made."""
+
+    async def fail(connection: Any, job: EndedJob[MakeExport]) -> None:
+        await _end_export(connection, job.payload.job_id, None, error)
+
+    return fail
 
 
-async def _end_export(connection: Any, export: MakeExport, archive: Archive | None) -> None:
+async def _end_export(connection: Any, export_id: UUID, archive: Archive | None, error: str = "") -> None:
+    """End the user's job and the export; one that the user has cancelled has ended."""
     status, letter = ("failed", "export_failed") if archive is None else ("ready", "export")
-    made = {"size": archive and archive.size, "pieces": archive and archive.pieces}
-    data = {} if archive is None else {"token_id": str(export.export_id)}
-    if await QUERIES.mark_export(connection, export_id=export.export_id, status=status, **made) is None:
+    if not await end_user_job(connection, export_id, "failed" if archive is None else "done", error):
         return
-    await QUERIES.prolong_export(connection, export_id=export.export_id, ttl_s=ARCHIVE_TTL_S)
-    await emit(connection, TemplatedEmailRequested(letter, export.user_id, data), event_id=uuid4(), topic=MAIL)
+    made = {"size": archive and archive.size, "pieces": archive and archive.pieces}
+    data = {} if archive is None else {"token_id": str(export_id)}
+    user_id = await QUERIES.mark_export(connection, export_id=export_id, status=status, **made)
+    if user_id is None:
+        return
+    await QUERIES.prolong_export(connection, export_id=export_id, ttl_s=ARCHIVE_TTL_S)
+    await emit(connection, TemplatedEmailRequested(letter, user_id, data), event_id=uuid4(), topic=MAIL)
 
 
-MAKE_EXPORT = JobKind(
+MAKE_EXPORT = user_job_kind(  # one slot: each holds one page of articles in memory
     "export",
     MakeExport,
-    priority=Priority.BULK,
-    slots=1,  # each holds one page of articles in memory
     timeout_s=600.0,
     max_attempts=3,
-    on_dead=_tell_of_failure,
+    on_dead=_tell_of_failure(HAS_FAILED),
+    on_expired=_tell_of_failure(NOT_DONE),
 )
 
 
@@ -177,7 +193,7 @@ class Exports(Actor[RequestExport | DownloadExport | ReadPiece]):
                     token_hash=fingerprint(self.signer.mail_token(export_id)),
                     ttl_s=ARCHIVE_TTL_S,
                 )
-                await self.jobs.enqueue(connection, MakeExport(export_id, message.user_id))
+                await start_user_job(connection, self.jobs, export_id, MAKE_EXPORT.name, message.user_id)
                 await audit.record(connection, EXPORT_REQUESTED, of=message.user_id, export_id=export_id)
         return msgspec.convert(dict(row), Export)
 
@@ -207,11 +223,11 @@ class Exports(Actor[RequestExport | DownloadExport | ReadPiece]):
 class _Pieces:
     """A file to write an archive to; `store` moves it to the database piece by piece."""
 
-    def __init__(self, database: Database, export: MakeExport, max_bytes: int) -> None:
+    def __init__(self, database: Database, export_id: UUID, max_bytes: int) -> None:
         self.size = 0
         self.count = 0
         self._database = database
-        self._export = export
+        self._export_id = export_id
         self._maker = uuid4()
         self._max_bytes = max_bytes
         self._waiting = bytearray()
@@ -230,7 +246,7 @@ class _Pieces:
     async def begin(self) -> bool:
         """Refuse pieces of earlier attempts from now on. Return False if nobody wants the archive any more."""
         async with self._database.acquire() as connection:
-            return bool(await QUERIES.start_export(connection, export_id=self._export.export_id, maker=self._maker))
+            return bool(await QUERIES.start_export(connection, export_id=self._export_id, maker=self._maker))
 
     async def store(self, *, whole: bool = False) -> None:
         """Store full pieces, or all bytes. Raises SupersededError if another attempt has begun."""
@@ -239,7 +255,7 @@ class _Pieces:
             async with self._database.acquire() as connection:
                 stored = await QUERIES.add_piece(
                     connection,
-                    export_id=self._export.export_id,
+                    export_id=self._export_id,
                     maker=self._maker,
                     number=self.count,
                     piece=piece,
@@ -261,27 +277,34 @@ class ExportWorker(Actor[Job[MakeExport]]):
     @on_job
     async def make(self, job: Job[MakeExport]) -> Outcome:
         """Finish the archive, request its mail and end the job, in one transaction."""
-        export = job.payload
-        pieces = _Pieces(self.database, export, self.max_bytes)
-        if not await pieces.begin():  # the user is gone, or has made a new request
-            return Done()
+        export_id = job.payload.job_id
+        async with job.step() as step:
+            row = await JOBS.begin_job(step.connection, job_id=export_id, queue_id=job.job_id)
+        if row is None:  # it was cancelled
+            return None
+        pieces, made, error = _Pieces(self.database, export_id, self.max_bytes), None, ""
         try:
-            await self._archive(export.user_id, pieces)
-            made: Archive | None = Archive(export.export_id, pieces.size, pieces.count)
+            if await pieces.begin():
+                await self._archive(job, row["user_id"], pieces)
+                made = Archive(export_id, pieces.size, pieces.count)
+            else:
+                error = "There is a newer export."
         except TooLargeError:
-            made = None
+            error = "The archive is too large."
         except SupersededError:
-            return Done()
+            return None
         async with job.finish() as connection:
-            await _end_export(connection, export, made)
+            await _end_export(connection, export_id, made, error)
         return None
 
-    async def _archive(self, user_id: UUID, pieces: _Pieces) -> None:
-        """Write the zip; it is compressed in a thread."""
+    async def _archive(self, job: Job[MakeExport], user_id: UUID, pieces: _Pieces) -> None:
+        """Write the zip; it is compressed in a thread. Raises SupersededError if the job was cancelled."""
         with zipfile.ZipFile(cast("IO[bytes]", pieces), "w", zipfile.ZIP_DEFLATED) as archive:
-            for part in self.parts:
+            for number, part in enumerate(self.parts, start=1):
                 with archive.open(f"{part.name}.json", "w", force_zip64=True) as entry:
                     await self._write(part, user_id, entry, pieces)
+                if not await report_progress(job, number, len(self.parts)):
+                    raise SupersededError
         await pieces.store(whole=True)
 
     async def _write(self, part: PersonalData, user_id: UUID, entry: IO[bytes], pieces: _Pieces) -> None:

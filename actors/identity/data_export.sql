@@ -3,7 +3,12 @@
 select user_id from users where user_id = :user_id and deleted_at is null for update;
 
 -- name: export_of(user_id)^
-select export_id, status, created_at from exports where user_id = :user_id;
+-- One whose job the user has cancelled has failed.
+select e.export_id, e.created_at,
+       case when e.status in ('queued', 'running')
+                 and not exists (select from user_jobs u where u.job_id = e.export_id and u.state in ('waiting', 'running'))
+            then 'failed' else e.status end as status
+from exports e where e.user_id = :user_id;
 
 -- name: drop_export(user_id)!
 -- The archive is deleted, and its link with it.
@@ -28,8 +33,9 @@ where t.token_hash = :token_hash and t.purpose = 'export' and t.user_id = :user_
 returning e.export_id, e.size, e.pieces;
 
 -- name: start_export(export_id, maker)$
--- From now on only pieces of this maker are accepted. Pieces of an earlier one are overwritten.
-update exports set status = 'running', maker = :maker where export_id = :export_id and status in ('queued', 'running')
+-- From now on only pieces of this maker are accepted. Pieces of an earlier one are overwritten. A failed one is tried
+-- again.
+update exports set status = 'running', maker = :maker where export_id = :export_id and status <> 'ready'
 returning true;
 
 -- name: add_piece(export_id, maker, number, piece)$
@@ -45,18 +51,18 @@ returning true;
 -- name: read_piece(export_id, number)$
 select piece from export_pieces where export_id = :export_id and number = :number;
 
--- name: mark_export(export_id, status, size, pieces)^
+-- name: mark_export(export_id, status, size, pieces)$
 -- No row comes back if there is a newer request, or the user is gone. Pieces beyond the last belong to an interrupted
 -- attempt.
 with marked as (
     update exports set status = :status, size = :size, pieces = :pieces
     where export_id = :export_id and status in ('queued', 'running')
-    returning export_id
+    returning export_id, user_id
 ), left_over as (
     delete from export_pieces
     where export_id in (select export_id from marked) and number >= coalesce(:pieces::integer, 0)
 )
-select export_id from marked;
+select user_id from marked;
 
 -- name: prolong_export(export_id, ttl_s)!
 update mail_tokens set expires_at = now() + make_interval(secs => :ttl_s) where token_id = :export_id;

@@ -15,7 +15,7 @@ from callboard.actors.errors import Problem
 from callboard.actors.infrastructure.database import Database, retried
 from callboard.actors.infrastructure.errors import JOBS_NOT_FOUND, JOBS_NOT_RETRIED, JOBS_OVER
 from callboard.actors.infrastructure.events import UserJobChanged
-from callboard.actors.infrastructure.job_kinds import Backoff, EndedJob, JobKind, Priority
+from callboard.actors.infrastructure.job_kinds import Backoff, EndedJob, Job, JobKind, Priority
 from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.actors.infrastructure.principals import Principal, Role
@@ -28,6 +28,8 @@ QUERIES = queries_beside(__file__)
 
 DEADLINE_S = 6 * 3600.0  # of processing.v1
 UNFINISHED = ("waiting", "running")
+HAS_FAILED = "It has failed after several attempts."
+NOT_DONE = "It was not done in six hours."
 Form = Literal["jsonl", "csv"]
 
 PERSONAL_DATA = PersonalData(
@@ -163,13 +165,20 @@ async def start_import(connection: Any, jobs: JobQueue, message: StartImport) ->
     """
     await jobs.admit(connection, jobs.kinds[message.kind])
     job_id = message.job_id
-    if await QUERIES.add_job(connection, job_id=job_id, kind=message.kind, user_id=message.user_id):
+    if await start_user_job(connection, jobs, job_id, message.kind, message.user_id):
         await QUERIES.add_input(connection, job_id=job_id, form=message.form, content=message.content)
-        return _job(await _enqueue(connection, jobs, message.kind, job_id))
     row = await QUERIES.job_of(connection, job_id=job_id)
     if row is None or row["user_id"] != message.user_id:
         raise Problem(JOBS_NOT_FOUND)
     return _job(row)
+
+
+async def start_user_job(connection: Any, jobs: JobQueue, job_id: UUID, kind: str, user_id: UUID) -> bool:
+    """Add a user's job, in the caller's transaction; False if there is one with this id."""
+    if not await QUERIES.add_job(connection, job_id=job_id, kind=kind, user_id=user_id):
+        return False
+    await _enqueue(connection, jobs, kind, job_id)
+    return True
 
 
 async def _enqueue(connection: Any, jobs: JobQueue, kind: str, job_id: UUID) -> Any:
@@ -210,17 +219,29 @@ async def end_user_job(
     return row is not None
 
 
+async def report_progress(job: Job[Any], done: int, total: int) -> bool:
+    """Store the progress of a user's job without counts; False if it was cancelled, or another attempt works on it."""
+    job_id = job.payload.job_id
+    async with job.step() as step:
+        if not await QUERIES.hold_running(step.connection, job_id=job_id, queue_id=job.job_id):
+            return False
+        await QUERIES.advance(step.connection, job_id=job_id, done=done, total=total, counts="{}", faults="[]")
+        return True
+
+
 def user_job_kind(name: str, payload: type[UserJobPayload], **options: Any) -> JobKind[Any]:
     """Declare the kind of a user's jobs: a dead or expired one has failed."""
-    usual = {"priority": Priority.BULK, "slots": 1, "timeout_s": 3600.0, "max_attempts": 5, "deadline_s": DEADLINE_S}
-    return JobKind(
-        name,
-        payload,
-        on_dead=_failed("It has failed after several attempts."),
-        on_expired=_failed("It was not done in six hours."),
-        backoff=Backoff(2.0, 60.0),
-        **(usual | options),
-    )
+    usual: dict[str, Any] = {
+        "priority": Priority.BULK,
+        "slots": 1,
+        "timeout_s": 3600.0,
+        "max_attempts": 5,
+        "deadline_s": DEADLINE_S,
+        "on_dead": _failed(HAS_FAILED),
+        "on_expired": _failed(NOT_DONE),
+        "backoff": Backoff(2.0, 60.0),
+    }
+    return JobKind(name, payload, **(usual | options))
 
 
 def _failed(error: str) -> Callable[[Any, EndedJob[Any]], Any]:

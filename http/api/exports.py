@@ -36,7 +36,9 @@ class OldExportLink(Query, frozen=True, kw_only=True):
 
 
 async def ask(request: HttpRequest[None, None, IdentityRefs]) -> Reply[Export]:
-    """Request an export of your data; a mail brings the link."""
+    """Request an export of your data; a mail brings the link. Its id is also that of a job, which you may follow and
+    cancel.
+    """
     export = await request.refs.exports.ask(RequestExport(request.identity.user_id, request.identity.session_id))
     return Reply(export, message="You will get a mail with a link when it is ready.")
 

@@ -20,10 +20,11 @@ from callboard.actors.identity.data_export import EXPORTS_PER_HOUR, DownloadExpo
 from callboard.actors.identity.email_verification import QUERIES
 from callboard.actors.identity.errors import AUTH_MAIL_TOKEN_INVALID, USERS_NOT_FOUND
 from callboard.actors.identity.users import DeleteUser
-from callboard.actors.infrastructure.errors import QUOTA_RATE
+from callboard.actors.infrastructure.errors import JOBS_NOT_FOUND, QUOTA_RATE
 from callboard.actors.infrastructure.job_counts import JobCounts
 from callboard.actors.infrastructure.job_sweeper import JobSweeper, Sweep
 from callboard.actors.infrastructure.principals import Principal, Role
+from callboard.actors.infrastructure.user_jobs import CancelUserJob, GetUserJob, RetryUserJob
 from callboard.ops.departments import OURS, declared_by
 from callboard.runtime import Props, Ref, System, pool, supervisor
 
@@ -92,6 +93,67 @@ async def test_an_archive_has_all_of_its_user_and_nothing_of_another(domain: Dom
     whole = json.dumps(files)
     for secret in ("eve@", "Eve's", "password_hash", "argon2", login.refresh_token):
         assert secret not in whole
+
+
+async def test_an_export_is_a_job_of_its_user_with_its_progress(domain: Domain, makers: Makers) -> None:
+    ada, eve = await author(domain, "ada@example.org"), await author(domain, "eve@example.org")
+    export = await makers.exports.ask(RequestExport(ada.user_id))
+    waiting = await domain.user_jobs.ask(GetUserJob(export.export_id, ada))
+    assert (waiting.kind, waiting.state, waiting.total) == ("export", "waiting", None)
+    await domain.work()
+    done = await domain.user_jobs.ask(GetUserJob(export.export_id, ada))
+    assert (done.state, done.done, done.total) == ("done", done.total, len(declared_by(OURS).personal_data))
+    with refused(JOBS_NOT_FOUND):
+        await domain.user_jobs.ask(GetUserJob(export.export_id, eve))
+    assert [value["state"] for _, _, value in await domain.events("job.changed")] == ["waiting", "done"]
+
+
+async def test_an_export_that_is_cancelled_is_not_made_and_another_may_be_requested(
+    domain: Domain, makers: Makers
+) -> None:
+    ada = await author(domain, "ada@example.org")
+    first = await makers.exports.ask(RequestExport(ada.user_id))
+    await domain.user_jobs.ask(CancelUserJob(first.export_id, ada))
+    await domain.work()
+    assert await domain.events("letter.requested") == []
+    assert await domain.value("select count(*) from export_pieces") == 0
+    second = await makers.exports.ask(RequestExport(ada.user_id))
+    assert second.export_id != first.export_id
+    await domain.user_jobs.ask(RetryUserJob(first.export_id, ada))  # its place is taken
+    await domain.work()
+    assert [value["letter"] for _, _, value in await domain.events("letter.requested")] == ["export"]
+    overtaken = await domain.user_jobs.ask(GetUserJob(first.export_id, ada))
+    assert (overtaken.state, overtaken.error) == ("failed", "There is a newer export.")
+
+
+async def test_an_export_that_is_cancelled_while_it_is_made_is_never_ready(
+    domain: Domain, makers: Makers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = await author(domain, "ada@example.org")
+    export = await makers.exports.ask(RequestExport(ada.user_id))
+    end = data_export._end_export
+
+    async def end_late(*arguments: Any) -> None:
+        await domain.user_jobs.ask(CancelUserJob(export.export_id, ada))
+        await end(*arguments)
+
+    monkeypatch.setattr(data_export, "_end_export", end_late)
+    await domain.work()
+    assert (await domain.user_jobs.ask(GetUserJob(export.export_id, ada))).state == "cancelled"
+    assert await domain.value("select count(*) from exports where status = 'ready'") == 0
+    assert await domain.events("letter.requested") == []
+
+
+async def test_an_export_that_failed_is_made_when_it_is_retried(domain: Domain, makers: Makers) -> None:
+    ada = await author(domain, "ada@example.org")
+    domain.max_archive_bytes = 1000
+    export = await makers.exports.ask(RequestExport(ada.user_id))
+    await domain.work()
+    assert (await domain.user_jobs.ask(GetUserJob(export.export_id, ada))).error == "The archive is too large."
+    domain.max_archive_bytes = 10**9
+    await domain.user_jobs.ask(RetryUserJob(export.export_id, ada))
+    await domain.work()
+    assert read(await makers.fetched(ada.user_id, await token_of(domain, last=True)))["account.json"]
 
 
 async def test_of_sixteen_who_ask_at_once_one_archive_is_made(domain: Domain, makers: Makers) -> None:
@@ -216,9 +278,7 @@ async def test_an_attempt_that_another_has_overtaken_writes_no_more_and_leaves_n
 ) -> None:
     ada = await author(domain, "ada@example.org")
     export = await makers.exports.ask(RequestExport(ada.user_id))
-    slow, quick = (
-        data_export._Pieces(domain.database, data_export.MakeExport(export.export_id, ada.user_id), 10**9) for _ in "12"
-    )
+    slow, quick = (data_export._Pieces(domain.database, export.export_id, 10**9) for _ in "12")
     assert await slow.begin()
     slow.write(b"x" * 3 * data_export.PIECE_BYTES)
     await slow.store()
