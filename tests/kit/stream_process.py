@@ -13,7 +13,7 @@ from pathlib import Path
 
 import uvloop
 
-from callboard.actors.analytics.events import ActivityRecorded
+from callboard.actors.analytics.events import ACTIVITY, ActivityRecorded
 from callboard.actors.infrastructure.database import Database
 from callboard.runtime import Actor, Intensity, Props, System, on, supervisor, worker
 from callboard.streams.cluster import KafkaCluster
@@ -24,7 +24,6 @@ from callboard.streams.fetching import FetchWake
 from callboard.streams.outbox import deduplicate
 from callboard.streams.relay import Relay
 from callboard.streams.signatures import EventSigner
-from callboard.streams.topics import ACTIVITY
 
 SIGNER = EventSigner(["the tests' own secret, and no other installation's"])
 EFFECTS = """

@@ -20,9 +20,10 @@ from aiokafka.errors import KafkaError
 from kit.kafka import EMBEDDED
 from kit.stream_process import StreamProcess
 
+from callboard.actors.analytics.events import ACTIVITY
 from callboard.streams.group_offsets import UNREACHABLE, GroupOffsets
 from callboard.streams.outbox import emit
-from callboard.streams.topics import ACTIVITY, full_name
+from callboard.streams.topics import full_name
 
 PROCESSES, KEYS = 3, 8
 PER_SECOND = 200  # events that are written

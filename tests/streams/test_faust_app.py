@@ -17,7 +17,7 @@ from kit.kafka import EMBEDDED
 
 from callboard.actors.analytics.events import ACTIVITY
 from callboard.runtime import Context, Crashed, use_context
-from callboard.streams import faust_app
+from callboard.streams import faust_app, record_processor
 from callboard.streams.cluster import KafkaCluster
 from callboard.streams.topics import full_name
 
@@ -87,7 +87,10 @@ async def test_no_offset_is_committed_past_a_record_in_flight_and_a_new_app_redo
         assert await committed(stage) == 20
 
 
-async def test_only_the_event_that_is_refused_or_crashes_the_consumer_is_buried(stage: Any) -> None:
+async def test_only_the_event_that_is_refused_or_crashes_the_consumer_is_buried(
+    stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_processor, "_CRASH_RETRY_S", 0.1)
     stage.books.open.clear()
     async with stage.playing("streams"), stage.producer() as send:
         for subject in ("first", *("fine",) * 30, "refused", *("fine",) * 30, "crash", "fine"):

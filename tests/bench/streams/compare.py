@@ -47,6 +47,7 @@ EFFECTS = "create table bench_effects (subject_id text, value float8)"
 SEEN = "create table bench_seen (event_id text primary key)"
 SIGNER = EventSigner(["the benchmark's secret"])
 PER_SECOND = 200
+WARM_UP_S = 3.0
 LIMIT_S = 120.0
 
 
@@ -140,8 +141,11 @@ async def rate(site: Site, query: str, total: int) -> float:
 
 
 async def latencies(site: Site, seconds: float) -> list[float]:
-    """Return the times from the commit of an event to its consumer, at a steady pace."""
+    """Return the times from the commit of an event to its consumer, at a steady pace, without those of the first
+    seconds: they begin when one event has come through.
+    """
     await site.clear()
+    warm_up = int(WARM_UP_S * PER_SECOND)
     committed: dict[str, float] = {}
 
     async def write(number: int) -> None:
@@ -150,13 +154,16 @@ async def latencies(site: Site, seconds: float) -> list[float]:
         committed[f"l{number}"] = time.perf_counter()
 
     async with site.running(relay=True, streams=True):
+        await write(-1)
+        await rate(site, "select count(*) from bench_effects", 1)
         began, writing = time.perf_counter(), []
-        for number in range(int(seconds * PER_SECOND)):
+        for number in range(warm_up + int(seconds * PER_SECOND)):
             await asyncio.sleep(max(0.0, began + number / PER_SECOND - time.perf_counter()))
             writing.append(asyncio.create_task(write(number)))
         await asyncio.gather(*writing)
-        await rate(site, "select count(*) from bench_effects", len(writing))
-    return sorted(max(0.0, site.arrived[subject] - at) for subject, at in committed.items())
+        await rate(site, "select count(*) from bench_effects", len(writing) + 1)
+    measured = (f"l{number}" for number in range(warm_up, len(writing)))
+    return sorted(max(0.0, site.arrived[subject] - committed[subject]) for subject in measured)
 
 
 async def relayed(site: Site, events: int) -> float:

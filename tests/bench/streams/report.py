@@ -22,10 +22,10 @@ consumer, PostgreSQL and broker share the cores.
 
 ![Effects a second beside a trivial Faust agent](results.svg)
 """
-NOTES = """The latency is from an event's commit to its consumer, with 200 commits a second; the first ones wait
-until the relay leads, and count. The relay's rate is of a
-backlog of the outbox, published and marked. An effect is a row, written once for each
-event id; the Faust agent does that in a transaction for each event, Callboard in one for each batch.
+NOTES = """The latency is from an event's commit to its consumer, with 200 commits a second; three seconds of
+them go before those that count. The relay's rate is of a backlog of the outbox, published and marked. An
+effect is a row, written once for each event id; the Faust agent does that in a transaction for each event,
+Callboard in one for each batch.
 """
 
 
