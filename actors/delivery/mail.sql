@@ -70,7 +70,8 @@ where u.user_id = :user_id and u.deleted_at is null;
 -- An author's article, and the note of one step in its history.
 select c.title, t.note
 from content c join content_transitions t using (content_id)
-where c.content_id = :content_id and t.transition_id = :transition_id and c.author_id = :author_id;
+where c.content_id = :content_id and t.transition_id = :transition_id and c.author_id = :author_id
+      and c.deleted_at is null;
 
 -- name: mark_sent(mail_id, attempts)!
 update mails set status = 'sent', sent_at = now(), data = '{}', error = null, attempts = :attempts

@@ -10,9 +10,9 @@ from uuid import UUID
 
 import msgspec
 
+from callboard.actors.editorial.content_rows import QUERIES as WORKFLOW
+from callboard.actors.editorial.content_rows import Content, as_content
 from callboard.actors.editorial.errors import CONTENT_FORBIDDEN, CONTENT_NOT_FOUND
-from callboard.actors.editorial.workflow import QUERIES as WORKFLOW
-from callboard.actors.editorial.workflow import Content, as_content
 from callboard.actors.editorial.workflow_rules import Language, Status, is_editor, may_see
 from callboard.actors.errors import Problem
 from callboard.actors.infrastructure.database import Database

@@ -5,7 +5,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from callboard.actors.department import Branch, Child, Department
-from callboard.actors.editorial import comment_moderation, comments, workflow
+from callboard.actors.editorial import comment_moderation, comments, content_rows
 from callboard.actors.editorial.comment_moderation import CommentModeration
 from callboard.actors.editorial.comment_queries import CommentQueries
 from callboard.actors.editorial.comment_rules import CommentBounds
@@ -14,23 +14,28 @@ from callboard.actors.editorial.content_import import IMPORT_CONTENT, ContentImp
 from callboard.actors.editorial.content_queries import ContentQueries
 from callboard.actors.editorial.content_search import QUERIES as SEARCHES
 from callboard.actors.editorial.content_search import ContentSearch
+from callboard.actors.editorial.deleted_content import DeletedContent
 from callboard.actors.editorial.errors import ERRORS
 from callboard.actors.editorial.events import COMMENT_EVENTS, CONTENT_EVENTS
 from callboard.actors.editorial.html_sanitizer import HtmlBounds, HtmlSanitizer
 from callboard.actors.editorial.refs import COMMENTS, SEARCH, EditorialRefs
+from callboard.actors.editorial.revisions import PERSONAL_DATA as REVISION_DATA
+from callboard.actors.editorial.revisions import RevisionBounds, Revisions
+from callboard.actors.editorial.scheduled_publishing import RUN_SCHEDULE, ScheduledPublisher
 from callboard.actors.editorial.search_refill import REFILL_SEARCH, SearchRefill
 from callboard.actors.editorial.tags import Tags
-from callboard.actors.editorial.workflow import ContentWorkflow
+from callboard.actors.editorial.workflow import DELETED_DAYS, ContentWorkflow
 from callboard.actors.infrastructure.job_kinds import job_pool
 from callboard.actors.infrastructure.quotas import DEFAULT_QUOTAS, Quotas
 from callboard.actors.infrastructure.refs import Infrastructure
-from callboard.actors.infrastructure.retention import query_rule
+from callboard.actors.infrastructure.retention import Retain, query_rule
 from callboard.actors.settings import Bytes, Count, Settings
 from callboard.runtime import Props, pool
 
 USUAL = HtmlBounds()
 USUAL_COMMENTS = CommentBounds()
 WORDS_CHECKED_DAYS = 7  # how long a search may know a word that no published article has any more
+REVISIONS = RevisionBounds()
 
 
 class EditorialSettings(Settings, frozen=True, kw_only=True):
@@ -55,6 +60,15 @@ class EditorialSettings(Settings, frozen=True, kw_only=True):
     html_max_attributes: Annotated[int, Meta(ge=1, le=100_000, description="HTML attributes in an article")] = (
         USUAL.max_attributes
     )
+    revisions_per_article: Annotated[Count, Meta(description="stored revisions of an article, the newest")] = (
+        REVISIONS.per_article
+    )
+    revision_bytes_per_author: Annotated[
+        Bytes, Meta(description="bytes of the stored revisions of one author's articles, the newest")
+    ] = REVISIONS.bytes_per_author
+    deleted_content_retention_days: Annotated[
+        int, Meta(ge=1, le=3650, description="days for which editors can undelete content")
+    ] = DELETED_DAYS
     rate_limit_comments: Annotated[Count, Meta(description="comments and reports per minute, by user")] = COMMENTS.limit
     comment_edit_minutes: Annotated[
         int, Meta(ge=0, le=10_000, description="minutes in which its author may edit a comment")
@@ -101,7 +115,16 @@ def build(settings: EditorialSettings, needs: EditorialNeeds) -> Branch[Editoria
     database = needs.infrastructure.database
     bounds = HtmlBounds(settings.html_max_depth, settings.html_max_elements, settings.html_max_attributes)
     sanitizer = HtmlSanitizer(bounds)
-    new_workflow = Props(ContentWorkflow, database, sanitizer, settings.quotas)
+    jobs, deleted_days = needs.infrastructure.jobs, settings.deleted_content_retention_days
+    new_workflow = Props(
+        ContentWorkflow,
+        database,
+        jobs,
+        sanitizer,
+        quotas=settings.quotas,
+        revisions=RevisionBounds(settings.revisions_per_article, settings.revision_bytes_per_author),
+        deleted_days=deleted_days,
+    )
     content = pool("content", new_workflow, size=8, key=lambda message: message.content_id)
     queries = pool("content_queries", Props(ContentQueries, database), size=8)
     writes = pool("comments", Props(Comments, database, sanitizer, settings.comments), size=4)
@@ -110,12 +133,16 @@ def build(settings: EditorialSettings, needs: EditorialNeeds) -> Branch[Editoria
     searches = Props(ContentSearch, database.pool("search"), needs.infrastructure.flags)
     search = pool("content_search", searches, size=4)
     tags = pool("tags", Props(Tags, database), size=2)
+    revisions = pool("revisions", Props(Revisions, database), size=2)
+    deleted = pool("deleted_content", Props(DeletedContent, database, deleted_days), size=2)
+    nodes = (content, queries, writes, threads, moderation, search, tags, revisions, deleted)
     return Branch(
-        refs=EditorialRefs(content, queries, writes, threads, moderation, search, tags),
-        children=tuple(Child(node) for node in (content, queries, writes, threads, moderation, search, tags)),
+        refs=EditorialRefs(*nodes),
+        children=tuple(Child(node) for node in nodes),
         jobs=(
             job_pool(REFILL_SEARCH, Props(SearchRefill, database.pool("jobs"))),
             job_pool(IMPORT_CONTENT, Props(ContentImporter, content)),
+            job_pool(RUN_SCHEDULE, Props(ScheduledPublisher, jobs)),
         ),
         retention=(
             query_rule("comments", comments.QUERIES.purge_comments, days=settings.comment_deleted_days),
@@ -133,7 +160,13 @@ EDITORIAL = Department(
     events=(*CONTENT_EVENTS, *COMMENT_EVENTS),
     errors=ERRORS,
     limits=(SEARCH, COMMENTS),
-    jobs=(REFILL_SEARCH, IMPORT_CONTENT),
+    jobs=(REFILL_SEARCH, IMPORT_CONTENT, RUN_SCHEDULE),
+    retention=(Retain("deleted_content", "content", "deleted_at", DELETED_DAYS, "deleted_content_retention_days"),),
     notifications=(comments.ANSWERED, comments.COMMENTED),
-    personal_data=(*workflow.PERSONAL_DATA, comments.PERSONAL_DATA, *comment_moderation.PERSONAL_DATA),
+    personal_data=(
+        *content_rows.PERSONAL_DATA,
+        REVISION_DATA,
+        comments.PERSONAL_DATA,
+        *comment_moderation.PERSONAL_DATA,
+    ),
 )

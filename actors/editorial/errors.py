@@ -30,6 +30,9 @@ CONTENT_FORBIDDEN = ErrorCode(
     "CONTENT_FORBIDDEN_007", ErrorKind.FORBIDDEN, "Your role does not allow this action on this content."
 )
 CONTENT_CATEGORY_UNKNOWN = ErrorCode("CONTENT_CATEGORY_UNKNOWN_008", ErrorKind.INVALID, "There is no such category.")
+CONTENT_REVISION_NOT_FOUND = ErrorCode(
+    "CONTENT_REVISION_NOT_FOUND_015", ErrorKind.NOT_FOUND, "The article has no such revision, or keeps it no longer."
+)
 SEARCH_FACETS_OFF = ErrorCode(
     "SEARCH_FACETS_OFF_001", ErrorKind.FORBIDDEN, "Facets are switched off: see the flag enable_advanced_search."
 )

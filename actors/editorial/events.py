@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from callboard.runtime import Message
-from callboard.streams.event_types import declare_event
+from callboard.streams.event_types import UtcDatetime, declare_event
 from callboard.streams.topics import declare_topic
 
 CONTENT = declare_topic("content.v1", "content id", "articles: created, edited, and every editorial transition")
@@ -52,8 +52,23 @@ class ContentRestored(ContentEvent, frozen=True):
     """It was restored from the archive as a draft."""
 
 
+class ContentScheduled(ContentEvent, frozen=True):
+    """The times of its publication and expiry were set."""
+
+    publish_at: UtcDatetime | None = None
+    expire_at: UtcDatetime | None = None
+
+
+class ContentUnscheduled(ContentEvent, frozen=True):
+    """Its schedule was cancelled."""
+
+
 class ContentDeleted(ContentEvent, frozen=True):
-    """It was deleted, with its history."""
+    """It was deleted. An editor can restore it for some weeks."""
+
+
+class ContentUndeleted(ContentEvent, frozen=True):
+    """An editor took its deletion back: its state is the one before."""
 
 
 class CommentEvent(Message, frozen=True):
@@ -96,7 +111,10 @@ CONTENT_EVENTS = (
     declare_event("content.published", ContentPublished, "content_id", CONTENT),
     declare_event("content.archived", ContentArchived, "content_id", CONTENT),
     declare_event("content.restored", ContentRestored, "content_id", CONTENT),
+    declare_event("content.scheduled", ContentScheduled, "content_id", CONTENT),
+    declare_event("content.unscheduled", ContentUnscheduled, "content_id", CONTENT),
     declare_event("content.deleted", ContentDeleted, "content_id", CONTENT),
+    declare_event("content.undeleted", ContentUndeleted, "content_id", CONTENT),
 )
 
 COMMENT_EVENTS = (

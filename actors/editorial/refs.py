@@ -13,8 +13,10 @@ from callboard.actors.editorial.comment_queries import ListComments, ListReplies
 from callboard.actors.editorial.comments import CreateComment, DeleteComment, EditComment
 from callboard.actors.editorial.content_queries import ListContent, ListTransitions, ReadContent
 from callboard.actors.editorial.content_search import CountFacets, SearchContent
+from callboard.actors.editorial.deleted_content import ListDeleted
+from callboard.actors.editorial.revisions import DiffRevisions, ListRevisions, ReadRevision
 from callboard.actors.editorial.tags import ListTags
-from callboard.actors.editorial.workflow import CreateContent, DeleteContent, EditContent, TransitionContent
+from callboard.actors.editorial.workflow import Change
 from callboard.actors.infrastructure.rate_limiter import RateLimit
 from callboard.runtime import Ref
 
@@ -25,10 +27,12 @@ COMMENTS = RateLimit("comments", 10, 60, "rate_limit_comments")  # keyed by user
 class EditorialRefs(Struct, frozen=True):
     """References to the workflow of articles, to their comments, to their tags, and to all queries."""
 
-    content: Ref[CreateContent | EditContent | DeleteContent | TransitionContent]
+    content: Ref[Change]
     content_queries: Ref[ReadContent | ListContent | ListTransitions]
     comments: Ref[CreateComment | EditComment | DeleteComment]
     comment_queries: Ref[ReadComment | ListComments | ListReplies]
     comment_moderation: Ref[ModerateComment | ReportComment | ListReported | ListReports | ListDecisions]
     content_search: Ref[SearchContent | CountFacets]
     tags: Ref[ListTags]
+    revisions: Ref[ListRevisions | ReadRevision | DiffRevisions]
+    deleted_content: Ref[ListDeleted]

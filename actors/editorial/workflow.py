@@ -1,12 +1,13 @@
 """The editorial workflow. A change is one guarded statement; its history and its event share its transaction."""
 
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import asyncpg
 import msgspec
 
 from callboard.actors.editorial import events
+from callboard.actors.editorial.content_rows import EVENT_OF, QUERIES, Content, Draft, as_content, record, tell
 from callboard.actors.editorial.errors import (
     CONTENT_CATEGORY_UNKNOWN,
     CONTENT_ILLEGAL_TRANSITION,
@@ -14,83 +15,27 @@ from callboard.actors.editorial.errors import (
     CONTENT_STALE,
 )
 from callboard.actors.editorial.html_sanitizer import HtmlSanitizer, MarkupError
-from callboard.actors.editorial.workflow_rules import Action, Language, Status, check_edit, check_transition, may_see
+from callboard.actors.editorial.revisions import RevisionBounds, drop_oldest_revisions, revision_as_draft
+from callboard.actors.editorial.scheduled_publishing import check_times, plan
+from callboard.actors.editorial.workflow_rules import (
+    Action,
+    Status,
+    check_edit,
+    check_schedule,
+    check_transition,
+    is_editor,
+    may_see,
+)
 from callboard.actors.errors import REQUEST_INVALID, FieldError, Problem
 from callboard.actors.infrastructure.database import Database, retried
-from callboard.actors.infrastructure.personal_data import PersonalData
+from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.actors.infrastructure.principals import Principal
 from callboard.actors.infrastructure.quotas import DEFAULT_QUOTAS, Quotas, check_content, count_use
 from callboard.runtime import Actor, Request, on
 from callboard.streams.event_types import UtcDatetime
-from callboard.streams.outbox import emit
-from callboard.streams.queries import queries_beside
 
-QUERIES = queries_beside(__file__)
-
-PERSONAL_DATA = (
-    PersonalData(
-        "content",
-        {
-            "content": ("author_id", "title", "body", "body_html", "search", "last_edited_by", "tags"),
-            "content_tags": ("tag",),
-            "tag_counts": ("tag",),
-        },
-        QUERIES.export_content,
-        QUERIES.erase_content,
-    ),
-    PersonalData(
-        "transitions",
-        {"content_transitions": ("actor_id", "note")},
-        QUERIES.export_transitions,
-        QUERIES.erase_notes,
-    ),
-    PersonalData("subscriptions", {"subscriptions": ("user_id", "plan_type")}, QUERIES.export_subscriptions),
-)
-
-EVENT_OF: dict[Action, type[events.ContentEvent]] = {
-    Action.SUBMIT_FOR_REVIEW: events.ContentSubmitted,
-    Action.APPROVE: events.ContentApproved,
-    Action.REJECT: events.ContentRejected,
-    Action.PUBLISH: events.ContentPublished,
-    Action.ARCHIVE: events.ContentArchived,
-    Action.RESTORE: events.ContentRestored,
-}
-
-
-class Content(msgspec.Struct, frozen=True):
-    """An article. `body` is the text as sent, `body_html` is safe to show; `version` counts the changes.
-
-    `last_edited_by` is None if it is unknown: for content that has not been edited since an earlier release.
-    """
-
-    content_id: UUID
-    author_id: UUID
-    category_id: UUID | None
-    title: str
-    body: str
-    body_html: str
-    language: Language
-    tags: tuple[str, ...]
-    status: Status
-    version: int
-    last_edited_by: UUID | None
-    published_at: UtcDatetime | None
-    created_at: UtcDatetime
-    updated_at: UtcDatetime
-
-    def has(self, draft: "Draft") -> bool:
-        """Whether an edit to this draft would change nothing."""
-        return all(getattr(self, name) == value for name, value in msgspec.structs.asdict(draft).items())
-
-
-class Draft(msgspec.Struct, frozen=True):
-    """The fields that an author writes."""
-
-    title: str
-    body: str
-    category_id: UUID | None = None
-    language: Language = Language.ENGLISH
-    tags: tuple[str, ...] = ()
+DELETED_DAYS = 30
+JUST_CHANGED = "The content has just been changed by someone else."
 
 
 class CreateContent(Request[Content], frozen=True):
@@ -118,17 +63,25 @@ class EditContent(Request[Content], frozen=True):
 
 
 class DeleteContent(Request[None], frozen=True):
-    """Delete content that is not published, with its history. Raises Problem like EditContent."""
+    """Delete content that is not published. Editors can undelete it for some time. Raises Problem like EditContent."""
 
     content_id: UUID
     caller: Principal
     version: int | None = None
 
 
-class TransitionContent(Request[Content], frozen=True):
-    """Make an editorial transition.
+class UndeleteContent(Request[Content], frozen=True):
+    """Take a deletion back: the state is the one before. Raises Problem(CONTENT_NOT_FOUND, CONTENT_FORBIDDEN)."""
 
-    Raises Problem(CONTENT_NOT_FOUND, CONTENT_FORBIDDEN, CONTENT_OWN_REVIEW, CONTENT_ILLEGAL_TRANSITION, CONTENT_STALE).
+    content_id: UUID
+    caller: Principal
+
+
+class TransitionContent(Request[Content], frozen=True):
+    """Make an editorial transition; what is published may be given the time of its expiry.
+
+    Raises Problem(CONTENT_NOT_FOUND, CONTENT_FORBIDDEN, CONTENT_OWN_REVIEW, CONTENT_ILLEGAL_TRANSITION, CONTENT_STALE,
+    REQUEST_INVALID).
     """
 
     content_id: UUID
@@ -136,36 +89,78 @@ class TransitionContent(Request[Content], frozen=True):
     note: str | None
     caller: Principal
     version: int | None = None
+    expire_at: UtcDatetime | None = None
 
 
-class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | TransitionContent]):
+class ScheduleContent(Request[Content], frozen=True):
+    """Replace the times at which approved content is published and published content is archived; None: never.
+
+    Raises Problem like TransitionContent.
+    """
+
+    content_id: UUID
+    publish_at: UtcDatetime | None
+    expire_at: UtcDatetime | None
+    note: str | None
+    caller: Principal
+    version: int | None = None
+
+
+class RestoreRevision(Request[Content], frozen=True):
+    """Edit an article to a text that it had. Raises Problem like EditContent, and CONTENT_REVISION_NOT_FOUND."""
+
+    content_id: UUID
+    revision: int
+    version: int | None
+    caller: Principal
+
+
+Change = (
+    CreateContent
+    | EditContent
+    | DeleteContent
+    | UndeleteContent
+    | TransitionContent
+    | ScheduleContent
+    | RestoreRevision
+)
+
+
+class ContentWorkflow(Actor[Change]):
     """All changes of articles. A pool of these is keyed by content id; between processes the guarded SQL decides."""
 
-    def __init__(self, database: Database, sanitizer: HtmlSanitizer, quotas: Quotas = DEFAULT_QUOTAS) -> None:
+    def __init__(
+        self,
+        database: Database,
+        jobs: JobQueue,
+        sanitizer: HtmlSanitizer,
+        *,
+        quotas: Quotas = DEFAULT_QUOTAS,
+        revisions: RevisionBounds = RevisionBounds(),  # noqa: B008 - frozen
+        deleted_days: int = DELETED_DAYS,
+    ) -> None:
         self.database = database
-        self.quotas = quotas
+        self.jobs = jobs
         self.sanitizer = sanitizer
+        self.quotas = quotas
+        self.revisions = revisions
+        self.deleted_days = deleted_days
 
     @on(CreateContent)
     @retried
     async def create(self, message: CreateContent) -> Content:
         """Add the draft and its event."""
+        author_id = message.author.user_id
         fields = await self._fields(message.draft)
         async with self.database.transaction() as connection:
             row = await _written(
-                QUERIES.add_content(
-                    connection,
-                    content_id=message.content_id,
-                    author_id=message.author.user_id,
-                    **fields,
-                )
+                QUERIES.add_content(connection, content_id=message.content_id, author_id=author_id, **fields)
             )
             if row is None:
                 return await _made_before(connection, message)
-            author_id = message.author.user_id
             await count_use(connection, "drafts", author_id, most=self.quotas.drafts_per_hour)
-            await check_content(connection, self.quotas, author_id)
-            return await _tell(connection, events.ContentCreated, row, message.author)
+            await self._make_room(connection, author_id)
+            return await tell(connection, events.ContentCreated, row, author_id)
 
     @on(EditContent)
     @retried
@@ -176,27 +171,19 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | Transi
         fields = await self._fields(message.draft)
         async with self.database.transaction() as connection:
             before = await _visible(connection, message.content_id, message.caller)
-            status = check_edit(message.caller, before.author_id, before.status)
-            if before.has(message.draft) and message.version in (None, before.version):
-                return before
-            row = await _written(
-                QUERIES.edit_content(
-                    connection,
-                    content_id=message.content_id,
-                    version=before.version if message.version is None else message.version,
-                    editor_id=message.caller.user_id,
-                    status=status,
-                    from_status=before.status,
-                    **fields,
-                )
-            )
-            if row is None:
-                raise Problem(CONTENT_STALE)
-            if _size(row) > _size(msgspec.structs.asdict(before)):  # an author over the quota may still shorten a text
-                await check_content(connection, self.quotas, before.author_id)
-            if status is not before.status:
-                await _record(connection, before, "edit", status, message.caller)
-            return await _tell(connection, events.ContentEdited, row, message.caller)
+            return await self._save(connection, before, message, message.draft, fields)
+
+    @on(RestoreRevision)
+    @retried
+    async def restore_revision(self, message: RestoreRevision) -> Content:
+        """Save an earlier text as an edit by the caller. A category that is gone since is left out."""
+        async with self.database.acquire() as connection:
+            before = await _visible(connection, message.content_id, message.caller)
+            check_edit(message.caller, before.author_id, before.status)
+            draft = await revision_as_draft(connection, before, message.revision)
+        fields = await self._fields(draft)
+        async with self.database.transaction() as connection:
+            return await self._save(connection, before, message, draft, fields)
 
     @on(DeleteContent)
     @retried
@@ -211,7 +198,24 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | Transi
             row = await QUERIES.delete_content(connection, content_id=message.content_id, version=before.version)
             if row is None:
                 raise Problem(CONTENT_STALE)
-            await _tell(connection, events.ContentDeleted, row, message.caller)
+            actor_id = message.caller.user_id
+            await record(connection, before, "delete", before.status, actor_id)
+            content = await tell(connection, events.ContentDeleted, row, actor_id)
+            await plan(connection, self.jobs, before, content, actor_id)
+
+    @on(UndeleteContent)
+    @retried
+    async def undelete(self, message: UndeleteContent) -> Content:
+        """Only editors see what is deleted."""
+        if not is_editor(message.caller):
+            raise Problem(CONTENT_NOT_FOUND)
+        async with self.database.transaction() as connection:
+            row = await QUERIES.undelete_content(connection, content_id=message.content_id, days=self.deleted_days)
+            if row is None:
+                raise Problem(CONTENT_NOT_FOUND)
+            actor_id, content = message.caller.user_id, as_content(row)
+            await record(connection, content, "undelete", content.status, actor_id)
+            return await tell(connection, events.ContentUndeleted, row, actor_id)
 
     @on(TransitionContent)
     @retried
@@ -224,17 +228,112 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | Transi
             )
             if message.version not in (None, before.version):
                 raise Problem(CONTENT_STALE)
+            if message.expire_at is not None and target is not Status.PUBLISHED:
+                raise Problem(REQUEST_INVALID, details=(FieldError("expire_at", "Only publish takes it."),))
+            await check_times(connection, None, message.expire_at)
             row = await QUERIES.move_content(
                 connection,
                 content_id=message.content_id,
                 from_status=before.status,
                 to_status=target,
                 version=before.version,
+                expire_at=message.expire_at,
             )
             if row is None:
-                raise Problem(CONTENT_ILLEGAL_TRANSITION, "The content has just been changed by someone else.")
-            await _record(connection, before, message.action, target, message.caller, note=message.note)
-            return await _tell(connection, EVENT_OF[message.action], row, message.caller, message.note)
+                raise Problem(CONTENT_ILLEGAL_TRANSITION, JUST_CHANGED)
+            actor_id = message.caller.user_id
+            await record(connection, before, message.action, target, actor_id, note=message.note)
+            content = await tell(connection, EVENT_OF[message.action], row, actor_id, message.note)
+            await plan(connection, self.jobs, before, content, actor_id)
+            return content
+
+    @on(ScheduleContent)
+    @retried
+    async def schedule(self, message: ScheduleContent) -> Content:
+        """Set the times. The same times again change nothing."""
+        publish_at, expire_at = message.publish_at, message.expire_at
+        async with self.database.transaction() as connection:
+            before = await _visible(connection, message.content_id, message.caller)
+            check_schedule(
+                message.caller, before.author_id, before.last_edited_by, before.status, publishes=publish_at is not None
+            )
+            if message.version not in (None, before.version):
+                raise Problem(CONTENT_STALE)
+            if (publish_at, expire_at) == (before.publish_at, before.expire_at):
+                return before
+            if expire_at is not None and publish_at is None and before.status is not Status.PUBLISHED:
+                raise Problem(REQUEST_INVALID, details=(FieldError("expire_at", "Needs publish_at before it."),))
+            await check_times(connection, publish_at, expire_at)
+            row = await QUERIES.schedule_content(
+                connection,
+                content_id=message.content_id,
+                publish_at=publish_at,
+                expire_at=expire_at,
+                from_status=before.status,
+                version=before.version,
+            )
+            if row is None:
+                raise Problem(CONTENT_ILLEGAL_TRANSITION, JUST_CHANGED)
+            return await self._note_schedule(connection, before, row, message)
+
+    async def _note_schedule(self, connection: Any, before: Content, row: Any, message: ScheduleContent) -> Content:
+        actor_id, note = message.caller.user_id, message.note
+        if message.publish_at is None and message.expire_at is None:
+            await record(connection, before, "unschedule", before.status, actor_id, note=note)
+            content = await tell(connection, events.ContentUnscheduled, row, actor_id, note)
+        else:
+            await record(connection, before, "schedule", before.status, actor_id, note=note)
+            times = {"publish_at": message.publish_at, "expire_at": message.expire_at}
+            content = await tell(connection, events.ContentScheduled, row, actor_id, note, **times)
+        await plan(connection, self.jobs, before, content, actor_id)
+        return content
+
+    async def _save(
+        self,
+        connection: Any,
+        before: Content,
+        message: EditContent | RestoreRevision,
+        draft: Draft,
+        fields: dict[str, Any],
+    ) -> Content:
+        """Save a text by the guarded statement, with its revision, history and event."""
+        status = check_edit(message.caller, before.author_id, before.status)
+        if before.has(draft) and message.version in (None, before.version):
+            return before
+        actor_id = message.caller.user_id
+        row = await _written(
+            QUERIES.edit_content(
+                connection,
+                content_id=message.content_id,
+                version=before.version if message.version is None else message.version,
+                editor_id=actor_id,
+                status=status,
+                from_status=before.status,
+                **fields,
+            )
+        )
+        if row is None:
+            raise Problem(CONTENT_STALE)
+        if as_content(row).text_bytes > before.text_bytes:  # an author over the quota may still shorten a text
+            await self._make_room(connection, before.author_id)
+        await drop_oldest_revisions(connection, self.revisions, as_content(row))
+        if status is not before.status:
+            await record(connection, before, "edit", status, actor_id)
+        content = await tell(connection, events.ContentEdited, row, actor_id)
+        await plan(connection, self.jobs, before, content, actor_id)
+        return content
+
+    async def _make_room(self, connection: Any, author_id: UUID) -> None:
+        """Check the author's quota; deleted articles make room, the oldest deletion first. Raises
+        Problem(QUOTA_CONTENT).
+        """
+        rows, size = self.quotas.content_rows, self.quotas.content_bytes
+        while True:
+            try:
+                return await check_content(connection, self.quotas, author_id)
+            except Problem:
+                if not await QUERIES.make_room(connection, author_id=author_id, max_rows=rows, max_bytes=size):
+                    raise
 
     async def _fields(self, draft: Draft) -> dict[str, Any]:
         """Return the columns of a draft; called before the transaction, to keep the transaction short."""
@@ -243,10 +342,6 @@ class ContentWorkflow(Actor[CreateContent | EditContent | DeleteContent | Transi
         except MarkupError as error:
             raise Problem(REQUEST_INVALID, details=(FieldError("body", str(error)),)) from error
         return {**msgspec.structs.asdict(draft), "body_html": body_html}
-
-
-def _size(row: Any) -> int:
-    return sum(len(row[name].encode()) for name in ("title", "body", "body_html"))
 
 
 async def _written(statement: Any) -> Any:
@@ -260,8 +355,8 @@ async def _written(statement: Any) -> Any:
 
 
 async def _made_before(connection: Any, message: CreateContent) -> Content:
-    row = await QUERIES.content_by_id(connection, content_id=message.content_id)
-    if row is None or row["author_id"] != message.author.user_id:
+    row = await QUERIES.content_of(connection, content_id=message.content_id, author_id=message.author.user_id)
+    if row is None:
         raise Problem(CONTENT_NOT_FOUND)
     return as_content(row)
 
@@ -273,30 +368,17 @@ async def _visible(connection: Any, content_id: UUID, caller: Principal) -> Cont
     return as_content(row)
 
 
-def as_content(row: Any) -> Content:
-    """Build the Struct of a row of the content table."""
-    return msgspec.convert(dict(row), Content)
-
-
-async def _record(
-    connection: Any, before: Content, action: str, target: Status, caller: Principal, *, note: str | None = None
-) -> None:
-    await QUERIES.add_transition(
-        connection,
-        content_id=before.content_id,
-        actor_id=caller.user_id,
-        action=action,
-        from_status=before.status,
-        to_status=target,
-        note=note,
-    )
-
-
-async def _tell(
-    connection: Any, kind: type[events.ContentEvent], row: Any, caller: Principal, note: str | None = None
-) -> Content:
-    """Write the event of a change, and return the content after it."""
-    content = as_content(row)
-    event = kind(content.content_id, content.author_id, content.title, caller.user_id, content.version, note)
-    await emit(connection, event, event_id=uuid4())
-    return content
+__all__ = [
+    "Change",
+    "Content",
+    "ContentWorkflow",
+    "CreateContent",
+    "DeleteContent",
+    "Draft",
+    "EditContent",
+    "RestoreRevision",
+    "ScheduleContent",
+    "TransitionContent",
+    "UndeleteContent",
+    "as_content",
+]

@@ -145,6 +145,16 @@ def check_transition(
     return move.target
 
 
+def check_schedule(
+    caller: Principal, author_id: UUID, edited_by: UUID | None, status: Status, *, publishes: bool
+) -> None:
+    """Check a change of a schedule by the rule of the transition that is scheduled: of approved content its
+    publication, of published content only its archiving. Raises Problem like `check_transition`.
+    """
+    archives = status is Status.PUBLISHED and not publishes
+    check_transition(caller, author_id, edited_by, status, Action.ARCHIVE if archives else Action.PUBLISH)
+
+
 def check_edit(caller: Principal, author_id: UUID, status: Status) -> Status:
     """Return the state after an edit: reviewed text that changes must be reviewed again. Raises Problem likewise."""
     if not (is_editor(caller) or caller.user_id == author_id):

@@ -101,6 +101,13 @@ class JobQueue:
                 return None
         raise Problem(SERVER_OVERLOADED, "Jobs with this key change too fast; try again.", retry_after_s=1)
 
+    async def withdraw(self, connection: Any, kind: JobKind[Any], unique: str) -> bool:
+        """Remove the waiting job of a unique key in the caller's transaction; return whether there was one.
+
+        A job that runs goes on.
+        """
+        return bool(await QUERIES.withdraw(connection, kind=kind.name, unique_key=unique))
+
     async def submit(
         self,
         database: Database,

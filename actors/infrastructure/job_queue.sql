@@ -65,3 +65,11 @@ where kind = :kind and unique_key = any(:unique_keys::text[]) and unique_key is 
 -- name: count_unfinished(kind, most)$
 select count(*) from (
     select from jobs where kind = :kind and state = 'waiting' and lost = 0 limit :most) as waiting;
+
+-- name: withdraw(kind, unique_key)$
+-- An unstarted job without an order key: no other job waits for its end.
+with gone as (
+    delete from jobs
+    where kind = :kind and unique_key = :unique_key and unique_key is not null and state = 'waiting' and order_key is null
+    returning 1)
+select count(*) from gone;

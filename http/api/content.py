@@ -33,14 +33,16 @@ from callboard.actors.editorial.workflow import (
     DeleteContent,
     Draft,
     EditContent,
+    ScheduleContent,
     TransitionContent,
 )
 from callboard.actors.editorial.workflow_rules import Action, Language, Status, check_edit
-from callboard.actors.errors import REQUEST_CURSOR_INVALID
+from callboard.actors.errors import REQUEST_CURSOR_INVALID, REQUEST_INVALID, FieldError, Problem
 from callboard.actors.infrastructure.errors import QUOTA_CONTENT, QUOTA_RATE
 from callboard.http.server.pagination import BY_NUMBER, BY_TIME
 from callboard.http.server.request import Body, HttpRequest, Page, PageReply, Reply
 from callboard.http.server.routing import Access, Route, Routes
+from callboard.streams.event_types import UtcDatetime
 from callboard.streams.visible_text import visible
 
 PENDING_DEPRECATED = {"Deprecation": f"@{int(datetime(2026, 12, 1, tzinfo=UTC).timestamp())}"}
@@ -61,10 +63,14 @@ class ContentBody(Body, frozen=True, kw_only=True):
 
 
 class TransitionBody(Body, frozen=True, kw_only=True):
-    """An editorial action, with a note to the author or the next editor."""
+    """An editorial action, with a note to the author or the next editor. `publish` takes the times of a publication in
+    the future and of its expiry.
+    """
 
     action: Action
     note: Annotated[str, visible(0, 2000, lines=True)] | None = None
+    publish_at: UtcDatetime | None = None
+    expire_at: UtcDatetime | None = None
 
 
 class StatusFilter(StrEnum):
@@ -98,19 +104,20 @@ class History(Page, frozen=True, kw_only=True):
     cursor: Annotated[str, BY_NUMBER.meta] | None = None
 
 
-def _content_reply(content: Content, status: int | None = None, location: str | None = None) -> Reply[Content]:
+def content_reply(content: Content, status: int | None = None, location: str | None = None) -> Reply[Content]:
+    """Return an article with its ETag."""
     return Reply(content, status=status, etag=str(content.version), location=location)
 
 
 async def create(request: HttpRequest[ContentBody, None, EditorialRefs]) -> Reply[Content]:
     """Create a draft."""
     content = await request.refs.content.ask(CreateContent(request.new_id, request.body.draft(), request.identity))
-    return _content_reply(content, location=f"/api/v1/content/{content.content_id}")
+    return content_reply(content, location=f"/api/v1/content/{content.content_id}")
 
 
 async def read(request: HttpRequest[None, None, EditorialRefs]) -> Reply[Content]:
     """Read an article."""
-    return _content_reply(
+    return content_reply(
         await request.refs.content_queries.ask(ReadContent(request.uuid("content_id"), request.caller))
     )
 
@@ -137,7 +144,7 @@ def version_of(request: HttpRequest[Any, Any, EditorialRefs]) -> int | None:
 async def edit(request: HttpRequest[ContentBody, None, EditorialRefs]) -> Reply[Content]:
     """Replace an article's text if its version is still the one in If-Match."""
     message = EditContent(request.uuid("content_id"), request.body.draft(), version_of(request), request.identity)
-    return _content_reply(await request.refs.content.ask(message))
+    return content_reply(await request.refs.content.ask(message))
 
 
 async def delete(request: HttpRequest[None, None, EditorialRefs]) -> Reply[None]:
@@ -147,11 +154,15 @@ async def delete(request: HttpRequest[None, None, EditorialRefs]) -> Reply[None]
 
 
 async def make_transition(request: HttpRequest[TransitionBody, None, EditorialRefs]) -> Reply[Content]:
-    """Make an editorial transition."""
-    message = TransitionContent(
-        request.uuid("content_id"), request.body.action, request.body.note, request.identity, version_of(request)
-    )
-    return _content_reply(await request.refs.content.ask(message))
+    """Make an editorial transition, or schedule a publication."""
+    body, content_id, version = request.body, request.uuid("content_id"), version_of(request)
+    if body.publish_at is None:
+        move = TransitionContent(content_id, body.action, body.note, request.identity, version, body.expire_at)
+        return content_reply(await request.refs.content.ask(move))
+    if body.action is not Action.PUBLISH:
+        raise Problem(REQUEST_INVALID, details=(FieldError("publish_at", "Only publish takes it."),))
+    schedule = ScheduleContent(content_id, body.publish_at, body.expire_at, body.note, request.identity, version)
+    return content_reply(await request.refs.content.ask(schedule))
 
 
 async def list_content(request: HttpRequest[None, Filter, EditorialRefs]) -> PageReply[ContentSummary]:
@@ -242,7 +253,7 @@ ROUTES = Routes(
         "DELETE",
         "/content/{content_id}",
         delete,
-        summary="Delete content that is not published",
+        summary="Delete content that is not published; editors can undelete it",
         tag="content",
         access=Access.USER,
         status=204,
@@ -253,7 +264,7 @@ ROUTES = Routes(
         "POST",
         "/content/{content_id}/transitions",
         make_transition,
-        summary="Make an editorial transition",
+        summary="Make an editorial transition, or schedule a publication",
         tag="content",
         has_etag=True,
         access=Access.USER,

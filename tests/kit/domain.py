@@ -26,6 +26,7 @@ from callboard.actors.delivery.notification_recorder import NotificationRecorder
 from callboard.actors.delivery.notifier import Notifier
 from callboard.actors.editorial.content_import import IMPORT_CONTENT, ContentImporter
 from callboard.actors.editorial.department import EDITORIAL, EditorialSettings
+from callboard.actors.editorial.scheduled_publishing import RUN_SCHEDULE
 from callboard.actors.editorial.search_refill import REFILL_SEARCH
 from callboard.actors.editorial.workflow import Content, CreateContent, Draft, TransitionContent
 from callboard.actors.editorial.workflow_rules import Action
@@ -77,7 +78,7 @@ SETTINGS: dict[str, Any] = {
     INGESTION.name: IngestionSettings(),
 }
 OF_TESTS = (INFRASTRUCTURE.name, IDENTITY.name, EDITORIAL.name, DELIVERY.name, INGESTION.name)
-WORKED_ON = (EMAIL_REQUEST, MAKE_EXPORT, REFILL_SEARCH, SEND_DIGESTS, CLOSE_HOURS, IMPORT_USERS)
+WORKED_ON = (EMAIL_REQUEST, MAKE_EXPORT, REFILL_SEARCH, SEND_DIGESTS, CLOSE_HOURS, IMPORT_USERS, RUN_SCHEDULE)
 STAT_BOUNDS = StatBounds(metrics=20, metrics_of_source=8, subjects=50)
 # More workers, so that more happens at once, and mailboxes that wait, so that nothing is refused.
 WIDE = {
@@ -138,6 +139,7 @@ class Domain:
         self.comment_moderation = pools["comment_moderation"]
         self.content_search = pools["content_search"]
         self.tags = pools["tags"]
+        self.revisions, self.deleted_content = pools["revisions"], pools["deleted_content"]
         self.user_jobs, self.user_imports = pools["user_jobs"], pools["user_imports"]
         self.preferences, self.notifications = pools["preferences"], pools["notifications"]
         self.kinds = {kind.name: kind for kind in declared.notifications}

@@ -25,10 +25,12 @@ create table content_revisions (
     title       text        not null,
     body        text        not null,
     language    text        not null,
+    tags        text[]      not null default '{}',
     written_at  timestamptz not null,
+    replaced_at timestamptz not null default now(),
     primary key (content_id, revision)
 );
-create index content_revisions_author_idx on content_revisions (author_id, written_at, content_id, revision);
+create index content_revisions_author_idx on content_revisions (author_id, replaced_at, content_id, revision);
 create index content_revisions_editor_idx on content_revisions (editor_id, content_id, revision);
 
 alter table user_usage add column revision_bytes bigint not null default 0;

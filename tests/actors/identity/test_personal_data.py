@@ -5,12 +5,14 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 from kit.audited import From, actions, request
 from kit.domain import PASSWORD, Domain, refused
 
 from callboard.actors.delivery.mail_queue import QUERIES
 from callboard.actors.editorial.content_queries import ListTransitions
+from callboard.actors.editorial.workflow import Draft, EditContent
 from callboard.actors.editorial.workflow_rules import Action
 from callboard.actors.identity.authentication import LogIn
 from callboard.actors.identity.erasure import erase_due, erase_user
@@ -45,6 +47,7 @@ FREE = {
         "category_id": "a category's",
         **dict.fromkeys(("status", "language"), "one of a list"),
     },
+    "content_revisions": {"content_id": "an article's", "category_id": "a category's", "language": "one of a list"},
     "content_tags": {"content_id": "an article's", "category_id": "a category's", "status": "one of a list"},
     "content_transitions": {
         "content_id": "an article's",
@@ -160,9 +163,15 @@ async def person(domain: Domain, mark: str) -> Principal:
         ip,
         f"Agent {mark}",
     )
-    await domain.draft(caller, f"Draft {mark}")
+    draft = await domain.draft(caller, f"Draft {mark}")
+    await domain.content.ask(EditContent(draft.content_id, Draft("Later", f"Later {mark}"), draft.version, caller))
     published = await domain.published(caller, editor, "A published article")
     other = await domain.draft(reader)
+    for writer, title in ((caller, f"Correction {mark}"), (reader, "A correction of that")):  # as an editor once
+        version = await domain.value("select version from content where content_id = $1", other.content_id)
+        role = Role.EDITOR if writer is caller else Role.MEMBER
+        editing = msgspec.structs.replace(writer, role=role)
+        await domain.content.ask(EditContent(other.content_id, Draft(title, "b"), version, editing))
     await domain.rows(
         "insert into content_transitions (content_id, actor_id, action, from_status, to_status, note) "
         "values ($1, $2, 'reject', 'pending_review', 'draft', $3)",

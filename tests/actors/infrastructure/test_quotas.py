@@ -33,7 +33,7 @@ class CallboardProcess:
     def __init__(self, domain: Domain, quotas: Quotas) -> None:
         self.domain = domain
         self.content: Ref[CreateContent | EditContent | DeleteContent] = pool(
-            "content", Props(ContentWorkflow, domain.database, HtmlSanitizer(), quotas), size=16
+            "content", Props(ContentWorkflow, domain.database, domain.jobs, HtmlSanitizer(), quotas=quotas), size=16
         )
 
     async def draft(self, author: Principal, body: str = "b") -> Content:
