@@ -184,10 +184,10 @@ begin
     end loop;
 end $$;
 
--- The characters of scripts without spaces between words, for a bracket expression.
+-- The characters of scripts without spaces between words, and emoji, for a bracket expression.
 create function unsplit_scripts() returns text language sql immutable parallel safe as $$
     select '\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf'
-        || '\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003ffff'
+        || '\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003ffff\u2600-\u27bf\U0001f000-\U0001faff'
 $$;
 
 -- Every character of these scripts, and every two neighbouring ones.
@@ -204,11 +204,25 @@ create function search_grams(words text) returns tsvector language sql immutable
     from shifted
 $$;
 
+-- Characters between words that are not ASCII: to the parser of a database without a locale they are letters.
+create function signs() returns text language sql immutable parallel safe as $$
+    select '\u00a1-\u00a9\u00ab-\u00b4\u00b6-\u00b9\u00bb-\u00bf\u00d7\u00f7\u055a-\u055f\u0589\u060c\u061b\u061f\u066a-\u066d'
+        || '\u06d4\u0964\u0965\u200b\u2010-\u205e\u2190-\u25ff\u27c0-\u2bff\u2e00-\u2e7f\u3001-\u3004\u3008-\u3020\u3030\ufe0e\ufe0f'
+$$;
+
 -- The searched form of a text: one form of each character, and control characters for the punctuation from which the
 -- parser makes addresses, paths and compounds. The parser takes the square or the cube of their length: 'a1@' 2,000
 -- times took 4 s.
 create function searchable(words text) returns text language sql immutable parallel safe as $$
-    select translate(normalize(words, nfkc), '_~/@.-:' || E'\x01\x02\x03\x04\x05\x06\x07', E'\x01\x02\x03\x04\x05\x06\x07')
+    select translate(regexp_replace(normalize(words, nfkc), '[' || signs() || ']', ' ', 'g'),
+                     '_~/@.-:' || E'\x01\x02\x03\x04\x05\x06\x07', E'\x01\x02\x03\x04\x05\x06\x07')
+$$;
+
+-- The same of a text whose matches are marked: signs, and runs of unsplit scripts, stand between two U+000F.
+create function highlightable(words text) returns text language sql immutable parallel safe as $$
+    select translate(
+        regexp_replace(normalize(words, nfkc), '([' || unsplit_scripts() || ']+|[' || signs() || ']+)', E'\x0f\\1\x0f', 'g'),
+        '_~/@.-:' || E'\x01\x02\x03\x04\x05\x06\x07', E'\x01\x02\x03\x04\x05\x06\x07')
 $$;
 
 create function unsearchable(words text) returns text language sql immutable parallel safe as $$
@@ -245,27 +259,33 @@ create function category_word(category_id uuid) returns tsvector language sql im
     select case when category_id is null then '' else array_to_tsvector(array['category:' || category_id]) end
 $$;
 
--- A query in web search syntax, for articles of one language. All runs of the unsplit scripts are required.
-create function search_query(language text, q text) returns tsquery language sql stable as $$
-    with asked as (  -- a hyphen before a word excludes it
-        select searchable(regexp_replace(regexp_replace(normalize(q, nfkc), '([^\s"-])-', '\1 ', 'g'), '-', E'\x0e', 'g')) as q
-    ), signed as (
-        select replace(q, E'\x0e', '-') as q from asked
-    ), run as (
-        select found[1] as sign, found[2] as run
-        from signed, regexp_matches(q, '(-?)"?([' || unsplit_scripts() || ']+)', 'g') as found
-    ), gram as (
-        select sign, string_agg(quote_literal(substr(run, place, 2)), ' & ') as grams
-        from run, generate_series(1, greatest(length(run) - 1, 1)) as place
-        group by sign, run
-    )
-    select websearch_to_tsquery(
-            ('callboard_' || language)::regconfig, regexp_replace(q, '[' || unsplit_scripts() || ']+', ' ', 'g'))
-        && coalesce(
-            (select string_agg(case sign when '-' then '!' else '' end || '(' || grams || ')', ' & ') from gram), ''
-           )::tsquery
-    from signed
-$$;
+-- A query in web search syntax, for articles of one language. In it a word of our own stands for each run of an unsplit
+-- script, until it is parsed: then all pairs of neighbouring characters of the run are required.
+create function search_query(language text, q text) returns tsquery language plpgsql stable as $$
+declare
+    config regconfig := 'callboard_' || language;
+    asked  text;     -- a hyphen before a word excludes it
+    found  tsquery;
+    runs   text[];
+    grams  tsquery;
+begin
+    asked := regexp_replace(regexp_replace(normalize(q, nfkc), '([^\s"-])-', '\1 ', 'g'), '-', E'\x0e', 'g');
+    asked := replace(searchable(asked), E'\x0e', '-');
+    runs := array(
+        select run from (
+            select distinct matched[1] as run from regexp_matches(asked, '[' || unsplit_scripts() || ']+', 'g') as matched
+        ) as distinct_runs order by length(run) desc);
+    for place in 1 .. cardinality(runs) loop
+        asked := regexp_replace(asked, '(-?)"?' || runs[place] || '"?', ' \1"callboardrun' || place || '" ', 'g');
+    end loop;
+    found := websearch_to_tsquery(config, asked);
+    for place in 1 .. cardinality(runs) loop
+        select string_agg(quote_literal(substr(runs[place], start, 2)), ' & ')::tsquery into grams
+        from generate_series(1, greatest(length(runs[place]) - 1, 1)) as start;
+        found := ts_rewrite(found, plainto_tsquery(config, 'callboardrun' || place), grams);
+    end loop;
+    return found;
+end $$;
 
 -- In a query, each of `words` stands for its lexeme and for `lexemes` too.
 create function widen_query(language text, asked tsquery, words text[], lexemes text[]) returns tsquery

@@ -89,19 +89,17 @@ from content
 where content_id = any(:content_ids::uuid[]) and status = 'published';
 
 -- name: highlighted(q, words, lexemes, languages, titles, texts)
--- U+E000 and U+E001 enclose the matches. A run of an unsplit script stands apart, between two U+000F: to the parser it
--- would be one word with the letters beside it.
+-- U+E000 and U+E001 enclose the matches; the caller removes each U+000F.
 with in_language as materialized (
     select language, ('callboard_' || language)::regconfig as config,
            widen_query(language, search_query(language, :q), :words::text[], :lexemes::text[]) as query
     from (select distinct unnest(:languages::text[]) as language) as languages
 )
-select unsearchable(ts_headline(config, regexp_replace(searchable(title), runs, replacement, 'g'), query, options)) as title,
-       unsearchable(ts_headline(config, regexp_replace(searchable(text), runs, replacement, 'g'), query, options)) as text
+select unsearchable(ts_headline(config, highlightable(title), query, options)) as title,
+       unsearchable(ts_headline(config, highlightable(text), query, options)) as text
 from unnest(:languages::text[], :titles::text[], :texts::text[]) with ordinality as page (language, title, text, place)
 join in_language using (language)
-cross join (select '([' || unsplit_scripts() || ']+)', E'\x0f\\1\x0f',
-                   E'StartSel=\ue000, StopSel=\ue001, HighlightAll=true') as ways (runs, replacement, options)
+cross join (select E'StartSel=\ue000, StopSel=\ue001, HighlightAll=true') as options (options)
 order by place;
 
 -- name: facets(content_ids)

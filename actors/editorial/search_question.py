@@ -8,19 +8,20 @@ import msgspec
 MAX_QUESTION = 200  # characters
 MAX_WORDS = 16  # searched words
 
-UNSPLIT = (  # the scripts without spaces between words, as in schema.sql
+UNSPLIT = (  # the scripts without spaces between words, and emoji, as in schema.sql
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
-    "\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003ffff"
+    "\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003ffff\u2600-\u27bf\U0001f000-\U0001faff"
 )
 RUN = re.compile(f"[{UNSPLIT}]+")
 WORD = re.compile(rf"[^\W{UNSPLIT}]+")
 UNFINISHED = re.compile(rf"(?:^|\s)(?![-\"])[^\s\"]*?([^\W{UNSPLIT}]+)$")
+QUOTES = str.maketrans(dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb", '"'))  # as telephones type them
 EDITS = ((8, 2), (4, 1))  # a word of so many letters may have so many typing errors
 
 
 class Question(msgspec.Struct, frozen=True):
-    """A bounded query. `words` must be there as they are typed, and so must `runs`, of scripts without spaces;
-    `unfinished` is the last word if the query ends with it.
+    """A bounded query. `words` and `runs`, of scripts without spaces, are looked for; `unfinished` is the last word if
+    the query ends with it.
     """
 
     text: str
@@ -31,7 +32,7 @@ class Question(msgspec.Struct, frozen=True):
 
 def parse(q: str) -> Question:
     """Parse a query in web search syntax. No part of a phrase or an exclusion is a word that may stand for others."""
-    text = bounded(q)
+    text = bounded(q.translate(QUOTES))
     plain = normalize("NFKC", text).split('"')
     tokens = [token for part in plain[::2] for token in part.split() if token[0] != "-" and token.lower() != "or"]
     last = UNFINISHED.search(plain[-1]) if len(plain) % 2 and tokens else None

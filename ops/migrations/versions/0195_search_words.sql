@@ -4,6 +4,27 @@ alter table content drop column search_outdated;
 alter table content add column search_outdated boolean not null default true;
 alter table content alter column search_outdated set default false;
 
+create or replace function unsplit_scripts() returns text language sql immutable parallel safe as $$
+    select '\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf'
+        || '\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003ffff\u2600-\u27bf\U0001f000-\U0001faff'
+$$;
+
+create function signs() returns text language sql immutable parallel safe as $$
+    select '\u00a1-\u00a9\u00ab-\u00b4\u00b6-\u00b9\u00bb-\u00bf\u00d7\u00f7\u055a-\u055f\u0589\u060c\u061b\u061f\u066a-\u066d'
+        || '\u06d4\u0964\u0965\u200b\u2010-\u205e\u2190-\u25ff\u27c0-\u2bff\u2e00-\u2e7f\u3001-\u3004\u3008-\u3020\u3030\ufe0e\ufe0f'
+$$;
+
+create or replace function searchable(words text) returns text language sql immutable parallel safe as $$
+    select translate(regexp_replace(normalize(words, nfkc), '[' || signs() || ']', ' ', 'g'),
+                     '_~/@.-:' || E'\x01\x02\x03\x04\x05\x06\x07', E'\x01\x02\x03\x04\x05\x06\x07')
+$$;
+
+create function highlightable(words text) returns text language sql immutable parallel safe as $$
+    select translate(
+        regexp_replace(normalize(words, nfkc), '([' || unsplit_scripts() || ']+|[' || signs() || ']+)', E'\x0f\\1\x0f', 'g'),
+        '_~/@.-:' || E'\x01\x02\x03\x04\x05\x06\x07', E'\x01\x02\x03\x04\x05\x06\x07')
+$$;
+
 create function without_tags(words text) returns text language sql immutable parallel safe as $$
     select regexp_replace(words, '</?[a-zA-Z][^<>]*>', ' ', 'g')
 $$;
@@ -25,6 +46,32 @@ begin
             words := left(words, length(words) / 2);
         end;
     end loop;
+end $$;
+
+create or replace function search_query(language text, q text) returns tsquery language plpgsql stable as $$
+declare
+    config regconfig := 'callboard_' || language;
+    asked  text;     -- a hyphen before a word excludes it
+    found  tsquery;
+    runs   text[];
+    grams  tsquery;
+begin
+    asked := regexp_replace(regexp_replace(normalize(q, nfkc), '([^\s"-])-', '\1 ', 'g'), '-', E'\x0e', 'g');
+    asked := replace(searchable(asked), E'\x0e', '-');
+    runs := array(
+        select run from (
+            select distinct matched[1] as run from regexp_matches(asked, '[' || unsplit_scripts() || ']+', 'g') as matched
+        ) as distinct_runs order by length(run) desc);
+    for place in 1 .. cardinality(runs) loop
+        asked := regexp_replace(asked, '(-?)"?' || runs[place] || '"?', ' \1"callboardrun' || place || '" ', 'g');
+    end loop;
+    found := websearch_to_tsquery(config, asked);
+    for place in 1 .. cardinality(runs) loop
+        select string_agg(quote_literal(substr(runs[place], start, 2)), ' & ')::tsquery into grams
+        from generate_series(1, greatest(length(runs[place]) - 1, 1)) as start;
+        found := ts_rewrite(found, plainto_tsquery(config, 'callboardrun' || place), grams);
+    end loop;
+    return found;
 end $$;
 
 create function widen_query(language text, asked tsquery, words text[], lexemes text[]) returns tsquery

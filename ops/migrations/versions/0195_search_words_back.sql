@@ -33,5 +33,32 @@ begin
 end $$;
 create trigger content_search before insert or update of title, body, language, category_id, status, search_outdated
     on content for each row execute function fill_search();
-drop function learn_words, filter_words, search_word, widen_query, without_tags;
+create or replace function unsplit_scripts() returns text language sql immutable parallel safe as $$
+    select '\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf'
+        || '\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003ffff'
+$$;
+create or replace function searchable(words text) returns text language sql immutable parallel safe as $$
+    select translate(normalize(words, nfkc), '_~/@.-:' || E'\x01\x02\x03\x04\x05\x06\x07', E'\x01\x02\x03\x04\x05\x06\x07')
+$$;
+create or replace function search_query(language text, q text) returns tsquery language sql stable as $$
+    with asked as (  -- a hyphen before a word excludes it
+        select searchable(regexp_replace(regexp_replace(normalize(q, nfkc), '([^\s"-])-', '\1 ', 'g'), '-', E'\x0e', 'g')) as q
+    ), signed as (
+        select replace(q, E'\x0e', '-') as q from asked
+    ), run as (
+        select found[1] as sign, found[2] as run
+        from signed, regexp_matches(q, '(-?)"?([' || unsplit_scripts() || ']+)', 'g') as found
+    ), gram as (
+        select sign, string_agg(quote_literal(substr(run, place, 2)), ' & ') as grams
+        from run, generate_series(1, greatest(length(run) - 1, 1)) as place
+        group by sign, run
+    )
+    select websearch_to_tsquery(
+            ('callboard_' || language)::regconfig, regexp_replace(q, '[' || unsplit_scripts() || ']+', ' ', 'g'))
+        && coalesce(
+            (select string_agg(case sign when '-' then '!' else '' end || '(' || grams || ')', ' & ') from gram), ''
+           )::tsquery
+    from signed
+$$;
+drop function highlightable, signs, learn_words, filter_words, search_word, widen_query, without_tags;
 drop table search_words, search_languages;

@@ -68,10 +68,23 @@ async def test_what_is_not_in_a_title_does_not_find_it(domain: Domain, q: str) -
     assert await titles(domain, q) == set()
 
 
-async def test_an_exclusion_works_in_unsplit_scripts(domain: Domain) -> None:
-    await publish(domain, "東京の歴史")
-    await publish(domain, "東京の地図")
-    assert await titles(domain, "東京 -歴史") == {"東京の地図"}
+@pytest.mark.parametrize(
+    ("q", "found"),
+    [
+        ("東京 -歴史", {"東京の地図"}),
+        ('東京 -"歴史"', {"東京の地図"}),
+        ("歴史 or 地図", {"東京の歴史", "東京の地図"}),
+        ("歴史 or lantern", {"東京の歴史", "A lantern"}),
+        ('lantern or "歴史" -東京', {"A lantern"}),
+        ('"東京の歴史"', {"東京の歴史"}),
+        ('"a lantern', {"A lantern"}),
+        ("東京lantern", set()),
+    ],
+)
+async def test_operators_work_in_unsplit_scripts(domain: Domain, q: str, found: set[str]) -> None:
+    for title in ("東京の歴史", "東京の地図", "A lantern"):
+        await publish(domain, title)
+    assert await titles(domain, q) == found
 
 
 @pytest.mark.parametrize(
