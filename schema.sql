@@ -350,8 +350,18 @@ begin
 end $$;
 
 -- Words of our own, by which the index answers the filters of a search.
-create function filter_words(author_id uuid, category_id uuid) returns tsvector language sql immutable parallel safe as $$
-    select array_to_tsvector(array_remove(array['author:' || author_id, 'category:' || category_id], null))
+create function filter_words(author_id uuid, category_id uuid, tags text[]) returns tsvector
+language sql immutable parallel safe as $$
+    select array_to_tsvector(array_remove(
+        array['author:' || author_id, 'category:' || category_id] || array(select 'tag:' || tag from unnest(tags) as tag),
+        null))
+$$;
+
+-- The query for all words of a vector, as they are.
+create function all_of(words tsvector) returns tsquery language sql immutable parallel safe as $$
+    select coalesce(string_agg(
+        '''' || replace(replace(word, '\', '\\'), '''', '''''') || '''', ' & '), '')::tsquery
+    from unnest(tsvector_to_array(words)) as word
 $$;
 
 -- Only published content is searched, so the work is done once, at the publication.
@@ -362,11 +372,11 @@ begin
     elsif tg_op = 'INSERT' or old.search is null or old.search_outdated
             or (old.title, old.body, old.language) is distinct from (new.title, new.body, new.language) then
         new.search := search_vector(new.language, new.title, new.body, new.category_id)
-            || filter_words(new.author_id, null);
+            || filter_words(new.author_id, null, new.tags);
         perform learn_words(new.language, new.title, new.body);
-    elsif (old.author_id, old.category_id) is distinct from (new.author_id, new.category_id) then
-        new.search := ts_delete(old.search, tsvector_to_array(filter_words(old.author_id, old.category_id)))
-            || filter_words(new.author_id, new.category_id);
+    elsif (old.author_id, old.category_id, old.tags) is distinct from (new.author_id, new.category_id, new.tags) then
+        new.search := ts_delete(old.search, tsvector_to_array(filter_words(old.author_id, old.category_id, old.tags)))
+            || filter_words(new.author_id, new.category_id, new.tags);
     end if;
     new.search_outdated := false;
     return new;
@@ -417,7 +427,7 @@ create index content_author_deleted_idx on content (author_id, deleted_at, conte
 create trigger content_touch before update of author_id, category_id, title, body, body_html, status, version,
     published_at, created_at, last_edited_by, language on content for each row execute function touch_updated_at();
 create trigger content_search before insert or update of
-    title, body, language, author_id, category_id, status, search_outdated
+    title, body, language, author_id, category_id, tags, status, search_outdated
     on content for each row execute function fill_search();
 
 -- The tags of articles, once more, in the order of lists: a page of the articles with a tag is one range of an index.

@@ -12,6 +12,8 @@ from uuid import UUID
 
 import msgspec
 
+from callboard.actors.editorial.content_queries import QUERIES as LISTS
+from callboard.actors.editorial.content_queries import CategoryLabel
 from callboard.actors.editorial.errors import SEARCH_FACETS_OFF
 from callboard.actors.editorial.search_question import MAX_QUESTION, Question, is_similar, parse
 from callboard.actors.editorial.search_snippets import BEGINNING, marked, snippet, text_to_highlight, title_to_highlight
@@ -48,17 +50,23 @@ class SearchResult(msgspec.Struct, frozen=True):
 
     content_id: UUID
     author_id: UUID
+    author_name: str
     category_id: UUID | None
+    category: CategoryLabel | None
     title: str
     title_html: str
     language: Language
+    tags: tuple[str, ...]
+    comment_count: int
     published_at: UtcDatetime
     rank: float
     snippet: str
 
 
 class FacetValue(msgspec.Struct, frozen=True):
-    """A value of a filter: the id of a category or an author or a language, its name, and the number of matches."""
+    """A value of a filter (the slug of a category, the id of an author, a tag, a language), its name, and the number of
+    matches.
+    """
 
     value: str
     name: str
@@ -73,6 +81,7 @@ class SearchFacets(msgspec.Struct, frozen=True):
     counted: int
     categories: list[FacetValue] = []
     authors: list[FacetValue] = []
+    tags: list[FacetValue] = []
     languages: list[FacetValue] = []
 
 
@@ -89,7 +98,9 @@ class SearchContent(Request[list[SearchResult]], frozen=True):
     category_id: UUID | None = None
     rank: float | None = None
     before_id: UUID | None = None
+    category_slug: str | None = None
     author_id: UUID | None = None
+    tag: str | None = None
     since: datetime | None = None
     until: datetime | None = None
     user_id: UUID | None = None
@@ -100,7 +111,9 @@ class CountFacets(Request[SearchFacets], frozen=True):
 
     q: str
     category_id: UUID | None = None
+    category_slug: str | None = None
     author_id: UUID | None = None
+    tag: str | None = None
     since: datetime | None = None
     until: datetime | None = None
     user_id: UUID | None = None
@@ -152,10 +165,16 @@ class Search:
         self.connection = connection
         self.question = question
         self.message = message
+        self.category_id = message.category_id
         self.wider: dict[str, set[str]] = {}  # the lexemes for which a word of the query stands, beside its own
 
     async def ranks(self, *, tolerant: bool) -> dict[UUID, float]:
         """Return the matches with their ranks."""
+        slug = self.message.category_slug
+        if slug is not None:
+            self.category_id = await LISTS.category_of_slug(self.connection, slug=slug)
+            if self.category_id is None:
+                return {}
         await QUERIES.plan_search(self.connection)
         ranks = await self._matches(2)
         if len(ranks) < ENOUGH and await self._complete():
@@ -178,11 +197,8 @@ class Search:
             **self._query(),
         )
         shown = [(row["title"], row["text"]) async for row in highlighted]
-        runs = self.question.runs
         return [
-            msgspec.convert(
-                row | {"rank": rank, "title_html": marked(title, runs), "snippet": snippet(text, runs)}, SearchResult
-            )
+            _result(row, rank, title, text, self.question.runs)
             for (rank, row), (title, text) in zip(ranked, shown, strict=True)
         ]
 
@@ -197,7 +213,8 @@ class Search:
             **self._query(),
             runs=list(self.question.runs),
             author_id=self.message.author_id,
-            category_id=self.message.category_id,
+            category_id=self.category_id,
+            tag=self.message.tag,
             since=self.message.since,
             until=self.message.until,
             recent=RECENT,
@@ -225,6 +242,17 @@ class Search:
         for word, lexemes in similar.items():
             self.wider[word] = self.wider.get(word, set()) | set(lexemes[:SIMILAR])
         return bool(similar)
+
+
+def _result(row: dict[str, Any], rank: float, title: str, text: str, runs: Sequence[str]) -> SearchResult:
+    slug, name = row["category_slug"], row["category_name"]
+    more = {
+        "category": None if slug is None else CategoryLabel(slug, name),
+        "rank": rank,
+        "title_html": marked(title, runs),
+        "snippet": snippet(text, runs),
+    }
+    return msgspec.convert(row | more, SearchResult)
 
 
 __all__ = ["MAX_QUESTION", "ContentSearch", "CountFacets", "SearchContent", "SearchFacets", "SearchResult"]

@@ -24,7 +24,7 @@ from unnest(:words::text[]) as asked cross join lateral (
     where word % search_word(asked) and length(word) between length(asked) - 2 and length(asked) + 2
     order by similarity(word, search_word(asked)) desc, word limit :most) as known;
 
--- name: matching_content(q, words, lexemes, runs, author_id, category_id, since, until, recent, enough, matches, candidates)
+-- name: matching_content(q, words, lexemes, runs, author_id, category_id, tag, since, until, recent, enough, matches, candidates)
 -- The ids of matches with their ranks from 0 to 1, at a cost that does not grow with the number of matches. `asked` is
 -- the part of the query that an index can answer, in any language: without exclusions, and with phrases as words. The
 -- newest `recent` articles are read one by one. If `enough` of them match, the words are common and no others are
@@ -41,14 +41,13 @@ with in_language as materialized (
     select distinct regexp_replace(querytree(query), '<(-|[0-9]+)>', '&', 'g') as words from in_language
 ), filters as (
     select case when exists (select from in_language where language = 'outdated') then ''::tsquery
-        else concat_ws(' & ', quote_literal('author:' || :author_id::uuid),
-                       quote_literal('category:' || :category_id::uuid))::tsquery end as query
+        else all_of(filter_words(:author_id, :category_id, array_remove(array[:tag::text], null))) end as query
 ), asked as materialized (
     select (string_agg('(' || words || ')', ' | '))::tsquery && (select query from filters) as query
     from words where words not in ('', 'T')
 ), newest as materialized (
     select content_id, published_at from (
-        select content_id, published_at, author_id, category_id, search from content
+        select content_id, published_at, author_id, category_id, tags, search from content
         where status = 'published' and (select query from asked) is not null
           and (:since::timestamptz is null or published_at >= :since)
           and (:until::timestamptz is null or published_at < :until)
@@ -56,11 +55,13 @@ with in_language as materialized (
     where search @@ (select query from asked)
       and (:author_id::uuid is null or author_id = :author_id)
       and (:category_id::uuid is null or category_id = :category_id)
+      and (:tag::text is null or :tag = any (tags))
 ), others as materialized (
     select content_id, published_at from content
     where status = 'published' and search @@ (select query from asked) and (select count(*) from newest) < :enough
       and (:author_id::uuid is null or author_id = :author_id)
       and (:category_id::uuid is null or category_id = :category_id)
+      and (:tag::text is null or :tag = any (tags))
       and (:since::timestamptz is null or published_at >= :since)
       and (:until::timestamptz is null or published_at < :until)
     limit :matches
@@ -84,8 +85,9 @@ group by content_id;
 
 -- name: content_of_page(content_ids, beginning)
 -- The rows of a page, with the beginnings of their texts.
-select content_id, author_id, category_id, title, language, published_at, left(body, :beginning) as body
-from content
+select s.*, coalesce((select visible from comment_counts n where n.content_id = s.content_id), 0) as comment_count,
+       (select left(body, :beginning) from content where content_id = s.content_id) as body
+from content_summaries s
 where content_id = any(:content_ids::uuid[]) and status = 'published';
 
 -- name: highlighted(q, words, lexemes, languages, titles, texts)
@@ -103,16 +105,16 @@ cross join (select E'StartSel=\ue000, StopSel=\ue001, HighlightAll=true') as opt
 order by place;
 
 -- name: facets(content_ids)
--- For each category, author and language the number of these articles.
+-- For each category, author, tag and language the number of these articles.
 with counted as materialized (
-    select author_id, category_id, language from content
-    where content_id = any(:content_ids::uuid[]) and status = 'published'
+    select * from content_summaries where content_id = any(:content_ids::uuid[]) and status = 'published'
 )
-select 'categories' as facet, category_id::text as value, min(name) as name, count(*)
-from counted join categories using (category_id) group by category_id
+select 'categories' as facet, category_slug as value, min(category_name) as name, count(*)
+from counted where category_slug is not null group by category_slug
 union all
-select 'authors', author_id::text, min(case when deleted_at is null then full_name else 'Deleted user' end), count(*)
-from counted join users on user_id = author_id group by author_id
+select 'authors', author_id::text, min(author_name), count(*) from counted group by author_id
+union all
+select 'tags', tag, tag, count(*) from counted, unnest(tags) as tag group by tag
 union all
 select 'languages', language, language, count(*) from counted group by language
 order by facet, count desc, name, value;

@@ -1,10 +1,11 @@
 """The search of published content over HTTP."""
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from msgspec import Meta
 
+from callboard.actors.editorial.category_rules import CategoryKey, id_in
 from callboard.actors.editorial.content_search import (
     MAX_QUESTION,
     CountFacets,
@@ -14,7 +15,9 @@ from callboard.actors.editorial.content_search import (
 )
 from callboard.actors.editorial.errors import SEARCH_FACETS_OFF
 from callboard.actors.editorial.refs import SEARCH, EditorialRefs
+from callboard.actors.editorial.tags import Tag
 from callboard.actors.errors import REQUEST_CURSOR_INVALID
+from callboard.actors.infrastructure.principals import Principal
 from callboard.http.server.pagination import BY_RANK
 from callboard.http.server.request import HttpRequest, Page, PageReply, Query, Reply
 from callboard.http.server.routing import Access, Route, Routes
@@ -25,14 +28,15 @@ RENAMED = {"since": "from", "until": "to"}
 
 
 class SearchQuery(Page, frozen=True, kw_only=True, rename=RENAMED):
-    """A search query (words, "phrases", -exclusions, or), and its filters: a category, an author, and the times of
-    publication from `from` to before `to`.
+    """A search query (words, "phrases", -exclusions, or), and its filters: a category by its id or slug, an author, a
+    tag, and the times of publication from `from` to before `to`.
     """
 
     cursor: Annotated[str, BY_RANK.meta] | None = None
     q: Words
-    category: UUID | None = None
+    category: CategoryKey | None = None
     author: UUID | None = None
+    tag: Tag | None = None
     since: UtcDatetime | None = None
     until: UtcDatetime | None = None
 
@@ -41,42 +45,39 @@ class FacetsQuery(Query, frozen=True, kw_only=True, rename=RENAMED):
     """The same without a page."""
 
     q: Words
-    category: UUID | None = None
+    category: CategoryKey | None = None
     author: UUID | None = None
+    tag: Tag | None = None
     since: UtcDatetime | None = None
     until: UtcDatetime | None = None
 
 
+def _filters(query: SearchQuery | FacetsQuery, caller: Principal | None) -> dict[str, Any]:
+    category_id = None if query.category is None else id_in(query.category)
+    return {
+        "category_id": category_id,
+        "category_slug": None if category_id else query.category,
+        "author_id": query.author,
+        "tag": query.tag,
+        "since": query.since,
+        "until": query.until,
+        "user_id": caller.user_id if caller else None,
+    }
+
+
 async def search(request: HttpRequest[None, SearchQuery, EditorialRefs]) -> PageReply[SearchResult]:
-    """Search published articles, best match first."""
+    """Search published articles, best match first. Titles and snippets are safe as HTML, with <mark> around matches."""
     query = request.query
     rank, before_id = BY_RANK.decode(query.cursor) if query.cursor else (None, None)
-    message = SearchContent(
-        query.q,
-        query.limit + 1,
-        category_id=query.category,
-        rank=rank,
-        before_id=before_id,
-        author_id=query.author,
-        since=query.since,
-        until=query.until,
-        user_id=request.caller.user_id if request.caller else None,
-    )
+    filters = _filters(query, request.caller)
+    message = SearchContent(query.q, query.limit + 1, rank=rank, before_id=before_id, **filters)
     found = await request.refs.content_search.ask(message)
     return BY_RANK.page(found, query.limit, lambda last: (last.rank, last.content_id))
 
 
 async def count_facets(request: HttpRequest[None, FacetsQuery, EditorialRefs]) -> Reply[SearchFacets]:
-    """Count the matches of a search by category, author and language."""
-    query = request.query
-    message = CountFacets(
-        query.q,
-        category_id=query.category,
-        author_id=query.author,
-        since=query.since,
-        until=query.until,
-        user_id=request.caller.user_id if request.caller else None,
-    )
+    """Count the matches of a search by category, author, tag and language."""
+    message = CountFacets(request.query.q, **_filters(request.query, request.caller))
     return Reply(await request.refs.content_search.ask(message))
 
 

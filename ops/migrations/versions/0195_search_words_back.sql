@@ -60,5 +60,5 @@ create or replace function search_query(language text, q text) returns tsquery l
            )::tsquery
     from signed
 $$;
-drop function highlightable, signs, learn_words, filter_words, search_word, widen_query, without_tags;
+drop function all_of, highlightable, signs, learn_words, filter_words, search_word, widen_query, without_tags;
 drop table search_words, search_languages;

@@ -10,6 +10,7 @@ import pytest
 from kit.domain import Domain, refused
 
 from callboard.actors.editorial import content_search
+from callboard.actors.editorial.content_queries import CategoryLabel
 from callboard.actors.editorial.content_search import CountFacets, FacetValue, SearchContent, SearchResult
 from callboard.actors.editorial.errors import SEARCH_FACETS_OFF
 from callboard.actors.editorial.workflow_rules import Action, Language
@@ -17,6 +18,7 @@ from callboard.actors.infrastructure.feature_flags import FlagName
 from callboard.actors.infrastructure.principals import Principal, Role
 from callboard.actors.infrastructure.refs import Infrastructure
 
+TAG = "ada's \\ 'own' & 東京:*"
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
@@ -39,14 +41,15 @@ async def insert(domain: Domain, author: Principal, *titles: str, body: str = ""
     """Published articles, each a day older than the one before, by the triggers alone."""
     for place, title in enumerate(titles):
         await domain.rows(
-            "insert into content (author_id, title, body, body_html, status, published_at, language, category_id) "
-            "values ($1, $2, $3, '', 'published', $4, $5, $6)",
+            "insert into content (author_id, title, body, published_at, language, category_id, tags, body_html, status) "
+            "values ($1, $2, $3, $4, $5, $6, $7, '', 'published')",
             author.user_id,
             title,
             body,
             more.get("at", datetime.now(UTC)) - timedelta(days=place),
             more.get("language", Language.ENGLISH).value,
             more.get("category_id"),
+            more.get("tags", []),
         )
 
 
@@ -221,15 +224,18 @@ async def test_a_snippet_is_made_from_a_bounded_beginning(domain: Domain, author
 async def test_filters_narrow_a_search_alone_and_together(domain: Domain, author: Principal, editor: Principal) -> None:
     category_id = await domain.value("insert into categories (slug, name) values ('a', 'A') returning category_id")
     await insert(domain, author, "Lantern 1", "Lantern 2", at=LONG_AGO, category_id=category_id)
-    await insert(domain, author, "Lantern 3")
-    await insert(domain, editor, "Lantern 4", at=LONG_AGO)
+    await insert(domain, author, "Lantern 3", tags=[TAG, "other"])
+    await insert(domain, editor, "Lantern 4", at=LONG_AGO, tags=[TAG])
     by = {
         "author_id": (author.user_id, {"Lantern 1", "Lantern 2", "Lantern 3"}),
         "category_id": (category_id, {"Lantern 1", "Lantern 2"}),
         "since": (LONG_AGO, {"Lantern 1", "Lantern 3", "Lantern 4"}),
         "until": (LONG_AGO, {"Lantern 2"}),
+        "category_slug": ("a", {"Lantern 1", "Lantern 2"}),
+        "tag": (TAG, {"Lantern 3", "Lantern 4"}),
     }
-    for count in range(5):
+    assert await titles(domain, "lantern", category_slug="b") == []
+    for count in range(4):
         for chosen in itertools.combinations(by, count):
             filters = {name: by[name][0] for name in chosen}
             expected = {f"Lantern {number}" for number in range(1, 5)}.intersection(*(by[name][1] for name in chosen))
@@ -252,18 +258,40 @@ async def test_facets_count_the_matches_by_each_filter(domain: Domain, author: P
     switch(domain, on=True)
     category_id = await domain.value("insert into categories (slug, name) values ('a', 'A') returning category_id")
     await insert(domain, author, "Lantern 1", "Lantern 2", category_id=category_id)
-    await insert(domain, editor, "Die Laterne lantern", language=Language.GERMAN)
+    await insert(domain, editor, "Die Laterne lantern", language=Language.GERMAN, tags=["old", "light"])
     await insert(domain, editor, "A quay")
     facets = await domain.content_search.ask(CountFacets("lantern"))
     assert facets.counted == 3
-    assert facets.categories == [FacetValue(str(category_id), "A", 2)]
+    assert facets.categories == [FacetValue("a", "A", 2)]
     assert [(value.value, value.count) for value in facets.authors] == [
         (str(author.user_id), 2),
         (str(editor.user_id), 1),
     ]
     assert [(value.value, value.count) for value in facets.languages] == [("english", 2), ("german", 1)]
+    assert [(value.value, value.count) for value in facets.tags] == [("light", 1), ("old", 1)]
     narrowed = await domain.content_search.ask(CountFacets("lantern", author_id=editor.user_id))
     assert (narrowed.counted, narrowed.categories) == (1, [])
+
+
+async def test_a_tag_that_goes_or_comes_is_searched_at_once(domain: Domain, author: Principal) -> None:
+    await insert(domain, author, "Lantern", tags=["old"])
+    assert await titles(domain, "lantern", tag="old") == ["Lantern"]
+    await domain.execute("update content set tags = '{new}'")
+    assert await titles(domain, "lantern", tag="old") == []
+    assert await titles(domain, "lantern", tag="new") == ["Lantern"]
+    assert await titles(domain, "lantern", tag="ne") == []
+
+
+async def test_a_result_carries_what_a_page_shows(domain: Domain, author: Principal) -> None:
+    category_id = await domain.value("insert into categories (slug, name) values ('a', 'A') returning category_id")
+    await insert(domain, author, "Lantern", category_id=category_id, tags=["old"])
+    (hit,) = await search(domain, "lantern")
+    assert (hit.author_name, hit.category, hit.tags, hit.comment_count) == (
+        "Some One",
+        CategoryLabel("a", "A"),
+        ("old",),
+        0,
+    )
 
 
 async def test_facets_are_refused_while_the_flag_is_off(domain: Domain) -> None:
