@@ -41,7 +41,8 @@ async def insert(domain: Domain, author: Principal, *titles: str, body: str = ""
     """Published articles, each a day older than the one before, by the triggers alone."""
     for place, title in enumerate(titles):
         await domain.rows(
-            "insert into content (author_id, title, body, published_at, language, category_id, tags, body_html, status) "
+            "insert into content "
+            "(author_id, title, body, published_at, language, category_id, tags, body_html, status) "
             "values ($1, $2, $3, $4, $5, $6, $7, '', 'published')",
             author.user_id,
             title,

@@ -44,6 +44,7 @@ def searches() -> dict[str, list[dict[str, Any]]]:
         "nothing to find": [{"q": f"zzq{n}"} for n in range(500)],
         "a common word of an author": [{"q": word, "author": some_author} for word in COMMON],
         "a frequent word in a category": [{"q": word, "category": some_category} for word in FREQUENT],
+        "a frequent word with a tag": [{"q": word, "tag": "tag-3"} for word in FREQUENT],
         "a frequent word in a month": [{"q": word, **month} for word in FREQUENT],
     }
 
@@ -52,6 +53,7 @@ def paths() -> Iterator[tuple[str, list[str]]]:
     """Yield each kind of call with its paths."""
     yield "list of an author", [f"/content?{urlencode({'author': UUID(int=n + 1)})}" for n in range(200)]
     yield "list of a category", [f"/content?{urlencode({'category': UUID(int=n + 1)})}" for n in range(40)]
+    yield "list of a tag", [f"/content?tag=tag-{n}" for n in range(200)]
     for name, queries in searches().items():
         yield f"search: {name}", [f"/content/search?{urlencode(query)}" for query in queries]
     facets = [{"q": word} for word in FREQUENT]

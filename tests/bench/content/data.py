@@ -12,7 +12,8 @@ import asyncpg
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 VOCABULARY = 20_000
-BODY_WORDS = 150
+BODY_WORDS = 100
+PART = 5_000  # articles in a transaction: a run that was interrupted goes on at the next
 AUTHORS, CATEGORIES = 2_000, 40
 LANGUAGES = (*["english"] * 17, *["german"] * 2, "simple")
 TOKYO = "東京タワーの歴史について書いた記事です。"
@@ -45,7 +46,7 @@ def articles(part: range) -> Iterator[tuple[Any, ...]]:
     """Yield rows of content: 19 of 20 are published, 1 of 50 is Japanese, and every one has the commonest words."""
     random = Random(part.start)  # noqa: S311 - the same articles each time
     words = vocabulary()
-    many = random.choices(words, cum_weights=list(accumulate(1 / (n + 1) for n in range(VOCABULARY))), k=500_000)
+    many = random.choices(words, cum_weights=list(accumulate(1 / (n + 1) for n in range(VOCABULARY))), k=100_000)
     for number in part:
         start = random.randrange(len(many) - BODY_WORDS)
         moment = NOW - timedelta(minutes=number)
@@ -57,6 +58,7 @@ def articles(part: range) -> Iterator[tuple[Any, ...]]:
         yield (
             article_id(number), author, category, title, body, body,
             "draft" if number % 20 == 19 else "published", moment, moment, LANGUAGES[number % 20],
+            [f"tag-{number // 10 % 200}"] if number % 10 == 0 else [],
         )  # fmt: skip
 
 
@@ -73,29 +75,17 @@ def comments(sizes: Sizes) -> Iterator[tuple[Any, ...]]:
 async def fill(url: str, sizes: Sizes) -> None:
     """Fill the tables, with the triggers that fill what is searched and counted."""
     connection = await asyncpg.connect(url)
-    people = [(UUID(int=n + 1), f"person{n}@example.org", "x", f"Person {n}") for n in range(AUTHORS)]
-    fields = ["user_id", "email", "password_hash", "full_name"]
-    await connection.copy_records_to_table("users", records=people, columns=fields)
-    groups = [(UUID(int=n + 1), f"category-{n}", f"Category {n}") for n in range(CATEGORIES)]
-    await connection.copy_records_to_table("categories", records=groups, columns=["category_id", "slug", "name"])
-    # The words are known before, so that two connections that learn them do not wait for each other.
-    for start in range(0, VOCABULARY, 2_000):
-        for language in set(LANGUAGES):
-            words = " ".join(vocabulary()[start : start + 2_000])
-            await connection.execute("select learn_words($1, '', $2)", language, words)
-    await connection.execute("alter table content disable trigger content_usage; drop index content_search_idx")
+    if not await connection.fetchval("select exists (select from categories where slug = 'category-0')"):
+        await _prepare(connection)
     half = sizes.articles // 2
-    await asyncio.gather(
-        _copy_articles(url, range(half)),
-        _copy_articles(url, range(half, sizes.articles)),
-    )
-    await connection.execute("alter table content enable trigger content_usage")
+    await asyncio.gather(_copy_articles(url, range(half)), _copy_articles(url, range(half, sizes.articles)))
     await connection.copy_records_to_table(
         "comments",
         records=comments(sizes),
         columns=["comment_id", "content_id", "author_id", "body", "body_html", "created_at"],
-        timeout=600,
+        timeout=1200,
     )
+    await connection.execute("alter table content enable trigger content_usage")
     await connection.execute(
         "create index content_search_idx on content using gin (search) where status = 'published'", timeout=600
     )
@@ -103,13 +93,31 @@ async def fill(url: str, sizes: Sizes) -> None:
     await connection.close()
 
 
+async def _prepare(connection: Any) -> None:
+    """Add people, categories, and the words: two connections that learn words would wait for each other."""
+    people = [(UUID(int=n + 1), f"person{n}@example.org", "x", f"Person {n}") for n in range(AUTHORS)]
+    fields = ["user_id", "email", "password_hash", "full_name"]
+    await connection.copy_records_to_table("users", records=people, columns=fields)
+    words = vocabulary()
+    for start in range(0, VOCABULARY, 2_000):
+        for language in set(LANGUAGES):
+            await connection.execute("select learn_words($1, '', $2)", language, " ".join(words[start : start + 2_000]))
+    await connection.execute("alter table content disable trigger content_usage; drop index content_search_idx")
+    groups = [(UUID(int=n + 1), f"category-{n}", f"Category {n}") for n in range(CATEGORIES)]
+    await connection.copy_records_to_table("categories", records=groups, columns=["category_id", "slug", "name"])
+
+
 async def _copy_articles(url: str, part: range) -> None:
     connection = await asyncpg.connect(url)
     columns = ["content_id", "author_id", "category_id", "title", "body", "body_html", "status", "published_at"]
-    await connection.copy_records_to_table(
-        "content",
-        records=articles(part),
-        columns=[*columns, "created_at", "language"],
-        timeout=1200,
-    )
+    for first in part[::PART]:
+        if not await connection.fetchval(
+            "select exists (select from content where content_id = $1)", article_id(first)
+        ):
+            await connection.copy_records_to_table(
+                "content",
+                records=articles(range(first, min(first + PART, part.stop))),
+                columns=[*columns, "created_at", "language", "tags"],
+                timeout=600,
+            )
     await connection.close()
