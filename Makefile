@@ -1,6 +1,6 @@
 # Two commands do everything: `make run` and `make test`. Each sets up .venv first, when something it needs has changed.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-runtime kafka test-kafka test-chaos check lint coverage format openapi demo lock bench-runtime bench-http bench-idle bench-jobs bench-streams bench-flood bench-slow-clients bench-notifications clean
+.PHONY: help run test test-runtime kafka test-kafka test-chaos check lint coverage format openapi demo lock bench-runtime bench-http bench-idle bench-jobs bench-streams bench-content bench-flood bench-slow-clients bench-notifications clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -86,6 +86,9 @@ bench-notifications: .venv/dev ## measure what idle streams of notifications cos
 
 bench-streams: .venv/dev ## measure the streams on the embedded broker and, after `make test-kafka`, on Apache Kafka, in about 3 minutes
 	@$(BIN)/python tests/bench/streams/compare.py $(ARGS)
+
+bench-content: .venv/dev ## measure lists and searches with 200,000 articles and a million comments, and their plans, in about 8 minutes
+	@$(BIN)/python tests/bench/content/measure.py $(ARGS)
 
 bench-flood: .venv/dev ## measure what everybody else waits while logins flood, in about a minute
 	@$(BIN)/python tests/bench/flood.py $(ARGS)

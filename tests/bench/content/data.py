@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import accumulate
 from random import Random
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ class Sizes(NamedTuple):
     comments: int = 1_000_000
 
 
+@cache
 def vocabulary() -> list[str]:
     """Distinct words, the most common first. They are of two to four syllables, so that some are spelt alike."""
     random = Random(2)  # noqa: S311 - the same words each time
