@@ -9,6 +9,7 @@ import socket
 from pathlib import Path
 from typing import NamedTuple
 
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
@@ -49,6 +50,7 @@ offsets.topic.num.partitions=4
 transaction.state.log.num.partitions=4
 broker.session.timeout.ms=1000
 broker.heartbeat.interval.ms=200
+log.segment.delete.delay.ms=0
 """
 
 
@@ -122,6 +124,17 @@ class ApacheKafka:
             self._process.send_signal(signal.SIGKILL)
             await self._process.wait()
             self._process = None
+
+    async def delete_topics(self, names: list[str]) -> None:
+        """Delete topics, unless it has been killed: with those of all tests it would take a minute to start again."""
+        if self._process is None:
+            return
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.url)
+        await admin.start()
+        try:
+            await admin.delete_topics(names)
+        finally:
+            await admin.close()
 
     async def _format(self) -> None:
         users = [

@@ -285,5 +285,8 @@ class Stage:
 
 
 @pytest.fixture
-def stage(database: Database, server: Server | kafka.ApacheKafka, tmp_path: Path) -> Stage:
-    return Stage(database, server, tmp_path)
+async def stage(database: Database, server: Server | kafka.ApacheKafka, tmp_path: Path) -> AsyncIterator[Stage]:
+    made = Stage(database, server, tmp_path)
+    yield made
+    if isinstance(server, kafka.ApacheKafka):
+        await server.delete_topics(made.broker.topics)

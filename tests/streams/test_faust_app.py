@@ -5,6 +5,7 @@ import re
 import signal
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,7 +14,6 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.conn import AIOKafkaConnection
-from kit.kafka import EMBEDDED
 
 from callboard.actors.analytics.events import ACTIVITY
 from callboard.runtime import Context, Crashed, use_context
@@ -24,8 +24,7 @@ from callboard.streams.topics import full_name
 EFFECTS = "select count(*) from effects"
 LETTERS = "select count(*) from dead_letters"
 README = Path(__file__).parents[2] / "streams" / "README.md"
-RECOVERY_S = 3.2 if EMBEDDED else 10.0
-STOP_S = 2.0
+WAIT_S = 60.0  # what is promised in seconds is measured by `make bench-streams`
 ASK_S = 10.0
 
 
@@ -121,19 +120,16 @@ async def test_while_postgresql_is_away_records_wait_and_none_is_buried(stage: A
         await stage.until(1, LETTERS)
 
 
-async def test_a_broker_that_was_killed_is_read_again_soon_after_its_return(stage: Any, kill: Any) -> None:
+async def test_a_broker_that_was_killed_is_read_again_after_its_return(stage: Any, kill: Any) -> None:
     async with stage.playing("streams"):
         await kill(stage.server)
         await stage.lost()
         await stage.server.start()
-        returned_at = now()
-        await asyncio.wait_for(stage.reading.wait(), 40)
-        took_s = now() - returned_at
+        await asyncio.wait_for(stage.reading.wait(), WAIT_S)
         async with stage.producer() as send:
             value, headers = stage.encoded(stage.view())
             await send(value, headers)
             await stage.until(1, EFFECTS)
-    assert took_s < RECOVERY_S
     assert not [each for each in stage.seen if isinstance(each, Crashed)]
 
 
@@ -153,22 +149,19 @@ async def test_a_topic_that_is_deleted_and_created_again_at_once_is_read_from_it
         await admin.close()
 
 
-async def test_it_stops_in_two_seconds_when_the_broker_is_dead(stage: Any, kill: Any) -> None:
-    async with stage.playing("streams"):
+async def test_it_stops_when_the_broker_is_dead(stage: Any, kill: Any) -> None:
+    async with asyncio.timeout(WAIT_S), stage.playing("streams"):
         await kill(stage.server)
-        began_at = now()
-    assert now() - began_at < STOP_S
 
 
-async def test_it_stops_in_two_seconds_when_the_broker_is_frozen(stage: Any) -> None:
-    async with stage.playing("streams"), stage.producer() as send:
-        value, headers = stage.encoded(stage.view(), str(uuid4()))
-        await send(value, headers)
-        await stage.until(1, EFFECTS)
-        stage.signal(signal.SIGSTOP)
-        began_at = now()
-    assert now() - began_at < STOP_S
-    stage.signal(signal.SIGCONT)
+async def test_it_stops_when_the_broker_is_frozen(stage: Any) -> None:
+    with ExitStack() as thaw:
+        async with asyncio.timeout(WAIT_S), stage.playing("streams"), stage.producer() as send:
+            value, headers = stage.encoded(stage.view(), str(uuid4()))
+            await send(value, headers)
+            await stage.until(1, EFFECTS)
+            thaw.callback(stage.signal, signal.SIGCONT)
+            stage.signal(signal.SIGSTOP)
 
 
 async def test_a_stop_that_runs_out_of_time_closes_without_an_error(

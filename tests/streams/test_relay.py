@@ -48,9 +48,7 @@ async def test_events_wait_for_a_broker_that_is_away_and_nobody_crashes(stage: A
         await stage.lost()
         await stage.emit(*(stage.view(f"s{n % 5}", float(n)) for n in range(100)))
         await stage.server.start()
-        returned_at = asyncio.get_running_loop().time()
         await stage.until(101, EFFECTS)
-        assert asyncio.get_running_loop().time() - returned_at < 10
     assert await stage.count(OUT_OF_ORDER) == 0
     assert not crashes(stage)
 
@@ -66,9 +64,7 @@ async def test_what_a_broker_took_with_it_comes_again_before_what_is_new(stage: 
         await stage.emit(*(stage.view(f"s{n % 5}", float(n)) for n in range(100, 200)))
         stage.books.open.set()
         await stage.server.start()
-        returned_at = asyncio.get_running_loop().time()
         await stage.until(200, EFFECTS)
-        assert asyncio.get_running_loop().time() - returned_at < 10
     assert await stage.count(OUT_OF_ORDER) == 0
     assert not crashes(stage)
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 import asyncpg
@@ -48,7 +48,28 @@ SEEN = "create table bench_seen (event_id text primary key)"
 SIGNER = EventSigner(["the benchmark's secret"])
 PER_SECOND = 200
 WARM_UP_S = 3.0
+WRITTEN_MEANWHILE = 200
 LIMIT_S = 120.0
+
+
+class Server(Protocol):
+    """A broker that is started and killed."""
+
+    url: str
+
+    async def start(self) -> None:
+        """Start it."""
+
+    async def kill(self) -> None:
+        """SIGKILL."""
+
+
+class Embedded(Tansu):
+    """The embedded broker, as the other one."""
+
+    async def kill(self) -> None:
+        """SIGKILL."""
+        await self._server.stop(signal.SIGKILL, 5)
 
 
 def say(text: str) -> None:
@@ -226,7 +247,21 @@ async def faust_effects(site: Site, events: int) -> float:
         await app.stop()
 
 
-async def measure_broker(site: Site, scale: float) -> report.Figures:
+async def recovery(site: Site, server: Server) -> float:
+    """Return the seconds from a killed broker's return until what was written meanwhile has its effects."""
+    await site.clear()
+    async with site.running(relay=True, streams=True):
+        await server.kill()
+        async with site.database.transaction() as connection:
+            for number in range(WRITTEN_MEANWHILE):
+                await emit(connection, view(f"w{number}"), event_id=uuid4())
+        await server.start()
+        began = time.perf_counter()
+        await rate(site, "select count(*) from bench_effects", WRITTEN_MEANWHILE)
+        return time.perf_counter() - began
+
+
+async def measure_broker(site: Site, server: Server, scale: float) -> report.Figures:
     """Measure everything on one broker."""
     waits = await latencies(site, 20 * scale)
     return report.Figures(
@@ -235,28 +270,25 @@ async def measure_broker(site: Site, scale: float) -> report.Figures:
         relay=await relayed(site, int(20_000 * scale)),
         ours=await effects(site, int(20_000 * scale)),
         faust=await faust_effects(site, int(5_000 * scale)),
+        recovery_s=await recovery(site, server),
     )
 
 
 @asynccontextmanager
-async def brokers(place: DataDirectory, folder: Path) -> AsyncIterator[dict[str, tuple[str, bool]]]:
-    """Start the brokers that are here; the addresses, and whether each is the embedded one."""
-    tansu, found = Tansu(place, free_ports(1)[0]), {}
-    await tansu.start()
-    found["embedded broker"] = tansu.url, True
-    apache = None
+async def brokers(place: DataDirectory, folder: Path) -> AsyncIterator[dict[str, Server]]:
+    """Start the brokers that are here."""
+    found: dict[str, Server] = {"embedded broker": Embedded(place, free_ports(1)[0])}
     if (why := kafka.why_absent()) is None:
-        apache = kafka.ApacheKafka(folder)
-        await apache.start()
-        found["Apache Kafka"] = apache.url, False
+        found["Apache Kafka"] = kafka.ApacheKafka(folder)
     else:
         say(why)
+    for server in found.values():
+        await server.start()
     try:
         yield found
     finally:
-        await tansu._server.stop(signal.SIGKILL, 5)
-        if apache is not None:
-            await apache.kill()
+        for server in found.values():
+            await server.kill()
 
 
 async def measure(scale: float) -> dict[str, report.Figures]:
@@ -276,9 +308,10 @@ async def measure(scale: float) -> dict[str, report.Figures]:
             await database.connect()
             figures = {}
             async with brokers(place, Path(name) / "kafka") as found:
-                for broker, (url, embedded) in found.items():
+                for broker, server in found.items():
                     say(broker)
-                    figures[broker] = await measure_broker(Site(database, url, Path(name), embedded=embedded), scale)
+                    site = Site(database, server.url, Path(name), embedded=isinstance(server, Embedded))
+                    figures[broker] = await measure_broker(site, server, scale)
                     say(str(figures[broker]))
             return figures
         finally:

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "http"))
 
 import page
 
-P50_MS, P99_MS, RELAY, TIMES_FAUST = 50.0, 250.0, 5000.0, 2.0
+P50_MS, P99_MS, RELAY, TIMES_FAUST, RECOVERY_S = 50.0, 250.0, 5000.0, 2.0, 10.0
 
 HEAD = """# The streams
 
@@ -37,6 +37,7 @@ class Figures(NamedTuple):
     relay: float
     ours: float
     faust: float
+    recovery_s: float
 
 
 class Facts(NamedTuple):
@@ -71,6 +72,11 @@ def table(figures: dict[str, Figures], facts: Facts) -> str:
             "times the Faust agent",
             f">= {TIMES_FAUST:g}",
             *(_said(each.ours / each.faust, TIMES_FAUST, more=True) for each in found),
+        ],
+        [
+            "all done after a killed broker's return, s",
+            f"<= {RECOVERY_S:g}",
+            *(_said(each.recovery_s, RECOVERY_S, more=False) for each in found),
         ],
     ]
     return "\n".join([head, page._table(["what", "goal", *figures], rows), NOTES])
