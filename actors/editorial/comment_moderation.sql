@@ -31,8 +31,8 @@ select c.comment_id, c.content_id, c.parent_id, c.depth, c.replies, c.author_id,
        case when u.deleted_at is null then u.full_name else 'Deleted user' end as author_name,
        (select count(*) from (
             select from comment_reports r where r.comment_id = c.comment_id and r.closed_at is null limit 100) x) as reports
-from comments c join users u on u.user_id = c.author_id
-where c.reported_at is not null and (c.reported_at, c.comment_id) > (:after, :after_id)
+from comments c join users u on u.user_id = c.author_id join content a using (content_id)
+where c.reported_at is not null and a.deleted_at is null and (c.reported_at, c.comment_id) > (:after, :after_id)
 order by c.reported_at, c.comment_id
 limit :limit;
 

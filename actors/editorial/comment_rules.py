@@ -99,16 +99,19 @@ def may_read(caller: Principal | None, author_id: UUID, status: CommentStatus) -
     return status is CommentStatus.VISIBLE
 
 
+def check_author(caller: Principal, author_id: UUID | None) -> None:
+    """Check that the caller is the author or an editor. Raises Problem(COMMENT_FORBIDDEN)."""
+    if caller.user_id != author_id and not is_editor(caller):
+        raise Problem(COMMENT_FORBIDDEN)
+
+
 def check_change(caller: Principal, comment: CommentOfContent, *, edit_minutes: int | None = None) -> None:
     """Check that the caller may delete the comment, or edit it if `edit_minutes` bounds its author's edits.
 
     Raises Problem(COMMENT_FORBIDDEN, COMMENT_EDIT_CLOSED).
     """
-    if is_editor(caller):
-        return
-    if caller.user_id != comment.author_id:
-        raise Problem(COMMENT_FORBIDDEN)
-    if edit_minutes is None:
+    check_author(caller, comment.author_id)
+    if edit_minutes is None or is_editor(caller):
         return
     if comment.status is CommentStatus.HIDDEN:
         raise Problem(COMMENT_EDIT_CLOSED, "An editor has hidden this comment.")

@@ -1,12 +1,12 @@
 -- name: commented_content(content_id)^
-select author_id, status, title from content where content_id = :content_id;
+select author_id, status, title from content where content_id = :content_id and deleted_at is null;
 
 -- name: comment_by_id(comment_id)^
 select c.comment_id, c.content_id, c.parent_id, c.depth, c.replies, c.author_id, c.body, c.body_html, c.version,
        c.created_at, c.edited_at, c.hidden_at, c.deleted_at, c.reported_at, a.title,
        extract(epoch from clock_timestamp() - c.created_at)::float8 as age_s,
        a.author_id as content_author_id, a.status as content_status
-from comments c join content a using (content_id) where c.comment_id = :comment_id;
+from comments c join content a using (content_id) where c.comment_id = :comment_id and a.deleted_at is null;
 
 -- name: add_comment(comment_id, content_id, author_id, parent_id, depth, body, body_html)$
 insert into comments (comment_id, content_id, author_id, parent_id, depth, body, body_html, created_at)

@@ -130,11 +130,12 @@ class Admission:
         await self._check(exchange, [(policy.name, f"key:{exchange.holder.key_id}")])
 
     async def _count(self, exchange: RawRequest, user_id: UUID | None) -> None:
-        """Count against all policies in one call: the default by user or address, the route's by address."""
+        """Count against all policies in one call: by address, and by user if there is one."""
         address = f"ip:{rate_limit_address(exchange.ip)}"
-        limit = self._route.limit
-        asked = [] if limit is None else [(limit.name, address)]
-        await self._check(exchange, [*asked, (DEFAULT_LIMIT.name, address if user_id is None else f"user:{user_id}")])
+        caller = address if user_id is None else f"user:{user_id}"
+        route = self._route
+        asked = [(limit.name, key) for limit, key in ((route.limit, address), (route.caller_limit, caller)) if limit]
+        await self._check(exchange, [*asked, (DEFAULT_LIMIT.name, caller)])
 
     async def _check(self, exchange: RawRequest, asked: Sequence[tuple[str, str]]) -> None:
         """Count against these policies, each by its key. Raises Problem(REQUEST_LIMITED)."""

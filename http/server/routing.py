@@ -71,8 +71,9 @@ class Route(Generic[S_contra]):
     """One call of the API: `Route("POST", "/content", create, summary=..., tag=..., access=Access.USER, status=201)`.
 
     `path` is below the server's base unless `absolute`. A parameter whose name ends in `_id` is a UUID, any other is
-    text. `limit` counts this route by address, beside the policy "default"; one that `skips_limits_and_auth` is
-    counted by neither. `errors` are the codes beyond those that follow from its access, body, query and path.
+    text. `limit` counts this route by address and `caller_limit` by user, beside the policy "default"; one that
+    `skips_limits_and_auth` is counted by none. `errors` are the codes beyond those that follow from its access, body,
+    query and path.
     `version` 2 is at /api/v2 beside /api/v1. If a value of the query is an old name, the route `deprecates_values`,
     and its handler says so in the response. A route that is `open_in_maintenance`, or skips limits, stays open then.
     A response that `shows_progress` of work which is not over has Retry-After. A response that `has_etag` has one; a

@@ -66,6 +66,21 @@ class UserFactory:
         self._run((statement, content_id, author.user_id))
         return content_id
 
+    def comment(self, owner: Person) -> UUID:
+        """A comment of theirs on somebody's published article."""
+        content_id, comment_id = self.draft(self.person("member")), uuid4()
+        self._run(
+            ("update content set status = 'published', published_at = now() where content_id = $1", content_id),
+            (
+                "insert into comments (comment_id, content_id, author_id, body, body_html) "
+                "values ($1, $2, $3, 'a', 'a')",
+                comment_id,
+                content_id,
+                owner.user_id,
+            ),
+        )
+        return comment_id
+
     def job(self, owner: Person, state: str) -> UUID:
         """An import of theirs, whose input is gone."""
         job_id = uuid4()

@@ -62,6 +62,17 @@ TABLE = {
     "POST /content/{content_id}/transitions": "401 200 200 200 404 200 200",
     "GET /content/{content_id}/transitions": "401 200 200 200 404 200 200",
     "GET /tags": "200 200 200 200",
+    "GET /content/{content_id}/comments": "404 200 200 200 404 200 200",  # of a draft
+    "POST /content/{content_id}/comments": "401 409 409 409 404 409 409",  # on a draft
+    "GET /comments/reported": "401 403 200 200",
+    "GET /comments/{comment_id}": "200 200 200 200 200 200 200",  # on published content
+    "PUT /comments/{comment_id}": "401 200 200 200 403 200 200",
+    "DELETE /comments/{comment_id}": "401 204 204 204 403 204 204",
+    "GET /comments/{comment_id}/replies": "200 200 200 200 200 200 200",
+    "POST /comments/{comment_id}/moderations": "401 403 200 200 403 200 200",
+    "GET /comments/{comment_id}/moderations": "401 403 200 200 403 200 200",
+    "POST /comments/{comment_id}/reports": "401 409 409 409 201 201 201",
+    "GET /comments/{comment_id}/reports": "401 403 200 200 403 200 200",
     "GET /notifications": "401 200 200 200",
     "GET /notifications/stream": "401 200 200 200",
     "GET /notifications/unread-count": "401 200 200 200",
@@ -109,7 +120,7 @@ TABLE = {
     "GET /docs/swagger-ui-bundle.js": "200 200 200 200",
     "GET /docs/favicon-32x32.png": "200 200 200 200",
 }
-OF_SOMEBODY = {"user_id", "content_id", "session_id", "job_id"}
+OF_SOMEBODY = {"user_id", "content_id", "session_id", "job_id", "comment_id"}
 
 
 class Walk:
@@ -127,6 +138,7 @@ class Walk:
             "user_id": lambda: owner.user_id,
             "session_id": lambda: owner.session_id,
             "content_id": lambda: self.people.draft(owner),
+            "comment_id": lambda: self.people.comment(owner),
             "article_id": uuid4,
             "job_id": lambda: self.people.job(owner, "failed" if route.path.endswith("/retry") else "waiting"),
             "notification_id": uuid4,
@@ -143,7 +155,7 @@ class Walk:
             path += "?token=x"
         if route.path == "/notifications/unsubscribe":
             path += f"?token={'A' * 22}.{'A' * 43}"
-        headers = {"If-Match": '"1"'} if name == "PUT /content/{content_id}" else {}
+        headers = {"If-Match": '"1"'} if name in ("PUT /content/{content_id}", "PUT /comments/{comment_id}") else {}
         headers |= {"X-Request-Timeout": "0.2"} if route.path == "/notifications/stream" else {}
         base = self.up.api.removesuffix("/api/v1") if route.absolute else self.up.api
         return request(route.method, base + path, token=token, body=self.body(name, owner), headers=headers)
@@ -169,6 +181,10 @@ class Walk:
             "PUT /users/me/profile": {"bio": "b"},
             "PUT /users/{user_id}/profile": {"bio": "b"},
             "POST /content": {"title": "a", "body": "b"},
+            "POST /content/{content_id}/comments": {"body": "a"},
+            "PUT /comments/{comment_id}": {"body": "c"},
+            "POST /comments/{comment_id}/moderations": {"action": "hide", "reason": "b"},
+            "POST /comments/{comment_id}/reports": {"reason": "spam"},
             "POST /content/import": {"title": "a", "body": "b"},
             "POST /users/import": {"email": email, "full_name": "Ao"},
             "PUT /content/{content_id}": {"title": "c", "body": "d"},
