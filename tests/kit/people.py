@@ -69,16 +69,9 @@ class UserFactory:
     def comment(self, owner: Person) -> UUID:
         """A comment of theirs on somebody's published article."""
         content_id, comment_id = self.draft(self.person("member")), uuid4()
-        self._run(
-            ("update content set status = 'published', published_at = now() where content_id = $1", content_id),
-            (
-                "insert into comments (comment_id, content_id, author_id, body, body_html) "
-                "values ($1, $2, $3, 'a', 'a')",
-                comment_id,
-                content_id,
-                owner.user_id,
-            ),
-        )
+        publish = "update content set status = 'published', published_at = now() where content_id = $1"
+        add = "insert into comments (comment_id, content_id, author_id, body, body_html) values ($1, $2, $3, 'a', 'a')"
+        self._run((publish, content_id), (add, comment_id, content_id, owner.user_id))
         return comment_id
 
     def job(self, owner: Person, state: str) -> UUID:
