@@ -200,6 +200,7 @@ ROUTES: tuple[Route[Services], ...] = (
     Route("GET", "/fail/{kind}", fail, "Fail", "faults", Access.PUBLIC, errors=(ROUTE_NOT_FOUND, CONTENT_NOT_FOUND)),
     Route("GET", "/wait", wait, "Wait", "faults", Access.PUBLIC),
     Route("POST", "/signed", signed, "Take bytes", "posts", Access.PUBLIC),
+    Route("POST", "/remarks", signed, "Say", "posts", Access.USER, caller_limit=RateLimit("remarks", 10, 60)),
     *ACCESSES,
     BY_KEY,
 )

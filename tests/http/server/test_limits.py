@@ -69,6 +69,14 @@ async def test_the_tightest_policy_is_named_first(open_door: Any) -> None:
             assert re.findall(r'"(\w+)";r', answer[2].headers["RateLimit"]) == ["posts", "default"]
 
 
+async def test_a_limit_by_user_counts_each_of_them_alone_whatever_the_address(open_door: Any) -> None:
+    async with limited(open_door, default=Policy(100, 60), remarks=Policy(2, 60)) as (door, told):
+        for user, statuses in (("member", [200, 200, 429]), ("editor", [200, 200, 429])):
+            sent = {"data": b"x", "headers": {"Authorization": f"Bearer {user}"}}
+            assert [(await door.call("POST", "/api/v1/remarks", **sent))[0] for _ in statuses] == statuses
+        assert told["remarks", "refused"] == 2
+
+
 async def test_who_is_refused_by_two_is_told_the_longer_wait(open_door: Any) -> None:
     async with limited(open_door, default=Policy(1, 1000), posts=Policy(1, 10)) as (door, _):
         await door.call("POST", PATH, **POST)
