@@ -13,7 +13,8 @@ import pytest
 from kit.domain import Domain
 
 from callboard.actors.editorial import content_search
-from callboard.actors.editorial.content_queries import ListContent
+from callboard.actors.editorial.comment_queries import ListComments, ListReplies
+from callboard.actors.editorial.content_queries import LAST_ID, LATEST, ListContent
 from callboard.actors.editorial.content_search import SearchContent
 from callboard.actors.editorial.workflow_rules import Status
 from callboard.actors.identity import user_lists
@@ -26,6 +27,7 @@ from callboard.ops.embedded.postgres import Postgres
 
 ROWS = 6_000  # of each table; a page has 20 of them
 PAGE = 21
+FIRST = datetime(1, 1, 1, tzinfo=UTC)
 
 UNINDEXED = """
     select conrelid::regclass::text || '.' || string_agg(attname, ', ' order by place) as columns
@@ -65,7 +67,7 @@ async def filled_database(postgres: Postgres) -> AsyncIterator[Database]:
     await schema.install(url)
     connection = await asyncpg.connect(url)
     await connection.execute(FILL)
-    await connection.execute("vacuum analyze users, content, content_tags, tag_counts, categories")
+    await connection.execute("vacuum analyze users, content, content_tags, tag_counts, categories, comments")
     await connection.close()
     database = Database(url)
     await database.connect()
@@ -100,7 +102,12 @@ FILL = f"""
     alter table content enable trigger content_search;
     update content set title = 'Unicorn' where content_id = (
         select content_id from content where status = 'published' order by published_at limit 1);
-
+    insert into comments (content_id, author_id, body, body_html, created_at, deleted_at)
+    select content_id, author_id, 'c', 'c', now() - make_interval(mins => n), case when n % 3 = 0 then now() end
+    from (select content_id, author_id from content where title = 'Unicorn') as c, generate_series(1, {ROWS}) as n;
+    insert into comments (content_id, author_id, body, body_html, parent_id, depth, created_at)
+    select content_id, author_id, 'r', 'r', comment_id, 1, now() - make_interval(mins => n)
+    from (select * from comments order by created_at limit 1) as c, generate_series(1, 1000) as n;
 """  # noqa: S608 - our own numbers
 
 
@@ -181,6 +188,22 @@ async def test_a_list_of_content_reads_its_page_and_no_more(filled: Domain, view
         asked = {name: some[name] if value is ... else value for name, value in filters.items()}
         plans = await explained(filled, filled.content_queries.ask(ListContent(caller, PAGE, **asked)))
         assert least(plans) <= 5 * PAGE, (filters, plans)
+
+
+@pytest.mark.parametrize("viewer", [None, Role.MEMBER, Role.EDITOR])
+async def test_a_list_of_comments_reads_its_page_and_no_more(filled: Domain, viewer: Role | None) -> None:
+    """Its first page, one in the middle, and the replies of one comment; a third of the comments is deleted."""
+    row = (await filled.rows("select * from comments order by created_at limit 1"))[0]
+    caller = viewer and Principal(row["author_id"], uuid4(), "who@example.org", viewer)
+    middle = datetime.now(UTC) - timedelta(minutes=ROWS // 2)
+    asked = [
+        *(ListComments(row["content_id"], caller, PAGE, at, UUID(int=0), False) for at in (FIRST, middle)),
+        *(ListComments(row["content_id"], caller, PAGE, at, LAST_ID, True) for at in (LATEST, middle)),
+        *(ListReplies(row["comment_id"], caller, PAGE, at, UUID(int=0)) for at in (FIRST, middle)),
+    ]
+    for message in asked:
+        plans = await explained(filled, filled.comment_queries.ask(message))
+        assert least(plans) <= 3 * PAGE, (message, plans)
 
 
 ACCOUNTS: list[dict[str, Any]] = [
