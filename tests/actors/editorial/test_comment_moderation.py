@@ -1,13 +1,12 @@
 """Moderation of comments: reports come to editors once, a decision ends them, and the history says whose it was."""
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
-import pytest
 from kit.domain import Domain, at_once, consume, envelope, refused
+from kit.remarks import FIRST, FIRST_ID, comment, delete, edit, hide, show
 
 from callboard.actors.delivery.events import NotificationRequested
 from callboard.actors.delivery.notifications import ListNotifications
@@ -16,60 +15,25 @@ from callboard.actors.editorial.comment_moderation import (
     ListDecisions,
     ListReported,
     ListReports,
-    ModerateComment,
-    Moderation,
     Report,
     ReportComment,
     ReportedComment,
     ReportReason,
 )
 from callboard.actors.editorial.comment_rules import Comment
-from callboard.actors.editorial.comments import CreateComment, DeleteComment, EditComment
 from callboard.actors.editorial.errors import COMMENT_ILLEGAL_MODERATION, COMMENT_NOT_FOUND, COMMENT_OWN_REPORT
 from callboard.actors.editorial.workflow import Content
 from callboard.actors.editorial.workflow_rules import Action
 from callboard.actors.identity.erasure import erase_user
 from callboard.actors.infrastructure.errors import QUOTA_RATE
-from callboard.actors.infrastructure.principals import Principal, Role
+from callboard.actors.infrastructure.principals import Principal
 from callboard.ops.departments import OURS, declared_by
 
-FIRST, FIRST_ID = datetime(1, 1, 1, tzinfo=UTC), UUID(int=0)
 PERSONAL_DATA = declared_by(OURS).personal_data
-
-
-@pytest.fixture
-async def author(domain: Domain) -> Principal:
-    return await domain.person()
-
-
-@pytest.fixture
-async def reader(domain: Domain) -> Principal:
-    return await domain.person()
-
-
-@pytest.fixture
-async def editor(domain: Domain) -> Principal:
-    return await domain.person(Role.EDITOR)
-
-
-@pytest.fixture
-async def article(domain: Domain, author: Principal, editor: Principal) -> Content:
-    return await domain.published(author, editor, "On the engine")
-
-
-async def comment(domain: Domain, article: Content, by: Principal, to: Comment | None = None) -> Comment:
-    parent_id = None if to is None else to.comment_id
-    return await domain.comments.ask(CreateComment(uuid4(), article.content_id, parent_id, "Buy lanterns", by))
 
 
 async def report(domain: Domain, of: Comment, by: Principal, note: str | None = None) -> Report:
     return await domain.comment_moderation.ask(ReportComment(of.comment_id, ReportReason.SPAM, note, by))
-
-
-async def moderate(
-    domain: Domain, of: Comment, action: Moderation, by: Principal, reason: str | None = None
-) -> Comment:
-    return await domain.comment_moderation.ask(ModerateComment(of.comment_id, action, reason, by))
 
 
 async def reported(domain: Domain, editor: Principal, **more: Any) -> list[ReportedComment]:
@@ -86,9 +50,9 @@ async def test_a_reported_comment_waits_in_the_list_until_an_editor_hides_or_kee
     await report(domain, hidden, editor)
     first, second = await reported(domain, editor)
     assert (first.comment.comment_id, first.reports, first.author_name) == (kept.comment_id, 1, "Some One")
-    assert (second.comment.comment_id, second.comment.body, second.reports) == (hidden.comment_id, "Buy lanterns", 2)
-    assert (await moderate(domain, kept, Moderation.SHOW, editor, "harmless")).status == "visible"
-    assert (await moderate(domain, hidden, Moderation.HIDE, editor, "advertisement")).status == "hidden"
+    assert (second.comment.comment_id, second.comment.body, second.reports) == (hidden.comment_id, "Well said", 2)
+    assert (await show(domain, kept, editor, "harmless")).status == "visible"
+    assert (await hide(domain, hidden, editor, "advertisement")).status == "hidden"
     assert await reported(domain, editor) == []
     (closed,) = await domain.comment_moderation.ask(ListReports(kept.comment_id, 10))
     assert (closed.reporter_id, closed.note) == (author.user_id, "look")
@@ -98,10 +62,10 @@ async def test_a_reported_comment_waits_in_the_list_until_an_editor_hides_or_kee
         ("hide", "advertisement", editor.user_id)
     ]
     with refused(COMMENT_ILLEGAL_MODERATION):
-        await moderate(domain, quiet, Moderation.SHOW, editor)
+        await show(domain, quiet, editor)
     with refused(COMMENT_ILLEGAL_MODERATION):
-        await moderate(domain, hidden, Moderation.HIDE, editor)
-    assert (await moderate(domain, hidden, Moderation.SHOW, editor)).status == "visible"
+        await hide(domain, hidden, editor)
+    assert (await show(domain, hidden, editor)).status == "visible"
 
 
 async def test_a_member_reports_a_comment_once_and_again_after_a_decision_only_if_it_has_changed(
@@ -111,10 +75,10 @@ async def test_a_member_reports_a_comment_once_and_again_after_a_decision_only_i
     won, lost = await at_once(*(report(domain, made, author) for _ in range(5)))
     assert lost == []
     assert len({each.report_id for each in won}) == 1
-    await moderate(domain, made, Moderation.SHOW, editor)
+    await show(domain, made, editor)
     assert (await report(domain, made, author)).closed_at is not None
     assert await reported(domain, editor) == []
-    await domain.comments.ask(EditComment(made.comment_id, "Buy many lanterns", None, reader))
+    await edit(domain, made, reader, "Buy many lanterns")
     again = await report(domain, made, author, "worse")
     assert (again.report_id, again.note, again.closed_at) == (won[0].report_id, "worse", None)
     assert [each.reports for each in await reported(domain, editor)] == [1]
@@ -126,8 +90,8 @@ async def test_only_what_a_member_can_read_is_reported_and_never_their_own(
     made, hidden, gone = [await comment(domain, article, reader) for _ in range(3)]
     with refused(COMMENT_OWN_REPORT):
         await report(domain, made, reader)
-    await moderate(domain, hidden, Moderation.HIDE, editor)
-    await domain.comments.ask(DeleteComment(gone.comment_id, reader))
+    await hide(domain, hidden, editor)
+    await delete(domain, gone, reader)
     for each in (hidden, gone):
         for caller in (author, editor):
             with refused(COMMENT_NOT_FOUND):
@@ -144,12 +108,12 @@ async def test_a_deleted_comment_has_no_open_report_and_cannot_be_moderated(
     made = await comment(domain, article, reader)
     await comment(domain, article, author, to=made)
     await report(domain, made, author)
-    await domain.comments.ask(DeleteComment(made.comment_id, reader))
+    await delete(domain, made, reader)
     assert await reported(domain, editor) == []
     assert await domain.value("select count(*) from comment_reports where closed_at is null") == 0
-    for action in Moderation:
+    for change in (hide, show):
         with refused(COMMENT_NOT_FOUND):
-            await moderate(domain, made, action, editor)
+            await change(domain, made, editor)
 
 
 async def test_a_report_and_a_decision_at_once_leave_no_open_report_of_a_hidden_comment(
@@ -157,7 +121,7 @@ async def test_a_report_and_a_decision_at_once_leave_no_open_report_of_a_hidden_
 ) -> None:
     for turn in range(10):
         made = await comment(domain, article, reader)
-        asks = [report(domain, made, author), moderate(domain, made, Moderation.HIDE, editor)]
+        asks = [report(domain, made, author), hide(domain, made, editor)]
         await at_once(*(asks if turn % 2 else asks[::-1]))
         query = "select count(*) from comment_reports where comment_id = $1 and closed_at is null"
         assert await domain.value(query, made.comment_id) == 0
@@ -167,7 +131,7 @@ async def test_of_many_decisions_at_once_one_is_in_the_history_and_told(
     domain: Domain, article: Content, reader: Principal, editor: Principal
 ) -> None:
     made = await comment(domain, article, reader)
-    won, lost = await at_once(*(moderate(domain, made, Moderation.HIDE, editor, str(n)) for n in range(8)))
+    won, lost = await at_once(*(hide(domain, made, editor, str(n)) for n in range(8)))
     assert (len(won), len(lost)) == (1, 7)
     assert len(await domain.events("comment.hidden")) == 1
     assert len(await domain.comment_moderation.ask(ListDecisions(made.comment_id, 10))) == 1
@@ -189,8 +153,8 @@ async def test_pages_of_reported_comments_of_reports_and_of_decisions_hold_each_
     one = made[0]
     for _ in range(2):
         await report(domain, one, await domain.person())
-        await moderate(domain, one, Moderation.HIDE, editor)
-        await moderate(domain, one, Moderation.SHOW, editor)
+        await hide(domain, one, editor)
+        await show(domain, one, editor)
     decisions = await domain.comment_moderation.ask(ListDecisions(one.comment_id, 10))
     reports = await domain.comment_moderation.ask(ListReports(one.comment_id, 10))
     assert [each.action for each in decisions] == ["hide", "show"] * 2
@@ -271,16 +235,16 @@ async def test_retention_takes_the_text_of_deleted_comments_and_the_whole_of_tho
     answered, alone, lately, above = [await comment(domain, article, reader) for _ in range(4)]
     await comment(domain, article, author, to=answered)
     hidden = await comment(domain, article, author, to=above)
-    await moderate(domain, hidden, Moderation.HIDE, editor)
+    await hide(domain, hidden, editor)
     for each in (answered, alone, above):
-        await domain.comments.ask(DeleteComment(each.comment_id, reader))
+        await delete(domain, each, reader)
     await domain.execute("update comments set deleted_at = now() - interval '31 days' where deleted_at is not null")
-    await domain.comments.ask(DeleteComment(lately.comment_id, reader))
+    await delete(domain, lately, reader)
     await domain.clean_up()
     left = await domain.rows("select comment_id, body from comments where author_id = $1", reader.user_id)
     assert {row["comment_id"]: row["body"] for row in left} == {
         answered.comment_id: None,
-        lately.comment_id: "Buy lanterns",
+        lately.comment_id: "Well said",
     }
     assert await domain.value("select count(*) from comments where author_id = $1", author.user_id) == 1
     assert await domain.value("select visible from comment_counts") == 1
@@ -292,10 +256,10 @@ async def test_an_archive_has_a_user_s_comments_reports_and_decisions_and_nothin
 ) -> None:
     made = await comment(domain, article, reader)
     await comment(domain, article, reader, to=made)
-    await domain.comments.ask(DeleteComment(made.comment_id, reader))
+    await delete(domain, made, reader)
     other = await comment(domain, article, author)
     await report(domain, other, reader, "my note")
-    await moderate(domain, other, Moderation.HIDE, editor, "my reason")
+    await hide(domain, other, editor, "my reason")
     parts = {each.name: each for each in (comments.PERSONAL_DATA, *comment_moderation.PERSONAL_DATA)}
 
     async def archive(name: str, user: Principal) -> list[Any]:
@@ -322,15 +286,15 @@ async def test_an_erasure_takes_what_nobody_could_read_and_leaves_the_threads_of
     for each in (answered, hidden):
         await comment(domain, article, author, to=each)
     for each in (answered, alone):
-        await domain.comments.ask(DeleteComment(each.comment_id, reader))
-    await moderate(domain, hidden, Moderation.HIDE, editor)
+        await delete(domain, each, reader)
+    await hide(domain, hidden, editor)
     await report(domain, public, author)
     await domain.rows("update users set deleted_at = now() where user_id in ($1, $2)", reader.user_id, author.user_id)
     async with domain.database.acquire() as connection:
         await erase_user(connection, reader.user_id, PERSONAL_DATA, limit=1)
     left = await domain.rows("select comment_id, body from comments where author_id = $1", reader.user_id)
     assert {row["comment_id"]: row["body"] for row in left} == {
-        public.comment_id: "Buy lanterns",
+        public.comment_id: "Well said",
         answered.comment_id: None,
         hidden.comment_id: None,
     }
