@@ -1,6 +1,6 @@
 # Two commands do everything: `make run` and `make test`. Each sets up .venv first, when something it needs has changed.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-runtime kafka test-kafka test-chaos check lint coverage format openapi demo lock bench-runtime bench-http bench-idle bench-jobs bench-streams bench-content bench-flood bench-slow-clients bench-notifications clean
+.PHONY: help run test test-runtime kafka test-kafka test-chaos faults check lint coverage format openapi demo lock bench-runtime bench-http bench-idle bench-jobs bench-streams bench-content bench-flood bench-slow-clients bench-notifications clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -39,6 +39,9 @@ CHAOS := -m pytest -s -o timeout=3000 tests/streams/test_chaos.py
 test-chaos: .venv/dev ## kill and freeze processes and brokers under load, with 20 seeds on each broker that is here, in about 6 minutes
 	@CHAOS_SEEDS=$(or $(SEEDS),20) $(BIN)/python $(CHAOS)
 	@test ! -d .kafka/lib || BROKER=apache CHAOS_SEEDS=$(or $(SEEDS),20) $(BIN)/python $(CHAOS)
+
+faults: .venv/dev ## kill, stop and take each server while people write, on a quiet machine, in about 2 minutes
+	@$(BIN)/python -m pytest -q -s tests/faults/drill_servers.py
 
 coverage: .venv/dev ## run every test and print how much of the code it runs; on Python 3.12 or later this is quick
 	@COVERAGE_CORE=sysmon $(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term:skip-covered

@@ -23,6 +23,7 @@ MAX_DETAILS = 50
 NO_NUL = "Must not contain the character NUL."
 ONCE = "Must be given once."
 # A client's times stay a year away from the ends of the type's range, so adding a span to one never fails.
+NOT_A_TIME = "Invalid RFC3339 encoded datetime"  # as msgspec has it
 FIRST_TIME, LAST_TIME = datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
 NO_SUCH_TIME = "Must be in the years 2 to 9998 in UTC."
 PLACE = re.compile(r"^(?P<said>.*?)(?: - at `(?:key in )?\$(?P<path>.*)`)?$", re.DOTALL)
@@ -90,6 +91,7 @@ class QueryReader:
         self.kind = kind
         fields = () if kind is type(None) else msgspec.structs.fields(kind)
         self._lists = {field.encode_name for field in fields if is_list(field.type)}
+        self._times = {shown for _, shown in times_of(kind)}
         self._default: Any = None
         if kind is not type(None) and not any(field.required for field in fields):
             self._default = kind()
@@ -107,6 +109,8 @@ class QueryReader:
                 value.setdefault(name, []).append(text)
             elif name in value:
                 bad[name] = ONCE
+            elif name in self._times and is_number(text):
+                bad[name] = NOT_A_TIME
             else:
                 value[name] = text
         faults = [FieldError(name.replace("\0", "?"), said) for name, said in bad.items()]
@@ -122,6 +126,15 @@ class QueryReader:
             return broken_rules(self.kind, msgspec.convert(value, self.kind, strict=False), "")
         except msgspec.ValidationError as error:
             return None, validation_errors(value, self.kind, "", strict=False) or [detail_of(error, "")]
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a number: msgspec would convert it to a time, as seconds since 1970."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def malformed(error: Exception) -> Problem:

@@ -74,7 +74,9 @@ def until(what: str, seen: Callable[[], T | None], within_s: float = WAIT_S) -> 
         time.sleep(POLL_INTERVAL_S)
 
 
-def _dies_with_us() -> None:
+def _before_exec() -> None:
+    """End with the tests; and listen to Ctrl-C, also if the tests run in a shell's background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if _prctl is not None:
         _prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
 
@@ -97,7 +99,7 @@ class Command:
                 stdout=output,
                 stderr=errors,
                 start_new_session=True,
-                preexec_fn=_dies_with_us,  # noqa: PLW1509 - one system call
+                preexec_fn=_before_exec,  # noqa: PLW1509 - two system calls
             )
         _living.add(self)
 

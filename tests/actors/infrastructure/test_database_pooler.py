@@ -82,7 +82,10 @@ async def test_a_pooler_is_seen_by_itself_and_a_server_is_not_taken_for_one(pool
         database.disconnect()
 
 
-async def test_many_at_once_share_few_sessions_and_each_gets_its_own_answer(pooler: str) -> None:
+async def test_many_at_once_share_few_sessions_and_each_gets_its_own_answer(
+    pooler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("callboard.actors.infrastructure.database.ACQUIRE_TIMEOUT_S", 60.0)  # of a busy machine
     database = await connected(DatabaseServer(pooler, pooler=Pooler.TRANSACTION), size=12)
 
     async def ask(n: int) -> tuple[int, int]:
