@@ -7,7 +7,6 @@ from callboard.actors.editorial.errors import CONTENT_NOT_FOUND
 from callboard.actors.editorial.refs import EditorialRefs
 from callboard.actors.editorial.workflow import Content, UndeleteContent
 from callboard.actors.errors import REQUEST_CURSOR_INVALID
-from callboard.http.api.content import content_reply
 from callboard.http.server.pagination import BY_TIME
 from callboard.http.server.request import HttpRequest, Page, PageReply, Reply
 from callboard.http.server.routing import Access, Route, Routes
@@ -29,7 +28,7 @@ async def list_deleted(request: HttpRequest[None, DeletedPage, EditorialRefs]) -
 
 async def undelete(request: HttpRequest[None, None, EditorialRefs]) -> Reply[Content]:
     """Take the deletion of an article back."""
-    return content_reply(await request.refs.content.ask(UndeleteContent(request.uuid("content_id"), request.identity)))
+    return Reply(await request.refs.content.ask(UndeleteContent(request.uuid("content_id"), request.identity)))
 
 
 ROUTES = Routes(
@@ -49,7 +48,6 @@ ROUTES = Routes(
         undelete,
         summary="Undelete content",
         tag="content",
-        has_etag=True,
         access=Access.EDITOR,
         errors=(CONTENT_NOT_FOUND,),
     ),

@@ -18,7 +18,7 @@ from callboard.http.openapi.responses import HEADERS, by_status, codes_of, heade
 from callboard.http.server.errors import ErrorEnvelope, Failure, ProblemDetails, status_of
 from callboard.http.server.headers import PROBLEM_JSON
 from callboard.http.server.response_builder import PageInfo
-from callboard.http.server.routing import Access, HandlerSignature, Route, shape_of
+from callboard.http.server.routing import Access, HandlerSignature, Route, check_tags, shape_of
 
 REFS = "#/components/schemas/{name}"
 REFERENCE = re.compile(r'"#/components/([^"]+)"')
@@ -97,7 +97,8 @@ class Schemas:
 
 
 def openapi(routes: Sequence[Route[Any]], base: str) -> bytes:
-    """The document of a route table, as JSON."""
+    """The document of a route table, as JSON. Raises TypeError like `check_tags`."""
+    check_tags(routes)
     shapes = [shape_of(route) for route in routes]
     kinds = {kind: None for shape in shapes for kind in (shape.body, shape.query) if kind not in (NONE, bytes)}
     kinds |= dict.fromkeys(kind for route in routes for kind in route.consumes.values())
