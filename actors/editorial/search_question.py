@@ -16,6 +16,7 @@ RUN = re.compile(f"[{UNSPLIT}]+")
 WORD = re.compile(rf"[^\W{UNSPLIT}]+")
 UNFINISHED = re.compile(rf"(?:^|\s)(?![-\"])[^\s\"]*?([^\W{UNSPLIT}]+)$")
 QUOTES = str.maketrans(dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb", '"'))  # as telephones type them
+NEGATIONS = re.compile(r"(?<![^\s\"!&|()<>])-(?:[\s!&|()<>]*-)+")  # PostgreSQL's parser has room for 32 without a word
 EDITS = ((8, 2), (4, 1))  # a word of so many letters may have so many typing errors
 
 
@@ -45,8 +46,10 @@ def parse(q: str) -> Question:
 
 
 def bounded(q: str) -> str:
-    """Return the beginning of a query without repeated words: ranking takes time for each word."""
-    words = q[:MAX_QUESTION].split()
+    """Return the beginning of a query without repeated words: ranking takes time for each word. Several negations are
+    one.
+    """
+    words = NEGATIONS.sub("-", q[:MAX_QUESTION]).split()
     if '"' not in q:
         places = {word: place for place, word in reversed(list(enumerate(words)))}
         words = [word for place, word in enumerate(words) if places[word] == place or word.lower() == "or"]

@@ -3,11 +3,12 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kit.domain import Domain
 
 from callboard.actors.editorial.content_search import SearchContent, SearchResult
+from callboard.actors.editorial.search_question import MAX_QUESTION
 from callboard.actors.editorial.workflow import CreateContent, Draft
 from callboard.actors.editorial.workflow_rules import Action, Language
 from callboard.actors.infrastructure.principals import Principal, Role
@@ -121,6 +122,22 @@ async def test_the_snippet_shows_the_word_in_any_script(domain: Domain) -> None:
 async def test_a_question_that_no_index_can_answer_finds_nothing(domain: Domain, q: str) -> None:
     await publish(domain, "A lantern")
     assert await titles(domain, q) == set()
+
+
+@settings(settings.get_profile("actors"))
+@given(
+    q=st.one_of(
+        st.text(st.sampled_from("-- \"&|!()<>*:'\\ao\n"), max_size=MAX_QUESTION),
+        st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=MAX_QUESTION),
+        st.text(st.sampled_from('-"&|!()<> '), min_size=1, max_size=3).map(lambda part: part * MAX_QUESTION),
+    )
+)
+@example(q="-" * MAX_QUESTION)
+@example(q="- " * MAX_QUESTION)
+@example(q='-"" ' * MAX_QUESTION)
+@example(q="a " + "-(" * MAX_QUESTION)
+async def test_no_query_is_too_much_for_the_parser_of_the_database(domain: Domain, q: str) -> None:
+    await search(domain, q)
 
 
 async def test_a_category_that_goes_or_comes_is_searched_at_once(domain: Domain) -> None:
