@@ -382,6 +382,16 @@ begin
     return new;
 end $$;
 
+-- Readers ask by Last-Modified, in seconds, whether they have an article: after its first publication no two versions
+-- share a second. By its name the trigger fires after the one that sets updated_at.
+create function keep_seconds_apart() returns trigger language plpgsql as $$
+begin
+    if date_trunc('second', new.updated_at) <= date_trunc('second', old.updated_at) then
+        new.updated_at := date_trunc('second', old.updated_at) + interval '1 second';
+    end if;
+    return new;
+end $$;
+
 create table content (
     content_id   uuid        primary key default gen_random_uuid(),
     author_id    uuid        not null references users,
@@ -426,6 +436,8 @@ create index content_deleted_idx on content (deleted_at, content_id) where delet
 create index content_author_deleted_idx on content (author_id, deleted_at, content_id) where deleted_at is not null;
 create trigger content_touch before update of author_id, category_id, title, body, body_html, status, version,
     published_at, created_at, last_edited_by, language on content for each row execute function touch_updated_at();
+create trigger content_touch_apart before update of status, version, published_at on content
+    for each row when (old.published_at is not null) execute function keep_seconds_apart();
 create trigger content_search before insert or update of
     title, body, language, author_id, category_id, tags, status, search_outdated
     on content for each row execute function fill_search();

@@ -6,8 +6,9 @@ from uuid import UUID
 
 import msgspec
 
+from callboard.actors.editorial.content_rows import Draft
 from callboard.actors.editorial.errors import CONTENT_CATEGORY_UNKNOWN
-from callboard.actors.editorial.workflow import CreateContent, Draft
+from callboard.actors.editorial.workflow import CreateContent
 from callboard.actors.editorial.workflow_rules import Language
 from callboard.actors.errors import REQUEST_INVALID, Problem
 from callboard.actors.infrastructure.errors import QUOTA_CONTENT, QUOTA_RATE

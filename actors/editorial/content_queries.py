@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 
+from callboard.actors.editorial.content_cache import ContentCache
 from callboard.actors.editorial.content_rows import QUERIES as WORKFLOW
 from callboard.actors.editorial.content_rows import Content, as_content
 from callboard.actors.editorial.errors import CONTENT_FORBIDDEN, CONTENT_NOT_FOUND
@@ -108,15 +109,23 @@ class ListTransitions(Request[list[Transition]], frozen=True):
 class ContentQueries(Actor[ReadContent | ListContent | ListTransitions]):
     """Answers queries, other than searches."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, cache: ContentCache) -> None:
         self.database = database
+        self.cache = cache
 
     @on(ReadContent)
     async def read(self, message: ReadContent) -> Content:
         """Content that the caller may not see is reported as not found."""
+        caller = message.caller
+        if not is_editor(caller):  # authors and editors see their own changes, which they will build upon
+            published = await self.cache.read(message.content_id)
+            if published is not None and (caller is None or caller.user_id != published.author_id):
+                return published
+            if caller is None:
+                raise Problem(CONTENT_NOT_FOUND)
         async with self.database.acquire() as connection:
             row = await WORKFLOW.content_by_id(connection, content_id=message.content_id)
-        if row is None or not may_see(message.caller, row["author_id"], Status(row["status"])):
+        if row is None or not may_see(caller, row["author_id"], Status(row["status"])):
             raise Problem(CONTENT_NOT_FOUND)
         return as_content(row)
 

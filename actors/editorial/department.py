@@ -10,6 +10,7 @@ from callboard.actors.editorial.comment_moderation import CommentModeration
 from callboard.actors.editorial.comment_queries import CommentQueries
 from callboard.actors.editorial.comment_rules import CommentBounds
 from callboard.actors.editorial.comments import Comments
+from callboard.actors.editorial.content_cache import TTL_S, ContentCache
 from callboard.actors.editorial.content_import import IMPORT_CONTENT, ContentImporter
 from callboard.actors.editorial.content_queries import ContentQueries
 from callboard.actors.editorial.content_search import QUERIES as SEARCHES
@@ -60,6 +61,9 @@ class EditorialSettings(Settings, frozen=True, kw_only=True):
     html_max_attributes: Annotated[int, Meta(ge=1, le=100_000, description="HTML attributes in an article")] = (
         USUAL.max_attributes
     )
+    content_cache_ttl_s: Annotated[
+        int, Meta(ge=300, le=3600, description="seconds that Redis keeps a published article after its last reading")
+    ] = TTL_S
     revisions_per_article: Annotated[Count, Meta(description="stored revisions of an article, the newest")] = (
         REVISIONS.per_article
     )
@@ -116,9 +120,11 @@ def build(settings: EditorialSettings, needs: EditorialNeeds) -> Branch[Editoria
     bounds = HtmlBounds(settings.html_max_depth, settings.html_max_elements, settings.html_max_attributes)
     sanitizer = HtmlSanitizer(bounds)
     jobs, deleted_days = needs.infrastructure.jobs, settings.deleted_content_retention_days
+    cache = ContentCache(database, needs.infrastructure.cache, settings.content_cache_ttl_s)
     new_workflow = Props(
         ContentWorkflow,
         database,
+        cache,
         jobs,
         sanitizer,
         quotas=settings.quotas,
@@ -126,7 +132,7 @@ def build(settings: EditorialSettings, needs: EditorialNeeds) -> Branch[Editoria
         deleted_days=deleted_days,
     )
     content = pool("content", new_workflow, size=8, key=lambda message: message.content_id)
-    queries = pool("content_queries", Props(ContentQueries, database), size=8)
+    queries = pool("content_queries", Props(ContentQueries, database, cache), size=8)
     writes = pool("comments", Props(Comments, database, sanitizer, settings.comments), size=4)
     threads = pool("comment_queries", Props(CommentQueries, database), size=4)
     moderation = pool("comment_moderation", Props(CommentModeration, database, settings.comments), size=2)
@@ -139,10 +145,11 @@ def build(settings: EditorialSettings, needs: EditorialNeeds) -> Branch[Editoria
     return Branch(
         refs=EditorialRefs(*nodes),
         children=tuple(Child(node) for node in nodes),
+        figures=cache.figures,
         jobs=(
             job_pool(REFILL_SEARCH, Props(SearchRefill, database.pool("jobs"))),
             job_pool(IMPORT_CONTENT, Props(ContentImporter, content)),
-            job_pool(RUN_SCHEDULE, Props(ScheduledPublisher, jobs)),
+            job_pool(RUN_SCHEDULE, Props(ScheduledPublisher, jobs, cache)),
         ),
         retention=(
             query_rule("comments", comments.QUERIES.purge_comments, days=settings.comment_deleted_days),

@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 
 from callboard.actors.editorial import events
+from callboard.actors.editorial.content_cache import ContentCache
 from callboard.actors.editorial.content_rows import Content, as_content, record, tell
 from callboard.actors.editorial.workflow_rules import TRANSITION_RULES, Action
 from callboard.actors.errors import REQUEST_INVALID, FieldError, Problem
@@ -85,8 +86,9 @@ async def _enqueue(connection: Any, jobs: JobQueue, payload: RunSchedule, conten
 class ScheduledPublisher(Actor[Job[RunSchedule]]):
     """Publishes and archives articles at their times. The end of the job is in the same transaction."""
 
-    def __init__(self, jobs: JobQueue) -> None:
+    def __init__(self, jobs: JobQueue, cache: ContentCache) -> None:
         self.jobs = jobs
+        self.cache = cache
 
     @on_job
     async def make_due(self, job: Job[RunSchedule]) -> Outcome:
@@ -95,7 +97,7 @@ class ScheduledPublisher(Actor[Job[RunSchedule]]):
         If both times have passed, no reader sees the article: it is published and archived in one transaction.
         """
         content_id, actor_id = job.payload.content_id, job.payload.actor_id
-        async with job.finish() as connection:
+        async with self.cache.changing(content_id), job.finish() as connection:
             locked = await QUERIES.lock_content(connection, content_id=content_id)
             if locked is None:  # deleted
                 return None

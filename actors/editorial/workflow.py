@@ -7,6 +7,7 @@ import asyncpg
 import msgspec
 
 from callboard.actors.editorial import events
+from callboard.actors.editorial.content_cache import ContentCache, forgetting
 from callboard.actors.editorial.content_rows import EVENT_OF, QUERIES, Content, Draft, as_content, record, tell
 from callboard.actors.editorial.errors import (
     CONTENT_CATEGORY_UNKNOWN,
@@ -132,6 +133,7 @@ class ContentWorkflow(Actor[Change]):
     def __init__(
         self,
         database: Database,
+        cache: ContentCache,
         jobs: JobQueue,
         sanitizer: HtmlSanitizer,
         *,
@@ -140,6 +142,7 @@ class ContentWorkflow(Actor[Change]):
         deleted_days: int = DELETED_DAYS,
     ) -> None:
         self.database = database
+        self.cache = cache
         self.jobs = jobs
         self.sanitizer = sanitizer
         self.quotas = quotas
@@ -163,6 +166,7 @@ class ContentWorkflow(Actor[Change]):
             return await tell(connection, events.ContentCreated, row, author_id)
 
     @on(EditContent)
+    @forgetting
     @retried
     async def edit(self, message: EditContent) -> Content:
         """Save an edit. If it takes content under review back to draft, the history says so; an edit without a change
@@ -174,6 +178,7 @@ class ContentWorkflow(Actor[Change]):
             return await self._save(connection, before, message, message.draft, fields)
 
     @on(RestoreRevision)
+    @forgetting
     @retried
     async def restore_revision(self, message: RestoreRevision) -> Content:
         """Save an earlier text as an edit by the caller. A category that is gone since is left out."""
@@ -186,6 +191,7 @@ class ContentWorkflow(Actor[Change]):
             return await self._save(connection, before, message, draft, fields)
 
     @on(DeleteContent)
+    @forgetting
     @retried
     async def delete(self, message: DeleteContent) -> None:
         """Delete an article. Archived content can be deleted, published content cannot."""
@@ -204,6 +210,7 @@ class ContentWorkflow(Actor[Change]):
             await plan(connection, self.jobs, before, content, actor_id)
 
     @on(UndeleteContent)
+    @forgetting
     @retried
     async def undelete(self, message: UndeleteContent) -> Content:
         """Only editors see what is deleted."""
@@ -218,6 +225,7 @@ class ContentWorkflow(Actor[Change]):
             return await tell(connection, events.ContentUndeleted, row, actor_id)
 
     @on(TransitionContent)
+    @forgetting
     @retried
     async def move(self, message: TransitionContent) -> Content:
         """Of two simultaneous transitions one wins; the other gets the same conflict as if it had come later."""
@@ -248,6 +256,7 @@ class ContentWorkflow(Actor[Change]):
             return content
 
     @on(ScheduleContent)
+    @forgetting
     @retried
     async def schedule(self, message: ScheduleContent) -> Content:
         """Set the times. The same times again change nothing."""

@@ -15,6 +15,7 @@ from callboard.actors.editorial.content_queries import (
     ReadContent,
     Transition,
 )
+from callboard.actors.editorial.content_rows import Content, Draft
 from callboard.actors.editorial.errors import (
     CONTENT_CATEGORY_UNKNOWN,
     CONTENT_FORBIDDEN,
@@ -28,10 +29,8 @@ from callboard.actors.editorial.errors import (
 from callboard.actors.editorial.refs import EditorialRefs
 from callboard.actors.editorial.tags import MAX_TAGS, Tag
 from callboard.actors.editorial.workflow import (
-    Content,
     CreateContent,
     DeleteContent,
-    Draft,
     EditContent,
     ScheduleContent,
     TransitionContent,
@@ -117,8 +116,12 @@ async def create(request: HttpRequest[ContentBody, None, EditorialRefs]) -> Repl
 
 async def read(request: HttpRequest[None, None, EditorialRefs]) -> Reply[Content]:
     """Read an article."""
-    return content_reply(
-        await request.refs.content_queries.ask(ReadContent(request.uuid("content_id"), request.caller))
+    content = await request.refs.content_queries.ask(ReadContent(request.uuid("content_id"), request.caller))
+    return Reply(
+        content,
+        etag=str(content.version),
+        modified=content.updated_at,
+        is_public=content.status is Status.PUBLISHED,
     )
 
 
@@ -184,7 +187,7 @@ async def list_content(request: HttpRequest[None, Filter, EditorialRefs]) -> Pag
         )
     )
     headers = PENDING_DEPRECATED if query.status is StatusFilter.PENDING else None
-    return BY_TIME.page(found, query.limit, lambda last: last.position, headers)
+    return BY_TIME.page(found, query.limit, lambda last: last.position, headers, is_public=request.caller is None)
 
 
 async def transitions(request: HttpRequest[None, History, EditorialRefs]) -> PageReply[Transition]:
@@ -216,6 +219,7 @@ ROUTES = Routes(
         list_content,
         summary="List content",
         tag="content",
+        has_etag=True,
         deprecates_values=True,
         access=Access.OPTIONAL,
         errors=(REQUEST_CURSOR_INVALID,),
@@ -227,6 +231,7 @@ ROUTES = Routes(
         summary="Read content",
         tag="content",
         has_etag=True,
+        has_date=True,
         access=Access.OPTIONAL,
         errors=(CONTENT_NOT_FOUND,),
     ),

@@ -72,7 +72,8 @@ async def search(request: HttpRequest[None, SearchQuery, EditorialRefs]) -> Page
     filters = _filters(query, request.caller)
     message = SearchContent(query.q, query.limit + 1, rank=rank, before_id=before_id, **filters)
     found = await request.refs.content_search.ask(message)
-    return BY_RANK.page(found, query.limit, lambda last: (last.rank, last.content_id))
+    is_public = request.caller is None  # a flag of the caller's may change what is found
+    return BY_RANK.page(found, query.limit, lambda last: (last.rank, last.content_id), is_public=is_public)
 
 
 async def count_facets(request: HttpRequest[None, FacetsQuery, EditorialRefs]) -> Reply[SearchFacets]:
@@ -89,6 +90,7 @@ ROUTES = Routes(
         search,
         summary="Search published content",
         tag="content",
+        has_etag=True,
         access=Access.OPTIONAL,
         limit=SEARCH,
         errors=(REQUEST_CURSOR_INVALID,),

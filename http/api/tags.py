@@ -21,7 +21,7 @@ async def list_tags(request: HttpRequest[None, TagsQuery, EditorialRefs]) -> Pag
     query = request.query
     after = BY_NUMBER_AND_TEXT.decode(query.cursor) if query.cursor else None
     found = await request.refs.tags.ask(ListTags(query.limit + 1, after))
-    return BY_NUMBER_AND_TEXT.page(found, query.limit, lambda last: (last.published, last.tag))
+    return BY_NUMBER_AND_TEXT.page(found, query.limit, lambda last: (last.published, last.tag), is_public=True)
 
 
 ROUTES = Routes(
@@ -32,6 +32,7 @@ ROUTES = Routes(
         list_tags,
         summary="List tags",
         tag="content",
+        has_etag=True,
         access=Access.PUBLIC,
         errors=(REQUEST_CURSOR_INVALID,),
     ),

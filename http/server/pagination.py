@@ -108,10 +108,12 @@ class CursorFormat(Generic[K]):
         limit: int,
         sort_key: Callable[[T], tuple[Any, ...]],
         headers: Mapping[str, str] | None = None,
+        *,
+        is_public: bool = False,
     ) -> PageReply[T]:
         """Return the page of a list. Its query read one row more than `limit`: it shows that there is a next page."""
         cursor = self.encode(*sort_key(found[limit - 1])) if len(found) > limit else None
-        return PageReply(found[:limit], limit=limit, next_cursor=cursor, headers=headers)
+        return PageReply(found[:limit], limit=limit, next_cursor=cursor, headers=headers, is_public=is_public)
 
 
 BY_TIME: CursorFormat[tuple[datetime, UUID]] = CursorFormat(datetime, UUID)

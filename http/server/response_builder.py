@@ -78,7 +78,11 @@ class ResponseBuilder:
         return response
 
     def tag(self, reply: Answer) -> str | None:
-        """Return the ETag of a read, or None; that of a public page without one is derived from its bytes."""
+        """Return the ETag of a read, or None; a public page without one gets that of its bytes. A time of the
+        last change that is yet to come is not sent (RFC 9110, 8.8.2.1).
+        """
+        if reply.modified is not None and reply.modified > self._now():
+            reply.modified = None
         if isinstance(reply, PageReply) and reply.is_public and reply.etag is None:
             reply.body = _page(reply)
             reply.etag = blake2b(reply.body, digest_size=12).hexdigest()

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Annotated, Any
 from uuid import UUID
@@ -104,6 +104,10 @@ async def read(call: HttpRequest[None, None, Services]) -> Reply[UUID]:
     return Reply(content_id, etag="7", modified=MODIFIED, is_public=True)
 
 
+async def ahead(call: HttpRequest[None, None, Services]) -> Reply[str]:  # noqa: ARG001 - a handler's face
+    return Reply("a", etag="1", modified=datetime.now(UTC) + timedelta(hours=1))
+
+
 async def board(call: HttpRequest[None, Page, Services]) -> PageReply[str]:
     titles = ["public"] if call.caller is None else ["public", f"a draft of {call.caller.email}"]
     return PageReply(titles, limit=call.query.limit, next_cursor=None, is_public=call.caller is None)
@@ -179,6 +183,7 @@ ROUTES: tuple[Route[Services], ...] = (
         has_etag=True,
         has_date=True,
     ),
+    Route("GET", "/ahead", ahead, "Read", "posts", Access.PUBLIC, has_etag=True, has_date=True),
     Route("GET", "/board", board, "List", "posts", Access.OPTIONAL, has_etag=True),
     Route("POST", "/board", create, "Add", "posts", Access.OPTIONAL, status=201),
     Route(

@@ -43,7 +43,7 @@ class UserFactory:
             "insert into sessions (session_id, user_id, expires_at, ended_at) "
             "values ($1, $2, now() + interval '1 day', $3)"
         )
-        self._run(
+        self.execute(
             (account, user_id, email, CHEAP_HASH, role),
             ("insert into user_profiles (user_id) values ($1)", user_id),
             (session, session_id, user_id, None),
@@ -63,7 +63,7 @@ class UserFactory:
         """A draft of theirs."""
         content_id = uuid4()
         statement = "insert into content (content_id, author_id, title, body, body_html) values ($1, $2, 'a', 'b', 'b')"
-        self._run((statement, content_id, author.user_id))
+        self.execute((statement, content_id, author.user_id))
         return content_id
 
     def comment(self, owner: Person) -> UUID:
@@ -78,14 +78,16 @@ class UserFactory:
         """An import of theirs, whose input is gone."""
         job_id = uuid4()
         statement = "insert into user_jobs (job_id, kind, user_id, state) values ($1, 'import_content', $2, $3)"
-        self._run((statement, job_id, owner.user_id, state))
+        self.execute((statement, job_id, owner.user_id, state))
         return job_id
 
     def _token(self, user_id: UUID, email: str, session_id: UUID, age: timedelta = timedelta()) -> str:
         now = datetime.now(UTC) - age
         return self._signer.issue(user_id=user_id, email=email, session_id=session_id, token_id=uuid4(), now=now)
 
-    def _run(self, *statements: tuple[Any, ...]) -> None:
+    def execute(self, *statements: tuple[Any, ...]) -> None:
+        """Run statements, each with its arguments."""
+
         async def run() -> None:
             connection = await asyncpg.connect(self._url)
             try:

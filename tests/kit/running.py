@@ -39,7 +39,7 @@ STOP_WITHIN_S = 60.0
 WAIT_S = 60.0
 POLL_INTERVAL_S = 0.02
 PR_SET_PDEATHSIG = 1
-LIMITS = ("PER_MINUTE", "REGISTER", "LOGIN", "COMMENTS")  # tests do it faster than people, on a busy machine
+LIMITS = ("PER_MINUTE", "REGISTER", "LOGIN", "SEARCH", "COMMENTS")  # tests do it faster than people, on a busy machine
 UNLIMITED = {f"RATE_LIMIT_{of}": "99999" for of in LIMITS} | {"REQUEST_TIMEOUT_MS": "9999"}
 # What steers Callboard is the test's business, and not that of who runs it.
 STEERING = re.compile(r"HTTP_|OPS_|CALLBOARD_|DATABASE_|REDIS_|KAFKA_|SMTP_|JWT_|RATE_|REQUEST_|ROLES$|LOG_|TOPIC_")

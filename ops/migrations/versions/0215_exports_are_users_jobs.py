@@ -3,7 +3,7 @@
 from callboard.ops.migrations.sql import execute
 
 revision = "0215"
-down_revision = "0196"
+down_revision = "0210"
 
 
 def upgrade() -> None:

@@ -43,7 +43,7 @@ async def test_the_document_is_valid_and_has_every_route(door: Any) -> None:
     validate(document)
     operations = {(path, method) for path, methods in document["paths"].items() for method in methods}
     assert {("/api/v1/posts", "get"), ("/api/v1/posts/{content_id}", "delete"), ("/health", "get")} <= operations
-    assert len(operations) == 13 + 7 + 3  # the test's own, the accesses, and health, ready, errors
+    assert len(operations) == 14 + 7 + 3  # the test's own, the accesses, and health, ready, errors
 
 
 async def test_the_document_says_what_a_route_takes_and_gives(door: Any) -> None:

@@ -99,6 +99,13 @@ async def test_a_time_is_held_against_that_of_the_last_change(door: Any, headers
         )
 
 
+async def test_a_time_that_is_yet_to_come_is_not_sent_and_never_holds(door: Any) -> None:
+    late = {"If-Modified-Since": "Fri, 01 Jan 2100 00:00:00 GMT"}
+    for headers, expected in (({}, 200), (late, 200), ({"If-None-Match": '"1"', **late}, 304)):
+        status, _, response = await door.call("GET", "/api/v1/ahead", headers=headers)
+        assert (status, "Last-Modified" in response.headers) == (expected, False)
+
+
 async def test_what_is_public_is_kept_by_any_cache_which_asks_each_time_and_what_a_token_shows_by_none_but_ones_own(
     door: Any,
 ) -> None:
