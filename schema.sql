@@ -210,23 +210,16 @@ create function signs() returns text language sql immutable parallel safe as $$
         || '\u06d4\u0964\u0965\u200b\u2010-\u205e\u2190-\u25ff\u27c0-\u2bff\u2e00-\u2e7f\u3001-\u3004\u3008-\u3020\u3030\ufe0e\ufe0f'
 $$;
 
--- The searched form of a text: one form of each character, and control characters for the punctuation from which the
--- parser makes addresses, paths and compounds. The parser takes the square or the cube of their length: 'a1@' 2,000
--- times took 4 s.
+-- The searched form of a text: one form of each character, and spaces for the signs from which the parser makes words,
+-- addresses, paths and compounds. The parser takes the square or the cube of their length: 'a1@' 2,000 times took 4 s.
 create function searchable(words text) returns text language sql immutable parallel safe as $$
-    select translate(regexp_replace(normalize(words, nfkc), '[' || signs() || ']', ' ', 'g'),
-                     '_~/@.-:' || E'\x01\x02\x03\x04\x05\x06\x07', E'\x01\x02\x03\x04\x05\x06\x07')
+    select regexp_replace(normalize(words, nfkc), '[' || signs() || '_~/@.:\x01-\x07-]', ' ', 'g')
 $$;
 
--- The same of a text whose matches are marked: signs, and runs of unsplit scripts, stand between two U+000F.
+-- The same of a normalised text whose matches are marked: signs, and runs of unsplit scripts, stand between two U+000F.
 create function highlightable(words text) returns text language sql immutable parallel safe as $$
-    select translate(
-        regexp_replace(normalize(words, nfkc), '([' || unsplit_scripts() || ']+|[' || signs() || ']+)', E'\x0f\\1\x0f', 'g'),
-        '_~/@.-:' || E'\x01\x02\x03\x04\x05\x06\x07', E'\x01\x02\x03\x04\x05\x06\x07')
-$$;
-
-create function unsearchable(words text) returns text language sql immutable parallel safe as $$
-    select translate(words, E'\x01\x02\x03\x04\x05\x06\x07', '_~/@.-:')
+    select regexp_replace(
+        words, '([' || unsplit_scripts() || ']+|[' || signs() || '_~/@.:-]+)', E'\x0f\\1\x0f', 'g')
 $$;
 
 -- The names and attributes of a markup's elements are not searched.

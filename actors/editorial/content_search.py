@@ -30,7 +30,7 @@ QUERIES = queries_beside(__file__)
 # These bound the cost of a search, however many articles match (tests/bench/content).
 RECENT = 500  # the newest articles, which are read without an index;
 ENOUGH = 50  # if this many of them match, no others are searched;
-MATCHES = 5_000  # otherwise so many matches of the index,
+MATCHES = 2_000  # otherwise so many matches of the index,
 CANDIDATES = 500  # and the newest of all of these are ranked
 BEGINNINGS = 2_000  # words that begin as the last one does, of which
 COMPLETIONS = 50  # the shortest are searched

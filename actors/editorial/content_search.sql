@@ -79,8 +79,8 @@ from texts join in_language on in_language.language = texts.language
     cross join lateral (
         select ts_rank(search, query)::float8 + (
             select 0.5 * count(*) from unnest(:runs::text[]) as run where strpos(normalize(title, nfkc), run) > 0
-        ) as points) as ranked
-where search @@ query
+        ) as points
+        where search @@ query offset 0) as ranked  -- after the languages are compared, which costs less
 group by content_id;
 
 -- name: content_of_page(content_ids, beginning)
@@ -97,8 +97,8 @@ with in_language as materialized (
            widen_query(language, search_query(language, :q), :words::text[], :lexemes::text[]) as query
     from (select distinct unnest(:languages::text[]) as language) as languages
 )
-select unsearchable(ts_headline(config, highlightable(title), query, options)) as title,
-       unsearchable(ts_headline(config, highlightable(text), query, options)) as text
+select ts_headline(config, highlightable(title), query, options) as title,
+       ts_headline(config, highlightable(text), query, options) as text
 from unnest(:languages::text[], :titles::text[], :texts::text[]) with ordinality as page (language, title, text, place)
 join in_language using (language)
 cross join (select E'StartSel=\ue000, StopSel=\ue001, HighlightAll=true') as options (options)

@@ -5,10 +5,11 @@ from bisect import bisect
 from collections.abc import Iterable
 from html import escape, unescape
 from itertools import pairwise
+from unicodedata import normalize
 
 from callboard.actors.editorial.html_sanitizer import text_of
 
-BEGINNING = 5_000  # characters of a text, from which a snippet is made
+BEGINNING = 3_000  # characters of a text, from which a snippet is made
 LENGTH = 240  # of a snippet, at most, without its marks
 BEFORE = 60  # characters before the first match
 MARK, END_MARK, APART = "\ue000", "\ue001", "\x0f"  # placeholders of `highlighted` in content_search.sql
@@ -18,13 +19,14 @@ UNCLOSED = re.compile(r"<[^<>]*\Z")
 
 def title_to_highlight(title: str) -> str:
     """Return a title for `highlighted`: to PostgreSQL's parser, characters that could begin a tag would hide a text."""
-    return escape(title.translate(PLACEHOLDERS), quote=False)
+    return escape(normalize("NFKC", title.translate(PLACEHOLDERS)), quote=False)
 
 
 def text_to_highlight(beginning: str) -> str:
     """Return the text at the beginning of an article's markup likewise. A tag that is cut off there is no text."""
     whole = beginning if len(beginning) < BEGINNING else UNCLOSED.sub("", beginning)
-    return escape(" ".join(text_of(whole).translate(PLACEHOLDERS).split()), quote=False)
+    text = " ".join(text_of(whole).translate(PLACEHOLDERS).split())
+    return escape(normalize("NFKC", text), quote=False)
 
 
 def marked(highlighted: str, runs: Iterable[str] = ()) -> str:

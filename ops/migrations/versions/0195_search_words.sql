@@ -15,15 +15,15 @@ create function signs() returns text language sql immutable parallel safe as $$
 $$;
 
 create or replace function searchable(words text) returns text language sql immutable parallel safe as $$
-    select translate(regexp_replace(normalize(words, nfkc), '[' || signs() || ']', ' ', 'g'),
-                     '_~/@.-:' || E'\x01\x02\x03\x04\x05\x06\x07', E'\x01\x02\x03\x04\x05\x06\x07')
+    select regexp_replace(normalize(words, nfkc), '[' || signs() || '_~/@.:\x01-\x07-]', ' ', 'g')
 $$;
 
 create function highlightable(words text) returns text language sql immutable parallel safe as $$
-    select translate(
-        regexp_replace(normalize(words, nfkc), '([' || unsplit_scripts() || ']+|[' || signs() || ']+)', E'\x0f\\1\x0f', 'g'),
-        '_~/@.-:' || E'\x01\x02\x03\x04\x05\x06\x07', E'\x01\x02\x03\x04\x05\x06\x07')
+    select regexp_replace(
+        words, '([' || unsplit_scripts() || ']+|[' || signs() || '_~/@.:-]+)', E'\x0f\\1\x0f', 'g')
 $$;
+
+drop function unsearchable;
 
 create function without_tags(words text) returns text language sql immutable parallel safe as $$
     select regexp_replace(words, '</?[a-zA-Z][^<>]*>', ' ', 'g')

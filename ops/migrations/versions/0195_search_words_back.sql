@@ -60,5 +60,8 @@ create or replace function search_query(language text, q text) returns tsquery l
            )::tsquery
     from signed
 $$;
+create function unsearchable(words text) returns text language sql immutable parallel safe as $$
+    select translate(words, E'\x01\x02\x03\x04\x05\x06\x07', '_~/@.-:')
+$$;
 drop function all_of, highlightable, signs, learn_words, filter_words, search_word, widen_query, without_tags;
 drop table search_words, search_languages;

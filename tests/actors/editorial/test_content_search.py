@@ -211,7 +211,7 @@ async def test_no_sign_hides_a_word_beside_it(domain: Domain, author: Principal,
 
 async def test_a_snippet_is_made_from_a_bounded_beginning(domain: Domain, author: Principal) -> None:
     await insert(domain, author, "Far", body="<p>" + "word " * 2_000 + "lantern</p>")
-    await insert(domain, author, "Near", body="word " * 900 + "lantern " + "word " * 20_000)
+    await insert(domain, author, "Near", body="word " * 500 + "lantern " + "word " * 20_000)
     found = {hit.title: hit.snippet for hit in await search(domain, "lantern")}
     assert found["Far"].startswith("word")
     assert "<mark>" not in found["Far"]
