@@ -40,6 +40,9 @@ class ErrorKind(StrEnum):
     NOT_IMPLEMENTED = "not_implemented"
     VERSION_UNSUPPORTED = "version_unsupported"
     STORAGE_FULL = "storage_full"
+    LOCKED = "locked"
+    CHECKSUM_MISMATCH = "checksum_mismatch"
+    PROTOCOL_UNSUPPORTED = "protocol_unsupported"
 
 
 class ErrorCode(msgspec.Struct, frozen=True):

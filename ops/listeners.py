@@ -12,7 +12,7 @@ from callboard.actors.infrastructure.refs import Infrastructure
 from callboard.http.server.client_ip import Proxies, network
 from callboard.http.server.connection import ConnectionTimeouts
 from callboard.http.server.health import Checks
-from callboard.http.server.raw_request import ServerDependencies, Settings
+from callboard.http.server.raw_request import BodyPace, ServerDependencies, Settings
 from callboard.http.server.routing import Route, Routes
 from callboard.http.server.server import HttpServer
 from callboard.ops import dead_letter_routes, job_routes, operator_api
@@ -48,6 +48,7 @@ def front_settings(config: Config, errors: Sequence[ErrorCode], public_url: str)
         secure=public_url.startswith("https:"),
         proxies=Proxies([network(each) for each in config.trusted_proxies]),
         errors=errors,
+        pace=BodyPace(config.body_min_bytes_per_s, config.body_grace_s),
     )
 
 

@@ -17,12 +17,16 @@ from callboard.http.openapi.examples import example_for
 from callboard.http.openapi.responses import HEADERS, by_status, codes_of, headers_given
 from callboard.http.server.errors import ErrorEnvelope, Failure, ProblemDetails, status_of
 from callboard.http.server.headers import PROBLEM_JSON
+from callboard.http.server.response import PHRASES
 from callboard.http.server.response_builder import PageInfo
-from callboard.http.server.routing import Access, HandlerSignature, Route, check_tags, shape_of
+from callboard.http.server.routing import Access, HandlerSignature, RequestHeader, Route, check_tags, shape_of
+from callboard.http.server.streamed_body import StreamedBody
 
 REFS = "#/components/schemas/{name}"
 REFERENCE = re.compile(r'"#/components/([^"]+)"')
 NONE = type(None)
+BARE = (NONE, bytes, StreamedBody)  # bodies and queries without a schema of their own
+BINARY = {"schema": {"type": "string", "format": "binary"}}
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 DESCRIPTION = (
@@ -39,6 +43,10 @@ def _parameter(name: str, description: str, example: str, **schema: Any) -> dict
         "schema": {"type": "string", **schema},
         "example": example,
     }
+
+
+def _header(description: str) -> dict[str, Any]:
+    return {"description": description, "schema": {"type": "string"}}
 
 
 TEXT_PATTERN = r"^[^\u0000]*$"
@@ -100,8 +108,8 @@ def openapi(routes: Sequence[Route[Any]], base: str) -> bytes:
     """The document of a route table, as JSON. Raises TypeError like `check_tags`."""
     check_tags(routes)
     shapes = [shape_of(route) for route in routes]
-    kinds = {kind: None for shape in shapes for kind in (shape.body, shape.query) if kind not in (NONE, bytes)}
-    kinds |= dict.fromkeys(kind for route in routes for kind in route.consumes.values())
+    kinds = {kind: None for shape in shapes for kind in (shape.body, shape.query) if kind not in BARE}
+    kinds |= dict.fromkeys(kind for route in routes for kind in route.consumes.values() if kind is not bytes)
     answers = [shape.answer for shape in shapes if shape.answer is not NONE]
     types: list[Any] = [*kinds, *answers, ErrorEnvelope, ProblemDetails, PageInfo]
     found, components = msgspec.json.schema_components(types, ref_template=REFS)
@@ -187,11 +195,12 @@ def operation_of(route: Route[Any], shape: HandlerSignature, schemas: Schemas) -
     }
     if route.deprecated is not None:
         operation["deprecated"] = True
-    if shape.body is bytes:
-        content: dict[str, Any] = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
-        if route.consumes:
-            content = {name: schemas.media(schemas.of(kind)) for name, kind in route.consumes.items()}
-        operation["requestBody"] = {"required": True, "content": content}
+    if shape.body in (bytes, StreamedBody):
+        content: dict[str, Any] = {
+            name: BINARY if kind is bytes else schemas.media(schemas.of(kind))
+            for name, kind in (route.consumes or {"*/*": bytes}).items()
+        }
+        operation["requestBody"] = {"required": shape.body is bytes, "content": content}
     elif shape.body is not NONE:
         operation["requestBody"] = {"required": True, "content": schemas.json(schemas.of(shape.body))}
     return operation
@@ -209,10 +218,12 @@ def parameters_of(route: Route[Any], shape: HandlerSignature, schemas: Schemas) 
         for name, schema in query["properties"].items():
             required = name in query["required"]
             parameters.append({"name": name, "in": "query", "required": required, "schema": schema})
-    parameters += [
-        {"name": name, "in": "header", "description": said, "schema": {"type": "string"}}
-        for name, said in route.headers.items()
-    ]
+    for name, said in route.headers.items():
+        header = said if isinstance(said, RequestHeader) else RequestHeader(said)
+        needed = {"required": True} if header.is_required else {}
+        parameters.append(
+            {"name": name, "in": "header", "description": header.description, **needed, "schema": header.schema}
+        )
     headers = ["Idempotency-Key", "X-Request-Timeout"] if route.accepts_idempotency_key else ["X-Request-Timeout"]
     if route.is_conditional:
         if route.match_missing is None:
@@ -230,12 +241,14 @@ def responses_of(route: Route[Any], shape: HandlerSignature, schemas: Schemas) -
     `schemas`, under their names.
     """
     success: dict[str, Any] = {
-        "description": HTTPStatus(route.status).phrase,
-        "headers": headers_of(route, route.status),
+        "description": PHRASES[route.status],
+        "headers": headers_of(route, route.status) | {name: _header(said) for name, said in route.gives.items()},
     }
-    if shape.raw:
+    if route.method == "HEAD" or route.status == HTTPStatus.NO_CONTENT:
+        pass  # no content
+    elif shape.raw:
         success["content"] = {route.content_type: {}}
-    elif route.status != HTTPStatus.NO_CONTENT:
+    else:
         success["content"] = schemas.json(envelope_of(shape, schemas))
     responses = {str(route.status): success}
     if route.has_etag and not route.makes_changes:
@@ -250,7 +263,10 @@ def responses_of(route: Route[Any], shape: HandlerSignature, schemas: Schemas) -
 
 def response_name(route: Route[Any], status: int, codes: Sequence[ErrorCode]) -> str:
     """Return the name of an error response that several routes share: its status and a digest of its content."""
-    inside = " ".join((*sorted(code.name for code in codes), *headers_given(route, status)))
+    bodiless = ("HEAD",) if route.method == "HEAD" else ()
+    inside = " ".join(
+        (*sorted(code.name for code in codes), *headers_given(route, status), *route.constant_headers, *bodiless)
+    )
     return f"{status}.{hashlib.sha256(inside.encode()).hexdigest()[:8]}"
 
 
@@ -258,19 +274,22 @@ def error_of(route: Route[Any], status: int, codes: Sequence[ErrorCode], schemas
     """An error response, with its codes as examples."""
     named = {code.name: {"$ref": f"#/components/examples/{code.name}"} for code in codes}
     problems = {code.name: {"$ref": f"#/components/examples/{problem_name(code)}"} for code in codes}
-    return {
+    response: dict[str, Any] = {
         "description": "\n".join(f"- `{code.name}`: {code.meaning}" for code in codes),
         "headers": headers_of(route, status),
-        "content": {
+    }
+    if route.method != "HEAD":
+        response["content"] = {
             "application/json": {"schema": schemas.of(ErrorEnvelope), "examples": named},
             PROBLEM_JSON: {"schema": schemas.of(ProblemDetails), "examples": problems},
-        },
-    }
+        }
+    return response
 
 
 def headers_of(route: Route[Any], status: int) -> dict[str, Any]:
-    """Return references to the headers of a response."""
-    return {name: {"$ref": f"#/components/headers/{name}"} for name in headers_given(route, status)}
+    """Return the headers of a response: references to shared ones, and those of every response of the route."""
+    constant = {name: {"schema": {"type": "string", "const": value}} for name, value in route.constant_headers.items()}
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in headers_given(route, status)} | constant
 
 
 def envelope_of(shape: HandlerSignature, schemas: Schemas) -> dict[str, Any]:

@@ -25,6 +25,7 @@ __all__ = [
     "StreamReader",
     "is_compiled",
     "new_parser",
+    "rest_of",
 ]
 
 
@@ -65,6 +66,11 @@ def new_parser(
         payload_exception=RequestPayloadError,
         auto_decompress=False,  # a body is never inflated: a small one could become a large one
     )
+
+
+def rest_of(payload: StreamReader) -> bytes:
+    """Return the bytes that arrived before a body broke off; any public method raises then."""
+    return payload._read_nowait(-1)  # noqa: SLF001 - see above
 
 
 def is_compiled() -> bool:

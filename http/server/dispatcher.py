@@ -30,7 +30,7 @@ from callboard.http.server.request import HttpRequest
 from callboard.http.server.request_parser import NOTHING, RequestParser
 from callboard.http.server.response import Response
 from callboard.http.server.response_builder import ResponseBuilder
-from callboard.http.server.routing import Answer, Current, Resource, Route, Router, check_tags
+from callboard.http.server.routing import Answer, Current, Resource, Route, Router, check_tags, is_streamed
 from callboard.runtime import Context, use_context
 
 # After these the connection is closed: its next bytes belong to this request, or the server is stopping.
@@ -58,21 +58,23 @@ class Endpoint:
             if route.accepts_idempotency_key and dependencies.keys is not None
             else None
         )
-        self._deprecation_headers = None if route.deprecated is None else route.deprecated.headers()
+        self._route_headers = route.route_headers or None
+        self._is_streamed = is_streamed(route)
         self._maintenance = (
             None if route.skips_limits_and_auth or route.open_in_maintenance else dependencies.maintenance
         )
         self._admission = Admission(route, settings, dependencies)
-        self._parser = RequestParser(route, settings.max_body_bytes)
+        self._parser = RequestParser(route, settings, lambda: dispatcher.draining)
 
     async def serve(self, exchange: RawRequest) -> Response:
         """Answer a request within its deadline. Raises Problem, or any exception of the handler."""
         admission, parser, idempotency = self._admission, self._parser, self._idempotency
-        exchange.deprecation_headers = self._deprecation_headers
+        exchange.route_headers = self._route_headers
         headers = exchange.headers
         self._deadlines.begin(exchange, wire.timeout_s(headers) if wire.TIMEOUT in headers else None)
         try:
-            with use_context(Context(exchange.traceparent, exchange.deadline, exchange)):
+            # The deadline of a streamed body moves: each ask and each statement then has its own time limit.
+            with use_context(Context(exchange.traceparent, None if self._is_streamed else exchange.deadline, exchange)):
                 if self._maintenance is not None and self._maintenance():
                     await admission.only_admins(exchange)
                 if not admission.idle:
@@ -153,7 +155,7 @@ class Dispatcher:
         check_tags(routes)
         self._router: Router[Endpoint] = Router()
         for route in routes:
-            self._router.add(route.method, route.full_path(settings.base), Endpoint(route, self))
+            self._router.add(route.method, route.full_path(settings.base), Endpoint(route, self), route.options_headers)
         self._anything: Resource[Endpoint] = Resource("*")
         self._anything.allowed = tuple(sorted({"HEAD", "OPTIONS"} | {route.method for route in routes}))
 
@@ -172,7 +174,7 @@ class Dispatcher:
             methods = self._find(exchange)
             endpoint = methods.by_method.get(exchange.method)
             if endpoint is None:
-                response = self.builder.options(exchange, methods.allowed)
+                response = self.builder.options(exchange, methods.allowed, methods.capabilities)
             else:
                 response = await endpoint.serve(exchange)
         except Exception as error:  # noqa: BLE001 - the one place where a bug of ours becomes an answer

@@ -41,6 +41,19 @@ def clean(text: str) -> str:
 
 
 @dataclass(frozen=True)
+class BodyPace:
+    """The least pace of a body that is streamed to its handler.
+
+    Each byte earns its client 1 / `bytes_per_s` seconds of waiting, and nobody has more than `grace_s` in hand: so
+    neither a silent client nor one that trickles stays. Between two pieces the handler has `work_s`.
+    """
+
+    bytes_per_s: int = 1024
+    grace_s: float = 30.0
+    work_s: float = 30.0
+
+
+@dataclass(frozen=True)
 class Settings:
     """The settings of a server.
 
@@ -48,7 +61,7 @@ class Settings:
     the prefix of every path that is not absolute. `proxies` are those whose X-Forwarded-For is trusted. `token`, if
     set, is the Bearer token that every route requires unless it `skips_limits_and_auth`. `hosts` are the allowed host
     names; None allows any. `secure` says that clients reach the server by HTTPS, through a proxy: browsers are told to
-    use nothing else. `errors` are the codes of the catalogue.
+    use nothing else. `errors` are the codes of the catalogue. `pace` limits streamed bodies, in place of the times.
     """
 
     base: str = "/api/v1"
@@ -61,6 +74,7 @@ class Settings:
     hosts: AllowedHosts | None = None
     secure: bool = False
     errors: Sequence[ErrorCode] = ERRORS
+    pace: BodyPace = BodyPace()
 
 
 def utc_now() -> datetime:
@@ -107,6 +121,9 @@ class Clock(Protocol):
     def resume(self, exchange: "RawRequest") -> None:
         """Let it go on for a request."""
 
+    def renew(self, exchange: "RawRequest", seconds: float) -> None:
+        """Give a request this time from now on."""
+
 
 class RawRequest:
     """A request and its context; each stage of the server fills in its part."""
@@ -116,7 +133,6 @@ class RawRequest:
         "caller",
         "clock",
         "deadline",
-        "deprecation_headers",
         "due",
         "fault",
         "headers",
@@ -130,6 +146,7 @@ class RawRequest:
         "payload",
         "reading",
         "request_id",
+        "route_headers",
         "task",
         "template",
         "timer",
@@ -163,7 +180,7 @@ class RawRequest:
         self.caller: Principal | None = None
         self.holder: Holder | None = None
         self.limit_results: dict[str, LimitResult] = {}
-        self.deprecation_headers: Mapping[str, str] | None = None  # headers of every response of the route
+        self.route_headers: Mapping[str, str] | None = None  # headers of every response of the route
         self.reading = False
         self.body = b""
         self.clock: Clock | None = None  # set while its time is limited
@@ -182,6 +199,11 @@ class RawRequest:
         """Let its clock go on."""
         if self.clock is not None and not self.late:
             self.clock.resume(self)
+
+    def renew(self, seconds: float) -> None:
+        """Give it this time from now on, instead of its present limits."""
+        if self.clock is not None and not self.late:
+            self.clock.renew(self, seconds)
 
     @property
     def user_agent(self) -> str:

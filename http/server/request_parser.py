@@ -1,6 +1,6 @@
 """Parses the input of a route: path parameters, query, and body within its bounds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
@@ -17,8 +17,9 @@ from callboard.actors.errors import (
     Problem,
 )
 from callboard.http.server.aiohttp_private import HttpVersion11, RequestPayloadError
-from callboard.http.server.raw_request import RawRequest
+from callboard.http.server.raw_request import RawRequest, Settings
 from callboard.http.server.routing import Route, shape_of
+from callboard.http.server.streamed_body import StreamedBody
 from callboard.http.server.validation import BodyReader, QueryReader
 
 UUID_LENGTH = 36  # UUID() accepts braces, URNs and bare hex as well; here an id has one form
@@ -28,17 +29,20 @@ NOTHING: Mapping[str, Any] = {}
 class RequestParser:
     """The parser of one route's input; its decoders are made once."""
 
-    def __init__(self, route: Route[Any], max_body_bytes: int) -> None:
+    def __init__(self, route: Route[Any], settings: Settings, is_draining: Callable[[], bool]) -> None:
         shape = shape_of(route)
         validate = None if route.validate is None else partial(route.validate, route.refs)
         self._route = route
         self._types = route.parameters
         self._query = QueryReader(shape.query)
-        self._body = None if shape.body in (type(None), bytes) else BodyReader(shape.body, validate)
-        self._raw = shape.body is bytes
+        self._body = None if shape.body in (type(None), bytes, StreamedBody) else BodyReader(shape.body, validate)
+        self._raw = shape.body in (bytes, StreamedBody)
+        self._streams = shape.body is StreamedBody
+        self._pace = settings.pace
+        self._is_draining = is_draining
         self.takes_query = shape.query is not type(None)
         self.takes_body = self._raw or self._body is not None
-        self._max_body_bytes = max_body_bytes
+        self._max_body_bytes = settings.max_body_bytes
 
     def path(self, values: Sequence[str]) -> Mapping[str, Any]:
         """Return the path's parameters. An id of a wrong form is not found, like an unknown id: otherwise a client
@@ -75,6 +79,8 @@ class RequestParser:
             raise Problem(REQUEST_UNSUPPORTED, "Send the body without a Content-Encoding.")
         if not self._raw and not is_json(headers.get(CONTENT_TYPE)):
             raise Problem(REQUEST_UNSUPPORTED)
+        if self._streams:
+            return StreamedBody(exchange, self._pace, self._is_draining)
         if payload.is_eof() and payload.total_bytes <= self._max_body_bytes:  # it arrived with its head
             raw = payload.read_nowait()
         else:

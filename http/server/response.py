@@ -9,7 +9,9 @@ from time import time
 
 from callboard.http.server.aiohttp_private import HttpVersion11, RawRequestMessage
 
-STATUS_LINES = {each.value: f"HTTP/1.1 {each.value} {each.phrase}\r\n".encode() for each in HTTPStatus}
+CHECKSUM_MISMATCH = 460  # of tus 1.0.0
+PHRASES = {each.value: each.phrase for each in HTTPStatus} | {CHECKSUM_MISMATCH: "Checksum Mismatch"}
+STATUS_LINES = {status: f"HTTP/1.1 {status} {phrase}\r\n".encode() for status, phrase in PHRASES.items()}
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 NO_CONTENT, NOT_MODIFIED = 204, 304
 BODILESS = frozenset({NO_CONTENT, NOT_MODIFIED})  # their length would be that of another response

@@ -106,9 +106,11 @@ class ResponseBuilder:
         own = {**kept.headers, REPLAYED: "true"}
         return self._response(exchange, self._bare, own, kept.body, kept.status)
 
-    def options(self, exchange: RawRequest, allowed: Sequence[str]) -> Response:
-        """Build the response to OPTIONS, a preflight or not."""
-        own = wire.preflight(exchange.headers, allowed, self._origins)
+    def options(
+        self, exchange: RawRequest, allowed: Sequence[str], capabilities: Mapping[str, str] = NOTHING
+    ) -> Response:
+        """Build the response to OPTIONS, a preflight or not, with the headers that a resource has for it."""
+        own = {**wire.preflight(exchange.headers, allowed, self._origins), **capabilities}
         return self._response(exchange, self._bare, own, None, NO_CONTENT)
 
     def _response(
@@ -124,8 +126,8 @@ class ResponseBuilder:
             lines += wire.limits(exchange.limit_results)
         if self._origins:
             lines += encoded(wire.cors(exchange.headers, self._origins))
-        if exchange.deprecation_headers is not None:
-            own = {**exchange.deprecation_headers, **own}
+        if exchange.route_headers is not None:
+            own = {**exchange.route_headers, **own}
         return Response(shared, status=status, body=body, own=own, lines=lines)
 
 

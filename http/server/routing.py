@@ -20,6 +20,7 @@ from callboard.actors.errors import ROUTE_NOT_FOUND, ErrorCode, ErrorKind, Field
 from callboard.actors.infrastructure.rate_limiter import RateLimit
 from callboard.http.server.raw_request import Holder
 from callboard.http.server.request import HttpRequest, PageReply, RawReply, Reply
+from callboard.http.server.streamed_body import StreamedBody
 
 PARAMETER = re.compile(r"\{([a-z_]+)\}")
 
@@ -67,6 +68,20 @@ class Deprecation:
 
 
 @dataclass(frozen=True)
+class RequestHeader:
+    """A request header, for the documents: `pattern` is its grammar, as far as a regular expression says it."""
+
+    description: str
+    pattern: str = ""
+    is_required: bool = False
+
+    @property
+    def schema(self) -> dict[str, str]:
+        """Return its JSON Schema."""
+        return {"type": "string", "pattern": self.pattern} if self.pattern else {"type": "string"}
+
+
+@dataclass(frozen=True)
 class Route(Generic[S_contra]):
     """One call of the API: `Route("POST", "/content", create, summary=..., tag=..., access=Access.USER, status=201)`.
 
@@ -86,7 +101,11 @@ class Route(Generic[S_contra]):
     A route with `Access.KEY` has the functions that `authenticate` a key, which is the Bearer token: `caller_limit`
     then counts by the holder, in place of the policy "default". A response that `shows_secret` is stored nowhere: the
     route accepts no Idempotency-Key. For the documents, if the body is `bytes`: `consumes` names the types of its
-    media types, and `headers` describes the request headers that the handler reads.
+    media types, and `headers` describes the request headers that the handler reads. A body of type `StreamedBody` is
+    read by the handler while it arrives; its `consumes` names `bytes` for each media type.
+
+    `constant_headers` are in every response, errors included; `gives` describes the others that a success has. The
+    response to OPTIONS for the path has the headers that `capabilities` returns.
     """
 
     method: str
@@ -114,7 +133,10 @@ class Route(Generic[S_contra]):
     caller_limit: RateLimit | None = None
     shows_secret: bool = False
     consumes: Mapping[str, Any] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str | RequestHeader] = field(default_factory=dict)
+    gives: Mapping[str, str] = field(default_factory=dict)
+    constant_headers: Mapping[str, str] = field(default_factory=dict)
+    capabilities: Callable[[S_contra], Mapping[str, str]] | None = None
     refs: Any = None
 
     @property
@@ -142,6 +164,16 @@ class Route(Generic[S_contra]):
         if self.absolute:
             return self.path
         return (base if self.version == 1 else f"{base.rpartition('/')[0]}/v{self.version}") + self.path
+
+    @property
+    def route_headers(self) -> dict[str, str]:
+        """Return the headers of every response."""
+        return {**self.constant_headers, **(self.deprecated.headers() if self.deprecated else {})}
+
+    @property
+    def options_headers(self) -> Mapping[str, str]:
+        """Return the headers of a response to OPTIONS."""
+        return {} if self.capabilities is None else self.capabilities(self.refs)
 
     @property
     def parameters(self) -> dict[str, type]:
@@ -190,6 +222,11 @@ class HandlerSignature:
     raw: bool
 
 
+def is_streamed(route: Route[Any]) -> bool:
+    """Whether the handler reads the body while it arrives."""
+    return shape_of(route).body is StreamedBody
+
+
 def shape_of(route: Route[Any]) -> HandlerSignature:
     """Read a handler's annotation: `(HttpRequest[B, Q, S]) -> Reply[T] | PageReply[T] | RawReply`. Raises TypeError."""
     name = getattr(route.handler, "__qualname__", repr(route.handler))
@@ -210,22 +247,28 @@ def shape_of(route: Route[Any]) -> HandlerSignature:
 
 
 class Resource(Generic[V]):
-    """The resource at one path: a value for each method, and the methods that are `allowed`."""
+    """The resource at one path: a value for each method, and the methods that are `allowed`. The response to OPTIONS
+    has the headers of its `capabilities`.
+    """
 
-    __slots__ = ("allowed", "by_method", "template")
+    __slots__ = ("allowed", "by_method", "capabilities", "template")
 
     def __init__(self, template: str) -> None:
         self.template = template
         self.by_method: dict[str, V] = {}
         self.allowed: tuple[str, ...] = ()
+        self.capabilities: Mapping[str, str] = {}
 
     def add(self, method: str, value: V) -> None:
-        """Add the value of a method; GET's serves HEAD too. Raises ValueError for a duplicate."""
-        if method in self.by_method:
+        """Add the value of a method; GET's serves HEAD too, unless that has its own. Raises ValueError for a
+        duplicate.
+        """
+        taken = self.by_method.get(method)
+        if taken is not None and (method != "HEAD" or taken is not self.by_method.get("GET")):
             raise ValueError(f"{method} {self.template} is routed twice")
         self.by_method[method] = value
         if method == "GET":
-            self.by_method["HEAD"] = value
+            self.by_method.setdefault("HEAD", value)
         self.allowed = tuple(sorted({*self.by_method, "OPTIONS"}))
 
 
@@ -240,7 +283,7 @@ class Router(Generic[V]):
         self._tree: dict[str, Any] = {}
         self._by_form: dict[str, Resource[V]] = {}
 
-    def add(self, method: str, path: str, value: V) -> None:
+    def add(self, method: str, path: str, value: V, capabilities: Mapping[str, str] | None = None) -> None:
         """Add a value. Raises ValueError for a duplicate method and path."""
         form = PARAMETER.sub("{}", path)
         methods = self._by_form.get(form)
@@ -254,6 +297,7 @@ class Router(Generic[V]):
                     node = node.setdefault(segment, {})
                 node[""] = methods
         methods.add(method, value)
+        methods.capabilities = {**methods.capabilities, **(capabilities or {})}
 
     def find(self, target: str) -> tuple[Resource[V], Sequence[str]] | None:
         """Return the methods at the path of a target, percent-encoded and perhaps with a query, and the path's decoded

@@ -70,6 +70,12 @@ class Config(Settings, frozen=True, kw_only=True):
     max_body_bytes: Annotated[
         int, Meta(ge=1, le=1 << 30, description="the maximum size of a request's body, bytes")
     ] = 1 << 20
+    body_min_bytes_per_s: Annotated[
+        Bytes, Meta(description="the least pace of an upload's bytes: each earns its client time")
+    ] = 1024
+    body_grace_s: Annotated[
+        Seconds, Meta(description="seconds for which an upload may be silent, after it was fast enough")
+    ] = 30
     trusted_proxies: Annotated[
         tuple[forms.Network, ...],
         Meta(description="addresses and networks of trusted proxies, whose X-Forwarded-For counts"),
