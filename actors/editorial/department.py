@@ -1,11 +1,11 @@
-"""The department editorial: articles, their workflow, search, and comments."""
+"""The department editorial: articles, their workflow, search, comments and uploads."""
 
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
 from callboard.actors.department import Branch, Child, Department
-from callboard.actors.editorial import comment_moderation, comments, content_rows
+from callboard.actors.editorial import comment_moderation, comments, content_rows, uploads
 from callboard.actors.editorial.comment_moderation import CommentModeration
 from callboard.actors.editorial.comment_queries import CommentQueries
 from callboard.actors.editorial.comment_rules import CommentBounds
@@ -19,18 +19,19 @@ from callboard.actors.editorial.deleted_content import DeletedContent
 from callboard.actors.editorial.errors import ERRORS
 from callboard.actors.editorial.events import COMMENT_EVENTS, CONTENT_EVENTS
 from callboard.actors.editorial.html_sanitizer import HtmlBounds, HtmlSanitizer
-from callboard.actors.editorial.refs import COMMENTS, SEARCH, EditorialRefs
+from callboard.actors.editorial.refs import COMMENTS, SEARCH, UPLOADS, EditorialRefs
 from callboard.actors.editorial.revisions import PERSONAL_DATA as REVISION_DATA
 from callboard.actors.editorial.revisions import RevisionBounds, Revisions
 from callboard.actors.editorial.scheduled_publishing import RUN_SCHEDULE, ScheduledPublisher
 from callboard.actors.editorial.search_refill import REFILL_SEARCH, SearchRefill
 from callboard.actors.editorial.tags import Tags
+from callboard.actors.editorial.upload_settings import UploadSettings, build_uploads
 from callboard.actors.editorial.workflow import DELETED_DAYS, ContentWorkflow
 from callboard.actors.infrastructure.job_kinds import job_pool
 from callboard.actors.infrastructure.quotas import DEFAULT_QUOTAS, Quotas
 from callboard.actors.infrastructure.refs import Infrastructure
 from callboard.actors.infrastructure.retention import Retain, query_rule
-from callboard.actors.settings import Bytes, Count, Settings
+from callboard.actors.settings import Bytes, Count
 from callboard.runtime import Props, pool
 
 USUAL = HtmlBounds()
@@ -39,7 +40,7 @@ WORDS_CHECKED_DAYS = 7  # how long a search may know a word that no published ar
 REVISIONS = RevisionBounds()
 
 
-class EditorialSettings(Settings, frozen=True, kw_only=True):
+class EditorialSettings(UploadSettings, frozen=True, kw_only=True):
     """Settings of editorial."""
 
     rate_limit_search: Annotated[Count, Meta(description="searches per minute, by address")] = SEARCH.limit
@@ -142,9 +143,10 @@ def build(settings: EditorialSettings, needs: EditorialNeeds) -> Branch[Editoria
     revisions = pool("revisions", Props(Revisions, database), size=2)
     deleted = pool("deleted_content", Props(DeletedContent, database, deleted_days), size=2)
     nodes = (content, queries, writes, threads, moderation, search, tags, revisions, deleted)
+    files = build_uploads(settings, needs.infrastructure)
     return Branch(
-        refs=EditorialRefs(*nodes),
-        children=tuple(Child(node) for node in nodes),
+        refs=EditorialRefs(*nodes, files.refs),
+        children=tuple(Child(node) for node in (*nodes, files.actors)),
         figures=cache.figures,
         jobs=(
             job_pool(REFILL_SEARCH, Props(SearchRefill, database.pool("jobs"))),
@@ -154,6 +156,7 @@ def build(settings: EditorialSettings, needs: EditorialNeeds) -> Branch[Editoria
         retention=(
             query_rule("comments", comments.QUERIES.purge_comments, days=settings.comment_deleted_days),
             query_rule("search_words", SEARCHES.purge_search_words, days=WORDS_CHECKED_DAYS),
+            *files.retention,
         ),
     )
 
@@ -166,7 +169,7 @@ EDITORIAL = Department(
     build=build,
     events=(*CONTENT_EVENTS, *COMMENT_EVENTS),
     errors=ERRORS,
-    limits=(SEARCH, COMMENTS),
+    limits=(SEARCH, COMMENTS, UPLOADS),
     jobs=(REFILL_SEARCH, IMPORT_CONTENT, RUN_SCHEDULE),
     retention=(Retain("deleted_content", "content", "deleted_at", DELETED_DAYS, "deleted_content_retention_days"),),
     notifications=(comments.ANSWERED, comments.COMMENTED),
@@ -175,5 +178,6 @@ EDITORIAL = Department(
         REVISION_DATA,
         comments.PERSONAL_DATA,
         *comment_moderation.PERSONAL_DATA,
+        uploads.PERSONAL_DATA,
     ),
 )

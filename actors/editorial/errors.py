@@ -1,4 +1,4 @@
-"""The errors of editorial: articles, their workflow, and comments."""
+"""The errors of editorial: articles, their workflow, comments and uploads."""
 
 from callboard.actors.errors import ErrorCode, ErrorKind, declared_in
 
@@ -74,5 +74,37 @@ COMMENT_OWN_REPORT = ErrorCode("COMMENT_OWN_REPORT_010", ErrorKind.CONFLICT, "Yo
 COMMENT_QUOTA = ErrorCode(
     "COMMENT_QUOTA_011", ErrorKind.CONFLICT, "You have reached your quota of comments; delete some to write more."
 )
+
+UPLOADS_NOT_FOUND = ErrorCode(
+    "UPLOADS_NOT_FOUND_001", ErrorKind.NOT_FOUND, "There is no such upload of yours, or it has expired."
+)
+UPLOADS_OFFSET = ErrorCode(
+    "UPLOADS_OFFSET_002", ErrorKind.CONFLICT, "Upload-Offset is not the upload's offset; HEAD gives it."
+)
+UPLOADS_LOCKED = ErrorCode(
+    "UPLOADS_LOCKED_003", ErrorKind.LOCKED, "Another request is writing to this upload; try again."
+)
+UPLOADS_TOO_LARGE = ErrorCode(
+    "UPLOADS_TOO_LARGE_004", ErrorKind.TOO_LARGE, "The upload is larger than this server accepts, or than it said."
+)
+UPLOADS_QUOTA = ErrorCode(
+    "UPLOADS_QUOTA_005", ErrorKind.TOO_LARGE, "You have reached your quota of uploads; delete some to send more."
+)
+UPLOADS_CHECKSUM = ErrorCode(
+    "UPLOADS_CHECKSUM_006", ErrorKind.CHECKSUM_MISMATCH, "The bytes do not have this Upload-Checksum; send them again."
+)
+UPLOADS_VERSION = ErrorCode(
+    "UPLOADS_VERSION_007", ErrorKind.PROTOCOL_UNSUPPORTED, "Send Tus-Resumable with a version of Tus-Version."
+)
+UPLOADS_FINAL = ErrorCode(
+    "UPLOADS_FINAL_008", ErrorKind.FORBIDDEN, "A final upload is made of its parts: no bytes can be added."
+)
+UPLOADS_PARTS = ErrorCode(
+    "UPLOADS_PARTS_009", ErrorKind.INVALID, "Upload-Concat must name complete partial uploads of yours."
+)
+UPLOADS_SIZE = ErrorCode(
+    "UPLOADS_SIZE_010", ErrorKind.INVALID, "The length of an upload cannot change, nor be less than its offset."
+)
+UPLOADS_VIDEO = ErrorCode("UPLOADS_VIDEO_011", ErrorKind.FORBIDDEN, "Videos are not accepted here.")
 
 ERRORS = declared_in(globals())

@@ -16,12 +16,25 @@ from callboard.actors.editorial.content_search import CountFacets, SearchContent
 from callboard.actors.editorial.deleted_content import ListDeleted
 from callboard.actors.editorial.revisions import DiffRevisions, ListRevisions, ReadRevision
 from callboard.actors.editorial.tags import ListTags
+from callboard.actors.editorial.upload_records import UploadBounds, Uploading
+from callboard.actors.editorial.upload_writer import UploadWriter
 from callboard.actors.editorial.workflow import Change
+from callboard.actors.infrastructure.feature_flags import FlagSnapshot
 from callboard.actors.infrastructure.rate_limiter import RateLimit
 from callboard.runtime import Ref
 
 SEARCH = RateLimit("search", 60, 60, "rate_limit_search")  # keyed by address
 COMMENTS = RateLimit("comments", 10, 60, "rate_limit_comments")  # keyed by user
+UPLOADS = RateLimit("uploads", 60, 60, "rate_limit_uploads")  # creations, keyed by address
+
+
+class UploadRefs(Struct, frozen=True):
+    """References to uploads, what writes them, their limits, and the flags of their types."""
+
+    records: Ref[Uploading]
+    writer: UploadWriter
+    bounds: UploadBounds
+    flags: FlagSnapshot
 
 
 class EditorialRefs(Struct, frozen=True):
@@ -36,3 +49,4 @@ class EditorialRefs(Struct, frozen=True):
     tags: Ref[ListTags]
     revisions: Ref[ListRevisions | ReadRevision | DiffRevisions]
     deleted_content: Ref[ListDeleted]
+    uploads: UploadRefs

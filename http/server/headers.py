@@ -32,12 +32,14 @@ ANY_ORIGIN = "*"
 CORS_METHODS = "GET, POST, PUT, PATCH, DELETE"
 CORS_MAX_AGE_S = "3600"
 CORS_REQUEST = (
-    "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, "
-    "X-Request-ID, X-Request-Timeout, traceparent"
+    "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, Tus-Resumable, "
+    "Upload-Checksum, Upload-Concat, Upload-Defer-Length, Upload-Length, Upload-Metadata, Upload-Offset, "
+    "X-HTTP-Method-Override, X-Request-ID, X-Request-Timeout, traceparent"
 )
 CORS_EXPOSED = (
     "Deprecation, ETag, Idempotency-Replayed, Link, Location, RateLimit, RateLimit-Policy, Retry-After, Sunset, "
-    "X-Request-ID"
+    "Tus-Checksum-Algorithm, Tus-Extension, Tus-Max-Size, Tus-Resumable, Tus-Version, Upload-Concat, "
+    "Upload-Defer-Length, Upload-Expires, Upload-Length, Upload-Metadata, Upload-Offset, X-Request-ID"
 )
 
 EXPOSED = {"Access-Control-Expose-Headers": CORS_EXPOSED}

@@ -92,6 +92,7 @@ WIDE = {
 }
 
 EMPTY = """
+delete from uploads; delete from discarded_objects;
 delete from content; delete from categories; delete from subscriptions; delete from users; delete from outbox;
 delete from consumed_events;
 delete from aggregated_stats; delete from live_stats; delete from stat_metrics;

@@ -11,6 +11,15 @@ import asyncpg
 from callboard.actors.infrastructure.token_signer import Signer
 from kit.domain import CHEAP_HASH
 
+# A good request to any route of uploads.
+TUS = {
+    "Tus-Resumable": "1.0.0",
+    "Upload-Length": "1",
+    "Upload-Offset": "0",
+    "Content-Type": "application/offset+octet-stream",
+    "X-HTTP-Method-Override": "PATCH",
+}
+
 
 class Person(NamedTuple):
     """Who may ask: with a token that is good, one that has expired, and one of a session that has ended."""
@@ -73,6 +82,16 @@ class UserFactory:
         add = "insert into comments (comment_id, content_id, author_id, body, body_html) values ($1, $2, $3, 'a', 'a')"
         self._run((publish, content_id), (add, comment_id, content_id, owner.user_id))
         return comment_id
+
+    def upload(self, owner: Person) -> UUID:
+        """An upload of theirs, of one byte that has not come."""
+        upload_id = uuid4()
+        statement = (
+            "insert into uploads (upload_id, user_id, kind, size, reserved, expires_at) "
+            "values ($1, $2, 'whole', 1, 1, now() + interval '1 day')"
+        )
+        self._run((statement, upload_id, owner.user_id))
+        return upload_id
 
     def job(self, owner: Person, state: str) -> UUID:
         """An import of theirs, whose input is gone."""

@@ -344,7 +344,7 @@ def request(
         connection.close()
     if "/api/" in where.path:
         real().check(method, where.path, response.status, content, response.headers)
-    is_json = "json" in response.headers.get("Content-Type", "")
+    is_json = content and "json" in response.headers.get("Content-Type", "")
     return Answer(response.status, json.loads(content) if is_json else content, response.headers)
 
 

@@ -34,6 +34,8 @@ FREE = {
     "user_jobs": {"kind": "one of a list", "state": "one of a list"},
     "user_job_inputs": {"form": "one of a list", "job_id": "a job's"},
     "stat_metrics": {"metric": "a name", "source": "a program's"},
+    "uploads": dict.fromkeys(("upload_id", "object_id", "parts", "kind"), "ids, and one of a list"),
+    "discarded_objects": {"object_id": "an object's"},
     "alembic_version": {"version_num": "a revision"},
     "audit_log": {"action": "one of a list", "actor": "one of a list", "trace_id": "names a request"},
     "categories": dict.fromkeys(("slug", "name", "category_id", "description"), "a category's"),
@@ -226,20 +228,17 @@ async def person(domain: Domain, mark: str) -> Principal:
     await domain.rows("insert into user_job_inputs values ($1, 'jsonl', $2)", job_id, f"Input {mark}".encode())
     await domain.rows(
         "insert into notifications (notification_id, user_id, seq, kind, data) "
-        "values ($1, $2, 1, 'k', jsonb_build_object('title', $3::text))",
-        uuid4(),
-        caller.user_id,
-        f"Notification {mark}",
+        "values (gen_random_uuid(), $1, 1, 'k', jsonb_build_object('title', $2::text))",
+        *(caller.user_id, f"Notification {mark}"),
     )
+    upload = "insert into uploads (upload_id, user_id, kind, reserved, filename, expires_at) "
+    await domain.rows(f"{upload} values ($1, $1, 'whole', 1, $2, now())", caller.user_id, f"File {mark}")
     await domain.rows("insert into notification_settings (user_id, digest) values ($1, 'daily')", caller.user_id)
     for key in (str(caller.user_id), email):
         await domain.rows(
             'insert into dead_letters (fingerprint, consumer, topic, partition, "offset", key, value, reason, detail) '
             "values ($1, 'c', 't', 0, 0, $2, $3, 'r', $4)",
-            uuid4().bytes,
-            key.encode(),
-            mark.encode(),
-            mark,
+            *(uuid4().bytes, key.encode(), mark.encode(), mark),
         )
     return caller
 

@@ -56,7 +56,10 @@ def codes_in(operation: dict[str, Any], form: str) -> dict[str, int]:
     """The error codes that an operation lists in its examples, and the status each stands under."""
     listed = {}
     for status, response in operation["responses"].items():
-        media = resolved(response).get("content", {}).get(form, {})
+        whole = resolved(response)
+        if "content" not in whole:  # to HEAD: the description lists them
+            listed |= dict.fromkeys(re.findall(r"`([A-Z]+(?:_[A-Z]+)+_[0-9]{3})`", whole["description"]), int(status))
+        media = whole.get("content", {}).get(form, {})
         for example in media.get("examples", {}).values():
             value = at(example["$ref"])["value"]
             listed[(value.get("error") or value)["code"]] = int(status)

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from kit.domain import PASSWORD
-from kit.people import Person, UserFactory
+from kit.people import TUS, Person, UserFactory
 from kit.running import Answer, Up, request
 
 from callboard.http.api.routes import ROUTES
@@ -73,6 +73,13 @@ TABLE = {
     "GET /comments/{comment_id}/moderations": "401 403 200 200 403 200 200",
     "POST /comments/{comment_id}/reports": "401 409 409 409 201 201 201",
     "GET /comments/{comment_id}/reports": "401 403 200 200 403 200 200",
+    "POST /uploads": "401 201 201 201",
+    "GET /uploads": "401 200 200 200",
+    "HEAD /uploads/{upload_id}": "401 200 200 200 404 404 404",
+    "GET /uploads/{upload_id}": "401 200 200 200 404 404 404",
+    "PATCH /uploads/{upload_id}": "401 204 204 204 404 404 404",
+    "DELETE /uploads/{upload_id}": "401 204 204 204 404 404 404",
+    "POST /uploads/{upload_id}": "401 204 204 204 404 404 404",  # in place of PATCH
     "GET /notifications": "401 200 200 200",
     "GET /notifications/stream": "401 200 200 200",
     "GET /notifications/unread-count": "401 200 200 200",
@@ -120,7 +127,7 @@ TABLE = {
     "GET /docs/swagger-ui-bundle.js": "200 200 200 200",
     "GET /docs/favicon-32x32.png": "200 200 200 200",
 }
-OF_SOMEBODY = {"user_id", "content_id", "session_id", "job_id", "comment_id"}
+OF_SOMEBODY = {"user_id", "content_id", "session_id", "job_id", "comment_id", "upload_id"}
 
 
 class Walk:
@@ -140,6 +147,7 @@ class Walk:
             "content_id": lambda: self.people.draft(owner),
             "comment_id": lambda: self.people.comment(owner),
             "article_id": uuid4,
+            "upload_id": lambda: self.people.upload(owner),
             "job_id": lambda: self.people.job(owner, "failed" if route.path.endswith("/retry") else "waiting"),
             "notification_id": uuid4,
             "key_id": uuid4,
@@ -156,6 +164,7 @@ class Walk:
         if route.path == "/notifications/unsubscribe":
             path += f"?token={'A' * 22}.{'A' * 43}"
         headers = {"If-Match": '"1"'} if name in ("PUT /content/{content_id}", "PUT /comments/{comment_id}") else {}
+        headers |= TUS if route.tag == "uploads" else {}
         headers |= {"X-Request-Timeout": "0.2"} if route.path == "/notifications/stream" else {}
         base = self.up.api.removesuffix("/api/v1") if route.absolute else self.up.api
         return request(route.method, base + path, token=token, body=self.body(name, owner), headers=headers)
@@ -247,11 +256,11 @@ def test_every_route_answers_every_role_as_the_table_says(walk: Walk, name: str)
 @pytest.mark.parametrize("name", GUARDED)
 def test_no_route_that_looks_at_tokens_takes_a_bad_one(walk: Walk, name: str) -> None:
     admin = walk.people.person("admin")
-    codes = [
-        walk.ask(NAMES[name], token, admin).code
-        for token in (admin.expired, admin.ended, f"{admin.token[:-4]}AAAA", "x")
+    answers = [
+        walk.ask(NAMES[name], token, admin) for token in (admin.expired, admin.ended, f"{admin.token[:-4]}AAAA", "x")
     ]
-    assert codes == [
+    assert [answer.status for answer in answers] == [401] * 4
+    assert name.startswith("HEAD ") or [answer.code for answer in answers] == [
         "AUTH_TOKEN_EXPIRED_004",
         "AUTH_SESSION_ENDED_005",
         "AUTH_TOKEN_INVALID_003",

@@ -4,7 +4,6 @@ import asyncio
 import socket
 import tracemalloc
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
@@ -21,15 +20,17 @@ from callboard.http.server.streamed_body import StreamedBody
 MEGABYTE = 1 << 20
 
 
-@dataclass
 class Seen:
     """What the handler has got, and when it may go on."""
 
-    pieces: list[bytes] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
-    begun: anyio.Event = field(default_factory=anyio.Event)
-    leave: anyio.Event = field(default_factory=anyio.Event)
-    ended: anyio.Event = field(default_factory=anyio.Event)
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin another test."""
+        self.pieces: list[bytes] = []
+        self.faults: list[str] = []
+        self.begun, self.leave, self.ended = anyio.Event(), anyio.Event(), anyio.Event()
 
 
 seen = Seen()
@@ -37,7 +38,7 @@ seen = Seen()
 
 @pytest.fixture(autouse=True)
 def _fresh() -> None:
-    seen.__init__()  # type: ignore[misc]
+    seen.clear()
 
 
 async def count(call: HttpRequest[StreamedBody, None, object]) -> Reply[int]:
@@ -66,6 +67,13 @@ async def linger(call: HttpRequest[StreamedBody, None, object]) -> Reply[int]:
     return Reply(sum([len(piece) async for piece in call.body]))
 
 
+async def keep_late(call: HttpRequest[StreamedBody, None, object]) -> Reply[int]:
+    """Keep what has come when the test says so."""
+    seen.begun.set()
+    await seen.leave.wait()
+    return await keep(call)
+
+
 async def refuse(_call: HttpRequest[StreamedBody, None, object]) -> Reply[int]:
     """Read nothing."""
     return Reply(0)
@@ -78,7 +86,7 @@ def routes(*handlers: Any) -> tuple[Route[Any], ...]:
     )
 
 
-TABLE = routes(count, keep, linger, refuse)
+TABLE = routes(count, keep, keep_late, linger, refuse)
 
 
 def settings(**pace: Any) -> Settings:
@@ -114,7 +122,7 @@ async def test_a_hundred_megabytes_take_no_more_memory_than_a_buffer(open_door: 
 
 async def test_a_client_is_paused_while_the_handler_reads_nothing(open_door: Any) -> None:
     """What the client could send is bounded by our buffer and the kernel's."""
-    async with open_door(settings(), routes=TABLE) as door:
+    async with open_door(routes=TABLE) as door:
         with socket.create_connection(("127.0.0.1", door.port)) as client:
             client.setblocking(False)
             client.send(b"POST /api/v1/linger HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (64 * MEGABYTE))
@@ -161,10 +169,18 @@ async def test_a_client_that_is_silent_or_trickles_is_cut(open_door: Any, every_
         assert b"".join(seen.pieces).startswith(b"ab")
 
 
-async def test_everything_that_came_before_a_disconnection_is_read(open_door: Any) -> None:
-    async with open_door(settings(), routes=TABLE) as door:
+async def test_everything_that_came_before_a_disconnection_is_read_even_if_nobody_had_read_it_yet(
+    open_door: Any,
+) -> None:
+    async with open_door(routes=TABLE) as door:
         async with await anyio.connect_tcp("127.0.0.1", door.port) as stream:
-            await stream.send(b"POST /api/v1/keep HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n\r\n" + b"x" * 5_000)
+            await stream.send(
+                b"POST /api/v1/keep_late HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n\r\n" + b"x" * 5_000
+            )
+            await seen.begun.wait()
+        while door.server.connections:
+            await anyio.lowlevel.checkpoint()
+        seen.leave.set()
         await seen.ended.wait()
     assert b"".join(seen.pieces) == b"x" * 5_000
     assert seen.faults == ["REQUEST_MALFORMED_002"]
