@@ -14,7 +14,7 @@ import boto3
 from callboard.actors.infrastructure.s3_connection import S3Settings
 from callboard.actors.infrastructure.s3_store import S3Store
 from callboard.ops.embedded.data_directory import free_ports
-from kit.running import _dies_with_us, until
+from kit.running import _before_exec, until
 
 KEY_ID, SECRET_KEY, REGION = "test-key", "test-secret-key", "us-east-1"
 PART = 5 << 14  # bytes, in place of 5 MiB: the server is slow
@@ -67,7 +67,7 @@ def s3_server() -> Iterator[S3Server]:
         env=os.environ | {"S3_UPLOAD_PART_MIN_SIZE": str(PART)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        preexec_fn=_dies_with_us,  # noqa: PLW1509 - one system call
+        preexec_fn=_before_exec,  # noqa: PLW1509 - two system calls
     )
     url = f"http://127.0.0.1:{port}"
     try:
