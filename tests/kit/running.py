@@ -331,8 +331,7 @@ def request(
     where = urlsplit(url)
     connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=timeout_s)
     sent = {"Content-Type": "application/json"} if body is not None or raw is not None else {}
-    if token:
-        sent["Authorization"] = f"Bearer {token}"
+    sent |= {"Authorization": f"Bearer {token}"} if token else {}
     try:
         payload = raw if body is None else json.dumps(body).encode()
         connection.request(
@@ -351,8 +350,7 @@ def request(
 @contextlib.contextmanager
 def data_folder() -> Iterator[Path]:
     """A data folder that servers of another user reach; removed at the end, with whatever is in it."""
-    name = tempfile.mkdtemp(prefix="callboard-test-", dir="/var/tmp")
-    folder = Path(name)
+    folder = Path(tempfile.mkdtemp(prefix="callboard-test-", dir="/var/tmp"))
     folder.chmod(0o755)
     try:
         yield folder / "data"
