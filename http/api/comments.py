@@ -24,6 +24,7 @@ from callboard.actors.editorial.errors import (
 from callboard.actors.editorial.refs import COMMENTS, EditorialRefs
 from callboard.actors.errors import REQUEST_CURSOR_INVALID
 from callboard.actors.infrastructure.errors import QUOTA_RATE
+from callboard.actors.infrastructure.principals import Principal
 from callboard.http.server.pagination import BY_TIME, FIRST
 from callboard.http.server.request import Body, HttpRequest, Page, PageReply, Reply
 from callboard.http.server.routing import Access, Route, Routes
@@ -80,8 +81,8 @@ def comment_reply(comment: Comment, location: str | None = None) -> Reply[Commen
     return Reply(comment, etag=str(comment.version), location=location)
 
 
-def _page(found: list[ListedComment], limit: int) -> PageReply[ListedComment]:
-    return BY_TIME.page(found, limit, lambda last: (last.created_at, last.comment_id))
+def _page(found: list[ListedComment], limit: int, caller: Principal | None) -> PageReply[ListedComment]:
+    return BY_TIME.page(found, limit, lambda last: (last.created_at, last.comment_id), is_public=caller is None)
 
 
 def version_of(request: HttpRequest[Any, Any, EditorialRefs]) -> int | None:
@@ -104,7 +105,7 @@ async def list_comments(request: HttpRequest[None, CommentsQuery, EditorialRefs]
     found = await request.refs.comment_queries.ask(
         ListComments(request.uuid("content_id"), request.caller, query.limit + 1, *query.position, newest_first)
     )
-    return _page(found, query.limit)
+    return _page(found, query.limit, request.caller)
 
 
 async def list_replies(request: HttpRequest[None, TimeQuery, EditorialRefs]) -> PageReply[ListedComment]:
@@ -113,7 +114,7 @@ async def list_replies(request: HttpRequest[None, TimeQuery, EditorialRefs]) -> 
     found = await request.refs.comment_queries.ask(
         ListReplies(request.uuid("comment_id"), request.caller, query.limit + 1, *query.position)
     )
-    return _page(found, query.limit)
+    return _page(found, query.limit, request.caller)
 
 
 async def read(request: HttpRequest[None, None, EditorialRefs]) -> Reply[Comment]:
@@ -156,6 +157,7 @@ ROUTES = Routes(
         list_comments,
         summary="List the comments of content",
         tag="comments",
+        has_etag=True,
         access=Access.OPTIONAL,
         errors=(CONTENT_NOT_FOUND, REQUEST_CURSOR_INVALID),
     ),
@@ -222,6 +224,7 @@ ROUTES = Routes(
         list_replies,
         summary="List the replies of a comment",
         tag="comments",
+        has_etag=True,
         access=Access.OPTIONAL,
         errors=(COMMENT_NOT_FOUND, REQUEST_CURSOR_INVALID),
     ),
