@@ -101,6 +101,8 @@ CLOSED = {
     "GET /stats": PROGRAMS,
     "GET /stats/top": PROGRAMS,
     "GET /producer-keys": PROGRAMS,
+    "GET /uploads": "one's own uploads, which belong to no article",
+    "GET /uploads/{upload_id}": "the same",
     "GET /flags": PROGRAMS,
     "GET /flags/{name}": PROGRAMS,
     "GET /health": PROGRAMS,
