@@ -59,10 +59,21 @@ class CommentNotification(msgspec.Struct, frozen=True):
 
 
 ANSWERED = NotificationKind(
-    "comment_answered", CommentNotification, 'Somebody answered your comment on "{title}".', "/content/{content_id}"
+    "comment_answered",
+    CommentNotification,
+    'Somebody answered your comment on "{title}".',
+    "/content/{content_id}",
+    translations={
+        "de": "Jemand hat auf Ihren Kommentar zu »{title}« geantwortet.",
+        "fr": "Votre commentaire sur « {title} » a une réponse.",
+    },
 )
 COMMENTED = NotificationKind(
-    "content_commented", CommentNotification, 'Somebody commented on "{title}".', "/content/{content_id}"
+    "content_commented",
+    CommentNotification,
+    'Somebody commented on "{title}".',
+    "/content/{content_id}",
+    translations={"de": "Jemand hat »{title}« kommentiert.", "fr": "« {title} » a un nouveau commentaire."},
 )
 
 

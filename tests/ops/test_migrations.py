@@ -186,6 +186,19 @@ async def test_texts_of_the_first_release_hold_nothing_that_is_refused_now_and_a
         await connection.close()
 
 
+async def test_comments_of_the_first_release_are_counted_and_deleted_ones_are_not(older: str) -> None:
+    connection = await asyncpg.connect(older)
+    await connection.execute(
+        "insert into comments (content_id, author_id, body, body_html, deleted_at) "
+        "select content_id, author_id, 'gone', 'gone', now() from comments"
+    )
+    await runner.up(older)
+    counts = await connection.fetch("select visible from comment_counts")
+    rows = await connection.fetch("select comment_rows from user_usage where comment_rows > 0")
+    await connection.close()
+    assert ([row["visible"] for row in counts], [row["comment_rows"] for row in rows]) == ([1], [2])
+
+
 async def test_several_processes_that_migrate_at_once_migrate_once(older: str) -> None:
     assert await asyncio.gather(*(runner.up(older) for _ in range(4))) == [0, 0, 0, 0]
 
