@@ -179,6 +179,7 @@ class Relay(Actor[None]):
             **self._broker.security.client_options(),
         )
         watch = asyncio.create_task(self._broker.watch())
+        watch.add_done_callback(lambda ended: ended.cancelled() or producer.fence())  # at once, whatever we wait for
         lanes: dict[str, asyncio.Task[None]] = {}
         try:
             await _unless(watch, producer.start())
@@ -198,7 +199,7 @@ class Relay(Actor[None]):
                 lane.cancel()
             if lanes:
                 await asyncio.wait(lanes.values())
-            await _closed(producer)
+            await (close_now(producer) if producer.is_fenced else _closed(producer))
 
     async def _fill_lanes(
         self, connection: Any, producer: Any, ledger: _Ledger, lanes: dict[str, asyncio.Task[None]]

@@ -53,11 +53,9 @@ class Theatre:
         self.committed: Counter[str] = Counter()
         self._kill_server = kill_server
 
-    def start(self) -> StreamProcess:
-        """Start one more process."""
-        process = StreamProcess(self.stage.database.direct_url, self.stage.broker, self.folder, self.log)
-        self.processes.append(process)
-        return process
+    def new(self) -> StreamProcess:
+        """Start a process."""
+        return StreamProcess(self.stage.database.direct_url, self.stage.broker, self.folder, self.log)
 
     # What is written ------------------------------------------------------------------------------------------------
 
@@ -89,8 +87,8 @@ class Theatre:
     async def kill(self, after_s: float, which: int) -> None:
         """Kill a process, and start another."""
         await asyncio.sleep(after_s)
-        await asyncio.to_thread(self.processes.pop(which).kill)
-        self.start()
+        await asyncio.to_thread(self.processes[which].kill)
+        self.processes[which] = self.new()
 
     async def freeze(self, after_s: float, which: int, for_s: float) -> None:
         """Stop a process, and let it go on."""
@@ -167,8 +165,7 @@ async def _lag(offsets: GroupOffsets) -> bool:
 async def theatre(stage: Any, kill: Any, tmp_path: Path) -> AsyncIterator[Theatre]:
     made = Theatre(stage, tmp_path, kill)
     await stage.broker.wait("the test")
-    for _ in range(PROCESSES):
-        made.start()
+    made.processes = [made.new() for _ in range(PROCESSES)]
     try:
         await asyncio.gather(*(asyncio.to_thread(each.wait_reading) for each in made.processes))
         yield made

@@ -5,8 +5,10 @@ import signal
 from typing import Any
 
 import pytest
+from aiokafka.errors import KafkaError
 
 from callboard.actors.analytics.events import ACTIVITY
+from callboard.streams.faust_transport import close_now
 from callboard.streams.fenced_producer import FencedProducer
 from callboard.streams.group_offsets import GroupOffsets
 from callboard.streams.lease import Lease, LeaseLostError
@@ -35,4 +37,20 @@ async def test_a_record_that_waits_while_the_lease_ends_is_never_sent(stage: Any
     await producer.stop()
     offsets = GroupOffsets(stage.broker, [name])
     assert [each.end for each in await offsets.read()] == [2, 0, 0, 0]
+    await offsets.close()
+
+
+async def test_nothing_is_sent_to_a_broker_in_the_place_of_a_lost_one(stage: Any) -> None:
+    await stage.broker.wait("the test")
+    name, lease = full_name(stage.broker.prefix, ACTIVITY), Lease("relay")
+    lease._valid_until = asyncio.get_running_loop().time() + 600
+    producer = FencedProducer(lease, bootstrap_servers=stage.broker.addresses, request_timeout_ms=500)
+    await producer.start()
+    await producer.send_and_wait(name, b"first", partition=0)
+    producer.fence()
+    with pytest.raises(KafkaError):  # it tries again and again
+        await producer.send_and_wait(name, b"late", partition=0)
+    await close_now(producer)
+    offsets = GroupOffsets(stage.broker, [name])
+    assert [each.end for each in await offsets.read()] == [1, 0, 0, 0]
     await offsets.close()
