@@ -2,6 +2,7 @@
 may lead, nor to a broker that stands in the place of a lost one.
 """
 
+import asyncio
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -30,6 +31,11 @@ class FencedProducer(AIOKafkaProducer):  # type: ignore[misc]
     def fence(self) -> None:
         """Send no more records: the broker was lost, and events that it took with it must come before these."""
         self.is_fenced = True
+
+    def fence_unless_cancelled(self, watch: "asyncio.Future[None]") -> None:
+        """Send no more records if the watch of the broker has ended by itself."""
+        if not watch.cancelled():
+            self.fence()
 
     async def _send_fenced(self, node_id: int, request: Any, **options: Any) -> Any:
         if isinstance(request, ProduceRequest):

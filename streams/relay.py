@@ -179,7 +179,7 @@ class Relay(Actor[None]):
             **self._broker.security.client_options(),
         )
         watch = asyncio.create_task(self._broker.watch())
-        watch.add_done_callback(lambda ended: ended.cancelled() or producer.fence())  # at once, whatever we wait for
+        watch.add_done_callback(producer.fence_unless_cancelled)  # at once, whatever we wait for
         lanes: dict[str, asyncio.Task[None]] = {}
         try:
             await _unless(watch, producer.start())
