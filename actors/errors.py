@@ -43,6 +43,7 @@ class ErrorKind(StrEnum):
     LOCKED = "locked"
     CHECKSUM_MISMATCH = "checksum_mismatch"
     PROTOCOL_UNSUPPORTED = "protocol_unsupported"
+    RANGE = "range"
 
 
 class ErrorCode(msgspec.Struct, frozen=True):
@@ -165,6 +166,10 @@ REQUEST_HOST = ErrorCode(
     "REQUEST_HOST_018",
     ErrorKind.MISDIRECTED,
     "The Host header must be an IP address, localhost or a name in OPS_HOSTS.",
+)
+
+REQUEST_RANGE = ErrorCode(
+    "REQUEST_RANGE_019", ErrorKind.RANGE, "The range has no byte of the resource; Content-Range gives its size."
 )
 
 ROUTE_NOT_FOUND = ErrorCode("ROUTE_NOT_FOUND_001", ErrorKind.NOT_FOUND, "There is no such route.")

@@ -251,6 +251,9 @@ def responses_of(route: Route[Any], shape: HandlerSignature, schemas: Schemas) -
     else:
         success["content"] = schemas.json(envelope_of(shape, schemas))
     responses = {str(route.status): success}
+    if route.serves_ranges:
+        part = {**success["headers"], "Content-Range": {"$ref": "#/components/headers/Content-Range"}}
+        responses[str(HTTPStatus.PARTIAL_CONTENT.value)] = success | {"description": "Partial Content", "headers": part}
     if route.has_etag and not route.makes_changes:
         headers = headers_of(route, HTTPStatus.NOT_MODIFIED)
         responses[str(HTTPStatus.NOT_MODIFIED.value)] = {"description": "Not Modified", "headers": headers}

@@ -1,6 +1,6 @@
 """Every outcome that a route can have, derived from its declaration: statuses, error codes and response headers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -15,6 +15,7 @@ from callboard.actors.errors import (
     REQUEST_KEY_REUSED,
     REQUEST_LIMITED,
     REQUEST_MALFORMED,
+    REQUEST_RANGE,
     REQUEST_SLOW,
     REQUEST_TOO_LARGE,
     REQUEST_UNSUPPORTED,
@@ -53,12 +54,21 @@ HEADERS: Mapping[str, dict[str, Any]] = {
     "ETag": _header("The version in this response, for If-Match.", '"3"'),
     "Last-Modified": _header("The time of the last change, for If-Modified-Since.", "Thu, 01 Jan 2026 00:00:00 GMT"),
     "Location": _header("The URL of the new resource.", "/api/v1/content/3fa85f64-5717-4562-b3fc-2c963f66afa6"),
+    "Accept-Ranges": _header("Parts can be asked for with Range.", "bytes", const="bytes"),
+    "Content-Range": _header("The part in this response, and the size of the whole.", "bytes 0-1023/146515"),
     "Idempotency-Replayed": _header(
         "The response repeats that of an earlier request with this key.", "true", const="true"
     ),
     "Deprecation": _header("The time of deprecation (RFC 9745).", "@1767225600", pattern="^@[0-9]+$"),
     "Sunset": _header("The time of removal (RFC 8594).", "Wed, 01 Jul 2026 00:00:00 GMT"),
     "Link": _header("The replacement, and the reason.", '</api/v2/content>; rel="successor-version"'),
+}
+
+
+OF_STATUS: Mapping[int, Sequence[str]] = {
+    HTTPStatus.UNAUTHORIZED: ("WWW-Authenticate",),
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: ("Accept", "Accept-Encoding"),
+    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: ("Content-Range",),
 }
 
 
@@ -83,6 +93,7 @@ def codes_of(route: Route[Any], shape: HandlerSignature) -> tuple[ErrorCode, ...
         codes.append(AUTH_FORBIDDEN)
     codes += [route.not_found] if route.parameters else []
     codes += [stale_code(route.errors)] if route.is_conditional else []
+    codes += [REQUEST_RANGE] if route.serves_ranges else []
     return tuple({code.name: code for code in codes}.values())
 
 
@@ -96,6 +107,8 @@ def by_status(codes: tuple[ErrorCode, ...]) -> dict[int, list[ErrorCode]]:
 
 def headers_given(route: Route[Any], status: int) -> list[str]:
     """Return the headers that a response of this status may have, beyond those of HTTP itself."""
+    if route.serves_ranges and status == HTTPStatus.PARTIAL_CONTENT:
+        return [*headers_given(route, route.status), "Content-Range"]
     given = ["X-Request-ID"]
     if not route.skips_limits_and_auth:
         given += ["RateLimit", "RateLimit-Policy"]
@@ -103,13 +116,11 @@ def headers_given(route: Route[Any], status: int) -> list[str]:
         given += ["ETag"] if route.has_etag else []
         given += ["Last-Modified"] if route.has_date else []
     if status == route.status:
+        given += ["Accept-Ranges"] if route.serves_ranges else []
         given += ["Location"] if route.accepts_idempotency_key else []
     if route.accepts_idempotency_key and status < HTTPStatus.INTERNAL_SERVER_ERROR:
         given.append("Idempotency-Replayed")
-    if status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
-        given += ["Accept", "Accept-Encoding"]
-    if status == HTTPStatus.UNAUTHORIZED:
-        given.append("WWW-Authenticate")
+    given += OF_STATUS.get(status, ())
     busy = status == HTTPStatus.CONFLICT and route.accepts_idempotency_key
     if busy or status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         given.append("Retry-After")

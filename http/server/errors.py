@@ -36,6 +36,7 @@ STATUS: dict[ErrorKind, int] = {
     ErrorKind.TOO_LARGE: 413,
     ErrorKind.TARGET_TOO_LONG: 414,
     ErrorKind.UNSUPPORTED: 415,
+    ErrorKind.RANGE: 416,
     ErrorKind.EXPECTATION_FAILED: 417,
     ErrorKind.MISDIRECTED: 421,
     ErrorKind.PROTOCOL_UNSUPPORTED: 412,
@@ -121,6 +122,8 @@ def headers_of(problem: Problem) -> dict[str, str]:
         return {"Accept": ", ".join(problem.allowed) or "application/json", "Accept-Encoding": "identity"}
     if kind is ErrorKind.METHOD_NOT_ALLOWED:
         return {"Allow": ", ".join(problem.allowed)}
+    if kind is ErrorKind.RANGE:
+        return {"Content-Range": ", ".join(problem.allowed)}
     if kind in (ErrorKind.LIMITED, ErrorKind.UNAVAILABLE) or problem.retry_after_s is not None:
         retry_after_s = RETRY_AFTER_S if problem.retry_after_s is None else problem.retry_after_s
         return {"Retry-After": str(max(1, ceil(retry_after_s)))}

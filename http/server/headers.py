@@ -5,6 +5,8 @@ CORS is implemented here, since the library for it needs aiohttp's own router.
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from math import ceil
 from random import Random
@@ -62,6 +64,15 @@ def joined(headers: CIMultiDictProxy[str], name: str) -> str | None:
     if lines is None:
         return None
     return lines[0] if len(lines) == 1 else ", ".join(lines)
+
+
+def parse_date(text: str) -> datetime | None:
+    """Return the time of an HTTP date; None for any other text."""
+    try:
+        time = parsedate_to_datetime(text)
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
 
 
 def single(headers: CIMultiDictProxy[str], name: str) -> str | None:

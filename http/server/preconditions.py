@@ -10,14 +10,13 @@ another client in between makes it fail like an unmet condition.
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import NamedTuple
 
 from multidict import CIMultiDictProxy, istr
 
 from callboard.actors.errors import REQUEST_INVALID, REQUEST_STALE, ErrorCode, ErrorKind, FieldError, Problem
-from callboard.http.server.headers import joined
+from callboard.http.server.headers import joined, parse_date
 
 IF_MATCH, IF_NONE_MATCH, IF_MODIFIED = istr("If-Match"), istr("If-None-Match"), istr("If-Modified-Since")
 
@@ -90,11 +89,7 @@ def _tags(headers: CIMultiDictProxy[str], name: str) -> tuple[str, ...] | None:
 
 def _since(headers: CIMultiDictProxy[str]) -> datetime | None:
     sent = joined(headers, IF_MODIFIED)
-    try:
-        since = None if sent is None else parsedate_to_datetime(sent)
-        return since and (since.replace(tzinfo=UTC) if since.tzinfo is None else since.astimezone(UTC))
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
+    return None if sent is None else parse_date(sent)
 
 
 def repeated_headers(headers: Mapping[str, str]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from callboard.actors.errors import AUTH_TOKEN_MISSING, Problem
 from callboard.actors.infrastructure.principals import Principal
+from callboard.http.server.byte_ranges import RangedBody
 from callboard.http.server.headers import joined
 from callboard.http.server.raw_request import MAX_AGENT, RawRequest, clean
 from callboard.http.server.response import LiveBody, Stream
@@ -200,7 +201,7 @@ class RawReply:
 
     def __init__(
         self,
-        body: bytes | Stream | LiveBody,
+        body: bytes | Stream | LiveBody | RangedBody,
         content_type: str,
         *,
         status: int | None = None,

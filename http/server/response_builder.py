@@ -14,14 +14,16 @@ from msgspec import UNSET, UnsetType
 from callboard.actors.errors import Problem
 from callboard.actors.infrastructure.idempotency import StoredResponse
 from callboard.http.server import headers as wire
+from callboard.http.server.byte_ranges import RangedBody, range_of
 from callboard.http.server.errors import encode_error, headers_of, status_of
 from callboard.http.server.preconditions import repeated_headers
 from callboard.http.server.raw_request import RawRequest, ServerDependencies, Settings
-from callboard.http.server.request import PageReply, Reply
+from callboard.http.server.request import PageReply, RawReply, Reply
 from callboard.http.server.response import NO_CONTENT, NOT_MODIFIED, LiveBody, Response, SharedHeaders, Stream, encoded
 from callboard.http.server.routing import Answer
 
 JSON = "application/json"
+PARTIAL = 206
 REPLAYED = "Idempotency-Replayed"
 
 
@@ -73,9 +75,23 @@ class ResponseBuilder:
         own = {"Content-Type": reply.content_type, **_own(exchange, reply)}
         if reply.policy is not None:
             own["Content-Security-Policy"] = reply.policy
+        if isinstance(reply.body, RangedBody):
+            return self._part(exchange, reply, reply.body, own, status)
         response = self._response(exchange, self._bare, own, reply.body, reply.status or status)
         response.is_shared = reply.is_shared
         return response
+
+    def _part(
+        self, exchange: RawRequest, reply: RawReply, body: RangedBody, own: dict[str, str], status: int
+    ) -> Response:
+        """Build the response with the range that a GET asks for. Raises Problem(REQUEST_RANGE)."""
+        own["Accept-Ranges"] = "bytes"
+        is_get = exchange.method == "GET"
+        found = range_of(exchange.headers, body.size, reply.etag, reply.modified) if is_get else None
+        if found is not None:
+            own["Content-Range"] = f"bytes {found[0]}-{found[1] - 1}/{body.size}"
+            status = PARTIAL
+        return self._response(exchange, self._bare, own, body.part(found), status)
 
     def tag(self, reply: Answer) -> str | None:
         """Return the ETag of a read, or None; a public page without one gets that of its bytes. A time of the

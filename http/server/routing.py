@@ -106,6 +106,8 @@ class Route(Generic[S_contra]):
 
     `constant_headers` are in every response, errors included; `gives` describes the others that a success has. The
     response to OPTIONS for the path has the headers that `capabilities` returns.
+
+    A route that `serves_ranges` replies with a RangedBody: of a request with Range it sends a part.
     """
 
     method: str
@@ -125,6 +127,7 @@ class Route(Generic[S_contra]):
     open_in_maintenance: bool = False
     has_etag: bool = False
     has_date: bool = False
+    serves_ranges: bool = False
     shows_progress: bool = False
     content_type: str = "*/*"
     current: "Current[S_contra] | None" = None

@@ -59,12 +59,12 @@ def _answers(url: str) -> bool:
 
 
 @contextmanager
-def s3_server() -> Iterator[S3Server]:
-    """Run a server for the block."""
+def s3_server(*, small_parts: bool = True) -> Iterator[S3Server]:
+    """Run a server for the block; with `small_parts` for stores of tests, which have such parts."""
     (port,) = free_ports(1)
     process = subprocess.Popen(  # noqa: S603 - a command of ours
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        env=os.environ | {"S3_UPLOAD_PART_MIN_SIZE": str(PART)},
+        env=os.environ | ({"S3_UPLOAD_PART_MIN_SIZE": str(PART)} if small_parts else {}),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         preexec_fn=_before_exec,  # noqa: PLW1509 - two system calls
