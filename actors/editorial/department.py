@@ -5,7 +5,8 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from callboard.actors.department import Branch, Child, Department
-from callboard.actors.editorial import comment_moderation, comments, content_rows, uploads
+from callboard.actors.editorial import attachments, comment_moderation, comments, content_rows, uploads
+from callboard.actors.editorial.attachments import Attachments
 from callboard.actors.editorial.comment_moderation import CommentModeration
 from callboard.actors.editorial.comment_queries import CommentQueries
 from callboard.actors.editorial.comment_rules import CommentBounds
@@ -144,9 +145,10 @@ def build(settings: EditorialSettings, needs: EditorialNeeds) -> Branch[Editoria
     deleted = pool("deleted_content", Props(DeletedContent, database, deleted_days), size=2)
     nodes = (content, queries, writes, threads, moderation, search, tags, revisions, deleted)
     files = build_uploads(settings, needs.infrastructure)
+    attached = pool("attachments", Props(Attachments, database, settings.files), size=4)
     return Branch(
-        refs=EditorialRefs(*nodes, files.refs),
-        children=tuple(Child(node) for node in (*nodes, files.actors)),
+        refs=EditorialRefs(*nodes, files.refs, attached),
+        children=tuple(Child(node) for node in (*nodes, files.actors, attached)),
         figures=cache.figures,
         jobs=(
             job_pool(REFILL_SEARCH, Props(SearchRefill, database.pool("jobs"))),
@@ -178,6 +180,7 @@ EDITORIAL = Department(
         REVISION_DATA,
         comments.PERSONAL_DATA,
         *comment_moderation.PERSONAL_DATA,
+        *attachments.PERSONAL_DATA,
         uploads.PERSONAL_DATA,
     ),
 )

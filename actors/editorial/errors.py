@@ -107,4 +107,13 @@ UPLOADS_SIZE = ErrorCode(
 )
 UPLOADS_VIDEO = ErrorCode("UPLOADS_VIDEO_011", ErrorKind.FORBIDDEN, "Videos are not accepted here.")
 
+ATTACHMENTS_NOT_DRAFT = ErrorCode(
+    "ATTACHMENTS_NOT_DRAFT_001", ErrorKind.CONFLICT, "Attachments change only while the content is a draft."
+)
+ATTACHMENTS_FULL = ErrorCode("ATTACHMENTS_FULL_002", ErrorKind.CONFLICT, "The content has the maximum of attachments.")
+AVATARS_NOT_FOUND = ErrorCode("AVATARS_NOT_FOUND_001", ErrorKind.NOT_FOUND, "The user has no avatar.")
+AVATARS_NOT_IMAGE = ErrorCode(
+    "AVATARS_NOT_IMAGE_002", ErrorKind.INVALID, "An avatar is an image of a format in `allowed`, and not too large."
+)
+
 ERRORS = declared_in(globals())

@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from callboard.actors.editorial.attachments import FileRequest
 from callboard.actors.editorial.comment_moderation import (
     ListDecisions,
     ListReported,
@@ -50,3 +51,4 @@ class EditorialRefs(Struct, frozen=True):
     revisions: Ref[ListRevisions | ReadRevision | DiffRevisions]
     deleted_content: Ref[ListDeleted]
     uploads: UploadRefs
+    attachments: Ref[FileRequest]

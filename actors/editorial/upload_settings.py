@@ -4,6 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from callboard.actors.editorial.attachments import FileBounds
 from callboard.actors.editorial.media_types import media_type_of
 from callboard.actors.editorial.refs import UPLOADS, UploadRefs
 from callboard.actors.editorial.upload_records import UploadBounds, Uploading
@@ -17,6 +18,7 @@ from callboard.actors.settings import Bytes, Count, Hours, Settings
 from callboard.runtime import Pool, Props, pool
 
 USUAL = UploadBounds()
+USUAL_FILES = FileBounds()
 
 
 class UploadSettings(Settings, frozen=True, kw_only=True):
@@ -36,7 +38,18 @@ class UploadSettings(Settings, frozen=True, kw_only=True):
     upload_expiration_hours: Annotated[Hours, Meta(description="hours until an incomplete upload is removed")] = (
         USUAL.life_s / 3600
     )
+    attachments_per_content: Annotated[
+        int, Meta(ge=1, le=100, description="the maximum of files that are attached to an article")
+    ] = USUAL_FILES.attachments
+    avatar_max_kb: Annotated[
+        int, Meta(ge=1, le=102_400, description="the maximum size of an avatar, in kilobytes of 2^10 bytes")
+    ] = USUAL_FILES.avatar_bytes >> 10
     uploads_at_once: Annotated[Count, Meta(description="requests that write uploads at once, in one process")] = 64
+
+    @property
+    def files(self) -> FileBounds:
+        """Return the limits on files of content and users."""
+        return FileBounds(self.attachments_per_content, self.avatar_max_kb << 10)
 
     @property
     def upload_bounds(self) -> UploadBounds:

@@ -76,6 +76,8 @@ DOORS = (
     Door("/comments/{comment_id}/moderations", STAFF, STAFF),
     Door("/comments/{comment_id}/reports", STAFF, STAFF),
     Door("/comments/reported?limit=100", STAFF, STAFF),
+    Door("/content/{content_id}/attachments", EVERYBODY, OWN),
+    Door("/uploads/{upload_id}/file", EVERYBODY, OWN, AUTHOR, shown="STORE_LOST"),  # said to whoever may download it
     Door("/content/{content_id}/transitions", OWN, OWN),
     Door("/content/{content_id}/revisions", OWN, OWN),
     Door("/content/{content_id}/revisions/{revision}", OWN, OWN),
@@ -93,6 +95,9 @@ CLOSED = {
     "GET /users/me/profile": ONES_OWN,
     "GET /users/{user_id}": ONES_OWN,
     "GET /users/{user_id}/profile": ONES_OWN,
+    "GET /uploads": "one's own uploads: test_authorisation has it",
+    "GET /uploads/{upload_id}": "one's own upload, by its id: test_authorisation has it",
+    "GET /users/{user_id}/avatar": "an image that its user shows to everybody",
     "GET /exports": "refuses every link",
     "GET /jobs/{job_id}": "one's own import, by its number: test_authorisation has it",
     "GET /notifications/stream": "the rows of GET /notifications: test_notification_stream has it",
@@ -136,6 +141,11 @@ COMMENT = (
     "insert into comments (comment_id, content_id, author_id, parent_id, depth, body, body_html, reported_at) "
     "values ($1, $2, $3, $4, $5, $6, $6, now())"
 )
+UPLOAD = (
+    "insert into uploads (upload_id, user_id, kind, size, reserved, received, filename, media_type, completed_at) "
+    "values ($1, $2, 'whole', 1, 1, 1, $3, 'image/png', now())"
+)
+ATTACHMENT = "insert into content_attachments (content_id, upload_id) values ($1, $2)"
 REPORT = "insert into comment_reports (comment_id, reporter_id, reason, note) values ($1, $2, 'spam', $3)"
 DECISION = "insert into comment_moderations (comment_id, actor_id, action, reason) values ($1, $2, 'show', $3)"
 # A request for each route of an article that is good in itself.
@@ -161,6 +171,7 @@ class Article(NamedTuple):
     word: str
     status: str
     comment_id: UUID | None = None
+    upload_id: UUID | None = None
     revision: int = 1
 
 
@@ -181,7 +192,8 @@ class Walk:
 
     def article(self, author: Person, columns: str) -> Article:
         """An article with its word in all of its texts, and in what belongs to it."""
-        content_id, comment_id, word = (
+        content_id, comment_id, upload_id, word = (
+            uuid4(),
             uuid4(),
             uuid4(),
             "".join(secrets.choice(string.ascii_lowercase) for _ in range(14)),
@@ -194,10 +206,12 @@ class Walk:
             (NOTIFICATION, uuid4(), author.user_id, str(content_id), f"About {word}"),
             (COMMENT, comment_id, content_id, self.commenter.user_id, None, 0, f"Comment {word}"),
             (COMMENT, uuid4(), content_id, self.commenter.user_id, comment_id, 1, f"Reply {word}"),
+            (UPLOAD, upload_id, author.user_id, f"File {word}"),
+            (ATTACHMENT, content_id, upload_id),
             (REPORT, comment_id, self.people["other author"].user_id, f"Report {word}"),
             (DECISION, comment_id, self.people["editor"].user_id, f"Reason {word}"),
         )
-        return Article(content_id, word, columns.split("'")[1], comment_id)
+        return Article(content_id, word, columns.split("'")[1], comment_id, upload_id)
 
     def path(self, door: Door, article: Article) -> str:
         return door.path.format(**article._asdict(), author_id=self.author.user_id)
@@ -269,7 +283,9 @@ def test_a_hidden_article_is_answered_like_one_that_does_not_exist(walk: Walk, r
     sent = {"body": BODIES.get(name), "headers": {"If-Match": '"1"'}}
     for role in ("stranger", "member", "other author"):
         path = route.path + QUERIES.get(name, "")
-        nothing = walk.ask(path.format(**dict.fromkeys(THINGS, uuid4()), revision=1), role, route.method, **sent)
+        nothing = walk.ask(
+            path.format(**dict.fromkeys((*THINGS, "upload_id"), uuid4()), revision=1), role, route.method, **sent
+        )
         needs_token = route.access not in (Access.PUBLIC, Access.OPTIONAL)
         refused = 403 if route.access in (Access.EDITOR, Access.ADMIN) else 404
         assert nothing.status == (401 if role == "stranger" and needs_token else refused), nothing

@@ -80,17 +80,18 @@ class UserFactory:
         content_id, comment_id = self.draft(self.person("member")), uuid4()
         publish = "update content set status = 'published', published_at = now() where content_id = $1"
         add = "insert into comments (comment_id, content_id, author_id, body, body_html) values ($1, $2, $3, 'a', 'a')"
-        self._run((publish, content_id), (add, comment_id, content_id, owner.user_id))
+        self.execute((publish, content_id), (add, comment_id, content_id, owner.user_id))
         return comment_id
 
-    def upload(self, owner: Person) -> UUID:
-        """An upload of theirs, of one byte that has not come."""
+    def upload(self, owner: Person, *, is_complete: bool = False) -> UUID:
+        """An upload of theirs, of one byte that has not come, or is lost."""
         upload_id = uuid4()
         statement = (
-            "insert into uploads (upload_id, user_id, kind, size, reserved, expires_at) "
-            "values ($1, $2, 'whole', 1, 1, now() + interval '1 day')"
+            "insert into uploads (upload_id, user_id, kind, size, reserved, received, media_type, completed_at, "
+            "expires_at) values ($1, $2, 'whole', 1, 1, $3::int, 'image/png', "
+            "case when $3 = 1 then now() end, case when $3 = 0 then now() + interval '1 day' end)"
         )
-        self._run((statement, upload_id, owner.user_id))
+        self.execute((statement, upload_id, owner.user_id, int(is_complete)))
         return upload_id
 
     def job(self, owner: Person, state: str) -> UUID:

@@ -5,7 +5,7 @@ from pathlib import Path
 from callboard.ops.migrations.sql import execute
 
 revision = "0210"
-down_revision = "0200"
+down_revision = "0205"
 
 
 def upgrade() -> None:

@@ -233,6 +233,8 @@ async def person(domain: Domain, mark: str) -> Principal:
     )
     upload = "insert into uploads (upload_id, user_id, kind, reserved, filename, expires_at) "
     await domain.rows(f"{upload} values ($1, $1, 'whole', 1, $2, now())", caller.user_id, f"File {mark}")
+    await domain.rows("insert into content_attachments values ($1, $2)", published.content_id, caller.user_id)
+    await domain.rows("insert into avatars values ($1, $1)", caller.user_id)
     await domain.rows("insert into notification_settings (user_id, digest) values ($1, 'daily')", caller.user_id)
     for key in (str(caller.user_id), email):
         await domain.rows(

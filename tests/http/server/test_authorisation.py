@@ -80,6 +80,13 @@ TABLE = {
     "PATCH /uploads/{upload_id}": "401 204 204 204 404 404 404",
     "DELETE /uploads/{upload_id}": "401 204 204 204 404 404 404",
     "POST /uploads/{upload_id}": "401 204 204 204 404 404 404",  # in place of PATCH
+    "GET /uploads/{upload_id}/file": "404 410 410 410 404 404 404",  # whose bytes are lost
+    "GET /content/{content_id}/attachments": "404 200 200 200 404 200 200",
+    "PUT /content/{content_id}/attachments/{upload_id}": "401 200 200 200 404 404 404",  # of one's own upload
+    "DELETE /content/{content_id}/attachments/{upload_id}": "401 404 404 404 404 404 404",  # it is not attached
+    "GET /users/{user_id}/avatar": "404 404 404 404 404 404 404",  # there is none
+    "PUT /users/me/avatar": "401 404 404 404",  # no upload of theirs
+    "DELETE /users/me/avatar": "401 404 404 404",
     "GET /notifications": "401 200 200 200",
     "GET /notifications/stream": "401 200 200 200",
     "GET /notifications/unread-count": "401 200 200 200",
@@ -147,7 +154,7 @@ class Walk:
             "content_id": lambda: self.people.draft(owner),
             "comment_id": lambda: self.people.comment(owner),
             "article_id": uuid4,
-            "upload_id": lambda: self.people.upload(owner),
+            "upload_id": lambda: self.people.upload(owner, is_complete=route.tag != "uploads" or "file" in route.path),
             "job_id": lambda: self.people.job(owner, "failed" if route.path.endswith("/retry") else "waiting"),
             "notification_id": uuid4,
             "key_id": uuid4,
@@ -198,6 +205,7 @@ class Walk:
             "POST /users/import": {"email": email, "full_name": "Ao"},
             "PUT /content/{content_id}": {"title": "c", "body": "d"},
             "POST /content/{content_id}/transitions": {"action": "submit_for_review"},
+            "PUT /users/me/avatar": {"upload_id": str(uuid4())},
             "PUT /flags/{name}": {"is_on": False},
             "POST /producer-keys": {"name": email, "types": ["activity.recorded"], "sources": ["/a"]},
             "PUT /notifications/preferences": {"digest": "daily"},

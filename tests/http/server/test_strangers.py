@@ -75,9 +75,12 @@ def test_what_is_anothers_is_not_there_for_a_member_by_whatever_route(up: Up, ro
         "job_id": imported(up, ada["user_id"]),
         "key_id": str(uuid4()),  # producers' keys belong to no user, and only admins see them
     }
-    (name,) = (each for each in route.parameters if each.endswith("_id"))
+    name, *others = (each for each in route.parameters if each.endswith("_id"))
     assert name in ids, "make one of Ada's, and give its id to Eve"
-    paths = (route.path.replace(f"{{{name}}}", each) for each in (ids[name], str(uuid4())))
+    whole = route.path
+    for other in others:
+        whole = whole.replace(f"{{{other}}}", ids[other])
+    paths = (whole.replace(f"{{{name}}}", each) for each in (ids[name], str(uuid4())))
     theirs, nobodys = (call(up, route, path, eve["token"]) for path in paths)
     assert theirs.status == nobodys.status
     assert route.method == "HEAD" or theirs.code == nobodys.code
