@@ -234,7 +234,11 @@ class Walk:
         """An article that has come through the workflow, so that its changes are those of the product."""
         word = "".join(secrets.choice(string.ascii_lowercase) for _ in range(14))
         made = self.ask("/content", "author", "POST", body={"title": f"About {word}", "body": word, "tags": [word]})
-        article = Article(UUID(made.data["content_id"]), word, "published")
+        article = Article(UUID(made.data["content_id"]), word, "published", upload_id=uuid4())
+        self.factory.execute(
+            (UPLOAD, article.upload_id, self.author.user_id, f"File {word}"),
+            (ATTACHMENT, article.content_id, article.upload_id),
+        )
         for role, action in (("author", "submit_for_review"), ("editor", "approve"), ("editor", "publish")):
             self.move(article, role, action)
         path = f"/content/{article.content_id}/comments"
