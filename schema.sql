@@ -503,6 +503,13 @@ create view content_summaries as
     on true
     where c.deleted_at is null;
 
+-- The places in the order of publication at which pages of the sitemap begin, after the first page. A job writes them.
+create table sitemap_pages (
+    first_at timestamptz not null,
+    first_id uuid        not null,
+    primary key (first_at, first_id)
+);
+
 -- The editorial history: actor, action, time and reason of each transition. Rows are only added.
 create table content_transitions (
     transition_id bigint      generated always as identity primary key,

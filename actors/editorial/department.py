@@ -7,6 +7,8 @@ from msgspec import Meta, Struct
 from callboard.actors.department import Branch, Child, Department
 from callboard.actors.editorial import attachments, comment_moderation, comments, content_rows, uploads
 from callboard.actors.editorial.attachments import Attachments
+from callboard.actors.editorial.categories import Categories
+from callboard.actors.editorial.category_removal import REMOVE_CATEGORY, CategoryRemoval
 from callboard.actors.editorial.comment_moderation import CommentModeration
 from callboard.actors.editorial.comment_queries import CommentQueries
 from callboard.actors.editorial.comment_rules import CommentBounds
@@ -18,13 +20,15 @@ from callboard.actors.editorial.content_search import QUERIES as SEARCHES
 from callboard.actors.editorial.content_search import ContentSearch
 from callboard.actors.editorial.deleted_content import DeletedContent
 from callboard.actors.editorial.errors import ERRORS
-from callboard.actors.editorial.events import COMMENT_EVENTS, CONTENT_EVENTS
+from callboard.actors.editorial.events import CATEGORY_EVENTS, COMMENT_EVENTS, CONTENT_EVENTS
+from callboard.actors.editorial.feeds import Feeds, FeedSettings
 from callboard.actors.editorial.html_sanitizer import HtmlBounds, HtmlSanitizer
 from callboard.actors.editorial.refs import COMMENTS, SEARCH, UPLOADS, EditorialRefs
 from callboard.actors.editorial.revisions import PERSONAL_DATA as REVISION_DATA
 from callboard.actors.editorial.revisions import RevisionBounds, Revisions
 from callboard.actors.editorial.scheduled_publishing import RUN_SCHEDULE, ScheduledPublisher
 from callboard.actors.editorial.search_refill import REFILL_SEARCH, SearchRefill
+from callboard.actors.editorial.sitemaps import MAX_URLS, PLAN_HOURLY, PLAN_SITEMAP, SitemapPlanner, Sitemaps
 from callboard.actors.editorial.tags import Tags
 from callboard.actors.editorial.upload_settings import UploadSettings, build_uploads
 from callboard.actors.editorial.workflow import DELETED_DAYS, ContentWorkflow
@@ -32,7 +36,7 @@ from callboard.actors.infrastructure.job_kinds import job_pool
 from callboard.actors.infrastructure.quotas import DEFAULT_QUOTAS, Quotas
 from callboard.actors.infrastructure.refs import Infrastructure
 from callboard.actors.infrastructure.retention import Retain, query_rule
-from callboard.actors.settings import Bytes, Count
+from callboard.actors.settings import Bytes, Count, Line
 from callboard.runtime import Props, pool
 
 USUAL = HtmlBounds()
@@ -93,6 +97,14 @@ class EditorialSettings(UploadSettings, frozen=True, kw_only=True):
         USUAL_COMMENTS.reports_per_hour
     )
 
+    feed_title: Annotated[Line, Meta(min_length=1, max_length=100, description="the title of the Atom feeds")] = (
+        "Callboard"
+    )
+    feed_entries: Annotated[int, Meta(ge=1, le=100, description="entries of an Atom feed")] = 20
+    sitemap_page_urls: Annotated[
+        int, Meta(ge=10, lt=MAX_URLS, description="articles on a page of the sitemap, when the job divides it")
+    ] = 10_000
+
     @property
     def comments(self) -> CommentBounds:
         """Return the bounds on comments."""
@@ -143,17 +155,27 @@ def build(settings: EditorialSettings, needs: EditorialNeeds) -> Branch[Editoria
     tags = pool("tags", Props(Tags, database), size=2)
     revisions = pool("revisions", Props(Revisions, database), size=2)
     deleted = pool("deleted_content", Props(DeletedContent, database, deleted_days), size=2)
-    nodes = (content, queries, writes, threads, moderation, search, tags, revisions, deleted)
+    categories = pool("categories", Props(Categories, database, jobs), size=2)
+    site = needs.infrastructure.public_url
+    new_feeds = Props(Feeds, database, FeedSettings(site, settings.feed_title, settings.feed_entries))
+    feeds = pool("feeds", new_feeds, size=2)
+    sitemaps = pool("sitemaps", Props(Sitemaps, database, site), size=2)
+    nodes = (
+        *(content, queries, writes, threads, moderation, search, tags, revisions, deleted),
+        *(categories, feeds, sitemaps),
+    )
     files = build_uploads(settings, needs.infrastructure)
     attached = pool("attachments", Props(Attachments, database, settings.files), size=4)
     return Branch(
-        refs=EditorialRefs(*nodes, files.refs, attached),
+        refs=EditorialRefs(*nodes, files.refs, attached, site),
         children=tuple(Child(node) for node in (*nodes, files.actors, attached)),
         figures=cache.figures,
         jobs=(
             job_pool(REFILL_SEARCH, Props(SearchRefill, database.pool("jobs"))),
             job_pool(IMPORT_CONTENT, Props(ContentImporter, content)),
             job_pool(RUN_SCHEDULE, Props(ScheduledPublisher, jobs, cache)),
+            job_pool(REMOVE_CATEGORY, Props(CategoryRemoval)),
+            job_pool(PLAN_SITEMAP, Props(SitemapPlanner, database.pool("jobs"), settings.sitemap_page_urls)),
         ),
         retention=(
             query_rule("comments", comments.QUERIES.purge_comments, days=settings.comment_deleted_days),
@@ -169,11 +191,12 @@ EDITORIAL = Department(
     needs=EditorialNeeds,
     offers=EditorialRefs,
     build=build,
-    events=(*CONTENT_EVENTS, *COMMENT_EVENTS),
+    events=(*CONTENT_EVENTS, *COMMENT_EVENTS, *CATEGORY_EVENTS),
     errors=ERRORS,
     limits=(SEARCH, COMMENTS, UPLOADS),
-    jobs=(REFILL_SEARCH, IMPORT_CONTENT, RUN_SCHEDULE),
+    jobs=(REFILL_SEARCH, IMPORT_CONTENT, RUN_SCHEDULE, REMOVE_CATEGORY, PLAN_SITEMAP),
     retention=(Retain("deleted_content", "content", "deleted_at", DELETED_DAYS, "deleted_content_retention_days"),),
+    schedules=(PLAN_HOURLY,),
     notifications=(comments.ANSWERED, comments.COMMENTED),
     personal_data=(
         *content_rows.PERSONAL_DATA,

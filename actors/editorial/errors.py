@@ -106,6 +106,16 @@ UPLOADS_SIZE = ErrorCode(
     "UPLOADS_SIZE_010", ErrorKind.INVALID, "The length of an upload cannot change, nor be less than its offset."
 )
 UPLOADS_VIDEO = ErrorCode("UPLOADS_VIDEO_011", ErrorKind.FORBIDDEN, "Videos are not accepted here.")
+CATEGORY_NOT_FOUND = ErrorCode("CATEGORY_NOT_FOUND_001", ErrorKind.NOT_FOUND, "There is no such category.")
+CATEGORY_NAME_TAKEN = ErrorCode(
+    "CATEGORY_NAME_TAKEN_002", ErrorKind.CONFLICT, "Another category has this name, perhaps in another case."
+)
+CATEGORY_SLUG_TAKEN = ErrorCode("CATEGORY_SLUG_TAKEN_003", ErrorKind.CONFLICT, "Another category has this slug.")
+CATEGORY_STALE = ErrorCode(
+    "CATEGORY_STALE_004",
+    ErrorKind.STALE,
+    "The category has changed since you read it; read it again and repeat your change.",
+)
 
 ATTACHMENTS_NOT_DRAFT = ErrorCode(
     "ATTACHMENTS_NOT_DRAFT_001", ErrorKind.CONFLICT, "Attachments change only while the content is a draft."

@@ -1,4 +1,4 @@
-"""The events that editorial writes: what became of an article and of its comments."""
+"""The events that editorial writes: what became of an article, of its comments, and of categories."""
 
 from uuid import UUID
 
@@ -25,7 +25,7 @@ class ContentCreated(ContentEvent, frozen=True):
 
 
 class ContentEdited(ContentEvent, frozen=True):
-    """Title, body or category changed."""
+    """Title, body, category or tags changed."""
 
 
 class ContentSubmitted(ContentEvent, frozen=True):
@@ -102,6 +102,28 @@ class CommentShown(CommentEvent, frozen=True):
     """An editor showed it again, or kept it in spite of reports."""
 
 
+class CategoryEvent(Message, frozen=True):
+    """The fields of every event about a category: the user who caused it and the resulting version."""
+
+    category_id: UUID
+    slug: str
+    name: str
+    actor_id: UUID
+    version: int
+
+
+class CategoryCreated(CategoryEvent, frozen=True):
+    """A category was created."""
+
+
+class CategoryChanged(CategoryEvent, frozen=True):
+    """Its name, slug or description changed."""
+
+
+class CategoryDeleted(CategoryEvent, frozen=True):
+    """It was deleted. Its articles leave it one by one, each with an event of its own."""
+
+
 CONTENT_EVENTS = (
     declare_event("content.created", ContentCreated, "content_id", CONTENT),
     declare_event("content.edited", ContentEdited, "content_id", CONTENT),
@@ -123,4 +145,10 @@ COMMENT_EVENTS = (
     declare_event("comment.deleted", CommentDeleted, "content_id", CONTENT),
     declare_event("comment.hidden", CommentHidden, "content_id", CONTENT),
     declare_event("comment.shown", CommentShown, "content_id", CONTENT),
+)
+
+CATEGORY_EVENTS = (
+    declare_event("category.created", CategoryCreated, "category_id", CONTENT),
+    declare_event("category.changed", CategoryChanged, "category_id", CONTENT),
+    declare_event("category.deleted", CategoryDeleted, "category_id", CONTENT),
 )

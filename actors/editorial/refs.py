@@ -3,6 +3,13 @@
 from msgspec import Struct
 
 from callboard.actors.editorial.attachments import FileRequest
+from callboard.actors.editorial.categories import (
+    CreateCategory,
+    DeleteCategory,
+    GetCategory,
+    ListCategories,
+    ReplaceCategory,
+)
 from callboard.actors.editorial.comment_moderation import (
     ListDecisions,
     ListReported,
@@ -15,7 +22,9 @@ from callboard.actors.editorial.comments import CreateComment, DeleteComment, Ed
 from callboard.actors.editorial.content_queries import ListContent, ListTransitions, ReadContent
 from callboard.actors.editorial.content_search import CountFacets, SearchContent
 from callboard.actors.editorial.deleted_content import ListDeleted
+from callboard.actors.editorial.feeds import ReadFeed
 from callboard.actors.editorial.revisions import DiffRevisions, ListRevisions, ReadRevision
+from callboard.actors.editorial.sitemaps import ListSitemapPages, ReadSitemapPage
 from callboard.actors.editorial.tags import ListTags
 from callboard.actors.editorial.upload_records import UploadBounds, Uploading
 from callboard.actors.editorial.upload_writer import UploadWriter
@@ -50,5 +59,9 @@ class EditorialRefs(Struct, frozen=True):
     tags: Ref[ListTags]
     revisions: Ref[ListRevisions | ReadRevision | DiffRevisions]
     deleted_content: Ref[ListDeleted]
+    categories: Ref[ListCategories | GetCategory | CreateCategory | ReplaceCategory | DeleteCategory]
+    feeds: Ref[ReadFeed]
+    sitemaps: Ref[ListSitemapPages | ReadSitemapPage]
     uploads: UploadRefs
     attachments: Ref[FileRequest]
+    site: str  # its address, without a final slash

@@ -39,6 +39,7 @@ START_PAGE = b"""<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <title>Callboard</title>
+<link rel="alternate" type="application/atom+xml" title="Articles" href="/feed.atom">
 </head>
 <body>
 <h1>Callboard</h1>
@@ -48,6 +49,7 @@ START_PAGE = b"""<!doctype html>
 <li><a href="/openapi.json">The same as OpenAPI 3.1</a></li>
 <li><a href="/asyncapi.json">The events as AsyncAPI 3</a></li>
 <li><a href="/api/v1/content">Published articles</a></li>
+<li><a href="/feed.atom">The same as a feed</a></li>
 <li><a href="/api/v1/errors">Error codes</a></li>
 <li><a href="/health">Health</a></li>
 </ul>

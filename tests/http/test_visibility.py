@@ -82,9 +82,12 @@ DOORS = (
     Door("/content/{content_id}/revisions", OWN, OWN),
     Door("/content/{content_id}/revisions/{revision}", OWN, OWN),
     Door("/content/{content_id}/diff?old=1&new=2", OWN, OWN),
+    Door("/feed.atom", EVERYBODY, NOBODY),
+    Door("/sitemap-articles.xml", EVERYBODY, NOBODY, shown="{content_id}"),
     Door("/notifications", AUTHOR, AUTHOR, AUTHOR),
     Door("/audit", NOBODY, NOBODY),
 )
+OF_THE_SITE = ("/feed.atom", "/sitemap")  # beside the API, and not below it
 ONES_OWN = "one's own account, whose data names no article"
 PROGRAMS = "what programs and operators count or do"
 FIXED = "the same page or document for everybody, made of no data"
@@ -111,6 +114,11 @@ CLOSED = {
     "GET /health": PROGRAMS,
     "GET /ready": PROGRAMS,
     "GET /errors": FIXED,
+    "GET /robots.txt": FIXED,
+    "GET /categories": "categories, which editors keep",
+    "GET /categories/{slug}": "categories, which editors keep",
+    "GET /categories/{category}/feed.atom": "the entries of GET /feed.atom that are in a category: test_feeds has it",
+    "GET /sitemap.xml": "the numbers of the pages of the sitemap",
     **{
         f"GET {path}": FIXED
         for path in (
@@ -216,11 +224,12 @@ class Walk:
 
     def ask(self, path: str, role: str, method: str = "GET", site: Any = None, **more: Any) -> Answer:
         base = (site or next(self.sites)).api
+        base = base.removesuffix("/api/v1") if path.startswith(OF_THE_SITE) else base
         return request(method, base + path, token=self.people[role].token, **more)
 
     def shows(self, door: Door, answer: Answer, article: Article) -> bool:
         assert answer.status < 500, answer
-        return door.shown.format(word=article.word) in str(answer.body)
+        return door.shown.format(**article._asdict()) in str(answer.body)
 
     def set_advanced_search(self, *, is_on: bool) -> None:
         name = "enable_advanced_search"

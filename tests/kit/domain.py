@@ -24,10 +24,12 @@ from callboard.actors.delivery.department import DELIVERY, DeliverySettings
 from callboard.actors.delivery.notification_digest import SEND_DIGESTS
 from callboard.actors.delivery.notification_recorder import NotificationRecorder
 from callboard.actors.delivery.notifier import Notifier
+from callboard.actors.editorial.category_removal import REMOVE_CATEGORY
 from callboard.actors.editorial.content_import import IMPORT_CONTENT, ContentImporter
 from callboard.actors.editorial.department import EDITORIAL, EditorialSettings
 from callboard.actors.editorial.scheduled_publishing import RUN_SCHEDULE
 from callboard.actors.editorial.search_refill import REFILL_SEARCH
+from callboard.actors.editorial.sitemaps import PLAN_SITEMAP
 from callboard.actors.editorial.workflow import Content, CreateContent, Draft, TransitionContent
 from callboard.actors.editorial.workflow_rules import Action
 from callboard.actors.errors import ErrorCode, Problem
@@ -72,13 +74,23 @@ SETTINGS: dict[str, Any] = {
         jwt_secret_key=SECRET, jwt_issuer=ISSUER, access_token_ttl_s=900, uploads_folder=UPLOADS
     ),
     IDENTITY.name: IdentitySettings(),
-    EDITORIAL.name: EditorialSettings(),
+    EDITORIAL.name: EditorialSettings(sitemap_page_urls=10),
     DELIVERY.name: DeliverySettings(smtp_host="127.0.0.1", smtp_port=1, mail_from="a@example.org"),
     ANALYTICS.name: AnalyticsSettings(),
     INGESTION.name: IngestionSettings(),
 }
 OF_TESTS = (INFRASTRUCTURE.name, IDENTITY.name, EDITORIAL.name, DELIVERY.name, INGESTION.name)
-WORKED_ON = (EMAIL_REQUEST, MAKE_EXPORT, REFILL_SEARCH, SEND_DIGESTS, CLOSE_HOURS, IMPORT_USERS, RUN_SCHEDULE)
+WORKED_ON = (
+    EMAIL_REQUEST,
+    MAKE_EXPORT,
+    REFILL_SEARCH,
+    SEND_DIGESTS,
+    CLOSE_HOURS,
+    IMPORT_USERS,
+    RUN_SCHEDULE,
+    REMOVE_CATEGORY,
+    PLAN_SITEMAP,
+)
 STAT_BOUNDS = StatBounds(metrics=20, metrics_of_source=8, subjects=50)
 # More workers, so that more happens at once, and mailboxes that wait, so that nothing is refused.
 WIDE = {
@@ -93,7 +105,8 @@ WIDE = {
 
 EMPTY = """
 delete from uploads; delete from discarded_objects;
-delete from content; delete from categories; delete from subscriptions; delete from users; delete from outbox;
+delete from content; delete from categories; delete from sitemap_pages; delete from subscriptions;
+delete from users; delete from outbox;
 delete from consumed_events;
 delete from aggregated_stats; delete from live_stats; delete from stat_metrics;
 delete from idempotency_keys; delete from mails; delete from dead_letters;
@@ -139,8 +152,10 @@ class Domain:
         self.comments, self.comment_queries = pools["comments"], pools["comment_queries"]
         self.comment_moderation = pools["comment_moderation"]
         self.content_search = pools["content_search"]
-        self.tags = pools["tags"]
         self.revisions, self.deleted_content = pools["revisions"], pools["deleted_content"]
+        self.tags, self.categories = pools["tags"], pools["categories"]
+        self.feeds, self.sitemaps = pools["feeds"], pools["sitemaps"]
+        self.public_url = shared.public_url
         self.user_jobs, self.user_imports = pools["user_jobs"], pools["user_imports"]
         self.preferences, self.notifications = pools["preferences"], pools["notifications"]
         self.kinds = {kind.name: kind for kind in declared.notifications}

@@ -94,6 +94,12 @@ class UserFactory:
         self.execute((statement, upload_id, owner.user_id, int(is_complete)))
         return upload_id
 
+    def category(self) -> str:
+        """The slug of a category."""
+        slug = uuid4().hex
+        self._run(("insert into categories (slug, name) values ($1, $1)", slug))
+        return slug
+
     def job(self, owner: Person, state: str) -> UUID:
         """An import of theirs, whose input is gone."""
         job_id = uuid4()

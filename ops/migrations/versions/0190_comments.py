@@ -5,7 +5,7 @@ from pathlib import Path
 from callboard.ops.migrations.sql import execute
 
 revision = "0190"
-down_revision = "0186"
+down_revision = "0187"
 
 
 def upgrade() -> None:

@@ -99,6 +99,7 @@ FREE = {
         **dict.fromkeys(("name", "types", "sources"), "a program's"),
     },
     "sessions": {"session_id": "its own key"},
+    "sitemap_pages": {"first_id": "an article's"},
     "subscriptions": {"subscription_id": "its own key", "status": "one of a list"},
     "user_rates": {"user_id": "a deleted user's id says nothing", "name": "one of a list"},
     "user_usage": {"user_id": "a deleted user's id says nothing"},

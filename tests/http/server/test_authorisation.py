@@ -87,6 +87,16 @@ TABLE = {
     "GET /users/{user_id}/avatar": "404 404 404 404 404 404 404",  # there is none
     "PUT /users/me/avatar": "401 404 404 404",  # no upload of theirs
     "DELETE /users/me/avatar": "401 404 404 404",
+    "GET /categories": "200 200 200 200",
+    "POST /categories": "401 403 201 201",
+    "GET /categories/{slug}": "200 200 200 200",
+    "PUT /categories/{slug}": "401 403 200 200",
+    "DELETE /categories/{slug}": "401 403 204 204",
+    "GET /feed.atom": "200 200 200 200",
+    "GET /categories/{category}/feed.atom": "200 200 200 200",
+    "GET /sitemap.xml": "200 200 200 200",
+    "GET /sitemap-articles.xml": "200 200 200 200",
+    "GET /robots.txt": "200 200 200 200",
     "GET /notifications": "401 200 200 200",
     "GET /notifications/stream": "401 200 200 200",
     "GET /notifications/unread-count": "401 200 200 200",
@@ -159,6 +169,8 @@ class Walk:
             "notification_id": uuid4,
             "key_id": uuid4,
             "name": lambda: "enable_new_ui",
+            "slug": self.people.category,
+            "category": self.people.category,
         }
         for parameter in route.parameters:
             path = path.replace(f"{{{parameter}}}", str(makers[parameter]()))
@@ -207,6 +219,8 @@ class Walk:
             "POST /content/{content_id}/transitions": {"action": "submit_for_review"},
             "PUT /users/me/avatar": {"upload_id": str(uuid4())},
             "PUT /flags/{name}": {"is_on": False},
+            "POST /categories": {"name": email},
+            "PUT /categories/{slug}": {"name": email},
             "POST /producer-keys": {"name": email, "types": ["activity.recorded"], "sources": ["/a"]},
             "PUT /notifications/preferences": {"digest": "daily"},
             "POST /notifications/unsubscribe": {},
