@@ -98,6 +98,8 @@ FREE = {
         "secret_hash": "a hash",
         **dict.fromkeys(("name", "types", "sources"), "a program's"),
     },
+    "search_languages": {"language": "one of a list"},
+    "search_words": dict.fromkeys(("word", "lexeme", "language"), "of published articles; purged when none has it"),
     "sessions": {"session_id": "its own key"},
     "sitemap_pages": {"first_id": "an article's"},
     "subscriptions": {"subscription_id": "its own key", "status": "one of a list"},
