@@ -266,12 +266,11 @@ async def whole_database(domain: Domain) -> dict[str, str]:
 
 async def test_after_an_erasure_nothing_in_the_database_says_who_it_was(domain: Domain) -> None:
     mark = "zanzibarquark"
-    ada, eve = await person(domain, mark), await person(domain, "eveningstarling")
+    ada, _ = await person(domain, mark), await person(domain, "eveningstarling")
     marks = (mark, mark.encode().hex(), "203.0.113.77")
     tables, before = await whole_database(domain), str(await whole_database(domain))
     assert all(each in before for each in marks)
-    named = (*marks[:2], str(ada.user_id))
-    hers = {name for name, rows in tables.items() if any(each in rows.lower() for each in named)}
+    hers = {name for name, rows in tables.items() if any(x in rows.lower() for x in (*marks[:2], str(ada.user_id)))}
     unnamed = {"exports", "export_pieces", "refresh_tokens", "content_tags", "tag_counts"}  # other tests have these
     assert {each.partition(".")[0] for each in COVERED} - hers <= unnamed, "give `person` a row in these"
     await domain.users.ask(DeleteUser(ada.user_id))
@@ -285,7 +284,6 @@ async def test_after_an_erasure_nothing_in_the_database_says_who_it_was(domain: 
     assert {(row["ip"], row["user_agent"]) for row in entries} == {(None, None)}
     assert "user.erased" in await actions(domain, user_id=ada.user_id)
     assert after.count("eveningstarling") == before.count("eveningstarling"), "another's data was touched"
-    assert eve.user_id != ada.user_id
 
 
 async def test_what_was_published_stays_and_is_by_a_deleted_user(domain: Domain) -> None:
