@@ -108,15 +108,7 @@ FREE = {
     "users": {"user_id": "what is published refers to it", "role": "one of a list"},
 }
 TYPES = (
-    "text",
-    "character varying",
-    "jsonb",
-    "json",
-    "bytea",
-    "inet",
-    "cidr",
-    "uuid",
-    "tsvector",
+    *("text", "character varying", "jsonb", "json", "bytea", "inet", "cidr", "uuid", "tsvector"),
     "USER-DEFINED",
     "ARRAY",
 )
