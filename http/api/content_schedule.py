@@ -43,7 +43,7 @@ ROUTES = Routes(
         summary="Schedule the publication and the expiry of content, or cancel them",
         tag="content",
         has_etag=True,
-        access=Access.USER,
+        access=Access.EDITOR,
         errors=(CONTENT_NOT_FOUND, CONTENT_FORBIDDEN, CONTENT_ILLEGAL_TRANSITION, CONTENT_STALE),
         current=current_for_transition,
     ),

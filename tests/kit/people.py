@@ -68,11 +68,14 @@ class UserFactory:
             self._token(user_id, email, ended_id),
         )
 
-    def draft(self, author: Person) -> UUID:
+    def draft(self, author: Person, *, is_deleted: bool = False) -> UUID:
         """A draft of theirs."""
         content_id = uuid4()
-        statement = "insert into content (content_id, author_id, title, body, body_html) values ($1, $2, 'a', 'b', 'b')"
-        self.execute((statement, content_id, author.user_id))
+        statement = (
+            "insert into content (content_id, author_id, title, body, body_html, deleted_at) "
+            "values ($1, $2, 'a', 'b', 'b', case when $3 then now() end)"
+        )
+        self.execute((statement, content_id, author.user_id, is_deleted))
         return content_id
 
     def comment(self, owner: Person) -> UUID:
