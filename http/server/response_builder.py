@@ -141,7 +141,10 @@ class ResponseBuilder:
         if exchange.limit_results:
             lines += wire.limits(exchange.limit_results)
         if self._origins:
-            lines += encoded(wire.cors(exchange.headers, self._origins))
+            cors = wire.cors(exchange.headers, self._origins)
+            if "Vary" in own and "Vary" in cors:
+                own = {**own, "Vary": f"{own['Vary']}, {cors.pop('Vary')}"}
+            lines += encoded(cors)
         if exchange.route_headers is not None:
             own = {**exchange.route_headers, **own}
         return Response(shared, status=status, body=body, own=own, lines=lines)

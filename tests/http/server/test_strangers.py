@@ -21,12 +21,18 @@ BODIES: dict[tuple[str, str], Any] = {
     ("PUT", "/users/{user_id}/profile"): {"bio": "Eve was here."},
     ("PUT", "/content/{content_id}"): {"title": "Eve was here", "body": ""},
     ("POST", "/content/{content_id}/transitions"): {"action": "submit_for_review"},
+    ("PUT", "/content/{content_id}/schedule"): {"publish_at": None},
+    ("POST", "/content/{content_id}/comments"): {"body": "Eve was here."},
+    ("PUT", "/comments/{comment_id}"): {"body": "Eve was here."},
+    ("POST", "/comments/{comment_id}/moderations"): {"action": "hide", "reason": "Eve"},
+    ("POST", "/comments/{comment_id}/reports"): {"reason": "spam"},
 }
 OF_SOMEBODY = [route for route in ROUTES if "_id}" in route.path and not route.absolute]
 
 
 def call(up: Up, route: Route[Any], path: str, token: str) -> Answer:
-    headers = {"If-Match": '"1"'} if path.startswith("/content/") else {}
+    headers = {"If-Match": '"1"'} if path.startswith(("/content/", "/comments/")) else {}
+    path += "?old=1&new=1" if path.endswith("/diff") else ""
     headers |= TUS if path.startswith("/uploads/") else {}
     body = BODIES.get((route.method, route.path))
     return request(route.method, up.api + path, token=token, body=body, headers=headers)
@@ -41,6 +47,18 @@ def notified(up: Up, user_id: str) -> str:
         user_id,
     )
     return notification_id
+
+
+def commented(up: Up, user_id: str, content_id: str) -> str:
+    """The id of a comment of somebody's on content that strangers do not see."""
+    comment_id = str(uuid4())
+    up.execute(
+        "insert into comments (comment_id, content_id, author_id, body, body_html) values ($1, $2, $3, 'a', 'a')",
+        comment_id,
+        content_id,
+        user_id,
+    )
+    return comment_id
 
 
 def uploaded(up: Up, user_id: str) -> str:
@@ -71,6 +89,7 @@ def test_what_is_anothers_is_not_there_for_a_member_by_whatever_route(up: Up, ro
         "session_id": up.call("GET", "/auth/sessions", token=ada["token"]).data[0]["session_id"],
         "content_id": draft["content_id"],
         "notification_id": notified(up, ada["user_id"]),
+        "comment_id": commented(up, ada["user_id"], draft["content_id"]),
         "upload_id": uploaded(up, ada["user_id"]),
         "job_id": imported(up, ada["user_id"]),
         "key_id": str(uuid4()),  # producers' keys belong to no user, and only admins see them
@@ -78,8 +97,8 @@ def test_what_is_anothers_is_not_there_for_a_member_by_whatever_route(up: Up, ro
     name, *others = (each for each in route.parameters if each.endswith("_id"))
     assert name in ids, "make one of Ada's, and give its id to Eve"
     whole = route.path
-    for other in others:
-        whole = whole.replace(f"{{{other}}}", ids[other])
+    for other, made in {**{each: ids[each] for each in others}, "revision": "1"}.items():
+        whole = whole.replace(f"{{{other}}}", made)
     paths = (whole.replace(f"{{{name}}}", each) for each in (ids[name], str(uuid4())))
     theirs, nobodys = (call(up, route, path, eve["token"]) for path in paths)
     assert theirs.status == nobodys.status
