@@ -102,7 +102,7 @@ class EditorialSettings(UploadSettings, frozen=True, kw_only=True):
     )
     feed_entries: Annotated[int, Meta(ge=1, le=100, description="entries of an Atom feed")] = 20
     sitemap_page_urls: Annotated[
-        int, Meta(ge=10, lt=MAX_URLS, description="articles on a page of the sitemap, when the job divides it")
+        int, Meta(ge=10, le=MAX_URLS - 1, description="articles on a page of the sitemap, when the job divides it")
     ] = 10_000
 
     @property

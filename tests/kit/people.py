@@ -100,7 +100,7 @@ class UserFactory:
     def category(self) -> str:
         """The slug of a category."""
         slug = uuid4().hex
-        self._run(("insert into categories (slug, name) values ($1, $1)", slug))
+        self.execute(("insert into categories (slug, name) values ($1, $1)", slug))
         return slug
 
     def job(self, owner: Person, state: str) -> UUID:

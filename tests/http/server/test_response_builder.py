@@ -235,7 +235,10 @@ async def test_the_start_page_leads_to_what_there_is(door: Any) -> None:
         text = await response.text()
         assert (response.status, response.content_type) == (200, "text/html")
     for path in re.findall(r'href="([^"]+)"', text):
-        if path.startswith("/api/v1/content") or path in ("/asyncapi.json", "/feed.atom"):  # which this table does not have
+        if path.startswith("/api/v1/content") or path in (
+            "/asyncapi.json",
+            "/feed.atom",
+        ):  # which this table does not have
             continue
         async with door.client.get(path) as response:
             assert response.status == 200, path
