@@ -54,7 +54,7 @@ HEADERS: Mapping[str, dict[str, Any]] = {
     "ETag": _header("The version in this response, for If-Match.", '"3"'),
     "Last-Modified": _header("The time of the last change, for If-Modified-Since.", "Thu, 01 Jan 2026 00:00:00 GMT"),
     "Location": _header("The URL of the new resource.", "/api/v1/content/3fa85f64-5717-4562-b3fc-2c963f66afa6"),
-    "Accept-Ranges": _header("Parts can be asked for with Range.", "bytes", const="bytes"),
+    "Accept-Ranges": _header("A part can be asked for with Range.", "bytes", const="bytes"),
     "Content-Range": _header("The part in this response, and the size of the whole.", "bytes 0-1023/146515"),
     "Idempotency-Replayed": _header(
         "The response repeats that of an earlier request with this key.", "true", const="true"
