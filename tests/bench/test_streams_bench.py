@@ -18,7 +18,7 @@ def loaded() -> Any:
 
 REPORT = loaded()
 FACTS = REPORT.Facts("2000-01-01", 0.5)
-FIGURES = {"embedded broker": REPORT.Figures(49.0, 251.0, 5000.0, 4000.0, 1000.0)}
+FIGURES = {"embedded broker": REPORT.Figures(49.0, 251.0, 5000.0, 4000.0, 1000.0, 4.0)}
 
 
 def test_each_figure_stands_beside_its_goal() -> None:

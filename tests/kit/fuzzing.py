@@ -79,6 +79,12 @@ if ROLE != "nobody":
             case.headers["Authorization"] = f"Bearer {self.key if of_producers else data.token}"
 
 
+@schemathesis.serializer("application/offset+octet-stream")
+def bytes_of(_context: Any, value: Any) -> bytes:
+    """The body of an upload."""
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
 @schemathesis.hook
 def before_call(_context: Any, case: schemathesis.Case, _kwargs: Any) -> None:
     """A request that has no time is answered with 503, as it should; nothing else could be learned then."""

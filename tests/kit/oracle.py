@@ -180,7 +180,9 @@ async def settle(connection: Any, killed_at: datetime) -> None:
     while left := await connection.fetchval(open_ones):
         assert time.monotonic() < ends_at, f"{left} events or mails are still open"
         await asyncio.sleep(0.05)
-    assert await connection.fetchval("select count(*) from mails where status <> 'sent'") == 0
+    assert (
+        await connection.fetch("select status, letter, attempts, copies, error from mails where status <> 'sent'") == []
+    )
 
 
 async def check_accounts(connection: Any, oracle: Oracle) -> None:

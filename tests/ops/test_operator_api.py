@@ -33,12 +33,16 @@ TREE = {
         "audit_log",
         "audit_recorder",
         "user_jobs",
+        "objects",
     },
     "identity": {
         *("passwords", "sessions", "logins", "users", "profiles", "exports", "password_reset"),
         *("email_requests", "active_users", "registrations", "user_imports"),
     },
-    "editorial": {"content", "content_queries"},
+    "editorial": {
+        *("content", "content_queries", "content_search", "revisions", "deleted_content", "attachments", "uploads"),
+        *("comments", "comment_queries", "comment_moderation", "categories", "tags", "feeds", "sitemaps"),
+    },
     "analytics": {"aggregator", "statistics"},
     "ingestion": {"producer_keys", "event_ingestion"},
     "delivery": {
@@ -54,6 +58,9 @@ TREE = {
         "dead_letter",
         "retention",
         "search_refill",
+        "content_schedule",
+        "plan_sitemap",
+        "remove_category",
         "close_hours",
         "import_content",
         "import_users",

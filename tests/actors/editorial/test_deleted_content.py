@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 from kit.domain import Domain, at_once, refused
 
+from callboard.actors.editorial.content_cache import ContentCache
 from callboard.actors.editorial.content_queries import ListContent, ListTransitions, ReadContent
 from callboard.actors.editorial.deleted_content import DeletedSummary, ListDeleted
 from callboard.actors.editorial.errors import CONTENT_NOT_FOUND, CONTENT_STALE
@@ -166,6 +167,7 @@ async def narrow(domain: Domain) -> AsyncIterator[Ref[Change]]:
     props = Props(
         ContentWorkflow,
         domain.database,
+        ContentCache(domain.database, domain.cache),
         domain.jobs,
         HtmlSanitizer(),
         quotas=Quotas(content_rows=5, content_bytes=3_000),

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 from kit.domain import Domain, at_once, refused
 
+from callboard.actors.editorial.content_cache import ContentCache
 from callboard.actors.editorial.errors import (
     CONTENT_FORBIDDEN,
     CONTENT_NOT_FOUND,
@@ -197,7 +198,8 @@ async def test_of_edits_at_once_only_the_winner_leaves_a_revision(domain: Domain
 @pytest.fixture
 async def bounded(domain: Domain) -> AsyncIterator[Ref[Change]]:
     """Content with three revisions of an article, and 1,000 bytes of an author's."""
-    props = Props(ContentWorkflow, domain.database, domain.jobs, HtmlSanitizer(), revisions=RevisionBounds(3, 1_000))
+    cache, bounds = ContentCache(domain.database, domain.cache), RevisionBounds(3, 1_000)
+    props = Props(ContentWorkflow, domain.database, cache, domain.jobs, HtmlSanitizer(), revisions=bounds)
     content: Ref[Change] = pool("bounded", props, size=4)
     async with System(supervisor("bounded only", content)):  # type: ignore[arg-type]
         yield content

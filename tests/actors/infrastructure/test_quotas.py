@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 from kit.domain import Domain, at_once, refused
 
+from callboard.actors.editorial.content_cache import ContentCache
 from callboard.actors.editorial.errors import CONTENT_CATEGORY_UNKNOWN
 from callboard.actors.editorial.html_sanitizer import HtmlSanitizer
 from callboard.actors.editorial.workflow import (
@@ -32,8 +33,11 @@ class CallboardProcess:
 
     def __init__(self, domain: Domain, quotas: Quotas) -> None:
         self.domain = domain
+        cache = ContentCache(domain.database, domain.cache)
         self.content: Ref[CreateContent | EditContent | DeleteContent] = pool(
-            "content", Props(ContentWorkflow, domain.database, domain.jobs, HtmlSanitizer(), quotas=quotas), size=16
+            "content",
+            Props(ContentWorkflow, domain.database, cache, domain.jobs, HtmlSanitizer(), quotas=quotas),
+            size=16,
         )
 
     async def draft(self, author: Principal, body: str = "b") -> Content:
