@@ -28,10 +28,10 @@ from comment_reports where comment_id = :comment_id and reporter_id = :reporter_
 -- name: reported(after, after_id, limit)
 select c.comment_id, c.content_id, c.parent_id, c.depth, c.replies, c.author_id, c.body, c.body_html, c.version,
        c.created_at, c.edited_at, c.hidden_at, c.deleted_at, c.reported_at,
-       case when u.deleted_at is null then u.full_name else 'Deleted user' end as author_name,
+       n.name as author_name,
        (select count(*) from (
             select from comment_reports r where r.comment_id = c.comment_id and r.closed_at is null limit 100) x) as reports
-from comments c join users u on u.user_id = c.author_id join content a using (content_id)
+from comments c join public_names n on n.user_id = c.author_id join content a using (content_id)
 where c.reported_at is not null and a.deleted_at is null and (c.reported_at, c.comment_id) > (:after, :after_id)
 order by c.reported_at, c.comment_id
 limit :limit;
@@ -43,8 +43,8 @@ order by report_id limit :limit;
 
 -- name: moderations_of(comment_id, after, limit)
 select m.moderation_id, m.action, m.reason, m.actor_id, m.created_at,
-       case when u.deleted_at is null then u.full_name else 'Deleted user' end as actor_name
-from comment_moderations m join users u on u.user_id = m.actor_id
+       n.name as actor_name
+from comment_moderations m join public_names n on n.user_id = m.actor_id
 where m.comment_id = :comment_id and m.moderation_id > :after
 order by m.moderation_id limit :limit;
 

@@ -4,8 +4,8 @@
 -- name: oldest_comments(content_id, viewer_id, sees_hidden, after, after_id, limit)
 select c.comment_id, c.content_id, c.parent_id, c.depth, c.replies, c.author_id, c.body, c.body_html, c.version,
        c.created_at, c.edited_at, c.hidden_at, c.deleted_at, c.reported_at,
-       case when u.deleted_at is null then u.full_name else 'Deleted user' end as author_name
-from comments c join users u on u.user_id = c.author_id
+       n.name as author_name
+from comments c join public_names n on n.user_id = c.author_id
 where c.content_id = :content_id and c.parent_id is null and (c.replies > 0 or c.deleted_at is null)
   and (c.hidden_at is null or c.replies > 0 or :sees_hidden or c.author_id = :viewer_id::uuid)
   and (c.created_at, c.comment_id) > (:after, :after_id)
@@ -15,8 +15,8 @@ limit :limit;
 -- name: newest_comments(content_id, viewer_id, sees_hidden, after, after_id, limit)
 select c.comment_id, c.content_id, c.parent_id, c.depth, c.replies, c.author_id, c.body, c.body_html, c.version,
        c.created_at, c.edited_at, c.hidden_at, c.deleted_at, c.reported_at,
-       case when u.deleted_at is null then u.full_name else 'Deleted user' end as author_name
-from comments c join users u on u.user_id = c.author_id
+       n.name as author_name
+from comments c join public_names n on n.user_id = c.author_id
 where c.content_id = :content_id and c.parent_id is null and (c.replies > 0 or c.deleted_at is null)
   and (c.hidden_at is null or c.replies > 0 or :sees_hidden or c.author_id = :viewer_id::uuid)
   and (c.created_at, c.comment_id) < (:after, :after_id)
@@ -26,8 +26,8 @@ limit :limit;
 -- name: replies_of(parent_id, viewer_id, sees_hidden, after, after_id, limit)
 select c.comment_id, c.content_id, c.parent_id, c.depth, c.replies, c.author_id, c.body, c.body_html, c.version,
        c.created_at, c.edited_at, c.hidden_at, c.deleted_at, c.reported_at,
-       case when u.deleted_at is null then u.full_name else 'Deleted user' end as author_name
-from comments c join users u on u.user_id = c.author_id
+       n.name as author_name
+from comments c join public_names n on n.user_id = c.author_id
 where c.parent_id = :parent_id and (c.replies > 0 or c.deleted_at is null)
   and (c.hidden_at is null or c.replies > 0 or :sees_hidden or c.author_id = :viewer_id::uuid)
   and (c.created_at, c.comment_id) > (:after, :after_id)

@@ -1,6 +1,6 @@
 -- name: revisions_of(content_id, before, limit)
 select r.revision, r.is_current, r.title, r.language, r.size, r.written_at, r.editor_id,
-       case when u.deleted_at is null then u.full_name else 'Deleted user' end as editor_name
+       n.name as editor_name
 from (
     select revision, true as is_current, title, language, octet_length(title) + octet_length(body) as size,
            coalesce(edited_at, created_at) as written_at, coalesce(last_edited_by, author_id) as editor_id
@@ -8,13 +8,13 @@ from (
     union all
     select revision, false, title, language, octet_length(title) + octet_length(body), written_at, editor_id
     from content_revisions where content_id = :content_id and (:before::bigint is null or revision < :before::bigint)
-) r join users u on u.user_id = r.editor_id
+) r join public_names n on n.user_id = r.editor_id
 where :before::bigint is null or r.revision < :before::bigint
 order by r.revision desc
 limit :limit;
 
 -- name: revision(content_id, revision)^
-select r.*, case when u.deleted_at is null then u.full_name else 'Deleted user' end as editor_name
+select r.*, n.name as editor_name
 from (
     select revision, title, body, category_id, language, tags, coalesce(edited_at, created_at) as written_at,
            coalesce(last_edited_by, author_id) as editor_id
@@ -22,7 +22,7 @@ from (
     union all
     select revision, title, body, category_id, language, tags, written_at, editor_id
     from content_revisions where content_id = :content_id and revision = :revision
-) r join users u on u.user_id = r.editor_id;
+) r join public_names n on n.user_id = r.editor_id;
 
 -- name: has_category(category_id)$
 select exists (select from categories where category_id = :category_id and deleted_at is null);
