@@ -29,9 +29,9 @@ from callboard.actors.editorial.errors import (
     COMMENT_TOO_DEEP,
     CONTENT_NOT_FOUND,
 )
-from callboard.actors.editorial.html_sanitizer import HtmlSanitizer, MarkupError
+from callboard.actors.editorial.html_sanitizer import HtmlSanitizer
 from callboard.actors.editorial.workflow_rules import Status, may_see
-from callboard.actors.errors import REQUEST_INVALID, FieldError, Problem
+from callboard.actors.errors import FieldError, Problem
 from callboard.actors.infrastructure.database import Database, retried
 from callboard.actors.infrastructure.notification_kinds import NotificationKind
 from callboard.actors.infrastructure.personal_data import PersonalData
@@ -123,7 +123,7 @@ class Comments(Actor[CreateComment | EditComment | DeleteComment]):
     @retried
     async def create(self, message: CreateComment) -> Comment:
         """Add the comment, its event, and the notifications of the authors of the article and of the parent."""
-        body_html = await self._sanitized(message.body)
+        body_html = await self.sanitizer.clean_body(message.body)
         author_id = message.author.user_id
         async with self.database.transaction() as connection:
             content = await find_content(connection, message.content_id, message.author)
@@ -154,7 +154,7 @@ class Comments(Actor[CreateComment | EditComment | DeleteComment]):
     @retried
     async def edit(self, message: EditComment) -> Comment:
         """Save an edit; the same text again changes nothing. The history has an editor's edit of another's comment."""
-        body_html = await self._sanitized(message.body)
+        body_html = await self.sanitizer.clean_body(message.body)
         async with self.database.transaction() as connection:
             before = await find_comment(connection, message.comment_id, message.caller)
             check_change(message.caller, before, edit_minutes=self.bounds.edit_minutes)
@@ -186,13 +186,6 @@ class Comments(Actor[CreateComment | EditComment | DeleteComment]):
                 await record_decision(connection, before, message.caller, "delete")
             deleted = msgspec.structs.replace(before, version=before.version + 1)
             await tell(connection, events.CommentDeleted, deleted, message.caller)
-
-    async def _sanitized(self, body: str) -> str:
-        """Return the safe form of a text; called before the transaction, to keep the transaction short."""
-        try:
-            return await self.sanitizer.clean(body)
-        except MarkupError as error:
-            raise Problem(REQUEST_INVALID, details=(FieldError("body", str(error)),)) from error
 
     async def _parent(self, connection: Any, message: CreateComment) -> CommentOfContent | None:
         """Return the visible comment that is answered. Raises Problem."""

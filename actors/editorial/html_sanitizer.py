@@ -20,6 +20,8 @@ import anyio.to_thread
 import msgspec
 import nh3
 
+from callboard.actors.errors import REQUEST_INVALID, FieldError, Problem
+
 MAX_PIECE = 1_000  # characters of a text that the parser gets at once
 MAX_ATTRIBUTE = 4_000  # characters of an attribute that is kept; the next line bounds its character references
 MAX_ATTRIBUTE_REFERENCES = 100
@@ -138,6 +140,15 @@ class HtmlSanitizer:
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(MAX_CONCURRENT)
         return await anyio.to_thread.run_sync(sanitize, markup, self.bounds, limiter=self._limiter)
+
+    async def clean_body(self, body: str) -> str:
+        """Return the safe form of the field `body`. Raises Problem(REQUEST_INVALID). Call it before a transaction, to
+        keep the transaction short.
+        """
+        try:
+            return await self.clean(body)
+        except MarkupError as error:
+            raise Problem(REQUEST_INVALID, details=(FieldError("body", str(error)),)) from error
 
 
 def sanitize(markup: str, bounds: HtmlBounds) -> str:

@@ -15,7 +15,7 @@ from callboard.actors.editorial.errors import (
     CONTENT_NOT_FOUND,
     CONTENT_STALE,
 )
-from callboard.actors.editorial.html_sanitizer import HtmlSanitizer, MarkupError
+from callboard.actors.editorial.html_sanitizer import HtmlSanitizer
 from callboard.actors.editorial.revisions import RevisionBounds, drop_oldest_revisions, revision_as_draft
 from callboard.actors.editorial.scheduled_publishing import check_times, plan
 from callboard.actors.editorial.workflow_rules import (
@@ -346,11 +346,7 @@ class ContentWorkflow(Actor[Change]):
 
     async def _fields(self, draft: Draft) -> dict[str, Any]:
         """Return the columns of a draft; called before the transaction, to keep the transaction short."""
-        try:
-            body_html = await self.sanitizer.clean(draft.body)
-        except MarkupError as error:
-            raise Problem(REQUEST_INVALID, details=(FieldError("body", str(error)),)) from error
-        return {**msgspec.structs.asdict(draft), "body_html": body_html}
+        return {**msgspec.structs.asdict(draft), "body_html": await self.sanitizer.clean_body(draft.body)}
 
 
 async def _written(statement: Any) -> Any:
