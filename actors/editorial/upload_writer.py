@@ -43,7 +43,7 @@ from callboard.actors.editorial.upload_records import (
 )
 from callboard.actors.errors import SERVER_OVERLOADED, Problem
 from callboard.actors.infrastructure.errors import STORE_LOST
-from callboard.actors.infrastructure.object_store import ObjectStore
+from callboard.actors.infrastructure.object_store import ObjectStore, no_chunks
 from callboard.runtime import Ref, RuntimeFault
 
 SEGMENT = 8 << 20  # bytes
@@ -250,7 +250,7 @@ class _Writing:
         """Complete the object; return its first bytes."""
         size = self.lease.upload.size or 0
         if not size and self.lease.upload.kind is not UploadKind.FINAL:
-            await self._store.append(self.object_id, 0, _nothing())
+            await self._store.append(self.object_id, 0, no_chunks())
         await self._store.finish(self.object_id, size)
         return b"".join([piece async for piece in self._store.read(self.object_id, 0, min(size, HEAD))])
 
@@ -325,7 +325,7 @@ class _Writing:
     async def _cut(self) -> None:
         """Give the room of refused bytes back; the next append would do so too."""
         with suppress(Problem):
-            await self._store.append(self.object_id, self._saved, _nothing())
+            await self._store.append(self.object_id, self._saved, no_chunks())
 
     async def _go_on_in(self, copy: UUID) -> None:
         """Copy the bytes that count: the last holder may still write to its object. If they are lost, the upload
@@ -348,8 +348,3 @@ class _Writing:
         self.object_id, self.is_held = copy, True
         if position != size:
             raise Problem(UPLOADS_OFFSET, "The upload has lost its bytes; begin again.")
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    return
-    yield b""

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from callboard.actors.errors import DegradedError, Problem
 from callboard.actors.infrastructure.errors import STORE_BUSY, STORE_LOST
-from callboard.actors.infrastructure.object_store import StoreFaults
+from callboard.actors.infrastructure.object_store import StoreFaults, no_chunks
 
 THREADS = 4
 WRITTEN = 1 << 18  # bytes that are gathered for one write
@@ -58,7 +58,7 @@ class DiskStore:
         if stored is None or stored < size:
             raise Problem(STORE_LOST)
         if stored > size:
-            await self.append(name, size, _nothing())
+            await self.append(name, size, no_chunks())
 
     async def concatenate(self, name: UUID, parts: Sequence[UUID]) -> int:
         """See ObjectStore."""
@@ -126,11 +126,6 @@ class DiskStore:
                 raise Problem(STORE_LOST) from error
             except OSError as error:
                 raise self._faults.of_disk(error) from error
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    return
-    yield b""
 
 
 class _Appending:

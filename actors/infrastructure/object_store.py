@@ -75,6 +75,12 @@ class ObjectStore(Protocol):
         """Free threads and connections; the store can be opened again."""
 
 
+async def no_chunks() -> AsyncIterator[bytes]:
+    """Append nothing: it only cuts what lies beyond the offset."""
+    return
+    yield b""
+
+
 class ObjectStoreKeeper(Actor[None]):
     """Opens the store with the process, and closes it."""
 
