@@ -78,12 +78,15 @@ class UserFactory:
         self.execute((statement, content_id, author.user_id, is_deleted))
         return content_id
 
-    def comment(self, owner: Person) -> UUID:
-        """A comment of theirs on somebody's published article."""
-        content_id, comment_id = self.draft(self.person("member")), uuid4()
-        publish = "update content set status = 'published', published_at = now() where content_id = $1"
+    def comment(self, owner: Person, content_id: UUID | None = None) -> UUID:
+        """A comment of theirs on an article, or on somebody's published one."""
+        comment_id = uuid4()
+        if content_id is None:
+            content_id = self.draft(self.person("member"))
+            publish = "update content set status = 'published', published_at = now() where content_id = $1"
+            self.execute((publish, content_id))
         add = "insert into comments (comment_id, content_id, author_id, body, body_html) values ($1, $2, $3, 'a', 'a')"
-        self.execute((publish, content_id), (add, comment_id, content_id, owner.user_id))
+        self.execute((add, comment_id, content_id, owner.user_id))
         return comment_id
 
     def upload(self, owner: Person, *, is_complete: bool = False) -> UUID:

@@ -3,11 +3,11 @@
 import secrets
 from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
-from kit.people import TUS
+from kit.people import TUS, Person, UserFactory
 from kit.running import PASSWORD, Answer, Up, request, until
 
 from callboard.actors.infrastructure.token_signer import fingerprint
@@ -49,49 +49,20 @@ def notified(up: Up, user_id: str) -> str:
     return notification_id
 
 
-def commented(up: Up, user_id: str, content_id: str) -> str:
-    """The id of a comment of somebody's on content that strangers do not see."""
-    comment_id = str(uuid4())
-    up.execute(
-        "insert into comments (comment_id, content_id, author_id, body, body_html) values ($1, $2, $3, 'a', 'a')",
-        comment_id,
-        content_id,
-        user_id,
-    )
-    return comment_id
-
-
-def uploaded(up: Up, user_id: str) -> str:
-    """The id of an upload of somebody's."""
-    upload_id = str(uuid4())
-    up.execute(
-        "insert into uploads (upload_id, user_id, kind, size, reserved, expires_at) "
-        "values ($1, $2, 'whole', 1, 1, now() + interval '1 day')",
-        upload_id,
-        user_id,
-    )
-    return upload_id
-
-
-def imported(up: Up, user_id: str) -> str:
-    """The id of a job of somebody's."""
-    job_id = str(uuid4())
-    up.execute("insert into user_jobs (job_id, kind, user_id) values ($1, 'import_users', $2)", job_id, user_id)
-    return job_id
-
-
 @pytest.mark.parametrize("route", OF_SOMEBODY, ids=lambda route: f"{route.method} {route.path}")
 def test_what_is_anothers_is_not_there_for_a_member_by_whatever_route(up: Up, route: Route[Any]) -> None:
     ada, eve = up.join(), up.join()
     draft = up.call("POST", "/content", token=ada["token"], body={"title": "Ada's", "body": "b"}).data
+    session_id = up.call("GET", "/auth/sessions", token=ada["token"]).data[0]["session_id"]
+    people, owner = UserFactory(up.facts), Person("member", UUID(ada["user_id"]), ada["email"], UUID(session_id))
     ids = {
         "user_id": ada["user_id"],
-        "session_id": up.call("GET", "/auth/sessions", token=ada["token"]).data[0]["session_id"],
+        "session_id": session_id,
         "content_id": draft["content_id"],
         "notification_id": notified(up, ada["user_id"]),
-        "comment_id": commented(up, ada["user_id"], draft["content_id"]),
-        "upload_id": uploaded(up, ada["user_id"]),
-        "job_id": imported(up, ada["user_id"]),
+        "comment_id": str(people.comment(owner, UUID(draft["content_id"]))),
+        "upload_id": str(people.upload(owner)),
+        "job_id": str(people.job(owner, "waiting")),
         "key_id": str(uuid4()),  # producers' keys belong to no user, and only admins see them
     }
     name, *others = (each for each in route.parameters if each.endswith("_id"))
