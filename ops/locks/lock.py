@@ -11,7 +11,11 @@ from pathlib import Path
 
 LOCKS = Path(__file__).parent
 ROOT = LOCKS.parents[1]
-EXTRAS = {"run": ("embedded",), "dev": ("embedded", "s3", "dev"), "bench": ("embedded", "s3", "dev", "bench")}
+EXTRAS = {
+    "run": ("embedded",),
+    "dev": ("embedded", "s3", "otel", "dev"),
+    "bench": ("embedded", "s3", "otel", "dev", "bench"),
+}
 ENTRY = re.compile(r"^\S.*?(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
 FLAGS = (
     "--universal",
