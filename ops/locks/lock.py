@@ -13,8 +13,8 @@ LOCKS = Path(__file__).parent
 ROOT = LOCKS.parents[1]
 EXTRAS = {
     "run": ("embedded",),
-    "dev": ("embedded", "s3", "otel", "dev"),
-    "bench": ("embedded", "s3", "otel", "dev", "bench"),
+    "dev": ("embedded", "s3", "vault", "otel", "dev"),
+    "bench": ("embedded", "s3", "vault", "otel", "dev", "bench"),
 }
 ENTRY = re.compile(r"^\S.*?(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
 FLAGS = (
