@@ -1,7 +1,8 @@
 """Write the locks anew from pyproject.toml and ops/constraints.txt: `make lock`, which runs this with uv.
 
-run.txt is for `make run`, dev.txt adds the packages of `make test`, and bench.txt those of the benchmarks. They are
-valid for every platform and every Python that Callboard supports.
+run.txt is for `make run`; dev.txt adds the packages of `make test`, bench.txt those of the benchmarks, deploy.txt the
+linters of ops/deploy. image.txt is for ops/deploy/Dockerfile, by itself: no embedded server. They are valid for every
+platform and every Python that Callboard supports.
 """
 
 import re
@@ -15,7 +16,10 @@ EXTRAS = {
     "run": ("embedded",),
     "dev": ("embedded", "s3", "vault", "otel", "dev"),
     "bench": ("embedded", "s3", "vault", "otel", "dev", "bench"),
+    "deploy": ("embedded", "s3", "vault", "otel", "dev", "bench", "deploy"),
+    "image": ("s3", "vault", "otel"),
 }
+WHOLE = ("image",)  # has every package that it needs, and not only those that the others lack
 ENTRY = re.compile(r"^\S.*?(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
 FLAGS = (
     "--universal",
@@ -30,7 +34,7 @@ FLAGS = (
 
 
 def main() -> None:
-    """Write all three. Raises CalledProcessError if uv cannot resolve them."""
+    """Write all. Raises CalledProcessError if uv cannot resolve them."""
     build = re.search(r'requires = \["(setuptools==[^"]+)"\]', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     before: set[str] = set()
     for name, extras in EXTRAS.items():
@@ -44,7 +48,8 @@ def main() -> None:
             text=True,
         ).stdout
         entries = ENTRY.findall(resolved)
-        (LOCKS / f"{name}.txt").write_text("".join(each for each in entries if each not in before), encoding="utf-8")
+        lacking = [each for each in entries if name in WHOLE or each not in before]
+        (LOCKS / f"{name}.txt").write_text("".join(lacking), encoding="utf-8")
         before.update(entries)
 
 
