@@ -99,10 +99,9 @@ class MailSender(Actor[Job[SendMail]]):
             except UnwritableError as error:
                 self.route.first.monitor.unwritable(str(error))
                 return Permanent(str(error))
+        holder = mail["relay"] if mail["copies"] else None
         try:
-            server = await self.route.send(
-                outgoing, partial(self._count_copy, job), only=mail["relay"] if mail["copies"] else None
-            )
+            server = await self.route.send(outgoing, partial(self._count_copy, job), only=holder)
         except DeliveryError as failure:
             return await self._failed(job, mail, failure)
         await self._note_sent(job)
@@ -113,8 +112,6 @@ class MailSender(Actor[Job[SendMail]]):
         """Return what follows for a mail with unconfirmed copies; None if it may be sent again."""
         if mail["copies"] >= MAX_ATTEMPTS:
             return Permanent(f"{Reason.UNKNOWN}: no copy was confirmed")
-        if mail["relay"] is not None and not self.route.has(mail["relay"]):
-            return Permanent(f"{Reason.UNKNOWN}: {mail['relay']}, which may have a copy, is no server of ours any more")
         wait_s = unknown_wait_s(mail["copies"]) - mail["silent_s"]
         return Later(wait_s, f"{Reason.UNKNOWN}: the last copy was not confirmed") if wait_s > 0 else None
 

@@ -1,7 +1,8 @@
 """The mail servers: the first, and one to fall back to, each behind a circuit breaker.
 
 A mail goes to the first server whose breaker is closed, and on to the next if that one could not take it. A mail whose
-outcome is unknown is sent again only by the server that may have it: no second copy comes from a fallback.
+outcome is unknown is sent again only by the server that may have it: no second copy comes from a fallback. If that
+server has left the settings, any other may send it.
 """
 
 import asyncio
@@ -83,14 +84,10 @@ class MailRoute:
         """Return the server that gets a mail first."""
         return self.clients[0][0]
 
-    def has(self, server_name: str) -> bool:
-        """Whether a server of this name is configured."""
-        return any(server.settings.name == server_name for server, _ in self.clients)
-
     async def send(
         self, mail: OutgoingMail, before_dot: Callable[[str], Awaitable[None]], *, only: str | None = None
     ) -> MailServer:
-        """Send a mail by the first server that can take it, or by the `only` one; return that server.
+        """Send a mail by the first server that can take it, or by the `only` one if there is one; return that server.
 
         `before_dot` gets the server's name. Raises DeliveryError for the failure that decides: the last one that says
         something of the mail, or else the first.
@@ -112,8 +109,8 @@ class MailRoute:
 
     def _candidates(self, only: str | None) -> list[tuple[MailServer, SmtpClient]]:
         """Return the servers to try. If no breaker is closed all are: the job queue paces the attempts then."""
-        if only is not None:
-            return [each for each in self.clients if each[0].settings.name == only]
+        if named := [each for each in self.clients if each[0].settings.name == only]:
+            return named
         return [each for each in self.clients if each[0].is_available()] or self.clients
 
     def close(self) -> None:

@@ -360,8 +360,12 @@ class Connection(asyncio.Protocol):
         may_send = self.busy and (reader.is_closed or reader.body is not None or reader.is_begun)
         self._stop_listening()
         if may_send and transport.can_write_eof():
-            transport.write_eof()
-            self._loop.call_later(LINGERING_S, self._close_now)
+            try:
+                transport.write_eof()
+            except OSError:  # the client has reset the connection, and the loop has not seen it yet
+                self._close_now()
+            else:
+                self._loop.call_later(LINGERING_S, self._close_now)
         else:
             self._close_now()
 

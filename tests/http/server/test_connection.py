@@ -146,6 +146,21 @@ async def test_what_a_client_that_has_gone_asked_for_is_done_all_the_same(door: 
     assert [status for _, _, status in door.observed] == [200]
 
 
+async def test_a_reset_that_the_loop_has_not_seen_yet_ends_the_connection_quietly(door: Any) -> None:
+    """The response to a client that has just gone causes the reset, before our end of the stream is closed."""
+    with socket.create_connection(("127.0.0.1", door.port)) as client:
+        client.sendall(WAIT + b"Content-Length: 5\r\n\r\n")
+        await door.services.entered.wait()
+        (connection,) = door.server.connections
+        connection.transport.pause_reading()  # as the loop does while it is busy elsewhere
+        client.sendall(b"a")
+    door.services.leave.set()
+    with anyio.fail_after(3):
+        while door.server.connections:
+            await anyio.lowlevel.checkpoint()
+    assert (await door.call("GET", "/health"))[0] == 200
+
+
 async def test_a_large_answer_comes_whole_to_who_reads_it_slowly(door: Any) -> None:
     asks = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: a\r\n"
     async with await anyio.connect_tcp("127.0.0.1", door.port) as stream:
