@@ -194,7 +194,7 @@ async def settle(connection: Any, killed_at: datetime) -> None:
 
 
 async def hurry(connection: Any, killed_at: datetime) -> None:
-    """Let happen now what comes a minute later: leases of the killed process lapse, and copies without a reply follow."""
+    """Let happen now what comes a minute later: the leases lapse, and copies that had no reply are sent again."""
     for statement in HURRY:
         await connection.execute(statement, killed_at)
 
