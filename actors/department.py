@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from callboard.actors.errors import ErrorCode
 from callboard.actors.figures import Figure
+from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker
 from callboard.actors.infrastructure.feature_flags import FeatureFlag
 from callboard.actors.infrastructure.job_kinds import JobHandler, JobKind
 from callboard.actors.infrastructure.notification_kinds import NotificationKind
@@ -47,7 +48,8 @@ class Child(Struct, frozen=True):
 class Branch(Struct, Generic[R], frozen=True, kw_only=True):
     """The result of a build: everything that holds a reference to an actor, in the order of starting.
 
-    The pools of `jobs` run in the processes that work on jobs. `checks` are asked by /ready, `figures` by /metrics.
+    The pools of `jobs` run in the processes that work on jobs. `checks` are asked by /ready, `figures` by /metrics, and
+    the circuit `breakers` by both.
     """
 
     refs: R
@@ -57,6 +59,7 @@ class Branch(Struct, Generic[R], frozen=True, kw_only=True):
     retention: Sequence[RetentionRule] = ()
     checks: Mapping[str, Callable[[], Awaitable[None]]] = {}
     figures: Sequence[Figure] = ()
+    breakers: Sequence[CircuitBreaker] = ()
     strategy: Strategy = Strategy.ONE_FOR_ONE
 
 

@@ -18,6 +18,7 @@ from callboard.actors.infrastructure.refs import Clients
 from callboard.actors.infrastructure.signing_keys import MIN_SECRET_BYTES
 from callboard.http.server.routing import Routes
 from callboard.ops import descriptors, logs, schema
+from callboard.ops.breaker_metrics import BreakerCollector
 from callboard.ops.clients import cache_of, database_of
 from callboard.ops.config import reload
 from callboard.ops.config.configuration import Configuration, load
@@ -93,6 +94,7 @@ class Application:
             servers=servers,
         )
         metrics.registry.register(JobCollector(self.tree.background.counts, self.tree.background.depths))
+        metrics.registry.register(BreakerCollector(self.tree.breakers))
         metrics.registry.register(StreamCollector(self.tree.streams.metrics))
         metrics.watch_figures(each for branch in self.tree.built.branches.values() for each in branch.figures)
 

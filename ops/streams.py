@@ -7,6 +7,7 @@ from typing import Any
 
 from callboard.actors.department import Role
 from callboard.actors.errors import SERVER_UNAVAILABLE, Problem
+from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker
 from callboard.actors.infrastructure.database import Database
 from callboard.ops.config.settings import Config
 from callboard.runtime import Backoff, Node, Props, worker
@@ -18,6 +19,13 @@ from callboard.streams.relay import Relay
 from callboard.streams.security import KafkaSecurity
 from callboard.streams.signatures import EventSigner
 from callboard.streams.stream_metrics import StreamMetrics
+
+FIRST_PROBE_S, LAST_PROBE_S = 0.25, 1.0  # a refused connection costs about 0.1 ms
+
+
+def kafka_breaker() -> CircuitBreaker:
+    """Return the breaker of the cluster."""
+    return CircuitBreaker("kafka", first_s=FIRST_PROBE_S, last_s=LAST_PROBE_S)
 
 
 def kafka_security(read: Callable[[str], Any]) -> KafkaSecurity:
@@ -51,9 +59,11 @@ class StreamParts:
         self._runs_here = Role.STREAMS in config.roles
         self._database = database
         self._consumers = consumers
+        self.breaker = kafka_breaker()
         self._broker = KafkaCluster(
             config.kafka_brokers,
             config.topic_prefix,
+            breaker=self.breaker,
             partitions=config.kafka_partitions,
             replication=config.kafka_replication,
             security=kafka_security(lambda name: getattr(config, name)),

@@ -8,6 +8,7 @@ from typing import Any
 from callboard.actors.department import Role
 from callboard.actors.identity.refs import IdentityRefs
 from callboard.actors.infrastructure.background import Background, Holder, background
+from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker
 from callboard.actors.infrastructure.dead_jobs import JobLetters
 from callboard.actors.infrastructure.dead_letters import DeadLetters
 from callboard.actors.infrastructure.dead_records import RecordLetters, replay_pool
@@ -37,6 +38,7 @@ class Tree:
     background: Background
     streams: StreamParts
     checks: dict[str, Callable[[], Awaitable[None]]]
+    breakers: Sequence[CircuitBreaker]
 
     @property
     def pools(self) -> dict[str, Pool[Any] | Entities[Any]]:
@@ -83,6 +85,8 @@ def compose(
     )
     checks = {name: check for branch in branches for name, check in branch.checks.items()}
     checks |= {"kafka": streams.check, "jobs": jobs.depths.check}
+    breakers = [streams.breaker, *(each.breaker for each in jobs.handlers)]
+    breakers += [each for branch in branches for each in branch.breakers]
     catcher = servers and servers.catcher
     operators = shared.database.pool("operators")  # unaffected by a flood of other requests
     letters = DeadLetters(operators, RecordLetters(operators, shared.jobs), JobLetters(jobs.admin))
@@ -98,5 +102,7 @@ def compose(
         hooks = server_dependencies(shared, built.refs(IdentityRefs), metrics)
         settings = front_settings(config, declared.errors, shared.public_url)
         children.append(front_door(config, bound, settings, hooks, checks, backoff=SERVER_BACKOFF))
-    children.append(operator_plane(view, checks, SERVER_BACKOFF))
-    return Tree(supervisor("callboard", *children, intensity=SERVER_INTENSITY), built, jobs, streams, checks)
+    operators_checks = checks | {f"breaker {each.name}": each.check for each in breakers}
+    children.append(operator_plane(view, operators_checks, SERVER_BACKOFF))
+    root = supervisor("callboard", *children, intensity=SERVER_INTENSITY)
+    return Tree(root, built, jobs, streams, checks, breakers)

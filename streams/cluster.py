@@ -22,13 +22,13 @@ from aiokafka.errors import (
     for_code,
 )
 
+from callboard.streams.ports import Breaker
 from callboard.streams.raw_answers import RawAnswer
 from callboard.streams.security import KafkaSecurity
 from callboard.streams.topic_metadata import NO_ID, DescribeTopics, TopicState, topic_states
 from callboard.streams.topics import TOPICS, full_name
 
 _LOG = logging.getLogger(__name__)
-_PROBE_S = 0.25  # between two attempts to reach a broker: a refused connection costs about 0.1 ms
 _BEAT_S = 2.0
 _REASONS = 10  # reasons that are logged during one wait
 _ANSWER_S = 3.0  # a broker that takes longer to list its topics counts as unavailable
@@ -62,6 +62,7 @@ class KafkaCluster:
         addresses: str,
         prefix: str,
         *,
+        breaker: Breaker,
         partitions: int = 4,
         replication: int = -1,
         security: KafkaSecurity | None = None,
@@ -69,6 +70,7 @@ class KafkaCluster:
     ) -> None:
         self.security = security or KafkaSecurity()
         self.holds_no_fetch = holds_no_fetch
+        self._breaker = breaker
         self.addresses = [address.strip() for address in addresses.split(",")]
         self.bootstrap = self.addresses  # the one that answered last: aiokafka waits 40 s for one that is silent
         self.prefix = prefix
@@ -98,11 +100,13 @@ class KafkaCluster:
                 if self.why_lost not in told and len(told) < _REASONS:
                     _LOG.warning("%s waits for the broker: %s", who, self.why_lost)
                     told.add(self.why_lost)
-                await asyncio.sleep(_PROBE_S)
+                self._breaker.failed(self._breaker.clock(), self.why_lost)
+                await asyncio.sleep(self._breaker.probe_in(self._breaker.clock()) or 0.0)
             else:
                 if told:
                     _LOG.info("%s is connected to the broker again", who)
                 self.why_lost = ""
+                self._breaker.close()
                 return
 
     async def reach(self) -> None:

@@ -1,6 +1,7 @@
 """Ports: the services that streams needs of the layers above it, declared here so that it imports only the runtime."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, runtime_checkable
 
@@ -24,6 +25,23 @@ class Database(Protocol):
         """Yield a separate connection, for a lease and for LISTEN. Every error of the driver that ends the block
         becomes the cause of a refusal.
         """
+
+
+class Breaker(Protocol):
+    """The circuit breaker of the cluster, which times the attempts to reach it. Its clock is monotonic."""
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Return the clock."""
+
+    def failed(self, now: float, reason: str = "") -> None:
+        """Note that the cluster was not reached."""
+
+    def close(self) -> None:
+        """Note that it was."""
+
+    def probe_in(self, now: float) -> float | None:
+        """Return the seconds until the next attempt; None if it may be made now."""
 
 
 @runtime_checkable

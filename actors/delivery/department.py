@@ -36,6 +36,7 @@ from callboard.actors.delivery.smtp_settings import ConnectionLimits, SmtpSettin
 from callboard.actors.department import Branch, Child, Department, Role
 from callboard.actors.editorial.events import CONTENT, ContentPublished, ContentRejected
 from callboard.actors.identity.refs import IdentityRefs
+from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker
 from callboard.actors.infrastructure.hints import Hints
 from callboard.actors.infrastructure.job_kinds import job_pool
 from callboard.actors.infrastructure.personal_data import PersonalData
@@ -229,6 +230,7 @@ def build(settings: DeliverySettings, needs: DeliveryNeeds) -> Branch[DeliveryRe
         ),
         jobs=(job_pool(SEND_MAIL, new_sender), job_pool(SEND_DIGESTS, Props(DigestSender))),
         checks={name: server.monitor.check for name, server in servers.items()},
+        breakers=[server.breaker for server in servers.values()],
         figures=streams.figures,
     )
 
@@ -250,7 +252,12 @@ def create_servers(settings: DeliverySettings, count: CountResult) -> dict[str, 
     """Return the mail servers by the names of their checks, in the order in which a mail tries them."""
     found = {"smtp": ("mail server", settings.smtp), "smtp_fallback": ("second mail server", settings.smtp_fallback)}
     return {
-        name: MailServer(server, MailMonitor(count, server=word), limits=settings.connection_limits)
+        name: MailServer(
+            server,
+            MailMonitor(count, server=word),
+            limits=settings.connection_limits,
+            breaker=CircuitBreaker(name),
+        )
         for name, (word, server) in found.items()
         if server is not None
     }

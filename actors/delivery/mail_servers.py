@@ -5,8 +5,6 @@ outcome is unknown is sent again only by the server that may have it: no second 
 server has left the settings, any other may send it.
 """
 
-import asyncio
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
@@ -37,40 +35,37 @@ class MailServer:
         *,
         timeouts: SmtpTimeouts = RFC_TIMEOUTS,
         limits: ConnectionLimits = DEFAULT_LIMITS,
-        rng: random.Random | None = None,
+        breaker: CircuitBreaker | None = None,
     ) -> None:
         self.settings = settings
         self.monitor = monitor
         self.timeouts = timeouts
         self.limits = limits
-        self._breaker = CircuitBreaker(rng or random.Random())  # noqa: S311 - jitter
-        self._running = 0
+        self.breaker = breaker or CircuitBreaker("smtp")
 
     def is_available(self) -> bool:
         """Whether the breaker lets one more mail through."""
-        return self._running < self._breaker.allows(asyncio.get_running_loop().time(), self._running + MOST)
+        return self.breaker.has_room(self.breaker.running + MOST)
 
     async def send(self, client: SmtpClient, mail: OutgoingMail, before_dot: Callable[[str], Awaitable[None]]) -> None:
-        """Send a mail by a worker's client, and note for the breaker how that went. Raises SmtpError."""
-        now = asyncio.get_running_loop().time
-        self._running += 1
-        try:
+        """Send a mail by a worker's client, and note for the breaker how that went. Raises SmtpError.
+
+        It is sent even if the breaker is open: the route has looked, and has no other server.
+        """
+        with self.breaker.call(fault_of, self.breaker.running + MOST, even_if_open=True):
             await client.send(
                 sender=mail.sender,
                 recipient=mail.recipient,
                 content=mail.content,
                 before_dot=partial(before_dot, self.settings.name),
             )
-        except SmtpError as error:
-            if opens_breaker(reason_of(error), error):
-                self._breaker.failed(now())
-            else:
-                self._breaker.succeeded(now(), MOST)
-            raise
-        else:
-            self._breaker.succeeded(now(), MOST)
-        finally:
-            self._running -= 1
+
+
+def fault_of(error: Exception) -> str | None:
+    """Return the reason if the server takes no mail at all, nothing if it has answered this one."""
+    if not isinstance(error, SmtpError):
+        return None
+    return str(error) if opens_breaker(reason_of(error), error) else ""
 
 
 class MailRoute:

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import wraps
-from random import uniform
 from typing import Any, ParamSpec, TypeVar
 
 import asyncpg
@@ -24,7 +23,8 @@ from callboard.actors.infrastructure.database_server import (
     wants_tls,
 )
 from callboard.actors.infrastructure.postgres_errors import LOST, NO_ANSWER, Scope, Verdict, judge, judge_connecting
-from callboard.runtime import Actor, RuntimeFault, current_context
+from callboard.actors.infrastructure.retry import RetryPolicy, retry
+from callboard.runtime import Actor, Backoff, RuntimeFault, current_context
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,8 +32,7 @@ R = TypeVar("R")
 STATEMENT_TIMEOUT_S = 1.3  # the server's own limit: it ends a slow statement before we count the server as lost
 # Our limit for a statement is this much later. All waits of a request together are bounded by its own deadline.
 GRACE_S = 0.2
-PROBE_INTERVAL_S = 0.25
-RETRY_PAUSES_S = (0.01, 0.05)  # after a conflict
+CONFLICTS = RetryPolicy(3, Backoff(initial_s=0.02, factor=4.0, jitter=1.0), within_s=STATEMENT_TIMEOUT_S)
 CLOCK_INTERVAL_S = 30.0  # the interval between comparisons of the clocks
 
 
@@ -52,12 +51,11 @@ def retried(work: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, 
 
     @wraps(work)
     async def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        for pause_s in RETRY_PAUSES_S:
-            try:
-                return await work(*args, **kwargs)
-            except TransactionConflict:
-                await asyncio.sleep(pause_s * uniform(0.5, 1.5))  # noqa: S311 - so that two do not meet again
-        return await work(*args, **kwargs)
+        return await retry(
+            lambda: work(*args, **kwargs),
+            CONFLICTS,
+            lambda error: 0.0 if isinstance(error, TransactionConflict) else None,
+        )
 
     return run
 
@@ -171,6 +169,7 @@ class Database:
         """Yield a connection for single statements. Raises Problem(SERVER_UNAVAILABLE, SERVER_TIMEOUT)."""
         pool = self._pool  # ours to the end, even if the guard connects another pool meanwhile
         if pool is None or self.unavailable.is_set():
+            self.server.breaker.refused += 1
             raise unavailable_problem()
         connection: Any = None
         is_interrupted = False
@@ -371,7 +370,7 @@ class DatabaseGuard(Actor[None]):
             reason = server.report(step, judgement, error)
             if judgement.verdict is Verdict.UNMENDABLE and not server.has_worked:
                 self.give_up(reason)
-            await asyncio.sleep(PROBE_INTERVAL_S)
+            await asyncio.sleep(server.breaker.probe_in(server.breaker.clock()) or 0.0)
 
     async def _watch_clock(self) -> None:
         """Wait for the loss of the server, and compare the clocks at intervals."""

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
+from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker
 from callboard.actors.infrastructure.database_connection import Connection, PooledConnection, is_pooled
 from callboard.actors.infrastructure.postgres_errors import Judgement, Scope, Verdict, words
 
@@ -22,6 +23,7 @@ EXPIRE_INTERVAL_S = 0.5  # the least time between replacements of all connection
 TROUBLE_S = 1.0  # how long a temporary state is reported after it was seen
 REPEAT_S = 60.0  # the least time between log lines of one state
 NO_SESSION = "DATABASE_DIRECT_URL is missing: DATABASE_URL leads through a pooler, over which no events are published"
+FIRST_PROBE_S, LAST_PROBE_S = 0.1, 0.4  # all that the product does waits for this server
 SKEW_S = 5.0  # a larger difference between the clocks is logged as a warning
 
 ERRORS = (
@@ -90,6 +92,7 @@ class DatabaseServer:
         self.pooler = pooler
         self.pooled = pooler is Pooler.TRANSACTION
         self.pools: list[ConnectionPool] = []
+        self.breaker = CircuitBreaker("postgresql", first_s=FIRST_PROBE_S, last_s=LAST_PROBE_S, clock=monotonic)
         self.unavailable = asyncio.Event()  # set while the server is unavailable; the guard waits for it
         self.unavailable.set()
         self.available = asyncio.Event()
@@ -142,6 +145,7 @@ class DatabaseServer:
             self.why = judgement.why
             line = f"PostgreSQL is unavailable: {judgement.why}; {words(error)}"
             self._return_is_news |= self._tell(self._told, f"unavailable: {judgement.why}", line)
+        self.breaker.failed(self.breaker.clock(), judgement.why)
         self.available.clear()
         self.unavailable.set()
 
@@ -151,6 +155,7 @@ class DatabaseServer:
         self.why = judgement.why
         line = f"{setting} ({shown_address(url)}): {judgement.why}; {words(error)}"
         self._return_is_news |= self._tell(self._refused, line, line)
+        self.breaker.failed(self.breaker.clock(), judgement.why)
         return line
 
     @staticmethod
@@ -200,6 +205,7 @@ class DatabaseServer:
         self.has_worked = True
         self._refused.clear()
         self.why = ""
+        self.breaker.close()
         self.unavailable.clear()
         self.available.set()
         if self._return_is_news:

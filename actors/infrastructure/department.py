@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 from callboard.actors.department import Branch, Child, Department
 from callboard.actors.infrastructure import audit_log, feature_flags, user_jobs
 from callboard.actors.infrastructure.audit_log import AuditLog, AuditRecorder, FailedLogins
+from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker
 from callboard.actors.infrastructure.database import DatabaseGuard
 from callboard.actors.infrastructure.dead_records import REPLAY_RECORD
 from callboard.actors.infrastructure.disk_store import THREADS, DiskStore
@@ -109,8 +110,8 @@ class InfrastructureNeeds(Struct, frozen=True):
     declared: Declared
 
 
-def store_of(settings: InfrastructureSettings) -> ObjectStore:
-    """Return the store of uploads: a bucket if one is set, or the folder."""
+def store_of(settings: InfrastructureSettings, breaker: CircuitBreaker) -> ObjectStore:
+    """Return the store of uploads: a bucket behind the breaker if one is set, or the folder."""
     if not settings.aws_s3_bucket:
         return DiskStore(Path(settings.uploads_folder), threads=settings.uploads_threads)
     from callboard.actors.infrastructure.s3_connection import S3Settings  # noqa: PLC0415 - it takes a second
@@ -123,7 +124,8 @@ def store_of(settings: InfrastructureSettings) -> ObjectStore:
             settings.aws_endpoint_url or "",
             settings.aws_access_key_id,
             settings.aws_secret_access_key,
-        )
+        ),
+        breaker=breaker,
     )
 
 
@@ -154,7 +156,8 @@ def build(settings: InfrastructureSettings, needs: InfrastructureNeeds) -> Branc
     flag_keeper = worker("flags", Props(FlagKeeper, database, flags))
     log = pool("audit_log", Props(AuditLog, database), size=1)
     queue = JobQueue(declared.jobs)
-    objects = store_of(settings)
+    bucket = CircuitBreaker("s3")
+    objects = store_of(settings, bucket)
     users_jobs = pool("user_jobs", Props(UserJobs, database, queue), size=2)
     refs = Infrastructure(
         database=database,
@@ -198,6 +201,7 @@ def build(settings: InfrastructureSettings, needs: InfrastructureNeeds) -> Branc
             ),
         ),
         checks={"database": database.pool("operators").check, "redis": cache.check, "uploads": objects.check},
+        breakers=(database.server.breaker, cache.breaker, *([bucket] if settings.aws_s3_bucket else [])),
     )
 
 

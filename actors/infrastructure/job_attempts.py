@@ -137,7 +137,7 @@ def _judge(each: KindClaims, outcome: Any, now: float) -> Any:
         outcome = outcome.error
     if isinstance(outcome, Later):
         if outcome.away:
-            each.breaker.failed(now)
+            each.breaker.failed(now, outcome.reason)
         return outcome
     if isinstance(outcome, LeaseLostError):
         return outcome

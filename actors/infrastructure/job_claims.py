@@ -1,6 +1,5 @@
 """Claims: the kinds and numbers of jobs that a process asks for, the floors of its search, and the parsing of rows."""
 
-import random
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 import msgspec
 
 from callboard.actors.errors import SERVER_TIMEOUT, Problem
-from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.job_counts import JobCounts
 from callboard.actors.infrastructure.job_kinds import JobHandler, Priority
@@ -32,13 +30,13 @@ class KindClaims:
     queue is empty.
     """
 
-    def __init__(self, handler: JobHandler[Any], rng: random.Random) -> None:
+    def __init__(self, handler: JobHandler[Any]) -> None:
         self.handler = handler
         self.kind = handler.kind
         self.running = 0
         self.others = 0  # those of them that are no security jobs
         self.slots = handler.slots  # the limits at the last claim
-        self.breaker = CircuitBreaker(rng)
+        self.breaker = handler.breaker
         self.drained = False  # a full claim left nothing: the next claim can wait for a ring
         self.only_others = False  # a full claim left no security job: the reserved slots can wait for a ring
         self.asked = 0

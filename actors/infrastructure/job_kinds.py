@@ -24,6 +24,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
+from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker
 from callboard.runtime import Pool, Props, Request, Route, on, pool
 
 P = TypeVar("P", bound=msgspec.Struct)
@@ -285,10 +286,11 @@ def _guarded(handler: Callable[[Any, Any], Awaitable[Outcome]]) -> Callable[[Any
 
 
 class JobHandler(msgspec.Struct, Generic[P], frozen=True):
-    """A kind and the pool that runs it in this process."""
+    """A kind, the pool that runs it in this process, and the breaker of the server that its jobs need."""
 
     kind: JobKind[P]
     pool: Pool[Any]
+    breaker: CircuitBreaker
 
     @property
     def slots(self) -> int:
@@ -299,4 +301,5 @@ class JobHandler(msgspec.Struct, Generic[P], frozen=True):
 def job_pool(kind: JobKind[P], props: Props[Any], **options: Any) -> JobHandler[P]:
     """The pool of a kind, named after it; each job goes to an idle worker."""
     options = {"size": kind.slots} | options
-    return JobHandler(kind, pool(kind.name, props, route=Route.LEAST_BUSY, **options))
+    jobs = pool(kind.name, props, route=Route.LEAST_BUSY, **options)
+    return JobHandler(kind, jobs, CircuitBreaker(f"jobs.{kind.name}"))

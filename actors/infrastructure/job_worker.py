@@ -52,7 +52,7 @@ class JobWorker(Actor[None]):
         self.queue = queue
         self.counts = counts
         self.grace_s = grace_s
-        self.kinds = [KindClaims(handler, rng) for handler in handlers]
+        self.kinds = [KindClaims(handler) for handler in handlers]
         self.runs = RunningJobs(database, effects or database)
         self.claims = Claims(database, name, counts)
         self.writer = JobWriter(database, self.runs, counts, rng)

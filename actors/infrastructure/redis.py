@@ -17,6 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import MovedError, NoScriptError, RedisError, ResponseError
 
+from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker
 from callboard.runtime import Actor
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ Ask = Callable[..., Awaitable[Any]]  # one command, past the circuit breaker
 
 TIMEOUT_S = 0.25  # the time that a caller may lose to a server that does not respond, its wait for a turn included
 LEAST_S = 0.05  # the time of a round trip, however long its commands have waited
-PROBE_INTERVAL_S = 0.5
+FIRST_PROBE_S, LAST_PROBE_S = 0.1, 1.0  # a probe costs one round trip
 PROBE_TTL_S = 60
 REPEAT_S = 60.0  # the least time between log lines of one reply
 BATCH = 500  # commands in one round trip: more would delay the first of them, and block the loop
@@ -78,6 +79,7 @@ class RedisClient:
         self._line = pool.make_connection()
         self._home = getattr(self._line, "host", None), getattr(self._line, "port", None)
         self._turn = asyncio.Lock()  # of the one connection
+        self.breaker = CircuitBreaker("redis", first_s=FIRST_PROBE_S, last_s=LAST_PROBE_S)
         self.unavailable = asyncio.Event()
         self.why = ""
         self.generation = 0  # replaced whenever earlier replies may be invalid: the server was unavailable, or is new
@@ -137,6 +139,7 @@ class RedisClient:
         """The same for a command that is made when it is sent: it may include later additions."""
         reply: asyncio.Future[Any] = self.loop.create_future()
         if self.unavailable.is_set():
+            self.breaker.refused += 1
             reply.set_exception(CacheAwayError())
             return reply
         if not self._waiting:
@@ -252,6 +255,7 @@ class RedisClient:
         """Note that Redis is unavailable, or refuses."""
         self.why = error_text(error)
         self._tell(f"Redis is unavailable: {self.why}")
+        self.breaker.failed(self.breaker.clock(), self.why)
         self.unavailable.set()
         self.generation += 1
 
@@ -300,6 +304,7 @@ class RedisClient:
         except AWAY as error:
             self.mark_unavailable(error)
             return False
+        self.breaker.close()
         self.unavailable.clear()
         return True
 
@@ -338,7 +343,7 @@ class RedisConnector(Actor[None]):
             if await self.cache.probe():
                 log.info("Redis is available")
             else:
-                await asyncio.sleep(PROBE_INTERVAL_S)
+                await asyncio.sleep(self.cache.breaker.probe_in(self.cache.breaker.clock()) or 0.0)
 
     async def on_stop(self) -> None:
         """Close the client."""

@@ -1,8 +1,6 @@
 """The connection to S3: one client, a bounded number of calls at once, and a circuit breaker."""
 
 import asyncio
-import random
-import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,9 +11,11 @@ from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError
 
 from callboard.actors.errors import SERVER_UNAVAILABLE, Problem
-from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker
+from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker, CircuitOpenError
 from callboard.actors.infrastructure.errors import STORE_FULL, STORE_LOST
 from callboard.actors.infrastructure.object_store import StoreFaults
+from callboard.actors.infrastructure.retry import RetryPolicy, retry
+from callboard.runtime import Backoff
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -24,6 +24,10 @@ CONNECT_S, READ_S = 2.0, 10.0
 FULL = frozenset({"QuotaExceeded", "XMinioStorageFull"})
 MISSING = frozenset({"404", "InvalidRange", "NoSuchKey", "NoSuchUpload"})
 INSUFFICIENT_STORAGE = 507
+# Statuses and codes that say that no request can be served now: of our key, of the bucket, and of too many requests.
+REFUSES_ALL = frozenset({401, 403, 408, 429, "NoSuchBucket", "RequestTimeout", "Throttling", "ThrottlingException"})
+UNREACHABLE = (BotoCoreError, OSError, TimeoutError)
+POLICY = RetryPolicy(2, Backoff(initial_s=0.1, max_s=0.5, jitter=1.0), within_s=CONNECT_S + READ_S)
 MAX_REASON = 200  # characters
 SESSION = get_session()  # it reads the description of S3 once
 
@@ -47,15 +51,13 @@ class S3Settings(msgspec.Struct, frozen=True):
 class S3Connection:
     """Calls S3. While it is unavailable, the circuit breaker refuses calls at once; `reason` is the last failure."""
 
-    def __init__(self, settings: S3Settings, connections: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, settings: S3Settings, connections: int, breaker: CircuitBreaker) -> None:
         self.settings = settings
         self.reason = ""
         self._most = connections
-        self._clock = clock
         self._turns = asyncio.Semaphore(connections)
-        self._running = 0
-        self._breaker = CircuitBreaker(random.Random())  # noqa: S311 - jitter
-        self._faults = StoreFaults(f"the bucket {settings.bucket}", clock)
+        self.breaker = breaker
+        self._faults = StoreFaults(f"the bucket {settings.bucket}")
         self._stack = AsyncExitStack()
         self._client: S3Client | None = None
 
@@ -66,7 +68,7 @@ class S3Connection:
             connect_timeout=CONNECT_S,
             read_timeout=READ_S,
             max_pool_connections=self._most,
-            retries={"total_max_attempts": 2, "mode": "standard"},
+            retries={"total_max_attempts": 1},  # `retry` is ours
             s3={"addressing_style": "path" if settings.endpoint_url else "auto"},
             request_checksum_calculation="when_required",  # servers like S3 refuse the newer ones
             response_checksum_validation="when_required",
@@ -88,36 +90,45 @@ class S3Connection:
 
     async def ask(self, call: "Callable[[S3Client], Coroutine[Any, Any, T]]") -> T:
         """Make a call. Raises Problem(SERVER_UNAVAILABLE, STORE_FULL), and STORE_LOST for what is not there."""
-        if self._client is None:
+        client = self._client
+        if client is None:
             raise Problem(SERVER_UNAVAILABLE)
         async with self._turns:
-            now = self._clock()
-            if self._running >= self._breaker.allows(now, self._most):
-                raise Problem(SERVER_UNAVAILABLE, retry_after_s=self._breaker.probe_in(now))
-            self._running += 1
             try:
-                answer = await call(self._client)
+                with self.breaker.call(fault_of, self._most):
+                    return await retry(lambda: call(client), POLICY, lambda error: 0.0 if fault_of(error) else None)
+            except CircuitOpenError as error:
+                raise Problem(SERVER_UNAVAILABLE, retry_after_s=error.retry_after_s) from error
             except ClientError as error:
                 raise self._refusal(error) from error
-            except (BotoCoreError, OSError, TimeoutError) as error:  # their texts have the address of the object
-                raise self._unavailable(type(error).__name__) from error
-            finally:
-                self._running -= 1
-            self._breaker.succeeded(self._clock(), self._most)
-            return answer
+            except UNREACHABLE as error:
+                self.reason = fault_of(error) or ""
+                raise self._faults.unavailable(self.reason) from error
 
     def _refusal(self, error: ClientError) -> Problem:
-        said, status = error.response["Error"], error.response["ResponseMetadata"]["HTTPStatusCode"]
-        code = said.get("Code", "")
+        code, status = code_of(error)
         if code in MISSING:
-            self._breaker.succeeded(self._clock(), self._most)
             return Problem(STORE_LOST)
         if code in FULL or status == INSUFFICIENT_STORAGE:
             self._faults.unavailable(code)
             return Problem(STORE_FULL)
-        return self._unavailable(f"{code}: {said.get('Message', '')}"[:MAX_REASON])
+        self.reason = f"{code}: {error.response['Error'].get('Message', '')}"[:MAX_REASON]
+        return self._faults.unavailable(self.reason)
 
-    def _unavailable(self, reason: str) -> Problem:
-        self.reason = reason
-        self._breaker.failed(self._clock())
-        return self._faults.unavailable(reason)
+
+def code_of(error: ClientError) -> tuple[str, int]:
+    """Return S3's code of an error, and the HTTP status."""
+    return error.response["Error"].get("Code", ""), error.response["ResponseMetadata"]["HTTPStatusCode"]
+
+
+def fault_of(error: Exception) -> str | None:
+    """Return the reason if the bucket is at fault: it cannot be reached, is too busy, or refuses all our requests.
+
+    It is empty if the bucket has answered and only this request is wrong.
+    """
+    if isinstance(error, ClientError):
+        code, status = code_of(error)
+        is_ours = 400 <= status < 500 and status not in REFUSES_ALL and code not in REFUSES_ALL  # noqa: PLR2004 - 4xx
+        is_answer = is_ours or code in MISSING or code in FULL or status == INSUFFICIENT_STORAGE
+        return "" if is_answer else f"{code}: {error.response['Error'].get('Message', '')}"
+    return type(error).__name__ if isinstance(error, UNREACHABLE) else None  # its text has the address of the object

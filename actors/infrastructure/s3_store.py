@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from callboard.actors.errors import DegradedError, Problem
+from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker
 from callboard.actors.infrastructure.errors import STORE_FULL, STORE_LOST
 from callboard.actors.infrastructure.s3_connection import S3Connection, S3Settings
 
@@ -29,8 +30,15 @@ PIECE = 1 << 19  # bytes of one read: a slow client holds them, and no connectio
 class S3Store:
     """An ObjectStore in a bucket. While S3 is unavailable, its circuit breaker refuses calls at once."""
 
-    def __init__(self, settings: S3Settings, *, connections: int = 16, part: int = PART) -> None:
-        self._connection = S3Connection(settings, connections)
+    def __init__(
+        self,
+        settings: S3Settings,
+        *,
+        connections: int = 16,
+        part: int = PART,
+        breaker: CircuitBreaker | None = None,
+    ) -> None:
+        self._connection = S3Connection(settings, connections, breaker or CircuitBreaker("s3"))
         self._ask = self._connection.ask
         self._bucket = settings.bucket
         self._part = part

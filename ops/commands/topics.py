@@ -13,7 +13,7 @@ from callboard.ops.cli import FAILED, OK, CommandError
 from callboard.ops.config.settings import Config
 from callboard.ops.config.sources import read_setting
 from callboard.ops.embedded.data_directory import read_running
-from callboard.ops.streams import kafka_security
+from callboard.ops.streams import kafka_breaker, kafka_security
 from callboard.ops.terminal import json_line, visible
 from callboard.streams.cluster import KafkaCluster
 from callboard.streams.group_offsets import UNREACHABLE, GroupOffsets, PartitionOffsets
@@ -48,7 +48,8 @@ def _cluster(data: Path | None) -> KafkaCluster:
     addresses = read("kafka_brokers") or (read_running(data) or {}).get("KAFKA_BROKERS")
     if not addresses:
         raise CommandError("no broker: set KAFKA_BROKERS, or run `callboard up` on this data folder")
-    return KafkaCluster(str(addresses), read("topic_prefix") or DEFAULT_PREFIX, security=kafka_security(read))
+    prefix, breaker = read("topic_prefix") or DEFAULT_PREFIX, kafka_breaker()
+    return KafkaCluster(str(addresses), prefix, breaker=breaker, security=kafka_security(read))
 
 
 def _fields(offsets: PartitionOffsets) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import aiohttp
 import asyncpg
@@ -20,6 +21,8 @@ import pytest
 from kit.oracle import Client, Oracle, Seen, check_articles, check_mails, owners, settle
 from kit.running import Up, one_up, request, until
 
+pytestmark = pytest.mark.servers
+
 WRITERS = 20
 STEADY_S = 2.0  # of load before and after the fault
 CLIENT_S = 0.3  # a client shares the processors with the servers, so it sees an answer this much later
@@ -27,11 +30,19 @@ ASKED_S = 1.8 + CLIENT_S  # REQUEST_TIMEOUT_MS
 END_OTHERS = "select pg_terminate_backend(pid) from pg_stat_activity where application_name <> 'drill'"
 
 
+class Stage(NamedTuple):
+    """A running system, and the tokens of two of its people: logins are limited, so they log in once."""
+
+    up: Up
+    editor: str
+    author: str
+
+
 @pytest.fixture(scope="module")
-def drilled() -> Iterator[Up]:
+def stage() -> Iterator[Stage]:
     with one_up({"REQUEST_TIMEOUT_MS": "1800", "RATE_LIMIT_LOGIN": "10"}) as up:
-        up.people()
-        yield up
+        _, editor, author = up.people()
+        yield Stage(up, editor, author)
 
 
 class Drill:
@@ -98,13 +109,12 @@ class Drill:
 
 
 @asynccontextmanager
-async def drill(up: Up) -> AsyncIterator[Drill]:
+async def drill(stage: Stage) -> AsyncIterator[Drill]:
     """Twenty people write, from a little before the block until a little after it."""
-    _, editor, author = await asyncio.to_thread(up.people)
     timeout, connector = aiohttp.ClientTimeout(30), aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-        play = Drill(up, Client(up, Oracle(), session))
-        tasks = [asyncio.create_task(play.client.edit(author, editor)) for _ in range(WRITERS)]
+        play = Drill(stage.up, Client(stage.up, Oracle(), session))
+        tasks = [asyncio.create_task(play.client.edit(stage.author, stage.editor)) for _ in range(WRITERS)]
         tasks.append(asyncio.create_task(play.watch_health()))
         await asyncio.sleep(STEADY_S)
         try:
@@ -128,10 +138,10 @@ async def accepts_writes(url: str) -> None:
         await asyncio.sleep(0.02)
 
 
-async def test_promise_3_postgresql_is_killed(drilled: Up) -> None:
-    async with drill(drilled) as play:
+async def test_promise_3_postgresql_is_killed(stage: Stage) -> None:
+    async with drill(stage) as play:
         play.signal("postgres", signal.SIGKILL)
-        await accepts_writes(drilled.facts["DATABASE_URL"])
+        await accepts_writes(stage.up.facts["DATABASE_URL"])
         back_at = time.monotonic()
         again_s = await play.first_success(back_at)
     await play.verify()
@@ -139,8 +149,8 @@ async def test_promise_3_postgresql_is_killed(drilled: Up) -> None:
     assert again_s < 3
 
 
-async def test_promise_4_postgresql_is_stopped_for_5_s(drilled: Up) -> None:
-    async with drill(drilled) as play:
+async def test_promise_4_postgresql_is_stopped_for_5_s(stage: Stage) -> None:
+    async with drill(stage) as play:
         stopped_at = time.monotonic()
         play.signal("postgres", signal.SIGSTOP)
         await asyncio.sleep(5)
@@ -159,15 +169,16 @@ async def test_promise_4_postgresql_is_stopped_for_5_s(drilled: Up) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
-async def test_promise_5_redis_is_stopped_or_killed(drilled: Up, number: signal.Signals) -> None:
-    email = (await asyncio.to_thread(drilled.join))["email"]
-    async with drill(drilled) as play:
+async def test_promise_5_redis_is_stopped_or_killed(stage: Stage, number: signal.Signals) -> None:
+    email = (await asyncio.to_thread(stage.up.join))["email"]
+    async with drill(stage) as play:
         before = sorted(each.took for each in play.client.seen)
         stopped_at = time.monotonic()
         play.signal("valkey", number)
         body = {"email": email, "password": "Wrong-Wings-7"}
         logins = [
-            (await asyncio.to_thread(request, "POST", f"{drilled.api}/auth/login", body=body)).status for _ in range(15)
+            (await asyncio.to_thread(request, "POST", f"{stage.up.api}/auth/login", body=body)).status
+            for _ in range(15)
         ]
         await asyncio.sleep(3)
         end_at = time.monotonic()
@@ -184,8 +195,8 @@ async def test_promise_5_redis_is_stopped_or_killed(drilled: Up, number: signal.
 
 
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
-async def test_promise_6_the_broker_is_stopped_for_10_s_or_killed(drilled: Up, number: signal.Signals) -> None:
-    async with drill(drilled) as play:
+async def test_promise_6_the_broker_is_stopped_for_10_s_or_killed(stage: Stage, number: signal.Signals) -> None:
+    async with drill(stage) as play:
         play.signal("broker", number)
         if number is signal.SIGSTOP:
             await asyncio.sleep(10)
@@ -197,9 +208,9 @@ async def test_promise_6_the_broker_is_stopped_for_10_s_or_killed(drilled: Up, n
     assert drained_s < 10
 
 
-async def test_promise_15_every_connection_of_postgresql_is_taken(drilled: Up) -> None:
-    url = drilled.facts["DATABASE_URL"]
-    async with drill(drilled) as play:
+async def test_promise_15_every_connection_of_postgresql_is_taken(stage: Stage) -> None:
+    url = stage.up.facts["DATABASE_URL"]
+    async with drill(stage) as play:
         taken = []
         ender = await asyncpg.connect(url, server_settings={"application_name": "drill"})
         try:
@@ -215,26 +226,25 @@ async def test_promise_15_every_connection_of_postgresql_is_taken(drilled: Up) -
         free_at = time.monotonic()
         again_s = await play.first_success(free_at)
     await play.verify()
-    restarts = sum(node.get("restarts", 0) for node in drilled.nodes().values())
+    restarts = sum(node.get("restarts", 0) for node in stage.up.nodes().values())
     play.report(15, f"{len(taken)} taken, writes {again_s:.2f} s after their return (limit 2), {restarts} restarts")
     assert again_s < 2
     assert restarts == 0
 
 
-async def test_promise_2_a_sigterm_under_load(drilled: Up) -> None:
+async def test_promise_2_a_sigterm_under_load(stage: Stage) -> None:
     """The last drill: it ends the process, and starts another on its data to look."""
-    _, editor, author = await asyncio.to_thread(drilled.people)
     began_at = datetime.now(UTC)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        client = Client(drilled, Oracle(), session)
-        writers = [asyncio.create_task(client.edit(author, editor)) for _ in range(WRITERS)]
+        client = Client(stage.up, Oracle(), session)
+        writers = [asyncio.create_task(client.edit(stage.author, stage.editor)) for _ in range(WRITERS)]
         await asyncio.sleep(STEADY_S)
         at = time.monotonic()
-        drilled.signal(signal.SIGTERM)
-        status = await asyncio.to_thread(drilled.wait)
+        stage.up.signal(signal.SIGTERM)
+        status = await asyncio.to_thread(stage.up.wait)
         took_s = time.monotonic() - at
         await asyncio.gather(*writers, return_exceptions=True)
-    again = Up(drilled.data)
+    again = Up(stage.up.data)
     try:
         await asyncio.to_thread(again.ready)
         play = Drill(again, client)

@@ -1,7 +1,6 @@
 """A mail queue, and workers that run what is due of it when a test says so: the real claims, leases and outcomes."""
 
 import asyncio
-import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -17,6 +16,7 @@ from callboard.actors.delivery.mail_templates import MailTemplates
 from callboard.actors.delivery.mail_writer import MailWriter
 from callboard.actors.delivery.notification_preferences import UnsubscribeLinks
 from callboard.actors.delivery.smtp_settings import SmtpSettings, SmtpTimeouts, Tls
+from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker
 from callboard.actors.infrastructure.job_counts import JobCounts
 from callboard.actors.infrastructure.job_kinds import job_pool
 from callboard.actors.infrastructure.job_queue import JobQueue
@@ -51,7 +51,7 @@ class Post:
                 SmtpSettings("127.0.0.1", port, tls=Tls.NONE),
                 MailMonitor(self.metrics.count_mail, server=f"server {n}"),
                 timeouts=timeouts,
-                rng=random.Random(n),  # noqa: S311 - jitter
+                breaker=CircuitBreaker(f"smtp {n}"),
             )
             for n, port in enumerate(ports)
         ]

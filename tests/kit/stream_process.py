@@ -15,6 +15,7 @@ import uvloop
 
 from callboard.actors.analytics.events import ACTIVITY, ActivityRecorded
 from callboard.actors.infrastructure.database import Database
+from callboard.ops.streams import kafka_breaker
 from callboard.runtime import Actor, Intensity, Props, System, on, supervisor, worker
 from callboard.streams.cluster import KafkaCluster
 from callboard.streams.consumers import Consumer, expected
@@ -86,7 +87,7 @@ async def main(url: str, addresses: str, prefix: str, folder: str, *embedded: st
     """Publish and read for ever."""
     database = Database(url, statement_timeout_s=30.0)
     await database.connect()
-    cluster = KafkaCluster(addresses, prefix, holds_no_fetch=bool(embedded))
+    cluster = KafkaCluster(addresses, prefix, breaker=kafka_breaker(), holds_no_fetch=bool(embedded))
     recorder, wake, reading = worker("recorder", Props(Recorder, database)), FetchWake(), asyncio.Event()
     consumers = (Consumer("recorder", (ACTIVITY,), (ActivityRecorded,), recorder),)
     relays = (database, cluster, expected(consumers), SIGNER)

@@ -2,9 +2,13 @@
 
 import asyncio
 import re
+import time
 
 import pytest
 
+from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker
+from callboard.ops.application import dry_run
+from callboard.ops.breaker_metrics import BreakerCollector
 from callboard.ops.metrics import Metrics, query_type
 from callboard.runtime import System, supervisor
 
@@ -58,3 +62,22 @@ def test_requests_are_counted_by_route_and_by_how_long_they_took() -> None:
 )
 def test_a_statement_is_counted_by_what_it_does(sql: str, kind: str) -> None:
     assert query_type(sql) == kind
+
+
+def test_each_breaker_is_counted_by_its_name() -> None:
+    metrics, breakers = Metrics(), [CircuitBreaker("s3"), CircuitBreaker("smtp")]
+    metrics.registry.register(BreakerCollector(breakers))
+    breakers[0].failed(time.monotonic(), "away")
+    assert not breakers[0].has_room(8)
+    page = metrics.page().decode()
+    assert 'callboard_breaker_state{breaker="s3",state="open"} 1.0' in page
+    assert 'callboard_breaker_state{breaker="s3",state="closed"} 0.0' in page
+    assert 'callboard_breaker_opened_total{breaker="s3"} 1.0' in page
+    assert 'callboard_breaker_refused_total{breaker="s3"} 1.0' in page
+    assert 'callboard_breaker_state{breaker="smtp",state="closed"} 1.0' in page
+
+
+def test_every_server_that_a_process_calls_has_a_breaker_of_its_name() -> None:
+    names = [each.name for each in dry_run({"AWS_S3_BUCKET": "uploads", "SMTP_FALLBACK_HOST": "other"}).tree.breakers]
+    assert len(names) == len(set(names))
+    assert {"postgresql", "redis", "kafka", "smtp", "smtp_fallback", "s3", "jobs.mail"} <= set(names)

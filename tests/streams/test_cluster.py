@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from callboard.ops.streams import kafka_breaker
 from callboard.streams.cluster import BrokerLostError, KafkaCluster, compare_topics
 from callboard.streams.topic_metadata import TopicState
 
@@ -64,7 +65,7 @@ async def test_all_who_watch_share_one_connection_and_hear_of_its_loss_and_none_
         writer.close()
 
     async with await asyncio.start_server(broker, "127.0.0.1", 0) as server:
-        cluster = KafkaCluster(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", "t")
+        cluster = KafkaCluster(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", "t", breaker=kafka_breaker())
         watches = [asyncio.create_task(cluster.watch()) for _ in range(2)]
         await asked.wait()
         watches[0].cancel()

@@ -16,6 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.conn import AIOKafkaConnection
 
 from callboard.actors.analytics.events import ACTIVITY
+from callboard.ops.streams import kafka_breaker
 from callboard.runtime import Context, Crashed, use_context
 from callboard.streams import faust_app, record_processor
 from callboard.streams.cluster import KafkaCluster
@@ -188,7 +189,7 @@ async def test_a_stop_that_runs_out_of_time_closes_without_an_error(
 async def test_the_producer_of_the_readme_works(stage: Any) -> None:
     section = README.read_text(encoding="utf-8").partition("## A producer\n")[2]
     (example,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-    stage.broker = KafkaCluster(stage.server.url, "callboard")
+    stage.broker = KafkaCluster(stage.server.url, "callboard", breaker=kafka_breaker())
     async with stage.playing("streams"):
         command = (sys.executable, "-c", example, stage.server.url, "an-article")
         process = await asyncio.create_subprocess_exec(*command)

@@ -68,7 +68,7 @@ async def test_a_server_that_is_away_is_left_alone_while_the_other_sends(domain:
             await post.servers[0].monitor.check()
         await post.servers[1].monitor.check()
         first.answers["greeting"] = "220 here"
-        post.servers[0]._breaker._open_until = 0.0  # its second has passed
+        post.servers[0].breaker._open_until = 0.0  # its second has passed
         for _ in range(4):
             await post.send(await post.ready())
         assert (len(first.bodies), len(second.bodies)) == (4, 5)

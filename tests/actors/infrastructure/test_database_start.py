@@ -16,6 +16,7 @@ import asyncpg
 import pytest
 
 from callboard.actors.infrastructure import database as module
+from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker
 from callboard.actors.infrastructure.database import Database, DatabaseGuard
 from callboard.actors.infrastructure.database_server import DatabaseServer
 from callboard.actors.infrastructure.token_signer import Signer
@@ -32,8 +33,9 @@ def changed(url: str, *, login: str = "", path: str = "", query: str = "") -> st
 
 
 @asynccontextmanager
-async def starting(database: Database) -> AsyncIterator["asyncio.Future[str]"]:
+async def starting(database: Database, probe_s: float = 0.01) -> AsyncIterator["asyncio.Future[str]"]:
     """A guard that tries, and the reason for which it gives the start up."""
+    database.server.breaker = CircuitBreaker("postgresql", first_s=probe_s, last_s=probe_s)
     given_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def give_up(reason: str) -> None:
@@ -42,11 +44,6 @@ async def starting(database: Database) -> AsyncIterator["asyncio.Future[str]"]:
 
     async with System(supervisor("root", worker("database", Props(DatabaseGuard, database, schema.install, give_up)))):
         yield given_up
-
-
-@pytest.fixture(autouse=True)
-def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PROBE_INTERVAL_S", 0.01)
 
 
 @pytest.mark.parametrize(
@@ -114,10 +111,9 @@ async def test_a_server_that_is_away_is_named_once_and_again_when_the_reason_cha
 
 
 async def test_a_proxy_whose_server_is_away_is_waited_for_unless_tls_is_demanded(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.WARNING, "callboard")
-    monkeypatch.setattr(module, "PROBE_INTERVAL_S", 60)  # an attempt that its end cuts short leaves an error in asyncpg
 
     def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
@@ -125,7 +121,8 @@ async def test_a_proxy_whose_server_is_away_is_waited_for_unless_tls_is_demanded
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as proxy:
         url = f"postgresql://a:b@127.0.0.1:{proxy.sockets[0].getsockname()[1]}/c"
-        async with starting(Database(url)) as given_up:
+        # An attempt that its end cuts short leaves an error in asyncpg.
+        async with starting(Database(url), probe_s=60) as given_up:
             async with asyncio.timeout(20):
                 while "what answers there is not PostgreSQL" not in caplog.text:  # noqa: ASYNC110 - the guard tells nobody
                     await asyncio.sleep(0.01)

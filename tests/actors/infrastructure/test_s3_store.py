@@ -12,6 +12,7 @@ from kit.domain import refused
 from kit.s3 import PART, SECRET_KEY, S3Server
 
 from callboard.actors.errors import SERVER_UNAVAILABLE, DegradedError
+from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker
 from callboard.actors.infrastructure.department import InfrastructureSettings, store_of
 from callboard.actors.infrastructure.errors import STORE_FULL, STORE_LOST
 from callboard.actors.infrastructure.s3_connection import S3Settings
@@ -129,7 +130,7 @@ async def test_while_s3_is_away_calls_are_refused_at_once_and_one_probes_later(
     port = server.sockets[0].getsockname()[1]
     settings = S3Settings("bucket", "us-east-1", f"http://127.0.0.1:{port}", "key", SECRET_KEY)
     async with server, opened(S3Store(settings)) as store:
-        monkeypatch.setattr(store._connection, "_clock", lambda: now)
+        monkeypatch.setattr(store._connection.breaker, "clock", lambda: now)
         with refused(SERVER_UNAVAILABLE):
             await store.append(uuid4(), 0, chunks(b"a"))
         first = connected
@@ -177,7 +178,7 @@ async def test_a_reader_that_waits_holds_no_call(bucket: S3Store) -> None:
     readers = [bucket.read(name, 0, 10) for _ in range(40)]
     for reader in readers:
         assert await anext(reader) == b"a" * 10
-    assert bucket._connection._running == 0
+    assert bucket._connection.breaker.running == 0
     assert await bucket.size(name) == 10
 
 
@@ -185,7 +186,8 @@ def test_a_bucket_is_chosen_by_its_setting_and_its_library_imported_then() -> No
     program = f"""
 import sys
 from callboard.actors.infrastructure.department import InfrastructureSettings, store_of
-store_of(InfrastructureSettings(jwt_secret_key={SECRET!r}))
+from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker
+store_of(InfrastructureSettings(jwt_secret_key={SECRET!r}), CircuitBreaker("s3"))
 assert not any(name.startswith(("aiobotocore", "botocore")) for name in sys.modules)
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)  # noqa: S603 - a program of ours
@@ -202,7 +204,7 @@ def test_a_half_of_a_key_and_a_missing_package_are_refused(monkeypatch: pytest.M
 def test_no_repr_shows_the_secret() -> None:
     key = {"aws_access_key_id": "key", "aws_secret_access_key": SECRET_KEY}
     settings = InfrastructureSettings(jwt_secret_key=SECRET, aws_s3_bucket="uploads", **key)
-    store = store_of(settings)
+    store = store_of(settings, CircuitBreaker("s3"))
     assert isinstance(store, S3Store)
     for each in (settings, store, store._connection, store._connection.settings):
         assert SECRET_KEY not in repr(each)

@@ -1,7 +1,6 @@
 """Callboard's queue as it is measured: the worker of the product, with its actors, counts and traces."""
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -194,7 +193,7 @@ async def claim_times(url: str, claims: int = 5) -> list[float]:
         handler = job_pool(kind_of("noop"), Props(NoOp, MessageAccounting()))
         claimer = Claims(database, "bench", JobCounts())
         for _ in range(claims):
-            lane = KindClaims(handler, random.Random())  # noqa: S311 - jitter
+            lane = KindClaims(handler)
             lane.ask(0.0, BATCH)
             async with database.acquire() as connection:
                 transaction = connection.transaction()
@@ -216,7 +215,7 @@ async def claims_under_a_snapshot(url: str, count: int) -> tuple[float, float]:
         await snapshot.start()
         await held.fetchval("select count(*) from pg_class")
         handler = job_pool(kind_of("noop"), Props(NoOp, MessageAccounting()))
-        claimer, lane = Claims(database, "bench", JobCounts()), KindClaims(handler, random.Random())  # noqa: S311
+        claimer, lane = Claims(database, "bench", JobCounts()), KindClaims(handler)
         times: list[float] = []
         while True:
             began = time.perf_counter()
@@ -238,7 +237,7 @@ async def wake(url: str, claimers: int, jobs: int = 60) -> float:
     """Seconds until so many claimers that wake at once for one job have all answered; the mean of some jobs."""
     async with connected(url) as (database, queue):
         handler = job_pool(kind_of("noop"), Props(NoOp, MessageAccounting()))
-        lanes = [KindClaims(handler, random.Random()) for _ in range(claimers)]  # noqa: S311 - jitter
+        lanes = [KindClaims(handler) for _ in range(claimers)]
         claims = [Claims(database, "bench", JobCounts()) for _ in range(claimers)]
         spent = 0.0
         for n in range(jobs):
