@@ -5,9 +5,11 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from botocore.exceptions import ClientError
 from kit.domain import refused
 from kit.s3 import PART, SECRET_KEY, S3Server
 
@@ -15,7 +17,7 @@ from callboard.actors.errors import SERVER_UNAVAILABLE, DegradedError
 from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker
 from callboard.actors.infrastructure.department import InfrastructureSettings, store_of
 from callboard.actors.infrastructure.errors import STORE_FULL, STORE_LOST
-from callboard.actors.infrastructure.s3_connection import S3Settings
+from callboard.actors.infrastructure.s3_connection import S3Settings, fault_of
 from callboard.actors.infrastructure.s3_store import MAX_COPY, MAX_PARTS, S3Store, key_of, ranges
 
 SECRET = "x" * 32
@@ -169,6 +171,27 @@ async def test_what_is_missing_opens_no_breaker(bucket: S3Store) -> None:
             await whole(bucket, uuid4(), 1)
     name = uuid4()
     assert await bucket.append(name, 0, chunks(b"a")) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "is_fault"),
+    [
+        ("InvalidRequest", 400, False),
+        ("EntityTooLarge", 400, False),
+        ("PreconditionFailed", 412, False),
+        ("NoSuchKey", 404, False),
+        ("QuotaExceeded", 507, False),
+        ("RequestTimeout", 400, True),
+        ("AccessDenied", 403, True),
+        ("NoSuchBucket", 404, True),
+        ("TooManyRequests", 429, True),
+        ("SlowDown", 503, True),
+        ("InternalError", 500, True),
+    ],
+)
+def test_a_wrong_request_is_no_fault_of_the_bucket(code: str, status: int, is_fault: bool) -> None:
+    parsed: Any = {"Error": {"Code": code, "Message": "so"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    assert fault_of(ClientError(parsed, "PutObject")) == (f"{code}: so" if is_fault else "")
 
 
 async def test_a_reader_that_waits_holds_no_call(bucket: S3Store) -> None:
