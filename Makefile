@@ -1,6 +1,6 @@
 # Two commands do everything: `make run` and `make test`. Each sets up .venv first, when something it needs has changed.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-runtime kafka test-kafka test-chaos faults check lint coverage format openapi demo lock bench-runtime bench-http bench-idle bench-jobs bench-streams bench-content bench-flood bench-slow-clients bench-notifications clean
+.PHONY: help run test test-runtime kafka test-kafka test-chaos test-thorough faults check lint coverage format openapi demo lock bench-runtime bench-http bench-idle bench-jobs bench-streams bench-content bench-flood bench-slow-clients bench-notifications clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -40,8 +40,11 @@ test-chaos: .venv/dev ## kill and freeze processes and brokers under load, with 
 	@CHAOS_SEEDS=$(or $(SEEDS),20) $(BIN)/python $(CHAOS)
 	@test ! -d .kafka/lib || BROKER=apache CHAOS_SEEDS=$(or $(SEEDS),20) $(BIN)/python $(CHAOS)
 
+test-thorough: .venv/dev ## run the property tests with five times the examples, fresh ones each time, in about 10 minutes
+	@$(BIN)/python -m pytest $(WORKERS) --hypothesis-profile=thorough tests/properties tests/runtime/test_overload.py
+
 faults: .venv/dev ## kill, stop and take each server while people write, on a quiet machine, in about 2 minutes
-	@$(BIN)/python -m pytest -q -s tests/faults/drill_servers.py
+	@$(BIN)/python -m pytest -q -s tests/faults/drill_*.py
 
 coverage: .venv/dev ## run every test and print how much of the code it runs; on Python 3.12 or later this is quick
 	@COVERAGE_CORE=sysmon $(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term:skip-covered

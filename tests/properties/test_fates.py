@@ -171,6 +171,6 @@ class Fates(RuleBasedStateMachine):
 
 
 Fates.TestCase.settings = settings(
-    max_examples=examples(250), stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=examples(100), stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
 test_accepted_is_the_sum_of_all_fates_at_every_instant_for_every_actor = pytest.mark.long(Fates.TestCase)

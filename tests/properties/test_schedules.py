@@ -1,4 +1,4 @@
-"""Ten thousand schedules of one small, nasty afternoon in a tree, each drawn from a seed."""
+"""Thousands of schedules of one small, nasty afternoon in a tree, each drawn from a seed."""
 
 import asyncio
 import random
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from kit.ledger import WAITS, Clerk, Job, MessageAccounting, Quick, Slow, by_key, own, unordered
+from kit.property_examples import examples
 
 from callboard.runtime import (
     Backoff,
@@ -24,7 +25,7 @@ from callboard.runtime import (
 )
 from callboard.runtime.testkit import nodes, run, seeds
 
-SCHEDULES = 10_000
+SCHEDULES = examples(2_000)  # ten thousand for `make test-thorough`
 WHAT = ("work", "work", "work", "work", "crash", "refuse", "stash", "unstash", "exit", "nest", "nest")
 
 
@@ -109,7 +110,7 @@ async def afternoon(seed: int) -> list[object]:
 
 
 @pytest.mark.long
-def test_ten_thousand_seeded_schedules_pass_under_virtual_time() -> None:
+def test_thousands_of_seeded_schedules_pass_under_virtual_time() -> None:
     for seed in seeds(SCHEDULES):
         run(partial(afternoon, seed), seed)
 

@@ -363,6 +363,6 @@ def test_a_token_is_accepted_if_and_only_if_the_model_says_so(world: World) -> N
     run_state_machine_as_test(
         Model,
         settings=settings(
-            max_examples=examples(60), stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=examples(25), stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

@@ -80,7 +80,7 @@ async def test_a_change_of_address_tells_no_more_than_a_registration_does(
 async def test_a_registration_takes_the_same_statements_whoever_has_the_address_and_however_often_it_was_asked_for(
     domain: Domain, site: CallboardProcess
 ) -> None:
-    """So it takes the same time; tests/faults/test_alike.py measures it."""
+    """So it takes the same time; tests/faults/drill_alike.py measures it."""
     await domain.person(email="taken@example.org")
     await site.register("unproven@example.org")
     said: dict[str, list[str]] = {}
