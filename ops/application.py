@@ -17,7 +17,7 @@ from callboard.actors.infrastructure.rate_limiter import Policy
 from callboard.actors.infrastructure.refs import Clients
 from callboard.actors.infrastructure.signing_keys import MIN_SECRET_BYTES
 from callboard.http.server.routing import Routes
-from callboard.ops import descriptors, logs, schema
+from callboard.ops import descriptors, logs, schema, service_manager
 from callboard.ops.breaker_metrics import BreakerCollector
 from callboard.ops.clients import cache_of, database_of
 from callboard.ops.config import reload
@@ -191,6 +191,7 @@ async def live(parts: Application, announce: Callable[[], Awaitable[None]]) -> i
         await parts.wait_ready()
         _freeze_objects()
         await announce()
+        service_manager.notify("READY=1")
         return await system.failed()
 
     working = asyncio.ensure_future(work())
@@ -203,7 +204,9 @@ async def live(parts: Application, announce: Callable[[], Awaitable[None]]) -> i
         for task in (working, stopping, failing, giving_up):
             task.cancel()
         await asyncio.wait((working,))
-        stop_s = max(STOP_S, parts.config.shutdown_grace_s + parts.config.jobs_grace_s + LAST_S)
+        service_manager.notify("STOPPING=1")
+        config = parts.config
+        stop_s = config.shutdown_delay_s + max(STOP_S, config.shutdown_grace_s + config.jobs_grace_s + LAST_S)
         if not await _ended(system.stop(), stop_s):
             log.error("the tree has not stopped in %g s", stop_s)
     if failing.done() and not failing.cancelled():

@@ -71,11 +71,12 @@ def front_door(
         essential={"database"},
         settings=settings,
         dependencies=dependencies,
+        delay_s=config.shutdown_delay_s,
         grace_s=config.shutdown_grace_s,
         timeouts=ConnectionTimeouts(idle_s=config.http_idle_s),
         limits=limits_of(config),
     )
-    return worker("front", server, backoff=backoff, shutdown_s=config.shutdown_grace_s + 2.0)
+    return worker("front", server, backoff=backoff, shutdown_s=config.shutdown_delay_s + config.shutdown_grace_s + 2.0)
 
 
 def operator_plane(view: operator_api.OperatorServices, checks: Checks, backoff: Backoff) -> Node:

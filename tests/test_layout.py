@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def test_type_checkers_and_editors_are_led_to_the_five_packages() -> None:
 def test_every_folder_of_modules_is_a_package_that_is_installed() -> None:
     folders = {path.parent.relative_to(ROOT) for path in sources() if path.relative_to(ROOT).parts[0] in LAYERS}
     folders.discard(BUILDING)
-    packages = {"callboard", *(".".join(("callboard", *folder.parts)) for folder in folders)}
+    packages = {"callboard", "callboard.http", *(".".join(("callboard", *folder.parts)) for folder in folders)}
     assert set(project()["tool"]["setuptools"]["packages"]) == packages
 
 
@@ -103,6 +104,26 @@ def test_every_data_file_goes_into_the_wheel() -> None:
         if not any(fnmatch.fnmatch(name, pattern) for pattern in data.get(package, [])):
             missing.append(str(inside))
     assert missing == []
+
+
+def test_a_wheel_has_every_file_of_the_packages(tmp_path: Path) -> None:
+    """An editable install finds files that no wheel has: so one is built."""
+    source = tmp_path / "source"
+    layers = [path.relative_to(ROOT) for path in files() if path.relative_to(ROOT).parts[0] in LAYERS]
+    for inside in [*layers, *map(Path, ("pyproject.toml", "README.md", "LICENSE", "schema.sql"))]:
+        (source / inside).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / inside, source / inside)
+    build = f"from setuptools import build_meta; print(build_meta.build_wheel({str(tmp_path)!r}))"
+    command = [sys.executable, "-c", build]
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)  # noqa: S603 - our own
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        inside_it = set(wheel.namelist())
+    read_here = {path for path in layers if path.suffix == ".md"}  # by who has the repository
+    elsewhere = {Path("runtime/pyproject.toml"), *read_here, *(path for path in layers if path.parent == BUILDING)}
+    wanted = {str(path) for path in {*layers} - elsewhere}
+    assert {path for path in wanted if f"callboard/{path}" not in inside_it} == set()
+    assert "callboard/schema.sql" in inside_it
 
 
 def test_what_is_said_to_go_into_the_wheel_is_there() -> None:
@@ -251,7 +272,7 @@ def pins(text: str) -> set[str]:
 def test_every_locked_package_has_hashes_and_the_version_of_the_constraints() -> None:
     constraints = pins((ROOT / "ops/constraints.txt").read_text(encoding="utf-8"))
     locked: set[str] = set()
-    for name in ("run", "dev", "bench"):
+    for name in ("run", "dev", "bench", "deploy", "image"):
         text = (ROOT / f"ops/locks/{name}.txt").read_text(encoding="utf-8")
         entries = re.findall(r"^\S.*?(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
         assert entries

@@ -33,6 +33,7 @@ from callboard.http.server.response_builder import ResponseBuilder
 from callboard.http.server.routing import Answer, Current, Resource, Route, Router, check_tags, is_streamed
 from callboard.runtime import Context, use_context
 
+READY = "/ready"
 # After these the connection is closed: its next bytes belong to this request, or the server is stopping.
 CLOSE_AFTER = {REQUEST_SLOW.name, SERVER_DRAINING.name}
 
@@ -149,7 +150,8 @@ class Dispatcher:
         self.deadlines = Deadlines(settings.timeout_s, settings.answer_s, asyncio.get_running_loop())
         self._time = asyncio.get_running_loop().time
         self._behind_proxies = bool(settings.proxies)
-        self.draining = False
+        self.leaving = False  # /ready is 503, and each response is the last of its connection
+        self.draining = False  # every request is refused
         self.in_flight = 0
         self._idle: asyncio.Event | None = None  # tasks that wait until no request is in flight
         check_tags(routes)
@@ -181,7 +183,7 @@ class Dispatcher:
             response = self._failure(exchange, error)
         finally:
             self.done()
-        if self.draining:
+        if self.leaving:
             response.closing = True
         if dependencies.observe is not None:
             dependencies.observe(exchange.template, exchange.method, response.status, self._time() - started)
@@ -215,6 +217,8 @@ class Dispatcher:
             raise Problem(ROUTE_NOT_FOUND)
         methods, exchange.values = found
         exchange.template = methods.template
+        if self.leaving and methods.template == READY:
+            raise Problem(SERVER_DRAINING)
         if exchange.method not in methods.by_method and exchange.method != "OPTIONS":
             raise Problem(ROUTE_METHOD, allowed=methods.allowed)
         return methods

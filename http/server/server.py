@@ -55,9 +55,10 @@ def full_table(
 class HttpServer(Actor[None]):
     """Listens on `host:port` for a route table; `port` 0 takes a free one, and `on_bound` gets it.
 
-    /ready is 503 if a check fails; with `essential`, only if one of those does. At the stop it accepts no new
-    connections, answers new requests on kept ones with 503 SERVER_DRAINING, lets those in flight finish within
-    `grace_s`, and then closes. Give the child a `shutdown_s` of `grace_s` and 2 seconds more.
+    /ready is 503 if a check fails; with `essential`, only if one of those does. At the stop it first tells load
+    balancers: for `delay_s` it serves everything as before, but /ready is 503 and each response closes its connection.
+    Then it accepts no new connections, answers new requests on kept ones with 503 SERVER_DRAINING, lets those in flight
+    finish within `grace_s`, and closes. Give the child a `shutdown_s` of both and 2 seconds more.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class HttpServer(Actor[None]):
         settings: Settings,
         dependencies: ServerDependencies,
         documents: bool = True,
+        delay_s: float = 0.0,
         grace_s: float = 10.0,
         on_bound: Callable[[str, int], None] | None = None,
         timeouts: ConnectionTimeouts = DEFAULT_TIMEOUTS,
@@ -81,6 +83,7 @@ class HttpServer(Actor[None]):
         self._port = port
         self._settings = settings
         self._dependencies = dependencies
+        self._delay_s = delay_s
         self._grace_s = grace_s
         self._on_bound = on_bound
         self._timeouts = timeouts
@@ -124,9 +127,11 @@ class HttpServer(Actor[None]):
         await anyio.sleep_forever()
 
     async def on_stop(self) -> None:
-        """Drain, then close."""
+        """Leave, drain, then close."""
         if self._dispatcher is None or self._server is None:
             return
+        self._dispatcher.leaving = True
+        await anyio.sleep(self._delay_s)
         self._dispatcher.draining = True
         self._server.close()
         for connection in self.connections:

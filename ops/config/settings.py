@@ -150,9 +150,18 @@ class Config(Settings, frozen=True, kw_only=True):
     database_operators_timeout_ms: Annotated[
         Milliseconds, Meta(description="time limit of an operator's statement, milliseconds")
     ] = 5000
-    shutdown_grace_s: Annotated[GraceSeconds, Meta(description="seconds requests may continue after SIGTERM")] = 3
+    shutdown_delay_s: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=3_600,
+            description="seconds after SIGTERM for which requests are served and /ready is 503, so that load balancers "
+            "send no more",
+        ),
+    ] = 0
+    shutdown_grace_s: Annotated[GraceSeconds, Meta(description="seconds requests may continue after that")] = 3
     jobs_grace_s: Annotated[
-        GraceSeconds, Meta(description="seconds for which jobs may continue after SIGTERM before they are released")
+        GraceSeconds, Meta(description="seconds for which jobs may continue at a stop before they are released")
     ] = 2
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],

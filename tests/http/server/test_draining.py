@@ -53,6 +53,27 @@ async def draining(door: Any) -> AsyncIterator[None]:
         assert answers(await to_the_end(other)) == [(200, True)]
 
 
+async def test_before_it_drains_load_balancers_are_told_and_everybody_is_served(open_door: Any) -> None:
+    """For a balancer goes on sending until its next probe, also by new connections."""
+    async with open_door(delay_s=3600.0) as door, await anyio.connect_tcp("127.0.0.1", door.port) as kept:
+        await kept.send(HEALTH)
+        assert answers(await kept.receive()) == [(200, False)]
+        async with anyio.create_task_group() as group:
+            group.start_soon(door.server.on_stop)
+            with anyio.fail_after(5):
+                while not door.server._dispatcher.leaving:
+                    await anyio.lowlevel.checkpoint()
+            await kept.send(HEALTH)
+            assert answers(await to_the_end(kept)) == [(200, True)]
+            status, body, _ = await door.call("GET", "/ready")
+            assert (status, body["error"]["code"]) == (503, "SERVER_DRAINING_004")
+            async with await anyio.connect_tcp("127.0.0.1", door.port) as new:
+                await new.send(CREATE + BODY)
+                assert answers(await to_the_end(new)) == [(201, True)]
+            group.cancel_scope.cancel()
+        door.server._delay_s = 0.0
+
+
 async def test_of_pipelined_requests_the_one_in_flight_is_the_last_that_is_answered(door: Any) -> None:
     """And none after it is begun: the client may send them again to another, whatever they do."""
     async with await anyio.connect_tcp("127.0.0.1", door.port) as stream:
