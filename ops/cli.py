@@ -14,7 +14,7 @@ from typing import Any
 import uvloop
 from rich.console import Console
 
-from callboard.http.server.server import CannotListenError
+from callboard.http.server.errors import CannotListenError
 from callboard.ops.commands.dead_letter_arguments import add_dead_letters
 from callboard.ops.commands.job_arguments import add_jobs
 from callboard.ops.commands.key_arguments import add_keys

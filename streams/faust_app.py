@@ -17,7 +17,7 @@ from callboard.runtime import Actor
 from callboard.streams.cloudevents import Record
 from callboard.streams.cluster import BrokerLostError, KafkaCluster
 from callboard.streams.consumers import Consumer
-from callboard.streams.faust_transport import App, RecordBatch
+from callboard.streams.faust_transport import App, RecordBatch, credentials
 from callboard.streams.fetching import FetchWake
 from callboard.streams.gathering import Gathering
 from callboard.streams.group_offsets import UNREACHABLE, GroupOffsets, PartitionOffsets
@@ -164,7 +164,7 @@ class FaustConsumer(Actor[None]):
         app = App(
             self._broker.group,
             broker=[f"kafka://{address}" for address in self._broker.bootstrap],
-            broker_credentials=self._broker.security.faust_credentials(),
+            broker_credentials=credentials(self._broker.security),
             datadir=str(self._data),
             store="memory://",
             autodiscover=False,

@@ -10,14 +10,17 @@ from typing import Any
 
 import faust
 from aiokafka import TopicPartition
+from faust.auth import SASLCredentials, SSLCredentials
 from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as stock
 from faust.types import TP
+from faust.types.auth import CredentialsT
 from faust.types.tuples import ConsumerMessage
 from mode.utils.queues import ThrowableQueue
 
 from callboard.streams.fetching import FetchReader, FetchWake
 from callboard.streams.record_reader import last_offset
+from callboard.streams.security import KafkaSecurity
 
 _BROKER_S = 1.0  # the time limit of calls that wait for the broker
 _STOP_S = 0.3  # the same once the app stops: a broker that is available takes some milliseconds
@@ -293,3 +296,15 @@ async def close_now(producer: Any) -> None:
     producer._closed = True  # noqa: SLF001 - as stop() does first
     await producer._sender.close()  # noqa: SLF001
     await producer.client.close()
+
+
+def credentials(security: KafkaSecurity) -> CredentialsT | None:
+    """Return the credentials of a Faust app. Raises OSError for an invalid certificate file."""
+    if security.protocol.startswith("SASL_"):
+        return SASLCredentials(
+            username=security.username,
+            password=security.password,
+            ssl_context=security.tls(),
+            mechanism=security.mechanism,
+        )
+    return SSLCredentials(security.tls()) if security.protocol == "SSL" else None

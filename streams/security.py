@@ -3,8 +3,6 @@
 import ssl
 from typing import Any, Literal, get_args
 
-import faust
-from faust.auth import SASLCredentials, SSLCredentials
 from msgspec import Struct
 
 Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
@@ -28,7 +26,7 @@ class KafkaSecurity(Struct, frozen=True):
 
     def client_options(self) -> dict[str, Any]:
         """Return the options for aiokafka's clients and connections. Raises OSError for an invalid certificate file."""
-        options: dict[str, Any] = {"security_protocol": self.protocol, "ssl_context": self._tls()}
+        options: dict[str, Any] = {"security_protocol": self.protocol, "ssl_context": self.tls()}
         if self.protocol.startswith("SASL_"):
             options |= {
                 "sasl_mechanism": self.mechanism,
@@ -37,13 +35,6 @@ class KafkaSecurity(Struct, frozen=True):
             }
         return options
 
-    def faust_credentials(self) -> faust.types.auth.CredentialsT | None:
-        """Return the same for a Faust app. Raises OSError for an invalid certificate file."""
-        if self.protocol.startswith("SASL_"):
-            return SASLCredentials(
-                username=self.username, password=self.password, ssl_context=self._tls(), mechanism=self.mechanism
-            )
-        return SSLCredentials(self._tls()) if self.protocol == "SSL" else None
-
-    def _tls(self) -> ssl.SSLContext | None:
+    def tls(self) -> ssl.SSLContext | None:
+        """Return the context of TLS, None without TLS. Raises OSError for an invalid certificate file."""
         return ssl.create_default_context(cafile=self.ca_file or None) if self.protocol.endswith("SSL") else None

@@ -156,3 +156,11 @@ def encode_error(problem: Problem, *, now: datetime, trace_id: str, as_problem: 
         trace_id=trace_id,
     )
     return msgspec.json.encode(ErrorEnvelope("error", failure))
+
+
+class CannotListenError(OSError):
+    """The address is in use or not ours; the message says which."""
+
+    def __str__(self) -> str:
+        """Return the message alone: it explains the number."""
+        return self.strerror or ""

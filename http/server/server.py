@@ -13,6 +13,7 @@ from callboard.http.pages.mail_pages import mail_page_routes
 from callboard.http.server.connection import Connection, ConnectionTimeouts
 from callboard.http.server.connection_limits import ConnectionLimits, OpenConnections
 from callboard.http.server.dispatcher import Dispatcher
+from callboard.http.server.errors import CannotListenError
 from callboard.http.server.health import Checks, liveness_routes
 from callboard.http.server.raw_request import ServerDependencies, Settings
 from callboard.http.server.routing import Route
@@ -25,14 +26,6 @@ USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
 LAST_WRITES_S = 1.0
 DEFAULT_TIMEOUTS = ConnectionTimeouts()
 LIMITED = ConnectionLimits()
-
-
-class CannotListenError(OSError):
-    """The address is in use or not ours; the message says which."""
-
-    def __str__(self) -> str:
-        """Return the message alone: it explains the number."""
-        return self.strerror or ""
 
 
 def full_table(

@@ -65,7 +65,7 @@ class StreamProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},  # beside it lies a `statistics`
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
             )
 
     def wait_reading(self) -> None:

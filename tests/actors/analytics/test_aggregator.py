@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kit.domain import STAT_BOUNDS, Domain, consume, envelope
-from kit.statistics import HOUR, close_hours, stats, top, view
+from kit.hourly_figures import HOUR, close_hours, stats, top, view
 
 from callboard.actors.analytics.events import ActivityRecorded
 from callboard.actors.analytics.hourly_sums import aggregate

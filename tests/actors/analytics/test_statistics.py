@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from kit.domain import Domain, consume, envelope
-from kit.statistics import HOUR, close_hours, stats, top, view
+from kit.hourly_figures import HOUR, close_hours, stats, top, view
 
 from callboard.actors.analytics.hourly_run import CLOSE_HOURS, HOURLY_RUN
 from callboard.actors.analytics.statistics import HourlyMetric, TopSubject

@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from callboard.actors.errors import Problem
+from callboard.http.server.errors import CannotListenError
 from callboard.http.server.pagination import (
     BY_NUMBER,
     BY_NUMBER_AND_TEXT,
@@ -22,7 +23,7 @@ from callboard.http.server.pagination import (
 from callboard.http.server.raw_request import ServerDependencies, Settings
 from callboard.http.server.request import HttpRequest, Reply
 from callboard.http.server.routing import Access, Route, Router, shape_of
-from callboard.http.server.server import CannotListenError, HttpServer
+from callboard.http.server.server import HttpServer
 from callboard.runtime import Props, System, supervisor, worker
 
 
