@@ -16,6 +16,7 @@ from callboard.actors.department import AnyDepartment
 from callboard.actors.infrastructure.rate_limiter import Policy
 from callboard.actors.infrastructure.refs import Clients
 from callboard.actors.infrastructure.signing_keys import MIN_SECRET_BYTES
+from callboard.actors.infrastructure.statements import record_statement
 from callboard.http.server.routing import Routes
 from callboard.ops import descriptors, logs, schema, service_manager
 from callboard.ops.breaker_metrics import BreakerCollector
@@ -28,6 +29,7 @@ from callboard.ops.job_metrics import JobCollector
 from callboard.ops.metrics import Metrics
 from callboard.ops.start import complain
 from callboard.ops.stream_metrics import StreamCollector
+from callboard.ops.tracing import Tracing
 from callboard.ops.tree import compose
 from callboard.runtime import Entities, Pool, System, Watcher, described
 
@@ -74,7 +76,8 @@ class Application:
         self.metrics = metrics = Metrics()
         self.database = database = database_of(config, metrics.count_database_error)
         metrics.watch_database(database)
-        database.server.observe_query = metrics.observe_query
+        self.tracing = Tracing(config) if config.traces_url else None
+        database.server.observe_query = self._observe_query if self.tracing else metrics.observe_query
         clients = Clients(
             database=database,
             cache=cache_of(config),
@@ -89,6 +92,7 @@ class Application:
             installed_routes() if routes is None else routes,
             clients,
             metrics=metrics,
+            tracing=self.tracing,
             running=self.running,
             data=data,
             servers=servers,
@@ -97,6 +101,13 @@ class Application:
         metrics.registry.register(BreakerCollector(self.tree.breakers))
         metrics.registry.register(StreamCollector(self.tree.streams.metrics))
         metrics.watch_figures(each for branch in self.tree.built.branches.values() for each in branch.figures)
+        if self.tracing is not None:
+            metrics.watch_figures(self.tracing.figures())
+
+    def _observe_query(self, query: Any) -> None:
+        """Count a statement, and record its span."""
+        self.metrics.observe_query(query)
+        record_statement(query)
 
     async def _prepare(self, url: str) -> None:
         """Check the schema. A database with a lasting fault ends the process: see `hopeless`."""

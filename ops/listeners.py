@@ -11,6 +11,7 @@ from callboard.actors.infrastructure.rate_limiter import CheckLimit
 from callboard.actors.infrastructure.refs import Infrastructure
 from callboard.http.server.client_ip import Proxies, network
 from callboard.http.server.connection import ConnectionTimeouts
+from callboard.http.server.headers import Samples
 from callboard.http.server.health import Checks
 from callboard.http.server.raw_request import BodyPace, ServerDependencies, Settings
 from callboard.http.server.routing import Route, Routes
@@ -22,7 +23,9 @@ from callboard.ops.metrics import Metrics
 from callboard.runtime import Backoff, Node, Props, worker
 
 
-def server_dependencies(shared: Infrastructure, identity: IdentityRefs, metrics: Metrics) -> ServerDependencies:
+def server_dependencies(
+    shared: Infrastructure, identity: IdentityRefs, metrics: Metrics, samples: Samples | None
+) -> ServerDependencies:
     """Return the functions by which the public server asks departments.
 
     It counts limits without their actor: that would be two more turns of the loop, which are long in a flood.
@@ -36,6 +39,7 @@ def server_dependencies(shared: Infrastructure, identity: IdentityRefs, metrics:
         maintenance=partial(shared.flags.is_enabled, FlagName.MAINTENANCE),
         now=shared.now,
         connection_closed=metrics.count_closed,
+        samples=samples,
     )
 
 
@@ -93,7 +97,7 @@ def operator_plane(view: operator_api.OperatorServices, checks: Checks, backoff:
         port=config.ops_port,
         checks=checks,
         settings=operator_api.settings(config),
-        dependencies=ServerDependencies(),
+        dependencies=ServerDependencies(samples=lambda *_: False),  # probes and scrapes make no traces
         documents=False,
         grace_s=0.5,
         limits=OPERATORS_LIMITS,

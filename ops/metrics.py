@@ -1,9 +1,7 @@
 """Metrics for Prometheus: requests by route, and the tree's actors by name. No label holds user data."""
 
-import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
@@ -15,12 +13,12 @@ from prometheus_client.registry import Collector
 from callboard.actors.figures import Figure
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.refs import Gauge, Observers
+from callboard.actors.infrastructure.statements import query_type
 from callboard.http.server.connection_limits import Bound
 from callboard.runtime import System, TreeNode
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)  # the bounds of request buckets
-_CHANGES = ("insert", "update", "delete")
 _FATES = ("handled", "failed", "expired", "dropped", "dead_lettered", "returned")
 
 
@@ -191,16 +189,6 @@ class QueryCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """See prometheus_client."""
         yield self.timings.family("db_query_duration_seconds", "Duration of statements in seconds.", ("query_type",))
-
-
-@lru_cache(1024)
-def query_type(sql: str) -> str:
-    """Return the verb of a statement: of one that changes rows within a `with`, that; of anything unusual, `other`."""
-    words = re.findall(r"[a-z]+", re.sub(r"--[^\n]*|'[^']*'", "", sql).lower())
-    first = words[0] if words else ""
-    if first == "with":
-        return next((word for word in words if word in _CHANGES), "select")
-    return first if first in (*_CHANGES, "select") else "other"
 
 
 class DatabaseCollector(Collector):

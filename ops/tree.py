@@ -22,7 +22,8 @@ from callboard.ops.listeners import front_door, front_settings, operator_plane, 
 from callboard.ops.metrics import Metrics
 from callboard.ops.operator_api import OperatorServices
 from callboard.ops.streams import StreamParts
-from callboard.runtime import Backoff, Entities, Intensity, Node, Pool, Strategy, Supervisor, System, supervisor
+from callboard.ops.tracing import Tracing, trace_exporter
+from callboard.runtime import Backoff, Entities, Intensity, Pool, Strategy, Supervisor, System, supervisor
 
 # A server that dies repeatedly is restarted with growing delays; only a storm of deaths is given up on.
 SERVER_INTENSITY = Intensity(restarts=30, window_s=60)
@@ -52,6 +53,7 @@ def compose(
     clients: Clients,
     *,
     metrics: Metrics,
+    tracing: Tracing | None,
     running: Callable[[], System],
     data: Path,
     servers: Servers | None,
@@ -93,13 +95,16 @@ def compose(
     mails = catcher.mails if catcher else None
     view = OperatorServices(running, configuration, operators, metrics, mails, jobs.admin, letters)
     bound = built.bind(routes)
-    children: list[Node] = servers.nodes(SERVER_BACKOFF, SERVER_INTENSITY) if servers else []
+    children = [] if tracing is None else [trace_exporter(tracing, config, SERVER_BACKOFF)]  # first: it stops last
+    children += servers.nodes(SERVER_BACKOFF, SERVER_INTENSITY) if servers else []
     children += built.supervisors(config.roles)
     if nodes := streams.nodes(data, SERVER_BACKOFF):
         children.append(supervisor("streams", *nodes, strategy=Strategy.REST_FOR_ONE, intensity=SERVER_INTENSITY))
     children.append(jobs.node)
     if Role.FRONT in config.roles:
-        hooks = server_dependencies(shared, built.refs(IdentityRefs), metrics)
+        hooks = server_dependencies(
+            shared, built.refs(IdentityRefs), metrics, None if tracing is None else tracing.samples
+        )
         settings = front_settings(config, declared.errors, shared.public_url)
         children.append(front_door(config, bound, settings, hooks, checks, backoff=SERVER_BACKOFF))
     operators_checks = checks | {f"breaker {each.name}": each.check for each in breakers}

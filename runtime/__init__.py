@@ -50,6 +50,16 @@ from callboard.runtime.actor.handlers import DeferredReply, on
 from callboard.runtime.actor.mailbox import Counts, Mailbox, Overflow
 from callboard.runtime.actor.messages import Asked, Message, Request
 from callboard.runtime.actor.ref import Ref
+from callboard.runtime.actor.spans import (
+    Recorder,
+    Span,
+    SpanKind,
+    begin_span,
+    begin_trace,
+    in_span,
+    install_recorder,
+    is_sampled,
+)
 from callboard.runtime.dispatch.cell import Cell
 from callboard.runtime.dispatch.child_spec import Abandoned, Backoff, ChildOptions, ChildSpec, Restart, Retry
 from callboard.runtime.dispatch.event_bus import Watcher
@@ -115,6 +125,7 @@ __all__ = [
     "Pool",
     "PoolStoppedError",
     "Props",
+    "Recorder",
     "Ref",
     "Refusal",
     "Refused",
@@ -127,6 +138,8 @@ __all__ = [
     "RuntimeFault",
     "SettingsError",
     "Shutdown",
+    "Span",
+    "SpanKind",
     "StallWatch",
     "Started",
     "StashFullError",
@@ -145,11 +158,16 @@ __all__ = [
     "WrongLoopError",
     "WrongStateError",
     "apply_pools",
+    "begin_span",
+    "begin_trace",
     "current_context",
     "described",
     "entities",
     "find_pools",
     "format_causes",
+    "in_span",
+    "install_recorder",
+    "is_sampled",
     "on",
     "plan_pools",
     "pool",

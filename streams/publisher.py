@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 from msgspec import Struct
 
+from callboard.runtime import SpanKind, begin_span
 from callboard.streams.cloudevents import signed_headers
 from callboard.streams.lease import LeaseLostError
 from callboard.streams.signatures import EventSigner
@@ -135,6 +136,10 @@ class Publisher:
         return [outcome if isinstance(outcome, BaseException) else None for outcome in outcomes]
 
     async def _hand_over(self, producer: Producer, row: Row) -> Any:
+        attributes = {"messaging.system": "kafka", "messaging.destination.name": row["topic"]}
+        span = row["traceparent"] and begin_span(
+            "EXT kafka publish", SpanKind.PRODUCER, attributes, parent=row["traceparent"]
+        )
         headers = signed_headers(
             self._signer,
             row["value"],
@@ -142,11 +147,14 @@ class Publisher:
             source=row["source"],
             type=row["type"],
             occurred_at=row["occurred_at"],
-            traceparent=row["traceparent"],
+            traceparent=span.traceparent if span else row["traceparent"],
         )
-        return await producer.send(
+        sent = await producer.send(
             full_name(self._prefix, row["topic"]), row["value"], key=row["key"].encode(), headers=headers
         )
+        if span:
+            sent.add_done_callback(span.end_with)
+        return sent
 
     def _refused(self, row: Row, error: BaseException) -> str:
         told = f"{type(error).__name__}: {error}".replace("\x00", " ")[:_SHOWN]

@@ -25,6 +25,9 @@ from callboard.runtime import (
     Context,
     MailboxFullError,
     Refusal,
+    Span,
+    SpanKind,
+    begin_span,
     use_context,
 )
 from callboard.streams.adaptive_batch import AdaptiveBatch
@@ -180,14 +183,40 @@ class RecordProcessor:
 
     async def _ask(self, items: Sequence[_Item]) -> _Verdict:
         """Ask the actor to consume these, in their common trace; events of several traces have none in common."""
-        traces = {item.envelope.traceparent for item in items}
+        spans = self._begin_spans(items)
+        envelopes = [item.envelope for item in items]
+        if spans:
+            envelopes = [
+                replace(each, traceparent=spans[each.traceparent].traceparent) if each.traceparent in spans else each
+                for each in envelopes
+            ]
+        traces = {each.traceparent for each in envelopes}
         context = Context(traceparent=traces.pop() if len(traces) == 1 else None)
+        failure = None
         try:
             with use_context(context):
-                await self._consumer.ref.ask(ConsumeEvents(tuple(item.envelope for item in items)), timeout_s=_ASK_S)
+                await self._consumer.ref.ask(ConsumeEvents(tuple(envelopes)), timeout_s=_ASK_S)
         except Exception as error:  # noqa: BLE001 - the actor may crash of any kind: its asker decides the events' fate
-            return _verdict_of(error)
-        return _Verdict(_Outcome.DONE)
+            failure = error
+        for span in spans.values():
+            span.end(failure)
+        return _Verdict(_Outcome.DONE) if failure is None else _verdict_of(failure)
+
+    def _begin_spans(self, items: Sequence[_Item]) -> dict[str | None, Span]:
+        """Begin a span for each cause of these events whose trace is recorded, by its traceparent."""
+        spans: dict[str | None, Span] = {}
+        for parent, count in Counter(item.envelope.traceparent for item in items).items():
+            attributes = {
+                "messaging.system": "kafka",
+                "messaging.consumer.group.name": self._consumer.name,
+                "messaging.destination.name": items[0].envelope.topic,
+                "messaging.batch.message_count": count,
+            }
+            if parent is not None and (
+                span := begin_span("EXT kafka process", SpanKind.CONSUMER, attributes, parent=parent)
+            ):
+                spans[parent] = span
+        return spans
 
     async def _without_expired(self, items: list[_Item]) -> list[_Item]:
         """Return those that are not expired; the others become dead letters. Only the database's clock counts."""

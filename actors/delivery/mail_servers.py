@@ -21,6 +21,7 @@ from callboard.actors.delivery.smtp_settings import (
     SmtpTimeouts,
 )
 from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker
+from callboard.runtime import SpanKind, in_span
 
 MOST = 8  # mails that may be under way once the breaker has opened gradually: after three successes, all
 
@@ -90,7 +91,8 @@ class MailRoute:
         failures: list[DeliveryError] = []
         for server, client in self._candidates(only):
             try:
-                await server.send(client, mail, before_dot)
+                with in_span("EXT smtp send", SpanKind.CLIENT, {"server.name": server.settings.name}):
+                    await server.send(client, mail, before_dot)
             except SmtpError as error:
                 failures.append(DeliveryError(server, error))
                 if not passes_on(failures[-1].reason, error):

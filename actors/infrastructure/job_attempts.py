@@ -76,6 +76,7 @@ class Attempts:
         if row["expired"]:
             self.writer.write(run, EndedJob(row["job_id"], payload, row["attempts"] - 1, "past its deadline"))
             return None
+        run.begin_span(row["left_s"])
         each.started(run)
         self.runs.add(run)
         return run
@@ -116,6 +117,9 @@ class Attempts:
         each.ended(run)
         self.runs.remove(run)
         self.counts.spend(name, "run", now - run.started_at)
+        if run.span is not None:
+            error = asyncio.CancelledError() if cancelled else outcome
+            run.span.end(error if isinstance(error, BaseException) else None)
         if run.ended:
             self.counts.end(name, "done")
             each.breaker.succeeded(now, each.slots)

@@ -12,6 +12,7 @@ import msgspec
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.job_kinds import Job, JobKind, LeaseLostError, Step, encode_progress
 from callboard.actors.infrastructure.job_outcomes import ONE_DELETED, complete, completion, nothing
+from callboard.runtime import Span, SpanKind, begin_span, begin_trace
 from callboard.streams.queries import queries_beside
 
 QUERIES = queries_beside(__file__, "job_worker")
@@ -34,6 +35,7 @@ class RunningJob:
         "priority",
         "progress_at",
         "reply",
+        "span",
         "started_at",
         "stopped",
         "traceparent",
@@ -47,6 +49,7 @@ class RunningJob:
         self.order_key: str | None = row["order_key"]
         self.priority: int = row["priority"]
         self.traceparent: str | None = row["traceparent"]
+        self.span: Span | None = None
         self.started_at = now
         self.trusted_until = sent_at + trusted_s(kind.lease_s)
         self.reply: asyncio.Future[Any] | None = None
@@ -55,6 +58,19 @@ class RunningJob:
         self.stopped: str | None = None
         self.progress_at = -PROGRESS_INTERVAL_S
         self.unsaved: str | None = None
+
+    def begin_span(self, left_s: float | None) -> None:
+        """Begin the attempt's span: below the job's cause, or in a trace of its own if that had none."""
+        attributes = {"job.id": self.job.job_id, "job.attempt": self.job.attempt}
+        if left_s is not None:
+            attributes["deadline_ms"] = round(left_s * 1000)
+        name = f"JOB {self.kind.name}"
+        if self.traceparent is None:
+            self.span = begin_trace(name, SpanKind.CONSUMER, attributes)
+        else:
+            self.span = begin_span(name, SpanKind.CONSUMER, attributes, parent=self.traceparent)
+        if self.span is not None:
+            self.traceparent = self.span.traceparent
 
     def stop(self, why: str) -> None:
         """Cancel the handler; the first reason stands."""

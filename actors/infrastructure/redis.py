@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import MovedError, NoScriptError, RedisError, ResponseError
 
 from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker
-from callboard.runtime import Actor
+from callboard.runtime import Actor, Span, SpanKind, begin_span
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ BATCH = 500  # commands in one round trip: more would delay the first of them, a
 
 AWAY = (RedisError, OSError, TimeoutError)
 REFUSED = re.compile(r"\b(READONLY|OOM|MISCONF|NOREPLICAS|CLUSTERDOWN|MASTERDOWN)\b|read only replica|used memory")
+KEY_PARTS = 5  # see KeySpace.key
+KEY_AFTER = {"EVALSHA": 2, "EVAL": 2}
 SCRIPTS = ("EVALSHA", "EVAL")  # without scripts limits are counted in the process; everything else still uses Redis
 CALLERS = ("ERR", "WRONGTYPE")  # the beginning of a reply that concerns the command alone
 
@@ -102,8 +104,11 @@ class RedisClient:
         getting = self._getting
         if not getting or len(getting) == BATCH:
             getting = self._getting = {}
-            self.send_late(partial(self._mget, getting)).add_done_callback(partial(self._got, getting))
+            self._enqueue(partial(self._mget, getting)).add_done_callback(partial(self._got, getting))
         getting.setdefault(key, []).append(reply)
+        if (span := begin_span("CACHE GET", SpanKind.CLIENT)) is not None:
+            span.name = cache_span_name("GET", key)
+            reply.add_done_callback(span.end_with)
         return reply
 
     def _mget(self, getting: Getting) -> tuple[Any, ...]:
@@ -137,6 +142,14 @@ class RedisClient:
 
     def send_late(self, command: Command) -> "asyncio.Future[Any]":
         """The same for a command that is made when it is sent: it may include later additions."""
+        span = begin_span("CACHE", SpanKind.CLIENT)
+        if span is None:
+            return self._enqueue(command)
+        reply = self._enqueue(partial(_named, span, command))
+        reply.add_done_callback(span.end_with)
+        return reply
+
+    def _enqueue(self, command: Command) -> "asyncio.Future[Any]":
         reply: asyncio.Future[Any] = self.loop.create_future()
         if self.unavailable.is_set():
             self.breaker.refused += 1
@@ -315,6 +328,20 @@ class RedisClient:
             await asyncio.wait((self._sender,))
             self._fail_waiting()  # a task that is cancelled before its first step does not close it
         await self._line.disconnect(nowait=True)
+
+
+def _named(span: Span, command: Command) -> tuple[Any, ...]:
+    """Make a command, and name its span after it."""
+    made = command()
+    span.name = cache_span_name(*made)
+    return made
+
+
+def cache_span_name(operation: str, *arguments: Any) -> str:
+    """`CACHE {operation} {key pattern}`, by a command's words: a pattern names no user."""
+    place = KEY_AFTER.get(operation, 0)  # a script's keys come after its text and their number
+    key = str(arguments[place]).split(":") if len(arguments) > place else []
+    return f"CACHE {operation} {key[2]}:*:{key[-1]}" if len(key) >= KEY_PARTS else f"CACHE {operation}"
 
 
 def error_text(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from contextvars import Context
 from typing import Any, Generic, TypeVar
 
 from callboard.actors.infrastructure.database import Database
+from callboard.actors.infrastructure.statements import begin_statement
 
 K = TypeVar("K")
 
@@ -30,6 +31,8 @@ class Reads(Generic[K]):
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[Any] = loop.create_future()
         self._waiting.setdefault(key, []).append(reply)
+        if (span := begin_statement(self._query)) is not None:
+            reply.add_done_callback(span.end_with)
         if self._reader is None:  # in a context of its own: other callers have their own deadlines
             self._reader = loop.create_task(self._read_waiting(), name="reads", context=Context())
         return reply

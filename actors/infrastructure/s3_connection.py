@@ -15,7 +15,7 @@ from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker, Circ
 from callboard.actors.infrastructure.errors import STORE_FULL, STORE_LOST
 from callboard.actors.infrastructure.object_store import StoreFaults
 from callboard.actors.infrastructure.retry import RetryPolicy, retry
-from callboard.runtime import Backoff
+from callboard.runtime import Backoff, SpanKind, begin_span
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -82,6 +82,10 @@ class S3Connection:
             config=config,
         )
         self._client = await self._stack.enter_async_context(client)
+        events = self._client.meta.events
+        events.register("before-call.s3", _begin_span)
+        events.register("after-call.s3", _end_span)
+        events.register("after-call-error.s3", _end_span)
 
     async def close(self) -> None:
         """Close the client."""
@@ -132,3 +136,14 @@ def fault_of(error: Exception) -> str | None:
         is_answer = is_ours or code in MISSING or code in FULL or status == INSUFFICIENT_STORAGE
         return "" if is_answer else f"{code}: {error.response['Error'].get('Message', '')}"
     return type(error).__name__ if isinstance(error, UNREACHABLE) else None  # its text has the address of the object
+
+
+def _begin_span(model: Any, context: dict[str, Any], **_: Any) -> None:
+    """See botocore's event before-call."""
+    context["span"] = begin_span(f"EXT s3 {model.name}", SpanKind.CLIENT)
+
+
+def _end_span(context: dict[str, Any], exception: BaseException | None = None, **_: Any) -> None:
+    """See botocore's events after-call and after-call-error."""
+    if (span := context.get("span")) is not None:
+        span.end(exception)

@@ -4,6 +4,7 @@ there is no chain of middlewares, and everything that depends on the route alone
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -31,11 +32,12 @@ from callboard.http.server.request_parser import NOTHING, RequestParser
 from callboard.http.server.response import Response
 from callboard.http.server.response_builder import ResponseBuilder
 from callboard.http.server.routing import Answer, Current, Resource, Route, Router, check_tags, is_streamed
-from callboard.runtime import Context, use_context
+from callboard.runtime import Context, Span, SpanKind, is_sampled, use_context
 
 READY = "/ready"
 # After these the connection is closed: its next bytes belong to this request, or the server is stopping.
 CLOSE_AFTER = {REQUEST_SLOW.name, SERVER_DRAINING.name}
+SERVER_ERROR = 500
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +167,9 @@ class Dispatcher:
         """Answer any request; the only exception that leaves it is cancellation."""
         started = self._time()
         headers, dependencies = exchange.headers, self.dependencies
-        exchange.traceparent, exchange.trace_id = wire.trace_context(headers, dependencies.rng)
+        exchange.traceparent, exchange.trace_id, exchange.parent_id = wire.trace_context(
+            headers, dependencies.rng, dependencies.samples
+        )
         exchange.request_id = exchange.trace_id
         if wire.REQUEST_ID in headers:
             exchange.request_id = wire.request_id(headers, exchange.trace_id)
@@ -185,8 +189,11 @@ class Dispatcher:
             self.done()
         if self.leaving:
             response.closing = True
+        took_s = self._time() - started
         if dependencies.observe is not None:
-            dependencies.observe(exchange.template, exchange.method, response.status, self._time() - started)
+            dependencies.observe(exchange.template, exchange.method, response.status, took_s)
+        if dependencies.samples is not None and is_sampled(exchange.traceparent):
+            _record(exchange, response, took_s)
         return response
 
     def done(self) -> None:
@@ -232,6 +239,20 @@ class Dispatcher:
         response = self.builder.failure(exchange, problem)
         response.closing = problem.code.name in CLOSE_AFTER or exchange.fault is not None
         return response
+
+
+def _record(exchange: RawRequest, response: Response, took_s: float) -> None:
+    """Record the span of a request. Its path is the route's pattern."""
+    ended_ns = time.time_ns()
+    Span(
+        f"HTTP {exchange.method} {exchange.template}",
+        SpanKind.SERVER,
+        exchange.traceparent,
+        exchange.parent_id,
+        ended_ns - round(took_s * 1e9),
+        {"http.method": exchange.method, "http.route": exchange.template, "http.status_code": response.status},
+        error=str(response.status) if response.status >= SERVER_ERROR else None,
+    ).end()
 
 
 def _check_host(exchange: RawRequest, hosts: AllowedHosts) -> None:

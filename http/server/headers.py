@@ -4,7 +4,7 @@ CORS is implemented here, since the library for it needs aiohttp's own router.
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -54,6 +54,7 @@ TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]
 SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
 WEIGHT = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 PROBLEM_JSON = "application/problem+json"
+Samples = Callable[[str, str | None], bool]  # of a trace id, and the flags that the caller has sent
 NO_TRACE, NO_SPAN = "0" * 32, "0" * 16
 NOT_ZERO = 1 << 128 | 1  # a trace id and a span id of zeros are invalid
 
@@ -87,8 +88,12 @@ def single(headers: CIMultiDictProxy[str], name: str) -> str | None:
     return lines[0]
 
 
-def trace_context(headers: CIMultiDictProxy[str], rng: Random) -> tuple[str, str]:
-    """Return the traceparent of this request's own span, and its trace id; a valid traceparent is continued."""
+def trace_context(
+    headers: CIMultiDictProxy[str], rng: Random, samples: Samples | None = None
+) -> tuple[str, str, str | None]:
+    """Return the traceparent of this request's own span, its trace id, and the id of the caller's span: a valid
+    traceparent is continued. `samples` decides the last digit of its flags.
+    """
     made = (rng.getrandbits(192) | NOT_ZERO).to_bytes(24).hex()
     span, trace_id = made[:16], made[16:]
     sent = headers.get(PARENT)
@@ -96,8 +101,12 @@ def trace_context(headers: CIMultiDictProxy[str], rng: Random) -> tuple[str, str
         version, continued, parent, flags, more = match.groups()
         fits = version != "ff" and (more is None or version != "00")
         if fits and continued != NO_TRACE and parent != NO_SPAN:
-            return f"00-{continued}-{span}-{flags}", continued
-    return f"00-{trace_id}-{span}-01", trace_id
+            if samples is not None:
+                flags = f"{int(flags, 16) & ~1 | samples(continued, flags):02x}"
+            return f"00-{continued}-{span}-{flags}", continued, parent
+    if samples is None or samples(trace_id, None):
+        return f"00-{trace_id}-{span}-01", trace_id, None
+    return f"00-{trace_id}-{span}-00", trace_id, None
 
 
 def request_id(headers: Mapping[str, str], trace_id: str) -> str:

@@ -20,6 +20,7 @@ from callboard.actors.infrastructure.token_signer import Claims
 from callboard.http.server.aiohttp_private import HttpVersion11, RawRequestMessage, StreamReader
 from callboard.http.server.client_ip import NO_PROXIES, Proxies
 from callboard.http.server.connection_limits import Bound
+from callboard.http.server.headers import Samples
 from callboard.http.server.operator_access import AllowedHosts, OperatorToken
 from callboard.runtime import Ref
 
@@ -91,7 +92,8 @@ class ServerDependencies:
     starts when it is called and bounds its own time; if it raises, the request goes on. `observe` is called for each
     response with the path's template, the method, the status and the duration in seconds. `keys` stores the responses
     of idempotency keys; without it, keys are ignored. While `maintenance` returns true, only admins are admitted.
-    `connection_closed` is called for each connection that a limit closes, with that limit.
+    `connection_closed` is called for each connection that a limit closes, with that limit. `samples` says which traces
+    are recorded, by their ids and the flags that the caller has sent.
     """
 
     read_token: Callable[[str], Claims] | None = None
@@ -102,6 +104,7 @@ class ServerDependencies:
     maintenance: Callable[[], bool] | None = None
     now: Callable[[], datetime] = utc_now
     connection_closed: Callable[[Bound], None] | None = None
+    samples: Samples | None = None
     rng: Random = field(default_factory=Random)  # for trace ids: they are no secret
 
 
@@ -143,6 +146,7 @@ class RawRequest:
         "limit_results",
         "message",
         "method",
+        "parent_id",
         "payload",
         "reading",
         "request_id",
@@ -175,6 +179,7 @@ class RawRequest:
         self.template = "unmatched"
         self.values: Sequence[str] = ()  # the values of the path's parameters
         self.traceparent = ""
+        self.parent_id: str | None = None  # of the caller's span, if it has sent one
         self.trace_id = ""
         self.request_id = ""
         self.caller: Principal | None = None

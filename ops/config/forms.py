@@ -2,6 +2,7 @@
 
 import re
 from typing import Annotated
+from urllib.parse import unquote
 
 from msgspec import Meta
 
@@ -12,6 +13,7 @@ from callboard.ops.config import urls
 MAX_PORT = 65_535
 _ORIGIN = re.compile(r"(?P<scheme>https?)://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?")
 # Kafka takes few characters; in keys of Redis colons part and braces mean something.
+_KEY = r"[!#$%&'*+.^_`|~0-9A-Za-z/-]{1,255}"  # of a header or an attribute
 _NAME = r"\A[A-Za-z0-9][A-Za-z0-9._-]{%s}\Z"
 
 
@@ -34,6 +36,17 @@ def parse_replication(text: str) -> int:
     if not re.fullmatch(r"-1|[1-9][0-9]?|100", text):
         raise ValueError("must be -1 (the broker's default), or 1 to 100")
     return int(text)
+
+
+def parse_pairs(text: str) -> tuple[str, ...]:
+    """Return `key=value` of each pair in a list of OpenTelemetry's form, decoded. Raises ValueError."""
+    pairs = []
+    for each in filter(None, (word.strip() for word in text.split(","))):
+        key, separator, value = (unquote(part.strip()) for part in each.partition("="))
+        if not separator or not re.fullmatch(_KEY, key) or not value.isprintable():
+            raise ValueError("must be key=value, with commas between, and percent-encoded where need be")
+        pairs.append(f"{key}={value}")
+    return tuple(pairs)
 
 
 DatabaseUrl = Annotated[str, Parsed(urls.database_url)]

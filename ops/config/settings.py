@@ -6,13 +6,26 @@ line for operators; see callboard.actors.settings.
 
 import ssl
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from importlib.util import find_spec
+from typing import Annotated, Literal, get_args
 
 from msgspec import Meta
 
 from callboard.actors.department import Role
 from callboard.actors.infrastructure.database_server import Pooler
-from callboard.actors.settings import PRIVATE, SECRET, Bytes, Count, Host, Line, Parsed, Port, Seconds, Settings
+from callboard.actors.settings import (
+    PRIVATE,
+    SECRET,
+    Bytes,
+    Count,
+    Host,
+    Line,
+    Parsed,
+    Port,
+    Seconds,
+    Settings,
+    WebAddress,
+)
 from callboard.ops.config import forms
 from callboard.streams.security import MECHANISMS, PROTOCOLS, Mechanism, Protocol
 from callboard.streams.topics import DEFAULT_PREFIX
@@ -20,6 +33,14 @@ from callboard.streams.topics import DEFAULT_PREFIX
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 PoolSize = Annotated[int, Meta(ge=1, le=1_000)]  # connections
 Milliseconds = Annotated[int, Meta(ge=1, le=3_600_000)]
+Sampler = Literal[
+    "always_on",
+    "always_off",
+    "traceidratio",
+    "parentbased_always_on",
+    "parentbased_always_off",
+    "parentbased_traceidratio",
+]
 GraceSeconds = Annotated[int, Meta(ge=1, le=3_600)]
 
 
@@ -171,9 +192,62 @@ class Config(Settings, frozen=True, kw_only=True):
         bool, Meta(description="log verbosely and let asyncio report slow callbacks; responses do not change")
     ] = False
 
+    otel_exporter_otlp_endpoint: Annotated[
+        WebAddress, Meta(description="the address of the receiver of traces, by OTLP over HTTP; default: none")
+    ] = ""
+    otel_exporter_otlp_traces_endpoint: Annotated[
+        WebAddress, Meta(description="the same with its whole path; default: the address above and /v1/traces")
+    ] = ""
+    otel_exporter_otlp_headers: Annotated[
+        tuple[str, ...],
+        Parsed(forms.parse_pairs),
+        SECRET,
+        Meta(description="headers for the receiver: key=value, separated by commas, percent-encoded"),
+    ] = ()
+    otel_exporter_otlp_protocol: Annotated[
+        Literal["http/protobuf"], Meta(description="the protocol to the receiver: http/protobuf")
+    ] = "http/protobuf"
+    otel_exporter_otlp_compression: Annotated[
+        Literal["gzip", "none"], Meta(description="the compression to the receiver: gzip or none")
+    ] = "gzip"
+    otel_exporter_otlp_timeout: Annotated[
+        Milliseconds, Meta(description="time limit of one export of traces, milliseconds")
+    ] = 10_000
+    otel_sdk_disabled: Annotated[bool, Meta(description="record no traces, whatever else is set")] = False
+    otel_service_name: Annotated[Line, Meta(description="service.name in traces; default: SERVICE_NAME")] = ""
+    otel_resource_attributes: Annotated[
+        tuple[str, ...],
+        Parsed(forms.parse_pairs),
+        Meta(description="attributes of this process in traces: key=value, separated by commas, percent-encoded"),
+    ] = ()
+    otel_traces_sampler: Annotated[
+        Sampler, Meta(description=f"which traces are recorded: {', '.join(get_args(Sampler))}")
+    ] = "parentbased_always_on"
+    otel_traces_sampler_arg: Annotated[
+        float, Meta(ge=0, le=1, description="the share of traces that a traceidratio sampler records")
+    ] = 1.0
+    otel_bsp_schedule_delay: Annotated[
+        Milliseconds, Meta(description="milliseconds for which spans may wait for a batch to fill")
+    ] = 5000
+    otel_bsp_export_timeout: Annotated[
+        Milliseconds, Meta(description="time limit of a batch, milliseconds, its export included")
+    ] = 30_000
+    otel_bsp_max_queue_size: Annotated[
+        Count, Meta(description="the maximum of spans that wait; more are dropped, and counted")
+    ] = 2048
+    otel_bsp_max_export_batch_size: Annotated[Count, Meta(description="the maximum of spans in one export")] = 512
+
+    @property
+    def traces_url(self) -> str:
+        """Return the address to which traces are sent; empty if none are recorded."""
+        if self.otel_sdk_disabled:
+            return ""
+        base = self.otel_exporter_otlp_endpoint
+        return self.otel_exporter_otlp_traces_endpoint or (base and f"{base}/v1/traces")
+
     def __post_init__(self) -> None:
         """Raise ValueError for settings that contradict one another, with a line for each."""
-        if faults := [*self._listeners(), *self._kafka()]:
+        if faults := [*self._listeners(), *self._kafka(), *self._traces()]:
             raise ValueError("\n".join(faults))
 
     def _listeners(self) -> Iterator[str]:
@@ -181,6 +255,10 @@ class Config(Settings, frozen=True, kw_only=True):
             yield "OPS_TOKEN is missing: the operator plane needs it to listen beyond loopback"
         if (self.http_host, self.http_port) == (self.ops_host, self.ops_port):
             yield "OPS_PORT must differ from HTTP_PORT"
+
+    def _traces(self) -> Iterator[str]:
+        if self.traces_url and not _is_installed("opentelemetry.exporter.otlp.proto.common"):
+            yield "OTEL_EXPORTER_OTLP_ENDPOINT needs packages that are not installed: pip install 'callboard[otel]'"
 
     def _kafka(self) -> Iterator[str]:
         wants_login = self.kafka_security_protocol.startswith("SASL_")
@@ -194,3 +272,10 @@ class Config(Settings, frozen=True, kw_only=True):
                 ssl.create_default_context(cafile=self.kafka_ca_file)
             except OSError as error:  # an SSLError is one
                 yield f"KAFKA_CA_FILE holds no certificates that can be read: {error.strerror or error}"
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # of a package above it
+        return False

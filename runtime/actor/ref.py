@@ -10,6 +10,7 @@ from callboard.runtime.actor.envelope import Envelope
 from callboard.runtime.actor.errors import WrongLoopError
 from callboard.runtime.actor.mailbox import Counts
 from callboard.runtime.actor.messages import Asked, Message
+from callboard.runtime.actor.spans import Recording, SpanKind, begin_span, is_sampled
 
 T = TypeVar("T")
 M_contra = TypeVar("M_contra", bound=Message | None, contravariant=True)
@@ -78,10 +79,25 @@ class Ref(Generic[M_contra]):
             if carried.deadline is not None and carried.deadline < deadline:
                 deadline, length = carried.deadline, None
             waits = outer if type(outer) is Envelope and outer.reply is not None and not outer.answered else None
-            envelope = Envelope(message, carried.traceparent, deadline, reply, waits, baggage=carried.baggage)
+            trace = carried.traceparent
+            if Recording.recorder is not None and is_sampled(trace):
+                trace = self._trace_ask(message, trace, deadline, reply)
+            envelope = Envelope(message, trace, deadline, reply, waits, baggage=carried.baggage)
         self.enqueue(message, envelope)
         times.add(envelope, length)
         return reply
+
+    def _trace_ask(self, message: Any, parent: str | None, deadline: float, reply: "asyncio.Future[Any]") -> str | None:
+        """Begin the span of an ask, which its reply ends; the traceparent of what its handler causes."""
+        path = self.path
+        left_ms = round((deadline - reply.get_loop().time()) * 1000)
+        attributes = {"actor.path": path, "deadline_ms": left_ms}
+        name = f"ACTOR {path.rpartition('/')[2]} {type(message).__name__}"
+        span = begin_span(name, SpanKind.INTERNAL, attributes, parent=parent)
+        if span is None:
+            return parent
+        reply.add_done_callback(span.end_with)
+        return span.traceparent
 
     def counts(self) -> Counts:
         """The fates of all messages up to this instant."""

@@ -25,6 +25,7 @@ from callboard.runtime.actor.handlers import DeferredReply, Handlers, to_await
 from callboard.runtime.actor.mailbox import ACCEPTED, Counts
 from callboard.runtime.actor.messages import Asked, Message
 from callboard.runtime.actor.ref import ASK_TIMEOUT_S, Ref
+from callboard.runtime.actor.spans import Recording, is_sampled
 from callboard.runtime.dispatch import deathwatch, fates, lifecycle, stash, timers
 from callboard.runtime.dispatch.child_spec import ChildSpec
 from callboard.runtime.dispatch.cold_state import ColdState
@@ -130,7 +131,7 @@ class Cell(Node, ActorContext[M]):
             self.schedule()
 
     def ask(self, message: "Asked[M, T]", timeout_s: float = ASK_TIMEOUT_S) -> "asyncio.Future[T]":
-        """See Ref.ask; so does an ask from within a handler, or one with less time than it asks for."""
+        """See Ref.ask; so does an ask from within a handler, with less time than it asks for, or recorded."""
         times = self._times
         if (
             times is None
@@ -141,7 +142,11 @@ class Cell(Node, ActorContext[M]):
             return super().ask(message, timeout_s)
         deadline, trace, baggage = times.time() + timeout_s, None, None
         if (outer := current()) is not None:
-            if outer.__class__ is Envelope or (outer.deadline is not None and outer.deadline < deadline):
+            if (
+                outer.__class__ is Envelope
+                or (outer.deadline is not None and outer.deadline < deadline)
+                or (Recording.recorder is not None and is_sampled(outer.traceparent))
+            ):
                 return super().ask(message, timeout_s)
             trace, baggage = outer.traceparent, outer.baggage
         reply: asyncio.Future[T] = times.create_future()

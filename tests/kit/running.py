@@ -42,7 +42,7 @@ PR_SET_PDEATHSIG = 1
 LIMITS = ("PER_MINUTE", "REGISTER", "LOGIN", "SEARCH", "COMMENTS")  # tests do it faster than people, on a busy machine
 UNLIMITED = {f"RATE_LIMIT_{of}": "99999" for of in LIMITS} | {"REQUEST_TIMEOUT_MS": "9999"}
 # What steers Callboard is the test's business, and not that of who runs it.
-STEERING = re.compile(r"HTTP_|OPS_|CALLBOARD_|DATABASE_|REDIS_|KAFKA_|SMTP_|JWT_|RATE_|REQUEST_|ROLES$|LOG_|TOPIC_")
+STEERING = re.compile(r"(?:HTTP|OPS|CALLBOARD|DATABASE|REDIS|KAFKA|SMTP|JWT|RATE|REQUEST|LOG|TOPIC|OTEL)_|ROLES$")
 
 _prctl = ctypes.CDLL(None, use_errno=True).prctl if sys.platform == "linux" else None
 _living: set["Command"] = set()

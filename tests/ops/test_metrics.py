@@ -4,12 +4,10 @@ import asyncio
 import re
 import time
 
-import pytest
-
 from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker
 from callboard.ops.application import dry_run
 from callboard.ops.breaker_metrics import BreakerCollector
-from callboard.ops.metrics import Metrics, query_type
+from callboard.ops.metrics import Metrics
 from callboard.runtime import System, supervisor
 
 
@@ -45,23 +43,6 @@ def test_requests_are_counted_by_route_and_by_how_long_they_took() -> None:
     assert 'api_request_duration_seconds_count{endpoint="/things/{thing_id}",method="GET"} 5.0' in page
     assert 'api_request_duration_seconds_bucket{endpoint="/things/{thing_id}",le="0.001",method="GET"} 3.0' in page
     assert f"callboard_http_request_seconds_sum{{{where}}} 60.3014" in page
-
-
-@pytest.mark.parametrize(
-    ("sql", "kind"),
-    [
-        ("select 1", "select"),
-        ("-- why\n  SELECT user_id from users", "select"),
-        ("insert into users values ($1)", "insert"),
-        ("with found as (select 1) update users set a = 1", "update"),
-        ("with gone as (delete from users returning 1) select count(*) from gone", "delete"),
-        ("with a as (select 'delete' as word) select * from a", "select"),
-        ("set statement_timeout = 5", "other"),
-        ("", "other"),
-    ],
-)
-def test_a_statement_is_counted_by_what_it_does(sql: str, kind: str) -> None:
-    assert query_type(sql) == kind
 
 
 def test_each_breaker_is_counted_by_its_name() -> None:

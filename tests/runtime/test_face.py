@@ -28,6 +28,7 @@ INTERNAL = {
     "actor.mailbox": {"Accepted"},
     "actor.messages": {"Pair"},
     "actor.ref": {"Clock"},
+    "actor.spans": {"Recording"},
     "dispatch.child_spec": {"spec_of"},
     "dispatch.cold_state": {"ColdState"},
     "dispatch.concurrent": {"ConcurrentCell", "cell_of"},
