@@ -6,11 +6,13 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import shtab
 import uvloop
 from rich.console import Console
 
@@ -18,6 +20,7 @@ from callboard.http.server.errors import CannotListenError
 from callboard.ops.commands.dead_letter_arguments import add_dead_letters
 from callboard.ops.commands.job_arguments import add_jobs
 from callboard.ops.commands.key_arguments import add_keys
+from callboard.ops.commands.operator_arguments import add_flags, add_pools, add_tree
 from callboard.ops.commands.user_arguments import add_users
 from callboard.ops.config.sources import ConfigError
 from callboard.ops.embedded.errors import EmbeddedError
@@ -25,6 +28,9 @@ from callboard.ops.start import complain
 
 OK, FAILED, USAGE = 0, 1, 2
 PIPE = 141  # the status of a process that died of SIGPIPE
+SHELLS = ("bash", "zsh", "tcsh")
+
+Command = Callable[[argparse.Namespace], Coroutine[Any, Any, int]]
 
 
 @contextmanager
@@ -72,45 +78,58 @@ def parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", parents=[data], help="play the demo against a running `callboard up`")
     demo.set_defaults(run=_demo)
 
+    output = argparse.ArgumentParser(add_help=False, parents=[data])
+    output.add_argument("--json", action="store_true", help="a JSON object a line")
+    plane = argparse.ArgumentParser(add_help=False, parents=[output])
+    plane.add_argument("--url", help="the operator plane of the process (default: OPS_HOST and OPS_PORT)")
+    _add_operators(commands, plane)
+    _add_servers(commands, data, output)
+    return top
+
+
+def _add_operators(commands: Any, plane: argparse.ArgumentParser) -> None:
+    """Add the commands that ask a running process."""
+    add_tree(_add(commands, "tree", "operator_commands:show_tree", "show the supervision tree of a process", plane))
+    add_pools(_group(commands, "pools", "operator_commands:run_pools", "the pools of a process"), plane)
+    add_flags(_group(commands, "flags", "operator_commands:run_flags", "feature flags"), plane)
+    doctor = _add(commands, "doctor", "doctor:run_doctor", "name what is wrong around a process, and its remedy", plane)
+    doctor.add_argument("--indexes", action="store_true", help="list bloated and unused indexes instead")
+
+
+def _add_servers(commands: Any, data: argparse.ArgumentParser, output: argparse.ArgumentParser) -> None:
+    """Add the commands that work on the servers themselves."""
     config = commands.add_parser("config", help="settings").add_subparsers(
         dest="config", required=True, metavar="action"
     )
-    check = config.add_parser("check", help="check the settings and report every fault")
+    check = config.add_parser("check", parents=[output], help="check the settings and report every fault")
     check.add_argument("file", nargs="?", help="check only this file, as CALLBOARD_CONFIG, and not the environment")
     check.set_defaults(run=_check)
+    _add_audit(_add(commands, "audit", "audit_log:run_audit", "list security events, newest first", output))
+    _add_migrate(_group(commands, "migrate", "migration_commands:run_migrate", "the schema of the database"), output)
+    add_jobs(_group(commands, "jobs", "job_commands:run_jobs", "the job queue"), output)
+    add_keys(_group(commands, "keys", "key_commands:run_keys", "keys of producers, which send events"), output)
+    _add(commands, "topics", "topics:run_topics", "list the partitions of Kafka's topics, and their lag", output)
+    letters = _group(
+        commands, "dlq", "dead_letter_commands:run_dead_letters", "dead letters of records, mails and jobs"
+    )
+    add_dead_letters(letters, output)
+    add_users(_group(commands, "users", "user_commands:run_users", "accounts"), data, output)
+    shells = _add(commands, "completion", _completion, "print the completion script of a shell")
+    shells.add_argument("shell", choices=SHELLS)
 
-    audit = commands.add_parser("audit", parents=[data], help="list security events, newest first")
-    audit.set_defaults(run=_audit)
-    _add_audit(audit)
 
-    doctor = commands.add_parser("doctor", parents=[data], help="find bloated and unused indexes")
-    doctor.add_argument("--indexes", action="store_true", required=True, help="bloated and unused indexes")
-    doctor.set_defaults(run=_doctor)
+def _add(
+    commands: Any, name: str, run: str | Command, meaning: str, *parents: argparse.ArgumentParser
+) -> argparse.ArgumentParser:
+    """Add a command; a text names its function, in a module of callboard.ops.commands, imported when it runs."""
+    added: argparse.ArgumentParser = commands.add_parser(name, parents=parents, help=meaning)
+    added.set_defaults(run=run)
+    return added
 
-    migrate = commands.add_parser("migrate", help="the schema of the database")
-    migrate.set_defaults(run=_migrate)
-    _add_migrate(migrate.add_subparsers(dest="migrate", required=True, metavar="action"), data)
 
-    jobs = commands.add_parser("jobs", help="the job queue")
-    jobs.set_defaults(run=_jobs)
-    add_jobs(jobs.add_subparsers(dest="jobs", required=True, metavar="action"), data)
-
-    keys = commands.add_parser("keys", help="the keys of producers, which send events over HTTP")
-    keys.set_defaults(run=_keys)
-    add_keys(keys.add_subparsers(dest="keys", required=True, metavar="action"), data)
-
-    topics = commands.add_parser("topics", parents=[data], help="list the partitions of Kafka's topics, and their lag")
-    topics.add_argument("--json", action="store_true", help="a JSON object a line")
-    topics.set_defaults(run=_topics)
-
-    letters = commands.add_parser("dlq", help="dead letters of records, mails and jobs")
-    letters.set_defaults(run=_dead_letters)
-    add_dead_letters(letters.add_subparsers(dest="dlq", required=True, metavar="action"), data)
-
-    users = commands.add_parser("users", help="accounts")
-    users.set_defaults(run=_users)
-    add_users(users.add_subparsers(dest="users", required=True, metavar="action"), data)
-    return top
+def _group(commands: Any, name: str, run: str, meaning: str) -> Any:
+    """Add a command that has actions."""
+    return _add(commands, name, run, meaning).add_subparsers(dest=name, required=True, metavar="action")
 
 
 def _add_audit(audit: argparse.ArgumentParser) -> None:
@@ -119,29 +138,27 @@ def _add_audit(audit: argparse.ArgumentParser) -> None:
     audit.add_argument("--since", help="a time with its zone, such as 2026-01-31T12:00:00Z")
     audit.add_argument("--until", help="a time with its zone; only earlier events")
     audit.add_argument("--limit", type=count, default=100, help="the maximum number (default: 100)")
-    audit.add_argument("--json", action="store_true", help="a JSON object a line")
 
 
-def _add_migrate(migrate: Any, data: argparse.ArgumentParser) -> None:
+def _add_migrate(migrate: Any, output: argparse.ArgumentParser) -> None:
     migrate.add_parser(
-        "status", parents=[data], help="show the database's revision; status 1 if migrations are missing"
+        "status", parents=[output], help="show the database's revision; status 1 if migrations are missing"
     )
-    up = migrate.add_parser("up", parents=[data], help="run the missing migrations")
+    up = migrate.add_parser("up", parents=[output], help="run the missing migrations")
     up.add_argument("--to", default="head", help="the last revision to run")
     up.add_argument("--sql", action="store_true", help="print the SQL and run nothing")
     up.add_argument("--since", default="0001", help="with --sql: the current revision of the database")
-    down = migrate.add_parser("down", parents=[data], help="revert migrations")
+    down = migrate.add_parser("down", parents=[output], help="revert migrations")
     down.add_argument("--to", default="-1", help="the revision to go back to; without it, one step")
     new = migrate.add_parser("new", help="write the file of a new migration")
     new.add_argument("title", help="the change, as a sentence")
-    new.set_defaults(run=_new_migration)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command, and exit with its status: 0, 1 if it failed, 2 if it could not begin."""
     options = parser().parse_args(arguments)
     try:
-        status = _run(options.run(options))
+        status = _run(_command(options.run)(options))
         sys.stdout.flush()
     except BrokenPipeError:  # `| head` has closed the pipe; the flush at the exit must not find that out again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -161,12 +178,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(status)
 
 
+def _command(run: str | Command) -> Command:
+    if not isinstance(run, str):
+        return run
+    module, _, function = run.partition(":")
+    command: Command = getattr(import_module(f"callboard.ops.commands.{module}"), function)
+    return command
+
+
 def _run(command: Coroutine[Any, Any, int]) -> int:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(command)
 
 
-# Each command imports its own modules: Faust alone takes a second, which `--help` should not.
+# Each command imports its own modules: Faust alone takes a second, which `--help` should not take.
 
 
 async def _up(options: argparse.Namespace) -> int:
@@ -246,128 +271,6 @@ async def _demo(options: argparse.Namespace) -> int:
     return OK
 
 
-async def _new_migration(options: argparse.Namespace) -> int:
-    from callboard.ops.migrations import runner  # noqa: PLC0415 - see above
-
-    return runner.new(options.title)
-
-
-async def _audit(options: argparse.Namespace) -> int:
-    from callboard.ops.commands import audit_log  # noqa: PLC0415 - see above
-    from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
-
-    return await audit_log.list_entries(
-        data_folder(options.data_dir),
-        action=options.action,
-        user=options.user,
-        since=options.since,
-        until=options.until,
-        limit=options.limit,
-        as_json=options.json,
-    )
-
-
-def _database_url(options: argparse.Namespace) -> str:
-    """Return the database of the environment, or of the running `callboard up`. Raises CommandError, ConfigError."""
-    from callboard.ops.config.settings import Config  # noqa: PLC0415 - see above
-    from callboard.ops.config.sources import read_setting  # noqa: PLC0415 - see above
-    from callboard.ops.embedded.data_directory import read_running  # noqa: PLC0415 - see above
-    from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
-
-    names = ("database_direct_url", "database_url")
-    given = next(filter(None, (read_setting(Config, name, os.environ) for name in names)), None)
-    url = given or (read_running(data_folder(options.data_dir)) or {}).get("DATABASE_URL")
-    if not url:
-        raise CommandError("no database: set DATABASE_URL, or run `callboard up` on this data folder")
-    return str(url)
-
-
-@contextmanager
-def _named(url: str) -> Iterator[None]:
-    """Raise CommandError for an error of a database: its address without credentials, the state and the message."""
-    from callboard.actors.infrastructure.database_server import ERRORS, shown_address  # noqa: PLC0415 - see above
-    from callboard.actors.infrastructure.postgres_errors import judge_connecting, words  # noqa: PLC0415 - see above
-
-    try:
-        yield
-    except ERRORS as error:
-        said = f"{judge_connecting(error).why}; {words(error)}"
-        raise CommandError(f"DATABASE_URL ({shown_address(url)}): {said}") from error
-
-
-async def _doctor(options: argparse.Namespace) -> int:
-    from callboard.ops.commands.doctor import report_indexes  # noqa: PLC0415 - see above
-
-    url = _database_url(options)
-    with _named(url):
-        return await report_indexes(url)
-
-
-async def _migrate(options: argparse.Namespace) -> int:
-    from callboard.ops.migrations import runner  # noqa: PLC0415 - see above
-
-    if options.migrate == "up" and options.sql:
-        return runner.print_sql(options.since)
-    url = _database_url(options)
-    with _named(url):
-        if options.migrate == "status":
-            return await runner.status(url)
-        return await (runner.up if options.migrate == "up" else runner.down)(url, options.to)
-
-
-async def _topics(options: argparse.Namespace) -> int:
-    from callboard.ops.commands import topics  # noqa: PLC0415 - see above
-    from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
-
-    return await topics.list_topics(data_folder(options.data_dir), as_json=options.json)
-
-
-async def _jobs(options: argparse.Namespace) -> int:
-    from callboard.ops.commands import job_commands  # noqa: PLC0415 - see above
-    from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
-
-    return await job_commands.run_jobs(data_folder(options.data_dir), options)
-
-
-async def _keys(options: argparse.Namespace) -> int:
-    from callboard.ops.commands import key_commands  # noqa: PLC0415 - see above
-    from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
-
-    return await key_commands.run_keys(data_folder(options.data_dir), options)
-
-
-async def _dead_letters(options: argparse.Namespace) -> int:
-    from callboard.ops.commands import dead_letter_commands  # noqa: PLC0415 - see above
-    from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
-
-    return await dead_letter_commands.run_dead_letters(data_folder(options.data_dir), options)
-
-
-async def _users(options: argparse.Namespace) -> int:
-    from callboard.actors.infrastructure.principals import Role  # noqa: PLC0415 - see above
-    from callboard.ops.commands import context, user_import  # noqa: PLC0415 - see above
-    from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
-
-    data = data_folder(options.data_dir)
-    if options.users == "create-admin":
-        return await context.create_admin(data, options.email, options.password, options.full_name)
-    if options.users == "role":
-        return await context.set_role(data, options.email, Role(options.role))
-    if options.users == "disable":
-        return await context.set_active(data, options.email, active=options.enable)
-    if options.users == "list":
-        filters = {
-            "email": options.email,
-            "role": options.role,
-            "is_verified": options.verified,
-            "is_active": options.active,
-            "q": options.q,
-        }
-        return await context.list_users(data, filters, as_json=options.json)
-    return await user_import.import_file(
-        data,
-        options.file,
-        form=options.format,
-        errors=options.errors,
-        send_verification=options.send_verification,
-    )
+async def _completion(options: argparse.Namespace) -> int:
+    print(shtab.complete(parser(), options.shell))
+    return OK

@@ -16,7 +16,7 @@ from callboard.http.server.health import Checks
 from callboard.http.server.raw_request import BodyPace, ServerDependencies, Settings
 from callboard.http.server.routing import Route, Routes
 from callboard.http.server.server import HttpServer
-from callboard.ops import dead_letter_routes, job_routes, operator_api
+from callboard.ops import dead_letter_routes, flag_routes, job_routes, operator_api
 from callboard.ops.config.settings import Config
 from callboard.ops.descriptors import OPERATORS_LIMITS, limits_of
 from callboard.ops.metrics import Metrics
@@ -87,9 +87,8 @@ def operator_plane(view: operator_api.OperatorServices, checks: Checks, backoff:
     """Return the operators' listener; it shows caught mails only if there is a catcher."""
     config = view.configuration.process
     mailbox = [operator_api.MAILBOX] if view.mails else []
-    routes = Routes(
-        operator_api.OperatorServices, *operator_api.ROUTES, *job_routes.ROUTES, *dead_letter_routes.ROUTES, *mailbox
-    )
+    tables = (operator_api, job_routes, dead_letter_routes, flag_routes)
+    routes = Routes(operator_api.OperatorServices, *(route for each in tables for route in each.ROUTES), *mailbox)
     server = Props(
         HttpServer,
         routes.bind(view),

@@ -9,11 +9,13 @@ import msgspec
 from msgspec import Meta
 
 from callboard.actors.errors import REQUEST_CURSOR_INVALID, Problem
+from callboard.actors.identity.users import UserMessage
 from callboard.actors.infrastructure import audit_log as audit
 from callboard.actors.infrastructure.audit_actions import POOL_RESIZED
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.dead_letters import DeadLetters
 from callboard.actors.infrastructure.errors import POOLS_NOT_FOUND
+from callboard.actors.infrastructure.feature_flags import FlagMessage, FlagSnapshot
 from callboard.actors.infrastructure.job_admin import JobAdmin
 from callboard.actors.infrastructure.rate_limiter import Policy
 from callboard.http.server.operator_access import AllowedHosts, OperatorToken
@@ -25,7 +27,7 @@ from callboard.ops.config.configuration import Configuration
 from callboard.ops.config.settings import Config
 from callboard.ops.embedded.mail_catcher import Mail
 from callboard.ops.metrics import CONTENT_TYPE, Metrics
-from callboard.runtime import Entities, Pool, System, TreeNode, find_pools
+from callboard.runtime import Entities, Pool, Ref, System, TreeNode, find_pools
 from callboard.streams.reconciler import QUERIES as RELAY
 
 MAX_SIZE = 1000  # workers: more is taken for a typing error
@@ -41,6 +43,9 @@ class OperatorServices(msgspec.Struct, frozen=True):
     mails: Callable[[], list[Mail]] | None
     jobs: JobAdmin
     letters: DeadLetters
+    flags: FlagSnapshot
+    flag_keeper: Ref[FlagMessage]
+    users: Ref[UserMessage]
 
 
 def settings(config: Config) -> Settings:

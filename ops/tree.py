@@ -93,7 +93,19 @@ def compose(
     operators = shared.database.pool("operators")  # unaffected by a flood of other requests
     letters = DeadLetters(operators, RecordLetters(operators, shared.jobs), JobLetters(jobs.admin))
     mails = catcher.mails if catcher else None
-    view = OperatorServices(running, configuration, operators, metrics, mails, jobs.admin, letters)
+    identity = built.refs(IdentityRefs)
+    view = OperatorServices(
+        system=running,
+        configuration=configuration,
+        database=operators,
+        metrics=metrics,
+        mails=mails,
+        jobs=jobs.admin,
+        letters=letters,
+        flags=shared.flags,
+        flag_keeper=shared.flag_keeper,
+        users=identity.users,
+    )
     bound = built.bind(routes)
     children = [] if tracing is None else [trace_exporter(tracing, config, SERVER_BACKOFF)]  # first: it stops last
     children += servers.nodes(SERVER_BACKOFF, SERVER_INTENSITY) if servers else []
@@ -102,9 +114,7 @@ def compose(
         children.append(supervisor("streams", *nodes, strategy=Strategy.REST_FOR_ONE, intensity=SERVER_INTENSITY))
     children.append(jobs.node)
     if Role.FRONT in config.roles:
-        hooks = server_dependencies(
-            shared, built.refs(IdentityRefs), metrics, None if tracing is None else tracing.samples
-        )
+        hooks = server_dependencies(shared, identity, metrics, None if tracing is None else tracing.samples)
         settings = front_settings(config, declared.errors, shared.public_url)
         children.append(front_door(config, bound, settings, hooks, checks, backoff=SERVER_BACKOFF))
     operators_checks = checks | {f"breaker {each.name}": each.check for each in breakers}

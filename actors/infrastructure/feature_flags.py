@@ -90,6 +90,9 @@ class ReadFlags(Message, frozen=True):
     """Check whether a flag has changed elsewhere."""
 
 
+FlagMessage = GetFlag | SetFlag
+
+
 class FlagSnapshot:
     """The current values of all flags in this process."""
 
@@ -119,7 +122,7 @@ class FlagSnapshot:
         self._on, self._overrides = on, overrides
 
 
-class FlagKeeper(Actor[GetFlag | SetFlag | ReadFlags]):
+class FlagKeeper(Actor[FlagMessage | ReadFlags]):
     """Reads and writes flags, and updates the snapshot."""
 
     def __init__(self, database: Database, flags: FlagSnapshot) -> None:

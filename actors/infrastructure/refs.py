@@ -10,7 +10,7 @@ from msgspec import Struct
 from callboard.actors.errors import ErrorCode
 from callboard.actors.infrastructure.audit_log import FailedLogins, ListAuditEntries
 from callboard.actors.infrastructure.database import Database
-from callboard.actors.infrastructure.feature_flags import FeatureFlag, FlagSnapshot, GetFlag, SetFlag
+from callboard.actors.infrastructure.feature_flags import FeatureFlag, FlagMessage, FlagSnapshot
 from callboard.actors.infrastructure.idempotency import ClaimKey, ReleaseKey, StoreResponse
 from callboard.actors.infrastructure.job_kinds import JobKind
 from callboard.actors.infrastructure.job_queue import JobQueue
@@ -90,7 +90,7 @@ class Infrastructure(Struct, frozen=True):
     failed_logins: FailedLogins
     limits: Ref[CheckLimit]
     idempotency: Ref[ClaimKey | StoreResponse | ReleaseKey]
-    flag_keeper: Ref[GetFlag | SetFlag]
+    flag_keeper: Ref[FlagMessage]
     audit_log: Ref[ListAuditEntries]
     event_signer: EventSigner
     public_url: str

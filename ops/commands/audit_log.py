@@ -1,9 +1,9 @@
 """`callboard audit`: the security events, for operators."""
 
+import argparse
 import sys
 from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -20,42 +20,33 @@ from callboard.http.server.validation import in_reach
 from callboard.ops.cli import OK, CommandError
 from callboard.ops.commands.context import CommandContext, command_context, print_problem
 from callboard.ops.terminal import json_line, visible
+from callboard.ops.up import data_folder
 from callboard.streams.event_types import UtcDatetime
 
 PAGE = 100  # entries read at a time
 
 
-async def list_entries(
-    data: Path | None,
-    *,
-    action: str | None,
-    user: str | None,
-    since: str | None,
-    until: str | None,
-    limit: int,
-    as_json: bool,
-) -> int:
-    """Print entries, newest first: a table, or one JSON object a line; return the exit status. `user` is an id or an
-    address.
+async def run_audit(options: argparse.Namespace) -> int:
+    """Print entries, newest first: a table, or one JSON object a line; return the exit status.
 
     Raises CommandError.
     """
     filters = {
-        "action": _action(action),
-        "since": _moment(since, "--since"),
-        "until": _moment(until, "--until"),
+        "action": _action(options.action),
+        "since": _moment(options.since, "--since"),
+        "until": _moment(options.until, "--until"),
     }
     table = Table("when", "action", "by", "of", "from", "detail", "trace")
-    async with command_context(data) as at:
+    async with command_context(data_folder(options.data_dir)) as at:
         try:
-            async for entry in _entries(at, filters, user, limit):
-                if as_json:
+            async for entry in _entries(at, filters, options.user, options.limit):
+                if options.json:
                     print(json_line(entry))
                 else:
                     table.add_row(*map(escape, map(visible, _cells(entry))))
         except Problem as problem:
             return print_problem(problem)
-    if not as_json:
+    if not options.json:
         Console(width=None if sys.stdout.isatty() else 200).print(table)
     return OK
 

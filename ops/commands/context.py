@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,35 +12,29 @@ from typing import Any
 
 import anyio
 from msgspec import Struct
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from callboard.actors.errors import Problem
 from callboard.actors.identity.department import IDENTITY, IdentitySettings
-from callboard.actors.identity.errors import USERS_NOT_FOUND
 from callboard.actors.identity.password_policy import PasswordPolicy
 from callboard.actors.identity.refs import IdentityRefs
-from callboard.actors.identity.users import ChangeUser, CreateUser, ListUsers, UserMessage
+from callboard.actors.identity.users import UserMessage
 from callboard.actors.infrastructure.audit_log import CommandLine
 from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.database_server import shown_address
 from callboard.actors.infrastructure.department import INFRASTRUCTURE, InfrastructureSettings
-from callboard.actors.infrastructure.principals import Role
 from callboard.actors.infrastructure.redis import KeySpace, RedisClient
 from callboard.actors.infrastructure.refs import Clients, Infrastructure
 from callboard.actors.infrastructure.token_signer import Signer, utc_now
 from callboard.ops import schema
-from callboard.ops.cli import FAILED, OK, USAGE, CommandError
+from callboard.ops.cli import FAILED, USAGE, CommandError
 from callboard.ops.config.settings import Config
 from callboard.ops.config.sources import read_setting
 from callboard.ops.departments import build, declared_by
 from callboard.ops.embedded.data_directory import read_running
-from callboard.ops.terminal import json_line, visible
+from callboard.ops.terminal import visible
 from callboard.runtime import Context, Ref, System, supervisor, use_context
 
 CONNECT_S = 10.0
-PAGE = 100  # accounts read at a time
 NO_REDIS = "redis://127.0.0.1:1"  # refuses at once: the server notices new jobs within 30 s by itself
 
 
@@ -112,69 +106,3 @@ def print_problem(problem: Problem) -> int:
     for line in [f"{detail.field} {detail.message}" for detail in problem.details] or [problem.message]:
         print(f"callboard: {visible(line)}", file=sys.stderr)
     return USAGE if problem.details else FAILED
-
-
-async def create_admin(data: Path | None, email: str, password: str, full_name: str) -> int:
-    """Create an admin, or make an account one; return the exit status."""
-    async with command_context(data) as at:
-        try:
-            user = await at.users.ask(CreateUser(email, password, full_name, Role.ADMIN))
-        except Problem as problem:
-            return print_problem(problem)
-    print(f"{user.email} is an admin ({user.user_id})")
-    return OK
-
-
-async def set_active(data: Path | None, email: str, *, active: bool) -> int:
-    """Disable an account, which ends its sessions at once, or enable it again; return the exit status."""
-    async with command_context(data) as at:
-        try:
-            found = await at.users.ask(ListUsers(1, email=email))
-            if not found:
-                return print_problem(Problem(USERS_NOT_FOUND, f"There is no account with the address {email}."))
-            user = await at.users.ask(ChangeUser(found[0].user_id, is_active=active))
-        except Problem as problem:
-            return print_problem(problem)
-    print(f"{user.email} is {'enabled' if active else 'disabled'} ({user.user_id})")
-    return OK
-
-
-async def set_role(data: Path | None, email: str, role: Role) -> int:
-    """Change an account's role; return the exit status."""
-    async with command_context(data) as at:
-        try:
-            found = await at.users.ask(ListUsers(1, email=email))
-            if not found:
-                return print_problem(Problem(USERS_NOT_FOUND, f"There is no account with the address {email}."))
-            user = await at.users.ask(ChangeUser(found[0].user_id, role))
-        except Problem as problem:
-            return print_problem(problem)
-    print(f"{user.email} is {'an' if role[0] in 'ae' else 'a'} {role} ({user.user_id})")
-    return OK
-
-
-async def list_users(data: Path | None, filters: Mapping[str, Any], *, as_json: bool) -> int:
-    """Print the accounts that match the filters, newest first: a table, or one JSON object a line; return the exit
-    status.
-
-    JSON is read and printed a hundred accounts at a time; a table is printed once it is complete.
-    """
-    table = Table("address", "name", "role", "verified", "active", "since", "id")
-    async with command_context(data) as at:
-        try:
-            before: dict[str, Any] = {}
-            while page := await at.users.ask(ListUsers(PAGE, **filters, **before)):
-                for user in page:
-                    if as_json:
-                        print(json_line(user))
-                    else:
-                        marks = ("yes" if flag else "no" for flag in (user.is_verified, user.is_active))
-                        since = f"{user.created_at:%Y-%m-%d %H:%M}"
-                        cells = (user.email, user.full_name, user.role, *marks, since, str(user.user_id))
-                        table.add_row(*map(escape, map(visible, cells)))
-                before = {"before": page[-1].created_at, "before_id": page[-1].user_id}
-        except Problem as problem:
-            return print_problem(problem)
-    if not as_json:
-        Console(width=None if sys.stdout.isatty() else 200).print(table)
-    return OK

@@ -4,7 +4,6 @@ import argparse
 import base64
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import msgspec
 
@@ -25,16 +24,17 @@ from callboard.ops.cli import OK, CommandError
 from callboard.ops.commands.context import command_context, print_problem
 from callboard.ops.commands.job_commands import table
 from callboard.ops.terminal import json_line, visible
+from callboard.ops.up import data_folder
 
 BATCH = 100  # letters that are read, or changed, before the next ones
 COLUMNS = ("id", "name", "reason", "attempts", "replays", "created_at", "state", "detail")
 
 
-async def run_dead_letters(data: Path | None, options: argparse.Namespace) -> int:
+async def run_dead_letters(options: argparse.Namespace) -> int:
     """Run an action; return the exit status."""
     from callboard.ops.departments import declared_by, installed  # noqa: PLC0415 - they bring all handlers, and --help needs none
 
-    async with command_context(data) as at:
+    async with command_context(data_folder(options.data_dir)) as at:
         queue = JobQueue(declared_by(installed()).jobs)
         sources = (RecordLetters(at.database, queue), JobLetters(JobAdmin(at.database, queue)))
         letters = DeadLetters(at.database, *sources)

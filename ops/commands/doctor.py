@@ -1,54 +1,102 @@
-"""`callboard doctor --indexes`: indexes that are larger than necessary, and unused ones.
+"""`callboard doctor`: what is wrong around a process, and how to mend it, one line each."""
 
-Estimates from PostgreSQL's counters and statistics: nothing is locked and no table is read.
-"""
-
+import argparse
+import asyncio
+import logging
+import os
 import sys
-from datetime import datetime
-from typing import Any
+from collections.abc import AsyncIterator, Mapping
 
-import asyncpg
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from msgspec import structs
 
-from callboard.ops.cli import OK
-from callboard.streams.queries import queries_beside
+from callboard.ops.cli import FAILED, OK, CommandError
+from callboard.ops.commands.migration_commands import database_url, named
+from callboard.ops.commands.operator_client import OperatorError, client_of
+from callboard.ops.config.configuration import load
+from callboard.ops.config.names import warnings
+from callboard.ops.config.sources import ConfigError
+from callboard.ops.doctor.findings import Check, Finding, Surroundings
+from callboard.ops.doctor.indexes import report_indexes
+from callboard.ops.doctor.machine import check_machine
+from callboard.ops.doctor.postgres import check_postgres
+from callboard.ops.doctor.servers import check_kafka, check_mail, check_redis
+from callboard.ops.embedded.data_directory import read_running
+from callboard.ops.terminal import json_line, visible
+from callboard.ops.up import data_folder
 
-QUERIES = queries_beside(__file__)
-
-BLOATED = 2.0  # times the size that its entries need
-WORTH_BYTES = 8 << 20  # smaller ones are not worth a rebuild
+LONGEST_S = 20.0  # for one server
+LOUD = ("aiokafka", "callboard", "asyncio")  # a command has one line for each fault
 
 
-async def report_indexes(url: str) -> int:
-    """Print both lists; return the exit status. Raises asyncpg's errors if the database cannot be asked."""
-    connection = await asyncpg.connect(url, timeout=10)
+async def run_doctor(options: argparse.Namespace) -> int:
+    """Run every check; return 1 if one of them finds a fault."""
+    if options.indexes:
+        url = database_url(options)
+        with named(url):
+            return await report_indexes(url, as_json=options.json)
+    for library in LOUD:
+        logging.getLogger(library).addHandler(logging.NullHandler())
+        logging.getLogger(library).propagate = False
+    environ = surroundings_of(options)
+    around = Surroundings(environ)
+
+    async def check_process(_around: Surroundings) -> AsyncIterator[Finding]:
+        yield await asyncio.to_thread(_process, options)
+
+    checks = (_settings, check_postgres, check_redis, check_kafka, check_mail, check_machine, check_process)
+    found = [each for several in await asyncio.gather(*(_all(check, around) for check in checks)) for each in several]
+    for each in found:
+        if options.json:
+            print(json_line({**structs.asdict(each), "is_fault": each.is_fault}))
+        else:
+            print(visible(f"FAULT  {each.found}: {each.mend}" if each.is_fault else f"ok     {each.found}"))
+    faults = sum(each.is_fault for each in found)
+    print(f"{faults or 'no'} fault{'' if faults == 1 else 's'}", file=sys.stderr)
+    return FAILED if faults else OK
+
+
+def surroundings_of(options: argparse.Namespace) -> Mapping[str, str]:
+    """Return the environment, and below it the addresses of the running `callboard up`, if there is one."""
+    facts = read_running(data_folder(options.data_dir)) or {}
+    return {**{name: str(value) for name, value in facts.items() if name.isupper()}, **os.environ}
+
+
+async def _all(check: Check, around: Surroundings) -> list[Finding]:
+    """Return the findings of one check. What hangs, or fails in an unforeseen way, is a finding too."""
+    found: list[Finding] = []
     try:
-        bloated = [row async for row in QUERIES.bloated_indexes(connection, times=BLOATED, bytes=WORTH_BYTES)]
-        unused = [row async for row in QUERIES.unused_indexes(connection)]
-        since = await QUERIES.counted_since(connection)
-    finally:
-        await connection.close()
-    _print(bloated, unused, since)
-    return OK
+        async with asyncio.timeout(LONGEST_S):
+            async for each in check(around):
+                found.append(each)  # noqa: PERF401 - those before an error count
+    except Exception as error:  # noqa: BLE001 - whatever a server has answered
+        said = f"{check.__name__.removeprefix('check_')}: the check failed: {str(error) or type(error).__name__}"
+        found.append(Finding(check.__name__.removeprefix("check_"), said, "mend what it names, and run this again"))
+    return found
 
 
-def _print(bloated: list[Any], unused: list[Any], since: datetime | None) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    if bloated:
-        table = Table("index", "table", "size", "needs about", "mend by")
-        for row in bloated:
-            command = f"reindex index concurrently {row['index']}"
-            table.add_row(*map(escape, (row["index"], row["table"], row["size"], row["needed"], command)))
-        console.print(table)
-    else:
-        console.print("No index is bloated.")
-    counted = f"since {since:%Y-%m-%d}" if since else "ever"
-    if unused:
-        table = Table("index", "table", "size", title=f"Not used {counted}, and no constraint")
-        for row in unused:
-            table.add_row(*map(escape, (row["index"], row["table"], row["size"])))
-        console.print(table)
-    else:
-        console.print(f"Every index was used {counted}.")
+async def _settings(around: Surroundings) -> AsyncIterator[Finding]:
+    try:
+        configuration = load(around.environ)
+    except ConfigError as error:
+        for fault in error.faults:
+            yield Finding("settings", fault, "correct it: ops/README.md has every setting")
+        return
+    cautions = [*warnings(around.environ), *configuration.cautions]
+    for each in cautions:
+        yield Finding("settings", each, "correct it, or leave it if it is meant")
+    if not cautions:
+        yield Finding("settings", "every setting is good")
+
+
+def _process(options: argparse.Namespace) -> Finding:
+    """Ask the running process whether it is ready."""
+    try:
+        client = client_of(options)
+        checks = client.call("GET", "/ready")["checks"]
+    except OperatorError as error:
+        return Finding("process", f"the process is not ready: {error}", "mend what it names")
+    except CommandError as error:
+        return Finding("process", f"not asked: {error}")
+    except ConfigError as error:
+        return Finding("process", f"not asked: {'; '.join(error.faults)}")
+    return Finding("process", f"the process is ready ({len(checks)} checks)")

@@ -50,11 +50,11 @@ def text(text: str) -> str:
     return text
 
 
-def add_jobs(jobs: Any, data: argparse.ArgumentParser) -> None:
+def add_jobs(jobs: Any, output: argparse.ArgumentParser) -> None:
     """Add the actions of `callboard jobs`."""
 
     def action(name: str, meaning: str, *names: str) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = jobs.add_parser(name, parents=[data], help=meaning)
+        made: argparse.ArgumentParser = jobs.add_parser(name, parents=[output], help=meaning)
         for each in names:
             made.add_argument(each, type=whole(1, MAX_ID) if each == "job_id" else text)
         return made
@@ -65,7 +65,6 @@ def add_jobs(jobs: Any, data: argparse.ArgumentParser) -> None:
     listing.add_argument("--dead", action="store_true", help="dead letters that wait for a decision, newest first")
     listing.add_argument("--after", type=whole(0, MAX_ID), default=0, help="continue after this id")
     listing.add_argument("--limit", type=whole(1, MAX_SHOWN), default=100)
-    listing.add_argument("--json", action="store_true", help="a JSON object a line")
     action("show", "show a job, waiting, running or dead", "job_id")
     action("kinds", "list the job kinds with their counts")
     action("cancel", "cancel a job", "job_id")

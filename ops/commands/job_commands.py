@@ -3,7 +3,6 @@
 import argparse
 import sys
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,13 +18,14 @@ from callboard.actors.infrastructure.job_views import DeadFilter
 from callboard.ops.cli import OK, CommandError
 from callboard.ops.commands.context import command_context, print_problem
 from callboard.ops.terminal import json_line, visible
+from callboard.ops.up import data_folder
 
 
-async def run_jobs(data: Path | None, options: argparse.Namespace) -> int:
+async def run_jobs(options: argparse.Namespace) -> int:
     """Run an action; return the exit status."""
     from callboard.ops.departments import declared_by, installed  # noqa: PLC0415 - they bring all handlers, and --help needs none
 
-    async with command_context(data) as at:
+    async with command_context(data_folder(options.data_dir)) as at:
         admin = JobAdmin(at.database, JobQueue(declared_by(installed()).jobs))
         try:
             print(await _act(admin, options))
@@ -40,17 +40,25 @@ async def _act(admin: JobAdmin, options: argparse.Namespace) -> str:
         case "list":
             return await _list(admin, options)
         case "show":
-            return msgspec.json.format(json_line(await admin.job(options.job_id)), indent=2)
+            return msgspec.json.format(json_line(await admin.job(options.job_id)), indent=0 if options.json else 2)
         case "kinds" | "schedules":
-            return table(await (admin.kinds() if options.jobs == "kinds" else admin.schedules()))
+            return _rows(await (admin.kinds() if options.jobs == "kinds" else admin.schedules()), options)
         case "cancel":
             asked = await admin.cancel(options.job_id)
-            return "cancelled" if asked == "cancelled" else "it runs, and is asked to end"
+            return _told(options, "cancelled" if asked == "cancelled" else "it runs, and is asked to end", result=asked)
         case "replay":
             return await _replay(admin, options)
         case _:
             await _change(admin, options)
-            return "done"
+            return _told(options, "done", result="done")
+
+
+def _told(options: argparse.Namespace, said: str, **facts: object) -> str:
+    return json_line(facts) if options.json else said
+
+
+def _rows(found: list[Any], options: argparse.Namespace, *names: str) -> str:
+    return "\n".join(map(json_line, found)) if options.json else table(found, *names)
 
 
 async def _change(admin: JobAdmin, options: argparse.Namespace) -> None:
@@ -76,19 +84,18 @@ async def _list(admin: JobAdmin, options: argparse.Namespace) -> str:
         found = await admin.dead(DeadFilter(options.kind), limit=options.limit)
     else:
         found = await admin.jobs(kind=options.kind, state=options.state, after=options.after, limit=options.limit)
-    if options.json:
-        return "\n".join(json_line(each) for each in found)
-    return table(found, "job_id", "kind", "state", "priority", "attempts", "run_at", "created_at", "error")
+    return _rows(found, options, "job_id", "kind", "state", "priority", "attempts", "run_at", "created_at", "error")
 
 
 async def _replay(admin: JobAdmin, options: argparse.Namespace) -> str:
     if (options.job_id is None) == (options.kind is None):
         raise CommandError("name one dead letter, or with --kind those of a kind")
     if options.job_id is not None:
-        return f"replayed as {await admin.replay(options.job_id)}"
+        job_id = await admin.replay(options.job_id)
+        return _told(options, f"replayed as {job_id}", result="replayed", job_id=job_id)
     which = DeadFilter(options.kind, options.reason, options.since)
     count = await admin.replay_all(which, per_second=options.per_second, most=options.most)
-    return f"{count} replayed"
+    return _told(options, f"{count} replayed", replayed=count)
 
 
 def table(rows: list[Any], *names: str) -> str:

@@ -5,11 +5,10 @@ from typing import Any
 from uuid import UUID
 
 
-def add_keys(keys: Any, data: argparse.ArgumentParser) -> None:
+def add_keys(keys: Any, output: argparse.ArgumentParser) -> None:
     """Add the actions of `callboard keys`."""
-    listing = keys.add_parser("list", parents=[data], help="list producer keys, revoked ones too, newest first")
-    listing.add_argument("--json", action="store_true", help="a JSON object a line")
-    add = keys.add_parser("add", parents=[data], help="create a producer key and print it: it is shown once")
+    keys.add_parser("list", parents=[output], help="list producer keys, revoked ones too, newest first")
+    add = keys.add_parser("add", parents=[output], help="create a producer key and print it: it is shown once")
     add.add_argument("name", help="the producer's name")
     add.add_argument("--type", action="append", required=True, help="an event type that it may send; may be repeated")
     add.add_argument(
@@ -17,6 +16,5 @@ def add_keys(keys: Any, data: argparse.ArgumentParser) -> None:
     )
     add.add_argument("--hourly-events", type=int, help="events that it may send in an hour")
     add.add_argument("--hourly-bytes", type=int, help="bytes of data that it may send in an hour")
-    add.add_argument("--json", action="store_true", help="print a JSON object and not the key alone")
-    revoke = keys.add_parser("revoke", parents=[data], help="revoke a producer key: it is refused at once")
+    revoke = keys.add_parser("revoke", parents=[output], help="revoke a producer key: it is refused at once")
     revoke.add_argument("key_id", type=UUID)

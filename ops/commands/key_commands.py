@@ -4,7 +4,6 @@ import argparse
 import os
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import msgspec
 from rich.console import Console
@@ -28,6 +27,7 @@ from callboard.ops.cli import OK, CommandError
 from callboard.ops.commands.context import command_context, print_problem
 from callboard.ops.config.sources import read_setting
 from callboard.ops.terminal import json_line, visible
+from callboard.ops.up import data_folder
 from callboard.streams.field_rules import apply_rules
 
 PAGE = 100
@@ -42,7 +42,7 @@ class KeyArguments(msgspec.Struct, frozen=True):
     hourly_bytes: HourlyBytes | None
 
 
-async def run_keys(data: Path | None, options: argparse.Namespace) -> int:
+async def run_keys(options: argparse.Namespace) -> int:
     """Run an action; return the exit status."""
     limits = {
         "max_keys": read_setting(IngestionSettings, "producer_max_keys", os.environ),
@@ -50,7 +50,7 @@ async def run_keys(data: Path | None, options: argparse.Namespace) -> int:
         "hourly_bytes": read_setting(IngestionSettings, "producer_bytes_per_hour", os.environ),
     }
     given = _parsed(options) if options.keys == "add" else None
-    async with command_context(data) as at:
+    async with command_context(data_folder(options.data_dir)) as at:
         keys = ProducerKeys(at.database, **{name: limit for name, limit in limits.items() if limit is not None})
         try:
             if given is not None:
@@ -58,7 +58,7 @@ async def run_keys(data: Path | None, options: argparse.Namespace) -> int:
                 print(json_line(created) if options.json else created.key)
             elif options.keys == "revoke":
                 await keys.revoke(RevokeKey(options.key_id))
-                print("revoked")
+                print(json_line({"key_id": options.key_id, "result": "revoked"}) if options.json else "revoked")
             else:
                 await _list(keys, as_json=options.json)
         except Problem as problem:

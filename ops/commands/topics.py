@@ -1,5 +1,6 @@
 """`callboard topics`: the partitions of our topics, and how far the consumer group has read each."""
 
+import argparse
 import logging
 import os
 import sys
@@ -15,16 +16,17 @@ from callboard.ops.config.sources import read_setting
 from callboard.ops.embedded.data_directory import read_running
 from callboard.ops.streams import kafka_breaker, kafka_security
 from callboard.ops.terminal import json_line, visible
+from callboard.ops.up import data_folder
 from callboard.streams.cluster import KafkaCluster
 from callboard.streams.group_offsets import UNREACHABLE, GroupOffsets, PartitionOffsets
 from callboard.streams.topics import DEFAULT_PREFIX, TOPICS, full_name
 
 
-async def list_topics(data: Path | None, *, as_json: bool) -> int:
+async def run_topics(options: argparse.Namespace) -> int:
     """Print every partition, as a table or a JSON object a line. Return 1 if one of them is not known."""
     for library in ("aiokafka", "callboard"):
         logging.getLogger(library).addHandler(logging.NullHandler())  # a command has one line for its error
-    cluster = _cluster(data)
+    cluster = _cluster(data_folder(options.data_dir))
     offsets = GroupOffsets(cluster, [full_name(cluster.prefix, name) for name in TOPICS])
     try:
         found = await offsets.read()
@@ -32,7 +34,7 @@ async def list_topics(data: Path | None, *, as_json: bool) -> int:
         raise CommandError(f"KAFKA_BROKERS ({','.join(cluster.addresses)}): {error or type(error).__name__}") from error
     finally:
         await offsets.close()
-    if as_json:
+    if options.json:
         print("\n".join(json_line({**_fields(each), "lag": each.lag}) for each in found))
     else:
         _print_table(found)

@@ -5,26 +5,25 @@ from pathlib import Path
 from typing import Any
 
 
-def add_users(users: Any, data: argparse.ArgumentParser) -> None:
+def add_users(users: Any, data: argparse.ArgumentParser, output: argparse.ArgumentParser) -> None:
     """Add the actions of `callboard users`."""
-    admin = users.add_parser("create-admin", parents=[data], help="create an admin, or promote an account")
+    admin = users.add_parser("create-admin", parents=[output], help="create an admin, or promote an account")
     admin.add_argument("--email", required=True)
     admin.add_argument("--password", required=True, help="8 characters or more, an upper case letter, a digit")
     admin.add_argument("--full-name", required=True)
 
-    listing = users.add_parser("list", parents=[data], help="list accounts, newest first")
+    listing = users.add_parser("list", parents=[output], help="list accounts, newest first")
     listing.add_argument("--email", help="the one with this address")
     listing.add_argument("--role", choices=["member", "editor", "admin"])
     listing.add_argument("--verified", action=argparse.BooleanOptionalAction, default=None)
     listing.add_argument("--active", action=argparse.BooleanOptionalAction, default=None)
     listing.add_argument("--q", help="part of the name or address")
-    listing.add_argument("--json", action="store_true", help="a JSON object a line")
 
-    role = users.add_parser("role", parents=[data], help="set the role of an account")
+    role = users.add_parser("role", parents=[output], help="set the role of an account")
     role.add_argument("email")
     role.add_argument("role", choices=["member", "editor", "admin"])
 
-    disable = users.add_parser("disable", parents=[data], help="disable an account and end its sessions")
+    disable = users.add_parser("disable", parents=[output], help="disable an account and end its sessions")
     disable.add_argument("email")
     disable.add_argument("--enable", action="store_true", help="enable it again")
 

@@ -16,6 +16,7 @@ from sqlalchemy.pool import NullPool
 from callboard.ops import schema
 from callboard.ops.cli import FAILED, OK, CommandError
 from callboard.ops.departments import histories_of, in_order, installed
+from callboard.ops.terminal import json_line
 
 _CONNECT_S = 10.0
 
@@ -31,13 +32,22 @@ def config(history: schema.History | None = None) -> Config:
     return settings
 
 
-async def status(url: str) -> int:
+async def status(url: str, *, as_json: bool = False) -> int:
     """Print the database's revision and its missing migrations; return the exit status, 1 if any is missing."""
     async with schema.connected(url) as connection:
         revision = await schema.revision_of(connection)
         of_packages = {each: await schema.missing_of(connection, each) for each in histories()}
-    scripts = ScriptDirectory.from_config(config())
     missing = schema.missing_from(revision)
+    lacking = [f"{history.department} {each}" for history, found in of_packages.items() for each in found]
+    if as_json:
+        print(json_line({"database": revision, "release": schema.head(), "missing": [*missing, *lacking]}))
+    else:
+        _print_status(revision, missing, of_packages)
+    return FAILED if missing or lacking else OK
+
+
+def _print_status(revision: str | None, missing: list[str], of_packages: dict[schema.History, list[str]]) -> None:
+    scripts = ScriptDirectory.from_config(config())
     print(f"database  {revision or 'empty'}")
     print(f"release   {schema.head()}")
     for each in missing:
@@ -49,10 +59,9 @@ async def status(url: str) -> int:
             print(f"missing   {history.department} {each}")
     if not missing and not any(of_packages.values()):
         print("nothing is missing" if revision in schema.revisions() else "a later release has migrated it")
-    return FAILED if missing or any(of_packages.values()) else OK
 
 
-async def up(url: str, to: str = "head") -> int:
+async def up(url: str, to: str = "head", *, as_json: bool = False) -> int:
     """Run the missing migrations, up to `to`, and then those of packages; return the exit status.
 
     An empty database gets schema.sql, unless a revision is given: then packages are left as they are.
@@ -62,13 +71,13 @@ async def up(url: str, to: str = "head") -> int:
     await _work(url, lambda settings: command.upgrade(settings, to))
     for history in histories() if to == "head" else ():
         await _work(url, lambda settings: command.upgrade(settings, "head"), history)
-    return await status(url) if to == "head" else OK
+    return await status(url, as_json=as_json) if to == "head" else OK
 
 
-async def down(url: str, to: str = "-1") -> int:
+async def down(url: str, to: str = "-1", *, as_json: bool = False) -> int:
     """Revert migrations, down to `to`; return the exit status."""
     await _work(url, lambda settings: command.downgrade(settings, to))
-    await status(url)
+    await status(url, as_json=as_json)
     return OK
 
 

@@ -13,7 +13,9 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from kit.running import PASSWORD, Up, request, until
 
+from callboard.actors.identity.refs import IdentityRefs
 from callboard.actors.infrastructure.dead_letters import DeadLetters
+from callboard.actors.infrastructure.refs import Infrastructure
 from callboard.http.server.operator_access import OperatorToken
 from callboard.http.server.raw_request import Settings
 from callboard.http.server.routing import Routes
@@ -274,13 +276,16 @@ async def test_with_a_token_set_only_liveness_is_open(parts: Application) -> Non
 
     bound: list[tuple[str, int]] = []
     view = operator_api.OperatorServices(
-        parts.running,
-        parts.configuration,
-        parts.database,
-        parts.metrics,
-        None,
-        parts.tree.background.admin,
-        DeadLetters(parts.database),
+        system=parts.running,
+        configuration=parts.configuration,
+        database=parts.database,
+        metrics=parts.metrics,
+        mails=None,
+        jobs=parts.tree.background.admin,
+        letters=DeadLetters(parts.database),
+        flags=parts.refs(Infrastructure).flags,
+        flag_keeper=parts.refs(Infrastructure).flag_keeper,
+        users=parts.refs(IdentityRefs).users,
     )
     server = HttpServer(
         Routes(operator_api.OperatorServices, *operator_api.ROUTES, *dead_letter_routes.ROUTES).bind(view),

@@ -2,16 +2,12 @@
 
 import asyncio
 import contextlib
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
-from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 from kit.domain import Domain, refused
+from kit.pooler import MISSING, PGBOUNCER, pgbouncer
 
 from callboard.actors.editorial.workflow_rules import Action
 from callboard.actors.errors import SERVER_TIMEOUT, SERVER_UNAVAILABLE, DegradedError
@@ -19,46 +15,16 @@ from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.database_server import DatabaseServer, Pooler
 from callboard.actors.infrastructure.principals import Role
 from callboard.actors.infrastructure.redis import RedisClient
-from callboard.ops.embedded.data_directory import free_ports
 from callboard.ops.embedded.postgres import Postgres
 
-PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
-pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not installed: apt-get install pgbouncer")
-
-CONFIG = """\
-[databases]
-* = host=127.0.0.1 port={server}
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-auth_type = plain
-auth_file = {folder}/users
-pool_mode = transaction
-default_pool_size = 3
-min_pool_size = 3
-logfile = {folder}/log
-pidfile = {folder}/pid
-unix_socket_dir =
-"""
+pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason=MISSING)
 
 
 @pytest.fixture(scope="module")
 def pooler(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a pooler before the shared server."""
-    folder: Path = tmp_path_factory.mktemp("pooler")
-    parts, port = urlsplit(postgres.url), free_ports(1)[0]
-    (folder / "users").write_text(f'"{parts.username}" "{parts.password}"\n')
-    (folder / "ini").write_text(CONFIG.format(server=parts.port, port=port, folder=folder))
-    command = [str(PGBOUNCER), str(folder / "ini")]
-    if os.geteuid() == 0:  # it refuses root, as PostgreSQL does
-        for each in (*folder.parents[:3], folder, *folder.iterdir()):
-            each.chmod(0o755)
-        shutil.chown(folder, "nobody")
-        command = [command[0], "-u", "nobody", command[1]]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603 - found above
-    yield f"postgresql://{parts.username}:{parts.password}@127.0.0.1:{port}/callboard?sslmode=disable"
-    process.terminate()
-    process.wait(10)
+    with pgbouncer(postgres.url, tmp_path_factory.mktemp("pooler")) as url:
+        yield url
 
 
 async def connected(server: DatabaseServer, size: int = 6) -> Database:

@@ -323,9 +323,9 @@ def test_who_is_not_there_is_not_disabled(up: Up, capsys: pytest.CaptureFixture[
 def test_accounts_are_listed_by_filter_as_a_table_and_as_json(
     up: Up, domain_name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from callboard.ops.commands import context  # noqa: PLC0415 - what is patched
+    from callboard.ops.commands import user_commands  # noqa: PLC0415 - what is patched
 
-    monkeypatch.setattr(context, "PAGE", 2)
+    monkeypatch.setattr(user_commands, "PAGE", 2)
     emails = [up.register(f"p{n}@{domain_name}")["email"] for n in range(5)]
     capsys.readouterr()
     assert run(up, "list", "--q", domain_name, "--json") == 0

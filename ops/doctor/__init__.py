@@ -1,0 +1,1 @@
+"""The doctor: checks of everything around a process, each with its remedy."""
