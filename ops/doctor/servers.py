@@ -19,7 +19,7 @@ from callboard.actors.infrastructure.database_server import shown_address
 from callboard.actors.infrastructure.redis import KeySpace
 from callboard.ops.config.settings import Config
 from callboard.ops.doctor.findings import Finding, Surroundings, skew
-from callboard.ops.streams import kafka_security
+from callboard.ops.streams import kafka_breaker, kafka_security
 from callboard.streams.cluster import BrokerLostError, KafkaCluster
 
 TIMEOUT_S = 5.0
@@ -75,7 +75,7 @@ async def check_kafka(around: Surroundings) -> AsyncIterator[Finding]:
         return
     security = kafka_security(lambda name: around.read(Config, name))
     prefix = around.read(Config, "topic_prefix") or ""
-    cluster = KafkaCluster(addresses, prefix, security=security)
+    cluster = KafkaCluster(addresses, prefix, breaker=kafka_breaker(), security=security)
     try:
         await cluster.reach()
         admin = AIOKafkaAdminClient(
