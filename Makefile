@@ -1,6 +1,6 @@
 # Two commands do everything: `make run` and `make test`. Each sets up .venv first, when something it needs has changed.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-runtime kafka test-kafka test-chaos test-thorough faults check lint lint-deploy coverage format openapi demo lock bench-runtime bench-http bench-idle bench-jobs bench-streams bench-content bench-flood bench-slow-clients bench-notifications clean
+.PHONY: help run test test-runtime kafka test-kafka test-chaos test-thorough faults check lint lint-deploy coverage format openapi demo lock bench-runtime bench-http bench-idle bench-jobs bench-streams bench-content bench-flood bench-slow-clients bench-notifications bench-traces promtool clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -112,6 +112,12 @@ bench-flood: .venv/dev ## measure what everybody else waits while logins flood, 
 
 bench-slow-clients: .venv/dev ## measure /health and memory while clients do not read or send a byte at a time, in about a minute
 	@$(BIN)/python tests/bench/slow_clients.py $(ARGS)
+
+bench-traces: .venv/dev ## measure what traces cost a request: without, sampled out, recorded; in about 4 minutes
+	@$(BIN)/python tests/bench/traces.py $(ARGS)
+
+promtool: ## fetch Prometheus's promtool from Debian into .promtool, for the tests of alerts
+	@rm -rf .promtool && mkdir .promtool && cd .promtool && apt-get download --quiet --quiet prometheus && dpkg --extract prometheus_*.deb . && rm prometheus_*.deb
 
 clean: ## remove .venv and every cache (data folders stay; `callboard up --reset` empties one)
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -76,8 +76,8 @@ class Application:
         self.metrics = metrics = Metrics()
         self.database = database = database_of(config, metrics.count_database_error)
         metrics.watch_database(database)
-        self.tracing = Tracing(config) if config.traces_url else None
-        database.server.observe_query = self._observe_query if self.tracing else metrics.observe_query
+        self.tracing = Tracing(config)
+        database.server.observe_query = self._observe_query if config.traces_url else metrics.observe_query
         clients = Clients(
             database=database,
             cache=cache_of(config),
@@ -101,8 +101,7 @@ class Application:
         metrics.registry.register(BreakerCollector(self.tree.breakers))
         metrics.registry.register(StreamCollector(self.tree.streams.metrics))
         metrics.watch_figures(each for branch in self.tree.built.branches.values() for each in branch.figures)
-        if self.tracing is not None:
-            metrics.watch_figures(self.tracing.figures())
+        metrics.watch_figures(self.tracing.figures())
 
     def _observe_query(self, query: Any) -> None:
         """Count a statement, and record its span."""

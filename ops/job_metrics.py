@@ -70,6 +70,12 @@ class JobCollector(Collector):
             )
         yield oldest
         yield unclaimed
+        alarms = GaugeMetricFamily(
+            "callboard_jobs_alarm_seconds", "The age of the oldest due job at which its kind is late.", labels=KIND
+        )
+        for kind, seconds in self._depths.alarms.items():
+            alarms.add_metric((kind,), seconds)
+        yield alarms
         purged = GaugeMetricFamily(
             "callboard_retention_oldest_seconds",
             "Seconds for which the oldest expired row has been due for purging.",

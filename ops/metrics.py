@@ -1,7 +1,7 @@
 """Metrics for Prometheus: requests by route, and the tree's actors by name. No label holds user data."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import accumulate
 from typing import Any
 
@@ -15,11 +15,11 @@ from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.refs import Gauge, Observers
 from callboard.actors.infrastructure.statements import query_type
 from callboard.http.server.connection_limits import Bound
-from callboard.runtime import System, TreeNode
+from callboard.ops.tree_metrics import TreeCollector
+from callboard.runtime import System
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)  # the bounds of request buckets
-_FATES = ("handled", "failed", "expired", "dropped", "dead_lettered", "returned")
 
 
 class Metrics:
@@ -238,41 +238,3 @@ class ActiveUsersCollector(Collector):
         if self._gauge.value is not None:
             meaning = "Users of the installation with a session used in the last 15 minutes."
             yield GaugeMetricFamily("active_users", meaning, value=self._gauge.value)
-
-
-class TreeCollector(Collector):
-    """Collects the tree on a scrape, so that nothing is counted in between."""
-
-    def __init__(self, system: System) -> None:
-        self._system = system
-
-    def collect(self) -> Iterable[Metric]:
-        """See prometheus_client."""
-        messages = CounterMetricFamily("callboard_actor_messages", "Messages by outcome.", labels=("actor", "fate"))
-        depth = GaugeMetricFamily("callboard_actor_mailbox_depth", "Waiting messages.", labels=("actor",))
-        restarts = CounterMetricFamily("callboard_actor_restarts", "Restarts.", labels=("actor",))
-        for path, node in _actors(self._system.dump(), ""):
-            if node.counts is None:
-                continue
-            depth.add_metric((path,), node.depth or 0)
-            restarts.add_metric((path,), node.restarts)
-            for fate in _FATES:
-                messages.add_metric((path, fate), getattr(node.counts, fate))
-        return messages, depth, restarts, *self._lag()
-
-    def _lag(self) -> Iterator[Metric]:
-        stalls = self._system.stalls
-        if stalls is not None:
-            now, most = (
-                "Current lag of the event loop in seconds.",
-                "Maximum lag of the event loop in the last 30 seconds.",
-            )
-            yield GaugeMetricFamily("callboard_loop_lag_seconds", now, value=stalls.lag_s)
-            yield GaugeMetricFamily("callboard_loop_lag_max_seconds", most, value=stalls.max_lag_s)
-
-
-def _actors(node: TreeNode, above: str) -> Iterator[tuple[str, TreeNode]]:
-    path = f"{above}/{node.name}" if above else node.name
-    yield path, node
-    for child in node.children:
-        yield from _actors(child, path)

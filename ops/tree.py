@@ -53,7 +53,7 @@ def compose(
     clients: Clients,
     *,
     metrics: Metrics,
-    tracing: Tracing | None,
+    tracing: Tracing,
     running: Callable[[], System],
     data: Path,
     servers: Servers | None,
@@ -107,14 +107,14 @@ def compose(
         users=identity.users,
     )
     bound = built.bind(routes)
-    children = [] if tracing is None else [trace_exporter(tracing, config, SERVER_BACKOFF)]  # first: it stops last
+    children = [trace_exporter(tracing, config, SERVER_BACKOFF)] if config.traces_url else []  # first: it stops last
     children += servers.nodes(SERVER_BACKOFF, SERVER_INTENSITY) if servers else []
     children += built.supervisors(config.roles)
     if nodes := streams.nodes(data, SERVER_BACKOFF):
         children.append(supervisor("streams", *nodes, strategy=Strategy.REST_FOR_ONE, intensity=SERVER_INTENSITY))
     children.append(jobs.node)
     if Role.FRONT in config.roles:
-        hooks = server_dependencies(shared, identity, metrics, None if tracing is None else tracing.samples)
+        hooks = server_dependencies(shared, identity, metrics, tracing.samples if config.traces_url else None)
         settings = front_settings(config, declared.errors, shared.public_url)
         children.append(front_door(config, bound, settings, hooks, checks, backoff=SERVER_BACKOFF))
     operators_checks = checks | {f"breaker {each.name}": each.check for each in breakers}

@@ -53,6 +53,7 @@ class Cell(Node, ActorContext[M]):
     __slots__ = (
         "_times",
         "actor",
+        "busy_s",
         "cold",
         "current",
         "handled",
@@ -82,6 +83,7 @@ class Cell(Node, ActorContext[M]):
         self.limit = CLOSED
         self.idle = False  # it runs, and no batch is scheduled or running
         self.handled = 0
+        self.busy_s = 0.0  # in async handlers that have ended, their waits included
         self.since = 0.0  # when it last began to be busy, in the event loop's time
         self.cold: ColdState | None = None
         self.remaining: Any = None  # of a batch of plain messages: its iterator ...

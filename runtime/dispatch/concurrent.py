@@ -67,7 +67,7 @@ class ConcurrentCell(Cell[M]):
         self.cold_state.held += 1  # until this one has begun: no later message overtakes it
 
     async def _handle_beside(self, item: Any, awaitable: Any) -> None:
-        begun = False
+        begun, began_at = False, self.scheduler.time()  # type: ignore[union-attr]
         try:
             if self.state not in HANDLING or self.cold_state.held > 1:  # it was ended before the first step of this one
                 awaitable.close()
@@ -81,6 +81,8 @@ class ConcurrentCell(Cell[M]):
             await self._finish(item, awaitable)
         finally:
             del self.beside[asyncio.current_task()]  # type: ignore[arg-type]  # a coroutine of ours runs in a task
+            if begun:
+                self.busy_s += self.scheduler.time() - began_at  # type: ignore[union-attr]
             if self._full or not begun:
                 self._full = False
                 self.cold_state.held -= 1

@@ -141,6 +141,7 @@ class ParkedTask:
             except BaseException as error:  # noqa: BLE001 - see Cell
                 cell.leave_batch(item)
                 cell.has_raised(item, error)
+            cell.busy_s += time() - cell.since
             cold = cell.cold
             if cold is not None and cold.withdrawn is not None:
                 cold.withdrawn = None

@@ -22,6 +22,7 @@ class TreeNode(msgspec.Struct, frozen=True, omit_defaults=True):
     Depth and capacity in messages; `current` is the type being handled; `handled_per_s` is the rate since somebody last
     looked, a second ago or more. `oldest_s` is for how long what waits has been waiting for a handler that takes its
     time, a restart or a start: the age of the oldest message as far as it can be known without a stamp on each.
+    `busy_s` is the time of all async handlers that have ended, their waits included.
     """
 
     name: str
@@ -33,6 +34,7 @@ class TreeNode(msgspec.Struct, frozen=True, omit_defaults=True):
     current: str | None = None
     oldest_s: float | None = None
     handled_per_s: float | None = None
+    busy_s: float = 0.0
     counts: Counts | None = None
     children: list["TreeNode"] = []
 
@@ -94,6 +96,7 @@ def _snapshot_of_actor(cell: Cell[Any], rates: Rates | None) -> TreeNode:
         handled_per_s=None
         if rates is None or scheduler is None
         else rates.per_s(cell, counts.handled, scheduler.time()),
+        busy_s=round(cell.busy_s, 6),
         counts=counts,
         children=[snapshot(child, rates) for child in children_of(cell)],
     )
