@@ -43,8 +43,15 @@ test-chaos: .venv/dev ## kill and freeze processes and brokers under load, with 
 test-thorough: .venv/dev ## run the property tests with five times the examples, fresh ones each time, in about 10 minutes
 	@$(BIN)/python -m pytest $(WORKERS) --hypothesis-profile=thorough tests/properties tests/runtime/test_overload.py
 
-faults: .venv/dev ## kill, stop and take each server while people write, on a quiet machine, in about 2 minutes
+faults: .venv/dev ## play every drill: servers, clocks and processes fail while people write; on a quiet machine, in about 6 minutes
 	@$(BIN)/python -m pytest -q -s tests/faults/drill_*.py
+
+LOAD := PYTHONPATH=tests $(BIN)/python tests/load/run.py
+load: .venv/bench ## measure 1,000 users of locust, in about 3 minutes, and write build/load; USERS=3000 for more
+	@$(LOAD) $(or $(USERS),1000) $(ARGS)
+
+soak: .venv/bench ## load 300 users for 10 minutes, and hold the memory against its promise
+	@$(LOAD) 300 --seconds 600 --soak $(ARGS)
 
 coverage: .venv/dev ## run every test and print how much of the code it runs; on Python 3.12 or later this is quick
 	@COVERAGE_CORE=sysmon $(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term:skip-covered

@@ -66,7 +66,7 @@ class Oracle:
     def note(self, method: str, path: str, body: Any, status: int | None, data: Any) -> None:
         """Note a write by its request; status None says that no answer came."""
         # A timeout's 503 says that it may have happened, so none of them says that it has not.
-        outcome = "unknown" if status is None or status >= 500 else "ok" if status < 300 else "fail"
+        outcome = "unknown" if status is None or status >= 500 else "ok" if 200 <= status < 300 else "fail"
         if path == "/auth/register":
             self.users[body["email"]] = outcome
         elif path == "/auth/verify-email":
@@ -86,11 +86,14 @@ class Oracle:
 
 
 class Seen(NamedTuple):
-    """The answer to a write: when it was asked for and how long that took, in seconds, and its status, if one came."""
+    """The answer to a write: when it was asked for and how long that took, in seconds; its status, 0 if it could not be
+    sent, None if no answer came; and the code of an error.
+    """
 
     at: float
     took: float
     status: int | None
+    code: str = ""
 
 
 class Client:
@@ -104,16 +107,20 @@ class Client:
 
     async def write(self, method: str, path: str, body: Any, token: str = "", **headers: str) -> tuple[int, Any]:
         sent = {"Authorization": f"Bearer {token}"} if token else {}
-        status, data, at = None, None, time.monotonic()
+        status, data, code, at = None, None, "", time.monotonic()
         try:
             async with self.session.request(method, self.up.api + path, json=body, headers=sent | headers) as response:
-                data = (await response.json()).get("data")
+                answer = await response.json()
+                data, code = answer.get("data"), answer.get("error", {}).get("code", "")
                 status = response.status
+        except aiohttp.ClientConnectorError as error:
+            status = 0
+            raise ConnectionError from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise ConnectionError from error
         finally:
             self.oracle.note(method, path, body, status, data)
-            self.seen.append(Seen(at, time.monotonic() - at, status))
+            self.seen.append(Seen(at, time.monotonic() - at, status, code))
         return status, data
 
     async def enrol(self) -> None:
@@ -169,26 +176,35 @@ class Client:
                 return
 
 
-async def settle(connection: Any, killed_at: datetime) -> None:
-    """Wait until every event is published and every mail sent."""
-    open_ones = """
-        select (select count(*) from outbox where published_at is null)
-            + (select count(*) from mails where status in ('queued', 'sending'))
-            + (
-                select count(*) from outbox as o
-                where o.type = any($1)
-                    and not exists (
-                        select from consumed_events as c
-                        where c.source = 'callboard' and c.event_id = o.event_id::text
-                    )
-            )
-    """
+OPEN_EVENTS = """
+    select count(*) from outbox as o
+    where
+        published_at is null
+        or o.type = any($1) and not exists (
+            select from consumed_events as c where c.source = 'callboard' and c.event_id = o.event_id::text
+        )
+"""
+OPEN_MAILS = "select count(*) from mails where status in ('queued', 'sending')"
+
+
+async def drain_events(connection: Any) -> None:
+    """Wait until every event is published, and each that leads to a mail is handled."""
     ends_at = time.monotonic() + 40  # a sweep comes every 10 s
-    await hurry(connection, killed_at)
-    while left := await connection.fetchval(open_ones, TO_MAILS):
-        assert time.monotonic() < ends_at, f"{left} events or mails are still open"
+    while left := await connection.fetchval(OPEN_EVENTS, TO_MAILS):
+        assert time.monotonic() < ends_at, f"{left} events are still open"
         await asyncio.sleep(0.05)
+
+
+async def settle(connection: Any, killed_at: datetime) -> None:
+    """Wait until every event is handled and every mail sent."""
+    ends_at = time.monotonic() + 40
+    while True:
         await hurry(connection, killed_at)
+        await drain_events(connection)
+        if not (left := await connection.fetchval(OPEN_MAILS)):
+            break
+        assert time.monotonic() < ends_at, f"{left} mails are still open"
+        await asyncio.sleep(0.05)
     unsent = await connection.fetch("select status, letter, attempts, copies, error from mails where status <> 'sent'")
     assert not unsent, [dict(row) for row in unsent]
 

@@ -1,0 +1,232 @@
+"""Drills of a process under load: stopped, resized, reloaded, flooded, and with its workers replaced."""
+
+import asyncio
+import re
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+from kit.drills import SEED, STEADY_S, WRITERS, Drill, Stage, drill, staged
+from kit.login_flood import ENVIRONMENT, paced
+from kit.oracle import Client, Oracle
+from kit.running import Up, one_up, request
+
+pytestmark = pytest.mark.servers
+
+REFUSED = (429, 503)
+CAPACITY_S, FLOOD_S, TIMES = 3.0, 6.0, 10
+GROWTH = 50 << 20
+REFUSAL_S = "0.05"
+STOP_S = 4.5 + 1.0  # the grace of a process, and the promise's second
+SIZES = (2, 8, 3)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    """The file of CALLBOARD_CONFIG."""
+    path = tmp_path / "callboard.toml"
+    path.write_text("", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def stage(settings: Path) -> Iterator[Stage]:
+    with staged({"CALLBOARD_CONFIG": str(settings), "REQUEST_TIMEOUT_MS": "9000"}) as made:
+        yield made
+
+
+# Pools and settings -----------------------------------------------------------------------------------------------
+
+
+def sizes(up: Up) -> dict[str, int]:
+    """The pools that can be resized, and how many workers each has."""
+    return {each["name"]: each["size"] for each in up.look("/ops/v1/pools") if each["route"] != "entities"}
+
+
+def reload(up: Up, settings: Path, text: str) -> None:
+    """Have a file read again."""
+    settings.write_text(text, encoding="utf-8")
+    up.signal(signal.SIGHUP)
+
+
+async def by_api(up: Up, settings: Path, size: int) -> None:  # noqa: ARG001 - a door's face
+    """Resize every pool over the operator plane."""
+    for name in sizes(up):
+        url = f"{up.operators}/ops/v1/pools/{name}"
+        answer = await asyncio.to_thread(request, "PATCH", url, body={"size": size})
+        assert answer.status == 200, answer
+
+
+async def by_file(up: Up, settings: Path, size: int) -> None:
+    """Write the sizes of every pool into the file, and have it read again."""
+    reload(up, settings, "".join(f"[pools.{name}]\nsize = {size}\n" for name in sizes(up)))
+
+
+DOORS = {"api": by_api, "file": by_file}
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_every_pool_is_resized_under_load_and_nothing_is_lost(stage: Stage, settings: Path, door: str) -> None:
+    took = []
+    async with drill(stage) as play:
+        for size in SIZES:
+            began = time.monotonic()
+            await DOORS[door](stage.up, settings, size)
+            while set((await asyncio.to_thread(sizes, stage.up)).values()) != {size}:
+                assert time.monotonic() < began + 10, sizes(stage.up)
+                await asyncio.sleep(0.02)
+            took.append(time.monotonic() - began)
+            await asyncio.sleep(0.5)
+    await play.verify()
+    longest_s = max(each.took for each in play.client.seen)
+    play.report(
+        f"resize by {door}",
+        f"{len(sizes(stage.up))} pools to {SIZES}, in {max(took):.2f} s at most; the longest write {longest_s:.2f} s",
+    )
+    refused = {each.status for each in play.client.seen} - {200, 201, None}
+    assert not refused, "a request was lost"
+
+
+async def test_a_good_file_is_in_force_and_a_bad_one_changes_nothing_under_load(stage: Stage, settings: Path) -> None:
+    good = "[pools.mail]\nsize = 7\n[limits.login]\nlimit = 4\n"
+    bad = "[pools.mail]\nsize = 0\n[pools.nowhere]\nsize = 3\n[limits.login]\nlimit = 3\nwindows = 4\n"
+    async with drill(stage) as play:
+        for text in (good, bad, good, "[pools", bad):
+            reload(stage.up, settings, text)
+            await asyncio.sleep(0.5)
+            assert (await asyncio.to_thread(sizes, stage.up))["mail"] == 7
+    await play.verify()
+    told = [line["message"] for line in stage.up.log() if "nothing has changed" in line["message"]]
+    play.report("reload", f"7 mail workers after each of 5 reloads, {len(told)} faults were told")
+    for path in ("pools.mail.size", "pools.nowhere", "limits.login.windows", "TOML"):
+        assert any(path in line for line in told), (path, told)
+    statuses = [request("POST", f"{stage.up.api}/auth/login", body=login(n)).status for n in range(6)]
+    assert statuses[-1] == 429, statuses
+    assert {each.status for each in play.client.seen} <= {200, 201, None}
+
+
+def login(number: int) -> dict[str, str]:
+    """A login that fails."""
+    return {"email": f"bot{number}@example.org", "password": "Wrong-Password-1"}
+
+
+# Overload ---------------------------------------------------------------------------------------------------------
+
+
+class Flood:
+    """Logins from an address each: what they were told."""
+
+    def __init__(self, up: Up, session: aiohttp.ClientSession) -> None:
+        self.up = up
+        self.session = session
+        self.statuses: Counter[int] = Counter()
+        self.sent = 0
+
+    async def log_in(self) -> int:
+        self.sent += 1
+        number = self.sent
+        forwarded = {"X-Forwarded-For": f"198.51.{number // 250 % 100}.{number % 250}"}
+        url = f"{self.up.api}/auth/login"
+        async with self.session.post(url, json=login(number), headers=forwarded) as response:
+            await response.read()
+        self.statuses[response.status] += 1
+        return response.status
+
+    async def capacity(self) -> float:
+        """How many logins a second are checked when eight clients each wait for their answer."""
+        ends_at = time.monotonic() + CAPACITY_S
+
+        async def one() -> int:
+            done = 0
+            while time.monotonic() < ends_at:
+                done += await self.log_in() == 401
+            return done
+
+        return sum(await asyncio.gather(*(one() for _ in range(8)))) / CAPACITY_S
+
+
+def refusals(up: Up) -> tuple[int, int]:
+    """Refused logins by the server's own histogram: all of them, and those within 50 ms."""
+    page = request("GET", f"{up.operators}/metrics").body.decode()
+    lines = [line for line in page.splitlines() if "callboard_http_request_seconds_" in line and "/auth/login" in line]
+    lines = [line for line in lines if re.search(r'status="(429|503)"', line)]
+    total = sum(float(line.split()[-1]) for line in lines if "_seconds_count" in line)
+    quick = sum(float(line.split()[-1]) for line in lines if f'le="{REFUSAL_S}"' in line)
+    return int(total), int(quick)
+
+
+async def test_promise_10_ten_times_the_load_it_can_carry() -> None:
+    with one_up(ENVIRONMENT) as up:
+        connector, timeout = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(60)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+            flood = Flood(up, session)
+            await flood.log_in()
+            carried = await flood.capacity()
+            flood.statuses.clear()
+            process, offered = psutil.Process(up.pid), 0
+            before = most = process.memory_info().rss
+            async with asyncio.TaskGroup() as group:
+                async for _ in paced(TIMES * carried, FLOOD_S):
+                    group.create_task(flood.log_in())
+                    offered += 1
+                    most = max(most, process.memory_info().rss)
+        most = max(most, process.memory_info().rss)
+        total, quick = await asyncio.to_thread(refusals, up)
+    grown = (most - before) / (1 << 20)
+    print(  # noqa: T201 - the measurement
+        f"\npromise 10: {carried:.0f} logins/s carried, {offered} offered in {FLOOD_S:g} s, {dict(flood.statuses)}; "
+        f"{quick} of {total} refusals within 50 ms, memory grew {grown:.1f} MB (limit 50); seed {SEED}"
+    )
+    assert sum(flood.statuses.values()) == offered
+    assert set(flood.statuses) <= {401, *REFUSED}
+    assert sum(flood.statuses[each] for each in REFUSED) > offered / 2
+    assert quick == total
+    assert most - before < GROWTH
+
+
+# Workers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"), [("MAIL_WORKER_MAX_JOBS=5", "5 jobs"), ("MAIL_WORKER_MAX_GROWTH_MB=1", "MB of growth")]
+)
+async def test_promise_20_a_worker_is_replaced_and_nothing_is_lost(setting: str, reason: str) -> None:
+    with staged(dict([setting.split("=")])) as stage:
+        async with drill(stage) as play:
+            await asyncio.sleep(4)
+        await play.verify()
+        told = [line["message"] for line in stage.up.log() if "a mail worker is replaced" in line["message"]]
+        play.report("promise 20", f"{len(told)} mail workers were replaced, for {setting}")
+    assert [each for each in told if reason in each]
+
+
+# Stop -------------------------------------------------------------------------------------------------------------
+
+
+async def test_promise_2_a_sigterm_under_load(stage: Stage) -> None:
+    """It ends the process, and starts another on its data to look."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        play = Drill(stage.up, Client(stage.up, Oracle(), session))
+        writers = [asyncio.create_task(play.client.edit(stage.author, stage.editor)) for _ in range(WRITERS)]
+        await asyncio.sleep(STEADY_S + play.random.uniform(0.0, 1.0))
+        family, at = stage.up.family(), time.monotonic()
+        stage.up.signal(signal.SIGTERM)
+        status = await asyncio.to_thread(stage.up.wait)
+        took_s = time.monotonic() - at
+        await asyncio.gather(*writers, return_exceptions=True)
+    owned = [each for each in family if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    play.up = again = Up(stage.up.data)
+    try:
+        await asyncio.to_thread(again.ready)
+        await play.verify()
+        unknown = play.oracle.counts()["unknown"]
+        play.report("promise 2", f"status {status} after {took_s:.2f} s (limit {STOP_S:g}), {unknown} writes unknown")
+        assert (status, unknown, owned) == (0, 0, [])
+        assert took_s < STOP_S
+    finally:
+        again.end()

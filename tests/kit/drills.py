@@ -1,0 +1,155 @@
+"""Drills: a fault befalls a running system while people write, and an oracle says whether a promise was kept.
+
+The oracle compares what the clients were told with the data and the mails afterwards. Each drill prints its figures and
+its seed; DRILL_SEED plays one again.
+"""
+
+import asyncio
+import contextlib
+import email.policy
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from email.parser import BytesHeaderParser
+from pathlib import Path
+from typing import NamedTuple
+
+import aiohttp
+import asyncpg
+import psutil
+
+from kit.oracle import Client, Oracle, Seen, check_articles, check_mails, drain_events, owners, settle
+from kit.running import Up, one_up
+
+WRITERS = 20
+STEADY_S = 2.0  # of load before and after the fault
+SEED = int(os.environ.get("DRILL_SEED") or random.SystemRandom().randrange(1 << 32))
+HEADERS = BytesHeaderParser(policy=email.policy.default)
+
+
+class Stage(NamedTuple):
+    """A running system, and the tokens of two of its people: logins are limited, so they log in once."""
+
+    up: Up
+    editor: str
+    author: str
+
+
+@contextmanager
+def staged(environment: Mapping[str, str] | None = None) -> Iterator[Stage]:
+    """A system that is up, with its people."""
+    with one_up({"REQUEST_TIMEOUT_MS": "1800", "RATE_LIMIT_LOGIN": "10"} | dict(environment or {})) as up:
+        _, editor, author = up.people()
+        yield Stage(up, editor, author)
+
+
+class Drill:
+    """People who write, what they were told, the mails that came, and how /health answered meanwhile."""
+
+    def __init__(self, up: Up, client: Client) -> None:
+        self.up = up
+        self.client = client
+        self.oracle = client.oracle
+        self.health: list[float] = []
+        self.began_at = datetime.now(UTC)
+        self.random = random.Random(SEED)  # noqa: S311 - moments of faults
+        self._mails: dict[str, dict[str, str]] = {}
+
+    async def watch_health(self) -> None:
+        """Ask /health twenty times a second."""
+        url = self.up.api.removesuffix("/api/v1") + "/health"
+        while True:
+            asked_at = time.monotonic()
+            async with self.client.session.get(url) as response:
+                assert response.status == 200
+            self.health.append(time.monotonic() - asked_at)
+            await asyncio.sleep(0.05)
+
+    async def watch_mails(self) -> None:
+        """Look at the caught mails all the while: the catcher keeps the newest thousand."""
+        while True:
+            await asyncio.to_thread(self.look_at_mails)
+            await asyncio.sleep(0.5)
+
+    def look_at_mails(self) -> None:
+        """Note the mails that have come since the last look."""
+        for path in (self.up.data / "mail").glob("*.eml"):
+            if path.name not in self._mails:
+                with contextlib.suppress(FileNotFoundError):
+                    self._mails[path.name] = _heads(path)
+
+    def between(self, since: float, to: float = float("inf")) -> list[Seen]:
+        """The answers to what was asked for in this time."""
+        return [each for each in self.client.seen if since <= each.at < to]
+
+    async def first_success(self, since: float, within_s: float = 30.0) -> float:
+        """The seconds from `since` to the first acknowledged write after it."""
+        ends_at = time.monotonic() + within_s
+        while True:
+            ends = [each.at + each.took for each in self.between(since) if each.status in (200, 201)]
+            if ends:
+                return min(ends) - since
+            assert time.monotonic() < ends_at, f"no write was acknowledged in {within_s:g} s"
+            await asyncio.sleep(0.02)
+
+    def signal(self, server: str, number: signal.Signals) -> None:
+        """Signal a server and all its processes."""
+        parent = psutil.Process(self.up.server_pids()[server])
+        for each in (parent, *parent.children(recursive=True)):
+            os.kill(each.pid, number)
+
+    def restarts(self) -> Counter[str]:
+        """How often each actor has been restarted."""
+        return Counter({path: node.get("restarts", 0) for path, node in self.up.nodes().items()})
+
+    def report(self, promise: str, figures: str) -> None:
+        statuses = Counter(f"{each.status} {each.code}".strip() for each in self.client.seen)
+        told = f"writes {dict(self.oracle.counts())}, statuses {dict(statuses)}"
+        print(f"\n{promise}: {figures}; {told}; seed {SEED}")  # noqa: T201 - the measurement
+
+    async def verify(self) -> float:
+        """Compare the data with what the clients were told; the seconds until every event was handled."""
+        connection = await asyncpg.connect(self.up.facts["DATABASE_URL"])
+        try:
+            began = time.monotonic()
+            await drain_events(connection)
+            drained_s = time.monotonic() - began
+            await settle(connection, self.began_at)
+            self.look_at_mails()
+            await check_articles(connection, self.oracle)
+            check_mails(list(self._mails.values()), self.oracle, await owners(connection, self.oracle))
+        finally:
+            await connection.close()
+        assert self.oracle.counts()["ok"] > 100
+        assert not [each for each in self.client.seen if each.status == 500]
+        return drained_s
+
+
+def _heads(path: Path) -> dict[str, str]:
+    with path.open("rb") as file:
+        found = HEADERS.parse(file)
+    return {"to": str(found["To"]), "subject": str(found["Subject"])}
+
+
+@asynccontextmanager
+async def drill(stage: Stage) -> AsyncIterator[Drill]:
+    """Twenty people write, from a little before the block until a little after it."""
+    timeout, connector = aiohttp.ClientTimeout(30), aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        play = Drill(stage.up, Client(stage.up, Oracle(), session))
+        tasks = [asyncio.create_task(play.client.edit(stage.author, stage.editor)) for _ in range(WRITERS)]
+        tasks += [asyncio.create_task(play.watch_health()), asyncio.create_task(play.watch_mails())]
+        await asyncio.sleep(STEADY_S + play.random.uniform(0.0, 0.5))
+        try:
+            yield play
+            await asyncio.sleep(STEADY_S)
+            assert [each for each in tasks if each.done()] == []
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
