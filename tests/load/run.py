@@ -184,7 +184,7 @@ def table(options: argparse.Namespace, totals: Totals, steady: list[Sample], ver
     return f"""# {options.users} users
 
 Each has logged in once, reads its profile three times for each write, and thinks for 1 to 3 s in between.
-These are {options.seconds:.0f} s after the last login, on {cores} cores; the machine's load of 5 minutes was {busy:.1f}.
+These are {options.seconds:.0f} s after the last login, on {cores} cores; its load of 5 minutes was {busy:.1f}.
 
 {totals.requests} requests, {rate:.0f} a second: median {totals.p50:.0f} ms, p95 {totals.p95:.0f}, p99 {totals.p99:.0f}.
 Share of the machine: {used}.
