@@ -20,6 +20,7 @@ from callboard.actors.infrastructure.database import Database
 from callboard.ops.embedded.broker import KafkaCluster as Server
 from callboard.ops.embedded.data_directory import DataDirectory, free_ports, open_data_directory
 from callboard.ops.embedded.postgres import Postgres
+from callboard.ops.streams import kafka_breaker
 from callboard.runtime import (
     Actor,
     Context,
@@ -175,7 +176,11 @@ class Stage:
         self.server = server
         self.data = data
         self.broker = KafkaCluster(
-            server.url, f"t{uuid4().hex[:8]}", partitions=PARTITIONS, holds_no_fetch=isinstance(server, Server)
+            server.url,
+            f"t{uuid4().hex[:8]}",
+            breaker=kafka_breaker(),
+            partitions=PARTITIONS,
+            holds_no_fetch=isinstance(server, Server),
         )
         self.books = Books()
         self.reading = asyncio.Event()

@@ -10,6 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from kit import kafka
 
 from callboard.actors.analytics.events import ACTIVITY
+from callboard.ops.streams import kafka_breaker
 from callboard.streams.cluster import KafkaCluster
 from callboard.streams.security import KafkaSecurity
 from callboard.streams.topics import full_name
@@ -27,7 +28,7 @@ def addresses(apache: kafka.ApacheKafka) -> kafka.Addresses:
 async def real(stage: Any, apache: kafka.ApacheKafka) -> Any:
     """The stage, on Apache Kafka."""
     await apache.start()
-    stage.broker = KafkaCluster(apache.url, f"t{uuid4().hex[:8]}", partitions=4)
+    stage.broker = KafkaCluster(apache.url, f"t{uuid4().hex[:8]}", breaker=kafka_breaker(), partitions=4)
     return stage
 
 
@@ -45,7 +46,7 @@ async def send(stage: Any, count: int, **options: Any) -> None:
 
 async def go_and_come(stage: Any, address: str, security: KafkaSecurity | None) -> None:
     """Twenty events of ours have their effects, over one address of the broker."""
-    stage.broker = KafkaCluster(address, f"t{uuid4().hex[:8]}", security=security)
+    stage.broker = KafkaCluster(address, f"t{uuid4().hex[:8]}", breaker=kafka_breaker(), security=security)
     async with stage.playing("relay", "streams"):
         await stage.emit(*(stage.view(f"s{number}") for number in range(20)))
         await stage.until(20, EFFECTS)
@@ -79,7 +80,7 @@ async def test_why_a_cluster_cannot_be_used_is_said_and_the_password_is_not(
 ) -> None:
     ca_file = addresses.ca_file if trusts else ""
     security = KafkaSecurity("SASL_SSL", "SCRAM-SHA-512", kafka.USER, password, ca_file=ca_file)
-    cluster = KafkaCluster(addresses.tls, "t", security=security)
+    cluster = KafkaCluster(addresses.tls, "t", breaker=kafka_breaker(), security=security)
     waiting = asyncio.create_task(cluster.wait("the test"))
     async with asyncio.timeout(60):
         while not cluster.why_lost:  # noqa: ASYNC110 - it is told to people, and no event

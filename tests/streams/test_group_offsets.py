@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from callboard.actors.analytics.events import ACTIVITY
+from callboard.ops.streams import kafka_breaker
 from callboard.streams.cluster import BrokerLostError, KafkaCluster
 from callboard.streams.group_offsets import UNREACHABLE, GroupOffsets, PartitionOffsets
 from callboard.streams.topics import full_name
@@ -80,7 +81,10 @@ async def test_a_broker_that_is_frozen_says_nothing_in_time_and_is_asked_anew_on
 
 async def test_one_dead_address_beside_a_good_one_costs_nothing_but_the_first_attempt(stage: Any) -> None:
     stage.broker = KafkaCluster(
-        f"127.0.0.1:1, {stage.server.url}", stage.broker.prefix, holds_no_fetch=stage.broker.holds_no_fetch
+        f"127.0.0.1:1, {stage.server.url}",
+        stage.broker.prefix,
+        breaker=kafka_breaker(),
+        holds_no_fetch=stage.broker.holds_no_fetch,
     )
     async with stage.playing("relay", "streams"):
         await stage.emit(stage.view())
@@ -90,7 +94,7 @@ async def test_one_dead_address_beside_a_good_one_costs_nothing_but_the_first_at
 
 
 async def test_why_no_broker_is_reached_is_said() -> None:
-    offsets = GroupOffsets(KafkaCluster("127.0.0.1:1", "t"), ["t.activity.v1"])
+    offsets = GroupOffsets(KafkaCluster("127.0.0.1:1", "t", breaker=kafka_breaker()), ["t.activity.v1"])
     with pytest.raises(BrokerLostError, match=r"127\.0\.0\.1:1"):
         await offsets.read()
 
