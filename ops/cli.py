@@ -195,7 +195,8 @@ def _run(command: Coroutine[Any, Any, int]) -> int:
 
 
 async def _up(options: argparse.Namespace) -> int:
-    from callboard.ops.up import data_folder, up  # noqa: PLC0415 - see above
+    from callboard.ops.embedded.data_directory import data_folder  # noqa: PLC0415 - see above
+    from callboard.ops.up import up  # noqa: PLC0415 - see above
 
     return await up(data_folder(options.data_dir), reset=options.reset, play=options.demo)
 
@@ -256,8 +257,7 @@ async def _asyncapi(_options: argparse.Namespace) -> int:
 
 async def _demo(options: argparse.Namespace) -> int:
     from callboard.ops import demo  # noqa: PLC0415 - see above
-    from callboard.ops.embedded.data_directory import read_running  # noqa: PLC0415 - see above
-    from callboard.ops.up import data_folder  # noqa: PLC0415 - see above
+    from callboard.ops.embedded.data_directory import data_folder, read_running  # noqa: PLC0415 - see above
 
     facts = read_running(data_folder(options.data_dir))
     if facts is None:

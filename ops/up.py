@@ -135,12 +135,6 @@ class Up:
         self.console.print(guide, highlight=False, markup=False, soft_wrap=True)
 
 
-def data_folder(given: str | None) -> Path | None:
-    """Return the data folder: the argument, CALLBOARD_DATA_DIR, or None for the default one."""
-    text = given or os.environ.get("CALLBOARD_DATA_DIR")
-    return Path(text) if text else None
-
-
 async def up(data: Path | None, *, reset: bool, play: bool) -> int:
     """Run on a data folder until stopped; return the exit status."""
     with open_data_directory(data, reset=reset) as data_directory:

@@ -19,8 +19,8 @@ from callboard.actors.infrastructure.audit_log import ACTIONS, AuditEntry, Audit
 from callboard.http.server.validation import in_reach
 from callboard.ops.cli import OK, CommandError
 from callboard.ops.commands.context import CommandContext, command_context, print_problem
+from callboard.ops.embedded.data_directory import data_folder
 from callboard.ops.terminal import json_line, visible
-from callboard.ops.up import data_folder
 from callboard.streams.event_types import UtcDatetime
 
 PAGE = 100  # entries read at a time

@@ -23,8 +23,8 @@ from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.ops.cli import OK, CommandError
 from callboard.ops.commands.context import command_context, print_problem
 from callboard.ops.commands.job_commands import table
+from callboard.ops.embedded.data_directory import data_folder
 from callboard.ops.terminal import json_line, visible
-from callboard.ops.up import data_folder
 
 BATCH = 100  # letters that are read, or changed, before the next ones
 COLUMNS = ("id", "name", "reason", "attempts", "replays", "created_at", "state", "detail")

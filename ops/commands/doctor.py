@@ -20,9 +20,8 @@ from callboard.ops.doctor.indexes import report_indexes
 from callboard.ops.doctor.machine import check_machine
 from callboard.ops.doctor.postgres import check_postgres
 from callboard.ops.doctor.servers import check_kafka, check_mail, check_redis
-from callboard.ops.embedded.data_directory import read_running
+from callboard.ops.embedded.data_directory import data_folder, read_running
 from callboard.ops.terminal import json_line, visible
-from callboard.ops.up import data_folder
 
 LONGEST_S = 20.0  # for one server
 LOUD = ("aiokafka", "callboard", "asyncio")  # a command has one line for each fault

@@ -17,8 +17,8 @@ from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.actors.infrastructure.job_views import DeadFilter
 from callboard.ops.cli import OK, CommandError
 from callboard.ops.commands.context import command_context, print_problem
+from callboard.ops.embedded.data_directory import data_folder
 from callboard.ops.terminal import json_line, visible
-from callboard.ops.up import data_folder
 
 
 async def run_jobs(options: argparse.Namespace) -> int:

@@ -10,9 +10,8 @@ from callboard.actors.infrastructure.postgres_errors import judge_connecting, wo
 from callboard.ops.cli import CommandError
 from callboard.ops.config.settings import Config
 from callboard.ops.config.sources import read_setting
-from callboard.ops.embedded.data_directory import read_running
+from callboard.ops.embedded.data_directory import data_folder, read_running
 from callboard.ops.migrations import runner
-from callboard.ops.up import data_folder
 
 
 async def run_migrate(options: argparse.Namespace) -> int:

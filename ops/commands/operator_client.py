@@ -10,9 +10,8 @@ from urllib.parse import urlsplit
 from callboard.ops.cli import CommandError
 from callboard.ops.config.settings import LOOPBACK, Config
 from callboard.ops.config.sources import read_setting
-from callboard.ops.embedded.data_directory import read_running
+from callboard.ops.embedded.data_directory import data_folder, read_running
 from callboard.ops.terminal import visible
-from callboard.ops.up import data_folder
 
 TIMEOUT_S = 15.0
 BEYOND = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - a listener on all addresses is reached on loopback

@@ -13,10 +13,9 @@ from rich.table import Table
 from callboard.ops.cli import FAILED, OK, CommandError
 from callboard.ops.config.settings import Config
 from callboard.ops.config.sources import read_setting
-from callboard.ops.embedded.data_directory import read_running
+from callboard.ops.embedded.data_directory import data_folder, read_running
 from callboard.ops.streams import kafka_breaker, kafka_security
 from callboard.ops.terminal import json_line, visible
-from callboard.ops.up import data_folder
 from callboard.streams.cluster import KafkaCluster
 from callboard.streams.group_offsets import UNREACHABLE, GroupOffsets, PartitionOffsets
 from callboard.streams.topics import DEFAULT_PREFIX, TOPICS, full_name

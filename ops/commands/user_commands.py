@@ -15,8 +15,8 @@ from callboard.actors.infrastructure.principals import Role
 from callboard.ops.cli import OK
 from callboard.ops.commands.context import CommandContext, command_context, print_problem
 from callboard.ops.commands.user_import import import_file
+from callboard.ops.embedded.data_directory import data_folder
 from callboard.ops.terminal import json_line, visible
-from callboard.ops.up import data_folder
 
 PAGE = 100  # accounts read at a time
 

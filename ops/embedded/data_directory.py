@@ -197,6 +197,12 @@ def _settle(data: Path, lock: int, *, reset: bool) -> DataDirectory:
     return data_directory
 
 
+def data_folder(given: str | None) -> Path | None:
+    """Return the data folder: the argument, CALLBOARD_DATA_DIR, or None for the default one."""
+    text = given or os.environ.get("CALLBOARD_DATA_DIR")
+    return Path(text) if text else None
+
+
 def read_running(path: Path | None = None) -> Facts | None:
     """Return the facts that the running `up` on this data folder wrote with `write_running`, with its `pid`; None if no
     `up` runs.
