@@ -36,7 +36,7 @@ MAX_KEYS = 32
 MAX_PARTS = 200
 NUMBER = re.compile(r"[0-9]{1,18}")
 PAIR = re.compile(r"([!-+\--~]{1,100})(?: ([A-Za-z0-9+/]*={0,2}))?")  # a key of visible ASCII without a comma
-UPLOAD_PATH = re.compile(r"/api/v1/uploads/([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})")
+UPLOAD_PATH = re.compile(r"(?:/.*)?/api/v1/uploads/([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})")
 MEDIA_TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,63}/[!#$%&'*+.^_`|~0-9A-Za-z-]{1,63}")
 NAME_KEYS, TYPE_KEYS = ("filename", "name"), ("filetype", "type", "mime_type")
 

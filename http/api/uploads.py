@@ -71,7 +71,8 @@ async def create(request: Written) -> Reply[UploadState]:
         if (body.declared != 0 or new.size == 0) and upload.received == 0:
             upload = await refs.uploads.writer.write(upload.upload_id, owner_id, 0, body, checksum=checksum)
     headers = {tus.OFFSET: str(upload.received)} | tus.expiry(upload)
-    return Reply(upload.shown, location=f"/api/v1/uploads/{upload.upload_id}", headers=headers)
+    location = f"{refs.site}/api/v1/uploads/{upload.upload_id}"  # absolute: aiotus takes no other
+    return Reply(upload.shown, location=location, headers=headers)
 
 
 async def append(request: Written) -> Reply[None]:

@@ -66,7 +66,7 @@ def test_a_creation_has_either_a_length_or_says_that_it_comes_later() -> None:
 
 
 def test_parts_are_named_by_absolute_or_relative_urls() -> None:
-    urls = f"/api/v1/uploads/{IDS[0]} https://board.example:8000/api/v1/uploads/{str(IDS[1]).upper()}?x=1"
+    urls = f"/api/v1/uploads/{IDS[0]} https://board.example:8000/below/api/v1/uploads/{str(IDS[1]).upper()}?x=1"
     assert tus.new_upload(of(("Upload-Concat", f"final;{urls}"))) == NewUpload(UploadKind.FINAL, parts=tuple(IDS))
     assert tus.new_upload(of(("Upload-Concat", f"final; {urls}"))).parts == tuple(IDS)
     partial = (("Upload-Concat", "partial"), ("Upload-Length", "1"))
