@@ -5,11 +5,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from kit.article import STEP, TRANSITION_RULES, Model
 from kit.domain import Domain, at_once, refused
-from kit.property_examples import examples
 
 from callboard.actors.editorial.content_queries import ListTransitions, ReadContent
 from callboard.actors.editorial.errors import (
@@ -23,7 +19,6 @@ from callboard.actors.editorial.errors import (
 )
 from callboard.actors.editorial.workflow import Content, DeleteContent, Draft, EditContent, TransitionContent
 from callboard.actors.editorial.workflow_rules import Action, Status
-from callboard.actors.errors import Problem
 from callboard.actors.infrastructure.principals import Principal, Role
 
 PATH = [Action.SUBMIT_FOR_REVIEW, Action.APPROVE, Action.PUBLISH, Action.ARCHIVE]  # a full life, state by state
@@ -274,6 +269,21 @@ async def test_of_transitions_at_once_one_wins_and_is_told_once(
         assert len(await history(domain, content.content_id)) == 2
 
 
+async def test_of_an_approval_and_a_rejection_in_two_processes_one_wins(
+    domain: Domain, other: Domain, author: Principal, editor: Principal
+) -> None:
+    second = await domain.person(Role.EDITOR)
+    for _ in range(8):
+        content = await content_in(domain, Status.PENDING_REVIEW, author, editor)
+        won, lost = await at_once(
+            domain.move(content.content_id, Action.APPROVE, editor),
+            other.move(content.content_id, Action.REJECT, second),
+        )
+        assert (len(won), lost) == (1, [CONTENT_ILLEGAL_TRANSITION])
+        assert len(await story(domain, content.content_id)) == 3
+        assert (await history(domain, content.content_id))[-1][2] == won[0].status
+
+
 async def test_of_edits_of_one_version_at_once_one_wins(domain: Domain, author: Principal) -> None:
     content = await domain.draft(author)
     won, lost = await at_once(*(edit(domain, content, author, title=f"Take {n}") for n in range(8)))
@@ -312,37 +322,3 @@ async def test_a_deletion_and_a_transition_at_once_leave_one_story(domain: Domai
         )
         assert (left == []) == (told[-1][0] == "content.deleted")
         assert len(told) == 1 + len(won)
-
-
-# Against a model -----------------------------------------------------------------------------------------------------
-
-
-@settings(settings.get_profile("actors"), max_examples=examples(60))
-@given(st.lists(STEP, max_size=16), st.booleans())
-async def test_any_sequence_of_changes_goes_as_the_model_says(
-    domain: Domain, steps: list[tuple[str, str]], author_is_editor: bool
-) -> None:
-    people = {
-        "author": await domain.person(Role.EDITOR if author_is_editor else Role.MEMBER),
-        "editor": await domain.person(Role.EDITOR),
-        "stranger": await domain.person(),
-    }
-    people["both"] = people["author"]
-    content = await domain.draft(people["author"])
-    model = Model(author_is_editor=author_is_editor)
-    for step, caller in steps:
-        expected = model.take(step, caller)
-        try:
-            if step in TRANSITION_RULES:
-                content = await domain.move(content.content_id, Action(step), people[caller])
-            else:
-                version = content.version - (step == "edit stale")
-                content = await edit(domain, content, people[caller], version=version, title=f"Take {content.version}")
-        except Problem:
-            assert not expected, f"{step} by {caller} was refused"
-        else:
-            assert expected, f"{step} by {caller} was let through"
-    now = await domain.content_queries.ask(ReadContent(content.content_id, people["author"]))
-    assert (now.status, now.version) == (model.status, model.version)
-    assert await story(domain, content.content_id) == model.events
-    assert await history(domain, content.content_id) == model.history
