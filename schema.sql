@@ -4,9 +4,10 @@
 -- now(). Constraint names are part of the interface: actors turn users_email_key into "this e-mail is taken". Secrets
 -- are stored as SHA-256 or Argon2id hashes only.
 
--- Both come with PostgreSQL; an owner of the database may create them.
+-- All come with PostgreSQL; an owner of the database may create them.
 create extension if not exists pg_trgm;
 create extension if not exists unaccent;
+create extension if not exists btree_gin;
 
 create function touch_updated_at() returns trigger language plpgsql as $$
 begin
@@ -350,6 +351,12 @@ language sql immutable parallel safe as $$
         null))
 $$;
 
+-- The month of a time, for the index of the search.
+create function month_of(moment timestamptz) returns integer language sql immutable parallel safe as $$
+    select (extract(year from moment at time zone 'UTC') * 12
+            + extract(month from moment at time zone 'UTC'))::integer
+$$;
+
 -- The query for all words of a vector, as they are.
 create function all_of(words tsvector) returns tsquery language sql immutable parallel safe as $$
     select coalesce(string_agg(
@@ -423,7 +430,7 @@ create index content_status_idx on content (status, created_at desc, content_id 
 create index content_author_idx on content (author_id, status, created_at desc, content_id desc);
 create index content_category_idx on content (category_id, status, created_at desc, content_id desc);
 create index content_editor_idx on content (last_edited_by) where last_edited_by is not null;
-create index content_search_idx on content using gin (search) where status = 'published';
+create index content_search_idx on content using gin (search, month_of(published_at)) where status = 'published';
 create index content_outdated_idx on content (published_at desc) where search_outdated and status = 'published';
 create index content_deleted_idx on content (deleted_at, content_id) where deleted_at is not null;
 create index content_author_deleted_idx on content (author_id, deleted_at, content_id) where deleted_at is not null;
@@ -567,8 +574,16 @@ create table comments (
 );
 create index comments_author_idx on comments (author_id);
 create index comments_content_idx on comments (content_id, created_at, comment_id);
-create index comments_top_idx on comments (content_id, created_at, comment_id)
-    where parent_id is null and (replies > 0 or deleted_at is null);
+create index comments_listed_idx on comments (content_id, created_at, comment_id)
+    where parent_id is null and (replies > 0 or (deleted_at is null and hidden_at is null));
+create index comments_replies_idx on comments (parent_id, created_at, comment_id)
+    where parent_id is not null and (replies > 0 or (deleted_at is null and hidden_at is null));
+create index comments_hidden_idx on comments (content_id, created_at, comment_id)
+    where parent_id is null and hidden_at is not null and deleted_at is null and replies = 0;
+create index comments_hidden_replies_idx on comments (parent_id, created_at, comment_id)
+    where parent_id is not null and hidden_at is not null and deleted_at is null and replies = 0;
+create index comments_own_hidden_idx on comments (author_id, content_id, created_at, comment_id)
+    where hidden_at is not null and deleted_at is null and replies = 0;
 create index comments_parent_idx on comments (parent_id, created_at, comment_id) where parent_id is not null;
 create index comments_reported_idx on comments (reported_at, comment_id) where reported_at is not null;
 create index comments_deleted_idx on comments (deleted_at) where deleted_at is not null and (replies = 0 or body is not null);

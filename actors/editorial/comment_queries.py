@@ -89,8 +89,8 @@ class CommentQueries(Actor[ReadComment | ListComments | ListReplies]):
                 or not (parent.replies > 0 or may_read(message.caller, parent.author_id, parent.status))
             ):
                 raise Problem(COMMENT_NOT_FOUND)
-            rows = QUERIES.replies_of(connection, parent_id=message.comment_id, **_asked(message))
-            return await _page(rows, message.caller)
+            thread = {"content_id": parent.content_id, "parent_id": message.comment_id}
+            return await _page(QUERIES.replies_of(connection, **thread, **_asked(message)), message.caller)
 
 
 def _asked(message: ListComments | ListReplies) -> dict[str, Any]:

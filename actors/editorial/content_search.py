@@ -5,7 +5,7 @@ begun, and then those with words that are spelt alike.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, time, timedelta
 from itertools import groupby
 from typing import Any
 from uuid import UUID
@@ -30,8 +30,10 @@ QUERIES = queries_beside(__file__)
 # These bound the cost of a search, however many articles match (tests/bench/content).
 RECENT = 500  # the newest articles, which are read without an index;
 ENOUGH = 50  # if this many of them match, no others are searched;
-MATCHES = 2_000  # otherwise so many matches of the index,
+EXAMINED = 5_000  # otherwise so many matches of the index are read,
+MATCHES = 1_000  # until so many are of the times that are asked for,
 CANDIDATES = 500  # and the newest of all of these are ranked
+MAX_MONTHS = 24  # for which the index is asked, if the times are narrow
 BEGINNINGS = 2_000  # words that begin as the last one does, of which
 COMPLETIONS = 50  # the shortest are searched
 MIN_BEGINNING = 2  # letters
@@ -217,8 +219,10 @@ class Search:
             tag=self.message.tag,
             since=self.message.since,
             until=self.message.until,
+            months=months_of(self.message.since, self.message.until),
             recent=RECENT,
             enough=ENOUGH,
+            examined=EXAMINED,
             matches=MATCHES,
             candidates=CANDIDATES,
         )
@@ -242,6 +246,16 @@ class Search:
         for word, lexemes in similar.items():
             self.wider[word] = self.wider.get(word, set()) | set(lexemes[:SIMILAR])
         return bool(similar)
+
+
+def months_of(since: datetime | None, until: datetime | None) -> list[int] | None:
+    """Return the months between two times, as PostgreSQL counts them for the index; None if they are many."""
+    if since is None:
+        return None
+    first, last = (each.astimezone(UTC) for each in (since, until or datetime.now(UTC) + timedelta(days=1)))
+    is_exact = (last.day, last.time()) == (1, time())  # the end is no part of the times
+    months = range(first.year * 12 + first.month, last.year * 12 + last.month + (0 if is_exact else 1))
+    return list(months) if len(months) <= MAX_MONTHS else None
 
 
 def _result(row: dict[str, Any], rank: float, title: str, text: str, runs: Sequence[str]) -> SearchResult:

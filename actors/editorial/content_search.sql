@@ -24,11 +24,12 @@ from unnest(:words::text[]) as asked cross join lateral (
     where word % search_word(asked) and length(word) between length(asked) - 2 and length(asked) + 2
     order by similarity(word, search_word(asked)) desc, word limit :most) as known;
 
--- name: matching_content(q, words, lexemes, runs, author_id, category_id, tag, since, until, recent, enough, matches, candidates)
+-- name: matching_content(q, words, lexemes, runs, author_id, category_id, tag, since, until, months, recent, enough, examined, matches, candidates)
 -- The ids of matches with their ranks from 0 to 1, at a cost that does not grow with the number of matches. `asked` is
 -- the part of the query that an index can answer, in any language: without exclusions, and with phrases as words. The
 -- newest `recent` articles are read one by one. If `enough` of them match, the words are common and no others are
--- searched; if not, the index is asked, for `matches` rows at most. The newest `candidates` of both are matched against
+-- searched; if not, the index is asked, for articles of these `months` if the times are narrow: of the `examined` first
+-- ones, `matches` at most have such times. The newest `candidates` of both are matched against
 -- the whole query, in their own language, and ranked. The text search ranks no word of an unsplit script: its place in
 -- the title does.
 with in_language as materialized (
@@ -57,12 +58,15 @@ with in_language as materialized (
       and (:category_id::uuid is null or category_id = :category_id)
       and (:tag::text is null or :tag = any (tags))
 ), others as materialized (
-    select content_id, published_at from content
-    where status = 'published' and search @@ (select query from asked) and (select count(*) from newest) < :enough
-      and (:author_id::uuid is null or author_id = :author_id)
-      and (:category_id::uuid is null or category_id = :category_id)
-      and (:tag::text is null or :tag = any (tags))
-      and (:since::timestamptz is null or published_at >= :since)
+    select content_id, published_at from (
+        select content_id, published_at from content
+        where status = 'published' and search @@ (select query from asked) and (select count(*) from newest) < :enough
+          and (:months::integer[] is null or month_of(published_at) = any (:months))
+          and (:author_id::uuid is null or author_id = :author_id)
+          and (:category_id::uuid is null or category_id = :category_id)
+          and (:tag::text is null or :tag = any (tags))
+        limit :examined) as examined
+    where (:since::timestamptz is null or published_at >= :since)
       and (:until::timestamptz is null or published_at < :until)
     limit :matches
 ), candidates as materialized (
@@ -70,7 +74,7 @@ with in_language as materialized (
     order by published_at desc, content_id desc limit :candidates
 ), texts as materialized (
     select text.* from candidates cross join lateral (  -- the limit keeps the planner from joining with all content
-        select content_id, title, language, search, search_outdated
+        select content_id, title, language, search || '' as search, search_outdated  -- a copy is decompressed only once
         from content where content.content_id = candidates.content_id limit 1) as text
 )
 select content_id, max(points / (points + 1)) as rank

@@ -26,7 +26,9 @@ from callboard.ops import schema
 from callboard.ops.embedded.postgres import Postgres
 
 ROWS = 6_000  # of each table; a page has 20 of them
+GONE = 1_000  # comments of a thread that follow one another, and are deleted; and the next, which are hidden
 PAGE = 21
+AGO = 6  # years; every hundredth article is older by these
 FIRST = datetime(1, 1, 1, tzinfo=UTC)
 
 UNINDEXED = """
@@ -94,7 +96,7 @@ FILL = f"""
     insert into content (author_id, category_id, title, body, body_html, tags, status, published_at, created_at)
     select u.user_id, c.category_id, 'Lantern ' || n, 'common word', '', array['all', 'tag ' || n % 7],
            (array['draft', 'pending_review', 'approved', 'archived', 'published', 'published'])[1 + n % 6],
-           now() - make_interval(mins => n), now() - make_interval(mins => n)
+           now() - make_interval(years => {AGO} * (n % 100 = 0)::integer, mins => n), now() - make_interval(mins => n)
     from generate_series(1, {ROWS}) as n
     join (select user_id, row_number() over () as place from users) as u on u.place = 1 + n % 40
     join (select category_id, row_number() over () as place from categories) as c on c.place = 1 + n % 50;
@@ -102,12 +104,16 @@ FILL = f"""
     alter table content enable trigger content_search;
     update content set title = 'Unicorn' where content_id = (
         select content_id from content where status = 'published' order by published_at limit 1);
-    insert into comments (content_id, author_id, body, body_html, created_at, deleted_at)
-    select content_id, author_id, 'c', 'c', now() - make_interval(mins => n), case when n % 3 = 0 then now() end
-    from (select content_id, author_id from content where title = 'Unicorn') as c, generate_series(1, {ROWS}) as n;
-    insert into comments (content_id, author_id, body, body_html, parent_id, depth, created_at)
-    select content_id, author_id, 'r', 'r', comment_id, 1, now() - make_interval(mins => n)
-    from (select * from comments order by created_at limit 1) as c, generate_series(1, 1000) as n;
+    insert into comments (content_id, author_id, body, body_html, created_at, deleted_at, hidden_at)
+    select content_id, user_id, 'c', 'c', now() - make_interval(mins => n),
+           case when n / {GONE} = 1 then now() end, case when n / {GONE} = 2 then now() end
+    from (select content_id from content where title = 'Unicorn') as c, generate_series(1, {ROWS}) as n
+    join (select user_id, row_number() over () as place from users) as u on u.place = n % 3 + 1;
+    insert into comments (content_id, author_id, body, body_html, parent_id, depth, created_at, deleted_at, hidden_at)
+    select content_id, user_id, 'r', 'r', comment_id, 1, now() - make_interval(mins => n),
+           case when n / {GONE} = 1 then now() end, case when n / {GONE} = 2 then now() end
+    from (select * from comments order by created_at limit 1) as c, generate_series(1, {ROWS}) as n
+    join (select user_id, row_number() over () as place from users) as u on u.place = n % 3 + 1;
 """  # noqa: S608 - our own numbers
 
 
@@ -192,14 +198,14 @@ async def test_a_list_of_content_reads_its_page_and_no_more(filled: Domain, view
 
 @pytest.mark.parametrize("viewer", [None, Role.MEMBER, Role.EDITOR])
 async def test_a_list_of_comments_reads_its_page_and_no_more(filled: Domain, viewer: Role | None) -> None:
-    """Its first page, one in the middle, and the replies of one comment; a third of the comments is deleted."""
+    """The pages before and after what is deleted and hidden, and the first; of comments, and of the replies of one."""
     row = (await filled.rows("select * from comments order by created_at limit 1"))[0]
     caller = viewer and Principal(row["author_id"], uuid4(), "who@example.org", viewer)
-    middle = datetime.now(UTC) - timedelta(minutes=ROWS // 2)
+    later, earlier = (datetime.now(UTC) - timedelta(minutes=minutes) for minutes in (GONE - 5, 3 * GONE + 5))
     asked = [
-        *(ListComments(row["content_id"], caller, PAGE, at, UUID(int=0), False) for at in (FIRST, middle)),
-        *(ListComments(row["content_id"], caller, PAGE, at, LAST_ID, True) for at in (LATEST, middle)),
-        *(ListReplies(row["comment_id"], caller, PAGE, at, UUID(int=0)) for at in (FIRST, middle)),
+        *(ListComments(row["content_id"], caller, PAGE, at, UUID(int=0), False) for at in (FIRST, earlier)),
+        *(ListComments(row["content_id"], caller, PAGE, at, LAST_ID, True) for at in (LATEST, later)),
+        *(ListReplies(row["comment_id"], caller, PAGE, at, UUID(int=0)) for at in (FIRST, earlier)),
     ]
     for message in asked:
         plans = await explained(filled, filled.comment_queries.ask(message))
@@ -272,6 +278,26 @@ async def test_a_search_of_a_common_word_reads_a_bounded_number(
     assert least(plans) <= 201, plans
     found = await filled.content_search.ask(SearchContent(q, 100))
     assert len(found) == (0 if q.startswith('"') else 50)
+
+
+@pytest.mark.parametrize("days", [30, 2000])
+async def test_a_search_within_a_month_asks_the_index_for_that_month(
+    filled: Domain, days: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All articles hold the word, and few are of that month. Of longer times a bounded number of matches is read."""
+    for name, bound in (("RECENT", 10), ("ENOUGH", 1000), ("EXAMINED", 300), ("MATCHES", 300)):
+        monkeypatch.setattr(content_search, name, bound)
+    until = datetime.now(UTC) - timedelta(days=365 * AGO)
+    asked = SearchContent("common", 100, since=until - timedelta(days=days), until=until + timedelta(days=1))
+    old = "select count(*) from content where status = 'published' and published_at < now() - interval '5 years'"
+    expected = await filled.value(old)
+    plans = await explained(filled, filled.content_search.ask(asked))
+    assert 0 < expected < 100
+    if days == 30:
+        assert least(plans) <= 100, plans
+        assert len(await filled.content_search.ask(asked)) == expected
+    else:
+        assert least(plans) <= 301, plans
 
 
 async def test_a_purge_reads_what_is_due_and_no_more(filled: Domain) -> None:

@@ -39,8 +39,10 @@ LOG = """2026-01-01 10:00:00.000 UTC [1] LOG:  duration: 2.5 ms  plan:
 
 def test_each_figure_stands_beside_its_goal() -> None:
     page = REPORT.table(TIMINGS, FACTS)
-    assert "| first | 10.0 | 49.0 (met) | 400 |" in page
-    assert "| last | 16.0 | 51.0 (not met) | 400 |" in page
+    assert "| first | 10.0 | 49.0 (met) | 50 | 400 |" in page
+    assert "| last | 16.0 | 51.0 (not met) | 50 | 400 |" in page
+    late = {"scheduled publication": REPORT.Timing(500.0, 2_100.0, 20)}
+    assert "| scheduled publication | 500.0 | 2100.0 (not met) | 2000 | 20 |" in REPORT.table(late, FACTS)
     assert "200,000 articles and 1,000,000 comments" in page
 
 
@@ -54,7 +56,8 @@ def test_a_timing_is_of_the_middle_and_of_the_slowest_of_twenty() -> None:
 
 
 def test_the_picture_has_a_bar_for_each_call_and_the_goal() -> None:
-    root = ET.fromstring(REPORT.picture(TIMINGS, FACTS))  # noqa: S314 - our own
+    late = {"scheduled publication": REPORT.Timing(500.0, 2_100.0, 20)}  # it has another scale
+    root = ET.fromstring(REPORT.picture(TIMINGS | late, FACTS))  # noqa: S314 - our own
     assert [each.get("class") for each in root.iter("{http://www.w3.org/2000/svg}rect")] == [
         "page",
         "ours",

@@ -77,6 +77,13 @@ class Client:
             raise RuntimeError(f"{path}: {answer.status} {body[:300]!r}")
         return elapsed, body
 
+    async def post(self, path: str, body: Any, token: str) -> None:
+        """Raises RuntimeError unless it is answered with 200."""
+        headers = {"Authorization": f"Bearer {token}"}
+        async with self.session.post(self.api + path, json=body, headers=headers) as answer:
+            if answer.status != 200:
+                raise RuntimeError(f"{path}: {answer.status} {await answer.text()}")
+
     async def times(self, every: list[str], count: int) -> list[float]:
         """Return the times of so many calls, in turn."""
         return [(await self.get(path))[0] for path in islice(cycle(every), count)]

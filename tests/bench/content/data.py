@@ -14,7 +14,7 @@ import asyncpg
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 VOCABULARY = 20_000
 BODY_WORDS = 100
-PART = 5_000  # articles in a transaction: a run that was interrupted goes on at the next
+PART = 5_000  # articles in a transaction
 AUTHORS, CATEGORIES = 2_000, 40
 LANGUAGES = (*["english"] * 17, *["german"] * 2, "simple")
 TOKYO = "東京タワーの歴史について書いた記事です。"
@@ -74,29 +74,71 @@ def comments(sizes: Sizes) -> Iterator[tuple[Any, ...]]:
         yield UUID(int=number + 1), article_id(of), UUID(int=1 + number % AUTHORS), text, text, at
 
 
+# Indexes that no constraint needs.
+INDEXES = """
+    select indexrelid::regclass::text as name, pg_get_indexdef(indexrelid) as definition
+    from pg_index join pg_class on pg_class.oid = indrelid
+    where relname = any($1) and relnamespace = 'public'::regnamespace
+      and not exists (select from pg_constraint where conindid = indexrelid)
+"""
+# What the triggers of content and comments would have done, for all rows at once.
+ARTICLES = """
+    insert into content (content_id, author_id, category_id, title, body, body_html, status, published_at, created_at,
+                         language, tags, search)
+    select content_id, author_id, category_id, title, body, body_html, status, published_at, created_at, language, tags,
+           case status when 'published' then
+               search_vector(language, title, body, category_id) || filter_words(author_id, null, tags) end
+    from filled
+"""
+COUNTS = """
+    insert into content_tags (content_id, tag, category_id, status, listed_at)
+    select content_id, tag, category_id, status, case status when 'published' then published_at else created_at end
+    from content, unnest(tags) as tag order by tag;
+    insert into tag_counts select tag, count(*) from content_tags where status = 'published' group by tag;
+    insert into comment_counts select content_id, count(*) from comments group by content_id;
+    insert into user_usage (user_id, content_rows, content_bytes)
+    select author_id, count(*), sum(content_size(content)) from content group by author_id;
+    insert into user_usage (user_id, comment_rows) select author_id, count(*) from comments group by author_id
+    on conflict (user_id) do update set comment_rows = excluded.comment_rows
+"""
+
+
 async def fill(url: str, sizes: Sizes) -> None:
-    """Fill the tables, with the triggers that fill what is searched and counted."""
-    connection = await asyncpg.connect(url)
-    if not await connection.fetchval("select exists (select from categories where slug = 'category-0')"):
-        await _prepare(connection)
+    """Fill the empty tables without triggers and indexes, which are made afterwards."""
+    connection = await _connect(url)
+    await _prepare(connection)
+    indexes = await connection.fetch(INDEXES, ["content", "comments", "content_tags"])
+    for index in indexes:
+        await connection.execute(f"drop index {index['name']}")
     half = sizes.articles // 2
     await asyncio.gather(_copy_articles(url, range(half)), _copy_articles(url, range(half, sizes.articles)))
-    await connection.copy_records_to_table(
-        "comments",
-        records=comments(sizes),
-        columns=["comment_id", "content_id", "author_id", "body", "body_html", "created_at"],
-        timeout=1200,
+    columns = ["comment_id", "content_id", "author_id", "body", "body_html", "created_at"]
+    await asyncio.gather(
+        connection.copy_records_to_table("comments", records=comments(sizes), columns=columns, timeout=600),
+        _create(url, [each["definition"] for each in indexes if " comments " not in each["definition"]]),
     )
-    await connection.execute("alter table content enable trigger content_usage")
-    await connection.execute(
-        "create index content_search_idx on content using gin (search) where status = 'published'", timeout=600
-    )
+    comment_indexes = [each["definition"] for each in indexes if " comments " in each["definition"]]
+    await asyncio.gather(connection.execute(COUNTS, timeout=600), _create(url, comment_indexes))
     await connection.execute("vacuum analyze", timeout=600)
     await connection.close()
 
 
+async def _connect(url: str) -> Any:
+    """Connect; triggers do not fire for what the connection writes."""
+    connection = await asyncpg.connect(url)
+    await connection.execute("set session_replication_role = replica; set maintenance_work_mem = '256MB'")
+    return connection
+
+
+async def _create(url: str, definitions: list[str]) -> None:
+    connection = await _connect(url)
+    for definition in definitions:
+        await connection.execute(definition.replace(" ON public.", " ON "), timeout=600)
+    await connection.close()
+
+
 async def _prepare(connection: Any) -> None:
-    """Add people, categories, and the words: two connections that learn words would wait for each other."""
+    """Add people, categories, and the words."""
     people = [(UUID(int=n + 1), f"person{n}@example.org", "x", f"Person {n}") for n in range(AUTHORS)]
     fields = ["user_id", "email", "password_hash", "full_name"]
     await connection.copy_records_to_table("users", records=people, columns=fields)
@@ -104,22 +146,20 @@ async def _prepare(connection: Any) -> None:
     for start in range(0, VOCABULARY, 2_000):
         for language in set(LANGUAGES):
             await connection.execute("select learn_words($1, '', $2)", language, " ".join(words[start : start + 2_000]))
-    await connection.execute("alter table content disable trigger content_usage; drop index content_search_idx")
     groups = [(UUID(int=n + 1), f"category-{n}", f"Category {n}") for n in range(CATEGORIES)]
     await connection.copy_records_to_table("categories", records=groups, columns=["category_id", "slug", "name"])
 
 
-async def _copy_articles(url: str, part: range) -> None:
-    connection = await asyncpg.connect(url)
+async def _copy_articles(url: str, numbers: range) -> None:
+    connection = await _connect(url)
+    await connection.execute("create temporary table filled as select * from content limit 0")
     columns = ["content_id", "author_id", "category_id", "title", "body", "body_html", "status", "published_at"]
-    for first in part[::PART]:
-        if not await connection.fetchval(
-            "select exists (select from content where content_id = $1)", article_id(first)
-        ):
-            await connection.copy_records_to_table(
-                "content",
-                records=articles(range(first, min(first + PART, part.stop))),
-                columns=[*columns, "created_at", "language", "tags"],
-                timeout=600,
-            )
+    for first in numbers[::PART]:
+        await connection.copy_records_to_table(
+            "filled",
+            records=articles(range(first, min(first + PART, numbers.stop))),
+            columns=[*columns, "created_at", "language", "tags"],
+        )
+        await connection.execute(ARTICLES, timeout=600)
+        await connection.execute("truncate filled")
     await connection.close()

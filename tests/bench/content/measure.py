@@ -8,11 +8,13 @@ import asyncio
 import datetime as dt
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from uuid import UUID
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parent))
@@ -23,6 +25,7 @@ import calls
 import data
 import plans
 import report
+from kit.people import UserFactory
 from kit.running import Up
 
 ENVIRONMENT = {"RATE_LIMIT_SEARCH": "99999", "RATE_LIMIT_PER_MINUTE": "999999"}
@@ -31,6 +34,7 @@ FLAG = """
     insert into feature_flags (name, is_on) values ('enable_advanced_search', true)
     on conflict (name) do update set is_on = true
 """
+PUBLICATIONS = 20
 FILLED = "filled"  # the name of the file that says so
 READY_S = 60.0
 
@@ -81,6 +85,25 @@ async def walks(client: calls.Client) -> tuple[dict[str, report.Timing], dict[st
     return timings, pairs
 
 
+async def publications(client: calls.Client, up: Up) -> report.Timing:
+    """Return the times from when scheduled publications are due until each is the newest of the list."""
+    people = await asyncio.to_thread(UserFactory, up.facts)
+    author, editor = [await asyncio.to_thread(people.person, role) for role in ("member", "editor")]
+    late: list[float] = []
+    for _ in range(PUBLICATIONS):
+        content_id = str(await asyncio.to_thread(people.draft, author))
+        approve = ("update content set status = 'approved' where content_id = $1", UUID(content_id))
+        await asyncio.to_thread(people.execute, approve)
+        at = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=0.5)
+        body = {"action": "publish", "publish_at": at.isoformat()}
+        await client.post(f"/content/{content_id}/transitions", body, editor.token)
+        newest = None
+        while newest != content_id:
+            newest = json.loads((await client.get("/content?limit=1"))[1])["data"][0]["content_id"]
+        late.append((dt.datetime.now(dt.UTC) - at).total_seconds() * 1000)
+    return report.Timing.of(late)
+
+
 async def times_of(clients: list[calls.Client], every: list[str], count: int) -> report.Timing:
     """Return the timing of a kind of call, by all clients at once, each with its own part of the paths."""
     await clients[0].times(every, min(10, len(every)))  # to warm up
@@ -127,6 +150,8 @@ async def run(
     folder: Path, sizes: data.Sizes, count: int, show: Callable[[dict[str, report.Timing]], None]
 ) -> list[str]:
     """Measure everything; return what is amiss."""
+    if not (folder / FILLED).exists():
+        shutil.rmtree(folder / "data", ignore_errors=True)  # of a run that was interrupted
     up = Up(folder / "data", environment=ENVIRONMENT)
     try:
         await asyncio.to_thread(up.ready)
@@ -139,6 +164,7 @@ async def run(
             for name, paths in every.items():
                 timings[name] = await times_of(clients, paths, count)
                 tell(f"{name:45} p50 {timings[name].p50:6.1f} ms  p95 {timings[name].p95:6.1f} ms")
+            timings["scheduled publication"] = await publications(clients[0], up)
             show(timings)
             lists = {"list of articles": ["/content"], **every}
             return report.missed(timings, pairs) + await explained(clients[0], up, lists)

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "http"))
 import page
 
 GOAL_MS = 50.0
+GOALS_MS = {"scheduled publication": 2_000.0}  # of other kinds of calls
 SAME = 1.5  # by how much page 1,000 may be slower than page 1
 
 HEAD = """# Lists and searches
@@ -26,8 +27,8 @@ cores. Times are milliseconds from a request to the whole response.
 """
 NOTES = """A page has 20 items. Each kind of search has its own queries, which are asked in turn, with
 `enable_advanced_search` on. A common word is in more than half of the articles, a frequent one in thousands, a rare
-one in some tens. The plans of all kinds of calls are read from PostgreSQL's own log: none reads a large table from
-end to end.
+one in some tens. A scheduled publication is measured from its time until the article is the newest of the list. The
+plans of all kinds of calls are read from PostgreSQL's own log: none reads a large table from end to end.
 """
 
 
@@ -54,9 +55,14 @@ class Facts(NamedTuple):
     comments: int
 
 
+def goal_of(name: str) -> float:
+    """Return the milliseconds within which 95 of 100 calls of a kind should be answered."""
+    return GOALS_MS.get(name, GOAL_MS)
+
+
 def missed(timings: Mapping[str, Timing], pairs: Mapping[str, str]) -> list[str]:
     """Return the goals that were missed; `pairs` has lists whose first and last pages should take the same time."""
-    slow = [f"{name}: p95 is {found.p95:.1f} ms" for name, found in timings.items() if found.p95 > GOAL_MS]
+    slow = [f"{name}: p95 is {found.p95:.1f} ms" for name, found in timings.items() if found.p95 > goal_of(name)]
     deep = [
         f"{last}: p50 is {timings[last].p50:.1f} ms, and {timings[first].p50:.1f} ms of {first}"
         for first, last in pairs.items()
@@ -69,14 +75,18 @@ def table(timings: Mapping[str, Timing], facts: Facts) -> str:
     """The whole page."""
     head = HEAD.format(cores=os.cpu_count(), python=platform.python_version(), **facts._asdict())
     rows = [
-        [name, f"{each.p50:.1f}", f"{each.p95:.1f} ({'met' if each.p95 <= GOAL_MS else 'not met'})", str(each.calls)]
+        [
+            *(name, f"{each.p50:.1f}", f"{each.p95:.1f} ({'met' if each.p95 <= goal_of(name) else 'not met'})"),
+            *(f"{goal_of(name):g}", str(each.calls)),
+        ]
         for name, each in timings.items()
     ]
-    return "\n".join([head, page._table(["call", "p50, ms", f"p95, ms (goal {GOAL_MS:g})", "calls"], rows), NOTES])
+    return "\n".join([head, page._table(["call", "p50, ms", "p95, ms", "goal, ms", "calls"], rows), NOTES])
 
 
 def picture(timings: Mapping[str, Timing], facts: Facts) -> str:
     """A bar for each kind of call, and the goal."""
+    timings = {name: each for name, each in timings.items() if goal_of(name) == GOAL_MS}
     most = max([GOAL_MS, *(each.p95 for each in timings.values())])
     height = 84 + 30 * len(timings)
     root = ET.Element("svg", xmlns="http://www.w3.org/2000/svg", viewBox=f"0 0 760 {height}", role="img")
