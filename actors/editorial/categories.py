@@ -14,6 +14,7 @@ from callboard.actors.editorial import events
 from callboard.actors.editorial.category_removal import RemoveCategory
 from callboard.actors.editorial.category_rules import slugs_for
 from callboard.actors.editorial.errors import (
+    CATEGORY_FULL,
     CATEGORY_NAME_TAKEN,
     CATEGORY_NOT_FOUND,
     CATEGORY_SLUG_TAKEN,
@@ -30,6 +31,8 @@ from callboard.streams.queries import queries_beside
 from callboard.streams.visible_text import visible
 
 QUERIES = queries_beside(__file__)
+
+MOST = 1_000  # categories
 
 CategoryName = Annotated[str, visible(1, 100, examples=("Machine design",))]
 Description = Annotated[str, visible(0, 2000, lines=True)]
@@ -73,7 +76,7 @@ class GetCategory(Request[Category], frozen=True):
 class CreateCategory(Request[Category], frozen=True):
     """Create a category; without a slug, one is made from its name. A repeated request with the same id returns it.
 
-    Raises Problem(CATEGORY_NAME_TAKEN, CATEGORY_SLUG_TAKEN).
+    Raises Problem(CATEGORY_NAME_TAKEN, CATEGORY_SLUG_TAKEN, CATEGORY_FULL).
     """
 
     category_id: UUID
@@ -111,9 +114,10 @@ class DeleteCategory(Request[None], frozen=True):
 class Categories(Actor[ListCategories | GetCategory | CreateCategory | ReplaceCategory | DeleteCategory]):
     """Reads and changes categories. Unique indexes and guarded statements decide between processes."""
 
-    def __init__(self, database: Database, jobs: JobQueue) -> None:
+    def __init__(self, database: Database, jobs: JobQueue, *, most: int = MOST) -> None:
         self.database = database
         self.jobs = jobs
+        self.most = most
 
     @on(ListCategories)
     async def list_categories(self, message: ListCategories) -> list[Category]:
@@ -136,6 +140,9 @@ class Categories(Actor[ListCategories | GetCategory | CreateCategory | ReplaceCa
             row = await QUERIES.category_by_id(connection, category_id=message.category_id)
             if row is not None:
                 return _category(row)
+            await QUERIES.lock_categories(connection)
+            if await QUERIES.is_full(connection, most=self.most):
+                raise Problem(CATEGORY_FULL)
             fields = {name: getattr(message, name) for name in ("category_id", "name", "description")}
             for slug in await _slugs(connection, message):
                 row = await _written(QUERIES.add_category(connection, slug=slug, **fields))

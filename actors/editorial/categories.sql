@@ -15,6 +15,13 @@ from categories where deleted_at is null and category_id = :category_id;
 -- name: unaccented(name)$
 select unaccent(normalize(:name::text, nfkc));
 
+-- name: lock_categories()!
+-- Who adds one waits for another who does: neither would count the other's.
+lock table categories in share row exclusive mode;
+
+-- name: is_full(most)$
+select count(*) >= :most from (select from categories where deleted_at is null limit :most) as counted;
+
 -- name: add_category(category_id, slug, name, description)^
 -- No row if the slug is taken; a taken name is an error.
 insert into categories (category_id, slug, name, description) values (:category_id, :slug, :name, :description)

@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 from callboard.actors.department import Branch, Child, Department
 from callboard.actors.editorial import attachments, comment_moderation, comments, content_rows, uploads
 from callboard.actors.editorial.attachments import Attachments
+from callboard.actors.editorial.categories import MOST as MAX_CATEGORIES
 from callboard.actors.editorial.categories import Categories
 from callboard.actors.editorial.category_removal import REMOVE_CATEGORY, CategoryRemoval
 from callboard.actors.editorial.comment_moderation import CommentModeration
@@ -29,7 +30,7 @@ from callboard.actors.editorial.revisions import RevisionBounds, Revisions
 from callboard.actors.editorial.scheduled_publishing import RUN_SCHEDULE, ScheduledPublisher
 from callboard.actors.editorial.search_refill import REFILL_SEARCH, SearchRefill
 from callboard.actors.editorial.sitemaps import MAX_URLS, PLAN_HOURLY, PLAN_SITEMAP, SitemapPlanner, Sitemaps
-from callboard.actors.editorial.tags import Tags
+from callboard.actors.editorial.tags import MAX_TAGS, Tags
 from callboard.actors.editorial.upload_settings import UploadSettings, build_uploads
 from callboard.actors.editorial.workflow import DELETED_DAYS, ContentWorkflow
 from callboard.actors.infrastructure.job_kinds import job_pool
@@ -57,6 +58,10 @@ class EditorialSettings(UploadSettings, frozen=True, kw_only=True):
     )
     quota_drafts_per_hour: Annotated[Count, Meta(description="drafts that one user may create in an hour")] = (
         DEFAULT_QUOTAS.drafts_per_hour
+    )
+    max_categories: Annotated[Count, Meta(description="the maximum of categories")] = MAX_CATEGORIES
+    tags_per_content: Annotated[int, Meta(ge=0, le=MAX_TAGS, description="the maximum of tags of an article")] = (
+        MAX_TAGS
     )
     html_max_depth: Annotated[int, Meta(ge=1, le=500, description="the nesting of an article's HTML elements")] = (
         USUAL.max_depth
@@ -144,6 +149,7 @@ def build(settings: EditorialSettings, needs: EditorialNeeds) -> Branch[Editoria
         quotas=settings.quotas,
         revisions=RevisionBounds(settings.revisions_per_article, settings.revision_bytes_per_author),
         deleted_days=deleted_days,
+        max_tags=settings.tags_per_content,
     )
     content = pool("content", new_workflow, size=8, key=lambda message: message.content_id)
     queries = pool("content_queries", Props(ContentQueries, database, cache), size=8)
@@ -155,7 +161,7 @@ def build(settings: EditorialSettings, needs: EditorialNeeds) -> Branch[Editoria
     tags = pool("tags", Props(Tags, database), size=2)
     revisions = pool("revisions", Props(Revisions, database), size=2)
     deleted = pool("deleted_content", Props(DeletedContent, database, deleted_days), size=2)
-    categories = pool("categories", Props(Categories, database, jobs), size=2)
+    categories = pool("categories", Props(Categories, database, jobs, most=settings.max_categories), size=2)
     site = needs.infrastructure.public_url
     new_feeds = Props(Feeds, database, FeedSettings(site, settings.feed_title, settings.feed_entries))
     feeds = pool("feeds", new_feeds, size=2)
@@ -172,7 +178,7 @@ def build(settings: EditorialSettings, needs: EditorialNeeds) -> Branch[Editoria
         figures=cache.figures,
         jobs=(
             job_pool(REFILL_SEARCH, Props(SearchRefill, database.pool("jobs"))),
-            job_pool(IMPORT_CONTENT, Props(ContentImporter, content)),
+            job_pool(IMPORT_CONTENT, Props(ContentImporter, content, categories)),
             job_pool(RUN_SCHEDULE, Props(ScheduledPublisher, jobs, cache)),
             job_pool(REMOVE_CATEGORY, Props(CategoryRemoval)),
             job_pool(PLAN_SITEMAP, Props(SitemapPlanner, database.pool("jobs"), settings.sitemap_page_urls)),

@@ -106,6 +106,9 @@ UPLOADS_SIZE = ErrorCode(
     "UPLOADS_SIZE_010", ErrorKind.INVALID, "The length of an upload cannot change, nor be less than its offset."
 )
 UPLOADS_VIDEO = ErrorCode("UPLOADS_VIDEO_011", ErrorKind.FORBIDDEN, "Videos are not accepted here.")
+UPLOADS_TYPE = ErrorCode(
+    "UPLOADS_TYPE_012", ErrorKind.FORBIDDEN, "Files of this type are not accepted here; `allowed` has those that are."
+)
 CATEGORY_NOT_FOUND = ErrorCode("CATEGORY_NOT_FOUND_001", ErrorKind.NOT_FOUND, "There is no such category.")
 CATEGORY_NAME_TAKEN = ErrorCode(
     "CATEGORY_NAME_TAKEN_002", ErrorKind.CONFLICT, "Another category has this name, perhaps in another case."
@@ -116,6 +119,7 @@ CATEGORY_STALE = ErrorCode(
     ErrorKind.STALE,
     "The category has changed since you read it; read it again and repeat your change.",
 )
+CATEGORY_FULL = ErrorCode("CATEGORY_FULL_005", ErrorKind.CONFLICT, "There is the maximum of categories.")
 
 ATTACHMENTS_NOT_DRAFT = ErrorCode(
     "ATTACHMENTS_NOT_DRAFT_001", ErrorKind.CONFLICT, "Attachments change only while the content is a draft."

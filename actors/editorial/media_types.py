@@ -13,6 +13,7 @@ HEAD = 8192  # bytes
 OCTETS, TEXT = "application/octet-stream", "text/plain"
 IMAGES = frozenset({"image/avif", "image/gif", "image/jpeg", "image/png", "image/webp"})  # which browsers show
 
+PATTERN = re.compile(r"\*/\*|[a-z]{1,30}/(?:\*|[a-z0-9][a-z0-9.+-]{0,99})")
 CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 ATOMS = frozenset({b"moov", b"mdat", b"wide", b"pnot"})  # of QuickTime before it had `ftyp`
 TS_PACKET, TS_SYNC = 188, 0x47
@@ -21,6 +22,20 @@ TS_PACKET, TS_SYNC = 188, 0x47
 def media_type_of(head: bytes, declared: str | None = None) -> str:  # noqa: ARG001 - what a client declares proves nothing
     """Return the media type of a file that begins with `head`, of HEAD bytes unless it is shorter."""
     return _video(head) or filetype.guess_mime(head) or (TEXT if _is_text(head) else OCTETS)
+
+
+def parse_types(text: str) -> tuple[str, ...]:
+    """Return patterns of media types, such as image/png or image/*. Raises ValueError."""
+    given = tuple(word.lower() for each in text.split(",") if (word := each.strip()))
+    if not given or not all(PATTERN.fullmatch(each) for each in given):
+        raise ValueError("must be media types such as image/png, image/* or */*, with commas between")
+    return given
+
+
+def is_among(media_type: str, patterns: tuple[str, ...]) -> bool:
+    """Whether one of the patterns is of this type."""
+    whole = media_type.partition("/")[0] + "/*"
+    return any(pattern in (media_type, whole, "*/*") for pattern in patterns)
 
 
 def _video(head: bytes) -> str | None:

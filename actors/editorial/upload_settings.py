@@ -5,7 +5,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from callboard.actors.editorial.attachments import FileBounds
-from callboard.actors.editorial.media_types import media_type_of
+from callboard.actors.editorial.media_types import media_type_of, parse_types
 from callboard.actors.editorial.refs import UPLOADS, UploadRefs
 from callboard.actors.editorial.upload_records import UploadBounds, Uploading
 from callboard.actors.editorial.upload_removal import EXPIRED, discarded_rule
@@ -14,7 +14,7 @@ from callboard.actors.editorial.uploads import Uploads
 from callboard.actors.infrastructure.feature_flags import FlagName
 from callboard.actors.infrastructure.refs import Infrastructure
 from callboard.actors.infrastructure.retention import RetentionRule
-from callboard.actors.settings import Bytes, Count, Hours, Settings
+from callboard.actors.settings import Bytes, Count, Hours, Parsed, Settings
 from callboard.runtime import Pool, Props, pool
 
 USUAL = UploadBounds()
@@ -44,6 +44,11 @@ class UploadSettings(Settings, frozen=True, kw_only=True):
     avatar_max_kb: Annotated[
         int, Meta(ge=1, le=102_400, description="the maximum size of an avatar, in kilobytes of 2^10 bytes")
     ] = USUAL_FILES.avatar_bytes >> 10
+    upload_types: Annotated[
+        tuple[str, ...],
+        Parsed(parse_types),
+        Meta(description="accepted types of files, by their bytes, with commas between: image/png, image/*, */*"),
+    ] = ("*/*",)
     uploads_at_once: Annotated[Count, Meta(description="requests that write uploads at once, in one process")] = 64
 
     @property
@@ -79,6 +84,7 @@ def build_uploads(settings: UploadSettings, infrastructure: Infrastructure) -> U
         actors,
         store,
         type_of=media_type_of,
+        types=settings.upload_types,
         allows_video=lambda user_id: flags.is_enabled(FlagName.VIDEO_UPLOAD, user_id),
         most_at_once=settings.uploads_at_once,
     )

@@ -21,9 +21,10 @@ from callboard.actors.editorial.errors import (
     UPLOADS_NOT_FOUND,
     UPLOADS_OFFSET,
     UPLOADS_TOO_LARGE,
+    UPLOADS_TYPE,
     UPLOADS_VIDEO,
 )
-from callboard.actors.editorial.media_types import HEAD, OCTETS
+from callboard.actors.editorial.media_types import HEAD, OCTETS, is_among
 from callboard.actors.editorial.upload_records import (
     CompleteUpload,
     CreateUpload,
@@ -87,12 +88,14 @@ class UploadWriter:
         store: ObjectStore,
         *,
         type_of: TypeOf,
+        types: tuple[str, ...] = ("*/*",),
         allows_video: Callable[[UUID], bool],
         most_at_once: int,
     ) -> None:
         self.uploads = uploads
         self.store = store
         self._type_of = type_of
+        self._types = types
         self._allows_video = allows_video
         self._most = most_at_once
         self._most_of_user = max(1, most_at_once // 8)
@@ -111,8 +114,8 @@ class UploadWriter:
         """Append a body at `offset`; return the upload with its new offset. What has arrived of a body that breaks off
         is kept, unless it has a checksum.
 
-        Raises Problem as TakeLease does, UPLOADS_LOCKED, UPLOADS_CHECKSUM, UPLOADS_VIDEO, SERVER_OVERLOADED, and those
-        of the body and the store.
+        Raises Problem as TakeLease does, UPLOADS_LOCKED, UPLOADS_CHECKSUM, UPLOADS_VIDEO, UPLOADS_TYPE,
+        SERVER_OVERLOADED, and those of the body and the store.
         """
         with self._place(user_id):
             lease = await self._lease(TakeLease(upload_id, user_id, offset, size, body.declared))
@@ -177,13 +180,16 @@ class UploadWriter:
         return lease
 
     async def _complete(self, writing: "_Writing", user_id: UUID) -> Upload:
-        """Complete an upload whose bytes are all there; a video that is not allowed is removed."""
+        """Complete an upload whose bytes are all there; one of a type that is not allowed is removed."""
         upload = writing.lease.upload
         head = await writing.finish()
         media_type = OCTETS if upload.kind is UploadKind.PARTIAL else self._type_of(head, upload.declared_type)
         if media_type.startswith("video/") and not self._allows_video(user_id):
             await self._remove(writing.lease, writing.object_id)
             raise Problem(UPLOADS_VIDEO)
+        if upload.kind is not UploadKind.PARTIAL and not is_among(media_type, self._types):
+            await self._remove(writing.lease, writing.object_id)
+            raise Problem(UPLOADS_TYPE, allowed=self._types)
         completed = await self.uploads.ask(CompleteUpload(writing.lease, media_type))
         writing.is_held = False
         return completed

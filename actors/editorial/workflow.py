@@ -18,6 +18,7 @@ from callboard.actors.editorial.errors import (
 from callboard.actors.editorial.html_sanitizer import HtmlSanitizer
 from callboard.actors.editorial.revisions import RevisionBounds, drop_oldest_revisions, revision_as_draft
 from callboard.actors.editorial.scheduled_publishing import check_times, plan
+from callboard.actors.editorial.tags import MAX_TAGS
 from callboard.actors.editorial.workflow_rules import (
     Action,
     Status,
@@ -140,6 +141,7 @@ class ContentWorkflow(Actor[Change]):
         quotas: Quotas = DEFAULT_QUOTAS,
         revisions: RevisionBounds = RevisionBounds(),  # noqa: B008 - frozen
         deleted_days: int = DELETED_DAYS,
+        max_tags: int = MAX_TAGS,
     ) -> None:
         self.database = database
         self.cache = cache
@@ -148,6 +150,7 @@ class ContentWorkflow(Actor[Change]):
         self.quotas = quotas
         self.revisions = revisions
         self.deleted_days = deleted_days
+        self.max_tags = max_tags
 
     @on(CreateContent)
     @retried
@@ -345,7 +348,13 @@ class ContentWorkflow(Actor[Change]):
                     raise
 
     async def _fields(self, draft: Draft) -> dict[str, Any]:
-        """Return the columns of a draft; called before the transaction, to keep the transaction short."""
+        """Return the columns of a draft; called before the transaction, to keep the transaction short.
+
+        Raises Problem(REQUEST_INVALID) for more tags than the settings allow.
+        """
+        if len(draft.tags) > self.max_tags:
+            message = f"Must have {self.max_tags} at most."
+            raise Problem(REQUEST_INVALID, details=(FieldError("tags", message),))
         return {**msgspec.structs.asdict(draft), "body_html": await self.sanitizer.clean_body(draft.body)}
 
 

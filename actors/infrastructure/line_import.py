@@ -5,7 +5,7 @@ import io
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar, get_origin
 from uuid import UUID
 
 import anyio.to_thread
@@ -210,8 +210,18 @@ def _csv_line(number: int, header: Sequence[str], row: Sequence[str], kind: type
     if len(row) != len(header):
         fault = LineFault(number, "", f"has {len(row)} fields, and {len(header)} columns")
         return Line(number, None, fault)
-    value = {name: field for name, field in zip(header, row, strict=True) if field}
+    several = {each.encode_name for each in msgspec.structs.fields(kind) if _is_tuple(each.type)}
+    value = {
+        name: [each.strip() for each in field.split(",")] if name in several else field
+        for name, field in zip(header, row, strict=True)
+        if field
+    }
     return _line(number, kind, lambda: msgspec.convert(value, kind, strict=False))
+
+
+def _is_tuple(of: Any) -> bool:
+    """Whether a field has several values, which CSV separates by commas."""
+    return get_origin(of.__origin__ if get_origin(of) is Annotated else of) is tuple
 
 
 def _line(number: int, kind: type[T], read: Callable[[], T]) -> Line[T]:

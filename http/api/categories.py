@@ -14,6 +14,7 @@ from callboard.actors.editorial.categories import (
 )
 from callboard.actors.editorial.category_rules import Slug
 from callboard.actors.editorial.errors import (
+    CATEGORY_FULL,
     CATEGORY_NAME_TAKEN,
     CATEGORY_NOT_FOUND,
     CATEGORY_SLUG_TAKEN,
@@ -108,7 +109,7 @@ ROUTES = Routes(
         tag=TAG,
         access=Access.EDITOR,
         status=201,
-        errors=TAKEN,
+        errors=(*TAKEN, CATEGORY_FULL),
         has_etag=True,
     ),
     Route(

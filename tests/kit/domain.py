@@ -299,7 +299,8 @@ class Domain:
             OURS, settings, self.clients, self.built.declared
         )  # pools that have stopped do not start again
         handlers = [each for branch in built.branches.values() for each in branch.jobs if each.kind in WORKED_ON]
-        handlers.append(job_pool(IMPORT_CONTENT, Props(ContentImporter, self.content)))  # it asks a pool that runs
+        importer = Props(ContentImporter, self.content, self.categories)  # it asks pools that run
+        handlers.append(job_pool(IMPORT_CONTENT, importer))
         pools = [each.pool for each in handlers]
         runner = worker("worker", Props(JobWorker, self.database, self.jobs, handlers, JobCounts(), name="domain"))
         due = "select count(*) from jobs where state = 'running' or (state = 'waiting' and run_at <= clock_timestamp())"

@@ -7,6 +7,7 @@ import pytest
 from kit.domain import Domain, at_once, refused
 
 from callboard.actors.editorial.categories import (
+    Categories,
     Category,
     CreateCategory,
     DeleteCategory,
@@ -17,6 +18,7 @@ from callboard.actors.editorial.categories import (
 from callboard.actors.editorial.category_rules import read_key, read_slug, slugs_for
 from callboard.actors.editorial.content_queries import ListContent, ReadContent
 from callboard.actors.editorial.errors import (
+    CATEGORY_FULL,
     CATEGORY_NAME_TAKEN,
     CATEGORY_NOT_FOUND,
     CATEGORY_SLUG_TAKEN,
@@ -118,6 +120,21 @@ async def test_of_simultaneous_creations_of_one_name_one_wins(domain: Domain, ed
     assert len(won) == 1
     assert lost == [CATEGORY_NAME_TAKEN] * 7
     assert len(await domain.events("category.created")) == 1
+
+
+async def test_there_are_no_more_categories_than_the_settings_allow(domain: Domain, editor: Principal) -> None:
+    """Whoever creates them at once, and in whichever process; a deletion makes room."""
+    bounded = Categories(domain.database, domain.jobs, most=3)
+
+    def add(name: str) -> Any:
+        return bounded.create(CreateCategory(uuid4(), name, "", None, editor))
+
+    won, lost = await at_once(*(add(f"Name {number}") for number in range(6)))
+    assert (len(won), lost) == (3, [CATEGORY_FULL] * 3)
+    repeated = CreateCategory(won[0].category_id, won[0].name, "", None, editor)
+    assert await bounded.create(repeated) == won[0]
+    await domain.categories.ask(DeleteCategory(won[0].slug, editor))
+    assert (await add("Another")).slug == "another"
 
 
 async def test_a_repeated_creation_returns_what_the_first_has_made(domain: Domain, editor: Principal) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callboard.actors.editorial.media_types import HEAD, IMAGES, OCTETS, TEXT, media_type_of
+from callboard.actors.editorial.media_types import HEAD, IMAGES, OCTETS, TEXT, is_among, media_type_of, parse_types
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00"
@@ -88,6 +88,18 @@ def test_a_video_is_a_video_by_whatever_name(head: bytes) -> None:
 def test_markup_that_a_browser_would_run_is_text_and_no_image(head: bytes) -> None:
     assert media_type_of(head, "image/svg+xml") == TEXT
     assert "image/svg+xml" not in IMAGES
+
+
+def test_accepted_types_are_patterns_of_media_types() -> None:
+    assert parse_types(" image/PNG, video/*,") == ("image/png", "video/*")
+    assert parse_types("*/*") == ("*/*",)
+    for bad in ("", " , ", "png", "*", "*/png", "image/", "image/png;q=1", "image/*png", "a/b c"):
+        with pytest.raises(ValueError, match="media types"):
+            parse_types(bad)
+    assert is_among("image/png", ("text/plain", "image/*"))
+    assert is_among("text/plain", ("text/plain",))
+    assert is_among("application/octet-stream", ("*/*",))
+    assert not is_among("text/plain", ("image/*", "text/html"))
 
 
 @given(

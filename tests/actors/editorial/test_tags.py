@@ -2,17 +2,20 @@
 
 import unicodedata
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kit.domain import Domain, at_once
+from kit.domain import Domain, at_once, refused
 
+from callboard.actors.editorial.content_cache import ContentCache
 from callboard.actors.editorial.content_queries import ContentSummary, ListContent
+from callboard.actors.editorial.html_sanitizer import HtmlSanitizer
 from callboard.actors.editorial.tags import ListTags, normal_tag
-from callboard.actors.editorial.workflow import CreateContent, DeleteContent, Draft, EditContent
+from callboard.actors.editorial.workflow import ContentWorkflow, CreateContent, DeleteContent, Draft, EditContent
 from callboard.actors.editorial.workflow_rules import Action, Status
+from callboard.actors.errors import REQUEST_INVALID
 from callboard.actors.infrastructure.principals import Principal, Role
 
 CATEGORY = "insert into categories (slug, name) values"
@@ -26,6 +29,16 @@ async def author(domain: Domain) -> Principal:
 @pytest.fixture
 async def editor(domain: Domain) -> Principal:
     return await domain.person(Role.EDITOR)
+
+
+async def test_an_article_has_no_more_tags_than_the_settings_allow(domain: Domain, author: Principal) -> None:
+    cache = ContentCache(domain.database, domain.cache)
+    workflow = ContentWorkflow(domain.database, cache, domain.jobs, HtmlSanitizer(), max_tags=2)
+    content = await workflow.create(CreateContent(uuid4(), Draft("t", "b", tags=("a", "b")), author))
+    for draft in (Draft("t", "b", tags=("a", "b", "c")), Draft("x", "b", tags=("a", "b", "c"))):
+        with refused(REQUEST_INVALID) as caught:
+            await workflow.edit(EditContent(content.content_id, draft, None, author))
+        assert [fault.field for fault in caught.value.details] == ["tags"]
 
 
 async def tagged(domain: Domain, caller: Principal | None, tag: str, **more: Any) -> list[str]:

@@ -14,6 +14,7 @@ from callboard.actors.editorial.errors import (
     UPLOADS_NOT_FOUND,
     UPLOADS_QUOTA,
     UPLOADS_TOO_LARGE,
+    UPLOADS_TYPE,
     UPLOADS_VIDEO,
 )
 from callboard.actors.editorial.upload_records import (
@@ -96,6 +97,22 @@ async def test_a_film_is_removed_as_soon_as_its_bytes_say_what_it_is(domain: Dom
 
 
 # Removal -------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_file_of_a_type_that_is_not_accepted_is_removed_whatever_it_was_called(
+    domain: Domain, tmp_path: Path
+) -> None:
+    ada = await domain.person()
+    site = UploadSite(domain, tmp_path / "uploads", types=("image/*", "video/mp4"), allows_video=lambda _user_id: True)
+    problem = await refused(site.sent(ada, b"text"), UPLOADS_TYPE)
+    assert problem.allowed == ("image/*", "video/mp4")
+    assert (site.files(), await domain.value("select count(*) from uploads")) == (set(), 0)
+    assert (await site.sent(ada, b"film of cats")).media_type == "video/mp4"
+    parts = [await site.sent(ada, part, UploadKind.PARTIAL) for part in (b"te", b"xt")]  # a part has no type yet
+    whole = NewUpload(UploadKind.FINAL, parts=tuple(part.upload_id for part in parts))
+    await refused(site.writer.concatenate(uuid4(), ada.user_id, whole, Body()), UPLOADS_TYPE)
+    assert await domain.value("select count(*) from uploads where kind = 'final'") == 0
+    await site.store.close()
 
 
 async def test_a_removed_upload_takes_its_bytes_with_it(site: UploadSite) -> None:

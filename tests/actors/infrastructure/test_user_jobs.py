@@ -110,6 +110,41 @@ async def test_a_text_of_several_lines_is_one_field_of_csv(domain: Domain) -> No
     assert await domain.value("select body from content where title = 'One'") == 'a\r\nb "c"'
 
 
+CATEGORY = "insert into categories (slug, name) values ('design', 'Design') returning category_id"
+
+
+async def test_articles_come_with_tags_and_the_category_by_its_slug_or_id(domain: Domain) -> None:
+    editor = await domain.person(Role.EDITOR)
+    category_id = await domain.value(CATEGORY)
+    lines = jsonl(
+        {"title": "One", "tags": ["Engines", "engines", "a, b"], "category": "DESIGN"},
+        {"title": "Two", "category": str(category_id)},
+        {"title": "Three", "category": "nothing"},
+        {"title": "Four", "category": str(uuid4())},
+        {"title": "Five", "tags": ["x" * 51]},
+        {"title": "Six", "tags": [str(number) for number in range(11)]},
+    )
+    job_id = await start(domain, editor, lines, "import_content")
+    await domain.work()
+    job = await read(domain, editor, job_id)
+    assert (job.counts["made"], [(fault.line, fault.field) for fault in job.faults if fault.line < 5]) == (
+        2,
+        [(3, "category"), (4, "category_id")],
+    )
+    assert sorted(fault.line for fault in job.faults) == [3, 4, 5, 6]
+    table = b'title,category,tags\r\nSeven,design,"engines, Made up"\r\nEight,,\r\n'
+    job_id = await start(domain, editor, table, "import_content", "csv")
+    await domain.work()
+    assert (await read(domain, editor, job_id)).counts == {"made": 2}
+    made = await domain.rows("select title, category_id, tags from content order by title")
+    assert [(row["title"], row["category_id"], row["tags"]) for row in made] == [
+        ("Eight", None, []),
+        ("One", category_id, ["engines", "a, b"]),
+        ("Seven", category_id, ["engines", "made up"]),
+        ("Two", category_id, []),
+    ]
+
+
 @pytest.mark.parametrize(
     ("content", "form", "error"),
     [
