@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from kit.domain import Domain
@@ -14,7 +15,11 @@ from callboard.actors.editorial.errors import (
     UPLOADS_TOO_LARGE,
 )
 from callboard.actors.editorial.upload_records import (
+    CompleteUpload,
     Lease,
+    ReleaseLease,
+    RemoveUpload,
+    ReplaceObject,
     SaveProgress,
     TakeLease,
     Upload,
@@ -110,6 +115,24 @@ async def test_a_process_that_was_frozen_harms_nothing_when_it_goes_on(site: Upl
     await refused(site.uploads.ask(SaveProgress(lease, len(FIRST) + 13)), UPLOADS_LOCKED)
     await neighbour.write(upload, ada, len(FIRST) + 4, Body(SECOND[4:]))
     assert await site.bytes_of(upload, ada) == BOTH
+
+
+async def test_an_old_lease_changes_nothing_while_another_is_held(site: UploadSite, neighbour: UploadSite) -> None:
+    ada = await site.domain.person()
+    upload = await site.created(ada)
+    await site.write(upload, ada, 0, Body(FIRST))
+    take = TakeLease(upload.upload_id, ada.user_id, len(FIRST))
+    old = await site.uploads.ask(take)
+    assert isinstance(old, Lease)
+    await site.expire_lease(upload)
+    assert isinstance(await neighbour.uploads.ask(take), Lease)
+    row = "select * from uploads where upload_id = $1"
+    before = await site.domain.rows(row, upload.upload_id)
+    changes = SaveProgress(old, 1), CompleteUpload(old, "a/b"), ReplaceObject(old, uuid4(), 0), RemoveUpload(old)
+    for change in changes:
+        await refused(site.uploads.ask(change), UPLOADS_LOCKED)
+    await site.uploads.ask(ReleaseLease(old))
+    assert await site.domain.rows(row, upload.upload_id) == before
 
 
 async def test_an_upload_whose_bytes_are_lost_begins_again(site: UploadSite) -> None:
