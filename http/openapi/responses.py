@@ -122,7 +122,7 @@ def headers_given(route: Route[Any], status: int) -> list[str]:
         given.append("Idempotency-Replayed")
     given += OF_STATUS.get(status, ())
     busy = status == HTTPStatus.CONFLICT and route.accepts_idempotency_key
-    if busy or status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+    if busy or status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.LOCKED):
         given.append("Retry-After")
     if route.shows_progress and status == route.status:
         given.append("Retry-After")

@@ -124,7 +124,7 @@ def headers_of(problem: Problem) -> dict[str, str]:
         return {"Allow": ", ".join(problem.allowed)}
     if kind is ErrorKind.RANGE:
         return {"Content-Range": ", ".join(problem.allowed)}
-    if kind in (ErrorKind.LIMITED, ErrorKind.UNAVAILABLE) or problem.retry_after_s is not None:
+    if kind in (ErrorKind.LIMITED, ErrorKind.UNAVAILABLE, ErrorKind.LOCKED) or problem.retry_after_s is not None:
         retry_after_s = RETRY_AFTER_S if problem.retry_after_s is None else problem.retry_after_s
         return {"Retry-After": str(max(1, ceil(retry_after_s)))}
     return {}

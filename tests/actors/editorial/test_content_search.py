@@ -363,23 +363,6 @@ async def test_what_is_not_published_is_in_no_search_and_no_facet(
         assert (await domain.content_search.ask(CountFacets(q))).counted == 0
 
 
-def test_times_are_the_months_that_they_touch_unless_these_are_many() -> None:
-    def months(since: str | None, until: str | None) -> list[int] | None:
-        """The months from January 2026 on."""
-        found = months_of(*(None if each is None else datetime.fromisoformat(each) for each in (since, until)))
-        return None if found is None else [month - 2026 * 12 for month in found]
-
-    assert months("2026-01-05T00:00:00Z", "2026-01-06T00:00:00Z") == [1]
-    assert months("2026-01-31T23:30:00-01:00", "2026-03-01T00:00:00Z") == [2]
-    assert months("2025-12-31T23:59:59Z", "2026-01-01T00:00:00.000001Z") == [0, 1]
-    assert months("2026-02-01T00:00:00Z", "2026-01-01T00:00:00Z") == []
-    assert months("2024-02-01T00:00:00Z", "2026-02-01T00:00:00Z") is not None
-    assert months("2024-01-31T00:00:00Z", "2026-02-01T00:00:00Z") is None
-    assert months(None, "2026-01-01T00:00:00Z") is None
-    assert months("0001-01-01T00:00:00+00:00", None) is None
-    assert months("0001-01-01T00:00:00+00:00", "0001-01-01T00:00:00+00:00") == [-2026 * 12 + 12]
-
-
 async def test_the_months_of_an_index_are_those_of_a_query(domain: Domain) -> None:
     for moment in ("2025-12-31T23:59:59.999999Z", "2026-01-01T00:00:00Z", "2024-02-29T12:00:00+05:00"):
         at = datetime.fromisoformat(moment)

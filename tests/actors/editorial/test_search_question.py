@@ -1,6 +1,7 @@
 """Queries as they are typed: which words are looked for, which is unfinished, and which spellings are near."""
 
 import re
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kit.property_examples import examples
 
+from callboard.actors.editorial.content_search import months_of
 from callboard.actors.editorial.search_question import MAX_QUESTION, MAX_WORDS, UNSPLIT, bounded, is_similar, parse
 
 
@@ -105,3 +107,20 @@ def edits(word: str, other: str) -> int:
 @given(st.text("abc", min_size=8, max_size=10), st.text("abc", min_size=6, max_size=12))
 def test_nearness_is_the_number_of_typing_errors(word: str, other: str) -> None:
     assert is_similar(word, other) is (edits(word, other) <= 2)
+
+
+def test_times_are_the_months_that_they_touch_unless_these_are_many() -> None:
+    def months(since: str | None, until: str | None) -> list[int] | None:
+        """The months from January 2026 on."""
+        found = months_of(*(None if each is None else datetime.fromisoformat(each) for each in (since, until)))
+        return None if found is None else [month - 2026 * 12 for month in found]
+
+    assert months("2026-01-05T00:00:00Z", "2026-01-06T00:00:00Z") == [1]
+    assert months("2026-01-31T23:30:00-01:00", "2026-03-01T00:00:00Z") == [2]
+    assert months("2025-12-31T23:59:59Z", "2026-01-01T00:00:00.000001Z") == [0, 1]
+    assert months("2026-02-01T00:00:00Z", "2026-01-01T00:00:00Z") == []
+    assert months("2024-02-01T00:00:00Z", "2026-02-01T00:00:00Z") is not None
+    assert months("2024-01-31T00:00:00Z", "2026-02-01T00:00:00Z") is None
+    assert months(None, "2026-01-01T00:00:00Z") is None
+    assert months("0001-01-01T00:00:00+00:00", None) is None
+    assert months("0001-01-01T00:00:00+00:00", "0001-01-01T00:00:00+00:00") == []

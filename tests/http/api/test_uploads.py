@@ -13,7 +13,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 from kit.people import Person, UserFactory
-from kit.running import Up, until
+from kit.running import Up, request, until
 
 MEGABYTE = 1 << 20
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -192,6 +192,15 @@ def test_refusals_say_what_to_do(client: Client, people: UserFactory, up: Up) ->
     for said in (stranger.ask("HEAD", path, **TUS), stranger.append(path, 0, HELLO), stranger.ask("GET", path)):
         assert said.status == 404
     assert client.ask("HEAD", f"/api/v1/uploads/{uuid4()}", **TUS).status == 404
+
+
+def test_a_locked_upload_says_when_to_try_again(client: Client, up: Up) -> None:
+    path = client.create()
+    up.execute("update uploads set leased_until = now() + interval '1 hour' where upload_id::text = $1", path[-36:])
+    headers = BYTES | {"Upload-Offset": "0"}
+    url = up.api.removesuffix("/api/v1") + path
+    said = request("PATCH", url, token=client.person.token, raw=HELLO, headers=headers)  # as the document has it
+    assert (said.status, said.code, said.headers["Retry-After"]) == (423, "UPLOADS_LOCKED_003", "1")
 
 
 def test_a_client_that_can_only_post_names_the_method(client: Client) -> None:
