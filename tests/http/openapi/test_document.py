@@ -206,7 +206,7 @@ def test_headers_are_parameters_where_they_are_read_and_of_answers_where_they_ar
         assert {"409", "422"} <= responses.keys() or not route.accepts_idempotency_key
         for status, response in responses.items():
             assert ("Retry-After" in response["headers"]) == (
-                status in ("429", "503")
+                status in ("423", "429", "503")
                 or (status == "409" and route.accepts_idempotency_key)
                 or (status == str(route.status) and route.shows_progress)
             )
