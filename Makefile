@@ -1,6 +1,6 @@
 # Two commands do everything: `make run` and `make test`. Each sets up .venv first, when something it needs has changed.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-runtime kafka test-kafka test-chaos test-thorough faults check lint lint-deploy coverage format openapi demo lock bench-runtime bench-http bench-idle bench-jobs bench-streams bench-content bench-flood bench-slow-clients bench-notifications bench-traces promtool clean
+.PHONY: help run test test-runtime kafka test-kafka test-chaos test-thorough faults check lint lint-deploy coverage format openapi demo lock bench-runtime bench-http bench-idle bench-jobs bench-streams bench-content bench-flood bench-slow-clients bench-notifications bench-traces bench-processes promtool clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -107,6 +107,9 @@ bench-jobs: .venv/bench ## measure the job queue beside its peers, in about 10 m
 
 bench-notifications: .venv/dev ## measure what idle streams of notifications cost, in about a minute; ARGS=500 for fewer
 	@$(BIN)/python tests/bench/notifications.py $(ARGS)
+
+bench-processes: .venv/dev ## measure the throughput of one, two and four processes behind one port, in about two minutes
+	@$(BIN)/python tests/bench/processes.py $(ARGS)
 
 bench-streams: .venv/dev ## measure the streams on the embedded broker and, after `make test-kafka`, on Apache Kafka, in about 3 minutes
 	@$(BIN)/python tests/bench/streams/compare.py $(ARGS)

@@ -49,7 +49,8 @@ class Branch(Struct, Generic[R], frozen=True, kw_only=True):
     """The result of a build: everything that holds a reference to an actor, in the order of starting.
 
     The pools of `jobs` run in the processes that work on jobs. `checks` are asked by /ready, `figures` by /metrics, and
-    the circuit `breakers` by both.
+    the circuit `breakers` by both. `live` names the settings that change while it runs: each function adopts
+    the new settings of the department.
     """
 
     refs: R
@@ -59,6 +60,7 @@ class Branch(Struct, Generic[R], frozen=True, kw_only=True):
     retention: Sequence[RetentionRule] = ()
     checks: Mapping[str, Callable[[], Awaitable[None]]] = {}
     figures: Sequence[Figure] = ()
+    live: Mapping[str, Callable[[Any], None]] = {}
     breakers: Sequence[CircuitBreaker] = ()
     strategy: Strategy = Strategy.ONE_FOR_ONE
 

@@ -27,6 +27,11 @@ def formerly(name: str) -> Meta:
     return Meta(extra={"formerly": name})
 
 
+def in_vault(*names: str) -> Meta:
+    """Give the names of a secret in Vault, below VAULT_PATH; without this it is that of its field."""
+    return Meta(extra={"vault": names})
+
+
 class Parsed(Struct, frozen=True):
     """In the annotation of a type that bounds cannot describe: `parse` makes the value of a text.
 

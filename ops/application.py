@@ -5,15 +5,17 @@ import gc
 import logging
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+import msgspec
+
 from callboard.actors.delivery.mail_producers import MailProducers
 from callboard.actors.delivery.refs import DeliveryRefs
 from callboard.actors.department import AnyDepartment
-from callboard.actors.infrastructure.rate_limiter import Policy
+from callboard.actors.infrastructure.rate_limiter import Policy, RateLimit
 from callboard.actors.infrastructure.refs import Clients
 from callboard.actors.infrastructure.signing_keys import MIN_SECRET_BYTES
 from callboard.actors.infrastructure.statements import record_statement
@@ -21,8 +23,11 @@ from callboard.http.server.routing import Routes
 from callboard.ops import descriptors, logs, schema, service_manager
 from callboard.ops.breaker_metrics import BreakerCollector
 from callboard.ops.clients import cache_of, database_of
-from callboard.ops.config import reload
 from callboard.ops.config.configuration import Configuration, load
+from callboard.ops.config.reload import Reloader
+from callboard.ops.config.settings import Config
+from callboard.ops.config.urls import with_password
+from callboard.ops.config.watch import keeping_of
 from callboard.ops.departments import OURS, histories_of, in_order, installed_routes
 from callboard.ops.embedded.servers import Servers
 from callboard.ops.job_metrics import JobCollector
@@ -87,12 +92,15 @@ class Application:
             clock=time.monotonic,
             observers=metrics.observers,
         )
+        self.reloader = Reloader(self, configuration, database)
+        keeping = keeping_of(self.reloader)
         self.tree = compose(
             configuration,
             installed_routes() if routes is None else routes,
             clients,
             metrics=metrics,
             tracing=self.tracing,
+            keeping=keeping,
             running=self.running,
             data=data,
             servers=servers,
@@ -102,6 +110,7 @@ class Application:
         metrics.registry.register(StreamCollector(self.tree.streams.metrics))
         metrics.watch_figures(each for branch in self.tree.built.branches.values() for each in branch.figures)
         metrics.watch_figures(self.tracing.figures())
+        metrics.watch_figures(keeping.figures)
 
     def _observe_query(self, query: Any) -> None:
         """Count a statement, and record its span."""
@@ -138,6 +147,34 @@ class Application:
         return [each for each in self.configuration.departments if each not in OURS]
 
     @property
+    def live(self) -> dict[str, Mapping[str, Callable[[Any], None]]]:
+        """Return the functions that adopt settings of a running process, by department and field; "" is the process."""
+        branches, configured = self.tree.built.branches, self.configuration.departments
+        found = {each.name: {**self._live_limits(each), **branches[each.name].live} for each in configured}
+        return {
+            "": {"log_level": _set_logs, "enable_debug_mode": _set_logs, "database_password": self._log_in},
+            **found,
+        }
+
+    def _live_limits(self, department: AnyDepartment) -> dict[str, Callable[[Any], None]]:
+        """Return the functions that adopt the settings of a department's limits."""
+
+        def adopt(limit: RateLimit) -> Callable[[Any], None]:
+            def change(settings: Any) -> None:
+                policy = self.policies[limit.name]
+                self.policies[limit.name] = msgspec.structs.replace(policy, limit=getattr(settings, limit.setting))
+
+            return change
+
+        return {limit.setting: adopt(limit) for limit in department.limits if limit.setting and department in OURS}
+
+    def _log_in(self, config: Config) -> None:
+        """Open new connections to PostgreSQL with another password; open ones stay."""
+        server = self.database.server
+        server.url = with_password(config.database_url, config.database_password)
+        server.direct_url = with_password(config.database_direct_url or config.database_url, config.database_password)
+
+    @property
     def mail_producers(self) -> MailProducers:
         """Return the mail producers."""
         return self.refs(DeliveryRefs).mail_producers
@@ -172,7 +209,8 @@ def dry_run(
     routes: Sequence[Routes[Any]] | None = None,
 ) -> Application:
     """Return an application without servers, unless the environment has some: to inspect, not to start."""
-    return Application(load({**NOWHERE, **environ}, departments), Path(), routes=routes)
+    file = None if "CALLBOARD_CONFIG" in environ else ""  # not that of the working directory
+    return Application(load({**NOWHERE, **environ}, departments, file=file), Path(), routes=routes)
 
 
 async def live(parts: Application, announce: Callable[[], Awaitable[None]]) -> int:
@@ -188,10 +226,9 @@ async def live(parts: Application, announce: Callable[[], Awaitable[None]]) -> i
     loop.set_debug(parts.config.enable_debug_mode)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    file = parts.config.callboard_config
-    if file:
-        await reload.configure(parts, file)
-        _on_hang_up(loop, lambda: reload.reload(parts, file, parts.database))
+    await parts.reloader.start()
+    if parts.configuration.is_reloadable:
+        _on_hang_up(loop, lambda: parts.reloader.reload_or_log("SIGHUP"))
     elif signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # the terminal has gone, and nohup was not used
         loop.add_signal_handler(signal.SIGHUP, stop.set)
     system = parts.system()
@@ -230,6 +267,11 @@ async def live(parts: Application, announce: Callable[[], Awaitable[None]]) -> i
     return 0
 
 
+def _set_logs(config: Config) -> None:
+    logs.set_level(config.log_level, debug=config.enable_debug_mode)
+    asyncio.get_running_loop().set_debug(config.enable_debug_mode)
+
+
 def _freeze_objects() -> None:
     """Exempt the objects of the finished tree from garbage collection: they live until the end.
 
@@ -240,17 +282,12 @@ def _freeze_objects() -> None:
     gc.set_threshold(GC_AFTER, 20, 20)
 
 
-def _on_hang_up(loop: asyncio.AbstractEventLoop, reload: Callable[[], Awaitable[None]]) -> None:
-    """Reload on SIGHUP, one reload after another."""
-    turn = asyncio.Lock()
+def _on_hang_up(loop: asyncio.AbstractEventLoop, reload: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Reload on SIGHUP."""
     reloads: set[asyncio.Task[None]] = set()
 
-    async def once() -> None:
-        async with turn:
-            await reload()
-
     def begin() -> None:
-        task = loop.create_task(once(), name="reload")
+        task = loop.create_task(reload(), name="reload")
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 

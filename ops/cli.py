@@ -20,7 +20,7 @@ from callboard.http.server.errors import CannotListenError
 from callboard.ops.commands.dead_letter_arguments import add_dead_letters
 from callboard.ops.commands.job_arguments import add_jobs
 from callboard.ops.commands.key_arguments import add_keys
-from callboard.ops.commands.operator_arguments import add_flags, add_pools, add_tree
+from callboard.ops.commands.operator_arguments import add_config, add_flags, add_pools, add_tree
 from callboard.ops.commands.user_arguments import add_users
 from callboard.ops.config.sources import ConfigError
 from callboard.ops.embedded.errors import EmbeddedError
@@ -71,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--demo", action="store_true", help="play the demo once everything is up")
     serve = commands.add_parser("serve", help="run against the servers that the environment configures")
     serve.set_defaults(run=_serve)
+    serve.add_argument("--processes", type=count, default=1, help="processes that share the port (default: 1)")
     document = commands.add_parser("openapi", help="print the API's OpenAPI document")
     document.set_defaults(run=_openapi)
     events = commands.add_parser("asyncapi", help="print the AsyncAPI document of the events")
@@ -91,6 +92,7 @@ def _add_operators(commands: Any, plane: argparse.ArgumentParser) -> None:
     """Add the commands that ask a running process."""
     add_tree(_add(commands, "tree", "operator_commands:show_tree", "show the supervision tree of a process", plane))
     add_pools(_group(commands, "pools", "operator_commands:run_pools", "the pools of a process"), plane)
+    add_config(_group(commands, "config", "config_commands:run_config", "the settings"), plane)
     add_flags(_group(commands, "flags", "operator_commands:run_flags", "feature flags"), plane)
     doctor = _add(commands, "doctor", "doctor:run_doctor", "name what is wrong around a process, and its remedy", plane)
     doctor.add_argument("--indexes", action="store_true", help="list bloated and unused indexes instead")
@@ -98,12 +100,6 @@ def _add_operators(commands: Any, plane: argparse.ArgumentParser) -> None:
 
 def _add_servers(commands: Any, data: argparse.ArgumentParser, output: argparse.ArgumentParser) -> None:
     """Add the commands that work on the servers themselves."""
-    config = commands.add_parser("config", help="settings").add_subparsers(
-        dest="config", required=True, metavar="action"
-    )
-    check = config.add_parser("check", parents=[output], help="check the settings and report every fault")
-    check.add_argument("file", nargs="?", help="check only this file, as CALLBOARD_CONFIG, and not the environment")
-    check.set_defaults(run=_check)
     _add_audit(_add(commands, "audit", "audit_log:run_audit", "list security events, newest first", output))
     _add_migrate(_group(commands, "migrate", "migration_commands:run_migrate", "the schema of the database"), output)
     add_jobs(_group(commands, "jobs", "job_commands:run_jobs", "the job queue"), output)
@@ -201,41 +197,26 @@ async def _up(options: argparse.Namespace) -> int:
     return await up(data_folder(options.data_dir), reset=options.reset, play=options.demo)
 
 
-async def _serve(_options: argparse.Namespace) -> int:
+async def _serve(options: argparse.Namespace) -> int:
     from callboard.ops import logs  # noqa: PLC0415 - see above
     from callboard.ops.application import Application, live  # noqa: PLC0415 - see above
-    from callboard.ops.config.configuration import load  # noqa: PLC0415 - see above
+    from callboard.ops.commands.config_commands import load_all, load_or_explain  # noqa: PLC0415 - see above
     from callboard.ops.config.names import warnings  # noqa: PLC0415 - see above
+    from callboard.ops.processes import serve_processes  # noqa: PLC0415 - see above
 
-    configuration = load(os.environ)
+    configuration = (load_all if options.processes > 1 else load_or_explain)(os.environ)
     config = configuration.process
     logs.configure(config.log_level, debug=config.enable_debug_mode)
     logs.warn([*warnings(os.environ), *configuration.cautions])
+
+    if options.processes > 1:
+        return await serve_processes(configuration, options.processes)
 
     async def announce() -> None:
         complain(f"callboard serves on {config.http_host}:{config.http_port}")
 
     with _scratch() as folder:
         return await live(Application(configuration, folder), announce)
-
-
-async def _check(options: argparse.Namespace) -> int:
-    from callboard.ops.application import dry_run  # noqa: PLC0415 - see above
-    from callboard.ops.config.configuration import load  # noqa: PLC0415 - see above
-    from callboard.ops.config.departments import variables_of_packages  # noqa: PLC0415 - see above
-    from callboard.ops.config.names import warnings  # noqa: PLC0415 - see above
-    from callboard.ops.config.reload import check  # noqa: PLC0415 - see above
-
-    file = options.file
-    if file is None:
-        for warning in warnings(os.environ):
-            complain(f"callboard: {warning}")
-        file = load(os.environ).process.callboard_config
-        print("the environment is good")
-    if file:
-        check(dry_run({"CALLBOARD_CONFIG": file, **variables_of_packages(os.environ)}), file)
-        print(f"{file} is good")
-    return OK
 
 
 async def _openapi(_options: argparse.Namespace) -> int:

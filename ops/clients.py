@@ -6,6 +6,7 @@ from callboard.actors.infrastructure.database import Database, PoolSettings
 from callboard.actors.infrastructure.database_server import DatabaseServer
 from callboard.actors.infrastructure.redis import KeySpace, RedisClient
 from callboard.ops.config.settings import Config
+from callboard.ops.config.urls import with_password
 
 QUEUE_POOL_SIZE = 4  # for a claim, a renewal and an outcome at once
 QUEUE_TIMEOUT_S = 1.0  # a claim that takes longer asks for fewer jobs the next time
@@ -14,8 +15,8 @@ QUEUE_TIMEOUT_S = 1.0  # a claim that takes longer asks for fewer jobs the next 
 def database_of(config: Config, observe: Callable[[str, str], None]) -> Database:
     """Return the pool for requests; it makes those for search, the queue, its jobs, and operators."""
     server = DatabaseServer(
-        config.database_url,
-        direct_url=config.database_direct_url,
+        with_password(config.database_url, config.database_password),
+        direct_url=with_password(config.database_direct_url, config.database_password),
         pooler=config.database_pooler,
         observe=observe,
     )

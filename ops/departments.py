@@ -25,7 +25,7 @@ from callboard.actors.ingestion.department import INGESTION
 from callboard.http.api.routes import OUR_ROUTES
 from callboard.http.server.routing import Route, Routes
 from callboard.ops.config.departments import RESERVED, Configured
-from callboard.ops.config.reload import TABLES
+from callboard.ops.config.file import TABLES
 from callboard.ops.config.sources import ConfigError
 from callboard.ops.reach import out_of_reach
 from callboard.ops.schema import History

@@ -16,7 +16,7 @@ from callboard.http.server.health import Checks
 from callboard.http.server.raw_request import BodyPace, ServerDependencies, Settings
 from callboard.http.server.routing import Route, Routes
 from callboard.http.server.server import HttpServer
-from callboard.ops import dead_letter_routes, flag_routes, job_routes, operator_api
+from callboard.ops import dead_letter_routes, flag_routes, job_routes, operator_api, settings_routes
 from callboard.ops.config.settings import Config
 from callboard.ops.descriptors import OPERATORS_LIMITS, limits_of
 from callboard.ops.metrics import Metrics
@@ -79,15 +79,16 @@ def front_door(
         grace_s=config.shutdown_grace_s,
         timeouts=ConnectionTimeouts(idle_s=config.http_idle_s),
         limits=limits_of(config),
+        reuse_port=config.http_reuse_port,
     )
     return worker("front", server, backoff=backoff, shutdown_s=config.shutdown_delay_s + config.shutdown_grace_s + 2.0)
 
 
 def operator_plane(view: operator_api.OperatorServices, checks: Checks, backoff: Backoff) -> Node:
     """Return the operators' listener; it shows caught mails only if there is a catcher."""
-    config = view.configuration.process
+    config = view.reloader.configuration.process
     mailbox = [operator_api.MAILBOX] if view.mails else []
-    tables = (operator_api, job_routes, dead_letter_routes, flag_routes)
+    tables = (operator_api, job_routes, dead_letter_routes, flag_routes, settings_routes)
     routes = Routes(operator_api.OperatorServices, *(route for each in tables for route in each.ROUTES), *mailbox)
     server = Props(
         HttpServer,

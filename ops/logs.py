@@ -62,11 +62,17 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(level: str, path: Path | None = None, *, debug: bool = False) -> None:
-    """Log to stderr, or to a file. Libraries log warnings and errors only, unless `debug`."""
+    """Log to stderr, or to a file; see `set_level`."""
     handler: logging.Handler = logging.StreamHandler(sys.stderr) if path is None else logging.FileHandler(path)
     handler.setFormatter(JsonFormatter())
     logging.raiseExceptions = False  # a line that cannot be written is lost: it must not cause two more
-    logging.basicConfig(level=logging.INFO if debug else logging.WARNING, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    set_level(level, debug=debug)
+
+
+def set_level(level: str, *, debug: bool = False) -> None:
+    """Log our lines from this level on; libraries log warnings and errors only, unless `debug`."""
+    logging.getLogger().setLevel(logging.INFO if debug else logging.WARNING)
     logging.getLogger("callboard").setLevel(logging.DEBUG if debug else level.upper())
     logging.getLogger("callboard.audit").setLevel(logging.INFO)  # security events, at any level of the other logs
     # Each reports an unavailable broker again and again; we log it once. Faust's loggers include those of our

@@ -23,7 +23,7 @@ from callboard.http.server.pagination import BY_NUMBER
 from callboard.http.server.raw_request import Settings
 from callboard.http.server.request import Body, HttpRequest, Page, PageReply, RawReply, Reply
 from callboard.http.server.routing import Access, Route
-from callboard.ops.config.configuration import Configuration
+from callboard.ops.config.reload import Reloader
 from callboard.ops.config.settings import Config
 from callboard.ops.embedded.mail_catcher import Mail
 from callboard.ops.metrics import CONTENT_TYPE, Metrics
@@ -37,7 +37,7 @@ class OperatorServices(msgspec.Struct, frozen=True):
     """The sources of the operator plane's data; `mails` is set only with the embedded catcher."""
 
     system: Callable[[], System]
-    configuration: Configuration
+    reloader: Reloader
     database: Database
     metrics: Metrics
     mails: Callable[[], list[Mail]] | None
@@ -62,7 +62,7 @@ async def tree(request: HttpRequest[None, None, OperatorServices]) -> Reply[Tree
 
 async def config(request: HttpRequest[None, None, OperatorServices]) -> Reply[dict[str, Any]]:
     """Show the settings in force, by their names in the environment, without secrets."""
-    return Reply(request.refs.configuration.shown())
+    return Reply(request.refs.reloader.configuration.shown())
 
 
 class PoolView(msgspec.Struct, frozen=True):

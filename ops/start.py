@@ -24,7 +24,8 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)
     if stays and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
-        has_file = "CALLBOARD_CONFIG" in os.environ or "CALLBOARD_CONFIG_FILE" in os.environ
+        names = ("CALLBOARD_CONFIG", "CALLBOARD_CONFIG_FILE", "VAULT_URL", "VAULT_URL_FILE")
+        has_file = any(name in os.environ for name in names) or os.path.isfile("callboard.toml")  # noqa: PTH113 - pathlib is imported later
         signal.signal(signal.SIGHUP, signal.SIG_IGN if has_file else leave)  # the file is yet to be read
     from callboard.ops import cli  # noqa: PLC0415 - the handlers come first
 

@@ -15,12 +15,14 @@ from callboard.actors.infrastructure.dead_records import RecordLetters, replay_p
 from callboard.actors.infrastructure.refs import Clients, Infrastructure
 from callboard.http.server.routing import Routes
 from callboard.ops.config.configuration import Configuration
+from callboard.ops.config.watch import Keeping
 from callboard.ops.departments import Built, build, declared_by, in_order
 from callboard.ops.embedded.servers import Servers
 from callboard.ops.job_holders import holder_name, is_gone
 from callboard.ops.listeners import front_door, front_settings, operator_plane, server_dependencies
 from callboard.ops.metrics import Metrics
 from callboard.ops.operator_api import OperatorServices
+from callboard.ops.scaling import scaling
 from callboard.ops.streams import StreamParts
 from callboard.ops.tracing import Tracing, trace_exporter
 from callboard.runtime import Backoff, Entities, Intensity, Pool, Strategy, Supervisor, System, supervisor
@@ -54,6 +56,7 @@ def compose(
     *,
     metrics: Metrics,
     tracing: Tracing,
+    keeping: Keeping,
     running: Callable[[], System],
     data: Path,
     servers: Servers | None,
@@ -86,7 +89,7 @@ def compose(
         intensity=SERVER_INTENSITY,
     )
     checks = {name: check for branch in branches for name, check in branch.checks.items()}
-    checks |= {"kafka": streams.check, "jobs": jobs.depths.check}
+    checks |= {"kafka": streams.check, "jobs": jobs.depths.check, **keeping.checks}
     breakers = [streams.breaker, *(each.breaker for each in jobs.handlers)]
     breakers += [each for branch in branches for each in branch.breakers]
     catcher = servers and servers.catcher
@@ -96,7 +99,7 @@ def compose(
     identity = built.refs(IdentityRefs)
     view = OperatorServices(
         system=running,
-        configuration=configuration,
+        reloader=keeping.reloader,
         database=operators,
         metrics=metrics,
         mails=mails,
@@ -112,12 +115,12 @@ def compose(
     children += built.supervisors(config.roles)
     if nodes := streams.nodes(data, SERVER_BACKOFF):
         children.append(supervisor("streams", *nodes, strategy=Strategy.REST_FOR_ONE, intensity=SERVER_INTENSITY))
-    children.append(jobs.node)
+    children += [jobs.node, scaling(running, jobs.depths)]
     if Role.FRONT in config.roles:
         hooks = server_dependencies(shared, identity, metrics, tracing.samples if config.traces_url else None)
         settings = front_settings(config, declared.errors, shared.public_url)
         children.append(front_door(config, bound, settings, hooks, checks, backoff=SERVER_BACKOFF))
     operators_checks = checks | {f"breaker {each.name}": each.check for each in breakers}
-    children.append(operator_plane(view, operators_checks, SERVER_BACKOFF))
+    children += [operator_plane(view, operators_checks, SERVER_BACKOFF), *keeping.nodes]
     root = supervisor("callboard", *children, intensity=SERVER_INTENSITY)
     return Tree(root, built, jobs, streams, checks, breakers)

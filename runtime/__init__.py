@@ -64,6 +64,7 @@ from callboard.runtime.dispatch.cell import Cell
 from callboard.runtime.dispatch.child_spec import Abandoned, Backoff, ChildOptions, ChildSpec, Restart, Retry
 from callboard.runtime.dispatch.event_bus import Watcher
 from callboard.runtime.dispatch.node import Node, State
+from callboard.runtime.supervision.elastic import Elasticity, PoolScaler
 from callboard.runtime.supervision.entities import Entities, entities
 from callboard.runtime.supervision.loop_monitor import LoopMonitor
 from callboard.runtime.supervision.pool import Pool, Route, pool, worker
@@ -104,6 +105,7 @@ __all__ = [
     "DeadLettered",
     "DeferredReply",
     "DuplicateNameError",
+    "Elasticity",
     "Entities",
     "EntitiesFullError",
     "Escalated",
@@ -123,6 +125,7 @@ __all__ = [
     "Overflow",
     "Overflowed",
     "Pool",
+    "PoolScaler",
     "PoolStoppedError",
     "Props",
     "Recorder",

@@ -21,6 +21,10 @@ class EventSigner:
     """Signs with the first of the secrets, and accepts signatures of any of them. No repr shows the keys."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
+        self.replace_secrets(secrets)
+
+    def replace_secrets(self, secrets: Sequence[str]) -> None:
+        """Sign with the first of these from now on, and accept signatures of any of them."""
         self._keys = [
             HKDF(algorithm=SHA256(), length=_KEY_BYTES, salt=None, info=_LABEL).derive(secret.encode())
             for secret in secrets

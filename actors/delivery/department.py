@@ -1,5 +1,7 @@
 """The department delivery: mails, from the event that asks for one to the mail server, and notifications to users."""
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -43,13 +45,26 @@ from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.actors.infrastructure.refs import Declared, Infrastructure
 from callboard.actors.infrastructure.retention import Retain, query_rule
 from callboard.actors.infrastructure.worker_renewal import RenewalLimits
-from callboard.actors.settings import SECRET, Count, Host, Line, Parsed, Port, Seconds, Settings, WebAddress, formerly
+from callboard.actors.settings import (
+    SECRET,
+    Count,
+    Host,
+    Line,
+    Parsed,
+    Port,
+    Seconds,
+    Settings,
+    WebAddress,
+    formerly,
+    in_vault,
+)
 from callboard.runtime import Props, pool, worker
 from callboard.streams import dead_letters
 from callboard.streams.consumers import Consumer
 
 SMTPS_PORT = 465
 API = "/api/v1"
+SERVER = ("host", "port", "username", "password", "tls")  # the settings of a mail server
 
 # Dead letters are found by the address of the account, or by its id.
 DEAD_LETTERS = PersonalData(
@@ -66,7 +81,12 @@ class DeliverySettings(Settings, frozen=True, kw_only=True):
     smtp_host: Annotated[Host, Meta(description="the SMTP server that sends our mail")]
     smtp_port: Annotated[Port, Meta(description="the port of the SMTP server")] = 587
     smtp_username: Annotated[Line, Meta(description="the user at the SMTP server, if it needs one")] = ""
-    smtp_password: Annotated[Line, SECRET, Meta(description="the password at the SMTP server")] = ""
+    smtp_password: Annotated[
+        Line,
+        SECRET,
+        in_vault("smtp_password", "api_keys/sendgrid"),
+        Meta(description="the password at the SMTP server"),
+    ] = ""
     smtp_tls: Annotated[
         str,
         Parsed(parse_tls),
@@ -232,7 +252,21 @@ def build(settings: DeliverySettings, needs: DeliveryNeeds) -> Branch[DeliveryRe
         checks={name: server.monitor.check for name, server in servers.items()},
         breakers=[server.breaker for server in servers.values()],
         figures=streams.figures,
+        live=dict.fromkeys(_live_settings(servers), partial(_adopt_servers, servers)),
     )
+
+
+def _live_settings(servers: Mapping[str, MailServer]) -> list[str]:
+    """Return the settings of mail servers that change while it runs; a second server comes and goes at a restart."""
+    names = [f"{name}_{part}" for name in servers for part in SERVER]
+    return [name for name in names if name != "smtp_fallback_host"]
+
+
+def _adopt_servers(servers: Mapping[str, MailServer], settings: DeliverySettings) -> None:
+    """Send the next mails with the new addresses and logins."""
+    for name, found in (("smtp", settings.smtp), ("smtp_fallback", settings.smtp_fallback)):
+        if name in servers and found is not None:
+            servers[name].settings = found
 
 
 def _stream_children(streams: NotificationStreams, needs: DeliveryNeeds) -> tuple[Child, ...]:

@@ -53,6 +53,7 @@ class MailServer:
 
         It is sent even if the breaker is open: the route has looked, and has no other server.
         """
+        client.use(self.settings)
         with self.breaker.call(fault_of, self.breaker.running + MOST, even_if_open=True):
             await client.send(
                 sender=mail.sender,

@@ -50,6 +50,12 @@ class SmtpClient:
         self._kept: SmtpSession | None = None
         self._timer: asyncio.TimerHandle | None = None
 
+    def use(self, settings: SmtpSettings) -> None:
+        """Take these settings from the next mail on; a connection that was made with others is closed."""
+        if settings != self.settings:
+            self.close()
+            self.settings, self._tls_context = settings, None
+
     async def send(
         self, *, sender: str, recipient: str, content: bytes, before_dot: Callable[[], Awaitable[None]] = _at_once
     ) -> None:

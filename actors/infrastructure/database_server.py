@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 
@@ -184,7 +184,12 @@ class DatabaseServer:
             statement_cache_size=0 if self.pooled else 100,
             server_settings={"application_name": "callboard", "timezone": "UTC"},
             init=self._watch_queries,
+            password=self._password if self._password() else None,
         )
+
+    def _password(self) -> str:
+        """Return the password of the moment: it may be rotated while a pool lives."""
+        return unquote(urlsplit(self.url).password or "")
 
     async def _watch_queries(self, connection: Any) -> None:
         if self.observe_query is not None:

@@ -24,21 +24,27 @@ from callboard.actors.infrastructure.rate_limiter import DEFAULT_LIMIT, LimitBat
 from callboard.actors.infrastructure.redis import RedisConnector
 from callboard.actors.infrastructure.refs import Clients, Declared, Infrastructure
 from callboard.actors.infrastructure.retention import HOURLY, PURGE_EXPIRED, Retain, query_rule
-from callboard.actors.infrastructure.signing_keys import parse_private_key, parse_public_keys, parse_secret
+from callboard.actors.infrastructure.signing_keys import KeyRing, parse_private_key, parse_public_keys, parse_secret
 from callboard.actors.infrastructure.token_signer import Signer
 from callboard.actors.infrastructure.user_jobs import UserJobs
-from callboard.actors.settings import SECRET, Count, Days, Folder, Hours, Line, Parsed, Settings, WebAddress
+from callboard.actors.settings import SECRET, Count, Days, Folder, Hours, Line, Parsed, Settings, WebAddress, in_vault
 from callboard.runtime import Props, pool, worker
 from callboard.streams.signatures import EventSigner
 
 Secret = Annotated[str, Parsed(parse_secret)]
+KEYS = ("jwt_secret_key", "jwt_previous_keys", "jwt_private_key", "jwt_previous_public_keys")
 USUAL_FOLDER = "/var/lib/callboard/uploads"
 
 
 class InfrastructureSettings(Settings, frozen=True, kw_only=True):
     """The public address, how tokens are signed, how many requests may come, and how long security events are kept."""
 
-    jwt_secret_key: Annotated[Secret, SECRET, Meta(description="the secret that signs access tokens; 32 bytes or more")]
+    jwt_secret_key: Annotated[
+        Secret,
+        SECRET,
+        in_vault("jwt_secret"),
+        Meta(description="the secret that signs access tokens; 32 bytes or more"),
+    ]
     jwt_previous_keys: Annotated[
         tuple[Secret, ...],
         SECRET,
@@ -98,6 +104,21 @@ class InfrastructureSettings(Settings, frozen=True, kw_only=True):
             raise ValueError("AWS_S3_BUCKET needs a package that is not installed: pip install 'callboard[s3]'")
 
     @property
+    def secrets(self) -> tuple[str, ...]:
+        """Return the secrets, the current one first."""
+        return (self.jwt_secret_key, *self.jwt_previous_keys)
+
+    @property
+    def keys(self) -> KeyRing:
+        """Return the keys of access tokens."""
+        return KeyRing(
+            self.jwt_secret_key,
+            previous=self.jwt_previous_keys,
+            private_key=self.jwt_private_key,
+            public_keys=self.jwt_previous_public_keys,
+        )
+
+    @property
     def access_ttl_s(self) -> int:
         """Return the life of an access token in seconds."""
         return self.access_token_ttl_s or max(1, round(self.jwt_expiration_hours * 3600))
@@ -142,6 +163,7 @@ def build(settings: InfrastructureSettings, needs: InfrastructureNeeds) -> Branc
         public_keys=settings.jwt_previous_public_keys,
         now=clients.now,
     )
+    event_signer = EventSigner(settings.secrets)
     flags = FlagSnapshot(declared.flags)
     limiter = LimitBatcher(
         cache,
@@ -173,7 +195,7 @@ def build(settings: InfrastructureSettings, needs: InfrastructureNeeds) -> Branc
         idempotency=idempotency,
         flag_keeper=flag_keeper,
         audit_log=log,
-        event_signer=EventSigner((settings.jwt_secret_key, *settings.jwt_previous_keys)),
+        event_signer=event_signer,
         public_url=settings.public_url,
         now=clients.now,
         clock=clients.clock,
@@ -202,7 +224,13 @@ def build(settings: InfrastructureSettings, needs: InfrastructureNeeds) -> Branc
         ),
         checks={"database": database.pool("operators").check, "redis": cache.check, "uploads": objects.check},
         breakers=(database.server.breaker, cache.breaker, *([bucket] if settings.aws_s3_bucket else [])),
+        live=dict.fromkeys(KEYS, partial(_replace_keys, signer, event_signer)),
     )
+
+
+def _replace_keys(signer: Signer, event_signer: EventSigner, settings: InfrastructureSettings) -> None:
+    signer.replace_keys(settings.keys)
+    event_signer.replace_secrets(settings.secrets)
 
 
 INFRASTRUCTURE = Department(

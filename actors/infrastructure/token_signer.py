@@ -72,11 +72,15 @@ class Signer:
         public_keys: str = "",
         now: Callable[[], datetime] = utc_now,
     ) -> None:
-        self._keys = KeyRing(secret, previous=previous, private_key=private_key, public_keys=public_keys)
+        self.replace_keys(KeyRing(secret, previous=previous, private_key=private_key, public_keys=public_keys))
         self._issuer = issuer
         self._now = now
-        self._known: OrderedDict[str, tuple[int, int, Claims]] = OrderedDict()
         self.access_ttl_s = access_ttl_s
+
+    def replace_keys(self, keys: KeyRing) -> None:
+        """Sign and verify with these keys from now on; tokens that were verified with others are verified again."""
+        self._keys = keys
+        self._known: OrderedDict[str, tuple[int, int, Claims]] = OrderedDict()
 
     @property
     def jwks(self) -> list[Jwk]:

@@ -46,7 +46,8 @@ def full_table(
 
 
 class HttpServer(Actor[None]):
-    """Listens on `host:port` for a route table; `port` 0 takes a free one, and `on_bound` gets it.
+    """Listens on `host:port` for a route table; `port` 0 takes a free one, and `on_bound` gets it. With `reuse_port`
+    other processes of ours may listen there too, and the kernel shares the connections.
 
     /ready is 503 if a check fails; with `essential`, only if one of those does. At the stop it first tells load
     balancers: for `delay_s` it serves everything as before, but /ready is 503 and each response closes its connection.
@@ -70,6 +71,7 @@ class HttpServer(Actor[None]):
         on_bound: Callable[[str, int], None] | None = None,
         timeouts: ConnectionTimeouts = DEFAULT_TIMEOUTS,
         limits: ConnectionLimits = LIMITED,
+        reuse_port: bool = False,
     ) -> None:
         self._table = full_table(routes, checks, settings, documents=documents, essential=essential)
         self._host = host
@@ -81,6 +83,7 @@ class HttpServer(Actor[None]):
         self._on_bound = on_bound
         self._timeouts = timeouts
         self._limits = limits
+        self._reuse_port = reuse_port
         self._connections: OpenConnections[Connection] | None = None
         self._dispatcher: Dispatcher | None = None
         self._server: asyncio.Server | None = None
@@ -104,7 +107,9 @@ class HttpServer(Actor[None]):
             return Connection(dispatcher, open_, self._timeouts, loop)
 
         try:
-            self._server = await loop.create_server(connection, self._host, self._port, backlog=BACKLOG)
+            self._server = await loop.create_server(
+                connection, self._host, self._port, backlog=BACKLOG, reuse_port=self._reuse_port or None
+            )
         except OSError as error:
             why = "the port is taken" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
             raise CannotListenError(error.errno, f"cannot listen on {self._host}:{self._port}: {why}") from error

@@ -27,8 +27,8 @@ from callboard.actors.infrastructure.refs import Clients, Infrastructure
 from callboard.actors.infrastructure.token_signer import Signer, utc_now
 from callboard.ops import schema
 from callboard.ops.cli import FAILED, USAGE, CommandError
+from callboard.ops.config.lookup import read_setting
 from callboard.ops.config.settings import Config
-from callboard.ops.config.sources import read_setting
 from callboard.ops.departments import build, declared_by
 from callboard.ops.embedded.data_directory import read_running
 from callboard.ops.terminal import visible

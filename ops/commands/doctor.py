@@ -17,7 +17,7 @@ from callboard.ops.config.names import warnings
 from callboard.ops.config.sources import ConfigError
 from callboard.ops.doctor.findings import Check, Finding, Surroundings
 from callboard.ops.doctor.indexes import report_indexes
-from callboard.ops.doctor.machine import check_machine
+from callboard.ops.doctor.machine import check_machine, check_vault
 from callboard.ops.doctor.postgres import check_postgres
 from callboard.ops.doctor.servers import check_kafka, check_mail, check_redis
 from callboard.ops.embedded.data_directory import data_folder, read_running
@@ -42,7 +42,8 @@ async def run_doctor(options: argparse.Namespace) -> int:
     async def check_process(_around: Surroundings) -> AsyncIterator[Finding]:
         yield await asyncio.to_thread(_process, options)
 
-    checks = (_settings, check_postgres, check_redis, check_kafka, check_mail, check_machine, check_process)
+    servers = (check_vault, check_postgres, check_redis, check_kafka, check_mail)
+    checks = (_settings, *servers, check_machine, check_process)
     found = [each for several in await asyncio.gather(*(_all(check, around) for check in checks)) for each in several]
     for each in found:
         if options.json:

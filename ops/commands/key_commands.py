@@ -25,7 +25,7 @@ from callboard.actors.ingestion.producer_keys import (
 )
 from callboard.ops.cli import OK, CommandError
 from callboard.ops.commands.context import command_context, print_problem
-from callboard.ops.config.sources import read_setting
+from callboard.ops.config.lookup import read_setting
 from callboard.ops.embedded.data_directory import data_folder
 from callboard.ops.terminal import json_line, visible
 from callboard.streams.field_rules import apply_rules

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from callboard.actors.infrastructure.database_server import ERRORS, shown_address
 from callboard.actors.infrastructure.postgres_errors import judge_connecting, words
 from callboard.ops.cli import CommandError
+from callboard.ops.config.lookup import read_setting
 from callboard.ops.config.settings import Config
-from callboard.ops.config.sources import read_setting
 from callboard.ops.embedded.data_directory import data_folder, read_running
 from callboard.ops.migrations import runner
 

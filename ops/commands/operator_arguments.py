@@ -21,6 +21,20 @@ def add_pools(pools: Any, *parents: argparse.ArgumentParser) -> None:
     resize.add_argument("size", type=whole(1, MAX_WORKERS), help="workers")
 
 
+def add_config(config: Any, *parents: argparse.ArgumentParser) -> None:
+    """Add the actions of `callboard config`."""
+    check = config.add_parser("check", parents=parents, help="check the settings and report every fault")
+    check.add_argument("file", nargs="?", help="check only this file, as CALLBOARD_CONFIG, and not the environment")
+    show = config.add_parser("show", parents=parents, help="show every setting and its origin, without secrets")
+    show.add_argument("--live", action="store_true", help="those in force in a running process")
+    change = config.add_parser("set", parents=parents, help="change a setting of a running process until it ends")
+    change.add_argument("name", type=text, help="such as LOG_LEVEL, pools.mail.size or limits.login.limit")
+    change.add_argument("value", type=text)
+    back = config.add_parser("unset", parents=parents, help="take such a value back")
+    back.add_argument("name", type=text)
+    config.add_parser("reload", parents=parents, help="let a running process read its settings again")
+
+
 def add_flags(flags: Any, *parents: argparse.ArgumentParser) -> None:
     """Add the actions of `callboard flags`."""
     listing = flags.add_parser("list", parents=parents, help="list the feature flags")

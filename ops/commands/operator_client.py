@@ -8,8 +8,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from callboard.ops.cli import CommandError
+from callboard.ops.config.lookup import read_setting
 from callboard.ops.config.settings import LOOPBACK, Config
-from callboard.ops.config.sources import read_setting
 from callboard.ops.embedded.data_directory import data_folder, read_running
 from callboard.ops.terminal import visible
 

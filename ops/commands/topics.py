@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from callboard.ops.cli import FAILED, OK, CommandError
+from callboard.ops.config.lookup import read_setting
 from callboard.ops.config.settings import Config
-from callboard.ops.config.sources import read_setting
 from callboard.ops.embedded.data_directory import data_folder, read_running
 from callboard.ops.streams import kafka_breaker, kafka_security
 from callboard.ops.terminal import json_line, visible

@@ -25,6 +25,10 @@ def convert(kind: Any, given: object, *, text: bool) -> Any:
     base, metadata = form_of(kind)
     parse = next((each.parse for each in metadata if isinstance(each, Parsed)), None)
     if parse is not None:
+        if not text and isinstance(given, list) and all(isinstance(each, str) for each in given):
+            given = ",".join(given)  # of TOML
+        elif not text and isinstance(given, int) and not isinstance(given, bool):
+            given = str(given)
         if not isinstance(given, str):
             raise ValueError("must be text")
         return parse(given)

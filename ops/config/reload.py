@@ -1,231 +1,191 @@
-"""The TOML file that CALLBOARD_CONFIG names: settings of pools and limits, read at the start and on SIGHUP, or checked.
+"""The reload of the settings of a running process: all that can change does, and the rest is named.
 
-    [pools.mail]                # see callboard.runtime.settings
-    size = 5
-
-    [limits.login]              # one of the policies that the tree declares
-    limit = 10                  # requests ...
-    window_s = 60               # ... in so many seconds
-    shadow = false              # true: only counted, nobody is refused
-
-    [polls]                     # a department of a package: see callboard.ops.config.departments
-
-    [mail_producers]            # instead of MAIL_PRODUCERS
-    "/shop" = "500/hour example.org,*.example.net"
-
-What it does not name stays as it is.
+A reload reads the environment's files, the file and the values from the operator plane, and checks everything first: a
+fault changes nothing. Settings that no running part can adopt wait for a restart.
 """
 
+import asyncio
 import logging
-import os
-import stat
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
-from callboard.actors.delivery.mail_producers import MailProducer, MailProducers, parse_mail_producer
-from callboard.actors.department import AnyDepartment
 from callboard.actors.errors import Problem
 from callboard.actors.infrastructure import audit_log as audit
 from callboard.actors.infrastructure.audit_actions import SETTINGS_CHANGED
 from callboard.actors.infrastructure.database import Database
-from callboard.actors.infrastructure.rate_limiter import Policy
-from callboard.ops.config.conversion import convert
-from callboard.ops.config.departments import read_packages
-from callboard.ops.config.sources import ConfigError, Reader
-from callboard.runtime import Entities, Pool, SettingsError, apply_pools, plan_pools
+from callboard.ops.config import file as config_file
+from callboard.ops.config import tables
+from callboard.ops.config.configuration import Configuration, load
+from callboard.ops.config.sources import ConfigError, Secret
+from callboard.ops.config.tables import Change, Reloadable
+from callboard.runtime import Context, use_context
+
+MAX_CHANGES, MAX_TEXT = 100, 200  # entries of one reload in the audit log, and characters of a value
 
 log = logging.getLogger(__name__)
 
-RENAMED_POOLS = {"petitions": "email_requests"}  # old names, for one release
-TABLES = ("pools", "limits", "mail_producers")  # every other one is a department's
-MAX_CHANGES, MAX_CHANGE = 20, 100  # of one reload in the audit log, and characters of each
-MAX_FILE = 1 << 20  # characters
 
-
-class Reloadable(Protocol):
-    """The parts of a system that the file configures: pools and policies of limits, by name."""
+class Live(Protocol):
+    """The parts of a process that adopt settings while they run."""
 
     @property
-    def pools(self) -> Mapping[str, Pool[Any] | Entities[Any]]:
-        """All there are, also those that do not run in this role."""
-
-    @property
-    def policies(self) -> dict[str, Policy]:
-        """As the limiter sees them."""
-
-    @property
-    def packages(self) -> Sequence[AnyDepartment]:
-        """The departments of packages, whose tables are read at the start and checked here."""
-
-    @property
-    def mail_producers(self) -> MailProducers:
-        """The programs that may have mails sent."""
+    def live(self) -> Mapping[str, Mapping[str, Any]]:
+        """The functions that adopt the settings of a department, by the names of its fields; "" is the process."""
 
 
-def read(path: str) -> dict[str, Any]:
-    """The file's tables. Raises ConfigError when it cannot be read."""
-    try:
-        tables = tomllib.loads(_text(path))
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise ConfigError([f"{path} cannot be read: {why}"]) from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError([f"{path}: TOML: {error}"]) from error
-    return _renamed(tables)
+class Process(Reloadable, Live, Protocol):
+    """The parts of a process that a reload changes."""
 
 
-def _text(path: str) -> str:
-    """The text of a file. A running process reads it: what is no file could keep it waiting for ever."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise ConfigError([f"{path} cannot be read: it is not a file"])
-    with open(descriptor, encoding="utf-8") as file:  # noqa: PTH123 - Path has no way to open without waiting
-        text = file.read(MAX_FILE + 1)
-    if len(text) > MAX_FILE:
-        raise ConfigError([f"{path} must have {MAX_FILE} characters at most"])
-    return text
+class Reloaded(msgspec.Struct, frozen=True):
+    """The result of a reload: what has changed, and the settings that differ and need a restart."""
+
+    changes: list[Change]
+    restart: list[str]
 
 
-def department_tables(path: str) -> dict[str, Any]:
-    """The tables of departments in a file. Raises ConfigError when it cannot be read."""
-    return {name: table for name, table in read(path).items() if name not in TABLES}
+class Reloader:
+    """Holds the settings in force. One reload follows another."""
+
+    def __init__(self, process: Process, configuration: Configuration, database: Database | None = None) -> None:
+        self.configuration = configuration
+        self.overrides: dict[str, Any] = {}  # from the operator plane, by name, until the process ends
+        self._process = process
+        self._database = database
+        self._turn = asyncio.Lock()
+
+    def live_names(self) -> set[str]:
+        """Return the names of the settings that change without a restart."""
+        prefixes = {"": "", **dict(self.configuration.prefixes())}
+        return {f"{prefixes[part]}{name.upper()}" for part, names in self._process.live.items() for name in names}
+
+    async def start(self) -> None:
+        """Apply the tables of the file to a tree that has not been started. Raises ConfigError."""
+        planned = self._plan(self.overrides)
+        if planned.faults:
+            raise ConfigError(planned.faults)
+        for change in await tables.apply(self._process, planned):
+            log.info("%s", change)
+
+    async def reload(
+        self, *, overrides: Mapping[str, Any] | None = None, secrets: Mapping[str, Secret] | None = None
+    ) -> Reloaded:
+        """Read everything again, with these values of the operator plane and secrets, or the last ones; apply what
+        differs, and record each change.
+
+        Raises ConfigError with every fault, and the error of a worker that does not start: then nothing has changed.
+        """
+        async with self._turn:
+            wanted = {**self.overrides, **(overrides or {})}
+            wanted = {name: value for name, value in wanted.items() if value is not None}
+            before, faults = self.configuration, list[str]()
+            settings = {name: value for name, value in wanted.items() if "." not in name}
+            found = None
+            try:
+                found = load(
+                    before.environ,
+                    before.departments,
+                    overrides=settings,
+                    secrets=before.secrets if secrets is None else secrets,
+                )
+            except ConfigError as error:
+                faults += error.faults
+            planned = self._plan(wanted)
+            if found is None or planned.faults:
+                raise ConfigError(list(dict.fromkeys([*faults, *planned.faults])))
+            changes = await tables.apply(self._process, planned)
+            adopted, restart = self._adopt(found)
+            changes += adopted
+            self.overrides = {name: value for name, value in wanted.items() if name not in restart}
+        for change in changes:
+            log.info("%s", change)
+        if changes and self._database is not None:
+            await _record(self._database, changes)
+        return Reloaded(changes, restart)
+
+    async def reload_or_log(self, why: str, secrets: Mapping[str, Secret] | None = None) -> None:
+        """Reload for a reason that nobody waits for. Faults are logged, and nothing has changed then."""
+        with use_context(Context(baggage=audit.CommandLine(why))):
+            try:
+                reloaded = await self.reload(secrets=secrets)
+            except ConfigError as error:
+                for fault in error.faults:
+                    log.error("%s; nothing has changed", fault)  # noqa: TRY400 - the operator's slip, with no trace to read
+            except Exception:  # a start hook may raise anything
+                log.exception("a worker did not start; no setting has changed")
+            else:
+                restart = f"; {', '.join(reloaded.restart)} need a restart" if reloaded.restart else ""
+                log.info("%s: %s is in force%s", why, self.configuration.file or "the environment", restart)
+
+    def _plan(self, overrides: Mapping[str, Any]) -> tables.Plan:
+        """Plan the tables of the file, with those of the operator plane. Raises ConfigError for an unreadable file."""
+        path = self.configuration.file
+        found = config_file.read(path) if path else {}
+        merged = {name: found.get(name, {}) for name in config_file.TABLES if name in found}
+        for name, value in overrides.items():
+            if "." in name:
+                _put(merged, name.split("."), value)
+        planned = tables.plan(self._process, merged)
+        prefix = f"{path}: " if path else ""
+        return msgspec.structs.replace(planned, faults=[f"{prefix}{fault}" for fault in planned.faults])
+
+    def _adopt(self, found: Configuration) -> tuple[list[Change], list[str]]:
+        """Let the running parts adopt what they can; return the changes, and the names that need a restart."""
+        before, live = self.configuration, self._process.live
+        shown, wanted = before.shown(), found.shown()
+        changes, restart, origins = list[Change](), list[str](), dict(before.origins)
+        process, configured = before.process, dict(before.configured)
+        for part, prefix, old, new in _parts(before, found):
+            differing = [name for name in old.__struct_fields__ if getattr(old, name) != getattr(new, name)]
+            adoptable = {name: getattr(new, name) for name in differing if name in live.get(part, {})}
+            restart += [f"{prefix}{name.upper()}" for name in differing if name not in adoptable]
+            names = [f"{prefix}{name.upper()}" for name in adoptable]
+            changes += [Change(name, shown[name], wanted[name]) for name in names]
+            for name in names:
+                origins.pop(name, None)  # a default has none
+            origins |= {name: found.origins[name] for name in names if name in found.origins}
+            if not adoptable:
+                continue
+            adopted = msgspec.structs.replace(old, **adoptable)
+            for adopt in dict.fromkeys(live[part][name] for name in adoptable):
+                adopt(adopted)
+            if part:
+                configured[part] = msgspec.structs.replace(configured[part], settings=adopted)
+            else:
+                process = adopted
+        self.configuration = Configuration(
+            process, before.departments, configured, before.environ, origins, found.secrets, before.file
+        )
+        return changes, restart
 
 
-def _renamed(tables: dict[str, Any]) -> dict[str, Any]:
-    """The tables with the names that pools have now; old ones work for one release."""
-    pools = tables.get("pools")
-    if isinstance(pools, dict):
-        for old, new in RENAMED_POOLS.items():
-            if old in pools and new not in pools:
-                log.warning("[pools.%s] is deprecated: the pool is called %s", old, new)
-                pools[new] = pools.pop(old)
-    return tables
+def _parts(before: Configuration, found: Configuration) -> Iterator[tuple[str, str, Any, Any]]:
+    """Yield the Structs of the process and of each department: as they are, and as they are wanted."""
+    yield "", "", before.process, found.process
+    for name, prefix in before.prefixes():
+        yield name, prefix, before.configured[name].settings, found.configured[name].settings
 
 
-def check(tuned: Reloadable, path: str) -> None:
-    """Hold a file against what it is about. Raises ConfigError that names every fault."""
-    _checked(tuned, path)
+def _put(tables: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Set a value at a path of tables; a table that is in the way is replaced by one."""
+    for name in path[:-1]:
+        inner = tables.get(name)
+        tables[name] = tables = dict(inner) if isinstance(inner, Mapping) else {}
+    tables[path[-1]] = value
 
 
-def _checked(tuned: Reloadable, path: str) -> tuple[dict[str, Any], dict[str, Policy], tuple[MailProducer, ...] | None]:
-    """The pools' tables, the policies that differ, and the mail producers if there are any in it."""
-    source = read(path)
-    pools = {"pools": source.pop("pools", {})}
-    faults: list[str] = []
-    try:
-        plan_pools(tuned.pools, pools)
-    except SettingsError as error:
-        faults += error.faults
-    policies = plan_limits(tuned.policies, source.pop("limits", {}), faults)
-    producers = plan_mail_producers(source.pop("mail_producers", None), faults)
-    reader = Reader(os.environ, path)
-    read_packages(tuned.packages, source, reader)
-    if faults := [*(f"{path}: {fault}" for fault in faults), *reader.faults]:
-        raise ConfigError(faults)
-    return pools, policies, producers
-
-
-async def configure(tuned: Reloadable, path: str) -> list[str]:
-    """Apply a file; what has changed. Raises ConfigError that names every fault, and then nothing has changed."""
-    pools, policies, producers = _checked(tuned, path)
-    changes = [
-        f"pools.{change.pool}.{change.field} was {change.before}, is {change.after}"
-        for change in await apply_pools(tuned.pools, pools)
-    ]
-    for name, policy in policies.items():
-        before = tuned.policies[name]
-        tuned.policies[name] = policy
-        changes += [
-            f"limits.{name}.{field} was {getattr(before, field)}, is {getattr(policy, field)}"
-            for field in FIELDS
-            if getattr(before, field) != getattr(policy, field)
-        ]
-    if producers is not None and producers != tuned.mail_producers.named:
-        changes.append(f"mail_producers: {', '.join(producer.source for producer in producers) or 'none'}")
-        tuned.mail_producers.replace(producers)
-    for change in changes:
-        log.info("%s", change)
-    return changes
-
-
-async def reload(tuned: Reloadable, path: str, database: Database | None = None) -> None:
-    """Apply a file to the running tree, or log each of its faults and change nothing. Changes are security events."""
-    try:
-        changes = await configure(tuned, path)
-    except ConfigError as error:
-        for fault in error.faults:
-            log.error("%s; nothing has changed", fault)  # noqa: TRY400 - the operator's slip, with no trace to read
-    except Exception:  # a start hook may raise anything
-        log.exception("a worker did not start; no setting has changed")
-    else:
-        log.info("%s is in force", path)
-        if changes and database is not None:
-            await _record(database, changes)
-
-
-async def _record(database: Database, changes: list[str]) -> None:
+async def _record(database: Database, changes: Sequence[Change]) -> None:
     try:
         async with database.transaction() as connection:
-            shown = [change[:MAX_CHANGE] for change in changes[:MAX_CHANGES]]
-            await audit.record(connection, SETTINGS_CHANGED, by=audit.OPERATOR, changes=shown, count=len(changes))
+            for each in changes[:MAX_CHANGES]:
+                await audit.record(
+                    connection, SETTINGS_CHANGED, name=each.name, old=_text(each.old), new=_text(each.new)
+                )
     except Problem as problem:  # they are in force all the same, and stand in the log
         log.error("a change of the settings could not be written to the audit log: %s", problem)  # noqa: TRY400 - the reason is known
 
 
-# Limits --------------------------------------------------------------------------------------------------------------
-
-
-FIELDS = {each.name: each.type for each in msgspec.structs.fields(Policy)}
-
-
-def plan_limits(policies: Mapping[str, Policy], tables: Any, faults: list[str]) -> dict[str, Policy]:
-    """The policies that the tables below `limits` change, as they will be. Adds to `faults` each with its path."""
-    if not isinstance(tables, Mapping):
-        faults.append("limits: must be a table, [limits.NAME]")
-        return {}
-    planned = {}
-    for name, table in tables.items():
-        if name not in policies:
-            faults.append(f"limits.{name}: is unknown; there are {', '.join(policies)}")
-        elif not isinstance(table, Mapping):
-            faults.append(f"limits.{name}: must be a table, [limits.{name}]")
-        else:
-            policy = msgspec.structs.replace(policies[name], **dict(_values(name, table, faults)))
-            if policy != policies[name]:
-                planned[name] = policy
-    return planned
-
-
-def _values(name: str, table: Mapping[str, Any], faults: list[str]) -> Iterator[tuple[str, Any]]:
-    for key, value in table.items():
-        try:
-            if key not in FIELDS:
-                raise ValueError(f"is unknown; there are {', '.join(FIELDS)}")  # noqa: TRY301 - one way for all faults
-            yield key, convert(FIELDS[key], value, text=False)
-        except ValueError as error:
-            faults.append(f"limits.{name}.{key}: {error}")
-
-
-# Mail producers ------------------------------------------------------------------------------------------------------
-
-
-def plan_mail_producers(table: Any, faults: list[str]) -> tuple[MailProducer, ...] | None:
-    """The producers that the table names; None without a table. Adds to `faults` each with its path."""
-    if table is None:
-        return None
-    if not isinstance(table, Mapping):
-        faults.append("mail_producers: must be a table, [mail_producers]")
-        return None
-    planned: list[MailProducer] = []
-    for source, rule in table.items():
-        try:
-            if not isinstance(rule, str):
-                raise ValueError("must be a text such as '500/hour example.org'")  # noqa: TRY004, TRY301 - one way for all faults
-            planned.append(parse_mail_producer(source, rule))
-        except ValueError as error:
-            faults.append(f"mail_producers.{source}: {error}")
-    return tuple(planned)
+def _text(value: object) -> str:
+    return str(value)[:MAX_TEXT]

@@ -48,6 +48,9 @@ class Config(Settings, frozen=True, kw_only=True):
     """The settings of a process. A field's name in upper case is its name in the environment."""
 
     database_url: Annotated[forms.DatabaseUrl, PRIVATE, Meta(description="PostgreSQL 15 or later")]
+    database_password: Annotated[
+        Line, SECRET, Meta(description="the password of DATABASE_URL and DATABASE_DIRECT_URL, if they have none")
+    ] = ""
     redis_url: Annotated[forms.RedisUrl, PRIVATE, Meta(description="Redis 7 or Valkey")]
     kafka_brokers: Annotated[
         forms.Brokers, Meta(description="Kafka's bootstrap addresses, host:port, separated by commas")
@@ -55,6 +58,9 @@ class Config(Settings, frozen=True, kw_only=True):
 
     http_host: Annotated[Host, Meta(description="the address of the API")] = "127.0.0.1"
     http_port: Annotated[Port, Meta(description="the port of the API")] = 8000
+    http_reuse_port: Annotated[
+        bool, Meta(description="let other processes of ours listen on HTTP_PORT too; serve --processes sets it")
+    ] = False
     ops_host: Annotated[Host, Meta(description="the address of the operator plane")] = "127.0.0.1"
     ops_port: Annotated[Port, Meta(description="the port of the operator plane")] = 9000
     ops_token: Annotated[
@@ -128,8 +134,16 @@ class Config(Settings, frozen=True, kw_only=True):
         frozenset[Role], Meta(min_length=1, description="the parts of the tree that run in this process")
     ] = frozenset(Role)
     callboard_config: Annotated[
-        Line, Meta(description="a TOML file with the settings of pools and limits; SIGHUP reads it again")
+        Line,
+        Meta(description="a TOML file of settings, by default callboard.toml in the working directory, if it is there"),
     ] = ""
+    vault_url: Annotated[WebAddress | None, Meta(description="Vault's address; needs callboard[vault]")] = None
+    vault_token: Annotated[Line, SECRET, Meta(description="the token at Vault")] = ""
+    vault_path: Annotated[
+        Line, Meta(description="the path of our secrets; default: secret/ENVIRONMENT/SERVICE_NAME")
+    ] = ""
+    vault_ca_file: Annotated[Line, Meta(description="CA certificates in PEM that verify Vault's")] = ""
+    vault_refresh_s: Annotated[Seconds, Meta(description="seconds between two readings of Vault")] = 60
     migrate: Annotated[
         Literal["auto", "check"],
         Meta(

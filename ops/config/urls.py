@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from inspect import signature
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlsplit, urlunsplit
 
 import asyncpg
 from asyncpg import connect_utils
@@ -82,6 +82,21 @@ def _check_options(parts: SplitResult) -> None:
             raise ValueError(f"must have hosts or folders of sockets for host, with ports from 1 to {MAX_PORT}")
     if options.get("sslnegotiation") == "direct" and options.get("sslmode") not in VERIFIED:
         raise ValueError(f"must have one of {', '.join(VERIFIED)} for sslmode where sslnegotiation is direct")
+
+
+def lacks_password(url: str) -> bool:
+    """Whether the URL of a database has a user and no password."""
+    login = urlsplit(url).netloc.rpartition("@")[0]
+    return bool(login) and ":" not in login
+
+
+def with_password(url: str, password: str) -> str:
+    """Return the URL of a database with this password, unless it has one, or no user."""
+    if not password or not lacks_password(url):
+        return url
+    parts = urlsplit(url)
+    login, at, hosts = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{login}:{quote(password, safe='')}{at}{hosts}"))
 
 
 def redis_url(text: str) -> str:

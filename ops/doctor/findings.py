@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 from msgspec import NODEFAULT, Struct
 
-from callboard.ops.config.sources import ConfigError, read_setting
+from callboard.ops.config.lookup import read_setting
+from callboard.ops.config.sources import ConfigError
 
 LEAST_SKEW_S = 5.0  # a larger difference between clocks is a fault
 

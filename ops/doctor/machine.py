@@ -1,5 +1,6 @@
-"""The doctor's checks of this machine: files, descriptors, and the running process."""
+"""The doctor's checks of this machine, its files and descriptors, and of Vault."""
 
+import asyncio
 import os
 import resource
 import shutil
@@ -8,6 +9,8 @@ from pathlib import Path
 
 from callboard.actors.infrastructure.department import USUAL_FOLDER, InfrastructureSettings
 from callboard.ops.config.settings import Config
+from callboard.ops.config.sources import Reader
+from callboard.ops.config.vault import Vault, VaultError, settings_of
 from callboard.ops.descriptors import RESERVED_DESCRIPTORS
 from callboard.ops.doctor.findings import Finding, Surroundings
 from callboard.ops.embedded.data_directory import default_data
@@ -20,6 +23,23 @@ async def check_machine(around: Surroundings) -> AsyncIterator[Finding]:
     """Check disks and the limit of open files."""
     for found in (*_disks(around), *_descriptors(around)):
         yield found
+
+
+async def check_vault(around: Surroundings) -> AsyncIterator[Finding]:
+    """Check that Vault answers, and knows our token."""
+    reader = Reader(around.environ)
+    settings = settings_of(reader)
+    for fault in reader.faults:
+        yield Finding("vault", fault, "correct it, or remove VAULT_URL")
+    if settings is None:
+        return
+    try:
+        await asyncio.to_thread(Vault(settings, {}).read)
+    except VaultError as error:
+        mend = "give VAULT_TOKEN a valid token" if error.lasting else "start or unseal Vault, or correct VAULT_URL"
+        yield Finding("vault", f"VAULT_URL ({settings.url}): {error}", mend)
+    else:
+        yield Finding("vault", f"Vault knows our token, for {settings.path}")
 
 
 def _disks(around: Surroundings) -> Iterator[Finding]:

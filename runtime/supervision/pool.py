@@ -21,6 +21,7 @@ from callboard.runtime.dispatch.child_spec import ChildOptions, ChildSpec, spec_
 from callboard.runtime.dispatch.concurrent import cell_of
 from callboard.runtime.dispatch.mailbox_queue import total
 from callboard.runtime.dispatch.node import Node, Parent, State
+from callboard.runtime.supervision.elastic import Elasticity
 from callboard.runtime.supervision.props import ActorFactory, Props, props_of
 from callboard.runtime.supervision.supervisor import Intensity, Supervisor
 
@@ -44,7 +45,18 @@ class Pool(Supervisor, Ref[M]):
 
     kind = "pool"
 
-    __slots__ = ("_handlers", "_key", "_leaving", "_make", "_next", "_resizing", "_route", "_workers", "gone")
+    __slots__ = (
+        "_handlers",
+        "_key",
+        "_leaving",
+        "_make",
+        "_next",
+        "_resizing",
+        "_route",
+        "_workers",
+        "elastic",
+        "gone",
+    )
 
     def __init__(
         self,
@@ -72,6 +84,7 @@ class Pool(Supervisor, Ref[M]):
         self._next = -1
         self._leaving: list[Cell[M]] = []  # workers that get no more messages and have one in hand
         self._resizing = asyncio.Lock()
+        self.elastic: Elasticity | None = None  # for a PoolScaler
         self.gone = Counts()  # the fates of the messages of workers that have gone
 
     @property
@@ -273,6 +286,16 @@ class Pool(Supervisor, Ref[M]):
                 transfer.adopt(child, spec)
 
     # Watching --------------------------------------------------------------------------------------------------------
+
+    def oldest_s(self) -> float:
+        """For how long a message has waited behind one that takes its time, as far as that can be known."""
+        now = None if self.scheduler is None else self.scheduler.time()
+        waits = (
+            each.since
+            for each in self._workers
+            if each.queue and (each.in_progress() or each.state is not State.RUNNING)
+        )
+        return 0.0 if now is None else max((now - since for since in waits), default=0.0)
 
     def counts(self) -> Counts:
         """The fates of all messages up to this instant, those of workers that have gone included."""

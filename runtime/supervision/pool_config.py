@@ -11,6 +11,7 @@
     retries = 0
     shutdown_s = 5
     backoff = { initial_s = 0.1, factor = 2, max_s = 30, jitter = 0.2, healthy_s = 10 }
+    elastic = { least = 2, most = 10, age_s = 1, idle_s = 30, cooldown_s = 5 }    # false: the size stays
 
     [pools.carts]               # entities
     limit = 10000
@@ -30,6 +31,7 @@ import msgspec
 from callboard.runtime.actor.errors import SettingsError
 from callboard.runtime.actor.mailbox import Overflow
 from callboard.runtime.dispatch.child_spec import Restart
+from callboard.runtime.supervision.elastic import Elasticity
 from callboard.runtime.supervision.entities import Entities
 from callboard.runtime.supervision.pool import Pool, Route
 from callboard.runtime.supervision.supervisor import Intensity, Supervisor
@@ -100,9 +102,24 @@ def _word(kind: type[StrEnum], *left_out: StrEnum) -> Callable[[Any], StrEnum]:
     return parse
 
 
+def _elastic(value: Any) -> Elasticity | None:
+    if value is False:
+        return None
+    try:
+        found = msgspec.convert(value, Elasticity)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"must be false or a table of workers and seconds: {error}") from None
+    if not 1 <= found.least <= found.most <= MAX_SIZE:
+        raise ValueError(f"must have 1 <= least <= most <= {MAX_SIZE}")
+    if not all(0 < each < math.inf for each in (found.age_s, found.idle_s, found.cooldown_s)):
+        raise ValueError("must have times of more than 0 seconds")
+    return found
+
+
 FIELDS = {
     "size": Field(_whole(1, MAX_SIZE), lambda pool: pool.size, Pool),
     "route": Field(_word(Route, Route.KEY), lambda pool: pool.route, Pool),
+    "elastic": Field(_elastic, lambda pool: pool.elastic, Pool),
     "limit": Field(_whole(1), lambda pool: pool.limit, Entities),
     "idle_s": Field(_number(0, above=True), lambda pool: pool.idle_s, Entities),
     "mailbox": Field(_whole(1), lambda pool: pool.spec.mailbox.capacity),
@@ -237,11 +254,13 @@ def _adopt(pool: AnyPool, new: dict[str, Any]) -> None:
 
     if "route" in new:
         pool.route = new["route"]  # type: ignore[union-attr]
+    if "elastic" in new:
+        pool.elastic = new["elastic"]  # type: ignore[union-attr]
     if "limit" in new:
         pool.limit = new["limit"]  # type: ignore[union-attr]
     if "idle_s" in new:
         pool.idle_s = new["idle_s"]  # type: ignore[union-attr]
-    if new.keys() - {"size", "route", "limit", "idle_s"}:
+    if new.keys() - {"size", "route", "elastic", "limit", "idle_s"}:
         replace, spec = msgspec.structs.replace, pool.spec
         backoff = {name: value(f"backoff.{name}") for name in spec.backoff.__struct_fields__}
         spec = replace(

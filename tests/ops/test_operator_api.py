@@ -277,7 +277,7 @@ async def test_with_a_token_set_only_liveness_is_open(parts: Application) -> Non
     bound: list[tuple[str, int]] = []
     view = operator_api.OperatorServices(
         system=parts.running,
-        configuration=parts.configuration,
+        reloader=parts.reloader,
         database=parts.database,
         metrics=parts.metrics,
         mails=None,

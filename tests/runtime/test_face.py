@@ -97,6 +97,7 @@ INTERNAL = {
         "take_waiters",
         "when_idle",
     },
+    "supervision.elastic": {"LookAtPools", "Sizing"},
     "supervision.entity": {"Entity", "Phase"},
     "supervision.loop_monitor": {"Scheduled", "Work"},
     "supervision.pool_config": {"Field"},

@@ -78,7 +78,7 @@ def test_config_reload_a_bad_file_reports_every_error_with_its_path_and_changes_
     [pools.kitchen]
     size = 3
     """
-    fields = "size, route, mailbox, overflow, restart, intensity, window_s, retries, shutdown_s"
+    fields = "size, route, elastic, mailbox, overflow, restart, intensity, window_s, retries, shutdown_s"
     fields += "".join(f", backoff.{name}" for name in ("initial_s", "factor", "max_s", "jitter", "healthy_s"))
     assert faults(source) == [
         "sizes: is unknown; there is pools",

@@ -7,6 +7,9 @@ import pytest
 from kit.smtp_script import HANG_UP, ScriptedSmtpServer
 
 from callboard.actors.delivery import smtp_client
+from callboard.actors.delivery.mail_message import OutgoingMail
+from callboard.actors.delivery.mail_monitor import MailMonitor
+from callboard.actors.delivery.mail_servers import MailRoute, MailServer
 from callboard.actors.delivery.smtp_client import SmtpClient
 from callboard.actors.delivery.smtp_errors import Fault, Phase, SmtpError
 from callboard.actors.delivery.smtp_session import SmtpSession
@@ -44,6 +47,22 @@ async def test_mails_share_a_connection_with_a_reset_between_them() -> None:
         assert (script.connections, len(script.bodies)) == (1, 3)
         sender.close()
         await all_closed(script)
+
+
+async def test_new_settings_are_used_from_the_next_mail_on_and_the_old_connection_is_closed() -> None:
+    async with ScriptedSmtpServer().listening() as first, ScriptedSmtpServer().listening() as second:
+        server = MailServer(SmtpSettings("127.0.0.1", first.port, tls=Tls.NONE), MailMonitor(), timeouts=LONG)
+        route, mail = MailRoute([server]), OutgoingMail("b@example.org", "ada@example.org", CONTENT)
+        await route.send(mail, _go_on)
+        server.settings = SmtpSettings("127.0.0.1", second.port, tls=Tls.NONE)
+        await route.send(mail, _go_on)
+        await all_closed(first)
+        assert (len(first.bodies), len(second.bodies)) == (1, 1)
+        route.close()
+
+
+async def _go_on(_server: str) -> None:
+    """Nothing is noted before the final dot."""
 
 
 async def test_a_connection_carries_no_more_mails_than_it_may() -> None:

@@ -53,7 +53,7 @@ def test_a_text_is_read_as_the_type_of_its_field_wants_it(kind: Any, given: str,
         (Literal[1, 2], 3, "must be 1 or 2"),
         (Size, 7, "must be 1 or 3"),
         (frozenset[Role], ["kitchen"], "must be some of front, streams, workers"),
-        (Annotated[str, Parsed(int)], 3, "must be text"),
+        (Annotated[str, Parsed(int)], 3.5, "must be text"),
     ],
 )
 def test_a_value_of_a_file_is_held_against_the_type_and_none_is_quoted(kind: Any, given: Any, must: str) -> None:

@@ -2,18 +2,28 @@
 
 import logging
 import os
+import re
 import signal
+from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
+import asyncpg
 import pytest
-from kit.running import Command, Up, data_folder, request, until
+from kit.running import Answer, Command, Up, data_folder, request, until
 
 from callboard.actors.delivery.mail_producers import parse_mail_producers
+from callboard.actors.errors import Problem
+from callboard.actors.infrastructure.database import Database
 from callboard.actors.infrastructure.rate_limiter import Policy
 from callboard.ops.application import Application, dry_run
 from callboard.ops.cli import main
-from callboard.ops.config import reload
+from callboard.ops.config import file as config_file
+from callboard.ops.config import tables
+from callboard.ops.config.reload import Reloader
 from callboard.ops.config.sources import ConfigError
+from callboard.ops.config.urls import with_password
+from callboard.ops.config.watch import ConfigWatcher, LookAtFile
 from callboard.runtime import Pool
 
 BAD = """
@@ -33,6 +43,7 @@ burst = 3
 [ovens]
 """
 NAMED = [
+    "ovens: no package has the department ovens; there are none",
     "pools.mail.size: must be 1",
     "pools.mail.colour: is un",
     "pools.sessions.route: must be",
@@ -42,7 +53,6 @@ NAMED = [
     "limits.login.shadow: must be true or false",
     "limits.login.burst: is unknown; there are limit, window_s, shadow",
     "limits.kitchen: is unknown; there are default, register, login, mail, account",
-    "ovens: no package has the department ovens; there are none",
 ]
 
 
@@ -73,7 +83,7 @@ def test_a_file_is_checked_without_a_server(tmp_path: Path, capsys: pytest.Captu
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff")
-    (tmp_path / "large").write_text("#" * (reload.MAX_FILE + 1))
+    (tmp_path / "large").write_text("#" * (config_file.MAX_FILE + 1))
     os.mkfifo(tmp_path / "pipe")  # nobody writes to it
     for name, why in (
         ("none", "cannot be read: No such file or directory"),
@@ -84,15 +94,18 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ("large", "must have 1048576 characters at most"),
     ):
         with pytest.raises(ConfigError, match=why):
-            reload.read(str(tmp_path / name))
+            config_file.read(str(tmp_path / name))
 
 
 async def test_a_reload_of_a_bad_file_logs_every_fault_and_changes_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    parts, file = dry_run(), tmp_path / "pools.toml"
+    file = tmp_path / "pools.toml"
+    file.write_text("")
+    parts = dry_run({"CALLBOARD_CONFIG": str(file)})
+    reloader = Reloader(parts, parts.configuration)
     file.write_text(BAD + "[pools.content_queries]\nsize = 1")
-    await reload.reload(parts, str(file))
+    await reloader.reload_or_log("SIGHUP")
     assert [record.levelname for record in caplog.records] == ["ERROR"] * len(NAMED)
     assert all(name in record.message for name, record in zip(NAMED, caplog.records, strict=True))
     assert sizes(parts) == sizes(dry_run())
@@ -102,12 +115,12 @@ async def test_a_reload_of_a_bad_file_logs_every_fault_and_changes_nothing(
     file.write_text(
         "[pools.content_queries]\nsize = 1\n[limits.login]\nlimit = 3\nshadow = true\n[limits.mail]\nlimit = 5"
     )
-    await reload.reload(parts, str(file))
+    await reloader.reload_or_log("SIGHUP")
     assert [record.message for record in caplog.records] == [
         "pools.content_queries.size was 8, is 1",
         "limits.login.limit was 10, is 3",
         "limits.login.shadow was False, is True",
-        f"{file} is in force",
+        f"SIGHUP: {file} is in force",
     ]
     assert parts.pools["content_queries"].size == 1
     assert parts.policies["login"] == Policy(3, 60, shadow=True)
@@ -115,20 +128,21 @@ async def test_a_reload_of_a_bad_file_logs_every_fault_and_changes_nothing(
 
 
 async def test_mail_producers_of_a_file_take_the_place_of_those_that_were_named(tmp_path: Path) -> None:
-    parts, file = dry_run(), tmp_path / "tuning.toml"
+    file = tmp_path / "tuning.toml"
     file.write_text('[mail_producers]\n"/shop" = "500/hour example.org"\n')
-    await reload.configure(parts, str(file))
+    parts = dry_run({"CALLBOARD_CONFIG": str(file)})
+    await parts.reloader.start()
     assert parts.mail_producers.named == parse_mail_producers("/shop 500/hour example.org")
     file.write_text('[mail_producers]\n"/shop" = "500/hour"\n"/forms" = 5\n')
     with pytest.raises(ConfigError) as refused:
-        await reload.configure(parts, str(file))
+        await parts.reloader.reload()
     assert [fault.partition(": ")[2].partition(":")[0] for fault in refused.value.faults] == [
         "mail_producers./shop",
         "mail_producers./forms",
     ]
     assert parts.mail_producers.named == parse_mail_producers("/shop 500/hour example.org")
     file.write_text("[pools]\n")
-    await reload.configure(parts, str(file))
+    await parts.reloader.reload()
     assert len(parts.mail_producers.named) == 1
 
 
@@ -136,8 +150,8 @@ async def test_mail_producers_of_a_file_take_the_place_of_those_that_were_named(
 def test_what_is_no_table_is_said(tmp_path: Path, text: str) -> None:
     file = tmp_path / "tuning.toml"
     file.write_text(text)
-    with pytest.raises(ConfigError, match=r"(limits|pools|limits\.login(\.window_s)?): must be a"):
-        reload.check(dry_run(), str(file))
+    (fault,) = tables.plan(dry_run(), config_file.read(str(file))).faults
+    assert re.match(r"(limits|pools|limits\.login(\.window_s)?): must be a", fault)
 
 
 def test_a_bad_file_ends_a_start_with_status_2(up: Up, tmp_path: Path) -> None:
@@ -206,3 +220,111 @@ def test_a_size_that_is_none_is_refused(up: Up, body: dict[str, object]) -> None
 def test_a_pool_that_is_none_is_not_found(up: Up) -> None:
     answer = request("PATCH", f"{up.operators}/ops/v1/pools/kitchen", body={"size": 3})
     assert (answer.status, answer.code) == (404, "POOLS_NOT_FOUND_001")
+
+
+def changed(up: Up, **settings: object) -> Answer:
+    return request("PATCH", f"{up.operators}/ops/v1/config", body={"settings": settings})
+
+
+def test_a_setting_is_changed_by_the_operator_plane_until_it_is_taken_back(up: Up) -> None:
+    answer = changed(up, **{"LOG_LEVEL": "WARNING", "pools.content_queries.size": 9, "limits.search.limit": 77})
+    assert answer.status == 200, answer
+    names = {each["name"]: (each["old"], each["new"]) for each in answer.data["changes"]}
+    assert names.keys() == {"LOG_LEVEL", "pools.content_queries.size", "limits.search.limit"}
+    assert names["LOG_LEVEL"] == ("INFO", "WARNING")
+    shown = {each["name"]: each for each in up.look("/ops/v1/settings")}
+    assert (shown["LOG_LEVEL"]["value"], shown["LOG_LEVEL"]["origin"]) == ("WARNING", "operator plane")
+    assert shown["LOG_LEVEL"]["is_live"]
+    assert not shown["HTTP_PORT"]["is_live"]
+    assert pool_of(up, "content_queries")["size"] == 9
+    back = changed(up, **{"LOG_LEVEL": None, "pools.content_queries.size": 8, "limits.search.limit": 60})
+    assert {"name": "LOG_LEVEL", "old": "WARNING", "new": "INFO"} in back.data["changes"]
+    assert {each["name"]: each for each in up.look("/ops/v1/settings")}["LOG_LEVEL"]["origin"] == "default"
+
+
+def test_a_setting_that_needs_a_restart_is_named_and_stays(up: Up) -> None:
+    answer = changed(up, HTTP_IDLE_S=3, SMTP_HOST="elsewhere")
+    assert answer.data["restart"] == ["HTTP_IDLE_S"]
+    assert [each["name"] for each in answer.data["changes"]] == ["SMTP_HOST"]
+    assert up.look("/ops/v1/config")["HTTP_IDLE_S"] == 75
+    assert changed(up, SMTP_HOST=None).data["restart"] == []
+
+
+def test_one_bad_value_changes_nothing_and_every_fault_has_its_name(up: Up) -> None:
+    answer = changed(up, **{"LOG_LEVEL": "loud", "KITCHEN": 1, "pools.content_queries.size": 0, "RATE_LIMIT_LOGIN": 5})
+    assert (answer.status, answer.code) == (400, "REQUEST_INVALID_001")
+    fields = {each["field"] for each in answer.body["error"]["details"]}
+    assert fields == {"LOG_LEVEL", "KITCHEN", "pools.content_queries.size"}
+    assert up.look("/ops/v1/config")["RATE_LIMIT_LOGIN"] == 99999
+
+
+def test_the_command_changes_a_running_process(up: Up, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(*arguments: str) -> int:
+        with pytest.raises(SystemExit) as ended:
+            main(("config", *arguments, "--data-dir", str(up.data)))
+        assert isinstance(ended.value.code, int)
+        return ended.value.code
+
+    assert run("set", "LOG_LEVEL", "ERROR") == 0
+    assert capsys.readouterr().out == "LOG_LEVEL was INFO, is ERROR\n"
+    assert run("show", "--live", "--json") == 0
+    assert '"origin":"operator plane"' in capsys.readouterr().out
+    assert run("set", "HTTP_IDLE_S", "3") == 1
+    assert capsys.readouterr().out == "HTTP_IDLE_S needs a restart\n"
+    assert run("set", "LOG_LEVEL", "loud") == 2
+    assert capsys.readouterr().err.startswith("callboard: LOG_LEVEL must be DEBUG")
+    assert run("unset", "LOG_LEVEL") == 0
+    assert capsys.readouterr().out == "LOG_LEVEL was ERROR, is INFO\n"
+    assert run("reload", "--json") == 0
+    assert capsys.readouterr().out == '{"changes":[],"restart":[]}\n'
+
+
+async def test_a_changed_file_is_read_once_a_version(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "callboard.toml"
+    file.write_text("[limits.login]\nlimit = 9\n")
+    parts = dry_run({"CALLBOARD_CONFIG": str(file)})
+    watcher = ConfigWatcher(parts.reloader)
+    watcher.seen = watcher._mark()
+    await watcher.look(LookAtFile())
+    assert parts.policies["login"].limit == 10  # it has not changed since
+    file.write_text("[limits.login]\nlimit = 11\n")
+    await watcher.look(LookAtFile())
+    assert parts.policies["login"].limit == 11
+    file.write_text("[limits.login]\nlimit = 'many'\n")
+    for _ in range(3):
+        await watcher.look(LookAtFile())
+    assert parts.policies["login"].limit == 11
+    assert sum("limits.login.limit" in record.message for record in caplog.records if record.levelname == "ERROR") == 1
+    file.unlink()
+    await watcher.look(LookAtFile())
+    (tmp_path / "next").write_text("[limits.login]\nlimit = 12\n")
+    (tmp_path / "next").rename(file)
+    await watcher.look(LookAtFile())
+    assert parts.policies["login"].limit == 12
+
+
+async def test_a_rotated_password_of_postgresql_is_used_for_new_connections(up: Up) -> None:
+    name, url = f"rotated_{uuid4().hex[:8]}", up.facts["DATABASE_URL"]
+    admin = await asyncpg.connect(url)
+    await admin.execute(f"create role {name} login password 'pass/one'")
+    host = url.rpartition("@")[2]
+    database = Database(with_password(f"postgresql://{name}@{host}", "pass/one"), size=1)
+
+    async def user() -> str:
+        async with database.acquire() as connection:
+            return str(await connection.fetchval("select current_user"))
+
+    try:
+        await database.connect()
+        assert await user() == name
+        await admin.execute(f"alter role {name} password 'pass/two'")
+        assert await user() == name  # an open connection stays
+        database.server.url = with_password(f"postgresql://{name}@{host}", "pass/two")
+        await admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = $1", name)
+        with suppress(Problem):
+            await user()  # that connection is found dead
+        assert await user() == name
+    finally:
+        database.server.disconnect()
+        await admin.execute(f"drop role {name}")
+        await admin.close()

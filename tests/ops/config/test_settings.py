@@ -16,9 +16,10 @@ from callboard.actors.settings import Parsed
 from callboard.ops.cli import main
 from callboard.ops.config.configuration import HIDDEN, load
 from callboard.ops.config.conversion import form_of
+from callboard.ops.config.lookup import read_setting
 from callboard.ops.config.names import warnings
 from callboard.ops.config.settings import Config
-from callboard.ops.config.sources import ConfigError, Declaration, declarations, read_setting
+from callboard.ops.config.sources import ConfigError, Declaration, declarations
 from callboard.ops.departments import OURS
 
 NEEDED = {
