@@ -65,18 +65,14 @@ def compose(
 
     Consumers start before the reader of their events. `data` is a folder of Faust's.
     """
-    config, configured, departments = (
-        configuration.process,
-        configuration.configured,
-        in_order(configuration.departments),
-    )
+    config, configured = configuration.process, configuration.configured
+    departments = in_order(configuration.departments)
     declared = declared_by(departments, configured)
     built = build(departments, {name: each.settings for name, each in configured.items()}, clients, declared)
     branches, shared = built.branches.values(), built.refs(Infrastructure)
     consumers = tuple(each for branch in branches for each in branch.consumers)
     streams = StreamParts(config, shared.database, shared.event_signer, consumers, embedded=servers is not None)
-    working = shared.database.pool("jobs")
-    replays = replay_pool(working, consumers, shared.event_signer, streams.metrics)
+    replays = replay_pool(shared.database.pool("jobs"), consumers, shared.event_signer, streams.metrics)
     jobs = background(
         shared,
         [*(each for branch in branches for each in branch.jobs), replays],
@@ -92,17 +88,15 @@ def compose(
     checks |= {"kafka": streams.check, "jobs": jobs.depths.check, **keeping.checks}
     breakers = [streams.breaker, *(each.breaker for each in jobs.handlers)]
     breakers += [each for branch in branches for each in branch.breakers]
-    catcher = servers and servers.catcher
     operators = shared.database.pool("operators")  # unaffected by a flood of other requests
     letters = DeadLetters(operators, RecordLetters(operators, shared.jobs), JobLetters(jobs.admin))
-    mails = catcher.mails if catcher else None
     identity = built.refs(IdentityRefs)
     view = OperatorServices(
         system=running,
         reloader=keeping.reloader,
         database=operators,
         metrics=metrics,
-        mails=mails,
+        mails=servers.catcher.mails if servers else None,
         jobs=jobs.admin,
         letters=letters,
         flags=shared.flags,
@@ -122,5 +116,4 @@ def compose(
         children.append(front_door(config, bound, settings, hooks, checks, backoff=SERVER_BACKOFF))
     operators_checks = checks | {f"breaker {each.name}": each.check for each in breakers}
     children += [operator_plane(view, operators_checks, SERVER_BACKOFF), *keeping.nodes]
-    root = supervisor("callboard", *children, intensity=SERVER_INTENSITY)
-    return Tree(root, built, jobs, streams, checks, breakers)
+    return Tree(supervisor("callboard", *children, intensity=SERVER_INTENSITY), built, jobs, streams, checks, breakers)
