@@ -4,13 +4,17 @@ import logging
 import os
 import re
 import signal
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from threading import Event
 from uuid import uuid4
 
 import asyncpg
 import pytest
-from kit.running import Answer, Command, Up, data_folder, request, until
+from kit.running import Answer, Command, Up, one_up, request, until
 
 from callboard.actors.delivery.mail_producers import parse_mail_producers
 from callboard.actors.errors import Problem
@@ -166,33 +170,88 @@ def test_a_bad_file_ends_a_start_with_status_2(up: Up, tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.servers
-def test_the_file_is_read_at_the_start_and_again_on_sighup(tmp_path: Path) -> None:
-    file = tmp_path / "pools.toml"
+@pytest.fixture(scope="module")
+def filed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Up, Path]]:
+    """A system with a file of its own."""
+    file = tmp_path_factory.mktemp("filed") / "pools.toml"
     file.write_text("[pools.content_queries]\nsize = 3\n[pools.limits]\nmailbox = 77\noverflow = 'reject'")
-    with data_folder() as data:
-        up = Up(data, environment={"CALLBOARD_CONFIG": str(file)})
+    with one_up({"CALLBOARD_CONFIG": str(file)}) as up:
+        yield up, file
+
+
+@pytest.mark.servers
+def test_the_file_is_read_at_the_start_and_again_on_sighup(filed: tuple[Up, Path]) -> None:
+    up, file = filed
+    assert pool_of(up, "content_queries")["size"] == 3
+    limits = pool_of(up, "limits")
+    assert (limits["mailbox"], limits["overflow"], limits["route"]) == (77, "reject", "round_robin")
+    file.write_text(BAD)
+    up.signal(signal.SIGHUP)
+    log = up.data / "logs" / "callboard.log"
+    until("the last fault", lambda: "pools.kitchen: is unknown" in log.read_text())
+    assert pool_of(up, "content_queries")["size"] == 3
+    file.write_text("[pools.content_queries]\nsize = 5")
+    up.signal(signal.SIGHUP)
+    until("another size", lambda: pool_of(up, "content_queries")["size"] == 5)
+    file.write_text("[limits.default]\nlimit = 99999\nwindow_s = 7")
+    up.signal(signal.SIGHUP)
+    until("another limit", lambda: up.call("GET", "/content").headers["RateLimit-Policy"] == '"default";q=99999;w=7')
+    assert pool_of(up, "limits")["mailbox"] == 77
+
+
+@pytest.mark.servers
+def test_a_pool_is_resized_under_load_from_every_door_and_loses_nothing(filed: tuple[Up, Path]) -> None:
+    up, file = filed
+
+    def by_file(size: int) -> None:
+        file.write_text(f"[pools.content_queries]\nsize = {size}")
+
+    def by_hang_up(size: int) -> None:
+        by_file(size)
+        up.signal(signal.SIGHUP)
+
+    def by_plane(size: int) -> None:
+        assert request("PATCH", f"{up.operators}/ops/v1/pools/content_queries", body={"size": size}).status == 200
+
+    def by_setting(size: int) -> None:
+        assert changed(up, **{"pools.content_queries.size": size}).status == 200
+        changed(up, **{"pools.content_queries.size": None})
+
+    def by_command(size: int) -> None:
+        with pytest.raises(SystemExit) as ended:
+            main(("pools", "resize", "content_queries", str(size), "--data-dir", str(up.data)))
+        assert ended.value.code == 0
+
+    before, stop = Counter(counts_of(up)), Event()
+
+    def read() -> list[int]:
+        statuses = []
+        while not stop.is_set():
+            statuses.append(up.call("GET", "/content").status)
+        return statuses
+
+    with ThreadPoolExecutor(4) as readers:
+        reading = [readers.submit(read) for _ in range(4)]
         try:
-            up.ready()
-            assert pool_of(up, "content_queries")["size"] == 3
-            limits = pool_of(up, "limits")
-            assert (limits["mailbox"], limits["overflow"], limits["route"]) == (77, "reject", "round_robin")
-            file.write_text(BAD)
-            up.signal(signal.SIGHUP)
-            log = data / "logs" / "callboard.log"
-            until("the last fault", lambda: "pools.kitchen: is unknown" in log.read_text())
-            assert pool_of(up, "content_queries")["size"] == 3
-            file.write_text("[pools.content_queries]\nsize = 5")
-            up.signal(signal.SIGHUP)
-            until("another size", lambda: pool_of(up, "content_queries")["size"] == 5)
-            file.write_text("[limits.default]\nlimit = 12\nwindow_s = 7")
-            up.signal(signal.SIGHUP)
-            until(
-                "another limit", lambda: up.call("GET", "/content").headers["RateLimit-Policy"] == '"default";q=12;w=7'
-            )
-            assert pool_of(up, "limits")["mailbox"] == 77
+            for size, door in enumerate((by_plane, by_hang_up, by_command, by_file, by_setting, by_plane), start=2):
+                door(size)
+                until(f"the size of {door.__name__}", lambda: pool_of(up, "content_queries")["size"] == size)  # noqa: B023 - asked at once
         finally:
-            up.end()
+            stop.set()
+        statuses = [status for each in reading for status in each.result()]
+    after = Counter(counts_of(up))
+    assert set(statuses) == {200}
+    assert after["handled"] - before["handled"] == len(statuses)
+    assert all(after[fate] == before[fate] for fate in ("failed", "expired", "dropped", "dead_lettered", "returned"))
+
+
+def counts_of(up: Up) -> dict[str, int]:
+    """The fates of the pool's messages, of workers that have gone too."""
+    pool = up.nodes()["editorial/content_queries"]
+    every: Counter[str] = Counter(pool.get("counts") or {})
+    for each in pool["children"]:
+        every.update(each["counts"])
+    return dict(every)
 
 
 def test_the_pools_are_listed_with_what_waits_for_them(up: Up) -> None:
