@@ -12,6 +12,7 @@ from kit.uploads import BOTH, FIRST, SECOND, Body, UploadSite, refused
 from callboard.actors.editorial import uploads
 from callboard.actors.editorial.errors import (
     UPLOADS_NOT_FOUND,
+    UPLOADS_PARTS,
     UPLOADS_QUOTA,
     UPLOADS_TOO_LARGE,
     UPLOADS_TYPE,
@@ -26,6 +27,7 @@ from callboard.actors.editorial.upload_records import (
     UploadBounds,
     UploadKind,
 )
+from callboard.actors.editorial.upload_removal import EXPIRED
 from callboard.actors.errors import Problem
 from callboard.actors.infrastructure.errors import QUOTA_RATE, STORE_FULL
 
@@ -141,6 +143,27 @@ async def test_incomplete_uploads_are_gone_after_a_day_and_complete_ones_stay(si
     await site.purge()
     assert site.files() == {complete.object_id}
     assert await site.bytes_of(complete, ada) == BOTH
+
+
+async def test_an_expired_upload_is_in_no_list_and_no_final_one_and_goes_when_its_writer_has_ended(
+    site: UploadSite,
+) -> None:
+    ada = await site.domain.person()
+    part = await site.sent(ada, FIRST, UploadKind.PARTIAL)
+    upload = await site.created(ada)
+    await site.uploads.ask(TakeLease(upload.upload_id, ada.user_id, 0))
+    await site.domain.execute("update uploads set expires_at = now() - interval '1 s'")
+    assert await site.uploads.ask(ListUploads(ada.user_id, 10)) == []
+    final = NewUpload(UploadKind.FINAL, parts=(part.upload_id,))
+    await refused(site.writer.concatenate(uuid4(), ada.user_id, final, Body()), UPLOADS_PARTS)
+
+    async def purged() -> int:
+        async with site.domain.database.acquire() as connection:
+            return await EXPIRED.purge(connection, 10)
+
+    assert await purged() == 1  # the part: somebody still writes to the other one
+    await site.expire_lease(upload)
+    assert await purged() == 1
 
 
 async def test_an_erased_user_leaves_no_file(site: UploadSite) -> None:
