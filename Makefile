@@ -53,6 +53,10 @@ load: .venv/bench ## measure 1,000 users of locust, in about 3 minutes, and writ
 soak: .venv/bench ## load 300 users for 10 minutes, and hold the memory against its promise
 	@$(LOAD) 300 --seconds 600 --soak $(ARGS)
 
+.PHONY: test-rolling
+test-rolling: .venv/dev ## restart three processes in turn behind haproxy with TLS, under load, in about 2 minutes (needs haproxy)
+	@$(BIN)/python -m pytest -q -s tests/faults/drill_rolling.py
+
 coverage: .venv/dev ## run every test and print how much of the code it runs; on Python 3.12 or later this is quick
 	@COVERAGE_CORE=sysmon $(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term:skip-covered
 

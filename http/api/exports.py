@@ -19,7 +19,9 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 LINK_GONE = Deprecation(
-    datetime(2026, 11, 27, tzinfo=UTC), sunset=datetime(2027, 6, 1, tzinfo=UTC), successor="/users/me/export/download"
+    datetime(2026, 11, 27, tzinfo=UTC),
+    sunset=datetime(2027, 6, 1, tzinfo=UTC),
+    successor="/api/v1/users/me/export/download",
 )
 
 

@@ -17,6 +17,7 @@ from callboard.http.server.health import Checks, catalogue_route, liveness_route
 from callboard.http.server.raw_request import Settings
 from callboard.http.server.request import HttpRequest, RawReply
 from callboard.http.server.routing import Access, Route
+from callboard.http.server.versions import in_versions
 
 # React sets styles on elements, hence 'unsafe-inline' for styles; for scripts there is no such need.
 DOCS_POLICY = (
@@ -100,7 +101,8 @@ def common_routes(
 
 def render_committed_document(routes: Sequence[Route[Any]], base: str = Settings.base) -> str:
     """Return the document as it is committed, http/openapi.json, for these routes and the common ones."""
-    return msgspec.json.format(openapi((*routes, *common_routes({})), base), indent=2).decode() + "\n"
+    table = in_versions((*routes, *common_routes({})), base)
+    return msgspec.json.format(openapi(table, base), indent=2).decode() + "\n"
 
 
 def document_routes(routes: Sequence[Route[Any]], base: str) -> tuple[Route[object], ...]:

@@ -89,7 +89,8 @@ class Route(Generic[S_contra]):
     text. `limit` counts this route by address and `caller_limit` by user, beside the policy "default"; one that
     `skips_limits_and_auth` is counted by none. `errors` are the codes beyond those that follow from its access, body,
     query and path.
-    `version` 2 is at /api/v2 beside /api/v1. If a value of the query is an old name, the route `deprecates_values`,
+    `version` is the first version of the API that has it, and `removed_in` the first that lacks it: see
+    callboard.http.server.versions. If a value of the query is an old name, the route `deprecates_values`,
     and its handler says so in the response. A route that is `open_in_maintenance`, or skips limits, stays open then.
     A response that `shows_progress` of work which is not over has Retry-After. A response that `has_etag` has one; a
     route that changes its resource declares the function that reads the `current` tag, and with a code of
@@ -122,6 +123,7 @@ class Route(Generic[S_contra]):
     absolute: bool = False
     skips_limits_and_auth: bool = False
     version: int = 1
+    removed_in: int | None = None
     deprecated: Deprecation | None = None
     deprecates_values: bool = False
     open_in_maintenance: bool = False

@@ -17,6 +17,7 @@ from callboard.http.server.errors import CannotListenError
 from callboard.http.server.health import Checks, liveness_routes
 from callboard.http.server.raw_request import ServerDependencies, Settings
 from callboard.http.server.routing import Route
+from callboard.http.server.versions import in_versions
 from callboard.runtime import Actor
 
 BACKLOG = 1024
@@ -36,12 +37,13 @@ def full_table(
     documents: bool,
     essential: Container[str] | None = None,
 ) -> list[Route[Any]]:
-    """Return a table with the routes of every listener; with `documents`, also the catalogue of errors, the documents
-    and the pages that links in mails open.
+    """Return a table with the routes of every version and of every listener; with `documents`, also the catalogue of
+    errors, the documents and the pages that links in mails open. Raises ValueError for versions without notice.
     """
+    common = common_routes(checks, essential, settings.errors) if documents else liveness_routes(checks, essential)
+    table = in_versions([*routes, *common], settings.base)
     if not documents:
-        return [*routes, *liveness_routes(checks, essential)]
-    table: list[Route[Any]] = [*routes, *common_routes(checks, essential, settings.errors)]
+        return table
     return [*table, *document_routes(table, settings.base), *mail_page_routes(settings.base)]
 
 

@@ -15,7 +15,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from kit.locks import locked
-from kit.running import Up, until
+from kit.running import Up, refuses, until
 from kit.twins import twins
 from kit.wire import to_the_end
 
@@ -142,7 +142,7 @@ def test_a_process_that_is_told_to_end_finishes_what_is_in_flight_and_refuses_th
                 busy.sendall(head.encode() + body)
                 until("its wait", lambda: made.sql("select 1 from pg_locks where not granted"))
                 site.signal(number)
-                until("its refusal", lambda: refused(address))
+                until("its refusal", lambda: refuses(address))
                 kept.sendall(HEALTH)
                 received = kept.recv(65536)
                 assert answers(received) == [(503, True)]
@@ -151,11 +151,3 @@ def test_a_process_that_is_told_to_end_finishes_what_is_in_flight_and_refuses_th
             assert answers(answer) == [(201, True)]
         assert site.wait() == 0
     assert "Traceback" not in site.errors
-
-
-def refused(address: Any) -> bool:
-    try:
-        socket.create_connection(address, 1).close()
-    except ConnectionRefusedError:
-        return True
-    return False
