@@ -1,7 +1,10 @@
 """`callboard migrate status | up | down | new`: Alembic, over asyncpg, with one process at a time."""
 
+import asyncio
 import re
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,11 @@ from callboard.ops.departments import histories_of, in_order, installed
 from callboard.ops.terminal import json_line
 
 _CONNECT_S = 10.0
+# A statement that waits for a lock holds up all that come after it: so it gives up before a request does, and the
+# migration, which is a transaction, is tried again.
+_LOCK_TIMEOUT = "1s"
+_LOCK_ATTEMPTS = 60
+_LOCK_RETRY_S = 1.0
 
 
 def config(history: schema.History | None = None) -> Config:
@@ -68,7 +76,7 @@ async def up(url: str, to: str = "head", *, as_json: bool = False) -> int:
     """
     if to == "head":
         await schema.install(url)
-    await _work(url, lambda settings: command.upgrade(settings, to))
+    await _work(url, lambda settings: command.upgrade(settings, to), attempts=_attempts(to))
     for history in histories() if to == "head" else ():
         await _work(url, lambda settings: command.upgrade(settings, "head"), history)
     return await status(url, as_json=as_json) if to == "head" else OK
@@ -76,7 +84,7 @@ async def up(url: str, to: str = "head", *, as_json: bool = False) -> int:
 
 async def down(url: str, to: str = "-1", *, as_json: bool = False) -> int:
     """Revert migrations, down to `to`; return the exit status."""
-    await _work(url, lambda settings: command.downgrade(settings, to))
+    await _work(url, lambda settings: command.downgrade(settings, to), attempts=_attempts(to))
     await status(url, as_json=as_json)
     return OK
 
@@ -105,10 +113,21 @@ def histories() -> list[schema.History]:
     return histories_of(in_order(installed()))
 
 
-async def _work(url: str, work: Callable[[Config], None], history: schema.History | None = None) -> None:
+def _attempts(to: str) -> int:
+    """Return how often a command may be tried: one that goes several steps from wherever it is, only once."""
+    return _LOCK_ATTEMPTS if to in ("+1", "-1") or to[:1] not in ("+", "-") else 1
+
+
+async def _work(
+    url: str,
+    work: Callable[[Config], None],
+    history: schema.History | None = None,
+    *,
+    attempts: int = _LOCK_ATTEMPTS,
+) -> None:
     """Run Alembic while this process holds the lock. Raises CommandError with its reason."""
 
-    def within(connection: Any) -> None:
+    def within(connection: Any, *, unmarked: bool) -> None:
         settings = config(history)
         settings.attributes["connection"] = connection
         if unmarked and history is None:
@@ -116,17 +135,26 @@ async def _work(url: str, work: Callable[[Config], None], history: schema.Histor
         work(settings)
 
     async def connect() -> Any:
-        return await asyncpg.connect(url, timeout=_CONNECT_S)
+        connection = await asyncpg.connect(url, timeout=_CONNECT_S)
+        await connection.execute(f"set lock_timeout = '{_LOCK_TIMEOUT}'")
+        return connection
+
+    async def attempt() -> None:
+        marked = await holder.fetchval("select to_regclass('alembic_version') is not null")
+        unmarked = not marked and await schema.revision_of(holder) == schema.FIRST
+        async with engine.connect() as connection:
+            await connection.run_sync(partial(within, unmarked=unmarked))
 
     # The lock has a separate connection: Alembic takes an earlier statement on its own for another's transaction, and
     # then commits nothing.
     async with schema.connected(url) as holder, schema.locked(holder):
-        marked = await holder.fetchval("select to_regclass('alembic_version') is not null")
-        unmarked = not marked and await schema.revision_of(holder) == schema.FIRST
         engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
         try:
-            async with engine.connect() as connection:
-                await connection.run_sync(within)
+            for _ in range(attempts - 1):
+                with suppress(asyncpg.LockNotAvailableError):
+                    return await attempt()
+                await asyncio.sleep(_LOCK_RETRY_S)
+            await attempt()
         except AlembicError as error:
             raise CommandError(str(error)) from error
         finally:

@@ -1,7 +1,12 @@
 """The one function by which a migration runs SQL."""
 
+import re
+from typing import Any
+
 from alembic import op
 from sqlalchemy.util import await_only
+
+CONCURRENTLY = re.compile(r"\bconcurrently\b", re.IGNORECASE)
 
 
 def execute(sql: str) -> None:
@@ -17,4 +22,14 @@ def execute(sql: str) -> None:
     driver = op.get_bind().connection.driver_connection
     if driver is None:
         raise RuntimeError("the migration has no connection")
-    await_only(driver.execute(sql))
+    await_only(_wait_and_execute(driver, sql) if CONCURRENTLY.search(sql) else driver.execute(sql))
+
+
+async def _wait_and_execute(driver: Any, sql: str) -> None:
+    """Run a statement that waits for all transactions and blocks none: it has no limit of waiting."""
+    limit = await driver.fetchval("select current_setting('lock_timeout')")
+    await driver.execute("set lock_timeout = 0")
+    try:
+        await driver.execute(sql)
+    finally:
+        await driver.execute(f"set lock_timeout = '{limit}'")
