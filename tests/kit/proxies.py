@@ -13,7 +13,8 @@ from typing import NamedTuple
 from callboard.ops.embedded.data_directory import free_ports
 from kit.certificates import make_certificates
 from kit.deployment import DEPLOY
-from kit.running import refuses, until
+from kit.running import until
+from kit.wire import refuses
 
 NAMES = ("one", "two", "three")
 

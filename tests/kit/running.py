@@ -14,7 +14,6 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -73,15 +72,6 @@ def until(what: str, seen: Callable[[], T | None], within_s: float = WAIT_S) -> 
             return found
         assert time.monotonic() < ends_at, f"{what} did not come in {within_s:g} s"
         time.sleep(POLL_INTERVAL_S)
-
-
-def refuses(address: tuple[str | None, int | None]) -> bool:
-    """Whether nobody listens at an address."""
-    try:
-        socket.create_connection(address, 1).close()  # type: ignore[arg-type]  # of a URL that has both
-    except ConnectionRefusedError:
-        return True
-    return False
 
 
 def _before_exec() -> None:

@@ -15,9 +15,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 from kit.locks import locked
-from kit.running import Up, refuses, until
+from kit.running import Up, until
 from kit.twins import twins
-from kit.wire import to_the_end
+from kit.wire import refuses, to_the_end
 
 WAIT = b"GET /api/v1/wait HTTP/1.1\r\nHost: a\r\n\r\n"
 POSTS = b"GET /api/v1/posts?limit=1 HTTP/1.1\r\nHost: a\r\n\r\n"
