@@ -73,6 +73,7 @@ DOORS = {"api": by_api, "file": by_file}
 
 @pytest.mark.parametrize("door", DOORS)
 async def test_every_pool_is_resized_under_load_and_nothing_is_lost(stage: Stage, settings: Path, door: str) -> None:
+    """Seen to fail with what waits at a removed worker not handed on: 25 of 446 writes ended in 503 SERVER_TIMEOUT."""
     took = []
     async with drill(stage) as play:
         for size in SIZES:
@@ -94,6 +95,7 @@ async def test_every_pool_is_resized_under_load_and_nothing_is_lost(stage: Stage
 
 
 async def test_a_good_file_is_in_force_and_a_bad_one_changes_nothing_under_load(stage: Stage, settings: Path) -> None:
+    """Seen to fail with a bad file's pools applied in spite of its faults: 1 mail worker in place of 7."""
     good = "[pools.mail]\nsize = 7\n[limits.login]\nlimit = 4\n"
     bad = "[pools.mail]\nsize = 0\n[pools.nowhere]\nsize = 3\n[limits.login]\nlimit = 3\nwindows = 4\n"
     async with drill(stage) as play:
