@@ -29,6 +29,7 @@ HERE = Path(__file__).resolve().parent
 P95_MS, SQL_P99_S, ERRORS = 200.0, 0.1, 0.001
 GROWTH_MB = 20.0  # of a soak, from its second fifth to its last
 EVERY_S = 5.0
+ONE_ADDRESS = {"HTTP_MAX_CONNECTIONS_PER_ADDRESS": "10000", "HTTP_MAX_CONNECTIONS": "10000"}  # all users are here
 
 
 class Sample(NamedTuple):
@@ -207,10 +208,11 @@ def main() -> int:
     parser.add_argument("--soak", action="store_true", help="hold the memory against its promise, too")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, one_up() as up:
+    with tempfile.TemporaryDirectory() as folder, one_up(ONE_ADDRESS) as up:
         create_accounts(up, options.users)
         samples = play(up, Path(folder), options)
         seconds, totals = seconds_of(Path(folder)), totals_of(Path(folder))
+        failures = (Path(folder) / "load_failures.csv").read_text(encoding="utf-8").partition("\n")[2]
     full_at = next((each.at for each in seconds if each.users >= options.users), None)
     steady = [each for each in samples if full_at is not None and each.at >= full_at]
     if len(steady) < 2:
@@ -219,6 +221,7 @@ def main() -> int:
     verdicts = judge(totals, steady, soak=options.soak)
     text = table(options, totals, steady, verdicts)
     name = f"load-{options.users}{'-soak' if options.soak else ''}"
+    text += failures and f"\n{failures}"
     (options.out / f"{name}.md").write_text(text, encoding="utf-8")
     began = seconds[0].at
     lines = [
