@@ -5,6 +5,7 @@ Locust imports this file in a process of its own: its gevent stays out of ours.
 
 import itertools
 import os
+import random
 import time
 
 from locust import FastHttpUser, between, task
@@ -26,7 +27,8 @@ class Reader(FastHttpUser):
         self.writes = 0
         body = {"email": f"load-{self.number}@example.org", "password": os.environ["LOAD_PASSWORD"]}
         while (answer := self.client.post(f"{BASE}/auth/login", json=body, name="log in")).status_code != 200:
-            time.sleep(float(answer.headers.get("Retry-After", 1)))  # gevent's, in locust's process
+            wait_s = float(answer.headers.get("Retry-After", 1))
+            time.sleep(random.uniform(wait_s, 5 * wait_s))  # noqa: S311 - gevent's sleep, in locust's process
         self.headers = {"Authorization": f"Bearer {answer.json()['data']['access_token']}"}
 
     @task(3)

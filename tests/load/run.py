@@ -203,7 +203,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure Callboard under the load of locust's users.")
     parser.add_argument("users", type=int)
     parser.add_argument("--seconds", type=float, default=60.0, help="after the last login")
-    parser.add_argument("--rate", type=float, default=20.0, help="logins a second")
+    parser.add_argument(
+        "--rate", type=float, default=10.0, help="logins a second; more than can be hashed are refused, and come again"
+    )
     parser.add_argument("--out", type=Path, default=HERE.parents[1] / "build" / "load")
     parser.add_argument("--soak", action="store_true", help="hold the memory against its promise, too")
     options = parser.parse_args()
