@@ -166,6 +166,7 @@ def refusals(up: Up) -> dict[str, int]:
 
 
 async def test_promise_10_ten_times_the_load_it_can_carry() -> None:
+    """Seen to fail with unbounded mailboxes of logins: none of 2693 refusals came within 50 ms."""
     with one_up(ENVIRONMENT) as up:
         connector, timeout = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(60)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
@@ -214,7 +215,9 @@ async def test_promise_20_a_worker_is_replaced_and_nothing_is_lost(setting: str,
 
 
 async def test_promise_2_a_sigterm_under_load(stage: Stage) -> None:
-    """It ends the process, and starts another on its data to look."""
+    """It ends the process, and starts another on its data. Seen to fail without the wait for requests in flight:
+    18 of 20 writes were cut off.
+    """
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         play = Drill(stage.up, Client(stage.up, Oracle(), session))
         writers = [asyncio.create_task(play.client.edit(stage.author, stage.editor)) for _ in range(WRITERS)]
