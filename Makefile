@@ -43,7 +43,7 @@ test-chaos: .venv/dev ## kill and freeze processes and brokers under load, with 
 test-thorough: .venv/dev ## run the property tests with five times the examples, fresh ones each time, in about 10 minutes
 	@$(BIN)/python -m pytest $(WORKERS) --hypothesis-profile=thorough tests/properties tests/runtime/test_overload.py
 
-faults: .venv/dev ## play every drill: servers, clocks and processes fail while people write; on a quiet machine, in about 6 minutes
+faults: .venv/dev ## play every drill: servers, clocks and processes fail while people write; on a quiet machine, in about 10 minutes
 	@$(BIN)/python -m pytest -q -s tests/faults/drill_*.py
 
 LOAD := PYTHONPATH=tests $(BIN)/python tests/load/run.py
