@@ -77,6 +77,7 @@ def seconds_until(what: str, seen: Any, since: float, within_s: float = 30.0) ->
 
 @pytest.mark.parametrize("jump", JUMPS)
 async def test_promise_14_the_wall_clock_jumps_an_hour(up: Up, clock: Clock, jump: str) -> None:
+    """Seen to fail with the process's own clock in place of the database's: a new token was refused after the jump."""
     await asyncio.to_thread(play, up, clock, jump)
 
 
