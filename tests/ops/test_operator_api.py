@@ -79,7 +79,7 @@ def test_the_tree_has_every_part_in_its_place_and_all_run(up: Up) -> None:
     nodes = up.nodes()
     assert {path for path in nodes if "/" not in path} == {
         *(path for path in TREE if "/" not in path),
-        *("front", "operators"),
+        *("front", "operators", "scaling"),
     }
     for path, children in TREE.items():
         assert {each["name"] for each in nodes[path]["children"]} == children

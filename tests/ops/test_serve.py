@@ -164,7 +164,17 @@ def make_editor(servers: dict[str, str], site: CallboardProcess) -> str:
     return site.log_in(email)
 
 
-ALWAYS = {"infrastructure", "identity", "editorial", "analytics", "ingestion", "delivery", "jobs", "operators"}
+ALWAYS = {
+    "infrastructure",
+    "identity",
+    "editorial",
+    "analytics",
+    "ingestion",
+    "delivery",
+    "jobs",
+    "operators",
+    "scaling",
+}
 
 
 @pytest.mark.parametrize(
