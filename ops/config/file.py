@@ -49,6 +49,15 @@ def read(path: str) -> dict[str, Any]:
     return _renamed(tables)
 
 
+def version_of(path: str) -> tuple[int, ...] | None:
+    """Return what changes whenever the file does; None while there is none. Links are followed: Kubernetes has them."""
+    try:
+        facts = os.stat(path)  # noqa: PTH116 - a path of the settings
+    except OSError:
+        return None
+    return facts.st_mtime_ns, facts.st_size, facts.st_ino
+
+
 def settings_in(tables: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings among the values of a file, and the tables of departments."""
     return {name: value for name, value in tables.items() if name not in TABLES}

@@ -55,6 +55,7 @@ class Reloader:
         self._process = process
         self._database = database
         self._turn = asyncio.Lock()
+        self.read_version = config_file.version_of(configuration.file)  # of the file, good or bad
 
     def live_names(self) -> set[str]:
         """Return the names of the settings that change without a restart."""
@@ -78,6 +79,7 @@ class Reloader:
         Raises ConfigError with every fault, and the error of a worker that does not start: then nothing has changed.
         """
         async with self._turn:
+            self.read_version = config_file.version_of(self.configuration.file)
             wanted = {**self.overrides, **(overrides or {})}
             wanted = {name: value for name, value in wanted.items() if value is not None}
             before, faults = self.configuration, list[str]()

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from msgspec import Struct
 from callboard.actors.errors import DegradedError
 from callboard.actors.figures import Figure, by_label
 from callboard.ops.config.configuration import vault_of
+from callboard.ops.config.file import version_of
 from callboard.ops.config.reload import Reloader
 from callboard.ops.config.sources import Secret
 from callboard.ops.config.vault import Vault, VaultError
@@ -31,27 +31,17 @@ class ConfigWatcher(Actor[LookAtFile]):
 
     def __init__(self, reloader: Reloader) -> None:
         self.reloader = reloader
-        self.seen: tuple[int, ...] | None = None
 
     async def on_start(self) -> None:
         """Start the rounds."""
-        self.seen = self._mark()
         self.every(FILE_INTERVAL_S, LookAtFile())
 
     @on(LookAtFile)
     async def look(self, _message: LookAtFile) -> None:
         """Each version is read once, a faulty one too; a file that is being replaced is read when it is there."""
-        mark = self._mark()
-        if mark is not None and mark != self.seen:
-            self.seen = mark
+        version = version_of(self.reloader.configuration.file)
+        if version is not None and version != self.reloader.read_version:
             await self.reloader.reload_or_log("a changed file")
-
-    def _mark(self) -> tuple[int, ...] | None:
-        try:
-            facts = os.stat(self.reloader.configuration.file)  # noqa: PTH116 - links are followed: Kubernetes has them
-        except OSError:
-            return None
-        return facts.st_mtime_ns, facts.st_size, facts.st_ino
 
 
 class ReadVault(Message, frozen=True):

@@ -341,7 +341,6 @@ async def test_a_changed_file_is_read_once_a_version(tmp_path: Path, caplog: pyt
     file.write_text("[limits.login]\nlimit = 9\n")
     parts = dry_run({"CALLBOARD_CONFIG": str(file)})
     watcher = ConfigWatcher(parts.reloader)
-    watcher.seen = watcher._mark()
     await watcher.look(LookAtFile())
     assert parts.policies["login"].limit == 10  # it has not changed since
     file.write_text("[limits.login]\nlimit = 11\n")
@@ -352,6 +351,11 @@ async def test_a_changed_file_is_read_once_a_version(tmp_path: Path, caplog: pyt
         await watcher.look(LookAtFile())
     assert parts.policies["login"].limit == 11
     assert sum("limits.login.limit" in record.message for record in caplog.records if record.levelname == "ERROR") == 1
+    file.write_text("[limits.login]\nlimit = 8\n")
+    await parts.reloader.reload()  # as a hang-up does
+    parts.policies["login"] = Policy(5, 60)
+    await watcher.look(LookAtFile())
+    assert parts.policies["login"].limit == 5  # that version was read already
     file.unlink()
     await watcher.look(LookAtFile())
     (tmp_path / "next").write_text("[limits.login]\nlimit = 12\n")
