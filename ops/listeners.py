@@ -17,6 +17,7 @@ from callboard.http.server.raw_request import BodyPace, ServerDependencies, Sett
 from callboard.http.server.routing import Route, Routes
 from callboard.http.server.server import HttpServer
 from callboard.ops import dead_letter_routes, flag_routes, job_routes, operator_api, settings_routes
+from callboard.ops.access_log import AccessLog
 from callboard.ops.config.settings import Config
 from callboard.ops.descriptors import OPERATORS_LIMITS, limits_of
 from callboard.ops.metrics import Metrics
@@ -24,7 +25,7 @@ from callboard.runtime import Backoff, Node, Props, worker
 
 
 def server_dependencies(
-    shared: Infrastructure, identity: IdentityRefs, metrics: Metrics, samples: Samples | None
+    config: Config, shared: Infrastructure, identity: IdentityRefs, metrics: Metrics, samples: Samples | None
 ) -> ServerDependencies:
     """Return the functions by which the public server asks departments.
 
@@ -40,6 +41,7 @@ def server_dependencies(
         now=shared.now,
         connection_closed=metrics.count_closed,
         samples=samples,
+        access=AccessLog(config.access_log_share),
     )
 
 

@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,15 @@ class JsonFormatter(logging.Formatter):
         return msgspec.json.encode(line).decode()
 
 
-def configure(level: str, path: Path | None = None, *, debug: bool = False) -> None:
-    """Log to stderr, or to a file; see `set_level`."""
-    handler: logging.Handler = logging.StreamHandler(sys.stderr) if path is None else logging.FileHandler(path)
+def configure(
+    level: str, path: Path | None = None, *, debug: bool = False, file_bytes: int = 10 << 20, files: int = 5
+) -> None:
+    """Log to stderr, or to a file, which is renamed when it is full: `path.1` is the newest of `files` older ones.
+    See `set_level`.
+    """
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    if path is not None:
+        handler = RotatingFileHandler(path, maxBytes=file_bytes, backupCount=files, encoding="utf-8")
     handler.setFormatter(JsonFormatter())
     logging.raiseExceptions = False  # a line that cannot be written is lost: it must not cause two more
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

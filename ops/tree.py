@@ -111,7 +111,7 @@ def compose(
         children.append(supervisor("streams", *nodes, strategy=Strategy.REST_FOR_ONE, intensity=SERVER_INTENSITY))
     children += [jobs.node, scaling(running, jobs.depths)]
     if Role.FRONT in config.roles:
-        hooks = server_dependencies(shared, identity, metrics, tracing.samples if config.traces_url else None)
+        hooks = server_dependencies(config, shared, identity, metrics, tracing.samples if config.traces_url else None)
         settings = front_settings(config, declared.errors, shared.public_url)
         children.append(front_door(config, bound, settings, hooks, checks, backoff=SERVER_BACKOFF))
     operators_checks = checks | {f"breaker {each.name}": each.check for each in breakers}

@@ -38,7 +38,13 @@ class Up:
         servers = create_servers(self.data_directory)
         configuration = self._configuration({**environ, **servers.environment()})
         config = configuration.process
-        logs.configure(config.log_level, self.data_directory.log("callboard"), debug=config.enable_debug_mode)
+        logs.configure(
+            config.log_level,
+            self.data_directory.log("callboard"),
+            debug=config.enable_debug_mode,
+            file_bytes=config.log_file_mb << 20,
+            files=config.log_files,
+        )
         logs.warn(warnings(environ))
         parts = Application(configuration, self.data_directory.folder("faust"), servers)
         self.console.print(f"Callboard on embedded servers, data in {self.data_directory.data}", highlight=False)

@@ -192,6 +192,8 @@ class Dispatcher:
         took_s = self._time() - started
         if dependencies.observe is not None:
             dependencies.observe(exchange.template, exchange.method, response.status, took_s)
+        if dependencies.access is not None:
+            dependencies.access(exchange, response.status, took_s)
         if dependencies.samples is not None and is_sampled(exchange.traceparent):
             _record(exchange, response, took_s)
         return response

@@ -93,7 +93,8 @@ class ServerDependencies:
     response with the path's template, the method, the status and the duration in seconds. `keys` stores the responses
     of idempotency keys; without it, keys are ignored. While `maintenance` returns true, only admins are admitted.
     `connection_closed` is called for each connection that a limit closes, with that limit. `samples` says which traces
-    are recorded, by their ids and the flags that the caller has sent.
+    are recorded, by their ids and the flags that the caller has sent. `access` gets each request with its status and
+    its duration in seconds.
     """
 
     read_token: Callable[[str], Claims] | None = None
@@ -105,6 +106,7 @@ class ServerDependencies:
     now: Callable[[], datetime] = utc_now
     connection_closed: Callable[[Bound], None] | None = None
     samples: Samples | None = None
+    access: "Callable[[RawRequest, int, float], None] | None" = None
     rng: Random = field(default_factory=Random)  # for trace ids: they are no secret
 
 

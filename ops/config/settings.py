@@ -202,6 +202,13 @@ class Config(Settings, frozen=True, kw_only=True):
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
         Meta(description="the lowest level to log: DEBUG, INFO, WARNING or ERROR"),
     ] = "INFO"
+    access_log_share: Annotated[
+        float, Meta(ge=0, le=1, description="the share of requests that have a line in the log; each 5xx has one")
+    ] = 0.01
+    log_file_mb: Annotated[
+        int, Meta(ge=1, le=10_000, description="the size at which a log file of `callboard up` is renamed, MiB")
+    ] = 10
+    log_files: Annotated[int, Meta(ge=1, le=1_000, description="older log files that `callboard up` keeps")] = 5
     enable_debug_mode: Annotated[
         bool, Meta(description="log verbosely and let asyncio report slow callbacks; responses do not change")
     ] = False
