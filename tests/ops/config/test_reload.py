@@ -213,7 +213,6 @@ def test_a_pool_is_resized_under_load_from_every_door_and_loses_nothing(filed: t
 
     def by_setting(size: int) -> None:
         assert changed(up, **{"pools.content_queries.size": size}).status == 200
-        changed(up, **{"pools.content_queries.size": None})
 
     def by_command(size: int) -> None:
         with pytest.raises(SystemExit) as ended:
