@@ -127,11 +127,12 @@ class KindClaims:
 
 
 class QueueState(msgspec.Struct, frozen=True):
-    """The result of one look at the queue: whether a job is due, in how many seconds the next one is (None: none
-    waits), the same for the oldest job with a lost lease, and whether operators have changed a limit since.
+    """The result of one look at the queue: for how many seconds the newest of the due jobs has been so (None: none is), in
+    how many seconds the next one is (None: none waits), the same for the oldest job with a lost lease, and whether
+    operators have changed a limit since.
     """
 
-    is_due: bool
+    due_for_s: float | None
     next_s: float | None
     suspect_s: float | None
     limits_changed: bool
@@ -222,7 +223,7 @@ class Claims:
             row = await QUERIES.look(connection, kinds=[each.kind.name for each in kinds])
         limits = msgspec.json.decode(row["limits"], type=dict[str, int])
         changed, self.limits = limits != self.limits, limits
-        return QueueState(row["is_due"], row["next_s"], row["suspect_s"], changed)
+        return QueueState(row["due_for_s"], row["next_s"], row["suspect_s"], changed)
 
     def _is_limited(self, each: KindClaims) -> bool:
         return self.limits.get(each.kind.name, each.kind.max_running) > 0

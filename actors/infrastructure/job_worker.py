@@ -5,6 +5,7 @@ import logging
 import random
 from collections.abc import Sequence
 from contextlib import suppress
+from math import inf
 from typing import Any
 
 from callboard.actors.infrastructure.database import Database
@@ -62,7 +63,8 @@ class JobWorker(Actor[None]):
         self._rings = 0
         self._worked_at = 0.0
         self._looked_at = 0.0
-        self._is_due = False  # whether jobs were due at the last look, of kinds that may be paused
+        self._claimed_at = 0.0
+        self._due_since = -inf  # when the newest of the jobs became due that were so at the last look
         self._suspects = False  # the same for a job with a lost lease
         self._suspects_from = 0.0
         self._alone: RunningJob | None = None
@@ -118,6 +120,7 @@ class JobWorker(Actor[None]):
         if not kinds:
             return 0
         rings = self._rings
+        self._claimed_at = now
         found = await self.claims.claim(kinds, now)
         if self._rings != rings:  # the announced jobs may have come after the claim had looked
             for each in kinds:
@@ -181,12 +184,12 @@ class JobWorker(Actor[None]):
     async def _rest(self) -> None:
         """Wait for a ring, for a due job, or for a free slot. Without rings that is one statement a poll."""
         loop = asyncio.get_running_loop()
-        tried = True  # due jobs that a claim has just left: they are paused, say
+        tried_at = self._claimed_at  # what was due by then, a claim has left: it is paused, say
         while True:
             due_s = None
             if not self._is_alone(loop.time()) and not self._bell.is_set() and self._has_to_look(loop.time()):
                 due_s = await self._look()
-                if self._suspects or (self._is_due and not tried):
+                if self._suspects or self._due_since > tried_at:
                     break
             poll_s = self._poll_s(loop.time())
             if await self._wait(poll_s if due_s is None else min(poll_s, due_s)):
@@ -195,7 +198,7 @@ class JobWorker(Actor[None]):
                 break
             if any(not each.drained and each.ready(loop.time()) for each in self.kinds):
                 return
-            tried = False
+            tried_at = -inf
         for each in self.kinds:
             each.look_again()
 
@@ -208,7 +211,7 @@ class JobWorker(Actor[None]):
         self._looked_at = now = asyncio.get_running_loop().time()
         if seen.limits_changed:
             self.ring()
-        self._is_due = seen.is_due
+        self._due_since = -inf if seen.due_for_s is None else now - seen.due_for_s
         self._suspects = seen.suspect_s is not None and seen.suspect_s <= 0 and now >= self._suspects_from
         waits = [each for each in (seen.next_s, seen.suspect_s) if each is not None and each > 0]
         return min(waits) + LATE_S if waits else None

@@ -99,9 +99,9 @@ left join jobs j on j.kind = :kind and j.state = 'running'
 left join job_kinds k on k.kind = :kind;
 
 -- name: look(kinds)^
--- Whether a job of these kinds is due, in how many seconds the next one is, the same for the oldest lost lease, and the
--- operators' limits.
-select coalesce(bool_or(d.head <= statement_timestamp()), false) as is_due,
+-- For how many seconds the job of these kinds that is newly due has been so, in how many seconds the next one is, the same
+-- for the oldest lost lease, and the operators' limits.
+select extract(epoch from statement_timestamp() - max(d.due))::float8 as due_for_s,
        extract(epoch from min(d.later) - statement_timestamp())::float8 as next_s,
        extract(epoch from (
            select run_at from jobs where state = 'waiting' and lost > 0 and kind = any(:kinds::text[])
@@ -110,7 +110,7 @@ select coalesce(bool_or(d.head <= statement_timestamp()), false) as is_due,
                  where max_running is not null and kind = any(:kinds::text[])), '{}')::text as limits
 from unnest(:kinds::text[]) as k (kind) cross join generate_series(0, 2) as p (priority) cross join lateral (
     select (select run_at from jobs j where j.kind = k.kind and j.priority = p.priority and j.state = 'waiting'
-            and j.lost = 0 order by run_at, job_id limit 1) as head,
+            and j.lost = 0 and j.run_at <= statement_timestamp() order by run_at desc, job_id desc limit 1) as due,
            (select run_at from jobs j where j.kind = k.kind and j.priority = p.priority and j.state = 'waiting'
             and j.lost = 0 and j.run_at > statement_timestamp() order by run_at, job_id limit 1) as later) as d;
 

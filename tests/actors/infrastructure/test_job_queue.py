@@ -47,6 +47,25 @@ async def test_a_job_starts_at_once_though_nobody_polls(database: Database, monk
             await process.settled(5.0)
 
 
+async def test_a_job_that_becomes_due_between_a_claim_and_the_look_after_it_is_not_taken_for_a_paused_one(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("POLL_S", "BUSY_POLL_S", "QUIET_POLL_S"):
+        monkeypatch.setattr(f"callboard.actors.infrastructure.job_worker.{name}", 3600.0)
+    process = Process(database, (kind(), done))
+    look = Claims.look
+
+    async def look_late(claims: Claims, kinds: Any) -> Any:
+        while await process.value("select bool_or(run_at > clock_timestamp()) from jobs"):
+            pass
+        return await look(claims, kinds)
+
+    await process.put("soon", delay_s=1.0)
+    monkeypatch.setattr(Claims, "look", look_late)
+    async with process.working():
+        await process.settled(6.0)
+
+
 @pytest.mark.parametrize(
     ("answers", "end", "attempts"),
     [
