@@ -37,6 +37,7 @@ async def accepts_writes(url: str) -> None:
 
 
 async def test_promise_3_postgresql_is_killed(stage: Stage) -> None:
+    """Seen to fail with an attempt to connect each 10 s: writes again 7.0 s after its return."""
     async with drill(stage) as play:
         play.signal("postgres", signal.SIGKILL)
         await accepts_writes(stage.up.facts["DATABASE_URL"])
