@@ -127,8 +127,8 @@ class KindClaims:
 
 
 class QueueState(msgspec.Struct, frozen=True):
-    """The result of one look at the queue: for how many seconds the newest of the due jobs has been so (None: none is), in
-    how many seconds the next one is (None: none waits), the same for the oldest job with a lost lease, and whether
+    """The result of one look at the queue: for how many seconds the newest of the due jobs has been due (None: none),
+    in how many seconds the next one is (None: none waits), the same for the oldest job with a lost lease, and whether
     operators have changed a limit since.
     """
 
