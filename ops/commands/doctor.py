@@ -35,7 +35,6 @@ async def run_doctor(options: argparse.Namespace) -> int:
             return await report_indexes(url, as_json=options.json)
     for library in LOUD:
         logging.getLogger(library).addHandler(logging.NullHandler())
-        logging.getLogger(library).propagate = False
     environ = surroundings_of(options)
     around = Surroundings(environ)
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from callboard.ops.cli import FAILED, OK, CommandError
 from callboard.ops.config.lookup import read_setting
 from callboard.ops.config.settings import Config
+from callboard.ops.departments import installed
 from callboard.ops.embedded.data_directory import data_folder, read_running
 from callboard.ops.streams import kafka_breaker, kafka_security
 from callboard.ops.terminal import json_line, visible
@@ -25,6 +26,7 @@ async def run_topics(options: argparse.Namespace) -> int:
     """Print every partition, as a table or a JSON object a line. Return 1 if one of them is not known."""
     for library in ("aiokafka", "callboard"):
         logging.getLogger(library).addHandler(logging.NullHandler())  # a command has one line for its error
+    installed()  # each department declares its topics when it is loaded
     cluster = _cluster(data_folder(options.data_dir))
     offsets = GroupOffsets(cluster, [full_name(cluster.prefix, name) for name in TOPICS])
     try:

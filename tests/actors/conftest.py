@@ -69,6 +69,8 @@ async def connected(postgres: Postgres) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def database(connected: Database) -> Database:
+    if connected.unavailable.is_set():  # a test ended in this state, or the machine stood still: no guard is here
+        await connected.connect()
     async with connected.acquire() as connection:
         await connection.execute(EMPTY)
     return connected

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from kit.logging_state import kept_logging
 
 from callboard.ops import logs
 from callboard.ops.access_log import AccessLog
@@ -17,9 +18,9 @@ LOW, HIGH = f"0{'1' * 31}", f"f{'1' * 31}"
 
 @pytest.fixture
 def path(tmp_path: Path) -> Iterator[Path]:
-    logs.configure("info", tmp_path / "log", file_bytes=4_000, files=3)
-    yield tmp_path / "log"
-    logs.configure("error")
+    with kept_logging():
+        logs.configure("info", tmp_path / "log", file_bytes=4_000, files=3)
+        yield tmp_path / "log"
 
 
 def exchange(trace_id: str) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from kit.logging_state import kept_logging
 from kit.running import PASSWORD, Up
 
 from callboard.ops import logs
@@ -135,10 +136,7 @@ def test_the_trees_events_are_lines_that_name_messages_by_type_alone(
 
 
 def test_configuration_writes_to_a_file_or_to_stderr_and_keeps_libraries_quiet(tmp_path: Path) -> None:
-    root = logging.getLogger()
-    handlers, level, ours = list(root.handlers), root.level, logging.getLogger("callboard").level
-    root.handlers.clear()  # so that pytest's are not closed
-    try:
+    with kept_logging():
         logs.configure("info", tmp_path / "log")
         logging.getLogger("callboard.x").info("kept")
         logging.getLogger("callboard.x").debug("dropped")
@@ -147,15 +145,9 @@ def test_configuration_writes_to_a_file_or_to_stderr_and_keeps_libraries_quiet(t
         logging.getLogger("some.library").warning("kept")
         assert [json.loads(line)["message"] for line in (tmp_path / "log").read_text().splitlines()] == ["kept"] * 2
         logs.configure("error")
-        (handler,) = root.handlers
+        (handler,) = logging.getLogger().handlers
         assert isinstance(handler, logging.StreamHandler)
         assert handler.stream is sys.stderr
-    finally:
-        for handler in root.handlers:
-            handler.close()
-        root.handlers[:] = handlers
-        root.setLevel(level)
-        logging.getLogger("callboard").setLevel(ours)
 
 
 def test_nothing_of_a_user_stands_in_the_log_of_a_running_system(up: Up) -> None:
