@@ -34,6 +34,7 @@ class Recorder(Protocol):
 
     def samples(self, trace_id: str, parent_flags: str | None) -> bool:
         """Whether to sample a trace: a new one, or one whose caller has sent these flags (two hexadecimal digits)."""
+        ...
 
     def record(self, span: "Span") -> None:
         """Take a span that has ended. It must be quick, and must not raise."""
