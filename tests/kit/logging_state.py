@@ -8,17 +8,30 @@ from callboard.ops.logs import LIBRARIES
 
 
 @contextmanager
-def kept_logging() -> Iterator[None]:
-    """Begin without handlers of the root, which are pytest's; put all back at the end of the block."""
-    loggers = [logging.getLogger(name) for name in ("", "callboard", "callboard.audit", *LIBRARIES)]
-    before = [(each, each.level, each.handlers[:], each.propagate) for each in loggers]
-    loggers[0].handlers.clear()
+def kept_levels() -> Iterator[None]:
+    """Put the levels of our loggers, of the libraries' and of the root back at the end of the block."""
+    before = [
+        (logger, logger.level)
+        for name in ("", "callboard", "callboard.audit", *LIBRARIES)
+        for logger in [logging.getLogger(name)]
+    ]
     try:
         yield
     finally:
-        for logger, level, handlers, propagate in before:
-            for added in [each for each in logger.handlers if each not in handlers]:
-                added.close()
-            logger.handlers[:] = handlers
+        for logger, level in before:
             logger.setLevel(level)
-            logger.propagate = propagate
+
+
+@contextmanager
+def kept_logging() -> Iterator[None]:
+    """Begin without the root's handlers, which are pytest's; put them and all levels back at the end of the block."""
+    root = logging.getLogger()
+    handlers = root.handlers[:]
+    root.handlers.clear()
+    try:
+        with kept_levels():
+            yield
+    finally:
+        for added in root.handlers:
+            added.close()
+        root.handlers[:] = handlers

@@ -112,7 +112,7 @@ async def test_a_reload_of_a_bad_file_logs_every_fault_and_changes_nothing(
     assert all(name in record.message for name, record in zip(NAMED, caplog.records, strict=True))
     assert sizes(parts) == sizes(dry_run())
     caplog.clear()
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "callboard")
     assert parts.policies == dry_run().policies
     file.write_text(
         "[pools.content_queries]\nsize = 1\n[limits.login]\nlimit = 3\nshadow = true\n[limits.mail]\nlimit = 5"
