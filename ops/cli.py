@@ -12,7 +12,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import shtab
 import uvloop
 from rich.console import Console
 
@@ -253,5 +252,7 @@ async def _demo(options: argparse.Namespace) -> int:
 
 
 async def _completion(options: argparse.Namespace) -> int:
+    import shtab  # noqa: PLC0415 - see above
+
     print(shtab.complete(parser(), options.shell))
     return OK

@@ -1,12 +1,12 @@
 """The operator plane's routes of dead letters, of records, mails and jobs: list, show, replay, drop."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, Protocol
 
 from msgspec import Meta
 
-from callboard.actors.errors import REQUEST_CURSOR_INVALID, REQUEST_INVALID, ErrorCode, FieldError, Problem
+from callboard.actors.errors import REQUEST_CURSOR_INVALID, REQUEST_INVALID, FieldError, Problem
 from callboard.actors.infrastructure.dead_letters import (
     DeadLetterChange,
     DeadLetterFilter,
@@ -16,7 +16,8 @@ from callboard.actors.infrastructure.dead_letters import (
 from callboard.actors.infrastructure.errors import DEAD_LETTERS_NOT_FOUND
 from callboard.http.server.pagination import BY_TIME
 from callboard.http.server.request import Body, HttpRequest, Page, PageReply, Reply
-from callboard.http.server.routing import Access, Route
+from callboard.http.server.routing import Route
+from callboard.ops.operator_routes import operator_route
 
 MAX_LETTERS = 200  # in one request, which has ten seconds
 MAX_RATE = 1_000.0
@@ -100,13 +101,9 @@ async def _ids(letters: DeadLetters, chosen: Selection) -> Sequence[str]:
     return await letters.select(which, until=await letters.time(), limit=chosen.most)
 
 
-def _route(method: str, path: str, handler: Callable[..., Any], summary: str, *errors: ErrorCode) -> Route[Any]:
-    return Route(method, path, handler, summary=summary, tag="operators", access=Access.PUBLIC, errors=errors)
-
-
 ROUTES: tuple[Route[Any], ...] = (
-    _route("GET", "/dead-letters", list_letters, "List dead letters", REQUEST_CURSOR_INVALID),
-    _route("GET", "/dead-letters/{id}", show_letter, "A dead letter", DEAD_LETTERS_NOT_FOUND),
-    _route("POST", "/dead-letters/replay", replay_letters, "Replay dead letters", DEAD_LETTERS_NOT_FOUND),
-    _route("POST", "/dead-letters/drop", drop_letters, "Drop dead letters", DEAD_LETTERS_NOT_FOUND),
+    operator_route("GET", "/dead-letters", list_letters, "List dead letters", REQUEST_CURSOR_INVALID),
+    operator_route("GET", "/dead-letters/{id}", show_letter, "A dead letter", DEAD_LETTERS_NOT_FOUND),
+    operator_route("POST", "/dead-letters/replay", replay_letters, "Replay dead letters", DEAD_LETTERS_NOT_FOUND),
+    operator_route("POST", "/dead-letters/drop", drop_letters, "Drop dead letters", DEAD_LETTERS_NOT_FOUND),
 )

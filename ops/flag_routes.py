@@ -1,21 +1,19 @@
 """The operator plane's routes of feature flags: list them, and set one for all users or for one."""
 
-from collections.abc import Callable
 from typing import Annotated, Any, Protocol
 from uuid import UUID
 
-import msgspec
 from msgspec import Meta
 
-from callboard.actors.errors import REQUEST_INVALID, ErrorCode, FieldError, Problem
+from callboard.actors.errors import REQUEST_INVALID, FieldError, Problem
 from callboard.actors.identity.errors import USERS_NOT_FOUND
 from callboard.actors.identity.users import ListUsers, UserMessage
-from callboard.actors.infrastructure.audit_log import CommandLine
 from callboard.actors.infrastructure.errors import FLAGS_FULL, FLAGS_NOT_FOUND
 from callboard.actors.infrastructure.feature_flags import Flag, FlagMessage, FlagSnapshot, GetFlag, SetFlag
 from callboard.http.server.request import Body, HttpRequest, Query, Reply
-from callboard.http.server.routing import Access, Route
-from callboard.runtime import Context, Ref, current_context, use_context
+from callboard.http.server.routing import Route
+from callboard.ops.operator_routes import as_operator, operator_route
+from callboard.runtime import Ref
 
 Account = Annotated[str, Meta(max_length=320, description="The id or address of an account.")]
 
@@ -66,12 +64,6 @@ async def set_flag(request: HttpRequest[FlagChange, None, FlagServices]) -> Repl
         return Reply(await refs.flag_keeper.ask(SetFlag(request.text("name"), body.is_on, user_id)))
 
 
-def as_operator(request: HttpRequest[Any, Any, Any]) -> use_context:
-    """Return a block whose security events are an operator's, from the address of the request."""
-    origin = CommandLine("the operator plane", ip=request.ip)
-    return use_context(msgspec.structs.replace(current_context() or Context(), baggage=origin))
-
-
 async def _user_id(users: Ref[UserMessage], account: str | None) -> UUID | None:
     """Return the id of an account. Raises Problem(USERS_NOT_FOUND)."""
     if account is None:
@@ -85,11 +77,7 @@ async def _user_id(users: Ref[UserMessage], account: str | None) -> UUID | None:
         return found[0].user_id
 
 
-def _route(method: str, path: str, handler: Callable[..., Any], summary: str, *errors: ErrorCode) -> Route[Any]:
-    return Route(method, path, handler, summary=summary, tag="operators", access=Access.PUBLIC, errors=errors)
-
-
 ROUTES: tuple[Route[Any], ...] = (
-    _route("GET", "/flags", list_flags, "List feature flags", USERS_NOT_FOUND),
-    _route("PUT", "/flags/{name}", set_flag, "Set a flag", FLAGS_NOT_FOUND, USERS_NOT_FOUND, FLAGS_FULL),
+    operator_route("GET", "/flags", list_flags, "List feature flags", USERS_NOT_FOUND),
+    operator_route("PUT", "/flags/{name}", set_flag, "Set a flag", FLAGS_NOT_FOUND, USERS_NOT_FOUND, FLAGS_FULL),
 )

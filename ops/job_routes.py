@@ -1,13 +1,12 @@
 """The operator plane's routes of the job queue: inspect, cancel, retry, replay, discard, pause, limit, schedules."""
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 from msgspec import Meta
 
-from callboard.actors.errors import REQUEST_CURSOR_INVALID, REQUEST_INVALID, ErrorCode, FieldError, Problem
+from callboard.actors.errors import REQUEST_CURSOR_INVALID, REQUEST_INVALID, FieldError, Problem
 from callboard.actors.infrastructure.errors import (
     JOBS_KIND_UNKNOWN,
     JOBS_NOT_DEAD,
@@ -20,7 +19,8 @@ from callboard.actors.infrastructure.job_kinds import Priority
 from callboard.actors.infrastructure.job_views import DeadFilter, JobView, KindView, ScheduleView
 from callboard.http.server.pagination import BY_NUMBER, BY_TIME_AND_NUMBER
 from callboard.http.server.request import Body, HttpRequest, Page, PageReply, Reply
-from callboard.http.server.routing import Access, Route
+from callboard.http.server.routing import Route
+from callboard.ops.operator_routes import operator_route
 
 MAX_RATE = 1_000.0
 MAX_LIMIT = 100_000
@@ -185,18 +185,16 @@ def _job_id(request: HttpRequest[Any, Any, Any]) -> int:
     return int(text)
 
 
-def _route(method: str, path: str, handler: Callable[..., Any], summary: str, *errors: ErrorCode) -> Route[Any]:
-    return Route(method, path, handler, summary=summary, tag="operators", access=Access.PUBLIC, errors=errors)
-
-
 ROUTES: tuple[Route[Any], ...] = (
-    _route("GET", "/jobs", list_jobs, "List unfinished jobs", REQUEST_CURSOR_INVALID),
-    _route("GET", "/jobs/{job}", show_job, "A job", JOBS_NOT_FOUND),
-    _route("PATCH", "/jobs/{job}", change_job, "Change a job", JOBS_NOT_FOUND, JOBS_NOT_WAITING, JOBS_NOT_DEAD),
-    _route("GET", "/dead-jobs", list_dead, "List dead letters of jobs", REQUEST_CURSOR_INVALID),
-    _route("POST", "/dead-jobs/replay", replay_many, "Replay dead letters"),
-    _route("GET", "/job-kinds", list_kinds, "List job kinds"),
-    _route("PATCH", "/job-kinds/{kind}", change_kind, "Pause a kind, or set its limit", JOBS_KIND_UNKNOWN),
-    _route("GET", "/schedules", list_schedules, "Schedules"),
-    _route("PATCH", "/schedules/{name}", change_schedule, "Change a schedule, or run it", JOBS_SCHEDULE_UNKNOWN),
+    operator_route("GET", "/jobs", list_jobs, "List unfinished jobs", REQUEST_CURSOR_INVALID),
+    operator_route("GET", "/jobs/{job}", show_job, "A job", JOBS_NOT_FOUND),
+    operator_route("PATCH", "/jobs/{job}", change_job, "Change a job", JOBS_NOT_FOUND, JOBS_NOT_WAITING, JOBS_NOT_DEAD),
+    operator_route("GET", "/dead-jobs", list_dead, "List dead letters of jobs", REQUEST_CURSOR_INVALID),
+    operator_route("POST", "/dead-jobs/replay", replay_many, "Replay dead letters"),
+    operator_route("GET", "/job-kinds", list_kinds, "List job kinds"),
+    operator_route("PATCH", "/job-kinds/{kind}", change_kind, "Pause a kind, or set its limit", JOBS_KIND_UNKNOWN),
+    operator_route("GET", "/schedules", list_schedules, "Schedules"),
+    operator_route(
+        "PATCH", "/schedules/{name}", change_schedule, "Change a schedule, or run it", JOBS_SCHEDULE_UNKNOWN
+    ),
 )

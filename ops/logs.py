@@ -88,6 +88,12 @@ def set_level(level: str, *, debug: bool = False) -> None:
         logging.getLogger(noisy).setLevel(logging.INFO if debug else logging.CRITICAL)
 
 
+def silence(*libraries: str) -> None:
+    """Write nothing of these: a command has one line for its error."""
+    for library in libraries:
+        logging.getLogger(library).addHandler(logging.NullHandler())
+
+
 def warn(warnings: Iterable[str]) -> None:
     """Log settings that are probably mistakes."""
     for warning in warnings:

@@ -1,18 +1,17 @@
 """The operator plane's routes of the settings: show them with their origins, change them, and read them again."""
 
-from collections.abc import Callable
 from typing import Annotated, Any, Protocol
 
 import msgspec
 from msgspec import Meta
 
-from callboard.actors.errors import REQUEST_INVALID, ErrorCode, FieldError, Problem
+from callboard.actors.errors import REQUEST_INVALID, FieldError, Problem
 from callboard.http.server.request import Body, HttpRequest, Reply
-from callboard.http.server.routing import Access, Route
+from callboard.http.server.routing import Route
 from callboard.ops.config.configuration import Setting
 from callboard.ops.config.reload import Reloaded, Reloader
 from callboard.ops.config.sources import ConfigError
-from callboard.ops.flag_routes import as_operator
+from callboard.ops.operator_routes import as_operator, operator_route
 
 MAX_SETTINGS = 100
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -76,12 +75,8 @@ async def _reload(reloader: Reloader, overrides: dict[str, Any]) -> Reloaded:
         raise Problem(REQUEST_INVALID, details=details) from error
 
 
-def _route(method: str, path: str, handler: Callable[..., Any], summary: str, *errors: ErrorCode) -> Route[Any]:
-    return Route(method, path, handler, summary=summary, tag="operators", access=Access.PUBLIC, errors=errors)
-
-
 ROUTES: tuple[Route[Any], ...] = (
-    _route("GET", "/settings", list_settings, "List the settings with their origins"),
-    _route("PATCH", "/config", change_config, "Change settings of the running process", REQUEST_INVALID),
-    _route("POST", "/config/reload", reload_config, "Read the settings again", REQUEST_INVALID),
+    operator_route("GET", "/settings", list_settings, "List the settings with their origins"),
+    operator_route("PATCH", "/config", change_config, "Change settings of the running process", REQUEST_INVALID),
+    operator_route("POST", "/config/reload", reload_config, "Read the settings again", REQUEST_INVALID),
 )

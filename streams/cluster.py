@@ -101,7 +101,7 @@ class KafkaCluster:
                     _LOG.warning("%s waits for the broker: %s", who, self.why_lost)
                     told.add(self.why_lost)
                 self._breaker.failed(self._breaker.clock(), self.why_lost)
-                await asyncio.sleep(self._breaker.probe_in(self._breaker.clock()) or 0.0)
+                await self._breaker.until_probe()
             else:
                 if told:
                     _LOG.info("%s is connected to the broker again", who)

@@ -40,8 +40,8 @@ class Breaker(Protocol):
     def close(self) -> None:
         """Note that it was."""
 
-    def probe_in(self, now: float) -> float | None:
-        """Return the seconds until the next attempt; None if it may be made now."""
+    async def until_probe(self) -> None:
+        """Wait until the next attempt may be made."""
 
 
 @runtime_checkable

@@ -5,6 +5,7 @@ a cancelled call is neither a success nor a failure. Every breaker of a process 
 /ready.
 """
 
+import asyncio
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -112,6 +113,10 @@ class CircuitBreaker:
     def probe_in(self, now: float) -> float | None:
         """Return the seconds until a call may probe the server; None unless the breaker is open."""
         return self._open_until - now if self.state(now) is BreakerState.OPEN else None
+
+    async def until_probe(self) -> None:
+        """Wait until a call may probe the server."""
+        await asyncio.sleep(self.probe_in(self.clock()) or 0.0)
 
     async def check(self) -> None:
         """Raise DegradedError while the breaker is open."""

@@ -370,7 +370,7 @@ class DatabaseGuard(Actor[None]):
             reason = server.report(step, judgement, error)
             if judgement.verdict is Verdict.UNMENDABLE and not server.has_worked:
                 self.give_up(reason)
-            await asyncio.sleep(server.breaker.probe_in(server.breaker.clock()) or 0.0)
+            await server.breaker.until_probe()
 
     async def _watch_clock(self) -> None:
         """Wait for the loss of the server, and compare the clocks at intervals."""

@@ -370,7 +370,7 @@ class RedisConnector(Actor[None]):
             if await self.cache.probe():
                 log.info("Redis is available")
             else:
-                await asyncio.sleep(self.cache.breaker.probe_in(self.cache.breaker.clock()) or 0.0)
+                await self.cache.breaker.until_probe()
 
     async def on_stop(self) -> None:
         """Close the client."""

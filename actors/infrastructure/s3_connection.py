@@ -116,13 +116,18 @@ class S3Connection:
         if code in FULL or status == INSUFFICIENT_STORAGE:
             self._faults.unavailable(code)
             return Problem(STORE_FULL)
-        self.reason = f"{code}: {error.response['Error'].get('Message', '')}"[:MAX_REASON]
+        self.reason = words_of(error)
         return self._faults.unavailable(self.reason)
 
 
 def code_of(error: ClientError) -> tuple[str, int]:
     """Return S3's code of an error, and the HTTP status."""
     return error.response["Error"].get("Code", ""), error.response["ResponseMetadata"]["HTTPStatusCode"]
+
+
+def words_of(error: ClientError) -> str:
+    """Return S3's code of an error and its message."""
+    return f"{code_of(error)[0]}: {error.response['Error'].get('Message', '')}"[:MAX_REASON]
 
 
 def fault_of(error: Exception) -> str | None:
@@ -134,7 +139,7 @@ def fault_of(error: Exception) -> str | None:
         code, status = code_of(error)
         is_ours = 400 <= status < 500 and status not in REFUSES_ALL and code not in REFUSES_ALL  # noqa: PLR2004 - 4xx
         is_answer = is_ours or code in MISSING or code in FULL or status == INSUFFICIENT_STORAGE
-        return "" if is_answer else f"{code}: {error.response['Error'].get('Message', '')}"
+        return "" if is_answer else words_of(error)
     return type(error).__name__ if isinstance(error, UNREACHABLE) else None  # its text has the address of the object
 
 

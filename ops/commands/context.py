@@ -1,6 +1,5 @@
 """The context of an operator's command: the same actors as the server's, in a tree of its own for a moment."""
 
-import logging
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -31,6 +30,7 @@ from callboard.ops.config.lookup import read_setting
 from callboard.ops.config.settings import Config
 from callboard.ops.departments import build, declared_by
 from callboard.ops.embedded.data_directory import read_running
+from callboard.ops.logs import silence
 from callboard.ops.terminal import visible
 from callboard.runtime import Context, Ref, System, supervisor, use_context
 
@@ -54,7 +54,7 @@ async def command_context(data: Path | None) -> AsyncIterator[CommandContext]:
 
     Raises CommandError without an available database, and ConfigError.
     """
-    logging.getLogger("callboard").addHandler(logging.NullHandler())  # a command has one line for its error
+    silence("callboard")
     facts = read_running(data) or {}
 
     def given(kind: type[Struct], name: str, usual: str = "") -> Any:

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -21,6 +20,7 @@ from callboard.ops.doctor.machine import check_machine, check_vault
 from callboard.ops.doctor.postgres import check_postgres
 from callboard.ops.doctor.servers import check_kafka, check_mail, check_redis
 from callboard.ops.embedded.data_directory import data_folder, read_running
+from callboard.ops.logs import silence
 from callboard.ops.terminal import json_line, visible
 
 LONGEST_S = 20.0  # for one server
@@ -33,8 +33,7 @@ async def run_doctor(options: argparse.Namespace) -> int:
         url = database_url(options)
         with named(url):
             return await report_indexes(url, as_json=options.json)
-    for library in LOUD:
-        logging.getLogger(library).addHandler(logging.NullHandler())
+    silence(*LOUD)
     environ = surroundings_of(options)
     around = Surroundings(environ)
 

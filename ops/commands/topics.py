@@ -1,7 +1,6 @@
 """`callboard topics`: the partitions of our topics, and how far the consumer group has read each."""
 
 import argparse
-import logging
 import os
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from callboard.ops.config.lookup import read_setting
 from callboard.ops.config.settings import Config
 from callboard.ops.departments import installed
 from callboard.ops.embedded.data_directory import data_folder, read_running
+from callboard.ops.logs import silence
 from callboard.ops.streams import kafka_breaker, kafka_security
 from callboard.ops.terminal import json_line, visible
 from callboard.streams.cluster import KafkaCluster
@@ -24,8 +24,7 @@ from callboard.streams.topics import DEFAULT_PREFIX, TOPICS, full_name
 
 async def run_topics(options: argparse.Namespace) -> int:
     """Print every partition, as a table or a JSON object a line. Return 1 if one of them is not known."""
-    for library in ("aiokafka", "callboard"):
-        logging.getLogger(library).addHandler(logging.NullHandler())  # a command has one line for its error
+    silence("aiokafka", "callboard")
     installed()  # each department declares its topics when it is loaded
     cluster = _cluster(data_folder(options.data_dir))
     offsets = GroupOffsets(cluster, [full_name(cluster.prefix, name) for name in TOPICS])

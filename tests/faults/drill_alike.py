@@ -2,12 +2,10 @@
 
 import random
 import statistics
-from collections.abc import Iterator
 
 import pytest
 from kit.alike import CASES, compared
-from kit.running import Up
-from kit.twins import ProcessGroup, twins
+from kit.twins import ProcessGroup
 
 PAIRS = 300
 WITHIN = 0.05
@@ -16,13 +14,6 @@ WITHIN = 0.05
 ROUNDS = 3
 RESAMPLED = 1_000
 SURE = 0.995
-
-
-@pytest.fixture(scope="module")
-def concealing(up: Up) -> Iterator[ProcessGroup]:
-    """One process with the API alone: what its own work on the mails would add is noise."""
-    with twins(up, 1, REGISTRATION_CONFLICT="conceal", RATE_LIMIT_ACCOUNT="1000000") as one:
-        yield one
 
 
 def lower_quartile(times: list[float]) -> float:

@@ -5,7 +5,21 @@ import zlib
 from collections import Counter
 from typing import Any
 
-from callboard.runtime import Actor, Intensity, Message, Pool, Props, Request, on, pool
+from callboard.runtime import (
+    Actor,
+    Elasticity,
+    Intensity,
+    Message,
+    Pool,
+    PoolScaler,
+    Props,
+    Request,
+    on,
+    pool,
+    worker,
+)
+
+RULE = Elasticity(least=2, most=10, age_s=1.0, idle_s=30.0, cooldown_s=5.0)
 
 
 class Put(Message, frozen=True):
@@ -133,3 +147,10 @@ async def settled(crowd: Pool[Any], accepted: int) -> None:
     while crowd.tally().pending:  # noqa: ASYNC110 - nothing tells of a pool that it has nothing to do
         await asyncio.sleep(1)
     assert crowd.tally().accepted == accepted
+
+
+def scaler(crowd: Pool[Any], age: list[float] | None = None) -> Any:
+    """Return a scaler of this pool, whose oldest message has the first of these ages."""
+    ages = age or [0.0]
+    time = asyncio.get_running_loop().time
+    return worker("scaling", Props(PoolScaler, lambda: {crowd.name: crowd}, lambda _name: ages[0], time))

@@ -6,19 +6,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit.property_examples import examples
-from kit.shelves import Put, Seen, key_of, settled, shelves
+from kit.shelves import RULE, Put, Seen, key_of, scaler, settled, shelves
 
-from callboard.runtime import Elasticity, Pool, PoolScaler, Props, System, supervisor, worker
+from callboard.runtime import System, supervisor
 from callboard.runtime.supervision.elastic import Sizing
 from callboard.runtime.testkit import VirtualTimeLoop
-
-RULE = Elasticity(least=2, most=10, age_s=1.0, idle_s=30.0, cooldown_s=5.0)
-
-
-def scaler(crowd: Pool[Any], age: list[float] | None = None) -> Any:
-    ages = age or [0.0]
-    time = asyncio.get_running_loop().time
-    return worker("scaling", Props(PoolScaler, lambda: {crowd.name: crowd}, lambda _name: ages[0], time))
 
 
 @given(st.lists(st.tuples(st.floats(0, 20), st.integers(1, 20), st.floats(0.1, 3)), min_size=1, max_size=300))

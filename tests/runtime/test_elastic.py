@@ -4,29 +4,17 @@ import asyncio
 from typing import Any
 
 import pytest
-from kit.shelves import Put, Seen, settled, shelves
+from kit.shelves import RULE, Put, Seen, scaler, settled, shelves
 
 from callboard.runtime import (
     Elasticity,
-    Pool,
-    PoolScaler,
-    Props,
     SettingsError,
     System,
     apply_pools,
     plan_pools,
     supervisor,
-    worker,
 )
 from callboard.runtime.supervision.elastic import Sizing
-
-RULE = Elasticity(least=2, most=10, age_s=1.0, idle_s=30.0, cooldown_s=5.0)
-
-
-def scaler(crowd: Pool[Any], age: list[float] | None = None) -> Any:
-    ages = age or [0.0]
-    time = asyncio.get_running_loop().time
-    return worker("scaling", Props(PoolScaler, lambda: {crowd.name: crowd}, lambda _name: ages[0], time))
 
 
 async def test_a_pool_grows_while_messages_wait_and_shrinks_to_its_least_when_none_does() -> None:
