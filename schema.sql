@@ -421,7 +421,8 @@ create table content (
     edited_at    timestamptz,                                  -- null: the text has not been edited
     tags         text[]      not null default '{}' constraint content_tags_check check (cardinality(tags) <= 10),
     search_outdated boolean  not null default false   -- `search` is an earlier release's: a job rebuilds it
-);
+) with (toast_tuple_target = 256);   -- lists and searches read titles and tags, and no texts: these are stored apart
+alter table content alter column title set storage main, alter column tags set storage main;
 create index content_published_idx on content (published_at desc, content_id desc) where status = 'published';
 create index content_author_published_idx on content (author_id, published_at desc, content_id desc) where status = 'published';
 create index content_category_published_idx on content (category_id, published_at desc, content_id desc)

@@ -30,10 +30,10 @@ QUERIES = queries_beside(__file__)
 # These bound the cost of a search, however many articles match (tests/bench/content).
 RECENT = 500  # the newest articles, which are read without an index;
 ENOUGH = 50  # if this many of them match, no others are searched;
-EXAMINED = 5_000  # otherwise so many matches of the index are read,
-MATCHES = 1_000  # until so many are of the times that are asked for,
-CANDIDATES = 500  # and the newest of all of these are ranked
-MAX_MONTHS = 24  # for which the index is asked, if the times are narrow
+LATEST = 20_000  # the newest articles, for whose months the index is asked,
+MAX_MONTHS = 24  # if they are so few
+EXAMINED = 5_000  # matches that are read by the index
+CANDIDATES = 500  # the newest of all of these are ranked
 BEGINNINGS = 2_000  # words that begin as the last one does, of which
 COMPLETIONS = 50  # the shortest are searched
 MIN_BEGINNING = 2  # letters
@@ -210,7 +210,7 @@ class Search:
 
     async def _matches(self, least: int) -> dict[UUID, float]:
         """Return the matches of the words as they are now; ranks of other words are below those of `least`."""
-        rows = QUERIES.matching_content(
+        row = await QUERIES.matching_content(
             self.connection,
             **self._query(),
             runs=list(self.question.runs),
@@ -222,11 +222,12 @@ class Search:
             months=months_of(self.message.since, self.message.until),
             recent=RECENT,
             enough=ENOUGH,
+            latest=LATEST,
+            max_months=MAX_MONTHS,
             examined=EXAMINED,
-            matches=MATCHES,
             candidates=CANDIDATES,
         )
-        return {row["content_id"]: least + row["rank"] async for row in rows}
+        return {id_: least + rank for id_, rank in zip(row["content_ids"] or (), row["ranks"] or (), strict=True)}
 
     async def _complete(self) -> bool:
         """Let the last word stand for the words that begin with it; False if there are none."""

@@ -24,14 +24,15 @@ from unnest(:words::text[]) as asked cross join lateral (
     where word % search_word(asked) and length(word) between length(asked) - 2 and length(asked) + 2
     order by similarity(word, search_word(asked)) desc, word limit :most) as known;
 
--- name: matching_content(q, words, lexemes, runs, author_id, category_id, tag, since, until, months, recent, enough, examined, matches, candidates)
+-- name: matching_content(q, words, lexemes, runs, author_id, category_id, tag, since, until, months, recent, enough, latest, max_months, examined, candidates)^
 -- The ids of matches with their ranks from 0 to 1, at a cost that does not grow with the number of matches. `asked` is
 -- the part of the query that an index can answer, in any language: without exclusions, and with phrases as words. The
 -- newest `recent` articles are read one by one. If `enough` of them match, the words are common and no others are
--- searched; if not, the index is asked, for articles of these `months` if the times are narrow: of the `examined` first
--- ones, `matches` at most have such times. The newest `candidates` of both are matched against
--- the whole query, in their own language, and ranked. The text search ranks no word of an unsplit script: its place in
--- the title does.
+-- searched. If so many match that the newest `latest` articles should have all `candidates`, the index is asked for the
+-- months of these. If they have not, or few match, it is asked for all articles, or for those of `months` if the times
+-- are narrow. At most `examined` matches are read each time. The newest `candidates` of all are matched against the
+-- whole query, in their own language, and ranked. The text search ranks no word of an unsplit script: its place in the
+-- title does.
 with in_language as materialized (
     select language, widen_query(language, search_query(language, :q), :words::text[], :lexemes::text[]) as query
     from search_languages
@@ -47,8 +48,9 @@ with in_language as materialized (
     select (string_agg('(' || words || ')', ' | '))::tsquery && (select query from filters) as query
     from words where words not in ('', 'T')
 ), newest as materialized (
-    select content_id, published_at from (
-        select content_id, published_at, author_id, category_id, tags, search from content
+    select content_id, published_at, language, title, search, search_outdated from (
+        select content_id, published_at, language, title, search, search_outdated, author_id, category_id, tags
+        from content
         where status = 'published' and (select query from asked) is not null
           and (:since::timestamptz is null or published_at >= :since)
           and (:until::timestamptz is null or published_at < :until)
@@ -57,10 +59,34 @@ with in_language as materialized (
       and (:author_id::uuid is null or author_id = :author_id)
       and (:category_id::uuid is null or category_id = :category_id)
       and (:tag::text is null or :tag = any (tags))
+), matched as materialized (
+    select count(*) as count, max(published_at) as until from newest
+), near as materialized (
+    select oldest.published_at as since,
+           array(select generate_series(month_of(oldest.published_at), month_of(matched.until))) as months
+    from matched cross join (
+        select published_at from content
+        where status = 'published' and (:since::timestamptz is null or published_at >= :since)
+          and (:until::timestamptz is null or published_at < :until)
+          and (select count < :enough and count * :latest >= :candidates * :recent::bigint from matched)
+        order by published_at desc, content_id desc offset :latest limit 1) as oldest
+), newer as materialized (
+    select content_id, published_at, language, title, search, search_outdated from (
+        select content_id, published_at, language, title, search, search_outdated from content
+        where status = 'published' and search @@ (select query from asked)
+          and (select cardinality(months) <= :max_months from near)
+          and month_of(published_at) = any ((select months from near)::integer[])
+          and (:author_id::uuid is null or author_id = :author_id)
+          and (:category_id::uuid is null or category_id = :category_id)
+          and (:tag::text is null or :tag = any (tags))
+        limit :examined) as examined
+    where published_at >= (select since from near) and (:until::timestamptz is null or published_at < :until)
+      and content_id not in (select content_id from newest)
 ), others as materialized (
-    select content_id, published_at from (
-        select content_id, published_at from content
-        where status = 'published' and search @@ (select query from asked) and (select count(*) from newest) < :enough
+    select content_id, published_at, language, title, search, search_outdated from (
+        select content_id, published_at, language, title, search, search_outdated from content
+        where status = 'published' and search @@ (select query from asked)
+          and (select count < :enough and count + (select count(*) from newer) < :candidates from matched)
           and (:months::integer[] is null or month_of(published_at) = any (:months))
           and (:author_id::uuid is null or author_id = :author_id)
           and (:category_id::uuid is null or category_id = :category_id)
@@ -68,24 +94,25 @@ with in_language as materialized (
         limit :examined) as examined
     where (:since::timestamptz is null or published_at >= :since)
       and (:until::timestamptz is null or published_at < :until)
-    limit :matches
+      and content_id not in (select content_id from newest union all select content_id from newer)
 ), candidates as materialized (
-    select content_id from (select * from newest union select * from others) as either
-    order by published_at desc, content_id desc limit :candidates
-), texts as materialized (
-    select text.* from candidates cross join lateral (  -- the limit keeps the planner from joining with all content
-        select content_id, title, language, search || '' as search, search_outdated  -- a copy is decompressed only once
-        from content where content.content_id = candidates.content_id limit 1) as text
+    select content_id, language, title, search || '' as search, search_outdated  -- a copy is decompressed only once
+    from (
+        select * from newest union all select * from newer union all select * from others
+        order by published_at desc, content_id desc limit :candidates
+    ) as chosen
+), ranked as (
+    select content_id, max(points / (points + 1)) as rank
+    from candidates join in_language on in_language.language = candidates.language
+            or (search_outdated and in_language.language = 'outdated')
+        cross join lateral (
+            select ts_rank(search, query)::float8 + (
+                select 0.5 * count(*) from unnest(:runs::text[]) as run where strpos(normalize(title, nfkc), run) > 0
+            ) as points
+            where search @@ query offset 0) as pointed  -- after the languages are compared, which costs less
+    group by content_id
 )
-select content_id, max(points / (points + 1)) as rank
-from texts join in_language on in_language.language = texts.language
-        or (search_outdated and in_language.language = 'outdated')
-    cross join lateral (
-        select ts_rank(search, query)::float8 + (
-            select 0.5 * count(*) from unnest(:runs::text[]) as run where strpos(normalize(title, nfkc), run) > 0
-        ) as points
-        where search @@ query offset 0) as ranked  -- after the languages are compared, which costs less
-group by content_id;
+select array_agg(content_id) as content_ids, array_agg(rank) as ranks from ranked;
 
 -- name: content_of_page(content_ids, beginning)
 -- The rows of a page, with the beginnings of their texts.

@@ -272,7 +272,7 @@ async def test_a_search_of_a_common_word_reads_a_bounded_number(
     filled: Domain, q: str, enough: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All published articles hold the words; each node of the plan reads as many as the bounds say."""
-    for name, bound in (("RECENT", 100), ("ENOUGH", enough), ("MATCHES", 200), ("CANDIDATES", 50)):
+    for name, bound in (("RECENT", 100), ("ENOUGH", enough), ("LATEST", 200), ("EXAMINED", 200), ("CANDIDATES", 50)):
         monkeypatch.setattr(content_search, name, bound)
     plans = await explained(filled, filled.content_search.ask(SearchContent(q, PAGE)))
     assert least(plans) <= 201, plans
@@ -285,7 +285,7 @@ async def test_a_search_within_a_month_asks_the_index_for_that_month(
     filled: Domain, days: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All articles hold the word, and few are of that month. Of longer times a bounded number of matches is read."""
-    for name, bound in (("RECENT", 10), ("ENOUGH", 1000), ("EXAMINED", 300), ("MATCHES", 300)):
+    for name, bound in (("RECENT", 10), ("ENOUGH", 1000), ("LATEST", 300), ("EXAMINED", 300)):
         monkeypatch.setattr(content_search, name, bound)
     until = datetime.now(UTC) - timedelta(days=365 * AGO)
     asked = SearchContent("common", 100, since=until - timedelta(days=days), until=until + timedelta(days=1))
@@ -345,6 +345,6 @@ NOT_DUE = """
 
 
 async def test_a_rare_word_is_found_in_the_oldest_article(filled: Domain, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, bound in (("RECENT", 10), ("ENOUGH", 10), ("MATCHES", 200), ("CANDIDATES", 50)):
+    for name, bound in (("RECENT", 10), ("ENOUGH", 10), ("CANDIDATES", 50)):
         monkeypatch.setattr(content_search, name, bound)
     assert [hit.title for hit in await filled.content_search.ask(SearchContent("unicorns", PAGE))] == ["Unicorn"]

@@ -20,6 +20,9 @@ def loaded(name: str) -> Any:
 
 
 REPORT, PLANS, DATA = loaded("report"), loaded("plans"), loaded("data")
+sys.modules["data"] = DATA
+CALLS = loaded("calls")
+del sys.modules["data"]
 FACTS = REPORT.Facts("2000-01-01", 0.5, 200_000, 1_000_000)
 TIMINGS = {"first": REPORT.Timing(10.0, 49.0, 400), "last": REPORT.Timing(16.0, 51.0, 400)}
 LOG = """2026-01-01 10:00:00.000 UTC [1] LOG:  duration: 2.5 ms  plan:
@@ -38,11 +41,11 @@ LOG = """2026-01-01 10:00:00.000 UTC [1] LOG:  duration: 2.5 ms  plan:
 
 
 def test_each_figure_stands_beside_its_goal() -> None:
-    page = REPORT.table(TIMINGS, FACTS)
-    assert "| first | 10.0 | 49.0 (met) | 50 | 400 |" in page
-    assert "| last | 16.0 | 51.0 (not met) | 50 | 400 |" in page
+    page = REPORT.table(TIMINGS, {"first": 7.0}, FACTS)
+    assert "| first | 10.0 | 49.0 (met) | 50 | 7.0 | 400 |" in page
+    assert "| last | 16.0 | 51.0 (not met) | 50 |  | 400 |" in page
     late = {"scheduled publication": REPORT.Timing(500.0, 2_100.0, 20)}
-    assert "| scheduled publication | 500.0 | 2100.0 (not met) | 2000 | 20 |" in REPORT.table(late, FACTS)
+    assert "| scheduled publication | 500.0 | 2100.0 (not met) | 2000 |  | 20 |" in REPORT.table(late, {}, FACTS)
     assert "200,000 articles and 1,000,000 comments" in page
 
 
@@ -72,6 +75,23 @@ def test_a_scan_of_a_large_table_is_seen_in_the_log_of_the_server(tmp_path: Path
     found = PLANS.read_plans(log, 0)
     assert [(plan.ms, plan.scanned({"content", "comments"})) for plan in found] == [(2.5, {"content"}), (0.5, set())]
     assert [plan.ms for plan in PLANS.read_plans(log, LOG.index("2026-01-01 10:00:00.002"))] == [0.5]
+
+
+def test_the_statements_of_calls_are_timed_by_the_log_of_the_server(tmp_path: Path) -> None:
+    log = tmp_path / "postgres.log"
+    before = "2026-01-01 09:00:00.000 UTC [1] LOG:  duration: 7.0 ms\n"
+    log.write_text(f"{before}{before.replace('7.0', '1.25')}{LOG}{before.replace('7.0', '0.5')}")
+    assert PLANS.read_ms(log, len(before)) == 1.75
+
+
+def test_the_mix_has_every_share_of_a_hundred_searches() -> None:
+    kinds = CALLS.searches()
+    assert sum(CALLS.MIX.values()) == 100
+    assert kinds.keys() >= CALLS.MIX.keys()
+    mixed = CALLS.mixed(kinds)
+    assert len(mixed) == 400
+    assert mixed == CALLS.mixed(kinds)
+    assert sum(query in kinds["a typing error"] for query in mixed) == 40
 
 
 def test_the_data_are_the_same_each_time() -> None:

@@ -247,12 +247,47 @@ async def test_filters_narrow_a_search_alone_and_together(domain: Domain, author
 async def test_an_author_of_few_articles_is_found_among_many_of_others(
     domain: Domain, author: Principal, editor: Principal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, bound in (("RECENT", 5), ("ENOUGH", 5), ("MATCHES", 5), ("CANDIDATES", 5)):
+    for name, bound in (("RECENT", 5), ("ENOUGH", 5), ("CANDIDATES", 5)):
         monkeypatch.setattr(content_search, name, bound)
     await insert(domain, editor, *(f"Lantern {number}" for number in range(30)))
     await insert(domain, author, "Lantern of old", at=LONG_AGO)
     assert await titles(domain, "lantern", author_id=author.user_id) == ["Lantern of old"]
     assert await titles(domain, "lantern", until=LONG_AGO + timedelta(days=1)) == ["Lantern of old"]
+
+
+# Articles that are stored from the oldest to the newest, one a day. Each `newer`th of the newest 20 has the word in its
+# text, and each `older`th of the others.
+DAYS = """
+    insert into content (author_id, title, body, body_html, status, published_at)
+    select $1, 'Day ' || day, case when day % case when day < 20 then $2 else $3 end = 0 then 'lantern' else 'quay' end,
+           '', 'published', $4::timestamptz - make_interval(days => day)
+    from generate_series(299, 0, -1) as day
+"""
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        (5, 5, 24),  # the newest 100 articles have more than ten
+        (5, 5, 2),  # but they are of too many months
+        (20, 20, 24),  # one of the newest 20: all articles are asked
+        (5, 40, 24),  # the newest 100 articles have fewer than were to be expected
+        (1, 1, 24),  # the newest 20 are enough
+    ],
+)
+async def test_the_newest_matches_are_ranked_in_whatever_order_they_are_stored(
+    domain: Domain, author: Principal, monkeypatch: pytest.MonkeyPatch, case: tuple[int, int, int]
+) -> None:
+    newer, older, months = case
+    bounds = {"RECENT": 20, "ENOUGH": 11, "LATEST": 100, "MAX_MONTHS": months, "EXAMINED": 60, "CANDIDATES": 10}
+    for name, bound in bounds.items():
+        monkeypatch.setattr(content_search, name, bound)
+    await domain.rows(DAYS, author.user_id, newer, older, LONG_AGO)
+    matching = [day for day in range(300) if day % (newer if day < 20 else older) == 0]
+    assert set(await titles(domain, "lantern")) == {f"Day {day}" for day in matching[:10]}
+    earlier = [day for day in matching if day > 30]
+    found = await titles(domain, "lantern", until=LONG_AGO - timedelta(days=30))
+    assert set(found) == {f"Day {day}" for day in earlier[:10]}
 
 
 async def test_facets_count_the_matches_by_each_filter(domain: Domain, author: Principal, editor: Principal) -> None:

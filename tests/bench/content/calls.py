@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from itertools import cycle, islice
+from random import Random
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -49,12 +50,39 @@ def searches() -> dict[str, list[dict[str, Any]]]:
     }
 
 
+MIX = {  # searches of each kind among a hundred
+    "a rare word": 20,
+    "a frequent word": 20,
+    "two frequent words": 20,
+    "a word begun": 10,
+    "a typing error": 10,
+    "a frequent word in a category": 4,
+    "a common word": 3,
+    "a phrase of common words": 2,
+    "two letters": 2,
+    "nothing to find": 2,
+    "two characters of Japanese": 2,
+    "a frequent word with a tag": 2,
+    "a frequent word in a month": 1,
+    "common or rare": 1,
+    "a common word, excluded a rare one": 1,
+}
+
+
+def mixed(kinds: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return searches as a site may have them, in one order each time."""
+    asked = [query for kind, share in MIX.items() for query in islice(cycle(kinds[kind]), 4 * share)]
+    Random(3).shuffle(asked)  # noqa: S311 - the same order each time
+    return asked
+
+
 def paths() -> Iterator[tuple[str, list[str]]]:
     """Yield each kind of call with its paths."""
     yield "list of an author", [f"/content?{urlencode({'author': UUID(int=n + 1)})}" for n in range(200)]
     yield "list of a category", [f"/content?{urlencode({'category': UUID(int=n + 1)})}" for n in range(40)]
     yield "list of a tag", [f"/content?tag=tag-{n}" for n in range(200)]
-    for name, queries in searches().items():
+    kinds = searches()
+    for name, queries in ({"a mix": mixed(kinds)} | kinds).items():
         yield f"search: {name}", [f"/content/search?{urlencode(query)}" for query in queries]
     facets = [{"q": word} for word in FREQUENT]
     yield "facets of a frequent word", [f"/content/search/facets?{urlencode(query)}" for query in facets]

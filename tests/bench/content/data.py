@@ -88,7 +88,7 @@ ARTICLES = """
     select content_id, author_id, category_id, title, body, body_html, status, published_at, created_at, language, tags,
            case status when 'published' then
                search_vector(language, title, body, category_id) || filter_words(author_id, null, tags) end
-    from filled
+    from filled order by published_at
 """
 COUNTS = """
     insert into content_tags (content_id, tag, category_id, status, listed_at)
@@ -154,7 +154,7 @@ async def _copy_articles(url: str, numbers: range) -> None:
     connection = await _connect(url)
     await connection.execute("create temporary table filled as select * from content limit 0")
     columns = ["content_id", "author_id", "category_id", "title", "body", "body_html", "status", "published_at"]
-    for first in numbers[::PART]:
+    for first in reversed(numbers[::PART]):  # the oldest come first, as on a site
         await connection.copy_records_to_table(
             "filled",
             records=articles(range(first, min(first + PART, numbers.stop))),

@@ -35,6 +35,8 @@ FLAG = """
     on conflict (name) do update set is_on = true
 """
 PUBLICATIONS = 20
+WARMING = 10  # calls
+SQL_CALLS = 20
 FILLED = "filled"  # the name of the file that says so
 READY_S = 60.0
 
@@ -106,7 +108,7 @@ async def publications(client: calls.Client, up: Up) -> report.Timing:
 
 async def times_of(clients: list[calls.Client], every: list[str], count: int) -> report.Timing:
     """Return the timing of a kind of call, by all clients at once, each with its own part of the paths."""
-    await clients[0].times(every, min(10, len(every)))  # to warm up
+    await clients[0].times(every, WARMING)
     share = [
         every[n * len(every) // len(clients) :] + every[: n * len(every) // len(clients)] for n in range(len(clients))
     ]
@@ -128,9 +130,23 @@ async def ready(client: calls.Client) -> None:
                 return
 
 
+async def sql_times(client: calls.Client, up: Up, every: dict[str, list[str]]) -> dict[str, float]:
+    """Return the milliseconds that PostgreSQL works for a call of each kind, on average."""
+    await plans.log_only(up.facts["DATABASE_URL"], plans.TIMES)
+    await ready(client)
+    log, found = up.data / "logs" / "postgres.log", {}
+    for name, paths in every.items():
+        await client.times(paths, WARMING)
+        offset = log.stat().st_size
+        await client.times(paths, SQL_CALLS)
+        found[name] = plans.read_ms(log, offset) / SQL_CALLS
+    return found
+
+
 async def explained(client: calls.Client, up: Up, every: dict[str, list[str]]) -> list[str]:
     """Print the slowest plan of each kind of call; return what reads a large table from end to end."""
-    large = await plans.explain_all(up.facts["DATABASE_URL"])
+    large = await plans.large_tables(up.facts["DATABASE_URL"])
+    await plans.log_only(up.facts["DATABASE_URL"], plans.PLANS)
     await ready(client)
     log, faults = up.data / "logs" / "postgres.log", []
     for name, paths in every.items():
@@ -147,7 +163,10 @@ async def explained(client: calls.Client, up: Up, every: dict[str, list[str]]) -
 
 
 async def run(
-    folder: Path, sizes: data.Sizes, count: int, show: Callable[[dict[str, report.Timing]], None]
+    folder: Path,
+    sizes: data.Sizes,
+    count: int,
+    show: Callable[[dict[str, report.Timing], dict[str, float]], None],
 ) -> list[str]:
     """Measure everything; return what is amiss."""
     if not (folder / FILLED).exists():
@@ -156,6 +175,7 @@ async def run(
     try:
         await asyncio.to_thread(up.ready)
         await prepare(up, folder, sizes)
+        await plans.log_only(up.facts["DATABASE_URL"], plans.NOTHING)  # not what an earlier run asked for
         async with aiohttp.ClientSession() as session, aiohttp.ClientSession() as other:
             clients = [calls.Client(each, up.api) for each in (session, other)][:CLIENTS]
             await ready(clients[0])
@@ -165,7 +185,7 @@ async def run(
                 timings[name] = await times_of(clients, paths, count)
                 tell(f"{name:45} p50 {timings[name].p50:6.1f} ms  p95 {timings[name].p95:6.1f} ms")
             timings["scheduled publication"] = await publications(clients[0], up)
-            show(timings)
+            show(timings, await sql_times(clients[0], up, every))
             lists = {"list of articles": ["/content"], **every}
             return report.missed(timings, pairs) + await explained(clients[0], up, lists)
     finally:
@@ -186,10 +206,11 @@ def main() -> int:
     )
     sizes = data.Sizes(chosen.articles, chosen.comments)
 
-    def show(timings: dict[str, report.Timing]) -> None:
-        tell("\n" + report.table(timings, facts))
+    def show(timings: dict[str, report.Timing], sql: dict[str, float]) -> None:
+        page = report.table(timings, sql, facts)
+        tell("\n" + page)
         chosen.out.mkdir(exist_ok=True)
-        (chosen.out / "results.md").write_text(report.table(timings, facts))
+        (chosen.out / "results.md").write_text(page)
         (chosen.out / "results.svg").write_text(report.picture(timings, facts))
 
     with tempfile.TemporaryDirectory(prefix="bench-content-") as name:
