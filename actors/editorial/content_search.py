@@ -26,6 +26,7 @@ from callboard.streams.event_types import UtcDatetime
 from callboard.streams.queries import queries_beside
 
 QUERIES = queries_beside(__file__)
+PLANNING: str = QUERIES.plan_search.sql
 
 # These bound the cost of a search, however many articles match (tests/bench/content).
 RECENT = 500  # the newest articles, which are read without an index;
@@ -90,7 +91,7 @@ class SearchFacets(msgspec.Struct, frozen=True):
 class SearchContent(Request[list[SearchResult]], frozen=True):
     """Search published articles in web search syntax, best match first, after (`rank`, `before_id`).
 
-    The newest `CANDIDATES` matches are ranked; for common words, the matches among the newest articles. A query of
+    The newest `CANDIDATES` matches are ranked; of common words, those among the newest `RECENT` articles. A query of
     exclusions alone finds nothing. Articles published at `since` or later and before `until` are searched. `user_id` is
     the caller, if known: flags may differ by user.
     """
@@ -136,7 +137,7 @@ class ContentSearch(Actor[SearchContent | CountFacets]):
     @retried
     async def search(self, message: SearchContent) -> list[SearchResult]:
         """All matches are ranked for each page, so that its place among them is the same as before."""
-        async with self.database.transaction() as connection:
+        async with self.database.transaction(PLANNING) as connection:
             search = Search(connection, parse(message.q), message)
             ranks = await search.ranks(tolerant=self.is_advanced(message.user_id))
             found = sorted(((rank, content_id) for content_id, rank in ranks.items()), reverse=True)
@@ -150,7 +151,7 @@ class ContentSearch(Actor[SearchContent | CountFacets]):
         """Count them among the candidates of a search."""
         if not self.is_advanced(message.user_id):
             raise Problem(SEARCH_FACETS_OFF)
-        async with self.database.transaction() as connection:
+        async with self.database.transaction(PLANNING) as connection:
             ranks = await Search(connection, parse(message.q), message).ranks(tolerant=True)
             rows = [row async for row in QUERIES.facets(connection, content_ids=list(ranks))]
         facets = {
@@ -177,7 +178,6 @@ class Search:
             self.category_id = await LISTS.category_of_slug(self.connection, slug=slug)
             if self.category_id is None:
                 return {}
-        await QUERIES.plan_search(self.connection)
         ranks = await self._matches(2)
         if len(ranks) < ENOUGH and await self._complete():
             ranks = await self._matches(1) | ranks

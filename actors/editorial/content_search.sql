@@ -1,7 +1,7 @@
 -- The search of published content.
 
 -- name: plan_search()!
--- Called in the transaction of a search: its rows come by an index, even if the statistics suggest otherwise, and the
+-- It opens the transaction of a search: its rows come by an index, even if the statistics suggest otherwise, and the
 -- filters of this very search decide which.
 select set_config('enable_seqscan', 'off', true), set_config('work_mem', '16MB', true),
        set_config('plan_cache_mode', 'force_custom_plan', true), set_config('client_min_messages', 'warning', true),
