@@ -91,7 +91,7 @@ def test_the_mix_has_every_share_of_a_hundred_searches() -> None:
     mixed = CALLS.mixed(kinds)
     assert len(mixed) == 400
     assert mixed == CALLS.mixed(kinds)
-    assert sum(query in kinds["a typing error"] for query in mixed) == 40
+    assert sum(query in kinds["two characters of Japanese"] for query in mixed) == 8
 
 
 def test_the_data_are_the_same_each_time() -> None:

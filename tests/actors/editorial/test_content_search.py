@@ -259,8 +259,9 @@ async def test_an_author_of_few_articles_is_found_among_many_of_others(
 # text, and each `older`th of the others.
 DAYS = """
     insert into content (author_id, title, body, body_html, status, published_at)
-    select $1, 'Day ' || day, case when day % case when day < 20 then $2 else $3 end = 0 then 'lantern' else 'quay' end,
-           '', 'published', $4::timestamptz - make_interval(days => day)
+    select $1, 'Day ' || day,
+           case when day % case when day < 20 then $2::integer else $3 end = 0 then 'lantern' else 'quay' end, '',
+           'published', $4::timestamptz - make_interval(days => day)
     from generate_series(299, 0, -1) as day
 """
 
