@@ -11,7 +11,7 @@ from kit.domain import Domain, refused
 
 from callboard.actors.editorial import content_search
 from callboard.actors.editorial.content_queries import CategoryLabel
-from callboard.actors.editorial.content_search import CountFacets, FacetValue, SearchContent, SearchResult, months_of
+from callboard.actors.editorial.content_search import CountFacets, FacetValue, SearchContent, SearchResult
 from callboard.actors.editorial.errors import SEARCH_FACETS_OFF
 from callboard.actors.editorial.workflow_rules import Action, Language
 from callboard.actors.infrastructure.feature_flags import FlagName
@@ -255,42 +255,6 @@ async def test_an_author_of_few_articles_is_found_among_many_of_others(
     assert await titles(domain, "lantern", until=LONG_AGO + timedelta(days=1)) == ["Lantern of old"]
 
 
-# Articles that are stored from the oldest to the newest, one a day. Each `newer`th of the newest 20 has the word in its
-# text, and each `older`th of the others.
-DAYS = """
-    insert into content (author_id, title, body, body_html, status, published_at)
-    select $1, 'Day ' || day,
-           case when day % case when day < 20 then $2::integer else $3 end = 0 then 'lantern' else 'quay' end, '',
-           'published', $4::timestamptz - make_interval(days => day)
-    from generate_series(299, 0, -1) as day
-"""
-
-
-@pytest.mark.parametrize(
-    "case",
-    [
-        (5, 5, 24),  # the newest 100 articles have more than ten
-        (5, 5, 2),  # but they are of too many months
-        (20, 20, 24),  # one of the newest 20: all articles are asked
-        (5, 40, 24),  # the newest 100 articles have fewer than were to be expected
-        (1, 1, 24),  # the newest 20 are enough
-    ],
-)
-async def test_the_newest_matches_are_ranked_in_whatever_order_they_are_stored(
-    domain: Domain, author: Principal, monkeypatch: pytest.MonkeyPatch, case: tuple[int, int, int]
-) -> None:
-    newer, older, months = case
-    bounds = {"RECENT": 20, "ENOUGH": 11, "LATEST": 100, "MAX_MONTHS": months, "EXAMINED": 60, "CANDIDATES": 10}
-    for name, bound in bounds.items():
-        monkeypatch.setattr(content_search, name, bound)
-    await domain.rows(DAYS, author.user_id, newer, older, LONG_AGO)
-    matching = [day for day in range(300) if day % (newer if day < 20 else older) == 0]
-    assert set(await titles(domain, "lantern")) == {f"Day {day}" for day in matching[:10]}
-    earlier = [day for day in matching if day > 30]
-    found = await titles(domain, "lantern", until=LONG_AGO - timedelta(days=30))
-    assert set(found) == {f"Day {day}" for day in earlier[:10]}
-
-
 async def test_facets_count_the_matches_by_each_filter(domain: Domain, author: Principal, editor: Principal) -> None:
     switch(domain, on=True)
     category_id = await domain.value("insert into categories (slug, name) values ('a', 'A') returning category_id")
@@ -397,9 +361,3 @@ async def test_what_is_not_published_is_in_no_search_and_no_facet(
     for q in ("lantern", "lant", "lantren"):
         assert await titles(domain, q) == []
         assert (await domain.content_search.ask(CountFacets(q))).counted == 0
-
-
-async def test_the_months_of_an_index_are_those_of_a_query(domain: Domain) -> None:
-    for moment in ("2025-12-31T23:59:59.999999Z", "2026-01-01T00:00:00Z", "2024-02-29T12:00:00+05:00"):
-        at = datetime.fromisoformat(moment)
-        assert await domain.value("select month_of($1)", at) in (months_of(at, at + timedelta(seconds=1)) or [])
