@@ -29,10 +29,10 @@ from unnest(:words::text[]) as asked cross join lateral (
 -- the part of the query that an index can answer, in any language: without exclusions, and with phrases as words. The
 -- newest `recent` articles are read one by one. If `enough` of them match, the words are common and no others are
 -- searched. If so many match that the newest `latest` articles should have all `candidates`, the index is asked for the
--- months of these. If they have not, or few match, it is asked for all articles, or for those of `months` if the times
--- are narrow. At most `examined` matches are read each time. The newest `candidates` of all are matched against the
--- whole query, in their own language, and ranked. The text search ranks no word of an unsplit script: its place in the
--- title does.
+-- months of as many as should have half as many again. If they have too few, or few match, it is asked for all articles,
+-- or for those of `months` if the times are narrow. At most `examined` matches are read each time. The newest
+-- `candidates` of all are matched against the whole query, in their own language, and ranked. The text search ranks no
+-- word of an unsplit script: its place in the title does.
 with in_language as materialized (
     select language, widen_query(language, search_query(language, :q), :words::text[], :lexemes::text[]) as query
     from search_languages
@@ -69,7 +69,9 @@ with in_language as materialized (
         where status = 'published' and (:since::timestamptz is null or published_at >= :since)
           and (:until::timestamptz is null or published_at < :until)
           and (select count < :enough and count * :latest >= :candidates * :recent::bigint from matched)
-        order by published_at desc, content_id desc offset :latest limit 1) as oldest
+        order by published_at desc, content_id desc
+        offset (select least(:latest, 3 * :candidates * :recent::bigint / greatest(2 * count, 1)) from matched)
+        limit 1) as oldest
 ), newer as materialized (
     select content_id, published_at, language, title, search, search_outdated from (
         select content_id, published_at, language, title, search, search_outdated from content

@@ -34,7 +34,7 @@ SETTINGS = {
     "unix_socket_directories": "",
     "max_connections": "60",
     "superuser_reserved_connections": "3",
-    "shared_buffers": "32MB",
+    "shared_buffers": "128MB",  # taken as data is read
     "wal_level": "minimal",  # there are no replicas
     "max_wal_senders": "0",
     "min_wal_size": "32MB",

@@ -18,7 +18,7 @@ SAME = 1.5  # by how much page 1,000 may be slower than page 1
 
 HEAD = """# Lists and searches
 
-Made by `make bench-content`; do not edit. {cores} cores; CPython {python}; PostgreSQL with 32 MB of buffers.
+Made by `make bench-content`; do not edit. {cores} cores; CPython {python}; PostgreSQL with 128 MB of buffers.
 {date}; {articles:,} articles and {comments:,} comments; the load average was {load:.1f} when it began. Two
 clients call the front door of `callboard up` one call after the other; they, the server and PostgreSQL share the
 cores. Times are milliseconds from a request to the whole response.
