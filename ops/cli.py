@@ -12,7 +12,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import uvloop
 from rich.console import Console
 
 from callboard.http.server.errors import CannotListenError
@@ -23,6 +22,7 @@ from callboard.ops.commands.operator_arguments import add_config, add_flags, add
 from callboard.ops.commands.user_arguments import add_users
 from callboard.ops.config.sources import ConfigError
 from callboard.ops.embedded.errors import EmbeddedError
+from callboard.ops.event_loop import EventLoop
 from callboard.ops.start import complain
 
 OK, FAILED, USAGE = 0, 1, 2
@@ -182,7 +182,7 @@ def _command(run: str | Command) -> Command:
 
 
 def _run(command: Coroutine[Any, Any, int]) -> int:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=EventLoop) as runner:
         return runner.run(command)
 
 

@@ -3,6 +3,9 @@
 Each child is a whole `callboard serve`; the kernel shares the connections among them (SO_REUSEPORT). This process
 holds no other part of the system: it starts them, restarts the dead ones with backoff, and passes signals on. The
 operator plane of the first is on OPS_PORT, that of the next on the port after it.
+
+A child that is frozen still gets its share of the connections from the kernel. So each is asked for its health, and one
+that does not answer for PROCESS_TIMEOUT_S is killed.
 """
 
 import asyncio
@@ -17,6 +20,7 @@ from contextlib import suppress
 
 from callboard.ops import logs
 from callboard.ops.application import LAST_S, STOP_S
+from callboard.ops.commands.operator_client import BEYOND
 from callboard.ops.config.configuration import Configuration
 from callboard.ops.config.settings import Config
 from callboard.ops.config.sources import ConfigError
@@ -29,6 +33,8 @@ HOPELESS = 2  # the status of a child that no restart can help
 KILL_S = 3.0  # beyond its own time a child has this until SIGKILL
 BACKOFF = Backoff(initial_s=0.2, max_s=10.0, jitter=0.2)
 RESTARTS, WINDOW_S = 5, 60.0  # of each child
+HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+PAUSE_S, ANSWER_S = 1.0, 1.0  # between two questions for a child's health, and the time for its answer
 MAX_PORT = 65_535
 PR_SET_PDEATHSIG = 1
 # Loaded here, since nothing can be loaded safely between fork and exec.
@@ -44,9 +50,12 @@ class ChildEndedError(Exception):
 class Fleet:
     """The children of this process."""
 
-    def __init__(self, environments: Sequence[Mapping[str, str]], stop_s: float) -> None:
+    def __init__(self, environments: Sequence[Mapping[str, str]], config: Config) -> None:
         self.environments = environments
-        self.stop_s = stop_s
+        held_s = config.shutdown_delay_s + config.shutdown_grace_s + config.jobs_grace_s
+        self.stop_s = max(STOP_S, held_s + LAST_S) + KILL_S
+        self.host = BEYOND.get(config.ops_host, config.ops_host)
+        self.silences = config.process_timeout_s / (PAUSE_S + ANSWER_S)
         self.running: dict[int, subprocess.Popen[bytes]] = {}
         self.hopeless = asyncio.Event()
         self.is_stopping = False
@@ -88,8 +97,8 @@ class Child(Actor[None]):
         loop.add_reader(handle, reap)
 
     async def run(self) -> None:
-        """Wait for its end. Raises ChildEndedError unless everything stops."""
-        await self._ended.wait()
+        """Wait for its end, and kill it if it is frozen. Raises ChildEndedError unless everything stops."""
+        await self._watch()
         fleet, child = self._fleet, self._fleet.running[self._number]
         if fleet.is_stopping:
             await asyncio.Event().wait()
@@ -103,6 +112,20 @@ class Child(Actor[None]):
         )
         raise ChildEndedError(f"process {self._number + 1} ({child.pid}) has ended {how}")
 
+    async def _watch(self) -> None:
+        """Return when it has ended. One that was silent so often is killed, unless everything stops."""
+        fleet, child, silences = self._fleet, self._fleet.running[self._number], 0
+        port = int(fleet.environments[self._number]["OPS_PORT"])
+        while not self._ended.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), PAUSE_S)
+                return
+            silences = silences + 1 if await _is_silent(fleet.host, port) else 0
+            if silences >= fleet.silences and not fleet.is_stopping:
+                log.warning("process %d (%d) does not answer: it is killed", self._number + 1, child.pid)
+                child.kill()
+                await self._ended.wait()
+
     async def on_stop(self) -> None:
         """Stop it, by force if it takes too long; return when it is gone."""
         child = self._fleet.running[self._number]
@@ -113,6 +136,25 @@ class Child(Actor[None]):
                 child.send_signal(number)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), wait_s)
+
+
+async def _is_silent(host: str, port: int) -> bool:
+    """Whether a process takes connections, as its kernel does for it, and does not answer. One that refuses them begins
+    or ends.
+    """
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                writer.write(HEALTH)
+                await reader.readline()
+            finally:
+                writer.close()
+    except TimeoutError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _spawn(environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
@@ -165,8 +207,7 @@ async def serve_processes(configuration: Configuration, count: int) -> int:
     or 2 if one could not begin.
     """
     config, loop = configuration.process, asyncio.get_running_loop()
-    stop_s = max(STOP_S, config.shutdown_delay_s + config.shutdown_grace_s + config.jobs_grace_s + LAST_S) + KILL_S
-    fleet = Fleet(environments_of(config, count, os.environ), stop_s)
+    fleet = Fleet(environments_of(config, count, os.environ), config)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
@@ -175,7 +216,7 @@ async def serve_processes(configuration: Configuration, count: int) -> int:
     elif signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         loop.add_signal_handler(signal.SIGHUP, stop.set)
     children = [
-        worker(f"process-{number + 1}", Props(Child, fleet, number), backoff=BACKOFF, shutdown_s=stop_s + KILL_S)
+        worker(f"process-{number + 1}", Props(Child, fleet, number), backoff=BACKOFF, shutdown_s=fleet.stop_s + KILL_S)
         for number in range(count)
     ]
     tree = supervisor("processes", *children, intensity=Intensity(restarts=RESTARTS * count, window_s=WINDOW_S))

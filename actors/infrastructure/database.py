@@ -20,6 +20,7 @@ from callboard.actors.infrastructure.database_server import (
     ERRORS,
     NO_SESSION,
     DatabaseServer,
+    session_settings,
     wants_tls,
 )
 from callboard.actors.infrastructure.postgres_errors import LOST, NO_ANSWER, Scope, Verdict, judge, judge_connecting
@@ -270,11 +271,7 @@ class Database:
                 self.direct_url,
                 timeout=timeout_s,
                 command_timeout=timeout_s,
-                server_settings={
-                    "application_name": name,
-                    "timezone": "UTC",
-                    "statement_timeout": str(int(statement_timeout_s * 1000)),
-                },
+                server_settings=session_settings(name) | {"statement_timeout": str(int(statement_timeout_s * 1000))},
             )
             yield connection
         except ERRORS as error:

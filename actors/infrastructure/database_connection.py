@@ -13,6 +13,7 @@ import asyncpg
 
 from callboard.actors.errors import SERVER_TIMEOUT, Problem
 
+IDLE_TRANSACTION_MS = 10_000  # then the server ends a session: its process is frozen or lost, and holds locks
 CONTROL = frozenset({"abort", "begin", "commit", "end", "release", "rollback", "savepoint", "set", "start", "vacuum"})
 
 
@@ -86,17 +87,20 @@ class PooledConnection(Connection):
         self.limit_ms = limit_ms(usual_s, deadline)
 
     def open_with(self, statement: str) -> None:
-        """See Connection. The limit is sent before the statement, which it must cover."""
-        super().open_with(f"set local statement_timeout = {self.limit_ms}; {statement}" if self.limit_ms else statement)
+        """See Connection. The limits are sent before the statement, which they must cover."""
+        super().open_with(f"{self._limits()}; {statement}")
 
     async def unlimit(self) -> None:
         """Keep the limit of the server's role: a limit that is set here would stay in another client's session."""
         self.limit_ms = None
 
     async def begun(self) -> None:
-        """Set the limit for this transaction only."""
-        if self.limit_ms is not None:
-            await super().execute(f"set local statement_timeout = {self.limit_ms}")
+        """Set the limits for this transaction only."""
+        await super().execute(self._limits())
+
+    def _limits(self) -> str:
+        idle = f"set local idle_in_transaction_session_timeout = {IDLE_TRANSACTION_MS}"
+        return f"set local statement_timeout = {self.limit_ms}; {idle}" if self.limit_ms else idle
 
     @asynccontextmanager
     async def _single_statement(self) -> AsyncIterator[None]:

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 
+from callboard.actors.infrastructure import database_connection
 from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker
 from callboard.actors.infrastructure.database_connection import Connection, PooledConnection, is_pooled
 from callboard.actors.infrastructure.postgres_errors import Judgement, Scope, Verdict, words
@@ -55,6 +56,12 @@ class ConnectionPool(Protocol):
 
     async def expire(self) -> None:
         """Have its connections replaced."""
+
+
+def session_settings(name: str, *, pooled: bool = False) -> dict[str, str]:
+    """Return the settings of a session of our own; a pooler takes no others than the first two."""
+    idle = {} if pooled else {"idle_in_transaction_session_timeout": str(database_connection.IDLE_TRANSACTION_MS)}
+    return {"application_name": name, "timezone": "UTC"} | idle
 
 
 def shown_address(url: str) -> str:
@@ -182,7 +189,7 @@ class DatabaseServer:
             command_timeout=timeout_s,
             connection_class=PooledConnection if self.pooled else Connection,
             statement_cache_size=0 if self.pooled else 100,
-            server_settings={"application_name": "callboard", "timezone": "UTC"},
+            server_settings=session_settings("callboard", pooled=self.pooled),
             init=self._watch_queries,
             password=self._password if self._password() else None,
         )

@@ -18,6 +18,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import MovedError, NoScriptError, RedisError, ResponseError
 
 from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker
+from callboard.actors.infrastructure.redis_patience import LEAST_S, TIMEOUT_S, Patience
 from callboard.runtime import Actor, Span, SpanKind, begin_span
 
 log = logging.getLogger(__name__)
@@ -27,8 +28,6 @@ Waiting = list[tuple[Command, asyncio.Future[Any]]]  # commands and the futures 
 Getting = dict[str, list[asyncio.Future[bytes | None]]]  # the same for the keys of one command
 Ask = Callable[..., Awaitable[Any]]  # one command, past the circuit breaker
 
-TIMEOUT_S = 0.25  # the time that a caller may lose to a server that does not respond, its wait for a turn included
-LEAST_S = 0.05  # the time of a round trip, however long its commands have waited
 FIRST_PROBE_S, LAST_PROBE_S = 0.1, 1.0  # a probe costs one round trip
 PROBE_TTL_S = 60
 REPEAT_S = 60.0  # the least time between log lines of one reply
@@ -88,6 +87,7 @@ class RedisClient:
         self._returning: list[Callable[[Ask], Awaitable[None]]] = []
         self._trials: list[Callable[[], Awaitable[None]]] = []
         self._told: dict[str, float] = {}  # the last log line, and its time
+        self._patience = Patience()
         self._waiting: Waiting = []
         self._oldest = 0.0  # since when the first of them has waited
         self._sender: asyncio.Task[None] | None = None
@@ -136,7 +136,8 @@ class RedisClient:
 
         Commands are sent in order, one round trip at a time; cancellation removes a command that is not sent yet. The
         awaitable raises CacheAwayError, within TIMEOUT_S and LEAST_S or at once, and ResponseError. One command that
-        fails so fails all others: a caller loses one such wait at most, however many commands it sends.
+        fails so fails all others. Slow round trips share that time too: a caller loses it once, however many commands
+        it sends.
         """
         return self.send_late(lambda: command)
 
@@ -186,8 +187,10 @@ class RedisClient:
 
     async def _send_batch(self, batch: Waiting) -> None:
         commands = [command() for command, _ in batch]
+        began = self.loop.time()
         try:
-            answers = await self._exchange(commands, self._oldest + TIMEOUT_S)
+            answers = await self._exchange(commands, self._oldest + self._patience.left_s(began))
+            self._patience.note(self.loop.time() - began)
         except AWAY as error:
             self.mark_unavailable(error)
             answers = [CacheAwayError(self.why) for _ in batch]
@@ -309,14 +312,18 @@ class RedisClient:
         await self._ask("SET", self.keys.key("server", "probe", "time"), "1", "EX", PROBE_TTL_S)
 
     async def probe(self) -> bool:
-        """Probe the server, past the circuit breaker: close the breaker if it accepts a write, and open it if not."""
+        """Probe the server, past the circuit breaker: close the breaker if it accepts a write and is not slow, and open
+        it if not.
+        """
         try:
             await self._try()
+            await self._exchange([("PING",)], 0.0)  # over the connection that is open now
             for callback in self._returning:
                 await callback(self._ask)
         except AWAY as error:
             self.mark_unavailable(error)
             return False
+        self._patience = Patience()
         self.breaker.close()
         self.unavailable.clear()
         return True

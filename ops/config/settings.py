@@ -198,12 +198,21 @@ class Config(Settings, frozen=True, kw_only=True):
     jobs_grace_s: Annotated[
         GraceSeconds, Meta(description="seconds for which jobs may continue at a stop before they are released")
     ] = 2
+    process_timeout_s: Annotated[
+        int,
+        Meta(
+            ge=2,
+            le=3_600,
+            description="seconds without an answer after which one of several processes (--processes) is replaced",
+        ),
+    ] = 10
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
         Meta(description="the lowest level to log: DEBUG, INFO, WARNING or ERROR"),
     ] = "INFO"
     access_log_share: Annotated[
-        float, Meta(ge=0, le=1, description="the share of requests that have a line in the log; each 5xx has one")
+        float,
+        Meta(ge=0, le=1, description="the share of requests that have a line in the log, beside ten 5xx a second"),
     ] = 0.01
     log_file_mb: Annotated[
         int, Meta(ge=1, le=10_000, description="the size at which a log file of `callboard up` is renamed, MiB")

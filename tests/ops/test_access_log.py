@@ -11,7 +11,7 @@ import pytest
 from kit.logging_state import kept_logging
 
 from callboard.ops import logs
-from callboard.ops.access_log import AccessLog
+from callboard.ops.access_log import MOST_FAILED, AccessLog
 
 LOW, HIGH = f"0{'1' * 31}", f"f{'1' * 31}"
 
@@ -64,6 +64,18 @@ def test_a_share_is_chosen_by_the_trace_and_each_failure_has_a_line(path: Path, 
     assert [line["trace_id"] for line in lines(path)] == seen
     access(exchange(HIGH), 500, 0.001)
     assert lines(path)[-1]["message"].endswith(" 500")
+
+
+def test_a_flood_of_refusals_is_not_written_down_one_by_one(path: Path) -> None:
+    """Seen to fail with a line for each: it cost more than the refusal."""
+    now = 100.0
+    access = AccessLog(0.0, lambda: now)
+    for _ in range(1_000):
+        access(exchange(HIGH), 503, 0.001)
+    assert len(lines(path)) == MOST_FAILED
+    now += 1.0
+    access(exchange(HIGH), 503, 0.001)
+    assert len(lines(path)) == MOST_FAILED + 1
 
 
 def test_files_are_bounded_in_size_and_number(path: Path) -> None:

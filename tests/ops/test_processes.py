@@ -241,6 +241,26 @@ async def test_a_child_that_does_not_stop_is_killed(alone: Any, monkeypatch: pyt
     loop.remove_signal_handler(signal.SIGUSR1)
 
 
+FROZEN = """
+import os, signal, socket
+door = socket.create_server(("127.0.0.1", int(os.environ["OPS_PORT"])))
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+async def test_a_child_that_takes_connections_and_does_not_answer_is_killed_and_replaced(
+    alone: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its kernel would give it connections for ever. Seen to fail without the question for its health: it waited."""
+    monkeypatch.setattr(processes, "PAUSE_S", 0.05)
+    monkeypatch.setattr(processes, "ANSWER_S", 0.05)
+    monkeypatch.setenv("PROCESS_TIMEOUT_S", "2")
+    monkeypatch.setattr(processes, "RESTARTS", 0)
+    assert await alone(FROZEN) == 1
+    assert "does not answer: it is killed" in caplog.text
+    assert "has ended by SIGKILL" in caplog.text
+
+
 def test_ports_that_do_not_fit_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def faults(**settings: str) -> list[str]:
         with pytest.raises(ConfigError) as refused:

@@ -15,6 +15,7 @@ import pytest
 from kit.domain import refused
 
 from callboard.actors.errors import SERVER_TIMEOUT, SERVER_UNAVAILABLE, DegradedError, Problem
+from callboard.actors.infrastructure import database_connection
 from callboard.actors.infrastructure.database import Database, DatabaseGuard, PoolSettings, TransactionConflict, retried
 from callboard.actors.infrastructure.postgres_errors import LOST, NO_ANSWER
 from callboard.ops.embedded.postgres import Postgres
@@ -227,6 +228,24 @@ async def test_a_session_that_an_operator_ends_is_503_and_the_pool_is_whole_agai
     await operator.close()
     await asyncio.wait_for(database.available.wait(), 5)
     await database.check()
+
+
+async def test_the_locks_of_a_process_that_is_frozen_in_a_transaction_pass_to_others(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen to fail without the limit of an idle transaction: the other waited until its statement was ended."""
+    monkeypatch.setattr(database_connection, "IDLE_TRANSACTION_MS", 100)
+    database = Database(f"{url}?sslmode=disable", size=1)
+    async with guarded(database):
+        other = await asyncpg.connect(url, server_settings={"statement_timeout": "20s"})
+        with refused(SERVER_UNAVAILABLE):
+            async with database.transaction() as connection:
+                await connection.execute("update notes set text = 'frozen'")
+                await other.execute("update notes set text = 'free'")
+                await connection.execute("update notes set text = 'thawed'")
+        assert {row["text"] for row in await other.fetch("select text from notes")} == {"free"}
+        await other.close()
+        await asyncio.wait_for(database.available.wait(), 5)
 
 
 # Lost races ------------------------------------------------------------------------------------------------------

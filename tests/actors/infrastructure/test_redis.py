@@ -1,6 +1,7 @@
 """The handle on Redis: what is asked at one time shares a round trip, and no caller waits for a server that is away."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -13,8 +14,10 @@ import pytest
 from redis.exceptions import ResponseError
 
 from callboard.actors.infrastructure.redis import BATCH, CacheAwayError, RedisClient
+from callboard.actors.infrastructure.redis_patience import LEAST_S, TIMEOUT_S
 from callboard.ops.embedded.data_directory import DataDirectory, free_ports
 from callboard.ops.embedded.valkey import Valkey
+from callboard.runtime.testkit import VirtualTimeLoop
 
 
 @pytest.fixture
@@ -155,3 +158,45 @@ async def test_closing_answers_those_who_wait(valkey: Valkey) -> None:
     await cache.close()
     with pytest.raises(CacheAwayError):
         await waiting
+
+
+IN_A_ROW = 5  # round trips of a login, each after the one before
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"loop_factory": VirtualTimeLoop})])
+@pytest.mark.parametrize("reply_s", [0.01, 0.04, 0.06, 0.1, 0.2, 0.24, 1.0, 60.0])
+async def test_a_slow_server_costs_a_caller_no_more_than_one_that_hangs(
+    reply_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen to fail with the same time limit for each round trip alone: five of 0.24 s each took 1.2 s."""
+    cache = RedisClient("redis://127.0.0.1:1/0")
+    loop = asyncio.get_running_loop()
+
+    async def answer(commands: Any) -> list[bytes]:
+        await asyncio.sleep(reply_s)
+        return [b"OK"] * len(commands)
+
+    monkeypatch.setattr(cache, "_round_trip", answer)
+    began = loop.time()
+    for _ in range(IN_A_ROW):
+        with contextlib.suppress(CacheAwayError):
+            await cache.send("PING")
+    assert loop.time() - began <= TIMEOUT_S + LEAST_S
+    assert cache.unavailable.is_set() == (reply_s > LEAST_S)
+    assert await cache.probe() == (reply_s <= LEAST_S)  # one that is slow stays out of use
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"loop_factory": VirtualTimeLoop})])
+async def test_a_slow_reply_now_and_then_is_forgiven(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = RedisClient("redis://127.0.0.1:1/0")
+    replies_s = iter([0.2, 0.0] * 20)
+
+    async def answer(commands: Any) -> list[bytes]:
+        await asyncio.sleep(next(replies_s))
+        return [b"OK"] * len(commands)
+
+    monkeypatch.setattr(cache, "_round_trip", answer)
+    for _ in range(20):
+        assert await cache.send("PING") == b"OK"
+        await asyncio.sleep(2.5)
+    assert not cache.unavailable.is_set()
