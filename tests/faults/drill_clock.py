@@ -1,4 +1,6 @@
-"""Drill: the wall clock of a process jumps an hour. Its timers, expiries and limits do not notice."""
+"""Drills: the wall clock of a process jumps an hour, or is ten minutes off from its start. Its timers, expiries and
+limits do not notice.
+"""
 
 import asyncio
 import time
@@ -9,8 +11,9 @@ from typing import Any
 
 import libfaketime
 import pytest
-from kit.drills import SEED
-from kit.running import Up, one_up, request
+from kit.drills import SEED, Beside
+from kit.running import CallboardProcess, Up, one_up, request
+from kit.twins import twins
 
 pytestmark = pytest.mark.servers
 
@@ -19,12 +22,14 @@ TOKEN_S = 8
 TIMER_S = 4.0
 JUMPS = ("+3600s", "-3600s")
 OFF_S = 1.0
+WRONG = ("+600s", "-600s")
+ALL = "front,streams,workers"
 
 
 class Clock:
     """The file that says by how much the wall clock of a process is off; it is read at each look at the clock."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, offset: str = "+0s") -> None:
         self.path = path
         self.environment = {
             "LD_PRELOAD": str(PRELOADED),
@@ -32,7 +37,7 @@ class Clock:
             "FAKETIME_NO_CACHE": "1",
             "DONT_FAKE_MONOTONIC": "1",
         }
-        self.jump("+0s")
+        self.jump(offset)
 
     def jump(self, offset: str) -> None:
         new = self.path.with_suffix(".new")
@@ -52,13 +57,13 @@ def up(clock: Clock) -> Iterator[Up]:
         yield running
 
 
-def shown_clock(up: Up) -> datetime:
+def shown_clock(up: CallboardProcess) -> datetime:
     """The process's wall clock, as it tells it in its answers."""
     answer = request("GET", f"{up.operators}/health")
     return datetime.strptime(answer.headers["Date"], "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC)
 
 
-def approved(up: Up, editor: str, author: str) -> str:
+def approved(up: CallboardProcess, editor: str, author: str) -> str:
     """An article that may be published."""
     content_id = up.call("POST", "/content", token=author, body={"title": "On time", "body": "a"}).data["content_id"]
     for token, action in ((author, "submit_for_review"), (editor, "approve")):
@@ -112,3 +117,52 @@ def play(up: Up, clock: Clock, jump: str) -> None:
     assert {each.status for each in limited} == {429}
     assert 0 < retry_after_s <= 60
     assert request("GET", f"{up.operators}/ready").status == 200
+
+
+@pytest.mark.parametrize("offset", WRONG)
+def test_promise_25_the_clock_of_one_process_is_ten_minutes_off(offset: str, tmp_path: Path) -> None:
+    """Its jobs run, its tokens and limits hold and end in time in both processes, and it warns once."""
+    clock = Clock(tmp_path / "clock", offset)
+    limits = {"RATE_LIMIT_LOGIN": "10", "ACCESS_TOKEN_TTL_S": str(TOKEN_S)}
+    with one_up() as up, twins(up, 1, **limits) as group:
+        wrong = group.start(ROLES=ALL, **clock.environment)
+        right = group.sites[0]
+        assert abs((shown_clock(wrong) - datetime.now(UTC)).total_seconds()) > 500
+        emails = Beside(up, wrong, group.environment["DATABASE_URL"])
+        people = emails.people()
+        fired_s = fires(wrong, right, people)
+        ends_s = [expires(one, (wrong, right), emails.addresses[1]) for one in (wrong, right)]
+        guess = {"email": "nobody@example.org", "password": "Wrong-Wings-7"}
+        guesses = [each.call("POST", "/auth/login", body=guess).status for _ in range(8) for each in (wrong, right)]
+        told = [line for line in wrong.errors.splitlines() if "synchronise it by NTP" in line]
+    print(  # noqa: T201 - the measurement
+        f"\npromise 25, {offset}: a timer of {TIMER_S:g} s after {fired_s:.2f} s, tokens of {TOKEN_S} s end after "
+        f"{ends_s[0]:.2f} and {ends_s[1]:.2f} s, of 16 log-ins {guesses.count(429)} were refused, {len(told)} warning; "
+        f"seed {SEED}"
+    )
+    assert abs(fired_s - TIMER_S) < OFF_S
+    assert all(abs(each - TOKEN_S) < OFF_S for each in ends_s)
+    assert guesses[-2:] == [429, 429]
+    assert len(told) == 1
+
+
+def fires(wrong: CallboardProcess, right: CallboardProcess, people: tuple[str, str, str]) -> float:
+    """The seconds after which the wrong process publishes what was scheduled over the right one."""
+    _, editor, author = people
+    content_id = approved(right, editor, author)
+    began, due = time.monotonic(), datetime.now(UTC) + timedelta(seconds=TIMER_S)
+    answer = right.call("PUT", f"/content/{content_id}/schedule", token=editor, body={"publish_at": due.isoformat()})
+    assert answer.status == 200, answer
+    return seconds_until("the publication", lambda: wrong.call("GET", f"/content/{content_id}").status == 200, began)
+
+
+def expires(one: CallboardProcess, both: tuple[CallboardProcess, ...], email: str) -> float:
+    """The seconds until both processes refuse a token of one of them; neither does so before."""
+    began, token = time.monotonic(), one.log_in(email)
+
+    def statuses() -> set[int]:
+        return {each.call("GET", "/users/me", token=token).status for each in both}
+
+    while time.monotonic() < began + TOKEN_S - OFF_S:
+        assert statuses() == {200}
+    return seconds_until("the expiry", lambda: statuses() == {401}, began)

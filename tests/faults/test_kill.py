@@ -16,27 +16,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
-import asyncpg
 import pytest
-from kit.oracle import Client, Oracle, check_accounts, check_articles, check_mails, owners, settle
-from kit.running import Up, gone, request, succession, until, working_in
+from kit.killing import crowd, is_ready, verify
+from kit.oracle import Oracle
+from kit.running import Up, gone, succession, until, working_in
 from rich.console import Console
 
 from callboard.ops import demo
-
-
-@asynccontextmanager
-async def crowd(up: Up, oracle: Oracle) -> AsyncIterator[None]:
-    """Fifty writers; the block kills the server under them, and then they end."""
-    _, editor, author = up.people()
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        client = Client(up, oracle, session)
-        writers = [
-            asyncio.create_task(client.enrol() if n % 3 == 0 else client.edit(author, editor)) for n in range(50)
-        ]
-        yield
-        outcomes = await asyncio.wait_for(asyncio.gather(*writers, return_exceptions=True), 10)
-        assert [type(each) for each in outcomes] == [ConnectionError] * 50, outcomes
 
 
 @asynccontextmanager
@@ -97,19 +83,4 @@ async def test_a_killed_process_has_lost_nothing_that_it_acknowledged(folder: li
     until("readiness", lambda: is_ready(again))
     print(f"ready {time.monotonic() - again.began:.1f} s after the second start; {dict(oracle.counts())}")  # noqa: T201
     again.ready()
-    connection = await asyncpg.connect(again.facts["DATABASE_URL"])
-    try:
-        await settle(connection, killed_at)
-        await check_accounts(connection, oracle)
-        await check_articles(connection, oracle)
-        check_mails(again.look("/ops/v1/mailbox"), oracle, await owners(connection, oracle))
-    finally:
-        await connection.close()
-
-
-def is_ready(up: Up) -> bool:
-    assert up.process.poll() is None, up.output + up.errors
-    try:
-        return request("GET", f"{up.operators}/ready", timeout_s=2).status == 200
-    except OSError:
-        return False
+    await verify(again, oracle, killed_at)

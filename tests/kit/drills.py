@@ -17,18 +17,27 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from email.parser import BytesHeaderParser
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import aiohttp
 import asyncpg
-import psutil
 
 from kit.oracle import Client, Oracle, Seen, check_articles, check_mails, drain_events, owners, settle
-from kit.running import Up, one_up
+from kit.running import CallboardProcess, Up, one_up
+from kit.server_states import signal_server
 
 WRITERS = 20
 STEADY_S = 2.0  # of load before and after the fault
+CLIENT_S = 0.3  # a client shares the processors with the servers, so it sees an answer this much later
 SEED = int(os.environ.get("DRILL_SEED") or random.SystemRandom().randrange(1 << 32))
+DEAD = "select (select count(*) from dead_letters) + (select count(*) from dead_jobs)"
+OVERTAKEN = """
+    select count(*) from (
+        select consumed_at, lag(consumed_at) over (partition by consumer, key order by outbox_id) as earlier
+        from consumed_events as c join outbox as o on c.source = 'callboard' and c.event_id = o.event_id::text
+    ) as events
+    where consumed_at < earlier
+"""
 HEADERS = BytesHeaderParser(policy=email.policy.default)
 
 
@@ -46,6 +55,27 @@ def staged(environment: Mapping[str, str] | None = None) -> Iterator[Stage]:
     with one_up({"REQUEST_TIMEOUT_MS": "1800", "RATE_LIMIT_LOGIN": "10"} | dict(environment or {})) as up:
         _, editor, author = up.people()
         yield Stage(up, editor, author)
+
+
+class Beside(Up):
+    """Another process beside a running `up`, on a database of its own, as a stage."""
+
+    def __init__(self, up: Up, site: CallboardProcess, url: str) -> None:
+        self.process, self.environment = site.process, site.environment
+        self.api, self.operators = site.api, site.operators
+        self.data = up.data
+        self._people: tuple[str, ...] = ()
+        self._facts = up.facts | {"DATABASE_URL": url}
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Those of the servers."""
+        return self._facts
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Those of its people, once they are made."""
+        return self._people
 
 
 class Drill:
@@ -99,13 +129,26 @@ class Drill:
 
     def signal(self, server: str, number: signal.Signals) -> None:
         """Signal a server and all its processes."""
-        parent = psutil.Process(self.up.server_pids()[server])
-        for each in (parent, *parent.children(recursive=True)):
-            os.kill(each.pid, number)
+        signal_server(self.up, server, number)
 
     def restarts(self) -> Counter[str]:
         """How often each actor has been restarted."""
         return Counter({path: node.get("restarts", 0) for path, node in self.up.nodes().items()})
+
+    async def dead_letters(self) -> int:
+        """How many records and jobs have been given up."""
+        return int(await self._fetchval(DEAD))
+
+    async def no_event_overtook_another(self) -> None:
+        """Check that each consumer has processed the events of each key in their order."""
+        assert await self._fetchval(OVERTAKEN) == 0
+
+    async def _fetchval(self, query: str) -> Any:
+        connection = await asyncpg.connect(self.up.facts["DATABASE_URL"])
+        try:
+            return await connection.fetchval(query)
+        finally:
+            await connection.close()
 
     def report(self, promise: str, figures: str) -> None:
         statuses = Counter(f"{each.status} {each.code}".strip() for each in self.client.seen)
@@ -117,7 +160,11 @@ class Drill:
         connection = await asyncpg.connect(self.up.facts["DATABASE_URL"])
         try:
             began = time.monotonic()
-            await drain_events(connection)
+            try:
+                await drain_events(connection)
+            except AssertionError:
+                print(*[line["message"] for line in self.up.log()[-200:] if line["level"] != "INFO"], sep="\n")  # noqa: T201
+                raise
             drained_s = time.monotonic() - began
             await settle(connection, self.began_at)
             self.look_at_mails()

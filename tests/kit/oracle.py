@@ -184,6 +184,7 @@ OPEN_EVENTS = """
             select from consumed_events as c where c.source = 'callboard' and c.event_id = o.event_id::text
         )
 """
+BY_TYPE = OPEN_EVENTS.replace("count(*)", "type, count(*), min(published_at), max(published_at)") + "group by type"
 OPEN_MAILS = "select count(*) from mails where status in ('queued', 'sending')"
 
 
@@ -191,7 +192,7 @@ async def drain_events(connection: Any) -> None:
     """Wait until every event is published, and each that leads to a mail is handled."""
     ends_at = time.monotonic() + 40  # a sweep comes every 10 s
     while left := await connection.fetchval(OPEN_EVENTS, TO_MAILS):
-        assert time.monotonic() < ends_at, f"{left} events are still open"
+        assert time.monotonic() < ends_at, (left, [dict(row) for row in await connection.fetch(BY_TYPE, TO_MAILS)])
         await asyncio.sleep(0.05)
 
 

@@ -7,28 +7,20 @@ SCHEMATHESIS_SEED tries others.
 
 import os
 import re
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from kit.fuzz_command import CONFIG, METHODS, ROLES, calls_of, fuzz
 from kit.running import Up, one_up, request
 
 pytestmark = pytest.mark.long
 
-TESTS = Path(__file__).parents[2]
-CONFIG = TESTS / "kit" / "schemathesis.toml"
 MANY = "SCHEMATHESIS_EXAMPLES"
 EXAMPLES = os.environ.get(MANY, "5")  # of each call, beside the document's
 PHASES = "examples,coverage,fuzzing" if MANY in os.environ else "examples,fuzzing"
-METHODS = frozenset({"get", "put", "post", "delete", "patch", "head", "options"})
 JUDGED = {"positive_data_acceptance", "negative_data_rejection"}
-ROLES = ("nobody", "member", "editor", "admin")
-# Its command in a process of its own, which finds the hooks and what they need.
-COMMAND = f"import sys; sys.path.insert(0, {str(TESTS)!r}); from schemathesis.cli import schemathesis; schemathesis()"
 
 
 @pytest.fixture(scope="module")
@@ -58,49 +50,11 @@ def test_no_check_is_turned_off_and_no_call_left_out() -> None:
                 assert re.search(rf"^#.*\b{status}\b", text, re.MULTILINE) or status in usual
 
 
-def lowest_role(operation: dict[str, Any]) -> str:
-    """The lowest role that may make the call, as the document says it."""
-    if operation["security"] == []:
-        return "nobody"
-    if {"key": []} in operation["security"]:
-        return "admin"  # who makes the keys of producers
-    named = re.search(r"^Access: (\w+)\.$", operation["description"], re.MULTILINE)
-    return named[1] if named and named[1] in ROLES else "member"
-
-
-def calls_of(document: dict[str, Any], role: str) -> list[str]:
-    return [
-        f"{method.upper()} {path}"
-        for path, operations in document["paths"].items()
-        for method, operation in operations.items()
-        if method in METHODS and lowest_role(operation) == role
-    ]
-
-
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("role", ROLES)
 def test_no_request_breaks_the_contract(site: Up, role: str, tmp_path: Path) -> None:
     calls = calls_of(request("GET", f"{site.facts['HTTP_URL']}/openapi.json").body, role)
-    facts = {
-        "FUZZING_ROLE": role,
-        "FUZZING_FACTS": str(site.data / "running.json"),
-        "SCHEMATHESIS_HOOKS": "kit.fuzzing",
-    }
-    words = (
-        *("--config-file", str(CONFIG), "run", f"{site.facts['HTTP_URL']}/openapi.json"),
-        *(word for call in calls for word in ("--include-name", call)),
-        *("--checks", "all", "--phases", PHASES, "--max-examples", EXAMPLES, "--request-timeout", "30", "--no-color"),
-        *("--seed", os.environ.get("SCHEMATHESIS_SEED", "4"), "--warnings", "off", "--continue-on-failure"),
-        "--suppress-health-check=too_slow",  # a busy machine is no fault of the document
-    )
-    ran = subprocess.run(  # noqa: S603 - a command of ours
-        [sys.executable, "-c", COMMAND, *words],
-        env=os.environ | facts,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ran = fuzz(site, role, calls, tmp_path, phases=PHASES, examples=EXAMPLES)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     print(ran.stdout)  # noqa: T201 - how many examples there were
     assert re.findall(r"Selected: (\d+)/", ran.stdout) == [str(len(calls))]
