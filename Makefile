@@ -47,7 +47,7 @@ faults: .venv/dev ## play every drill: servers, clocks and processes fail while 
 	@$(BIN)/python -m pytest -q -s tests/faults/drill_*.py
 
 LOAD := PYTHONPATH=tests $(BIN)/python tests/load/run.py
-load: .venv/bench ## measure 1,000 users of locust, in about 3 minutes, and write build/load; USERS=3000 for more
+load: .venv/bench ## measure 1,000 users of locust, in about 3 minutes, and write tests/load/results; USERS=3000 for more
 	@$(LOAD) $(or $(USERS),1000) $(ARGS)
 
 soak: .venv/bench ## load 300 users for 10 minutes, and hold the memory against its promise

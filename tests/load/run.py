@@ -1,13 +1,15 @@
 """Load: users of locust on a `callboard up` of its own, held against the promises. It writes a table and a picture.
 
-    PYTHONPATH=tests python tests/load/run.py USERS [--seconds S] [--rate LOGINS_PER_S] [--out FOLDER] [--soak]
+    PYTHONPATH=tests python tests/load/run.py USERS [--seconds S] [--out FOLDER] [--soak]
 
 Locust's one process, the servers and Callboard share the machine; the table says how much of it each took. The figures
-are of the time after the last user has logged in. Status 1 says that a promise was not kept.
+are of the time after the last user has logged in, and the logins before it are counted apart. Failures stand in a file
+of their own. Status 1 says that a promise was not kept.
 """
 
 import argparse
 import csv
+import json
 import os
 import signal
 import statistics
@@ -29,6 +31,10 @@ HERE = Path(__file__).resolve().parent
 P95_MS, SQL_P99_S, ERRORS = 200.0, 0.1, 0.001
 GROWTH_MB = 20.0  # of a soak, from its second fifth to its last
 EVERY_S = 5.0
+LOGINS_AT_ONCE = 2  # the threads that check passwords: more would wait for them, and be refused after a second
+RAMP_S = 600  # the users must have logged in by then
+BUSY = 0.9  # of a core: from here on locust's figures say as much about locust
+SHOWN = 5  # failures
 ONE_ADDRESS = {"HTTP_MAX_CONNECTIONS_PER_ADDRESS": "10000", "HTTP_MAX_CONNECTIONS": "10000"}  # all users are here
 
 
@@ -44,23 +50,40 @@ class Sample(NamedTuple):
 
 
 class Second(NamedTuple):
-    """What locust says of one second: users, requests a second, and response times of its last ten seconds in ms."""
+    """What locust says of one second: requests a second, and response times of its last ten seconds in ms."""
 
     at: float
-    users: int
     rate: float
     median: float
     p95: float
 
 
 class Totals(NamedTuple):
-    """Locust's totals after the reset: of all requests but the logins."""
+    """Locust's totals of some requests, since the last user logged in."""
 
     requests: int
     failures: int
     p50: float
     p95: float
     p99: float
+
+
+class Ramp(NamedTuple):
+    """The time until the last user had logged in, and the requests that failed in it."""
+
+    started: float
+    full_at: float
+    failures: int
+
+
+class Run(NamedTuple):
+    """A run: its beginning, and everything since then."""
+
+    ramp: Ramp
+    samples: list[Sample]
+    seconds: list[Second]
+    totals: dict[str, Totals]
+    failures: list[str]
 
 
 def cpu_s(process: psutil.Process) -> float:
@@ -103,7 +126,6 @@ def seconds_of(folder: Path) -> list[Second]:
     return [
         Second(
             float(row["Timestamp"]),
-            int(row["User Count"]),
             float(row["Requests/s"]),
             float(row["50%"]),
             float(row["95%"]),
@@ -112,34 +134,49 @@ def seconds_of(folder: Path) -> list[Second]:
     ]
 
 
-def totals_of(folder: Path) -> Totals:
-    """Locust's totals."""
+def totals_of(folder: Path) -> dict[str, Totals]:
+    """Locust's totals by the names of the requests; "Aggregated" is of all."""
     with (folder / "load_stats.csv").open(encoding="utf-8") as file:
-        (row,) = [row for row in csv.DictReader(file) if row["Name"] == "Aggregated"]
-    return Totals(
-        int(row["Request Count"]), int(row["Failure Count"]), float(row["50%"]), float(row["95%"]), float(row["99%"])
-    )
+        return {
+            row["Name"]: Totals(
+                int(row["Request Count"]),
+                int(row["Failure Count"]),
+                *(float(row[share]) if row[share] != "N/A" else 0.0 for share in ("50%", "95%", "99%")),
+            )
+            for row in csv.DictReader(file)
+        }
 
 
-def play(up: Up, folder: Path, options: argparse.Namespace) -> list[Sample]:
-    """Run locust against it."""
-    ramp_s = options.users / options.rate
+def failures_of(folder: Path) -> list[str]:
+    """Locust's kinds of failures: how often, of which request, and why."""
+    with (folder / "load_failures.csv").open(encoding="utf-8") as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: -int(row["Occurrences"]))
+    return [f"{row['Occurrences']} times {row['Name']}: {row['Error']}" for row in rows]
+
+
+def play(up: Up, folder: Path, options: argparse.Namespace) -> Run:
+    """Run locust against it. Raises RuntimeError if not all users have logged in."""
+    ramp = folder / "ramp"
     command = [
         sys.executable, "-m", "locust", "-f", str(HERE / "locustfile.py"), "--headless", "--host",
-        up.api.removesuffix("/api/v1"), "--users", str(options.users), "--spawn-rate", str(options.rate), "--run-time",
-        f"{ramp_s + options.seconds:.0f}s", "--reset-stats", "--csv", str(folder / "load"), "--csv-full-history",
-        "--only-summary", "--exit-code-on-error", "0",
+        up.api.removesuffix("/api/v1"), "--users", str(options.users), "--spawn-rate", "100", "--run-time",
+        f"{RAMP_S + options.seconds}s", "--csv", str(folder / "load"), "--csv-full-history", "--only-summary",
+        "--exit-code-on-error", "0",
     ]  # fmt: skip
+    told = {"USERS": options.users, "LOGINS_AT_ONCE": LOGINS_AT_ONCE, "SECONDS": options.seconds, "RAMP": ramp}
+    environment = {f"LOAD_{name}": str(value) for name, value in {**told, "PASSWORD": PASSWORD}.items()}
     with (folder / "locust.log").open("wb") as log:
-        locust = subprocess.Popen(  # noqa: S603 - ours
-            command, stdout=log, stderr=log, env=os.environ | {"LOAD_PASSWORD": PASSWORD}
-        )
+        locust = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | environment)  # noqa: S603 - ours
         try:
-            return list(samples_while(locust, up))
+            samples = list(samples_while(locust, up))
         finally:
             if locust.poll() is None:
                 locust.send_signal(signal.SIGTERM)
                 locust.wait(10)
+    if not ramp.exists():
+        raise RuntimeError(f"not all users have logged in:\n{(folder / 'locust.log').read_text(encoding='utf-8')}")
+    found = Ramp(**json.loads(ramp.read_bytes()))
+    return Run(found, samples, seconds_of(folder), totals_of(folder), failures_of(folder))
 
 
 class Verdict(NamedTuple):
@@ -169,70 +206,86 @@ def judge(totals: Totals, steady: list[Sample], *, soak: bool) -> list[Verdict]:
     return found
 
 
-def table(options: argparse.Namespace, totals: Totals, steady: list[Sample], verdicts: list[Verdict]) -> str:
+def table(options: argparse.Namespace, run: Run, steady: list[Sample], verdicts: list[Verdict]) -> str:
     """The results in Markdown."""
     first, last = steady[0], steady[-1]
-    took_s = last.at - first.at
-    cores = psutil.cpu_count() or 1
-    shares = {
+    took_s, ramp_s, cores = last.at - first.at, run.ramp.full_at - run.ramp.started, psutil.cpu_count() or 1
+    cpu = {
         "Callboard": last.callboard_s - first.callboard_s,
         "its servers": last.servers_s - first.servers_s,
         "locust": last.generator_s - first.generator_s,
     }
-    used = ", ".join(f"{name} {seconds / took_s / cores:.0%}" for name, seconds in shares.items())
-    rate, busy = totals.requests / options.seconds, os.getloadavg()[1]
+    used = ", ".join(f"{name} {seconds / took_s:.2f}" for name, seconds in cpu.items())
+    busy = " Locust was busy: a part of these times is its own." if cpu["locust"] / took_s > BUSY else ""
     rows = "\n".join(f"| {each.promise} | {each.measured} | {'yes' if each.kept else 'NO'} |" for each in verdicts)
-    return f"""# {options.users} users
+    kinds = "\n".join(
+        f"| {name} | {each.requests:,} | {each.requests / options.seconds:.1f} | {each.p50:.0f} | {each.p95:.0f} | "
+        f"{each.p99:.0f} |"
+        for name, each in run.totals.items()
+        if each.requests and name != "Aggregated"
+    )
+    failed = "".join(f"- {each}\n" for each in run.failures[:SHOWN])
+    name, command = name_of(options), "soak" if options.soak else "load"
+    return f"""# {options.users:,} users
 
-Each has logged in once, reads its profile three times for each write, and thinks for 1 to 3 s in between.
-These are {options.seconds:.0f} s after the last login, on {cores} cores; its load of 5 minutes was {busy:.1f}.
+Each has logged in, reads its profile three times for each write, and thinks for 1 to 3 s in between. A session lasts an
+hour on average, and its user logs in again. `make {command}` on {cores} cores, which the servers and locust share.
 
-{totals.requests} requests, {rate:.0f} a second: median {totals.p50:.0f} ms, p95 {totals.p95:.0f}, p99 {totals.p99:.0f}.
-Share of the machine: {used}.
+The first logins took {ramp_s:.0f} s, {options.users / ramp_s:.0f} a second; {run.ramp.failures} requests failed in it.
+These are the {options.seconds} s after the last of them:
 
 | promise | measured | kept |
 |---|---|---|
 {rows}
 
-![Response times and memory](load-{options.users}{"-soak" if options.soak else ""}.svg)
-"""
+| request | all | a second | median ms | p95 ms | p99 ms |
+|---|---|---|---|---|---|
+{kinds}
+
+Cores in use: {used}, of {cores}.{busy}
+
+![Response times and memory]({name}.svg)
+{failed and f"{chr(10)}Failures, the rest in {name}-failures.txt:{chr(10)}{chr(10)}{failed}"}"""
+
+
+def name_of(options: argparse.Namespace) -> str:
+    """The name of the results' files."""
+    return f"load-{options.users}{'-soak' if options.soak else ''}"
+
+
+def keep(options: argparse.Namespace, run: Run, text: str) -> None:
+    """Write the table, the picture and the failures."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    at = options.out / name_of(options)
+    lines = [
+        Line("p95, ms", [(each.at - run.ramp.started, each.p95) for each in run.seconds]),
+        Line("median, ms", [(each.at - run.ramp.started, each.median) for each in run.seconds]),
+        Line("requests a second", [(each.at - run.ramp.started, each.rate) for each in run.seconds]),
+        Line("memory of Callboard, MB", [(each.at - run.ramp.started, each.memory_mb) for each in run.samples]),
+    ]
+    at.with_suffix(".md").write_text(text, encoding="utf-8")
+    at.with_suffix(".svg").write_text(draw(f"{options.users:,} users", lines), encoding="utf-8")
+    failures = at.with_name(f"{at.name}-failures.txt")
+    failures.unlink(missing_ok=True)
+    if run.failures:
+        failures.write_text("\n".join(run.failures) + "\n", encoding="utf-8")
 
 
 def main() -> int:
     """Measure once."""
     parser = argparse.ArgumentParser(description="Measure Callboard under the load of locust's users.")
     parser.add_argument("users", type=int)
-    parser.add_argument("--seconds", type=float, default=60.0, help="after the last login")
-    parser.add_argument(
-        "--rate", type=float, default=10.0, help="logins a second; more than can be hashed are refused, and come again"
-    )
-    parser.add_argument("--out", type=Path, default=HERE.parents[1] / "build" / "load")
+    parser.add_argument("--seconds", type=int, default=60, help="after the last login")
+    parser.add_argument("--out", type=Path, default=HERE / "results")
     parser.add_argument("--soak", action="store_true", help="hold the memory against its promise, too")
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, one_up(ONE_ADDRESS) as up:
         create_accounts(up, options.users)
-        samples = play(up, Path(folder), options)
-        seconds, totals = seconds_of(Path(folder)), totals_of(Path(folder))
-        failures = (Path(folder) / "load_failures.csv").read_text(encoding="utf-8").partition("\n")[2]
-    full_at = next((each.at for each in seconds if each.users >= options.users), None)
-    steady = [each for each in samples if full_at is not None and each.at >= full_at]
-    if len(steady) < 2:
-        print(f"{options.users} users have not logged in, the last time {seconds[-1].users}", file=sys.stderr)  # noqa: T201
-        return 1
-    verdicts = judge(totals, steady, soak=options.soak)
-    text = table(options, totals, steady, verdicts)
-    name = f"load-{options.users}{'-soak' if options.soak else ''}"
-    text += failures and f"\n{failures}"
-    (options.out / f"{name}.md").write_text(text, encoding="utf-8")
-    began = seconds[0].at
-    lines = [
-        Line("p95, ms", [(each.at - began, each.p95) for each in seconds]),
-        Line("median, ms", [(each.at - began, each.median) for each in seconds]),
-        Line("users", [(each.at - began, float(each.users)) for each in seconds]),
-        Line("memory of Callboard, MB", [(each.at - began, each.memory_mb) for each in samples]),
-    ]
-    (options.out / f"{name}.svg").write_text(draw(f"{options.users} users", lines), encoding="utf-8")
+        run = play(up, Path(folder), options)
+    steady = [each for each in run.samples if each.at >= run.ramp.full_at]
+    verdicts = judge(run.totals["Aggregated"], steady, soak=options.soak)
+    text = table(options, run, steady, verdicts)
+    keep(options, run, text)
     print(text)  # noqa: T201 - the measurement
     return 0 if all(each.kept for each in verdicts) else 1
 
