@@ -23,6 +23,7 @@ from callboard.http.server.pagination import BY_NUMBER
 from callboard.http.server.raw_request import Settings
 from callboard.http.server.request import Body, HttpRequest, Page, PageReply, RawReply, Reply
 from callboard.http.server.routing import Access, Route
+from callboard.ops.config.fleet import FleetChange
 from callboard.ops.config.reload import Reloader
 from callboard.ops.config.settings import Config
 from callboard.ops.embedded.mail_catcher import Mail
@@ -89,13 +90,16 @@ async def list_pools(request: HttpRequest[None, None, OperatorServices]) -> Repl
 
 
 async def resize_pool(request: HttpRequest[Resize, None, OperatorServices]) -> Reply[PoolView]:
-    """Resize a pool, until the next start or reload. No message is lost, and each key keeps its order."""
+    """Resize a pool in each process behind this port, until its next start or reload. No message is lost, and each key
+    keeps its order.
+    """
     name = request.text("name")
     found = find_pools(request.refs.system()).get(name)
     if not isinstance(found, Pool):
         raise Problem(POOLS_NOT_FOUND)
     before = found.size
     await found.resize(request.body.size)
+    request.refs.reloader.fleet.tell(FleetChange(pools={name: request.body.size}))
     async with request.refs.database.transaction() as connection:
         await audit.record(connection, POOL_RESIZED, by=audit.OPERATOR, pool=name, old_size=before, new_size=found.size)
     return Reply(_pool(name, found))

@@ -1,8 +1,8 @@
 """Several processes behind one port: `callboard serve --processes N`.
 
 Each child is a whole `callboard serve`; the kernel shares the connections among them (SO_REUSEPORT). This process
-holds no other part of the system: it starts them, restarts the dead ones with backoff, and passes signals on. The
-operator plane of the first is on OPS_PORT, that of the next on the port after it.
+holds no other part of the system: it starts them, restarts the dead ones with backoff, and passes signals and changed
+settings on. The operator plane of the first is on OPS_PORT, that of the next on the port after it.
 
 A child that is frozen still gets its share of the connections from the kernel. So each is asked for its health, and one
 that does not answer for PROCESS_TIMEOUT_S is killed.
@@ -22,6 +22,7 @@ from callboard.ops import logs
 from callboard.ops.application import LAST_S, STOP_S
 from callboard.ops.commands.operator_client import BEYOND
 from callboard.ops.config.configuration import Configuration
+from callboard.ops.config.fleet import SOCKET, ChangeRelay
 from callboard.ops.config.settings import Config
 from callboard.ops.config.sources import ConfigError
 from callboard.ops.embedded.data_directory import port_taken
@@ -57,6 +58,7 @@ class Fleet:
         self.host = BEYOND.get(config.ops_host, config.ops_host)
         self.silences = config.process_timeout_s / (PAUSE_S + ANSWER_S)
         self.running: dict[int, subprocess.Popen[bytes]] = {}
+        self.changes = ChangeRelay()
         self.hopeless = asyncio.Event()
         self.is_stopping = False
 
@@ -83,7 +85,8 @@ class Child(Actor[None]):
     async def on_start(self) -> None:
         """Start the process, on the thread that lives as long as we do: the kernel ends it when that thread ends."""
         fleet = self._fleet
-        child = _spawn(fleet.environments[self._number])
+        with await fleet.changes.connect(f"process {self._number + 1}") as theirs:
+            child = _spawn(fleet.environments[self._number], theirs.fileno())
         fleet.running[self._number] = child
         handle = os.pidfd_open(child.pid)
         loop = asyncio.get_running_loop()
@@ -157,10 +160,11 @@ async def _is_silent(host: str, port: int) -> bool:
     return False
 
 
-def _spawn(environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+def _spawn(environment: Mapping[str, str], changes: int) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(  # noqa: S603 - ourselves
         COMMAND,
-        env=dict(environment),
+        env={**environment, SOCKET: str(changes)},
+        pass_fds=(changes,),
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # a Ctrl-C is ours to pass on
         preexec_fn=_end_with_us(),  # noqa: PLW1509 - system calls only

@@ -54,7 +54,9 @@ def _view(setting: Setting, live: set[str]) -> SettingView:
 
 
 async def change_config(request: HttpRequest[ConfigChange, None, SettingServices]) -> Reply[Reloaded]:
-    """Change settings of the running process. A setting that needs a restart is named and stays as it is."""
+    """Change settings of the running process and of the others behind its port. A setting that needs a restart is named
+    and stays as it is.
+    """
     with as_operator(request):
         return Reply(await _reload(request.refs.reloader, request.body.settings))
 
@@ -68,7 +70,7 @@ async def reload_config(request: HttpRequest[None, None, SettingServices]) -> Re
 async def _reload(reloader: Reloader, overrides: dict[str, Any]) -> Reloaded:
     """Reload. Raises Problem with every fault, and then nothing has changed."""
     try:
-        return await reloader.reload(overrides=overrides)
+        return await reloader.change(overrides)
     except ConfigError as error:
         faults = [fault.partition(" ") for fault in error.faults]
         details = tuple(FieldError(name.rstrip(":"), said) for name, _, said in faults)

@@ -18,9 +18,10 @@ from callboard.actors.infrastructure.database import Database
 from callboard.ops.config import file as config_file
 from callboard.ops.config import tables
 from callboard.ops.config.configuration import Configuration, load
+from callboard.ops.config.fleet import FleetChange, FleetLink
 from callboard.ops.config.sources import ConfigError, Secret
 from callboard.ops.config.tables import Change, Reloadable
-from callboard.runtime import Context, use_context
+from callboard.runtime import Context, Pool, use_context
 
 MAX_CHANGES, MAX_TEXT = 100, 200  # entries of one reload in the audit log, and characters of a value
 
@@ -52,6 +53,7 @@ class Reloader:
     def __init__(self, process: Process, configuration: Configuration, database: Database | None = None) -> None:
         self.configuration = configuration
         self.overrides: dict[str, Any] = {}  # from the operator plane, by name, until the process ends
+        self.fleet = FleetLink(configuration.environ)
         self._process = process
         self._database = database
         self._turn = asyncio.Lock()
@@ -70,11 +72,34 @@ class Reloader:
         for change in await tables.apply(self._process, planned):
             log.info("%s", change)
 
+    async def change(self, overrides: Mapping[str, Any]) -> Reloaded:
+        """Reload with these values here, and then in the other processes of a fleet. Raises as `reload` does."""
+        reloaded = await self.reload(overrides=overrides)
+        adopted = {name: value for name, value in overrides.items() if name not in reloaded.restart}
+        if adopted or not overrides:
+            self.fleet.tell(FleetChange(settings=adopted))
+        return reloaded
+
+    async def adopt(self, change: FleetChange) -> None:
+        """Adopt a change of another process, which has recorded it. Faults are logged."""
+        for name, size in change.pools.items():
+            try:
+                if isinstance(pool := self._process.pools.get(name), Pool):
+                    await pool.resize(size)
+            except Exception:  # a start hook may raise anything
+                log.exception("a worker did not start; %s keeps its size", name)
+        if change.settings or not change.pools:
+            await self.reload_or_log("another process", overrides=change.settings, is_recorded=True)
+
     async def reload(
-        self, *, overrides: Mapping[str, Any] | None = None, secrets: Mapping[str, Secret] | None = None
+        self,
+        *,
+        overrides: Mapping[str, Any] | None = None,
+        secrets: Mapping[str, Secret] | None = None,
+        is_recorded: bool = False,
     ) -> Reloaded:
         """Read everything again, with these values of the operator plane and secrets, or the last ones; apply what
-        differs, and record each change.
+        differs, and record each change unless it is recorded.
 
         Raises ConfigError with every fault, and the error of a worker that does not start: then nothing has changed.
         """
@@ -103,15 +128,22 @@ class Reloader:
             self.overrides = {name: value for name, value in wanted.items() if name not in restart}
         for change in changes:
             log.info("%s", change)
-        if changes and self._database is not None:
+        if changes and self._database is not None and not is_recorded:
             await _record(self._database, changes)
         return Reloaded(changes, restart)
 
-    async def reload_or_log(self, why: str, secrets: Mapping[str, Secret] | None = None) -> None:
+    async def reload_or_log(
+        self,
+        why: str,
+        secrets: Mapping[str, Secret] | None = None,
+        *,
+        overrides: Mapping[str, Any] | None = None,
+        is_recorded: bool = False,
+    ) -> None:
         """Reload for a reason that nobody waits for. Faults are logged, and nothing has changed then."""
         with use_context(Context(baggage=audit.CommandLine(why))):
             try:
-                reloaded = await self.reload(secrets=secrets)
+                reloaded = await self.reload(overrides=overrides, secrets=secrets, is_recorded=is_recorded)
             except ConfigError as error:
                 for fault in error.faults:
                     log.error("%s; nothing has changed", fault)  # noqa: TRY400 - the operator's slip, with no trace to read

@@ -1,4 +1,4 @@
-"""The actors that notice changed settings: a changed file, and a secret that was rotated in Vault."""
+"""The actors that notice changed settings: in a file, in Vault (a rotated secret), in another process of a fleet."""
 
 import asyncio
 import logging
@@ -116,6 +116,19 @@ class VaultKeeper(Actor[ReadVault]):
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 
+class FleetListener(Actor[None]):
+    """Adopts the changes that the other processes of a fleet tell."""
+
+    def __init__(self, reloader: Reloader) -> None:
+        self.reloader = reloader
+
+    async def run(self) -> None:
+        """Adopt one after another. The parent's end is a signal for us, and no matter of this actor."""
+        async for change in self.reloader.fleet.changes():
+            await self.reloader.adopt(change)
+        await asyncio.Event().wait()
+
+
 class Keeping(Struct, frozen=True):
     """The actors that keep the settings of a process current, with their checks and figures."""
 
@@ -126,9 +139,11 @@ class Keeping(Struct, frozen=True):
 
 
 def keeping_of(reloader: Reloader) -> Keeping:
-    """Return the actors that a process needs for its settings: none without a file and without Vault."""
+    """Return the actors that a process needs for its settings: none without a fleet, a file and Vault."""
     configuration = reloader.configuration
     nodes: list[Node] = []
+    if not reloader.fleet.is_alone:
+        nodes.append(worker("fleet", Props(FleetListener, reloader)))
     if configuration.file:
         nodes.append(worker("config", Props(ConfigWatcher, reloader)))
     vault = vault_of(configuration)

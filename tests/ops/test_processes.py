@@ -15,7 +15,7 @@ from typing import Any
 import asyncpg
 import psutil
 import pytest
-from kit.running import PASSWORD, CallboardProcess, Up, gone, make_people, request, until
+from kit.running import PASSWORD, Answer, CallboardProcess, Up, gone, make_people, request, until
 
 from callboard.ops import processes
 from callboard.ops.config.configuration import load
@@ -57,6 +57,12 @@ class Fleet(CallboardProcess):
         answer = request("GET", f"http://127.0.0.1:{self.ports[number]}{path}", token=TOKEN)
         assert answer.status == 200, answer
         return answer.data
+
+    def change(self, path: str, body: Any, *, at: int) -> Answer:
+        return request("PATCH", f"http://127.0.0.1:{self.ports[at]}{path}", token=TOKEN, body=body)
+
+    def size(self, number: int, pool: str) -> int:
+        return int(next(each["size"] for each in self.plane(number, "/ops/v1/pools") if each["name"] == pool))
 
     def is_ready(self, number: int) -> bool:
         try:
@@ -149,6 +155,35 @@ def test_a_hang_up_reaches_every_process(fleet: Fleet) -> None:
     fleet.signal(signal.SIGHUP)
     for number in range(COUNT):
         until("the level", lambda each=number: fleet.plane(each, "/ops/v1/config")["LOG_LEVEL"] == "WARNING")
+
+
+def test_settings_and_pools_that_change_in_one_process_change_in_all_and_in_its_successors(fleet: Fleet) -> None:
+    before, own = len(_changes(fleet)), fleet.plane(0, "/ops/v1/config")["RATE_LIMIT_REGISTER"]
+    wrong = fleet.change("/ops/v1/config", {"settings": {"RATE_LIMIT_REGISTER": "0"}}, at=0)
+    assert wrong.status == 400
+    good = {"settings": {"RATE_LIMIT_REGISTER": "17", "limits.search.limit": 43, "DATABASE_POOL_SIZE": "9"}}
+    answer = fleet.change("/ops/v1/config", good, at=1)
+    assert answer.status == 200
+    assert answer.data["restart"] == ["DATABASE_POOL_SIZE"]
+    assert fleet.change("/ops/v1/pools/content_queries", {"size": 5}, at=2).status == 200
+    for number in range(COUNT):
+        until("the limit", lambda each=number: fleet.plane(each, "/ops/v1/config")["RATE_LIMIT_REGISTER"] == 17)
+        until("the size", lambda each=number: fleet.size(each, "content_queries") == 5)
+    names = sorted(row["name"] for row in _changes(fleet)[before:])
+    assert names == ["RATE_LIMIT_REGISTER", "limits.search.limit"], "recorded once"
+    (victim,) = (each for each in fleet.children() if each.environ()["OPS_PORT"] == str(fleet.ports[2]))
+    victim.kill()
+    until("its end", lambda: not gone([victim], 0))
+    until("its successor", lambda: fleet.is_ready(2), 60)
+    until("the limit", lambda: fleet.plane(2, "/ops/v1/config")["RATE_LIMIT_REGISTER"] == 17)
+    assert fleet.change("/ops/v1/config", {"settings": {"RATE_LIMIT_REGISTER": None}}, at=2).status == 200
+    for number in range(COUNT):
+        until("its own", lambda each=number: fleet.plane(each, "/ops/v1/config")["RATE_LIMIT_REGISTER"] == own)
+
+
+def _changes(fleet: Fleet) -> list[Any]:
+    select = "select detail ->> 'name' as name from audit_log where action = 'settings.changed' order by audit_id"
+    return list(run(execute(fleet.url, select)))
 
 
 def test_a_killed_process_loses_nothing_that_was_acknowledged_and_is_replaced(fleet: Fleet) -> None:
