@@ -83,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
     plane = argparse.ArgumentParser(add_help=False, parents=[output])
     plane.add_argument("--url", help="the operator plane of the process (default: OPS_HOST and OPS_PORT)")
     _add_operators(commands, plane)
-    _add_servers(commands, data, output)
+    _add_servers(commands, output)
     return top
 
 
@@ -97,7 +97,7 @@ def _add_operators(commands: Any, plane: argparse.ArgumentParser) -> None:
     doctor.add_argument("--indexes", action="store_true", help="list bloated and unused indexes instead")
 
 
-def _add_servers(commands: Any, data: argparse.ArgumentParser, output: argparse.ArgumentParser) -> None:
+def _add_servers(commands: Any, output: argparse.ArgumentParser) -> None:
     """Add the commands that work on the servers themselves."""
     _add_audit(_add(commands, "audit", "audit_log:run_audit", "list security events, newest first", output))
     _add_migrate(_group(commands, "migrate", "migration_commands:run_migrate", "the schema of the database"), output)
@@ -108,7 +108,7 @@ def _add_servers(commands: Any, data: argparse.ArgumentParser, output: argparse.
         commands, "dlq", "dead_letter_commands:run_dead_letters", "dead letters of records, mails and jobs"
     )
     add_dead_letters(letters, output)
-    add_users(_group(commands, "users", "user_commands:run_users", "accounts"), data, output)
+    add_users(_group(commands, "users", "user_commands:run_users", "accounts"), output)
     shells = _add(commands, "completion", _completion, "print the completion script of a shell")
     shells.add_argument("shell", choices=SHELLS)
 
@@ -145,7 +145,7 @@ def _add_migrate(migrate: Any, output: argparse.ArgumentParser) -> None:
     up.add_argument("--since", default="0001", help="with --sql: the current revision of the database")
     down = migrate.add_parser("down", parents=[output], help="revert migrations")
     down.add_argument("--to", default="-1", help="the revision to go back to; without it, one step")
-    new = migrate.add_parser("new", help="write the file of a new migration")
+    new = migrate.add_parser("new", parents=[output], help="write the file of a new migration")
     new.add_argument("title", help="the change, as a sentence")
 
 

@@ -17,7 +17,7 @@ from callboard.ops.migrations import runner
 async def run_migrate(options: argparse.Namespace) -> int:
     """Run an action; return the exit status."""
     if options.migrate == "new":
-        return runner.new(options.title)
+        return runner.new(options.title, as_json=options.json)
     if options.migrate == "up" and options.sql:
         return runner.print_sql(options.since)
     url = database_url(options)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 
-def add_users(users: Any, data: argparse.ArgumentParser, output: argparse.ArgumentParser) -> None:
+def add_users(users: Any, output: argparse.ArgumentParser) -> None:
     """Add the actions of `callboard users`."""
     admin = users.add_parser("create-admin", parents=[output], help="create an admin, or promote an account")
     admin.add_argument("--email", required=True)
@@ -27,10 +27,12 @@ def add_users(users: Any, data: argparse.ArgumentParser, output: argparse.Argume
     disable.add_argument("email")
     disable.add_argument("--enable", action="store_true", help="enable it again")
 
-    bring = users.add_parser("import", parents=[data], help="import accounts, with hashes of their passwords")
+    bring = users.add_parser("import", parents=[output], help="import accounts, with hashes of their passwords")
     bring.add_argument("file", type=Path, help="CSV with a header, or a JSON object a line")
     bring.add_argument(
         "--format", choices=["csv", "jsonl"], help="the format, if the name of the file does not tell it"
     )
-    bring.add_argument("--errors", type=Path, help="a file for the faults, one JSON object a line")
+    bring.add_argument(
+        "--errors", type=Path, help="a file for the faults, one JSON object a line; without it --json prints them"
+    )
     bring.add_argument("--send-verification", action="store_true", help="mail links to unverified accounts")

@@ -25,13 +25,7 @@ async def run_users(options: argparse.Namespace) -> int:
     """Run an action; return the exit status."""
     match options.users:
         case "import":
-            return await import_file(
-                data_folder(options.data_dir),
-                options.file,
-                form=options.format,
-                errors=options.errors,
-                send_verification=options.send_verification,
-            )
+            return await import_file(options)
         case "list":
             return await _list(options)
         case _:

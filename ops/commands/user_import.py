@@ -4,11 +4,13 @@ The file may have any length: a line may have 64 KiB, and only one batch of line
 are the only record of an import's progress.
 """
 
+import argparse
 import csv
 import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +23,8 @@ from callboard.actors.identity.user_import import ImportedUser, candidate_faults
 from callboard.http.server.validation import ONCE, broken_rules, first_faults, validation_errors
 from callboard.ops.cli import FAILED, OK, CommandError
 from callboard.ops.commands.context import command_context
-from callboard.ops.terminal import visible
+from callboard.ops.embedded.data_directory import data_folder
+from callboard.ops.terminal import json_line, visible
 from callboard.streams.json_keys import repeated_keys
 
 BATCH = 500  # lines in one transaction
@@ -192,7 +195,7 @@ class Import:
             self._say(f"{f'line {number}: {fault.field}'.rstrip(': ')}: {fault.message}")
         if self._errors is not None:
             entry = {"line": number, "field": fault.field, "message": fault.message}
-            self._errors.write(msgspec.json.encode(entry).decode() + "\n")
+            self._errors.write(json_line(entry) + "\n")
 
     def __str__(self) -> str:
         return f"{self.made} imported, {self.there} there already, {self.bad} bad"
@@ -225,11 +228,10 @@ def form_of(path: Path) -> str:
     return form
 
 
-async def import_file(
-    data: Path | None, path: Path, *, form: str | None, errors: Path | None, send_verification: bool
-) -> int:
+async def import_file(options: argparse.Namespace) -> int:
     """Import a file; return the exit status: 0 if every line is good. Raises CommandError."""
-    form = form or form_of(path)
+    path, errors = options.file, options.errors
+    form = options.format or form_of(path)
     with ExitStack() as stack:
         try:
             file = stack.enter_context(path.open("rb"))
@@ -237,29 +239,35 @@ async def import_file(
         except OSError as error:
             raise CommandError(f"{error.filename}: {error.strerror}") from error
         lines = read_lines(file, form)
-        async with command_context(data) as at:
-            if send_verification and not at.can_sign:
+        async with command_context(data_folder(options.data_dir)) as at:
+            if options.send_verification and not at.can_sign:
                 raise CommandError("JWT_SECRET_KEY is missing: it signs the links in the mails")
             console = Console(stderr=True)
-
-            def say(text: str) -> None:
-                text = visible(text)
-                if console.is_terminal:
-                    console.print(f"callboard: {text}", markup=False, highlight=False, soft_wrap=True)
-                else:
-                    print(f"callboard: {text}", file=sys.stderr)
+            say = partial(_say, console)
 
             async def send(batch: list[ImportedUser]) -> list[str]:
-                return await import_users(at.database, batch, at.signer if send_verification else None)
+                return await import_users(at.database, batch, at.signer if options.send_verification else None)
 
-            run = Import(send, said, say)
+            run = Import(send, said or (sys.stdout if options.json else None), say)
+            is_complete = True
             try:
                 await _take_all(file, lines, run, console, say)
             except Problem as problem:
                 say(f"{problem.message} {run}; run it again to continue")
-                return FAILED
-    print(run)
-    return FAILED if run.bad else OK
+                is_complete = False
+    if options.json:
+        print(json_line({"imported": run.made, "there": run.there, "bad": run.bad, "is_complete": is_complete}))
+    elif is_complete:
+        print(run)
+    return OK if is_complete and not run.bad else FAILED
+
+
+def _say(console: Console, text: str) -> None:
+    text = visible(text)
+    if console.is_terminal:
+        console.print(f"callboard: {text}", markup=False, highlight=False, soft_wrap=True)
+    else:
+        print(f"callboard: {text}", file=sys.stderr)
 
 
 async def _take_all(

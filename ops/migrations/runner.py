@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from argparse import Namespace
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -95,16 +96,19 @@ def print_sql(since: str = schema.FIRST) -> int:
     return OK
 
 
-def new(title: str) -> int:
+def new(title: str, *, as_json: bool) -> int:
     """Write the file of a new migration, to be filled in; return the exit status."""
     known = schema.revisions()
     slug = re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")
     if not slug:
         raise CommandError("the title needs a word: callboard migrate new 'Keep tags of content'")
     revision = f"{max(map(int, known)) + 1:04}"
-    made = command.revision(config(), message=title.rstrip("."), rev_id=revision, head="head")
+    settings = config()
+    settings.cmd_opts = Namespace(quiet=True)  # the line below is all
+    made = command.revision(settings, message=title.rstrip("."), rev_id=revision, head="head")
     path = Path(made.path) if made and not isinstance(made, list) else schema.VERSIONS
-    print(f"{path}: write it, then change schema.sql to match; tests/ops/test_migrations.py compares them")
+    told = f"{path}: write it, then change schema.sql to match; tests/ops/test_migrations.py compares them"
+    print(json_line({"revision": revision, "path": str(path)}) if as_json else told)
     return OK
 
 

@@ -111,8 +111,17 @@ async def test_bad_lines_are_told_by_number_and_field_and_the_others_imported(
     assert [(each["line"], each["field"]) for each in told] == [(2, "email"), (2, "full_name"), (5, "email")]
     assert "callboard: line 5: email: has an account already, which is left as it is" in ran.stderr
     assert await fetch(up, "select count(*) from users where email like $1", f"%{domain_name}") == [(3,)]
-    again = run_apart(up, "import", str(path))
-    assert "0 imported, 4 there already, 1 bad" in again.stdout
+    again = run_apart(up, "import", str(path), "--json")
+    *faults, total = map(json.loads, again.stdout.splitlines())
+    assert sorted((each["line"], each["field"]) for each in faults) == [
+        (1, "email"),
+        (2, "email"),
+        (2, "full_name"),
+        *((number, "email") for number in (3, 4, 5)),
+    ]
+    assert total == {"imported": 0, "there": 4, "bad": 1, "is_complete": True}
+    apart = run_apart(up, "import", str(path), "--json", "--errors", str(errors))
+    assert [json.loads(line) for line in apart.stdout.splitlines()] == [total]
 
 
 async def test_who_is_to_verify_is_mailed_a_link_that_works_when_asked_for(
