@@ -30,7 +30,7 @@ from callboard.actors.infrastructure.outside_errors import (
 )
 from callboard.actors.infrastructure.public_addresses import public_socket
 from callboard.actors.infrastructure.retry import RANDOM, RetryPolicy, retry
-from callboard.runtime import Backoff
+from callboard.runtime import Actor, Backoff
 
 RATE_LIMITED = 429
 FAILED = 500
@@ -242,6 +242,21 @@ class OutsideClient:
                 is_counter=False,
             ),
         )
+
+
+class OutsideClientKeeper(Actor[None]):
+    """Opens the client with the process, and closes it."""
+
+    def __init__(self, client: OutsideClient) -> None:
+        self._client = client
+
+    async def on_start(self) -> None:
+        """Open it; nothing is connected yet."""
+        await self._client.open()
+
+    async def on_stop(self) -> None:
+        """Close it."""
+        await self._client.close()
 
 
 def _least_wait(error: Exception, *, is_repeatable: bool) -> float | None:

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -11,8 +12,12 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -24,6 +29,7 @@ CONFIG = """
 size = 5
 [polls]
 max_options = 4
+moderation_is_near = true
 [polls.limits.vote]
 limit = 2
 [polls.retention]
@@ -31,6 +37,7 @@ votes = 30
 """
 GOOD_EVENING = {"CALLBOARD_HELLO__WORD": "Good evening"}
 LINK = "/export?token="
+KEY = "a-key-of-ours-at-that-service"
 # What a process with these roles has, without starting it.
 SHOWN = """
 import json, os, sys
@@ -67,12 +74,52 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
+class Moderation:
+    """The service of others that judges questions: it counts what it is asked, and limits us when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []  # a question, and the key of who asked
+        self.is_limiting = False
+
+    def answer(self, path: str, key: str) -> tuple[int, bytes]:
+        (question,) = parse_qs(urlsplit(path).query)["text"]
+        self.asked.append((question, key))
+        return (429, b"") if self.is_limiting else (200, json.dumps({"is_allowed": "spam" not in question}).encode())
+
+
 @pytest.fixture(scope="module")
-def with_polls(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+def moderation() -> Iterator[tuple[Moderation, str]]:
+    service = Moderation()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = service.answer(self.path, self.headers.get("Authorization", ""))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Retry-After", "3600")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield service, f"http://127.0.0.1:{server.server_port}/moderation"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def with_polls(
+    site: Path, moderation: tuple[Moderation, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Up]:
     file = tmp_path_factory.mktemp("config") / "callboard.toml"
     file.write_text(CONFIG)
+    service = {"CALLBOARD_POLLS__MODERATION_URL": moderation[1], "CALLBOARD_POLLS__MODERATION_KEY": KEY}
     with data_folder() as data:
-        up = Up(data, environment={"PYTHONPATH": str(site), "CALLBOARD_CONFIG": str(file), **GOOD_EVENING})
+        up = Up(data, environment={"PYTHONPATH": str(site), "CALLBOARD_CONFIG": str(file), **GOOD_EVENING, **service})
         try:
             yield up.ready()
         finally:
@@ -183,7 +230,7 @@ def test_a_table_without_its_package_is_refused(tmp_path: Path) -> None:
 
 def test_its_actors_pools_and_metrics_are_in_the_running_tree(with_polls: Up) -> None:
     nodes = with_polls.nodes()
-    assert {each["name"] for each in nodes["polls"]["children"]} == {"polls", "poll_events"}
+    assert {each["name"] for each in nodes["polls"]["children"]} == {"moderation", "polls", "poll_events"}
     pools = {each["name"]: each["size"] for each in with_polls.look("/ops/v1/pools")}
     assert pools["polls"] == 5, "as CALLBOARD_CONFIG says"
     assert "polls.close" in {each["kind"] for each in with_polls.look("/ops/v1/job-kinds")}
@@ -238,6 +285,28 @@ def test_an_admin_turns_its_flag_on_and_everybody_sees_it(with_polls: Up) -> Non
     assert with_polls.call("PUT", "/flags/polls.anonymous", token=admin, body={"is_on": False}).status == 200
 
 
+def test_its_second_version_stands_beside_the_first_with_all_that_did_not_change(with_polls: Up) -> None:
+    ada = with_polls.join()
+    _, made = call(with_polls, "POST", "/polls", ada["token"], {"question": "Cake?", "options": 2})
+    second = with_polls.api.replace("/v1", "/v2")
+    told = {"poll_id": made["poll_id"], "question": "Cake?"}
+    answers = [fetched(f"{base}/polls/{made['poll_id']}", ada["token"]) for base in (with_polls.api, second)]
+    (old, old_headers), (new, new_headers) = answers
+    assert old == told
+    assert new["is_closed"] in (False, True)
+    assert new == told | {"is_closed": new["is_closed"]}
+    assert old_headers["Sunset"] == "Tue, 01 Jun 2027 00:00:00 GMT"
+    assert "Sunset" not in new_headers
+    assert fetched(f"{second}/users/me", ada["token"])[0]["user_id"] == ada["user_id"], "ours are in version 2 too"
+    assert call(with_polls, "GET", f"/polls/{uuid4()}", ada["token"]) == (404, "POLLS_NOT_FOUND_001")
+
+
+def fetched(url: str, token: str) -> tuple[Any, Any]:
+    sent = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})  # noqa: S310 - our own server
+    with urllib.request.urlopen(sent, timeout=60) as answer:  # noqa: S310 - the same
+        return json.loads(answer.read())["data"], answer.headers
+
+
 async def test_its_migrations_have_a_history_of_their_own(with_polls: Up) -> None:
     assert await fetch(with_polls, "select version_num from alembic_version_polls") == [("0001",)]
     facts = with_polls.facts
@@ -252,3 +321,33 @@ async def test_its_migrations_have_a_history_of_their_own(with_polls: Up) -> Non
     assert "package   polls: 0001" in status.stdout
     assert status.returncode == 0
     assert request("GET", with_polls.operators + "/ready").status == 200
+
+
+def outcomes(up: Up) -> dict[str, float]:
+    """Requests to the moderation by outcome, as Prometheus reads them."""
+    page = request("GET", f"{up.operators}/metrics").body.decode()
+    found = re.findall(r'^callboard_moderation_requests_total\{outcome="(\w+)"\} (\S+)$', page, re.MULTILINE)
+    return {outcome: float(count) for outcome, count in found}
+
+
+def test_an_outside_service_that_limits_it_costs_a_503_and_known_answers_go_on(
+    with_polls: Up, moderation: tuple[Moderation, str]
+) -> None:
+    service, _ = moderation
+    ada = with_polls.join()
+
+    def ask(question: str) -> tuple[int, Any]:
+        return call(with_polls, "POST", "/polls", ada["token"], {"question": question, "options": 2})
+
+    assert ask("Buy spam?") == (400, "POLLS_REFUSED_001")
+    assert ask("Soup & bread?")[0] == 201
+    assert service.asked[-1] == ("Soup & bread?", f"Bearer {KEY}")
+    service.is_limiting = True
+    before = len(service.asked)
+    assert [ask(f"Number {number}?") for number in range(3)] == [(503, "SERVER_UNAVAILABLE_001")] * 3
+    assert len(service.asked) == before + 1, "none leaves before Retry-After"
+    assert ask("Soup & bread?")[0] == 201, "its verdict is known"
+    assert outcomes(with_polls)["limited"] == 3
+    shown = request("GET", f"{with_polls.operators}/ops/v1/config").body
+    assert KEY not in json.dumps(shown)
+    assert KEY not in json.dumps(with_polls.log())

@@ -19,7 +19,9 @@ from callboard.runtime import Actor, Message, Request, on
 from callboard.streams.event_types import ConsumeEvents, declare_event, derive_id
 from callboard.streams.outbox import deduplicate, emit
 from callboard.streams.topics import declare_topic
+from callboard_polls.moderation import Judge
 
+POLLS_NOT_FOUND = ErrorCode("POLLS_NOT_FOUND_001", ErrorKind.NOT_FOUND, "There is no such poll.")
 POLLS_TOO_MANY_OPTIONS = ErrorCode("POLLS_TOO_MANY_OPTIONS_001", ErrorKind.INVALID, "A poll has fewer options.")
 VOTE = RateLimit("polls.vote", limit=5, window_s=60)
 ANONYMOUS = FeatureFlag("polls.anonymous")
@@ -64,8 +66,22 @@ class Poll(Struct, frozen=True):
     question: str
 
 
+class PollState(Struct, frozen=True):
+    """A question, and whether it is closed."""
+
+    poll_id: UUID
+    question: str
+    is_closed: bool
+
+
+class GetPoll(Request[PollState], frozen=True):
+    """Show a poll. Raises Problem(POLLS_NOT_FOUND)."""
+
+    poll_id: UUID
+
+
 class OpenPoll(Request[Poll], frozen=True):
-    """Ask a question. Raises Problem(POLLS_TOO_MANY_OPTIONS)."""
+    """Ask a question. Raises Problem(POLLS_TOO_MANY_OPTIONS, POLLS_REFUSED)."""
 
     poll_id: UUID
     author_id: UUID
@@ -81,11 +97,12 @@ class CastVote(Request[None], frozen=True):
     option: int
 
 
-class Polls(Actor[OpenPoll | CastVote]):
-    """Opens polls and takes votes."""
+class Polls(Actor[OpenPoll | CastVote | GetPoll]):
+    """Opens polls, shows them and takes votes."""
 
-    def __init__(self, shared: Infrastructure, *, max_options: int) -> None:
+    def __init__(self, shared: Infrastructure, judge: Judge, *, max_options: int) -> None:
         self.shared = shared
+        self.judge = judge
         self.max_options = max_options
 
     @on(OpenPoll)
@@ -93,11 +110,22 @@ class Polls(Actor[OpenPoll | CastVote]):
         """Open a poll; a job closes it in a while."""
         if message.options > self.max_options:
             raise Problem(POLLS_TOO_MANY_OPTIONS)
+        await self.judge(message.question)  # before a connection is taken
         async with self.shared.database.transaction() as connection:
             insert = "insert into polls (poll_id, author_id, question) values ($1, $2, $3)"
             await connection.execute(insert, message.poll_id, message.author_id, message.question)
             await self.shared.jobs.enqueue(connection, ClosePoll(message.poll_id))
         return Poll(message.poll_id, message.question)
+
+    @on(GetPoll)
+    async def get(self, message: GetPoll) -> PollState:
+        """Show a poll."""
+        select = "select poll_id, question, closed_at is not null as is_closed from polls where poll_id = $1"
+        async with self.shared.database.acquire() as connection:
+            row = await connection.fetchrow(select, message.poll_id)
+        if row is None:
+            raise Problem(POLLS_NOT_FOUND)
+        return PollState(**row)
 
     @on(CastVote)
     async def vote(self, message: CastVote) -> None:

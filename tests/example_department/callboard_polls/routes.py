@@ -1,13 +1,27 @@
 """Polls over HTTP."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 from msgspec import Meta
 
 from callboard.http.server.request import Body, HttpRequest, Reply
-from callboard.http.server.routing import Access, Route, Routes
+from callboard.http.server.routing import Access, Deprecation, Route, Routes
 from callboard_polls.department import PollRefs
-from callboard_polls.polls import POLLS_TOO_MANY_OPTIONS, VOTE, CastVote, OpenPoll, Poll
+from callboard_polls.moderation import POLLS_REFUSED
+from callboard_polls.polls import (
+    POLLS_NOT_FOUND,
+    POLLS_TOO_MANY_OPTIONS,
+    VOTE,
+    CastVote,
+    GetPoll,
+    OpenPoll,
+    Poll,
+    PollState,
+)
+
+# Version 2 of a poll says whether it is closed: the first stays beside it for six months at least.
+GOING = Deprecation(datetime(2026, 12, 1, tzinfo=UTC), datetime(2027, 6, 1, tzinfo=UTC))
 
 
 class NewPoll(Body, frozen=True, kw_only=True):
@@ -30,6 +44,17 @@ async def open_poll(request: HttpRequest[NewPoll, None, PollRefs]) -> Reply[Poll
     return Reply(await request.refs.polls.ask(message))
 
 
+async def show_poll_v1(request: HttpRequest[None, None, PollRefs]) -> Reply[Poll]:
+    """Show a poll's question."""
+    found = await request.refs.polls.ask(GetPoll(request.uuid("poll_id")))
+    return Reply(Poll(found.poll_id, found.question))
+
+
+async def show_poll(request: HttpRequest[None, None, PollRefs]) -> Reply[PollState]:
+    """Show a poll."""
+    return Reply(await request.refs.polls.ask(GetPoll(request.uuid("poll_id"))))
+
+
 async def vote(request: HttpRequest[NewVote, None, PollRefs]) -> Reply[None]:
     """Vote."""
     await request.refs.polls.ask(CastVote(request.uuid("poll_id"), request.identity.user_id, request.body.option))
@@ -46,7 +71,27 @@ ROUTES = Routes(
         tag="polls",
         access=Access.USER,
         status=201,
-        errors=(POLLS_TOO_MANY_OPTIONS,),
+        errors=(POLLS_TOO_MANY_OPTIONS, POLLS_REFUSED),
+    ),
+    Route(
+        "GET",
+        "/polls/{poll_id}",
+        show_poll_v1,
+        summary="Show a question",
+        tag="polls",
+        access=Access.USER,
+        errors=(POLLS_NOT_FOUND,),
+        deprecated=GOING,
+    ),
+    Route(
+        "GET",
+        "/polls/{poll_id}",
+        show_poll,
+        summary="Show a poll",
+        tag="polls",
+        access=Access.USER,
+        errors=(POLLS_NOT_FOUND,),
+        version=2,
     ),
     Route(
         "POST",

@@ -1,23 +1,27 @@
 """Secrets from Vault: a real OpenBao server, its token, its rotations, and its absence."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from kit.quiz import Nothing
 from kit.vault import VaultServer, vault_server
 from msgspec.structs import replace
 
 from callboard.actors.delivery.department import DeliverySettings
+from callboard.actors.department import Branch, Department
 from callboard.actors.errors import DegradedError
 from callboard.actors.infrastructure.department import InfrastructureSettings
 from callboard.actors.infrastructure.refs import Infrastructure
+from callboard.actors.settings import SECRET, Line, Settings, in_vault
 from callboard.ops.application import Application
 from callboard.ops.clients import database_of
 from callboard.ops.config import vault as module
 from callboard.ops.config.configuration import load, vault_of
-from callboard.ops.config.sources import ConfigError
+from callboard.ops.config.sources import ConfigError, declarations
 from callboard.ops.config.vault import Vault, VaultError
 from callboard.ops.config.watch import ReadVault, VaultKeeper, VaultState
+from callboard.ops.departments import OURS
 from callboard.ops.doctor.findings import Surroundings
 from callboard.ops.doctor.machine import check_vault
 
@@ -63,6 +67,30 @@ def test_secrets_come_from_the_designs_path_and_say_so(filled: VaultServer) -> N
     assert origins["SMTP_PASSWORD"].startswith("vault secret/production/callboard/api_keys/sendgrid, version ")
     shown = repr(configuration.secrets) + repr(configuration.described())
     assert not any(secret in shown for secret in (OLD, "pass/word", "mail-key", filled.token))
+
+
+class ShopSettings(Settings, frozen=True, kw_only=True):
+    payments: Annotated[Line, SECRET, in_vault("api_keys/stripe")] = ""
+    cipher: Annotated[Line, SECRET, in_vault("encryption_key")] = ""
+    door: Annotated[Line, SECRET] = ""
+
+
+SHOP = Department(
+    name="shop",
+    settings=ShopSettings,
+    needs=Nothing,
+    offers=Nothing,
+    build=lambda _settings, _needs: Branch(refs=Nothing(), children=()),
+)
+
+
+def test_a_department_reads_the_designs_names_that_none_of_ours_uses_and_its_own(filled: VaultServer) -> None:
+    for name, value in (("api_keys/stripe", "pay"), ("encryption_key", "hide"), ("shop/door", "open")):
+        filled.put(name, value)
+    found = load({**NEEDED, **filled.environment()}, (*OURS, SHOP)).settings(ShopSettings)
+    assert (found.payments, found.cipher, found.door) == ("pay", "hide", "open")
+    ours = {name for each in OURS for declared in declarations(each.settings) for name in declared.in_vault("")}
+    assert not ours & {"api_keys/stripe", "encryption_key"}, "ops/SETTINGS.md says that they are not used"
 
 
 def test_the_environment_goes_before_vault_which_is_then_not_asked(filled: VaultServer) -> None:
