@@ -2,6 +2,7 @@
 
 import json
 import logging
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from kit.logging_state import kept_logging
+from kit.running import Up, request, until
 
 from callboard.ops import logs
 from callboard.ops.access_log import MOST_FAILED, AccessLog
@@ -54,6 +56,30 @@ def test_a_line_has_the_trace_the_caller_the_duration_and_where_it_came_from(pat
         "duration_ms": 12.346,
         "context": {"ip_address": "192.0.2.1", "user_agent": "agent"},
     }
+
+
+def test_a_request_to_a_running_up_has_its_line_and_one_that_is_not_chosen_has_none(up: Up) -> None:
+    ada, rest = up.join(), secrets.token_hex(12)
+    url, agent = f"{up.api}/users/me?secret=1", "agent/7"
+    for first, path in (("f" * 8, url), ("0" * 8, url), ("0" * 8, f"{up.api}/users/me")):
+        headers = {"traceparent": f"00-{first}{rest}-{'2' * 16}-01", "User-Agent": agent}
+        request("GET", path, token=ada["token"], headers=headers)
+
+    def written() -> list[dict[str, Any]]:
+        found = [each for each in up.log() if each["logger"] == "callboard.access" and each["trace_id"].endswith(rest)]
+        return found if len(found) > 1 else []
+
+    refused, answered = until("the lines", written)
+    assert refused["message"] == "GET /api/v1/users/me 400", "the pattern: no query stands in a log"
+    assert answered["message"] == "GET /api/v1/users/me 200"
+    assert (answered["trace_id"], answered["user_id"]) == (f"{'0' * 8}{rest}", ada["user_id"])
+    assert answered["context"] == {"ip_address": "127.0.0.1", "user_agent": agent}
+    assert (answered["action"], answered["level"]) == ("http.request", "INFO")
+    assert 0 < answered["duration_ms"] < 60_000
+    assert len(answered["span_id"]) == 16
+    said = json.dumps([refused, answered])
+    assert ada["token"] not in said
+    assert "secret" not in said
 
 
 @pytest.mark.parametrize(("share", "seen"), [(1.0, [LOW, HIGH]), (0.5, [LOW]), (0.0, [])])

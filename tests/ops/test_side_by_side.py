@@ -1,12 +1,17 @@
 """Two processes on the same servers: one limit for both, whatever a client claims to be, and one set of flags."""
 
+import http.client
+import json
 import secrets
+import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from kit.domain import PASSWORD as DOMAIN_PASSWORD
 from kit.people import UserFactory
+from kit.proxies import fronted, program
 from kit.running import PASSWORD, Answer, CallboardProcess, Up, request, until
 from kit.twins import ProcessGroup, twins
 
@@ -59,6 +64,27 @@ def test_no_header_that_a_client_writes_gives_it_another_limit(two: ProcessGroup
         for n in range(LIMIT + 10)
     ]
     assert [answer.status for answer in answers] == [200] * LIMIT + [429] * 10
+
+
+@pytest.mark.parametrize("name", ["haproxy", "nginx"])
+def test_behind_a_proxy_of_ours_a_forged_x_forwarded_for_counts_for_nothing(
+    two: ProcessGroup, name: str, tmp_path: Path
+) -> None:
+    if program(name) is None:
+        pytest.skip(f"{name} is not installed: apt-get install {name}")
+    user = UserFactory(two.environment).person("member")
+    ports = [int(site.environment["HTTP_PORT"]) for site in two.sites]
+    with fronted(name, tmp_path, [*ports, ports[0]]) as proxy:
+        tls = ssl.create_default_context(cafile=str(proxy.authority))
+        connection = http.client.HTTPSConnection("127.0.0.1", proxy.port, context=tls, timeout=30)
+        headers = {"Content-Type": "application/json", "Forwarded": "for=203.0.113.9"}
+        headers |= {"X-Forwarded-For": "203.0.113.9, 203.0.113.9", "X-Real-IP": "203.0.113.9"}
+        body = json.dumps({"email": user.email, "password": DOMAIN_PASSWORD})
+        connection.request("POST", "/api/v1/auth/login", body, headers)
+        assert connection.getresponse().status == 200
+        connection.close()
+    entries = "select host(ip) as ip from audit_log where action = 'login.succeeded' and user_id = $1 order by audit_id"
+    assert two.sql(entries, user.user_id)[-1]["ip"] == "127.0.0.1"
 
 
 def test_logins_from_one_address_are_limited_in_both(two: ProcessGroup) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
@@ -19,6 +19,8 @@ from callboard.actors.infrastructure.department import InfrastructureSettings, s
 from callboard.actors.infrastructure.errors import STORE_FULL, STORE_LOST
 from callboard.actors.infrastructure.s3_connection import S3Settings, fault_of
 from callboard.actors.infrastructure.s3_store import MAX_COPY, MAX_PARTS, S3Store, key_of, ranges
+from callboard.ops.embedded.data_directory import free_ports
+from callboard.runtime import Context, Span, SpanKind, install_recorder, use_context
 
 SECRET = "x" * 32
 
@@ -231,3 +233,56 @@ def test_no_repr_shows_the_secret() -> None:
     assert isinstance(store, S3Store)
     for each in (settings, store, store._connection, store._connection.settings):
         assert SECRET_KEY not in repr(each)
+
+
+# Traces --------------------------------------------------------------------------------------------------------------
+
+
+class Kept:
+    """A recorder that keeps every span."""
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+
+    def samples(self, _trace_id: str, _parent_flags: str | None) -> bool:
+        return True
+
+    def record(self, span: Span) -> None:
+        self.spans.append(span)
+
+
+@pytest.fixture
+def kept() -> Iterator[Kept]:
+    recorder = Kept()
+    install_recorder(recorder)
+    yield recorder
+    install_recorder(None)
+
+
+async def test_each_call_of_s3_is_a_span_below_its_cause_without_names_or_keys(s3: S3Server, kept: Kept) -> None:
+    name, trace, caller = uuid4(), "1" * 32, "2" * 16
+    store = s3.store()
+    async with opened(store):
+        with use_context(Context(f"00-{trace}-{caller}-01")):
+            await store.append(name, 0, chunks(b"a" * (PART + 1)))
+            await store.finish(name, PART + 1)
+            assert await whole(store, name, PART + 1) == b"a" * (PART + 1)
+        seen = {span.name for span in kept.spans}
+        assert {"EXT s3 CreateMultipartUpload", "EXT s3 UploadPart", "EXT s3 CompleteMultipartUpload"} <= seen
+        assert "EXT s3 GetObject" in seen
+        for span in kept.spans:
+            assert (span.traceparent[3:35], span.parent_id, span.kind) == (trace, caller, SpanKind.CLIENT)
+            assert span.ended_ns >= span.started_ns
+            assert str(name) not in repr(span.attributes)
+        kept.spans.clear()
+        assert await store.size(uuid4()) is None
+        assert kept.spans == [], "outside of a trace there is none"
+
+
+async def test_a_call_that_fails_is_a_span_with_the_type_of_its_error(kept: Kept) -> None:
+    nowhere = S3Settings("bucket", "us-east-1", f"http://127.0.0.1:{free_ports(1)[0]}", "id", SECRET_KEY)
+    async with opened(S3Store(nowhere)) as store:
+        with use_context(Context(f"00-{'1' * 32}-{'2' * 16}-01")), refused(SERVER_UNAVAILABLE):
+            await store.size(uuid4())
+    assert {(span.name[:6], span.error) for span in kept.spans} == {("EXT s3", "EndpointConnectionError")}
+    assert SECRET_KEY not in repr([span.attributes for span in kept.spans])
