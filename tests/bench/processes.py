@@ -2,18 +2,19 @@
 
 make bench-processes           about two minutes; ARGS="--seconds 4" for less
 
-Reads are of an account by its token: a session of the cache and one row. Writes are drafts. The load comes from
-processes of its own on the same machine, so with fewer cores than processes the numbers say what sharing costs.
+Reads are of an account by its token: a session of the cache and one row. Writes are drafts. Each connection is an
+account's own: drafts of one account wait for one another, by its quota. The load comes from processes of its own on the
+same machine, so with fewer cores than processes the numbers say what sharing costs.
 """
 
 import argparse
 import asyncio
-import json
 import os
 import platform
 import secrets
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ from xml.etree import ElementTree as ET
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import aiohttp
-from kit.running import PASSWORD, UNLIMITED, CallboardProcess, Up, make_people, one_up, request, until
+from kit.running import UNLIMITED, CallboardProcess, Up, make_people, one_up, request, until
 
-OUT = Path(__file__).with_name("process_results")
+OUT = Path(__file__).with_name("results")
 COUNTS = (1, 2, 4)
 CLIENTS, CONNECTIONS = 2, 24  # processes that call, and connections of each
 UNBOUNDED = {"QUOTA_DRAFTS_PER_HOUR": "1000000", "QUOTA_CONTENT_ROWS": "1000000", "LOG_LEVEL": "ERROR"}
@@ -58,33 +59,32 @@ def _is_ready(port: int) -> bool:
         return False
 
 
-async def _load(api: str, token: str, kind: str, seconds: float) -> tuple[int, list[float]]:
+async def _load(api: str, tokens: Sequence[str], kind: str, seconds: float) -> tuple[int, list[float]]:
     """Call for so long; the number of good answers, and the times of all in seconds."""
     times: list[float] = []
     ends_at = time.monotonic() + seconds
-    headers = {"Authorization": f"Bearer {token}"}
-    connector = aiohttp.TCPConnector(limit=0)
     good = 0
-    async with aiohttp.ClientSession(connector=connector, headers=headers) as client:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client:
 
-        async def one() -> None:
+        async def one(token: str) -> None:
             nonlocal good
+            headers = {"Authorization": f"Bearer {token}"}
             while time.monotonic() < ends_at:
                 began = time.monotonic()
                 body = {"title": secrets.token_hex(4), "body": "<p>Words.</p>"} if kind == "write" else None
                 path, method = ("/content", "POST") if kind == "write" else ("/users/me", "GET")
-                async with client.request(method, api + path, json=body) as answer:
+                async with client.request(method, api + path, json=body, headers=headers) as answer:
                     await answer.read()
                     good += answer.status in (200, 201)
                 times.append(time.monotonic() - began)
 
-        await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
+        await asyncio.gather(*map(one, tokens))
     return good, times
 
 
-def load(api: str, token: str, kind: str, seconds: float) -> tuple[int, list[float]]:
+def load(api: str, tokens: Sequence[str], kind: str, seconds: float) -> tuple[int, list[float]]:
     """`_load` in a process of its own."""
-    return asyncio.run(_load(api, token, kind, seconds))
+    return asyncio.run(_load(api, tokens, kind, seconds))
 
 
 def measure(up: Up, count: int, seconds: float) -> dict[str, dict[str, float]]:
@@ -92,13 +92,14 @@ def measure(up: Up, count: int, seconds: float) -> dict[str, dict[str, float]]:
     fleet = Fleet(up, count)
     try:
         fleet.wait_ready()
-        email = asyncio.run(make_people(up.facts["DATABASE_URL"]))[2]
-        token = fleet.log_in(email, PASSWORD)
+        emails = asyncio.run(make_people(up.facts["DATABASE_URL"], ["member"] * CLIENTS * CONNECTIONS))
+        tokens = [fleet.log_in(email) for email in emails]
         found = {}
         with ProcessPoolExecutor(CLIENTS) as callers:
             for kind in ("read", "write"):
-                list(callers.map(load, *zip(*[(fleet.api, token, kind, 1.0)] * CLIENTS, strict=True)))  # to warm up
-                runs = list(callers.map(load, *zip(*[(fleet.api, token, kind, seconds)] * CLIENTS, strict=True)))
+                calls = [(fleet.api, tokens[first::CLIENTS], kind) for first in range(CLIENTS)]
+                list(callers.map(load, *zip(*[(*call, 1.0) for call in calls], strict=True)))  # to warm up
+                runs = list(callers.map(load, *zip(*[(*call, seconds) for call in calls], strict=True)))
                 times = sorted(each for _, several in runs for each in several)
                 per_s = sum(good for good, _ in runs) / seconds
                 found[kind] = {"per_s": per_s, "p99_ms": times[int(len(times) * 0.99)] * 1000}
@@ -129,7 +130,7 @@ def page(found: dict[int, Any]) -> str:
             "|---|---|---|---|---|",
             *rows,
             "",
-            "![Requests a second](results.svg)",
+            "![Requests a second](processes.svg)",
             "",
         ]
     )
@@ -167,9 +168,8 @@ def main() -> int:
     with one_up({"ROLES": "streams,workers", **UNBOUNDED}) as up:
         found = {count: measure(up, count, options.seconds) for count in COUNTS}
     options.out.mkdir(exist_ok=True)
-    (options.out / "README.md").write_text(page(found))
-    (options.out / "results.svg").write_text(picture(found))
-    (options.out / "results.json").write_text(json.dumps(found, indent=1) + "\n")
+    (options.out / "processes.md").write_text(page(found))
+    (options.out / "processes.svg").write_text(picture(found))
     return 0
 
 

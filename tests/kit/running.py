@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -279,10 +279,10 @@ class Up(CallboardProcess):
         return [json.loads(line) for line in (self.data / "logs" / "callboard.log").read_text().splitlines()]
 
 
-async def make_people(url: str) -> tuple[str, ...]:
-    """An admin, an editor and an author in a running system's database; their addresses. Their password is PASSWORD."""
+async def make_people(url: str, roles: Sequence[str] = ("admin", "editor", "member")) -> tuple[str, ...]:
+    """Accounts of these roles in a running system's database; their addresses. Their password is PASSWORD."""
     password_hash = Argon2Hasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
-    emails = tuple(f"{role}-{secrets.token_hex(6)}@example.org" for role in ("admin", "editor", "member"))
+    emails = tuple(f"{role}-{secrets.token_hex(6)}@example.org" for role in roles)
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(

@@ -127,7 +127,7 @@ def serving(stage: Stage, peer: Peer, *, core: int | None) -> Iterator[int]:
             if process.poll() is not None:
                 raise RuntimeError(f"{peer.title} has ended with status {process.returncode}")
             try:
-                ready = "/ready" if peer is OURS else "/health"
+                ready = "/ready" if peer.title == OURS.title else "/health"
                 return request("GET", f"http://127.0.0.1:{port}{ready}").status == 200
             except OSError:
                 return False
