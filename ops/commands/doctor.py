@@ -77,7 +77,7 @@ async def _settings(around: Surroundings) -> AsyncIterator[Finding]:
         configuration = load(around.environ)
     except ConfigError as error:
         for fault in error.faults:
-            yield Finding("settings", fault, "correct it: ops/README.md has every setting")
+            yield Finding("settings", fault, "correct it: ops/SETTINGS.md has every setting")
         return
     cautions = [*warnings(around.environ), *configuration.cautions]
     for each in cautions:

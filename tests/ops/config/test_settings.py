@@ -354,7 +354,7 @@ def row(name: str, each: Declaration) -> str:
 
 
 def test_the_page_for_operators_has_every_setting_as_it_is_declared() -> None:
-    page = (Path(__file__).parents[3] / "ops" / "README.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "ops" / "SETTINGS.md").read_text(encoding="utf-8")
     assert "\n".join(row(name, each) for name, each in DECLARED.items()) in page
 
 
