@@ -13,6 +13,7 @@ import platform
 import statistics
 import sys
 import tempfile
+import textwrap
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -80,14 +81,17 @@ def page(found: dict[str, tuple[float, dict[str, Cost]]]) -> str:
     ]
     slices = min(cost.slices for _, costs in found.values() for cost in costs.values())
     worst = max(costs["sampled out"].share for _, costs in found.values())
+    words = (
+        f"`make bench-traces` on {os.cpu_count()} cores, Python {platform.python_version()}: CPU time of an answer, in "
+        "one process that changes by turns, against the slices beside it that trace nothing; medians of at least "
+        f"{slices} slices, with twice the standard error. `health` asks no server, `me` reads a session and an "
+        "account, `list` a page."
+    )
     return "\n".join(
         [
             "# The cost of traces",
             "",
-            f"`make bench-traces` on {os.cpu_count()} cores, Python {platform.python_version()}: CPU time of an",
-            "answer, in one process that changes by turns, against the slices beside it that trace nothing; medians of",
-            f"at least {slices} slices, with twice the standard error. `health` asks no server, `me` reads a session",
-            "and an account, `list` a page.",
+            textwrap.fill(words, 124),
             "",
             "| request | µs without traces | the same again | sampled out | recorded |",
             "|---|---|---|---|---|",
