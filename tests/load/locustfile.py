@@ -20,8 +20,9 @@ from locust import FastHttpUser, between, task
 
 BASE = "/api/v1"
 SESSION_S = 3600.0
+TURN_S = 0.01
 USERS, AT_ONCE, SECONDS = (int(os.environ[f"LOAD_{name}"]) for name in ("USERS", "LOGINS_AT_ONCE", "SECONDS"))
-PASSWORD, RAMP = os.environ["LOAD_PASSWORD"], Path(os.environ["LOAD_RAMP"])
+PASSWORD, RAMP, LATE = os.environ["LOAD_PASSWORD"], Path(os.environ["LOAD_RAMP"]), Path(os.environ["LOAD_LATE"])
 STARTED = time.time()
 NUMBERS, LOGGED_IN, TURNS = itertools.count(), itertools.count(1), BoundedSemaphore(AT_ONCE)
 
@@ -44,8 +45,19 @@ class Reader(FastHttpUser):
             ramp = {"started": STARTED, "full_at": time.time(), "failures": self.environment.stats.total.num_failures}
             RAMP.write_text(json.dumps(ramp), encoding="utf-8")
             self.environment.stats.reset_all()
-            gevent.spawn_later(SECONDS, self.environment.runner.quit)
+            gevent.spawn(self.finish)
         self.wait()  # or everybody writes and reads at the pace of the logins
+
+    def finish(self) -> None:
+        """Measure how late locust's own turns come, by the second, until the run ends."""
+        late: dict[int, float] = {}
+        ends_at = time.time() + SECONDS
+        while (before := time.time()) < ends_at:
+            gevent.sleep(TURN_S)
+            now = time.time()
+            late[int(now)] = max(late.get(int(now), 0.0), now - before - TURN_S)
+        LATE.write_text(json.dumps(late), encoding="utf-8")
+        self.environment.runner.quit()
 
     def log_in(self) -> bool:
         """Begin a session; return whether it was granted."""

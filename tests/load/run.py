@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,7 @@ LOGINS_AT_ONCE = 2  # the threads that check passwords: more would wait for them
 RAMP_S = 600  # the users must have logged in by then
 BUSY = 0.9  # of a core: from here on locust's figures say as much about locust
 SHOWN = 5  # failures
+TURN_S, STALL_S = 0.01, 0.1
 ONE_ADDRESS = {"HTTP_MAX_CONNECTIONS_PER_ADDRESS": "10000", "HTTP_MAX_CONNECTIONS": "10000"}  # all users are here
 
 
@@ -47,6 +49,25 @@ class Sample(NamedTuple):
     servers_s: float
     memory_mb: float
     sql: SqlTimes
+    lag_s: float  # of Callboard's loop, the worst of half a minute
+    stolen_s: float  # by the host of this machine
+
+
+class Bystander(threading.Thread):
+    """Sleeps again and again: how late it wakes is the machine's doing. The latest by the second, in seconds."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.late: dict[int, float] = {}
+        self.is_done = threading.Event()
+
+    def run(self) -> None:
+        """Sleep until it is done."""
+        while not self.is_done.is_set():
+            before = time.time()
+            time.sleep(TURN_S)
+            now = time.time()
+            self.late[int(now)] = max(self.late.get(int(now), 0.0), now - before - TURN_S)
 
 
 class Second(NamedTuple):
@@ -84,6 +105,8 @@ class Run(NamedTuple):
     seconds: list[Second]
     totals: dict[str, Totals]
     failures: list[str]
+    machine_late: dict[int, float]
+    locust_late: dict[int, float]
 
 
 def cpu_s(process: psutil.Process) -> float:
@@ -98,13 +121,16 @@ def cpu_s(process: psutil.Process) -> float:
 def sample(up: Up, generator: psutil.Process) -> Sample:
     """Look once."""
     own = psutil.Process(up.pid)
+    sql, lag_s = read_times(up)
     return Sample(
         time.time(),
         cpu_s(generator),
         cpu_s(own),
         sum(map(cpu_s, up.family())),
         own.memory_info().rss / (1 << 20),
-        read_times(up),
+        sql,
+        lag_s,
+        getattr(psutil.cpu_times(), "steal", 0.0),
     )
 
 
@@ -156,27 +182,33 @@ def failures_of(folder: Path) -> list[str]:
 
 def play(up: Up, folder: Path, options: argparse.Namespace) -> Run:
     """Run locust against it. Raises RuntimeError if not all users have logged in."""
-    ramp = folder / "ramp"
+    ramp, late, bystander = folder / "ramp", folder / "late", Bystander()
     command = [
         sys.executable, "-m", "locust", "-f", str(HERE / "locustfile.py"), "--headless", "--host",
         up.api.removesuffix("/api/v1"), "--users", str(options.users), "--spawn-rate", "100", "--run-time",
         f"{RAMP_S + options.seconds}s", "--csv", str(folder / "load"), "--csv-full-history", "--only-summary",
         "--exit-code-on-error", "0",
     ]  # fmt: skip
-    told = {"USERS": options.users, "LOGINS_AT_ONCE": LOGINS_AT_ONCE, "SECONDS": options.seconds, "RAMP": ramp}
+    told: dict[str, object] = {"USERS": options.users, "LOGINS_AT_ONCE": LOGINS_AT_ONCE, "SECONDS": options.seconds}
+    told |= {"RAMP": ramp, "LATE": late}
     environment = {f"LOAD_{name}": str(value) for name, value in {**told, "PASSWORD": PASSWORD}.items()}
+    bystander.start()
     with (folder / "locust.log").open("wb") as log:
         locust = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | environment)  # noqa: S603 - ours
         try:
             samples = list(samples_while(locust, up))
         finally:
+            bystander.is_done.set()
             if locust.poll() is None:
                 locust.send_signal(signal.SIGTERM)
                 locust.wait(10)
     if not ramp.exists():
         raise RuntimeError(f"not all users have logged in:\n{(folder / 'locust.log').read_text(encoding='utf-8')}")
     found = Ramp(**json.loads(ramp.read_bytes()))
-    return Run(found, samples, seconds_of(folder), totals_of(folder), failures_of(folder))
+    of_locust = {int(second): value for second, value in json.loads(late.read_bytes()).items()}
+    return Run(
+        found, samples, seconds_of(folder), totals_of(folder), failures_of(folder), dict(bystander.late), of_locust
+    )
 
 
 class Verdict(NamedTuple):
@@ -215,6 +247,7 @@ def table(options: argparse.Namespace, run: Run, steady: list[Sample], verdicts:
         "its servers": last.servers_s - first.servers_s,
         "locust": last.generator_s - first.generator_s,
     }
+    stolen_s = last.stolen_s - first.stolen_s
     used = ", ".join(f"{name} {seconds / took_s:.2f}" for name, seconds in cpu.items())
     busy = " Locust was busy: a part of these times is its own." if cpu["locust"] / took_s > BUSY else ""
     rows = "\n".join(f"| {each.promise} | {each.measured} | {'yes' if each.kept else 'NO'} |" for each in verdicts)
@@ -224,6 +257,14 @@ def table(options: argparse.Namespace, run: Run, steady: list[Sample], verdicts:
         for name, each in run.totals.items()
         if each.requests and name != "Aggregated"
     )
+    machine = [late_s for at, late_s in run.machine_late.items() if at > run.ramp.full_at]
+    stalls = sum(late_s > STALL_S for late_s in machine)
+    lags = {
+        f"a process that only sleeps; above {STALL_S * 1000:.0f} ms in {stalls} s": max(machine),
+        "locust's loop": max(run.locust_late.values()),
+        "Callboard's loop": max(each.lag_s for each in steady[-int(options.seconds / EVERY_S / 2) :]),
+    }
+    late = "\n".join(f"| {name} | {late_s * 1000:.0f} |" for name, late_s in lags.items())
     failed = "".join(f"- {each}\n" for each in run.failures[:SHOWN])
     name, command = name_of(options), "soak" if options.soak else "load"
     return f"""# {options.users:,} users
@@ -242,7 +283,11 @@ These are the {options.seconds} s after the last of them:
 |---|---|---|---|---|---|
 {kinds}
 
-Cores in use: {used}, of {cores}.{busy}
+Cores in use: {used}, of {cores}; the host took {stolen_s:.1f} s of {took_s * cores:.0f} for others.{busy}
+
+| late by at most | ms |
+|---|---|
+{late}
 
 ![Response times and memory]({name}.svg)
 {failed and f"{chr(10)}Failures, the rest in {name}-failures.txt:{chr(10)}{chr(10)}{failed}"}"""
@@ -260,6 +305,10 @@ def keep(options: argparse.Namespace, run: Run, text: str) -> None:
     lines = [
         Line("p95, ms", [(each.at - run.ramp.started, each.p95) for each in run.seconds]),
         Line("median, ms", [(each.at - run.ramp.started, each.median) for each in run.seconds]),
+        Line(
+            "lateness of a process that only sleeps, ms",
+            [(at - run.ramp.started, late_s * 1000) for at, late_s in sorted(run.machine_late.items())],
+        ),
         Line("requests a second", [(each.at - run.ramp.started, each.rate) for each in run.seconds]),
         Line("memory of Callboard, MB", [(each.at - run.ramp.started, each.memory_mb) for each in run.samples]),
     ]

@@ -1,10 +1,11 @@
-"""The times of statements by the product's own metric, `db_query_duration_seconds`."""
+"""The times of statements and the lag of the loop by the product's own metrics."""
 
 import re
 from typing import NamedTuple
 
 from kit.running import Up, request
 
+LAG = re.compile(r"^callboard_loop_lag_max_seconds (\S+)$", re.MULTILINE)
 BUCKET = re.compile(r'^db_query_duration_seconds_bucket\{.*le="([^"]+)".*\} (\S+)$', re.MULTILINE)
 
 
@@ -18,13 +19,14 @@ class SqlTimes(NamedTuple):
         return SqlTimes({bound: count - before.counts.get(bound, 0.0) for bound, count in self.counts.items()})
 
 
-def read_times(up: Up) -> SqlTimes:
-    """Read the metric; the kinds of statements are summed."""
+def read_times(up: Up) -> tuple[SqlTimes, float]:
+    """Read the metrics: all kinds of statements, and the worst lag of the last half minute in seconds."""
     page = request("GET", f"{up.operators}/metrics").body.decode()
+    lag = LAG.search(page)
     counts: dict[float, float] = {}
     for bound, count in BUCKET.findall(page):
         counts[float(bound)] = counts.get(float(bound), 0.0) + float(count)
-    return SqlTimes(counts)
+    return SqlTimes(counts), float(lag[1]) if lag else 0.0
 
 
 def quantile(times: SqlTimes, share: float) -> float:

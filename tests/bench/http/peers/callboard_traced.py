@@ -3,7 +3,6 @@ its memory nor its place on the machine makes a difference. A line for each slic
 """
 
 import asyncio
-import itertools
 import json
 import os
 import tempfile
@@ -19,8 +18,11 @@ from callboard.ops.application import Application, live
 from callboard.ops.config.configuration import load
 from callboard.runtime import install_recorder
 
-SETTLE_S, SLICE_S = 0.2, 0.3  # a slice begins when the spans of the one before have been sent
-MODES = ("without", "sampled out", "without", "the same again", "without", "recorded")
+SHORT_S, LONG_S, SETTLE_S = 0.02, 0.3, 0.2
+# Short slices, so that what else the machine does hits both alike; and long ones, which begin when the spans of the one
+# before have been sent.
+SHORT = ("without", "sampled out", "without", "the same again") * 25
+LONG = ("without", "recorded", "without")
 
 
 class Slice(NamedTuple):
@@ -63,14 +65,23 @@ class Switch:
 
     async def run(self) -> None:
         """Go on and on, a slice each."""
-        for mode in itertools.cycle(MODES):
-            self.turn(mode)
+        while True:
+            for mode in SHORT:
+                await self.slice(mode, SHORT_S)
+            for mode in LONG:
+                self.turn(mode)
+                await asyncio.sleep(SETTLE_S)
+                await self.slice(mode, LONG_S)
             await asyncio.sleep(SETTLE_S)
-            answers, cpu_s = self.answers(), time.process_time()
-            await asyncio.sleep(SLICE_S)
-            cpu_s, answers = time.process_time() - cpu_s, self.answers() - answers
-            self.slices.write(json.dumps(Slice(mode, cpu_s, answers, time.time())) + "\n")
-            self.slices.flush()
+
+    async def slice(self, mode: str, seconds: float) -> None:
+        """Trace in this way for so long, and write a line."""
+        self.turn(mode)
+        answers, cpu_s = self.answers(), time.process_time()
+        await asyncio.sleep(seconds)
+        cpu_s, answers = time.process_time() - cpu_s, self.answers() - answers
+        self.slices.write(json.dumps(Slice(mode, cpu_s, answers, time.time())) + "\n")
+        self.slices.flush()
 
 
 async def main() -> None:
