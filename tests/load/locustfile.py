@@ -1,8 +1,8 @@
 """The users of `make load`: each logs in, then reads its profile three times for each time that it writes it.
 
 Users log in as fast as the product checks passwords and no faster: so many at once, and the others wait for their turn.
-The figures begin when the last has logged in. From then on a user's session ends at random, after SESSION_S on average,
-and it logs in again: that is the pace at which so many people log in.
+When the last has logged in all begin, and SETTLE_S later the figures. A user's session ends at random, after SESSION_S
+on average, and it logs in again: that is the pace at which so many people log in.
 
 Locust imports this file in a process of its own: its gevent stays out of ours.
 """
@@ -15,16 +15,17 @@ import time
 from pathlib import Path
 
 import gevent
+from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 from locust import FastHttpUser, between, task
 
 BASE = "/api/v1"
 SESSION_S = 3600.0
-TURN_S = 0.01
+SETTLE_S, TURN_S = 10.0, 0.01
 USERS, AT_ONCE, SECONDS = (int(os.environ[f"LOAD_{name}"]) for name in ("USERS", "LOGINS_AT_ONCE", "SECONDS"))
-PASSWORD, RAMP, LATE = os.environ["LOAD_PASSWORD"], Path(os.environ["LOAD_RAMP"]), Path(os.environ["LOAD_LATE"])
+PASSWORD, TIMES = os.environ["LOAD_PASSWORD"], Path(os.environ["LOAD_TIMES"])
 STARTED = time.time()
-NUMBERS, LOGGED_IN, TURNS = itertools.count(), itertools.count(1), BoundedSemaphore(AT_ONCE)
+NUMBERS, LOGGED_IN, TURNS, ALL_IN = itertools.count(), itertools.count(1), BoundedSemaphore(AT_ONCE), Event()
 
 
 class Reader(FastHttpUser):
@@ -35,28 +36,36 @@ class Reader(FastHttpUser):
     concurrency = 1
 
     def on_start(self) -> None:
-        """Log in; the last one begins the figures, and ends the run after its time."""
+        """Log in, and wait until all have."""
         self.number = next(NUMBERS)
         self.writes = 0
         with TURNS:
             while not self.log_in():
                 time.sleep(1)  # gevent's
         if next(LOGGED_IN) == USERS:
-            ramp = {"started": STARTED, "full_at": time.time(), "failures": self.environment.stats.total.num_failures}
-            RAMP.write_text(json.dumps(ramp), encoding="utf-8")
-            self.environment.stats.reset_all()
-            gevent.spawn(self.finish)
-        self.wait()  # or everybody writes and reads at the pace of the logins
+            gevent.spawn(self.measure)
+            ALL_IN.set()
+        ALL_IN.wait()
+        self.wait()  # or all would begin at once
 
-    def finish(self) -> None:
-        """Measure how late locust's own turns come, by the second, until the run ends."""
-        late: dict[int, float] = {}
-        ends_at = time.time() + SECONDS
-        while (before := time.time()) < ends_at:
+    def measure(self) -> None:
+        """Begin the figures, note how late locust's own turns come in each second, and end the run after its time."""
+        logged_in_at, failures = time.time(), self.environment.stats.total.num_failures
+        gevent.sleep(SETTLE_S)
+        self.environment.stats.reset_all()
+        began_at, late = time.time(), dict[int, float]()
+        while (before := time.time()) < began_at + SECONDS:
             gevent.sleep(TURN_S)
             now = time.time()
             late[int(now)] = max(late.get(int(now), 0.0), now - before - TURN_S)
-        LATE.write_text(json.dumps(late), encoding="utf-8")
+        found = {
+            "started": STARTED,
+            "logged_in_at": logged_in_at,
+            "began_at": began_at,
+            "failures": failures,
+            "late": late,
+        }
+        TIMES.write_text(json.dumps(found), encoding="utf-8")
         self.environment.runner.quit()
 
     def log_in(self) -> bool:

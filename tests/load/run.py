@@ -89,24 +89,27 @@ class Totals(NamedTuple):
     p99: float
 
 
-class Ramp(NamedTuple):
-    """The time until the last user had logged in, and the requests that failed in it."""
+class Times(NamedTuple):
+    """Locust's start, its last login, the beginning of the figures, the requests that failed before, and how late
+    locust's own turns came, by the second.
+    """
 
     started: float
-    full_at: float
+    logged_in_at: float
+    began_at: float
     failures: int
+    late: dict[str, float]
 
 
 class Run(NamedTuple):
     """A run: its beginning, and everything since then."""
 
-    ramp: Ramp
+    times: Times
     samples: list[Sample]
     seconds: list[Second]
     totals: dict[str, Totals]
     failures: list[str]
-    machine_late: dict[int, float]
-    locust_late: dict[int, float]
+    late: dict[int, float]  # of a bystander
 
 
 def cpu_s(process: psutil.Process) -> float:
@@ -182,7 +185,7 @@ def failures_of(folder: Path) -> list[str]:
 
 def play(up: Up, folder: Path, options: argparse.Namespace) -> Run:
     """Run locust against it. Raises RuntimeError if not all users have logged in."""
-    ramp, late, bystander = folder / "ramp", folder / "late", Bystander()
+    times, bystander = folder / "times", Bystander()
     command = [
         sys.executable, "-m", "locust", "-f", str(HERE / "locustfile.py"), "--headless", "--host",
         up.api.removesuffix("/api/v1"), "--users", str(options.users), "--spawn-rate", "100", "--run-time",
@@ -190,7 +193,7 @@ def play(up: Up, folder: Path, options: argparse.Namespace) -> Run:
         "--exit-code-on-error", "0",
     ]  # fmt: skip
     told: dict[str, object] = {"USERS": options.users, "LOGINS_AT_ONCE": LOGINS_AT_ONCE, "SECONDS": options.seconds}
-    told |= {"RAMP": ramp, "LATE": late}
+    told["TIMES"] = times
     environment = {f"LOAD_{name}": str(value) for name, value in {**told, "PASSWORD": PASSWORD}.items()}
     bystander.start()
     with (folder / "locust.log").open("wb") as log:
@@ -202,13 +205,10 @@ def play(up: Up, folder: Path, options: argparse.Namespace) -> Run:
             if locust.poll() is None:
                 locust.send_signal(signal.SIGTERM)
                 locust.wait(10)
-    if not ramp.exists():
+    if not times.exists():
         raise RuntimeError(f"not all users have logged in:\n{(folder / 'locust.log').read_text(encoding='utf-8')}")
-    found = Ramp(**json.loads(ramp.read_bytes()))
-    of_locust = {int(second): value for second, value in json.loads(late.read_bytes()).items()}
-    return Run(
-        found, samples, seconds_of(folder), totals_of(folder), failures_of(folder), dict(bystander.late), of_locust
-    )
+    found = Times(**json.loads(times.read_bytes()))
+    return Run(found, samples, seconds_of(folder), totals_of(folder), failures_of(folder), dict(bystander.late))
 
 
 class Verdict(NamedTuple):
@@ -241,7 +241,7 @@ def judge(totals: Totals, steady: list[Sample], *, soak: bool) -> list[Verdict]:
 def table(options: argparse.Namespace, run: Run, steady: list[Sample], verdicts: list[Verdict]) -> str:
     """The results in Markdown."""
     first, last = steady[0], steady[-1]
-    took_s, ramp_s, cores = last.at - first.at, run.ramp.full_at - run.ramp.started, psutil.cpu_count() or 1
+    took_s, ramp_s, cores = last.at - first.at, run.times.logged_in_at - run.times.started, psutil.cpu_count() or 1
     cpu = {
         "Callboard": last.callboard_s - first.callboard_s,
         "its servers": last.servers_s - first.servers_s,
@@ -257,11 +257,11 @@ def table(options: argparse.Namespace, run: Run, steady: list[Sample], verdicts:
         for name, each in run.totals.items()
         if each.requests and name != "Aggregated"
     )
-    machine = [late_s for at, late_s in run.machine_late.items() if at > run.ramp.full_at]
+    machine = [late_s for at, late_s in run.late.items() if at > run.times.began_at]
     stalls = sum(late_s > STALL_S for late_s in machine)
     lags = {
         f"a process that only sleeps; above {STALL_S * 1000:.0f} ms in {stalls} s": max(machine),
-        "locust's loop": max(run.locust_late.values()),
+        "locust's loop": max(run.times.late.values()),
         "Callboard's loop": max(each.lag_s for each in steady[-int(options.seconds / EVERY_S / 2) :]),
     }
     late = "\n".join(f"| {name} | {late_s * 1000:.0f} |" for name, late_s in lags.items())
@@ -272,8 +272,8 @@ def table(options: argparse.Namespace, run: Run, steady: list[Sample], verdicts:
 Each has logged in, reads its profile three times for each write, and thinks for 1 to 3 s in between. A session lasts an
 hour on average, and its user logs in again. `make {command}` on {cores} cores, which the servers and locust share.
 
-The first logins took {ramp_s:.0f} s, {options.users / ramp_s:.0f} a second; {run.ramp.failures} requests failed in it.
-These are the {options.seconds} s after the last of them:
+The first logins took {ramp_s:.0f} s, {options.users / ramp_s:.0f} a second; {run.times.failures} requests failed in it.
+These are {options.seconds} s after that, when all had begun:
 
 | promise | measured | kept |
 |---|---|---|
@@ -303,14 +303,14 @@ def keep(options: argparse.Namespace, run: Run, text: str) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     at = options.out / name_of(options)
     lines = [
-        Line("p95, ms", [(each.at - run.ramp.started, each.p95) for each in run.seconds]),
-        Line("median, ms", [(each.at - run.ramp.started, each.median) for each in run.seconds]),
+        Line("p95, ms", [(each.at - run.times.started, each.p95) for each in run.seconds]),
+        Line("median, ms", [(each.at - run.times.started, each.median) for each in run.seconds]),
         Line(
             "lateness of a process that only sleeps, ms",
-            [(at - run.ramp.started, late_s * 1000) for at, late_s in sorted(run.machine_late.items())],
+            [(at - run.times.started, late_s * 1000) for at, late_s in sorted(run.late.items())],
         ),
-        Line("requests a second", [(each.at - run.ramp.started, each.rate) for each in run.seconds]),
-        Line("memory of Callboard, MB", [(each.at - run.ramp.started, each.memory_mb) for each in run.samples]),
+        Line("requests a second", [(each.at - run.times.started, each.rate) for each in run.seconds]),
+        Line("memory of Callboard, MB", [(each.at - run.times.started, each.memory_mb) for each in run.samples]),
     ]
     at.with_suffix(".md").write_text(text, encoding="utf-8")
     at.with_suffix(".svg").write_text(draw(f"{options.users:,} users", lines), encoding="utf-8")
@@ -331,7 +331,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, one_up(ONE_ADDRESS) as up:
         create_accounts(up, options.users)
         run = play(up, Path(folder), options)
-    steady = [each for each in run.samples if each.at >= run.ramp.full_at]
+    steady = [each for each in run.samples if each.at >= run.times.began_at]
     verdicts = judge(run.totals["Aggregated"], steady, soak=options.soak)
     text = table(options, run, steady, verdicts)
     keep(options, run, text)
