@@ -1,10 +1,8 @@
 """Migrations: together they make schema.sql; they keep the rows of every table; one process at a time runs them."""
 
 import asyncio
-import json
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -294,23 +292,6 @@ def test_the_sql_of_migrations_can_be_printed_and_run_by_hand(capsys: pytest.Cap
     printed = capsys.readouterr().out
     for revision in schema.missing_from(schema.FIRST):
         assert f"version_num='{revision}'" in printed
-
-
-@pytest.mark.parametrize("as_json", [False, True])
-def test_a_new_migration_follows_the_last_and_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, as_json: bool
-) -> None:
-    settings = runner.config(schema.History("copy", shutil.copytree(schema.VERSIONS, tmp_path / "versions")))
-    monkeypatch.setattr(runner, "config", lambda: settings)
-    assert runner.new("Keep tags of content.", as_json=as_json) == 0
-    revision = f"{int(schema.head()) + 1:04}"
-    (made,) = (tmp_path / "versions").glob(f"{revision}_keep_tags_of_content*.py")
-    assert f"down_revision = {schema.head()!r}" in made.read_text()
-    printed = capsys.readouterr().out
-    if as_json:
-        assert json.loads(printed) == {"revision": revision, "path": str(made)}
-    else:
-        assert printed.startswith(f"{made}: write it")
 
 
 def test_revisions_are_one_line_in_the_order_of_their_names() -> None:
