@@ -31,7 +31,7 @@ from sql_times import SqlTimes, quantile, read_times
 HERE = Path(__file__).resolve().parent
 P95_MS, SQL_P99_S, ERRORS = 200.0, 0.1, 0.001
 GROWTH_MB = 20.0  # of a soak, from its second fifth to its last
-EVERY_S = 5.0
+EVERY_S = 2.0
 LOGINS_AT_ONCE = 2  # the threads that check passwords: more would wait for them, and be refused after a second
 RAMP_S = 600  # the users must have logged in by then
 BUSY = 0.9  # of a core: from here on locust's figures say as much about locust
