@@ -39,6 +39,7 @@ from callboard.actors.editorial.workflow_rules import Action, Language, Status, 
 from callboard.actors.errors import REQUEST_CURSOR_INVALID, REQUEST_INVALID, FieldError, Problem
 from callboard.actors.infrastructure.errors import QUOTA_CONTENT, QUOTA_RATE
 from callboard.http.server.pagination import BY_NUMBER, BY_TIME
+from callboard.http.server.preconditions import Validators
 from callboard.http.server.request import Body, HttpRequest, Page, PageReply, Reply
 from callboard.http.server.routing import Access, Route, Routes
 from callboard.streams.event_types import UtcDatetime
@@ -125,18 +126,18 @@ async def read(request: HttpRequest[None, None, EditorialRefs]) -> Reply[Content
     )
 
 
-async def current(request: HttpRequest[Any, Any, EditorialRefs]) -> str:
-    """Return the ETag of an article before an edit or a deletion. Raises Problem like the change itself."""
+async def current(request: HttpRequest[Any, Any, EditorialRefs]) -> Validators:
+    """Return the version of an article before an edit or a deletion. Raises Problem like the change itself."""
     content = await request.refs.content_queries.ask(ReadContent(request.uuid("content_id"), request.caller))
     if request.body is not None or content.status is not Status.ARCHIVED:
         check_edit(request.identity, content.author_id, content.status)
-    return str(content.version)
+    return Validators(str(content.version), content.updated_at)
 
 
-async def current_for_transition(request: HttpRequest[Any, Any, EditorialRefs]) -> str:
-    """Return the ETag of an article before a transition."""
+async def current_for_transition(request: HttpRequest[Any, Any, EditorialRefs]) -> Validators:
+    """Return the version of an article before a transition."""
     content = await request.refs.content_queries.ask(ReadContent(request.uuid("content_id"), request.caller))
-    return str(content.version)
+    return Validators(str(content.version), content.updated_at)
 
 
 def version_of(request: HttpRequest[Any, Any, EditorialRefs]) -> int | None:
@@ -279,6 +280,7 @@ ROUTES = Routes(
             CONTENT_OWN_REVIEW,
             CONTENT_ILLEGAL_TRANSITION,
             CONTENT_STALE,
+            QUOTA_RATE,
         ),
         current=current_for_transition,
     ),

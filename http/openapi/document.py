@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import re
+import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from callboard.http.openapi.examples import example_for
 from callboard.http.openapi.responses import HEADERS, by_status, codes_of, headers_given
 from callboard.http.server.errors import ErrorEnvelope, Failure, ProblemDetails, status_of
 from callboard.http.server.headers import PROBLEM_JSON
+from callboard.http.server.preconditions import Validators
 from callboard.http.server.response import PHRASES
 from callboard.http.server.response_builder import PageInfo
 from callboard.http.server.routing import Access, HandlerSignature, RequestHeader, Route, check_tags, shape_of
@@ -60,6 +62,11 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "If-Modified-Since": _parameter(
         "If-Modified-Since",
         "The Last-Modified of an earlier response. If-None-Match goes before it; what is no time is ignored.",
+        "Thu, 01 Jan 2026 00:00:00 GMT",
+    ),
+    "If-Unmodified-Since": _parameter(
+        "If-Unmodified-Since",
+        "The Last-Modified of an earlier response, which must hold still. If-Match goes before it.",
         "Thu, 01 Jan 2026 00:00:00 GMT",
     ),
     "X-Request-Timeout": _parameter(
@@ -156,6 +163,8 @@ def tighten(schema: Any) -> None:
         if isinstance(each, dict | list):
             tighten(each)
     if isinstance(schema, dict) and schema.get("type") == "string" and "enum" not in schema:
+        if "pattern" in schema:  # Python's end of a text is not ECMA 262's
+            schema["pattern"] = schema["pattern"].replace("\\Z", "$")
         rule = {"date-time": TIME_PATTERN, None: TEXT_PATTERN}.get(schema.get("format"))
         if rule is not None and "pattern" not in schema:
             schema["pattern"] = rule
@@ -233,6 +242,8 @@ def parameters_of(route: Route[Any], shape: HandlerSignature, schemas: Schemas) 
         headers.append("If-None-Match")
     if route.has_date:
         headers.append("If-Modified-Since")
+    if route.has_date or (route.current and typing.get_type_hints(route.current)["return"] is Validators):
+        headers.append("If-Unmodified-Since")
     return parameters + [{"$ref": f"#/components/parameters/{name}"} for name in headers]
 
 

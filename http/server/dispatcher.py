@@ -25,7 +25,7 @@ from callboard.http.server.deadlines import Deadlines, cancelled_by_deadline
 from callboard.http.server.errors import problem_of
 from callboard.http.server.idempotency import IdempotencyStep, key_of
 from callboard.http.server.operator_access import AllowedHosts
-from callboard.http.server.preconditions import Condition, condition_of, stale_code
+from callboard.http.server.preconditions import Condition, Validators, condition_of, stale_code
 from callboard.http.server.raw_request import RawRequest, ServerDependencies, Settings
 from callboard.http.server.request import HttpRequest
 from callboard.http.server.request_parser import NOTHING, RequestParser
@@ -57,7 +57,7 @@ class Endpoint:
         self._builder = dispatcher.builder
         self._deadlines = dispatcher.deadlines
         self._idempotency = (
-            IdempotencyStep(dependencies.keys)
+            IdempotencyStep(dependencies.keys, route.headers)
             if route.accepts_idempotency_key and dependencies.keys is not None
             else None
         )
@@ -109,7 +109,7 @@ class Endpoint:
             tag = self._builder.tag(reply)
             condition = None if tag is None else condition_of(exchange.headers)
             if tag is not None and condition is not None:
-                if not condition.matches(tag):
+                if not condition.matches(tag, reply.modified):
                     raise Problem(self._stale)
                 if condition.is_unchanged(tag, reply.modified):
                     return self._builder.not_modified(exchange, reply)
@@ -122,10 +122,11 @@ class Endpoint:
         if self._match_missing is not None and (condition is None or condition.match is None):
             raise Problem(self._match_missing)
         if condition is not None:
-            tag = await current(call)
-            if not condition.holds_for(tag):
+            found = await current(call)
+            version = Validators(found) if isinstance(found, str) else found
+            if not condition.holds_for(*version):
                 raise Problem(self._stale)
-            call.tag = tag
+            call.tag = version.tag
 
     async def _run_once(self, call: HttpRequest[Any, Any, Any], exchange: RawRequest, claim: Claim) -> Response:
         """Run the handler once for an Idempotency-Key; an error response counts as a response."""
@@ -258,8 +259,13 @@ def _record(exchange: RawRequest, response: Response, took_s: float) -> None:
 
 
 def _check_host(exchange: RawRequest, hosts: AllowedHosts) -> None:
-    """Check the host. HTTP/1.0 may omit it: no browser does. The host in a target goes before the header."""
-    for host in exchange.headers.getall("Host", ()):
+    """Check the host, and a browser's origin. HTTP/1.0 may omit the host: no browser does. The host in a target goes
+    before the header.
+    """
+    headers = exchange.headers
+    for host in headers.getall("Host", ()):
         hosts.check(host)
+    for origin in headers.getall("Origin", ()):
+        hosts.check_origin(origin, headers.get("Host", ""))
     if not exchange.message.path.startswith("/") and exchange.message.url.raw_authority:
         hosts.check(exchange.message.url.raw_authority)

@@ -96,8 +96,8 @@ def trace_context(
     """
     made = (rng.getrandbits(192) | NOT_ZERO).to_bytes(24).hex()
     span, trace_id = made[:16], made[16:]
-    sent = headers.get(PARENT)
-    if sent is not None and (match := TRACEPARENT.fullmatch(sent)):
+    sent = headers.getall(PARENT, ())
+    if len(sent) == 1 and (match := TRACEPARENT.fullmatch(sent[0])):
         version, continued, parent, flags, more = match.groups()
         fits = version != "ff" and (more is None or version != "00")
         if fits and continued != NO_TRACE and parent != NO_SPAN:
@@ -109,10 +109,10 @@ def trace_context(
     return f"00-{trace_id}-{span}-00", trace_id, None
 
 
-def request_id(headers: Mapping[str, str], trace_id: str) -> str:
-    """Return the client's X-Request-ID if it is safe, else the trace id."""
-    sent = headers.get(REQUEST_ID)
-    return sent if sent is not None and SAFE_ID.fullmatch(sent) else trace_id
+def request_id(headers: CIMultiDictProxy[str], trace_id: str) -> str:
+    """Return the client's X-Request-ID if it is one and safe, else the trace id."""
+    sent = headers.getall(REQUEST_ID, ())
+    return sent[0] if len(sent) == 1 and SAFE_ID.fullmatch(sent[0]) else trace_id
 
 
 def timeout_s(headers: CIMultiDictProxy[str]) -> float | None:

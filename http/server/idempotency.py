@@ -8,7 +8,7 @@ leaves the key free, and so does one that fails on our side (5xx) or is limited 
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from multidict import CIMultiDictProxy
 
@@ -39,10 +39,11 @@ log = logging.getLogger(__name__)
 
 
 class IdempotencyStep:
-    """Runs the work of a key once."""
+    """Runs the work of a key once. `headers` are those that the route reads."""
 
-    def __init__(self, keys: Ref[ClaimKey | StoreResponse | ReleaseKey]) -> None:
+    def __init__(self, keys: Ref[ClaimKey | StoreResponse | ReleaseKey], headers: Iterable[str] = ()) -> None:
         self._keys = keys
+        self._headers = tuple(headers)
 
     async def answer(
         self,
@@ -53,8 +54,8 @@ class IdempotencyStep:
     ) -> Response:
         """Return the response of `work`, or the stored response of the request that did it before.
 
-        Raises Problem: REQUEST_KEY_REUSED for another body, REQUEST_KEY_BUSY if the holder of the claim does not end in
-        time, SERVER_UNAVAILABLE, and any exception of `work`.
+        Raises Problem: REQUEST_KEY_REUSED for other content, REQUEST_KEY_BUSY if the holder of the claim does not end
+        in time, SERVER_UNAVAILABLE, and any exception of `work`.
         """
         claim = await self._claimed(exchange, key)
         if isinstance(claim, StoredResponse):
@@ -72,16 +73,27 @@ class IdempotencyStep:
     async def _claimed(self, exchange: RawRequest, key: str) -> Claim | StoredResponse:
         caller, loop = exchange.caller, asyncio.get_running_loop()
         name = key_name(None if caller is None else caller.user_id, exchange.method, exchange.path, key)
+        content = self._content(exchange)
         wait_s = FIRST_LOOK_S
         while True:
             now = loop.time()
-            found = await self._keys.ask(ClaimKey(name, exchange.body, exchange.deadline - now + GRACE_S))
+            found = await self._keys.ask(ClaimKey(name, content, exchange.deadline - now + GRACE_S))
             if found is not None:
                 return found
             if exchange.due - now - wait_s < MARGIN_S:
                 raise Problem(REQUEST_KEY_BUSY, retry_after_s=1)
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, LAST_LOOKS_S)
+
+    def _content(self, exchange: RawRequest) -> bytes:
+        """Return the bytes by which two requests are the same: the body, after the query and the headers that the route
+        reads if there are any.
+        """
+        query = exchange.message.path.partition("?")[2]
+        sent = [f"{name}:{value}" for name in self._headers for value in exchange.headers.getall(name, ())]
+        if not query and not sent:
+            return exchange.body
+        return "\n".join((query, *sent, "", "")).encode("utf-8", "surrogateescape") + exchange.body
 
     async def _keep(self, claim: Claim, response: Response) -> bool:
         headers = {name: value for name, value in response.headers.items() if name in KEPT_HEADERS}

@@ -1,7 +1,8 @@
 """Access to the operator plane: allowed host names, and the operators' token.
 
 The check of host names stops DNS rebinding: a stranger's page, whose name resolves to our address, cannot read the
-plane. The token cannot be guessed at the speed of the network.
+plane. The check of origins stops the requests that a browser sends for such a page without asking us first. The token
+cannot be guessed at the speed of the network.
 """
 
 import hashlib
@@ -30,6 +31,13 @@ class AllowedHosts:
         found = AUTHORITY.fullmatch(authority)
         if found is None or not self._is_allowed(found[1].lower()):
             raise Problem(REQUEST_HOST)
+
+    def check_origin(self, origin: str, authority: str) -> None:
+        """Raise Problem(REQUEST_HOST) for a request of a page that is not of this listener: no command line sends an
+        Origin.
+        """
+        if origin.partition("://")[2].lower() != authority.lower():
+            raise Problem(REQUEST_HOST, "The operator plane answers no page of another origin.")
 
     def _is_allowed(self, host: str) -> bool:
         if host.rstrip(".") in self._names:

@@ -18,6 +18,7 @@ from uuid import UUID
 
 from callboard.actors.errors import ROUTE_NOT_FOUND, ErrorCode, ErrorKind, FieldError
 from callboard.actors.infrastructure.rate_limiter import RateLimit
+from callboard.http.server.preconditions import Validators
 from callboard.http.server.raw_request import Holder
 from callboard.http.server.request import HttpRequest, PageReply, RawReply, Reply
 from callboard.http.server.streamed_body import StreamedBody
@@ -30,7 +31,8 @@ V = TypeVar("V")
 
 Answer = Reply[Any] | PageReply[Any] | RawReply
 Authenticate = Callable[[S_contra, str], Awaitable[Holder]]  # the holder of a key; raises Problem
-Current = Callable[[HttpRequest[Any, Any, S_contra]], Awaitable[str]]  # the bare current tag of a resource
+# The bare current tag of a resource, with the time of its last change if reads have that.
+Current = Callable[[HttpRequest[Any, Any, S_contra]], Awaitable[str | Validators]]
 
 
 class Access(StrEnum):
@@ -95,9 +97,9 @@ class Route(Generic[S_contra]):
     A response that `shows_progress` of work which is not over has Retry-After. A response that `has_etag` has one; a
     route that changes its resource declares the function that reads the `current` tag, and with a code of
     PRECONDITION_MISSING among its errors it requires If-Match. A response that `has_date` has an ETag and perhaps the
-    time of its last change, for If-Modified-Since. `content_type` is for the documents, if the reply is a
-    RawReply. `validate` returns the faults of the well-formed fields of a body, also if other fields are malformed: one
-    response names every fault. `refs` are the references of the handler: see `Routes`.
+    time of its last change, for If-Modified-Since and If-Unmodified-Since. `content_type` is for the documents, if the
+    reply is a RawReply. `validate` returns the faults of the well-formed fields of a body, also if other fields are
+    malformed: one response names every fault. `refs` are the references of the handler: see `Routes`.
 
     A route with `Access.KEY` has the functions that `authenticate` a key, which is the Bearer token: `caller_limit`
     then counts by the holder, in place of the policy "default". A response that `shows_secret` is stored nowhere: the

@@ -27,6 +27,7 @@ from callboard.actors.infrastructure.rate_limiter import LimitResult, RateLimit
 from callboard.actors.infrastructure.token_signer import Claims
 from callboard.actors.ingestion.errors import KEYS_INVALID
 from callboard.http.server.pagination import BY_NUMBER
+from callboard.http.server.preconditions import Validators
 from callboard.http.server.raw_request import ServerDependencies, Settings
 from callboard.http.server.request import Body, HttpRequest, Page, PageReply, Query, Reply
 from callboard.http.server.routing import Access, Route, Routes
@@ -113,10 +114,10 @@ async def board(call: HttpRequest[None, Page, Services]) -> PageReply[str]:
     return PageReply(titles, limit=call.query.limit, next_cursor=None, is_public=call.caller is None)
 
 
-async def tag_now(call: HttpRequest[Any, Any, Services]) -> str:
+async def tag_now(call: HttpRequest[Any, Any, Services]) -> Validators:
     if call.uuid("content_id").int:
         raise Problem(CONTENT_NOT_FOUND)
-    return "7"
+    return Validators("7", MODIFIED)
 
 
 async def edit(call: HttpRequest[None, None, Services]) -> Reply[str]:

@@ -20,6 +20,7 @@ def test_an_import_is_made_once_for_a_key_and_followed_to_its_end(up: Up) -> Non
     answers = [post(up, "/content/import", editor.token, body, **key) for _ in range(2)]
     assert [answer.status for answer in answers] == [201, 201]
     assert answers[0].data["job_id"] == answers[1].data["job_id"]
+    assert post(up, "/content/import?format=csv", editor.token, body, **key).code == "REQUEST_KEY_REUSED_009"
     path = answers[0].headers["Location"].removeprefix("/api/v1")
     assert answers[0].headers["Retry-After"] == "2"
     seen: list[Answer] = []

@@ -218,6 +218,9 @@ def test_a_repeated_creation_with_its_key_makes_one_upload(client: Client) -> No
     first, second = [client.ask("POST", **TUS, Upload_Length="5", Idempotency_Key="a key") for _ in range(2)]
     assert (first.status, second.status) == (201, 201)
     assert first.headers["Location"] == second.headers["Location"]
+    metadata = f"filename {b64(b'a.txt')}"
+    for changed in ({"Upload_Length": "6"}, {"Upload_Length": "5", "Upload_Metadata": metadata}):
+        assert client.ask("POST", **TUS, **changed, Idempotency_Key="a key").code == "REQUEST_KEY_REUSED_009"
 
 
 def test_a_declared_film_is_refused_and_the_flag_lets_it_in(client: Client, people: UserFactory, up: Up) -> None:

@@ -42,6 +42,24 @@ def test_every_other_name_is_refused_however_it_is_dressed(host: str) -> None:
     assert caught.value.code is REQUEST_HOST
 
 
+@pytest.mark.parametrize("origin", ["http://127.0.0.1:9000", "https://127.0.0.1:9000", "HTTP://127.0.0.1:9000"])
+def test_a_page_of_this_listener_may_ask(origin: str) -> None:
+    AllowedHosts().check_origin(origin, "127.0.0.1:9000")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("https://evil.example", "http://127.0.0.1:8000", "http://127.0.0.1", "http://localhost:9000", "null", ""),
+        *("127.0.0.1:9000", "http://evil.example@127.0.0.1:9000", "http://127.0.0.1:9000/", "http://127.0.0.1:9000."),
+    ],
+)
+def test_a_page_of_another_origin_is_refused(origin: str) -> None:
+    with pytest.raises(Problem) as caught:
+        AllowedHosts().check_origin(origin, "127.0.0.1:9000")
+    assert caught.value.code is REQUEST_HOST
+
+
 def tried(gate: OperatorToken, token: str, ip: str = "203.0.113.7") -> str:
     try:
         gate.check(token, ip)

@@ -58,6 +58,18 @@ SINCE: tuple[tuple[dict[str, str], int], ...] = (
     ({"If-Modified-Since": "Fri, 31 Dec 9999 23:59:59 -2359"}, 200),
     ({"If-Modified-Since": "Mon, 01 Jan 0001 00:00:00 +2359"}, 200),
 )
+UNCHANGED_SINCE: tuple[tuple[dict[str, str], bool], ...] = (
+    ({"If-Unmodified-Since": "Fri, 02 Jan 2026 03:04:05 GMT"}, True),
+    ({"If-Unmodified-Since": "Fri, 01 Jan 2100 00:00:00 GMT"}, True),
+    ({"If-Unmodified-Since": "Fri, 02 Jan 2026 03:04:04 GMT"}, False),
+    ({"If-Unmodified-Since": "Thursday, 01-Jan-26 00:00:00 GMT"}, False),
+    ({"If-Unmodified-Since": "Fri, 02 Jan 2026 03:04:05 +0100"}, False),
+    ({"If-Unmodified-Since": "yesterday"}, True),
+    ({"If-Unmodified-Since": ""}, True),
+    ({"If-Unmodified-Since": "Thu, 01 Jan 2026 00:00:00 GMT", "If-Match": '"7"'}, True),
+    ({"If-Unmodified-Since": "Fri, 01 Jan 2100 00:00:00 GMT", "If-Match": '"6"'}, False),
+    ({"If-Unmodified-Since": "Thu, 01 Jan 2026 00:00:00 GMT", "If-None-Match": '"6"'}, False),
+)
 MALFORMED = ("7", "", '"7', '7"', 'w/"7"', '"7" "8"', '*, "7"', '"7", *', 'W/ "7"', "'7'", ",", "**")
 
 
@@ -97,6 +109,21 @@ async def test_a_time_is_held_against_that_of_the_last_change(door: Any, headers
         assert (await door.call("DELETE", POST, headers={"If-Match": '"7"', **headers}))[0] == (
             412 if headers.get("If-None-Match") == '"7"' else 204
         )
+
+
+@pytest.mark.parametrize(("headers", "made"), UNCHANGED_SINCE)
+async def test_a_change_is_held_against_the_time_that_the_client_has_read(
+    door: Any, headers: dict[str, str], *, made: bool
+) -> None:
+    for method, done in (("GET", 200), ("HEAD", 200), ("PATCH", 200), ("DELETE", 204)):
+        async with door.client.request(method, POST, headers=headers) as response:
+            assert response.status == (done if made else 412), method
+
+
+async def test_what_has_no_time_ignores_a_time(door: Any) -> None:
+    late = {"If-Unmodified-Since": "Thu, 01 Jan 1970 00:00:00 GMT"}
+    for path in ("/api/v1/board", "/health"):
+        assert (await door.call("GET", path, headers=late))[0] == 200
 
 
 async def test_a_time_that_is_yet_to_come_is_not_sent_and_never_holds(door: Any) -> None:

@@ -111,6 +111,14 @@ async def test_a_bad_traceparent_is_replaced(door: Any) -> None:
     assert body["error"]["trace_id"] != "0" * 32
 
 
+async def test_ids_on_two_lines_are_none(door: Any) -> None:
+    traces = [("traceparent", f"00-{letter * 32}-00f067aa0ba902b7-01") for letter in "ab"]
+    headers = [*traces, ("X-Request-ID", "first"), ("X-Request-ID", "second")]
+    _, body, response = await door.call("GET", "/api/v1/fail/bug", headers=headers)
+    assert body["error"]["trace_id"][:8] not in ("a" * 8, "b" * 8)
+    assert response.headers["X-Request-ID"] == body["error"]["trace_id"]
+
+
 async def test_a_lowered_timeout_ends_the_request(door: Any) -> None:
     status, body, _ = await door.call("GET", "/api/v1/wait", headers={"X-Request-Timeout": "0.05"})
     assert (status, body["error"]["code"]) == (503, "SERVER_TIMEOUT_003")
