@@ -59,6 +59,9 @@ class EditorialSettings(UploadSettings, frozen=True, kw_only=True):
     quota_drafts_per_hour: Annotated[Count, Meta(description="drafts that one user may create in an hour")] = (
         DEFAULT_QUOTAS.drafts_per_hour
     )
+    quota_transitions_per_hour: Annotated[
+        Count, Meta(description="transitions and schedules of articles that one user may make in an hour")
+    ] = DEFAULT_QUOTAS.transitions_per_hour
     max_categories: Annotated[Count, Meta(description="the maximum of categories")] = MAX_CATEGORIES
     tags_per_content: Annotated[int, Meta(ge=0, le=MAX_TAGS, description="the maximum of tags of an article")] = (
         MAX_TAGS
@@ -124,7 +127,12 @@ class EditorialSettings(UploadSettings, frozen=True, kw_only=True):
     @property
     def quotas(self) -> Quotas:
         """Return the limits on the articles of one user."""
-        return Quotas(self.quota_content_rows, self.quota_content_bytes, self.quota_drafts_per_hour)
+        return Quotas(
+            self.quota_content_rows,
+            self.quota_content_bytes,
+            self.quota_drafts_per_hour,
+            self.quota_transitions_per_hour,
+        )
 
 
 class EditorialNeeds(Struct, frozen=True):

@@ -83,7 +83,7 @@ class TransitionContent(Request[Content], frozen=True):
     """Make an editorial transition; what is published may be given the time of its expiry.
 
     Raises Problem(CONTENT_NOT_FOUND, CONTENT_FORBIDDEN, CONTENT_OWN_REVIEW, CONTENT_ILLEGAL_TRANSITION, CONTENT_STALE,
-    REQUEST_INVALID).
+    QUOTA_RATE, REQUEST_INVALID).
     """
 
     content_id: UUID
@@ -253,6 +253,7 @@ class ContentWorkflow(Actor[Change]):
             if row is None:
                 raise Problem(CONTENT_ILLEGAL_TRANSITION, JUST_CHANGED)
             actor_id = message.caller.user_id
+            await count_use(connection, "transitions", actor_id, most=self.quotas.transitions_per_hour)
             await record(connection, before, message.action, target, actor_id, note=message.note)
             content = await tell(connection, EVENT_OF[message.action], row, actor_id, message.note)
             await plan(connection, self.jobs, before, content, actor_id)
@@ -290,6 +291,7 @@ class ContentWorkflow(Actor[Change]):
 
     async def _note_schedule(self, connection: Any, before: Content, row: Any, message: ScheduleContent) -> Content:
         actor_id, note = message.caller.user_id, message.note
+        await count_use(connection, "transitions", actor_id, most=self.quotas.transitions_per_hour)
         if message.publish_at is None and message.expire_at is None:
             await record(connection, before, "unschedule", before.status, actor_id, note=note)
             content = await tell(connection, events.ContentUnscheduled, row, actor_id, note)

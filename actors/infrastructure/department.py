@@ -26,7 +26,7 @@ from callboard.actors.infrastructure.refs import Clients, Declared, Infrastructu
 from callboard.actors.infrastructure.retention import HOURLY, PURGE_EXPIRED, Retain, query_rule
 from callboard.actors.infrastructure.signing_keys import KeyRing, parse_private_key, parse_public_keys, parse_secret
 from callboard.actors.infrastructure.token_signer import Signer
-from callboard.actors.infrastructure.user_jobs import UserJobs
+from callboard.actors.infrastructure.user_jobs import IMPORTS_PER_HOUR, UserJobs
 from callboard.actors.settings import SECRET, Count, Days, Folder, Hours, Line, Parsed, Settings, WebAddress, in_vault
 from callboard.runtime import Props, pool, worker
 from callboard.streams.signatures import EventSigner
@@ -74,6 +74,9 @@ class InfrastructureSettings(Settings, frozen=True, kw_only=True):
     rate_limit_per_minute: Annotated[Count, Meta(description="requests per minute, by user or address")] = (
         DEFAULT_LIMIT.limit
     )
+    quota_imports_per_hour: Annotated[
+        Count, Meta(description="imports of articles that one user may start in an hour")
+    ] = IMPORTS_PER_HOUR
     dead_letter_retention_days: Annotated[
         Days, Meta(description="days to keep dead letters of records, of jobs and so of mails")
     ] = 30
@@ -180,7 +183,7 @@ def build(settings: InfrastructureSettings, needs: InfrastructureNeeds) -> Branc
     queue = JobQueue(declared.jobs)
     bucket = CircuitBreaker("s3")
     objects = store_of(settings, bucket)
-    users_jobs = pool("user_jobs", Props(UserJobs, database, queue), size=2)
+    users_jobs = pool("user_jobs", Props(UserJobs, database, queue, settings.quota_imports_per_hour), size=2)
     refs = Infrastructure(
         database=database,
         cache=cache,

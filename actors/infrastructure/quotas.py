@@ -20,11 +20,12 @@ HOUR_S = 3600.0
 
 
 class Quotas(msgspec.Struct, frozen=True):
-    """The limits on the articles of one user."""
+    """The limits on the articles of one user, and on the lines that a user adds to the history of articles."""
 
     content_rows: int = 10_000
     content_bytes: int = 100_000_000
     drafts_per_hour: int = 1_000
+    transitions_per_hour: int = 1_000
 
 
 DEFAULT_QUOTAS = Quotas()

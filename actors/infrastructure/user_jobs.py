@@ -19,6 +19,7 @@ from callboard.actors.infrastructure.job_kinds import Backoff, EndedJob, Job, Jo
 from callboard.actors.infrastructure.job_queue import JobQueue
 from callboard.actors.infrastructure.personal_data import PersonalData
 from callboard.actors.infrastructure.principals import Principal, Role
+from callboard.actors.infrastructure.quotas import count_use
 from callboard.runtime import Actor, Request, on
 from callboard.streams.event_types import UtcDatetime
 from callboard.streams.outbox import emit
@@ -30,6 +31,7 @@ DEADLINE_S = 6 * 3600.0  # of processing.v1
 UNFINISHED = ("waiting", "running")
 HAS_FAILED = "It has failed after several attempts."
 NOT_DONE = "It was not done in six hours."
+IMPORTS_PER_HOUR = 60  # of one user, by default: their inputs stay until they are done, or for a week
 Form = Literal["jsonl", "csv"]
 
 PERSONAL_DATA = PersonalData(
@@ -77,7 +79,10 @@ class UserJob(msgspec.Struct, frozen=True):
 
 
 class StartImport(Request[UserJob], frozen=True):
-    """Start an import of lines; the same id again returns the job of this id. Raises Problem(SERVER_OVERLOADED)."""
+    """Start an import of lines; the same id again returns the job of this id.
+
+    Raises Problem(SERVER_OVERLOADED, QUOTA_RATE).
+    """
 
     job_id: UUID
     kind: str
@@ -119,16 +124,17 @@ class RetryUserJob(Request[UserJob], frozen=True):
 class UserJobs(Actor[StartImport | GetUserJob | CancelUserJob | RetryUserJob]):
     """Starts, shows, cancels and retries users' jobs."""
 
-    def __init__(self, database: Database, jobs: JobQueue) -> None:
+    def __init__(self, database: Database, jobs: JobQueue, imports_per_hour: int = IMPORTS_PER_HOUR) -> None:
         self.database = database
         self.jobs = jobs
+        self.imports_per_hour = imports_per_hour
 
     @on(StartImport)
     @retried
     async def start(self, message: StartImport) -> UserJob:
         """Start it in a transaction of its own."""
         async with self.database.transaction() as connection:
-            return await start_import(connection, self.jobs, message)
+            return await start_import(connection, self.jobs, message, most=self.imports_per_hour)
 
     @on(GetUserJob)
     async def get(self, message: GetUserJob) -> UserJob:
@@ -158,14 +164,17 @@ class UserJobs(Actor[StartImport | GetUserJob | CancelUserJob | RetryUserJob]):
             return _job(await _enqueue(connection, self.jobs, row["kind"], message.job_id))
 
 
-async def start_import(connection: Any, jobs: JobQueue, message: StartImport) -> UserJob:
-    """Add the job with its input, in the caller's transaction. Raises the errors of StartImport.
+async def start_import(connection: Any, jobs: JobQueue, message: StartImport, *, most: int | None = None) -> UserJob:
+    """Add the job with its input, in the caller's transaction; `most` limits a user's imports in an hour. Raises the
+    errors of StartImport.
 
     The input stands beside the job: a job of the queue has ids, not contents.
     """
     await jobs.admit(connection, jobs.kinds[message.kind])
     job_id = message.job_id
     if await start_user_job(connection, jobs, job_id, message.kind, message.user_id):
+        if most is not None:
+            await count_use(connection, "imports", message.user_id, most=most)
         await QUERIES.add_input(connection, job_id=job_id, form=message.form, content=message.content)
     row = await QUERIES.job_of(connection, job_id=job_id)
     if row is None or row["user_id"] != message.user_id:

@@ -10,6 +10,7 @@ from callboard.actors.editorial.errors import (
 )
 from callboard.actors.editorial.refs import EditorialRefs
 from callboard.actors.editorial.workflow import Content, ScheduleContent
+from callboard.actors.infrastructure.errors import QUOTA_RATE
 from callboard.http.api.content import content_reply, current_for_transition, version_of
 from callboard.http.server.request import Body, HttpRequest, Reply
 from callboard.http.server.routing import Access, Route, Routes
@@ -44,7 +45,7 @@ ROUTES = Routes(
         tag="content",
         has_etag=True,
         access=Access.EDITOR,
-        errors=(CONTENT_NOT_FOUND, CONTENT_FORBIDDEN, CONTENT_ILLEGAL_TRANSITION, CONTENT_STALE),
+        errors=(CONTENT_NOT_FOUND, CONTENT_FORBIDDEN, CONTENT_ILLEGAL_TRANSITION, CONTENT_STALE, QUOTA_RATE),
         current=current_for_transition,
     ),
 )

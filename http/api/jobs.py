@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from callboard.actors.errors import REQUEST_INVALID, FieldError, Problem
-from callboard.actors.infrastructure.errors import JOBS_NOT_FOUND, JOBS_NOT_RETRIED, JOBS_OVER
+from callboard.actors.infrastructure.errors import JOBS_NOT_FOUND, JOBS_NOT_RETRIED, JOBS_OVER, QUOTA_RATE
 from callboard.actors.infrastructure.refs import Infrastructure
 from callboard.actors.infrastructure.user_jobs import (
     CancelUserJob,
@@ -97,7 +97,7 @@ ROUTES = Routes(
         status=201,
         has_etag=True,
         shows_progress=True,
-        errors=(JOBS_NOT_FOUND,),
+        errors=(JOBS_NOT_FOUND, QUOTA_RATE),
     ),
     Route(
         "GET",

@@ -18,7 +18,9 @@ from callboard.actors.editorial.workflow import (
     DeleteContent,
     Draft,
     EditContent,
+    TransitionContent,
 )
+from callboard.actors.editorial.workflow_rules import Action
 from callboard.actors.infrastructure import quotas as module
 from callboard.actors.infrastructure.errors import QUOTA_CONTENT, QUOTA_RATE
 from callboard.actors.infrastructure.principals import Principal, Role
@@ -34,7 +36,7 @@ class CallboardProcess:
     def __init__(self, domain: Domain, quotas: Quotas) -> None:
         self.domain = domain
         cache = ContentCache(domain.database, domain.cache)
-        self.content: Ref[CreateContent | EditContent | DeleteContent] = pool(
+        self.content: Ref[CreateContent | EditContent | DeleteContent | TransitionContent] = pool(
             "content",
             Props(ContentWorkflow, domain.database, cache, domain.jobs, HtmlSanitizer(), quotas=quotas),
             size=16,
@@ -136,6 +138,20 @@ async def test_drafts_are_counted_though_they_are_deleted(domain: Domain, site: 
     with refused(QUOTA_RATE) as caught:
         await site.draft(ada)
     assert caught.value.retry_after_s
+
+
+@pytest.mark.parametrize("quotas", [Quotas(transitions_per_hour=4)])
+async def test_lines_of_the_history_are_counted_by_the_user_who_adds_them(
+    domain: Domain, site: CallboardProcess
+) -> None:
+    ada, editor = await domain.person(), await domain.person(Role.EDITOR)
+    made = await site.draft(ada)
+    for _ in range(4):
+        await site.content.ask(TransitionContent(made.content_id, Action.SUBMIT_FOR_REVIEW, "n" * 2000, ada))
+        await site.content.ask(TransitionContent(made.content_id, Action.REJECT, None, editor))
+    with refused(QUOTA_RATE):
+        await site.content.ask(TransitionContent(made.content_id, Action.SUBMIT_FOR_REVIEW, None, ada))
+    assert await domain.value("select count(*) from content_transitions") == 8
 
 
 async def use(domain: Domain, user_id: UUID, most: int = 4, window_s: float = 600) -> None:
