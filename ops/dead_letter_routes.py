@@ -1,7 +1,6 @@
 """The operator plane's routes of dead letters, of records, mails and jobs: list, show, replay, drop."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Any, Literal, Protocol
 
 from msgspec import Meta
@@ -18,9 +17,10 @@ from callboard.http.server.pagination import BY_TIME
 from callboard.http.server.request import Body, HttpRequest, Page, PageReply, Reply
 from callboard.http.server.routing import Route
 from callboard.ops.operator_routes import operator_route
+from callboard.streams.event_types import UtcDatetime
 
 MAX_LETTERS = 200  # in one request, which has ten seconds
-MAX_RATE = 1_000.0
+MIN_RATE, MAX_RATE = 0.001, 1_000.0  # a second
 
 Source = Literal["record", "job"]
 Id = Annotated[str, Meta(max_length=60)]
@@ -44,7 +44,7 @@ class DeadLetterQuery(Page, frozen=True, kw_only=True):
     source: Source | None = None
     name: Text | None = None
     reason: Text | None = None
-    since: datetime | None = None
+    since: UtcDatetime | None = None
     all: bool = False
 
 
@@ -55,14 +55,14 @@ class Selection(Body, frozen=True):
     source: Source | None = None
     name: Text | None = None
     reason: Text | None = None
-    since: datetime | None = None
+    since: UtcDatetime | None = None
     most: Annotated[int, Meta(ge=1, le=MAX_LETTERS, description="Letters of the filter; ask again for more.")] = 100
 
 
 class Replay(Selection, frozen=True):
     """Which letters to replay, and how many a second."""
 
-    per_second: Annotated[float, Meta(gt=0, le=MAX_RATE)] = 10.0
+    per_second: Annotated[float, Meta(ge=MIN_RATE, le=MAX_RATE)] = 10.0
 
 
 async def list_letters(request: HttpRequest[None, DeadLetterQuery, DeadLetterServices]) -> PageReply[DeadLetterView]:
@@ -90,6 +90,20 @@ async def drop_letters(request: HttpRequest[Selection, None, DeadLetterServices]
     return Reply(await request.refs.letters.drop(await _ids(request.refs.letters, request.body)))
 
 
+async def replay_letter(request: HttpRequest[None, None, DeadLetterServices]) -> Reply[DeadLetterChange]:
+    """Replay a dead letter; one that does not wait any more is left as it is."""
+    letters, letter_id = request.refs.letters, request.text("id")
+    await letters.expect([letter_id])
+    return Reply(await letters.replay([letter_id], per_second=MAX_RATE))
+
+
+async def drop_letter(request: HttpRequest[None, None, DeadLetterServices]) -> Reply[DeadLetterChange]:
+    """Drop a dead letter: it cannot be replayed any more."""
+    letters, letter_id = request.refs.letters, request.text("id")
+    await letters.expect([letter_id])
+    return Reply(await letters.drop([letter_id]))
+
+
 async def _ids(letters: DeadLetters, chosen: Selection) -> Sequence[str]:
     """Return the ids of a selection. Raises Problem for an unknown one, and for what selects nothing or twice."""
     if (chosen.ids is None) == (chosen.source is None):
@@ -104,6 +118,8 @@ async def _ids(letters: DeadLetters, chosen: Selection) -> Sequence[str]:
 ROUTES: tuple[Route[Any], ...] = (
     operator_route("GET", "/dead-letters", list_letters, "List dead letters", REQUEST_CURSOR_INVALID),
     operator_route("GET", "/dead-letters/{id}", show_letter, "A dead letter", DEAD_LETTERS_NOT_FOUND),
+    operator_route("DELETE", "/dead-letters/{id}", drop_letter, "Drop a dead letter", DEAD_LETTERS_NOT_FOUND),
+    operator_route("POST", "/dead-letters/{id}/replay", replay_letter, "Replay a dead letter", DEAD_LETTERS_NOT_FOUND),
     operator_route("POST", "/dead-letters/replay", replay_letters, "Replay dead letters", DEAD_LETTERS_NOT_FOUND),
     operator_route("POST", "/dead-letters/drop", drop_letters, "Drop dead letters", DEAD_LETTERS_NOT_FOUND),
 )

@@ -1,12 +1,11 @@
 """The operator plane's routes of the job queue: inspect, cancel, retry, replay, discard, pause, limit, schedules."""
 
-from datetime import datetime
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import msgspec
 from msgspec import Meta
 
-from callboard.actors.errors import REQUEST_CURSOR_INVALID, REQUEST_INVALID, FieldError, Problem
+from callboard.actors.errors import REQUEST_CURSOR_INVALID, REQUEST_INVALID, ErrorCode, FieldError, Problem
 from callboard.actors.infrastructure.errors import (
     JOBS_KIND_UNKNOWN,
     JOBS_NOT_DEAD,
@@ -21,10 +20,12 @@ from callboard.http.server.pagination import BY_NUMBER, BY_TIME_AND_NUMBER
 from callboard.http.server.request import Body, HttpRequest, Page, PageReply, Reply
 from callboard.http.server.routing import Route
 from callboard.ops.operator_routes import operator_route
+from callboard.streams.event_types import UtcDatetime
 
-MAX_RATE = 1_000.0
+MIN_RATE, MAX_RATE = 0.001, 1_000.0  # a second
 MAX_LIMIT = 100_000
 MAX_REPLAYED = 10_000
+T = TypeVar("T")
 
 
 class JobServices(Protocol):
@@ -49,7 +50,7 @@ class DeadQuery(Page, frozen=True, kw_only=True):
     cursor: Annotated[str, BY_TIME_AND_NUMBER.meta] | None = None
     kind: str | None = None
     reason: str | None = None
-    since: datetime | None = None
+    since: UtcDatetime | None = None
     all: bool = False
 
 
@@ -72,8 +73,8 @@ class ReplayMany(Body, frozen=True):
 
     kind: str
     reason: str | None = None
-    since: datetime | None = None
-    per_second: Annotated[float, Meta(gt=0, le=MAX_RATE)] = 10.0
+    since: UtcDatetime | None = None
+    per_second: Annotated[float, Meta(ge=MIN_RATE, le=MAX_RATE)] = 10.0
     most: Annotated[int, Meta(ge=1, le=MAX_REPLAYED)] = 1000
 
 
@@ -160,7 +161,7 @@ async def change_kind(request: HttpRequest[KindChange, None, JobServices]) -> Re
         await jobs.set_paused(kind, paused=change.paused)
     if change.max_running is not msgspec.UNSET:
         await jobs.set_limit(kind, change.max_running)
-    return Reply([each for each in await jobs.kinds() if each.kind == kind])
+    return Reply(_known([each for each in await jobs.kinds() if each.kind == kind], JOBS_KIND_UNKNOWN))
 
 
 async def list_schedules(request: HttpRequest[None, None, JobServices]) -> Reply[list[ScheduleView]]:
@@ -175,7 +176,14 @@ async def change_schedule(request: HttpRequest[ScheduleChange, None, JobServices
         await jobs.enable_schedule(name, enabled=change.enabled)
     if change.run:
         await jobs.run_schedule(name)
-    return Reply([each for each in await jobs.schedules() if each.name == name])
+    return Reply(_known([each for each in await jobs.schedules() if each.name == name], JOBS_SCHEDULE_UNKNOWN))
+
+
+def _known(found: list[T], unknown: ErrorCode) -> list[T]:
+    """Return what a name has found. Raises Problem for a name that finds nothing, also if nothing was to change."""
+    if not found:
+        raise Problem(unknown)
+    return found
 
 
 def _job_id(request: HttpRequest[Any, Any, Any]) -> int:

@@ -125,7 +125,8 @@ class TakeLease(Request[Lease | None], frozen=True):
     """Take the lease of an upload, to write at `offset`; None if it is held, and then its holder is asked for it.
 
     `size` is the size of an upload that was created without one, `coming` the number of bytes that will come if that is
-    known. Raises Problem(UPLOADS_NOT_FOUND, UPLOADS_OFFSET, UPLOADS_FINAL, UPLOADS_SIZE, UPLOADS_TOO_LARGE).
+    known. Raises Problem(UPLOADS_NOT_FOUND, UPLOADS_OFFSET, UPLOADS_FINAL, UPLOADS_SIZE, UPLOADS_TOO_LARGE), and
+    ATTACHMENTS_NOT_DRAFT for the removal of a file that belongs to content which is no draft any more.
     """
 
     upload_id: UUID

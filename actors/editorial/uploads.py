@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import msgspec
 
 from callboard.actors.editorial.errors import (
+    ATTACHMENTS_NOT_DRAFT,
     UPLOADS_FINAL,
     UPLOADS_LOCKED,
     UPLOADS_NOT_FOUND,
@@ -123,6 +124,8 @@ class Uploads(Actor[Uploading]):
             if row["is_leased"]:
                 await QUERIES.want_upload(connection, upload_id=upload.upload_id)
                 return None
+            if message.offset is None and await QUERIES.is_shown(connection, upload_id=upload.upload_id):
+                raise Problem(ATTACHMENTS_NOT_DRAFT)
             size, reserved = self._sizes(message, upload, row["reserved"])
             if message.offset is not None and upload.completed_at is not None:
                 return Lease(upload, row["fence"], reserved)  # there is nothing to write

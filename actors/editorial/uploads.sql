@@ -28,6 +28,12 @@ from uploads
 where upload_id = :upload_id and user_id = :user_id and (expires_at is null or expires_at > now())
 for update;
 
+-- name: is_shown(upload_id)$
+-- Whether it is attached to content that is no draft any more.
+select exists (
+    select from content_attachments a join content c using (content_id)
+    where a.upload_id = :upload_id and c.status <> 'draft' and c.deleted_at is null);
+
 -- name: want_upload(upload_id)!
 update uploads set is_wanted = true where upload_id = :upload_id;
 

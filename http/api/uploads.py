@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from callboard.actors.editorial.errors import (
+    ATTACHMENTS_NOT_DRAFT,
     UPLOADS_CHECKSUM,
     UPLOADS_FINAL,
     UPLOADS_LOCKED,
@@ -212,14 +213,14 @@ ROUTES = Routes(
     Route(
         *("DELETE", "/uploads/{upload_id}", remove, "Remove an upload", "uploads", Access.USER),
         status=204,
-        errors=(UPLOADS_NOT_FOUND, UPLOADS_LOCKED, UPLOADS_VERSION),
+        errors=(UPLOADS_NOT_FOUND, UPLOADS_LOCKED, UPLOADS_VERSION, ATTACHMENTS_NOT_DRAFT),
         headers=dict(NEEDS),
         constant_headers=TUS,
     ),
     Route(
         *("POST", "/uploads/{upload_id}", override, "Append or remove, by another method", "uploads", Access.USER),
         status=204,
-        errors=(UPLOADS_NOT_FOUND, *OF_WRITING, UPLOADS_FINAL, UPLOADS_OFFSET),
+        errors=(UPLOADS_NOT_FOUND, *OF_WRITING, UPLOADS_FINAL, UPLOADS_OFFSET, ATTACHMENTS_NOT_DRAFT),
         consumes={tus.OCTETS: bytes},
         headers=OF_BYTES
         | {tus.OVERRIDE: RequestHeader("The method that is meant.", "^(PATCH|DELETE)$", is_required=True)},

@@ -97,6 +97,22 @@ def test_jobs_are_replayed_and_dropped_by_filter_and_by_id(up: Up) -> None:
     assert states == ["dropped", "dropped", "replayed", "replayed"]
 
 
+def test_one_letter_is_replayed_and_another_dropped_by_their_paths(up: Up) -> None:
+    reason = f"broken {uuid4().hex}"
+    first, second = (f"{up.operators}/ops/v1/dead-letters/job:{rows(up, DEAD_JOB, reason)[0]['job_id']}" for _ in "ab")
+    for method, url, state in (("POST", f"{first}/replay", "replayed"), ("DELETE", second, "dropped")):
+        assert [request(method, url).data for _ in "ab"] == [{"found": 1, "changed": 1}, {"found": 1, "changed": 0}]
+        assert request("GET", url.removesuffix("/replay")).data["state"] == state
+        unknown = url.replace("job:", "job:9")
+        assert request(method, unknown).code == "DEAD_LETTERS_NOT_FOUND_001"
+
+
+@pytest.mark.parametrize("path", ["dead-letters", "dead-jobs"])
+def test_a_time_without_a_zone_is_refused(up: Up, path: str) -> None:
+    asked = f"{up.operators}/ops/v1/{path}?since=2026-01-01T00:00:00"
+    assert [request("GET", f"{asked}{zone}").status for zone in ("", "Z")] == [400, 200]
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -108,6 +124,7 @@ def test_jobs_are_replayed_and_dropped_by_filter_and_by_id(up: Up) -> None:
         {"source": "job", "most": 0},
         {"source": "job", "most": 10_000},
         {"source": "job", "per_second": 0},
+        {"source": "job", "per_second": 5e-324},
         {"source": "job", "since": "yesterday"},
         {"ids": ["job:1"] * 1000},
     ],

@@ -18,6 +18,8 @@ TABLE = {
     "GET /config": (401, 200),
     "GET /dead-letters": (401, 200),
     "GET /dead-letters/{id}": (401, 404),
+    "DELETE /dead-letters/{id}": (401, 404),
+    "POST /dead-letters/{id}/replay": (401, 404),
     "POST /dead-letters/replay": (401, 400),
     "POST /dead-letters/drop": (401, 400),
     "GET /outbox/refused": (401, 200),

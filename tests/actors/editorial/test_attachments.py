@@ -91,6 +91,19 @@ async def test_a_file_is_its_owners_until_its_content_is_published_and_again_whe
     assert await desk.sees(upload_id, *everybody) == [True, False, True, False]
 
 
+async def test_a_file_is_not_removed_from_under_an_article_that_is_no_draft(domain: Domain, desk: Desk) -> None:
+    author, editor = await domain.person(), await domain.person(Role.EDITOR)
+    content, upload_id = await desk.draft(author), await desk.upload(author)
+    await desk.attach(content, upload_id, author)
+    for action, by in ((Action.SUBMIT_FOR_REVIEW, author), (Action.APPROVE, editor), (Action.PUBLISH, editor)):
+        await desk.move(content, action, by=by)
+        with refused(ATTACHMENTS_NOT_DRAFT):
+            await desk.site.writer.remove(upload_id, author.user_id)
+    await desk.move(content, Action.ARCHIVE, Action.RESTORE, by=editor)
+    await desk.site.writer.remove(upload_id, author.user_id)
+    assert await desk.files.ask(ListAttachments(content.content_id, author)) == []
+
+
 async def test_nobody_downloads_what_is_not_complete_or_only_a_part(domain: Domain, desk: Desk) -> None:
     author = await domain.person()
     incomplete = (await desk.site.created(author)).upload_id

@@ -37,6 +37,9 @@ def zipped(name: str) -> bytes:
         (zipped("a.txt"), "application/zip"),
         (b"ID3\x04\x00", "audio/mpeg"),
         (boxed(b"M4A "), "audio/mp4"),
+        (boxed(b"M4B "), "audio/mp4"),
+        (boxed(b"heic"), "image/heic"),
+        (boxed(b"heix"), "image/heic"),
         (b"# Notes\n\n- caf\xc3\xa9\n", TEXT),
         (("東".encode() * HEAD)[:HEAD], TEXT),  # the last character is cut
         ("東".encode()[:2], OCTETS),
@@ -58,6 +61,8 @@ def test_a_file_is_what_its_first_bytes_say(head: bytes, kind: str) -> None:
         boxed(b"isom"),
         boxed(b"iso6"),  # what ffmpeg writes for streaming
         boxed(b"hvc1"),
+        boxed(b"hevc"),
+        boxed(b"avis"),
         boxed(b"XAVC"),
         boxed(b"qt  "),
         boxed(b"\x00\x00\x00\x00"),

@@ -85,7 +85,13 @@ async def test_a_line_whose_address_has_an_account_is_named_and_of_many_those_in
 def test_a_time_outside_of_the_years_of_utc_is_a_fault_of_its_line_alone() -> None:
     good = {"email": "a@example.org", "full_name": "Al"}
     early = good | {"created_at": "0001-01-01T00:00:00+14:00"}
-    assert faults(jsonl(good, early, good), "jsonl") == {2: ["created_at"]}
+    late = good | {"created_at": "9990-01-01T00:00:00Z"}
+    assert faults(jsonl(good, early, late, good), "jsonl") == {2: ["created_at"], 3: ["created_at"]}
+
+
+def test_a_number_is_no_time() -> None:
+    rows = [{"email": "a@example.org", "full_name": "Al", "created_at": time} for time in ("1767225600", "1e9", "")]
+    assert faults(table(*rows), "csv") == {2: ["created_at"], 3: ["created_at"]}
 
 
 def test_a_table_is_read_alike_and_a_record_is_a_line() -> None:
