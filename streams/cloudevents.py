@@ -165,14 +165,20 @@ def _check_signature(attributes: Mapping[str, str], data: bytes, signer: EventSi
 
 
 def _texts(headers: tuple[tuple[str, bytes | None], ...]) -> dict[str, str]:
-    """Return the relevant headers, by lower-case name; of a repeated one the first. Others may hold any bytes."""
+    """Return the relevant headers, by lower-case name; of a repeated one the first. Others may hold any bytes.
+
+    Raises InvalidRecordError for an attribute with two values: other readers would take the other one.
+    """
     texts: dict[str, str] = {}
     for name, value in headers:
         known = name.lower()
-        if value is None or known in texts or not (known.startswith("ce_") or known in {"content-type", "traceparent"}):
+        is_attribute = known.startswith("ce_")
+        if value is None or not (is_attribute or known in {"content-type", "traceparent"}):
             continue
         try:
-            texts[known] = value.decode()
+            text = value.decode()
         except UnicodeDecodeError:
             raise InvalidRecordError("malformed", f"header {known!r} is not UTF-8") from None
+        if texts.setdefault(known, text) != text and is_attribute:
+            raise InvalidRecordError("malformed", f"header {known!r} is there twice", known.removeprefix("ce_"))
     return texts

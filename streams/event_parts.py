@@ -27,7 +27,11 @@ BATCH = "application/cloudevents-batch+json"
 _DETAIL_LIMIT = 500
 _CLOUD_EVENTS = "application/cloudevents"
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# Characters that no attribute has (CloudEvents 1.0, 3.1): controls and noncharacters; the inside of a character class.
+FORBIDDEN = r"\u0000-\u001f\u007f-\u009f\ufdd0-\ufdef\ufffe\uffff" + "".join(
+    chr(plane << 16 | last) for plane in range(1, 17) for last in (0xFFFE, 0xFFFF)
+)
+_CONTROL = re.compile(f"[{FORBIDDEN}]")
 _UTF_8 = ("utf-8", "utf8", "us-ascii")
 
 Reason = Literal["malformed", "unknown_type", "invalid", "too_large", "unsigned", "unreadable"]

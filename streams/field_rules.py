@@ -7,6 +7,7 @@ decoded value: HTTP bodies and queries, events, and the lines of an import.
 
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import cache
 from types import UnionType
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ from msgspec import Meta
 
 Rule = Callable[[str], str]
 RULE = "rule"  # the key in Meta.extra
+NOT_A_TIME = "Invalid RFC3339 encoded datetime"  # as msgspec has it
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -117,3 +119,33 @@ def _struct(kind: type[msgspec.Struct]) -> Applied | None:
         return value
 
     return applied
+
+
+def fields_of(kind: type) -> tuple[msgspec.structs.FieldInfo, ...]:
+    """Return the fields of a Struct; none of another type."""
+    return msgspec.structs.fields(kind) if isinstance(kind, type) and issubclass(kind, msgspec.Struct) else ()
+
+
+@cache
+def times_of(kind: Any) -> tuple[tuple[str, str], ...]:
+    """Return the time fields of a Struct: their names here and on the wire."""
+    return tuple((each.name, each.encode_name) for each in fields_of(kind) if plain(each.type, ...) is datetime)
+
+
+def plain(kind: Any, value: Any) -> Any:
+    """Return `kind` without its Annotated, and of a union with None the other part, if one type remains."""
+    while typing.get_origin(kind) is typing.Annotated:
+        kind = typing.get_args(kind)[0]
+    parts = [part for part in typing.get_args(kind) if part is not type(None)]
+    if len(parts) == 1 and type(None) in typing.get_args(kind) and value is not None:
+        return plain(parts[0], value)
+    return kind
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a number: msgspec would convert it to a time, as seconds since 1970."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -12,7 +12,7 @@ MAX_RANGES = 50  # of one header; a longer one is cut
 _TAG = r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*"
 _RANGE = re.compile(rf"\s*({_TAG})\s*(?:;\s*[qQ]\s*=\s*(0(?:\.[0-9]{{0,3}})?|1(?:\.0{{0,3}})?)\s*)?")
 
-Language = Annotated[str, Meta(pattern=rf"^{_TAG}$", max_length=MAX_TAG_LENGTH, examples=["de-AT"])]
+Language = Annotated[str, Meta(pattern=rf"^{_TAG}\Z", max_length=MAX_TAG_LENGTH, examples=["de-AT"])]
 
 
 def preferred_languages(accept_language: str | None) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from callboard.streams.event_types import UtcDatetime
 
-Ip = Annotated[str, Meta(max_length=45, pattern=r"^[0-9A-Fa-f:.]+$")]
+Ip = Annotated[str, Meta(max_length=45, pattern=r"^[0-9A-Fa-f:.]+\Z")]
 
 
 class UnknownEmailError(ValueError):

@@ -128,12 +128,13 @@ def profile_faults(
 
 
 def is_web_address(text: str) -> bool:
-    """Whether a text is safe as the URL of a picture in a page: http or https, with a host."""
+    """Whether a text is safe as the URL of a picture in a page: http or https, with a host and perhaps a port."""
     if len(text) > MAX_URL_LENGTH or not text.isprintable() or " " in text:
         return False
     try:
         parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None
+        is_port = parts.port != 0  # one that is none raises
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None and is_port
     except ValueError:
         return False
 

@@ -5,7 +5,7 @@ beginning.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
@@ -29,6 +29,8 @@ from callboard.streams.queries import queries_beside
 
 QUERIES = queries_beside(__file__)
 
+AHEAD = timedelta(days=1)  # by which another system's clock may be ahead of ours
+
 
 class ImportedUser(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One line of an import. Without a hash nobody can log in until the password is reset by mail."""
@@ -50,6 +52,8 @@ def candidate_faults(candidate: ImportedUser) -> list[FieldError]:
     faults: list[FieldError] = []
     if candidate.created_at is not None and not storable(candidate.created_at):
         faults.append(FieldError("created_at", "must be in the years 1 to 9999 in UTC"))
+    elif candidate.created_at is not None and candidate.created_at > datetime.now(UTC) + AHEAD:
+        faults.append(FieldError("created_at", "must not be in the future"))
     if candidate.password_hash and (fault := hash_fault(candidate.password_hash)):
         faults.append(FieldError("password_hash", fault))
     return faults

@@ -11,7 +11,6 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from callboard.actors.errors import Problem
@@ -165,11 +164,10 @@ class FlagKeeper(Actor[FlagMessage | ReadFlags]):
             await QUERIES.put_flag(connection, name=name, is_on=is_on, default=self.flags.defaults[name])
             if user_id is not None and message.is_on is None:
                 await QUERIES.remove_override(connection, name=name, user_id=user_id)
-            elif user_id is not None:
-                try:
-                    await QUERIES.put_override(connection, name=name, user_id=user_id, is_on=message.is_on)
-                except asyncpg.ForeignKeyViolationError as error:
-                    raise Problem(USERS_NOT_FOUND) from error
+            elif user_id is not None and not await QUERIES.put_override(
+                connection, name=name, user_id=user_id, is_on=message.is_on
+            ):
+                raise Problem(USERS_NOT_FOUND)
             flag = await self._flag(connection, name, user_id)
             if flag.overrides > MOST_OVERRIDES:
                 raise Problem(FLAGS_FULL)

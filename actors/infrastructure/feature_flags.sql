@@ -16,9 +16,11 @@ insert into feature_flags (name, is_on) values (:name, coalesce(:is_on::boolean,
 on conflict (name) do update
 set is_on = coalesce(:is_on::boolean, feature_flags.is_on), version = feature_flags.version + 1;
 
--- name: put_override(name, user_id, is_on)!
-insert into feature_flag_overrides (name, user_id, is_on) values (:name, :user_id, :is_on)
-on conflict (name, user_id) do update set is_on = excluded.is_on;
+-- name: put_override(name, user_id, is_on)$
+-- No row for a user who is not there.
+insert into feature_flag_overrides (name, user_id, is_on)
+select :name, user_id, :is_on from users where user_id = :user_id and deleted_at is null
+on conflict (name, user_id) do update set is_on = excluded.is_on returning true;
 
 -- name: remove_override(name, user_id)!
 delete from feature_flag_overrides where name = :name and user_id = :user_id;

@@ -19,7 +19,8 @@ from callboard.actors.infrastructure.user_jobs import (
     LineFault,
     end_user_job,
 )
-from callboard.streams.field_rules import apply_rules
+from callboard.streams.field_rules import NOT_A_TIME, apply_rules, is_number, times_of
+from callboard.streams.json_keys import repeated_keys
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -184,8 +185,15 @@ def _json_lines(text: str, kind: type[T]) -> list[Line[T]]:
     found: list[Line[T]] = []
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            found.append(_line(number, kind, partial(msgspec.json.decode, line, type=kind)))
+            found.append(_line(number, kind, partial(_decode, line, kind)))
     return found
+
+
+def _decode(line: str, kind: type[T]) -> T:
+    value = msgspec.json.decode(line, type=kind)
+    if twice := repeated_keys(line.encode()):
+        raise msgspec.ValidationError(f"Must be given once. - at `$.{twice[0]}`")
+    return value
 
 
 def _csv_lines(text: str, kind: type[T]) -> list[Line[T]]:
@@ -210,10 +218,14 @@ def _csv_line(number: int, header: Sequence[str], row: Sequence[str], kind: type
     if len(row) != len(header):
         fault = LineFault(number, "", f"has {len(row)} fields, and {len(header)} columns")
         return Line(number, None, fault)
+    fields = dict(zip(header, row, strict=True))
     several = {each.encode_name for each in msgspec.structs.fields(kind) if _is_tuple(each.type)}
+    for _, name in times_of(kind):
+        if is_number(fields.get(name, "")):
+            return Line(number, None, LineFault(number, name, NOT_A_TIME))
     value = {
         name: [each.strip() for each in field.split(",")] if name in several else field
-        for name, field in zip(header, row, strict=True)
+        for name, field in fields.items()
         if field
     }
     return _line(number, kind, lambda: msgspec.convert(value, kind, strict=False))

@@ -20,7 +20,7 @@ class AuditQuery(Page, frozen=True, kw_only=True):
     """
 
     cursor: Annotated[str, BY_TIME_AND_NUMBER.meta] | None = None
-    action: Annotated[str, Meta(pattern=f"^{ACTION.pattern}$", examples=["login.failed"])] | None = None
+    action: Annotated[str, Meta(pattern=rf"^{ACTION.pattern}\Z", examples=["login.failed"])] | None = None
     user_id: UUID | None = None
     since: UtcDatetime | None = None
     until: UtcDatetime | None = None

@@ -13,10 +13,10 @@ from callboard.actors.ingestion.refs import EVENTS, PRODUCER, IngestionRefs
 from callboard.http.api.cloud_events import BINARY, read_events
 from callboard.http.server.request import HttpRequest, Reply
 from callboard.http.server.routing import Access, Route, Routes
-from callboard.streams.event_parts import BATCH, ID_LIMIT, SOURCE_LIMIT, STRUCTURED, VALUE_LIMIT
+from callboard.streams.event_parts import BATCH, FORBIDDEN, ID_LIMIT, SOURCE_LIMIT, STRUCTURED, VALUE_LIMIT
 from callboard.streams.event_types import UtcDatetime
 
-_LINE = r"^[^\x00-\x1f\x7f]*$"
+_LINE = rf"^[^{FORBIDDEN}]*$"
 _BASE64_LIMIT = 4 * ceil(VALUE_LIMIT / 3)
 _VIEW = {"metric": "page_views", "value": 1, "subject_id": "a", "occurred_at": "2026-01-31T12:00:00Z"}
 _Data = Annotated[dict[str, Any], Meta(description="The data of one event.", examples=[_VIEW])]

@@ -9,21 +9,27 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
-from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import inspect
 
 from callboard.actors.errors import REQUEST_INVALID, REQUEST_MALFORMED, FieldError, Problem
-from callboard.streams.field_rules import apply_rules, rules_of
+from callboard.streams.field_rules import (
+    NOT_A_TIME,
+    apply_rules,
+    fields_of,
+    is_number,
+    plain,
+    rules_of,
+    times_of,
+)
 from callboard.streams.json_keys import repeated_keys
 
 MAX_DETAILS = 50
 NO_NUL = "Must not contain the character NUL."
 ONCE = "Must be given once."
 # A client's times stay a year away from the ends of the type's range, so adding a span to one never fails.
-NOT_A_TIME = "Invalid RFC3339 encoded datetime"  # as msgspec has it
 FIRST_TIME, LAST_TIME = datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
 NO_SUCH_TIME = "Must be in the years 2 to 9998 in UTC."
 PLACE = re.compile(r"^(?P<said>.*?)(?: - at `(?:key in )?\$(?P<path>.*)`)?$", re.DOTALL)
@@ -128,15 +134,6 @@ class QueryReader:
             return None, validation_errors(value, self.kind, "", strict=False) or [detail_of(error, "")]
 
 
-def is_number(text: str) -> bool:
-    """Whether a text is a number: msgspec would convert it to a time, as seconds since 1970."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 def malformed(error: Exception) -> Problem:
     """Return the problem that names the position of a syntax error."""
     if isinstance(error, RecursionError):
@@ -151,17 +148,6 @@ def malformed(error: Exception) -> Problem:
 def field_of(fault: FieldError) -> str:
     """Return the field at the top that a fault is in."""
     return re.split(r"[.\[]", fault.field, maxsplit=1)[0]
-
-
-def fields_of(kind: type) -> tuple[msgspec.structs.FieldInfo, ...]:
-    """Return the fields of a Struct; none of another type."""
-    return msgspec.structs.fields(kind) if isinstance(kind, type) and issubclass(kind, msgspec.Struct) else ()
-
-
-@cache
-def times_of(kind: Any) -> tuple[tuple[str, str], ...]:
-    """Return the time fields of a Struct: their names here and on the wire."""
-    return tuple((each.name, each.encode_name) for each in fields_of(kind) if plain(each.type, ...) is datetime)
 
 
 def unstorable_times(kind: Any, value: Any, path: str) -> list[FieldError]:
@@ -258,16 +244,6 @@ def inner_faults(value: Any, kind: Any, path: str, *, strict: bool) -> Iterator[
         element = typing.get_args(kind)[0]
         for index, each in enumerate(value):
             yield from validation_errors(each, element, f"{path}[{index}]", strict=strict)
-
-
-def plain(kind: Any, value: Any) -> Any:
-    """Return `kind` without its Annotated, and of a union with None the other part, if one type remains."""
-    while typing.get_origin(kind) is typing.Annotated:
-        kind = typing.get_args(kind)[0]
-    parts = [part for part in typing.get_args(kind) if part is not type(None)]
-    if len(parts) == 1 and type(None) in typing.get_args(kind) and value is not None:
-        return plain(parts[0], value)
-    return kind
 
 
 def repeats(raw: bytes) -> list[FieldError]:

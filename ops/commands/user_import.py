@@ -25,6 +25,7 @@ from callboard.ops.cli import FAILED, OK, CommandError
 from callboard.ops.commands.context import command_context
 from callboard.ops.embedded.data_directory import data_folder
 from callboard.ops.terminal import json_line, visible
+from callboard.streams.field_rules import NOT_A_TIME, is_number, times_of
 from callboard.streams.json_keys import repeated_keys
 
 BATCH = 500  # lines in one transaction
@@ -132,7 +133,9 @@ def _rows(lines: Iterator[tuple[int, bytes]], header: list[str]) -> Iterator[Par
 def _csv_line(number: int, header: list[str], row: list[str]) -> ParsedLine:
     if len(row) != len(header):
         return ParsedLine(number, faults=(FieldError("", f"has {len(row)} fields, and {len(header)} columns"),))
-    return _line(number, {name: text for name, text in zip(header, row, strict=True) if text}, strict=False)
+    fields = {name: text for name, text in zip(header, row, strict=True) if text}
+    numbers = [FieldError(name, NOT_A_TIME) for _, name in times_of(ImportedUser) if is_number(fields.get(name, ""))]
+    return ParsedLine(number, faults=tuple(numbers)) if numbers else _line(number, fields, strict=False)
 
 
 def _line(number: int, value: Any, *, strict: bool) -> ParsedLine:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
+from unicodedata import normalize
 from uuid import UUID
 
 import msgspec
@@ -25,11 +26,13 @@ READ_AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OURS = {"ce_specversion": "1.0", "ce_id": "1", "ce_source": "/web", "ce_type": "activity.recorded"}
 VIEW = b'{"metric":"page_views","value":1,"subject_id":"s","occurred_at":"2026-03-01T10:00:00Z"}'
 
-texts = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=80)
+texts = st.text(st.characters(exclude_categories=["Cc", "Cs", "Cn"]), min_size=1, max_size=80)
 moments = st.datetimes(datetime(1971, 1, 1), datetime(9000, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - bounds are naive
 activities = st.builds(
     ActivityRecorded,
-    metric=texts,
+    metric=st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=80).map(
+        lambda text: normalize("NFC", f"m{text}")
+    ),
     value=st.floats(-1e100, 1e100),
     subject_id=texts,
     occurred_at=moments,
@@ -199,6 +202,44 @@ def test_a_producers_subject_shows_something_and_holds_no_control_character(subj
     with pytest.raises(InvalidRecordError, match=r"\$\.subject") as bad:
         decode(record(value, MAIL.name, ce_type="mail.requested"))
     assert bad.value.reason == "invalid"
+
+
+@pytest.mark.parametrize("name", ["ce_id", "ce_source"])
+@pytest.mark.parametrize("text", ["a\x9b31m", "a\x85", "a\x7f", "a\ufffe", "a\U0010ffff", "a\ufdd0"], ids=ascii)
+def test_an_attribute_has_no_character_that_cloudevents_forbids(name: str, text: str) -> None:
+    with pytest.raises(InvalidRecordError, match="control characters") as bad:
+        decode(record(VIEW, **{name: text}))
+    assert bad.value.reason == "malformed"
+
+
+@pytest.mark.parametrize("metric", ["", " ", "\u200b", "a\u202eb", "a\x9b31m", "a\n", "a\ufeff", "m" * 101], ids=ascii)
+def test_a_metric_shows_something_and_holds_no_control_character(metric: str) -> None:
+    value = msgspec.json.encode(msgspec.json.decode(VIEW) | {"metric": metric})
+    with pytest.raises(InvalidRecordError) as bad:
+        decode(record(value))
+    assert bad.value.reason == "invalid"
+
+
+def test_a_metric_has_one_name_in_every_form_of_unicode() -> None:
+    names = {
+        decode(record(msgspec.json.encode(msgspec.json.decode(VIEW) | {"metric": each}))).event.metric
+        for each in ("caf\u00e9", "cafe\u0301", " caf\u00e9 ")
+    }
+    assert names == {"caf\u00e9"}
+
+
+@pytest.mark.parametrize("name", ["ce_id", "CE_ID", "ce_source", "ce_type", "ce_time", "ce_other"])
+def test_an_attribute_with_two_values_is_none(name: str) -> None:
+    sent = record(ce_other="1", ce_time="2026-03-01T10:00:00Z")
+    with pytest.raises(InvalidRecordError, match="twice") as bad:
+        decode(msgspec.structs.replace(sent, headers=(*sent.headers, (name, b"2"))))
+    assert bad.value.reason == "malformed"
+
+
+def test_the_same_value_again_and_another_trace_do_no_harm() -> None:
+    sent = record(traceparent=f"00-{'a' * 32}-{'b' * 16}-01")
+    again = (("ce_id", b"1"), ("traceparent", b"other"), ("ce_id", None))
+    assert decode(msgspec.structs.replace(sent, headers=(*sent.headers, *again))) == decode(sent)
 
 
 def test_structured_mode_is_read_too() -> None:

@@ -2,11 +2,12 @@
 
 import re
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callboard.streams.language_tags import MAX_LANGUAGES, preferred_languages
+from callboard.streams.language_tags import MAX_LANGUAGES, Language, preferred_languages
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,12 @@ from callboard.streams.language_tags import MAX_LANGUAGES, preferred_languages
 )
 def test_languages_come_by_their_quality(header: str | None, languages: tuple[str, ...]) -> None:
     assert preferred_languages(header) == languages
+
+
+@pytest.mark.parametrize("tag", ["de\n", "\nde", "de ", "d\u0435", "de-\u0661\u0662", "de_AT", "", "de-" * 12])
+def test_what_only_resembles_a_tag_is_none(tag: str) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(tag, Language)
 
 
 @given(

@@ -92,6 +92,11 @@ async def test_who_is_unknown_or_deleted_has_none(domain: Domain, profiles: Aske
         ("https://example.org/\n", False),
         ("https://exa mple.org/", False),
         ("https://[::1", False),
+        ("https://example.org:65535/", True),
+        ("https://example.org:65536/", False),
+        ("https://example.org:0/", False),
+        ("https://example.org:x/", False),
+        ("https://example.org:-1/", False),
         ("", False),
     ],
 )

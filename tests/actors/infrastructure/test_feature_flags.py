@@ -141,6 +141,15 @@ async def test_what_is_not_there_is_said(database: Database) -> None:
         assert not flags.is_enabled(UI)
 
 
+async def test_a_deleted_user_has_no_flag_of_their_own(domain: Domain) -> None:
+    person = await domain.person()
+    await domain.execute("update users set deleted_at = now()")
+    async with process(domain.database) as (keeper, _flags):
+        with refused(USERS_NOT_FOUND):
+            await keeper.ask(SetFlag(UI, is_on=True, user_id=person.user_id))
+        assert (await keeper.ask(SetFlag(UI, None, person.user_id))).overrides == 0
+
+
 async def test_overrides_are_bounded(domain: Domain, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_OVERRIDES", 2)
     users = [(await domain.person()).user_id for _ in range(3)]

@@ -78,6 +78,8 @@ BAD = {
     "no signature": f"{HEAD}.{BODY}",
     "a part too many": issued() + ".x",
     "a space before": " " + issued(),
+    "padding": issued() + "=",
+    "a line end": issued() + "\n",
     "nothing": "",
     "dots": "..",
     "no ASCII": "é.é.é",

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,7 +16,7 @@ from callboard.actors.errors import SERVER_OVERLOADED
 from callboard.actors.identity.errors import AUTH_STEP_UP_REQUIRED
 from callboard.actors.identity.user_import import ImportedUser
 from callboard.actors.identity.user_import_job import IMPORT_USERS, StartUserImport
-from callboard.actors.infrastructure.errors import JOBS_NOT_FOUND, JOBS_NOT_RETRIED, JOBS_OVER
+from callboard.actors.infrastructure.errors import JOBS_NOT_FOUND, JOBS_NOT_RETRIED, JOBS_OVER, QUOTA_RATE
 from callboard.actors.infrastructure.job_admin import JobAdmin
 from callboard.actors.infrastructure.line_import import (
     BATCH,
@@ -36,6 +37,7 @@ from callboard.actors.infrastructure.user_jobs import (
     RetryUserJob,
     StartImport,
     UserJob,
+    UserJobs,
 )
 
 
@@ -331,6 +333,52 @@ async def test_too_many_jobs_that_wait_are_refused(domain: Domain, monkeypatch: 
     domain.jobs._rooms.clear()
     with refused(SERVER_OVERLOADED):
         await start(domain, editor, b"{}")
+
+
+async def test_cancelled_imports_count_against_the_hour_and_repeated_and_refused_ones_do_not(domain: Domain) -> None:
+    editor, other = await domain.person(Role.EDITOR), await domain.person(Role.EDITOR)
+    imports = UserJobs(domain.database, domain.jobs, imports_per_hour=3)
+    asked = [StartImport(uuid4(), "import_content", editor.user_id, "jsonl", b"{}") for _ in range(4)]
+    for question in asked[:3]:
+        for _ in range(2):
+            await imports.start(question)
+        await imports.cancel(CancelUserJob(question.job_id, editor))
+    for _ in range(2):
+        with refused(QUOTA_RATE):
+            await imports.start(asked[3])
+    assert await domain.value("select count(*) from user_job_inputs") == 3
+    await imports.start(StartImport(uuid4(), "import_content", other.user_id, "jsonl", b"{}"))
+
+
+@pytest.mark.parametrize(
+    ("form", "line", "field"),
+    [
+        ("jsonl", '{"email":"a@example.org","full_name":"Ao","\\u0065mail":"b@example.org"}', "email"),
+        ("csv", "a@example.org,Ao,1767225600", "created_at"),
+        ("csv", "a@example.org,Ao,1e9", "created_at"),
+        ("csv", "a@example.org,Ao,2026-01-01T00:00:00", "created_at"),
+    ],
+)
+def test_what_may_be_read_in_two_ways_is_refused_by_its_field(form: Form, line: str, field: str) -> None:
+    header = "email,full_name,created_at\n" if form == "csv" else ""
+    (read,) = read_lines(f"{header}{line}\n".encode(), form, ImportedUser)
+    assert read.fault is not None
+    assert read.fault.field == field
+
+
+async def test_no_account_is_of_the_future(domain: Domain) -> None:
+    admin = await domain.person(Role.ADMIN)
+    times = ("2020-01-01T00:00:00Z", "9990-01-01T00:00:00Z", (datetime.now(UTC) + timedelta(days=2)).isoformat())
+    people = [
+        {"email": f"u{n}@import.example", "full_name": "Ao Bo", "created_at": time} for n, time in enumerate(times)
+    ]
+    job_id = await start(domain, admin, jsonl(*people))
+    await domain.work()
+    job = await read(domain, admin, job_id)
+    assert (job.counts, [(fault.line, fault.field) for fault in job.faults]) == (
+        {"made": 1, "refused": 2},
+        [(2, "created_at"), (3, "created_at")],
+    )
 
 
 def test_lines_are_numbered_as_an_editor_shows_them() -> None:
