@@ -31,14 +31,14 @@ class OperatorClient:
     def __init__(self, url: str, token: str = "") -> None:
         self.url = url
         self._token = token
-        parts = urlsplit(url)
         try:
-            self._host, self._port = parts.hostname or "", parts.port
+            parts = urlsplit(url)
+            scheme, self._host, self._port = parts.scheme, parts.hostname or "", parts.port
         except ValueError:
-            self._host = ""
-        if parts.scheme not in ("http", "https") or not self._host:
+            scheme = ""
+        if scheme not in ("http", "https") or not self._host:
             raise CommandError("--url must be an address such as http://127.0.0.1:9000")
-        self._is_secure = parts.scheme == "https"
+        self._is_secure = scheme == "https"
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         """Return the data of the response. Raises CommandError if there is no process, and OperatorError."""

@@ -149,3 +149,11 @@ def test_bash_completes_the_actions_of_a_command(capsys: pytest.CaptureFixture[s
     asked = 'COMP_WORDS=(callboard pools r); COMP_CWORD=2; _shtab_callboard; echo "${COMPREPLY[@]}"'
     told = subprocess.run(["bash", "-c", script + asked], capture_output=True, text=True, check=True)  # noqa: S603, S607
     assert told.stdout.split() == ["resize"]
+
+
+@pytest.mark.parametrize(
+    "url", ["x", "ftp://127.0.0.1:9000", "http://[::1", "http://[x]:1", "http://a:b", "http://", "\n"]
+)
+def test_an_address_that_is_none_is_one_line(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("tree", "--url", url) == 2
+    assert capsys.readouterr().err == "callboard: --url must be an address such as http://127.0.0.1:9000\n"
