@@ -91,7 +91,9 @@ async def down(url: str, to: str = "-1", *, as_json: bool = False) -> int:
 
 
 def print_sql(since: str = schema.FIRST) -> int:
-    """Print the SQL that `up` would run on a database at `since`; return the exit status."""
+    """Print the SQL that `up` would run on a database at `since`; return the exit status. Raises CommandError."""
+    if since not in schema.revisions():
+        raise CommandError(f"there is no revision {since!r}: callboard migrate status lists them")
     command.upgrade(config(), f"{since}:head", sql=True)
     return OK
 
