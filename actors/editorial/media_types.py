@@ -15,7 +15,7 @@ IMAGES = frozenset({"image/avif", "image/gif", "image/jpeg", "image/png", "image
 
 PATTERN = re.compile(r"\*/\*|[a-z]{1,30}/(?:\*|[a-z0-9][a-z0-9.+-]{0,99})")
 CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
-# Brands of images and sounds that filetype does not know: an unknown one is a video.
+# Brands of images and sounds that filetype does not know, or takes for videos.
 BRANDS = {
     b"heix": "image/heic",
     b"heim": "image/heic",
@@ -49,7 +49,7 @@ def is_among(media_type: str, patterns: tuple[str, ...]) -> bool:
 def _video(head: bytes) -> str | None:
     """Find the videos that filetype takes for something else, or does not know."""
     if head[4:8] == b"ftyp":  # a format of many brands: filetype knows some, and images and sounds have theirs
-        known = filetype.guess_mime(head) or BRANDS.get(head[8:12])
+        known = BRANDS.get(head[8:12]) or filetype.guess_mime(head)
         return known if known is not None and known.partition("/")[0] in ("image", "audio", "video") else "video/mp4"
     if head[4:8] in ATOMS:
         return "video/quicktime"
