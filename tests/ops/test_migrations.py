@@ -287,12 +287,6 @@ async def test_the_command_says_where_the_database_stands(older: str) -> None:
     assert (status, "nothing is missing" in said) == (0, True), said
 
 
-def test_an_unknown_revision_is_an_error_of_the_command() -> None:
-    for since in ("nope", "9999", "", "0001:0002", "-1", "head"):
-        with pytest.raises(CommandError):
-            runner.print_sql(since)
-
-
 def test_the_sql_of_migrations_can_be_printed_and_run_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
     assert runner.print_sql() == 0
     printed = capsys.readouterr().out

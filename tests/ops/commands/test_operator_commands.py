@@ -157,3 +157,11 @@ def test_bash_completes_the_actions_of_a_command(capsys: pytest.CaptureFixture[s
 def test_an_address_that_is_none_is_one_line(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("tree", "--url", url) == 2
     assert capsys.readouterr().err == "callboard: --url must be an address such as http://127.0.0.1:9000\n"
+
+
+@pytest.mark.parametrize("since", ["nope", "9999", "", "0001:0002", "-1", "head"])
+def test_a_revision_that_is_none_is_one_line(since: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("migrate", "up", "--sql", f"--since={since}") == 2
+    assert (
+        capsys.readouterr().err == f"callboard: there is no revision {since!r}: callboard migrate status lists them\n"
+    )
