@@ -27,7 +27,6 @@ REFUSED = (429, 503)
 CAPACITY_S, FLOOD_S, TIMES = 3.0, 6.0, 10
 GROWTH = 50 << 20
 REFUSAL_S = "0.05"
-SHARE = 0.95  # of the refusals: the flood and the servers share the processors with the loop, which they hold up
 STOP_S = 4.5 + 1.0  # the grace of a process, and the promise's second
 SIZES = (1, 8, 3)
 RESIZED_S = 1.0
@@ -216,7 +215,9 @@ def metric(up: Up, name: str) -> float:
 
 
 async def test_promise_10_ten_times_the_load_it_can_carry() -> None:
-    """Seen to fail with unbounded mailboxes of logins: none of 2693 refusals came within 50 ms."""
+    """Seen to fail with unbounded mailboxes of logins: none of 2693 refusals came within 50 ms; and with a line in the
+    log for each refusal: 48 of 3278 took longer.
+    """
     with one_up(ENVIRONMENT | {"HTTP_MAX_CONNECTIONS_PER_ADDRESS": "4096"}) as up:
         flood = Flood(up)
         await flood.log_in()
@@ -243,7 +244,7 @@ async def test_promise_10_ten_times_the_load_it_can_carry() -> None:
     assert sum(flood.statuses.values()) == offered
     assert set(flood.statuses) <= {401, *REFUSED}
     assert sum(flood.statuses[each] for each in REFUSED) > offered / 2
-    assert within[REFUSAL_S] >= SHARE * within["+Inf"]
+    assert within[REFUSAL_S] == within["+Inf"]
     assert most - before < GROWTH
 
 
