@@ -7,6 +7,7 @@ pinned exactly, and tests/streams/test_faust_transport.py checks every used name
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+from weakref import WeakSet
 
 import faust
 from aiokafka import TopicPartition
@@ -48,8 +49,34 @@ class _Queue(ThrowableQueue):  # type: ignore[misc]
     pressure_high_ratio = 8
 
 
+class _ThreadLoop(asyncio.SelectorEventLoop):
+    """The event loop of a consumer's thread. It ends its connections before it closes: one that waits for the other
+    side, as each does over TLS, would keep its socket for ever.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._opened: WeakSet[asyncio.Transport] = WeakSet()
+
+    async def create_connection(self, *args: Any, **options: Any) -> Any:
+        transport, protocol = await super().create_connection(*args, **options)
+        self._opened.add(transport)
+        return transport, protocol
+
+    def close(self) -> None:
+        if not self.is_closed():
+            for transport in self._opened:
+                transport.abort()
+            self.run_until_complete(asyncio.sleep(0))  # a transport closes in the next turn of the loop
+        super().close()
+
+
 class _ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Faust's consumer, with a time limit for every wait for the broker, and our own fetching."""
+    """Faust's consumer, with a time limit for every wait for the broker, and our own loop and fetching."""
+
+    def __init__(self, consumer: "_Consumer", **options: Any) -> None:
+        super().__init__(consumer, thread_loop=_ThreadLoop(), **options)
+        self._close_thread_loop_on_stop = True
 
     async def _keepalive2(self) -> None:
         """Do nothing: mode wakes both threads each second, for calls that do not wake the other. Ours all do."""
@@ -104,8 +131,8 @@ class _ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     @staticmethod
     async def _close_connections(consumer: Any) -> None:
-        """Cancel the tasks that the consumer left in this thread's loop, which is closed next, and close its
-        connections.
+        """Cancel the tasks that the consumer left in this thread's loop, which is closed next, and give its connections
+        a moment to close.
         """
         consumer._closed = True  # noqa: SLF001 - as its stop() does first
         rest = asyncio.all_tasks() - {asyncio.current_task()}
@@ -115,7 +142,6 @@ class _ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
             await asyncio.wait(rest, timeout=_STOP_S)
         closing = asyncio.ensure_future(consumer._client.close())  # noqa: SLF001 - its stop() closes it last, if it gets there
         await asyncio.wait({closing}, timeout=_STOP_S)  # a stop that was cut short has cancelled what close() waits for
-        await asyncio.sleep(0)  # a transport closes in the next turn of the loop
 
 
 class _Consumer(stock.Consumer):  # type: ignore[misc]

@@ -1,7 +1,13 @@
 """The private names of Faust, mode and aiokafka that streams/ touches: a new version that moves one fails here."""
 
+import asyncio
 import inspect
+import socket
+import ssl
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaClient, AIOKafkaConsumer, AIOKafkaProducer
@@ -13,6 +19,7 @@ from faust import App
 from faust.tables.manager import TableManager
 from faust.transport import consumer
 from faust.transport.drivers import aiokafka as stock
+from kit.certificates import server_context
 from mode.utils.queues import ThrowableQueue
 
 from callboard.streams import faust_transport
@@ -101,7 +108,7 @@ def test_every_method_that_is_overridden_is_there_and_takes_the_same(ours: type,
             ["_read_offset", "_unacked_messages", "_committed_offset", "_should_commit", "_commit_tps"],
         ),
         (App, ["_crashed", "crash_reason", "consumer_generation_id"]),
-        (stock.AIOKafkaConsumerThread, ["_consumer"]),
+        (stock.AIOKafkaConsumerThread, ["_consumer", "self._close_thread_loop_on_stop"]),
         (ThrowableQueue, ["pressure_high_ratio", "pressure_high_size"]),
     ],
 )
@@ -116,3 +123,33 @@ def test_every_private_name_that_is_touched_is_there(where: type, names: list[st
     )
     for name in names:
         assert name in source, name
+
+
+def accept(listener: socket.socket, context: ssl.SSLContext | None) -> socket.socket:
+    """Accept one connection, and stand still: nobody reads what it gets."""
+    accepted, _ = listener.accept()
+    if context is None:
+        return accepted
+    return socket.socket(fileno=context.wrap_socket(accepted, server_side=True).detach())
+
+
+@pytest.mark.parametrize(("over_tls", "unsent"), [(True, 0), (False, 20_000_000)], ids=["TLS", "unsent bytes"])
+def test_the_loop_of_a_thread_leaves_no_connection_to_a_broker_that_stands_still(
+    tmp_path: Path, *, over_tls: bool, unsent: int
+) -> None:
+    server, client = server_context(tmp_path) if over_tls else (None, None)
+    loop = faust_transport._ThreadLoop()
+
+    async def connect_and_close() -> None:
+        transport, _ = await loop.create_connection(asyncio.Protocol, *listener.getsockname(), ssl=client)
+        transport.write(bytes(unsent))
+        transport.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as apart:
+        accepted = apart.submit(accept, listener, server)
+        loop.run_until_complete(connect_and_close())
+        loop.close()
+        with accepted.result() as broker, suppress(ConnectionResetError):
+            broker.settimeout(20)  # of a socket that nobody closes
+            while broker.recv(1 << 20):
+                pass
