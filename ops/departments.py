@@ -4,8 +4,9 @@ import typing
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from types import NoneType
 from typing import Any, TypeVar
 
@@ -51,10 +52,16 @@ def installed_routes() -> tuple[Routes[Any], ...]:
     return (*OUR_ROUTES, *_load("callboard.routes", Routes))
 
 
+@cache
+def _points(group: str) -> tuple[EntryPoint, ...]:
+    """Return the entry points of a group; reading the files of every installed package takes a while."""
+    return tuple(entry_points(group=group))
+
+
 def _load(group: str, kind: type[T]) -> list[T]:
     found: list[T] = []
     faults: list[str] = []
-    for point in entry_points(group=group):
+    for point in _points(group):
         where = f"{point.dist.name if point.dist else 'unknown'}: entry point {group}, {point.name} = {point.value}"
         try:
             value = point.load()

@@ -1,5 +1,7 @@
 """One running `callboard up` for every test that does not harm it."""
 
+import gc
+import os
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -8,6 +10,8 @@ from typing import Any
 import pytest
 from kit.property_examples import examples as _examples  # noqa: F401 - registers the profile
 from kit.running import Up, one_up
+
+gc.disable()  # while tests are collected: all of it stays, and a look through it now and then is a fifth of that time
 
 
 @pytest.fixture(scope="session")
@@ -26,13 +30,26 @@ SERVERS = frozenset({"initdb", "postgres", "valkey-server", "tansu", "java"})
 _running: list[pytest.Item] = []  # the test that runs now
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A worker more than there are cores, for tests that wait for servers: without servers nobody waits."""
+    return (os.cpu_count() or 1) + (not config.option.markexpr)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need servers, by their fixtures; begin with the files that take long, for they end last."""
+    """Mark the tests that need servers, by their fixtures. Begin with the files that take long, and those with servers:
+    at the end, when a worker has nothing left to do, the others have little.
+    """
     for item in items:
         if not STARTS_SERVERS.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.servers)
-    long = {item.path for item in items if item.get_closest_marker("long")}
-    items.sort(key=lambda item: item.path not in long)
+    long, served = ({item.path for item in items if item.get_closest_marker(mark)} for mark in ("long", "servers"))
+    items.sort(key=lambda item: (item.path not in long, item.path not in served))
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage again, and never among what was collected."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -106,6 +106,7 @@ def test_every_data_file_goes_into_the_wheel() -> None:
     assert missing == []
 
 
+@pytest.mark.long
 def test_a_wheel_has_every_file_of_the_packages(tmp_path: Path) -> None:
     """An editable install finds files that no wheel has: so one is built."""
     source = tmp_path / "source"
@@ -211,6 +212,7 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+@pytest.mark.long
 def test_imports_run_one_way() -> None:
     lint = Path(sys.executable).with_name("lint-imports")
     environment = {**os.environ, "PYTHONPATH": str(ROOT / ".src")}
@@ -240,7 +242,7 @@ def test_modules_are_short_and_say_what_they_are_for() -> None:
         name = str(path.relative_to(ROOT))
         if (lines := text.count("\n")) > LONGER.get(name, MAX_LINES):
             too_long[name] = lines
-        if text.strip() and ast.get_docstring(parsed(path)) is None:
+        if text.strip() and not re.match(r'(?:#.*\n|\s)*"""', text):
             silent.append(str(path.relative_to(ROOT)))
     assert too_long == {}
     assert silent == []

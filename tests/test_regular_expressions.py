@@ -14,6 +14,7 @@ pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[1]
 CALLS = {"compile", "match", "fullmatch", "search", "sub", "split", "findall", "finditer"}
+CALLED = re.compile(rf"\bre\.(?:{'|'.join(CALLS)})\(")
 LENGTH = 4_000  # more than any text that a door lets through to a pattern, but for the bodies of articles
 HEAD = 16_000  # a header on several lines may be as long, and longer
 SLOW_S = 1.0
@@ -33,7 +34,7 @@ SOURCES = {
 def literals() -> Iterator[tuple[str, str, int]]:
     """Every literal pattern in our code: where it stands, what it is, and its flags."""
     for path, text in SOURCES.items():
-        for node in ast.walk(ast.parse(text)) if "re." in text else ():
+        for node in ast.walk(ast.parse(text)) if CALLED.search(text) else ():
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CALLS:
                 owner, first = node.func.value, node.args[0] if node.args else None
                 if isinstance(owner, ast.Name) and owner.id == "re" and isinstance(first, ast.Constant):
@@ -52,7 +53,7 @@ def of_heads() -> Iterator[tuple[str, re.Pattern[Any], str]]:
         module = importlib.import_module(f"callboard.{'.'.join(path.with_suffix('').parts)}")
         for name, value in vars(module).items():
             if isinstance(value, re.Pattern) and re.search(rf"^{name}\b.* = ", text, re.MULTILINE):
-                yield from ((f"{path}:{name}.{use}", value, use) for use in CALLS if f"{name}.{use}" in text)
+                yield from ((f"{path}:{name}.{use}", value, use) for use in sorted(CALLS) if f"{name}.{use}" in text)
 
 
 LITERALS, OF_HEADS = list(literals()), list(of_heads())

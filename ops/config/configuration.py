@@ -150,7 +150,8 @@ def _declared(departments: Sequence[AnyDepartment]) -> Iterator[tuple[str, Decla
     yield from (("", each) for each in declarations(Config))
     for department in departments:
         prefix = "" if department in OURS else prefix_of(department.name)
-        yield from ((prefix, each) for each in declarations(department.settings))
+        kind: type[Struct] = department.settings
+        yield from ((prefix, each) for each in declarations(kind))
 
 
 def _refuse_unknown(reader: Reader, others: Mapping[str, Any], ours: Collection[str], packages: Sequence[str]) -> None:

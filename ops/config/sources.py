@@ -4,7 +4,8 @@ A variable goes before the TOML file. An empty one is as good as none, and space
 part of it. Every fault is found and named, before anything is started.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -49,20 +50,24 @@ class Declaration(Struct, frozen=True):
         return f" ({self.meaning})" if self.meaning else ""
 
 
-def declarations(kind: type[Struct]) -> Iterator[Declaration]:
+@cache
+def declarations(kind: type[Struct]) -> tuple[Declaration, ...]:
     """Return the settings that a Struct declares."""
-    for field in msgspec.structs.fields(kind):
-        metas = [each for each in form_of(field.type)[1] if isinstance(each, Meta)]
-        meaning = next((each.description for each in reversed(metas) if each.description), "")
-        extra = {name: value for each in metas for name, value in (each.extra or {}).items()}
-        yield Declaration(
-            field,
-            meaning,
-            extra.get("secret", False),
-            extra.get("private", False),
-            extra.get("formerly", ""),
-            extra.get("vault", ()),
-        )
+    return tuple(map(_declaration, msgspec.structs.fields(kind)))
+
+
+def _declaration(field: FieldInfo) -> Declaration:
+    metas = [each for each in form_of(field.type)[1] if isinstance(each, Meta)]
+    meaning = next((each.description for each in reversed(metas) if each.description), "")
+    extra = {name: value for each in metas for name, value in (each.extra or {}).items()}
+    return Declaration(
+        field,
+        meaning,
+        extra.get("secret", False),
+        extra.get("private", False),
+        extra.get("formerly", ""),
+        extra.get("vault", ()),
+    )
 
 
 class Secret(Struct, frozen=True):
@@ -122,7 +127,7 @@ class Reader:
             self.refuse(path, f"must be a table, [{path}]")
             return None
         before, table = len(self.faults), (table or {}) if path else self.settings
-        declared = list(declarations(kind))
+        declared = declarations(kind)
         self._refuse_unknown(declared, prefix, path, table if path else EMPTY, beside)
         values = {each.field.name: self._needed(each, prefix, path, table) for each in declared}
         if len(self.faults) > before:

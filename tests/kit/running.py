@@ -9,7 +9,6 @@ import contextlib
 import ctypes
 import http.client
 import json
-import os
 import re
 import secrets
 import shutil
@@ -30,6 +29,7 @@ from argon2 import PasswordHasher as Argon2Hasher
 
 from callboard.ops.embedded.data_directory import free_ports
 from kit.contract import real
+from kit.environment import own_environment
 
 T = TypeVar("T")
 
@@ -41,8 +41,6 @@ POLL_INTERVAL_S = 0.02
 PR_SET_PDEATHSIG = 1
 LIMITS = ("PER_MINUTE", "REGISTER", "LOGIN", "SEARCH", "COMMENTS")  # tests do it faster than people, on a busy machine
 UNLIMITED = {f"RATE_LIMIT_{of}": "99999" for of in LIMITS} | {"REQUEST_TIMEOUT_MS": "9999"}
-# What steers Callboard is the test's business, and not that of who runs it.
-STEERING = re.compile(r"(?:HTTP|OPS|CALLBOARD|DATABASE|REDIS|KAFKA|SMTP|JWT|RATE|REQUEST|LOG|TOPIC|OTEL)_|ROLES$")
 
 _prctl = ctypes.CDLL(None, use_errno=True).prctl if sys.platform == "linux" else None
 _living: set["Command"] = set()
@@ -85,7 +83,7 @@ class Command:
     """`callboard ...` as a subprocess. It ends with the tests, however they end."""
 
     def __init__(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
-        environ = {name: value for name, value in os.environ.items() if not STEERING.match(name)}
+        environ = own_environment()
         self.began = time.monotonic()
         # Files and not pipes: a pipe that nobody reads would stop it.
         self._words = Path(tempfile.mkdtemp(prefix="callboard-said-"))

@@ -9,7 +9,8 @@ from typing import Any
 
 import asyncpg
 
-from kit.running import PASSWORD, CallboardProcess, Command, Up, until
+from kit.commands import run_command
+from kit.running import PASSWORD, CallboardProcess, Up, until
 
 
 class ProcessGroup:
@@ -75,8 +76,8 @@ def twins(up: Up, count: int = 2, **settings: str) -> Iterator[ProcessGroup]:
     try:
         made.start_all(count)
         arguments = ("--email", "grace@example.org", "--password", PASSWORD, "--full-name", "Grace")
-        command = Command("users", "create-admin", *arguments, environment=made.environment)
-        assert command.wait() == 0, command.errors
+        said = run_command("users", "create-admin", *arguments, environment=made.environment)
+        assert said.status == 0, said.errors
         made.admin = made.sites[0].log_in("grace@example.org")
         yield made
     finally:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from kit.running import PASSWORD, Command, Up
+from kit.commands import run_command
+from kit.running import PASSWORD, Up
 
 from callboard.ops.cli import main
 from callboard.ops.commands import context
@@ -17,13 +18,6 @@ def exit_status(*arguments: str) -> int:
     status = ended.value.code
     assert isinstance(status, int)
     return status
-
-
-def create_admin(up: Up, email: str, password: str) -> Command:
-    arguments = ("users", "create-admin", "--email", email, "--password", password, "--full-name", "Grace Fly")
-    command = Command(*arguments, environment={"CALLBOARD_DATA_DIR": str(up.data)})
-    command.wait()
-    return command
 
 
 def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,8 +118,8 @@ def test_a_database_that_is_away_is_one_line_which_names_it_and_status_2(
 
 async def test_an_account_that_exists_becomes_an_admin_and_keeps_its_password(up: Up) -> None:
     account = up.join()
-    command = create_admin(up, account["email"], "Another-Word-8")
-    assert command.process.returncode == 0, command.errors
+    other = ("--email", account["email"], "--password", "Another-Word-8", "--full-name", "Grace Fly")
+    assert run_command("users", "create-admin", *other, up=up).status == 0
     assert up.log_in(account["email"], PASSWORD)
     connection = await asyncpg.connect(up.facts["DATABASE_URL"])
     try:

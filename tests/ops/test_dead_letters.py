@@ -8,6 +8,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from aiokafka import AIOKafkaProducer
+from kit.commands import run_command
 from kit.running import Answer, Command, Up, request, until
 
 HEADERS = [("ce_id", b"1"), ("ce_source", b"/t"), ("ce_type", b"activity.recorded"), ("ce_specversion", b"1.0")]
@@ -19,9 +20,9 @@ DEAD_JOB = (
 
 
 def dlq(up: Up, *words: str, status: int = 0) -> str:
-    command = Command("dlq", *words, "--data-dir", str(up.data))
-    assert command.wait() == status, command.errors
-    return command.output if status == 0 else command.errors
+    said = run_command("dlq", *words, up=up)
+    assert said.status == status, said.errors
+    return said.output if status == 0 else said.errors
 
 
 def rows(up: Up, query: str, *arguments: Any) -> list[Any]:
@@ -63,7 +64,9 @@ def test_a_poison_record_is_listed_shown_replayed_until_it_is_dropped_and_all_is
     up: Up, poison: dict[str, Any]
 ) -> None:
     letter_id = poison["id"]
-    listed = [json.loads(line) for line in dlq(up, "list", "--reason", "invalid", "--json").splitlines()]
+    apart = Command("dlq", "list", "--reason", "invalid", "--json", "--data-dir", str(up.data))  # with its own imports
+    assert apart.wait() == 0, apart.errors
+    listed = [json.loads(line) for line in apart.output.splitlines()]
     assert letter_id in [each["id"] for each in listed]
     assert letter_id in dlq(up, "list", "--source", "record")
     shown = dlq(up, "show", letter_id)

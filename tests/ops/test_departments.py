@@ -193,10 +193,10 @@ def test_a_route_gives_only_errors_that_a_department_declares() -> None:
     ],
 )
 def test_an_entry_point_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, value: str, reason: str) -> None:
-    def entry_points(group: str) -> list[EntryPoint]:
+    def points(group: str) -> list[EntryPoint]:
         return [EntryPoint("quiz", value, group)]
 
-    monkeypatch.setattr(module, "entry_points", entry_points)
+    monkeypatch.setattr(module, "_points", points)
     with pytest.raises(CompositionError) as refused:
         installed()
     assert refused.value.faults == [f"unknown: entry point callboard.departments, quiz = {value}: {reason}"]
@@ -205,7 +205,7 @@ def test_an_entry_point_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyP
 def test_a_package_that_does_not_fit_ends_a_command_with_status_2_and_its_reason(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(module, "entry_points", lambda group: [EntryPoint("quiz", "no_such_package:QUIZ", group)])
+    monkeypatch.setattr(module, "_points", lambda group: [EntryPoint("quiz", "no_such_package:QUIZ", group)])
     with pytest.raises(SystemExit) as ended:
         main(["openapi"])
     assert ended.value.code == 2

@@ -21,7 +21,8 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
-from kit.running import Command, Up, data_folder, request, until
+from kit.commands import run_command
+from kit.running import Up, data_folder, request, until
 
 PACKAGE = Path(__file__).parents[1] / "example_department"
 CONFIG = """
@@ -223,9 +224,9 @@ def test_a_setting_out_of_its_bounds_is_named_by_its_variable(site: Path, name: 
 def test_a_table_without_its_package_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "callboard.toml"
     file.write_text(CONFIG.replace("[pools.polls]\nsize = 5\n", ""))
-    command = Command("config", "check", str(file))
-    assert command.wait() == 2
-    assert "polls: no package has the department polls; there are none" in command.errors
+    said = run_command("config", "check", str(file))
+    assert said.status == 2
+    assert "polls: no package has the department polls; there are none" in said.errors
 
 
 def test_its_actors_pools_and_metrics_are_in_the_running_tree(with_polls: Up) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from kit.commands import run_command
 from kit.running import CallboardProcess, Command, Up, until
 
 from callboard.ops.application import Application
@@ -159,8 +160,8 @@ def make_editor(servers: dict[str, str], site: CallboardProcess) -> str:
     """An admin by the command line, on DATABASE_URL; admins may do what editors may."""
     email = f"{secrets.token_hex(4)}@example.org"
     arguments = ("users", "create-admin", "--email", email, "--password", "Quiet-Wings-7", "--full-name", "Grace")
-    command = Command(*arguments, environment={"DATABASE_URL": servers["DATABASE_URL"]})
-    assert command.wait() == 0, command.errors
+    said = run_command(*arguments, environment={"DATABASE_URL": servers["DATABASE_URL"]})
+    assert said.status == 0, said.errors
     return site.log_in(email)
 
 

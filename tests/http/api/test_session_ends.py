@@ -12,9 +12,10 @@ from uuid import uuid4
 
 import pytest
 import redis
+from kit.commands import run_command
 from kit.domain import PASSWORD
 from kit.people import Person, UserFactory
-from kit.running import CallboardProcess, Command, Up, data_folder
+from kit.running import CallboardProcess, Up, data_folder, until
 from kit.twins import ProcessGroup, twins
 
 from callboard.actors.infrastructure.token_signer import fingerprint, refresh_token
@@ -28,16 +29,32 @@ REDIS = ("works", "takes no writes", "stands still", "has been killed")
 class Scene:
     """Two processes, and people whose sessions both remember."""
 
-    def __init__(self, pair: ProcessGroup) -> None:
+    def __init__(self, pair: ProcessGroup, client: Any) -> None:
         self.pair = pair
+        self.client = client
         self.people = UserFactory(pair.environment)
         self.admin = self.people.person("admin")
+        for site in pair.sites:
+            until("a process that trusts Redis", lambda each=site: self.remembers(each))
         self.waiting = [self.known_to_all() for _ in WAYS]
+
+    def remembers(self, site: CallboardProcess) -> bool:
+        """Whether a process asks Redis for the admin's generation, which is not there: then it makes one."""
+        for key in self.generation_of(self.admin):
+            self.client.delete(key)
+        assert site.call("GET", "/users/me", token=self.admin.token).status == 200
+        return self.generation_of(self.admin) != []
+
+    def generation_of(self, person: Person) -> list[bytes]:
+        """The key of a person's generation; without one, nobody remembers that person."""
+        found: list[bytes] = self.client.keys(f"*{person.user_id}:epoch")
+        return found
 
     def known_to_all(self) -> Person:
         person = self.people.person("member")
         for site in self.pair.sites * 2:
             assert site.call("GET", "/users/me", token=person.token).status == 200
+        assert self.generation_of(person) != []
         return person
 
     def logged_in(self, person: Person) -> str:
@@ -58,27 +75,48 @@ class Scene:
         return token
 
 
-@pytest.fixture(scope="module", params=REDIS)
-def scene(up: Up, request: pytest.FixtureRequest) -> Iterator[Scene]:
-    """On a Redis of its own, which comes into its state when both processes have used it."""
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[Valkey]:
     with data_folder() as data, open_data_directory(data) as place, asyncio.Runner() as runner:
         server = Valkey(place, free_ports(1)[0])
         runner.run(server.start())
         pid = server.pid
         assert pid is not None
         try:
-            with twins(up, REDIS_URL=server.url) as pair, redis.Redis.from_url(server.url) as client:
-                scene = Scene(pair)
-                assert len(client.keys("*:epoch")) == len(WAYS)  # or nobody would remember anything
-                if request.param == "takes no writes":
-                    client.config_set("min-replicas-to-write", "1")
-                elif request.param != "works":
-                    os.kill(pid, signal.SIGSTOP if request.param == "stands still" else signal.SIGKILL)
-                yield scene
+            yield server
         finally:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             runner.run(server.exited())
+
+
+@pytest.fixture(scope="module")
+def pair(up: Up, valkey: Valkey) -> Iterator[ProcessGroup]:
+    with twins(up, REDIS_URL=valkey.url) as pair:
+        yield pair
+
+
+@pytest.fixture(scope="module", params=REDIS)
+def scene(pair: ProcessGroup, valkey: Valkey, request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """On a Redis that comes into its state when both processes remember everybody, and leaves it afterwards."""
+    pid = valkey.pid
+    assert pid is not None
+    with redis.Redis.from_url(valkey.url) as client:
+        scene = Scene(pair, client)
+        match request.param:
+            case "takes no writes":
+                client.config_set("min-replicas-to-write", "1")
+                yield scene
+                client.config_set("min-replicas-to-write", "0")
+            case "stands still":
+                os.kill(pid, signal.SIGSTOP)
+                yield scene
+                os.kill(pid, signal.SIGCONT)
+            case "has been killed":  # the last: nobody starts it again
+                os.kill(pid, signal.SIGKILL)
+                yield scene
+            case _:
+                yield scene
 
 
 def log_out(_scene: Scene, site: CallboardProcess, person: Person) -> int:
@@ -99,7 +137,7 @@ def deactivate(scene: Scene, site: CallboardProcess, person: Person) -> int:
 
 
 def disable(scene: Scene, _site: CallboardProcess, person: Person) -> int:
-    return Command("users", "disable", person.email, environment=scene.pair.environment).wait()
+    return run_command("users", "disable", person.email, environment=scene.pair.environment).status
 
 
 def delete_oneself(scene: Scene, site: CallboardProcess, person: Person) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from kit.commands import run_command
 from kit.running import Answer, Command, Up, one_up, request
 from prometheus_client import generate_latest
 
@@ -72,11 +73,12 @@ def last_audit(up: Up) -> int:
 
 def test_the_commands_work_on_the_running_servers(up: Up) -> None:
     def jobs(*arguments: str, status: int = 0) -> str:
-        command = Command("jobs", *arguments, "--data-dir", str(up.data))
-        assert command.wait() == status, command.errors
-        return command.output
+        said = run_command("jobs", *arguments, up=up)
+        assert said.status == status, said.errors
+        return said.output
 
-    jobs("pause", "retention")
+    apart = Command("jobs", "pause", "retention", "--data-dir", str(up.data))  # with its own imports
+    assert apart.wait() == 0, apart.errors
     jobs("run", "retention")
     (line,) = jobs("list", "--kind", "retention", "--json").splitlines()
     assert json.loads(line)["state"] == "waiting"

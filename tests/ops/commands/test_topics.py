@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from kit.commands import run_command
 from kit.running import Command, Up
 
 from callboard.streams.topics import TOPICS
@@ -11,16 +12,10 @@ from callboard.streams.topics import TOPICS
 PARTITIONS = 4
 
 
-def topics(*arguments: str, **environment: str) -> tuple[int, str, str]:
-    command = Command("topics", *arguments, environment=environment)
-    status = command.wait(60)
-    return status, command.output, command.errors
-
-
 def test_every_partition_is_listed_with_its_offsets_and_lag(up: Up) -> None:
-    status, output, errors = topics("--data-dir", str(up.data), "--json")
-    assert (status, errors) == (0, "")
-    rows = [json.loads(line) for line in output.splitlines()]
+    apart = Command("topics", "--data-dir", str(up.data), "--json")  # with its own imports
+    assert (apart.wait(), apart.errors) == (0, "")
+    rows = [json.loads(line) for line in apart.output.splitlines()]
     assert {row["topic"] for row in rows} == set(TOPICS)
     assert len(rows) == len(TOPICS) * PARTITIONS
     for row in rows:
@@ -29,7 +24,7 @@ def test_every_partition_is_listed_with_its_offsets_and_lag(up: Up) -> None:
 
 
 def test_a_person_gets_a_table(up: Up) -> None:
-    status, output, _ = topics("--data-dir", str(up.data))
+    status, output, _ = run_command("topics", up=up)
     assert status == 0
     assert "committed" in output
     assert "activity.v1" in output
@@ -46,7 +41,8 @@ def test_a_person_gets_a_table(up: Up) -> None:
 def test_why_there_is_nothing_to_list_is_one_line_and_status_2(
     tmp_path: Path, environment: dict[str, str], why: str
 ) -> None:
-    status, output, errors = topics("--data-dir", str(tmp_path / "nothing"), **environment)
+    words = ("topics", "--data-dir", str(tmp_path / "nothing"))
+    status, output, errors = run_command(*words, environment=environment)
     assert (status, output) == (2, "")
     assert why in errors
     assert errors.count("\n") == 1

@@ -19,21 +19,17 @@ import asyncpg
 import bcrypt
 import pytest
 from argon2 import PasswordHasher as Argon2Hasher
+from kit.commands import Said, run_command
 from kit.running import PASSWORD, Command, Up
 
-from callboard.ops.cli import main
 from callboard.ops.commands.user_import import BATCH
 
 HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
 EVENTS = "select count(*) from outbox where type = 'user.registered' and convert_from(value, 'UTF8') like $1"
 
 
-def run(up: Up, *arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(("users", *arguments, "--data-dir", str(up.data)))
-    status = ended.value.code
-    assert isinstance(status, int)
-    return status
+def run(up: Up, *arguments: str) -> Said:
+    return run_command("users", *arguments, up=up)
 
 
 def jsonl(*entries: Any) -> bytes:
@@ -66,7 +62,7 @@ async def fetch(up: Up, query: str, *arguments: Any) -> list[Any]:
 
 
 async def test_an_imported_account_logs_in_with_its_old_password_and_has_a_new_hash(
-    up: Up, tmp_path: Path, domain_name: str, capsys: pytest.CaptureFixture[str]
+    up: Up, tmp_path: Path, domain_name: str
 ) -> None:
     email = f"ada@{domain_name}"
     path = tmp_path / "people.csv"
@@ -77,7 +73,8 @@ async def test_an_imported_account_logs_in_with_its_old_password_and_has_a_new_h
             {"email": f"x@{domain_name}", "full_name": "Xi", "password_hash": "", "is_verified": "", "created_at": ""},
         )
     )
-    assert run_apart(up, "import", str(path)).returncode == 0
+    ran = run(up, "import", str(path))
+    assert ran.status == 0
     login = up.log_in(email)
     me = up.call("GET", "/users/me", token=login).data
     assert (me["full_name"], me["role"], me["created_at"][:19]) == ("Ada", "member", since[:19])
@@ -87,14 +84,7 @@ async def test_an_imported_account_logs_in_with_its_old_password_and_has_a_new_h
     assert up.call("POST", "/auth/login", body={"email": f"x@{domain_name}", "password": PASSWORD}).status == 401
     assert up.mails_to(f"x@{domain_name}") == []
     assert await fetch(up, EVENTS, f"%{domain_name}%") == [(2,)]
-    assert HASH not in capsys.readouterr().err
-
-
-def run_apart(up: Up, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A command as a process of its own: what it says is not mixed with what pytest captures."""
-    command = Command("users", *arguments, environment={"CALLBOARD_DATA_DIR": str(up.data)})
-    status = command.wait()
-    return subprocess.CompletedProcess([], status, command.output, command.errors)
+    assert HASH not in ran.errors
 
 
 async def test_bad_lines_are_told_by_number_and_field_and_the_others_imported(
@@ -103,16 +93,16 @@ async def test_bad_lines_are_told_by_number_and_field_and_the_others_imported(
     path, errors = tmp_path / "people.jsonl", tmp_path / "errors.jsonl"
     entries = [{"email": f"p{n}@{domain_name}", "full_name": "Pe"} for n in range(3)]
     path.write_bytes(jsonl(entries[0], {"email": "nobody", "password_hash": "x"}, *entries[1:], entries[0]))
-    ran = run_apart(up, "import", str(path), "--errors", str(errors))
-    assert ran.returncode == 1
-    assert "3 imported, 1 there already, 1 bad" in ran.stdout
-    assert "callboard: line 2: full_name: Is missing." in ran.stderr
+    ran = run(up, "import", str(path), "--errors", str(errors))
+    assert ran.status == 1
+    assert "3 imported, 1 there already, 1 bad" in ran.output
+    assert "callboard: line 2: full_name: Is missing." in ran.errors
     told = [json.loads(line) for line in errors.read_text().splitlines()]
     assert [(each["line"], each["field"]) for each in told] == [(2, "email"), (2, "full_name"), (5, "email")]
-    assert "callboard: line 5: email: has an account already, which is left as it is" in ran.stderr
+    assert "callboard: line 5: email: has an account already, which is left as it is" in ran.errors
     assert await fetch(up, "select count(*) from users where email like $1", f"%{domain_name}") == [(3,)]
-    again = run_apart(up, "import", str(path), "--json")
-    *faults, total = map(json.loads, again.stdout.splitlines())
+    again = run(up, "import", str(path), "--json")
+    *faults, total = map(json.loads, again.output.splitlines())
     assert sorted((each["line"], each["field"]) for each in faults) == [
         (1, "email"),
         (2, "email"),
@@ -120,8 +110,8 @@ async def test_bad_lines_are_told_by_number_and_field_and_the_others_imported(
         *((number, "email") for number in (3, 4, 5)),
     ]
     assert total == {"imported": 0, "there": 4, "bad": 1, "is_complete": True}
-    apart = run_apart(up, "import", str(path), "--json", "--errors", str(errors))
-    assert [json.loads(line) for line in apart.stdout.splitlines()] == [total]
+    apart = run(up, "import", str(path), "--json", "--errors", str(errors))
+    assert [json.loads(line) for line in apart.output.splitlines()] == [total]
 
 
 async def test_who_is_to_verify_is_mailed_a_link_that_works_when_asked_for(
@@ -135,7 +125,7 @@ async def test_who_is_to_verify_is_mailed_a_link_that_works_when_asked_for(
             {"email": known, "full_name": "ProcessIdentity", "is_verified": True},
         )
     )
-    assert run_apart(up, "import", str(path), "--send-verification").returncode == 0
+    assert run(up, "import", str(path), "--send-verification").status == 0
     assert up.call("POST", "/auth/verify-email", body={"token": up.mail_token(new)}).status == 200
     assert up.log_in(new)
     assert up.mails_to(known) == []
@@ -145,8 +135,8 @@ def test_where_there_is_no_terminal_progress_is_a_line_a_tenth(up: Up, tmp_path:
     count = 20 * BATCH
     path = tmp_path / "people.jsonl"
     path.write_bytes(jsonl(*({"email": f"p{n:05}@{domain_name}", "full_name": "Pe"} for n in range(count))))
-    ran = run_apart(up, "import", str(path))
-    assert ran.stderr.splitlines() == [
+    ran = run(up, "import", str(path))
+    assert ran.errors.splitlines() == [
         f"callboard: {10 * tenth} %: {2 * tenth * BATCH} imported, 0 there already, 0 bad" for tenth in range(1, 11)
     ]
 
@@ -182,9 +172,9 @@ async def test_an_import_that_is_cut_off_is_completed_by_making_it_again(
     ((done,),) = await fetch(up, counting, f"%{domain_name}")
     assert done % BATCH == 0, "a batch is there whole or not at all"
     assert 0 < done < count
-    ran = run_apart(up, "import", str(path))
-    assert ran.returncode == 0
-    assert f"{count - done} imported, {done} there already, 0 bad" in ran.stdout
+    ran = run(up, "import", str(path))
+    assert ran.status == 0
+    assert f"{count - done} imported, {done} there already, 0 bad" in ran.output
     pattern = f"%{domain_name}%"
     profiles = "select count(*) from user_profiles where user_id in (select user_id from users where email like $1)"
     assert await fetch(up, counting, pattern) == await fetch(up, profiles, pattern) == [(count,)]
@@ -197,7 +187,7 @@ async def test_an_imported_argon2_hash_verifies_too(up: Up, tmp_path: Path, doma
     path.write_bytes(
         jsonl({"email": f"a@{domain_name}", "full_name": "Al", "password_hash": hashed, "is_verified": True})
     )
-    assert run_apart(up, "import", str(path)).returncode == 0
+    assert run(up, "import", str(path)).status == 0
     assert up.log_in(f"a@{domain_name}")
 
 
@@ -263,7 +253,7 @@ print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 @pytest.mark.long
 def test_a_file_of_any_length_is_read_in_bounded_memory() -> None:
     ran = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)  # noqa: S603 - our own
-    count, grown_kib = map(int, ran.stdout.split())
+    count, grown_kib = map(int, ran.output.split())
     assert count == 14_999
     assert grown_kib < 5_000  # of 15 MB
 
@@ -288,27 +278,28 @@ def test_a_file_that_cannot_be_read_is_one_line_and_status_2(
 ) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    ran = run_apart(up, "import", str(tmp_path / name))
-    assert ran.returncode == 2
-    assert said in ran.stderr
-    assert ran.stderr.startswith("callboard: ")
+    ran = run(up, "import", str(tmp_path / name))
+    assert ran.status == 2
+    assert said in ran.errors
+    assert ran.errors.startswith("callboard: ")
 
 
 # Disabling and listing -----------------------------------------------------------------------------------------------
 
 
-def test_who_is_disabled_is_refused_from_the_next_request_on(up: Up, capsys: pytest.CaptureFixture[str]) -> None:
+def test_who_is_disabled_is_refused_from_the_next_request_on(up: Up) -> None:
     account = up.join()
     assert up.call("GET", "/users/me", token=account["token"]).status == 200
-    assert run(up, "disable", account["email"].upper()) == 0
+    disabled = run(up, "disable", account["email"].upper())
+    assert disabled.status == 0
+    assert "is disabled" in disabled.output
     assert up.call("GET", "/users/me", token=account["token"]).status == 401
     answer = up.call("POST", "/auth/login", body={"email": account["email"], "password": PASSWORD})
     assert (answer.status, answer.code) == (403, "AUTH_INACTIVE_007")
-    assert run(up, "disable", account["email"], "--enable") == 0
+    enabled = run(up, "disable", account["email"], "--enable")
+    assert enabled.status == 0
+    assert "is enabled" in enabled.output
     assert up.log_in(account["email"])
-    said = capsys.readouterr().out
-    assert "is disabled" in said
-    assert "is enabled" in said
 
 
 def test_who_has_seen_enough_of_a_list_hears_of_no_broken_pipe(up: Up) -> None:
@@ -324,23 +315,23 @@ def test_who_has_seen_enough_of_a_list_hears_of_no_broken_pipe(up: Up) -> None:
     assert (ended.returncode, ended.stderr) == (141, b"")
 
 
-def test_who_is_not_there_is_not_disabled(up: Up, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(up, "disable", "nobody@example.org") == 1
-    assert capsys.readouterr().err == "callboard: There is no account with the address nobody@example.org.\n"
+def test_who_is_not_there_is_not_disabled(up: Up) -> None:
+    ran = run(up, "disable", "nobody@example.org")
+    assert ran.status == 1
+    assert ran.errors == "callboard: There is no account with the address nobody@example.org.\n"
 
 
 def test_accounts_are_listed_by_filter_as_a_table_and_as_json(
-    up: Up, domain_name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    up: Up, domain_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from callboard.ops.commands import user_commands  # noqa: PLC0415 - what is patched
 
     monkeypatch.setattr(user_commands, "PAGE", 2)
     emails = [up.register(f"p{n}@{domain_name}")["email"] for n in range(5)]
-    capsys.readouterr()
-    assert run(up, "list", "--q", domain_name, "--json") == 0
-    assert [json.loads(line)["email"] for line in capsys.readouterr().out.splitlines()] == emails[::-1]
-    assert run(up, "list", "--q", domain_name, "--no-verified", "--active", "--role", "member") == 0
-    shown = capsys.readouterr().out
-    assert all(email in shown for email in emails)
-    assert run(up, "list", "--q", domain_name, "--verified", "--json") == 0
-    assert capsys.readouterr().out == ""
+    listed = run(up, "list", "--q", domain_name, "--json")
+    assert listed.status == 0
+    assert [json.loads(line)["email"] for line in listed.output.splitlines()] == emails[::-1]
+    shown = run(up, "list", "--q", domain_name, "--no-verified", "--active", "--role", "member")
+    assert shown.status == 0
+    assert all(email in shown.output for email in emails)
+    assert run(up, "list", "--q", domain_name, "--verified", "--json") == (0, "", "")

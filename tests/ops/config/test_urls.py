@@ -1,7 +1,7 @@
 """Addresses of servers: what is wrong with one is a line that quotes nothing of it, and what is right goes through."""
 
 import pytest
-from kit.running import Command
+from kit.commands import run_command
 
 from callboard.ops.config.configuration import load
 from callboard.ops.config.conversion import convert
@@ -131,8 +131,8 @@ def test_a_piece_of_a_password_is_not_named_as_an_option(piece: str) -> None:
 @pytest.mark.parametrize("command", [("serve",), ("config", "check")])
 def test_a_command_says_one_line_and_ends_with_status_2(command: tuple[str, ...]) -> None:
     url = "postgresql://u:pa55word@db/callboard?port=abc"
-    ran = Command(*command, environment=NEEDED | {"DATABASE_URL": url})
-    assert ran.wait() == 2
+    ran = run_command(*command, environment=NEEDED | {"DATABASE_URL": url})
+    assert ran.status == 2
     (line,) = ran.errors.splitlines()
     assert "DATABASE_URL must have numbers from 1 to 65535 for port" in line
     assert "pa55word" not in line + ran.output
