@@ -253,7 +253,7 @@ print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 @pytest.mark.long
 def test_a_file_of_any_length_is_read_in_bounded_memory() -> None:
     ran = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)  # noqa: S603 - our own
-    count, grown_kib = map(int, ran.output.split())
+    count, grown_kib = map(int, ran.stdout.split())
     assert count == 14_999
     assert grown_kib < 5_000  # of 15 MB
 
