@@ -6,7 +6,11 @@ then costs as much as the asks themselves, in garbage collection.)
 """
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from threading import get_ident
+from time import monotonic
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from callboard.runtime.actor.envelope import Envelope
@@ -15,6 +19,7 @@ from callboard.runtime.actor.errors import AskTimeoutError, OutsideLoopError
 MAX_LENGTHS = 64  # of different lengths; asks of any further length get a timer each
 
 Asks = dict[Envelope, None]
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Queue:
@@ -48,8 +53,9 @@ class Deadlines:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.thread = get_ident()
-        self.time = loop.time
-        self.create_future = loop.create_future
+        self.time = _in_c(loop.time, asyncio.BaseEventLoop.time, monotonic)
+        future = partial(asyncio.Future, loop=loop)
+        self.create_future = _in_c(loop.create_future, asyncio.BaseEventLoop.create_future, future)
         self.queues: dict[float, Queue] = {}
 
     def add(self, envelope: Envelope, timeout_s: float | None) -> None:
@@ -65,6 +71,11 @@ class Deadlines:
         queue.asks[envelope] = None
         if queue.timer is None:
             queue.timer = self.loop.call_at(envelope.due, queue.expire_due)
+
+
+def _in_c(method: F, standard: Callable[..., Any], function: F) -> F:
+    """The function around which the standard loop's method is written in Python, or the method of any other loop."""
+    return function if getattr(method, "__func__", None) is standard else method
 
 
 def expire(envelope: Envelope) -> None:

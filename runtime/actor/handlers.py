@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future as ThreadFuture
 from functools import partial
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, NoneType, UnionType
-from typing import Any, Generic, Protocol, TypeVar, Union, get_args, get_origin, overload
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, Union, get_args, get_origin, overload
 
 from callboard.runtime.actor.context import CURRENT
 from callboard.runtime.actor.envelope import Envelope
@@ -97,12 +97,13 @@ class DeferredReply(Generic[R]):
             envelope.fail(for_asker(error, envelope.cell.path, envelope.message))
 
 
+Reply: TypeAlias = T | Awaitable[T] | DeferredReply[T]  # of a plain handler, or of an async one
+
+
 class Answers(Protocol[Q_co]):
     """A decorator for handlers of a request: they return its reply."""
 
-    def __call__(
-        self: "Answers[Request[T]]", method: Callable[[Any, Q_co], T | Awaitable[T] | DeferredReply[T]], /
-    ) -> Any:
+    def __call__(self: "Answers[Request[T]]", method: Callable[[Any, Q_co], Reply[T] | Awaitable[Reply[T]]], /) -> Any:
         """Mark the method."""
 
 

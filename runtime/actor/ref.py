@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable
+from threading import get_ident
 from typing import Any, Generic, Protocol, TypeVar
 
 from callboard.runtime.actor.context import CURRENT
@@ -65,8 +66,8 @@ class Ref(Generic[M_contra]):
         queued message is withdrawn and a running handler cancelled.
         """
         outer = CURRENT.get()
-        times = deadlines()
         clock = self.clock()
+        times = deadlines() if clock is None or get_ident() != clock.deadlines.thread else clock.deadlines
         if clock is not None and clock.deadlines is not times:
             raise WrongLoopError(self.path)
         reply: asyncio.Future[T] = times.create_future()

@@ -10,7 +10,7 @@ deathwatch, transfer. What these remember hangs on `cold`, made when it is neede
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from threading import get_ident
 from typing import Any, TypeVar
 
@@ -66,7 +66,6 @@ class Cell(Node, ActorContext[M]):
         "since",
         "size",
         "table",
-        "task",
         "work",
     )
 
@@ -77,13 +76,12 @@ class Cell(Node, ActorContext[M]):
         self.table: dict[type, Callable[[Any, Any], Any]] = handlers.first  # by type, in the actor's present state
         self.actor: Actor[Any] | None = None  # the incarnation
         self.current: Any = None  # the message in progress, outside of a batch of plain ones
-        self.task: asyncio.Task[None] | None = None  # the batch, from its first async handler on
-        self.work: ParkedTask | None = None  # the task of such batches, between them too
+        self.work: ParkedTask | None = None  # what runs the batches from the first async handler on, and waits between
         self.queue: Any = ()  # a deque from the first message on: an empty one is most of an idle actor's memory
         self.limit = CLOSED
         self.idle = False  # it runs, and no batch is scheduled or running
         self.handled = 0
-        self.busy_s = 0.0  # in async handlers that have ended, their waits included
+        self.busy_s = 0.0  # in batches with a handler that waited
         self.since = 0.0  # when it last began to be busy, in the event loop's time
         self.cold: ColdState | None = None
         self.remaining: Any = None  # of a batch of plain messages: its iterator ...
@@ -226,7 +224,9 @@ class Cell(Node, ActorContext[M]):
         """Have a batch in the next turn. Only a running actor is ever idle, so only a running one is scheduled."""
         self.idle = False
         if self.work is not None:
-            self.work.wake()
+            park = self.work.park
+            if park is not None and not park.done():
+                park.set_result(None)
             return
         scheduler = self.scheduler
         scheduler.ready.append(self)  # type: ignore[union-attr]
@@ -246,7 +246,7 @@ class Cell(Node, ActorContext[M]):
             self._handle_one(queue.popleft())
         elif size:  # else what waited has left
             self._handle_many(min(size, self.scheduler.batch))  # type: ignore[union-attr]
-        if self.task is not None:
+        if self.work is not None:
             return
         if queue or self.cold is not None or self.state is not RUNNING:
             self.finish_batch()
@@ -336,7 +336,6 @@ class Cell(Node, ActorContext[M]):
         if self.cold is not None and self.cold.waiters:
             self.admit()
         self.work = ParkedTask(self, self.scheduler, item, awaitable)
-        self.task = self.work.task
 
     def put_back(self, item: Any) -> None:
         """A message that was to be handled has not been begun."""
@@ -375,6 +374,11 @@ class Cell(Node, ActorContext[M]):
 
     # What is in progress ---------------------------------------------------------------------------------------------
 
+    @property
+    def task(self) -> "asyncio.Task[None] | None":
+        """The task in which a batch runs now, from its first async handler on."""
+        return None if self.work is None or not self.work.handling else self.work.task
+
     def is_busy(self) -> bool:
         """Whether a message is in progress."""
         return self.current is not None or self.remaining is not None
@@ -412,13 +416,13 @@ class Cell(Node, ActorContext[M]):
         """End the incarnation after the message in progress: normally, or, with a reason, as a Shutdown or Renewal."""
         lifecycle.leave(self, reason, renews=renews)
 
-    async def start(self, parent: Parent) -> None:
-        """See Node.start."""
+    def start(self, parent: Parent) -> Coroutine[Any, Any, None]:
+        """See Node.start. No coroutine of its own: that would be a tenth of a start."""
         scheduler = parent.scheduler
         if scheduler is None:
             raise RuntimeError(f"start {parent.path} before its child {self.name}")
         self.parent, self.scheduler, self._times = parent, scheduler, scheduler.deadlines
-        await lifecycle.start(self, scheduler)
+        return lifecycle.start(self, scheduler)
 
     async def halt(self) -> None:
         """See Node.halt. A handler that still runs is cancelled."""

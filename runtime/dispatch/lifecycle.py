@@ -19,7 +19,7 @@ from callboard.runtime.actor.errors import (
 from callboard.runtime.dispatch.deathwatch import tell_watchers
 from callboard.runtime.dispatch.fates import discard_remaining
 from callboard.runtime.dispatch.mailbox_queue import CLOSED
-from callboard.runtime.dispatch.node import HANDLING, State
+from callboard.runtime.dispatch.node import HANDLING, NEW, RUNNING, STARTING, State
 from callboard.runtime.dispatch.scheduler import Scheduler, cancelled, in_task
 
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ def fall(cell: "Cell[Any]") -> None:
 
 async def start(cell: "Cell[Any]", scheduler: Scheduler) -> None:
     """Make the actor, run its start hook, and let it handle messages."""
-    if cell.queue and cell.state is State.NEW:
+    if cell.queue and cell.state is NEW:
         cell.since = scheduler.time()
-    cell.state = State.STARTING
+    cell.state = STARTING
     cell.table = cell.handlers.first
     if cell.cold is not None:
         cell.cold.leaves = None
@@ -106,7 +106,7 @@ async def start(cell: "Cell[Any]", scheduler: Scheduler) -> None:
 def _take_up(cell: "Cell[Any]", actor: Actor[Any], scheduler: Scheduler) -> None:
     """The start hook is done: handle messages, or leave, if that is what it said."""
     cold = cell.cold
-    cell.state = State.DRAINING if cold is not None and cold.draining else State.RUNNING
+    cell.state = State.DRAINING if cold is not None and cold.draining else RUNNING
     cell.idle = True
     leaves = None if cold is None else cold.leaves
     if type(actor).run is not Actor.run and leaves is None:

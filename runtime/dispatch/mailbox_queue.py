@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from callboard.runtime.dispatch.cell import Cell
 
 CLOSED = -1  # the limit of a mailbox that needs more than an append: not used yet, full of waiting senders, or closed
+WAIT = Overflow.WAIT  # bound once: see node.NEW
 SHARE = 16  # of a mailbox: so much of it is free before senders that wait are let in, in the middle of a batch
 
 Waiters = dict["asyncio.Future[Any]", Any]  # what waits for room, by what its sender waits on
@@ -76,7 +77,7 @@ def overflow(cell: "Cell[Any]", message: Any, item: Any, may_wait: bool) -> Awai
     """A full mailbox does what is configured with one message more. Raises MailboxFullError."""
     mailbox, policy, asked = cell.spec.mailbox, cell.spec.mailbox.overflow, is_ask(item)
     crowded = cell.cold is not None and len(cell.cold.waiters) >= mailbox.max_waiting
-    if policy is Overflow.WAIT and may_wait and not crowded and sender_can_wait(cell):
+    if policy is WAIT and may_wait and not crowded and sender_can_wait(cell):
         # An ask waits on its reply, which its deadline settles; a tell has only the room to wait for.
         room: asyncio.Future[None] = item.reply if asked else asyncio.get_running_loop().create_future()
         wait_for_room(cell, item, room)

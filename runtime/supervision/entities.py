@@ -26,7 +26,7 @@ from callboard.runtime.dispatch.cell import Cell
 from callboard.runtime.dispatch.child_spec import ChildOptions, ChildSpec, spec_of
 from callboard.runtime.dispatch.concurrent import cell_of
 from callboard.runtime.dispatch.mailbox_queue import total
-from callboard.runtime.dispatch.node import Node, Parent, State
+from callboard.runtime.dispatch.node import GOING, Node, Parent, State
 from callboard.runtime.supervision.entity import Entity, Phase
 from callboard.runtime.supervision.props import KeyedProps
 from callboard.runtime.supervision.resting_entities import RestingEntities
@@ -126,7 +126,7 @@ class Entities(Supervisor, Ref[M]):
 
     def enqueue(self, message: Any, item: Any, *, may_wait: bool = True) -> Awaitable[None]:
         """Put the message into the mailbox of its key's actor, which is made if need be."""
-        if self.state in (State.STOPPING, State.STOPPED):
+        if self.state in GOING:
             raise ActorStoppedError(self.path, message)
         if message.__class__ not in self._handlers.all:
             raise UnhandledMessageError(self.path, message, sorted(kind.__name__ for kind in self._handlers.all))

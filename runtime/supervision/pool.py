@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Awaitable, Callable, Hashable
 from enum import StrEnum
 from functools import partial
+from threading import get_ident
 from typing import Any, TypeVar, Unpack
 
 from callboard.runtime.actor.actor import Actor
@@ -13,19 +14,21 @@ from callboard.runtime.actor.errors import ActorKilledError, ActorStoppedError, 
 from callboard.runtime.actor.events import Terminated
 from callboard.runtime.actor.handlers import Handlers
 from callboard.runtime.actor.mailbox import Counts
-from callboard.runtime.actor.messages import Message
-from callboard.runtime.actor.ref import Ref
+from callboard.runtime.actor.messages import Asked, Message
+from callboard.runtime.actor.ref import ASK_TIMEOUT_S, Ref
+from callboard.runtime.actor.spans import Recording
 from callboard.runtime.dispatch import transfer
 from callboard.runtime.dispatch.cell import Cell
 from callboard.runtime.dispatch.child_spec import ChildOptions, ChildSpec, spec_of
 from callboard.runtime.dispatch.concurrent import cell_of
 from callboard.runtime.dispatch.mailbox_queue import total
-from callboard.runtime.dispatch.node import Node, Parent, State
+from callboard.runtime.dispatch.node import GOING, RUNNING, STOPPED, Node, Parent, State
 from callboard.runtime.supervision.elastic import Elasticity
 from callboard.runtime.supervision.props import ActorFactory, Props, props_of
 from callboard.runtime.supervision.supervisor import Intensity, Supervisor
 
 M = TypeVar("M", bound=Message | None)
+T = TypeVar("T")
 
 
 class Route(StrEnum):
@@ -34,6 +37,9 @@ class Route(StrEnum):
     ROUND_ROBIN = "round_robin"  # in turn
     LEAST_BUSY = "least_busy"  # the one with the fewest messages
     KEY = "key"  # by the message's key: those of one key stay in order, also through a resize
+
+
+ROUND_ROBIN = Route.ROUND_ROBIN  # see node.NEW
 
 
 class Pool(Supervisor, Ref[M]):
@@ -110,13 +116,31 @@ class Pool(Supervisor, Ref[M]):
 
     def enqueue(self, message: Any, item: Any, *, may_wait: bool = True) -> Awaitable[None]:
         """Put the message into the mailbox of the worker whose turn it is, or whose key it is."""
-        if self.state is State.STOPPED:
+        return self._receiver(message).enqueue(message, item, may_wait=may_wait)
+
+    def tell(self, message: M) -> Awaitable[None]:
+        """See Ref.tell."""
+        return self._receiver(message).tell(message)
+
+    def tell_nowait(self, message: M) -> None:
+        """See Ref.tell_nowait."""
+        self._receiver(message).tell_nowait(message)
+
+    def ask(self, message: "Asked[M, T]", timeout_s: float = ASK_TIMEOUT_S) -> "asyncio.Future[T]":
+        """See Ref.ask. One that is to be recorded, or is asked in a wrong thread, bears the pool's name."""
+        scheduler = self.scheduler
+        if scheduler is None or get_ident() != scheduler.deadlines.thread or Recording.recorder is not None:
+            return super().ask(message, timeout_s)
+        return self._receiver(message).ask(message, timeout_s)
+
+    def _receiver(self, message: Any) -> Cell[M]:
+        if self.state is STOPPED:
             raise ActorStoppedError(self.path, message)
-        return self._choose(message).enqueue(message, item, may_wait=may_wait)
+        return self._choose(message)
 
     def _choose(self, message: Any) -> Cell[M]:
         workers = self._workers
-        if self._route is Route.ROUND_ROBIN or message.__class__ not in self._handlers.all:
+        if self._route is ROUND_ROBIN or message.__class__ not in self._handlers.all:
             self._next = turn = (self._next + 1) % len(workers)
             return workers[turn]
         if self._key is not None:
@@ -150,7 +174,7 @@ class Pool(Supervisor, Ref[M]):
         """That many new workers, started if the pool is; all or none."""
         added: list[Cell[M]] = []
         try:
-            while self.state not in (State.STOPPING, State.STOPPED):
+            while self.state not in GOING:
                 if len(added) >= count:
                     return added
                 name = next(each for each in map(str, itertools.count()) if each not in self._children)
@@ -164,7 +188,7 @@ class Pool(Supervisor, Ref[M]):
         except BaseException as error:
             for child in added:
                 await self._forget(child)
-            if self.state in (State.STOPPING, State.STOPPED) and isinstance(error, ActorKilledError):
+            if self.state in GOING and isinstance(error, ActorKilledError):
                 raise PoolStoppedError(self.path) from None
             raise
         raise PoolStoppedError(self.path)
@@ -315,7 +339,7 @@ class Pool(Supervisor, Ref[M]):
 
 def _burden(worker: Cell[Any]) -> tuple[bool, int]:
     """How busy a worker is; one that does not run, because it waits for its restart, is busier than any that does."""
-    return worker.state is not State.RUNNING, transfer.load(worker)
+    return worker.state is not RUNNING, transfer.load(worker)
 
 
 def _check(name: str, size: int) -> None:

@@ -26,10 +26,11 @@ from callboard.runtime.actor.errors import (
     sound,
 )
 from callboard.runtime.dispatch.child_spec import DEFAULT, ChildSpec, Restart
-from callboard.runtime.dispatch.node import Node, Parent, RestartRecord, State
+from callboard.runtime.dispatch.node import GOING, NEW, RUNNING, STARTING, STOPPED, Node, Parent, RestartRecord, State
 from callboard.runtime.supervision.snapshot import TreeNode, snapshot
 
-STOPPED = (State.STOPPING, State.STOPPED)
+STARTABLE = (NEW, STOPPED)
+OPEN = (NEW, STARTING, RUNNING)  # to children that are started
 MAX_LEVELS = 64  # of supervisors, and of actors that spawn, in one another: a stop goes through all of them in one call
 
 
@@ -106,7 +107,7 @@ class Supervisor(Node):
         if not isinstance(child, Node):
             made = "worker(...), pool(...) or supervisor(...)"
             raise ChildSpecError(f"a child of {self.path} is made by {made}, and {child!r} is not")
-        if child.state not in (State.NEW, State.STOPPED):
+        if child.state not in STARTABLE:
             raise AlreadyStartedError(child.path, child.state)
         self._grow(child)
         if self._children.setdefault(child.name, child) is not child:
@@ -191,7 +192,7 @@ class Supervisor(Node):
             raise
 
     def _own_start(self) -> None:
-        if self.state not in (State.NEW, State.STARTING, State.RUNNING):
+        if self.state not in OPEN:
             raise SupervisorStoppedError(self.path, self.state)
 
     def _own(self, child: Node) -> None:
@@ -276,7 +277,7 @@ class Supervisor(Node):
             except BaseException as failure:
                 if isinstance(failure, ENDING) or is_being_cancelled():
                     raise
-                if child.state in STOPPED:  # it was stopped while it started
+                if child.state in GOING:  # it was stopped while it started
                     return
                 error = sound(failure)
                 self._emit(events.Crashed(child.path, "on_start", error))
@@ -290,7 +291,7 @@ class Supervisor(Node):
 
     def _group(self, child: Node) -> list[Node]:
         first = self.children.index(child) if self.strategy is Strategy.REST_FOR_ONE else 0
-        left_out = (State.NEW, State.STARTING, *STOPPED)  # somebody else is starting it, or has stopped it
+        left_out = (State.NEW, State.STARTING, *GOING)  # somebody else is starting it, or has stopped it
         return [node for node in self.children[first:] if node.state not in left_out]
 
     async def _restart(self, group: list[Node], child: Node, error: BaseException | None) -> None:
@@ -306,7 +307,7 @@ class Supervisor(Node):
                 return
             await asyncio.sleep(self._delay_s(child))
             for node in group:
-                if node.state in STOPPED:  # as a temporary one, or by somebody else, while we waited
+                if node.state in GOING:  # as a temporary one, or by somebody else, while we waited
                     continue
                 child = node
                 node.record.restarts += 1
@@ -315,7 +316,7 @@ class Supervisor(Node):
                 except BaseException as failure:
                     if isinstance(failure, ENDING) or is_being_cancelled():
                         raise
-                    if node.state in STOPPED:  # it was stopped while it started
+                    if node.state in GOING:  # it was stopped while it started
                         continue
                     error = sound(failure)
                     self._emit(events.Crashed(node.path, "on_start", error))

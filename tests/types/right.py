@@ -103,12 +103,28 @@ class Waiting(Actor[CountUsers]):
         return reply
 
 
+class WaitingAsync(Waiting):
+    @on(CountUsers)
+    async def count(self, message: CountUsers) -> DeferredReply[int]:
+        await self.users.ask(message)
+        reply = DeferredReply[int]()
+        self.waiting.append(reply)
+        return reply
+
+
 class Forwarding(Actor[CountUsers]):
     def __init__(self, users: Ref[CountUsers]) -> None:
         self.users = users
 
     @on(CountUsers)
     def count(self, message: CountUsers) -> "asyncio.Future[int]":
+        return self.users.ask(message)
+
+
+class ForwardingAsync(Forwarding):
+    @on(CountUsers)
+    async def count(self, message: CountUsers) -> "asyncio.Future[int]":
+        await asyncio.sleep(0)
         return self.users.ask(message)
 
 

@@ -2,7 +2,20 @@
 
 import asyncio
 
-from callboard.runtime import Actor, KeyedProps, Mailbox, Message, Props, Ref, Request, entities, on, pool, worker
+from callboard.runtime import (
+    Actor,
+    DeferredReply,
+    KeyedProps,
+    Mailbox,
+    Message,
+    Props,
+    Ref,
+    Request,
+    entities,
+    on,
+    pool,
+    worker,
+)
 
 
 class User(Message, frozen=True):
@@ -29,6 +42,18 @@ class Replies(Actor[GetUser | Rename]):
     @on(GetUser)  # wrong
     async def another_type_later(self, _message: GetUser) -> str:
         return "a"
+
+    @on(GetUser)  # wrong
+    def another_type_deferred(self, _message: GetUser) -> DeferredReply[str]:
+        return DeferredReply()
+
+    @on(GetUser)  # wrong
+    async def another_type_deferred_later(self, _message: GetUser) -> DeferredReply[str]:
+        return DeferredReply()
+
+    @on(GetUser)  # wrong
+    async def another_type_forwarded(self, _message: GetUser) -> "asyncio.Future[str]":
+        return asyncio.get_running_loop().create_future()
 
     @on(GetUser)  # wrong
     def none_at_all(self, _message: GetUser) -> None:
