@@ -75,8 +75,7 @@ class StreamParts:
     def nodes(self, data: Path, backoff: Backoff) -> list[Node]:
         """Return the actors, if this process has them; `data` is a folder of Faust's.
 
-        An embedded broker begins empty: unrecorded events of its predecessor are republished at once. Its group has no
-        other members: a short session lets it notice a loss, and rejoin, sooner.
+        An embedded broker begins empty: unrecorded events of its predecessor are republished at once.
         """
         if not self._runs_here:
             return []
@@ -87,7 +86,6 @@ class StreamParts:
             self._database,
             self._signer,
             data,
-            session_timeout_s=3.0 if self._embedded else 6.0,
             reading=self.reading,
             metrics=self.metrics,
             wake=self._wake,

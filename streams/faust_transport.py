@@ -78,6 +78,8 @@ class _ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
         super().__init__(consumer, thread_loop=_ThreadLoop(), **options)
         self._close_thread_loop_on_stop = True
 
+    _fetch_reader: FetchReader | None = None
+
     async def _keepalive2(self) -> None:
         """Do nothing: mode wakes both threads each second, for calls that do not wake the other. Ours all do."""
 
@@ -98,6 +100,7 @@ class _ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
         fetcher = self._consumer._fetcher  # noqa: SLF001 - see fetching.py
         reader = FetchReader(fetcher, self.app.wake, self.app.fetch_pause_s, self.app.partition_refused)
         fetcher._proc_fetch_request = reader.fetch  # noqa: SLF001 - see fetching.py
+        self._fetch_reader = reader
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """Commit within a time limit: aiokafka retries for ever while the broker or the topic is unavailable. Return
@@ -127,6 +130,8 @@ class _ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
             except (TimeoutError, OSError, asyncio.CancelledError, stock.ConsumerStoppedError) as error:
                 self.log.info("the consumer lost its broker: %r", error)
         if consumer is not None:
+            if self._fetch_reader is not None:
+                self._fetch_reader.close()
             await self._close_connections(consumer)
 
     @staticmethod
@@ -157,7 +162,10 @@ class _Consumer(stock.Consumer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> _ConsumerThread:
-        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+        """Its thread has the same kind of event loop as this one: mode would take the standard one, which is slower."""
+        thread = _ConsumerThread(self, loop=self.loop, beacon=self.beacon, thread_loop=type(self.loop)())
+        thread._close_thread_loop_on_stop = True  # noqa: SLF001 - mode leaves a loop that it is given to the giver
+        return thread
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109 - overrides
         records = await super()._getmany(active_partitions, timeout)

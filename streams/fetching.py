@@ -2,8 +2,7 @@
 
 `FetchReader.fetch` replaces aiokafka's handling of responses: `FetchedRecords` reads the records, and a topic that
 refuses us pauses its own partitions only. If a broker does not answer a waiting fetch when a record arrives, the client
-waits instead: it can be woken, and asks at intervals for the end offsets of its partitions, which costs less than a
-fetch, and next to nothing while they are unchanged.
+waits instead: it can be woken, and an `EndsWatch` looks at intervals for new end offsets, which costs next to nothing.
 """
 
 import asyncio
@@ -24,10 +23,11 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.offset import OffsetRequest
 
+from callboard.streams.ends_watch import EndsWatch
 from callboard.streams.raw_answers import RawAnswer
 from callboard.streams.record_reader import FetchedRecords
 
-_ROUNDS = 25  # checks of the ends, before aiokafka builds the same request anew
+_WATCH_S = 5.0  # how long the ends are watched before aiokafka builds the same request anew
 _OVERSEE_S = 2.0  # aiokafka checks this often for other work; known work wakes it
 _LATEST = -1
 _REFUSED_S = 5.0  # how long a partition that the broker refuses is paused
@@ -95,6 +95,13 @@ class FetchReader:
         self._wake = wake
         self._pause_s = pause_s
         self._on_refused = on_refused
+        self._ends: EndsWatch | None = None
+
+    def close(self) -> None:
+        """Close the connection that watches the ends."""
+        if self._ends is not None:
+            self._ends.close()
+            self._ends = None
 
     async def fetch(self, assignment: Any, node_id: int, request: Any) -> bool:
         """Send a fetch and process its response; return whether there are records to hand out."""
@@ -118,6 +125,7 @@ class FetchReader:
             await asyncio.sleep(self._fetcher._retry_backoff)  # noqa: SLF001 - see above
             return False
         except asyncio.CancelledError:  # the assignment or the consumer has ended
+            self.close()
             return False
 
     async def _moved(
@@ -130,14 +138,33 @@ class FetchReader:
     ) -> bytes | None:
         """Wait until the end offsets differ from those before the last fetch; return None to ask anew."""
         states = [(assignment.state_value(tp), offset) for tp, offset in asked.items()]
-        for _ in range(_ROUNDS):
+
+        def is_over() -> bool:
+            return not assignment.active or not all(_stands_at(state, offset) for state, offset in states)
+
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + _WATCH_S
+        while (left_s := ends_at - loop.time()) > 0 and not is_over():
             ends: bytes = await self._fetcher._client.send(node_id, ask)  # noqa: SLF001 - see above
             if ends != seen:
                 return ends
-            await self._wake.wait(self._pause_s)
-            if not assignment.active or not all(_stands_at(state, offset) for state, offset in states):
-                break
+            watch = await self._watch(node_id)
+            if watch is None:
+                await self._wake.wait(self._pause_s)
+                continue
+            watch.begin(ask, ends, self._pause_s, until=is_over, ended=self._wake.wake)
+            try:
+                await self._wake.wait(left_s)
+            finally:
+                watch.stop()
         return None
+
+    async def _watch(self, node_id: int) -> EndsWatch | None:
+        """Return the connection that watches the ends; a new one if the broker has closed the one before."""
+        if self._ends is None or not self._ends.is_connected:
+            broker = self._fetcher._client.cluster.broker_metadata(node_id)  # noqa: SLF001 - see above
+            self._ends = None if broker is None else await EndsWatch.connect(broker.host, broker.port)
+        return self._ends
 
     def _take_all(self, assignment: Any, asked: Mapping[TopicPartition, int], response: Any) -> bool | None:
         """Process a response: whether there are records to hand out; None if it is useless."""

@@ -45,6 +45,17 @@ class RawAnswer:
         """Return the same bytes each time."""
         return self._encoded
 
+    def frame(self) -> bytes:
+        """Return the request as it is sent, once the broker's version is known."""
+        message: bytes = self.build_request_header(0, "callboard").encode() + self._encoded
+        return len(message).to_bytes(4, "big") + message
+
+    def body(self, message: bytes) -> bytes:
+        """Return the response without its header."""
+        response = BytesIO(message)
+        self.parse_response_header(response)
+        return response.read()
+
     def read(self, answer: bytes) -> Any:
         """Decode the response to this request."""
         return self._struct.RESPONSE_TYPE.decode(BytesIO(answer))

@@ -30,7 +30,7 @@ from callboard.streams.stream_metrics import StreamMetrics
 _LOG = logging.getLogger(__name__)
 _BATCH = 200  # rows of a topic
 _LANES = 32  # topics that are published at once
-_POLL_S = 2.0  # in case a notification is lost
+_POLL_S = 5.0  # in case a notification is lost, though the connection that hears them answers each second
 _STANDBY_S = 1.0
 _SILENT_S = 30.0  # a standby logs that rows have waited for this time
 _STATE_EVERY_S = 5.0

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 BATCH = 256  # messages handled before other actors have their turn: enough to amortise the turn, about 0.1 ms
 TURN = 64  # actors that have a batch before the event loop looks at sockets and timers again
-SWEEP_S = 1.0  # after which a task that its actor has not needed is let go
+SWEEP_S = 5.0  # after which a task that its actor has not needed is let go
 
 
 class Runnable(Protocol):
@@ -32,7 +32,7 @@ class Scheduler:
     def __init__(self, rng: random.Random | None = None, *, logs: bool = True) -> None:
         self.deadlines = deadlines("make a System where its event loop runs: in async code, async with System(root)")
         self.loop = self.deadlines.loop
-        self.time = self.loop.time
+        self.time = self.deadlines.time
         self.rng = rng or random.Random()  # noqa: S311 - jitter, no secret
         self.events = EventBus(self.loop, logs=logs)
         # Handlers run in a context of their own: they inherit nothing from whoever made the system or woke them.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from callboard.runtime.supervision.pool import Pool
 
 INTERVAL_S = 1.0
+REST_S = 5.0  # the same while no pool is elastic
 GROWTH = 1.5
 
 log = logging.getLogger(__name__)
@@ -85,12 +86,15 @@ class PoolScaler(Actor[LookAtPools]):
 
     async def on_start(self) -> None:
         """Start the rounds."""
-        self.every(INTERVAL_S, LookAtPools())
+        self.after(INTERVAL_S, LookAtPools())
 
     @on(LookAtPools)
     async def look(self, _message: LookAtPools) -> None:
         """A worker that does not start leaves its pool as it was; the next round tries again."""
-        for name, pool in self._pools().items():
+        pools = self._pools()
+        is_any = any(pool.elastic is not None for pool in pools.values())
+        self.after(INTERVAL_S if is_any else REST_S, LookAtPools())
+        for name, pool in pools.items():
             if pool.elastic is None:
                 self._sizings.pop(name, None)
                 continue

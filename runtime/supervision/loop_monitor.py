@@ -25,14 +25,16 @@ from callboard.runtime.dispatch.parked_task import ParkedTask
 from callboard.runtime.dispatch.scheduler import Scheduler
 
 GLANCES = 2  # in the time that is a stall, while the loop rests
+IDLE_S = 5.0  # a loop that has rested at each glance for this time is idle ...
+IDLE_GLANCES = 1.1  # ... and fewer are enough: each wakes the processor, and one still falls into every stall
 LOOKS = 10  # in the same time, while the loop is at something
-BEAT_S = 1.0  # between two measures of the lag of a loop that rests
+BEAT_S = 5.0  # between two measures of the lag of a loop that rests
 HALF_MINUTE_S = 30.0
 
 # Frames with the message in `item`, and those of work beside messages; with the cell in `cell`, or in `self`.
 _IN_HAND = {
     method.__code__
-    for method in (Cell._handle_one, Cell._handle_many, ParkedTask._serve, ConcurrentCell._finish)  # noqa: SLF001 - it is looked for
+    for method in (Cell._handle_one, Cell._handle_many, ParkedTask._handle, ConcurrentCell._finish)  # noqa: SLF001 - it is looked for
 }
 _SELECTS = {
     selector.select.__code__
@@ -66,8 +68,8 @@ class LoopMonitor:
     """Reports what blocks the loop for `after_s` or more as a HandlerBlocked event, as soon as the loop is back.
 
     `async with LoopMonitor(system): ...`, or `System(..., stall_after_s=0.1)`. Under virtual time it does nothing:
-    there every handler takes no time. Durations are never too short. They are too long by half of `after_s` at most,
-    and by less where the cell knows since when its message waited.
+    there every handler takes no time. Durations are never too short. They are too long by half of `after_s` at most, or
+    by nearly all of it after seconds of rest, and by less where the cell knows since when its message waited.
     """
 
     def __init__(self, system: "Scheduled", after_s: float = 0.1) -> None:
@@ -161,8 +163,8 @@ class LoopMonitor:
 
     def _glance(self) -> None:
         """Sleep while the loop rests; when it is at something, follow it until it is back."""
-        rested_at = perf_counter()
-        while not self._watching.acquire(timeout=self._after_s / GLANCES):
+        rested_at = busy_at = perf_counter()
+        while not self._watching.acquire(timeout=self._after_s / _glances(rested_at - busy_at)):
             now = perf_counter()
             top = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - there is no other way to see it
             if top is None or top.f_code in self._resting:
@@ -178,8 +180,12 @@ class LoopMonitor:
             while self._watching.locked() and not busy.over.wait(self._after_s / LOOKS):
                 found = _at_work(sys._current_frames().get(self._loop_thread))  # noqa: SLF001 - the same
                 busy.see(found, perf_counter())
-            rested_at = perf_counter()
+            rested_at = busy_at = perf_counter()
         self._watching.release()
+
+
+def _glances(rested_s: float) -> float:
+    return GLANCES if rested_s < IDLE_S else IDLE_GLANCES
 
 
 class _Busy:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from callboard.runtime import Actor, Blocked, Message, Request, StallWatch, System, on, supervisor, worker
+from callboard.runtime.supervision import loop_monitor
 from callboard.runtime.testkit import VirtualTimeLoop, Watch
 
 BLOCKED_MS = 150
@@ -80,6 +81,22 @@ async def test_a_blocking_handler_over_100_ms_is_reported_with_actor_message_typ
     assert (event.actor, event.message) == ("root/b", "Block")
     assert event.milliseconds >= BLOCKED_MS - 15
     assert event.where.rpartition(":")[0] == __file__
+
+
+@pytest.mark.parametrize("offset_s", [0.0, 0.03, 0.06])
+async def test_a_handler_that_blocks_a_loop_that_was_idle_is_reported(
+    offset_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop_monitor, "IDLE_S", 0.0)
+    blocking = worker("b", Blocking)
+    async with System(supervisor("root", blocking), stall_after_s=0.1) as system:
+        watch = Watch(system)
+        await asyncio.sleep(0.1 + offset_s)
+        TOOK_MS.clear()
+        await blocking.ask(Block(0.11))
+        await asyncio.sleep(0.03)
+        (event,) = watch.of(Blocked)
+        assert TOOK_MS[0] - 15 <= event.milliseconds <= TOOK_MS[0] + 100 + 25
 
 
 async def test_a_blocking_step_of_an_async_handler_is_reported() -> None:

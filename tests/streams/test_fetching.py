@@ -17,7 +17,11 @@ REFUSED = SimpleNamespace(topics=[("t", [(0, 3, -1, -1, 0, [], -1, b"")])])
 
 
 class Wire:
-    """An aiokafka client that answers by a script; `asked` says what it was asked for."""
+    """An aiokafka client that answers by a script, of a broker whose address it does not know; `asked` says what it was
+    asked for.
+    """
+
+    cluster = SimpleNamespace(broker_metadata=lambda _node: None)
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
