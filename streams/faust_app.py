@@ -34,7 +34,7 @@ _STOP_S = 1.5  # the actor's own stop takes 2 s at most
 _BUNDLE = 2000  # records of a poll, and so of a batch: a transaction of about 100 ms
 _QUEUE = 128  # bundles; an eighth of it is normally used, see faust_transport.py
 _LAG_EVERY_S = 5.0
-_PAUSE_S = 0.2  # between two checks of a broker that holds no empty fetch: an event is read within 250 ms
+_PAUSE_S = 0.225  # between two looks at the ends on a broker that holds no empty fetch: an event is read within 250 ms
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 253_370_764_800_000  # the year 9999: a producer may write any timestamp
 
