@@ -10,6 +10,7 @@ from callboard.actors.errors import SERVER_UNAVAILABLE, Problem
 from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker
 from callboard.actors.infrastructure.database import Database
 from callboard.ops.config.settings import Config
+from callboard.ops.embedded.broker import KafkaCluster as EmbeddedBroker
 from callboard.runtime import Backoff, Node, Props, worker
 from callboard.streams.cluster import KafkaCluster
 from callboard.streams.consumers import Consumer, expected
@@ -51,9 +52,9 @@ class StreamParts:
         signer: EventSigner,
         consumers: tuple[Consumer, ...],
         *,
-        embedded: bool,
+        embedded: EmbeddedBroker | None,
     ) -> None:
-        self._embedded = embedded
+        self._embedded = embedded is not None
         self.reading = asyncio.Event()
         self.metrics = StreamMetrics()
         self._runs_here = Role.STREAMS in config.roles
@@ -67,7 +68,8 @@ class StreamParts:
             partitions=config.kafka_partitions,
             replication=config.kafka_replication,
             security=kafka_security(lambda name: getattr(config, name)),
-            holds_no_fetch=embedded,
+            holds_no_fetch=embedded is not None,
+            cpu_time=(lambda: None) if embedded is None else embedded.cpu_time,
         )
         self._wake = FetchWake()
         self._signer = signer

@@ -71,7 +71,8 @@ def compose(
     built = build(departments, {name: each.settings for name, each in configured.items()}, clients, declared)
     branches, shared = built.branches.values(), built.refs(Infrastructure)
     consumers = tuple(each for branch in branches for each in branch.consumers)
-    streams = StreamParts(config, shared.database, shared.event_signer, consumers, embedded=servers is not None)
+    broker = servers.broker if servers else None
+    streams = StreamParts(config, shared.database, shared.event_signer, consumers, embedded=broker)
     replays = replay_pool(shared.database.pool("jobs"), consumers, shared.event_signer, streams.metrics)
     jobs = background(
         shared,

@@ -6,7 +6,7 @@ So the relay and the Faust app share a connection of their own, whose end is the
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.conn import AIOKafkaConnection, create_conn
@@ -54,7 +54,7 @@ class KafkaCluster:
 
     Missing topics are created with `partitions` and `replication` (-1: the broker's default); existing ones are left
     unchanged. `holds_no_fetch` says that the broker answers an empty fetch only at its time limit, even if a record
-    arrives meanwhile.
+    arrives meanwhile; `cpu_time` returns the nanoseconds for which such a broker has run, or None.
     """
 
     def __init__(
@@ -67,9 +67,11 @@ class KafkaCluster:
         replication: int = -1,
         security: KafkaSecurity | None = None,
         holds_no_fetch: bool = False,
+        cpu_time: Callable[[], int | None] = lambda: None,
     ) -> None:
         self.security = security or KafkaSecurity()
         self.holds_no_fetch = holds_no_fetch
+        self.cpu_time = cpu_time
         self._breaker = breaker
         self.addresses = [address.strip() for address in addresses.split(",")]
         self.bootstrap = self.addresses  # the one that answered last: aiokafka waits 40 s for one that is silent

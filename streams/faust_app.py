@@ -184,6 +184,7 @@ class FaustConsumer(Actor[None]):
             stream_wait_empty=False,
         )
         app.wake = self._wake
+        app.broker_cpu_time = self._broker.cpu_time
         app.fetch_wait_ms, app.fetch_pause_s = (1, _PAUSE_S) if self._broker.holds_no_fetch else (500, 0.0)
         for consumer in self._consumers:
             for topic in consumer.topics:  # a stream for each: a topic with a backlog does not delay the others

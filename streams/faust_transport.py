@@ -5,7 +5,7 @@ pinned exactly, and tests/streams/test_faust_transport.py checks every used name
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from weakref import WeakSet
 
@@ -98,7 +98,8 @@ class _ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
         """Nothing has been fetched when this returns: there is no subscription yet."""
         await super().on_start()
         fetcher = self._consumer._fetcher  # noqa: SLF001 - see fetching.py
-        reader = FetchReader(fetcher, self.app.wake, self.app.fetch_pause_s, self.app.partition_refused)
+        app = self.app
+        reader = FetchReader(fetcher, app.wake, app.fetch_pause_s, app.partition_refused, app.broker_cpu_time)
         fetcher._proc_fetch_request = reader.fetch  # noqa: SLF001 - see fetching.py
         self._fetch_reader = reader
 
@@ -282,6 +283,7 @@ class App(faust.App):  # type: ignore[misc]
     fetch_wait_ms = 500  # how long the broker may hold an empty fetch
     fetch_pause_s = 0.0  # how long to wait between two of them
     wake = FetchWake()
+    broker_cpu_time: Callable[[], int | None] = staticmethod(lambda: None)  # see EndsWatch
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._streams: dict[str, set[str]] = {}

@@ -84,17 +84,23 @@ class FetchReader:
     """Replaces `_proc_fetch_request` of one aiokafka Fetcher; runs in the consumer's own loop.
 
     After an empty fetch the next one waits for `wake`, or for new end offsets. They are checked each `pause_s`.
-    `on_refused` is called for a partition that the broker refuses.
+    `on_refused` is called for a partition that the broker refuses; for `cpu_time` see EndsWatch.
     """
 
     def __init__(
-        self, fetcher: Any, wake: FetchWake, pause_s: float, on_refused: Callable[[TopicPartition, str], None]
+        self,
+        fetcher: Any,
+        wake: FetchWake,
+        pause_s: float,
+        on_refused: Callable[[TopicPartition, str], None],
+        cpu_time: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._fetcher = fetcher
         fetcher._fetcher_timeout = _OVERSEE_S  # noqa: SLF001 - it is 0.2 s, and each time costs a look at all partitions
         self._wake = wake
         self._pause_s = pause_s
         self._on_refused = on_refused
+        self._cpu_time = cpu_time
         self._ends: EndsWatch | None = None
 
     def close(self) -> None:
@@ -152,7 +158,7 @@ class FetchReader:
             if watch is None:
                 await self._wake.wait(self._pause_s)
                 continue
-            watch.begin(ask, ends, self._pause_s, until=is_over, ended=self._wake.wake)
+            watch.begin(ask, ends, self._pause_s, cpu_time=self._cpu_time, until=is_over, ended=self._wake.wake)
             try:
                 await self._wake.wait(left_s)
             finally:

@@ -181,6 +181,7 @@ class Stage:
             breaker=kafka_breaker(),
             partitions=PARTITIONS,
             holds_no_fetch=isinstance(server, Server),
+            cpu_time=server.cpu_time if isinstance(server, Server) else lambda: None,
         )
         self.books = Books()
         self.reading = asyncio.Event()

@@ -14,7 +14,6 @@ from callboard.streams.raw_answers import RawAnswer
 LIMIT_S = 20.0
 PAUSE_S = 0.001
 HEADER = (0).to_bytes(4, "big")
-LATER = Callable[[bytes], "list[bytes]"]
 
 
 class Broker:
@@ -44,14 +43,14 @@ def ask() -> RawAnswer:
 
 @asynccontextmanager
 async def watched(
-    broker: Broker, until: Callable[[], bool] = lambda: False
+    broker: Broker, until: Callable[[], bool] = lambda: False, cpu_time: Callable[[], int | None] = lambda: None
 ) -> AsyncIterator[tuple[EndsWatch, asyncio.Event]]:
     server = await asyncio.start_server(broker.serve, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     watch = await EndsWatch.connect(host, port)
     assert watch is not None
     ended = asyncio.Event()
-    watch.begin(ask(), b"five", PAUSE_S, until=until, ended=ended.set)
+    watch.begin(ask(), b"five", PAUSE_S, cpu_time=cpu_time, until=until, ended=ended.set)
     try:
         async with asyncio.timeout(LIMIT_S):
             yield watch, ended
@@ -77,6 +76,24 @@ async def test_it_asks_again_while_the_ends_stay_and_ends_when_they_move(size: i
         broker.ends = b"six!"
         await ended.wait()
     assert set(broker.asked) == {ask().frame()[4:]}
+
+
+async def test_a_broker_that_has_not_run_since_its_answer_is_not_asked() -> None:
+    ran, broker, looks = 1, Broker(), 0
+
+    def cpu_time() -> int:
+        nonlocal looks
+        looks += 1
+        return ran
+
+    async with watched(broker, cpu_time=cpu_time) as (_, ended):
+        await asked(broker, 1)
+        while looks < 20:  # noqa: ASYNC110 - the looks count, not the time
+            await asyncio.sleep(0)
+        assert len(broker.asked) == 1
+        broker.ends = b"six!"
+        ran = 2
+        await ended.wait()
 
 
 async def test_it_ends_when_the_wait_is_over_for_another_reason() -> None:
@@ -108,7 +125,7 @@ async def test_what_was_stopped_asks_no_more_and_may_begin_again() -> None:
         await asyncio.sleep(20 * PAUSE_S)
         assert not ended.is_set()
         assert len(broker.asked) <= before + 1
-        watch.begin(ask(), b"five", PAUSE_S, until=lambda: False, ended=ended.set)
+        watch.begin(ask(), b"five", PAUSE_S, cpu_time=lambda: None, until=lambda: False, ended=ended.set)
         await ended.wait()
 
 
