@@ -25,7 +25,7 @@ from callboard.runtime.dispatch.parked_task import ParkedTask
 from callboard.runtime.dispatch.scheduler import Scheduler
 
 GLANCES = 2  # in the time that is a stall, while the loop rests
-IDLE_S = 5.0  # a loop that has rested at each glance for this time is idle ...
+IDLE_S = 1.0  # a loop that has rested at each glance for this time is idle ...
 IDLE_GLANCES = 1.1  # ... and fewer are enough: each wakes the processor, and one still falls into every stall
 LOOKS = 10  # in the same time, while the loop is at something
 BEAT_S = 5.0  # between two measures of the lag of a loop that rests
@@ -69,7 +69,7 @@ class LoopMonitor:
 
     `async with LoopMonitor(system): ...`, or `System(..., stall_after_s=0.1)`. Under virtual time it does nothing:
     there every handler takes no time. Durations are never too short. They are too long by half of `after_s` at most, or
-    by nearly all of it after seconds of rest, and by less where the cell knows since when its message waited.
+    by nearly all of it after a second of rest, and by less where the cell knows since when its message waited.
     """
 
     def __init__(self, system: "Scheduled", after_s: float = 0.1) -> None:
