@@ -13,6 +13,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -115,28 +116,32 @@ def pinned(core: int | None, command: list[str]) -> list[str]:
 
 @contextmanager
 def serving(stage: Stage, peer: Peer, *, core: int | None) -> Iterator[int]:
-    """A peer's server, until the block ends."""
+    """A peer's server, until the block ends. Its output is shown only when it ends too early."""
     port, operators = free_ports(2)
-    process = subprocess.Popen(  # noqa: S603 - our own programs
-        pinned(core, [*peer.command, str(port)]),
-        env=stage.environment | {"HTTP_PORT": str(port), "OPS_PORT": str(operators)},
-    )
-    try:
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(  # noqa: S603 - our own programs
+            pinned(core, [*peer.command, str(port)]),
+            env=stage.environment | {"HTTP_PORT": str(port), "OPS_PORT": str(operators)},
+            stdout=output,
+            stderr=output,
+        )
 
         def answers() -> bool:
             if process.poll() is not None:
-                raise RuntimeError(f"{peer.title} has ended with status {process.returncode}")
+                output.seek(0)
+                raise RuntimeError(f"{peer.title} has ended with status {process.returncode}: {output.read()[-2000:]}")
             try:
                 ready = "/ready" if peer.title == OURS.title else "/health"
                 return request("GET", f"http://127.0.0.1:{port}{ready}").status == 200
             except OSError:
                 return False
 
-        until(f"an answer of {peer.title}", answers, WITHIN_S)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(10)
+        try:
+            until(f"an answer of {peer.title}", answers, WITHIN_S)
+            yield port
+        finally:
+            process.terminate()
+            process.wait(10)
 
 
 def loaded(stage: Stage, peer: Peer, job: str, port: int, seconds: float) -> dict[str, Any]:
