@@ -41,8 +41,12 @@ def _paths(value: Any, path: str) -> Iterator[str]:
 
 
 def _count_keys(value: Any) -> int:
-    if isinstance(value, dict):
-        return len(value) + sum(_count_keys(each) for each in value.values() if isinstance(each, dict | list))
-    if isinstance(value, list):
-        return sum(_count_keys(each) for each in value if isinstance(each, dict | list))
-    return 0
+    count, left = 0, [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, dict):
+            count += len(each)
+            left += each.values()
+        elif isinstance(each, list):
+            left += each
+    return count

@@ -29,7 +29,7 @@ class Deadlines:
             exchange.deadline = exchange.due = now + asked_s
             exchange.timer = self._loop.call_at(exchange.due, _cancel, exchange)
             return
-        exchange.deadline = now + min(asked_s or self._timeout_s, self._timeout_s)
+        exchange.deadline = now + (self._timeout_s if asked_s is None else min(asked_s, self._timeout_s))
         exchange.due = now + self._answer_s
         self._running[exchange] = None
         if self._timer is None:

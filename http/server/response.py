@@ -1,6 +1,5 @@
 """One response on the wire: headers that many responses share are encoded once, and head and body go in one write."""
 
-from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from email.utils import formatdate
 from functools import lru_cache
@@ -35,8 +34,8 @@ class Stream:
         return self.size
 
 
-class LiveBody(ABC):
-    """A body without an end of its own, sent piece by piece; the connection closes after it.
+class LiveBody:
+    """The base of a body without an end of its own, sent piece by piece; the connection closes after it.
 
     `next` returns a piece, or None at the end: it waits until there is one. The connection asks for the next piece when
     its client has read enough of the last.
@@ -44,17 +43,17 @@ class LiveBody(ABC):
 
     __slots__ = ()
 
-    @abstractmethod
     async def next(self) -> bytes | None:
         """Return the next piece, or None at the end."""
+        raise NotImplementedError
 
-    @abstractmethod
     def end(self) -> None:
         """Have `next` return None: the client has gone, or the server stops."""
+        raise NotImplementedError
 
-    @abstractmethod
     def close(self) -> None:
         """Free what the body holds: it is called once, after the last piece, also if none was ever asked for."""
+        raise NotImplementedError
 
 
 class SharedHeaders:
