@@ -22,7 +22,8 @@ class Tracing:
         ratio = {"always_on": 1.0, "always_off": 0.0}.get(
             self.name.removeprefix("parentbased_"), config.otel_traces_sampler_arg
         )
-        self._bound = round(ratio * (1 << 64))
+        bound = round(ratio * (1 << 64))
+        self.below = f"{bound:016x}" if bound < 1 << 64 else "g"  # text, since reading a number costs twice as much
         self.most = config.otel_bsp_max_queue_size
         self.batch = min(config.otel_bsp_max_export_batch_size, self.most)
         self.queue: deque[Span] = deque()
@@ -33,9 +34,7 @@ class Tracing:
         """See Recorder. A sampler `parentbased_…` follows the caller's decision."""
         if parent_flags is not None and self.follows:
             return bool(int(parent_flags, 16) & 1)
-        if self._bound in (0, 1 << 64):
-            return self._bound > 0
-        return int(trace_id[LOW_HALF:], 16) < self._bound
+        return trace_id[LOW_HALF:] < self.below
 
     def record(self, span: Span) -> None:
         """See Recorder. With the exporter away the queue fills, and what follows is dropped: it costs nothing more."""

@@ -53,7 +53,7 @@ class Switch:
         """Trace in this way from now on."""
         app, tracing = self.app, self.app.tracing
         traces = mode in {"sampled out", "recorded"}
-        tracing._bound = 1 << 64 if mode == "recorded" else 1
+        tracing.below = "g" if mode == "recorded" else f"{1:016x}"
         install_recorder(tracing if traces else None)
         app.database.server.observe_query = app._observe_query if traces else app.metrics.observe_query
         for each in self.dependencies:
