@@ -29,12 +29,12 @@ QUERIES = queries_beside(__file__)
 PLANNING: str = QUERIES.plan_search.sql
 
 # These bound the cost of a search, however many articles match (tests/bench/content).
-RECENT = 500  # the newest articles, which are read without an index;
-ENOUGH = 50  # if this many of them match, no others are searched;
+RECENT = 300  # the newest articles, which are read without an index;
+ENOUGH = 30  # if this many of them match, no others are searched;
 LATEST = 50_000  # the newest articles, for the months of some of which the index is asked,
 MAX_MONTHS = 24  # if these are so few
 EXAMINED = 5_000  # matches that are read by the index
-CANDIDATES = 500  # the newest of all of these are ranked
+CANDIDATES = 300  # the newest of all of these are ranked
 BEGINNINGS = 2_000  # words that begin as the last one does, of which
 COMPLETIONS = 50  # the shortest are searched
 MIN_BEGINNING = 2  # letters
@@ -78,7 +78,7 @@ class FacetValue(msgspec.Struct, frozen=True):
 
 class SearchFacets(msgspec.Struct, frozen=True):
     """The values of the filters among the matches of a search, at most 20 of each filter. `counted` matches were
-    counted; if there are more than 500, only the newest.
+    counted; if there are more than 300, only the newest.
     """
 
     counted: int
@@ -173,6 +173,8 @@ class Search:
 
     async def ranks(self, *, tolerant: bool) -> dict[UUID, float]:
         """Return the matches with their ranks."""
+        if self.message.since is not None or self.message.until is not None:
+            await QUERIES.plan_within_times(self.connection)
         slug = self.message.category_slug
         if slug is not None:
             self.category_id = await LISTS.category_of_slug(self.connection, slug=slug)

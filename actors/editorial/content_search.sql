@@ -1,11 +1,15 @@
 -- The search of published content.
 
 -- name: plan_search()!
--- It opens the transaction of a search: its rows come by an index, even if the statistics suggest otherwise, and the
--- filters of this very search decide which.
+-- It opens the transaction of a search: its rows come by an index, even if the statistics suggest otherwise, and its
+-- statements are planned once.
 select set_config('enable_seqscan', 'off', true), set_config('work_mem', '16MB', true),
-       set_config('plan_cache_mode', 'force_custom_plan', true), set_config('client_min_messages', 'warning', true),
+       set_config('plan_cache_mode', 'force_generic_plan', true), set_config('client_min_messages', 'warning', true),
        set_config('pg_trgm.similarity_threshold', '0.2', true);
+
+-- name: plan_within_times()!
+-- Times are conditions of the index, which are planned with their values.
+select set_config('plan_cache_mode', 'force_custom_plan', true);
 
 -- name: completions(word, read, most)
 -- The lexemes of the shortest words that begin with a word.

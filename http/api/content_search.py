@@ -68,7 +68,7 @@ def _filters(query: SearchQuery | FacetsQuery, caller: Principal | None) -> dict
 async def search(request: HttpRequest[None, SearchQuery, EditorialRefs]) -> PageReply[SearchResult]:
     """Search published articles, best match first. Titles and snippets are safe as HTML, with <mark> around matches.
 
-    The newest 500 matches are ranked. If 50 of the newest 500 articles match, only these articles are searched.
+    The newest 300 matches are ranked. If 30 of the newest 300 articles match, only these articles are searched.
     """
     query = request.query
     rank, before_id = BY_RANK.decode(query.cursor) if query.cursor else (None, None)
