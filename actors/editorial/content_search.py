@@ -31,7 +31,7 @@ PLANNING: str = QUERIES.plan_search.sql
 # These bound the cost of a search, however many articles match (tests/bench/content).
 RECENT = 300  # the newest articles, which are read without an index;
 ENOUGH = 30  # if this many of them match, no others are searched;
-LATEST = 50_000  # the newest articles, for the months of some of which the index is asked,
+LATEST = 20_000  # the newest articles, for the months of some of which the index is asked,
 MAX_MONTHS = 24  # if these are so few
 EXAMINED = 5_000  # matches that are read by the index
 CANDIDATES = 300  # the newest of all of these are ranked
