@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -28,6 +29,8 @@ from callboard.ops.start import complain
 OK, FAILED, USAGE = 0, 1, 2
 PIPE = 141  # the status of a process that died of SIGPIPE
 SHELLS = ("bash", "zsh", "tcsh")
+
+UNPAIRED = re.compile("[\ud800-\udfff]")  # what Python makes of bytes that are no UTF-8
 
 Command = Callable[[argparse.Namespace], Coroutine[Any, Any, int]]
 
@@ -151,7 +154,11 @@ def _add_migrate(migrate: Any, output: argparse.ArgumentParser) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command, and exit with its status: 0, 1 if it failed, 2 if it could not begin."""
-    options = parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    if any(UNPAIRED.search(each) for each in given):
+        complain("callboard: arguments must be UTF-8")
+        sys.exit(USAGE)
+    options = parser().parse_args(given)
     try:
         status = _run(_command(options.run)(options))
         sys.stdout.flush()

@@ -66,14 +66,11 @@ async def run_config(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     """Check the environment and the file, or a file alone."""
-    environ: Mapping[str, str] = os.environ
-    if options.file:
-        environ = {**NOWHERE, **variables_of_packages(os.environ), "CALLBOARD_CONFIG": options.file}
-    else:
+    if not options.file:
         for warning in warnings(os.environ):
             complain(f"callboard: {warning}")
     try:
-        configuration = load_all(environ)
+        configuration = load_all(_alone(options.file) if options.file else os.environ)
     except ConfigError as error:
         if options.json:
             print("\n".join(json_line({"fault": each}) for each in error.faults))
@@ -83,6 +80,13 @@ def _check(options: argparse.Namespace) -> int:
         good = [configuration.file] if options.file else ["the environment", *filter(None, [configuration.file])]
         print("\n".join(f"{each} is good" for each in good))
     return OK
+
+
+def _alone(path: str) -> Mapping[str, str]:
+    """Return an environment for a file alone, with what it leaves to the real one. Raises ConfigError."""
+    given = config_file.read(path)
+    needed = {name: value for name, value in NOWHERE.items() if name.lower() not in given}
+    return {**needed, **variables_of_packages(os.environ), "CALLBOARD_CONFIG": path}
 
 
 def _show(options: argparse.Namespace) -> int:

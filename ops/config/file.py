@@ -44,7 +44,7 @@ def read(path: str) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError([f"{path} cannot be read: {why}"]) from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of 4,301 digits is a ValueError, as all that is no TOML
         raise ConfigError([f"{path}: TOML: {error}"]) from error
     return _renamed(tables)
 
@@ -69,7 +69,7 @@ def _text(path: str) -> str:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise ConfigError([f"{path} cannot be read: it is not a file"])
-    with open(descriptor, encoding="utf-8") as file:  # noqa: PTH123 - Path has no way to open without waiting
+    with open(descriptor, encoding="utf-8-sig") as file:  # noqa: PTH123 - Path has no way to open without waiting
         text = file.read(MAX_FILE + 1)
     if len(text) > MAX_FILE:
         raise ConfigError([f"{path} must have {MAX_FILE} characters at most"])

@@ -20,6 +20,11 @@ def exit_status(*arguments: str) -> int:
     return status
 
 
+def test_an_argument_that_is_no_utf_8_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_status("users", "list", "--q", "\udcff") == 2
+    assert capsys.readouterr().err == "callboard: arguments must be UTF-8\n"
+
+
 def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_status("--help") == 0
     said = capsys.readouterr().out

@@ -113,6 +113,24 @@ def test_a_check_lists_every_fault_of_the_environment_the_file_and_its_tables_to
     assert len([json.loads(line)["fault"] for line in capsys.readouterr().out.splitlines()]) == len(names)
 
 
+def test_a_file_alone_is_checked_with_the_settings_that_every_process_needs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needed = 'database_url = "mysql://x"\nredis_url = "http://x"\njwt_secret_key = "short"\nkafka_brokers = ""\n'
+    assert run("check", written(tmp_path, needed)) == 2
+    told = capsys.readouterr().err
+    assert [name for name in ("database_url", "redis_url", "jwt_secret_key", "kafka_brokers") if name not in told] == []
+    assert run("check", written(tmp_path, "smtp_port = 25")) == 0
+
+
+def test_a_number_that_python_reads_not_is_a_fault_and_a_mark_of_byte_order_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("check", written(tmp_path, f"smtp_port = {'1' * 4301}")) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert run("check", written(tmp_path, "\ufeffsmtp_port = 25")) == 0
+
+
 def test_the_settings_are_shown_without_secrets(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
