@@ -24,7 +24,7 @@ from callboard.actors.editorial.upload_records import (
     UploadKind,
 )
 from callboard.actors.errors import REQUEST_MALFORMED, Problem
-from callboard.actors.infrastructure.errors import STORE_FULL
+from callboard.actors.infrastructure.errors import STORE_FULL, STORE_LOST
 
 
 @pytest.fixture
@@ -203,6 +203,15 @@ async def test_parts_are_ones_own_complete_and_partial(site: UploadSite) -> None
     incomplete = await site.created(ada, kind=UploadKind.PARTIAL)
     for bad in (whole, others, incomplete):
         await refused(site.writer.concatenate(uuid4(), ada.user_id, final(good, bad), Body()), UPLOADS_PARTS)
+    assert await site.domain.value("select count(*) from uploads where kind = 'final'") == 0
+
+
+@pytest.mark.parametrize("stored", [FIRST[:-1], FIRST + b"!"])
+async def test_a_final_upload_of_a_part_that_has_lost_or_won_bytes_is_none(site: UploadSite, stored: bytes) -> None:
+    ada = await site.domain.person()
+    part, other = [await site.sent(ada, each, UploadKind.PARTIAL) for each in (FIRST, SECOND)]
+    site.store.path(part.object_id).write_bytes(stored)
+    await refused(site.writer.concatenate(uuid4(), ada.user_id, final(part, other), Body()), STORE_LOST)
     assert await site.domain.value("select count(*) from uploads where kind = 'final'") == 0
 
 
