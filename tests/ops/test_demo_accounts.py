@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import pytest
-from kit.running import Command, Up, data_folder, until
+from kit.commands import Said, run_command
+from kit.running import Up, data_folder, until
 
 
-def users(data: Path, *words: str) -> Command:
-    command = Command("users", *words, "--data-dir", str(data))
-    assert command.wait(30) == 0, command.errors
-    return command
+def users(data: Path, *words: str) -> Said:
+    said = run_command("users", *words, "--data-dir", str(data))
+    assert said.status == 0, said.errors
+    return said
 
 
 def started(data: Path, *options: str) -> Up:

@@ -39,23 +39,38 @@ votes = 30
 GOOD_EVENING = {"CALLBOARD_HELLO__WORD": "Good evening"}
 LINK = "/export?token="
 KEY = "a-key-of-ours-at-that-service"
-# What a process with these roles has, without starting it.
+FAULTS = {
+    ("CALLBOARD_POLLS__MAX_OPTIONS", "21"): "CALLBOARD_POLLS__MAX_OPTIONS must be a whole number, 2 to 20",
+    ("CALLBOARD_POLLS__LIMITS__VOTE__LIMIT", "0"): "CALLBOARD_POLLS__LIMITS__VOTE__LIMIT must be a whole number",
+    ("CALLBOARD_POLLS__COLOUR", "red"): "CALLBOARD_POLLS__COLOUR: is unknown; there are max_options",
+    ("CALLBOARD_QUIZ__SIZE", "3"): "CALLBOARD_QUIZ__SIZE: no package has the department quiz; there are ",
+}
+# What a process with some roles has, without starting it, and why it does not start with some settings.
 SHOWN = """
 import json, os, sys
 from pathlib import Path
 from callboard.ops.application import Application
 from callboard.ops.config.configuration import load
+from callboard.ops.config.sources import ConfigError
 servers = {"DATABASE_URL": "postgresql://nowhere", "REDIS_URL": "redis://nowhere", "KAFKA_BROKERS": "nowhere:9092"}
-ours = {"SMTP_HOST": "nowhere", "JWT_SECRET_KEY": "-" * 64, "ROLES": sys.argv[1]}
-app = Application(load({**os.environ, **servers, **ours}), Path())
-parents = [child for child in app.tree.root.children if hasattr(child, "children")]
-branches = {parent.name: [child.name for child in parent.children] for parent in parents}
-print(json.dumps({
-    "polls": branches["polls"],
-    "jobs": branches["jobs"],
-    "pools": sorted(app.pools),
-    "retention": [rule.name for rule in app.tree.built.declared.retention],
-}))
+ours = {"SMTP_HOST": "nowhere", "JWT_SECRET_KEY": "-" * 64}
+
+def shown(roles):
+    app = Application(load({**os.environ, **servers, **ours, "ROLES": roles}), Path())
+    parents = [child for child in app.tree.root.children if hasattr(child, "children")]
+    branches = {parent.name: [child.name for child in parent.children] for parent in parents}
+    retention = [rule.name for rule in app.tree.built.declared.retention]
+    return {"polls": branches["polls"], "jobs": branches["jobs"], "pools": sorted(app.pools), "retention": retention}
+
+def refused(name, value):
+    try:
+        load({**os.environ, **servers, **ours, name: value})
+    except ConfigError as error:
+        return str(error)
+
+settings = json.loads(sys.argv[1])
+roles = {each: shown(each) for each in ("front", "streams", "workers")}
+print(json.dumps({"roles": roles, "refused": [refused(*each) for each in settings]}))
 """
 
 
@@ -172,19 +187,20 @@ def run(site: Path, *arguments: str, **environment: str) -> subprocess.Completed
     )
 
 
-def shown(site: Path, roles: str) -> Any:
-    ran = run(site, "-c", SHOWN, roles)
+@pytest.fixture(scope="module")
+def shown(site: Path) -> Any:
+    """What SHOWN says, of one process for all tests."""
+    ran = run(site, "-c", SHOWN, json.dumps([*FAULTS]))
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout)
 
 
-def test_its_actors_run_in_their_roles_and_its_job_kind_where_jobs_are_worked_on(site: Path) -> None:
-    front = shown(site, "front")
+def test_its_actors_run_in_their_roles_and_its_job_kind_where_jobs_are_worked_on(shown: Any) -> None:
+    front, streams, workers = (shown["roles"][each] for each in ("front", "streams", "workers"))
     assert front["polls"] == ["polls"]
     assert "polls.close" not in front["jobs"]
     assert {"polls", "polls.close"} <= set(front["pools"]), "every process checks the configuration of all pools"
-    assert shown(site, "streams")["polls"] == ["polls", "poll_events"]
-    workers = shown(site, "workers")
+    assert streams["polls"] == ["polls", "poll_events"]
     assert "polls.close" in workers["jobs"]
     assert "polls.votes" in workers["retention"]
 
@@ -196,29 +212,12 @@ def test_its_routes_stand_in_the_document_with_their_errors_and_limits(site: Pat
     vote = document["paths"]["/api/v1/polls/{poll_id}/votes"]["post"]
     assert {"204", "401", "429"} <= vote["responses"].keys()
     assert "POLLS_TOO_MANY_OPTIONS_001" in document["components"]["examples"]
-    assert "/api/v1/polls" not in json.loads(run(site.parent, "-m", "callboard.ops", "openapi").stdout)["paths"]
+    assert "/api/v1/polls" not in json.loads(run_command("openapi").output)["paths"]
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "fault"),
-    [
-        ("CALLBOARD_POLLS__MAX_OPTIONS", "21", "CALLBOARD_POLLS__MAX_OPTIONS must be a whole number, 2 to 20"),
-        (
-            "CALLBOARD_POLLS__LIMITS__VOTE__LIMIT",
-            "0",
-            "CALLBOARD_POLLS__LIMITS__VOTE__LIMIT must be a whole number",
-        ),
-        ("CALLBOARD_POLLS__COLOUR", "red", "CALLBOARD_POLLS__COLOUR: is unknown; there are max_options"),
-        (
-            "CALLBOARD_QUIZ__SIZE",
-            "3",
-            "CALLBOARD_QUIZ__SIZE: no package has the department quiz; there are ",
-        ),
-    ],
-)
-def test_a_setting_out_of_its_bounds_is_named_by_its_variable(site: Path, name: str, value: str, fault: str) -> None:
-    ran = run(site, "-c", SHOWN, "front", **{name: value})
-    assert ran.stderr.strip().splitlines()[-1].partition("ConfigError: ")[2].startswith(fault)
+@pytest.mark.parametrize("setting", FAULTS, ids="=".join)
+def test_a_setting_out_of_its_bounds_is_named_by_its_variable(shown: Any, setting: tuple[str, str]) -> None:
+    assert shown["refused"][[*FAULTS].index(setting)].startswith(FAULTS[setting])
 
 
 def test_a_table_without_its_package_is_refused(tmp_path: Path) -> None:

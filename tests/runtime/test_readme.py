@@ -26,6 +26,7 @@ def test_there_are_blocks() -> None:
     assert len(BLOCKS) == 10
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("block", BLOCKS)
 def test_a_block_runs(block: str) -> None:
     done = subprocess.run(  # noqa: S603 - our own page

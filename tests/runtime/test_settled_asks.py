@@ -40,6 +40,7 @@ def envelopes() -> int:
     return sum(type(each) is Envelope for each in gc.get_objects())
 
 
+@pytest.mark.long
 async def test_refused_and_cancelled_asks_with_long_timeouts_leave_no_envelope() -> None:
     class Stuck(Recorder):
         @on(Wait)

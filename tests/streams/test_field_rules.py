@@ -82,6 +82,7 @@ def test_an_address_may_have_64_octets_before_its_sign_and_254_characters_in_all
         canonical_email("a" * 64 + "@" + ".".join(["ü" * 40] * 4) + ".org")
 
 
+@pytest.mark.long
 @given(st.from_regex(re.compile(SCHEMA["to"]["items"]["pattern"].removesuffix("$") + r"\Z", re.ASCII)))
 def test_every_address_that_the_document_describes_is_taken(typed: str) -> None:
     local, _, domain = typed.strip().partition("@")

@@ -105,6 +105,7 @@ def test_text_becomes_harmless_html() -> None:
     assert 'href="https://a.example/?x=1&amp;y=&#34;2&#34;"' in html
 
 
+@pytest.mark.long
 @given(st.text(max_size=300), st.text(max_size=300), st.text(max_size=300))
 def test_no_text_of_a_user_becomes_markup_or_a_second_subject(full_name: str, title: str, note: str) -> None:
     facts = Facts(link_url=URL, full_name=full_name, title=title, note=note)

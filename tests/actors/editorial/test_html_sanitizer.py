@@ -258,6 +258,7 @@ async def test_the_event_loop_goes_on_while_markup_is_sanitised() -> None:
     assert passed == ["the loop"]
 
 
+@pytest.mark.long
 def test_no_other_module_parses_markup() -> None:
     """A second way into the parser would be one without bounds."""
     parsers = {"nh3", "html.parser", "lxml", "bs4", "html5lib", "xml"}

@@ -245,6 +245,7 @@ sent_headers = st.lists(st.tuples(st.sampled_from([*HEADERS, "ce-time", "ce-trac
 kinds = st.sampled_from(["application/json", STRUCTURED, BATCH, "text/plain", ""])
 
 
+@pytest.mark.long
 @settings(max_examples=examples(500), suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(bodies, sent_headers, kinds)
 def test_whatever_is_sent_there_are_events_or_a_problem(body: bytes, headers: Any, kind: str) -> None:

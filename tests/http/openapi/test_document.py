@@ -142,6 +142,7 @@ def test_the_committed_document_is_that_of_the_routes() -> None:
         )
 
 
+@pytest.mark.long
 def test_the_document_of_the_real_routes_is_valid() -> None:
     validate(DOCUMENT)
 

@@ -66,6 +66,7 @@ def codes_in(operation: dict[str, Any], form: str) -> dict[str, int]:
     return listed
 
 
+@pytest.mark.long
 def test_the_document_is_openapi_3_1() -> None:
     assert DOCUMENT["openapi"].startswith("3.1.")
     assert [error.message for error in OpenAPIV31SpecValidator(DOCUMENT).iter_errors()] == []
@@ -155,6 +156,7 @@ def with_examples() -> Iterator[tuple[str, dict[str, Any]]]:
             yield where, value
 
 
+@pytest.mark.long
 def test_every_example_is_what_its_schema_takes_with_its_formats() -> None:
     seen = 0
     for where, media in with_examples():
