@@ -44,7 +44,7 @@ test-thorough: .venv/dev ## run the tests of properties and of the contract with
 	@$(BIN)/python -m pytest $(WORKERS) --hypothesis-profile=thorough tests/properties tests/runtime/test_overload.py
 	@SCHEMATHESIS_EXAMPLES=15 SCHEMATHESIS_SEED=$$(date +%s) $(BIN)/python -m pytest -o timeout=7200 tests/http/openapi/test_schemathesis.py
 
-faults: .venv/dev ## play every drill: servers, clocks and processes fail while people write; on a quiet machine, in about 10 minutes
+faults: .venv/dev ## play every drill: servers, clocks and processes fail while people write; on a quiet machine, in about 20 minutes
 	@$(BIN)/python -m pytest -q -s tests/faults/drill_*.py
 
 LOAD := PYTHONPATH=tests $(BIN)/python tests/load/run.py

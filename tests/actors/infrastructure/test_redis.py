@@ -185,7 +185,7 @@ class Slow:
 def test_a_slow_server_costs_a_caller_no_more_than_one_that_hangs(
     reply_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seen to fail with the same time limit for each round trip alone: five of 0.24 s each took 1.2 s."""
+    """Seen to fail with a time limit for each round trip alone: a server that took 0.24 s each stayed in use."""
     slow = Slow(itertools.repeat(reply_s), monkeypatch)
 
     async def ask() -> tuple[float, bool]:
