@@ -31,6 +31,7 @@ _WATCH_S = 5.0  # how long the ends are watched before aiokafka builds the same 
 _OVERSEE_S = 2.0  # aiokafka checks this often for other work; known work wakes it
 _LATEST = -1
 _REFUSED_S = 5.0  # how long a partition that the broker refuses is paused
+_MOST_WAIT_MS = 500  # for records that the broker has
 _STALE_S = 0.25  # and one whose leader has moved, or whose topic is being recreated
 _STALE = (NotLeaderForPartitionError, UnknownTopicOrPartitionError)
 
@@ -100,6 +101,7 @@ class FetchReader:
         self._wake = wake
         self._pause_s = pause_s
         self._on_refused = on_refused
+        self._is_short = False  # whether the broker had records for us, and no time to gather them
         self._cpu_time = cpu_time
         self._ends: EndsWatch | None = None
 
@@ -122,7 +124,7 @@ class FetchReader:
             while True:
                 response = await self._fetcher._client.send(node_id, request)  # noqa: SLF001 - guarded by tests/streams/test_faust_transport.py
                 news = self._take_all(assignment, asked, response)
-                if news is not None or ask is None:
+                if (self._is_short and self._wait_longer()) or news is not None or ask is None:
                     return bool(news)
                 ends = await self._moved(assignment, node_id, asked, ask, ends)
                 if ends is None:
@@ -133,6 +135,15 @@ class FetchReader:
         except asyncio.CancelledError:  # the assignment or the consumer has ended
             self.close()
             return False
+
+    def _wait_longer(self) -> bool:
+        """Give the broker more time for its next answers: its log has grown, or it has little of the processor. Return
+        False if it has all that it may have.
+        """
+        self._is_short = False
+        wait_ms: int = self._fetcher._fetch_max_wait_ms  # noqa: SLF001 - see above
+        self._fetcher._fetch_max_wait_ms = min(2 * wait_ms, _MOST_WAIT_MS)  # noqa: SLF001 - see above
+        return wait_ms < _MOST_WAIT_MS
 
     async def _moved(
         self,
@@ -202,6 +213,7 @@ class FetchReader:
         state.highwater, state.lso = highwater, last_stable
         data = rest[-1]
         if not data:
+            self._is_short |= bool(self._pause_s) and highwater > offset
             return False
         records = FetchedRecords(tp, data, aborted, offset)
         backoff_s = fetcher._prefetch_backoff  # noqa: SLF001 - see above

@@ -80,6 +80,7 @@ def test_every_method_that_is_overridden_is_there_and_takes_the_same(ours: type,
             Fetcher,
             [
                 "backoff = self._fetcher_timeout",
+                "self._fetch_max_wait_ms,",
                 "_records",
                 "_retry_backoff",
                 "_prefetch_backoff",

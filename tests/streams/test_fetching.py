@@ -13,6 +13,7 @@ from callboard.streams.raw_answers import RawAnswer
 TP = TopicPartition("t", 0)
 NOTHING = SimpleNamespace(topics=[("t", [(0, 0, 5, 5, 0, [], -1, b"")])])
 SOMETHING = SimpleNamespace(topics=[("t", [(0, 0, 6, 6, 0, [], -1, b"x")])])
+SHORT = SimpleNamespace(topics=[("t", [(0, 0, 6, 6, 0, [], -1, b"")])])
 REFUSED = SimpleNamespace(topics=[("t", [(0, 3, -1, -1, 0, [], -1, b"")])])
 
 
@@ -26,6 +27,8 @@ class Wire:
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
         self.asked = ""
+        self.wait_ms = 1
+        self.fetcher: Any = None
         self.state = SimpleNamespace(has_valid_position=True, position=5, pause=lambda: None, resume=lambda: None)
 
     async def send(self, _node: int, request: Any) -> Any:
@@ -43,8 +46,13 @@ class Wire:
 
 
 async def fetched(wire: Wire, pause_s: float = 0.001) -> bool:
-    fetcher = SimpleNamespace(
-        _client=wire, _fetcher_timeout=0.2, _retry_backoff=0.0, _prefetch_backoff=0.0, _records={}
+    fetcher = wire.fetcher = SimpleNamespace(
+        _client=wire,
+        _fetcher_timeout=0.2,
+        _fetch_max_wait_ms=wire.wait_ms,
+        _retry_backoff=0.0,
+        _prefetch_backoff=0.0,
+        _records={},
     )
     assignment = SimpleNamespace(active=True, tps={TP}, state_value=lambda _: wire.state)
     reader = FetchReader(fetcher, FetchWake(), pause_s, lambda *_: None)
@@ -81,3 +89,21 @@ async def test_a_broker_that_holds_a_fetch_is_asked_for_nothing_else() -> None:
     wire = Wire(NOTHING)
     assert not await fetched(wire, pause_s=0.0)
     assert wire.asked == "F"
+
+
+async def test_a_broker_that_has_records_and_no_time_for_them_is_given_more() -> None:
+    """Seen to fail without it: with a log of some hundred records the broker gathered none in a millisecond, and the
+    partition stood still for good.
+    """
+    wire = Wire(SHORT)
+    assert not await fetched(wire)
+    assert wire.asked == "F"  # the next request is made anew
+    assert wire.fetcher._fetch_max_wait_ms == 2
+
+
+async def test_a_broker_that_still_gives_nothing_is_not_asked_in_a_circle() -> None:
+    wire = Wire(SHORT, b"6", SHORT, b"6", b"7", SOMETHING)
+    wire.wait_ms = 500
+    assert await fetched(wire)
+    assert wire.asked == "FEFEEF"
+    assert wire.fetcher._fetch_max_wait_ms == 500
