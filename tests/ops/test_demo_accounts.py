@@ -35,8 +35,9 @@ def test_what_becomes_of_a_demo_account_outlives_a_restart_with_the_demo_asked_f
             until("the play's end", lambda: "callboard users role" in again.errors + again.output, 60)
             facts = until("its facts", lambda: again.facts, 30)
             again.api = f"{facts['HTTP_URL']}/api/v1"
+            # These three, and the author of each play, of whom the second may be about to register.
+            until("five accounts", lambda: users(data, "list").output.count("@example.org") == 5)
             table = users(data, "list").output
-            assert table.count("@example.org") == 5  # these three, and the author of each play
             row = next(line for line in table.splitlines() if "editor@example.org" in line)
             assert "member" in row
             body = {"email": "author@example.org", "password": password}
