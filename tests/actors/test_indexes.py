@@ -15,7 +15,8 @@ from kit.domain import Domain
 from callboard.actors.editorial import content_search
 from callboard.actors.editorial.comment_queries import ListComments, ListReplies
 from callboard.actors.editorial.content_queries import LAST_ID, LATEST, ListContent
-from callboard.actors.editorial.content_search import SearchContent
+from callboard.actors.editorial.content_search import Search, SearchContent
+from callboard.actors.editorial.search_question import parse
 from callboard.actors.editorial.workflow_rules import Status
 from callboard.actors.identity import user_lists
 from callboard.actors.identity.users import ListUsers
@@ -298,6 +299,22 @@ async def test_a_search_within_a_month_asks_the_index_for_that_month(
         assert len(await filled.content_search.ask(asked)) == expected
     else:
         assert least(plans) <= 301, plans
+
+
+ROWS_READ = "select idx_tup_fetch + seq_tup_read from pg_stat_xact_user_tables where relname = 'content'"
+
+
+async def test_a_search_within_times_passes_over_no_article_after_them(
+    filled: Domain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is run: a plan that is made once for all searches reads every newer article before the first."""
+    for name, bound in (("RECENT", 10), ("ENOUGH", 1000), ("LATEST", 300), ("EXAMINED", 300)):
+        monkeypatch.setattr(content_search, name, bound)
+    asked = SearchContent('"common"', PAGE, until=datetime.now(UTC) - timedelta(days=365 * AGO - 1))
+    async with filled.database.transaction(content_search.PLANNING) as connection:
+        before = await connection.fetchval(ROWS_READ)
+        assert await Search(connection, parse(asked.q), asked).ranks(tolerant=False)
+        assert await connection.fetchval(ROWS_READ) - before <= 10 + 300 + PAGE
 
 
 async def test_a_purge_reads_what_is_due_and_no_more(filled: Domain) -> None:
