@@ -178,6 +178,16 @@ async def test_of_two_simultaneous_changes_of_one_version_one_wins(domain: Domai
     assert (len(won), lost) == (1, [CATEGORY_STALE] * 4)
 
 
+async def test_a_change_and_deletions_of_one_version_at_once_are_one(domain: Domain, editor: Principal) -> None:
+    first = await create(domain, editor, "News")
+    deletions = [DeleteCategory("news", editor, tag=first.tag) for _ in range(4)]
+    won, lost = await at_once(
+        domain.categories.ask(ReplaceCategory("news", "Other", "", None, editor, tag=first.tag)),
+        *(domain.categories.ask(each) for each in deletions),
+    )
+    assert (len(won), len(lost)) == (1, 4)
+
+
 async def test_a_deleted_category_frees_its_name_at_once_and_its_articles_stay_without_one(
     domain: Domain, editor: Principal
 ) -> None:

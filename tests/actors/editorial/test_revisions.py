@@ -85,6 +85,12 @@ async def test_each_text_is_a_revision_with_its_writer_and_its_time(
             await read(domain, first.content_id, number, editor)
 
 
+async def test_a_revision_is_found_by_its_article_and_its_number(domain: Domain, author: Principal) -> None:
+    articles = [await domain.draft(author, f"Title {n}", f"Body {n}") for n in range(3)]
+    found = [await read(domain, each.content_id, 1, author) for each in articles]
+    assert [each.title for each in found] == [each.title for each in articles]
+
+
 async def test_revisions_are_listed_by_pages(domain: Domain, author: Principal) -> None:
     content = await domain.draft(author)
     for n in range(6):
