@@ -87,6 +87,8 @@ async def test_each_text_is_a_revision_with_its_writer_and_its_time(
 
 async def test_a_revision_is_found_by_its_article_and_its_number(domain: Domain, author: Principal) -> None:
     articles = [await domain.draft(author, f"Title {n}", f"Body {n}") for n in range(3)]
+    for each in articles:
+        await edit(domain, each, author, body="Another")
     found = [await read(domain, each.content_id, 1, author) for each in articles]
     assert [each.title for each in found] == [each.title for each in articles]
 
