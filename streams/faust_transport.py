@@ -163,10 +163,7 @@ class _Consumer(stock.Consumer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> _ConsumerThread:
-        """Its thread has the same kind of event loop as this one: mode would take the standard one, which is slower."""
-        thread = _ConsumerThread(self, loop=self.loop, beacon=self.beacon, thread_loop=type(self.loop)())
-        thread._close_thread_loop_on_stop = True  # noqa: SLF001 - mode leaves a loop that it is given to the giver
-        return thread
+        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109 - overrides
         records = await super()._getmany(active_partitions, timeout)
