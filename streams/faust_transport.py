@@ -64,7 +64,7 @@ class _ThreadLoop(asyncio.SelectorEventLoop):
         return transport, protocol
 
     def close(self) -> None:
-        if not self.is_closed():
+        if self._opened and not self.is_closed():
             for transport in self._opened:
                 transport.abort()
             self.run_until_complete(asyncio.sleep(0))  # a transport closes in the next turn of the loop
