@@ -1,5 +1,6 @@
 """A place in the supervision tree, and what it needs of the place above it."""
 
+from collections.abc import Coroutine
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -77,7 +78,7 @@ class Node:
         """See Ref.clock."""
         return self.scheduler
 
-    async def start(self, parent: Parent) -> None:
+    def start(self, parent: Parent) -> Coroutine[Any, Any, None]:
         """Start, or start again after `halt`. Raises what the start hook raised; then nothing is left running."""
         raise NotImplementedError
 
