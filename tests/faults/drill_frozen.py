@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import asyncpg
 import psutil
 import pytest
-from kit.drills import Beside, Drill, Stage, drill
+from kit.drills import SETTINGS, Beside, Drill, Stage, drill
 from kit.frozen import frozen
 from kit.running import CallboardProcess, Up, one_up, request, until
 from kit.twins import ProcessGroup, twins
@@ -25,7 +25,6 @@ LEADS_S = 5.0
 COUNT, IN_A_ROW = 2, 40
 TIMEOUT_S, REPLACED_S = 6, 20.0
 LEADER = "select holder, fence from leases where name = 'relay' and expires_at > now()"
-LIMITS = {"RATE_LIMIT_LOGIN": "10", "REQUEST_TIMEOUT_MS": "1800"}
 
 
 class Pair(NamedTuple):
@@ -37,7 +36,7 @@ class Pair(NamedTuple):
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
-    with one_up() as up, twins(up, 2, ROLES="front,streams,workers", **LIMITS) as made:
+    with one_up() as up, twins(up, 2, ROLES="front,streams,workers", **SETTINGS) as made:
         yield Pair(up, made)
 
 
