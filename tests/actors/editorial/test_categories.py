@@ -182,7 +182,7 @@ async def test_a_change_and_deletions_of_one_version_at_once_are_one(domain: Dom
     first = await create(domain, editor, "News")
     deletions = [DeleteCategory("news", editor, tag=first.tag) for _ in range(4)]
     won, lost = await at_once(
-        domain.categories.ask(ReplaceCategory("news", "Other", "", None, editor, tag=first.tag)),
+        domain.categories.ask(ReplaceCategory("news", "News", "All of it.", None, editor, tag=first.tag)),
         *(domain.categories.ask(each) for each in deletions),
     )
     assert (len(won), len(lost)) == (1, 4)
