@@ -43,6 +43,7 @@ SETTINGS = {
     "RATE_LIMIT_LOGIN": "10",
     "QUOTA_DRAFTS_PER_HOUR": "999999",  # all plays on one stage have one author
     "QUOTA_CONTENT_ROWS": "999999",
+    "QUOTA_TRANSITIONS_PER_HOUR": "999999",
 }
 HEADERS = BytesHeaderParser(policy=email.policy.default)
 
