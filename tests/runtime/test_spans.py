@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from kit.kept_spans import Kept, keeping_spans
 
 from callboard.runtime import (
     Actor,
@@ -14,14 +15,12 @@ from callboard.runtime import (
     Props,
     Ref,
     Request,
-    Span,
     SpanKind,
     System,
     begin_span,
     begin_trace,
     current_context,
     in_span,
-    install_recorder,
     on,
     pool,
     supervisor,
@@ -33,30 +32,10 @@ TRACE, CALLER = "1" * 32, "2" * 16
 SAMPLED, UNSAMPLED = f"00-{TRACE}-{CALLER}-01", f"00-{TRACE}-{CALLER}-00"
 
 
-class Kept:
-    """A recorder that keeps what it gets, and samples what `wants` says."""
-
-    def __init__(self) -> None:
-        self.spans: list[Span] = []
-        self.wants = True
-
-    def samples(self, _trace_id: str, _parent_flags: str | None) -> bool:
-        return self.wants
-
-    def record(self, span: Span) -> None:
-        self.spans.append(span)
-
-    def named(self, name: str) -> Span:
-        (found,) = [span for span in self.spans if span.name == name]
-        return found
-
-
 @pytest.fixture
 def kept() -> Iterator[Kept]:
-    recorder = Kept()
-    install_recorder(recorder)
-    yield recorder
-    install_recorder(None)
+    with keeping_spans() as recorder:
+        yield recorder
 
 
 class Read(Request[str], frozen=True):

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 from botocore.exceptions import ClientError
 from kit.domain import refused
+from kit.kept_spans import Kept, keeping_spans
 from kit.s3 import PART, SECRET_KEY, S3Server
 
 from callboard.actors.errors import SERVER_UNAVAILABLE, DegradedError
@@ -20,7 +21,7 @@ from callboard.actors.infrastructure.errors import STORE_FULL, STORE_LOST
 from callboard.actors.infrastructure.s3_connection import S3Settings, fault_of
 from callboard.actors.infrastructure.s3_store import MAX_COPY, MAX_PARTS, S3Store, key_of, ranges
 from callboard.ops.embedded.data_directory import free_ports
-from callboard.runtime import Context, Span, SpanKind, install_recorder, use_context
+from callboard.runtime import Context, SpanKind, use_context
 
 SECRET = "x" * 32
 
@@ -238,25 +239,10 @@ def test_no_repr_shows_the_secret() -> None:
 # Traces --------------------------------------------------------------------------------------------------------------
 
 
-class Kept:
-    """A recorder that keeps every span."""
-
-    def __init__(self) -> None:
-        self.spans: list[Span] = []
-
-    def samples(self, _trace_id: str, _parent_flags: str | None) -> bool:
-        return True
-
-    def record(self, span: Span) -> None:
-        self.spans.append(span)
-
-
 @pytest.fixture
 def kept() -> Iterator[Kept]:
-    recorder = Kept()
-    install_recorder(recorder)
-    yield recorder
-    install_recorder(None)
+    with keeping_spans() as recorder:
+        yield recorder
 
 
 async def test_each_call_of_s3_is_a_span_below_its_cause_without_names_or_keys(s3: S3Server, kept: Kept) -> None:
