@@ -20,7 +20,6 @@ from callboard.http.server.headers import joined, parse_date
 
 IF_MATCH, IF_NONE_MATCH = istr("If-Match"), istr("If-None-Match")
 IF_MODIFIED, IF_UNMODIFIED = istr("If-Modified-Since"), istr("If-Unmodified-Since")
-HEADERS = (IF_MATCH, IF_NONE_MATCH, IF_MODIFIED, IF_UNMODIFIED)
 
 TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\U0010ffff]*"'
 # Possessive: a list that is malformed at its end is read once, and not once for each of its spaces.
@@ -82,7 +81,7 @@ def condition_of(headers: CIMultiDictProxy[str]) -> Condition | None:
     """Return the preconditions of a request; None without any. Raises Problem(REQUEST_INVALID) for a header that is no
     list of tags; a time that is none is ignored (RFC 9110, 13.1.3).
     """
-    if not any(name in headers for name in HEADERS):
+    if not (IF_MATCH in headers or IF_NONE_MATCH in headers or IF_MODIFIED in headers or IF_UNMODIFIED in headers):
         return None
     match, none_match = _tags(headers, IF_MATCH), _tags(headers, IF_NONE_MATCH)
     return Condition(
