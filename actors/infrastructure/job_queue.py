@@ -82,9 +82,11 @@ class JobQueue:
         Raises UnknownJobKindError, RuntimeError outside of a transaction, and ValueError for a payload over 16 kB.
         """
         kind = self._begin(connection, payload)
-        values = self._values(kind, priority, delay_s, deadline_s) | {
-            "run_at": run_at,
-            "deadline": deadline,
+        values = self._values(kind, priority, delay_s, deadline_s, run_at=run_at, deadline=deadline)
+        if unique is None and order is None:
+            (job_id,) = await self._enqueue_plain(connection, [_encoded(kind, payload)], values)
+            return job_id
+        values |= {
             "unique_key": unique,
             "unique_active": kind.unique_active,
             "order_key": order,
@@ -93,10 +95,10 @@ class JobQueue:
         if order is not None:
             await QUERIES.lock_order(connection, kind=kind.name, order_keys=[order])
         for _ in range(1 if unique is None else TWIN_TRIES):
-            job_id: int | None = await QUERIES.enqueue(connection, **values)
-            if job_id is not None:
+            added: int | None = await QUERIES.enqueue(connection, **values)
+            if added is not None:
                 self._ring_after(connection)
-                return job_id
+                return added
             if await self._twins(connection, kind, [unique]):
                 return None
         raise Problem(SERVER_OVERLOADED, "Jobs with this key change too fast; try again.", retry_after_s=1)
@@ -127,10 +129,8 @@ class JobQueue:
         async with database.acquire() as connection:
             if admitted:
                 await self.admit(connection, kind)
-            rows = QUERIES.enqueue_plain(connection, payloads=[_encoded(kind, payload)], **values)
-            (job_id,) = [row["job_id"] async for row in rows]
-            self._ring_after(connection)
-        return int(job_id)
+            (job_id,) = await self._enqueue_plain(connection, [_encoded(kind, payload)], values)
+        return job_id
 
     async def enqueue_many(
         self,
@@ -155,14 +155,18 @@ class JobQueue:
         if any(type(payload) is not kind.payload for payload in payloads):
             raise UnknownJobKindError(f"not all of these payloads are a {kind.payload.__name__}")
         texts = [_encoded(kind, payload) for payload in payloads]
-        values = self._values(kind, priority, delay_s, deadline_s)
-        if unique is None and order is None and run_at is None and deadline is None:
-            added = [row["job_id"] async for row in QUERIES.enqueue_plain(connection, payloads=texts, **values)]
-        else:
-            values |= {"run_at": run_at, "deadline": deadline, "unique_active": kind.unique_active}
-            none: list[Key] = [None] * len(texts)
-            keyed = list(zip(texts, unique or none, order or none, strict=True))
-            added = await self._enqueue_keyed(connection, kind, values, keyed)
+        values = self._values(kind, priority, delay_s, deadline_s, run_at=run_at, deadline=deadline)
+        if unique is None and order is None:
+            return await self._enqueue_plain(connection, texts, values)
+        none: list[Key] = [None] * len(texts)
+        keyed = list(zip(texts, unique or none, order or none, strict=True))
+        added = await self._enqueue_keyed(connection, kind, values | {"unique_active": kind.unique_active}, keyed)
+        self._ring_after(connection)
+        return added
+
+    async def _enqueue_plain(self, connection: Any, payloads: list[str], values: dict[str, Any]) -> list[int]:
+        """Add jobs without keys, which costs PostgreSQL two thirds of what keys cost."""
+        added = [row["job_id"] async for row in QUERIES.enqueue_plain(connection, payloads=payloads, **values)]
         self._ring_after(connection)
         return added
 
@@ -224,14 +228,23 @@ class JobQueue:
         return self.kind_of(payload)
 
     def _values(
-        self, kind: JobKind[Any], priority: Priority | None, delay_s: float, deadline_s: float | None
+        self,
+        kind: JobKind[Any],
+        priority: Priority | None,
+        delay_s: float,
+        deadline_s: float | None,
+        *,
+        run_at: datetime | None = None,
+        deadline: datetime | None = None,
     ) -> dict[str, Any]:
         context = current_context()
         return {
             "kind": kind.name,
             "version": kind.version,
             "priority": int(kind.priority if priority is None else priority),
+            "run_at": run_at,
             "delay_s": delay_s,
+            "deadline": deadline,
             "deadline_s": kind.deadline_s if deadline_s is None else deadline_s,
             "max_attempts": kind.max_attempts,
             "traceparent": context.traceparent if context else None,

@@ -37,11 +37,13 @@ order by case when n.order_key is null then n.unique_key end nulls first, n.ordi
 on conflict (kind, unique_key) where unique_key is not null and (state <> 'running' or unique_active) do nothing
 returning job_id, unique_key;
 
--- name: enqueue_plain(kind, version, priority, delay_s, deadline_s, max_attempts, payloads, traceparent)
--- Many jobs without keys: nothing to look up and nothing to sort.
+-- name: enqueue_plain(kind, version, priority, run_at, delay_s, deadline, deadline_s, max_attempts, payloads, traceparent)
+-- Jobs without keys: nothing to look up and nothing to sort.
 insert into jobs (kind, version, priority, run_at, deadline, max_attempts, payload, traceparent)
-select :kind, :version, :priority, clock_timestamp() + make_interval(secs => :delay_s),
-       clock_timestamp() + make_interval(secs => :deadline_s), :max_attempts, n.payload::jsonb, :traceparent
+select :kind, :version, :priority,
+       coalesce(:run_at, clock_timestamp()) + make_interval(secs => :delay_s),
+       coalesce(:deadline, clock_timestamp() + make_interval(secs => :deadline_s)),
+       :max_attempts, n.payload::jsonb, :traceparent
 from unnest(:payloads::text[]) as n (payload)
 returning job_id;
 

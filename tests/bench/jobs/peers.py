@@ -54,7 +54,7 @@ class Procrastinate:
             )
         return ledger
 
-    async def enqueue_rates(self, url: str, singles: int = 300) -> dict[str, float]:
+    async def enqueue_rates(self, url: str, singles: int = 1500) -> dict[str, float]:
         """As ours; it has no way to enqueue in a caller's asyncpg transaction."""
         async with self._app(url, MessageAccounting(), "noop") as (_, task):
             began = time.perf_counter()
@@ -146,7 +146,7 @@ class PgQueuer:
             effects.terminate()
         return ledger
 
-    async def enqueue_rates(self, url: str, singles: int = 300) -> dict[str, float]:
+    async def enqueue_rates(self, url: str, singles: int = 1500) -> dict[str, float]:
         """As ours."""
         from pgqueuer.db import AsyncpgDriver  # noqa: PLC0415 - the same
         from pgqueuer.queries import Queries  # noqa: PLC0415 - the same
