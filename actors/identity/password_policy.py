@@ -22,7 +22,7 @@ COMMON = frozenset(FREQUENCY_LISTS["passwords"]).union(
 
 _LEET = str.maketrans("@4831!0$5+7|", "aabeiiosstti")
 _LEET_L = str.maketrans("1!|", "lll")
-_EDGES = re.compile(r"^[\W\d_]+|[\W\d_]+$")  # characters that people add before and after a word
+_BEFORE, _AFTER = re.compile(r"^[\W\d_]+"), re.compile(r"[\W\d_]+$")  # characters that people add to a word
 _SEPARATORS = re.compile(r"[\W_]+")
 _MOSTLY_DIGITS = re.compile(r"\D{0,3}(\d+)\D{0,3}")
 _REPEATED = re.compile(r"(.+?)\1+", re.DOTALL)
@@ -81,15 +81,22 @@ def password_faults(
 def is_common(password: str) -> bool:
     """Whether a guesser of common passwords with the usual tricks would soon try this one.
 
-    The tricks: case, accents, digits and signs for letters, digits and signs before, after and between the letters, a
-    few letters around a common number, repetition.
+    The tricks: case, accents, digits and signs for letters, digits and signs before, after and between the letters, one
+    letter more at an end (the capital that is asked for), a few letters around a common number, repetition.
     """
     lowered = fold_case(password)
-    bare = {lowered, _EDGES.sub("", lowered)}
+    bare = _without_ends({lowered})
+    bare |= _without_ends({each for form in bare for each in (form[1:], form[:-1])})
     if digits := _MOSTLY_DIGITS.fullmatch(lowered):
         bare.add(digits[1])
     folded = {form for each in bare for form in _folded(each)}
     return any(_is_guessed(form) for form in folded | {_SEPARATORS.sub("", form) for form in folded})
+
+
+def _without_ends(forms: set[str]) -> set[str]:
+    """Return the forms, also without the digits and signs before, after, and at both ends."""
+    forms = forms | {_BEFORE.sub("", form) for form in forms}
+    return forms | {_AFTER.sub("", form) for form in forms}
 
 
 def _is_guessed(form: str) -> bool:

@@ -335,6 +335,7 @@ def test_a_hash_of_bcrypts_72_bytes_cannot_be_imported() -> None:
             "Service-2026",
             "Callboard1",
         ),
+        *("passwordA1", "1qaz2wsxE", "sunshine77A", "A1password", "1Apassword", "1qaz2wsx99A", "Xdragon!2026"),
         *("P a s s w o r d 1", "S_u_m_m_e_r_2026", "I-love-you-1", "Hello.World1", "L.e.t.m.e.i.n.1"),
         *(
             "A1A1A1A1",
