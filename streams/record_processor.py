@@ -224,6 +224,7 @@ class RecordProcessor:
         if self._replays or all(limit is None for limit in limits):
             return items
         now = await self._database_time()
+        items = [_not_after(item, now) for item in items]
         expired = [
             item
             for item, limit in zip(items, limits, strict=True)
@@ -319,6 +320,15 @@ def _first(letters: Sequence[Letter], count: int) -> Sequence[Letter]:
         if number and total > _LETTERS_BYTES:
             return letters[:number]
     return letters[:count]
+
+
+def _not_after(item: _Item, now: datetime) -> _Item:
+    """Return the item; a message with a deadline begins its life when Kafka took it, if its producer says later."""
+    envelope, received = item.envelope, item.record.timestamp
+    received = min(received, now) if received.timestamp() > 0 else now  # a record may have no time
+    if TOPICS[envelope.topic].deadline_s is None or envelope.occurred_at <= received:
+        return item
+    return _Item(item.record, replace(envelope, occurred_at=received))
 
 
 def _life_s(envelope: Envelope) -> float | None:

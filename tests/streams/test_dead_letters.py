@@ -109,21 +109,15 @@ async def test_mail_past_its_deadline_is_buried_as_expired_and_no_other(stage: A
     consumer = Consumer("recorder", (MAIL, PRIORITY), (MailRequested,), stage.recorder)
     processor = RecordProcessor(consumer, stage.database, EventSigner(["a secret"]), StreamMetrics())
     now = datetime.now(UTC)
+    ages_s = [(MAIL, 3605, 3605), (PRIORITY, 305, 305), (MAIL, -9e8, 3605)]  # the last one's producer says later
     records = [
-        Record(
-            topic.name,
-            0,
-            number,
-            AT,
-            None,
-            *_mail(now - timedelta(seconds=age_s)),
-        )
-        for number, (topic, age_s) in enumerate([(MAIL, 3605), (PRIORITY, 305)])
+        Record(topic.name, 0, number, now - timedelta(seconds=kept_s), None, *_mail(now - timedelta(seconds=age_s)))
+        for number, (topic, age_s, kept_s) in enumerate(ages_s)
     ]
     async with System(supervisor("stage", stage.recorder)):
         await processor.process(records)
-    assert await stage.count("select count(*) from dead_letters where reason = 'expired'") == 2
-    assert await stage.count("select count(*) from consumed_events") == 2
+    assert await stage.count("select count(*) from dead_letters where reason = 'expired'") == 3
+    assert await stage.count("select count(*) from consumed_events") == 3
     assert not stage.books.asked.is_set()
 
 
