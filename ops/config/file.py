@@ -69,7 +69,8 @@ def _text(path: str) -> str:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise ConfigError([f"{path} cannot be read: it is not a file"])
-    with open(descriptor, encoding="utf-8-sig") as file:  # noqa: PTH123 - Path has no way to open without waiting
+    # newline="": TOML knows LF and CRLF as ends of lines, and refuses a bare CR
+    with open(descriptor, encoding="utf-8-sig", newline="") as file:  # noqa: PTH123 - Path cannot open without waiting
         text = file.read(MAX_FILE + 1)
     if len(text) > MAX_FILE:
         raise ConfigError([f"{path} must have {MAX_FILE} characters at most"])

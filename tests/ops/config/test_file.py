@@ -10,6 +10,7 @@ from callboard.actors.delivery.department import DeliverySettings
 from callboard.actors.identity.department import IdentitySettings
 from callboard.ops.cli import main
 from callboard.ops.config.configuration import Configuration, load
+from callboard.ops.config.file import read
 from callboard.ops.config.sources import ConfigError
 
 FILE = """
@@ -95,6 +96,16 @@ def test_a_fault_of_the_file_is_named_by_its_path(tmp_path: Path, line: str, fau
         loaded(tmp_path, f"{line}\n{FILE.replace(line.partition(' ')[0] + ' = [', '# [')}")
     assert [each for each in refused.value.faults if fault in each] == refused.value.faults
     assert all(each.startswith(f"{tmp_path}/callboard.toml: ") for each in refused.value.faults)
+
+
+@pytest.mark.parametrize("text", ['log_level = "INFO"\rhttp_port = 1', "# a comment\rhttp_port = 1"])
+def test_a_bare_carriage_return_ends_no_line(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "callboard.toml"
+    file.write_bytes(text.encode())
+    with pytest.raises(ConfigError, match=f"^{file}: TOML: "):
+        read(str(file))
+    file.write_bytes(text.encode().replace(b"\r", b"\r\n"))
+    assert read(str(file))["http_port"] == 1
 
 
 def test_a_check_lists_every_fault_of_the_environment_the_file_and_its_tables_together(
