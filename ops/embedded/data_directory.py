@@ -164,6 +164,10 @@ def open_data_directory(path: Path | None = None, *, reset: bool = False) -> Dat
     is not Callboard's, or cannot be written.
     """
     data = (path or default_data()).expanduser().absolute()
+    if not str(data).isprintable():  # as UPLOADS_FOLDER must be, which is in it
+        raise EmbeddedError(
+            f"the data folder (--data-dir, CALLBOARD_DATA_DIR) must have a name that can be shown: {ascii(str(data))}"
+        )
     try:
         data = data.resolve()
         data.parent.mkdir(parents=True, exist_ok=True)

@@ -31,6 +31,14 @@ def test_a_second_open_is_refused_in_one_line_that_names_the_process(tmp_path: P
     assert str(refused.value) == f"{tmp_path}/data is in use by another callboard up (process {os.getpid()})"
 
 
+@pytest.mark.parametrize("name", ["da\nta", "da\x1b[31mta", "da\udcffta"])
+def test_a_folder_whose_name_cannot_be_shown_is_refused_by_its_own_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(EmbeddedError) as refused:
+        open_data_directory(tmp_path / name)
+    assert str(refused.value).startswith("the data folder (--data-dir, CALLBOARD_DATA_DIR) must have a name ")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_another_process_is_refused_too_also_with_reset(tmp_path: Path) -> None:
     opening = f"open_data_directory(Path({str(tmp_path / 'data')!r}), reset=True)"
     script = f"from callboard.ops.embedded.data_directory import *; {opening}"
