@@ -38,7 +38,7 @@ abe3-abea abec-abef e000-f8ff fb1e fdd0-fdef fe00-fe0f fe20-fe2f feff-ff00 ffa0 
 11d31-11d45 11d47-11d4f 11d8a-11d97 11ef3-11ef6 13430-143ff 16af0-16af4 16b30-16b36 16f4f 16f51-16f92
 16fe4-16fff 1bc9d-1bc9e 1bca0-1cf4f 1d165-1d169 1d16d-1d182 1d185-1d18b 1d1aa-1d1ad 1d242-1d244 1da00-1da36
 1da3b-1da6c 1da75 1da84 1da9b-1deff 1e000-1e0ff 1e130-1e136 1e2ae-1e2bf 1e2ec-1e2ef 1e8d0-1e8ff 1e944-1e94a
-3fffe-10ffff
+1fffe-1ffff 2fffe-2ffff 3fffe-10ffff
 """
 
 # C0 and C1, embeddings, overrides and isolates of direction, deprecated format characters, the byte order mark,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import jsonschema_rs
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from callboard.actors.delivery.events import MailRequested
@@ -170,6 +170,7 @@ def test_a_text_is_trimmed_and_composed_before_it_is_measured() -> None:
 
 
 @given(st.text(max_size=6) | st.text(st.sampled_from([*INVISIBLE, *CONTROLS, "a", " ", "\n", "\u0301"]), max_size=4))
+@example("0\U0001fffe")
 def test_the_document_and_the_door_agree_about_a_text(text: str) -> None:
     documented = jsonschema_rs.Draft202012Validator(SCHEMA["name"]).is_valid(text)
     _, faults = apply_rules(Texts, Texts(text))
