@@ -42,11 +42,11 @@ def _paths(value: Any, path: str) -> Iterator[str]:
 
 def _count_keys(value: Any) -> int:
     count, left = 0, [value]
-    while left:
-        each = left.pop()
-        if isinstance(each, dict):
+    for each in left:  # it grows
+        kind = type(each)
+        if kind is dict:
             count += len(each)
             left += each.values()
-        elif isinstance(each, list):
+        elif kind is list:
             left += each
     return count

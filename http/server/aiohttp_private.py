@@ -16,10 +16,12 @@ from aiohttp.web import RequestPayloadError
 
 __all__ = [
     "EMPTY_PAYLOAD",
+    "ArrivedBody",
     "BadHttpMethod",
     "FlowControl",
     "HttpVersion10",
     "HttpVersion11",
+    "Payload",
     "RawRequestMessage",
     "RequestPayloadError",
     "StreamReader",
@@ -41,6 +43,36 @@ class FlowControl(Protocol):
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Read on: the buffer is below its limit again."""
+
+
+class ArrivedBody:
+    """A body that has arrived whole: the part of a StreamReader that our readers call."""
+
+    __slots__ = ("_unread", "total_bytes")
+
+    def __init__(self, content: bytes) -> None:
+        self._unread = content
+        self.total_bytes = len(content)
+
+    def is_eof(self) -> bool:
+        """Whether its end has arrived."""
+        return True
+
+    def at_eof(self) -> bool:
+        """Whether it has been read to its end."""
+        return not self._unread
+
+    def read_nowait(self) -> bytes:
+        """Return what is left of it."""
+        content, self._unread = self._unread, b""
+        return content
+
+    async def readany(self) -> bytes:
+        """Return what is left of it."""
+        return self.read_nowait()
+
+
+Payload = StreamReader | ArrivedBody
 
 
 def new_parser(
@@ -68,8 +100,10 @@ def new_parser(
     )
 
 
-def rest_of(payload: StreamReader) -> bytes:
-    """Return the bytes that arrived before a body broke off; any public method raises then."""
+def rest_of(payload: Payload) -> bytes:
+    """Return the bytes that arrived before a body broke off; any public method of a StreamReader raises then."""
+    if isinstance(payload, ArrivedBody):
+        return payload.read_nowait()
     return payload._read_nowait(-1)  # noqa: SLF001 - see above
 
 

@@ -84,7 +84,7 @@ class Connection(asyncio.Protocol):
         self._dispatcher = dispatcher
         self._open = open_
         self._timeouts = timeouts
-        self._reader = RequestReader(self, loop)
+        self._reader = RequestReader(self, loop, dispatcher.heads)
         self._ending = False  # no further request is read
         self._arrival: asyncio.Future[Taken | None] | None = None  # runs while the next request has not arrived
         self._task: asyncio.Task[None] | None = None

@@ -29,6 +29,7 @@ from callboard.http.server.preconditions import Condition, Validators, condition
 from callboard.http.server.raw_request import RawRequest, ServerDependencies, Settings
 from callboard.http.server.request import HttpRequest
 from callboard.http.server.request_parser import NOTHING, RequestParser
+from callboard.http.server.request_reader import KnownHeads
 from callboard.http.server.response import Response
 from callboard.http.server.response_builder import ResponseBuilder
 from callboard.http.server.routing import Answer, Current, Resource, Route, Router, check_tags, is_streamed
@@ -150,6 +151,7 @@ class Dispatcher:
         self.settings = settings
         self.dependencies = dependencies
         self.builder = ResponseBuilder(settings, dependencies)
+        self.heads = KnownHeads()
         self.deadlines = Deadlines(settings.timeout_s, settings.answer_s, asyncio.get_running_loop())
         self._time = asyncio.get_running_loop().time
         self._behind_proxies = bool(settings.proxies)

@@ -17,7 +17,7 @@ from callboard.actors.infrastructure.idempotency import ClaimKey, ReleaseKey, St
 from callboard.actors.infrastructure.principals import Principal
 from callboard.actors.infrastructure.rate_limiter import LimitResult
 from callboard.actors.infrastructure.token_signer import Claims
-from callboard.http.server.aiohttp_private import HttpVersion11, RawRequestMessage, StreamReader
+from callboard.http.server.aiohttp_private import HttpVersion11, Payload, RawRequestMessage
 from callboard.http.server.client_ip import NO_PROXIES, Proxies
 from callboard.http.server.connection_limits import Bound
 from callboard.http.server.headers import Samples
@@ -165,7 +165,7 @@ class RawRequest:
     def __init__(
         self,
         message: RawRequestMessage,
-        payload: StreamReader,
+        payload: Payload,
         transport: asyncio.WriteTransport,
         task: "asyncio.Task[None] | None",
         ip: str | None,

@@ -11,7 +11,9 @@ from aiohttp.hdrs import CONTENT_LENGTH
 from callboard.actors.errors import REQUEST_HEADERS_TOO_LARGE, ErrorCode
 from callboard.http.server.aiohttp_private import (
     EMPTY_PAYLOAD,
+    ArrivedBody,
     FlowControl,
+    Payload,
     RawRequestMessage,
     RequestPayloadError,
     StreamReader,
@@ -35,24 +37,52 @@ from callboard.http.server.raw_request import MALFORMED_REQUEST, NOT_HTTP_HEAD
 MAX_AHEAD = 1 << 16  # bytes that a client may send ahead of its responses before reading pauses
 CR = 13
 BUFFER = 1 << 16  # unread bytes of a body
+KNOWN_HEADS = 256
+LONGEST_KNOWN = 2048  # bytes
 
 
 # A parsed request, without its body; or, with a fault, bytes that are refused. A plain tuple: each request makes one.
-Taken = tuple[RawRequestMessage, StreamReader, ErrorCode | None]
+Taken = tuple[RawRequestMessage, Payload, ErrorCode | None]
+
+
+class KnownHeads:
+    """The last valid heads of a server, parsed, each with the length of its body. The same bytes are not parsed again:
+    clients repeat their heads, and parsing one costs as much as building a response.
+
+    Only heads after which the connection stays open, and whose body has a length, are kept.
+    """
+
+    __slots__ = ("_heads", "find")
+
+    def __init__(self) -> None:
+        self._heads: dict[bytes, tuple[RawRequestMessage, int]] = {}
+        self.find = self._heads.get
+
+    def __len__(self) -> int:
+        """Return the number of known heads."""
+        return len(self._heads)
+
+    def add(self, head: bytes, message: RawRequestMessage, length: int) -> None:
+        """Keep a head, unless it is long. All others are forgotten when there are too many."""
+        if len(head) <= LONGEST_KNOWN:
+            if len(self._heads) >= KNOWN_HEADS:
+                self._heads.clear()
+            self._heads[head] = message, length
 
 
 class RequestReader:
     """The bytes of a connection that are received and not served yet."""
 
-    __slots__ = ("_ahead", "_blank", "_parser", "_payload", "_searched", "body", "is_closed")
+    __slots__ = ("_ahead", "_blank", "_heads", "_parser", "_payload", "_searched", "body", "is_closed")
 
-    def __init__(self, flow: FlowControl, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, flow: FlowControl, loop: asyncio.AbstractEventLoop, heads: KnownHeads) -> None:
+        self._heads = heads
         self._parser = new_parser(flow, loop, buffer=BUFFER, max_line=MAX_LINE, max_headers=MAX_HEADERS)
         self._ahead: bytes | bytearray = b""  # bytes after the current request
         self._blank = False  # empty lines have arrived, which may precede a request
         self._searched = 0  # its bytes that are known to hold no end of a head
         self.body: LengthBody | ChunkedBody | None = None  # of the current request, until it is complete
-        self._payload = EMPTY_PAYLOAD  # of the current request
+        self._payload: StreamReader = EMPTY_PAYLOAD  # of the current request, if it was parsed
         self.is_closed = False  # all further bytes are discarded
 
     @property
@@ -103,6 +133,15 @@ class RequestReader:
             head, self._ahead = bytes(data), b""
         else:
             head, self._ahead = bytes(data[:end]), data[end:]
+        known = self._heads.find(head)
+        if known is not None:
+            message, length = known
+            if not length:
+                return message, EMPTY_PAYLOAD, None
+            ahead = self._ahead
+            if len(ahead) >= length:  # the whole body has arrived: the parser need not see it
+                self._ahead = b"" if len(ahead) == length else ahead[length:]
+                return message, ArrivedBody(bytes(ahead[:length])), None
         return self._parsed(head)
 
     def close(self) -> None:
@@ -133,17 +172,20 @@ class RequestReader:
         if fault is not None:
             return self._refused(fault, message)
         self._payload = payload
+        length = 0
         if payload is not EMPTY_PAYLOAD:
-            self._begin_body(message)
+            length = 0 if message.chunked else int(message.headers[CONTENT_LENGTH])
+            self._begin_body(length)
+        if not (message.should_close or message.upgrade or message.chunked):
+            self._heads.add(head, message, length)
         if message.should_close and self.body is None:
             self.close()
         return message, payload, None
 
-    def _begin_body(self, message: RawRequestMessage) -> None:
-        """Give a body the bytes that have arrived."""
+    def _begin_body(self, length: int) -> None:
+        """Give a body the bytes that have arrived; a `length` of 0 stands for chunks."""
         ahead = self._ahead
-        if not message.chunked:
-            length = int(message.headers[CONTENT_LENGTH])
+        if length:
             if length == len(ahead):  # it arrived with its head, and nothing else did
                 self._ahead = b""
                 self._feed_parser(bytes(ahead))

@@ -47,6 +47,7 @@ class BodyReader:
         decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kind)
         self._decode = decoder.decode
         self._required = sum(field.required for field in fields_of(kind))
+        self._defaults = defaults_of(kind)
         self._checked = rules_of(kind) is not None or bool(times_of(kind))
 
     def read(self, raw: bytes) -> Any:
@@ -54,8 +55,10 @@ class BodyReader:
         try:
             value = self._decode(raw)
             faults: list[FieldError] = []
-            # Each required key is present, with one colon each: without further colons, no key is there twice.
-            if raw.count(b":") > self._required:
+            # Each required key is present, and each with another value than its default; each has one colon. Without
+            # further colons, no key is there twice.
+            further = raw.count(b":") - self._required
+            if further and further > sum([getattr(value, name) != default for name, default in self._defaults]):
                 faults += repeats(raw)
             if b"\\u0000" in raw:
                 faults += nul_errors(msgspec.json.decode(raw), "")
@@ -132,6 +135,16 @@ class QueryReader:
             return broken_rules(self.kind, msgspec.convert(value, self.kind, strict=False), "")
         except msgspec.ValidationError as error:
             return None, validation_errors(value, self.kind, "", strict=False) or [detail_of(error, "")]
+
+
+def defaults_of(kind: type) -> list[tuple[str, Any]]:
+    """Return the defaults of a Struct's fields by their names here; none if a field may get any value of itself."""
+    if hasattr(kind, "__post_init__"):
+        return []
+    optional = [field for field in fields_of(kind) if not field.required]
+    return [(each.name, each.default) for each in optional if each.default is not msgspec.NODEFAULT] + [
+        (each.name, each.default_factory()) for each in optional if each.default_factory in (list, dict, set)
+    ]
 
 
 def malformed(error: Exception) -> Problem:

@@ -9,6 +9,7 @@ from callboard.http.server.connection import Connection, ConnectionTimeouts
 from callboard.http.server.connection_limits import ConnectionLimits, OpenConnections
 from callboard.http.server.dispatcher import Dispatcher
 from callboard.http.server.raw_request import ServerDependencies, Settings
+from callboard.http.server.request_reader import KnownHeads
 from callboard.http.server.routing import Route
 
 TURNS = 12  # of the loop, within which a request is answered whose handler waits for nothing
@@ -75,9 +76,13 @@ class Memory:
     def __init__(self, routes: Sequence[Route[Any]], settings: Settings | None = None) -> None:
         self.front = Dispatcher(routes, settings or Settings(), ServerDependencies())
 
-    async def hear(self, *pieces: bytes, head: bool = False, turns: int = TURNS) -> Heard:
-        """What a new connection answers to these packets within so many turns of the loop."""
+    async def hear(self, *pieces: bytes, head: bool = False, turns: int = TURNS, knows: bool = False) -> Heard:
+        """What a new connection answers to these packets within so many turns of the loop; one that `knows` has the
+        heads of the one before.
+        """
         loop = asyncio.get_running_loop()
+        if not knows:
+            self.front.heads = KnownHeads()
         open_: OpenConnections[Connection] = OpenConnections(ConnectionLimits())
         connection = Connection(self.front, open_, ConnectionTimeouts(), loop)
         transport = MemoryTransport()

@@ -1,6 +1,7 @@
 """Whatever a client sends gets the envelope with its stable code, and the server goes on."""
 
 import json
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from callboard.actors.errors import Problem
 from callboard.http.api.routes import ROUTES
 from callboard.http.server.client_ip import Proxies, network
 from callboard.http.server.raw_request import Settings
+from callboard.http.server.request import Body
 from callboard.http.server.routing import shape_of
 from callboard.http.server.validation import BodyReader, QueryReader, times_of
 
@@ -208,6 +210,37 @@ def test_no_fault_of_a_body_hides_another(sent: str, named: list[str]) -> None:
     with pytest.raises(Problem) as refused:
         BodyReader(Meeting).read((sent % EARLY).encode())
     assert [detail.field for detail in refused.value.details] == named
+
+
+class Sparse(Body, frozen=True, kw_only=True):
+    title: str
+    note: str | None = None
+    tags: list[str] = msgspec.field(default_factory=list)
+
+
+class Completed(Sparse, frozen=True, kw_only=True):
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "note", self.title)
+
+
+@pytest.mark.parametrize("kind", [Sparse, Completed])
+@pytest.mark.parametrize(
+    ("twice", "sent"),
+    [
+        ("title", b'{"title":"a","title":"b"}'),
+        ("title", b'{"title":"a","note":null,"tags":["b"],"title":"b"}'),
+        ("note", b'{"title":"a","note":"b","note":null}'),
+        ("note", b'{"title":"a","note":null,"note":"b"}'),
+        ("tags", b'{"title":"a","tags":[],"tags":["b"],"note":"b"}'),
+        ("", b'{"title":"a","note":":","tags":[":"]}'),
+        ("", b'{"title":"a","note":"b","tags":["b"]}'),
+        ("", b'{"title":":"}'),
+    ],
+)
+def test_a_key_twice_is_refused_whatever_its_values_and_defaults_are(kind: type, twice: str, sent: bytes) -> None:
+    with pytest.raises(Problem) if twice else nullcontext() as refused:
+        BodyReader(kind).read(sent)
+    assert refused is None or [detail.field for detail in refused.value.details] == [twice]
 
 
 async def test_a_malformed_id_is_not_found_just_like_an_unknown_one(door: Any) -> None:

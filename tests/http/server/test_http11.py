@@ -12,6 +12,7 @@ from kit.http11 import AWAITED, CHUNKED, ENDED, GET, LAST, REFUSED, SERVED, head
 from kit.memory_transport import Memory
 
 from callboard.http.server.request import HttpRequest, RawReply
+from callboard.http.server.request_reader import KNOWN_HEADS, LONGEST_KNOWN
 from callboard.http.server.routing import Access, Route
 
 
@@ -54,18 +55,38 @@ async def test_a_request_that_can_be_read_in_two_ways_is_refused_and_the_connect
 async def test_an_answer_after_which_the_connection_ends_says_so(memory: Memory, name: str) -> None:
     sent, status = ENDED[name]
     for pieces in [(sent,), (sent, GET), *splits(sent)]:
-        heard = await memory.hear(*pieces)
-        assert (heard.statuses, heard.ended) == ((status,), True), pieces
-        assert b"Connection: close" in heard.raw
+        for knows in (False, True):
+            heard = await memory.hear(*pieces, knows=knows)
+            assert (heard.statuses, heard.ended) == ((status,), True), pieces
+            assert b"Connection: close" in heard.raw
 
 
 @pytest.mark.parametrize("name", SERVED)
 async def test_a_good_request_is_served_in_whatever_pieces_it_comes(memory: Memory, name: str) -> None:
+    """The second time its heads are known."""
     sent, statuses, last = SERVED[name]
     for pieces in [(sent,), *splits(sent)]:
-        heard = await memory.hear(*pieces)
-        assert (heard.statuses, heard.ended) == (statuses, False), pieces
-        assert last is None or heard.bodies[-1] == last
+        for knows in (False, True):
+            heard = await memory.hear(*pieces, knows=knows)
+            assert (heard.statuses, heard.ended) == (statuses, False), pieces
+            assert last is None or heard.bodies[-1] == last
+
+
+async def test_a_body_is_never_that_of_an_earlier_request_with_the_same_head(memory: Memory) -> None:
+    first, second = post(b"5", b"hello"), post(b"5", b"world")
+    await memory.hear(first)
+    for pieces in [(second + first,), *splits(second + first)]:
+        heard = await memory.hear(*pieces, knows=True)
+        assert heard.bodies == (b"world", b"hello"), pieces
+
+
+async def test_few_heads_are_known_and_none_that_is_long(memory: Memory) -> None:
+    await memory.hear(GET * 2 + head(b"X: " + b"x" * LONGEST_KNOWN))
+    assert len(memory.front.heads) == 1
+    many = b"".join(head(b"X: %d" % number) for number in range(KNOWN_HEADS * 2))
+    heard = await memory.hear(many, turns=KNOWN_HEADS)
+    assert len(heard.statuses) == KNOWN_HEADS * 2
+    assert 0 < len(memory.front.heads) <= KNOWN_HEADS
 
 
 @pytest.mark.parametrize("name", SERVED)
