@@ -1,6 +1,6 @@
 # Two commands do everything: `make run` and `make test`. Each sets up .venv first, when something it needs has changed.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-runtime kafka test-kafka test-chaos test-thorough faults check lint lint-deploy coverage format openapi demo lock bench-runtime bench-http bench-idle bench-jobs bench-streams bench-content bench-flood bench-slow-clients bench-notifications bench-traces bench-processes promtool clean
+.PHONY: help run test test-runtime kafka test-kafka test-chaos test-thorough faults check check-tests lint lint-deploy coverage format openapi demo lock bench-runtime bench-http bench-idle bench-jobs bench-streams bench-content bench-flood bench-slow-clients bench-notifications bench-traces bench-processes promtool clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -19,7 +19,10 @@ run: .venv/run ## set up, start everything on embedded servers, play the main jo
 test: .venv/dev ## set up and run every test, by a worker more than there are cores, up to 4, with servers of their own
 	@$(BIN)/python -m pytest $(WORKERS)
 
-check: lint ## lint, and every test that needs no server and no minute, with a fifth of the examples: for while you work
+check: .venv/dev ## lint, and check-tests beside it: for while you work
+	@$(MAKE) --no-print-directory --jobs 2 lint check-tests
+
+check-tests: .venv/dev ## run every test that needs no server and no minute, with a fifth of the examples
 	@$(BIN)/python -m pytest $(WORKERS) -m "not servers and not long" --hypothesis-profile=check -q
 
 test-runtime: ## run the runtime's tests on every Python that is here, 3.11 to 3.13, with eager tasks too

@@ -30,9 +30,9 @@ SERVERS = frozenset({"initdb", "postgres", "valkey-server", "tansu", "java"})
 _running: list[pytest.Item] = []  # the test that runs now
 
 
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """A worker more than there are cores, for tests that wait for servers: without servers nobody waits."""
-    return (os.cpu_count() or 1) + (not config.option.markexpr)
+def pytest_xdist_auto_num_workers() -> int:
+    """A worker more than there are cores: tests wait for servers, threads, sockets and processes."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
