@@ -7,6 +7,7 @@ may be left in a session: no limit, no prepared statement. The settings of a sta
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
@@ -14,7 +15,10 @@ import asyncpg
 from callboard.actors.errors import SERVER_TIMEOUT, Problem
 
 IDLE_TRANSACTION_MS = 10_000  # then the server ends a session: its process is frozen or lost, and holds locks
+FIRST_ASSIGNED_OID = 10_000  # types below have the same numbers in all releases of PostgreSQL
 CONTROL = frozenset({"abort", "begin", "commit", "end", "release", "rollback", "savepoint", "set", "start", "vacuum"})
+NAMED = SimpleNamespace(name="none")  # to asyncpg: no statement was sent that replaced an unnamed one
+_described: dict[frozenset[int], Any] = {}  # PostgreSQL's own types, as it has described them to asyncpg
 
 
 class Connection(asyncpg.Connection):
@@ -44,6 +48,18 @@ class Connection(asyncpg.Connection):
                 await super().execute("rollback", timeout=timeout)
             raise
         return self.opened
+
+    async def _introspect_types(self, typeoids: Iterable[int], timeout: float | None) -> Any:  # noqa: ASYNC109
+        """Describe types that asyncpg does not know, such as arrays of UUIDs. A process asks once about PostgreSQL's
+        own: measured, the query takes a third of the time of a new connection's first search.
+        """
+        asked = frozenset(typeoids)
+        if asked in _described:
+            return _described[asked], NAMED
+        found, statement = await super()._introspect_types(typeoids, timeout)  # type: ignore[misc]  # its stubs lack it
+        if max(asked) < FIRST_ASSIGNED_OID:
+            _described[asked] = found
+        return found, statement
 
     def get_reset_query(self) -> str:
         """Nothing to reset: measured, the reset is most of the overhead of a pooled query."""

@@ -1,4 +1,4 @@
-"""A statement that is sent with the BEGIN of its transaction."""
+"""A statement that is sent with the BEGIN of its transaction, and the first statement of a connection."""
 
 import asyncpg
 import pytest
@@ -27,4 +27,19 @@ async def test_a_statement_sent_with_the_begin_that_fails_leaves_no_transaction_
     async with database.acquire() as connection:
         assert not connection.is_in_transaction()
         assert await connection.fetchval("select array_agg(n) from opened") == [1]
+    database.disconnect()
+
+
+async def test_a_process_asks_once_about_types_of_postgresql_itself(postgres: Postgres) -> None:
+    database = Database(postgres.url, size=2)
+    await database.connect()
+    async with database.acquire() as one, database.acquire() as other:
+        asked: list[str] = []
+        for connection in (one, other):
+            connection.add_query_logger(lambda record: asked.append(record.query))
+            assert await connection.fetchval("select $1::int2[] || $2::int2[]", [1], [2]) == [1, 2]
+        assert sum("typeinfo" in each for each in asked) <= 1  # none if a test before this one has
+        assert (
+            await other.fetchval("select $1::information_schema.time_stamp[]", []) == []
+        )  # not a number of a type's own
     database.disconnect()
