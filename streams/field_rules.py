@@ -18,6 +18,7 @@ from msgspec import Meta
 Rule = Callable[[str], str]
 RULE = "rule"  # the key in Meta.extra
 NOT_A_TIME = "Invalid RFC3339 encoded datetime"  # as msgspec has it
+NOT_AN_INTEGER = "Expected `int`, got `float`"
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -129,7 +130,16 @@ def fields_of(kind: type) -> tuple[msgspec.structs.FieldInfo, ...]:
 @cache
 def times_of(kind: Any) -> tuple[tuple[str, str], ...]:
     """Return the time fields of a Struct: their names here and on the wire."""
-    return tuple((each.name, each.encode_name) for each in fields_of(kind) if plain(each.type, ...) is datetime)
+    return _fields_of_type(kind, datetime)
+
+
+def integers_of(kind: Any) -> tuple[tuple[str, str], ...]:
+    """Return the integer fields of a Struct: their names here and on the wire."""
+    return _fields_of_type(kind, int)
+
+
+def _fields_of_type(kind: Any, wanted: type) -> tuple[tuple[str, str], ...]:
+    return tuple((each.name, each.encode_name) for each in fields_of(kind) if plain(each.type, ...) is wanted)
 
 
 def plain(kind: Any, value: Any) -> Any:
@@ -149,3 +159,8 @@ def is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_float(text: str) -> bool:
+    """Whether a text is a number with a fraction or an exponent: msgspec would convert 1e2 to an integer."""
+    return is_number(text) and not text.removeprefix("-").isdecimal()

@@ -17,8 +17,11 @@ from msgspec import inspect
 from callboard.actors.errors import REQUEST_INVALID, REQUEST_MALFORMED, FieldError, Problem
 from callboard.streams.field_rules import (
     NOT_A_TIME,
+    NOT_AN_INTEGER,
     apply_rules,
     fields_of,
+    integers_of,
+    is_float,
     is_number,
     plain,
     rules_of,
@@ -101,6 +104,7 @@ class QueryReader:
         fields = () if kind is type(None) else msgspec.structs.fields(kind)
         self._lists = {field.encode_name for field in fields if is_list(field.type)}
         self._times = {shown for _, shown in times_of(kind)}
+        self._integers = {shown for _, shown in integers_of(kind)}
         self._default: Any = None
         if kind is not type(None) and not any(field.required for field in fields):
             self._default = kind()
@@ -120,6 +124,8 @@ class QueryReader:
                 bad[name] = ONCE
             elif name in self._times and is_number(text):
                 bad[name] = NOT_A_TIME
+            elif name in self._integers and is_float(text):
+                bad[name] = NOT_AN_INTEGER
             else:
                 value[name] = text
         faults = [FieldError(name.replace("\0", "?"), said) for name, said in bad.items()]

@@ -188,6 +188,8 @@ class Meeting(msgspec.Struct, forbid_unknown_fields=True):
     [
         ([("at", EARLY)], ["room", "at"]),
         ([("at", EARLY), ("seats", "x"), ("colour", "red")], ["room", "seats", "at", "colour"]),
+        ([("at", EARLY), ("seats", "1e2")], ["seats", "room", "at"]),
+        ([("room", "a"), ("seats", "1.0")], ["seats"]),
         ([("at", EARLY), ("room", "\0"), ("seats", "1"), ("seats", "2")], ["room", "seats", "at"]),
     ],
 )
