@@ -72,10 +72,10 @@ with in_language as materialized (
         select published_at from content
         where status = 'published' and (:since::timestamptz is null or published_at >= :since)
           and (:until::timestamptz is null or published_at < :until)
-          and (select count < :enough and count * :latest >= :candidates * :recent::bigint from matched)
         order by published_at desc, content_id desc
         offset (select least(:latest, 3 * :candidates * :recent::bigint / greatest(2 * count, 1)) from matched)
-        limit 1) as oldest
+        limit (select case when count < :enough and count * :latest >= :candidates * :recent::bigint then 1 else 0 end
+               from matched)) as oldest
 ), newer as materialized (
     select content_id, published_at, language, title, search, search_outdated from (
         select content_id, published_at, language, title, search, search_outdated from content
@@ -102,7 +102,7 @@ with in_language as materialized (
       and (:until::timestamptz is null or published_at < :until)
       and content_id not in (select content_id from newest union all select content_id from newer)
 ), candidates as materialized (
-    select content_id, language, title, search || '' as search, search_outdated  -- a copy is decompressed only once
+    select content_id, language, title, (array[search])[1] as search, search_outdated  -- a copy is read only once
     from (
         select * from newest union all select * from newer union all select * from others
         order by published_at desc, content_id desc limit :candidates
