@@ -25,7 +25,7 @@ from callboard.actors.delivery.mail_producers import MailProducer, MailProducers
 from callboard.actors.delivery.mail_queue import SEND_MAIL, MailQueue
 from callboard.actors.delivery.mail_sender import MailSender
 from callboard.actors.delivery.mail_servers import MailServer
-from callboard.actors.delivery.mail_templates import MailTemplates, parse_template_folder
+from callboard.actors.delivery.mail_templates import loaded_templates, our_templates, parse_template_folder
 from callboard.actors.delivery.mail_writer import MailWriter
 from callboard.actors.delivery.notification_digest import SCHEDULES, SEND_DIGESTS, DigestSender
 from callboard.actors.delivery.notification_preferences import NotificationPreferences, UnsubscribeLinks
@@ -224,8 +224,7 @@ def build(settings: DeliverySettings, needs: DeliveryNeeds) -> Branch[DeliveryRe
         NotificationRecorder, shared.database, kinds, keep=settings.notifications_per_user, ring=streams.ring
     )
     recorder = worker("notification_recorder", new_recorder)
-    templates = MailTemplates(Path(settings.mail_templates) if settings.mail_templates else None)
-    templates.load()
+    templates = loaded_templates(Path(settings.mail_templates)) if settings.mail_templates else our_templates()
     servers = create_servers(settings, shared.observers.mail)
     writer = MailWriter(
         shared.signer, settings.mail_from, settings.mail_link_url or shared.public_url, links, templates

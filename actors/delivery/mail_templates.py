@@ -14,6 +14,7 @@ may have more locales. A mail is written in the first of its reader's languages 
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from traceback import extract_tb
 from typing import Any
@@ -177,6 +178,19 @@ class MailTemplates:
         else:
             page = self._html.get_template(name)
             self._inliner.inline(page.render(values, subject="Subject", locale=locale, paragraphs=Markup()))
+
+
+def loaded_templates(folder: Path | None = None) -> MailTemplates:
+    """Read all templates. Raises jinja2's TemplateError."""
+    templates = MailTemplates(folder)
+    templates.load()
+    return templates
+
+
+@cache
+def our_templates() -> MailTemplates:
+    """Return our own alone: however often a process builds its departments, it reads them once."""
+    return loaded_templates()
 
 
 def _files(folder: Path) -> list[str]:
