@@ -1,7 +1,7 @@
 """Admission of requests: rate limits, tokens and roles, for every route in one place."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -43,6 +43,7 @@ class Admission:
         self._dependencies = dependencies
         self._token = None if route.skips_limits_and_auth else settings.token
         self._needed = NEEDED.get(route.access)
+        self._only_default = route.limit is None and route.caller_limit is None
         self._counted = dependencies.check_limit is not None and not route.skips_limits_and_auth
         self.idle = self._token is None and not self._counted and route.access is Access.PUBLIC
         if route.access not in (Access.PUBLIC, Access.KEY) and (
@@ -129,13 +130,15 @@ class Admission:
         policy = self._route.caller_limit or DEFAULT_LIMIT
         await self._check(exchange, [(policy.name, f"key:{exchange.holder.key_id}")])
 
-    async def _count(self, exchange: RawRequest, user_id: UUID | None) -> None:
+    def _count(self, exchange: RawRequest, user_id: UUID | None) -> Awaitable[None]:
         """Count against all policies in one call: by address, and by user if there is one."""
         address = f"ip:{rate_limit_address(exchange.ip)}"
         caller = address if user_id is None else f"user:{user_id}"
+        if self._only_default:
+            return self._check(exchange, ((DEFAULT_LIMIT.name, caller),))
         route = self._route
         asked = [(limit.name, key) for limit, key in ((route.limit, address), (route.caller_limit, caller)) if limit]
-        await self._check(exchange, [*asked, (DEFAULT_LIMIT.name, caller)])
+        return self._check(exchange, (*asked, (DEFAULT_LIMIT.name, caller)))
 
     async def _check(self, exchange: RawRequest, asked: Sequence[tuple[str, str]]) -> None:
         """Count against these policies, each by its key. Raises Problem(REQUEST_LIMITED)."""
@@ -143,6 +146,7 @@ class Admission:
         if check is None or not self._counted:
             return
         results = exchange.limit_results
+        refused: list[float] = []
         for policy, pending in [(policy, check(policy, key)) for policy, key in asked]:
             try:
                 result = await pending
@@ -152,9 +156,10 @@ class Admission:
                 continue
             if not result.shadow:
                 results[policy] = result
+            if not result.allowed:
+                refused.append(result.retry_after_s)
         if len(results) > 1:
             exchange.limit_results = dict(sorted(results.items(), key=_tightness))
-        refused = [result.retry_after_s for result in results.values() if not result.allowed]
         if refused:
             raise Problem(REQUEST_LIMITED, retry_after_s=max(refused))
 

@@ -154,14 +154,16 @@ def bearer(headers: CIMultiDictProxy[str]) -> str | None:
 
 def limits(limit_results: Mapping[str, LimitResult]) -> bytes:
     """Encode RateLimit and RateLimit-Policy by draft-ietf-httpapi-ratelimit-headers-10."""
-    room = ", ".join([f'"{name}";r={each.remaining};t={ceil(each.reset_s)}' for name, each in limit_results.items()])
-    policies = ", ".join([_policy(name, each.limit, each.window_s) for name, each in limit_results.items()])
-    return f"RateLimit: {room}\r\nRateLimit-Policy: {policies}\r\n".encode()
+    room = policies = ""
+    for name, each in limit_results.items():
+        room += f', "{name}";r={each.remaining};t={ceil(each.reset_s)}'
+        policies += _policy(name, each.limit, each.window_s)
+    return f"RateLimit: {room[2:]}\r\nRateLimit-Policy: {policies[2:]}\r\n".encode()
 
 
 @lru_cache(256)
 def _policy(name: str, limit: int, window_s: float) -> str:
-    return f'"{name}";q={limit};w={ceil(window_s)}'
+    return f', "{name}";q={limit};w={ceil(window_s)}'
 
 
 def cors(headers: Mapping[str, str], origins: Collection[str]) -> dict[str, str]:

@@ -126,6 +126,10 @@ class Response:
 
     def encode(self, request: RawRequestMessage, *, kept: bool) -> bytes:
         """Encode head and body in one piece."""
+        body = self.body
+        if kept and type(body) is bytes and request.version is HttpVersion11 and request.method != "HEAD":  # nearly all
+            top = STATUS_LINES[self.status], self._head
+            return b"%b%bContent-Length: %d\r\n%b\r\n%b" % (*top, len(body), _date(int(time())), body)
         head = self.head(request, kept=kept)
         return head + self.content(request)
 
