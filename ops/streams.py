@@ -70,6 +70,7 @@ class StreamParts:
             security=kafka_security(lambda name: getattr(config, name)),
             holds_no_fetch=embedded is not None,
             cpu_time=(lambda: None) if embedded is None else embedded.cpu_time,
+            topics_changed=(lambda: None) if embedded is None else embedded.replace,
         )
         self._wake = FetchWake()
         self._signer = signer

@@ -54,7 +54,8 @@ class KafkaCluster:
 
     Missing topics are created with `partitions` and `replication` (-1: the broker's default); existing ones are left
     unchanged. `holds_no_fetch` says that the broker answers an empty fetch only at its time limit, even if a record
-    arrives meanwhile; `cpu_time` returns the nanoseconds for which such a broker has run, or None.
+    arrives meanwhile; `cpu_time` returns the nanoseconds for which such a broker has run, or None. `topics_changed` is
+    called when the topics differ from those known: a broker that cannot begin them anew has to be replaced.
     """
 
     def __init__(
@@ -68,10 +69,12 @@ class KafkaCluster:
         security: KafkaSecurity | None = None,
         holds_no_fetch: bool = False,
         cpu_time: Callable[[], int | None] = lambda: None,
+        topics_changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.security = security or KafkaSecurity()
         self.holds_no_fetch = holds_no_fetch
         self.cpu_time = cpu_time
+        self._topics_changed = topics_changed
         self._breaker = breaker
         self.addresses = [address.strip() for address in addresses.split(",")]
         self.bootstrap = self.addresses  # the one that answered last: aiokafka waits 40 s for one that is silent
@@ -175,7 +178,11 @@ class KafkaCluster:
                 seen, found = answer, topic_states(ask.read(answer))
                 for name in self.unusable:  # the current topics are the known ones
                     known.setdefault(name, found.get(name, TopicState(0, 0)))
-                compare_topics(known, found)
+                try:
+                    compare_topics(known, found)
+                except BrokerLostError:
+                    self._topics_changed()
+                    raise
             beat = asyncio.ensure_future(closed.wait())
             try:
                 await asyncio.wait({beat}, timeout=_BEAT_S)

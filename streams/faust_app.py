@@ -70,6 +70,7 @@ class FaustConsumer(Actor[None]):
         self._session_timeout_s = session_timeout_s
         self._reading = reading or asyncio.Event()
         self._app: App | None = None
+        self._member_id = ""
         self._starting: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
 
@@ -81,9 +82,10 @@ class FaustConsumer(Actor[None]):
                 await self._live()
             except BrokerLostError as lost:
                 _LOG.warning("the Faust app stops: %s", lost)
-                if self._app is not None:
-                    self._app.broker_lost = True
-                await self._end()
+                if (app := self._app) is not None:
+                    app.broker_lost = True
+                    await self._end()
+                    self._member_id = app.member_id
 
     async def on_stop(self) -> None:
         """Stop the app within 2 s, with or without a broker."""
@@ -183,7 +185,7 @@ class FaustConsumer(Actor[None]):
             stream_buffer_maxsize=_QUEUE,
             stream_wait_empty=False,
         )
-        app.wake = self._wake
+        app.wake, app.member_id = self._wake, self._member_id
         app.broker_cpu_time = self._broker.cpu_time
         app.fetch_wait_ms, app.fetch_pause_s = (1, _PAUSE_S) if self._broker.holds_no_fetch else (500, 0.0)
         for consumer in self._consumers:

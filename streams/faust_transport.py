@@ -99,6 +99,7 @@ class _ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
         await super().on_start()
         fetcher = self._consumer._fetcher  # noqa: SLF001 - see fetching.py
         app = self.app
+        self._consumer._coordinator.member_id = app.member_id  # noqa: SLF001 - see App.member_id
         reader = FetchReader(fetcher, app.wake, app.fetch_pause_s, app.partition_refused, app.broker_cpu_time)
         fetcher._proc_fetch_request = reader.fetch  # noqa: SLF001 - see fetching.py
         self._fetch_reader = reader
@@ -119,6 +120,8 @@ class _ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
         hang.
         """
         consumer = self._consumer
+        if consumer is not None and self.app.broker_lost:
+            self.app.member_id = consumer._coordinator.member_id  # noqa: SLF001 - see App.member_id
         if consumer is None or self.app.broker_lost:
             # A consumer that outlives its stop may join the group of a broker that is just back, and its ghost then
             # holds its partitions until the session times out.
@@ -273,10 +276,12 @@ class _Monitor(faust.Monitor):  # type: ignore[misc]
 class App(faust.App):  # type: ignore[misc]
     """A Faust app on our transport. It starts once: make a new one for each run.
 
-    Set `broker_lost` before `stop()` if the broker is gone: then the app sends it nothing more.
+    Set `broker_lost` before `stop()` if the broker is gone: then the app sends it nothing more. Give the next app its
+    `member_id`: a broker that was only silent knows that member, and would wait for it until its session times out.
     """
 
     broker_lost = False
+    member_id = ""  # of the consumer group; a broker that does not know it gives us another
     fetch_wait_ms = 500  # how long the broker may hold an empty fetch
     fetch_pause_s = 0.0  # how long to wait between two of them
     wake = FetchWake()

@@ -2,10 +2,12 @@
 
 It loses its messages whenever it ends, which does no harm: the reconciler republishes events that consumers have not
 recorded. So it is killed without a shutdown, and replaced when its memory has grown too large, for it keeps every
-message.
+message, and when its topics were deleted: it keeps what is written meanwhile, and then refuses the first record of a
+new topic of that name for ever.
 """
 
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -38,6 +40,7 @@ class KafkaCluster:
         self.url = f"127.0.0.1:{port}"
         self._port = port
         self._memory_limit_bytes = memory_limit_bytes
+        self._why = ""
         program = find_broker()
         account = server_account()
         self._server = Process(
@@ -75,6 +78,7 @@ class KafkaCluster:
 
     async def start(self) -> None:
         """Start it and wait until it accepts connections."""
+        self._why = ""
         await self._server.ready(self._probe, READY_TIMEOUT_S)
 
     async def exited(self) -> str:
@@ -84,9 +88,15 @@ class KafkaCluster:
         while True:
             with anyio.move_on_after(MEMORY_CHECK_INTERVAL_S):
                 await self._server.exited()
-                return self._server.ending()
+                return self._why or self._server.ending()
             if (held := self._memory_bytes()) > self._memory_limit_bytes:
                 return f"holds {held >> 20} MB and must be replaced"
+
+    def replace(self) -> None:
+        """Kill it, because its topics are no longer those that were made: its successor begins empty."""
+        if self.pid is not None:
+            self._why = "has lost its topics and must be replaced"
+            os.kill(self.pid, signal.SIGKILL)
 
     async def stop(self) -> None:
         """End it, by SIGKILL after 0.5 s."""

@@ -165,6 +165,7 @@ class Drill:
     async def verify(self) -> float:
         """Compare the data with what the clients were told; the seconds until every event was handled."""
         connection = await asyncpg.connect(self.up.facts["DATABASE_URL"])
+        watching = asyncio.create_task(self.watch_mails())  # those of a long fault come now
         try:
             began = time.monotonic()
             try:
@@ -178,6 +179,8 @@ class Drill:
             await check_articles(connection, self.oracle)
             check_mails(list(self._mails.values()), self.oracle, await owners(connection, self.oracle))
         finally:
+            watching.cancel()
+            await asyncio.wait({watching})
             await connection.close()
         assert self.oracle.counts()["ok"] > 100
         assert not [each for each in self.client.seen if each.status == 500]

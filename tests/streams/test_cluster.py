@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from callboard.ops.streams import kafka_breaker
+from callboard.streams import cluster as cluster_module
 from callboard.streams.cluster import BrokerLostError, KafkaCluster, compare_topics
 from callboard.streams.topic_metadata import TopicState
 
@@ -50,6 +51,32 @@ def test_each_watch_sees_a_change_for_itself() -> None:
     for known in (first, second):
         with pytest.raises(BrokerLostError):
             compare_topics(known, {"t": TopicState(0, 8)})
+
+
+async def test_it_says_that_topics_have_changed_but_not_that_the_broker_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The embedded broker is replaced then: it would refuse a topic for ever that was deleted while we wrote to it."""
+    states, said = iter([{"t": TopicState(0, 4)}, {"t": TopicState(UNKNOWN, 0)}]), []
+    monkeypatch.setattr(cluster_module, "topic_states", lambda _: next(states))
+    monkeypatch.setattr(cluster_module, "_BEAT_S", 0)
+    answers = iter((b"first", b"second"))
+
+    class Connection:
+        def connected(self) -> bool:
+            return True
+
+        async def send(self, _: Any) -> bytes:
+            return next(answers)
+
+    monkeypatch.setattr(cluster_module.RawAnswer, "read", lambda *_: None)
+    cluster = KafkaCluster("127.0.0.1:1", "t", breaker=kafka_breaker(), topics_changed=lambda: said.append("changed"))
+    with pytest.raises(BrokerLostError):
+        await cluster._hold(Connection(), {})  # type: ignore[arg-type]
+    assert said == ["changed"]
+    with pytest.raises(BrokerLostError, match="no broker responds"):
+        await cluster.watch()
+    assert said == ["changed"]
 
 
 async def test_all_who_watch_share_one_connection_and_hear_of_its_loss_and_none_is_left_when_nobody_watches() -> None:

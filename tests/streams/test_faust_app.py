@@ -14,12 +14,14 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.conn import AIOKafkaConnection
+from aiokafka.consumer import group_coordinator
 
 from callboard.actors.analytics.events import ACTIVITY
 from callboard.ops.streams import kafka_breaker
-from callboard.runtime import Context, Crashed, use_context
+from callboard.runtime import Context, Crashed, Props, System, supervisor, use_context, worker
 from callboard.streams import faust_app, record_processor
-from callboard.streams.cluster import KafkaCluster
+from callboard.streams.cluster import BrokerLostError, KafkaCluster
+from callboard.streams.faust_app import FaustConsumer
 from callboard.streams.topics import full_name
 
 EFFECTS = "select count(*) from effects"
@@ -148,6 +150,35 @@ async def test_a_topic_that_is_deleted_and_created_again_at_once_is_read_from_it
                 await admin.delete_topics([name])
                 await admin.create_topics([NewTopic(name, 4, 1)])
         await admin.close()
+
+
+async def test_a_broker_that_was_only_silent_meets_the_member_it_knows(
+    stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would wait for the one before until its session times out, and nobody would read for 11 s."""
+    joins: asyncio.Queue[str] = asyncio.Queue()
+    silent = asyncio.Event()
+    request = group_coordinator.JoinGroupRequest
+
+    class Noted(request):  # type: ignore[misc, valid-type]
+        def __init__(self, *fields: Any) -> None:
+            super().__init__(*fields)
+            loop.call_soon_threadsafe(joins.put_nowait, fields[3])
+
+    async def hold(*_: Any) -> None:
+        await silent.wait()
+        silent.clear()
+        raise BrokerLostError("it is silent")
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(group_coordinator, "JoinGroupRequest", Noted)
+    monkeypatch.setattr(KafkaCluster, "_hold", hold)
+    reader = Props(FaustConsumer, stage.broker, stage.consumers, stage.database, stage.signer, stage.data)
+    async with asyncio.timeout(WAIT_S), System(supervisor("stage", stage.recorder, worker("streams", reader))):
+        while not (member := await joins.get()):  # the broker gives it one, and it joins with that
+            pass
+        silent.set()
+        assert await joins.get() == member
 
 
 async def test_it_stops_when_the_broker_is_dead(stage: Any, kill: Any) -> None:

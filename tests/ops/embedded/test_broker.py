@@ -36,6 +36,9 @@ async def test_it_takes_messages_and_comes_back_empty_on_its_port_when_it_is_kil
             assert await server.exited() == "was ended by SIGKILL"
         await server.start()
         assert await publish(server.url) == 0
+        server.replace()
+        with anyio.fail_after(5):
+            assert "has lost its topics" in await server.exited()
     finally:
         await server.stop()
 
