@@ -166,7 +166,7 @@ def open_data_directory(path: Path | None = None, *, reset: bool = False) -> Dat
     data = (path or default_data()).expanduser().absolute()
     if not str(data).isprintable():  # as UPLOADS_FOLDER must be, which is in it
         raise EmbeddedError(
-            f"the data folder (--data-dir, CALLBOARD_DATA_DIR) must have a name that can be shown: {ascii(str(data))}"
+            f"the data folder (--data-dir, CALLBOARD_DATA_DIR) must have a name that can be shown: {str(data)!a}"
         )
     try:
         data = data.resolve()
