@@ -166,7 +166,11 @@ create table categories (
     deleted_at  timestamptz
 );
 create unique index categories_slug_key on categories (slug) where deleted_at is null;
-create unique index categories_name_key on categories (lower(name)) where deleted_at is null;
+-- Names that differ only in the case of their letters are one, as straße and STRASSE, or σας and ΣΑΣ.
+create function folded_name(name text) returns text language sql immutable parallel safe as $$
+    select lower(upper(replace(replace(normalize(name, nfkc), 'ß', 'ss'), 'ẞ', 'ss')))
+$$;
+create unique index categories_name_key on categories (folded_name(name)) where deleted_at is null;
 create trigger categories_touch before update on categories for each row execute function touch_updated_at();
 
 -- A configuration for each language of content; each folds accents before it stems: "cafe" finds "Café".

@@ -106,6 +106,10 @@ async def test_a_name_and_a_slug_belong_to_one_category_whatever_their_case(doma
     with refused(CATEGORY_NAME_TAKEN) as caught:
         await create(domain, editor, "\u00e9TUDES")
     assert [fault.field for fault in caught.value.details] == ["name"]
+    for first, same in (("stra\u00dfe", "STRASSE"), ("\u03a3\u0391\u03a3", "\u03c3\u03b1\u03c2"), ("1\u1e9eU", "1ssu")):
+        await create(domain, editor, first)
+        with refused(CATEGORY_NAME_TAKEN):
+            await create(domain, editor, same)
     with refused(CATEGORY_SLUG_TAKEN) as caught:
         await create(domain, editor, "Other", "etudes")
     assert [fault.field for fault in caught.value.details] == ["slug"]

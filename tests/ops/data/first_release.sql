@@ -22,7 +22,10 @@ insert into petitions (letter, email, traceparent) values ('reset_password', 'gr
 insert into exports (export_id, user_id, status, attempts, archive) values
     ('20000000-0000-0000-0000-000000000003', '00000000-0000-0000-0000-000000000001', 'queued', 1, null),
     ('20000000-0000-0000-0000-000000000004', '00000000-0000-0000-0000-000000000002', 'ready', 1, '\x504b');
-insert into categories (category_id, slug, name) values ('30000000-0000-0000-0000-000000000001', 'news', 'News');
+insert into categories (category_id, slug, name) values
+    ('30000000-0000-0000-0000-000000000001', 'news', 'News'),
+    ('30000000-0000-0000-0000-000000000002', 'street', 'Straße'),
+    ('30000000-0000-0000-0000-000000000003', 'same-street', 'STRASSE');
 insert into content (content_id, author_id, category_id, title, body, body_html, status, published_at)
 select ('40000000-0000-0000-0000-00000000000' || number)::uuid, '00000000-0000-0000-0000-000000000001',
     '30000000-0000-0000-0000-000000000001', 'An article ' || number, '<p>Text</p>', '<p>Text</p>', status,
