@@ -38,7 +38,6 @@ from callboard.ops.tracing import Tracing
 from callboard.ops.tree import compose
 from callboard.runtime import Entities, Pool, System, Watcher, described
 
-GC_AFTER = 20_000  # new objects that start a collection
 STOP_S = 4.5  # from SIGTERM to the exit, unless requests or jobs are given longer
 LAST_S = 0.5
 
@@ -273,13 +272,9 @@ def _set_logs(config: Config) -> None:
 
 
 def _freeze_objects() -> None:
-    """Exempt the objects of the finished tree from garbage collection: they live until the end.
-
-    Collection can also run less often than by default: reference counts free the objects of a request.
-    """
+    """Exempt the objects of the finished tree from garbage collection: they live until the end."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GC_AFTER, 20, 20)
 
 
 def _on_hang_up(loop: asyncio.AbstractEventLoop, reload: Callable[[], Coroutine[Any, Any, None]]) -> None:
