@@ -51,6 +51,7 @@ def front_settings(config: Config, errors: Sequence[ErrorCode], public_url: str)
         origins=frozenset(config.cors_origins),
         max_body_bytes=config.max_body_bytes,
         answer_s=config.request_timeout_ms / 1000,
+        target_s=config.overload_target_ms / 1000,
         secure=public_url.startswith("https:"),
         proxies=Proxies([network(each) for each in config.trusted_proxies]),
         errors=errors,

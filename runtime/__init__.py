@@ -58,6 +58,7 @@ from callboard.runtime.actor.spans import (
     begin_trace,
     in_span,
     install_recorder,
+    is_recorded,
     is_sampled,
 )
 from callboard.runtime.dispatch.cell import Cell
@@ -170,6 +171,7 @@ __all__ = [
     "format_causes",
     "in_span",
     "install_recorder",
+    "is_recorded",
     "is_sampled",
     "on",
     "plan_pools",

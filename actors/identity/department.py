@@ -130,7 +130,7 @@ def build(settings: IdentitySettings, needs: IdentityNeeds) -> Branch[IdentityRe
     new_login = Props(Logins, *checks, signer=signer, conceal=conceal, known_days=known_days)
     logins = pool("logins", new_login, size=8, mailbox=LOGIN_MAILBOX)
     resets = pool("password_reset", Props(PasswordReset, *checks, policy=policy), size=4, mailbox=LOGIN_MAILBOX)
-    profiles = pool("profiles", Props(Profiles, database), size=2)
+    profiles = pool("profiles", Props(Profiles, database), size=8)
     new_export = Props(
         Exports, database, signer, shared.jobs, settings.quota_exports_per_hour, step_up_s=settings.step_up_s
     )

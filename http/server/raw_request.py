@@ -63,6 +63,7 @@ class Settings:
     set, is the Bearer token that every route requires unless it `skips_limits_and_auth`. `hosts` are the allowed host
     names; None allows any. `secure` says that clients reach the server by HTTPS, through a proxy: browsers are told to
     use nothing else. `errors` are the codes of the catalogue. `pace` limits streamed bodies, in place of the times.
+    `target_s` is the mean time of answers above which a route refuses requests; by default none does.
     """
 
     base: str = "/api/v1"
@@ -70,6 +71,7 @@ class Settings:
     max_body_bytes: int = 1 << 20
     timeout_s: float = 10.0
     answer_s: float = 10.0
+    target_s: float = inf
     proxies: Proxies = NO_PROXIES
     token: OperatorToken | None = None
     hosts: AllowedHosts | None = None

@@ -173,6 +173,10 @@ class Config(Settings, frozen=True, kw_only=True):
         Milliseconds,
         Meta(description="time limit of a response, milliseconds; the arrival of its body does not count"),
     ] = 1800
+    overload_target_ms: Annotated[
+        Milliseconds,
+        Meta(description="mean time of a route's responses, milliseconds, above which some are 503 at once"),
+    ] = 200
     database_timeout_ms: Annotated[
         Milliseconds, Meta(description="time limit of a request's statement, milliseconds")
     ] = 1300

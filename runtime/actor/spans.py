@@ -86,6 +86,13 @@ def is_sampled(traceparent: str | None) -> bool:
     return traceparent is not None and traceparent[-1] in SET
 
 
+def is_recorded() -> bool:
+    """Whether what is being handled belongs to a trace whose spans are recorded."""
+    if Recording.recorder is None or (current := CURRENT.get()) is None:
+        return False
+    return current.traceparent is not None and current.traceparent[-1] in SET
+
+
 def begin_span(
     name: str,
     kind: SpanKind = SpanKind.INTERNAL,

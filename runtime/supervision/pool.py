@@ -16,7 +16,7 @@ from callboard.runtime.actor.handlers import Handlers
 from callboard.runtime.actor.mailbox import Counts
 from callboard.runtime.actor.messages import Asked, Message
 from callboard.runtime.actor.ref import ASK_TIMEOUT_S, Ref
-from callboard.runtime.actor.spans import Recording
+from callboard.runtime.actor.spans import is_recorded
 from callboard.runtime.dispatch import transfer
 from callboard.runtime.dispatch.cell import Cell
 from callboard.runtime.dispatch.child_spec import ChildOptions, ChildSpec, spec_of
@@ -129,7 +129,7 @@ class Pool(Supervisor, Ref[M]):
     def ask(self, message: "Asked[M, T]", timeout_s: float = ASK_TIMEOUT_S) -> "asyncio.Future[T]":
         """See Ref.ask. One that is to be recorded, or is asked in a wrong thread, bears the pool's name."""
         scheduler = self.scheduler
-        if scheduler is None or get_ident() != scheduler.deadlines.thread or Recording.recorder is not None:
+        if scheduler is None or get_ident() != scheduler.deadlines.thread or is_recorded():
             return super().ask(message, timeout_s)
         return self._receiver(message).ask(message, timeout_s)
 

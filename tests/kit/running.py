@@ -40,7 +40,8 @@ WAIT_S = 60.0
 POLL_INTERVAL_S = 0.02
 PR_SET_PDEATHSIG = 1
 LIMITS = ("PER_MINUTE", "REGISTER", "LOGIN", "SEARCH", "COMMENTS")  # tests do it faster than people, on a busy machine
-UNLIMITED = {f"RATE_LIMIT_{of}": "99999" for of in LIMITS} | {"REQUEST_TIMEOUT_MS": "9999"}
+UNLIMITED = {f"RATE_LIMIT_{of}": "99999" for of in LIMITS}
+UNLIMITED |= dict.fromkeys(("REQUEST_TIMEOUT_MS", "OVERLOAD_TARGET_MS"), "9999")
 
 _prctl = ctypes.CDLL(None, use_errno=True).prctl if sys.platform == "linux" else None
 _living: set["Command"] = set()
@@ -297,8 +298,7 @@ async def make_people(url: str, roles: Sequence[str] = ("admin", "editor", "memb
 
 def gone(processes: list[psutil.Process], within_s: float = 3.0) -> list[psutil.Process]:
     """Wait for processes' ends; those that live on. A zombie is dead."""
-    ends_at = time.monotonic() + within_s
-    left = processes
+    ends_at, left = time.monotonic() + within_s, processes
     while (left := [each for each in left if _lives(each)]) and time.monotonic() < ends_at:
         time.sleep(POLL_INTERVAL_S)
     return left

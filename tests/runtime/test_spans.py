@@ -211,3 +211,20 @@ def test_a_new_trace_is_begun_only_if_it_is_sampled(kept: Kept) -> None:
     assert span.error is None
     kept.wants = False
     assert begin_trace("JOB sweep") is None
+
+
+async def test_an_ask_of_a_pool_outside_a_sampled_trace_takes_the_short_way(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen to fail with a pool that looked at the recorder alone: each ask cost a microsecond more."""
+    stores = pool("stores", Store, size=1)
+    async with System(supervisor("root", stores)):
+        with use_context(Context(SAMPLED)):
+            await stores.ask(Read())
+        long_way = Ref.ask
+        monkeypatch.setattr(Ref, "ask", lambda *_: pytest.fail("it took the long way"))
+        with use_context(Context(UNSAMPLED)):
+            await stores.ask(Read())
+        await stores.ask(Read())
+        monkeypatch.setattr(Ref, "ask", long_way)
+    assert len(kept.spans) == 1
