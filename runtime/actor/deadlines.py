@@ -61,6 +61,8 @@ class Deadlines:
     def add(self, envelope: Envelope, timeout_s: float | None) -> None:
         """See to it that the ask expires at its deadline, `timeout_s` from now; None if that was inherited."""
         queue = None if timeout_s is None else self.queues.get(timeout_s)
+        if queue is None and (timeout_s != timeout_s or envelope.due != envelope.due):  # noqa: PLR0124 - NaN
+            raise ValueError("an ask waits for a number of seconds, not nan, which disorders all timers")
         if queue is None and timeout_s is not None and len(self.queues) < MAX_LENGTHS:
             queue = self.queues[timeout_s] = Queue(self.loop)
         if queue is None:

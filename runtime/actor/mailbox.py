@@ -6,6 +6,8 @@ from typing import Any, cast
 
 import msgspec
 
+from callboard.runtime.actor.options import check_types
+
 
 class Overflow(StrEnum):
     """The policy of a full mailbox for one more message."""
@@ -28,6 +30,7 @@ class Mailbox(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         """Refuse a capacity that could hold nothing."""
+        check_types(self)
         if self.capacity < 1:
             raise ValueError(f"a mailbox holds at least 1 message, not {self.capacity}")
         if self.max_waiting < 0:

@@ -8,6 +8,7 @@ import msgspec
 
 from callboard.runtime.actor.errors import ChildSpecError, Shutdown
 from callboard.runtime.actor.mailbox import Mailbox
+from callboard.runtime.actor.options import check_types
 
 Errors = tuple[type[BaseException], ...]
 
@@ -48,7 +49,9 @@ class Backoff(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         """Refuse waits that shrink, or less than none."""
-        if not (self.initial_s >= 0 and self.factor >= 1 and self.max_s >= 0 and 0 <= self.jitter <= 1):
+        check_types(self)
+        waits = self.initial_s >= 0 and self.factor >= 1 and self.max_s >= 0 and self.healthy_s >= 0
+        if not (waits and 0 <= self.jitter <= 1):
             raise ValueError(
                 f"a backoff waits 0 s or more, by a factor of 1 or more, with a jitter of 0 to 1, not {self}"
             )
@@ -72,6 +75,7 @@ class Retry(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         """Refuse less than never."""
+        check_types(self)
         if self.times < 0:
             raise ValueError(f"a message is tried again 0 times or more, not {self.times}")
 
@@ -93,7 +97,10 @@ class ChildSpec(msgspec.Struct, frozen=True):
     escalate_on: Any = ()  # the same
 
     def __post_init__(self) -> None:
-        """Refuse what is no tuple of error classes."""
+        """Refuse what is no tuple of error classes, and a time that is none."""
+        check_types(self)
+        if not self.shutdown_s >= 0:
+            raise ChildSpecError(f"shutdown_s is 0 s or more, not {self.shutdown_s}")
         for name in ("stop_on", "escalate_on"):
             errors = getattr(self, name)
             classes = isinstance(errors, tuple) and all(

@@ -1,5 +1,6 @@
 """Timers: messages that an actor tells itself later. They die with the incarnation that made them."""
 
+import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from callboard.runtime.actor.context import CURRENT
@@ -113,8 +114,12 @@ def start_timer(cell: "Cell[Any]", message: Any, delay_s: float, interval_s: flo
     """Make a timer of the current incarnation. See Actor.after and Actor.every."""
     if message.__class__ not in cell.table:
         raise UnhandledMessageError(cell.path, message, sorted(kind.__name__ for kind in cell.handlers.all))
-    if interval_s is not None and interval_s <= 0:
+    if interval_s is not None and not interval_s > 0:
         raise ValueError(f"{cell.path} can tick every so many seconds, not every {interval_s:g} s")
+    if math.isnan(delay_s):
+        raise ValueError(
+            f"{cell.path} can tick after a number of seconds, not nan: it would disorder the loop's timers"
+        )
     timer = ActorTimer(cell, message, delay_s, interval_s)
     cell.timers.pending.add(timer)
     return timer

@@ -20,6 +20,7 @@ from callboard.runtime.actor.errors import ENDING, ActorStoppedError, EntitiesFu
 from callboard.runtime.actor.handlers import Handlers
 from callboard.runtime.actor.mailbox import ACCEPTED, Counts, Overflow
 from callboard.runtime.actor.messages import Message
+from callboard.runtime.actor.options import check_key
 from callboard.runtime.actor.ref import Ref
 from callboard.runtime.dispatch import transfer
 from callboard.runtime.dispatch.cell import Cell
@@ -79,6 +80,7 @@ class Entities(Supervisor, Ref[M]):
         spec: ChildSpec,
     ) -> None:
         super().__init__(name, (), intensity=intensity, spec=spec)
+        check_key(name, key)
         self.make = make
         self._handlers = handlers
         self._key = key
@@ -114,7 +116,7 @@ class Entities(Supervisor, Ref[M]):
 
     @idle_s.setter
     def idle_s(self, idle_s: float) -> None:
-        if idle_s <= 0:
+        if not idle_s > 0:
             raise ValueError(f"entities {self.name} are put away after more than 0 s, not {idle_s:g}")
         self._idle_s = idle_s
         self._look_later()

@@ -15,6 +15,7 @@ from callboard.runtime.actor.events import Terminated
 from callboard.runtime.actor.handlers import Handlers
 from callboard.runtime.actor.mailbox import Counts
 from callboard.runtime.actor.messages import Asked, Message
+from callboard.runtime.actor.options import check_key
 from callboard.runtime.actor.ref import ASK_TIMEOUT_S, Ref
 from callboard.runtime.actor.spans import is_recorded
 from callboard.runtime.dispatch import transfer
@@ -77,6 +78,9 @@ class Pool(Supervisor, Ref[M]):
         spec: ChildSpec,
     ) -> None:
         _check(name, size)
+        route = Route(route)
+        if key is not None:
+            check_key(name, key)
         if (key is not None) is not (route is Route.KEY):
             raise ValueError(f"pool {name} is routed by key if, and only if, it is given one")
         if key is not None and handlers.concurrency > 1:
@@ -110,6 +114,7 @@ class Pool(Supervisor, Ref[M]):
 
     @route.setter
     def route(self, route: Route) -> None:
+        route = Route(route)
         if (route is Route.KEY) is not (self._key is not None):
             raise ValueError(f"pool {self.name} is routed by key if, and only if, it was made with one")
         self._route = route

@@ -25,6 +25,7 @@ from callboard.runtime.actor.errors import (
     TooDeepError,
     sound,
 )
+from callboard.runtime.actor.options import check_types
 from callboard.runtime.dispatch.child_spec import DEFAULT, ChildSpec, Restart
 from callboard.runtime.dispatch.node import GOING, NEW, RUNNING, STARTING, STOPPED, Node, Parent, RestartRecord, State
 from callboard.runtime.supervision.snapshot import TreeNode, snapshot
@@ -50,7 +51,8 @@ class Intensity(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         """Refuse what could not be counted."""
-        if self.restarts < 0 or self.window_s <= 0:
+        check_types(self)
+        if not (self.restarts >= 0 and self.window_s > 0):
             raise ValueError(
                 f"an intensity is 0 or more restarts in some time, not {self.restarts} in {self.window_s} s"
             )
@@ -81,6 +83,8 @@ class Supervisor(Node):
         spec: ChildSpec = DEFAULT,
     ) -> None:
         super().__init__(name, spec)
+        if not isinstance(intensity, Intensity):
+            raise ChildSpecError(f"the intensity of {name} is an Intensity(restarts, window_s), not {intensity!r}")
         self.strategy = Strategy(strategy)
         self.intensity = intensity
         self._children: dict[str, Node] = {}

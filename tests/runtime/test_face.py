@@ -27,6 +27,7 @@ INTERNAL = {
     },
     "actor.mailbox": {"Accepted"},
     "actor.messages": {"Pair"},
+    "actor.options": {"check_key", "check_types"},
     "actor.ref": {"Clock"},
     "actor.spans": {"Recording"},
     "dispatch.child_spec": {"spec_of"},

@@ -1,17 +1,24 @@
 """What a newcomer does wrong once, and what is said to it; and the limits of a tree."""
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from kit.recorder import Note, Notes, Recorder
 
 from callboard.runtime import (
     Actor,
+    Backoff,
     Counts,
+    Intensity,
+    Mailbox,
     NotStartedError,
     OutsideLoopError,
+    Overflow,
     Props,
     Restart,
+    Retry,
     RuntimeFault,
     Stopped,
     Supervisor,
@@ -19,6 +26,7 @@ from callboard.runtime import (
     Terminated,
     TooDeepError,
     on,
+    pool,
     supervisor,
     worker,
 )
@@ -43,6 +51,51 @@ def test_a_timer_in_a_constructor_says_where_to_make_it() -> None:
     assert not hasattr(Recorder(), "ref")
     with pytest.raises(AttributeError, match="'Recorder' object has no attribute 'nothing'"):
         _ = Recorder().nothing  # type: ignore[attr-defined]
+
+
+# Options -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: supervisor("s", intensity=100), r"the intensity of s is an Intensity\(restarts, window_s\), not 100"),
+        (lambda: pool("p", Recorder, size=1, intensity=3), "the intensity of p"),  # type: ignore[arg-type]
+        (lambda: pool("p", Recorder, size=1, key=5), "the key of p is a function"),  # type: ignore[arg-type]
+        (lambda: pool("p", Recorder, size=1, route="away"), "'away' is not a valid Route"),  # type: ignore[arg-type]
+        (lambda: worker("w", Recorder, shutdown_s=float("nan")), "shutdown_s is 0 s or more, not nan"),
+        (lambda: Mailbox(8, "refuse"), r"Mailbox\(overflow='refuse'\)"),  # type: ignore[arg-type]
+        (lambda: Intensity(1.5), r"Intensity\(restarts=1.5\)"),  # type: ignore[arg-type]
+        (lambda: Intensity(1, float("nan")), "an intensity is"),
+        (lambda: Backoff(healthy_s="x"), r"Backoff\(healthy_s='x'\)"),  # type: ignore[arg-type]
+        (lambda: Retry("x"), r"Retry\(times='x'\)"),  # type: ignore[arg-type]
+    ],
+)
+def test_an_option_of_a_wrong_type_or_value_is_refused_where_it_is_given(make: Callable[[], Any], told: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=told):
+        make()
+
+
+def test_the_text_of_an_option_is_as_good_as_the_option() -> None:
+    assert Mailbox(8, "reject") == Mailbox(8, Overflow.REJECT)  # type: ignore[arg-type]
+    assert Mailbox(8, "reject").overflow is Overflow.REJECT  # type: ignore[arg-type]
+
+
+async def test_a_time_that_is_no_number_disorders_no_timer_of_the_loop() -> None:
+    class Late(Actor[Note]):
+        @on(Note)
+        def note(self, message: Note) -> None:
+            for start in (self.after, self.every):
+                with pytest.raises(ValueError, match="tick"):
+                    start(float("nan"), message)
+
+    recorder, late = worker("r", Recorder), worker("l", Late)
+    async with System(supervisor("root", recorder, late)):
+        with pytest.raises(ValueError, match="an ask waits for a number of seconds"):
+            recorder.ask(Notes(), timeout_s=float("nan"))
+        late.tell(Note("now"))
+        await late.drain(1)
+        assert late.counts().handled == 1
 
 
 # Leaving in the start ------------------------------------------------------------------------------------------------
