@@ -1,4 +1,8 @@
-"""Lists of accounts for admins: each filter has its index, and a search reads as few rows as possible."""
+"""Lists of accounts for admins: each filter has its index, and a search reads as few rows as possible.
+
+No list is cached. A page reads its own rows by an index, whatever the number of accounts, and an admin must see a
+change at once.
+"""
 
 import re
 from collections.abc import Callable, Mapping

@@ -13,6 +13,7 @@ from callboard.actors.identity.accounts import QUERIES, User, new_user, taken, u
 from callboard.actors.identity.audit_actions import (
     EMAIL_CHANGE_REQUESTED,
     USER_ACTIVATED,
+    USER_CHANGED,
     USER_CREATED,
     USER_DEACTIVATED,
     USER_DELETED,
@@ -269,6 +270,7 @@ class Users(Actor[UserMessage]):
             changed = tuple(each for each in ("full_name", "email") if edited[each] != getattr(user, each))
             if changed:
                 await emit(connection, UserUpdated(user.user_id, changed), event_id=uuid4())
+                await audit_log.record(connection, USER_CHANGED, of=user.user_id, fields=changed)
         if "email" in changed:
             await self.sessions.ask(InvalidateUser(user.user_id))
         return user_of(edited)

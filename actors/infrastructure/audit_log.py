@@ -156,6 +156,12 @@ def _origin() -> Origin | None:
     return context.baggage if context is not None else None
 
 
+def origin_network() -> str:
+    """Return the network of the current request's client: an IPv4 address, the /64 of an IPv6 address, or `unknown`."""
+    origin = _origin()
+    return _network(origin.ip) if origin else "unknown"
+
+
 def _trace_id() -> str | None:
     context = current_context()
     return ((context.traceparent if context else None) or "").partition("-")[2].partition("-")[0] or None
@@ -180,7 +186,6 @@ def _address(text: str | None) -> str | None:
 
 
 def _network(text: str | None) -> str:
-    """Return the network by which failed logins are counted: an IPv4 address, or the /64 of an IPv6 address."""
     address = _address(text)
     if address is None:
         return "unknown"
@@ -230,7 +235,7 @@ class FailedLogins:
     def count(self, action: AuditAction, user_id: UUID | None) -> None:
         """Count one, from the origin of the current request."""
         origin = _origin()
-        key: FailureKey = (action, user_id, _network(origin.ip) if origin else "unknown")
+        key: FailureKey = (action, user_id, origin_network())
         waiting = self._waiting.get(key)
         if waiting is None:
             known = sum((each[1] is None) == (user_id is None) for each in self._waiting)

@@ -19,6 +19,7 @@ from callboard.actors.ingestion.producer_keys import (
     MAX_KEYS,
     HourlyBytes,
     HourlyEvents,
+    KeyUses,
     ProducerKeys,
 )
 from callboard.actors.ingestion.refs import EVENTS, PRODUCER, IngestionRefs
@@ -66,7 +67,7 @@ def build(settings: IngestionSettings, needs: IngestionNeeds) -> Branch[Ingestio
     )
     keys = pool("producer_keys", new_keys, size=4)
     counts: Counter[str] = Counter()
-    ingestion = pool("event_ingestion", Props(EventIngestion, database, needs.delivery, counts), size=4)
+    ingestion = pool("event_ingestion", Props(EventIngestion, database, needs.delivery, counts, KeyUses()), size=4)
     return Branch(
         refs=IngestionRefs(keys, ingestion, settings.producer_batch_events),
         children=(Child(keys), Child(ingestion)),

@@ -14,9 +14,10 @@ import msgspec
 
 from callboard.actors.delivery.refs import DeliveryRefs
 from callboard.actors.errors import REQUEST_INVALID, ErrorCode, FieldError, Problem
+from callboard.actors.infrastructure import audit_log
 from callboard.actors.infrastructure.database import Database, retried
 from callboard.actors.ingestion.errors import EVENTS_NOT_ALLOWED, EVENTS_QUOTA, KEYS_INVALID
-from callboard.actors.ingestion.producer_keys import QUERIES, ProducerKey, key_of
+from callboard.actors.ingestion.producer_keys import KEY_USED, QUERIES, KeyUses, ProducerKey, key_of
 from callboard.runtime import Actor, Request, on
 from callboard.streams.event_types import OUR_SOURCE, Envelope
 from callboard.streams.outbox import ProducedEvent, emit_produced
@@ -66,12 +67,22 @@ def path_of(mode: Mode, index: int, field: str) -> str:
 
 
 class EventIngestion(Actor[IngestEvents]):
-    """Writes producers' events to the outbox, and counts them by their outcome."""
+    """Writes producers' events to the outbox, and counts them by their outcome.
 
-    def __init__(self, database: Database, delivery: DeliveryRefs | None, counts: Counter[str] | None = None) -> None:
+    The first use of a key in an hour from a network has an entry of the audit log, in each process.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        delivery: DeliveryRefs | None,
+        counts: Counter[str] | None = None,
+        uses: KeyUses | None = None,
+    ) -> None:
         self.database = database
         self.delivery = delivery
         self.counts: Counter[str] = Counter() if counts is None else counts
+        self.uses = KeyUses() if uses is None else uses
 
     @on(IngestEvents)
     async def ingest(self, message: IngestEvents) -> list[IngestedEvent]:
@@ -97,10 +108,17 @@ class EventIngestion(Actor[IngestEvents]):
             are_new = await emit_produced(connection, message.events)
             new = [each for each, is_new in zip(message.events, are_new, strict=True) if is_new]
             await _count(connection, key, len(new), sum(len(each.data) for each in new))
+            await self._record(connection, key, row["now"])
         return [
             IngestedEvent(each.event_id, each.source, "accepted" if is_new else "duplicate")
             for each, is_new in zip(message.events, are_new, strict=True)
         ]
+
+    async def _record(self, connection: Any, key: ProducerKey, now: datetime) -> None:
+        network = audit_log.origin_network()
+        if self.uses.is_new(key.key_id, now, network):
+            await audit_log.record(connection, KEY_USED, key_id=key.key_id, name=key.name)
+            connection.on_commit(lambda: self.uses.add(key.key_id, now, network))
 
     def _check(self, key: ProducerKey, message: IngestEvents, now: datetime) -> None:
         """Raise Problem with every event that may not be sent, or that nobody would act on."""

@@ -29,12 +29,14 @@ from callboard.streams.queries import queries_beside
 from callboard.streams.visible_text import visible
 
 KEY_CREATED = declare_action("key.created")
+KEY_USED = declare_action("key.used")
 KEY_REVOKED = declare_action("key.revoked")
 QUERIES = queries_beside(__file__)
 
 MAX_KEYS = 1_000
 MAX_SOURCES = 50
 MAX_NAME = 100
+MAX_NETWORKS = 20  # of a key in an hour, whose use is recorded
 HOURLY_EVENTS = 1_000_000
 HOURLY_BYTES = 1 << 30
 
@@ -233,6 +235,29 @@ class ProducerKeys(Actor[KeyMessage]):
     async def _require_step_up(self, caller: Principal | None) -> None:
         if caller is not None and self.identity is not None:
             await self.identity.require_step_up(caller)
+
+
+class KeyUses:
+    """The networks that used each key in this hour, as far as this process has recorded them: memory is bounded."""
+
+    def __init__(self) -> None:
+        self._hour = 0
+        self._networks: dict[UUID, set[str]] = {}
+
+    def is_new(self, key_id: UUID, now: datetime, network: str) -> bool:
+        """Whether the use is to be recorded."""
+        known = self._networks.get(key_id, set()) if self._hour == _hour(now) else set()
+        return network not in known and len(known) < MAX_NETWORKS
+
+    def add(self, key_id: UUID, now: datetime, network: str) -> None:
+        """Remember it; the first use of an hour forgets the hour before."""
+        if self._hour != _hour(now):
+            self._hour, self._networks = _hour(now), {}
+        self._networks.setdefault(key_id, set()).add(network)
+
+
+def _hour(now: datetime) -> int:
+    return int(now.timestamp() // 3600)
 
 
 def key_of(row: Any) -> ProducerKey:

@@ -91,7 +91,8 @@ CHANGES: dict[str, Callable[[Person], Awaitable[Any]]] = {
         RegisterUser("new@example.org", PASSWORD, "New One", terms_accepted=True)
     ),
     "user.created": lambda p: p.domain.users.ask(CreateUser("boss@example.org", PASSWORD, "A Boss", Role.ADMIN)),
-    "email.change_requested": lambda p: p.domain.users.ask(UpdateUser(p.who.user_id, "Ada", "other@example.org")),
+    "email.change_requested": lambda p: p.domain.users.ask(UpdateUser(p.who.user_id, "Some One", "other@example.org")),
+    "user.changed": lambda p: p.domain.users.ask(UpdateUser(p.who.user_id, "Ada L", "ada@example.org")),
     "user.promoted": lambda p: p.domain.users.ask(ChangeUser(p.who.user_id, Role.EDITOR)),
     "user.deleted": lambda p: p.domain.users.ask(DeleteUser(p.who.user_id)),
     "email.verified": lambda p: p.domain.users.ask(VerifyEmail(p.link)),

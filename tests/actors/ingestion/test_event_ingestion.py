@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kit.audited import From, entries, request
 from kit.domain import Domain, at_once, refused
 
 from callboard.actors.analytics.events import ActivityRecorded
@@ -18,7 +19,7 @@ from callboard.actors.errors import REQUEST_INVALID
 from callboard.actors.identity.events import UserDeleted
 from callboard.actors.ingestion.errors import EVENTS_NOT_ALLOWED, EVENTS_QUOTA, KEYS_INVALID
 from callboard.actors.ingestion.event_ingestion import HOUR_S, IngestEvents, path_of, wait_for_room_s
-from callboard.actors.ingestion.producer_keys import CreateKey, RevokeKey
+from callboard.actors.ingestion.producer_keys import MAX_NETWORKS, CreateKey, KeyUses, RevokeKey
 from callboard.actors.ingestion.refs import IngestionRefs
 from callboard.runtime import Message
 from callboard.streams.event_types import OUR_SOURCE, derive_id, type_of
@@ -82,6 +83,32 @@ async def test_events_are_counted_by_their_outcome(domain: Domain, producer: Pro
         await few.send(event("7"))
     counts = domain.figures("ingestion", "callboard_ingested_events")
     assert counts == {"accepted": 4, "duplicate": 1, "not_allowed": 2, "over_quota": 1, "revoked": 1}
+
+
+async def test_the_use_of_a_key_is_in_the_audit_log_with_each_network_and_once(
+    domain: Domain, producer: Producer
+) -> None:
+    for number, ip in enumerate(("203.0.113.7", "203.0.113.7", "2001:db8::1", "2001:db8::2")):
+        with request(From(ip=ip)):
+            await producer.send(event(str(number)))
+    with request(From(ip="203.0.113.8")), refused(EVENTS_NOT_ALLOWED):
+        await producer.send(event(source="/elsewhere"))
+    used = await entries(domain, action="key.used")
+    assert [each.ip for each in used] == ["2001:db8::1", "203.0.113.7"]
+    assert {each.detail["key_id"] for each in used} == {str(producer.key_id)}
+
+
+def test_a_use_is_new_once_an_hour_and_networks_are_bounded() -> None:
+    uses, key_id, later = KeyUses(), uuid4(), NOW + timedelta(hours=1)
+    for number in range(MAX_NETWORKS):
+        assert uses.is_new(key_id, NOW, str(number))
+        uses.add(key_id, NOW, str(number))
+    assert not uses.is_new(key_id, NOW, "0")
+    assert not uses.is_new(key_id, NOW, "another")
+    assert uses.is_new(uuid4(), NOW, "0")
+    assert uses.is_new(key_id, later, "0")
+    uses.add(key_id, later, "1")
+    assert uses.is_new(key_id, later, "0")
 
 
 async def test_an_event_is_known_by_its_source_and_id(domain: Domain, producer: Producer) -> None:
