@@ -21,6 +21,7 @@ from callboard.actors.infrastructure.principals import Principal
 from callboard.http.server.pagination import BY_RANK
 from callboard.http.server.request import HttpRequest, Page, PageReply, Query, Reply
 from callboard.http.server.routing import Access, Route, Routes
+from callboard.http.server.validation import check_period
 from callboard.streams.event_types import UtcDatetime
 
 Words = Annotated[str, Meta(min_length=1, max_length=MAX_QUESTION)]
@@ -53,6 +54,7 @@ class FacetsQuery(Query, frozen=True, kw_only=True, rename=RENAMED):
 
 
 def _filters(query: SearchQuery | FacetsQuery, caller: Principal | None) -> dict[str, Any]:
+    check_period(query.since, query.until)
     category_id = None if query.category is None else id_in(query.category)
     return {
         "category_id": category_id,

@@ -11,6 +11,7 @@ from callboard.actors.analytics.statistics import GetStats, GetTopSubjects, Hour
 from callboard.actors.errors import REQUEST_INVALID, FieldError, Problem
 from callboard.http.server.request import HttpRequest, Query, Reply
 from callboard.http.server.routing import Access, Route, Routes
+from callboard.http.server.validation import check_period
 from callboard.streams.event_types import UtcDatetime
 
 ROWS = 1000  # the most items of a response: 41 days of one metric by the hour
@@ -33,8 +34,7 @@ class TimeRange(Query, frozen=True, kw_only=True, rename={"since": "from", "unti
         """Return the period. Raises Problem(REQUEST_INVALID) if it is empty or longer than `max_span`."""
         until = self.until or hour_of(now) + HOUR
         since = self.since or until - DEFAULT_SPAN
-        if since >= until:
-            raise Problem(REQUEST_INVALID, details=(FieldError("from", "must be before to"),))
+        check_period(since, until)
         if until - since > max_span:
             fault = FieldError("from", f"must be {max_span.days} days before to at most")
             raise Problem(REQUEST_INVALID, details=(fault,))

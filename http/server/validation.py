@@ -179,6 +179,12 @@ def unstorable_times(kind: Any, value: Any, path: str) -> list[FieldError]:
     ]
 
 
+def check_period(since: datetime | None, until: datetime | None) -> None:
+    """Raise Problem(REQUEST_INVALID) if a query's `from` is not before its `to`."""
+    if since is not None and until is not None and since >= until:
+        raise invalid([FieldError("from", "must be before to")])
+
+
 def in_reach(time: datetime) -> bool:
     """Whether a span can be added to a time, which has a zone or is UTC."""
     return FIRST_TIME <= (time if time.tzinfo else time.replace(tzinfo=UTC)) <= LAST_TIME
