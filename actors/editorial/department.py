@@ -20,6 +20,7 @@ from callboard.actors.editorial.content_queries import ContentQueries
 from callboard.actors.editorial.content_search import QUERIES as SEARCHES
 from callboard.actors.editorial.content_search import ContentSearch
 from callboard.actors.editorial.deleted_content import DeletedContent
+from callboard.actors.editorial.document_times import DocumentTimes
 from callboard.actors.editorial.errors import ERRORS
 from callboard.actors.editorial.events import CATEGORY_EVENTS, COMMENT_EVENTS, CONTENT_EVENTS
 from callboard.actors.editorial.feeds import Feeds, FeedSettings
@@ -181,7 +182,7 @@ def build(settings: EditorialSettings, needs: EditorialNeeds) -> Branch[Editoria
     files = build_uploads(settings, needs.infrastructure)
     attached = pool("attachments", Props(Attachments, database, settings.files), size=4)
     return Branch(
-        refs=EditorialRefs(*nodes, files.refs, attached, site),
+        refs=EditorialRefs(*nodes, files.refs, attached, DocumentTimes(needs.infrastructure.now), site),
         children=tuple(Child(node) for node in (*nodes, files.actors, attached)),
         figures=cache.figures,
         jobs=(

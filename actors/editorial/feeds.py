@@ -1,7 +1,6 @@
 """Atom feeds of published articles: of all, and of each category."""
 
 import hashlib
-from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -27,11 +26,10 @@ FORM = 1  # of our documents; another one changes every ETag
 
 
 class Feed(msgspec.Struct, frozen=True):
-    """A document, its ETag, and the time of its newest entry: None without entries."""
+    """A document and its ETag."""
 
     body: bytes
     tag: str
-    updated_at: datetime | None
 
 
 class ReadFeed(Request[Feed], frozen=True):
@@ -77,7 +75,7 @@ class Feeds(Actor[ReadFeed]):
                 by_id = {text["content_id"]: text async for text in texts}
                 entries = [_entry(row, by_id[row["content_id"]]) for row in rows if row["content_id"] in by_id]
                 feed = AtomFeed(feed_id=feed_id, title=title, base=self.settings.base, path=path, entries=entries)
-                kept = Feed(render_feed(feed), tag, feed.updated_at if entries else None)
+                kept = Feed(render_feed(feed), tag)
         self.kept[feed_id] = kept
         if len(self.kept) > KEPT:
             del self.kept[next(iter(self.kept))]  # the one that was asked for the longest time ago

@@ -22,6 +22,7 @@ from callboard.actors.editorial.comments import CreateComment, DeleteComment, Ed
 from callboard.actors.editorial.content_queries import ListContent, ListTransitions, ReadContent
 from callboard.actors.editorial.content_search import CountFacets, SearchContent
 from callboard.actors.editorial.deleted_content import ListDeleted
+from callboard.actors.editorial.document_times import DocumentTimes
 from callboard.actors.editorial.feeds import ReadFeed
 from callboard.actors.editorial.revisions import DiffRevisions, ListRevisions, ReadRevision
 from callboard.actors.editorial.sitemaps import ListSitemapPages, ReadSitemapPage
@@ -64,4 +65,5 @@ class EditorialRefs(Struct, frozen=True):
     sitemaps: Ref[ListSitemapPages | ReadSitemapPage]
     uploads: UploadRefs
     attachments: Ref[FileRequest]
+    document_times: DocumentTimes
     site: str  # its address, without a final slash

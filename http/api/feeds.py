@@ -1,11 +1,11 @@
 """Documents for other sites: Atom feeds of the published articles, their sitemap, and the advice for crawlers."""
 
 import hashlib
-from datetime import UTC
-from email.utils import format_datetime
+from datetime import datetime
 from typing import Annotated
 
 from callboard.actors.editorial.atom import ATOM_TYPE
+from callboard.actors.editorial.document_times import DocumentTimes
 from callboard.actors.editorial.errors import CATEGORY_NOT_FOUND
 from callboard.actors.editorial.feeds import ReadFeed
 from callboard.actors.editorial.refs import EditorialRefs
@@ -36,43 +36,48 @@ async def category_feed(request: HttpRequest[None, None, EditorialRefs]) -> RawR
 
 
 async def _feed(request: HttpRequest[None, None, EditorialRefs], category: str | None) -> RawReply:
+    times = request.refs.document_times
+    began = times.now()
     found = await request.refs.feeds.ask(ReadFeed(category))
-    headers = {}
-    if found.updated_at is not None:
-        # For people. It is not compared with If-Modified-Since: an article that leaves the feed does not move it.
-        headers["Last-Modified"] = format_datetime(found.updated_at.astimezone(UTC), usegmt=True)
-    return RawReply(found.body, FEED, headers=headers, etag=found.tag, is_public=True, is_shared=True)
+    path = f"/categories/{category}/feed.atom" if category else "/feed.atom"
+    modified = times.modified(path, found.tag, began)
+    return RawReply(found.body, FEED, etag=found.tag, modified=modified, is_public=True, is_shared=True)
 
 
 async def sitemap(request: HttpRequest[None, None, EditorialRefs]) -> RawReply:
     """Return the index of the sitemap."""
+    times = request.refs.document_times
+    began = times.now()
     pages = await request.refs.sitemaps.ask(ListSitemapPages())
     address = request.refs.site + PAGES
-    return _document(
-        render_index(
-            [
-                (address if page.start is None else f"{address}?cursor={BY_TIME.encode(*page.start)}", page.updated_at)
-                for page in pages
-            ]
-        )
+    body = render_index(
+        [
+            (address if page.start is None else f"{address}?cursor={BY_TIME.encode(*page.start)}", page.updated_at)
+            for page in pages
+        ]
     )
+    return _document(body, XML, times, "/sitemap.xml", began)
 
 
 async def sitemap_page(request: HttpRequest[None, SitemapQuery, EditorialRefs]) -> RawReply:
     """Return a page of the sitemap."""
-    cursor = request.query.cursor
-    return _document(await request.refs.sitemaps.ask(ReadSitemapPage(BY_TIME.decode(cursor) if cursor else None)))
+    times, cursor = request.refs.document_times, request.query.cursor
+    began = times.now()
+    body = await request.refs.sitemaps.ask(ReadSitemapPage(BY_TIME.decode(cursor) if cursor else None))
+    return _document(body, XML, times, f"{PAGES}?{cursor}", began)
 
 
 async def robots(request: HttpRequest[None, None, EditorialRefs]) -> RawReply:
     """Tell crawlers of the sitemap (RFC 9309)."""
     body = f"User-agent: *\nAllow: /\n\nSitemap: {request.refs.site}/sitemap.xml\n"
-    return _document(body.encode(), TEXT)
+    times = request.refs.document_times
+    return _document(body.encode(), TEXT, times, "/robots.txt", times.now())
 
 
-def _document(body: bytes, content_type: str = XML) -> RawReply:
+def _document(body: bytes, content_type: str, times: DocumentTimes, path: str, began: datetime) -> RawReply:
     """Reply with a document whose ETag is a digest of its bytes."""
-    return RawReply(body, content_type, etag=hashlib.sha256(body).hexdigest()[:16], is_public=True)
+    tag = hashlib.sha256(body).hexdigest()[:16]
+    return RawReply(body, content_type, etag=tag, modified=times.modified(path, tag, began), is_public=True)
 
 
 ROUTES = Routes(
@@ -111,6 +116,7 @@ ROUTES = Routes(
         access=Access.PUBLIC,
         absolute=True,
         has_etag=True,
+        has_date=True,
         content_type="application/xml",
     ),
     Route(
@@ -122,6 +128,7 @@ ROUTES = Routes(
         access=Access.PUBLIC,
         absolute=True,
         has_etag=True,
+        has_date=True,
         content_type="application/xml",
         errors=(REQUEST_CURSOR_INVALID,),
     ),
@@ -134,6 +141,7 @@ ROUTES = Routes(
         access=Access.PUBLIC,
         absolute=True,
         has_etag=True,
+        has_date=True,
         content_type="text/plain",
     ),
 )

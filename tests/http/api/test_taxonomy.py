@@ -127,6 +127,12 @@ def test_bad_filters_of_a_list_are_refused(up: Up, query: str) -> None:
     assert (answer.status, answer.body["error"]["field"]) == (400, query.partition("=")[0])
 
 
+@pytest.mark.parametrize("path", ["/content/search", "/content/search/facets"])
+def test_a_search_of_times_that_end_before_they_begin_is_refused(up: Up, path: str) -> None:
+    answer = send(up, "GET", f"{path}?q=a&from=2026-01-02T00:00:00Z&to=2026-01-02T00:00:00Z")
+    assert (answer.status, answer.body["error"]["field"]) == (400, "from")
+
+
 def test_a_list_is_filtered_by_the_slug_and_the_id_of_a_category(up: Up, editor: Person) -> None:
     category = send(up, "POST", "/categories", editor, {"name": name()}).data
     content_id = publish(up, editor, "inside", category_id=category["category_id"], tags=["x"])
@@ -171,8 +177,6 @@ def test_a_feed_is_a_valid_document_that_caches_ask_for_again(up: Up, editor: Pe
         assert own == site(up) + path
         known = request("GET", site(up) + path, headers={"If-None-Match": answer.headers["ETag"]})
         assert (known.status, known.headers["ETag"]) == (304, answer.headers["ETag"])
-        moment = answer.headers["Last-Modified"]
-        assert request("GET", site(up) + path, headers={"If-Modified-Since": moment}).status == 200
         assert request("HEAD", site(up) + path).headers["ETag"] == answer.headers["ETag"]
     up.execute("update content set status = 'archived' where content_id = $1", content_id)
     assert content_id.encode() not in request("GET", site(up) + "/feed.atom").body
