@@ -86,6 +86,7 @@ class KafkaCluster:
         self.why_lost = ""  # while a task waits for the cluster
         self._watch: asyncio.Task[None] | None = None  # one for all who watch at the same time
         self._watchers = 0
+        self._lost = ""  # why the watch is to end
         self._partitions = partitions
         self._replication = replication
 
@@ -136,16 +137,29 @@ class KafkaCluster:
                 if not self._watchers:
                     watch.cancel()
 
+    def lose(self, why: str) -> None:
+        """End the watch with BrokerLostError: a reader found out earlier."""
+        if self._watch is not None and not self._watch.done():
+            self._topics_changed()
+            self._lost = why
+            self._watch.cancel()
+
     async def _follow(self) -> None:
         """Hold a connection to one broker after another, and ask it for the topics at intervals."""
+        self._lost = ""
         gone: str | None = None
         known: dict[str, TopicState] = {}  # of this watch alone: one before it may have seen a change earlier
-        while True:
-            connection, gone = await self._connect(without=gone)
-            try:
-                await self._hold(connection, known)
-            finally:
-                connection.close()
+        try:
+            while True:
+                connection, gone = await self._connect(without=gone)
+                try:
+                    await self._hold(connection, known)
+                finally:
+                    connection.close()
+        except asyncio.CancelledError:
+            if self._lost:
+                raise BrokerLostError(self._lost) from None
+            raise
 
     async def _connect(self, *, without: str | None = None) -> tuple[AIOKafkaConnection, str]:
         why = "the only address is the one that was lost"

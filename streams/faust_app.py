@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from callboard.runtime import Actor
@@ -187,6 +188,8 @@ class FaustConsumer(Actor[None]):
         )
         app.wake, app.member_id = self._wake, self._member_id
         app.broker_cpu_time = self._broker.cpu_time
+        loop = asyncio.get_running_loop()
+        app.on_lost = lambda tp: loop.call_soon_threadsafe(self._lose, app, tp)
         app.fetch_wait_ms, app.fetch_pause_s = (1, _PAUSE_S) if self._broker.holds_no_fetch else (500, 0.0)
         for consumer in self._consumers:
             for topic in consumer.topics:  # a stream for each: a topic with a backlog does not delay the others
@@ -197,6 +200,11 @@ class FaustConsumer(Actor[None]):
                 app.agent(app.topic(name), name=stream)(self._reader(app, consumer, stream, failed))
         app.on_rebalance_complete.connect(self._rebalanced)
         return app
+
+    def _lose(self, app: App, tp: TopicPartition) -> None:
+        """Have the relay publish again what was lost, before a new app reads what came after it."""
+        if app is self._app and not app.broker_lost:
+            self._broker.lose(f"{tp.topic}[{tp.partition}] has lost records")
 
     async def _rebalanced(self, *_: object, **__: object) -> None:
         self._reading.set()

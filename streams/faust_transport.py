@@ -100,7 +100,14 @@ class _ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
         fetcher = self._consumer._fetcher  # noqa: SLF001 - see fetching.py
         app = self.app
         self._consumer._coordinator.member_id = app.member_id  # noqa: SLF001 - see App.member_id
-        reader = FetchReader(fetcher, app.wake, app.fetch_pause_s, app.partition_refused, app.broker_cpu_time)
+        reader = FetchReader(
+            fetcher,
+            app.wake,
+            app.fetch_pause_s,
+            on_refused=app.partition_refused,
+            on_lost=app.on_lost,
+            cpu_time=app.broker_cpu_time,
+        )
         fetcher._proc_fetch_request = reader.fetch  # noqa: SLF001 - see fetching.py
         self._fetch_reader = reader
 
@@ -286,6 +293,9 @@ class App(faust.App):  # type: ignore[misc]
     fetch_pause_s = 0.0  # how long to wait between two of them
     wake = FetchWake()
     broker_cpu_time: Callable[[], int | None] = staticmethod(lambda: None)  # see EndsWatch
+    on_lost: Callable[[TopicPartition], object] = staticmethod(
+        lambda _: None
+    )  # in the consumer's thread, see FetchReader
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._streams: dict[str, set[str]] = {}

@@ -85,7 +85,9 @@ class FetchReader:
     """Replaces `_proc_fetch_request` of one aiokafka Fetcher; runs in the consumer's own loop.
 
     After an empty fetch the next one waits for `wake`, or for new end offsets. They are checked each `pause_s`.
-    `on_refused` is called for a partition that the broker refuses; for `cpu_time` see EndsWatch.
+    `on_refused` is called for a partition that the broker refuses; `on_lost` for one that was read and does not reach
+    that far now: it was lost with records that nobody has read, and those that it has by now wait for them. For
+    `cpu_time` see EndsWatch.
     """
 
     def __init__(
@@ -93,7 +95,9 @@ class FetchReader:
         fetcher: Any,
         wake: FetchWake,
         pause_s: float,
+        *,
         on_refused: Callable[[TopicPartition, str], None],
+        on_lost: Callable[[TopicPartition], object],
         cpu_time: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._fetcher = fetcher
@@ -101,6 +105,8 @@ class FetchReader:
         self._wake = wake
         self._pause_s = pause_s
         self._on_refused = on_refused
+        self._on_lost = on_lost
+        self._known: set[TopicPartition] = set()  # whose position the broker has accepted
         self._is_short = False  # whether the broker had records for us, and no time to gather them
         self._cpu_time = cpu_time
         self._ends: EndsWatch | None = None
@@ -209,6 +215,7 @@ class FetchReader:
         if code:
             self._refused(tp, state, for_code(code))
             return False
+        self._known.add(tp)
         last_stable, aborted = rest[0], rest[2 if len(rest) > 4 else -2]  # noqa: PLR2004 - version 11 has one field more
         state.highwater, state.lso = highwater, last_stable
         data = rest[-1]
@@ -223,7 +230,11 @@ class FetchReader:
     def _refused(self, tp: TopicPartition, state: Any, error: type[KafkaError]) -> None:
         fetcher = self._fetcher
         if error is OffsetOutOfRangeError:
-            state.await_reset(fetcher._default_reset_strategy)  # noqa: SLF001 - see above
+            if tp in self._known:
+                state.pause()  # for good: the app ends
+                self._on_lost(tp)
+            else:
+                state.await_reset(fetcher._default_reset_strategy)  # noqa: SLF001 - see above
             return
         if error in _STALE:
             fetcher._client.force_metadata_update()  # noqa: SLF001 - see above

@@ -105,9 +105,15 @@ async def test_all_who_watch_share_one_connection_and_hear_of_its_loss_and_none_
             with pytest.raises(BrokerLostError):
                 await watch
         asked.clear()
+        lost = asyncio.create_task(cluster.watch())
+        await asked.wait()
+        cluster.lose("a partition has lost records")
+        with pytest.raises(BrokerLostError, match="lost records"):
+            await lost
+        asked.clear()
         left.clear()
         last = asyncio.create_task(cluster.watch())
         await asked.wait()
         last.cancel()
         await left.wait()
-    assert len(met) == 2
+    assert len(met) == 3
