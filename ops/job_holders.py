@@ -23,7 +23,7 @@ def _kernel() -> str:
         return ""
 
 
-def _birth(pid: int) -> str:
+def _start_time(pid: int) -> str:
     """Return the tick of the kernel's clock at which a process started; empty if unknown."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
@@ -35,7 +35,7 @@ def _birth(pid: int) -> str:
 def holder_name(pid: int | None = None, *, kernel: Callable[[], str] = _kernel) -> str:
     """Name a process, by default this one: its machine, its id, and its start time."""
     pid = os.getpid() if pid is None else pid
-    return f"{socket.gethostname()}:{pid} {kernel()} {_birth(pid)}".rstrip()
+    return f"{socket.gethostname()}:{pid} {kernel()} {_start_time(pid)}".rstrip()
 
 
 def is_gone(name: str, *, kernel: Callable[[], str] = _kernel) -> bool:
@@ -51,5 +51,5 @@ def is_gone(name: str, *, kernel: Callable[[], str] = _kernel) -> bool:
         return True
     except (PermissionError, OverflowError):  # another user's: it exists
         pass
-    now = _birth(int(pid))
+    now = _start_time(int(pid))
     return now not in ("", born)

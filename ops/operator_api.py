@@ -63,7 +63,7 @@ async def tree(request: HttpRequest[None, None, OperatorServices]) -> Reply[Tree
 
 async def config(request: HttpRequest[None, None, OperatorServices]) -> Reply[dict[str, Any]]:
     """Show the settings in force, by their names in the environment, without secrets."""
-    return Reply(request.refs.reloader.configuration.shown())
+    return Reply(request.refs.reloader.configuration.redacted())
 
 
 class PoolView(msgspec.Struct, frozen=True):

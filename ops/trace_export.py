@@ -23,7 +23,7 @@ from callboard.ops.config.settings import Config
 from callboard.ops.tracing import Tracing
 from callboard.runtime import Actor, Span, SpanKind, install_recorder
 
-AT_ONCE = 64  # spans encoded in one turn of the loop: 3 ms
+BATCH = 64  # spans encoded in one turn of the loop: 3 ms
 FIRST_WAIT_S, LAST_WAIT_S = 1.0, 60.0
 LAST_EXPORT_S = 1.0  # at the stop
 MAX_ANSWER = 64 << 10
@@ -112,8 +112,8 @@ class TraceExporter(Actor[None]):
     async def _body(self, spans: Sequence[Span]) -> bytes:
         """Encode spans, in pieces: requests of one kind that stand one behind the other are one request."""
         pieces = []
-        for first in range(0, len(spans), AT_ONCE):
-            pieces.append(self.encoder.encode(spans[first : first + AT_ONCE]))
+        for first in range(0, len(spans), BATCH):
+            pieces.append(self.encoder.encode(spans[first : first + BATCH]))
             await asyncio.sleep(0)
         body = b"".join(pieces)
         if not self.packs:

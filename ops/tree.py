@@ -58,13 +58,10 @@ def compose(
     tracing: Tracing,
     keeping: Keeping,
     running: Callable[[], System],
-    data: Path,
+    data: Path,  # a folder of Faust's
     servers: Servers | None,
 ) -> Tree:
-    """Build every department in order, and the actors that serve all of them. Raises CompositionError.
-
-    Consumers start before the reader of their events. `data` is a folder of Faust's.
-    """
+    """Build every department in order, and the actors that serve all of them. Raises CompositionError."""
     config, configured = configuration.process, configuration.configured
     departments = in_order(configuration.departments)
     declared = declared_by(departments, configured)
@@ -108,13 +105,13 @@ def compose(
     children = [trace_exporter(tracing, config, SERVER_BACKOFF)] if config.traces_url else []  # first: it stops last
     children += servers.nodes(SERVER_BACKOFF, SERVER_INTENSITY) if servers else []
     children += built.supervisors(config.roles)
-    if nodes := streams.nodes(data, SERVER_BACKOFF):
+    if nodes := streams.nodes(data, SERVER_BACKOFF):  # they start after the consumers of their events
         children.append(supervisor("streams", *nodes, strategy=Strategy.REST_FOR_ONE, intensity=SERVER_INTENSITY))
     children += [jobs.node, scaling(running, jobs.depths)]
     if Role.FRONT in config.roles:
         hooks = server_dependencies(config, shared, identity, metrics, tracing.samples if config.traces_url else None)
         settings = front_settings(config, declared.errors, shared.public_url)
         children.append(front_door(config, bound, settings, hooks, checks, backoff=SERVER_BACKOFF))
-    operators_checks = checks | {f"breaker {each.name}": each.check for each in breakers}
-    children += [operator_plane(view, operators_checks, SERVER_BACKOFF), *keeping.nodes]
+    all_checks = checks | {f"breaker {each.name}": each.check for each in breakers}
+    children += [operator_plane(view, all_checks, SERVER_BACKOFF), *keeping.nodes]
     return Tree(supervisor("callboard", *children, intensity=SERVER_INTENSITY), built, jobs, streams, checks, breakers)

@@ -44,7 +44,7 @@ _STATEMENT_S = 1.5
 _KAFKA_ERRORS = (KafkaError, OSError)
 
 
-class _Ledger:
+class _RowOutcomes:
     """Records the outcomes of rows, over one connection that several lanes share, under our lease."""
 
     def __init__(self, connection: Any, lease: Lease, turn: asyncio.Lock, on_published: Callable[[], None]) -> None:
@@ -183,14 +183,14 @@ class Relay(Actor[None]):
         lanes: dict[str, asyncio.Task[None]] = {}
         try:
             await _unless(watch, producer.start())
-            ledger = _Ledger(connection, self._lease, self._turn, self._on_published)
+            outcomes = _RowOutcomes(connection, self._lease, self._turn, self._on_published)
             while True:
                 self._woken.clear()
                 self._lease.check()
                 async with self._turn:
                     await self._reconciler.run_due(connection)  # first: republished events go before new ones
                     await self._look(connection)
-                await self._fill_lanes(connection, producer, ledger, lanes)
+                await self._fill_lanes(connection, producer, outcomes, lanes)
                 await self._rest(watch)
                 _finish(lanes)
         finally:
@@ -202,7 +202,7 @@ class Relay(Actor[None]):
             await (close_now(producer) if producer.is_fenced else _closed(producer))
 
     async def _fill_lanes(
-        self, connection: Any, producer: Any, ledger: _Ledger, lanes: dict[str, asyncio.Task[None]]
+        self, connection: Any, producer: Any, outcomes: _RowOutcomes, lanes: dict[str, asyncio.Task[None]]
     ) -> None:
         """Start lanes for pending rows of free topics."""
         busy = [*lanes, *self._publisher.closed_topics()]
@@ -212,7 +212,7 @@ class Relay(Actor[None]):
             topic: list(found) for topic, found in groupby(sorted(rows, key=itemgetter("topic")), itemgetter("topic"))
         }
         for topic in sorted(by_topic)[: _LANES - len(lanes)]:
-            lane = asyncio.create_task(self._publisher.publish(producer, ledger, topic, by_topic[topic]))
+            lane = asyncio.create_task(self._publisher.publish(producer, outcomes, topic, by_topic[topic]))
             lane.add_done_callback(lambda _: self._woken.set())
             lanes[topic] = lane
 

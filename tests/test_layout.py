@@ -10,10 +10,13 @@ import sys
 import tomllib
 import zipfile
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from callboard.runtime import Actor
 
 ROOT = Path(__file__).parents[1]
 LAYERS = ("runtime", "actors", "streams", "http", "ops")
@@ -223,7 +226,7 @@ def test_imports_run_one_way() -> None:
     assert "0 broken" in ran.stdout
 
 
-def test_the_runtime_needs_anyio_and_msgspec_alone() -> None:
+def test_the_runtime_needs_msgspec_alone() -> None:
     outside = set()
     for path in (ROOT / "runtime").rglob("*.py"):
         for node in ast.walk(parsed(path)):
@@ -232,7 +235,15 @@ def test_the_runtime_needs_anyio_and_msgspec_alone() -> None:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 outside.add(".".join(node.module.split(".")[:2]))
     foreign = {name for name in outside if name.partition(".")[0] not in sys.stdlib_module_names}
-    assert foreign <= {"anyio", "msgspec", "callboard.runtime"}
+    assert foreign <= {"msgspec", "callboard.runtime"}
+
+
+def test_a_process_is_composed_on_one_screen_without_an_actors_constructor() -> None:
+    tree = ROOT / "ops" / "tree.py"
+    assert tree.read_text().count("\n") < 120
+    composition = import_module("callboard.ops.tree")
+    named = [value for value in vars(composition).values() if isinstance(value, type)]
+    assert [each.__name__ for each in named if issubclass(each, Actor)] == []
 
 
 def test_modules_are_short_and_say_what_they_are_for() -> None:

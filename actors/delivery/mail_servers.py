@@ -23,7 +23,7 @@ from callboard.actors.delivery.smtp_settings import (
 from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker
 from callboard.runtime import SpanKind, in_span
 
-MOST = 8  # mails that may be under way once the breaker has opened gradually: after three successes, all
+MAX_PROBES = 8  # mails that may be under way once the breaker has opened gradually: after three successes, all
 
 
 class MailServer:
@@ -46,7 +46,7 @@ class MailServer:
 
     def is_available(self) -> bool:
         """Whether the breaker lets one more mail through."""
-        return self.breaker.has_room(self.breaker.running + MOST)
+        return self.breaker.has_room(self.breaker.running + MAX_PROBES)
 
     async def send(self, client: SmtpClient, mail: OutgoingMail, before_dot: Callable[[str], Awaitable[None]]) -> None:
         """Send a mail by a worker's client, and note for the breaker how that went. Raises SmtpError.
@@ -54,7 +54,7 @@ class MailServer:
         It is sent even if the breaker is open: the route has looked, and has no other server.
         """
         client.use(self.settings)
-        with self.breaker.call(fault_of, self.breaker.running + MOST, even_if_open=True):
+        with self.breaker.call(fault_of, self.breaker.running + MAX_PROBES, even_if_open=True):
             await client.send(
                 sender=mail.sender,
                 recipient=mail.recipient,

@@ -32,7 +32,7 @@ from callboard.streams.visible_text import visible
 
 QUERIES = queries_beside(__file__)
 
-MOST = 1_000  # categories
+MAX_CATEGORIES = 1_000  # categories
 
 CategoryName = Annotated[str, visible(1, 100, examples=("Machine design",))]
 Description = Annotated[str, visible(0, 2000, lines=True)]
@@ -114,7 +114,7 @@ class DeleteCategory(Request[None], frozen=True):
 class Categories(Actor[ListCategories | GetCategory | CreateCategory | ReplaceCategory | DeleteCategory]):
     """Reads and changes categories. Unique indexes and guarded statements decide between processes."""
 
-    def __init__(self, database: Database, jobs: JobQueue, *, most: int = MOST) -> None:
+    def __init__(self, database: Database, jobs: JobQueue, *, most: int = MAX_CATEGORIES) -> None:
         self.database = database
         self.jobs = jobs
         self.most = most

@@ -7,8 +7,7 @@ from msgspec import Meta, Struct
 from callboard.actors.department import Branch, Child, Department
 from callboard.actors.editorial import attachments, comment_moderation, comments, content_rows, uploads
 from callboard.actors.editorial.attachments import Attachments
-from callboard.actors.editorial.categories import MOST as MAX_CATEGORIES
-from callboard.actors.editorial.categories import Categories
+from callboard.actors.editorial.categories import MAX_CATEGORIES, Categories
 from callboard.actors.editorial.category_removal import REMOVE_CATEGORY, CategoryRemoval
 from callboard.actors.editorial.comment_moderation import CommentModeration
 from callboard.actors.editorial.comment_queries import CommentQueries

@@ -16,7 +16,7 @@ QUERIES = queries_beside(__file__)
 
 MAX_TAGS = 10  # of an article; schema.sql has the same bound
 MAX_TAG = 50  # characters
-MOST = 2**31 - 1  # articles
+MAX_ARTICLES = 2**31 - 1  # articles
 
 _check = visible_rule(1, MAX_TAG)
 _UNSEEN = re.compile(f"[{UNSEEN}]")
@@ -57,8 +57,8 @@ class Tags(Actor[ListTags]):
     @on(ListTags)
     async def list_tags(self, message: ListTags) -> list[TagCount]:
         """The numbers are kept by a trigger: a page reads its own rows only."""
-        published, tag = message.after or (MOST, "")
-        published = min(published, MOST)  # a cursor of a client's own may name any number
+        published, tag = message.after or (MAX_ARTICLES, "")
+        published = min(published, MAX_ARTICLES)  # a cursor of a client's own may name any number
         async with self.database.acquire() as connection:
             rows = QUERIES.list_tags(connection, published=published, tag=tag, limit=message.limit)
             return [TagCount(row["tag"], row["published"]) async for row in rows]

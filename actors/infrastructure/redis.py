@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import MovedError, NoScriptError, RedisError, ResponseError
 
 from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker
-from callboard.actors.infrastructure.redis_patience import LEAST_S, TIMEOUT_S, Patience
+from callboard.actors.infrastructure.redis_time_limit import LEAST_S, TIMEOUT_S, SharedTimeLimit
 from callboard.runtime import Actor, Span, SpanKind, begin_span, is_recorded
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class RedisClient:
         self._returning: list[Callable[[Ask], Awaitable[None]]] = []
         self._trials: list[Callable[[], Awaitable[None]]] = []
         self._told: dict[str, float] = {}  # the last log line, and its time
-        self._patience = Patience()
+        self._time_limit = SharedTimeLimit()
         self._waiting: Waiting = []
         self._oldest = 0.0  # since when the first of them has waited
         self._sender: asyncio.Task[None] | None = None
@@ -189,8 +189,8 @@ class RedisClient:
         commands = [command() for command, _ in batch]
         began = self.loop.time()
         try:
-            answers = await self._exchange(commands, self._oldest + self._patience.left_s(began))
-            self._patience.note(self.loop.time() - began)
+            answers = await self._exchange(commands, self._oldest + self._time_limit.left_s(began))
+            self._time_limit.note(self.loop.time() - began)
         except AWAY as error:
             self.mark_unavailable(error)
             answers = [CacheAwayError(self.why) for _ in batch]
@@ -323,7 +323,7 @@ class RedisClient:
         except AWAY as error:
             self.mark_unavailable(error)
             return False
-        self._patience = Patience()
+        self._time_limit = SharedTimeLimit()
         self.breaker.close()
         self.unavailable.clear()
         return True

@@ -33,7 +33,7 @@ class Deadlines:
         exchange.due = now + self._answer_s
         self._running[exchange] = None
         if self._timer is None:
-            self._timer = self._loop.call_at(exchange.due, self._come_due)
+            self._timer = self._loop.call_at(exchange.due, self._expire_due)
 
     def pause(self, exchange: RawRequest) -> None:
         """Stop the clock of a request; its whole time limit still holds."""
@@ -66,12 +66,12 @@ class Deadlines:
             exchange.timer.cancel()
         exchange.timer = self._loop.call_at(exchange.due, _cancel, exchange)
 
-    def _come_due(self) -> None:
+    def _expire_due(self) -> None:
         self._timer = None
         now = self._loop.time()
         for exchange in list(self._running):
             if exchange.due > now:
-                self._timer = self._loop.call_at(exchange.due, self._come_due)
+                self._timer = self._loop.call_at(exchange.due, self._expire_due)
                 return
             del self._running[exchange]
             _cancel(exchange)

@@ -18,7 +18,7 @@ from callboard.ops.config.sources import ConfigError, Declaration, Reader, Secre
 from callboard.ops.config.vault import Vault, secrets_of, settings_of, wanted
 from callboard.ops.departments import OURS, installed
 
-HIDDEN = "***"
+REDACTED = "***"
 EVERYWHERE = {"0.0.0.0/0", "::/0"}
 
 S = TypeVar("S")
@@ -55,14 +55,14 @@ class Configuration:
 
     def described(self) -> list[Setting]:
         """Return every setting with its value, without secrets, and its origin."""
-        return [Setting(name, value, self.origins.get(name, "default")) for name, value in self.shown().items()]
+        return [Setting(name, value, self.origins.get(name, "default")) for name, value in self.redacted().items()]
 
     def settings(self, kind: type[S]) -> S:
         """Return the settings of the department that declares this type."""
         (found,) = (each.settings for each in self.configured.values() if isinstance(each.settings, kind))
         return found
 
-    def shown(self) -> dict[str, object]:
+    def redacted(self) -> dict[str, object]:
         """Return every setting by its name in the environment, without secrets."""
         return {name: _shown(declared, value) for name, declared, value in self._all()}
 
@@ -164,9 +164,9 @@ def _refuse_unknown(reader: Reader, others: Mapping[str, Any], ours: Collection[
 
 def _shown(declared: Declaration, value: Any) -> object:
     if declared.secret:
-        return HIDDEN if value else ""
+        return REDACTED if value else ""
     if declared.private:
         parts = urlsplit(value)
         host = parts.netloc.rpartition("@")[2]
-        return urlunsplit(parts._replace(netloc=f"{HIDDEN}@{host}" if "@" in parts.netloc else host, query=""))
+        return urlunsplit(parts._replace(netloc=f"{REDACTED}@{host}" if "@" in parts.netloc else host, query=""))
     return sorted(value) if isinstance(value, frozenset) else value

@@ -168,7 +168,7 @@ class Reloader:
     def _adopt(self, found: Configuration) -> tuple[list[Change], list[str]]:
         """Let the running parts adopt what they can; return the changes, and the names that need a restart."""
         before, live = self.configuration, self._process.live
-        shown, wanted = before.shown(), found.shown()
+        shown, wanted = before.redacted(), found.redacted()
         changes, restart, origins = list[Change](), list[str](), dict(before.origins)
         process, configured = before.process, dict(before.configured)
         for part, prefix, old, new in _parts(before, found):

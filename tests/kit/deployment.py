@@ -33,7 +33,7 @@ MARGIN_S = 5.0  # between our own limit of a stop and the end by force
 def settings(environment: Mapping[str, str]) -> Config:
     """Load an environment as a start does. Raises ConfigError for a bad one; nothing in it may be unknown."""
     assert warnings(environment) == []
-    known = set(load(environment).shown())
+    known = set(load(environment).redacted())
     assert {name.removesuffix("_FILE") for name in environment} - known == set()
     return load(environment).process
 

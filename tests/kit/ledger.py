@@ -280,7 +280,7 @@ def unordered(_cell: Cell[Any], _job: Job) -> None:
     """In a pool without one, there is no order."""
 
 
-class Clerk(Actor[Quick | Slow]):
+class Accounted(Actor[Quick | Slow]):
     """Does as its messages say, and has the ledger see it."""
 
     def __init__(
@@ -333,7 +333,7 @@ class Clerk(Actor[Quick | Slow]):
             return result
 
 
-class Crew(Clerk):
+class Crew(Accounted):
     """Does two things at once."""
 
     concurrency = 2

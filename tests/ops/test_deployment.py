@@ -84,7 +84,7 @@ def test_the_image_runs_serve_as_user_1000_on_its_own_settings() -> None:
 
 def test_the_uploads_folder_of_the_files_is_the_default_one() -> None:
     environment = {name: SECRETS[name] for name in ("DATABASE_URL", "REDIS_URL", "JWT_SECRET_KEY")} | KAFKA
-    assert load(environment).shown()["UPLOADS_FOLDER"] == UPLOADS_FOLDER
+    assert load(environment).redacted()["UPLOADS_FOLDER"] == UPLOADS_FOLDER
 
 
 def test_the_last_stage_takes_only_what_was_built_and_has_no_tool_to_build() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from kit.ledger import Clerk, Crew, MessageAccounting, Quick, Slow, by_key, own, unordered
+from kit.ledger import Accounted, Crew, MessageAccounting, Quick, Slow, by_key, own, unordered
 from kit.property_examples import examples
 
 from callboard.runtime import (
@@ -75,11 +75,11 @@ class Fates(RuleBasedStateMachine):
         self.open = ExitStack()
         self.work: list[asyncio.Future[Any]] = []
         often = Intensity(50, 5)
-        first, second = (worker(name, Props(Clerk, self.ledger, own), **specs[n]) for n, name in enumerate("ab"))
+        first, second = (worker(name, Props(Accounted, self.ledger, own), **specs[n]) for n, name in enumerate("ab"))
         keyed = pool(
-            "keyed", Props(Clerk, self.ledger, by_key), size=2, key=lambda job: job.key, intensity=often, **specs[2]
+            "keyed", Props(Accounted, self.ledger, by_key), size=2, key=lambda job: job.key, intensity=often, **specs[2]
         )  # fmt: skip
-        turns = pool("turns", Props(Clerk, self.ledger, unordered), size=2, intensity=often, **specs[3])
+        turns = pool("turns", Props(Accounted, self.ledger, unordered), size=2, intensity=often, **specs[3])
         crew = worker("crew", Props(Crew, self.ledger, unordered), **specs[4])
         crews = pool("crews", Props(Crew, self.ledger, unordered), size=2, intensity=often, **specs[5])
         self.refs: list[Cell[Any] | Pool[Any]] = [first, second, crew, keyed, turns, crews]

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from kit.ledger import WAITS, Clerk, Job, MessageAccounting, Quick, Slow, by_key, own, unordered
+from kit.ledger import WAITS, Accounted, Job, MessageAccounting, Quick, Slow, by_key, own, unordered
 from kit.property_examples import examples
 
 from callboard.runtime import (
@@ -44,11 +44,11 @@ class Afternoon:
         }
         line = by_key if keyed else unordered
         crowd = pool(
-            "back", Props(Clerk, ledger, line), size=2, key=(lambda job: job.key) if keyed else None,
+            "back", Props(Accounted, ledger, line), size=2, key=(lambda job: job.key) if keyed else None,
             intensity=Intensity(9, 5), **spec,
         )  # fmt: skip
-        middle = worker("middle", Props(Clerk, ledger, own, lambda: crowd), **spec)
-        front = worker("front", Props(Clerk, ledger, own, lambda: middle), **spec)
+        middle = worker("middle", Props(Accounted, ledger, own, lambda: crowd), **spec)
+        front = worker("front", Props(Accounted, ledger, own, lambda: middle), **spec)
         self.crowd, self.refs = crowd, (front, middle, crowd)
         inner = supervisor("inner", front, middle, strategy=rng.choice(list(Strategy)), intensity=Intensity(9, 5))
         self.system = System(supervisor("root", crowd, inner), rng=rng, log=False)

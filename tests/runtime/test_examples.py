@@ -42,7 +42,7 @@ async def test_the_crawler_finds_all_pages_politely_and_a_few_at_once() -> None:
     assert len(found) == 8 * 4 + 1
     for times in begun.values():
         assert all(later - earlier >= crawler.PAUSE_S for earlier, later in pairwise(times))
-    assert most == crawler.AT_ONCE
+    assert most == crawler.CONCURRENCY
 
 
 async def test_the_bank_neither_loses_nor_makes_money_when_its_customers_go_away() -> None:

@@ -15,7 +15,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from callboard.actors.infrastructure.redis import BATCH, CacheAwayError, RedisClient
-from callboard.actors.infrastructure.redis_patience import LEAST_S, TIMEOUT_S
+from callboard.actors.infrastructure.redis_time_limit import LEAST_S, TIMEOUT_S
 from callboard.ops.embedded.data_directory import DataDirectory, free_ports
 from callboard.ops.embedded.valkey import Valkey
 from callboard.runtime.testkit import VirtualTimeLoop

@@ -30,7 +30,7 @@ from callboard.runtime import (
 Fetch = Callable[[str], Awaitable[list[str]]]  # the links of a page; LookupError if there is none
 
 PAUSE_S = 1.0
-AT_ONCE = 3
+CONCURRENCY = 3
 TRIES = 3
 
 
@@ -117,7 +117,7 @@ class Frontier(Actor[Crawl | Visited]):
             pool(
                 "fetchers",
                 Props(Fetcher, self.fetch),
-                size=AT_ONCE,
+                size=CONCURRENCY,
                 backoff=Backoff(initial_s=0.1),
                 intensity=Intensity(100, 60),
             )

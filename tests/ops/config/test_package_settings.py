@@ -12,7 +12,7 @@ from callboard.actors.infrastructure.rate_limiter import RateLimit
 from callboard.actors.infrastructure.refs import Declared
 from callboard.actors.infrastructure.retention import Retain
 from callboard.actors.settings import SECRET, Settings
-from callboard.ops.config.configuration import HIDDEN, load
+from callboard.ops.config.configuration import REDACTED, load
 from callboard.ops.config.departments import Configured, read_packages
 from callboard.ops.config.sources import ConfigError, Reader
 from callboard.ops.departments import OURS, declared_by
@@ -132,8 +132,8 @@ def test_settings_of_a_package_are_shown_with_ours_and_its_secrets_are_not(tmp_p
     given = {"CALLBOARD_QUIZ__KEY_FILE": str(tmp_path / "key"), "CALLBOARD_CONFIG": str(tmp_path / "callboard.toml")}
     configuration = load(SERVERS | given, [*OURS, KEYED])
     assert configuration.settings(Keyed).key == "quiz-secret"
-    shown = configuration.shown()
-    assert (shown["CALLBOARD_QUIZ__KEY"], shown["CALLBOARD_QUIZ__ROUNDS"], shown["SMTP_PORT"]) == (HIDDEN, 5, 587)
+    shown = configuration.redacted()
+    assert (shown["CALLBOARD_QUIZ__KEY"], shown["CALLBOARD_QUIZ__ROUNDS"], shown["SMTP_PORT"]) == (REDACTED, 5, 587)
     assert "secret" not in repr(configuration.settings(Keyed))
 
 

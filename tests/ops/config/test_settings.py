@@ -14,7 +14,7 @@ from callboard.actors.department import Role
 from callboard.actors.infrastructure.department import InfrastructureSettings
 from callboard.actors.settings import Parsed
 from callboard.ops.cli import main
-from callboard.ops.config.configuration import HIDDEN, load
+from callboard.ops.config.configuration import REDACTED, load
 from callboard.ops.config.conversion import form_of
 from callboard.ops.config.lookup import read_setting
 from callboard.ops.config.names import warnings
@@ -203,10 +203,10 @@ def test_what_is_shown_has_every_setting_by_its_name_and_no_secret() -> None:
     config = load(
         NEEDED | {"OPS_TOKEN": "ops-secret-of-16-and-more", "SMTP_USERNAME": "u", "SMTP_PASSWORD": "smtp-secret"}
     )
-    shown = config.shown()
+    shown = config.redacted()
     assert "secret" not in str(shown.values())
     assert list(shown) == list(DECLARED)
-    assert shown["JWT_SECRET_KEY"] == shown["OPS_TOKEN"] == shown["SMTP_PASSWORD"] == HIDDEN
+    assert shown["JWT_SECRET_KEY"] == shown["OPS_TOKEN"] == shown["SMTP_PASSWORD"] == REDACTED
     assert shown["DATABASE_URL"] == "postgresql://***@db:5432/callboard"
     assert shown["KAFKA_BROKERS"] == "one:9092,two:9092"
 

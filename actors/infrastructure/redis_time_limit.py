@@ -5,7 +5,7 @@ LEAST_S = 0.05  # the time of a round trip, however long its commands have waite
 RECOVERY = 0.1  # the share of the time by which slow round trips are forgiven
 
 
-class Patience:
+class SharedTimeLimit:
     """The time that is left for slow round trips: TIMEOUT_S at once, and a tenth of the time after that.
 
     A request that sends many commands one after another loses no more to a slow server than to one that hangs.
