@@ -168,7 +168,9 @@ class CompleteUpload(Request[Upload], frozen=True):
 
 
 class RemoveUpload(Request[None], frozen=True):
-    """Remove an upload; its object is discarded. Raises Problem(UPLOADS_LOCKED) if the lease is lost."""
+    """Remove an upload; its object is discarded. Raises Problem(UPLOADS_LOCKED) if the lease is lost, and
+    ATTACHMENTS_NOT_DRAFT.
+    """
 
     lease: Lease
 

@@ -190,13 +190,16 @@ class Uploads(Actor[Uploading]):
         return self._shown(msgspec.convert(dict(row), Upload))
 
     @on(RemoveUpload)
+    @retried
     async def remove(self, message: RemoveUpload) -> None:
-        """A trigger discards the object."""
+        """A trigger discards the object. The locks on the articles order this and their transitions."""
         lease = message.lease
-        async with self.database.acquire() as connection:
+        async with self.database.transaction() as connection:
+            if await QUERIES.note_removal(connection, upload_id=lease.upload.upload_id):
+                raise Problem(ATTACHMENTS_NOT_DRAFT)
             removed = await QUERIES.remove_upload(connection, upload_id=lease.upload.upload_id, fence=lease.fence)
-        if removed is None:
-            raise Problem(UPLOADS_LOCKED, retry_after_s=1)
+            if removed is None:
+                raise Problem(UPLOADS_LOCKED, retry_after_s=1)
         _unheard(self.cache.send("DEL", self._key(lease.upload)))
 
     @on(ForgetObject)

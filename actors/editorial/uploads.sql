@@ -81,6 +81,18 @@ returning upload_id;
 -- name: discard_object(object_id)!
 insert into discarded_objects (object_id) values (:object_id);
 
+-- name: note_removal(upload_id)$
+-- Who removes an attached file has changed its drafts, and does not approve them. Whether it is attached to content that
+-- is no draft any more.
+with attached as (
+    select c.content_id, c.status, c.deleted_at, u.user_id
+    from content_attachments a join content c using (content_id) join uploads u using (upload_id)
+    where a.upload_id = :upload_id order by c.content_id for update of c
+), noted as (
+    update content set last_edited_by = attached.user_id from attached where content.content_id = attached.content_id
+)
+select exists (select from attached where status <> 'draft' and deleted_at is null);
+
 -- name: remove_upload(upload_id, fence)$
 delete from uploads where upload_id = :upload_id and fence = :fence returning object_id;
 

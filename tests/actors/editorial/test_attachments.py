@@ -28,7 +28,7 @@ from callboard.actors.editorial.errors import (
 )
 from callboard.actors.editorial.media_types import media_type_of
 from callboard.actors.editorial.refs import EditorialRefs
-from callboard.actors.editorial.upload_records import UploadKind
+from callboard.actors.editorial.upload_records import RemoveUpload, TakeLease, UploadKind
 from callboard.actors.editorial.workflow import Content, CreateContent, Draft, TransitionContent
 from callboard.actors.editorial.workflow_rules import Action
 from callboard.actors.infrastructure.principals import Principal, Role
@@ -138,6 +138,24 @@ async def test_attachments_change_only_in_drafts_and_who_changes_them_does_not_a
     await desk.files.ask(DetachUpload(content.content_id, first, author))
     assert [each.upload_id for each in await desk.files.ask(ListAttachments(content.content_id, author))] == [other]
     assert await desk.sees(first, author) == [True]
+
+
+async def test_who_removes_an_attached_file_has_changed_the_draft_and_does_not_approve_it(
+    domain: Domain, desk: Desk
+) -> None:
+    author, editor = await domain.person(), await domain.person(Role.EDITOR)
+    content = await desk.draft(author)
+    own, other = await desk.upload(author), await desk.upload(editor)
+    await desk.attach(content, other, editor)
+    await desk.attach(content, own, author)
+    late = await desk.site.uploads.ask(TakeLease(own, author.user_id, None))
+    await desk.site.writer.remove(other, editor.user_id)
+    await desk.move(content, Action.SUBMIT_FOR_REVIEW, by=author)
+    with refused(CONTENT_OWN_REVIEW):
+        await desk.move(content, Action.APPROVE, by=editor)
+    with refused(ATTACHMENTS_NOT_DRAFT):  # its removal began while the article was a draft
+        await desk.site.uploads.ask(RemoveUpload(late))
+    assert [each.upload_id for each in await desk.files.ask(ListAttachments(content.content_id, author))] == [own]
 
 
 async def test_nobody_attaches_anothers_file_or_to_anothers_content(domain: Domain, desk: Desk) -> None:
