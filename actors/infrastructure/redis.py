@@ -190,10 +190,10 @@ class RedisClient:
         began = self.loop.time()
         try:
             answers = await self._exchange(commands, self._oldest + self._time_limit.left_s(began))
-            self._time_limit.note(self.loop.time() - began)
         except AWAY as error:
             self.mark_unavailable(error)
             answers = [CacheAwayError(self.why) for _ in batch]
+        self._time_limit.note(self.loop.time() - began)
         for command, answer in zip(commands, answers, strict=True):
             if isinstance(answer, ResponseError) and not isinstance(answer, NoScriptError):
                 self._judge(command[0], answer)
@@ -323,7 +323,6 @@ class RedisClient:
         except AWAY as error:
             self.mark_unavailable(error)
             return False
-        self._time_limit = SharedTimeLimit()
         self.breaker.close()
         self.unavailable.clear()
         return True

@@ -8,7 +8,8 @@ RECOVERY = 0.1  # the share of the time by which slow round trips are forgiven
 class SharedTimeLimit:
     """The time that is left for slow round trips: TIMEOUT_S at once, and a tenth of the time after that.
 
-    A request that sends many commands one after another loses no more to a slow server than to one that hangs.
+    A request that sends many commands one after another loses no more to a slow server than to one that hangs; nor does
+    one to a server that is slow again and again, between probes that succeed.
     """
 
     def __init__(self) -> None:

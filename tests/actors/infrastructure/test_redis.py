@@ -204,6 +204,26 @@ def test_a_slow_server_costs_a_caller_no_more_than_one_that_hangs(
     assert is_away == (reply_s > LEAST_S)
 
 
+def test_a_server_that_is_slow_again_and_again_costs_no_more_although_its_probes_succeed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Seen to fail with the whole time again after each probe: 1.0 s."""
+    slow = Slow(itertools.cycle([60.0, *[0.0] * 2]), monkeypatch)
+
+    async def ask() -> float:
+        loop = asyncio.get_running_loop()
+        lost_s = 0.0
+        for _ in range(4):
+            began = loop.time()
+            with pytest.raises(CacheAwayError):
+                await slow.cache.send("PING")
+            lost_s += loop.time() - began
+            assert await slow.cache.probe()
+        return lost_s
+
+    assert slow.run(ask()) <= TIMEOUT_S + 3 * LEAST_S + 0.1
+
+
 def test_a_slow_reply_now_and_then_is_forgiven(monkeypatch: pytest.MonkeyPatch) -> None:
     slow = Slow(itertools.cycle([0.2, 0.0]), monkeypatch)
 
