@@ -73,6 +73,12 @@ create table user_profiles (
 );
 create trigger user_profiles_touch before update on user_profiles for each row execute function touch_updated_at();
 
+-- Accounts as other departments read them, deleted ones too: no secret is among them.
+create view accounts as
+    select user_id, email, full_name, role, is_verified, is_active, deleted_at is not null as is_deleted,
+           (select languages from user_profiles where user_id = u.user_id) as languages
+    from users u;
+
 -- A session is a family of refresh tokens; one of them is valid at a time.
 create table sessions (
     session_id   uuid        primary key default gen_random_uuid(),
@@ -125,6 +131,10 @@ create index mail_tokens_expiry_idx on mail_tokens (expires_at);
 create index mail_tokens_export_idx on mail_tokens (expires_at) where purpose = 'export';
 create index mail_tokens_exported_idx on mail_tokens (used_at) where purpose = 'export' and used_at is not null;
 create index mail_tokens_user_idx on mail_tokens (user_id, purpose);   -- used ones too: they count against the limit of mails
+
+-- The links of mails as delivery reads them, which writes the mails.
+create view mail_links as
+    select token_id, user_id, purpose, token_hash, email from mail_tokens;
 
 -- Requested exports of users' data. A job makes the archive. Its link's secret is that of the mail token with the same
 -- id.
@@ -537,6 +547,12 @@ create table content_transitions (
 create index content_transitions_actor_idx on content_transitions (actor_id);
 create index content_transitions_content_idx on content_transitions (content_id, transition_id);
 
+-- The steps of articles as other departments read them.
+create view content_steps as
+    select t.transition_id, t.content_id, t.action, t.note, t.created_at, c.author_id, c.title
+    from content_transitions t join content c using (content_id)
+    where c.deleted_at is null;
+
 -- The replaced texts of articles; the current text is in `content`. The oldest are removed beyond the bounds.
 create table content_revisions (
     content_id  uuid        not null references content on delete cascade,
@@ -666,6 +682,11 @@ create table user_usage (
     upload_rows   bigint  not null default 0,
     upload_bytes  bigint  not null default 0
 );
+
+-- The counts as other departments read them, which show a user the rest.
+create view quota_usage as
+    select user_id, content_rows, content_bytes, revision_bytes, comment_rows, upload_rows, upload_bytes
+    from user_usage;
 
 create function content_size(content) returns bigint language sql immutable as
     'select (octet_length($1.title) + octet_length($1.body) + octet_length($1.body_html))::bigint';
@@ -898,6 +919,10 @@ create table user_jobs (
 );
 create index user_jobs_user_idx on user_jobs (user_id);
 create index user_jobs_updated_idx on user_jobs (updated_at);
+
+-- The jobs of users that are not done yet, as other departments read them.
+create view open_user_jobs as
+    select job_id from user_jobs where state in ('waiting', 'running');
 create trigger user_jobs_touch before update on user_jobs for each row execute function touch_updated_at();
 
 create table user_job_inputs (
@@ -1243,6 +1268,10 @@ create unique index jobs_unique_key on jobs (kind, unique_key)
     where unique_key is not null and (state <> 'running' or unique_active);
 create unique index jobs_order_head_key on jobs (kind, order_key) where order_key is not null and state <> 'blocked';
 create index jobs_blocked_idx on jobs (kind, order_key, job_id) where state = 'blocked';
+
+-- The holders of jobs, as other departments read them: only the holder of a job has its effect.
+create view held_jobs as
+    select job_id, lease_id from jobs;
 
 -- The outcomes of jobs, kept as long as their kinds say.
 create table finished_jobs (

@@ -110,8 +110,8 @@ select count(*) from dead_letters where replayed_at is null;
 select x.dead_letter_id::text as cursor, row_to_json(x)::text as document from (
     select dead_letter_id, topic, convert_from(key, 'UTF8') as key, encode(value, 'base64') as value_base64, reason, created_at
     from dead_letters
-    where key in (select convert_to(user_id::text, 'UTF8') from users where user_id = :user_id
-                  union all select convert_to(email, 'UTF8') from users where user_id = :user_id)
+    where key in (select convert_to(user_id::text, 'UTF8') from accounts where user_id = :user_id
+                  union all select convert_to(email, 'UTF8') from accounts where user_id = :user_id)
       and (:after::uuid is null or dead_letter_id > :after::uuid)
     order by dead_letter_id limit :limit) x;
 
@@ -119,8 +119,8 @@ select x.dead_letter_id::text as cursor, row_to_json(x)::text as document from (
 with gone as (
     delete from dead_letters where dead_letter_id in (
         select dead_letter_id from dead_letters
-        where key in (select convert_to(user_id::text, 'UTF8') from users where user_id = :user_id
-                      union all select convert_to(email, 'UTF8') from users where user_id = :user_id)
+        where key in (select convert_to(user_id::text, 'UTF8') from accounts where user_id = :user_id
+                      union all select convert_to(email, 'UTF8') from accounts where user_id = :user_id)
         limit :limit)
     returning 1
 )

@@ -1,8 +1,8 @@
 -- name: address_of(user_id, token_id)$
 -- The recipient of a mail: the user's address, or the new address that its token is to prove.
 select coalesce(t.email, u.email)
-from users u left join mail_tokens t on t.token_id = :token_id and t.user_id = u.user_id
-where u.user_id = :user_id and u.deleted_at is null;
+from accounts u left join mail_links t on t.token_id = :token_id and t.user_id = u.user_id
+where u.user_id = :user_id and not u.is_deleted;
 
 -- name: add_mail(mail_id, recipient, letter, data, user_id, occurred_at, deadline_s)$
 -- The deadline counts from the event's time, or from now if that lies in the future. No row comes back if the mail
@@ -50,28 +50,27 @@ returning mail_id, recipient, letter, data, status, copies, relay, 0::float8 as 
 -- name: count_copy(mail_id, relay, job_id, lease_id)$
 -- Called just before the final dot; only the holder of the job may count.
 update mails set copies = copies + 1, relay = :relay, copied_at = clock_timestamp()
-where mail_id = :mail_id and exists (select from jobs where job_id = :job_id and lease_id = :lease_id)
+where mail_id = :mail_id and exists (select from held_jobs where job_id = :job_id and lease_id = :lease_id)
 returning true;
 
 -- name: token_owner(token_id, purpose)^
 -- The owner of a mail token; the request for the mail cannot name another.
 select coalesce(t.email, u.email) as email, t.token_hash
-from mail_tokens t join users u using (user_id)
-where t.token_id = :token_id and t.purpose = :purpose and u.deleted_at is null;
+from mail_links t join accounts u using (user_id)
+where t.token_id = :token_id and t.purpose = :purpose and not u.is_deleted;
 
 -- name: reader(user_id, recipient)^
 -- The languages of a user; and the name, which is sent only to an address that its owner has proved.
-select case when lower(u.email) = lower(:recipient) and u.is_verified then u.full_name end as full_name,
-       coalesce(p.languages, '{}') as languages
-from users u left join user_profiles p using (user_id)
-where u.user_id = :user_id and u.deleted_at is null;
+select case when lower(email) = lower(:recipient) and is_verified then full_name end as full_name,
+       coalesce(languages, '{}') as languages
+from accounts
+where user_id = :user_id and not is_deleted;
 
 -- name: article(content_id, transition_id, author_id)^
 -- An author's article, and the note of one step in its history.
-select c.title, t.note
-from content c join content_transitions t using (content_id)
-where c.content_id = :content_id and t.transition_id = :transition_id and c.author_id = :author_id
-      and c.deleted_at is null;
+select title, note
+from content_steps
+where content_id = :content_id and transition_id = :transition_id and author_id = :author_id;
 
 -- name: mark_sent(mail_id, attempts)!
 update mails set status = 'sent', sent_at = now(), data = '{}', error = null, attempts = :attempts
@@ -80,7 +79,7 @@ where mail_id = :mail_id;
 -- name: note_failure(mail_id, error, attempts, copies, job_id, lease_id)!
 -- `copies` is the number of copies of which the server may have accepted one; null leaves it.
 update mails set error = :error, attempts = :attempts, copies = coalesce(:copies, copies)
-where mail_id = :mail_id and exists (select from jobs where job_id = :job_id and lease_id = :lease_id);
+where mail_id = :mail_id and exists (select from held_jobs where job_id = :job_id and lease_id = :lease_id);
 
 -- name: mark_ended(mail_id, status, error)!
 update mails set status = :status, error = coalesce(:error, error) where mail_id = :mail_id and status <> 'sent';

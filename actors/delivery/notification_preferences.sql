@@ -4,7 +4,7 @@ select digest, channels::text as channels from notification_settings where user_
 -- name: lock_preferences(user_id)^
 -- The row is made if there is none; a deleted account has none.
 insert into notification_settings as s (user_id)
-select user_id from users where user_id = :user_id and deleted_at is null
+select user_id from accounts where user_id = :user_id and not is_deleted
 on conflict (user_id) do update set digest = s.digest
 returning digest, channels::text as channels;
 

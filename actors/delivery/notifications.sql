@@ -1,7 +1,7 @@
 -- name: number(user_id, kind, default, is_fixed)^
 -- Lock the user's row, and count the notification unless its user wants none of its kind. A deleted account gets none.
 insert into notification_settings as s (user_id, last_seq)
-select user_id, case when :default = 'none' then 0 else 1 end from users where user_id = :user_id and deleted_at is null
+select user_id, case when :default = 'none' then 0 else 1 end from accounts where user_id = :user_id and not is_deleted
 on conflict (user_id) do update
 set last_seq = s.last_seq
     + case when not :is_fixed and coalesce(s.channels ->> :kind, :default) = 'none' then 0 else 1 end
@@ -46,7 +46,7 @@ where digest_id = :digest_id and user_id = :user_id order by seq;
 
 -- name: list_notifications(user_id, only_unread, before, limit)
 select notification_id, seq, kind, data::text as data, created_at, read_at,
-       (select languages from user_profiles where user_id = :user_id) as languages
+       (select languages from accounts where user_id = :user_id) as languages
 from notifications
 where user_id = :user_id and (:before::bigint is null or seq < :before::bigint)
   and (not :only_unread::boolean or read_at is null)
@@ -60,7 +60,7 @@ select count(*) from notifications where user_id = :user_id and read_at is null;
 update notifications set read_at = coalesce(read_at, now())
 where user_id = :user_id and notification_id = :notification_id
 returning notification_id, seq, kind, data::text as data, created_at, read_at,
-          (select languages from user_profiles where user_id = :user_id) as languages;
+          (select languages from accounts where user_id = :user_id) as languages;
 
 -- name: mark_all_read(user_id)!
 update notifications set read_at = now() where user_id = :user_id and read_at is null;
@@ -86,7 +86,7 @@ select coalesce((select last_seq from notification_settings where user_id = :use
 
 -- name: after(user_id, after, limit)
 select notification_id, seq, kind, data::text as data, created_at, read_at,
-       (select languages from user_profiles where user_id = :user_id) as languages
+       (select languages from accounts where user_id = :user_id) as languages
 from notifications
 where user_id = :user_id and seq > :after order by seq limit :limit;
 

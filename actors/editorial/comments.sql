@@ -33,7 +33,7 @@ insert into comment_moderations (comment_id, actor_id, action, reason)
 values (:comment_id, :actor_id, :action, :reason);
 
 -- name: comment_rows(user_id)$
-select comment_rows from user_usage where user_id = :user_id;
+select comment_rows from quota_usage where user_id = :user_id;
 
 -- name: purge_comments(days, limit)$
 -- A deleted comment loses its text. Without replies it goes, with the hidden and deleted replies below it.

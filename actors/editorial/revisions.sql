@@ -39,7 +39,7 @@ with oldest as (
 ), summed as (
     select content_id, revision, sum(size) over (order by replaced_at, content_id, revision) - size as freed from oldest
 ), gone as (
-    delete from content_revisions r using user_usage u, summed s
+    delete from content_revisions r using quota_usage u, summed s
     where u.user_id = :author_id and r.content_id = s.content_id and r.revision = s.revision
           and s.freed < u.revision_bytes - :max_bytes
     returning 1)

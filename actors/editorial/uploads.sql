@@ -123,7 +123,7 @@ order by discarded_at limit :limit;
 select extract(epoch from now() - make_interval(secs => :age_s) - min(discarded_at))::float8 from discarded_objects;
 
 -- name: usage(user_id)^
-select upload_rows, upload_bytes from user_usage where user_id = :user_id;
+select upload_rows, upload_bytes from quota_usage where user_id = :user_id;
 
 -- name: export_uploads(user_id, after, limit)
 select x.upload_id::text as cursor, row_to_json(x)::text as document from (

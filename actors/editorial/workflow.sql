@@ -79,7 +79,7 @@ with oldest as (
     select content_id, row_number() over places as place, sum(size) over places - size as freed
     from oldest window places as (order by deleted_at, content_id)
 ), gone as (
-    delete from content using user_usage u, summed s
+    delete from content using quota_usage u, summed s
     where u.user_id = :author_id and content.content_id = s.content_id
           and (s.place <= u.content_rows - :max_rows or s.freed < u.content_bytes - :max_bytes)
     returning 1)

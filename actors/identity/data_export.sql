@@ -6,7 +6,7 @@ select user_id from users where user_id = :user_id and deleted_at is null for up
 -- One whose job the user has cancelled has failed.
 select e.export_id, e.created_at,
        case when e.status in ('queued', 'running')
-                 and not exists (select from user_jobs u where u.job_id = e.export_id and u.state in ('waiting', 'running'))
+                 and not exists (select from open_user_jobs where job_id = e.export_id)
             then 'failed' else e.status end as status
 from exports e where e.user_id = :user_id;
 

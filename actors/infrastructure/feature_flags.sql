@@ -19,7 +19,7 @@ set is_on = coalesce(:is_on::boolean, feature_flags.is_on), version = feature_fl
 -- name: put_override(name, user_id, is_on)$
 -- No row for a user who is not there.
 insert into feature_flag_overrides (name, user_id, is_on)
-select :name, user_id, :is_on from users where user_id = :user_id and deleted_at is null
+select :name, user_id, :is_on from accounts where user_id = :user_id and not is_deleted
 on conflict (name, user_id) do update set is_on = excluded.is_on returning true;
 
 -- name: remove_override(name, user_id)!

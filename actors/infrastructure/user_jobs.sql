@@ -20,11 +20,11 @@ from user_jobs u where job_id = :job_id;
 -- For the job of the queue that works on it: of two the later one. No row: it was cancelled. The owner may have lost the
 -- right to it since.
 update user_jobs u set state = 'running', queue_id = :queue_id, error = '', finished_at = null, version = version + 1
-from users o
+from accounts o
 where u.job_id = :job_id and o.user_id = u.user_id
       and (u.state in ('waiting', 'running') and u.queue_id <= :queue_id or u.state = 'failed' and u.queue_id < :queue_id)
 returning u.user_id, u.done, u.counts::text as counts, u.faults::text as faults, o.email, o.role,
-          o.is_active and o.deleted_at is null as is_active,
+          o.is_active and not o.is_deleted as is_active,
           (select i.form from user_job_inputs i where i.job_id = u.job_id) as form,
           (select i.content from user_job_inputs i where i.job_id = u.job_id) as content;
 

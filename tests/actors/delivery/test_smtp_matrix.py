@@ -1,5 +1,6 @@
 """Every behaviour of a mail server in every phase: the class of the failure, and the copies that left whole."""
 
+import msgspec
 import pytest
 from kit.smtp_script import HANG_UP, ScriptedSmtpServer
 
@@ -11,7 +12,8 @@ from callboard.actors.delivery.smtp_errors import Phase
 from callboard.actors.delivery.smtp_settings import SmtpSettings, SmtpTimeouts, Tls
 
 R = Reason
-SILENT = SmtpTimeouts(*[0.1] * 6, before_dot_s=5.0, reset_s=0.1)
+PATIENT = SmtpTimeouts(connect_s=20.0, before_dot_s=60.0)
+SILENT_S = 0.15  # in the phase that is silent: in all others the machine may be busy
 LINE = b"%s\r\n" % (b"x" * 76)
 SMALL, LARGE = b"Subject: x\r\n\r\nHello\r\n", LINE * 110_000  # more than the buffers of two sockets
 
@@ -24,6 +26,7 @@ PHASES = {
     "content": Phase.BODY,
     "body": Phase.FINAL,
 }
+LIMITS = dict(zip(PHASES, ("greeting_s", *["command_s"] * 3, "data_s", "block_s", "final_s"), strict=True))
 # In the order of PHASES; nothing is said while the text comes.
 REFUSED = (R.MISCONFIGURED, R.MISCONFIGURED, R.REFUSED, R.REFUSED, R.REFUSED, None, R.REFUSED)
 TRANSIENT = (R.AWAY, R.AWAY, R.FAILED, R.DELAYED, R.DELAYED, None, R.DELAYED)
@@ -58,9 +61,9 @@ CASES = [
 ]
 
 
-def route_to(*scripts: ScriptedSmtpServer) -> MailRoute:
+def route_to(*scripts: ScriptedSmtpServer, timeouts: SmtpTimeouts = PATIENT) -> MailRoute:
     settings = [SmtpSettings("127.0.0.1", script.port, tls=Tls.NONE) for script in scripts]
-    return MailRoute([MailServer(each, MailMonitor(), timeouts=SILENT) for each in settings])
+    return MailRoute([MailServer(each, MailMonitor(), timeouts=timeouts) for each in settings])
 
 
 @pytest.mark.parametrize(("word", "behaviour", "reason"), CASES)
@@ -75,7 +78,8 @@ async def test_each_behaviour_in_each_phase_has_its_class_and_no_more_copies_tha
     mail = OutgoingMail("b@example.org", "ada@example.org", LARGE if word == "content" else SMALL)
     answers = {word: behaviour} | ({"HELO": behaviour} if word == "EHLO" else {})
     async with ScriptedSmtpServer(**answers).listening() as script:
-        route = route_to(script)
+        short = {LIMITS[word]: SILENT_S} if behaviour is None else {}
+        route = route_to(script, timeouts=msgspec.structs.replace(PATIENT, **short))
         with pytest.raises(DeliveryError) as caught:
             await route.send(mail, count)
         assert (caught.value.reason, caught.value.error.phase) == (reason, PHASES[word])
