@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 from kit.domain import Domain, at_once, refused
 
+from callboard.actors.editorial import categories
 from callboard.actors.editorial.categories import (
     Categories,
     Category,
@@ -25,6 +26,7 @@ from callboard.actors.editorial.errors import (
     CATEGORY_STALE,
     CONTENT_CATEGORY_UNKNOWN,
 )
+from callboard.actors.editorial.workflow import DeleteContent
 from callboard.actors.infrastructure.principals import Principal, Role
 
 AN_ID = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
@@ -182,6 +184,27 @@ async def test_of_two_simultaneous_changes_of_one_version_one_wins(domain: Domai
     assert (len(won), lost) == (1, [CATEGORY_STALE] * 4)
 
 
+@pytest.mark.parametrize("statement", ["replace_category", "delete_category"])
+async def test_a_change_between_the_reading_of_a_category_and_its_writing_is_not_lost(
+    domain: Domain, editor: Principal, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    changes = {
+        "replace_category": ReplaceCategory("news", "Second", "", None, editor),
+        "delete_category": DeleteCategory("news", editor),
+    }
+    await create(domain, editor, "News")
+    write = getattr(categories.QUERIES, statement)
+
+    async def late(connection: Any, **given: Any) -> Any:
+        await domain.rows("update categories set name = 'First', version = version + 1")
+        return await write(connection, **given)
+
+    monkeypatch.setattr(categories.QUERIES, statement, late)
+    with refused(CATEGORY_STALE):
+        await domain.categories.ask(changes[statement])
+    assert await domain.value("select name from categories where deleted_at is null") == "First"
+
+
 async def test_a_change_and_deletions_of_one_version_at_once_are_one(domain: Domain, editor: Principal) -> None:
     first = await create(domain, editor, "News")
     deletions = [DeleteCategory("news", editor, tag=first.tag) for _ in range(4)]
@@ -202,7 +225,10 @@ async def test_a_deleted_category_frees_its_name_at_once_and_its_articles_stay_w
     await domain.rows(
         "update content set category_id = $1 where content_id = $2", old.category_id, published.content_id
     )
+    gone = await domain.draft(author, "gone", category_id=old.category_id)
+    await domain.content.ask(DeleteContent(gone.content_id, author))
     await domain.categories.ask(DeleteCategory("news", editor, tag=old.tag))
+    assert [value["slug"] for _, _, value in await domain.events("category.deleted")] == ["news"]
     with refused(CATEGORY_NOT_FOUND):
         await domain.categories.ask(GetCategory("news"))
     assert await domain.categories.ask(ListCategories(10)) == []
@@ -215,7 +241,7 @@ async def test_a_deleted_category_frees_its_name_at_once_and_its_articles_stay_w
         after = await domain.content_queries.ask(ReadContent(before.content_id, author))
         assert (after.category_id, after.status, after.version) == (None, before.status, before.version + 1)
     edited = {value["content_id"] for _, _, value in await domain.events("content.edited")}
-    assert edited == {str(draft.content_id), str(published.content_id)}
+    assert edited == {str(each.content_id) for each in (draft, published, gone)}
     assert [entry.title for entry in await domain.content_queries.ask(ListContent(author, 10, tag="x"))] == ["draft"]
     with refused(CONTENT_CATEGORY_UNKNOWN):
         await domain.draft(author, "too late", category_id=old.category_id)
@@ -235,6 +261,21 @@ async def test_a_category_of_many_articles_is_removed_in_batches(domain: Domain,
     assert await domain.value("select count(*) from categories") == 0
     assert len(await domain.events("content.edited")) == 450
     assert await domain.value("select count(*) from dead_jobs") == 0
+
+
+async def test_the_removal_of_a_category_waits_for_articles_that_are_being_edited(
+    domain: Domain, editor: Principal
+) -> None:
+    category = await create(domain, editor, "News")
+    await domain.draft(editor, "t", category_id=category.category_id)
+    await domain.categories.ask(DeleteCategory("news", editor))
+    async with domain.database.transaction() as connection:
+        await connection.execute("select from content for update")
+        await domain.work()
+    assert await domain.value("select last_error from jobs") == "the remaining articles are being edited"
+    await domain.rows("update jobs set run_at = now()")
+    await domain.work()
+    assert await domain.value("select count(*) from categories") == 0
 
 
 async def test_pages_of_categories_hold_each_once_in_order(domain: Domain) -> None:

@@ -105,6 +105,7 @@ async def test_content_is_published_and_archived_at_its_times_by_the_one_who_set
     await hours_pass(domain, 3)
     archived = await read(domain, approved, editor)
     assert (archived.status, archived.publish_at, archived.expire_at) == (Status.ARCHIVED, None, None)
+    assert (published.version, archived.version) == (content.version + 1, content.version + 2)
     assert await waiting(domain) == []
     assert await told(domain, approved) == ["content.scheduled", PUBLISH, EXPIRE]
     steps = await domain.content_queries.ask(ListTransitions(approved.content_id, editor, 10))
