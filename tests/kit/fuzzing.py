@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import schemathesis
+from hypothesis.internal.intervalsets import IntervalSet
 from hypothesis.strategies._internal import regex
 
 from kit.people import Person, UserFactory
@@ -23,13 +24,28 @@ _classes: dict[tuple[Any, ...], Any] = {}
 
 
 def strategy(codes: Any, context: Any, is_unicode: Any, *, alphabet: Any) -> Any:
-    """The strategy of a part of a regular expression: the same, but made once for each class of characters."""
-    if not isinstance(codes, tuple) or str(codes[0]) != "IN":
+    """The strategy of a part of a regular expression: the same, but a class of characters is made of its ranges."""
+    if not isinstance(codes, tuple) or str(codes[0]) != "IN" or context.flags & re.IGNORECASE or not is_unicode:
         return _strategy(codes, context, is_unicode, alphabet=alphabet)
-    key = (repr(codes[1]), context.flags, is_unicode, repr(alphabet))
+    key = (repr(codes[1]), context.flags, repr(alphabet))
     if key not in _classes:
-        _classes[key] = _strategy(codes, context, is_unicode, alphabet=alphabet)
+        _classes[key] = class_of(codes[1], context.flags, alphabet)
     return _classes[key]
+
+
+def class_of(codes: Any, flags: Any, alphabet: Any) -> Any:
+    """The strategy of a class of characters."""
+    kinds = [str(kind) for kind, _ in codes]
+    builder = regex.CharactersBuilder(negate="NEGATE" in kinds, flags=flags, alphabet=alphabet)
+    for kind, (_, value) in zip(kinds, codes, strict=True):
+        match kind:
+            case "LITERAL":
+                builder._intervals |= IntervalSet(((value, value),))
+            case "RANGE":
+                builder._intervals |= IntervalSet((value,))
+            case "CATEGORY":
+                builder.add_category(value)
+    return builder.strategy
 
 
 regex._strategy = strategy
