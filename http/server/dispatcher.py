@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Sequence
 from functools import partial
-from math import inf
 from typing import Any
 
 from callboard.actors.errors import (
@@ -71,16 +70,16 @@ class Endpoint:
         )
         self._admission = Admission(route, settings, dependencies)
         self._parser = RequestParser(route, settings, lambda: dispatcher.draining)
-        target_s = inf if self._is_streamed or route.skips_limits_and_auth else settings.target_s
-        self._shedder = LoadShedder(target_s, asyncio.get_running_loop().time)
+        is_exempt = self._is_streamed or route.skips_limits_and_auth
+        self._shedder = None if is_exempt else LoadShedder(settings.target_s, asyncio.get_running_loop().time)
 
     async def serve(self, exchange: RawRequest) -> Response:
         """Answer a request within its deadline. Raises Problem, or any exception of the handler."""
-        admission, parser, idempotency = self._admission, self._parser, self._idempotency
+        admission, parser, idempotency, shedder = self._admission, self._parser, self._idempotency, self._shedder
         exchange.route_headers = self._route_headers
         headers = exchange.headers
         is_late = parser.takes_body and not exchange.payload.is_eof()  # a slow client takes no place meanwhile
-        entered = None if is_late else self._shedder.enter()
+        entered = None if shedder is None or is_late else shedder.enter()
         self._deadlines.begin(exchange, wire.timeout_s(headers) if wire.TIMEOUT in headers else None)
         try:
             # The deadline of a streamed body moves: each ask and each statement then has its own time limit.
@@ -95,7 +94,8 @@ class Endpoint:
                 query = parser.query(exchange) if parser.takes_query or "?" in exchange.message.path else None
                 key = None if idempotency is None else key_of(headers)
                 body = await parser.body(exchange) if parser.takes_body else None
-                entered = self._shedder.enter() if entered is None else entered
+                if is_late and shedder is not None:
+                    entered = shedder.enter()
                 call = HttpRequest(body, query, path, self._refs, exchange)
                 if idempotency is not None and key is not None:
                     return await idempotency.answer(exchange, key, partial(self._run_once, call), self._builder.replay)
@@ -108,8 +108,8 @@ class Endpoint:
             raise Problem(REQUEST_SLOW if exchange.reading else SERVER_TIMEOUT) from None
         finally:
             self._deadlines.end(exchange)
-            if entered is not None:
-                self._shedder.leave(entered)
+            if shedder is not None and entered is not None:
+                shedder.leave(entered)
 
     def _respond(self, reply: Answer, exchange: RawRequest) -> Response:
         """Build the response to a handler's reply, after a check of a read's precondition. Raises Problem with the code
