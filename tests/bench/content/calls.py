@@ -82,7 +82,8 @@ def paths() -> Iterator[tuple[str, list[str]]]:
     yield "list of a category", [f"/content?{urlencode({'category': UUID(int=n + 1)})}" for n in range(40)]
     yield "list of a tag", [f"/content?tag=tag-{n}" for n in range(200)]
     kinds = searches()
-    for name, queries in ({"a mix": mixed(kinds)} | kinds).items():
+    mix = mixed(kinds)
+    for name, queries in ({"a mix, first after the start": mix} | kinds | {"a mix": mix}).items():
         yield f"search: {name}", [f"/content/search?{urlencode(query)}" for query in queries]
     facets = [{"q": word} for word in FREQUENT]
     yield "facets of a frequent word", [f"/content/search/facets?{urlencode(query)}" for query in facets]
