@@ -51,6 +51,12 @@ async def test_a_reported_comment_waits_in_the_list_until_an_editor_hides_or_kee
     first, second = await reported(domain, editor)
     assert (first.comment.comment_id, first.reports, first.author_name) == (kept.comment_id, 1, "Some One")
     assert (second.comment.comment_id, second.comment.body, second.reports) == (hidden.comment_id, "Well said", 2)
+    of_hidden = await domain.comment_moderation.ask(ListReports(hidden.comment_id, 10))
+    assert second.reported_at < of_hidden[1].created_at  # the time of the first report
+    await domain.move(article.content_id, Action.ARCHIVE, editor)
+    await domain.rows("update content set deleted_at = now()")
+    assert await reported(domain, editor) == []
+    await domain.rows("update content set deleted_at = null")
     assert (await show(domain, kept, editor, "harmless")).status == "visible"
     assert (await hide(domain, hidden, editor, "advertisement")).status == "hidden"
     assert await reported(domain, editor) == []
