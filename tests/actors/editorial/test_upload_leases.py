@@ -125,7 +125,8 @@ async def test_an_old_lease_changes_nothing_while_another_is_held(site: UploadSi
     old = await site.uploads.ask(take)
     assert isinstance(old, Lease)
     await site.expire_lease(upload)
-    assert isinstance(await neighbour.uploads.ask(take), Lease)
+    new = await neighbour.uploads.ask(take)
+    assert isinstance(new, Lease)
     row = "select * from uploads where upload_id = $1"
     before = await site.domain.rows(row, upload.upload_id)
     changes = SaveProgress(old, 1), CompleteUpload(old, "a/b"), ReplaceObject(old, uuid4(), 0), RemoveUpload(old)
@@ -133,6 +134,9 @@ async def test_an_old_lease_changes_nothing_while_another_is_held(site: UploadSi
         await refused(site.uploads.ask(change), UPLOADS_LOCKED)
     await site.uploads.ask(ReleaseLease(old))
     assert await site.domain.rows(row, upload.upload_id) == before
+    await neighbour.uploads.ask(ReleaseLease(new))
+    for change in (SaveProgress(new, 1), CompleteUpload(new, "a/b"), ReplaceObject(new, uuid4(), 0)):
+        await refused(neighbour.uploads.ask(change), UPLOADS_LOCKED)
 
 
 async def test_an_upload_whose_bytes_are_lost_begins_again(site: UploadSite) -> None:
