@@ -29,7 +29,7 @@ from callboard.actors.editorial.errors import (
 from callboard.actors.editorial.media_types import media_type_of
 from callboard.actors.editorial.refs import EditorialRefs
 from callboard.actors.editorial.upload_records import RemoveUpload, TakeLease, UploadKind
-from callboard.actors.editorial.workflow import Content, CreateContent, Draft, TransitionContent
+from callboard.actors.editorial.workflow import Content, CreateContent, DeleteContent, Draft, TransitionContent
 from callboard.actors.editorial.workflow_rules import Action
 from callboard.actors.infrastructure.principals import Principal, Role
 
@@ -89,6 +89,8 @@ async def test_a_file_is_its_owners_until_its_content_is_published_and_again_whe
     assert await desk.sees(upload_id, *everybody) == [True, True, True, True]
     await desk.move(content, Action.ARCHIVE, by=author)
     assert await desk.sees(upload_id, *everybody) == [True, False, True, False]
+    await domain.content.ask(DeleteContent(content.content_id, author))
+    assert await desk.sees(upload_id, *everybody) == [True, False, False, False]
 
 
 async def test_a_file_is_not_removed_from_under_an_article_that_is_no_draft(domain: Domain, desk: Desk) -> None:
