@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import os
 import re
 import shutil
@@ -200,6 +201,7 @@ async def _up(options: argparse.Namespace) -> int:
     from callboard.ops.embedded.data_directory import data_folder  # noqa: PLC0415 - see above
     from callboard.ops.up import up  # noqa: PLC0415 - see above
 
+    gc.freeze()  # what is imported stays: only what comes after it is looked through before the first request
     return await up(data_folder(options.data_dir), reset=options.reset, play=options.demo)
 
 
@@ -210,6 +212,7 @@ async def _serve(options: argparse.Namespace) -> int:
     from callboard.ops.config.names import warnings  # noqa: PLC0415 - see above
     from callboard.ops.processes import serve_processes  # noqa: PLC0415 - see above
 
+    gc.freeze()  # the same
     configuration = (load_all if options.processes > 1 else load_or_explain)(os.environ)
     config = configuration.process
     logs.configure(config.log_level, debug=config.enable_debug_mode)
