@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import io
 import json
 import statistics
 import time
@@ -63,7 +64,9 @@ async def send_hostile(up: Up, token: str, statuses: Counter[str]) -> None:
         while True:
             for name, (more, body) in HOSTILE.items():
                 try:
-                    async with session.post(f"{up.api}/content", data=body, headers=headers | more) as response:
+                    async with session.post(
+                        f"{up.api}/content", data=io.BytesIO(body), headers=headers | more
+                    ) as response:
                         await response.read()
                         statuses[f"{name}: {response.status}"] += 1
                 except aiohttp.ClientError:  # the server has answered, and closed, before it had all
