@@ -52,6 +52,7 @@ class Endpoint:
         self._handler = route.handler
         self._status = route.status
         self._changes = route.makes_changes
+        self._is_conditional = route.is_conditional
         self._current = route.current
         self._match_missing = route.match_missing
         self._stale = stale_code(route.errors)
@@ -117,7 +118,9 @@ class Endpoint:
         """
         if not self._changes:
             tag = self._builder.tag(reply)
-            condition = None if tag is None else condition_of(exchange.headers)
+            condition = (
+                condition_of(exchange.headers) if self._is_conditional else None
+            )  # malformed, also without a tag
             if tag is not None and condition is not None:
                 if not condition.matches(tag, reply.modified):
                     raise Problem(self._stale)

@@ -160,6 +160,8 @@ async def test_a_page_that_is_public_has_a_tag_of_its_bytes_and_a_callers_own_ha
         status, body, response = await door.call("GET", "/api/v1/board?limit=3", headers=sent)
         assert (status, "ETag" in response.headers, response.headers["Cache-Control"]) == (200, False, "no-store")
         assert body["data"] == ["public", "a draft of member@example.org"]
+    malformed = {"If-Match": "rubbish", "Authorization": "Bearer member"}
+    assert (await door.call("GET", "/api/v1/board?limit=3", headers=malformed))[0] == 400
     assert (await door.call("GET", "/api/v1/board", headers={"If-Match": '"6"'}))[0] == 412
     assert (await door.call("POST", "/api/v1/board", json={"title": "a"}))[0] == 201
 
