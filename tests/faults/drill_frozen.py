@@ -23,6 +23,7 @@ pytestmark = pytest.mark.servers
 
 FROZEN_S = 30.0
 LEADS_S = 5.0
+POOLS = {"DATABASE_POOL_SIZE": "8", "DATABASE_JOBS_POOL_SIZE": "4"}  # the server of all has 60 connections
 HELD_S = IDLE_TRANSACTION_MS / 1000
 COUNT, IN_A_ROW = 2, 40
 TIMEOUT_S, REPLACED_S = 6, 20.0
@@ -38,7 +39,7 @@ class Pair(NamedTuple):
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
-    with one_up() as up, twins(up, 2, ROLES="front,streams,workers", **SETTINGS) as made:
+    with one_up() as up, twins(up, 2, ROLES="front,streams,workers", **SETTINGS, **POOLS) as made:
         yield Pair(up, made)
 
 
