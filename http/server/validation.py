@@ -15,6 +15,7 @@ import msgspec
 from msgspec import inspect
 
 from callboard.actors.errors import REQUEST_INVALID, REQUEST_MALFORMED, FieldError, Problem
+from callboard.http.server.validation_messages import sentence_of
 from callboard.streams.field_rules import (
     NOT_A_TIME,
     NOT_AN_INTEGER,
@@ -209,10 +210,10 @@ def is_list(kind: Any) -> bool:
 
 
 def detail_of(error: msgspec.ValidationError, path: str) -> FieldError:
-    """Split a message of msgspec: return its text, and its place appended to `path`."""
+    """Split a message of msgspec: return its sentence, and its place appended to `path`."""
     match = PLACE.match(str(error))
     said, inner = (match["said"], match["path"] or "") if match else (str(error), "")
-    return FieldError((path + inner).lstrip("."), said)
+    return FieldError((path + inner).lstrip("."), sentence_of(said))
 
 
 def validation_errors(value: Any, kind: Any, path: str, *, strict: bool) -> list[FieldError]:
