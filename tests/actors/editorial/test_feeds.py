@@ -1,5 +1,6 @@
 """Feeds: valid whatever an article holds, the same entry for the same article, and nothing that is not published."""
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from kit.domain import Domain, refused
 from kit.feed_rules import ATOM, checked_feed
 
+from callboard.actors.editorial import feeds
 from callboard.actors.editorial.atom import AtomEntry, AtomFeed, absolute_links, render_feed
 from callboard.actors.editorial.categories import CreateCategory, DeleteCategory, ReplaceCategory
 from callboard.actors.editorial.errors import CATEGORY_NOT_FOUND
@@ -198,6 +200,7 @@ async def test_a_category_has_a_feed_whose_id_survives_another_slug(
     await domain.rows(
         "update content set category_id = $1 where content_id = $2", category.category_id, inside.content_id
     )
+    await domain.draft(author, "a draft inside", category_id=category.category_id)
     for key in ("news", "NEWS", str(category.category_id)):
         assert await titles(domain, key) == ["inside"]
     before = await domain.feeds.ask(ReadFeed("news"))
@@ -223,9 +226,9 @@ async def test_a_feed_changes_its_tag_with_whatever_it_shows_and_is_kept_until_t
     seen: list[Feed] = []
 
     async def changed() -> bool:
-        feeds = [await domain.feeds.ask(ReadFeed()) for _ in range(4)]
-        assert len({each.body for each in feeds}) == len({each.tag for each in feeds}) == 1
-        seen.append(feeds[0])
+        read = [await domain.feeds.ask(ReadFeed()) for _ in range(4)]
+        assert len({each.body for each in read}) == len({each.tag for each in read}) == 1
+        seen.append(read[0])
         return len({each.tag for each in seen}) == len({each.body for each in seen}) == len(seen)
 
     assert await changed()
@@ -241,3 +244,19 @@ async def test_a_feed_changes_its_tag_with_whatever_it_shows_and_is_kept_until_t
     assert await changed()
     await domain.move(content.content_id, Action.ARCHIVE, author)
     assert await changed()
+
+
+async def test_an_article_that_is_archived_while_a_feed_is_made_is_not_in_it(
+    domain: Domain, author: Principal, editor: Principal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await domain.published(author, editor, "stays")
+    await domain.published(author, editor, "goes")
+    read = feeds.QUERIES.feed_texts
+
+    async def late(connection: Any, **given: Any) -> AsyncIterator[Any]:
+        await domain.rows("update content set status = 'archived' where title = 'goes'")
+        async for row in read(connection, **given):
+            yield row
+
+    monkeypatch.setattr(feeds.QUERIES, "feed_texts", late)
+    assert await titles(domain) == ["stays"]

@@ -1,12 +1,13 @@
 """The bounds of a search: which matches are read and ranked, if there are many."""
 
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 from kit.domain import Domain
 
 from callboard.actors.editorial import content_search
-from callboard.actors.editorial.content_search import SearchContent, months_of
+from callboard.actors.editorial.content_search import Search, SearchContent, months_of
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -54,3 +55,19 @@ async def test_the_months_of_an_index_are_those_of_a_query(domain: Domain) -> No
     for moment in ("2025-12-31T23:59:59.999999Z", "2026-01-01T00:00:00Z", "2024-02-29T12:00:00+05:00"):
         at = datetime.fromisoformat(moment)
         assert await domain.value("select month_of($1)", at) in (months_of(at, at + timedelta(seconds=1)) or [])
+
+
+async def test_an_article_that_is_archived_after_it_was_found_is_left_out(
+    domain: Domain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    author = await domain.person()
+    await domain.rows(DAYS, author.user_id, 150, 150, LONG_AGO)
+    rank = Search.ranks
+
+    async def slow(self: Search, *, tolerant: bool) -> dict[UUID, float]:
+        found = await rank(self, tolerant=tolerant)
+        await domain.rows("update content set status = 'archived' where title = 'Day 0'")
+        return found
+
+    monkeypatch.setattr(Search, "ranks", slow)
+    assert await titles(domain) == {"Day 150"}
