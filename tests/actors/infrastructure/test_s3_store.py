@@ -14,7 +14,8 @@ from kit.domain import refused
 from kit.kept_spans import Kept, keeping_spans
 from kit.s3 import PART, SECRET_KEY, S3Server
 
-from callboard.actors.errors import SERVER_UNAVAILABLE, DegradedError
+from callboard.actors.errors import SERVER_UNAVAILABLE, DegradedError, Problem
+from callboard.actors.infrastructure import s3_connection
 from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker
 from callboard.actors.infrastructure.department import InfrastructureSettings, store_of
 from callboard.actors.infrastructure.errors import STORE_FULL, STORE_LOST
@@ -157,6 +158,29 @@ async def test_while_s3_is_away_calls_are_refused_at_once_and_one_probes_later(
     assert 0 < len(logged) == len(set(logged))
     assert SECRET_KEY not in caplog.text
     assert str(port) not in "".join(logged)
+
+
+async def test_behind_calls_that_hang_the_others_wait_once_and_then_none_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen to fail without the breaker: each turn of the calls at once waited anew."""
+    connected = 0
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connected
+        connected += 1
+        await reader.read()
+        writer.close()
+
+    monkeypatch.setattr(s3_connection, "READ_S", 0.05)
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    settings = S3Settings(
+        "bucket", "us-east-1", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "key", SECRET_KEY
+    )
+    async with server, opened(S3Store(settings)) as store:
+        monkeypatch.setattr(store._connection.breaker, "clock", lambda: 0.0)
+        found = await asyncio.gather(*(store.size(uuid4()) for _ in range(100)), return_exceptions=True)
+    assert {type(each) for each in found} == {Problem}
+    assert {each.code for each in found if isinstance(each, Problem)} == {SERVER_UNAVAILABLE}
+    assert connected <= 2 * store._connection._most
 
 
 async def test_a_bucket_that_is_not_there_is_named(s3: S3Server, caplog: pytest.LogCaptureFixture) -> None:
