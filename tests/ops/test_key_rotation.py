@@ -13,7 +13,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from kit.running import PASSWORD, Answer, CallboardProcess, Up, request
+from kit.running import PASSWORD, Answer, CallboardProcess, Up, request, until
 from kit.twins import ProcessGroup, twins
 
 OLD, NEW = secrets.token_urlsafe(48), secrets.token_urlsafe(48)
@@ -68,9 +68,14 @@ def email(made: ProcessGroup) -> str:
 
 
 def log_in(site: CallboardProcess, email: str) -> Any:
-    answer = site.call("POST", "/auth/login", body={"email": email, "password": PASSWORD})
-    assert answer.status == 200, answer
-    return answer.data
+    """Tokens. Of many processes one may have to wait for a connection: 503, as for any client."""
+
+    def answered() -> Any:
+        answer = site.call("POST", "/auth/login", body={"email": email, "password": PASSWORD})
+        assert answer.status in (200, 503), answer
+        return answer.data if answer.status == 200 else None
+
+    return until("a login", answered)
 
 
 def statuses(sites: tuple[CallboardProcess, ...], tokens: Any) -> list[int]:

@@ -264,13 +264,13 @@ class Model(RuleBasedStateMachine):
         self.is_active = True
 
     def _change_password(self, domain: Domain, kept: Family) -> None:
-        new = f"Word-{secrets.token_hex(4)}-7A"
+        new = f"Quiet-{secrets.token_hex(4)}-Wings-7"
         order = ChangePassword(self.person.user_id, kept.session_id, self.password, new)
         assert self.ask(domain.password_reset, order) is None
         self.password = new
 
     def _reset_password(self, domain: Domain) -> None:
-        new = f"Word-{secrets.token_hex(4)}-7A"
+        new = f"Quiet-{secrets.token_hex(4)}-Wings-7"
 
         async def go() -> None:
             await domain.execute("delete from mail_tokens")

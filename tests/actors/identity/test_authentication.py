@@ -246,15 +246,17 @@ async def test_many_at_once_get_no_more_tries_than_there_are_workers(domain: Dom
 
 
 async def test_known_and_unknown_addresses_take_the_same_time(domain: Domain) -> None:
-    """Each account is tried once, so that no throttle stands in the way; pairs, so that a busy machine hurts both."""
+    """Each account is tried once, so that no throttle stands in the way. Nearly all of an attempt's time is its hash,
+    counted by the processor: a busy machine does not change it.
+    """
     true_hash = HASHER.hash(PASSWORD)
     for each in range(PAIRS):
         await domain.person(email=f"known-{each}@example.org", password_hash=true_hash)
     times: dict[str, list[float]] = {"known": [], "nobody": []}
     for each in range(PAIRS):
         for who in ("known", "nobody") if each % 2 else ("nobody", "known"):
-            started = time.perf_counter()
+            started = time.process_time()
             assert (await attempt(domain, f"{who}-{each}@example.org", "Wrong-Word-42"))[0] != "in"
-            times[who].append(time.perf_counter() - started)
+            times[who].append(time.process_time() - started)
     known, unknown = (statistics.median(taken) for taken in times.values())
     assert abs(known - unknown) < 0.2 * max(known, unknown), (known, unknown)
