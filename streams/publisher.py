@@ -3,12 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, Protocol
 
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.partitioner import DefaultPartitioner
 from msgspec import Struct
 
-from callboard.runtime import SpanKind, begin_span
+from callboard.runtime import Span, SpanKind, begin_span
 from callboard.streams.cloudevents import signed_headers
 from callboard.streams.lease import LeaseLostError
 from callboard.streams.signatures import EventSigner
@@ -18,7 +20,8 @@ from callboard.streams.topics import full_name
 _LOG = logging.getLogger(__name__)
 _METADATA_S = 3.0
 _CLOSED_S = (1.0, 2.0, 5.0, 10.0, 30.0)  # how long a refusing topic is paused, by the number of refusals
-_SHARED_BYTES = 16 << 10  # aiokafka's batches: a larger record never shares one
+BATCH_BYTES = 64 << 10  # of records that are sent together
+_HEADER_BYTES = 1 << 10  # more than a record's headers have, as a rule: the signature, the trace, the source
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 _UNSENDABLE = (*_TOO_LARGE, ValueError, TypeError, AssertionError)  # else the topic is at fault, not the row
 _SHOWN = 300
@@ -30,10 +33,16 @@ class Producer(Protocol):
     """The methods of aiokafka's producer that we use."""
 
     async def partitions_for(self, topic: str) -> Any:
-        """Return when the topic is known."""
+        """Return the partitions when the topic is known."""
 
-    async def send(self, topic: str, value: bytes, *, key: bytes, headers: Any) -> Any:
+    async def send(self, topic: str, value: bytes, *, key: bytes, partition: int, headers: Any) -> Any:
         """Send a record; return a future of its acknowledgement."""
+
+    def create_batch(self) -> Any:
+        """Return an empty batch."""
+
+    async def send_batch(self, batch: Any, topic: str, *, partition: int) -> Any:
+        """Send a batch; return a future of its acknowledgement: of all its records, or of none."""
 
 
 class MessageAccounting(Protocol):
@@ -71,14 +80,17 @@ class Publisher:
         return [topic for topic, closed in self._closed.items() if now < closed.until]
 
     async def publish(self, producer: Producer, ledger: MessageAccounting, topic: str, rows: Sequence[Row]) -> None:
-        """Publish rows of one topic, each only after the one before it of its key, and record their outcomes."""
-        acknowledged: list[int] = []
-        refused: dict[int, str] = {}
+        """Publish rows of one topic, those of a partition in batches, one after the other; record their outcomes.
+
+        A batch is taken whole or not at all, so the order of its keys is kept.
+        """
+        outcomes = _Outcomes()
+        name = full_name(self._prefix, topic)
         try:
             async with asyncio.timeout(_METADATA_S):
-                await producer.partitions_for(full_name(self._prefix, topic))
-            for wave in _waves(rows, refused):
-                if failure := await self._send(producer, ledger, wave, acknowledged, refused):
+                partitions = sorted(await producer.partitions_for(name))
+            for wave in _waves(rows, partitions, outcomes):
+                if failure := await self._send(producer, ledger, name, wave, outcomes):
                     self._close(topic, failure)
                     break
             else:
@@ -86,61 +98,76 @@ class Publisher:
         except (KafkaError, TimeoutError, ValueError) as error:
             self._close(topic, error)
         finally:
-            if acknowledged:
-                self._metrics.published[topic] += len(acknowledged)
-                await ledger.mark(acknowledged)
-            if refused:
-                await ledger.refuse(refused)
+            if outcomes.acknowledged:
+                self._metrics.published[topic] += len(outcomes.acknowledged)
+                await ledger.mark(outcomes.acknowledged)
+            if outcomes.refused:
+                await ledger.refuse(outcomes.refused)
 
     async def _send(
-        self,
-        producer: Producer,
-        ledger: MessageAccounting,
-        wave: Sequence[Row],
-        acknowledged: list[int],
-        refused: dict[int, str],
+        self, producer: Producer, ledger: MessageAccounting, name: str, wave: "Sequence[_Batch]", outcomes: "_Outcomes"
     ) -> BaseException | None:
-        """Send rows of different keys at once; return the topic's error with one of them, if any."""
-        outcomes = await self._send_together(producer, ledger, wave)
+        """Send batches of different partitions at once; return the topic's error with one of them, if any.
+
+        The rows of a batch with one that cannot be sent are sent one by one.
+        """
         failure: BaseException | None = None
-        for row, outcome in zip(wave, outcomes, strict=True):
-            if isinstance(outcome, LeaseLostError):  # not the topic's fault
-                raise LeaseLostError(str(outcome)) from outcome
-            result = outcome
-            if isinstance(outcome, _TOO_LARGE) and len(wave) > 1 and len(row["value"]) < _SHARED_BYTES:
-                (result,) = await self._send_together(
-                    producer, ledger, [row]
-                )  # its batch was too large, perhaps not this row
+        for batch, result in zip(wave, await self._send_together(producer, ledger, name, wave), strict=True):
+            if isinstance(result, LeaseLostError):  # not the topic's fault
+                raise LeaseLostError(str(result)) from result
             if result is None:
-                acknowledged.append(row["outbox_id"])
-            elif isinstance(result, _UNSENDABLE):
-                refused[row["outbox_id"]] = self._refused(row, result)
-            else:
+                outcomes.acknowledged += [row["outbox_id"] for row in batch.rows]
+            elif not isinstance(result, _UNSENDABLE):
                 failure = failure or result
+            elif len(batch.rows) == 1:
+                outcomes.refuse(batch.rows[0], self._refused(batch.rows[0], result))
+            else:
+                for row in batch.rows:
+                    if failure is None and row["key"] not in outcomes.stopped:
+                        alone = [_Batch(batch.partition, [row])]
+                        failure = await self._send(producer, ledger, name, alone, outcomes)
         return failure
 
     async def _send_together(
-        self, producer: Producer, ledger: MessageAccounting, rows: Sequence[Row]
+        self, producer: Producer, ledger: MessageAccounting, name: str, batches: "Sequence[_Batch]"
     ) -> list[BaseException | None]:
-        """Return each row's error, or None if the broker has it."""
+        """Return each batch's error, or None if the broker has it."""
         ledger.check()
         futures: list[asyncio.Future[Any]] = []
-        for row in rows:
+        for batch in batches:
             try:
-                futures.append(await self._hand_over(producer, row))
+                futures.append(await self._hand_over(producer, name, batch))
             except (KafkaError, ValueError, TypeError, AssertionError) as error:
                 failed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
                 failed.set_exception(error)
                 futures.append(failed)
-        outcomes = await asyncio.gather(*futures, return_exceptions=True)
-        return [outcome if isinstance(outcome, BaseException) else None for outcome in outcomes]
+        results = await asyncio.gather(*futures, return_exceptions=True)
+        return [result if isinstance(result, BaseException) else None for result in results]
 
-    async def _hand_over(self, producer: Producer, row: Row) -> Any:
+    async def _hand_over(self, producer: Producer, name: str, batch: "_Batch") -> Any:
+        spans: list[Span] = []
+        records = [(row["key"].encode(), row["value"], self._headers(row, spans)) for row in batch.rows]
+        if len(records) == 1:
+            key, value, headers = records[0]
+            sent = await producer.send(name, value, key=key, partition=batch.partition, headers=headers)
+        else:
+            builder = producer.create_batch()
+            for key, value, headers in records:
+                if builder.append(timestamp=None, key=key, value=value, headers=headers) is None:
+                    raise ValueError("these rows are too large for one batch")
+            sent = await producer.send_batch(builder, name, partition=batch.partition)
+        for span in spans:
+            sent.add_done_callback(span.end_with)
+        return sent
+
+    def _headers(self, row: Row, spans: list[Span]) -> Any:
         attributes = {"messaging.system": "kafka", "messaging.destination.name": row["topic"]}
         span = row["traceparent"] and begin_span(
             "EXT kafka publish", SpanKind.PRODUCER, attributes, parent=row["traceparent"]
         )
-        headers = signed_headers(
+        if span:
+            spans.append(span)
+        return signed_headers(
             self._signer,
             row["value"],
             event_id=row["event_id"],
@@ -149,12 +176,6 @@ class Publisher:
             occurred_at=row["occurred_at"],
             traceparent=span.traceparent if span else row["traceparent"],
         )
-        sent = await producer.send(
-            full_name(self._prefix, row["topic"]), row["value"], key=row["key"].encode(), headers=headers
-        )
-        if span:
-            sent.add_done_callback(span.end_with)
-        return sent
 
     def _refused(self, row: Row, error: BaseException) -> str:
         told = f"{type(error).__name__}: {error}".replace("\x00", " ")[:_SHOWN]
@@ -180,19 +201,49 @@ class Publisher:
             _LOG.info("the topic %s accepts events again", topic)
 
 
-def _waves(rows: Iterable[Row], refused: Mapping[int, str]) -> Iterator[list[Row]]:
-    """Yield the first row of each key, then the second of each, and so on; a refused row stops those of its key behind
-    it.
+class _Batch(Struct):
+    """Rows of a partition, in order."""
+
+    partition: int
+    rows: list[Row]
+
+
+class _Outcomes:
+    """The outcomes of rows so far."""
+
+    def __init__(self) -> None:
+        self.acknowledged: list[int] = []
+        self.refused: dict[int, str] = {}  # by id, with the reason
+        self.stopped: set[str] = set()  # keys of refused rows: those behind them wait
+
+    def refuse(self, row: Row, why: str) -> None:
+        """Note a row that no broker takes."""
+        self.refused[row["outbox_id"]] = why
+        self.stopped.add(row["key"])
+
+
+def _waves(rows: Iterable[Row], partitions: Sequence[int], outcomes: _Outcomes) -> Iterator[list[_Batch]]:
+    """Yield the first batch of each partition, then the second of each, and so on; a refused row stops those of its key
+    behind it.
     """
-    waves: list[list[Row]] = []
-    seen: dict[str, list[int]] = {}
+    queues: dict[int, list[_Batch]] = {}
+    rooms: dict[int, int] = {}  # bytes that the last batch of a partition still takes
+    choose = DefaultPartitioner()
     for row in rows:
-        before = seen.setdefault(row["key"], [])
-        if len(before) == len(waves):
-            waves.append([])
-        waves[len(before)].append(row)
-        before.append(row["outbox_id"])
-    for wave in waves:
-        allowed = [row for row in wave if not any(earlier in refused for earlier in seen[row["key"]])]
-        if allowed:
-            yield allowed
+        partition = choose(row["key"].encode(errors="replace"), partitions, partitions)
+        queue = queues.setdefault(partition, [])
+        size = len(row["value"]) + len(row["key"]) + _HEADER_BYTES
+        room = rooms.get(partition, 0) - size
+        if room < 0:
+            queue.append(_Batch(partition, []))
+            room = BATCH_BYTES - size
+        queue[-1].rows.append(row)
+        rooms[partition] = room
+    for wave in zip_longest(*queues.values()):
+        allowed = [
+            _Batch(batch.partition, [row for row in batch.rows if row["key"] not in outcomes.stopped])
+            for batch in wave
+            if batch
+        ]
+        if sendable := [batch for batch in allowed if batch.rows]:
+            yield sendable

@@ -22,7 +22,7 @@ from callboard.streams.faust_transport import close_now
 from callboard.streams.fenced_producer import FencedProducer
 from callboard.streams.lease import Lease, LeaseLostError
 from callboard.streams.ports import Database, passes
-from callboard.streams.publisher import Publisher
+from callboard.streams.publisher import BATCH_BYTES, Publisher
 from callboard.streams.reconciler import QUERIES, Reconciler
 from callboard.streams.signatures import EventSigner
 from callboard.streams.stream_metrics import StreamMetrics
@@ -176,6 +176,7 @@ class Relay(Actor[None]):
             acks="all",
             request_timeout_ms=_REQUEST_MS,
             linger_ms=0,
+            max_batch_size=BATCH_BYTES,
             **self._broker.security.client_options(),
         )
         watch = asyncio.create_task(self._broker.watch())

@@ -17,25 +17,51 @@ from callboard.streams.stream_metrics import StreamMetrics
 Verdict = Callable[[bytes, bytes], BaseException | None]
 
 
-class KafkaCluster:
-    """A producer whose broker judges each record; those handed over together share a batch."""
+class Batch:
+    """Records that a broker takes together, or none of them."""
 
-    def __init__(self, verdict: Verdict, *, unknown: BaseException | None = None) -> None:
+    def __init__(self) -> None:
+        self.records: list[tuple[bytes, bytes]] = []
+
+    def append(self, *, timestamp: None, key: bytes, value: bytes, headers: Any) -> object:
+        assert timestamp is None
+        assert dict(headers)["ce_signature"]
+        self.records.append((key, value))
+        return self
+
+
+class KafkaCluster:
+    """A producer whose broker judges each record."""
+
+    def __init__(self, verdict: Verdict, *, unknown: BaseException | None = None, partitions: int = 100) -> None:
         self.verdict = verdict
         self.unknown = unknown
+        self.partitions = partitions
         self.taken: list[bytes] = []
+        self.batches: list[int] = []
 
-    async def partitions_for(self, _topic: str) -> None:
+    async def partitions_for(self, _topic: str) -> set[int]:
         if self.unknown is not None:
             raise self.unknown
+        return set(range(self.partitions))
 
-    async def send(self, _topic: str, value: bytes, *, key: bytes, headers: Any) -> asyncio.Future[None]:
-        assert dict(headers)["ce_signature"]
+    async def send(self, topic: str, value: bytes, *, key: bytes, partition: int, headers: Any) -> asyncio.Future[None]:
+        batch = Batch()
+        batch.append(timestamp=None, key=key, value=value, headers=headers)
+        return await self.send_batch(batch, topic, partition=partition)
+
+    def create_batch(self) -> Batch:
+        return Batch()
+
+    async def send_batch(self, batch: Batch, _topic: str, *, partition: int) -> asyncio.Future[None]:
+        assert partition in range(self.partitions)
         outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if error := self.verdict(key, value):
-            outcome.set_exception(error)
+        errors = [error for key, value in batch.records if (error := self.verdict(key, value))]
+        if errors:
+            outcome.set_exception(errors[0])
         else:
-            self.taken.append(value)
+            self.batches.append(len(batch.records))
+            self.taken += [value for _, value in batch.records]
             outcome.set_result(None)
         return outcome
 
@@ -88,18 +114,30 @@ async def test_a_row_that_is_too_large_waits_with_those_of_its_key_and_no_other(
     assert publisher.closed_topics() == []
 
 
-async def test_small_rows_that_shared_a_batch_with_one_too_large_are_sent_alone(publisher: Publisher) -> None:
+async def test_of_a_batch_with_a_row_that_is_too_large_the_others_are_sent(publisher: Publisher) -> None:
+    ledger, broker = MessageAccounting(), KafkaCluster(too_large, partitions=1)
+    rows = [row(1, "a", b"1"), row(2, "b", b"x" * 200), row(3, "c", b"3"), row(4, "b", b"4"), row(5, "a", b"5")]
+    await publisher.publish(broker, ledger, "t.v1", rows)
+    assert broker.taken == [b"1", b"3", b"5"]
+    assert (ledger.marked, list(ledger.refused)) == ([1, 3, 5], [2])
+
+
+async def test_the_rows_of_one_key_are_sent_in_batches_and_in_order(publisher: Publisher) -> None:
     ledger, broker = MessageAccounting(), KafkaCluster(lambda _key, _value: None)
-    seen: list[bytes] = []
+    await publisher.publish(broker, ledger, "t.v1", [row(n, "a", b"%d" % n) for n in range(200)])
+    assert broker.taken == [b"%d" % n for n in range(200)]
+    assert ledger.marked == list(range(200))
+    assert len(broker.batches) <= 4
 
-    def verdict(key: bytes, _value: bytes) -> BaseException | None:
-        seen.append(key)
-        return MessageSizeTooLargeError() if len(seen) <= 3 or key == b"b" else None  # the first three share a batch
 
-    broker.verdict = verdict
-    await publisher.publish(broker, ledger, "t.v1", [row(1, "a"), row(2, "b"), row(3, "c")])
-    assert sorted(ledger.marked) == [1, 3]
-    assert list(ledger.refused) == [2]
+async def test_a_topic_that_refuses_a_batch_gets_none_of_its_rows_and_none_behind_them(publisher: Publisher) -> None:
+    ledger = MessageAccounting()
+    broker = KafkaCluster(lambda _key, value: KafkaTimeoutError() if value == b"100" else None, partitions=1)
+    await publisher.publish(broker, ledger, "t.v1", [row(n, "a", b"%d" % n) for n in range(200)])
+    assert ledger.marked == list(range(len(ledger.marked)))
+    assert 0 < len(ledger.marked) <= 100
+    assert broker.taken == [b"%d" % n for n in ledger.marked]
+    assert publisher.closed_topics() == ["t.v1"]
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), TypeError("no"), AssertionError("no")])
@@ -137,8 +175,8 @@ async def test_a_topic_that_is_unknown_is_left_alone(publisher: Publisher) -> No
 
 
 async def test_behind_a_row_that_the_topic_refuses_those_of_its_key_are_not_sent(publisher: Publisher) -> None:
-    ledger, answers = MessageAccounting(), iter([KafkaTimeoutError(), None])
-    broker = KafkaCluster(lambda _key, _value: next(answers))
+    ledger = MessageAccounting()
+    broker = KafkaCluster(lambda _key, value: KafkaTimeoutError() if value == b"1" else None)
     await publisher.publish(broker, ledger, "t.v1", [row(1, "a", b"1"), row(2, "b", b"2"), row(3, "a", b"3")])
     assert (broker.taken, ledger.marked) == ([b"2"], [2])
 
