@@ -224,7 +224,8 @@ def free_ports(count: int) -> list[int]:
     """Return ports of 127.0.0.1 that are free.
 
     They are below the kernel's range for outgoing connections: otherwise a client that keeps trying to reach a dead
-    server would sooner or later get that port, connect to itself, and keep the server from coming back.
+    server would sooner or later get that port, connect to itself, and keep the server from coming back. Each stays
+    reserved for a minute: whoever else asks here, in any process, is given others before a server listens on it.
     """
     held: list[socket.socket] = []
     try:
@@ -233,6 +234,7 @@ def free_ports(count: int) -> list[int]:
             held.append(probe)
             try:
                 probe.bind(("127.0.0.1", port))
+                _reserve(probe)
             except OSError:
                 held.remove(probe)
                 probe.close()
@@ -242,6 +244,16 @@ def free_ports(count: int) -> list[int]:
         for each in held:
             each.close()
     raise EmbeddedError("no free port between 20000 and 32767")
+
+
+def _reserve(probe: socket.socket) -> None:
+    """Leave a port in TIME_WAIT: a server may listen there, as servers do with SO_REUSEADDR, and a probe without it may
+    not.
+    """
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    probe.listen(1)
+    with socket.create_connection(probe.getsockname(), timeout=1.0):
+        probe.accept()[0].close()  # the side that closes first waits
 
 
 def port_taken(host: str, port: int) -> bool:

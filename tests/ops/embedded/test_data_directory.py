@@ -137,6 +137,14 @@ def test_free_ports_differ_and_outgoing_connections_cannot_be_given_them() -> No
     assert max(ports) < ephemeral
 
 
+def test_a_free_port_is_given_to_nobody_else_before_a_server_listens_there() -> None:
+    (port,) = free_ports(1)
+    with socket.socket() as probe, pytest.raises(OSError, match="in use"):
+        probe.bind(("127.0.0.1", port))
+    assert not port_taken("127.0.0.1", port)
+    socket.create_server(("127.0.0.1", port)).close()
+
+
 def test_a_taken_port_is_noticed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
