@@ -168,7 +168,6 @@ class Connection(asyncio.Protocol):
         self._ending = True
         self.end_live()
         self._reader.close()
-        self._reader.break_body(ConnectionResetError("the client has gone"))
         if self._writable is not None and not self._writable.done():
             self._writable.set_exception(ConnectionResetError("the client has gone"))
             self._writable.exception()  # nothing may wait for it any more
@@ -354,6 +353,7 @@ class Connection(asyncio.Protocol):
         9.6).
         """
         transport, self._task, self._ending = self.transport, None, True
+        self._arrival = None  # it holds the last request, and so its body
         if transport is None or transport.is_closing():
             return
         reader = self._reader

@@ -56,6 +56,7 @@ class Deadlines:
         exchange.clock = None
         if exchange.timer is not None:
             exchange.timer.cancel()
+            exchange.timer = None  # its context holds the request
         self._running.pop(exchange, None)
         if exchange.late and exchange.task is not None:
             exchange.task.uncancel()

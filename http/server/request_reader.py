@@ -144,15 +144,15 @@ class RequestReader:
                 return message, ArrivedBody(bytes(ahead[:length])), None
         return self._parsed(head)
 
-    def close(self) -> None:
-        """Discard the buffer and all further bytes (RFC 9112, 9.6)."""
+    def close(self, error: Exception | None = None) -> None:
+        """Discard the buffer and all further bytes (RFC 9112, 9.6), and fail the rest of the body: its reader gets the
+        error. The parser goes: it and the connection hold each other, and with them the bytes of a refused body.
+        """
         self.is_closed = True
         self._ahead = b""
-
-    def break_body(self, error: Exception) -> None:
-        """Fail the rest of the body: its reader gets the error."""
         if not self._payload.is_eof() and self._payload.exception() is None:
-            self._payload.set_exception(error)
+            self._payload.set_exception(error or ConnectionResetError("the client has gone"))
+        self._payload, self._parser = EMPTY_PAYLOAD, None
 
     def _refused(self, fault: ErrorCode, message: RawRequestMessage) -> Taken:
         self.close()
@@ -220,8 +220,7 @@ class RequestReader:
 
     def _fail(self, error: Exception) -> None:
         self.body = None
-        self.close()
-        self.break_body(RequestPayloadError(str(error)))
+        self.close(RequestPayloadError(str(error)))
 
 
 def unread(data: bytes | bytearray) -> RawRequestMessage:
