@@ -30,7 +30,7 @@ pytestmark = pytest.mark.servers
 
 REFUSED = (429, 503)
 CAPACITY_S, FLOOD_S, TIMES = 3.0, 6.0, 10
-READ, READERS, READ_TIMES = "/api/v1/users/me/profile", 32, 3
+READ, READERS, READ_TIMES = "/api/v1/users/me/profile", 32, 1.5  # a refusal costs a third of an answer
 GROWTH = 50 << 20
 # Of a flood. At its bound of connections the server closes idle ones, and at that of the listening socket the kernel
 # resets new ones after some seconds: they are opened before, a few at a time.
