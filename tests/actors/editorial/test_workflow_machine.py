@@ -10,12 +10,13 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kit.article import ROUND, TIMES, TRANSITION_RULES, Model, Step, explain
 from kit.domain import Domain
 from kit.property_examples import examples
 
+from callboard.actors.editorial.content_cache import ContentCache
 from callboard.actors.editorial.scheduled_publishing import RunSchedule, ScheduledPublisher
 from callboard.actors.editorial.workflow import (
     Change,
@@ -122,7 +123,8 @@ class Machine:
             payload = msgspec.json.decode(row[0]["payload"], type=RunSchedule)
             holder = Holder(self.domains[0].database)
             job = Job(row[0]["job_id"], 1, payload, 1, 1, PUBLISH_AT, None, None, holder)
-            assert await ScheduledPublisher(self.domains[0].jobs).make_due(job) is None
+            cache = ContentCache(self.domains[0].database, self.domains[0].cache)
+            assert await ScheduledPublisher(self.domains[0].jobs, cache).make_due(job) is None
 
     async def facts(self) -> tuple[tuple[object, ...], list[tuple[str, int]], list[tuple[str, str, str]]]:
         (row,) = await self.domains[0].rows(f"{FACTS} where content_id = $1", self.content_id)
@@ -154,6 +156,16 @@ class Machine:
 
 @settings(settings.get_profile("actors"), max_examples=examples(30))
 @given(st.lists(ROUND, min_size=4, max_size=12), st.booleans())
+@example(
+    [
+        [("submit_for_review", "author")],
+        [("approve", "editor")],
+        [("schedule", "editor")],
+        [("publish due", "nobody")],
+        [("all due", "nobody")],
+    ],
+    False,
+)
 async def test_whatever_is_done_at_once_is_as_if_one_had_come_after_the_other(
     domain: Domain, other: Domain, rounds: list[list[tuple[str, str]]], author_is_editor: bool
 ) -> None:

@@ -31,6 +31,7 @@ from callboard.ops import schema
 from callboard.ops.embedded.broker import KafkaCluster as Tansu
 from callboard.ops.embedded.data_directory import DataDirectory, free_ports, open_data_directory
 from callboard.ops.embedded.postgres import Postgres
+from callboard.ops.streams import kafka_breaker
 from callboard.runtime import Actor, Props, System, on, supervisor, worker
 from callboard.streams.cloudevents import encode
 from callboard.streams.cluster import KafkaCluster
@@ -112,7 +113,7 @@ class Site:
         self.arrived: dict[str, float] = {}
         self.url = url
         self.folder = folder
-        self.broker = KafkaCluster(url, f"b{uuid4().hex[:8]}", holds_no_fetch=embedded)
+        self.broker = KafkaCluster(url, f"b{uuid4().hex[:8]}", breaker=kafka_breaker(), holds_no_fetch=embedded)
 
     @asynccontextmanager
     async def running(self, *, relay: bool, streams: bool) -> AsyncIterator[None]:
