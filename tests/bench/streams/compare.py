@@ -309,10 +309,10 @@ async def measure(scale: float) -> dict[str, report.Figures]:
             await database.connect()
             figures = {}
             async with brokers(place, Path(name) / "kafka") as found:
-                for broker, server in found.items():
+                for broker, running in found.items():
                     say(broker)
-                    site = Site(database, server.url, Path(name), embedded=isinstance(server, Embedded))
-                    figures[broker] = await measure_broker(site, server, scale)
+                    site = Site(database, running.url, Path(name), embedded=isinstance(running, Embedded))
+                    figures[broker] = await measure_broker(site, running, scale)
                     say(str(figures[broker]))
             return figures
         finally:
