@@ -32,7 +32,7 @@ from callboard.streams.visible_text import visible
 
 QUERIES = queries_beside(__file__)
 
-MAX_CATEGORIES = 1_000  # categories
+MAX_CATEGORIES = 1_000
 
 CategoryName = Annotated[str, visible(1, 100, examples=("Machine design",))]
 Description = Annotated[str, visible(0, 2000, lines=True)]

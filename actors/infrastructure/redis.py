@@ -19,7 +19,7 @@ from redis.exceptions import MovedError, NoScriptError, RedisError, ResponseErro
 
 from callboard.actors.infrastructure.circuit_breaker import CircuitBreaker
 from callboard.actors.infrastructure.redis_time_limit import LEAST_S, TIMEOUT_S, SharedTimeLimit
-from callboard.runtime import Actor, Span, SpanKind, begin_span, is_recorded
+from callboard.runtime import Actor, Span, SpanKind, begin_span
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class RedisClient:
             getting = self._getting = {}
             self._enqueue(partial(self._mget, getting)).add_done_callback(partial(self._got, getting))
         getting.setdefault(key, []).append(reply)
-        if is_recorded() and (span := begin_span("CACHE GET", SpanKind.CLIENT)) is not None:
+        if (span := begin_span("CACHE GET", SpanKind.CLIENT)) is not None:
             span.name = cache_span_name("GET", key)
             reply.add_done_callback(span.end_with)
         return reply
@@ -143,7 +143,7 @@ class RedisClient:
 
     def send_late(self, command: Command) -> "asyncio.Future[Any]":
         """The same for a command that is made when it is sent: it may include later additions."""
-        span = begin_span("CACHE", SpanKind.CLIENT) if is_recorded() else None
+        span = begin_span("CACHE", SpanKind.CLIENT)
         if span is None:
             return self._enqueue(command)
         reply = self._enqueue(partial(_named, span, command))

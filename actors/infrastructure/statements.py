@@ -4,7 +4,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from callboard.runtime import Span, SpanKind, begin_span, is_recorded
+from callboard.runtime import Span, SpanKind, begin_span
 
 MAX_SQL = 1_000  # characters
 CHANGES = ("insert", "update", "delete")
@@ -44,7 +44,7 @@ def describe_statement(sql: str) -> tuple[str, str, str]:
 
 def begin_statement(sql: str) -> Span | None:
     """Begin the span of a statement, below what is being handled; None if it is not recorded."""
-    span = begin_span("DB", SpanKind.CLIENT) if is_recorded() else None
+    span = begin_span("DB", SpanKind.CLIENT)
     if span is not None:
         operation, table, text = describe_statement(sql)
         span.name = f"DB {operation} {table}".rstrip()

@@ -5,12 +5,13 @@ from uuid import UUID
 
 from msgspec import Meta
 
-from callboard.actors.errors import REQUEST_CURSOR_INVALID, REQUEST_INVALID, FieldError, Problem
+from callboard.actors.errors import REQUEST_CURSOR_INVALID
 from callboard.actors.infrastructure.audit_log import ACTION, AuditEntry, ListAuditEntries
 from callboard.actors.infrastructure.refs import Infrastructure
 from callboard.http.server.pagination import BY_TIME_AND_NUMBER
 from callboard.http.server.request import HttpRequest, Page, PageReply
 from callboard.http.server.routing import Access, Route, Routes
+from callboard.http.server.validation import check_period
 from callboard.streams.event_types import UtcDatetime
 
 
@@ -29,8 +30,7 @@ class AuditQuery(Page, frozen=True, kw_only=True):
 async def list_entries(request: HttpRequest[None, AuditQuery, Infrastructure]) -> PageReply[AuditEntry]:
     """List security events, newest first."""
     query = request.query
-    if query.since is not None and query.until is not None and query.since >= query.until:
-        raise Problem(REQUEST_INVALID, details=(FieldError("since", "must be before until"),))
+    check_period(query.since, query.until, ("since", "until"))
     before, before_id = BY_TIME_AND_NUMBER.decode(query.cursor) if query.cursor else (None, None)
     found = await request.refs.audit_log.ask(
         ListAuditEntries(

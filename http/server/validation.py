@@ -180,10 +180,10 @@ def unstorable_times(kind: Any, value: Any, path: str) -> list[FieldError]:
     ]
 
 
-def check_period(since: datetime | None, until: datetime | None) -> None:
-    """Raise Problem(REQUEST_INVALID) if a query's `from` is not before its `to`."""
+def check_period(since: datetime | None, until: datetime | None, names: tuple[str, str] = ("from", "to")) -> None:
+    """Raise Problem(REQUEST_INVALID) unless the first of two times of a query, of these names, is before the second."""
     if since is not None and until is not None and since >= until:
-        raise invalid([FieldError("from", "must be before to")])
+        raise invalid([FieldError(names[0], f"must be before {names[1]}")])
 
 
 def in_reach(time: datetime) -> bool:

@@ -88,9 +88,7 @@ def is_sampled(traceparent: str | None) -> bool:
 
 def is_recorded() -> bool:
     """Whether what is being handled belongs to a trace whose spans are recorded."""
-    if Recording.recorder is None or (current := CURRENT.get()) is None:
-        return False
-    return current.traceparent is not None and current.traceparent[-1] in SET
+    return Recording.recorder is not None and (current := CURRENT.get()) is not None and is_sampled(current.traceparent)
 
 
 def begin_span(
